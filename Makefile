@@ -1,0 +1,31 @@
+# make quickstart: a big model becomes a small one, with a table of what was kept. make test: the whole test suite.
+PYTHON ?= python3
+UV := $(shell command -v uv 2>/dev/null || echo .venv/bin/uv)
+BIN := .venv/bin
+
+.PHONY: quickstart test lint lock clean
+
+quickstart: .venv/.ready
+	$(BIN)/kdedge run configs/quickstart.toml
+
+test: .venv/.ready
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest
+
+lint: .venv/.ready
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+.venv/.ready: configs/locks/dev.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "kdedge needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	command -v uv >/dev/null && uv venv --quiet --allow-existing --python $(PYTHON) .venv \
+		|| { $(PYTHON) -m venv .venv && .venv/bin/python -m pip install --quiet uv; }
+	$(UV) pip install --quiet --python .venv/bin/python -r configs/locks/dev.txt
+	$(UV) pip install --quiet --python .venv/bin/python --no-deps -e .
+	touch $@
+
+# The lists of exact versions, made again from pyproject.toml.
+lock:
+	$(UV) pip compile --quiet --universal --no-header --no-annotate --python-version 3.11 --extra train --extra quickstart --extra dev pyproject.toml -o configs/locks/dev.txt
+	$(UV) pip compile --quiet --universal --no-header --no-annotate --python-version 3.11 pyproject.toml -o configs/locks/device.txt
+
+clean:
+	rm -rf .venv runs build *.egg-info

@@ -1,0 +1,321 @@
+"""The bench as a story: gather the subjects, score what they answered, time them together, weigh each alone, report.
+
+`bench_run` measures a run against its teacher and needs torch; `bench_bundle` measures bundles alone and does not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kdedge import __version__
+from kdedge.errors import DataError, UsageError
+from kdedge.progress import SILENT, Progress
+from kdedge.runtime import Bundle
+from kdedge.runtime.metrics import score
+from kdedge.runtime.spec import TaskSpec
+
+from . import machine
+from .examples import Examples
+from .probe import Footprint, footprint
+from .report import Report, Row
+from .retention import Retention, retain, retain_fixed
+from .subjects import Contender, Runner, bundle_contenders
+from .timing import Timings, interleave, representative
+
+if TYPE_CHECKING:
+    from kdedge.data.task import Task
+    from kdedge.rundir import Run
+
+SAMPLE = 400
+"""Single texts that rounds walk through."""
+
+SINGLE_SHARE = 0.65
+"""Of the time for timing; the rest is for batches."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to measure.
+
+    providers: execution providers of ONNX Runtime, each really used or an error. threads: of every subject.
+    seconds: for all timing together; repeats: single texts of each subject, whatever time they take.
+    teacher: whether the teacher runs. target: the share of the teacher's metric that counts as kept.
+    """
+
+    providers: tuple[str, ...] = ("cpu",)
+    threads: int = 1
+    seconds: float = 20.0
+    repeats: int | None = None
+    batch: int = 32
+    teacher: bool = True
+    target: float = 0.99
+    seed: int = 0
+
+
+DEFAULTS = Options()
+
+
+def bench_run(
+    run: Run, students: Sequence[str], *, options: Options = DEFAULTS, task: Task | None = None, progress: Progress = SILENT
+) -> Report:
+    """Measure a run's students, teacher and baselines on its reported split.
+
+    task: the run's, when the caller has it loaded already.
+    Raises UsageError for a missing stage or bundle, MachineError for a provider that is not there.
+    """
+    from kdedge.data import load_task
+    from kdedge.rundir import read_stage
+
+    from . import lab
+
+    recipe = run.recipe
+    task = task or load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
+    with _one_thread_tokenizing(), lab.torch_threads(options.threads):
+        contenders = _gathered(
+            lab.contenders(run, students, task, providers=options.providers, threads=options.threads, teacher=options.teacher),
+            progress,
+        )
+        yardstick = contenders[0].logits
+        assert yardstick is not None
+        examples = Examples(list(task.report.texts), None if task.report.pairs is None else list(task.report.pairs), task.report.labels)
+        rows = _measured(
+            contenders,
+            examples,
+            task.spec,
+            lambda logits: retain(task.spec, logits, yardstick, task.report.labels, target=options.target, seed=options.seed),
+            options,
+            progress,
+        )
+    teacher = {"model": read_stage(run.teacher)["result"].get("model"), "metric": task.spec.metric, "value": rows[0].value}
+    return _report(task.spec, len(examples), True, teacher, rows, options, f"kdedge bench runs/{run.folder.name}")
+
+
+def bench_bundle(
+    folders: Sequence[Path], *, options: Options = DEFAULTS, examples: Examples | None = None, progress: Progress = SILENT
+) -> Report:
+    """Measure bundles alone: quality against the teacher score stored with them where `examples` have labels.
+
+    examples: None times the bundles on their golden texts. Several bundles must answer the same task.
+    """
+    manifests = [Bundle.open(folder).manifest for folder in folders]
+    spec, scores = manifests[0].spec, manifests[0].scores
+    if any((m.spec.kind, m.spec.labels, m.spec.pair) != (spec.kind, spec.labels, spec.pair) for m in manifests):
+        raise UsageError("these bundles answer different tasks", ", ".join(m.name for m in manifests), "bench them one by one")
+    given = examples or golden_examples(folders[0])
+    labelled = given.labels is not None
+    found = (
+        contender
+        for folder, manifest in zip(folders, manifests, strict=True)
+        for contender in bundle_contenders(
+            manifest.name, folder, given.texts if labelled else None, given.pairs, providers=options.providers, threads=options.threads
+        )
+    )
+    with _one_thread_tokenizing():
+        rows = _measured(_gathered(found, progress), given, spec, _against_stored(spec, scores, given, options), options, progress)
+    teacher = {"model": manifests[0].teacher.get("model"), "metric": scores.get("metric"), "value": scores.get("teacher"), "stored": True}
+    names = " ".join(folder.name for folder in folders)
+    return _report(spec, len(given), labelled, teacher, rows, options, f"kdedge bench {names}", _stored_notes(scores, given))
+
+
+def golden_examples(folder: Path) -> Examples:
+    """The texts that a bundle carries to check itself."""
+    document = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
+    texts, pairs = document["texts"], document.get("pairs")
+    if not texts:
+        raise DataError("the bundle carries no golden texts", f"{folder / 'golden.json'}", "give texts with --data")
+    return Examples(list(texts), list(pairs) if pairs else None)
+
+
+def _gathered(contenders: Iterable[Contender], progress: Progress) -> list[Contender]:
+    """All contenders, each told as it is ready."""
+    ready = []
+    progress.start("loading subjects", 0)
+    for contender in contenders:
+        ready.append(contender)
+        progress.advance(len(ready), contender.key)
+    progress.finish()
+    return ready
+
+
+def _measured(
+    contenders: Sequence[Contender],
+    examples: Examples,
+    spec: TaskSpec,
+    keep: Callable[[np.ndarray], Retention] | None,
+    options: Options,
+    progress: Progress,
+) -> list[Row]:
+    weights = _weighed(contenders, examples, progress)
+    runners = {c.key: c.runner for c in contenders if c.runner is not None}
+    singles = _time_singles(runners, examples, options, progress)
+    batches = _time_batches(runners, examples, options, progress)
+    rows = []
+    for contender in contenders:
+        single, model = singles.get(contender.key, (None, None))
+        labelled = contender.logits is not None and examples.labels is not None
+        rows.append(
+            Row(
+                subject=contender.subject,
+                kind=contender.kind,
+                form=contender.form,
+                precision=contender.precision,
+                provider=contender.provider,
+                threads=options.threads if contender.runner else None,
+                batch=options.batch if contender.runner else None,
+                value=score(spec.metric, spec.kind, contender.logits, examples.labels) if labelled else None,
+                retention=keep(contender.logits) if labelled and keep else None,
+                single=single,
+                model=model,
+                batched=batches.get(contender.key),
+                bytes=contender.bytes,
+                footprint=weights.get(contender.key, Footprint()),
+                notes=contender.notes,
+            )
+        )
+    return rows
+
+
+def _weighed(contenders: Sequence[Contender], examples: Examples, progress: Progress) -> dict[str, Footprint]:
+    """Memory and load time, each subject in a process of its own, one after another."""
+    jobs = {c.key: c.job for c in contenders if c.job is not None}
+    chosen = representative(_lengths(examples), 8, seed=0)
+    texts = [examples.texts[i] for i in chosen]
+    pairs = [examples.pairs[i] for i in chosen] if examples.pairs is not None else None
+    progress.start("memory and load time", len(jobs))
+    found = {}
+    for key, job in jobs.items():
+        found[key] = footprint(job, texts, pairs)
+        progress.advance(len(found), key)
+    progress.finish()
+    return found
+
+
+def _time_singles(
+    runners: Mapping[str, Runner], examples: Examples, options: Options, progress: Progress
+) -> dict[str, tuple[Timings, Timings]]:
+    """For each subject the seconds of single texts, with tokenization and without."""
+    chosen = representative(_lengths(examples), SAMPLE, options.seed)
+    texts = [[examples.texts[i]] for i in chosen]
+    pairs = [None if examples.pairs is None else [examples.pairs[i]] for i in chosen]
+
+    def work_of(runner: Runner) -> Callable[[int], tuple[float, ...]]:
+        def work(item: int) -> tuple[float, ...]:
+            start = perf_counter()
+            encoded = runner.encode(texts[item], pairs[item])
+            middle = perf_counter()
+            runner.run(encoded)
+            end = perf_counter()
+            return end - start, end - middle
+
+        return work
+
+    exact = {"visit": min(8, options.repeats), "rounds": -(-options.repeats // 8)} if options.repeats else {}
+    works = {key: work_of(runner) for key, runner in runners.items()}
+    timed = interleave(
+        works, len(texts), seconds=options.seconds * SINGLE_SHARE, seed=options.seed, title="timing single texts", progress=progress, **exact
+    )
+    return {key: (parts[0], parts[1]) for key, parts in timed.items()}
+
+
+def _time_batches(runners: Mapping[str, Runner], examples: Examples, options: Options, progress: Progress) -> dict[str, Timings]:
+    """For each subject the seconds of whole batches in file order, tokenization included."""
+    size = options.batch
+    starts = range(0, max(1, len(examples) - size + 1), size)
+    places = [[(start + i) % len(examples) for i in range(size)] for start in starts][:16]
+    batches = [([examples.texts[i] for i in place], None if examples.pairs is None else [examples.pairs[i] for i in place]) for place in places]
+
+    def work_of(runner: Runner) -> Callable[[int], tuple[float, ...]]:
+        def work(item: int) -> tuple[float, ...]:
+            start = perf_counter()
+            runner.run(runner.encode(*batches[item]))
+            return (perf_counter() - start,)
+
+        return work
+
+    works = {key: work_of(runner) for key, runner in runners.items()}
+    seconds = options.seconds * (1 - SINGLE_SHARE)
+    timed = interleave(works, len(batches), seconds=seconds, seed=options.seed, visit=1, at_most=40, title="timing batches", progress=progress)
+    return {key: parts[0] for key, parts in timed.items()}
+
+
+def _lengths(examples: Examples) -> np.ndarray:
+    """(N,) characters of each example, both texts of a pair together."""
+    lengths = np.array([len(text) for text in examples.texts])
+    return lengths if examples.pairs is None else lengths + np.array([len(text) for text in examples.pairs])
+
+
+def _against_stored(spec: TaskSpec, scores: dict[str, Any], given: Examples, options: Options) -> Callable[[np.ndarray], Retention] | None:
+    """Retention against the teacher score of the manifest; None where there is none for this metric."""
+    teacher, labels = scores.get("teacher"), given.labels
+    if teacher is None or labels is None or scores.get("metric") != spec.metric:
+        return None
+    return lambda logits: retain_fixed(spec, logits, labels, float(teacher), target=options.target, seed=options.seed)
+
+
+def _stored_notes(scores: dict[str, Any], given: Examples) -> list[str]:
+    if given.labels is None or scores.get("teacher") is None:
+        return []
+    size = scores.get("split_size")
+    said = [f"the teacher's score was stored with the bundle, measured on {size} texts: only the student is resampled"]
+    if size != len(given):
+        said.append(f"these are {len(given)} texts and not those: kept holds only if both are drawn from the same source")
+    return said
+
+
+def _report(
+    spec: TaskSpec,
+    texts: int,
+    measured: bool,
+    teacher: dict[str, Any],
+    rows: Sequence[Row],
+    options: Options,
+    command: str,
+    notes: Sequence[str] = (),
+) -> Report:
+    described = machine.describe(options.threads)
+    task = {"name": spec.name, "kind": spec.kind, "metric": spec.metric, "pair": spec.pair, "texts": texts, "measured": measured}
+    return Report(
+        task=task,
+        teacher=teacher,
+        machine=described,
+        rows=tuple(rows),
+        target=options.target,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        kdedge=__version__,
+        command=f"{command} {_as_flags(options)}".strip(),
+        notes=(*notes, *machine.notes(described)),
+        settings=asdict(options),
+    )
+
+
+def _as_flags(options: Options) -> str:
+    """The options that differ from their defaults, as they are typed."""
+    flags = [f"--provider {name}" for name in options.providers] if options.providers != DEFAULTS.providers else []
+    for name in ("threads", "seconds", "repeats", "batch", "target"):
+        if getattr(options, name) != getattr(DEFAULTS, name):
+            flags.append(f"--{name} {getattr(options, name)}")
+    return " ".join([*flags, *(["--no-teacher"] if not options.teacher else [])])
+
+
+@contextmanager
+def _one_thread_tokenizing() -> Iterator[None]:
+    """Batches are tokenized on one thread, as the report says of everything else."""
+    before = os.environ.get("TOKENIZERS_PARALLELISM")
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TOKENIZERS_PARALLELISM"]
+        else:
+            os.environ["TOKENIZERS_PARALLELISM"] = before

@@ -1,0 +1,208 @@
+"""What was measured, raw values kept, and the one JSON document that says it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdedge.errors import MachineError
+from kdedge.files import write_whole
+
+from .probe import Footprint
+from .retention import Retention
+from .timing import Timings, compare, spread
+
+
+@dataclass(frozen=True)
+class Row:
+    """One subject's measurements; None where a thing was not measured.
+
+    value: the task's metric on the reported texts. single: seconds a text, tokenization included; model: without it.
+    batched: seconds a batch of `batch` texts, tokenization included. bytes: of the model's own file.
+    """
+
+    subject: str
+    kind: str
+    form: str
+    precision: str | None
+    provider: str | None
+    threads: int | None = None
+    batch: int | None = None
+    value: float | None = None
+    retention: Retention | None = None
+    single: Timings | None = None
+    model: Timings | None = None
+    batched: Timings | None = None
+    bytes: int | None = None
+    footprint: Footprint = Footprint()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Short name in tables, such as `bilstm onnx int8`."""
+        if self.kind == "baseline":
+            return self.subject
+        where = self.provider.replace("ExecutionProvider", "").lower() if self.provider else ""
+        place = f" {where}" if self.form == "onnx" and where != "cpu" else ""
+        return f"{self.subject} {self.provider if where == 'torch cuda' else self.form + ' ' + (self.precision or '')}{place}".strip()
+
+    @property
+    def texts_per_s(self) -> float | None:
+        return None if self.batched is None or self.batch is None else self.batch / self.batched.p50
+
+
+@dataclass(frozen=True)
+class Report:
+    """A whole bench. Raw values are in the rows; everything else follows from them.
+
+    task: name, kind, metric, pair, texts. teacher: model, metric and value, or {} when unknown.
+    """
+
+    task: dict[str, Any]
+    teacher: dict[str, Any]
+    machine: dict[str, Any]
+    rows: tuple[Row, ...]
+    target: float
+    created: str
+    kdedge: str
+    command: str
+    notes: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def base(self) -> Row | None:
+        """What speed-ups are told against: the teacher in torch on the CPU."""
+        return next((row for row in self._timed_teachers() if row.provider == "torch cpu"), None)
+
+    @property
+    def fastest_teacher(self) -> Row | None:
+        return min(self._timed_teachers(), key=lambda row: row.single.p50 if row.single else math.inf, default=None)
+
+    def _timed_teachers(self) -> list[Row]:
+        return [row for row in self.rows if row.subject == "teacher" and row.single is not None]
+
+    def speedup(self, row: Row, base: Row | None) -> tuple[float, float, float] | None:
+        """Median and quartiles over rounds; None where either was not timed."""
+        return None if row.single is None or base is None or base.single is None else spread(base.single, row.single)
+
+    def notes_of(self, row: Row) -> list[str]:
+        """All that must be said aloud of one row."""
+        said = list(row.notes)
+        if row.retention is not None and row.retention.note:
+            said.append(row.retention.note)
+        if row.single is not None:
+            said += row.single.doubts()
+        if row.footprint.problem:
+            said.append(row.footprint.problem)
+        return said + self._int8_pays(row)
+
+    def _int8_pays(self, row: Row) -> list[str]:
+        """Whether int8 is measurably faster than fp32 of the same subject, where both were timed."""
+        twin = next((r for r in self.rows if (r.subject, r.form, r.precision, r.provider) == (row.subject, "onnx", "fp32", row.provider)), None)
+        if row.precision != "int8" or row.single is None or twin is None or twin.single is None:
+            return []
+        found = compare(row.single.medians, twin.single.medians)
+        if found.different and found.ratio < 1:
+            return []
+        return [f"int8 does not pay here: {found.ratio:.2f}x the time of fp32 [{found.low:.2f}-{found.high:.2f}]"]
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of `--json` and report.json; numbers that are not finite are null."""
+        document = {
+            "kdedge": self.kdedge,
+            "created": self.created,
+            "command": self.command,
+            "task": self.task,
+            "teacher": self.teacher,
+            "target": self.target,
+            "settings": self.settings,
+            "machine": self.machine,
+            "notes": list(self.notes),
+            "rows": [self._row_json(row) for row in self.rows],
+            "raw": [_raw(row) for row in self.rows if row.single is not None],
+        }
+        clean = finite(document)
+        assert isinstance(clean, dict)
+        return clean
+
+    def _row_json(self, row: Row) -> dict[str, Any]:
+        kept, single, model = row.retention, row.single, row.model
+        speed, against_best = self.speedup(row, self.base), self.speedup(row, self.fastest_teacher)
+        return {
+            "subject": row.subject,
+            "kind": row.kind,
+            "form": row.form,
+            "precision": row.precision,
+            "provider": row.provider,
+            "threads": row.threads,
+            "batch": row.batch,
+            "p50_us": _us(single and single.p50),
+            "p90_us": _us(single and single.p90),
+            "p99_us": _us(single and single.p99),
+            "p50_model_us": _us(model and model.p50),
+            "texts_per_s": _rounded(row.texts_per_s, 1),
+            "speedup": _rounded(speed and speed[0], 3),
+            "speedup_low": _rounded(speed and speed[1], 3),
+            "speedup_high": _rounded(speed and speed[2], 3),
+            "speedup_fastest_teacher": _rounded(against_best and against_best[0], 3),
+            "metric": self.task["metric"] if row.value is not None else None,
+            "value": _rounded(row.value, 6),
+            "retention": _rounded(kept and kept.share, 6),
+            "retention_low": _rounded(kept and kept.low, 6),
+            "retention_high": _rounded(kept and kept.high, 6),
+            "verdict": kept.verdict if kept else None,
+            "bytes": row.bytes,
+            "peak_mb": _rounded(row.footprint.peak_mb, 1),
+            "load_s": _rounded(row.footprint.load_s, 4),
+            "import_s": _rounded(row.footprint.import_s, 4),
+            "notes": self.notes_of(row),
+        }
+
+
+def write_report(report: Report, folder: Path) -> Path:
+    """Write report.md and report.json into `folder`, each whole or not at all; returns the path of report.json."""
+    from .tables import markdown
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MachineError("the report's folder cannot be made", f"{folder}: {error.strerror}", "name another with --out") from error
+    write_whole(folder / "report.md", markdown(report))
+    write_whole(folder / "report.json", one_line(report) + "\n")
+    return folder / "report.json"
+
+
+def one_line(report: Report) -> str:
+    """The document as one line of strict JSON, equal for equal reports."""
+    return json.dumps(report.to_json(), ensure_ascii=False, allow_nan=False)
+
+
+def finite(value: Any) -> Any:
+    """A JSON-able copy: numpy numbers become Python's, NaN and infinity become None."""
+    if isinstance(value, dict):
+        return {str(key): finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [finite(entry) for entry in value]
+    if isinstance(value, np.generic):
+        return finite(value.item())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _raw(row: Row) -> dict[str, Any]:
+    """Every measured value in microseconds, one list for each round."""
+    named = {"single_us": row.single, "model_us": row.model, "batch_us": row.batched}
+    raw = {name: [[_us(v) for v in values] for values in timings.rounds] for name, timings in named.items() if timings is not None}
+    return {"subject": row.subject, "form": row.form, "precision": row.precision, "provider": row.provider, **raw}
+
+
+def _us(seconds: float | None) -> float | None:
+    return None if seconds is None else round(float(seconds) * 1e6, 1)
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(float(value), digits)

@@ -1,0 +1,6 @@
+"""`python -m kdedge`, which `accelerate launch -m kdedge` starts too."""
+
+from kdedge.cli import main
+
+if __name__ == "__main__":
+    main()

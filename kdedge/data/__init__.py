@@ -1,0 +1,1 @@
+from kdedge.data.quick import load_task

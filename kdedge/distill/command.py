@@ -1,0 +1,74 @@
+"""`kdedge distill RECIPE`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import click
+import torch
+import transformers
+from rich.table import Table
+
+from kdedge.console import ConsoleProgress, results
+from kdedge.distill.story import distill as distill_recipe
+from kdedge.distill.story import scores
+from kdedge.processes import is_main
+from kdedge.progress import SILENT
+from kdedge.recipe import load_recipe
+from kdedge.rundir import Run
+
+RECIPE_OPTIONS = (
+    click.argument("recipe", type=click.Path(path_type=Path)),
+    click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one key of the recipe; may be repeated."),
+    click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of all runs."),
+    click.option("--force", is_flag=True, help="Make stages again whose inputs have changed."),
+    click.option("--threads", type=click.IntRange(min=1), help="CPU threads for training; default: all cores."),
+    click.option("--json", "as_json", is_flag=True, help="End stdout with one JSON document."),
+)
+
+
+def recipe_command(function: click.decorators.FC) -> click.decorators.FC:
+    """The argument and options that every command on a recipe has."""
+    for option in reversed(RECIPE_OPTIONS):
+        function = option(function)
+    return function
+
+
+def prepare_process(threads: int | None) -> None:
+    """Set torch's CPU threads (default: the cores this process may use) and keep transformers from talking."""
+    torch.set_num_threads(threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
+@click.command()
+@recipe_command
+def distill(recipe: Path, overrides: tuple[str, ...], runs: Path, force: bool, threads: int | None, as_json: bool) -> None:
+    """Train the students of RECIPE from its teacher.
+
+    Stages that stand from equal inputs are kept; a run that was cut off goes on where it stopped.
+
+    \b
+    Example: kdedge distill configs/sst2-tinybert.toml --set student.fit.epochs=1
+    """
+    prepare_process(threads)
+    run = distill_recipe(load_recipe(recipe, overrides), runs, force=force, progress=ConsoleProgress() if is_main() else SILENT)
+    if is_main():
+        show(run, as_json)
+
+
+def show(run: Run, as_json: bool) -> None:
+    """The scores of a run's models: a table, or one JSON line at the end of stdout."""
+    rows = scores(run)
+    table = Table(title=f"{run.recipe.name}: scores on the reported split")
+    for column in ("model", str(rows[0]["metric"]), "kept", "select", "parameters"):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for row in rows:
+        kept = "-" if row["kept"] is None else f"{100 * row['kept']:.1f} %"
+        table.add_row(row["model"], f"{row['report']:.4f}", kept, f"{row['select']:.4f}", f"{row['parameters']:,}")
+    results().print(table)
+    click.echo(f"run: {run.folder}")
+    if as_json:
+        click.echo(json.dumps({"run": str(run.folder), "rows": rows}))

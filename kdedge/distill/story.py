@@ -1,0 +1,148 @@
+"""The main job, in the order it happens: task, teacher, transfer set, students."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kdedge.augment import collect_texts
+from kdedge.data import load_task
+from kdedge.data.task import Task
+from kdedge.distill.objective import Distillation, Objective
+from kdedge.encode import encode
+from kdedge.errors import UsageError
+from kdedge.places import resolve_folder
+from kdedge.progress import SILENT, Progress
+from kdedge.recipe import BiLstm, Recipe, TinyBert
+from kdedge.recipe import Objective as ObjectiveRecipe
+from kdedge.rundir import Run, hash_files, read_stage, stage
+from kdedge.runtime import metrics
+from kdedge.students import build_student
+from kdedge.teacher import WEIGHTS, Teacher, load_teacher, prepare_teacher, select_predictor
+from kdedge.textmodel import TextModel, save_measured
+from kdedge.training import Training, this_device, train
+from kdedge.transfer import TransferSet, build_transfer_set
+
+LABELS_ALONE = ObjectiveRecipe(logits_weight=0.0, labels_weight=1.0)
+"""What the undistilled student is asked to match: the same student without a teacher."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """All that the students of one run share."""
+
+    recipe: Recipe
+    run: Run
+    task: Task
+    teacher: Teacher
+    transfer: TransferSet
+
+
+def distill(recipe: Recipe, runs: Path, *, force: bool = False, progress: Progress = SILENT) -> Run:
+    """From recipe to trained students, each stage kept where its inputs are unchanged; returns the run."""
+    run = Run.create(recipe, runs)
+    with run.locked():
+        lesson = prepare_lesson(recipe, run, force=force, progress=progress)
+        for student in recipe.student:
+            teach(lesson, student, force=force, progress=progress)
+    return run
+
+
+def prepare_lesson(recipe: Recipe, run: Run, *, force: bool = False, progress: Progress = SILENT) -> Lesson:
+    """Load the task, prepare the teacher, let it label the transfer set."""
+    task = load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed, progress=progress)
+    for note in task.notes:
+        progress.say(f"data: {note}")
+    prepare_teacher(recipe.teacher, task, run.teacher, seed=recipe.seed, force=force, progress=progress)
+    teacher = load_teacher(run.teacher, task.spec, recipe.teacher.max_length)
+    transfer = build_transfer_set(
+        recipe.transfer, collect_texts(task), teacher, hash_files(run.teacher, WEIGHTS), run.transfer, force=force, progress=progress
+    )
+    return Lesson(recipe, run, task, teacher, transfer)
+
+
+def teach(lesson: Lesson, student: TinyBert | BiLstm, *, force: bool = False, progress: Progress = SILENT) -> None:
+    """The stages `student/` and, to compare with, `undistilled/`: same start, same texts, same budget."""
+    home = lesson.run.homes[Recipe.student_name(student)]
+    home.mkdir(parents=True, exist_ok=True)
+    objectives = {"student": student.objective}
+    if student.undistilled:
+        objectives["undistilled"] = LABELS_ALONE
+    for stage_name, objective in objectives.items():
+        inputs = {
+            "student": student.model_dump(mode="json", exclude={"objective", "undistilled"}),
+            "objective": objective.model_dump(mode="json"),
+            "start": _start_hash(student),
+            "teacher": hash_files(lesson.run.teacher, WEIGHTS),
+            "transfer": read_stage(lesson.run.transfer)["inputs"]["texts"],
+            "data": lesson.task.content_hash(),
+            "seed": lesson.recipe.seed,
+        }
+        title = f"{stage_name} {Recipe.student_name(student)}"
+        stage(home / stage_name, inputs, _Teaching(lesson, student, objective, title, progress), force=force, progress=progress)
+
+
+@dataclass(frozen=True)
+class _Teaching:
+    """How one student stage is made; called with the folder to fill."""
+
+    lesson: Lesson
+    student: TinyBert | BiLstm
+    objective: ObjectiveRecipe
+    title: str
+    progress: Progress
+
+    def __call__(self, part: Path) -> dict[str, Any]:
+        torch.manual_seed(self.lesson.recipe.seed)
+        task, teacher = self.lesson.task, self.lesson.teacher
+        model, tokenizer = build_student(self.student, task.spec, teacher.model, teacher.tokenizer)
+        student = TextModel(model.to(this_device()), tokenizer, self.student.max_length)
+        objective = Objective(self.objective, task.spec.kind, model.config, teacher.model.config)
+        live = teacher if self.objective.reads_layers else None
+        if live and tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
+            raise UsageError(
+                "layers can be matched only token by token",
+                "student and teacher have different vocabularies",
+                "set hidden, attention and embedding weights to 0, or give the student the teacher's tokenizer",
+            )
+        train(Distillation(model, objective, live).to(this_device()), self._training(student), part, progress=self.progress)
+        return save_measured(student, task, part, progress=self.progress)
+
+    def _training(self, student: TextModel) -> Training:
+        task, transfer = self.lesson.task, self.lesson.transfer
+        texts = transfer.texts
+        data = encode(student.tokenizer, texts.texts, texts.pairs, student.max_length, labels=texts.labels, teacher_logits=transfer.logits)
+        return Training(
+            fit=self.student.fit,
+            seed=self.lesson.recipe.seed,
+            data=data,
+            pad=student.pad,
+            predict=select_predictor(student.encode(task.select.texts, task.select.pairs), student.pad),
+            score=lambda logits: metrics.score(task.spec.metric, task.spec.kind, logits, task.select.labels),
+            title=self.title,
+        )
+
+
+def _start_hash(student: TinyBert | BiLstm) -> str:
+    place = None if student.start in ("teacher", "scratch") else resolve_folder(student.start)
+    return hash_files(place, WEIGHTS) if place else student.start
+
+
+def scores(run: Run) -> list[dict[str, Any]]:
+    """One row per trained model of a run: name, metric, select, report, share of the teacher's score, parameters."""
+    folders = {"teacher": run.teacher}
+    for name, home in run.homes.items():
+        folders |= {name: home / "student", f"{name} undistilled": home / "undistilled"}
+    results = {name: read_stage(folder)["result"] for name, folder in folders.items() if folder.exists()}
+    top = results["teacher"]["report"]
+    return [
+        {
+            "model": name,
+            **{key: result[key] for key in ("metric", "select", "report", "parameters")},
+            "kept": result["report"] / top if top > 0 else None,
+        }
+        for name, result in results.items()
+    ]

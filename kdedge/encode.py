@@ -1,0 +1,149 @@
+"""From texts to padded batches of token ids, and a model's logits over many of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from kdedge.errors import MachineError, UsageError
+from kdedge.places import resolve_folder
+from kdedge.progress import SILENT, Progress
+
+CHARACTERS_PER_TOKEN = 32
+"""The tokenizer reads a whole text before it truncates: texts are cut to this many characters a token first."""
+
+
+def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedTokenizerFast:
+    """A fast tokenizer from a folder, `package:` place or hub id, with any baked-in padding and truncation undone."""
+    place = resolve_folder(str(name))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(place or name), revision=revision, use_fast=True)
+    except (OSError, ValueError) as error:
+        raise MachineError("the tokenizer cannot be loaded", f"{name}: {first_line(error)}", "give a local folder, or allow the hub") from error
+    if not tokenizer.is_fast:
+        raise UsageError("only tokenizers with a tokenizer.json can go to a device", f"{name} is {type(tokenizer).__name__}", "convert it to a fast tokenizer first")
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()
+    return tokenizer
+
+
+@dataclass
+class Encoded(Dataset[dict[str, Any]]):
+    """N tokenized texts, unpadded, with any number of columns beside them.
+
+    tokens: input name -> N lists of token ids (or masks, or types), each of its own length T_i.
+    columns: name -> N rows, such as labels (N,) or teacher_logits (N, C).
+    """
+
+    tokens: dict[str, list[list[int]]]
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.tokens["input_ids"])
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row: dict[str, Any] = {name: values[index] for name, values in self.tokens.items()}
+        return row | {name: values[index] for name, values in self.columns.items()}
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(N,) tokens of each text."""
+        return np.array([len(ids) for ids in self.tokens["input_ids"]], dtype=np.int64)
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None,
+    max_length: int,
+    **columns: np.ndarray,
+) -> Encoded:
+    """Tokenize N texts (and their second texts), truncating to `max_length` tokens, longest text first."""
+    budget = max_length * CHARACTERS_PER_TOKEN
+    tokens = tokenizer(
+        [text[:budget] for text in texts],
+        None if pairs is None else [text[:budget] for text in pairs],
+        truncation=True,
+        max_length=max_length,
+        padding=False,
+    )
+    tokenizer.backend_tokenizer.no_truncation()
+    return Encoded({name: tokens[name] for name in tokens if name != "overflow_to_sample_mapping"}, columns)
+
+
+@dataclass(frozen=True)
+class Pad:
+    """Collator: right padding to the longest text of the batch."""
+
+    pad_token_id: int
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        longest = max(len(row["input_ids"]) for row in rows)
+        batch: dict[str, torch.Tensor] = {}
+        for name in rows[0]:
+            if isinstance(rows[0][name], list):
+                fill = self.pad_token_id if name == "input_ids" else 0
+                batch[name] = torch.tensor([[*row[name], *[fill] * (longest - len(row[name]))] for row in rows])  # (B, T)
+            else:
+                batch[name] = torch.from_numpy(np.stack([row[name] for row in rows]))
+        return batch
+
+
+def token_batches(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
+    """Indices of texts of like length, longest first, at most `batch_tokens` tokens a batch with padding counted."""
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        size = max(1, batch_tokens // max(1, int(lengths[order[start]])))
+        yield order[start : start + size]
+        start += size
+
+
+def predict_logits(
+    model: nn.Module,
+    data: Encoded,
+    pad: Pad,
+    *,
+    batch_tokens: int = 4096,
+    precision: torch.dtype | None = None,
+    progress: Progress = SILENT,
+) -> np.ndarray:
+    """Logits (N, C) float32 of `model` in evaluation mode, in the order of `data`.
+
+    The batch is halved when memory runs out; MachineError when one text alone does not fit.
+    """
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    rows: dict[int, np.ndarray] = {}
+    pending = list(token_batches(data.lengths, batch_tokens))[::-1]
+    with torch.inference_mode(), torch.autocast(device.type, precision, enabled=precision is not None):
+        while pending:
+            indices = pending.pop()
+            batch = pad([{name: values[i] for name, values in data.tokens.items()} for i in indices])
+            try:
+                logits = model(**{name: values.to(device) for name, values in batch.items()})["logits"].float().cpu().numpy()
+            except torch.OutOfMemoryError as error:
+                if len(indices) == 1:
+                    raise MachineError("memory ran out on a single text", f"{len(data.tokens['input_ids'][indices[0]])} tokens on {device}", "lower max_length") from error
+                torch.cuda.empty_cache()
+                pending += [indices[len(indices) // 2 :], indices[: len(indices) // 2]]
+                continue
+            rows.update(zip(indices.tolist(), logits, strict=True))
+            progress.advance(len(rows))
+    model.train(was_training)
+    return np.stack([rows[i] for i in range(len(data))]) if rows else np.zeros((0, 0), np.float32)
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, without its essay."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__

@@ -1,0 +1,64 @@
+"""Every error a user can meet is a small letter: what is wrong, what was found, what to do next."""
+
+from __future__ import annotations
+
+
+class KdedgeError(Exception):
+    """Base of all errors raised on purpose.
+
+    what: the rule that was broken, in one sentence.
+    found: what was there instead.
+    next_step: what the user can do now.
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, found: str = "", next_step: str = "") -> None:
+        self.what, self.found, self.next_step = what, found, next_step
+        super().__init__(self.letter())
+
+    def letter(self) -> str:
+        lines = [self.what]
+        if self.found:
+            lines.append(f"  found: {self.found}")
+        if self.next_step:
+            lines.append(f"  next:  {self.next_step}")
+        return "\n".join(lines)
+
+
+class GateFailed(KdedgeError):
+    """A measured claim did not hold: parity, retention, agreement."""
+
+    exit_code = 1
+
+
+class UsageError(KdedgeError):
+    """A recipe, an option or an argument is wrong."""
+
+    exit_code = 2
+
+
+class DataError(KdedgeError):
+    """Texts or labels cannot be trusted as they are."""
+
+    exit_code = 3
+
+
+class MachineError(KdedgeError):
+    """This machine lacks something: a package, a provider, memory, disk, a network."""
+
+    exit_code = 4
+
+
+class IntegrityError(KdedgeError):
+    """Files are not the ones that were written."""
+
+    exit_code = 5
+
+
+class Interrupted(KdedgeError):
+    """SIGINT or SIGTERM arrived; work was saved first. Exit code 128 + signal number."""
+
+    def __init__(self, signal_number: int, what: str, next_step: str = "") -> None:
+        self.exit_code = 128 + signal_number
+        super().__init__(what, next_step=next_step)

@@ -1,0 +1,23 @@
+"""Small files that are the old text or the new one, never a part."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from kdedge.errors import MachineError
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a small file so that a reader sees the old text or the new one, never a part."""
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise MachineError("a file cannot be written", f"{path}: {error.strerror}", "free space or choose another folder; what was there before is intact") from error
+
+
+def json_text(document: Any) -> str:
+    return json.dumps(document, indent=1, ensure_ascii=False, sort_keys=True) + "\n"

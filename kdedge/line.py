@@ -1,0 +1,40 @@
+"""`kdedge run RECIPE`: the whole line, recipe to report.
+
+The rooms above this one are named as strings and imported when their turn comes.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kdedge.console import ConsoleProgress
+from kdedge.distill.command import prepare_process, recipe_command
+from kdedge.distill.story import distill
+from kdedge.recipe import load_recipe
+
+EXPORT = "kdedge.export.command:export_and_show"
+BENCH = "kdedge.benchmarks.command:bench_and_show"
+
+
+@click.command()
+@recipe_command
+def run(recipe: Path, overrides: tuple[str, ...], runs: Path, force: bool, threads: int | None, as_json: bool) -> None:
+    """Distill, export and bench RECIPE; ends with the table of what was kept and what was gained.
+
+    \b
+    Example: kdedge run configs/quickstart.toml
+    """
+    prepare_process(threads)
+    progress = ConsoleProgress()
+    made = distill(load_recipe(recipe, overrides), runs, force=force, progress=progress)
+    _room(EXPORT)(made.folder, force=force, progress=progress)
+    _room(BENCH)(made.folder, as_json=as_json, progress=progress)
+
+
+def _room(name: str) -> Any:
+    module, _, function = name.partition(":")
+    return getattr(importlib.import_module(module), function)

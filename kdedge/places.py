@@ -1,0 +1,31 @@
+"""Where models and data are: a local folder, a folder inside an installed package, or a hub id."""
+
+from __future__ import annotations
+
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+from kdedge.errors import MachineError, UsageError
+
+PACKAGE = "package:"
+
+
+def resolve_folder(name: str) -> Path | None:
+    """The folder that `name` means, or None when it can only be a hub id.
+
+    `package:NAME/FOLDER` is FOLDER inside the installed package NAME, found without importing it.
+    Raises MachineError where the package is not installed, UsageError where the folder is not in it.
+    """
+    if not name.startswith(PACKAGE):
+        folder = Path(name).expanduser()
+        return folder if folder.is_dir() else None
+    package, _, inside = name.removeprefix(PACKAGE).partition("/")
+    spec = PathFinder.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        pip_name = package.replace("_", "-")
+        raise MachineError(f"{name} names a package that is not installed", package, f'pip install {pip_name}, or pip install "kdedge[quickstart]"')
+    root = Path(next(iter(spec.submodule_search_locations))).resolve()
+    folder = (root / inside).resolve()
+    if not folder.is_relative_to(root) or not folder.is_dir():
+        raise UsageError("a package: place is a folder inside the package", f"{inside!r} in {package}", "see which folders the package holds")
+    return folder

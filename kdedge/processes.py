@@ -1,0 +1,44 @@
+"""One process or many (`accelerate launch`): who writes, and where all wait for one another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+
+def many() -> bool:
+    """Whether this program was launched as several processes."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes files and talks."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def barrier() -> None:
+    """Wait until every process is here."""
+    if many():
+        _state().wait_for_everyone()
+
+
+def _state() -> Any:
+    from accelerate import PartialState
+
+    # The first process labels the whole transfer set while the others wait: hours, not the default minutes.
+    return PartialState(cpu=_on_cpu(), timeout=timedelta(hours=48))
+
+
+def _on_cpu() -> bool:
+    import torch
+
+    return not torch.cuda.is_available()
+
+
+def main_does(work: Callable[[], Any]) -> Any:
+    """Run `work` in the main process alone while the others wait; None in those."""
+    result = work() if is_main() else None
+    barrier()
+    return result

@@ -1,0 +1,309 @@
+"""One experiment as a value, read from TOML: everything that decides a run, and nothing else."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from kdedge.errors import UsageError
+from kdedge.runtime.spec import Kind
+
+Positive = Annotated[int, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
+
+
+class Section(BaseModel):
+    """A table of the recipe: frozen, and a key it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Section):
+    """Where the examples are, which columns to read, and how they are split."""
+
+    source: str | None = Field(None, description="hub id, folder, or package:NAME/FOLDER; none when train is a file")
+    config: str | None = Field(None, description="configuration of a hub data set, such as sst2 of nyu-mll/glue")
+    revision: str | None = Field(None, description="commit or tag of a hub data set")
+    train: str = Field("train", description="split name, or a csv, tsv, jsonl or parquet file")
+    select: str | float = Field(0.1, description="split, file, or share of train to choose checkpoints on")
+    report: str | float = Field("test", description="split, file, or share of train that results are reported on")
+    text: str = Field("text", description="column of the (first) text")
+    pair: str | None = Field(None, description="column of the second text; its presence makes a pair task")
+    label: str = Field("label", description="column of the label")
+    encoding: str = Field("utf-8", description="how files are decoded; a byte that does not fit is an error")
+    first_words: Positive | None = Field(None, description="keep only this many opening words of every text")
+    limit: Positive | None = Field(None, description="use only this many training examples, drawn by the seed")
+    overlap: Literal["refuse", "drop", "allow"] = Field("refuse", description="when a text of train also stands in select or report")
+
+    @field_validator("select", "report")
+    @classmethod
+    def _share_is_a_share(cls, value: str | float) -> str | float:
+        if isinstance(value, float) and not 0 < value < 1:
+            raise ValueError(f"a share of train lies between 0 and 1, not {value}")
+        return value
+
+
+class TaskSection(Section):
+    """What is asked of a text."""
+
+    kind: Kind = "classification"
+    labels: list[str] | str | None = Field(None, description="label names in order, or a JSON file holding them")
+    metric: str | None = Field(None, description="default: accuracy, micro_f1 or pearson, by kind")
+
+
+class Fit(Section):
+    """How one model is trained."""
+
+    epochs: Annotated[float, Field(gt=0, le=1000)] = 3.0
+    batch_size: Positive = 32
+    gradient_accumulation: Positive = 1
+    learning_rate: Annotated[float, Field(gt=0, lt=10, allow_inf_nan=False)] = 5e-5
+    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="share of all steps")
+    weight_decay: Weight = 0.01
+    checks: Positive = Field(3, description="how often the select split is measured and a checkpoint kept, in all")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: bf16 or fp16 where the device computes in it natively, else fp32"
+    )
+
+
+class TeacherFit(Fit):
+    """How the teacher is fine-tuned."""
+
+    epochs: Annotated[float, Field(gt=0, le=1000)] = 2.0
+    learning_rate: Annotated[float, Field(gt=0, lt=10, allow_inf_nan=False)] = 6e-5
+
+
+class BiLstmFit(Fit):
+    """How a BiLSTM is trained."""
+
+    epochs: Annotated[float, Field(gt=0, le=1000)] = 5.0
+    learning_rate: Annotated[float, Field(gt=0, lt=10, allow_inf_nan=False)] = 1e-3
+
+
+class Teacher(Section):
+    """The big model."""
+
+    model: str = Field(description="folder, package:NAME/FOLDER, or hub id of an encoder or a fine-tuned classifier")
+    revision: str | None = None
+    fine_tune: bool | None = Field(None, description="default: only when the checkpoint has no head for these labels")
+    max_length: Positive = 128
+    fit: TeacherFit = TeacherFit()
+
+
+class Transfer(Section):
+    """The texts the student learns from, and what the teacher says of them."""
+
+    shard_size: Positive = 4096
+    batch_tokens: Positive = Field(4096, description="tokens the teacher reads at once, padding included")
+
+
+class Objective(Section):
+    """What the student is asked to match, and how much each part weighs."""
+
+    logits: Literal["mse", "kl"] = "mse"
+    logits_weight: Weight = 1.0
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(1.0, description="of kl alone")
+    labels_weight: Weight = 0.0
+    hidden_weight: Weight = 0.0
+    attention_weight: Weight = 0.0
+    embedding_weight: Weight = 0.0
+    layer_map: Literal["uniform", "first", "last"] | list[tuple[int, int]] = Field(
+        "uniform", description="which teacher layer each student layer matches, or pairs [student, teacher]"
+    )
+
+    @property
+    def reads_layers(self) -> bool:
+        """Whether the teacher must run beside the student: its stored logits are not enough."""
+        return max(self.hidden_weight, self.attention_weight, self.embedding_weight) > 0
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> Objective:
+        if self.logits_weight + self.labels_weight == 0 and not self.reads_layers:
+            raise ValueError("all weights are 0: nothing to learn from")
+        return self
+
+
+class StudentBase(Section):
+    name: Name | None = None
+    max_length: Positive = 128
+    tokenizer: str | None = Field(None, description="folder or hub id; default: of the start, else the teacher's")
+    undistilled: bool = Field(True, description="also train the same student on the labels alone, to compare with")
+    fit: Fit = Fit()
+    objective: Objective = Objective()
+
+
+class TinyBert(StudentBase):
+    """A BERT of any depth and width."""
+
+    kind: Literal["tinybert"]
+    start: str = Field("teacher", description="teacher, scratch, or a folder or hub id of a BERT checkpoint")
+    teacher_layers: list[Positive] | None = Field(None, description="1-based layers to start from; default: uniform")
+    layers: Positive = 4
+    hidden: Positive = 312
+    heads: Positive = 12
+    intermediate: Positive = 1200
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> TinyBert:
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden = {self.hidden} cannot be shared among heads = {self.heads}")
+        if self.teacher_layers is not None and len(self.teacher_layers) != self.layers:
+            raise ValueError(f"teacher_layers names {len(self.teacher_layers)} layers, but layers = {self.layers}")
+        return self
+
+
+class BiLstm(StudentBase):
+    """One bidirectional LSTM layer (Tang et al. 2019)."""
+
+    kind: Literal["bilstm"]
+    start: Literal["teacher", "scratch"] = Field("teacher", description="where the word embeddings come from")
+    embedding: Positive | None = Field(None, description="width of the word embeddings; default: the teacher's")
+    hidden: Positive = 150
+    head: Positive = 200
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    fit: BiLstmFit = BiLstmFit()
+
+    @model_validator(mode="after")
+    def _has_no_layers(self) -> BiLstm:
+        if self.objective.reads_layers:
+            raise ValueError("a BiLSTM has no layers to match: hidden, attention and embedding weights must be 0")
+        return self
+
+
+Student = Annotated[Union[TinyBert, BiLstm], Field(discriminator="kind")]
+
+
+class Recipe(Section):
+    """One teacher, one transfer set, one or more students."""
+
+    name: Name
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    share: Name | None = Field(None, description="run folder that holds teacher/ and transfer/; default: this run's")
+    task: TaskSection = TaskSection()
+    data: Data
+    teacher: Teacher
+    transfer: Transfer = Transfer()
+    student: list[Student] = Field(min_length=1)
+
+    @field_validator("student", mode="before")
+    @classmethod
+    def _one_student_is_a_list_of_one(cls, value: Any) -> Any:
+        return [value] if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _students_have_names_of_their_own(self) -> Recipe:
+        names = [self.student_name(s) for s in self.student]
+        if len(set(names)) < len(names):
+            raise ValueError(f"students are told apart by name, but these are {', '.join(names)}")
+        return self
+
+    @staticmethod
+    def student_name(student: TinyBert | BiLstm) -> str:
+        return student.name or student.kind
+
+    def to_toml(self) -> str:
+        """The whole recipe, defaults written out: reading it again gives an equal value."""
+        return tomli_w.dumps(_without_none(self.model_dump(mode="json")))
+
+
+def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
+    """Read a recipe from TOML and apply `a.b=value` overrides.
+
+    Raises UsageError that tells every fault at once, with the nearest known key.
+    """
+    path = Path(path)
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError("the recipe cannot be read", f"{path}: {error.strerror}", "name a TOML file, such as one in configs/") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError("the recipe is not TOML", f"{path}: {error}", "see configs/quickstart.toml for the form") from error
+    for override in overrides:
+        _apply_override(document, override)
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as error:
+        faults = [_fault_line(path, document, fault) for fault in error.errors()]
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise UsageError(f"{path}: {count} in the recipe", "\n         ".join(faults), "mend these and run again") from error
+
+
+def _apply_override(document: dict[str, Any], override: str) -> None:
+    """Set one key; an empty value removes it. Among several students the second word names one."""
+    key, equals, text = override.partition("=")
+    keys = key.strip().split(".")
+    if not equals or not all(keys):
+        raise UsageError("an override has the form a.b=value", repr(override), "for example --set student.layers=6")
+    table: Any = document
+    for depth, word in enumerate(keys):
+        if isinstance(table, list):
+            table, used = _student_named(table, word, override)
+            if used:
+                continue
+        if depth == len(keys) - 1:
+            break
+        table = table.setdefault(word, {})
+        if not isinstance(table, dict | list):
+            raise UsageError(f"{'.'.join(keys[: depth + 1])} is a value, not a table", repr(override), "name a key of a table")
+    if text.strip() == "":
+        table.pop(keys[-1], None)
+    else:
+        table[keys[-1]] = _toml_value(text)
+
+
+def _student_named(students: list[dict[str, Any]], word: str, override: str) -> tuple[dict[str, Any], bool]:
+    named = {s.get("name", s.get("kind")): s for s in students if isinstance(s, dict)}
+    if word in named:
+        return named[word], True
+    if len(students) == 1 and isinstance(students[0], dict):
+        return students[0], False
+    raise UsageError("this recipe has several students", repr(override), f"name one: student.{' or student.'.join(map(str, named))}")
+
+
+def _toml_value(text: str) -> Any:
+    """`6`, `0.1`, `true`, `[1, 2]` as TOML reads them; anything else is the string as it stands."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()
+
+
+def _fault_line(path: Path, document: dict[str, Any], fault: Any) -> str:
+    where = [str(part) for part in fault["loc"] if part not in ("tinybert", "bilstm")]
+    key = ".".join(where) or "(recipe)"
+    if fault["type"] == "extra_forbidden":
+        known = _known_keys(document, list(fault["loc"]))
+        near = difflib.get_close_matches(where[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known))}"
+        return f"{key}: no such key; {hint}"
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "missing":
+        return f"{key}: missing"
+    given = fault.get("input")
+    shown = "" if isinstance(given, dict | list) or given is None else f", not {given!r}"
+    return f"{key}: {message}{shown if not fault['type'].startswith('value_error') else ''}"
+
+
+def _known_keys(document: dict[str, Any], loc: list[Any]) -> list[str]:
+    """The keys that the table holding the unknown one does take."""
+    model: Any = Recipe
+    for part in loc[:-1]:
+        if part in ("tinybert", "bilstm"):
+            model = TinyBert if part == "tinybert" else BiLstm
+        elif isinstance(part, str) and part != "student":
+            model = model.model_fields[part].annotation
+    return list(model.model_fields)
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list):
+        return [_without_none(v) for v in value]
+    return value

@@ -1,0 +1,212 @@
+"""One experiment on disk: stages that are whole or absent, kept while their inputs stay the same.
+
+    runs/<name>/recipe.toml  run.json  teacher/  transfer/  student/  undistilled/  bundle/  bench/
+
+With several students, `student/`, `undistilled/` and `bundle/` stand in a folder of the student's name.
+`teacher/` and `transfer/` stand in `runs/<share>/` when the recipe says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from kdedge import __version__
+from kdedge.errors import MachineError, UsageError
+from kdedge.files import json_text, write_whole
+from kdedge.processes import is_main, main_does
+from kdedge.progress import SILENT, Progress
+from kdedge.recipe import Recipe, load_recipe
+
+STAGE_FILE = "stage.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """An experiment's folder and the recipe that made it."""
+
+    folder: Path
+    recipe: Recipe
+
+    @property
+    def shared(self) -> Path:
+        """Where teacher/ and transfer/ stand: this run, or the one it shares them with."""
+        return self.folder.parent / self.recipe.share if self.recipe.share else self.folder
+
+    @property
+    def teacher(self) -> Path:
+        return self.shared / "teacher"
+
+    @property
+    def transfer(self) -> Path:
+        return self.shared / "transfer"
+
+    @property
+    def homes(self) -> dict[str, Path]:
+        """Student name -> folder that holds its student/, undistilled/ and bundle/."""
+        names = [self.recipe.student_name(s) for s in self.recipe.student]
+        return {name: self.folder if len(names) == 1 else self.folder / name for name in names}
+
+    @classmethod
+    def create(cls, recipe: Recipe, runs: Path) -> Run:
+        """Make or re-enter `runs/<name>/` and save the resolved recipe there."""
+        run = cls(runs / recipe.name, recipe)
+        if is_main():
+            run._describe()
+        return run
+
+    def _describe(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(self.folder / "recipe.toml", self.recipe.to_toml())
+        homes = {name: os.path.relpath(home, self.folder) for name, home in self.homes.items()}
+        write_whole(self.folder / "run.json", json_text({"kdedge": __version__, "share": self.recipe.share, "students": homes}))
+
+    @classmethod
+    def open(cls, path: Path) -> tuple[Run, list[str]]:
+        """The run that `path` is or lies in, and the names of the students `path` means.
+
+        `runs/x` means all students, `runs/x/bilstm`, `runs/x/bilstm/student` or `.../bundle` the one.
+        Raises UsageError where no folder above holds a recipe.toml.
+        """
+        run = find_run(path)
+        if run is None:
+            raise UsageError("this is not a run, nor inside one", f"{path}", "name a folder made by `kdedge distill`, such as runs/quickstart")
+        here = path.resolve()
+        meant = [name for name, home in run.homes.items() if here.is_relative_to(home.resolve())]
+        return run, meant or list(run.homes)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process; MachineError names the holder when another has it."""
+        if not is_main():
+            yield
+            return
+        holders = [folder / ".lock" for folder in dict.fromkeys((self.shared, self.folder))]
+        locks = []
+        try:
+            for holder in holders:
+                holder.parent.mkdir(parents=True, exist_ok=True)
+                lock = FileLock(str(holder), timeout=0)
+                try:
+                    lock.acquire()
+                except Timeout as error:
+                    note = holder.with_name(".lock-holder")
+                    who = note.read_text() if note.exists() else "another process"
+                    raise MachineError("this run is in use", f"{holder.parent} is held by {who}", "wait for it, or give this recipe another name") from error
+                locks.append(lock)
+                holder.with_name(".lock-holder").write_text(f"process {os.getpid()}")
+            yield
+        finally:
+            for lock in locks:
+                lock.release()
+
+
+def find_run(path: Path) -> Run | None:
+    """The nearest run at or above `path`, at most three folders up."""
+    here = path.resolve()
+    for folder in (here, *list(here.parents)[:3]):
+        if (folder / "run.json").is_file() and (folder / "recipe.toml").is_file():
+            return Run(folder, load_recipe(folder / "recipe.toml"))
+    return None
+
+
+def stage(
+    folder: Path,
+    inputs: dict[str, Any],
+    make: Callable[[Path], dict[str, Any]],
+    *,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
+    """Make one stage folder, or keep it when it was made from equal inputs; returns its result.
+
+    `make(part)` fills `part` and returns a JSON-able result; `part` survives an interruption, so that
+    `make` can go on where it stopped as long as the inputs are equal.
+    Raises UsageError that says what changed when the stage exists from other inputs, unless `force`.
+    """
+    inputs = json.loads(json.dumps(inputs))
+    if folder.exists():
+        old = read_stage(folder)
+        if old["inputs"] == inputs:
+            progress.say(f"{folder.name}: same inputs, kept")
+            return dict(old["result"])
+        if not force:
+            changed = "; ".join(_differences(old["inputs"], inputs))
+            raise UsageError(f"{folder} was made from other inputs", changed, "give the run another name, or pass --force to make it again")
+    part = folder.with_name(folder.name + ".part")
+    main_does(lambda: _begin(part, inputs))
+    result = make(part)
+    main_does(lambda: _finish(part, folder, inputs, result))
+    return result
+
+
+def _begin(part: Path, inputs: dict[str, Any]) -> None:
+    plan = part / "inputs.json"
+    if part.exists() and (not plan.exists() or json.loads(plan.read_text()) != inputs):
+        shutil.rmtree(part)
+    part.mkdir(parents=True, exist_ok=True)
+    write_whole(plan, json_text(inputs))
+
+
+def _finish(part: Path, folder: Path, inputs: dict[str, Any], result: dict[str, Any]) -> None:
+    (part / "inputs.json").unlink(missing_ok=True)
+    write_whole(part / STAGE_FILE, json_text({"inputs": inputs, "result": result}))
+    put_in_place(part, folder)
+
+
+def read_stage(folder: Path) -> dict[str, Any]:
+    """`{"inputs": ..., "result": ...}` of a finished stage; UsageError where it is not one."""
+    try:
+        document = json.loads((folder / STAGE_FILE).read_text(encoding="utf-8"))
+        return {"inputs": document["inputs"], "result": document["result"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError("this folder is not a finished stage of a run", f"{folder}: {error}", "run the command that makes it, or remove the folder") from error
+
+
+def put_in_place(part: Path, folder: Path) -> None:
+    """Rename a finished folder over an older one; at every moment one of the two is whole."""
+    old = folder.with_name(folder.name + ".old")
+    if old.exists():
+        shutil.rmtree(old)
+    if folder.exists():
+        folder.rename(old)
+    part.rename(folder)
+    if old.exists():
+        shutil.rmtree(old)
+
+
+def hash_files(folder: Path, names: tuple[str, ...]) -> str:
+    """SHA-256 over the named files of a folder, in order; a missing one counts as empty."""
+    digest = hashlib.sha256()
+    for name in names:
+        path = folder / name
+        digest.update(name.encode() + b"\0")
+        if path.is_file():
+            with path.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+    return digest.hexdigest()
+
+
+def _differences(old: Any, new: Any, path: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            line
+            for key in sorted(old.keys() | new.keys())
+            for line in _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
+        ]
+    return [] if old == new else [f"{path}: was {_short(old)}, now {_short(new)}"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,101 @@
+"""Students: small models that learn from a teacher, each a PreTrainedModel with config.json and model.safetensors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from transformers import BertForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
+
+from kdedge.encode import load_tokenizer
+from kdedge.errors import UsageError
+from kdedge.places import resolve_folder
+from kdedge.recipe import BiLstm, TinyBert
+from kdedge.runtime.spec import TaskSpec
+from kdedge.students.bilstm import BiLstmConfig, BiLstmForSequenceClassification
+from kdedge.students.tinybert import build_tinybert
+
+MODELS: dict[str, type[PreTrainedModel]] = {"bert": BertForSequenceClassification, "kdedge-bilstm": BiLstmForSequenceClassification}
+"""model_type in config.json -> class."""
+
+PROBLEM_TYPES = {"classification": "single_label_classification", "multilabel": "multi_label_classification", "regression": "regression"}
+
+
+def label_settings(spec: TaskSpec) -> dict[str, object]:
+    """How a configuration of transformers names the outputs of a task."""
+    return {
+        "num_labels": spec.outputs,
+        "id2label": dict(enumerate(spec.labels)),
+        "label2id": {name: i for i, name in enumerate(spec.labels)},
+        "problem_type": PROBLEM_TYPES[spec.kind],
+    }
+
+
+def student_tokenizer(recipe: TinyBert | BiLstm, teacher_tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """The tokenizer the recipe names; else that of the student's start; else the teacher's."""
+    if recipe.tokenizer:
+        return load_tokenizer(recipe.tokenizer)
+    return teacher_tokenizer if recipe.start in ("teacher", "scratch") else load_tokenizer(recipe.start)
+
+
+def build_student(
+    recipe: TinyBert | BiLstm, spec: TaskSpec, teacher: PreTrainedModel, teacher_tokenizer: PreTrainedTokenizerFast
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """A student that has learned nothing yet, and the tokenizer it reads with."""
+    tokenizer = student_tokenizer(recipe, teacher_tokenizer)
+    labels = label_settings(spec)
+    if isinstance(recipe, TinyBert):
+        return build_tinybert(recipe, labels, teacher, tokenizer), tokenizer
+    if spec.pair and "token_type_ids" not in tokenizer.model_input_names:
+        raise UsageError(
+            "a BiLSTM on pairs needs a tokenizer with token_type_ids", f"{type(tokenizer).__name__} has none", "name a WordPiece tokenizer in student.tokenizer"
+        )
+    return _build_bilstm(recipe, spec, labels, teacher, tokenizer, tokenizer.get_vocab() == teacher_tokenizer.get_vocab()), tokenizer
+
+
+def _build_bilstm(
+    recipe: BiLstm, spec: TaskSpec, labels: dict[str, object], teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, same_words: bool
+) -> BiLstmForSequenceClassification:
+    table = teacher.get_input_embeddings().weight.detach()  # (V, H of the teacher)
+    if recipe.start == "teacher" and not same_words:
+        raise UsageError("word embeddings can start from the teacher only where the vocabulary is the same", "two vocabularies", 'set student.start = "scratch"')
+    config = BiLstmConfig(
+        vocab_size=len(tokenizer),
+        embedding_dim=recipe.embedding or table.shape[1],
+        hidden_size=recipe.hidden,
+        head_size=recipe.head,
+        dropout=recipe.dropout,
+        pair=spec.pair,
+        pad_token_id=tokenizer.pad_token_id,
+        **labels,
+    )
+    student = BiLstmForSequenceClassification(config)
+    if recipe.start == "teacher":
+        with torch.no_grad():
+            student.embedding.weight[:] = principal_columns(table[: len(tokenizer)], config.embedding_dim)
+    return student
+
+
+def principal_columns(table: torch.Tensor, width: int) -> torch.Tensor:
+    """(V, H) -> (V, width): the table itself, or its projection onto its principal directions, scaled to keep row lengths."""
+    if width == table.shape[1]:
+        return table
+    if width > table.shape[1]:
+        raise UsageError("embeddings cannot start wider than the teacher's", f"{width} > {table.shape[1]}", "lower student.embedding")
+    centred = table - table.mean(0)
+    _, _, directions = torch.linalg.svd(centred.T @ centred)
+    projected = centred @ directions[:width].T
+    return projected * (table.norm() / projected.norm())
+
+
+def load_student(folder: Path) -> PreTrainedModel:
+    """A saved student in evaluation mode. Raises UsageError for a folder that holds none."""
+    place = resolve_folder(str(folder)) or Path(folder)
+    try:
+        kind = json.loads((place / "config.json").read_text(encoding="utf-8"))["model_type"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError("this folder holds no student", f"{place}: {error}", "name the student/ folder of a run") from error
+    if kind not in MODELS:
+        raise UsageError("this is not a student of kdedge", f"{place}: model_type {kind}", f"one of {', '.join(MODELS)}")
+    return MODELS[kind].from_pretrained(str(place), use_safetensors=True, dtype=torch.float32).eval()

@@ -1,0 +1,83 @@
+"""A classifier with its tokenizer: texts in, logits out, and what it scores written beside its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from kdedge.data.task import Split, Task
+from kdedge.encode import Encoded, Pad, encode, predict_logits
+from kdedge.errors import DataError, GateFailed
+from kdedge.processes import barrier, is_main
+from kdedge.progress import SILENT, Progress
+from kdedge.runtime import metrics
+from kdedge.runtime.spec import TaskSpec
+from kdedge.training import native_precision
+
+
+@dataclass(frozen=True)
+class TextModel:
+    """A classifier and the tokenizer it reads with: a teacher, or a student once it is built."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+    max_length: int
+
+    def encode(self, texts: tuple[str, ...], pairs: tuple[str, ...] | None, **columns: np.ndarray) -> Encoded:
+        return encode(self.tokenizer, texts, pairs, self.max_length, **columns)
+
+    @property
+    def pad(self) -> Pad:
+        return Pad(self.tokenizer.pad_token_id)
+
+    def annotate(
+        self,
+        texts: tuple[str, ...],
+        pairs: tuple[str, ...] | None,
+        *,
+        batch_tokens: int = 4096,
+        precision: str = "fp32",
+        progress: Progress = SILENT,
+    ) -> np.ndarray:
+        """Logits (N, C) float32 for N texts, computed in `precision` as recipes name it.
+
+        Raises GateFailed where one is not finite.
+        """
+        kind = native_precision(precision, next(self.model.parameters()).device)
+        data = self.encode(texts, pairs)
+        logits = predict_logits(self.model, data, self.pad, batch_tokens=batch_tokens, precision=kind, progress=progress)
+        if not np.isfinite(logits).all():
+            row = int(np.flatnonzero(~np.isfinite(logits).all(1))[0])
+            raise GateFailed("the model gives a logit that is not finite", f"text {row}: {texts[row][:80]!r}", "check its weights")
+        return logits
+
+
+def save_measured(model: TextModel, task: Task, folder: Path, *, progress: Progress = SILENT) -> dict[str, Any]:
+    """Save weights and tokenizer, the logits on the reported split, and return the scores that follow from them."""
+    progress.start("measuring on the reported split", len(task.report))
+    logits = model.annotate(task.report.texts, task.report.pairs, progress=progress)
+    progress.finish()
+    select = model.annotate(task.select.texts, task.select.pairs)
+    if is_main():
+        model.model.save_pretrained(folder)
+        model.tokenizer.save_pretrained(folder)
+        np.save(folder / "report_logits.npy", logits)
+    barrier()
+    return {
+        "metric": task.spec.metric,
+        "report": score_of(task.spec, logits, task.report),
+        "select": score_of(task.spec, select, task.select),
+        "parameters": sum(p.numel() for p in model.model.parameters()),
+        "max_length": model.max_length,
+    }
+
+
+def score_of(spec: TaskSpec, logits: np.ndarray, split: Split) -> float:
+    """The task's metric of logits (N, C) on a split of N examples."""
+    if logits.shape != (len(split), spec.outputs):
+        raise DataError("logits and examples do not belong together", f"{logits.shape} for {len(split)} examples of {spec.outputs} outputs")
+    return metrics.score(spec.metric, spec.kind, logits, split.labels)
