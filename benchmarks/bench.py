@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdedge import __version__
-from kdedge.errors import DataError, UsageError
+from kdedge.errors import DataError, IntegrityError, UsageError
 from kdedge.progress import SILENT, Progress
 from kdedge.runtime import Bundle
 from kdedge.runtime.metrics import score
@@ -26,9 +25,9 @@ from kdedge.runtime.spec import TaskSpec
 
 from . import machine
 from .examples import Examples
-from .probe import Footprint, footprint
+from .probe import NOT_WEIGHED, Footprint, footprints
 from .report import Report, Row
-from .retention import Retention, retain, retain_fixed
+from .retention import REFERENCE, Retention, retain, retain_fixed
 from .subjects import Contender, Runner, bundle_contenders
 from .timing import Timings, interleave, representative
 
@@ -65,9 +64,7 @@ class Options:
 DEFAULTS = Options()
 
 
-def bench_run(
-    run: Run, students: Sequence[str], *, options: Options = DEFAULTS, task: Task | None = None, progress: Progress = SILENT
-) -> Report:
+def bench_run(run: Run, students: Sequence[str], *, options: Options = DEFAULTS, task: Task | None = None, progress: Progress = SILENT) -> Report:
     """Measure a run's students, teacher and baselines on its reported split.
 
     task: the run's, when the caller has it loaded already.
@@ -76,13 +73,14 @@ def bench_run(
     from kdedge.data import load_task
     from kdedge.rundir import read_stage
 
-    from . import lab
+    from .lab import torch_threads
+    from .roster import contenders as contenders_of
 
     recipe = run.recipe
     task = task or load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
-    with _one_thread_tokenizing(), lab.torch_threads(options.threads):
+    with _one_thread_tokenizing(), torch_threads(options.threads):
         contenders = _gathered(
-            lab.contenders(run, students, task, providers=options.providers, threads=options.threads, teacher=options.teacher),
+            contenders_of(run, students, task, providers=options.providers, threads=options.threads, teacher=options.teacher),
             progress,
         )
         yardstick = contenders[0].logits
@@ -92,48 +90,54 @@ def bench_run(
             contenders,
             examples,
             task.spec,
-            lambda logits: retain(task.spec, logits, yardstick, task.report.labels, target=options.target, seed=options.seed),
-            options,
-            progress,
+            keep=lambda logits: (
+                REFERENCE if logits is yardstick else retain(task.spec, logits, yardstick, task.report.labels, target=options.target, seed=options.seed)
+            ),
+            options=options,
+            progress=progress,
         )
     teacher = {"model": read_stage(run.teacher)["result"].get("model"), "metric": task.spec.metric, "value": rows[0].value}
-    return _report(task.spec, len(examples), True, teacher, rows, options, f"kdedge bench runs/{run.folder.name}")
+    return _report(task.spec, examples, rows, teacher=teacher, options=options, command=f"kdedge bench runs/{run.folder.name}")
 
 
-def bench_bundle(
-    folders: Sequence[Path], *, options: Options = DEFAULTS, examples: Examples | None = None, progress: Progress = SILENT
-) -> Report:
+def bench_bundle(folders: Sequence[Path], *, options: Options = DEFAULTS, examples: Examples | None = None, progress: Progress = SILENT) -> Report:
     """Measure bundles alone: quality against the teacher score stored with them where `examples` have labels.
 
     examples: None times the bundles on their golden texts. Several bundles must answer the same task.
     """
-    manifests = [Bundle.open(folder).manifest for folder in folders]
+    bundles = [Bundle.open(folder) for folder in folders]
+    manifests = [bundle.manifest for bundle in bundles]
     spec, scores = manifests[0].spec, manifests[0].scores
     if any((m.spec.kind, m.spec.labels, m.spec.pair) != (spec.kind, spec.labels, spec.pair) for m in manifests):
         raise UsageError("these bundles answer different tasks", ", ".join(m.name for m in manifests), "bench them one by one")
-    given = examples or golden_examples(folders[0])
+    given = examples or golden_examples(bundles[0])
     labelled = given.labels is not None
     found = (
         contender
-        for folder, manifest in zip(folders, manifests, strict=True)
+        for bundle in bundles
         for contender in bundle_contenders(
-            manifest.name, folder, given.texts if labelled else None, given.pairs, providers=options.providers, threads=options.threads
+            bundle.manifest.name, bundle, given.texts if labelled else None, given.pairs, providers=options.providers, threads=options.threads
         )
     )
     with _one_thread_tokenizing():
-        rows = _measured(_gathered(found, progress), given, spec, _against_stored(spec, scores, given, options), options, progress)
+        keep = _against_stored(spec, scores, given, options)
+        rows = _measured(_gathered(found, progress), given, spec, keep=keep, options=options, progress=progress)
     teacher = {"model": manifests[0].teacher.get("model"), "metric": scores.get("metric"), "value": scores.get("teacher"), "stored": True}
     names = " ".join(folder.name for folder in folders)
-    return _report(spec, len(given), labelled, teacher, rows, options, f"kdedge bench {names}", _stored_notes(scores, given))
+    return _report(spec, given, rows, teacher=teacher, options=options, command=f"kdedge bench {names}", notes=_stored_notes(scores, given))
 
 
-def golden_examples(folder: Path) -> Examples:
+def golden_examples(bundle: Bundle) -> Examples:
     """The texts that a bundle carries to check itself."""
-    document = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
-    texts, pairs = document["texts"], document.get("pairs")
+    try:
+        rows = bundle.json("golden.json")["rows"]
+        texts = [str(row["text"]) for row in rows]
+        pairs = [str(row["pair"]) for row in rows] if bundle.manifest.spec.pair else None
+    except (KeyError, TypeError) as error:
+        raise IntegrityError("golden.json of the bundle is not a list of golden answers", str(bundle.folder), "export again") from error
     if not texts:
-        raise DataError("the bundle carries no golden texts", f"{folder / 'golden.json'}", "give texts with --data")
-    return Examples(list(texts), list(pairs) if pairs else None)
+        raise DataError("the bundle carries no golden texts", "golden.json has no rows", "give texts with --data")
+    return Examples(texts, pairs)
 
 
 def _gathered(contenders: Iterable[Contender], progress: Progress) -> list[Contender]:
@@ -151,6 +155,7 @@ def _measured(
     contenders: Sequence[Contender],
     examples: Examples,
     spec: TaskSpec,
+    *,
     keep: Callable[[np.ndarray], Retention] | None,
     options: Options,
     progress: Progress,
@@ -162,7 +167,7 @@ def _measured(
     rows = []
     for contender in contenders:
         single, model = singles.get(contender.key, (None, None))
-        labelled = contender.logits is not None and examples.labels is not None
+        logits, labels = contender.logits, examples.labels
         rows.append(
             Row(
                 subject=contender.subject,
@@ -172,13 +177,13 @@ def _measured(
                 provider=contender.provider,
                 threads=options.threads if contender.runner else None,
                 batch=options.batch if contender.runner else None,
-                value=score(spec.metric, spec.kind, contender.logits, examples.labels) if labelled else None,
-                retention=keep(contender.logits) if labelled and keep else None,
+                value=None if logits is None or labels is None else score(spec.metric, spec.kind, logits, labels),
+                retention=None if logits is None or labels is None or keep is None else keep(logits),
                 single=single,
                 model=model,
                 batched=batches.get(contender.key),
                 bytes=contender.bytes,
-                footprint=weights.get(contender.key, Footprint()),
+                footprint=weights.get(contender.key, NOT_WEIGHED),
                 notes=contender.notes,
             )
         )
@@ -186,23 +191,15 @@ def _measured(
 
 
 def _weighed(contenders: Sequence[Contender], examples: Examples, progress: Progress) -> dict[str, Footprint]:
-    """Memory and load time, each subject in a process of its own, one after another."""
+    """Memory and load time, each subject in a process of its own."""
     jobs = {c.key: c.job for c in contenders if c.job is not None}
     chosen = representative(_lengths(examples), 8, seed=0)
     texts = [examples.texts[i] for i in chosen]
     pairs = [examples.pairs[i] for i in chosen] if examples.pairs is not None else None
-    progress.start("memory and load time", len(jobs))
-    found = {}
-    for key, job in jobs.items():
-        found[key] = footprint(job, texts, pairs)
-        progress.advance(len(found), key)
-    progress.finish()
-    return found
+    return footprints(jobs, texts, pairs, progress)
 
 
-def _time_singles(
-    runners: Mapping[str, Runner], examples: Examples, options: Options, progress: Progress
-) -> dict[str, tuple[Timings, Timings]]:
+def _time_singles(runners: Mapping[str, Runner], examples: Examples, options: Options, progress: Progress) -> dict[str, tuple[Timings, Timings]]:
     """For each subject the seconds of single texts, with tokenization and without."""
     chosen = representative(_lengths(examples), SAMPLE, options.seed)
     texts = [[examples.texts[i]] for i in chosen]
@@ -221,9 +218,7 @@ def _time_singles(
 
     exact = {"visit": min(8, options.repeats), "rounds": -(-options.repeats // 8)} if options.repeats else {}
     works = {key: work_of(runner) for key, runner in runners.items()}
-    timed = interleave(
-        works, len(texts), seconds=options.seconds * SINGLE_SHARE, seed=options.seed, title="timing single texts", progress=progress, **exact
-    )
+    timed = interleave(works, len(texts), seconds=options.seconds * SINGLE_SHARE, seed=options.seed, title="timing single texts", progress=progress, **exact)
     return {key: (parts[0], parts[1]) for key, parts in timed.items()}
 
 
@@ -254,7 +249,7 @@ def _lengths(examples: Examples) -> np.ndarray:
     return lengths if examples.pairs is None else lengths + np.array([len(text) for text in examples.pairs])
 
 
-def _against_stored(spec: TaskSpec, scores: dict[str, Any], given: Examples, options: Options) -> Callable[[np.ndarray], Retention] | None:
+def _against_stored(spec: TaskSpec, scores: Mapping[str, Any], given: Examples, options: Options) -> Callable[[np.ndarray], Retention] | None:
     """Retention against the teacher score of the manifest; None where there is none for this metric."""
     teacher, labels = scores.get("teacher"), given.labels
     if teacher is None or labels is None or scores.get("metric") != spec.metric:
@@ -262,7 +257,7 @@ def _against_stored(spec: TaskSpec, scores: dict[str, Any], given: Examples, opt
     return lambda logits: retain_fixed(spec, logits, labels, float(teacher), target=options.target, seed=options.seed)
 
 
-def _stored_notes(scores: dict[str, Any], given: Examples) -> list[str]:
+def _stored_notes(scores: Mapping[str, Any], given: Examples) -> list[str]:
     if given.labels is None or scores.get("teacher") is None:
         return []
     size = scores.get("split_size")
@@ -274,16 +269,17 @@ def _stored_notes(scores: dict[str, Any], given: Examples) -> list[str]:
 
 def _report(
     spec: TaskSpec,
-    texts: int,
-    measured: bool,
-    teacher: dict[str, Any],
+    given: Examples,
     rows: Sequence[Row],
+    *,
+    teacher: dict[str, Any],
     options: Options,
     command: str,
     notes: Sequence[str] = (),
 ) -> Report:
     described = machine.describe(options.threads)
-    task = {"name": spec.name, "kind": spec.kind, "metric": spec.metric, "pair": spec.pair, "texts": texts, "measured": measured}
+    measured = given.labels is not None
+    task = {"name": spec.name, "kind": spec.kind, "metric": spec.metric, "pair": spec.pair, "texts": len(given), "measured": measured}
     return Report(
         task=task,
         teacher=teacher,

@@ -30,11 +30,12 @@ from .targets import Plan, plan
 @click.option("--seconds", type=click.FloatRange(0.1), default=DEFAULTS.seconds, show_default=True, help="Time for timing, all subjects together.")
 @click.option("--repeats", type=click.IntRange(1), default=None, help="Single texts of each subject, whatever time they take.")
 @click.option("--batch", type=click.IntRange(1), default=DEFAULTS.batch, show_default=True, help="Texts a batch, for throughput.")
-@click.option("--target", type=click.FloatRange(0, 2, min_open=True), default=DEFAULTS.target, show_default=True, help="Share of the teacher's metric that counts as kept.")
+@click.option("--target", type=click.FloatRange(0, 2, min_open=True), default=DEFAULTS.target, show_default=True, help="Share that counts as kept.")
 @click.option("--teacher/--no-teacher", default=True, help="Run the teacher too; its stored answers are the yardstick in any case.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=None, help="Folder of report.json and report.md. Default: bench/ in the run.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document as the last line of stdout.")
 def bench(
+    *,
     targets: tuple[Path, ...],
     data: Path | None,
     text: str,

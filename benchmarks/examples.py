@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from kdedge.errors import DataError, UsageError
 from kdedge.runtime.spec import TaskSpec
 
 Record = dict[str, Any]
+
+csv.field_size_limit(1 << 27)
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def _records(path: Path, text: str) -> Iterator[tuple[int, Record]]:
     if reader is None:
         raise UsageError("this kind of file is not read here", str(path), f"give one of {', '.join(readers)}")
     try:
-        content = path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise UsageError("the texts cannot be read", f"{path}: {error.strerror}", "name a file that is there") from error
     except UnicodeDecodeError as error:
@@ -64,8 +67,9 @@ def _records(path: Path, text: str) -> Iterator[tuple[int, Record]]:
 
 def _delimited(delimiter: str) -> Any:
     def read(path: Path, content: str) -> Iterator[tuple[int, Record]]:
-        # strict: a stray quote is an error, and would otherwise swallow lines silently.
-        reader = csv.DictReader(content.splitlines(keepends=True), delimiter=delimiter, strict=True)
+        # strict: a stray quote is an error, and would otherwise swallow lines silently. GLUE's tsv files are not quoted.
+        quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+        reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True, quoting=quoting)
         try:
             for record in reader:
                 if None in record or None in record.values():

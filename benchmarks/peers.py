@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from .subjects import Contender, Runner
 from kdedge.data.task import Task
 from kdedge.runtime.spec import TaskSpec
+
+from .subjects import Contender, Runner
 
 SEPARATOR = " ; "
 """Stands between the two texts of a pair."""

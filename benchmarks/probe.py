@@ -1,6 +1,7 @@
-"""Loads one subject in a process of its own and tells what that took: seconds to load, megabytes at the peak.
+"""Loads each subject in a process of its own and tells what that took: seconds to load, megabytes at the peak.
 
-The parent starts it as `python -c LOADER JOB`; the last line it prints is one JSON document.
+The libraries are imported once for each form (torch, ONNX Runtime) and the process forks for each subject, which so
+shows the libraries and itself, and nothing of the others. Answers come as one JSON line for each job.
 """
 
 from __future__ import annotations
@@ -9,25 +10,30 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import kdedge
+from kdedge.progress import SILENT, Progress
 
-TIMEOUT = 300
+TIMEOUT = 600
 
 LOADER = """
 import json, sys
-job = json.loads(sys.stdin.read())
-sys.path.extend(entry for entry in job["sys_path"] if entry not in sys.path)
+work = json.loads(sys.stdin.read())
+sys.path.extend(entry for entry in work["sys_path"] if entry not in sys.path)
 import kdedge
-kdedge.__path__.extend(entry for entry in job["package_path"] if entry not in kdedge.__path__)
+kdedge.__path__.extend(entry for entry in work["package_path"] if entry not in kdedge.__path__)
 from kdedge.benchmarks.probe import main
-main(job)
+main(work)
 """
 """A child finds the code where its parent did: in a checkout, export/ and benchmarks/ do not lie in kdedge/."""
+
+Job = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -45,41 +51,103 @@ class Footprint:
     problem: str = ""
 
 
-def footprint(job: dict[str, Any], texts: list[str], pairs: list[str] | None) -> Footprint:
-    """Run one job (see Contender.job) in a child process; never raises, a failed child is a Footprint with a problem."""
-    paths = {"sys_path": [entry or os.getcwd() for entry in sys.path], "package_path": [str(entry) for entry in kdedge.__path__]}
-    threads = str(job["threads"])
+NOT_WEIGHED = Footprint()
+
+
+def footprints(jobs: Mapping[str, Job], texts: Sequence[str], pairs: Sequence[str] | None, progress: Progress = SILENT) -> dict[str, Footprint]:
+    """The footprint of every job (see Contender.job) by its key; never raises: what failed has a `problem`."""
+    found: dict[str, Footprint] = {}
+    progress.start("memory and load time", len(jobs))
+    for group in _groups(jobs):
+        for key, footprint in zip(group, _measured([jobs[key] for key in group], texts, pairs), strict=True):
+            found[key] = footprint
+            progress.advance(len(found), key)
+    progress.finish()
+    return found
+
+
+def _groups(jobs: Mapping[str, Job]) -> list[list[str]]:
+    """Keys that one process may measure: those of equal libraries and threads; each alone where a process cannot fork."""
+    if not hasattr(os, "fork"):
+        return [[key] for key in jobs]
+    groups: dict[tuple[Any, ...], list[str]] = {}
+    for key, job in jobs.items():
+        # CUDA does not survive a fork.
+        alone = key if "cuda" in (job.get("device"), job.get("provider")) else ""
+        groups.setdefault((job["form"], job["threads"], alone), []).append(key)
+    return list(groups.values())
+
+
+def _measured(jobs: Sequence[Job], texts: Sequence[str], pairs: Sequence[str] | None) -> Iterator[Footprint]:
+    """One footprint for each job, each as soon as it is there."""
+    work = {
+        "jobs": [dict(job) for job in jobs],
+        "texts": list(texts),
+        "pairs": pairs and list(pairs),
+        "sys_path": [entry or os.getcwd() for entry in sys.path],
+        "package_path": [str(entry) for entry in kdedge.__path__],
+    }
+    threads = str(jobs[0]["threads"])
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    pipe = subprocess.PIPE
+    # -P: nothing is imported from the folder the user happens to stand in.
+    command = [sys.executable, "-P", "-c", LOADER]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, encoding="utf-8", env=environment) as child:
+        assert child.stdin is not None and child.stdout is not None
+        clock = threading.Timer(TIMEOUT, child.kill)
+        clock.start()
+        try:
+            child.stdin.write(json.dumps(work))
+            child.stdin.close()
+            for _ in jobs:
+                yield _parsed(child.stdout.readline())
+        finally:
+            clock.cancel()
+            child.kill()
+
+
+def _parsed(line: str) -> Footprint:
     try:
-        child = subprocess.run(
-            # -P: nothing is imported from the folder the user happens to stand in.
-            [sys.executable, "-P", "-c", LOADER],
-            input=json.dumps({**job, **paths, "texts": texts, "pairs": pairs}),
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            timeout=TIMEOUT,
-            env=environment,
-            check=True,
-        )
-        return Footprint(**json.loads(child.stdout.strip().splitlines()[-1]))
-    except subprocess.CalledProcessError as error:
-        last = (error.stderr or "").strip().splitlines()[-1:] or [f"exit code {error.returncode}"]
-        return Footprint(problem=f"memory and load time not measured: {last[0][:200]}")
-    except (OSError, subprocess.SubprocessError, ValueError, TypeError, IndexError) as error:
-        return Footprint(problem=f"memory and load time not measured: {type(error).__name__}")
+        return Footprint(**json.loads(line))
+    except (ValueError, TypeError):
+        return Footprint(problem="memory and load time not measured: the process ended early")
 
 
-def main(job: dict[str, Any]) -> None:
-    """Be the child: load, answer, print one JSON line."""
+def main(work: dict[str, Any]) -> None:
+    """Be the child: import the libraries, then one fork and one line for each job."""
     start = time.perf_counter()
-    load = _onnx_loader(job) if job["form"] == "onnx" else _torch_loader(job)
-    imported = time.perf_counter()
-    answer = load()
-    loaded = time.perf_counter()
-    for i, text in enumerate(job["texts"]):
-        answer([text], None if job["pairs"] is None else [job["pairs"][i]])
-    print(json.dumps({"import_s": imported - start, "load_s": loaded - imported, "peak_mb": peak_mb()}))
+    load = _torch if work["jobs"][0]["form"] == "torch" else _onnx
+    loader = load()
+    import_s = time.perf_counter() - start
+    for job in work["jobs"]:
+        if len(work["jobs"]) == 1 or not hasattr(os, "fork"):
+            _say(_weigh(job, loader, import_s, work))
+            continue
+        child = os.fork()
+        if child == 0:
+            _say(_weigh(job, loader, import_s, work))
+            os._exit(0)
+        if os.waitpid(child, 0)[1] != 0:
+            _say(Footprint(problem="memory and load time not measured: the process ended early"))
+
+
+def _say(footprint: Footprint) -> None:
+    sys.stdout.write(json.dumps(asdict(footprint)) + "\n")
+    sys.stdout.flush()
+
+
+def _weigh(job: Job, loader: Any, import_s: float, work: Mapping[str, Any]) -> Footprint:
+    """Load one subject, let it answer, look at this process."""
+    try:
+        start = time.perf_counter()
+        answer = loader(job)
+        load_s = time.perf_counter() - start
+        for i, text in enumerate(work["texts"]):
+            answer([text], None if work["pairs"] is None else [work["pairs"][i]])
+        return Footprint(import_s, load_s, peak_mb())
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        return Footprint(problem=f"memory and load time not measured: {type(error).__name__}: {said}")
 
 
 def peak_mb() -> float | None:
@@ -99,20 +167,20 @@ def peak_mb() -> float | None:
     return peak / 2**20 if sys.platform == "darwin" else peak / 1024
 
 
-def _onnx_loader(job: dict[str, Any]) -> Any:
+def _onnx() -> Any:
     from kdedge.runtime import Classifier
 
-    def load() -> Any:
+    def load(job: Job) -> Any:
         classifier = Classifier.load(job["folder"], precision=job["precision"], provider=job["provider"], threads=job["threads"])
         return lambda texts, pairs: classifier.run(classifier.encode(texts, pairs))
 
     return load
 
 
-def _torch_loader(job: dict[str, Any]) -> Any:
+def _torch() -> Any:
     from .lab import torch_runner
 
-    def load() -> Any:
+    def load(job: Job) -> Any:
         runner = torch_runner(Path(job["folder"]), job["max_length"], job["device"], job["threads"])
         return lambda texts, pairs: runner.run(runner.encode(texts, pairs))
 

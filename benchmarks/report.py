@@ -13,7 +13,7 @@ import numpy as np
 from kdedge.errors import MachineError
 from kdedge.files import write_whole
 
-from .probe import Footprint
+from .probe import NOT_WEIGHED, Footprint
 from .retention import Retention
 from .timing import Timings, compare, spread
 
@@ -39,7 +39,7 @@ class Row:
     model: Timings | None = None
     batched: Timings | None = None
     bytes: int | None = None
-    footprint: Footprint = Footprint()
+    footprint: Footprint = NOT_WEIGHED
     notes: tuple[str, ...] = ()
 
     @property
@@ -141,20 +141,20 @@ class Report:
             "provider": row.provider,
             "threads": row.threads,
             "batch": row.batch,
-            "p50_us": _us(single and single.p50),
-            "p90_us": _us(single and single.p90),
-            "p99_us": _us(single and single.p99),
-            "p50_model_us": _us(model and model.p50),
+            "p50_us": _us(single.p50 if single else None),
+            "p90_us": _us(single.p90 if single else None),
+            "p99_us": _us(single.p99 if single else None),
+            "p50_model_us": _us(model.p50 if model else None),
             "texts_per_s": _rounded(row.texts_per_s, 1),
-            "speedup": _rounded(speed and speed[0], 3),
-            "speedup_low": _rounded(speed and speed[1], 3),
-            "speedup_high": _rounded(speed and speed[2], 3),
-            "speedup_fastest_teacher": _rounded(against_best and against_best[0], 3),
+            "speedup": _rounded(speed[0] if speed else None, 3),
+            "speedup_low": _rounded(speed[1] if speed else None, 3),
+            "speedup_high": _rounded(speed[2] if speed else None, 3),
+            "speedup_fastest_teacher": _rounded(against_best[0] if against_best else None, 3),
             "metric": self.task["metric"] if row.value is not None else None,
             "value": _rounded(row.value, 6),
-            "retention": _rounded(kept and kept.share, 6),
-            "retention_low": _rounded(kept and kept.low, 6),
-            "retention_high": _rounded(kept and kept.high, 6),
+            "retention": _rounded(kept.share if kept else None, 6),
+            "retention_low": _rounded(kept.low if kept else None, 6),
+            "retention_high": _rounded(kept.high if kept else None, 6),
             "verdict": kept.verdict if kept else None,
             "bytes": row.bytes,
             "peak_mb": _rounded(row.footprint.peak_mb, 1),

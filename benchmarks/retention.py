@@ -11,7 +11,7 @@ from kdedge.errors import DataError
 from kdedge.runtime import metrics
 from kdedge.runtime.spec import TaskSpec
 
-Verdict = Literal["kept", "lost", "undecided"]
+Verdict = Literal["kept", "lost", "undecided", "reference"]
 
 RESAMPLES = 1000
 TAIL = 0.025
@@ -27,7 +27,7 @@ class Retention:
     """A student's metric as a share of its teacher's, on the same texts.
 
     share, low, high: the ratio and its 95 % interval; None where the teacher's metric is not above 0.
-    verdict: `kept` when low reaches the target, `lost` when high stays below it.
+    verdict: `kept` when low reaches the target, `lost` when high stays below it, `reference` for the teacher itself.
     note: what the reader must know of this interval, or "".
     """
 
@@ -36,6 +36,10 @@ class Retention:
     high: float | None
     verdict: Verdict
     note: str = ""
+
+
+REFERENCE = Retention(1.0, 1.0, 1.0, "reference")
+"""The teacher's own row."""
 
 
 def retain(spec: TaskSpec, student: np.ndarray, teacher: np.ndarray, labels: np.ndarray, *, target: float, seed: int = 0) -> Retention:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from kdedge.errors import MachineError
 from kdedge.runtime import Bundle, Classifier
+from kdedge.runtime.classifier import PROVIDERS
 
 Encode = Callable[[Sequence[str], Sequence[str] | None], Any]
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 @dataclass(frozen=True)
@@ -49,11 +48,10 @@ class Contender:
         return " ".join(part for part in (self.subject, self.form, self.precision, self.provider) if part)
 
 
-def open_bundle(folder: Path, precision: str, provider: str, threads: int | None) -> Classifier:
-    """A bundle on the provider asked for. Raises MachineError when the session runs on another."""
-    classifier = Classifier.load(folder, precision=precision, provider=provider, threads=threads)
-    wanted = PROVIDERS.get(provider, provider)
-    if classifier.provider != wanted:
+def open_bundle(bundle: Bundle, precision: str, provider: str, threads: int | None) -> Classifier:
+    """A bundle on the provider asked for. Raises MachineError when its session runs on another."""
+    classifier = Classifier.from_bundle(bundle, precision, provider, threads)
+    if classifier.provider != full_name(provider):
         raise MachineError(
             "the execution provider asked for is not the one that runs",
             f"{provider} was asked for, the session reports {classifier.provider}",
@@ -62,35 +60,40 @@ def open_bundle(folder: Path, precision: str, provider: str, threads: int | None
     return classifier
 
 
+def full_name(provider: str) -> str:
+    """ONNX Runtime's name of a provider."""
+    return PROVIDERS.get(provider.lower(), provider)
+
+
 def bundle_contenders(
     subject: str,
-    folder: Path,
+    bundle: Bundle,
     texts: Sequence[str] | None,
     pairs: Sequence[str] | None,
     *,
     providers: Sequence[str],
     threads: int,
-) -> list[Contender]:
+) -> Iterator[Contender]:
     """A bundle's files on every provider, each with its own answers to `texts` (None: timing alone)."""
-    manifest = Bundle.open(folder).manifest
-    rows = []
     for provider in providers:
-        for precision in manifest.precisions:
-            # int8 kernels exist on the CPU; elsewhere such a graph would silently run there in part (R21).
-            if provider != "cpu" and precision == "int8":
-                continue
-            rows.append(_bundle_contender(subject, folder, precision, provider, texts, pairs, threads))
-        if not any(row.provider == PROVIDERS.get(provider, provider) for row in rows):
-            raise MachineError(f"nothing in this bundle runs on {provider}", f"{subject} has {', '.join(manifest.precisions)}", "bench it on the cpu")
-    return rows
+        fitting = [precision for precision in bundle.manifest.precisions if _fits(precision, provider)]
+        if not fitting:
+            raise MachineError(f"nothing in this bundle runs on {provider}", f"{subject} has only int8, for the CPU", "bench it on the cpu")
+        for precision in fitting:
+            yield _contender(subject, bundle, precision, provider, texts=texts, pairs=pairs, threads=threads)
 
 
-def _bundle_contender(
-    subject: str, folder: Path, precision: str, provider: str, texts: Sequence[str] | None, pairs: Sequence[str] | None, threads: int
+def _fits(precision: str, provider: str) -> bool:
+    # int8 kernels exist on the CPU; elsewhere such a graph would silently run there in part (R21).
+    return precision != "int8" or full_name(provider) == PROVIDERS["cpu"]
+
+
+def _contender(
+    subject: str, bundle: Bundle, precision: str, provider: str, *, texts: Sequence[str] | None, pairs: Sequence[str] | None, threads: int
 ) -> Contender:
-    classifier = open_bundle(folder, precision, provider, threads)
+    classifier, manifest = open_bundle(bundle, precision, provider, threads), bundle.manifest
     # Answers do not depend on the thread count, so quality may take every core.
-    logits = None if texts is None else open_bundle(folder, precision, provider, None).logits(texts, pairs)
+    logits = None if texts is None else open_bundle(bundle, precision, provider, None).logits(texts, pairs)
     return Contender(
         subject,
         "model",
@@ -99,12 +102,12 @@ def _bundle_contender(
         classifier.provider,
         logits=logits,
         runner=Runner(classifier.encode, classifier.run),
-        job={"form": "onnx", "folder": str(folder.resolve()), "precision": precision, "provider": provider, "threads": threads},
-        bytes=(folder / classifier.manifest.precisions[precision]).stat().st_size,
-        notes=_scheme_notes(classifier.manifest.scheme) if precision == "int8" else (),
+        job={"form": "onnx", "folder": str(bundle.folder.resolve()), "precision": precision, "provider": provider, "threads": threads},
+        bytes=int(manifest.files[manifest.precisions[precision]]["bytes"]),
+        notes=_scheme_notes(manifest.scheme) if precision == "int8" else (),
     )
 
 
-def _scheme_notes(scheme: dict[str, Any] | None) -> tuple[str, ...]:
-    dynamic = scheme is not None and "dynamic" in str(scheme).lower()
+def _scheme_notes(scheme: Mapping[str, Any] | None) -> tuple[str, ...]:
+    dynamic = scheme is not None and scheme.get("activations") == "dynamic"
     return ("dynamic int8: an answer may shift a little with the other texts of its batch",) if dynamic else ()

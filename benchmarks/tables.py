@@ -14,16 +14,20 @@ from .report import Report, Row
 from .retention import Retention
 
 NOTHING = "–"
+SUBJECT_WIDTH = 26
 
 COLUMNS = (
     ("subject", "who answered: the teacher, a student or a baseline, and the form it ran in"),
     ("value", "the task's metric on the reported texts"),
-    ("kept", "value as a share of the teacher's (its torch row), with a 95 % interval: paired bootstrap over the texts, never narrower than so many texts allow"),
-    ("verdict", "kept: the whole interval reaches the target; lost: the whole interval stays below it; undecided: it does not tell"),
+    (
+        "kept",
+        "value as a share of the teacher's (its torch row), with a 95 % interval: paired bootstrap over the texts, never narrower than so many texts allow",
+    ),
+    ("verdict", "kept: the whole interval reaches the target; lost: it stays below; undecided: it does not tell; reference: the yardstick"),
     ("p50, p90, p99", "microseconds for a single text, tokenization included"),
     ("model p50", "the same without tokenization"),
     ("speed-up", "times faster than the teacher in torch on the CPU: median [quartiles] over interleaved rounds"),
-    ("vs best", "times faster than the teacher's fastest row"),
+    ("than best", "times faster than the teacher's fastest row"),
     ("texts/s", "in batches, tokenization included"),
     ("size", "bytes of the model's own file on disk"),
     ("peak", "largest resident memory of a process that loads the subject alone and answers a few texts, libraries included"),
@@ -34,19 +38,18 @@ COLUMNS = (
 
 def rich_table(report: Report) -> Table:
     """The table of stdout; fits 120 columns."""
-    metric, texts = report.task["metric"], report.task.get("texts")
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=_title(report), title_justify="left", pad_edge=False)
-    table.add_column("subject", no_wrap=True, max_width=30, overflow="ellipsis")
-    table.add_column(escape(metric.replace("_", " ")), justify="right", no_wrap=True, max_width=9)
+    # Gaps are the box's own single column; headers break in two lines so that numbers decide the widths.
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False, title=_escaped(_title(report)), title_justify="left")
+    table.add_column("subject", no_wrap=True)
+    table.add_column(_escaped(report.task["metric"].replace("_", " ")), justify="right", no_wrap=True)
     for header in ("kept % [95 %]", "verdict"):
         table.add_column(escape(header), justify="left", no_wrap=True)
-    for header in ("p50 µs", "p90", "p99", "faster", "vs best", "texts/s", "size", "peak MB"):
+    for header in ("p50\nµs", "p90\nµs", "p99\nµs", "times\nfaster", "than\nbest", "texts\n/s", "size", "peak\nMB"):
         table.add_column(header, justify="right", no_wrap=True)
     for row in report.rows:
-        table.add_row(*[escape(cell) for cell in _terminal_cells(report, row)], style="dim" if row.kind == "baseline" else None)
-    if texts is not None:
-        table.caption_justify = "left"
-        table.caption = escape(_caption(report))
+        cells = [_fitted(row), *_terminal_cells(report, row)[1:]]
+        table.add_row(*[_escaped(cell) for cell in cells], style="dim" if row.kind == "baseline" else None)
+    table.caption, table.caption_justify = _escaped(_caption(report)), "left"
     return table
 
 
@@ -63,7 +66,7 @@ def markdown(report: Report) -> str:
     """The page report.md."""
     lines = [f"# {_md(_title(report))}", "", f"{_md(_caption(report))}", ""]
     header = ["subject", "form", "provider", _md(report.task["metric"]), "kept % [95 %]", "verdict", "p50 µs", "p90 µs", "p99 µs"]
-    header += ["model p50 µs", "speed-up", "vs best", "texts/s", "size", "peak MB", "load s"]
+    header += ["model p50 µs", "speed-up", "than best", "texts/s", "size", "peak MB", "load s"]
     lines += _md_table(header, [_markdown_cells(report, row) for row in report.rows])
     lines += ["", "## Doubts and conditions", ""]
     lines += [f"- {_md(line)}" for line in warnings(report)] or ["- none"]
@@ -75,6 +78,17 @@ def markdown(report: Report) -> str:
     return "\n".join(lines)
 
 
+def _fitted(row: Row) -> str:
+    """The row's label in SUBJECT_WIDTH columns: a long name is cut, the form behind it is not."""
+    over = len(row.label) - SUBJECT_WIDTH
+    return row.label if over <= 0 else row.label.replace(row.subject, row.subject[: max(1, len(row.subject) - over - 1)] + "…", 1)
+
+
+def _escaped(text: str) -> str:
+    """Text that rich prints as it stands, on one line."""
+    return escape(" ".join(text.split()))
+
+
 def _title(report: Report) -> str:
     teacher = report.teacher.get("model")
     return f"{report.task['name']}: measured" + (f" against {teacher}" if teacher else "")
@@ -84,7 +98,7 @@ def _caption(report: Report) -> str:
     texts = report.task.get("texts")
     quality = f"{report.task['metric']} on {texts} texts" if report.task.get("measured") else "time alone: no labels were given"
     threads = report.machine["threads"]
-    return f"{quality}; {threads} thread{'s' if threads > 1 else ''}; single texts with tokenization, interleaved; kept = at least {report.target:.4g} of the teacher"
+    return f"{quality}; {threads} thread{'s' if threads > 1 else ''}; single texts with tokenization, interleaved; to keep: {report.target:.4g} of the teacher"
 
 
 def _terminal_cells(report: Report, row: Row) -> list[str]:
@@ -96,8 +110,8 @@ def _terminal_cells(report: Report, row: Row) -> list[str]:
         _kept(row.retention),
         row.retention.verdict if row.retention else NOTHING,
         *([_us(single.p50), _us(single.p90), _us(single.p99)] if single else [NOTHING] * 3),
-        _times(speed and speed[0]),
-        _times(best and best[0]),
+        _times(speed[0] if speed else None),
+        _times(best[0] if best else None),
         _count(row.texts_per_s),
         _size(row.bytes),
         _number(row.footprint.peak_mb, 0),
@@ -162,4 +176,4 @@ def _count(value: float | None) -> str:
 def _size(count: int | None) -> str:
     if count is None:
         return NOTHING
-    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
+    return f"{count / 1e3:.0f} kB" if count < 1e6 else f"{count / 1e6:.1f} MB" if count < 1e8 else f"{count / 1e6:.0f} MB"

@@ -152,7 +152,7 @@ def interleave(
     kept: dict[str, list[np.ndarray]] = {name: [] for name in works}
     progress.start(title, 100)
     done, begun = 0, time.perf_counter()
-    while not _enough(done, time.perf_counter() - begun, seconds - (begun - start), rounds, at_least, at_most):
+    while done < rounds if rounds else done < at_least or (done < at_most and _another_fits(done, begun, start + seconds)):
         chosen = [(done * visit + i) % items for i in range(visit)]
         for name in generator.permutation(list(works)):
             kept[str(name)].append(_visit(works[str(name)], chosen))
@@ -163,10 +163,10 @@ def interleave(
     return {name: _parts(visits) for name, visits in kept.items()}
 
 
-def _enough(done: int, spent: float, budget: float, rounds: int | None, at_least: int, at_most: int) -> bool:
-    if rounds is not None:
-        return done >= rounds
-    return done >= at_least and (done >= at_most or spent + spent / done > budget)
+def _another_fits(done: int, begun: float, end: float) -> bool:
+    """Whether a further round of mean length ends in time."""
+    now = time.perf_counter()
+    return now + (now - begun) / done <= end
 
 
 def _warm_up(works: Mapping[str, Work], items: int) -> float:

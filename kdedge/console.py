@@ -30,9 +30,9 @@ class ConsoleProgress:
         self.what, self.total, self.began, self.spoke, self.first = what, total, time.monotonic(), 0.0, -1
 
     def advance(self, done: int, note: str = "") -> None:
-        if self.first < 0:  # resumed work starts its clock at what was already done
-            self.first, self.began = max(0, done - 1), min(self.began, time.monotonic())
         now = time.monotonic()
+        if self.first < 0:  # what is done within the first second was done by an earlier, interrupted run
+            self.first = done if now - self.began < 1 and done < self.total else 0
         if now - self.spoke < (0.2 if self.live else TALK_SECONDS) and done < self.total:
             return
         self.spoke = now

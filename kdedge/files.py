@@ -16,7 +16,8 @@ def write_whole(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
         part.replace(path)
     except OSError as error:
-        raise MachineError("a file cannot be written", f"{path}: {error.strerror}", "free space or choose another folder; what was there before is intact") from error
+        next_step = "free space or choose another folder; what was there before is intact"
+        raise MachineError("a file cannot be written", f"{path}: {error.strerror}", next_step) from error
 
 
 def json_text(document: Any) -> str:

@@ -18,7 +18,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import Sampler
+from torch.utils.tensorboard import SummaryWriter
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from kdedge.encode import Encoded, Pad
@@ -177,7 +179,7 @@ class _Trainer(Trainer):
             data_collator=training.pad,
             train_dataset=training.data,
             eval_dataset=training.data,  # asked for by the Trainer; evaluate() below reads the select split itself
-            callbacks=[_Talk(training.title, progress)],
+            callbacks=[_Talk(training.title, progress), *_tensorboard(folder)],
         )
         self.model_accepts_loss_kwargs = False
         self.can_return_loss = True
@@ -246,9 +248,13 @@ def _arguments(training: Training, folder: Path, device: torch.device, precision
         disable_tqdm=True,
         dataloader_pin_memory=device.type == "cuda",
         remove_unused_columns=False,
-        report_to="tensorboard",
+        report_to="none",  # TensorBoard is added by hand, to choose its folder
         label_names=[],
     )
+
+
+def _tensorboard(folder: Path) -> list[TrainerCallback]:
+    return [TensorBoardCallback(SummaryWriter(folder / "tensorboard"))] if is_main() else []
 
 
 class _Talk(TrainerCallback):

@@ -70,6 +70,8 @@ def matthews(answers: np.ndarray, labels: np.ndarray) -> float:
 
 def pearson(answers: np.ndarray, labels: np.ndarray) -> float:
     """Pearson's correlation; 0 where one side is constant and it is undefined."""
+    if np.ptp(answers) == 0 or np.ptp(labels) == 0:  # a rounded mean would leave noise to correlate
+        return 0.0
     a, b = answers - answers.mean(), labels - labels.mean()
     bottom = np.sqrt(float(a @ a)) * np.sqrt(float(b @ b))
     return float(a @ b / bottom) if bottom > 0 else 0.0

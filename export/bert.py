@@ -1,0 +1,77 @@
+"""A BERT classifier as plain ONNX operators, written from its weights.
+
+The last layer computes queries, feed-forward and norms for the first token only, since the head reads nothing
+else: keys and values of all tokens are still used, so the answer is the same (exactly, not nearly).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from transformers import BertForSequenceClassification
+
+from kdedge.errors import UsageError
+
+from .writer import GraphWriter
+
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
+"""`hidden_act` values that can be written."""
+
+
+def write_bert(model: BertForSequenceClassification) -> GraphWriter:
+    """input_ids, attention_mask, token_type_ids (B, T) int64 -> logits (B, C) float32, any B and T."""
+    config = model.config
+    if config.hidden_act not in ACTIVATIONS:
+        raise UsageError("this activation cannot be written as a graph", config.hidden_act, f"one of {', '.join(ACTIVATIONS)}")
+    w = GraphWriter(("input_ids", "attention_mask", "token_type_ids"))
+    weights = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
+    hidden = _embeddings(w, weights, config.layer_norm_eps)  # (B, T, H)
+    mask = _additive_mask(w)  # (B, 1, 1, T)
+    for number in range(config.num_hidden_layers):
+        last = number == config.num_hidden_layers - 1
+        hidden = _layer(w, weights, f"bert.encoder.layer.{number}", hidden, mask, config, first_token_only=last)
+    first = w.op("Squeeze", hidden, w.ints([1]))  # (B, H)
+    pooled = w.op("Tanh", w.linear(first, weights, "bert.pooler.dense"))
+    w.output(w.linear(pooled, weights, "classifier"))
+    return w
+
+
+def _embeddings(w: GraphWriter, weights: dict[str, np.ndarray], epsilon: float) -> str:
+    prefix = "bert.embeddings"
+    words = w.op("Gather", w.tensor(weights[f"{prefix}.word_embeddings.weight"], "word_embeddings"), "input_ids")
+    types = w.op("Gather", w.tensor(weights[f"{prefix}.token_type_embeddings.weight"], "token_type_embeddings"), "token_type_ids")
+    length = w.op("Shape", "input_ids", start=1, end=2)  # (1,)
+    positions = w.op("Slice", w.tensor(weights[f"{prefix}.position_embeddings.weight"], "position_embeddings"), w.ints([0]), length)  # (T, H)
+    summed = w.op("Add", w.op("Add", words, types), positions)
+    return w.layer_norm(summed, weights, f"{prefix}.LayerNorm", epsilon)
+
+
+def _additive_mask(w: GraphWriter) -> str:
+    """0 on real tokens, the lowest float on padding."""
+    padding = w.op("Equal", w.op("Unsqueeze", "attention_mask", w.ints([1, 2])), w.ints(0))
+    return w.op("Where", padding, w.scalar(np.finfo(np.float32).min), w.scalar(0.0))
+
+
+def _layer(w: GraphWriter, weights: dict[str, np.ndarray], prefix: str, hidden: str, mask: str, config: object, *, first_token_only: bool) -> str:
+    heads, width = config.num_attention_heads, config.hidden_size  # type: ignore[attr-defined]
+    size = width // heads
+    own = w.op("Slice", hidden, w.ints([0]), w.ints([1]), w.ints([1])) if first_token_only else hidden  # (B, 1 or T, H)
+    attention = f"{prefix}.attention"
+    # The scale 1/sqrt(size) is folded into the query weights.
+    scaled = {f"{attention}.self.query.{part}": weights[f"{attention}.self.query.{part}"] / math.sqrt(size) for part in ("weight", "bias")}
+    query = _heads(w, w.linear(own, weights | scaled, f"{attention}.self.query"), heads, size, (0, 2, 1, 3))
+    key = _heads(w, w.linear(hidden, weights, f"{attention}.self.key"), heads, size, (0, 2, 3, 1))
+    value = _heads(w, w.linear(hidden, weights, f"{attention}.self.value"), heads, size, (0, 2, 1, 3))
+    scores = w.op("Add", w.op("MatMul", query, key), mask)  # (B, A, 1 or T, T)
+    context = w.op("MatMul", w.op("Softmax", scores, axis=-1), value)
+    joined = w.op("Reshape", w.op("Transpose", context, perm=(0, 2, 1, 3)), w.ints([0, 0, width]))
+    epsilon = config.layer_norm_eps  # type: ignore[attr-defined]
+    own = w.layer_norm(w.op("Add", own, w.linear(joined, weights, f"{attention}.output.dense")), weights, f"{attention}.output.LayerNorm", epsilon)
+    inner = w.activation(w.linear(own, weights, f"{prefix}.intermediate.dense"), config.hidden_act)  # type: ignore[attr-defined]
+    outer = w.linear(inner, weights, f"{prefix}.output.dense")
+    return w.layer_norm(w.op("Add", own, outer), weights, f"{prefix}.output.LayerNorm", epsilon)
+
+
+def _heads(w: GraphWriter, states: str, heads: int, size: int, order: tuple[int, ...]) -> str:
+    return w.op("Transpose", w.op("Reshape", states, w.ints([0, 0, heads, size])), perm=order)

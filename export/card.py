@@ -1,0 +1,76 @@
+"""The model card: README.md of a bundle, with measured numbers alone."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from typing import Any
+
+from kdedge.runtime.bundle import Manifest
+
+
+def model_card(manifest: Manifest, sizes: Mapping[str, int]) -> str:
+    """Markdown with the front matter of a Hugging Face repository."""
+    spec, scores = manifest.spec, manifest.scores
+    labels = ", ".join(_plain(label) for label in spec.labels[:20]) + (f" and {len(spec.labels) - 20} more" if len(spec.labels) > 20 else "")
+    lines = [
+        "---",
+        "library_name: kdedge",
+        "pipeline_tag: text-classification",
+        "tags: [onnx, knowledge-distillation, quantization]",
+        "---",
+        f"# {manifest.name}",
+        "",
+        f"A small text classifier distilled by kdedge {manifest.kdedge} from {manifest.teacher.get('model', 'a teacher')}.",
+        f"It reads {'pairs of texts' if spec.pair else 'texts'} of up to {manifest.max_length} tokens and answers with {spec.kind}: {labels}.",
+        "",
+        "## Measured",
+        f"{spec.metric} on the {scores.get('split_size', 0)} examples of the reported split, each file measured itself:",
+        "",
+        "| | score | share of the teacher's | bytes |",
+        "|---|---|---|---|",
+        _row("teacher (torch)", scores.get("teacher"), scores, None),
+        _row("student (torch)", scores.get("student"), scores, None),
+        *(_row(f"{path} ({name})", scores.get(name), scores, sizes.get(name)) for name, path in manifest.precisions.items()),
+        "",
+        *_parity_lines(manifest),
+        "",
+        "## Use",
+        "```python",
+        "from kdedge.runtime import Classifier  # pip install kdedge: no torch",
+        "",
+        'classifier = Classifier.load("path/to/this/folder")',
+        'answer = classifier.predict("a text", "its second text")' if spec.pair else 'answer = classifier.predict("a text")',
+        "print(answer.label, answer.score, answer.scores)",
+        "```",
+        "`kdedge verify FOLDER` checks every file's SHA-256 and replays golden.json on your machine.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _plain(label: str) -> str:
+    """A label as text on one line: it comes from data, and the card is shown as HTML."""
+    return html.escape(" ".join(label.split()))
+
+
+def _row(name: str, value: Any, scores: Mapping[str, Any], size: int | None) -> str:
+    if value is None:
+        return f"| {name} | not measured | | |"
+    teacher = scores.get("teacher")
+    share = f"{100 * value / teacher:.1f} %" if teacher and teacher > 0 else ""
+    return f"| {name} | {value:.4f} | {share} | {'' if size is None else f'{size:,}'} |"
+
+
+def _parity_lines(manifest: Manifest) -> list[str]:
+    parity, lines = manifest.parity, []
+    if fp32 := parity.get("fp32"):
+        difference = f"largest logit difference {fp32['max_abs_logit']:.2g} over {fp32['texts']} texts"
+        lines.append(f"The fp32 graph answers as torch does: {difference}, all answers equal.")
+    if int8 := parity.get("int8"):
+        lines.append(f"The int8 file gives the same answer as the fp32 file on {100 * int8['agreement']:.2f} % of {int8['texts']} texts.")
+        lines.append(
+            f"Its activations are quantized over a whole batch, so a text's logits may move by up to {int8['batch_dependence']:.2g} "
+            "(measured) with the other texts of its batch; one text at a time gives one answer."
+        )
+    return lines

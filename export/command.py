@@ -1,0 +1,72 @@
+"""`kdedge export RUN`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+import transformers
+from rich.table import Table
+
+from kdedge.console import ConsoleProgress, results
+from kdedge.progress import Progress
+from kdedge.rundir import Run
+from kdedge.runtime import Bundle
+
+from .export import DEFAULT_CHOICE, Choice, export_run
+from .quantize import QuantScheme
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--precision", type=click.Choice(["all", "fp32", "int8"]), default="all", show_default=True, help="Files of the bundle: both, or one alone.")
+@click.option("--weight-bits", type=click.IntRange(7, 8), default=7, show_default=True, help="Range of int8 weights; 8 may overflow on CPUs without VNNI.")
+@click.option("--force", is_flag=True, help="Export again even where nothing has changed.")
+@click.option("--json", "as_json", is_flag=True, help="End stdout with one JSON document.")
+def export(run: Path, precision: str, weight_bits: int, force: bool, as_json: bool) -> None:
+    """Write the students of RUN as ONNX, check them against torch and pack their bundles.
+
+    RUN is a run folder (all its students) or the folder of one student in it.
+
+    \b
+    Example: kdedge export runs/quickstart
+    """
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    choice = Choice(("fp32", "int8") if precision == "all" else (precision,), QuantScheme(weight_bits=8 if weight_bits == 8 else 7))
+    bundles = export_and_show(run, choice=choice, force=force, progress=ConsoleProgress())
+    if as_json:
+        click.echo(json.dumps({"bundles": [_document(bundle) for bundle in bundles]}))
+
+
+def export_and_show(folder: Path, *, choice: Choice = DEFAULT_CHOICE, force: bool = False, progress: Progress) -> list[Path]:
+    """Export what `folder` means and print the table of its files; returns the bundle folders."""
+    run, students = Run.open(folder)
+    with run.locked(), torch.random.fork_rng():
+        bundles = export_run(run, students, choice=choice, force=force, progress=progress)
+    results().print(_table([Bundle.open(bundle) for bundle in bundles]))
+    for bundle in bundles:
+        click.echo(f"bundle: {bundle}")
+    return bundles
+
+
+def _table(bundles: list[Bundle]) -> Table:
+    table = Table(title="exported files, each measured itself on the reported split")
+    for column in ("bundle", "file", bundles[0].manifest.spec.metric, "kept", "same answers", "bytes"):
+        table.add_column(column, justify="left" if column in ("bundle", "file") else "right")
+    for bundle in bundles:
+        manifest = bundle.manifest
+        for name, path in manifest.precisions.items():
+            value, teacher = manifest.scores[name], manifest.scores["teacher"]
+            kept = f"{100 * value / teacher:.1f} %" if teacher > 0 else "-"
+            agreement = f"{100 * manifest.parity[name]['agreement']:.2f} %"
+            table.add_row(manifest.name, name, f"{value:.4f}", kept, agreement, f"{manifest.files[path]['bytes']:,}")
+    return table
+
+
+def _document(folder: Path) -> dict[str, Any]:
+    manifest = Bundle.open(folder).manifest
+    return {"bundle": str(folder), "scores": dict(manifest.scores), "parity": dict(manifest.parity), "files": dict(manifest.files)}

@@ -1,0 +1,168 @@
+"""From trained students to checked bundles, and the teacher's own bundle to measure them against."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdedge.data import load_task
+from kdedge.data.task import Task
+from kdedge.encode import first_line, load_tokenizer
+from kdedge.errors import Interrupted, KdedgeError, MachineError, UsageError
+from kdedge.progress import SILENT, Progress
+from kdedge.rundir import Run, hash_files, read_stage
+from kdedge.runtime import Bundle, Classifier
+from kdedge.runtime.bundle import FORMAT
+from kdedge.students import load_student
+from kdedge.teacher import WEIGHTS, load_teacher
+
+from .graph import to_onnx
+from .pack import Ingredients, begin_bundle, file_score, finish_bundle, golden_answers
+from .parity import batch_dependence, check_parity, compare, parity_batches
+from .quantize import QuantScheme, quantize
+
+INT8 = QuantScheme()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to put into a bundle. precisions: fp32, int8, or both; the fp32 graph passes its gate in any case."""
+
+    precisions: tuple[str, ...] = ("fp32", "int8")
+    scheme: QuantScheme = INT8
+
+
+DEFAULT_CHOICE = Choice()
+
+
+def export_run(
+    run: Run, students: Sequence[str], *, choice: Choice = DEFAULT_CHOICE, task: Task | None = None, force: bool = False, progress: Progress = SILENT
+) -> list[Path]:
+    """Export students of a run, and its teacher once; returns the students' bundle folders.
+
+    Raises GateFailed when a graph does not answer as its model does; the former bundle is intact then.
+    """
+    recipe = run.recipe
+    task = task or load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
+    _export_teacher(run, task, choice, force=force, progress=progress)
+    return [_export_student(run, name, task, choice, force=force, progress=progress) for name in students]
+
+
+def _export_student(run: Run, name: str, task: Task, choice: Choice, *, force: bool, progress: Progress) -> Path:
+    home = run.homes[name]
+    source, bundle = home / "student", home / "bundle"
+    title = f"{run.recipe.name}-{name}" if len(run.homes) > 1 else run.recipe.name
+    if not (source / "stage.json").is_file():
+        raise UsageError("this student has not been trained yet", str(source), "run `kdedge distill` with the run's recipe first")
+    teacher, student = read_stage(run.teacher)["result"], read_stage(source)["result"]
+    made_from = _made_from(source, choice, task, student["max_length"])
+    if not force and _is_current(bundle, made_from):
+        progress.say(f"{bundle}: same inputs, kept")
+        return bundle
+    scores = {"metric": task.spec.metric, "split_size": len(task.report), "teacher": teacher["report"], "student": student["report"]}
+    model = load_student(source)
+    progress.say(f"{title}: writing the graph")
+    made = Ingredients(model, load_tokenizer(source), task.spec, student["max_length"], title, scores, {"model": teacher["model"], **made_from})
+    _check_and_pack(made, choice, task, bundle, progress)
+    return bundle
+
+
+def _export_teacher(run: Run, task: Task, choice: Choice, *, force: bool, progress: Progress) -> None:
+    """The bundle that `kdedge bench` runs the teacher from; a teacher that cannot be exported stops nobody."""
+    bundle = run.shared / "teacher-bundle"
+    result = read_stage(run.teacher)["result"]
+    made_from = _made_from(run.teacher, choice, task, result["max_length"])
+    if not force and _is_current(bundle, made_from):
+        progress.say(f"{bundle}: same inputs, kept")
+        return
+    scores = {"metric": task.spec.metric, "split_size": len(task.report), "teacher": result["report"], "student": result["report"]}
+    try:
+        progress.say("teacher: writing the graph, to measure students against")
+        teacher = load_teacher(run.teacher, task.spec, result["max_length"])
+        model = teacher.model.cpu()
+        made = Ingredients(model, teacher.tokenizer, task.spec, result["max_length"], "teacher", scores, {"model": result["model"], **made_from})
+        _check_and_pack(made, choice, task, bundle, progress)
+    except Interrupted:
+        raise
+    except Exception as error:  # exporters and quantizers fail on unknown architectures in ways of their own
+        _remove_other(bundle, made_from)
+        said = f"{error.what}: {error.found}" if isinstance(error, KdedgeError) else f"{type(error).__name__}: {first_line(error)}"
+        progress.say(f"teacher: not exported, so it will be measured in torch alone ({said})")
+
+
+def _remove_other(bundle: Path, made_from: Mapping[str, Any]) -> None:
+    """A bundle of another teacher must not stand in for this one."""
+    if bundle.exists() and not _is_current(bundle, made_from):
+        shutil.rmtree(bundle)
+
+
+def _check_and_pack(made: Ingredients, choice: Choice, task: Task, bundle: Path, progress: Progress) -> None:
+    fp32 = to_onnx(made.model)
+    graphs = {"fp32": fp32} | ({"int8": quantize(fp32, choice.scheme)} if "int8" in choice.precisions else {})
+    made = replace(made, graphs=graphs, scheme=choice.scheme.to_json())
+    try:
+        _pack_checked(made, choice, task, bundle, progress)
+    except OSError as error:
+        next_step = "free space or choose another folder; what was there before is intact"
+        raise MachineError("the bundle cannot be written", f"{bundle}: {error.strerror}", next_step) from error
+
+
+def _pack_checked(made: Ingredients, choice: Choice, task: Task, bundle: Path, progress: Progress) -> None:
+    part = bundle.with_name(bundle.name + ".part")
+    report = task.report
+    opened = begin_bundle(part, made)
+    classifiers = {name: Classifier.from_bundle(opened, name) for name in made.graphs}
+    fp32 = classifiers["fp32"]
+
+    def encode(indices: Sequence[int]) -> Mapping[str, np.ndarray]:
+        return fp32.encode([report.texts[i] for i in indices], None if report.pairs is None else [report.pairs[i] for i in indices])
+
+    lengths = token_lengths(fp32, report.texts, report.pairs)
+    batches = parity_batches(encode, lengths, made.max_length)
+    parity: dict[str, Any] = {"fp32": check_parity(made.model, fp32.run, batches, task.spec.kind).to_json()}
+    progress.say(f"{made.name}: the fp32 file answers as torch does (largest difference {parity['fp32']['max_abs_logit']:.2g})")
+    scores = dict(made.scores)
+    logits: dict[str, np.ndarray] = {}
+    for name, classifier in classifiers.items():
+        scores[name], logits[name] = file_score(classifier, report)
+        progress.say(f"{made.name}: {name} file scores {scores[name]:.4f} {task.spec.metric}")
+    if "int8" in logits:
+        dependence = batch_dependence(classifiers["int8"].run, encode, lengths)
+        parity["int8"] = compare(logits["fp32"], logits["int8"], task.spec.kind).to_json() | {"batch_dependence": dependence}
+    packed = {name: classifiers[name] for name in classifiers if name in choice.precisions}
+    made = replace(made, graphs={name: made.graphs[name] for name in packed}, scores=scores, parity=parity)
+    finish_bundle(part, bundle, made, golden_answers(packed, report))
+
+
+def token_lengths(classifier: Classifier, texts: Sequence[str], pairs: Sequence[str] | None) -> np.ndarray:
+    """(N,) tokens of each text."""
+    pieces = []
+    for start in range(0, len(texts), 1024):  # all at once would be padded to the longest of all
+        stop = start + 1024
+        pieces.append(classifier.encode(texts[start:stop], None if pairs is None else pairs[start:stop])["attention_mask"].sum(1))
+    return np.concatenate(pieces)
+
+
+def _made_from(source: Path, choice: Choice, task: Task, max_length: int) -> dict[str, Any]:
+    """What decides a bundle: weights, longest text, scheme, precisions, the texts it was measured on."""
+    return {
+        "weights": hash_files(source, WEIGHTS),
+        "max_length": max_length,
+        "precisions": list(choice.precisions),
+        "scheme": choice.scheme.to_json(),
+        "report": task.report.content_hash(),
+        "format": FORMAT,
+    }
+
+
+def _is_current(bundle: Path, made_from: Mapping[str, Any]) -> bool:
+    try:
+        teacher = Bundle.open(bundle).manifest.teacher
+    except KdedgeError:
+        return False
+    return all(teacher.get(key) == value for key, value in made_from.items())

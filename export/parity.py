@@ -1,0 +1,113 @@
+"""The gate between torch and the files: the fp32 graph must answer as the model does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from kdedge.errors import GateFailed
+from kdedge.runtime.metrics import decide
+from kdedge.runtime.spec import Kind
+
+FP32_TOLERANCE = 1e-5
+"""Largest difference of a logit between torch and the fp32 graph."""
+
+BATCHES = (1, 8, 32)
+
+Encoded = Mapping[str, np.ndarray]
+Run = Callable[[Encoded], np.ndarray]
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """Figures of one comparison: texts compared, largest logit difference, share of equal answers."""
+
+    texts: int
+    max_abs_logit: float
+    agreement: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def compare(reference: np.ndarray, answers: np.ndarray, kind: Kind) -> ParityReport:
+    """Logits (N, C) against logits (N, C); for regression, equal answers are those within 1 % of the reference's range."""
+    if kind == "regression":
+        same = np.abs(reference[:, 0] - answers[:, 0]) <= max(FP32_TOLERANCE, 0.01 * float(np.ptp(reference)))
+    else:
+        mine, theirs = decide(kind, reference), decide(kind, answers)
+        same = mine == theirs if mine.ndim == 1 else (mine == theirs).all(1)
+    return ParityReport(len(reference), float(np.abs(reference - answers).max()), float(same.mean()))
+
+
+def check_parity(model: PreTrainedModel, run: Run, batches: Sequence[Encoded], kind: Kind) -> ParityReport:
+    """The fp32 gate over encoded batches (B, T).
+
+    Raises GateFailed with the figures when a logit differs by more than 1e-5 or an answer differs.
+    """
+    if model.training:
+        raise GateFailed("the reference of parity must be in evaluation mode", type(model).__name__, "call .eval() first")
+    pairs = [(torch_logits(model, batch), run(batch)) for batch in batches]
+    report = compare(np.concatenate([mine for mine, _ in pairs]), np.concatenate([theirs for _, theirs in pairs]), kind)
+    if not (report.max_abs_logit <= FP32_TOLERANCE and report.agreement == 1.0):
+        raise GateFailed(
+            f"the fp32 graph must answer as torch does: logits within {FP32_TOLERANCE:g}, all answers equal",
+            f"largest difference {report.max_abs_logit:.3g}, {100 * report.agreement:.2f} % equal answers over {report.texts} texts",
+            "nothing was packed; the former bundle is intact",
+        )
+    return report
+
+
+def torch_logits(model: PreTrainedModel, batch: Encoded) -> np.ndarray:
+    """Logits (B, C) of the model on the CPU in fp32."""
+    with torch.inference_mode():
+        return model(**{name: torch.from_numpy(values) for name, values in batch.items()}).logits.numpy()
+
+
+def parity_batches(encode: Callable[[Sequence[int]], Encoded], lengths: np.ndarray, max_length: int) -> list[Encoded]:
+    """Batches that a graph must pass, at batch 1, 8 and 32: real texts, and tokens of the longest at 1 to `max_length`.
+
+    encode: indices of texts -> their batch. lengths: (N,) tokens of each text.
+    """
+    order = np.argsort(lengths, kind="stable")
+    spread = spread_over(lengths)
+    batches = [encode([i]) for i in spread]
+    for size in BATCHES[1:]:
+        batches += [encode(order[start : start + size].tolist()) for start in np.linspace(0, max(0, len(order) - size), 4).astype(int)]
+        batches.append(encode(spread[:: max(1, len(spread) // size)]))
+    longest = {name: values[0] for name, values in encode([int(order[-1])]).items()}
+    return batches + [generated_batch(longest, size, length) for length in length_steps(max_length) for size in BATCHES]
+
+
+def spread_over(lengths: np.ndarray, count: int = 32) -> list[int]:
+    """Indices of at most `count` texts, evenly from the shortest to the longest."""
+    order = np.argsort(lengths, kind="stable")
+    return [int(i) for i in order[np.unique(np.linspace(0, len(order) - 1, count).astype(int))]]
+
+
+def length_steps(longest: int) -> list[int]:
+    """1, 2, 3, 5, 8, ... and `longest` tokens."""
+    steps = [1]
+    while steps[-1] < longest:
+        steps.append(min(longest, max(steps[-1] + 1, round(steps[-1] * 1.6))))
+    return steps
+
+
+def generated_batch(row: Mapping[str, np.ndarray], size: int, length: int) -> Encoded:
+    """`size` rows (B, T) of `row`'s tokens repeated to `length`, each begun one token later and padded a little more."""
+    places = (np.arange(length) + np.arange(size)[:, None]) % len(row["input_ids"])  # (B, T)
+    kept = np.arange(length) < length - np.arange(size)[:, None] * length // (2 * size)
+    return {name: np.where(kept, values[places], 0) for name, values in row.items()}
+
+
+def batch_dependence(run: Run, encode: Callable[[Sequence[int]], Encoded], lengths: np.ndarray) -> float:
+    """Largest logit difference between a text alone and the same text among 31 others of other lengths (R14)."""
+    chosen = spread_over(lengths)
+    together = run(encode(chosen))
+    alone = np.concatenate([run(encode([i])) for i in chosen])
+    return float(np.abs(together - alone).max())

@@ -1,0 +1,169 @@
+"""Loads a task: read, check, keep the opening words, draw shares, look for equal texts, limit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from kdedge.data.check import Faults, Table, checked_texts
+from kdedge.data.labels import Names, known_names, label_array, names_of_train
+from kdedge.data.overlap import Overlap, Part, conflict_note, without_overlap
+from kdedge.data.shares import draw_share
+from kdedge.data.sources import Source
+from kdedge.data.task import Split, Task
+from kdedge.errors import DataError, MachineError, UsageError
+from kdedge.progress import SILENT, Progress
+from kdedge.recipe import Data, TaskSection
+from kdedge.runtime.metrics import DEFAULT_METRIC, METRICS, metric_fits
+from kdedge.runtime.spec import Kind, TaskSpec
+
+
+def load_task(data: Data, task: TaskSection, *, name: str, seed: int, progress: Progress = SILENT) -> Task:
+    """The three splits of a recipe, every row checked.
+
+    Raises UsageError for what the recipe asks wrongly, DataError for rows that cannot be trusted (up to ten with
+    file, line, column, value and remedy, and the count), MachineError for data that cannot be had from here.
+    """
+    metric = _metric(task)
+    try:
+        loaded = _loaded(data, task, name, metric, seed)
+    except OSError as error:
+        raise MachineError("the data cannot be reached", str(error), "check the folder, its rights and the length of its name") from error
+    for line in (_summary(loaded), *loaded.notes):
+        progress.say(line)
+    return loaded
+
+
+def _loaded(data: Data, task: TaskSection, name: str, metric: str, seed: int) -> Task:
+    source = Source.of(data)
+    _refuse_shared_roles(source)
+    train, names = _read_train(source, task)
+    read = _Reader(source, task.kind, names)
+    train, report = _part(train, data.report, "report", read, seed)
+    train, select = _part(train, data.select, "select", read, seed)
+    parts, notes = _apart(train, select, report, data.overlap)
+    _check_classes(parts, task, names)
+    train = _limited(parts[0], data.limit, seed)
+    spec = TaskSpec(name, task.kind, names, metric, data.pair is not None)
+    return Task(spec, train.split, parts[1].split, parts[2].split, tuple(notes))
+
+
+def _metric(task: TaskSection) -> str:
+    metric = task.metric or DEFAULT_METRIC[task.kind]
+    if not metric_fits(metric, task.kind):
+        fitting = ", ".join(name for name in METRICS if metric_fits(name, task.kind))
+        raise UsageError(f"task.metric does not measure a {task.kind}", repr(metric), f"use one of {fitting}")
+    return metric
+
+
+def _refuse_shared_roles(source: Source) -> None:
+    """Raises UsageError when one file or split would both teach and judge."""
+    roles: dict[str, str] = {}
+    for key, split in (("train", source.data.train), ("select", source.data.select), ("report", source.data.report)):
+        if isinstance(split, str):
+            other = roles.setdefault(source.identity(split, key), key)
+            if other != key:
+                step = f"give data.{key} a split of its own, or a share of train such as 0.1"
+                raise UsageError(f"data.{other} and data.{key} are the same rows", repr(split), step)
+
+
+def _read_train(source: Source, task: TaskSection) -> tuple[Part, Names]:
+    table = source.read(source.data.train, "train")
+    _refuse_empty(table, "train")
+    faults = Faults(table.origin)
+    values = table.column(source.data.label, "data.label")
+    names = known_names(task.kind, task.labels, source.folder, table)
+    if names is None:
+        names = names_of_train(task.kind, table, values, faults)
+    return _Reader(source, task.kind, names).checked(table, "train", faults), names
+
+
+def _refuse_empty(table: Table, role: str) -> None:
+    if not len(table):
+        raise DataError(f"{table.origin}: no rows in {role}", "0 rows", f"fill it, or set data.{role} to another split or file")
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads a role once the labels have names."""
+
+    source: Source
+    kind: Kind
+    names: Names
+
+    def read(self, split: str, role: str) -> Part:
+        table = self.source.read(split, role)
+        _refuse_empty(table, role)
+        return self.checked(table, role, Faults(table.origin))
+
+    def checked(self, table: Table, role: str, faults: Faults) -> Part:
+        """The rows as a split, texts cut to their opening words. Raises DataError that tells all faults of the table."""
+        data = self.source.data
+        texts = checked_texts(table, data.text, "data.text", faults)
+        pairs = None if data.pair is None else checked_texts(table, data.pair, "data.pair", faults)
+        labels = label_array(self.kind, self.names, table, table.column(data.label, "data.label"), faults)
+        faults.raise_if_any()
+        split = Split(_opening(texts, data.first_words), None if pairs is None else _opening(pairs, data.first_words), labels)
+        return Part(role, split, table, split)
+
+
+def _opening(texts: list[str], words: int | None) -> tuple[str, ...]:
+    return tuple(texts) if words is None else tuple(" ".join(text.split(None, words)[:words]) for text in texts)
+
+
+def _part(train: Part, wanted: str | float, role: str, read: _Reader, seed: int) -> tuple[Part, Part]:
+    """(train, the split or share `role`); a share leaves train."""
+    if isinstance(wanted, str):
+        return train, read.read(wanted, role)
+    _refuse_nothing_left(train)
+    stays, drawn = draw_share(train.split, wanted, seed, role)
+    return replace(train, split=stays), replace(train, role=role, split=drawn)
+
+
+def _apart(train: Part, select: Part, report: Part, rule: Overlap) -> tuple[tuple[Part, Part, Part], list[str]]:
+    """The parts with equal texts dropped, refused or noted, as data.overlap says."""
+    notes = conflict_note(train)
+    train, more = without_overlap(train, [select, report], rule)
+    notes += more
+    select, more = without_overlap(select, [report], rule)
+    return (train, select, report), notes + more
+
+
+def _refuse_nothing_left(part: Part) -> None:
+    if not len(part.split):
+        raise DataError(f"no examples are left in {part.role}", part.table.origin, "give more examples, smaller shares, or a split of its own")
+
+
+def _check_classes(parts: tuple[Part, Part, Part], task: TaskSection, names: Names) -> None:
+    """Raises DataError when a part is empty, train teaches one answer alone, or another part asks for a class train lacks."""
+    for part in parts:
+        _refuse_nothing_left(part)
+    train = parts[0].split.labels
+    if not names:
+        raise DataError("no example of train has a label", f"{parts[0].table.origin}", "fill in labels, or name them in task.labels")
+    if task.kind != "multilabel" and len(np.unique(train)) < 2:
+        only = names[int(train[0])] if task.kind == "classification" else str(train[0])
+        raise DataError("train holds one answer alone", f"every label is {only!r} in {parts[0].table.origin}", "give examples of at least two answers")
+    for part in parts[1:] if task.kind != "regression" else ():
+        absent = sorted(_classes(part.split.labels) - _classes(train))
+        if absent:
+            told = ", ".join(names[i] for i in absent[:10]) + (f" and {len(absent) - 10} more" if len(absent) > 10 else "")
+            raise DataError(f"{part.role} has classes that train lacks", f"{told} in {part.table.origin}", "give train examples of them, or take them out")
+
+
+def _classes(labels: np.ndarray) -> set[int]:
+    return {int(i) for i in (np.unique(labels) if labels.ndim == 1 else np.flatnonzero(labels.any(0)))}
+
+
+def _limited(train: Part, limit: int | None, seed: int) -> Part:
+    """`limit` examples drawn by the seed, in file order."""
+    if limit is None or limit >= len(train.split):
+        return train
+    chosen = np.random.default_rng(seed).permutation(len(train.split))[:limit]
+    return replace(train, split=train.split.take(np.sort(chosen)))
+
+
+def _summary(task: Task) -> str:
+    sizes = f"{len(task.train)} train, {len(task.select)} select, {len(task.report)} report"
+    return f"data: {sizes}; {task.spec.kind}, {len(task.spec.labels)} labels, {task.spec.metric}"

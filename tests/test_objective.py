@@ -1,0 +1,98 @@
+"""The objective: which terms it asks for, what it needs, and what it leaves behind."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+import torch
+
+from kdedge.distill import losses
+from kdedge.distill.objective import Distillation, Objective
+from kdedge.distill.signals import Signals, read_signals
+from kdedge.errors import UsageError
+from kdedge.recipe import Objective as ObjectiveRecipe
+from kdedge.textmodel import TextModel
+
+BATCH = {
+    "input_ids": torch.tensor([[2, 10, 11, 12, 3], [2, 13, 3, 0, 0]]),
+    "attention_mask": torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]),
+    "token_type_ids": torch.zeros(2, 5, dtype=torch.long),
+}
+
+
+def test_attention_signals_are_scores_whose_softmax_is_what_transformers_returns() -> None:
+    torch.manual_seed(0)
+    model = tiny.bert(layers=3).eval()
+    signals = read_signals(model, BATCH, layers=True)
+    model.config._attn_implementation = "eager"
+    outputs = model(**BATCH, output_hidden_states=True, output_attentions=True)
+    masked = torch.where(BATCH["attention_mask"][:, None, None, :] == 1, 0.0, torch.finfo(torch.float32).min)
+    assert len(signals.attention) == 3 and len(signals.hidden) == 4
+    for scores, probabilities in zip(signals.attention, outputs.attentions, strict=True):
+        assert torch.allclose((scores + masked).softmax(-1), probabilities, atol=1e-6)
+        assert (scores.sum(-1) - 1).abs().max() > 0.1, "these are probabilities, not scores"
+    for mine, theirs in zip(signals.hidden, outputs.hidden_states, strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-6)
+    assert torch.allclose(signals.logits, outputs.logits, atol=1e-6)
+
+
+def test_reading_scores_leaves_the_model_as_it_was() -> None:
+    model = tiny.bert().eval()
+    before = model.config._attn_implementation
+    read_signals(model, BATCH, layers=True)
+    assert model.config._attn_implementation == before != "kdedge_scores"
+
+
+def test_total_is_the_weighted_sum_of_the_parts() -> None:
+    torch.manual_seed(0)
+    student, teacher = tiny.bert(layers=2).eval(), tiny.bert(layers=4).eval()
+    weights = {"logits_weight": 0.5, "labels_weight": 2.0, "hidden_weight": 3.0, "attention_weight": 0.25, "embedding_weight": 1.5}
+    objective = Objective(ObjectiveRecipe(**weights), "classification", student.config, teacher.config)
+    mine, theirs = read_signals(student, BATCH, layers=True), read_signals(teacher, BATCH, layers=True)
+    labels = torch.tensor([1, 0])
+    total, parts = objective(mine, theirs, labels, BATCH["attention_mask"])
+    assert set(parts) == {"logits", "labels", "hidden", "attention", "embedding"}
+    assert float(total) == pytest.approx(sum(weights[f"{name}_weight"] * float(value) for name, value in parts.items()), rel=1e-5)
+    mask = BATCH["attention_mask"]
+    expected = sum(losses.hidden_mse(mine.hidden[s], theirs.hidden[t], mask) for s, t in ((1, 2), (2, 4))) / 2
+    assert float(parts["hidden"]) == pytest.approx(float(expected), rel=1e-5)
+    expected = sum(losses.attention_mse(mine.attention[s - 1], theirs.attention[t - 1], mask) for s, t in ((1, 2), (2, 4))) / 2
+    assert float(parts["attention"]) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_narrower_student_gets_projections_that_are_trained_and_left_behind() -> None:
+    student, teacher = tiny.bert(hidden=12), tiny.bert(layers=4)
+    objective = Objective(ObjectiveRecipe(hidden_weight=1.0, embedding_weight=1.0), "classification", student.config, teacher.config)
+    assert set(objective.projections) == {"0", "1", "2"}
+    assert objective.projections["1"].weight.shape == (24, 12)
+    model = Distillation(student, objective, TextModel(teacher, tiny.tokenizer(), 32))
+    model(teacher_logits=torch.zeros(2, 2), labels=torch.tensor([0, 1]), **BATCH)["loss"].backward()
+    assert all(p.weight.grad.abs().sum() > 0 for p in objective.projections.values())
+    assert not any("projections" in name for name in student.state_dict())
+    assert all(p.grad is None for p in teacher.parameters()), "the teacher must not learn"
+    assert not any("_teacher" in name for name in model.state_dict())
+
+
+def test_logits_alone_never_run_the_teacher() -> None:
+    student = tiny.bert()
+    model = Distillation(student, Objective(ObjectiveRecipe(), "classification", student.config, None), None)
+    outputs = model(teacher_logits=torch.ones(2, 2), labels=torch.tensor([0, 1]), **BATCH)
+    assert set(outputs["parts"]) == {"logits"}
+    assert float(outputs["loss"]) == pytest.approx(float(losses.logit_mse(outputs["logits"], torch.ones(2, 2))))
+
+
+def test_what_does_not_fit_is_told() -> None:
+    student, teacher = tiny.bert(heads=2), tiny.bert(layers=4, heads=4)
+    with pytest.raises(UsageError, match="head by head"):
+        Objective(ObjectiveRecipe(attention_weight=1.0), "classification", student.config, teacher.config)
+    with pytest.raises(UsageError, match="no distribution"):
+        Objective(ObjectiveRecipe(logits="kl"), "regression", student.config, teacher.config)
+
+
+def test_kinds_choose_their_own_kl() -> None:
+    mine, theirs = Signals(torch.randn(4, 3)), Signals(torch.randn(4, 3))
+    mask = torch.ones(4, 5)
+    recipe = ObjectiveRecipe(logits="kl", temperature=2.0)
+    for kind, loss in (("classification", losses.soft_cross_entropy_kl), ("multilabel", losses.soft_binary_kl)):
+        total, _ = Objective(recipe, kind, None, None)(mine, theirs, None, mask)
+        assert float(total) == pytest.approx(float(loss(mine.logits, theirs.logits, 2.0)), rel=1e-5)

@@ -1,0 +1,62 @@
+"""A place is a folder, a folder inside an installed package, or nothing local."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from kdedge.errors import MachineError, UsageError
+from kdedge.places import resolve_folder
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installed package that must never be imported."""
+    root = tmp_path / "site" / "some_data"
+    (root / "data" / "inner").mkdir(parents=True)
+    (root / "__init__.py").write_text("raise RuntimeError('imported')")
+    (root / "data" / "file.txt").write_text("x")
+    (tmp_path / "site" / "secret").mkdir()
+    monkeypatch.syspath_prepend(str(root.parent))
+    return root
+
+
+def test_a_folder_is_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resolve_folder(str(tmp_path)) == tmp_path
+    (tmp_path / "near").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert resolve_folder("near") == Path("near")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert resolve_folder("~/near") == tmp_path / "near"
+
+
+@pytest.mark.parametrize("name", ["nyu-mll/glue", "bert-base-uncased", "", "a\0b"])
+def test_what_is_not_here_is_none(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert resolve_folder(name) in (None, Path("."))
+
+
+def test_a_folder_inside_a_package(package: Path) -> None:
+    assert resolve_folder("package:some_data/data/inner") == package / "data" / "inner"
+    assert resolve_folder("package:some_data") == package
+    assert "some_data" not in sys.modules
+
+
+@pytest.mark.parametrize("inside", ["gone", "../secret", "data/../../secret", "/etc", "data/file.txt"])
+def test_only_folders_inside_the_package(package: Path, inside: str) -> None:
+    with pytest.raises(UsageError, match=r"(?s)folder inside the package.*some_data"):
+        resolve_folder(f"package:some_data/{inside}")
+
+
+@pytest.mark.parametrize("name", ["package:not_installed_at_all/data", "package:", "package:os.path/x", "package:sys", "package:../up"])
+def test_packages_that_are_not_installed(name: str) -> None:
+    with pytest.raises(MachineError, match=r"(?s)not installed.*pip install"):
+        resolve_folder(name)
+
+
+def test_a_link_out_of_the_package_is_refused(package: Path) -> None:
+    (package / "out").symlink_to(package.parent / "secret")
+    with pytest.raises(UsageError, match="folder inside the package"):
+        resolve_folder("package:some_data/out")

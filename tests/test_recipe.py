@@ -1,0 +1,183 @@
+"""A recipe is read whole or refused whole: every fault at once, overrides by name, and a round trip that loses nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tomli_w
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from kdedge.errors import KdedgeError, UsageError
+from kdedge.recipe import BiLstm, Recipe, TinyBert, load_recipe
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.toml"))
+ONE_STUDENT = """
+name = "one"
+[data]
+source = "somewhere"
+[teacher]
+model = "a-model"
+[student]
+kind = "tinybert"
+"""
+TWO_STUDENTS = """
+name = "two"
+[data]
+source = "somewhere"
+[teacher]
+model = "a-model"
+[[student]]
+kind = "tinybert"
+name = "small"
+[[student]]
+kind = "bilstm"
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path):  # type: ignore[no-untyped-def]
+    """Writes a recipe and gives its path."""
+
+    def write_recipe(text: str) -> Path:
+        path = tmp_path / "recipe.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write_recipe
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_configs_survive_the_round_trip(path: Path, write) -> None:  # type: ignore[no-untyped-def]
+    recipe = load_recipe(path)
+    assert load_recipe(write(recipe.to_toml())) == recipe
+
+
+def test_resolved_recipe_writes_defaults_out(write) -> None:  # type: ignore[no-untyped-def]
+    assert "learning_rate = 6e-05" in load_recipe(write(ONE_STUDENT)).to_toml()
+
+
+def test_all_faults_are_told_at_once(write) -> None:  # type: ignore[no-untyped-def]
+    text = ONE_STUDENT.replace("source", "sauce").replace('name = "one"', 'name = "one"\nseed = -1') + "hidden = 100\nlayrs = 3\n"
+    with pytest.raises(UsageError) as caught:
+        load_recipe(write(text))
+    letter = caught.value.letter()
+    assert "3 faults" in letter
+    assert "data.sauce: no such key; did you mean source?" in letter
+    assert "student.0.layrs: no such key; did you mean layers?" in letter or "student.layrs" in letter
+    assert "seed: " in letter
+
+
+WRONG = [
+    pytest.param("hidden = 100", "hidden = 100 cannot be shared among heads = 12", id="heads"),
+    pytest.param("teacher_layers = [1, 2]", "teacher_layers names 2 layers, but layers = 4", id="teacher_layers"),
+    pytest.param("layers = 0", "layers: .*greater than 0, not 0", id="positive"),
+    pytest.param("[student.fit]\nlearning_rate = nan", "learning_rate: .*finite", id="nan"),
+    pytest.param("[student.fit]\nprecision = 'int4'", "precision: .*'bf16'", id="choice"),
+    pytest.param("[student.objective]\nlogits_weight = 0", "nothing to learn from", id="weights"),
+    pytest.param("name = '../up'", "name: ", id="name"),
+]
+
+
+@pytest.mark.parametrize(("line", "says"), WRONG)
+def test_wrong_values(write, line: str, says: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UsageError, match=says):
+        load_recipe(write(ONE_STUDENT + line))
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, 1.5, -0.1, 1, float("nan")])
+def test_shares_lie_between_0_and_1(write, share: float) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UsageError, match=r"data\.select.*between 0 and 1"):
+        load_recipe(write(ONE_STUDENT), (f"data.select={share}",))
+
+
+def test_students_need_names_of_their_own(write) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UsageError, match="told apart by name, but these are bilstm, bilstm"):
+        load_recipe(write(TWO_STUDENTS.replace('kind = "tinybert"\nname = "small"', 'kind = "bilstm"')))
+
+
+def test_bilstm_has_no_layers_to_match(write) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UsageError, match="a BiLSTM has no layers to match"):
+        load_recipe(write(TWO_STUDENTS + "[student.objective]\nhidden_weight = 1.0\n"))
+
+
+def test_overrides(write) -> None:  # type: ignore[no-untyped-def]
+    path = write(ONE_STUDENT)
+    overrides = (
+        "student.layers=6",
+        "teacher.fit.epochs=0.5",
+        'task.labels=["no", "yes"]',
+        "data.report=validation",
+        "student.undistilled=false",
+        "data.source=",
+    )
+    recipe = load_recipe(path, overrides)
+    student = recipe.student[0]
+    assert isinstance(student, TinyBert)
+    assert (student.layers, recipe.teacher.fit.epochs, recipe.task.labels) == (6, 0.5, ["no", "yes"])
+    assert (recipe.data.report, student.undistilled, recipe.data.source) == ("validation", False, None)
+
+
+def test_overrides_name_a_student(write) -> None:  # type: ignore[no-untyped-def]
+    path = write(TWO_STUDENTS)
+    small, bilstm = load_recipe(path, ("student.small.layers=2", "student.bilstm.fit.epochs=9")).student
+    assert isinstance(small, TinyBert)
+    assert isinstance(bilstm, BiLstm)
+    assert (small.layers, bilstm.fit.epochs) == (2, 9)
+    with pytest.raises(UsageError, match=r"(?s)several students.*student\.small or student\.bilstm"):
+        load_recipe(path, ("student.layers=2",))
+
+
+@pytest.mark.parametrize("override", ["layers", "=3", "a..b=1", "name.first=1"])
+def test_overrides_that_are_none(write, override: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UsageError):
+        load_recipe(write(ONE_STUDENT), (override,))
+
+
+@pytest.mark.parametrize(("text", "says"), [("name = ", "not TOML"), ("", "faults in the recipe")])
+def test_files_that_are_no_recipe(write, text: str, says: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UsageError, match=says):
+        load_recipe(write(text))
+
+
+def test_missing_and_unreadable_files(tmp_path: Path) -> None:
+    for path in (tmp_path / "gone.toml", tmp_path):
+        with pytest.raises(UsageError, match="cannot be read"):
+            load_recipe(path)
+    (tmp_path / "bytes.toml").write_bytes(b'name = "\xff"')
+    with pytest.raises(UsageError, match="not TOML"):
+        load_recipe(tmp_path / "bytes.toml")
+
+
+FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+KEYS = ["name", "seed", "data", "teacher", "student", "task", "kind", "model", "source", "select", "fit", "epochs", "objective", "layer_map", "labels", "x"]
+LEAVES = st.booleans() | st.integers(-(2**40), 2**40) | st.floats() | st.sampled_from(["tinybert", "bilstm", "", "a", "\u00e9", "a.b"])
+TABLES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=5), max_leaves=12)
+OVERRIDES = st.builds(
+    "{}={}".format, st.lists(st.sampled_from(KEYS), min_size=1, max_size=4).map(".".join), st.sampled_from(["", "1", "[1", "{}", "'a'", "nan"])
+)
+
+
+def assert_reads_or_is_refused(path: Path, overrides: tuple[str, ...] = ()) -> None:
+    try:
+        assert isinstance(load_recipe(path, overrides), Recipe)
+    except KdedgeError as error:
+        assert error.what
+
+
+@FUZZ
+@given(content=st.binary(max_size=200))
+def test_any_bytes(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "recipe.toml").write_bytes(content)
+    assert_reads_or_is_refused(tmp_path / "recipe.toml")
+
+
+@FUZZ
+@given(document=st.dictionaries(st.sampled_from(KEYS), TABLES, max_size=6), overrides=st.lists(OVERRIDES, max_size=3))
+@example(document={"student": [{"name": []}]}, overrides=["student.x=1"])
+def test_any_document_and_overrides(tmp_path: Path, document: dict[str, object], overrides: list[str]) -> None:
+    (tmp_path / "recipe.toml").write_text(tomli_w.dumps(document), encoding="utf-8")
+    assert_reads_or_is_refused(tmp_path / "recipe.toml", tuple(overrides))
+    (tmp_path / "recipe.toml").write_text(TWO_STUDENTS, encoding="utf-8")
+    assert_reads_or_is_refused(tmp_path / "recipe.toml", tuple(overrides))
