@@ -33,13 +33,16 @@ class ConsoleProgress:
         now = time.monotonic()
         if self.first < 0:  # what is done within the first second was done by an earlier, interrupted run
             self.first = done if now - self.began < 1 and done < self.total else 0
-        if now - self.spoke < (0.2 if self.live else TALK_SECONDS) and done < self.total:
+        if now - self.spoke < (0.2 if self.live else TALK_SECONDS) and (done < self.total or not self.total):
             return
         self.spoke = now
         gained = max(1, done - self.first)
         left = (self.total - done) * (now - self.began) / gained
-        share = 100 * done / max(1, self.total)
-        line = f"{self.what}: {done}/{self.total} ({share:.0f} %), {duration(left)} left" + (f", {note}" if note else "")
+        if self.total > 0:
+            line = f"{self.what}: {done}/{self.total} ({100 * done / self.total:.0f} %), {duration(left)} left"
+        else:
+            line = f"{self.what}: {done}"
+        line += f", {note}" if note else ""
         self.last_line = line
         if self.live:
             width = max(20, self.console.width - 1)

@@ -17,8 +17,11 @@ def resolve_folder(name: str) -> Path | None:
     Raises MachineError where the package is not installed, UsageError where the folder is not in it.
     """
     if not name.startswith(PACKAGE):
-        folder = Path(name).expanduser()
-        return folder if folder.is_dir() else None
+        try:
+            folder = Path(name).expanduser()
+            return folder if folder.is_dir() else None
+        except (OSError, RuntimeError):  # a name too long for a file, or ~nobody
+            return None
     package, _, inside = name.removeprefix(PACKAGE).partition("/")
     spec = PathFinder.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:

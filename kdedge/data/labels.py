@@ -161,7 +161,7 @@ def _scores(table: Table, values: Sequence[Any], faults: Faults) -> np.ndarray:
     scores = np.zeros(len(values), dtype=np.float32)
     for row, value in enumerate(values):
         number = _number(value)
-        if number is None or not abs(number) <= np.finfo(np.float32).max:
+        if number is None or not abs(number) <= float(np.finfo(np.float32).max):
             told = "is missing" if value is None or value == "" else "is not a finite number"
             faults.add(table.where(row), f"the score {told} ({shown(value)})", "write a number, or remove the row")
         else:

@@ -10,7 +10,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,22 @@ def read_file(path: Path, encoding: str, wanted: tuple[str, ...]) -> Table:
 
 
 def read_text(path: Path, encoding: str) -> str:
-    """A whole file, decoded strictly; a byte order mark is taken off.
+    """A whole file, decoded strictly by the first encoding that fits it of a list such as `utf-8, latin-1`.
 
-    Raises DataError that names line, byte and an encoding that fits.
+    A byte order mark is taken off. Raises DataError that names line, byte and an encoding that fits.
     """
     content = _content(path)
+    first, *others = (name.strip() for name in encoding.split(","))
+    try:
+        return _decoded(path, content, first)
+    except DataError:
+        for other in others:
+            with suppress(DataError):
+                return _decoded(path, content, other)
+        raise
+
+
+def _decoded(path: Path, content: bytes, encoding: str) -> str:
     mark = next((mark for mark in MARKS if content.startswith(mark)), b"")
     codec = _codec(encoding)
     if mark and not _same_family(codec, MARKS[mark]):

@@ -37,5 +37,5 @@ def draw_share(split: Split, share: float, seed: int, salt: str) -> tuple[Split,
         line = np.sort(places[members])[min(len(members) - 1, max(0, round(share * len(members)) - 1))]
         drawn[members] = places[members] <= line
     chosen = {key for key, taken in zip(keys, drawn, strict=True) if taken}
-    drawn = np.array([key in chosen for key in keys])
+    drawn = np.array([key in chosen for key in keys], dtype=bool)
     return split.take(np.flatnonzero(~drawn)), split.take(np.flatnonzero(drawn))

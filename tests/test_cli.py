@@ -1,0 +1,82 @@
+"""The command line: fast help, every command there and shown by example, errors as letters with their exit codes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from kdedge.cli import COMMANDS, cli, load_command
+
+ROOT = Path(__file__).resolve().parent.parent
+START = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]; import conftest; from kdedge.cli import main; main()"
+
+
+def kdedge(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", START, *arguments], capture_output=True, text=True, timeout=120, env={**os.environ, "COLUMNS": "200"})
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_of_the_table_is_there_and_ends_its_help_with_an_example(name: str) -> None:
+    command = load_command(name)
+    assert isinstance(command, click.Command)
+    assert "Example: kdedge" in (command.help or "")
+
+
+def test_help_names_every_command_and_takes_under_a_third_of_a_second() -> None:
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-m", "kdedge", "--help"], capture_output=True, text=True, cwd=ROOT, timeout=60)
+        seconds.append(time.perf_counter() - start)
+    assert done.returncode == 0 and all(name in done.stdout for name in COMMANDS)
+    # Two machines' noise apart, the best of five is what the program itself takes.
+    assert min(seconds) < 0.3, seconds
+
+
+def test_help_imports_neither_torch_nor_onnxruntime() -> None:
+    code = "import sys; from kdedge.cli import cli; cli.main(['--help'], standalone_mode=False); print(sorted({'torch', 'onnxruntime', 'rich', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    "arguments, exit_code, says",
+    [
+        (["predict", "nowhere", "a text"], 2, "this is not a bundle"),
+        (["verify", "nowhere"], 2, "this is not a bundle"),
+        (["distill", "nowhere.toml"], 2, "the recipe cannot be read"),
+        (["distill", str(ROOT / "configs" / "quickstart.toml"), "--set", "seeed=1"], 2, "did you mean seed?"),
+        (["export", str(ROOT / "configs")], 2, "not a run"),
+        (["fly"], 2, "No such command"),
+    ],
+)
+def test_errors_are_letters_on_stderr(arguments: list[str], exit_code: int, says: str) -> None:
+    done = kdedge(*arguments)
+    assert done.returncode == exit_code and says in done.stderr and "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_version_is_told() -> None:
+    from kdedge import __version__
+
+    assert __version__ in kdedge("--version").stdout
+
+
+def test_a_missing_training_package_is_told_with_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kdedge.errors import MachineError
+
+    monkeypatch.setitem(sys.modules, "pydantic", None)
+    for name in [name for name in sys.modules if name.startswith(("kdedge.distill", "kdedge.recipe", "kdedge.line"))]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(MachineError, match=r"kdedge\[train\]"):
+        load_command("run")
+
+
+def test_the_group_is_named_as_the_package() -> None:
+    assert isinstance(cli, click.Group)

@@ -1,0 +1,136 @@
+"""Stages are whole or absent, kept while their inputs stay the same, and a run has one holder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kdedge.errors import MachineError, UsageError
+from kdedge.recipe import Recipe
+from kdedge.rundir import Run, find_run, put_in_place, read_stage, stage
+
+
+def recipe(*students: str, **keys: str) -> Recipe:
+    names = [{"kind": "bilstm", "name": name} for name in students or ("bilstm",)]
+    return Recipe.model_validate({"name": "r", "data": {"source": "x"}, "teacher": {"model": "t"}, "student": names, **keys})
+
+
+def writes(text: str):
+    def make(part: Path) -> dict[str, str]:
+        (part / "out.txt").write_text(text)
+        return {"wrote": text}
+
+    return make
+
+
+def never(part: Path) -> dict[str, str]:
+    raise AssertionError("made again")
+
+
+def test_equal_inputs_are_kept_and_said(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Ears:
+        say = staticmethod(said.append)
+
+    stage(tmp_path / "s", {"a": 1}, writes("one"))
+    assert stage(tmp_path / "s", {"a": 1}, never, progress=Ears()) == {"wrote": "one"}
+    assert said == ["s: same inputs, kept"]
+
+
+def test_other_inputs_stop_and_say_what_changed(tmp_path: Path) -> None:
+    stage(tmp_path / "s", {"fit": {"epochs": 1, "seed": 0}}, writes("one"))
+    with pytest.raises(UsageError, match=r"fit\.epochs: was 1, now 2") as caught:
+        stage(tmp_path / "s", {"fit": {"epochs": 2, "seed": 0}}, never)
+    assert "--force" in str(caught.value) and "seed" not in caught.value.found
+    assert (tmp_path / "s" / "out.txt").read_text() == "one"
+    stage(tmp_path / "s", {"fit": {"epochs": 2, "seed": 0}}, writes("two"), force=True)
+    assert (tmp_path / "s" / "out.txt").read_text() == "two"
+
+
+def test_a_failed_stage_leaves_the_former_one_and_is_gone_on_with(tmp_path: Path) -> None:
+    stage(tmp_path / "s", {"a": 1}, writes("one"))
+
+    def fails(part: Path) -> dict[str, str]:
+        (part / "half").write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError):
+        stage(tmp_path / "s", {"a": 2}, fails, force=True)
+    assert read_stage(tmp_path / "s")["result"] == {"wrote": "one"}
+
+    def goes_on(part: Path) -> dict[str, str]:
+        assert (part / "half").exists(), "work of the same inputs is there to go on from"
+        return {}
+
+    stage(tmp_path / "s", {"a": 2}, goes_on, force=True)
+
+
+def test_half_work_of_other_inputs_is_not_gone_on_with(tmp_path: Path) -> None:
+    def fails(part: Path) -> dict[str, str]:
+        (part / "half").write_text("half")
+        raise OSError("killed")
+
+    with pytest.raises(OSError):
+        stage(tmp_path / "s", {"a": 1}, fails)
+
+    def starts_anew(part: Path) -> dict[str, str]:
+        assert not (part / "half").exists()
+        return {}
+
+    stage(tmp_path / "s", {"a": 2}, starts_anew)
+
+
+def test_a_folder_replaces_another_in_one_move(tmp_path: Path) -> None:
+    for name in ("new.part", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "who").write_text(name)
+    put_in_place(tmp_path / "new.part", tmp_path / "new")
+    assert (tmp_path / "new" / "who").read_text() == "new.part"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new"]
+
+
+def test_one_student_lives_in_the_run_and_several_in_folders_of_their_own(tmp_path: Path) -> None:
+    assert Run(tmp_path, recipe()).homes == {"bilstm": tmp_path}
+    assert Run(tmp_path, recipe("a", "b")).homes == {"a": tmp_path / "a", "b": tmp_path / "b"}
+
+
+def test_a_run_is_found_from_inside_and_names_the_students_meant(tmp_path: Path) -> None:
+    made = Run.create(recipe("a", "b"), tmp_path)
+    inside = made.folder / "b" / "bundle"
+    inside.mkdir(parents=True)
+    run, students = Run.open(inside)
+    assert run.recipe == made.recipe and students == ["b"]
+    assert Run.open(made.folder)[1] == ["a", "b"]
+    assert find_run(tmp_path) is None
+    with pytest.raises(UsageError, match="not a run"):
+        Run.open(tmp_path)
+
+
+def test_shared_stages_stand_in_the_run_that_is_shared(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", recipe(share="both"))
+    assert run.teacher == tmp_path / "both" / "teacher" and run.transfer == tmp_path / "both" / "transfer"
+
+
+def test_a_second_holder_is_refused_and_told_of_the_first(tmp_path: Path) -> None:
+    run = Run.create(recipe(), tmp_path)
+    code = f"""
+import sys; sys.path[:0] = {sys.path!r}
+from pathlib import Path
+from kdedge.rundir import Run
+run, _ = Run.open(Path({str(run.folder)!r}))
+with run.locked():
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+    holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None and holder.stdin is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(MachineError, match=f"process {holder.pid}"), run.locked():
+        pass
+    holder.communicate("\n", timeout=30)
+    with run.locked():
+        pass

@@ -1,0 +1,107 @@
+"""The transfer set: labelled once, kept by key, resumed shard by shard, never trusted when damaged."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from kdedge.augment import collect_texts
+from kdedge.errors import GateFailed, IntegrityError
+from kdedge.recipe import Transfer
+from kdedge.textmodel import TextModel
+from kdedge.transfer import build_transfer_set, read_transfer_set, text_key
+
+RECIPE = Transfer(shard_size=16, batch_tokens=256)
+
+
+class Counting(TextModel):
+    """A teacher that counts the texts it is asked about, and can be told to break down."""
+
+    asked = 0
+    breaks_after = 10**9
+
+    def annotate(self, texts, pairs, **settings):
+        Counting.asked += len(texts)
+        if Counting.asked > Counting.breaks_after:
+            raise KeyboardInterrupt
+        return super().annotate(texts, pairs, **settings)
+
+
+@pytest.fixture
+def teacher() -> Counting:
+    torch.manual_seed(0)
+    Counting.asked, Counting.breaks_after = 0, 10**9
+    return Counting(tiny.bert().eval(), tiny.tokenizer(), 32)
+
+
+def folder_hash(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+@pytest.mark.parametrize("task", [tiny.single_task(), tiny.pair_task()], ids=["single", "pair"])
+def test_holds_what_the_teacher_says_of_each_text(tmp_path: Path, teacher: Counting, task) -> None:
+    texts = collect_texts(task)
+    made = build_transfer_set(RECIPE, texts, teacher, "hash", tmp_path / "transfer")
+    direct = np.concatenate([teacher.annotate((text,), None if task.train.pairs is None else (task.train.pairs[i],)) for i, text in enumerate(texts.texts)])
+    assert made.logits.dtype == np.float16 and len(made) == len(task.train)
+    assert np.abs(made.logits.astype(np.float32) - direct).max() < 1e-3
+    assert np.ptp(direct, axis=0).min() > 0.01, "answers must differ between texts for this to show anything"
+    assert made.texts.texts == task.train.texts and made.texts.pairs == task.train.pairs
+    assert np.array_equal(made.texts.labels, task.train.labels)
+
+
+def test_cut_off_and_resumed_is_the_same_set(tmp_path: Path, teacher: Counting) -> None:
+    texts = collect_texts(tiny.single_task())
+    build_transfer_set(RECIPE, texts, teacher, "hash", tmp_path / "whole" / "transfer")
+    Counting.asked, Counting.breaks_after = 0, 40
+    with pytest.raises(KeyboardInterrupt):
+        build_transfer_set(RECIPE, texts, teacher, "hash", tmp_path / "cut" / "transfer")
+    assert not (tmp_path / "cut" / "transfer").exists()
+    Counting.asked, Counting.breaks_after = 0, 10**9
+    build_transfer_set(RECIPE, texts, teacher, "hash", tmp_path / "cut" / "transfer")
+    assert Counting.asked == 96 - 32, "the two finished shards are used again"
+    assert folder_hash(tmp_path / "cut" / "transfer") == folder_hash(tmp_path / "whole" / "transfer")
+
+
+def test_more_texts_ask_only_about_the_new_ones(tmp_path: Path, teacher: Counting) -> None:
+    texts = collect_texts(tiny.single_task(80))
+    build_transfer_set(RECIPE, texts, teacher, "hash", tmp_path / "transfer")
+    more = replace(texts, texts=(*texts.texts, "a new film"), origins=(*texts.origins, "rule"), labels=np.append(texts.labels, -1))
+    Counting.asked = 0
+    grown = build_transfer_set(RECIPE, more, teacher, "hash", tmp_path / "transfer", force=True)
+    assert Counting.asked == 1 and len(grown) == 81 and grown.texts.origins[-1] == "rule"
+    Counting.asked = 0
+    build_transfer_set(RECIPE, more, teacher, "another teacher", tmp_path / "transfer", force=True)
+    assert Counting.asked == 81, "another teacher's answers are not these"
+
+
+def test_a_damaged_shard_is_refused(tmp_path: Path, teacher: Counting) -> None:
+    build_transfer_set(RECIPE, collect_texts(tiny.single_task()), teacher, "hash", tmp_path / "transfer")
+    shard = tmp_path / "transfer" / "shard-00002.npy"
+    content = bytearray(shard.read_bytes())
+    content[-3] ^= 4
+    shard.write_bytes(bytes(content))
+    with pytest.raises(IntegrityError, match="shard-00002"):
+        read_transfer_set(tmp_path / "transfer")
+
+
+def test_a_teacher_that_answers_infinity_is_stopped(tmp_path: Path, teacher: Counting) -> None:
+    with torch.no_grad():
+        teacher.model.classifier.bias[0] = float("inf")
+    with pytest.raises(GateFailed, match="not finite"):
+        build_transfer_set(RECIPE, collect_texts(tiny.single_task()), teacher, "hash", tmp_path / "transfer")
+    assert not (tmp_path / "transfer").exists()
+
+
+def test_keys_tell_teacher_text_and_pair_apart() -> None:
+    keys = {text_key("t", "a", None), text_key("u", "a", None), text_key("t", "b", None), text_key("t", "a", ""), text_key("t", "a", "b"), text_key("t", "ab", None)}
+    assert len(keys) == 6

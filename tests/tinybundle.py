@@ -1,0 +1,45 @@
+"""A tiny run on disk, as distillation leaves it, and the bundles that the real export makes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tiny
+import torch
+from transformers import PreTrainedModel
+
+from kdedge.data.task import Task
+from kdedge.recipe import Recipe
+from kdedge.rundir import Run, stage
+from kdedge.students import label_settings
+from kdedge.students.bilstm import BiLstmConfig, BiLstmForSequenceClassification
+from kdedge.textmodel import TextModel, save_measured
+
+MAX_LENGTH = 48
+
+
+def student(task: Task, kind: str) -> PreTrainedModel:
+    """A random student whose answers differ from text to text."""
+    torch.manual_seed(3)
+    labels = label_settings(task.spec)
+    if kind == "bilstm":
+        model = BiLstmForSequenceClassification(BiLstmConfig(vocab_size=200, embedding_dim=12, hidden_size=7, head_size=9, pair=task.spec.pair, **labels))
+    else:
+        model = tiny.bert(initializer_range=0.3, outputs=task.spec.outputs)
+        model.config.update(labels)
+    return model.eval()
+
+
+def make_run(folder: Path, task: Task, kinds: tuple[str, ...] = ("bilstm",), teacher: PreTrainedModel | None = None) -> Run:
+    recipe = {"name": "tiny", "data": {"source": "nowhere"}, "teacher": {"model": "a-tiny-teacher"}, "student": [{"kind": kind} for kind in kinds]}
+    run = Run.create(Recipe.model_validate(recipe), folder)
+    torch.manual_seed(4)
+    _save(run.teacher, teacher or student(task, "tinybert"), task)
+    for kind, home in zip(kinds, run.homes.values(), strict=True):
+        _save(home / "student", student(task, kind), task)
+    return run
+
+
+def _save(folder: Path, model: PreTrainedModel, task: Task) -> None:
+    whole = TextModel(model.eval(), tiny.tokenizer(), MAX_LENGTH)
+    stage(folder, {"made": "here"}, lambda part: {"model": "a-tiny-teacher"} | save_measured(whole, task, part))
