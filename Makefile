@@ -1,6 +1,6 @@
 # make quickstart: a big model becomes a small one, with a table of what was kept. make test: the whole test suite.
 PYTHON ?= python3
-UV := $(shell command -v uv 2>/dev/null || echo .venv/bin/uv)
+UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .venv/bin/uv)
 BIN := .venv/bin
 
 .PHONY: quickstart test lint lock clean
@@ -16,8 +16,8 @@ lint: .venv/.ready
 
 .venv/.ready: configs/locks/dev.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "kdedge needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
-	command -v uv >/dev/null && uv venv --quiet --allow-existing --python $(PYTHON) .venv \
-		|| { $(PYTHON) -m venv .venv && .venv/bin/python -m pip install --quiet uv; }
+	if [ "$(UV)" = .venv/bin/uv ]; then $(PYTHON) -m venv .venv && .venv/bin/python -m pip install --quiet uv; \
+		else $(UV) venv --quiet --allow-existing --python $(PYTHON) .venv; fi
 	$(UV) pip install --quiet --python .venv/bin/python -r configs/locks/dev.txt
 	$(UV) pip install --quiet --python .venv/bin/python --no-deps -e .
 	touch $@

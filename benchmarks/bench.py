@@ -239,7 +239,7 @@ def _time_batches(runners: Mapping[str, Runner], examples: Examples, options: Op
 
     works = {key: work_of(runner) for key, runner in runners.items()}
     seconds = options.seconds * (1 - SINGLE_SHARE)
-    timed = interleave(works, len(batches), seconds=seconds, seed=options.seed, visit=1, at_most=40, title="timing batches", progress=progress)
+    timed = interleave(works, len(batches), seconds=seconds, seed=options.seed, visit=1, lead_in=False, at_most=40, title="timing batches", progress=progress)
     return {key: parts[0] for key, parts in timed.items()}
 
 

@@ -64,6 +64,7 @@ def bench(
     options = Options(tuple(dict.fromkeys(providers)), threads, seconds, repeats, batch, teacher, target)
     planned = plan(targets, alone=data is not None)
     if planned.run is not None:
+        _quiet()
         with planned.run.locked():
             report = bench_run(planned.run, planned.students, options=options, progress=progress)
             path = write_report(report, out or planned.out)
@@ -79,6 +80,7 @@ def bench_and_show(folder: Path, *, as_json: bool = False, options: Options = DE
     """Bench a whole run, write its report and show it, as `kdedge run` does at its end."""
     from kdedge.rundir import Run
 
+    _quiet()
     progress = progress or ConsoleProgress()
     run, students = Run.open(folder)
     report = bench_run(run, students, options=options, progress=progress)
@@ -97,6 +99,14 @@ def show(report: Report, path: Path, *, as_json: bool, progress: Progress) -> No
     for line in warnings(report):
         console.print(f"- {escape(line)}", highlight=False)
     console.print(f"report: {escape(str(path))}", soft_wrap=True, highlight=False)
+
+
+def _quiet() -> None:
+    """Keep transformers from talking of every checkpoint it opens."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
 
 
 def _given(planned: Plan, data: Path | None, text: str, pair: str, label: str | None) -> Examples | None:

@@ -133,6 +133,7 @@ def interleave(
     seed: int = 0,
     visit: int | None = None,
     rounds: int | None = None,
+    lead_in: bool = True,
     at_least: int = 3,
     at_most: int = 250,
     title: str = "timing",
@@ -142,7 +143,9 @@ def interleave(
 
     items: how many there are; rounds walk through them and begin again.
     visit: items a work does in one round; None chooses it so that many rounds fit.
-    rounds: exactly so many, whatever time they take.
+    rounds: exactly so many, whatever time they take; else between `at_least` and `at_most`, as time allows.
+    lead_in: whether each visit begins with an item that is not counted: the subject before has filled the caches with
+        its own weights. Items that take long need none.
     Returns for each work the Timings of its parts, in the order in which it returns them.
     """
     generator = np.random.default_rng(seed)
@@ -155,9 +158,9 @@ def interleave(
     while done < rounds if rounds else done < at_least or (done < at_most and _another_fits(done, begun, start + seconds)):
         chosen = [(done * visit + i) % items for i in range(visit)]
         for name in generator.permutation(list(works)):
-            kept[str(name)].append(_visit(works[str(name)], chosen))
+            kept[str(name)].append(_visit(works[str(name)], chosen, lead_in))
         done += 1
-        share = done / rounds if rounds else (time.perf_counter() - start) / seconds
+        share = done / rounds if rounds else min(done / at_least, (time.perf_counter() - start) / seconds)
         progress.advance(min(99, int(100 * share)), f"round {done}")
     progress.finish()
     return {name: _parts(visits) for name, visits in kept.items()}
@@ -173,20 +176,21 @@ def _warm_up(works: Mapping[str, Work], items: int) -> float:
     """Run every work a few times; returns the seconds that one item takes all works together."""
     cost = 0.0
     for work in works.values():
-        work(0)
         start = time.perf_counter()
-        tries = 0
-        while tries < 10 and (tries == 0 or time.perf_counter() - start < 0.2):
+        work(0)
+        first, tries = time.perf_counter() - start, 0
+        start = time.perf_counter()
+        while tries < 10 and first + time.perf_counter() - start < 0.2:
             work((1 + tries) % items)
             tries += 1
-        cost += (time.perf_counter() - start) / tries
+        cost += (time.perf_counter() - start) / tries if tries else first
     return cost
 
 
-def _visit(work: Work, chosen: Sequence[int]) -> np.ndarray:
+def _visit(work: Work, chosen: Sequence[int], lead_in: bool) -> np.ndarray:
     """Seconds (len(chosen), parts) of one visit."""
-    # The subject before has filled the caches with its own weights: one uncounted item brings these back.
-    work(chosen[0])
+    if lead_in:
+        work(chosen[0])
     collecting = gc.isenabled()
     gc.disable()
     try:

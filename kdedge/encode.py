@@ -29,7 +29,9 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
     except (OSError, ValueError) as error:
         raise MachineError("the tokenizer cannot be loaded", f"{name}: {first_line(error)}", "give a local folder, or allow the hub") from error
     if not tokenizer.is_fast:
-        raise UsageError("only tokenizers with a tokenizer.json can go to a device", f"{name} is {type(tokenizer).__name__}", "convert it to a fast tokenizer first")
+        raise UsageError(
+            "only tokenizers with a tokenizer.json can go to a device", f"{name} is {type(tokenizer).__name__}", "convert it to a fast tokenizer first"
+        )
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.no_truncation()
     return tokenizer
@@ -133,7 +135,9 @@ def predict_logits(
                 logits = model(**{name: values.to(device) for name, values in batch.items()})["logits"].float().cpu().numpy()
             except torch.OutOfMemoryError as error:
                 if len(indices) == 1:
-                    raise MachineError("memory ran out on a single text", f"{len(data.tokens['input_ids'][indices[0]])} tokens on {device}", "lower max_length") from error
+                    raise MachineError(
+                        "memory ran out on a single text", f"{len(data.tokens['input_ids'][indices[0]])} tokens on {device}", "lower max_length"
+                    ) from error
                 torch.cuda.empty_cache()
                 pending += [indices[len(indices) // 2 :], indices[: len(indices) // 2]]
                 continue

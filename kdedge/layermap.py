@@ -68,4 +68,8 @@ class LayerMap:
 
 def _fits(student: int, teacher: int) -> None:
     if not 1 <= student <= teacher:
-        raise UsageError("each student layer needs a teacher layer of its own", f"{student} student and {teacher} teacher layers", "use at most as many layers as the teacher has")
+        raise UsageError(
+            "each student layer needs a teacher layer of its own",
+            f"{student} student and {teacher} teacher layers",
+            "use at most as many layers as the teacher has",
+        )

@@ -8,9 +8,9 @@ from datetime import timedelta
 from typing import Any
 
 
-def many() -> bool:
-    """Whether this program was launched as several processes."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+def processes() -> int:
+    """How many processes this program was launched as."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_main() -> bool:
@@ -20,7 +20,7 @@ def is_main() -> bool:
 
 def barrier() -> None:
     """Wait until every process is here."""
-    if many():
+    if processes() > 1:
         _state().wait_for_everyone()
 
 

@@ -67,9 +67,7 @@ class Fit(Section):
     warmup: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="share of all steps")
     weight_decay: Weight = 0.01
     checks: Positive = Field(3, description="how often the select split is measured and a checkpoint kept, in all")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="auto: bf16 or fp16 where the device computes in it natively, else fp32"
-    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 or fp16 where the device computes in it natively, else fp32")
 
 
 class TeacherFit(Fit):

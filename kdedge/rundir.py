@@ -199,11 +199,7 @@ def hash_files(folder: Path, names: tuple[str, ...]) -> str:
 
 def _differences(old: Any, new: Any, path: str = "") -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict):
-        return [
-            line
-            for key in sorted(old.keys() | new.keys())
-            for line in _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
-        ]
+        return [line for key in sorted(old.keys() | new.keys()) for line in _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
     return [] if old == new else [f"{path}: was {_short(old)}, now {_short(new)}"]
 
 

@@ -61,9 +61,7 @@ def _same_order_of_labels(model: PreTrainedModel, spec: TaskSpec, name: str | Pa
 def _load(name: str, revision: str | None, **settings: Any) -> PreTrainedModel:
     place = resolve_folder(name)
     try:
-        return AutoModelForSequenceClassification.from_pretrained(
-            str(place or name), revision=revision, use_safetensors=True, dtype=torch.float32, **settings
-        )
+        return AutoModelForSequenceClassification.from_pretrained(str(place or name), revision=revision, use_safetensors=True, dtype=torch.float32, **settings)
     except (OSError, ValueError, SafetensorError) as error:
         raise MachineError(
             "the teacher cannot be loaded",
@@ -92,9 +90,7 @@ def has_head(name: str, spec: TaskSpec, revision: str | None = None) -> bool:
     return classifier and config.num_labels == spec.outputs
 
 
-def prepare_teacher(
-    recipe: TeacherRecipe, task: Task, folder: Path, *, seed: int = 0, force: bool = False, progress: Progress = SILENT
-) -> dict[str, Any]:
+def prepare_teacher(recipe: TeacherRecipe, task: Task, folder: Path, *, seed: int = 0, force: bool = False, progress: Progress = SILENT) -> dict[str, Any]:
     """The stage `teacher/`: weights, tokenizer, its logits on the reported split and its scores.
 
     An encoder is fine-tuned first; a fine-tuned model is measured, not trusted.

@@ -25,7 +25,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from kdedge.encode import Encoded, Pad
 from kdedge.errors import GateFailed, Interrupted
-from kdedge.processes import barrier, is_main
+from kdedge.processes import barrier, is_main, processes
 from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Fit
 
@@ -90,7 +90,11 @@ def train(model: nn.Module, training: Training, folder: Path, *, progress: Progr
         trainer.train(resume_from_checkpoint=str(last) if last else None)
         barrier()
         if caught:
-            raise Interrupted(caught[0], f"{training.title}: stopped by signal {caught[0]} after step {trainer.state.global_step}; the work is saved", "run the same command to go on")
+            raise Interrupted(
+                caught[0],
+                f"{training.title}: stopped by signal {caught[0]} after step {trainer.state.global_step}; the work is saved",
+                "run the same command to go on",
+            )
     score = best.restore(model)
     if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
         raise GateFailed("a weight is not finite after training", training.title, "lower the learning rate")
@@ -195,9 +199,11 @@ class _Trainer(Trainer):
         loss = outputs["loss"]
         if not torch.isfinite(loss):
             raise GateFailed(
-                "the loss is not finite", f"{self.training_plan.title}, step {self.state.global_step}: {float(loss)}", "lower the learning rate; nothing was saved over"
+                "the loss is not finite",
+                f"{self.training_plan.title}, step {self.state.global_step}: {float(loss)}",
+                "lower the learning rate; nothing was saved over",
             )
-        parts = outputs["parts"] if "parts" in outputs else {}
+        parts = outputs.get("parts", {})
         for name, value in {"loss": loss, **parts}.items():
             self.parts.setdefault(name, []).append(value.detach())
         return (loss, outputs) if return_outputs else loss
@@ -224,7 +230,7 @@ class _Trainer(Trainer):
 
 def _arguments(training: Training, folder: Path, device: torch.device, precision: torch.dtype | None) -> TrainingArguments:
     fit = training.fit
-    per_epoch = math.ceil(math.ceil(len(training.data) / fit.batch_size) / fit.gradient_accumulation)
+    per_epoch = math.ceil(math.ceil(len(training.data) / (fit.batch_size * processes())) / fit.gradient_accumulation)
     steps = max(1, math.ceil(per_epoch * fit.epochs))
     return TrainingArguments(
         output_dir=str(folder),

@@ -1,9 +1,9 @@
 """The transfer set: texts and what the teacher says of them, labelled once, on disk, for every student.
 
-    transfer/shard-00000.npy   teacher logits (n, C) float16
-    transfer/shard-00000.json  keys: n hashes of (teacher, text, pair), in order; sha256 of the .npy
-    transfer/texts.parquet     text, pair, origin, label of all N texts, in order
-    transfer/stage.json        inputs and counts, written last
+transfer/shard-00000.npy   teacher logits (n, C) float16
+transfer/shard-00000.json  keys: n hashes of (teacher, text, pair), in order; sha256 of the .npy
+transfer/texts.parquet     text, pair, origin, label of all N texts, in order
+transfer/stage.json        inputs and counts, written last
 """
 
 from __future__ import annotations

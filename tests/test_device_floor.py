@@ -90,7 +90,9 @@ def test_verify_passes_and_refuses_a_changed_file(device: Path, copied: Path, tm
 
 
 def test_bench_measures_the_bundle_alone(device: Path, copied: Path, tmp_path: Path) -> None:
-    (tmp_path / "texts.csv").write_text("text,label\n" + "".join(f"the film was {word},{label}\n" for word, label in (("lovely", "good"), ("grim", "bad")) * 20))
+    (tmp_path / "texts.csv").write_text(
+        "text,label\n" + "".join(f"the film was {word},{label}\n" for word, label in (("lovely", "good"), ("grim", "bad")) * 20)
+    )
     done = on_device(device, tmp_path, "bench", "bundle", "--data", "texts.csv", "--seconds", "1", "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout.splitlines()[-1])

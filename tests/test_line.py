@@ -96,7 +96,9 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def run_command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", START, *arguments], capture_output=True, text=True, timeout=400, cwd=folder, env={**os.environ, "COLUMNS": "150"})
+    return subprocess.run(
+        [sys.executable, "-c", START, *arguments], capture_output=True, text=True, timeout=400, cwd=folder, env={**os.environ, "COLUMNS": "150"}
+    )
 
 
 def test_every_stage_stands_where_the_readme_says(made: tuple[Path, str]) -> None:
@@ -182,7 +184,10 @@ def test_scores_are_shares_of_the_teacher_measured_here(made: tuple[Path, str]) 
 def test_a_fine_tuned_teacher_is_measured_not_trusted(tmp_path: Path, made: tuple[Path, str]) -> None:
     first, _ = Run.open(made[0])
     shutil.copytree(first.teacher, tmp_path / "teacher")
-    recipe = load_recipe(first.folder / "recipe.toml", ("name=again", f"teacher.model={tmp_path / 'teacher'}", "student.tinybert.undistilled=false", "student.bilstm.undistilled=false"))
+    recipe = load_recipe(
+        first.folder / "recipe.toml",
+        ("name=again", f"teacher.model={tmp_path / 'teacher'}", "student.tinybert.undistilled=false", "student.bilstm.undistilled=false"),
+    )
     run = distill(recipe, tmp_path / "runs")
     result = read_stage(run.teacher)["result"]
     assert result["fine_tuned"] is False

@@ -66,11 +66,7 @@ def test_label_loss_of_classes_leaves_out_rows_without_a_label() -> None:
 
 def test_label_loss_of_many_labels() -> None:
     labels = np.array([[1, 0, 1]] * 4 + [[np.nan] * 3], dtype=np.float32)
-    terms = [
-        -(labels[i, c] * np.log(sigmoid(STUDENT[i, c])) + (1 - labels[i, c]) * np.log(1 - sigmoid(STUDENT[i, c])))
-        for i in range(4)
-        for c in range(3)
-    ]
+    terms = [-(labels[i, c] * np.log(sigmoid(STUDENT[i, c])) + (1 - labels[i, c]) * np.log(1 - sigmoid(STUDENT[i, c]))) for i in range(4) for c in range(3)]
     assert float(losses.label_loss(t(STUDENT), t(labels), "multilabel")) == pytest.approx(np.mean(terms), rel=1e-5)
 
 

@@ -103,5 +103,12 @@ def test_a_teacher_that_answers_infinity_is_stopped(tmp_path: Path, teacher: Cou
 
 
 def test_keys_tell_teacher_text_and_pair_apart() -> None:
-    keys = {text_key("t", "a", None), text_key("u", "a", None), text_key("t", "b", None), text_key("t", "a", ""), text_key("t", "a", "b"), text_key("t", "ab", None)}
+    keys = {
+        text_key("t", "a", None),
+        text_key("u", "a", None),
+        text_key("t", "b", None),
+        text_key("t", "a", ""),
+        text_key("t", "a", "b"),
+        text_key("t", "ab", None),
+    }
     assert len(keys) == 6

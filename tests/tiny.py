@@ -22,7 +22,9 @@ def tokenizer() -> PreTrainedTokenizerFast:
     inner = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     inner.normalizer = normalizers.BertNormalizer()
     inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    inner.train_from_iterator([" ".join(GOOD + BAD + THINGS + ["the", "a", "is", "was", "and"])] * 3, trainers.WordPieceTrainer(vocab_size=200, special_tokens=special))
+    inner.train_from_iterator(
+        [" ".join(GOOD + BAD + THINGS + ["the", "a", "is", "was", "and"])] * 3, trainers.WordPieceTrainer(vocab_size=200, special_tokens=special)
+    )
     inner.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )

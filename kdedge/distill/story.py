@@ -58,9 +58,7 @@ def prepare_lesson(recipe: Recipe, run: Run, *, force: bool = False, progress: P
         progress.say(f"data: {note}")
     prepare_teacher(recipe.teacher, task, run.teacher, seed=recipe.seed, force=force, progress=progress)
     teacher = load_teacher(run.teacher, task.spec, recipe.teacher.max_length)
-    transfer = build_transfer_set(
-        recipe.transfer, collect_texts(task), teacher, hash_files(run.teacher, WEIGHTS), run.transfer, force=force, progress=progress
-    )
+    transfer = build_transfer_set(recipe.transfer, collect_texts(task), teacher, hash_files(run.teacher, WEIGHTS), run.transfer, force=force, progress=progress)
     return Lesson(recipe, run, task, teacher, transfer)
 
 

@@ -59,7 +59,9 @@ def _build_bilstm(
 ) -> BiLstmForSequenceClassification:
     table = teacher.get_input_embeddings().weight.detach()  # (V, H of the teacher)
     if recipe.start == "teacher" and not same_words:
-        raise UsageError("word embeddings can start from the teacher only where the vocabulary is the same", "two vocabularies", 'set student.start = "scratch"')
+        raise UsageError(
+            "word embeddings can start from the teacher only where the vocabulary is the same", "two vocabularies", 'set student.start = "scratch"'
+        )
     config = BiLstmConfig(
         vocab_size=len(tokenizer),
         embedding_dim=recipe.embedding or table.shape[1],

@@ -12,9 +12,7 @@ from kdedge.places import resolve_folder
 from kdedge.recipe import TinyBert
 
 
-def build_tinybert(
-    recipe: TinyBert, labels: dict[str, object], teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
-) -> BertForSequenceClassification:
+def build_tinybert(recipe: TinyBert, labels: dict[str, object], teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> BertForSequenceClassification:
     """A BERT classifier of the recipe's shape, started as the recipe says.
 
     labels: num_labels, id2label, label2id and problem_type, as a configuration takes them.
@@ -40,13 +38,13 @@ def _config(recipe: TinyBert, labels: dict[str, object], tokenizer: PreTrainedTo
     )
 
 
-def _from_teacher(
-    recipe: TinyBert, labels: dict[str, object], teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
-) -> BertForSequenceClassification:
+def _from_teacher(recipe: TinyBert, labels: dict[str, object], teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> BertForSequenceClassification:
     """Embeddings, pooler and chosen layers of a BERT teacher of the same width; the head is left to learn."""
     theirs = teacher.config
     if theirs.model_type != "bert":
-        raise UsageError("only a BERT teacher can lend its layers", f"the teacher is a {theirs.model_type}", 'set student.start to "scratch" or to a BERT checkpoint')
+        raise UsageError(
+            "only a BERT teacher can lend its layers", f"the teacher is a {theirs.model_type}", 'set student.start to "scratch" or to a BERT checkpoint'
+        )
     ours = {"hidden": recipe.hidden, "heads": recipe.heads, "intermediate": recipe.intermediate}
     needed = {"hidden": theirs.hidden_size, "heads": theirs.num_attention_heads, "intermediate": theirs.intermediate_size}
     if ours != needed or len(tokenizer) > theirs.vocab_size:
@@ -81,7 +79,7 @@ def _from_checkpoint(recipe: TinyBert, labels: dict[str, object]) -> BertForSequ
     if ours != theirs:
         raise UsageError(
             "the student's shape is not that of its start",
-            "layers, hidden, heads, intermediate are {} in the recipe and {} in {}".format(ours, theirs, recipe.start),
+            f"layers, hidden, heads, intermediate are {ours} in the recipe and {theirs} in {recipe.start}",
             "copy the shape of the checkpoint into the recipe",
         )
     return BertForSequenceClassification.from_pretrained(place, use_safetensors=True, dtype=torch.float32, ignore_mismatched_sizes=True, **labels)
