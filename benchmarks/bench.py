@@ -53,7 +53,7 @@ class Options:
 
     providers: tuple[str, ...] = ("cpu",)
     threads: int = 1
-    seconds: float = 20.0
+    seconds: float = 15.0
     repeats: int | None = None
     batch: int = 32
     teacher: bool = True
@@ -96,7 +96,7 @@ def bench_run(run: Run, students: Sequence[str], *, options: Options = DEFAULTS,
             options=options,
             progress=progress,
         )
-    teacher = {"model": read_stage(run.teacher)["result"].get("model"), "metric": task.spec.metric, "value": rows[0].value}
+    teacher = {"model": _short_name(read_stage(run.teacher)["result"].get("model")), "metric": task.spec.metric, "value": rows[0].value}
     return _report(task.spec, examples, rows, teacher=teacher, options=options, command=f"kdedge bench runs/{run.folder.name}")
 
 
@@ -122,7 +122,7 @@ def bench_bundle(folders: Sequence[Path], *, options: Options = DEFAULTS, exampl
     with _one_thread_tokenizing():
         keep = _against_stored(spec, scores, given, options)
         rows = _measured(_gathered(found, progress), given, spec, keep=keep, options=options, progress=progress)
-    teacher = {"model": manifests[0].teacher.get("model"), "metric": scores.get("metric"), "value": scores.get("teacher"), "stored": True}
+    teacher = {"model": _short_name(manifests[0].teacher.get("model")), "metric": scores.get("metric"), "value": scores.get("teacher"), "stored": True}
     names = " ".join(folder.name for folder in folders)
     return _report(spec, given, rows, teacher=teacher, options=options, command=f"kdedge bench {names}", notes=_stored_notes(scores, given))
 
@@ -292,6 +292,11 @@ def _report(
         notes=(*notes, *machine.notes(described)),
         settings=asdict(options),
     )
+
+
+def _short_name(model: Any) -> str | None:
+    """A teacher's name as the recipe gives it; of a folder on this machine its last part alone."""
+    return None if model is None else Path(str(model)).name if Path(str(model)).is_absolute() else str(model)
 
 
 def _as_flags(options: Options) -> str:

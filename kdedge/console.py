@@ -25,14 +25,12 @@ class ConsoleProgress:
         self._clear()
         self.console.print(escape(line))
 
-    def start(self, what: str, total: int) -> None:
+    def start(self, what: str, total: int, done: int = 0) -> None:
         self.finish()
-        self.what, self.total, self.began, self.spoke, self.first = what, total, time.monotonic(), 0.0, -1
+        self.what, self.total, self.began, self.spoke, self.first = what, total, time.monotonic(), 0.0, done
 
     def advance(self, done: int, note: str = "") -> None:
         now = time.monotonic()
-        if self.first < 0:  # what is done within the first second was done by an earlier, interrupted run
-            self.first = done if now - self.began < 1 and done < self.total else 0
         if now - self.spoke < (0.2 if self.live else TALK_SECONDS) and (done < self.total or not self.total):
             return
         self.spoke = now

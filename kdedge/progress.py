@@ -11,8 +11,8 @@ class Progress(Protocol):
     def say(self, line: str) -> None:
         """One finished fact, such as `transfer: same inputs, kept`."""
 
-    def start(self, what: str, total: int) -> None:
-        """Work of `total` equal steps begins; a second start ends the first."""
+    def start(self, what: str, total: int, done: int = 0) -> None:
+        """Work of `total` equal steps begins, `done` of them by an earlier, interrupted run; a second start ends the first."""
 
     def advance(self, done: int, note: str = "") -> None:
         """`done` of the steps are finished in all; `note` is a short reading such as a loss."""
@@ -26,7 +26,7 @@ class Silent:
 
     def say(self, line: str) -> None: ...
 
-    def start(self, what: str, total: int) -> None: ...
+    def start(self, what: str, total: int, done: int = 0) -> None: ...
 
     def advance(self, done: int, note: str = "") -> None: ...
 

@@ -270,7 +270,7 @@ class _Talk(TrainerCallback):
         self.title, self.progress, self.note = title, progress, ""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.progress.start(self.title, state.max_steps)
+        self.progress.start(self.title, state.max_steps, state.global_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         logs = logs or {}

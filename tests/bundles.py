@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import tiny
 import torch
+from kdedge.export.export import DEFAULT_CHOICE, Choice, _check_and_pack
+from kdedge.export.pack import Ingredients
 from transformers import PreTrainedModel
 
 from kdedge.data.task import Split, Task
-from kdedge.export.export import DEFAULT_CHOICE, Choice, _check_and_pack
-from kdedge.export.pack import Ingredients
 from kdedge.progress import SILENT
 from kdedge.runtime.spec import TaskSpec
 from kdedge.students import label_settings

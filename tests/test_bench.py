@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-
-import kdedge
 from kdedge.benchmarks import bench as bench_module
 from kdedge.benchmarks import peers, probe, subjects
 from kdedge.benchmarks.bench import Options, bench_bundle, bench_run
 from kdedge.benchmarks.command import bench
 from kdedge.benchmarks.examples import read_examples
 from kdedge.benchmarks.targets import plan
+
+import kdedge
 from kdedge.data.task import Split, Task
 from kdedge.errors import DataError, IntegrityError, KdedgeError, MachineError, UsageError
 from kdedge.runtime.bundle import Bundle, Manifest, write_manifest
@@ -121,9 +121,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_stage(folder: Path, seed: int, kind: str) -> None:
     """A stage folder as distillation leaves it: a tiny random model, its tokenizer, its answers and scores."""
     import torch
+    from kdedge.benchmarks.lab import torch_runner
     from transformers import BertConfig, BertForSequenceClassification
 
-    from kdedge.benchmarks.lab import torch_runner
     from kdedge.runtime.metrics import score
     from kdedge.students.bilstm import BiLstmConfig, BiLstmForSequenceClassification
 
@@ -144,7 +144,7 @@ def make_stage(folder: Path, seed: int, kind: str) -> None:
     logits = runner.run(runner.encode(TASK.report.texts, None))
     np.save(folder / "report_logits.npy", logits)
     report = score("accuracy", "classification", logits, TASK.report.labels)
-    result = {"metric": "accuracy", "report": report, "select": report, "model": "tiny", "parameters": 1, "max_length": 32, "seconds": 1.0}
+    result = {"metric": "accuracy", "report": report, "select": report, "model": "/home/somebody/tiny", "parameters": 1, "max_length": 32, "seconds": 1.0}
     (folder / "stage.json").write_text(json.dumps({"inputs": {}, "result": result}))
 
 
@@ -255,7 +255,10 @@ def test_the_command_writes_the_report_into_the_run(run: Any, no_children: None,
     document = json.loads(result.stdout.strip().splitlines()[-1])
     assert document == json.loads((run.folder / "bench" / "report.json").read_text(encoding="utf-8"))
     assert str(run.folder / "bench" / "report.json").replace("\n", "") in result.stderr.replace("\n", "")
-    assert str(run.folder) not in json.dumps(document), "a report holds no paths of this machine"
+    assert document["teacher"]["model"] == "tiny"
+    page = (run.folder / "bench" / "report.md").read_text(encoding="utf-8")
+    for text in (json.dumps(document), page):
+        assert str(run.folder) not in text and "/home" not in text, "a report holds no paths of this machine"
     one = CliRunner().invoke(bench, [str(run.homes["bilstm"] / "bundle"), "--seconds", "0.3"], catch_exceptions=False)
     assert one.exit_code == 0 and "bilstm onnx int8" in one.stdout and "small" not in one.stdout
     assert (run.homes["bilstm"] / "bench" / "report.md").is_file()

@@ -16,16 +16,14 @@ import tiny
 import tinybundle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kdedge.export.export import export_run
 from onnx import TensorProto, helper, numpy_helper
 
 from kdedge.errors import GateFailed, IntegrityError, KdedgeError, UsageError
-from kdedge.export.export import export_run
 from kdedge.runtime import Bundle, Classifier, Manifest, classifier
 from kdedge.runtime.bundle import write_manifest
 
-FILES = (
-    "README.md config.json golden.json kdedge.json tokenizer.json tokenizer_config.json onnx/model.onnx onnx/model_quantized.onnx".split()
-)
+FILES = "README.md config.json golden.json kdedge.json tokenizer.json tokenizer_config.json onnx/model.onnx onnx/model_quantized.onnx".split()
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,11 @@ import pytest
 import tiny
 import tinybundle
 from click.testing import CliRunner, Result
+from kdedge.export.export import export_run
 
 from kdedge.data.task import Split, Task
 from kdedge.encode import load_tokenizer
 from kdedge.errors import DataError, GateFailed, IntegrityError, MachineError, UsageError
-from kdedge.export.export import export_run
 from kdedge.runtime import Bundle, Classifier, Prediction
 from kdedge.runtime.bundle import Manifest, write_manifest
 from kdedge.runtime.command import predict, verify
@@ -28,7 +28,19 @@ from kdedge.runtime.spec import TaskSpec
 from kdedge.students import load_student
 from kdedge.textmodel import TextModel
 
-ODD = ["", " ", "good", "İstanbul ẞ straße", "👩‍👩‍👧 \u200b\u200d", "[MASK] [CLS] [SEP] [PAD]", "مرحبا film", "the\0film", "好" * 90, "e\u0301" * 40, "film " * 300]
+ODD = [
+    "",
+    " ",
+    "good",
+    "İstanbul ẞ straße",
+    "👩‍👩‍👧 \u200b\u200d",
+    "[MASK] [CLS] [SEP] [PAD]",
+    "مرحبا film",
+    "the\0film",
+    "好" * 90,
+    "e\u0301" * 40,
+    "film " * 300,
+]
 
 
 def numbers_task(kind: str) -> Task:

@@ -10,11 +10,11 @@ import onnxruntime
 import pytest
 import tiny
 import torch
+from kdedge.export.graph import to_onnx
+from kdedge.export.quantize import QuantScheme, quantize
 from transformers import BertConfig, BertForSequenceClassification, DistilBertConfig, DistilBertForSequenceClassification, PreTrainedModel
 
 from kdedge.errors import GateFailed, MachineError, UsageError
-from kdedge.export.graph import to_onnx
-from kdedge.export.quantize import QuantScheme, quantize
 from kdedge.students.bilstm import BiLstmConfig, BiLstmForSequenceClassification
 
 SHAPES = [(1, 1), (1, 2), (1, 3), (2, 5), (3, 17), (8, 33), (32, 12), (4, 64)]
@@ -59,9 +59,7 @@ def bilstm(pair: bool, **settings: int) -> BiLstmForSequenceClassification:
     return BiLstmForSequenceClassification(BiLstmConfig(pair=pair, **sizes)).eval()
 
 
-@pytest.mark.parametrize(
-    "layers, heads, activation, outputs", [(1, 1, "gelu", 2), (2, 4, "gelu_new", 3), (3, 2, "relu", 1), (2, 3, "gelu_pytorch_tanh", 5)]
-)
+@pytest.mark.parametrize("layers, heads, activation, outputs", [(1, 1, "gelu", 2), (2, 4, "gelu_new", 3), (3, 2, "relu", 1), (2, 3, "gelu_pytorch_tanh", 5)])
 def test_bert_at_every_depth_and_activation(layers: int, heads: int, activation: str, outputs: int) -> None:
     torch.manual_seed(0)
     model = tiny.bert(layers=layers, heads=heads, outputs=outputs, hidden_act=activation, initializer_range=0.2).eval()
@@ -145,7 +143,9 @@ def broad(kind: str) -> PreTrainedModel:
     """Wide enough that weights outweigh the names of nodes."""
     torch.manual_seed(0)
     if kind == "bert":
-        config = BertConfig(vocab_size=VOCABULARY * 20, hidden_size=96, num_hidden_layers=2, num_attention_heads=4, intermediate_size=192, initializer_range=0.15)
+        config = BertConfig(
+            vocab_size=VOCABULARY * 20, hidden_size=96, num_hidden_layers=2, num_attention_heads=4, intermediate_size=192, initializer_range=0.15
+        )
         return BertForSequenceClassification(config).eval()
     return bilstm(kind == "pair", vocab_size=VOCABULARY * 20, embedding_dim=64, hidden_size=40, head_size=50)
 
@@ -157,7 +157,9 @@ def test_the_int8_file_is_a_quarter_and_holds_no_float_copy(kind: str) -> None:
     before, small = graph.SerializeToString(), quantize(graph, QuantScheme())
     assert graph.SerializeToString() == before, "the given model is left as it is"
     assert small.ByteSize() < 0.29 * graph.ByteSize()
-    floats = [tensor for tensor in small.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) > 1 and np.prod(tensor.dims) > 4000]
+    floats = [
+        tensor for tensor in small.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) > 1 and np.prod(tensor.dims) > 4000
+    ]
     assert not floats, [tensor.name for tensor in floats]
     kinds = [node.op_type for node in small.graph.node]
     assert kinds.count("LSTM") == 0 and kinds.count("DynamicQuantizeLSTM") == (kind != "bert")

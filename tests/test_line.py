@@ -1,4 +1,4 @@
-"""The whole line on small real models: recipe to report, for one text and for two, for classes and for a number."""
+"""The whole line on small real models: recipe to report, for one text and for two, for classes, label sets and a number."""
 
 from __future__ import annotations
 
@@ -69,14 +69,16 @@ epochs = 2
 def rows(count: int, seed: int, kind: str, pair: bool) -> dict[str, list]:
     """Texts whose label can be read off them, so that a shuffled row shows."""
     texts, left = tiny.sentences(count, seed)
-    if not pair:
-        return {"text": list(texts), "label": left.tolist()}
+    if kind == "multilabel":
+        names = [["good"] * bool(good) + ["long"] * (len(text) > 40) for text, good in zip(texts, left, strict=True)]
+        return {"text": list(texts), "label": names}
+    assert pair
     seconds, right = tiny.sentences(count, seed + 50)
     same = left == right
     return {"text": list(texts), "second": list(seconds), "label": (5.0 * same).tolist() if kind == "regression" else same.astype(int).tolist()}
 
 
-@pytest.fixture(scope="module", params=[("classification", False), ("classification", True), ("regression", True)], ids=["single", "pair", "pair-regression"])
+@pytest.fixture(scope="module", params=[("multilabel", False), ("classification", True), ("regression", True)], ids=["multilabel", "pair", "pair-regression"])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A run made by `kdedge run` in a process of its own, and what it printed."""
     kind, pair = request.param
@@ -150,7 +152,10 @@ def test_the_transfer_set_keeps_text_pair_label_and_answer_together(made: tuple[
     assert len(made_set) == 128, "the rest was drawn for the select split"
     for i, text in enumerate(texts.texts):
         key = (text,) if texts.pairs is None else (text, texts.pairs[i])
-        assert known[key] == texts.labels[i]
+        label = known[key]
+        if run.recipe.task.kind == "multilabel":
+            label = [float(name in label) for name in ("good", "long")]
+        assert np.array_equal(label, texts.labels[i])
     teacher = Classifier.load(run.shared / "teacher-bundle", "fp32")
     again = teacher.logits(texts.texts, texts.pairs)
     assert np.abs(again - made_set.logits.astype(np.float32)).max() < 0.02

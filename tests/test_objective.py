@@ -96,3 +96,16 @@ def test_kinds_choose_their_own_kl() -> None:
     for kind, loss in (("classification", losses.soft_cross_entropy_kl), ("multilabel", losses.soft_binary_kl)):
         total, _ = Objective(recipe, kind, None, None)(mine, theirs, None, mask)
         assert float(total) == pytest.approx(float(loss(mine.logits, theirs.logits, 2.0)), rel=1e-5)
+
+
+def test_sizes_are_read_under_any_architectures_names() -> None:
+    from transformers import BertConfig, DistilBertConfig, ElectraConfig, RobertaConfig
+
+    from kdedge.distill.objective import Sizes, sizes_of
+    from kdedge.students.bilstm import BiLstmConfig
+
+    assert sizes_of(DistilBertConfig(n_layers=3, n_heads=4, dim=32)) == Sizes(3, 4, 32)
+    for config in (BertConfig, RobertaConfig, ElectraConfig):
+        assert sizes_of(config(num_hidden_layers=5, num_attention_heads=2, hidden_size=16)) == Sizes(5, 2, 16)
+    with pytest.raises(UsageError, match="cannot be matched"):
+        sizes_of(BiLstmConfig())

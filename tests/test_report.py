@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
-
 from kdedge.benchmarks import machine
 from kdedge.benchmarks.probe import Footprint
 from kdedge.benchmarks.report import Report, Row, finite, one_line, write_report
 from kdedge.benchmarks.retention import REFERENCE, Retention
 from kdedge.benchmarks.tables import COLUMNS, markdown, rich_table, warnings
 from kdedge.benchmarks.timing import Timings
+from rich.console import Console
+
 from kdedge.errors import MachineError
 
 ROW_KEYS = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from kdedge.benchmarks.retention import resampled_scores, resamples, retain, retain_fixed, unseen, verdict_of, widened
+
 from kdedge.errors import DataError
 from kdedge.runtime import metrics
 from kdedge.runtime.spec import Kind, TaskSpec

@@ -6,7 +6,6 @@ import time
 
 import numpy as np
 import pytest
-
 from kdedge.benchmarks.timing import Timings, compare, interleave, representative, spread
 
 ROUNDS = 30

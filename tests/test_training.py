@@ -45,7 +45,7 @@ plan = training.Training(
     score=lambda logits: metrics.score("accuracy", "classification", logits, task.select.labels), title="test")
 class Steps:
     def say(self, line): pass
-    def start(self, what, total): pass
+    def start(self, what, total, done=0): pass
     def finish(self): pass
     def advance(self, done, note=""): print("step", done, flush=True)
 try:

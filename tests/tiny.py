@@ -36,7 +36,6 @@ def bert(layers: int = 2, hidden: int = 24, heads: int = 2, outputs: int = 2, vo
     """A tiny BERT with random weights."""
     return BertForSequenceClassification(
         BertConfig(
-            initializer_range=0.5,  # answers that differ from text to text
             vocab_size=vocabulary,
             num_hidden_layers=layers,
             hidden_size=hidden,
@@ -44,7 +43,7 @@ def bert(layers: int = 2, hidden: int = 24, heads: int = 2, outputs: int = 2, vo
             intermediate_size=2 * hidden,
             max_position_embeddings=64,
             num_labels=outputs,
-            **settings,
+            **{"initializer_range": 0.5} | settings,  # answers that differ from text to text
         )
     )
 

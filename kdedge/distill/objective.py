@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from optimum.utils import NormalizedConfigManager
 from torch import nn
 
 from kdedge.distill import losses
@@ -31,18 +33,18 @@ class Objective(nn.Module):
             self._prepare_layers(student, teacher)
 
     def _prepare_layers(self, student: Any, teacher: Any) -> None:
-        recipe = self.recipe
-        self.layer_map = LayerMap.named(recipe.layer_map, student.num_hidden_layers, teacher.num_hidden_layers)
-        if recipe.attention_weight and student.num_attention_heads != teacher.num_attention_heads:
+        recipe, mine, theirs = self.recipe, sizes_of(student), sizes_of(teacher)
+        self.layer_map = LayerMap.named(recipe.layer_map, mine.layers, theirs.layers)
+        if recipe.attention_weight and mine.heads != theirs.heads:
             raise UsageError(
                 "attention scores can be matched only head by head",
-                f"{student.num_attention_heads} student and {teacher.num_attention_heads} teacher heads",
+                f"{mine.heads} student and {theirs.heads} teacher heads",
                 "give the student as many heads as the teacher, or set attention_weight = 0",
             )
-        if student.hidden_size != teacher.hidden_size:
+        if mine.width != theirs.width:
             layers = [s for s, _ in self.layer_map.pairs if (recipe.embedding_weight if s == 0 else recipe.hidden_weight)]
             for layer in layers:
-                self.projections[str(layer)] = nn.Linear(student.hidden_size, teacher.hidden_size, bias=False)
+                self.projections[str(layer)] = nn.Linear(mine.width, theirs.width, bias=False)
 
     def forward(
         self,
@@ -85,6 +87,24 @@ class Objective(nn.Module):
         if str(s) in self.projections:
             mine = self.projections[str(s)](mine)
         return losses.hidden_mse(mine.float(), teacher.hidden[t].float(), mask)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Layers, heads and width of an encoder."""
+
+    layers: int
+    heads: int
+    width: int
+
+
+def sizes_of(config: Any) -> Sizes:
+    """Sizes under whichever names an architecture gives them. Raises UsageError for one that has no such layers."""
+    try:
+        named = NormalizedConfigManager.get_normalized_config_class(config.model_type)(config)
+        return Sizes(named.num_layers, named.num_attention_heads, named.hidden_size)
+    except (KeyError, AttributeError) as error:
+        raise UsageError("layers of this architecture cannot be matched", f"{config.model_type}: {error}", "set hidden, attention and embedding weights to 0") from error
 
 
 class Distillation(nn.Module):

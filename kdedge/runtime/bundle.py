@@ -1,7 +1,7 @@
 """The folder that goes to the device: its layout, its manifest, and proof that its files are the ones written.
 
-    bundle/  README.md  config.json  tokenizer.json  tokenizer_config.json  golden.json  kdedge.json
-             onnx/model.onnx  onnx/model_quantized.onnx
+bundle/  README.md  config.json  tokenizer.json  tokenizer_config.json  golden.json  kdedge.json
+         onnx/model.onnx  onnx/model_quantized.onnx
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ class Manifest:
         if not _is_int(version, 1):
             raise _broken(f"format is {version!r}, not a number from 1")
         if version > FORMAT:
-            raise IntegrityError("this bundle was made by a newer kdedge", f"format {version}; this kdedge reads up to {FORMAT}", "pip install --upgrade kdedge")
+            raise IntegrityError(
+                "this bundle was made by a newer kdedge", f"format {version}; this kdedge reads up to {FORMAT}", "pip install --upgrade kdedge"
+            )
         for name, fits in _FIELDS.items():
             if not fits(document.get(name)):
                 raise _broken(f"{name} is {str(document.get(name))[:80]!r}")
@@ -112,8 +114,7 @@ def _is_spec(value: Any) -> bool:
 
 def _is_file_table(value: Any) -> bool:
     return isinstance(value, dict) and all(
-        isinstance(entry, dict) and isinstance(entry.get("sha256"), str) and _is_int(entry.get("bytes"), 0, _most_bytes(name))
-        for name, entry in value.items()
+        isinstance(entry, dict) and isinstance(entry.get("sha256"), str) and _is_int(entry.get("bytes"), 0, _most_bytes(name)) for name, entry in value.items()
     )
 
 
@@ -167,7 +168,9 @@ class Bundle:
         """
         folder = Path(folder)
         if not (folder / MANIFEST).exists():
-            raise UsageError("this is not a bundle", f"{folder} holds no {MANIFEST}", "name a folder made by `kdedge export`, such as runs/quickstart/tinybert/bundle")
+            raise UsageError(
+                "this is not a bundle", f"{folder} holds no {MANIFEST}", "name a folder made by `kdedge export`, such as runs/quickstart/tinybert/bundle"
+            )
         manifest = _read_manifest(folder)
         _check_names(folder, manifest)
         return cls(folder, manifest, {name: _read_checked(folder, name, entry) for name, entry in manifest.files.items()})

@@ -131,7 +131,9 @@ class Classifier:
     def _tokenize(self, texts: Sequence[str], pairs: Sequence[str] | None) -> tuple[list[dict[str, list[int]]], list[bool]]:
         """Token rows of each text, and whether something of it was left unread."""
         if (pairs is not None) != self.spec.pair:
-            raise DataError("this classifier reads " + ("two texts at a time" if self.spec.pair else "one text at a time"), "something else", "see the bundle's README.md")
+            raise DataError(
+                "this classifier reads " + ("two texts at a time" if self.spec.pair else "one text at a time"), "something else", "see the bundle's README.md"
+            )
         if pairs is not None and len(pairs) != len(texts):
             raise DataError("each text needs its pair", f"{len(texts)} texts, {len(pairs)} pairs")
         budget = self.manifest.max_length * CHARACTERS_PER_TOKEN
@@ -212,7 +214,9 @@ def _session(graph: bytes, provider: str, threads: int | None) -> onnxruntime.In
     there = onnxruntime.get_available_providers()
     if provider not in there:
         raise MachineError(
-            f"the execution provider {provider} is not in this onnxruntime", f"there are {', '.join(there)}", "install the onnxruntime build that has it, or use cpu"
+            f"the execution provider {provider} is not in this onnxruntime",
+            f"there are {', '.join(there)}",
+            "install the onnxruntime build that has it, or use cpu",
         )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
 import click
-from rich.markup import escape
+from rich.text import Text
 
 from kdedge.console import results
 from kdedge.errors import GateFailed, UsageError
@@ -69,7 +70,9 @@ def predict(
 
 def _given(texts: tuple[str, ...], pairs: tuple[str, ...], pair: bool) -> list[tuple[str, ...]]:
     if pair and len(pairs) != len(texts):
-        raise UsageError("this classifier reads pairs: each TEXT needs a --pair", f"{len(texts)} texts, {len(pairs)} pairs", '"a text" --pair "its second text"')
+        raise UsageError(
+            "this classifier reads pairs: each TEXT needs a --pair", f"{len(texts)} texts, {len(pairs)} pairs", '"a text" --pair "its second text"'
+        )
     if not pair and pairs:
         raise UsageError("this classifier reads one text at a time", f"{len(pairs)} --pair", "leave --pair out")
     return list(zip(texts, pairs, strict=True)) if pair else [(text,) for text in texts]
@@ -81,10 +84,17 @@ def _batches(rows: Iterable[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]
         yield batch
 
 
-def _line(row: tuple[str, ...], answer: Prediction) -> str:
+def _line(row: tuple[str, ...], answer: Prediction) -> Text:
+    """Labels and texts as they are: rich reads no markup or emoji names in them, the terminal no commands."""
     label = ", ".join(answer.label) if isinstance(answer.label, tuple) else answer.label
     shown = " | ".join(" ".join(text.split())[:60] for text in row)
-    return f"[bold]{escape(label or '(none)')}[/]  {answer.score:.3f}  {escape(shown)}" + ("  (truncated)" if answer.truncated else "")
+    end = "  (truncated)" if answer.truncated else ""
+    return Text.assemble((_harmless(label or "(none)"), "bold"), _harmless(f"  {answer.score:.3f}  {shown}{end}"))
+
+
+def _harmless(text: str) -> str:
+    """Control characters, which begin a terminal's commands, as replacement characters."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", "\ufffd", text)
 
 
 @click.command()
@@ -110,7 +120,11 @@ def verify(bundle: Path, provider: str, as_json: bool) -> None:
             click.echo(f"{one.precision}: {one.texts} golden texts, largest logit difference {one.max_abs_logit:.2g} (at most {one.tolerance:g})")
     for one in replays:
         if one.other_tokens:
-            raise GateFailed("this machine tokenizes golden texts otherwise", f"{one.precision}: {one.other_tokens} of {one.texts}", "install the tokenizers version that kdedge asks for")
+            raise GateFailed(
+                "this machine tokenizes golden texts otherwise",
+                f"{one.precision}: {one.other_tokens} of {one.texts}",
+                "install the tokenizers version that kdedge asks for",
+            )
         if not one.passed:
             raise GateFailed(
                 "this machine gives other answers than the one that made the bundle",

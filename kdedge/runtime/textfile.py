@@ -83,5 +83,7 @@ def _jsonl(path: Path, stream: IO[str], columns: tuple[str, ...]) -> Iterator[tu
             raise DataError("each line is one JSON object", f"{path}:{number}: {str(error)[:100]}", "mend the line") from error
         cells = tuple(row.get(name) if isinstance(row, dict) else None for name in columns)
         if not all(isinstance(cell, str) and not any("\ud800" <= character <= "\udfff" for character in cell) for cell in cells):
-            raise DataError(f"each line has the texts {', '.join(columns)}", f"{path}:{number}: {line.strip()[:80]}", "name the columns with --column and --pair-column")
+            raise DataError(
+                f"each line has the texts {', '.join(columns)}", f"{path}:{number}: {line.strip()[:80]}", "name the columns with --column and --pair-column"
+            )
         yield cells

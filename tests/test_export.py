@@ -1,0 +1,285 @@
+"""The way from a trained run to bundles: gates that can fail, figures that are measured, folders that are whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import tinybundle
+import torch
+from click.testing import CliRunner
+from kdedge.export import command, export, pack
+from kdedge.export.export import Choice, export_run, token_lengths
+from kdedge.export.graph import to_onnx
+from kdedge.export.parity import FP32_TOLERANCE, ParityReport, check_parity, compare, generated_batch, length_steps, parity_batches
+from kdedge.export.quantize import QuantScheme
+
+from kdedge.errors import GateFailed, Interrupted, MachineError, UsageError
+from kdedge.progress import Silent
+from kdedge.rundir import Run
+from kdedge.runtime import Bundle, Classifier
+from kdedge.runtime.metrics import score
+
+TASK = tiny.single_task()
+
+
+class Heard(Silent):
+    """Keeps what was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Two students and a teacher, exported."""
+    run = tinybundle.make_run(tmp_path_factory.mktemp("runs"), TASK, ("tinybert", "bilstm"))
+    export_run(run, ["tinybert", "bilstm"], task=TASK)
+    return run
+
+
+@pytest.fixture
+def run(exported: Run, tmp_path: Path) -> Run:
+    """A copy to break."""
+    return Run.open(Path(shutil.copytree(exported.folder, tmp_path / "runs" / "tiny")))[0]
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+# What is in a bundle
+
+
+@pytest.mark.parametrize("name", ["tinybert", "bilstm"])
+def test_the_figures_of_a_bundle_can_be_measured_again(exported: Run, name: str) -> None:
+    manifest = Bundle.open(exported.homes[name] / "bundle").manifest
+    stored = np.load(exported.homes[name] / "student" / "report_logits.npy")
+    assert manifest.scores["student"] == score("accuracy", "classification", stored, TASK.report.labels)
+    assert (manifest.scores["split_size"], manifest.name, manifest.max_length) == (len(TASK.report), f"tiny-{name}", tinybundle.MAX_LENGTH)
+    logits = {}
+    for precision in ("fp32", "int8"):
+        logits[precision] = Classifier.load(exported.homes[name] / "bundle", precision).logits(TASK.report.texts)
+        assert manifest.scores[precision] == score("accuracy", "classification", logits[precision], TASK.report.labels)
+    assert np.abs(logits["fp32"] - stored).max() <= FP32_TOLERANCE
+    int8 = manifest.parity["int8"]
+    assert int8["agreement"] == np.mean(logits["fp32"].argmax(1) == logits["int8"].argmax(1))
+    assert 0 < int8["max_abs_logit"] < 0.5 and int8["batch_dependence"] >= 0
+    assert manifest.parity["fp32"]["max_abs_logit"] <= FP32_TOLERANCE and manifest.parity["fp32"]["texts"] > 500
+    assert manifest.scheme == QuantScheme().to_json()
+
+
+def test_the_teacher_has_a_bundle_of_its_own(exported: Run) -> None:
+    manifest = Bundle.open(exported.shared / "teacher-bundle").manifest
+    assert manifest.name == "teacher" and set(manifest.precisions) == {"fp32", "int8"}
+    assert manifest.scores["teacher"] == manifest.scores["student"] == manifest.scores["fp32"]
+
+
+def test_the_bundle_is_a_hugging_face_repository_without_this_machine_in_it(exported: Run) -> None:
+    bundle = exported.homes["tinybert"] / "bundle"
+    assert json.loads((bundle / "config.json").read_text())["id2label"] == {"0": "bad", "1": "good"}
+    tokenizer = json.loads((bundle / "tokenizer.json").read_text())
+    assert tokenizer["padding"] is None and tokenizer["truncation"] is None
+    for name, content in content_of(bundle).items():
+        assert str(exported.folder).encode() not in content and b"site-packages" not in content, name
+
+
+def test_the_card_says_what_was_measured(exported: Run) -> None:
+    bundle = exported.homes["bilstm"] / "bundle"
+    card, manifest = (bundle / "README.md").read_text(), Bundle.open(bundle).manifest
+    for figure in ("teacher", "student", "fp32", "int8"):
+        assert f"{manifest.scores[figure]:.4f}" in card
+    for path in manifest.precisions.values():
+        assert f"{(bundle / path).stat().st_size:,}" in card
+    assert f"{manifest.parity['int8']['batch_dependence']:.2g}" in card and "other texts of its batch" in card
+    block = card.split("```python\n")[1].split("```")[0].replace("path/to/this/folder", str(bundle))
+    exec(compile(block, "card", "exec"), {})
+
+
+def test_labels_from_data_cannot_write_html_into_the_card(exported: Run) -> None:
+    from kdedge.export.card import model_card
+
+    manifest = Bundle.open(exported.homes["bilstm"] / "bundle").manifest
+    card = model_card(replace(manifest, spec=replace(manifest.spec, labels=("<script>alert(1)</script>", "a\n# b"))), {})
+    assert "<script>" not in card and "\n# b" not in card
+
+
+def test_golden_answers_are_real_texts_of_every_length(exported: Run) -> None:
+    golden = Bundle.open(exported.homes["bilstm"] / "bundle").json("golden.json")
+    texts = [row["text"] for row in golden["rows"]]
+    assert len(set(texts)) == 16 and set(texts) <= set(TASK.report.texts)
+    assert {min(TASK.report.texts, key=len), max(TASK.report.texts, key=len)} & set(texts)
+    assert golden["tolerance"]["fp32"] == 1e-4
+
+
+# Gates
+
+
+@pytest.mark.parametrize(
+    "name, weight", [("tinybert", "classifier.bias"), ("tinybert", "bert.encoder.layer.1.attention.self.key.weight"), ("bilstm", "lstm.weight_hh_l0_reverse")]
+)
+def test_a_disturbed_weight_fails_the_gate_and_the_former_bundle_stays(run: Run, monkeypatch: pytest.MonkeyPatch, name: str, weight: str) -> None:
+    bundle = run.homes[name] / "bundle"
+    before = content_of(bundle)
+
+    def disturbed(model: Any) -> Any:
+        graph = to_onnx(model)
+        with torch.no_grad():
+            model.state_dict()[weight].view(-1)[0] += 0.05
+        return graph
+
+    monkeypatch.setattr(export, "to_onnx", disturbed)
+    monkeypatch.setattr(export, "_export_teacher", lambda *_, **__: None)
+    with pytest.raises(GateFailed, match="largest difference"):
+        export_run(run, [name], task=TASK, force=True)
+    assert content_of(bundle) == before
+
+
+def test_the_gate_is_absolute_and_wants_every_answer_equal() -> None:
+    class Fixed(torch.nn.Module):
+        def forward(self, input_ids: torch.Tensor) -> Any:
+            return type("Output", (), {"logits": 1000 * torch.ones(2, 2) + torch.tensor([0.0, 2e-4])})
+
+    model, batch = Fixed().eval(), {"input_ids": np.ones((2, 3), np.int64)}
+    right = model(torch.ones(2, 3)).logits.numpy()
+    assert check_parity(model, lambda _: right, [batch], "classification") == ParityReport(2, 0.0, 1.0)  # type: ignore[arg-type]
+    for wrong in (right + np.float32(1e-3), right * np.nan, right[:, ::-1]):
+        with pytest.raises(GateFailed, match="must answer as torch does"):
+            check_parity(model, lambda _, wrong=wrong: wrong, [batch], "classification")  # type: ignore[arg-type,misc]
+    with pytest.raises(GateFailed, match="evaluation mode"):
+        check_parity(model.train(), lambda _: right, [batch], "classification")  # type: ignore[arg-type]
+
+
+def test_agreement_counted_by_hand() -> None:
+    one, other = np.array([[1, 0], [0, 1], [2, 3]], np.float32), np.array([[1, 0.5], [1, 0], [2, 3]], np.float32)
+    assert compare(one, other, "classification") == ParityReport(3, 1.0, pytest.approx(2 / 3))  # type: ignore[arg-type]
+    assert compare(one - 0.5, other - 0.5, "multilabel").agreement == pytest.approx(1 / 3 + 1 / 3)
+    assert compare(one[:, :1], one[:, :1] + 0.01, "regression").agreement == 1.0
+    assert compare(one[:, :1], one[:, :1] + 0.1, "regression").agreement == 0.0
+
+
+def test_parity_covers_batches_lengths_and_padding(exported: Run) -> None:
+    classifier = Classifier.load(exported.homes["bilstm"] / "bundle", "fp32")
+    texts = TASK.report.texts
+    lengths = token_lengths(classifier, texts, None)
+    batches = parity_batches(lambda chosen: classifier.encode([texts[i] for i in chosen]), lengths, tinybundle.MAX_LENGTH)
+    shapes = {batch["input_ids"].shape for batch in batches}
+    assert {rows for rows, _ in shapes} == {1, 8, 32}
+    for rows in (1, 8, 32):
+        assert {length for size, length in shapes if size == rows} >= {1, 2, 3, tinybundle.MAX_LENGTH}
+    assert any(batch["attention_mask"].min() == 0 for batch in batches)
+    assert all(batch["attention_mask"].sum(1).min() >= 1 for batch in batches)
+
+
+def test_length_steps_and_generated_rows_by_hand() -> None:
+    assert length_steps(20) == [1, 2, 3, 5, 8, 13, 20] and length_steps(1) == [1]
+    batch = generated_batch({"input_ids": np.array([7, 8, 9]), "attention_mask": np.ones(3, np.int64)}, 2, 4)
+    assert batch["input_ids"].tolist() == [[7, 8, 9, 7], [8, 9, 7, 0]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 1, 0]]
+
+
+# Kept, made again, failed
+
+
+def test_a_second_export_keeps_what_it_finds_unless_something_changed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, heard = content_of(run.homes["bilstm"] / "bundle"), Heard()
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "to_onnx", lambda _: pytest.fail("nothing has changed"))
+        export_run(run, ["bilstm"], task=TASK, progress=heard)
+    assert heard.text.count("same inputs, kept") == 2 and content_of(run.homes["bilstm"] / "bundle") == before
+    export_run(run, ["bilstm"], task=TASK, choice=Choice(scheme=QuantScheme(weight_bits=8)))
+    assert Bundle.open(run.homes["bilstm"] / "bundle").manifest.scheme["weight_bits"] == 8  # type: ignore[index]
+    assert not list(run.folder.rglob("*.part")) and not list(run.folder.rglob("*.old"))
+
+
+def test_a_damaged_bundle_is_made_again(run: Run) -> None:
+    (run.homes["bilstm"] / "bundle" / "golden.json").write_text("{}")
+    (bundle,) = export_run(run, ["bilstm"], task=TASK)
+    assert Bundle.open(bundle).json("golden.json")["rows"]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_one_precision_alone(run: Run, precision: str) -> None:
+    (bundle,) = export_run(run, ["bilstm"], task=TASK, choice=Choice((precision,)))
+    manifest = Bundle.open(bundle).manifest
+    assert list(manifest.precisions) == [precision] and [path.name for path in (bundle / "onnx").iterdir()] == [Path(manifest.precisions[precision]).name]
+    assert Classifier.load(bundle).precision == precision
+    assert manifest.parity["fp32"]["max_abs_logit"] <= FP32_TOLERANCE, "the fp32 graph passes its gate in any case"
+
+
+@pytest.mark.parametrize("error", [MachineError("torch cannot export this architecture", "Odd"), RuntimeError("Inferred shape and existing shape differ")])
+def test_a_teacher_that_cannot_be_exported_stops_nobody_and_leaves_no_stale_bundle(run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    (run.teacher / "tokenizer.json").write_text((run.teacher / "tokenizer.json").read_text() + "\n")  # another teacher than the exported one
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(export, "load_teacher", fail)
+    heard = Heard()
+    (bundle,) = export_run(run, ["bilstm"], task=TASK, progress=heard)
+    assert Bundle.open(bundle) and "teacher: not exported" in heard.text
+    assert not (run.shared / "teacher-bundle").exists()
+
+
+def test_an_interruption_in_the_teacher_is_not_swallowed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise Interrupted(2, "stopped")
+
+    monkeypatch.setattr(export, "load_teacher", stop)
+    with pytest.raises(Interrupted):
+        export_run(run, ["bilstm"], task=TASK, force=True)
+
+
+def test_a_full_disk_is_told_and_the_former_bundle_stays(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = content_of(run.homes["bilstm"] / "bundle")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pack, "_save_tokenizer", full)
+    with pytest.raises(MachineError, match="No space left"):
+        export_run(run, ["bilstm"], task=TASK, force=True)
+    assert content_of(run.homes["bilstm"] / "bundle") == before
+
+
+def test_a_student_that_was_not_trained_is_told(run: Run) -> None:
+    shutil.rmtree(run.homes["bilstm"] / "student")
+    with pytest.raises(UsageError, match="not been trained"):
+        export_run(run, ["bilstm"], task=TASK)
+
+
+def test_a_pair_run_goes_through_with_both_students(tmp_path: Path) -> None:
+    task = tiny.pair_task()
+    run = tinybundle.make_run(tmp_path, task, ("tinybert", "bilstm"))
+    for bundle in export_run(run, ["tinybert", "bilstm"], task=task):
+        manifest = Bundle.open(bundle).manifest
+        assert manifest.inputs == ("input_ids", "attention_mask", "token_type_ids")
+        assert manifest.scores["fp32"] == manifest.scores["student"]
+
+
+# kdedge export
+
+
+def test_the_command_ends_with_a_table_and_one_document(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "load_task", lambda *_, **__: TASK)
+    result = CliRunner().invoke(command.export, [str(run.homes["bilstm"]), "--json"], catch_exceptions=False)
+    assert result.exit_code == 0 and "same inputs, kept" in result.stderr
+    document = json.loads(result.stdout.splitlines()[-1])
+    (row,) = document["bundles"]
+    bundle = Bundle.open(Path(row["bundle"]))
+    assert row["scores"] == dict(bundle.manifest.scores)
+    for path in bundle.manifest.precisions.values():
+        assert f"{bundle.manifest.files[path]['bytes']:,}" in result.stdout
