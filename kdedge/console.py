@@ -36,11 +36,8 @@ class ConsoleProgress:
         self.spoke = now
         gained = max(1, done - self.first)
         left = (self.total - done) * (now - self.began) / gained
-        if self.total > 0:
-            line = f"{self.what}: {done}/{self.total} ({100 * done / self.total:.0f} %), {duration(left)} left"
-        else:
-            line = f"{self.what}: {done}"
-        line += f", {note}" if note else ""
+        share = f"/{self.total} ({100 * done / self.total:.0f} %), {duration(left)} left" if self.total else ""
+        line = f"{self.what}: {done}{share}" + (f", {note}" if note else "")
         self.last_line = line
         if self.live:
             width = max(20, self.console.width - 1)

@@ -76,7 +76,7 @@ def _cap_length(model: PreTrainedModel, max_length: int) -> int:
     if not positions:
         return max_length
     spent = (model.config.pad_token_id or 0) + 1 if model.config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
-    return min(max_length, positions - spent)
+    return min(max_length, int(positions) - spent)
 
 
 def has_head(name: str, spec: TaskSpec, revision: str | None = None) -> bool:

@@ -175,7 +175,8 @@ class _Trainer(Trainer):
     def __init__(self, model: nn.Module, training: Training, folder: Path, best: Best, progress: Progress) -> None:
         device = this_device()
         precision = native_precision(training.fit.precision, device)
-        self.training_plan, self.best, self.parts = training, best, {}
+        self.training_plan, self.best = training, best
+        self.parts: dict[str, list[torch.Tensor]] = {}
         self.log_file = folder / "log.jsonl"
         super().__init__(
             model=model,

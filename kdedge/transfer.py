@@ -20,10 +20,11 @@ import pyarrow.parquet as pq
 
 from kdedge.augment import TransferTexts
 from kdedge.errors import GateFailed, IntegrityError
+from kdedge.files import json_text, write_whole
 from kdedge.processes import main_does
 from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Transfer as TransferRecipe
-from kdedge.rundir import json_text, read_stage, stage, write_whole
+from kdedge.rundir import read_stage, stage
 from kdedge.teacher import Teacher
 
 TEXTS_FILE = "texts.parquet"

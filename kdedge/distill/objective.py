@@ -116,7 +116,7 @@ class Distillation(nn.Module):
     def __init__(self, student: nn.Module, objective: Objective, teacher: TextModel | None) -> None:
         super().__init__()
         self.model, self.objective = student, objective
-        self._teacher = (teacher.model.eval(),) if teacher else ()  # in a tuple: not a part of what is trained or saved
+        self._teacher: tuple[Any, ...] = (teacher.model.eval(),) if teacher else ()  # in a tuple: not a part of what is trained or saved
 
     def forward(self, teacher_logits: torch.Tensor, labels: torch.Tensor | None = None, **batch: torch.Tensor) -> dict[str, Any]:
         layers = self.objective.layer_map is not None

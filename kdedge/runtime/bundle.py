@@ -72,7 +72,7 @@ class Manifest:
         if not isinstance(document, dict):
             raise _broken("it is not a table")
         version = document.get("format")
-        if not _is_int(version, 1):
+        if not isinstance(version, int) or not _is_int(version, 1):
             raise _broken(f"format is {version!r}, not a number from 1")
         if version > FORMAT:
             raise IntegrityError(

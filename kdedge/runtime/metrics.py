@@ -15,7 +15,7 @@ DEFAULT_METRIC: dict[str, str] = {"classification": "accuracy", "multilabel": "m
 def decide(kind: Kind, logits: np.ndarray) -> np.ndarray:
     """Answers from logits (N, C): class indices (N,), booleans (N, C) or numbers (N,)."""
     if kind == "classification":
-        return logits.argmax(1)
+        return np.asarray(logits.argmax(1))
     if kind == "multilabel":
         return logits > 0
     return logits[:, 0].astype(np.float64)

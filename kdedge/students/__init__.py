@@ -88,7 +88,8 @@ def principal_columns(table: torch.Tensor, width: int) -> torch.Tensor:
     centred = table - table.mean(0)
     _, _, directions = torch.linalg.svd(centred.T @ centred)
     projected = centred @ directions[:width].T
-    return projected * (table.norm() / projected.norm())
+    scale = float(table.norm() / projected.norm())
+    return projected * scale
 
 
 def load_student(folder: Path) -> PreTrainedModel:
