@@ -8,10 +8,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,48 +19,18 @@ from kdedge import __version__
 from kdedge.errors import DataError, IntegrityError, UsageError
 from kdedge.progress import SILENT, Progress
 from kdedge.runtime import Bundle
-from kdedge.runtime.metrics import score
 from kdedge.runtime.spec import TaskSpec
 
 from . import machine
 from .examples import Examples
-from .probe import NOT_WEIGHED, Footprint, footprints
+from .measure import DEFAULTS, Options, measured
 from .report import Report, Row
 from .retention import REFERENCE, Retention, retain, retain_fixed
-from .subjects import Contender, Runner, bundle_contenders
-from .timing import Timings, interleave, representative
+from .subjects import Contender, bundle_contenders
 
 if TYPE_CHECKING:
     from kdedge.data.task import Task
     from kdedge.rundir import Run
-
-SAMPLE = 400
-"""Single texts that rounds walk through."""
-
-SINGLE_SHARE = 0.65
-"""Of the time for timing; the rest is for batches."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to measure.
-
-    providers: execution providers of ONNX Runtime, each really used or an error. threads: of every subject.
-    seconds: for all timing together; repeats: single texts of each subject, whatever time they take.
-    teacher: whether the teacher runs. target: the share of the teacher's metric that counts as kept.
-    """
-
-    providers: tuple[str, ...] = ("cpu",)
-    threads: int = 1
-    seconds: float = 15.0
-    repeats: int | None = None
-    batch: int = 32
-    teacher: bool = True
-    target: float = 0.99
-    seed: int = 0
-
-
-DEFAULTS = Options()
 
 
 def bench_run(run: Run, students: Sequence[str], *, options: Options = DEFAULTS, task: Task | None = None, progress: Progress = SILENT) -> Report:
@@ -86,7 +55,7 @@ def bench_run(run: Run, students: Sequence[str], *, options: Options = DEFAULTS,
         yardstick = contenders[0].logits
         assert yardstick is not None
         examples = Examples(list(task.report.texts), None if task.report.pairs is None else list(task.report.pairs), task.report.labels)
-        rows = _measured(
+        rows = measured(
             contenders,
             examples,
             task.spec,
@@ -121,7 +90,7 @@ def bench_bundle(folders: Sequence[Path], *, options: Options = DEFAULTS, exampl
     )
     with _one_thread_tokenizing():
         keep = _against_stored(spec, scores, given, options)
-        rows = _measured(_gathered(found, progress), given, spec, keep=keep, options=options, progress=progress)
+        rows = measured(_gathered(found, progress), given, spec, keep=keep, options=options, progress=progress)
     teacher = {"model": _short_name(manifests[0].teacher.get("model")), "metric": scores.get("metric"), "value": scores.get("teacher"), "stored": True}
     names = " ".join(folder.name for folder in folders)
     return _report(spec, given, rows, teacher=teacher, options=options, command=f"kdedge bench {names}", notes=_stored_notes(scores, given))
@@ -149,104 +118,6 @@ def _gathered(contenders: Iterable[Contender], progress: Progress) -> list[Conte
         progress.advance(len(ready), contender.key)
     progress.finish()
     return ready
-
-
-def _measured(
-    contenders: Sequence[Contender],
-    examples: Examples,
-    spec: TaskSpec,
-    *,
-    keep: Callable[[np.ndarray], Retention] | None,
-    options: Options,
-    progress: Progress,
-) -> list[Row]:
-    weights = _weighed(contenders, examples, progress)
-    runners = {c.key: c.runner for c in contenders if c.runner is not None}
-    singles = _time_singles(runners, examples, options, progress)
-    batches = _time_batches(runners, examples, options, progress)
-    rows = []
-    for contender in contenders:
-        single, model = singles.get(contender.key, (None, None))
-        logits, labels = contender.logits, examples.labels
-        rows.append(
-            Row(
-                subject=contender.subject,
-                kind=contender.kind,
-                form=contender.form,
-                precision=contender.precision,
-                provider=contender.provider,
-                threads=options.threads if contender.runner else None,
-                batch=options.batch if contender.runner else None,
-                value=None if logits is None or labels is None else score(spec.metric, spec.kind, logits, labels),
-                retention=None if logits is None or labels is None or keep is None else keep(logits),
-                single=single,
-                model=model,
-                batched=batches.get(contender.key),
-                bytes=contender.bytes,
-                footprint=weights.get(contender.key, NOT_WEIGHED),
-                notes=contender.notes,
-            )
-        )
-    return rows
-
-
-def _weighed(contenders: Sequence[Contender], examples: Examples, progress: Progress) -> dict[str, Footprint]:
-    """Memory and load time, each subject in a process of its own."""
-    jobs = {c.key: c.job for c in contenders if c.job is not None}
-    chosen = representative(_lengths(examples), 8, seed=0)
-    texts = [examples.texts[i] for i in chosen]
-    pairs = [examples.pairs[i] for i in chosen] if examples.pairs is not None else None
-    return footprints(jobs, texts, pairs, progress)
-
-
-def _time_singles(runners: Mapping[str, Runner], examples: Examples, options: Options, progress: Progress) -> dict[str, tuple[Timings, Timings]]:
-    """For each subject the seconds of single texts, with tokenization and without."""
-    chosen = representative(_lengths(examples), SAMPLE, options.seed)
-    texts = [[examples.texts[i]] for i in chosen]
-    pairs = [None if examples.pairs is None else [examples.pairs[i]] for i in chosen]
-
-    def work_of(runner: Runner) -> Callable[[int], tuple[float, ...]]:
-        def work(item: int) -> tuple[float, ...]:
-            start = perf_counter()
-            encoded = runner.encode(texts[item], pairs[item])
-            middle = perf_counter()
-            runner.run(encoded)
-            end = perf_counter()
-            return end - start, end - middle
-
-        return work
-
-    exact = {"visit": min(8, options.repeats), "rounds": -(-options.repeats // 8)} if options.repeats else {}
-    works = {key: work_of(runner) for key, runner in runners.items()}
-    timed = interleave(works, len(texts), seconds=options.seconds * SINGLE_SHARE, seed=options.seed, title="timing single texts", progress=progress, **exact)
-    return {key: (parts[0], parts[1]) for key, parts in timed.items()}
-
-
-def _time_batches(runners: Mapping[str, Runner], examples: Examples, options: Options, progress: Progress) -> dict[str, Timings]:
-    """For each subject the seconds of whole batches in file order, tokenization included."""
-    size = options.batch
-    starts = range(0, max(1, len(examples) - size + 1), size)
-    places = [[(start + i) % len(examples) for i in range(size)] for start in starts][:16]
-    batches = [([examples.texts[i] for i in place], None if examples.pairs is None else [examples.pairs[i] for i in place]) for place in places]
-
-    def work_of(runner: Runner) -> Callable[[int], tuple[float, ...]]:
-        def work(item: int) -> tuple[float, ...]:
-            start = perf_counter()
-            runner.run(runner.encode(*batches[item]))
-            return (perf_counter() - start,)
-
-        return work
-
-    works = {key: work_of(runner) for key, runner in runners.items()}
-    seconds = options.seconds * (1 - SINGLE_SHARE)
-    timed = interleave(works, len(batches), seconds=seconds, seed=options.seed, visit=1, lead_in=False, at_most=40, title="timing batches", progress=progress)
-    return {key: parts[0] for key, parts in timed.items()}
-
-
-def _lengths(examples: Examples) -> np.ndarray:
-    """(N,) characters of each example, both texts of a pair together."""
-    lengths = np.array([len(text) for text in examples.texts])
-    return lengths if examples.pairs is None else lengths + np.array([len(text) for text in examples.pairs])
 
 
 def _against_stored(spec: TaskSpec, scores: Mapping[str, Any], given: Examples, options: Options) -> Callable[[np.ndarray], Retention] | None:
@@ -278,8 +149,7 @@ def _report(
     notes: Sequence[str] = (),
 ) -> Report:
     described = machine.describe(options.threads)
-    measured = given.labels is not None
-    task = {"name": spec.name, "kind": spec.kind, "metric": spec.metric, "pair": spec.pair, "texts": len(given), "measured": measured}
+    task = {"name": spec.name, "kind": spec.kind, "metric": spec.metric, "pair": spec.pair, "texts": len(given), "measured": given.labels is not None}
     return Report(
         task=task,
         teacher=teacher,

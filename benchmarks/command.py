@@ -12,8 +12,9 @@ from kdedge.errors import UsageError
 from kdedge.progress import Progress
 from kdedge.runtime import Bundle
 
-from .bench import DEFAULTS, Options, bench_bundle, bench_run
+from .bench import bench_bundle, bench_run
 from .examples import Examples, read_examples
+from .measure import DEFAULTS, Options
 from .report import Report, one_line, write_report
 from .tables import rich_table, warnings
 from .targets import Plan, plan

@@ -68,8 +68,11 @@ def _records(path: Path, text: str) -> Iterator[tuple[int, Record]]:
 def _delimited(delimiter: str) -> Any:
     def read(path: Path, content: str) -> Iterator[tuple[int, Record]]:
         # strict: a stray quote is an error, and would otherwise swallow lines silently. GLUE's tsv files are not quoted.
-        quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-        reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True, quoting=quoting)
+        stream = io.StringIO(content, newline="")
+        if delimiter == "\t":
+            reader = csv.DictReader(stream, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+        else:
+            reader = csv.DictReader(stream, delimiter=delimiter, strict=True)
         try:
             for record in reader:
                 if None in record or None in record.values():

@@ -17,18 +17,23 @@ def resolve_folder(name: str) -> Path | None:
     Raises MachineError where the package is not installed, UsageError where the folder is not in it.
     """
     if not name.startswith(PACKAGE):
-        try:
-            folder = Path(name).expanduser()
-            return folder if folder.is_dir() else None
-        except (OSError, RuntimeError):  # a name too long for a file, or ~nobody
-            return None
+        return _folder_or_none(Path(name))
     package, _, inside = name.removeprefix(PACKAGE).partition("/")
     spec = PathFinder.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         pip_name = package.replace("_", "-")
         raise MachineError(f"{name} names a package that is not installed", package, f'pip install {pip_name}, or pip install "kdedge[quickstart]"')
     root = Path(next(iter(spec.submodule_search_locations))).resolve()
-    folder = (root / inside).resolve()
-    if not folder.is_relative_to(root) or not folder.is_dir():
+    folder = _folder_or_none(root / inside)
+    if folder is None or not folder.resolve().is_relative_to(root):
         raise UsageError("a package: place is a folder inside the package", f"{inside!r} in {package}", "see which folders the package holds")
-    return folder
+    return folder.resolve()
+
+
+def _folder_or_none(path: Path) -> Path | None:
+    """The folder, or None."""
+    try:
+        folder = path.expanduser()
+        return folder if folder.is_dir() else None
+    except (OSError, RuntimeError, ValueError):  # a name too long for a file, ~nobody, or a NUL
+        return None

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from kdedge.benchmarks import bench as bench_module
-from kdedge.benchmarks import peers, probe, subjects
-from kdedge.benchmarks.bench import Options, bench_bundle, bench_run
+from kdedge.benchmarks import measure, peers, probe, subjects
+from kdedge.benchmarks.bench import bench_bundle, bench_run
 from kdedge.benchmarks.command import bench
 from kdedge.benchmarks.examples import read_examples
+from kdedge.benchmarks.measure import Options
 from kdedge.benchmarks.targets import plan
 
 import kdedge
@@ -176,7 +176,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def no_children(monkeypatch: pytest.MonkeyPatch) -> None:
     """Children that import torch take seconds; one test keeps them."""
     weights = probe.Footprint(0.1, 0.2, 100.0)
-    monkeypatch.setattr(bench_module, "footprints", lambda jobs, texts, pairs, progress: dict.fromkeys(jobs, weights))
+    monkeypatch.setattr(measure, "footprints", lambda jobs, texts, pairs, progress: dict.fromkeys(jobs, weights))
 
 
 def write_csv(path: Path, split: Split) -> Path:

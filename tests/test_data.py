@@ -118,6 +118,25 @@ def test_shares_keep_equal_texts_together_across_labels() -> None:
     assert not set(text_keys(stays)) & set(text_keys(drawn))
 
 
+@pytest.mark.parametrize("rare", [1, 2, 3])
+def test_shares_leave_a_text_of_every_class(tmp_path: Path, rare: int) -> None:
+    rows = [{"text": f"text {i}", "label": "rare" if i < rare else "ab"[i % 2]} for i in range(100)]
+    WRITERS["jsonl"](tmp_path / "train.jsonl", rows)
+    task = load(source=str(tmp_path), report=0.2, select=0.1)
+    assert task.spec.labels.index("rare") in task.train.labels
+    assert sum(sizes(task)) == 100
+
+
+def test_limit_says_which_classes_it_lost(tmp_path: Path) -> None:
+    for split in ("train", "dev", "test"):
+        WRITERS["jsonl"](tmp_path / f"{split}.jsonl", [{"text": f"{split} {i}", "label": f"class{i}"} for i in range(4)])
+    task = load(source=str(tmp_path), select="dev", limit=3)
+    (lost,) = set(range(4)) - set(task.train.labels.tolist())
+    assert task.notes == (f"data.limit left train without class{lost}.",)
+    with pytest.raises(DataError, match=r"(?s)one answer alone.*raise data\.limit"):
+        load(source=str(tmp_path), select="dev", limit=1)
+
+
 def test_shares_do_not_depend_on_file_order() -> None:
     split = Split(tuple(f"text {i}" for i in range(200)), None, np.arange(200, dtype=np.int64) % 2)
     _, drawn = draw_share(split, 0.3, 5, "report")
@@ -228,6 +247,29 @@ def test_multilabel(tmp_path: Path, form: str) -> None:
     assert (task.spec.labels, task.spec.metric) == (("x", "y", "z"), "micro_f1")
     assert task.train.labels.dtype == np.float32
     assert task.train.labels.tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 0], [0, 0, 1]]
+
+
+SWITCHES = [[1, 0, 0], [1, 1, 0], [0, 0, 0], [0, 0, 1]]
+
+
+@pytest.mark.parametrize("kind", [int, float, bool])
+@pytest.mark.parametrize("names", [None, ["x", "y", "z"]])
+def test_multilabel_as_zeros_and_ones(tmp_path: Path, kind: type, names: list[str] | None) -> None:
+    """Read as indices, [1, 0, 0] would say labels 0 and 1."""
+    for split in ("train", "dev", "test"):
+        WRITERS["jsonl"](tmp_path / f"{split}.jsonl", [{"text": f"{split} {i}", "label": [kind(x) for x in cell]} for i, cell in enumerate(SWITCHES)])
+    task = load(TaskSection(kind="multilabel", labels=names), source=str(tmp_path), select="dev")
+    assert task.spec.labels == tuple(names or "012")
+    assert task.train.labels.tolist() == task.report.labels.tolist() == SWITCHES
+
+
+def test_multilabel_as_indices(tmp_path: Path) -> None:
+    """One list that is no row of switches makes all of them indices; train decides for every split."""
+    for split, cells in (("train", [[0], [0, 1], [2], [1, 0]]), ("dev", [[1, 2]]), ("test", [[0, 1]])):
+        WRITERS["jsonl"](tmp_path / f"{split}.jsonl", [{"text": f"{split} {i}", "label": cell} for i, cell in enumerate(cells)])
+    task = load(TaskSection(kind="multilabel"), source=str(tmp_path), select="dev")
+    assert task.train.labels.tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 1], [1, 1, 0]]
+    assert task.report.labels.tolist() == [[1, 1, 0]]
 
 
 def test_unbalanced_quotes_of_glue(tmp_path: Path) -> None:

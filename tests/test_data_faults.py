@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,6 +86,18 @@ CASES = [
     jsonl_case("lone surrogate", '{"text": "a\\ud800", "label": 1}', r"train\.jsonl:21: .*half a surrogate pair at character 1"),
     jsonl_case("broken json", '{"text": "a", "label"', r"train\.jsonl:21: not JSON"),
     jsonl_case("not an object", '["a", 1]', r"train\.jsonl:21: not a JSON object"),
+    jsonl_case("label twice", '{"text": "a", "label": [1, 0, 0]}', r"train\.jsonl:21: a label stands twice \(\[1, 0, 0\]\)", kind="multilabel"),
+    jsonl_case("true among labels", '{"text": "a", "label": [true, false]}', r"train\.jsonl:21: true and false are no labels", kind="multilabel"),
+    Case(
+        "switches and a list",
+        {"train.jsonl": '{"text": "a", "label": [1, 0, 0]}\n{"text": "b", "label": [0, 0, 1]}\n', "test.jsonl": '{"text": "c", "label": [2]}\n'},
+        DataError,
+        r"test\.jsonl:1: the label is not 3 zeros and ones, as in train \(\[2\]\)",
+        {"report": "test"},
+        {"kind": "multilabel"},
+    ),
+    Case("text is label", {"train.csv": GOOD}, UsageError, r"(?s)data\.text and data\.label are the same column.*'label'", {"text": "label"}),
+    Case("pair is text", {"train.csv": GOOD}, UsageError, r"data\.text and data\.pair are the same column", {"pair": "text"}),
     jsonl_case("very deep json", "[" * 100_000, r"train\.jsonl:21: not JSON"),
     Case(
         "latin-1 as utf-8",
@@ -210,11 +223,14 @@ def test_faults_of_class_folders_name_the_file(tmp_path: Path) -> None:
         load_from(tmp_path, {"pair": "b"}, {})
 
 
-@pytest.mark.parametrize("split", ["x" * 5000, "a\0b", "..", "~nobody"])
+@pytest.mark.parametrize("split", ["x" * 5000, "a\0b", "~nobody", ".", "..", "../near", "inner/../.."])
 def test_strange_split_names(tmp_path: Path, split: str) -> None:
-    write(tmp_path, {"train.csv": GOOD})
+    """No name of a split leads out of the folder, where another data set may stand."""
+    for folder, label in itertools.product(("data", "data/inner", "near", "."), ("no", "yes")):
+        (tmp_path / folder / label).mkdir(parents=True, exist_ok=True)
+        write(tmp_path / folder / label, {f"{i}.txt": f"{folder} {label} {i}" for i in range(9)})
     with pytest.raises((UsageError, MachineError)):
-        load_from(tmp_path, {"report": split}, {})
+        load_from(tmp_path / "data", {"report": split}, {})
 
 
 @pytest.mark.parametrize("source", ["./not/here", "/not/here", "a b", "data/sets/mine", ""])

@@ -44,7 +44,7 @@ def test_a_folder_inside_a_package(package: Path) -> None:
     assert "some_data" not in sys.modules
 
 
-@pytest.mark.parametrize("inside", ["gone", "../secret", "data/../../secret", "/etc", "data/file.txt"])
+@pytest.mark.parametrize("inside", ["gone", "../secret", "data/../../secret", "/etc", "data/file.txt", "x" * 5000, "a\0b"])
 def test_only_folders_inside_the_package(package: Path, inside: str) -> None:
     with pytest.raises(UsageError, match=r"(?s)folder inside the package.*some_data"):
         resolve_folder(f"package:some_data/{inside}")

@@ -2,6 +2,9 @@
 
 A whole number is an index, a string is a name. A string of digits, the only way a csv can write an index, is a name
 where such a name is known or no names are known, and an index where the known names have no digits-only name among them.
+
+A multilabel cell lists names or indices; csv and tsv write them with "|" between. Where every list of train has one length
+(C, at least 2) and holds only 0 and 1, all cells are read as C switches instead: as indices such lists would name labels twice.
 """
 
 from __future__ import annotations
@@ -68,6 +71,17 @@ def _names_in(path: Path) -> list[Any]:
     raise UsageError(f"{path}: not a list of label names", shown(document), "write a list, or an object from index 0, 1, 2 ... to name")
 
 
+def are_switches(values: Sequence[Any], names: Names | None) -> bool:
+    """Whether a multilabel column holds lists of C zeros and ones (integers, booleans or floats) rather than lists of labels."""
+    first = values[0] if len(values) else None
+    width = len(names) if names else len(first) if isinstance(first, list | tuple) else 0
+    return width > 1 and all(_is_switches(value, width) for value in values)
+
+
+def _is_switches(value: Any, width: int) -> bool:
+    return isinstance(value, list | tuple) and len(value) == width and all(isinstance(x, int | float) and x in (0, 1) for x in value)
+
+
 def names_of_train(kind: Kind, table: Table, values: Sequence[Any], faults: Faults) -> Names:
     """Names for a train split whose labels have none: its strings sorted (digits as numbers), or "0", "1" ... up to its highest index.
 
@@ -106,8 +120,11 @@ def _is_index(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 10 and text == str(int(text))
 
 
-def label_array(kind: Kind, names: Names, table: Table, values: Sequence[Any], faults: Faults) -> np.ndarray:
-    """Labels as `kdedge.data.task.Split` holds them; what is wrong with a row goes to `faults`."""
+def label_array(kind: Kind, names: Names, table: Table, values: Sequence[Any], faults: Faults, *, switches: bool = False) -> np.ndarray:
+    """Labels as `kdedge.data.task.Split` holds them; what is wrong with a row goes to `faults`.
+
+    switches: read multilabel cells as C zeros and ones, as `are_switches` found them in train.
+    """
     if kind == "regression":
         return _scores(table, values, faults)
     read = _LabelReader(names, table, faults)
@@ -115,9 +132,24 @@ def label_array(kind: Kind, names: Names, table: Table, values: Sequence[Any], f
         return np.array([read.index(value, row) for row, value in enumerate(values)], dtype=np.int64)
     hot = np.zeros((len(values), max(len(names), 1)), dtype=np.float32)
     for row, value in enumerate(values):
-        for item in _items(kind, value):
-            hot[row, read.index(item, row)] = 1
+        fault = _list_fault(value, len(names), switches)
+        if fault:
+            faults.add(table.where(row), f"{fault} ({shown(value)})", "list each label once, or write one 0 or 1 for each label in every row")
+        elif switches:
+            hot[row] = value
+        else:
+            hot[row, [read.index(item, row) for item in _items(kind, value)]] = 1
     return hot
+
+
+def _list_fault(value: Any, width: int, switches: bool) -> str | None:
+    """What is wrong with a multilabel cell as a whole, or None."""
+    if switches:
+        return None if _is_switches(value, width) else f"the label is not {width} zeros and ones, as in train"
+    items = [item for item in _items("multilabel", value) if isinstance(item, str | int)]
+    if any(isinstance(item, bool) for item in items):
+        return "true and false are no labels"
+    return "a label stands twice" if len(set(items)) < len(items) else None
 
 
 class _LabelReader:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kdedge.data.check import Faults, Table, checked_texts
-from kdedge.data.labels import Names, known_names, label_array, names_of_train
+from kdedge.data.labels import Names, are_switches, known_names, label_array, names_of_train
 from kdedge.data.overlap import Overlap, Part, conflict_note, without_overlap
 from kdedge.data.shares import draw_share
 from kdedge.data.sources import Source
@@ -36,15 +36,17 @@ def load_task(data: Data, task: TaskSection, *, name: str, seed: int, progress: 
 
 
 def _loaded(data: Data, task: TaskSection, name: str, metric: str, seed: int) -> Task:
+    _refuse_shared_columns(data)
     source = Source.of(data)
     _refuse_shared_roles(source)
-    train, names = _read_train(source, task)
-    read = _Reader(source, task.kind, names)
+    train, read = _read_train(source, task)
+    names = read.names
     train, report = _part(train, data.report, "report", read, seed)
     train, select = _part(train, data.select, "select", read, seed)
     parts, notes = _apart(train, select, report, data.overlap)
     _check_classes(parts, task, names)
     train = _limited(parts[0], data.limit, seed)
+    notes += _limit_note(train, parts, task, names)
     spec = TaskSpec(name, task.kind, names, metric, data.pair is not None)
     return Task(spec, train.split, parts[1].split, parts[2].split, tuple(notes))
 
@@ -55,6 +57,15 @@ def _metric(task: TaskSection) -> str:
         fitting = ", ".join(name for name in METRICS if metric_fits(name, task.kind))
         raise UsageError(f"task.metric does not measure a {task.kind}", repr(metric), f"use one of {fitting}")
     return metric
+
+
+def _refuse_shared_columns(data: Data) -> None:
+    """Raises UsageError when one column would be both text and answer, or both texts of a pair."""
+    asked: dict[str, str] = {}
+    for key, column in (("text", data.text), ("pair", data.pair), ("label", data.label)):
+        other = asked.setdefault(column, key) if column is not None else key
+        if other != key:
+            raise UsageError(f"data.{other} and data.{key} are the same column", repr(column), f"set data.{key} to a column of its own")
 
 
 def _refuse_shared_roles(source: Source) -> None:
@@ -68,15 +79,17 @@ def _refuse_shared_roles(source: Source) -> None:
                 raise UsageError(f"data.{other} and data.{key} are the same rows", repr(split), step)
 
 
-def _read_train(source: Source, task: TaskSection) -> tuple[Part, Names]:
+def _read_train(source: Source, task: TaskSection) -> tuple[Part, _Reader]:
     table = source.read(source.data.train, "train")
     _refuse_empty(table, "train")
     faults = Faults(table.origin)
     values = table.column(source.data.label, "data.label")
     names = known_names(task.kind, task.labels, source.folder, table)
+    switches = task.kind == "multilabel" and are_switches(values, names)
     if names is None:
-        names = names_of_train(task.kind, table, values, faults)
-    return _Reader(source, task.kind, names).checked(table, "train", faults), names
+        names = tuple(map(str, range(len(values[0])))) if switches else names_of_train(task.kind, table, values, faults)
+    read = _Reader(source, task.kind, names, switches)
+    return read.checked(table, "train", faults), read
 
 
 def _refuse_empty(table: Table, role: str) -> None:
@@ -91,6 +104,7 @@ class _Reader:
     source: Source
     kind: Kind
     names: Names
+    switches: bool
 
     def read(self, split: str, role: str) -> Part:
         table = self.source.read(split, role)
@@ -102,7 +116,7 @@ class _Reader:
         data = self.source.data
         texts = checked_texts(table, data.text, "data.text", faults)
         pairs = None if data.pair is None else checked_texts(table, data.pair, "data.pair", faults)
-        labels = label_array(self.kind, self.names, table, table.column(data.label, "data.label"), faults)
+        labels = label_array(self.kind, self.names, table, table.column(data.label, "data.label"), faults, switches=self.switches)
         faults.raise_if_any()
         split = Split(_opening(texts, data.first_words), None if pairs is None else _opening(pairs, data.first_words), labels)
         return Part(role, split, table, split)
@@ -142,14 +156,31 @@ def _check_classes(parts: tuple[Part, Part, Part], task: TaskSection, names: Nam
     train = parts[0].split.labels
     if not names:
         raise DataError("no example of train has a label", f"{parts[0].table.origin}", "fill in labels, or name them in task.labels")
-    if task.kind != "multilabel" and len(np.unique(train)) < 2:
-        only = names[int(train[0])] if task.kind == "classification" else str(train[0])
-        raise DataError("train holds one answer alone", f"every label is {only!r} in {parts[0].table.origin}", "give examples of at least two answers")
+    _refuse_one_answer(parts[0], task, names, "give examples of at least two answers")
     for part in parts[1:] if task.kind != "regression" else ():
         absent = sorted(_classes(part.split.labels) - _classes(train))
         if absent:
             told = ", ".join(names[i] for i in absent[:10]) + (f" and {len(absent) - 10} more" if len(absent) > 10 else "")
             raise DataError(f"{part.role} has classes that train lacks", f"{told} in {part.table.origin}", "give train examples of them, or take them out")
+
+
+def _refuse_one_answer(train: Part, task: TaskSection, names: Names, next_step: str) -> None:
+    labels = train.split.labels
+    if task.kind != "multilabel" and len(np.unique(labels)) < 2:
+        only = names[int(labels[0])] if task.kind == "classification" else str(labels[0])
+        raise DataError("train holds one answer alone", f"every label is {only!r} in {train.table.origin}", next_step)
+
+
+def _limit_note(train: Part, parts: tuple[Part, Part, Part], task: TaskSection, names: Names) -> list[str]:
+    """A note when data.limit left classes of select or report without an example. Raises DataError when it left one answer."""
+    if len(train.split) == len(parts[0].split):
+        return []
+    _refuse_one_answer(train, task, names, "raise data.limit")
+    if task.kind == "regression":
+        return []
+    lost = sorted((_classes(parts[1].split.labels) | _classes(parts[2].split.labels)) - _classes(train.split.labels))
+    told = ", ".join(names[i] for i in lost[:10]) + (f" and {len(lost) - 10} more" if len(lost) > 10 else "")
+    return [f"data.limit left train without {told}."] if lost else []
 
 
 def _classes(labels: np.ndarray) -> set[int]:

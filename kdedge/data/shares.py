@@ -22,8 +22,14 @@ def text_keys(split: Split) -> list[str]:
     return [normalised(text, pair) for text, pair in zip(split.texts, split.pairs, strict=True)]
 
 
+def _last_but_one(places: np.ndarray) -> float:
+    """The highest line that leaves one text behind; below 0 when there is only one."""
+    distinct = np.unique(places)
+    return float(distinct[-2]) if len(distinct) > 1 else -1.0
+
+
 def draw_share(split: Split, share: float, seed: int, salt: str) -> tuple[Split, Split]:
-    """(what stays, what is drawn): about `share` of the examples of every class.
+    """(what stays, what is drawn): about `share` of the examples of every class, but never a class's last text.
 
     A text's place in the draw is a hash of seed, salt and the text, so it does not depend on file order,
     and equal texts always fall together.
@@ -35,7 +41,7 @@ def draw_share(split: Split, share: float, seed: int, salt: str) -> tuple[Split,
     for group in np.unique(groups):
         members = np.flatnonzero(groups == group)
         line = np.sort(places[members])[min(len(members) - 1, max(0, round(share * len(members)) - 1))]
-        drawn[members] = places[members] <= line
+        drawn[members] = places[members] <= min(line, _last_but_one(places[members]))
     chosen = {key for key, taken in zip(keys, drawn, strict=True) if taken}
     drawn = np.array([key in chosen for key in keys], dtype=bool)
     return split.take(np.flatnonzero(~drawn)), split.take(np.flatnonzero(drawn))

@@ -47,7 +47,7 @@ class Source:
             if not found:
                 raise UsageError(f"data.{key}: no such file", split, "check the name; relative ones start from here or from data.source")
             return found[0]
-        if self.folder is None:
+        if self.folder is None or not _stays_inside(split):
             return None
         found = [path for path in (self.folder / f"{split}{ending}" for ending in READERS) if path.is_file()]
         if len(found) > 1:
@@ -75,7 +75,7 @@ class Source:
         return read_hub(self.data.source, self.data, split)
 
     def _class_folders(self, folder: Path, split: str, key: str) -> Table:
-        nested = folder / split if _classes(folder / split) else None
+        nested = folder / split if _stays_inside(split) and _classes(folder / split) else None
         if nested is None and (key != "train" or not _classes(folder)):
             raise self._nothing_there(folder, split, key)
         return read_class_folders(nested or folder, self.data)
@@ -85,6 +85,12 @@ class Source:
         there = ", ".join(sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())[:20]) or "nothing"
         share = "" if key == "train" else f", or a share of train such as data.{key} = 0.1"
         return UsageError(f"data.{key} = {split!r} is not in the folder", f"{looked}; there is {there}", f"name a split that is there{share}")
+
+
+def _stays_inside(split: str) -> bool:
+    """Whether a split names something below its folder, neither the folder itself nor a neighbour."""
+    name = Path(split)
+    return bool(name.parts) and not name.is_absolute() and ".." not in name.parts
 
 
 def _texts(folder: Path) -> list[Path]:
