@@ -66,7 +66,10 @@ def student(kind: str, spec: TaskSpec) -> PreTrainedModel:
         torch.manual_seed(7)
         if kind == "bilstm":
             config = BiLstmConfig(vocab_size=200, embedding_dim=12, hidden_size=7, head_size=9, pair=spec.pair, **label_settings(spec))
-            return BiLstmForSequenceClassification(config).eval()
+            recurrent = BiLstmForSequenceClassification(config)
+            for parameter in recurrent.parameters():
+                torch.nn.init.normal_(parameter, std=0.5)
+            return recurrent.eval()
         model = tiny.bert(outputs=spec.outputs, initializer_range=0.3)
         model.config.update(label_settings(spec))
         return model.eval()
