@@ -84,8 +84,10 @@ def bench_and_show(folder: Path, *, as_json: bool = False, options: Options = DE
     _quiet()
     progress = progress or ConsoleProgress()
     run, students = Run.open(folder)
-    report = bench_run(run, students, options=options, progress=progress)
-    show(report, write_report(report, run.folder / "bench"), as_json=as_json, progress=progress)
+    with run.locked():
+        report = bench_run(run, students, options=options, progress=progress)
+        path = write_report(report, run.folder / "bench")
+    show(report, path, as_json=as_json, progress=progress)
     return report
 
 

@@ -132,7 +132,7 @@ def test_written_scores_are_those_of_the_files(kind: str, task_name: str) -> Non
     folder, task = bundles.tiny_bundle(kind, task_name), bundles.TASKS[task_name]()
     scores = Bundle.open(folder).manifest.scores
     for precision in ("fp32", "int8"):
-        logits = Classifier.load(folder, precision, threads=1).logits(task.report.texts, task.report.pairs)
+        logits = Classifier.load(folder, precision).logits(task.report.texts, task.report.pairs)
         assert scores[precision] == pytest.approx(second_opinion(task.spec.metric, logits, task.report.labels), abs=1e-9)
 
 

@@ -138,8 +138,8 @@ class Classifier:
             raise DataError("each text needs its pair", f"{len(texts)} texts, {len(pairs)} pairs")
         budget = self.manifest.max_length * CHARACTERS_PER_TOKEN
         both = (texts,) if pairs is None else (texts, pairs)
-        long = [any(len(column[i]) > budget for column in both) for i in range(len(texts))]
         columns = [[_clean(text, budget) for text in column] for column in both]
+        long = [any(len(column[i]) > budget for column in both) for i in range(len(texts))]
         given = columns[0] if pairs is None else list(zip(*columns, strict=True))
         encodings = _unpanicked(lambda: self._tokenizer.encode_batch(given))
         rows = [{"input_ids": e.ids, "attention_mask": e.attention_mask, "token_type_ids": e.type_ids} for e in encodings]
