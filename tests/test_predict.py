@@ -133,7 +133,7 @@ def test_ten_thousand_lines_are_answered_in_order(tmp_path: Path, single: Path, 
     (tmp_path / "many.txt").write_text("\n".join(lines) + "\n")
     told = predict(single, "--file", tmp_path / "many.txt", "--precision", "fp32", "--threads", "1", "--json")
     scores = [row["score"] for row in told.rows]
-    assert len(scores) == 10_000 and len({round(score, 3) for score in alone.values()}) > 30
+    assert len(scores) == 10_000 and len({round(score, 3) for score in alone.values()}) > 15
     assert max(abs(score - alone[text]) for score, text in zip(scores, lines, strict=True)) <= 1e-5
 
 

@@ -60,7 +60,7 @@ def _tsv(path: Path, stream: IO[str], columns: tuple[str, ...]) -> Iterator[tupl
 
 def _table(path: Path, reader: Any, columns: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     try:
-        header = next(reader, [])
+        header: list[str] = next(reader, [])
         missing = [name for name in columns if name not in header]
         if missing:
             raise DataError(f"the file has no column {', '.join(missing)}", f"{path}: {', '.join(header)}", "name the columns with --column and --pair-column")
@@ -81,8 +81,8 @@ def _jsonl(path: Path, stream: IO[str], columns: tuple[str, ...]) -> Iterator[tu
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise DataError("each line is one JSON object", f"{path}:{number}: {str(error)[:100]}", "mend the line") from error
-        cells = tuple(row.get(name) if isinstance(row, dict) else None for name in columns)
-        if not all(isinstance(cell, str) and not any("\ud800" <= character <= "\udfff" for character in cell) for cell in cells):
+        cells = tuple(cell for name in columns if isinstance(row, dict) and isinstance(cell := row.get(name), str))
+        if len(cells) != len(columns) or any("\ud800" <= character <= "\udfff" for cell in cells for character in cell):
             raise DataError(
                 f"each line has the texts {', '.join(columns)}", f"{path}:{number}: {line.strip()[:80]}", "name the columns with --column and --pair-column"
             )
