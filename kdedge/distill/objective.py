@@ -104,7 +104,9 @@ def sizes_of(config: Any) -> Sizes:
         named = NormalizedConfigManager.get_normalized_config_class(config.model_type)(config)
         return Sizes(named.num_layers, named.num_attention_heads, named.hidden_size)
     except (KeyError, AttributeError) as error:
-        raise UsageError("layers of this architecture cannot be matched", f"{config.model_type}: {error}", "set hidden, attention and embedding weights to 0") from error
+        raise UsageError(
+            "layers of this architecture cannot be matched", f"{config.model_type}: {error}", "set hidden, attention and embedding weights to 0"
+        ) from error
 
 
 class Distillation(nn.Module):

@@ -86,8 +86,8 @@ def principal_columns(table: torch.Tensor, width: int) -> torch.Tensor:
     if width > table.shape[1]:
         raise UsageError("embeddings cannot start wider than the teacher's", f"{width} > {table.shape[1]}", "lower student.embedding")
     centred = table - table.mean(0)
-    _, _, directions = torch.linalg.svd(centred.T @ centred)
-    projected = centred @ directions[:width].T
+    directions: torch.Tensor = torch.linalg.svd(centred.T @ centred)[2]
+    projected: torch.Tensor = centred @ directions[:width].T
     scale = float(table.norm() / projected.norm())
     return projected * scale
 
