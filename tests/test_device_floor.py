@@ -60,7 +60,7 @@ def copied(tmp_path: Path) -> Path:
 
 
 def test_the_lab_is_not_installed(device: Path) -> None:
-    code = "import importlib.util as u, json; print(json.dumps([n for n in %r if u.find_spec(n)]))" % (LAB,)
+    code = f"import importlib.util as u, json; print(json.dumps([n for n in {LAB!r} if u.find_spec(n)]))"
     assert json.loads(subprocess.run([str(device), "-c", code], capture_output=True, text=True, timeout=60).stdout) == []
 
 
