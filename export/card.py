@@ -71,6 +71,6 @@ def _parity_lines(manifest: Manifest) -> list[str]:
         lines.append(f"The int8 file gives the same answer as the fp32 file on {100 * int8['agreement']:.2f} % of {int8['texts']} texts.")
         lines.append(
             f"Its activations are quantized over a whole batch, so a text's logits may move by up to {int8['batch_dependence']:.2g} "
-            "(measured) with the other texts of its batch; one text at a time gives one answer."
+            "(measured) with the other texts of its batch, and a little with the number of threads."
         )
     return lines

@@ -18,7 +18,7 @@ from kdedge.errors import UsageError
 class QuantScheme:
     """How numbers become integers; read by the quantizer and written into the manifest.
 
-    weights: symmetric int8, one scale per output channel or per tensor.
+    weights: symmetric int8, one scale per output channel or per tensor; embedding tables uint8, one scale per table.
     weight_bits: 7 uses -64..63: the product with a uint8 activation then never overflows the 16-bit sums of
     CPUs without VNNI, so the answers are the same there; 8 uses the whole range.
     activations: `dynamic` uint8, one scale per tensor of a batch, found while running.

@@ -16,7 +16,7 @@ class ConsoleProgress:
     """A Progress on stderr: one line rewritten in a terminal, a line every few seconds elsewhere."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False)
+        self.console = Console(stderr=True, highlight=False, emoji=False)
         self.live = self.console.is_terminal
         self.what, self.total, self.began, self.spoke, self.first = "", 0, 0.0, 0.0, 0
         self.last_line = ""
@@ -70,10 +70,10 @@ def duration(seconds: float) -> str:
 
 def print_error(letter: str) -> None:
     """An error as a letter, on stderr."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {escape(letter)}")
+    Console(stderr=True, highlight=False, emoji=False, soft_wrap=True).print(f"[bold red]error:[/] {escape(letter)}")
 
 
 def results() -> Console:
     """Where results go: stdout, at least 120 columns wide when it is not a terminal."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=max(120, console.width), file=sys.stdout)
+    console = Console(highlight=False, emoji=False)
+    return console if console.is_terminal else Console(highlight=False, emoji=False, width=max(120, console.width), file=sys.stdout)

@@ -35,7 +35,7 @@ from kdedge.teacher import Labelled, select_predictor
 training.SAVE_SECONDS = {seconds}
 torch.set_num_threads(int(sys.argv[2]))
 torch.manual_seed(0)
-task, tokenizer = tiny.single_task(320), tiny.tokenizer()
+task, tokenizer = tiny.single_task(200), tiny.tokenizer()
 model = tiny.bert(vocabulary=len(tokenizer))
 pad = Pad(0)
 plan = training.Training(
@@ -58,7 +58,7 @@ print("weights", digest, flush=True)
 """
 
 
-def child(folder: Path, threads: int = 1, seconds: float = 0.0, **environment: str) -> subprocess.Popen[str]:
+def child(folder: Path, threads: int = 1, seconds: float = 0.1, **environment: str) -> subprocess.Popen[str]:
     code = CHILD.format(root=str(HERE.parent), here=str(HERE), seconds=seconds)
     return subprocess.Popen(
         [sys.executable, "-c", code, str(folder), str(threads)],
@@ -88,7 +88,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_killed_at_random_points_and_resumed_gives_the_same_weights(tmp_path: Path, undisturbed: str) -> None:
     chance = random.Random(7)
-    stops = sorted(chance.sample(range(3, 118), 6))
+    stops = sorted(chance.sample(range(3, 72), 4))
     for number, stop in enumerate(stops):
         process = child(tmp_path / "run")
         for step in steps_of(process):

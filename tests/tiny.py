@@ -1,11 +1,11 @@
-"""Small real things that tests share: a tokenizer trained on a few sentences, tasks, and tiny models."""
+"""Small real things that tests share: a tokenizer, tasks, and tiny models."""
 
 from __future__ import annotations
 
 import random
 
 import numpy as np
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from kdedge.data.task import Split, Task
@@ -17,14 +17,13 @@ THINGS = "film plot cast score ending scene story camera actor script".split()
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """A WordPiece tokenizer with BERT's special tokens, trained here."""
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    inner = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    """A WordPiece tokenizer with BERT's special tokens and a written vocabulary: training one breaks ties differently in every process."""
+    words = [*GOOD, *BAD, *THINGS, "the", "a", "is", "was", "and"]
+    letters = sorted(set("".join(words)) | set("0123456789"))
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters), *(word for word in words if len(word) > 1)]
+    inner = Tokenizer(models.WordPiece(vocab={piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
     inner.normalizer = normalizers.BertNormalizer()
     inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    inner.train_from_iterator(
-        [" ".join(GOOD + BAD + THINGS + ["the", "a", "is", "was", "and"])] * 3, trainers.WordPieceTrainer(vocab_size=200, special_tokens=special)
-    )
     inner.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
