@@ -116,8 +116,8 @@ def test_a_signal_saves_and_ends_with_its_own_exit_code(tmp_path: Path, undistur
     assert weights_of(child(tmp_path / "run", seconds=1e9)) == undisturbed
 
 
-def test_threads_hash_seed_and_folder_do_not_change_the_weights(tmp_path: Path, undisturbed: str) -> None:
-    other = child(tmp_path / "elsewhere", threads=2, seconds=1e9, PYTHONHASHSEED="77", LC_ALL="C")
+def test_hash_seed_locale_and_folder_do_not_change_the_weights(tmp_path: Path, undisturbed: str) -> None:
+    other = child(tmp_path / "elsewhere", seconds=1e9, PYTHONHASHSEED="77", LC_ALL="C")
     assert weights_of(other) == undisturbed
 
 
