@@ -61,12 +61,12 @@ def copied(tmp_path: Path) -> Path:
 
 def test_the_lab_is_not_installed(device: Path) -> None:
     code = f"import importlib.util as u, json; print(json.dumps([n for n in {LAB!r} if u.find_spec(n)]))"
-    assert json.loads(subprocess.run([str(device), "-c", code], capture_output=True, text=True, timeout=60).stdout) == []
+    assert json.loads(subprocess.run([str(device), "-I", "-c", code], capture_output=True, text=True, timeout=60).stdout) == []
 
 
 def test_the_wheel_has_one_top_level_name(device: Path) -> None:
     code = "import importlib.metadata as m; print(sorted({f.parts[0] for f in m.files('kdedge') if f.suffix == '.py'}))"
-    assert subprocess.run([str(device), "-c", code], capture_output=True, text=True, timeout=60).stdout.strip() == "['kdedge']"
+    assert subprocess.run([str(device), "-I", "-c", code], capture_output=True, text=True, timeout=60).stdout.strip() == "['kdedge']"
 
 
 def test_predict_answers_as_it_does_here(device: Path, copied: Path, tmp_path: Path) -> None:
