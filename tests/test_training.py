@@ -88,7 +88,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_killed_at_random_points_and_resumed_gives_the_same_weights(tmp_path: Path, undisturbed: str) -> None:
     chance = random.Random(7)
-    stops = sorted(chance.sample(range(3, 72), 4))
+    stops = sorted(chance.sample(range(3, 72), 6))
     for number, stop in enumerate(stops):
         process = child(tmp_path / "run")
         for step in steps_of(process):
