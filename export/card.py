@@ -66,7 +66,8 @@ def _parity_lines(manifest: Manifest) -> list[str]:
     parity, lines = manifest.parity, []
     if fp32 := parity.get("fp32"):
         difference = f"largest logit difference {fp32['max_abs_logit']:.2g} over {fp32['texts']} texts"
-        lines.append(f"The fp32 graph answers as torch does: {difference}, all answers equal.")
+        beside = f" ({fp32['torch_fp32']:.2g} from torch in fp32)" if "torch_fp32" in fp32 else ""
+        lines.append(f"The fp32 graph answers as torch does: {difference} from the model in double precision{beside}, all answers equal.")
     if int8 := parity.get("int8"):
         lines.append(f"The int8 file gives the same answer as the fp32 file on {100 * int8['agreement']:.2f} % of {int8['texts']} texts.")
         lines.append(

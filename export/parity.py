@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,14 +26,18 @@ Run = Callable[[Encoded], np.ndarray]
 
 @dataclass(frozen=True)
 class ParityReport:
-    """Figures of one comparison: texts compared, largest logit difference, share of equal answers."""
+    """Figures of one comparison: texts compared, largest logit difference, share of equal answers.
+
+    torch_fp32: largest difference from the model as torch computes it in fp32, with torch's own rounding in it.
+    """
 
     texts: int
     max_abs_logit: float
     agreement: float
+    torch_fp32: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def compare(reference: np.ndarray, answers: np.ndarray, kind: Kind) -> ParityReport:
@@ -50,14 +54,17 @@ def check_parity(model: PreTrainedModel, run: Run, batches: Sequence[Encoded], k
     """The fp32 gate over encoded batches (B, T).
 
     The reference is torch with the model's weights in double precision, so that the file's own rounding is what
-    counts: torch in fp32 strays from it as far as the file does, and the two errors would be added up.
+    counts: torch in fp32 strays from it as far as the file does, and the two errors would be added up. That sum is
+    told beside it, as `torch_fp32`.
     Raises GateFailed with the figures when a logit differs by more than 1e-5 or an answer differs.
     """
     if model.training:
         raise GateFailed("the reference of parity must be in evaluation mode", type(model).__name__, "call .eval() first")
     exact = deepcopy(model).double()
-    pairs = [(torch_logits(exact, batch), run(batch)) for batch in batches]
-    report = compare(np.concatenate([mine for mine, _ in pairs]), np.concatenate([theirs for _, theirs in pairs]), kind)
+    answers = [run(batch) for batch in batches]
+    report = compare(np.concatenate([torch_logits(exact, batch) for batch in batches]), np.concatenate(answers), kind)
+    beside = max(float(np.abs(torch_logits(model, batch) - theirs).max()) for batch, theirs in zip(batches, answers, strict=True))
+    report = replace(report, torch_fp32=beside)
     if not (report.max_abs_logit <= FP32_TOLERANCE and report.agreement == 1.0):
         raise GateFailed(
             f"the fp32 graph must answer as torch does: logits within {FP32_TOLERANCE:g}, all answers equal",

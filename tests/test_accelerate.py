@@ -1,0 +1,49 @@
+"""The same recipe in several processes (`accelerate launch`, `torchrun`): two processes share the work, one of them writes and talks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tiny
+import torch
+from test_line import RECIPE, ROOT, rows
+
+from kdedge.rundir import read_stage
+from kdedge.runtime import metrics
+from kdedge.transfer import read_transfer_set
+
+
+def test_two_processes_train_one_run(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tokenizer = tiny.tokenizer()
+    tiny.bert(layers=2, vocabulary=len(tokenizer), initializer_range=0.2).bert.save_pretrained(tmp_path / "encoder")
+    tokenizer.save_pretrained(tmp_path / "encoder")
+    (tmp_path / "data").mkdir()
+    for split, count, seed in (("train", 160, 1), ("test", 64, 2)):
+        pq.write_table(pa.table(rows(count, seed, "classification", pair=True)), tmp_path / "data" / f"{split}.parquet")
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE.format(kind="classification", folder=tmp_path / "data", teacher=tmp_path / "encoder", pair='pair = "second"'))
+    # What `accelerate launch` starts for several devices; on CPUs alone it asks for MPI itself.
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "kdedge"]
+    command += ["distill", str(recipe), "--threads", "1", "--json"]
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    documents = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    assert len(documents) == 1, "one process alone talks"
+    run = tmp_path / "runs" / "r"
+    assert len(json.loads(documents[0])["rows"]) == 5
+    # 128 training texts in batches of 16 over two processes: 4 steps an epoch, 2 epochs.
+    steps = [json.loads(line)["step"] for line in (run / "teacher" / "log.jsonl").read_text().splitlines()]
+    assert max(steps) == 8
+    assert not list(run.glob("**/*.part")) and not list(run.glob("**/checkpoint-*"))
+    transfer = read_transfer_set(run / "transfer")
+    assert transfer.logits.shape == (128, 2)
+    told = metrics.score("accuracy", "classification", transfer.logits.astype("float32"), transfer.texts.labels)
+    assert told >= 0.5 and read_stage(run / "tinybert" / "student")["result"]["report"] > 0
