@@ -1,4 +1,4 @@
-"""A BERT classifier as plain ONNX operators, written from its weights.
+"""A BERT classifier as an ONNX graph, written from its weights; the writer decides in which numbers it multiplies.
 
 The last layer computes queries, feed-forward and norms for the first token only, since the head reads nothing
 else: keys and values of all tokens are still used, so the answer is the same (exactly, not nearly).
@@ -18,16 +18,21 @@ from .writer import GraphWriter
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 """`hidden_act` values that can be written."""
 
+BERT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
-def write_bert(model: BertForSequenceClassification) -> GraphWriter:
-    """input_ids, attention_mask, token_type_ids (B, T) int64 -> logits (B, C) float32, any B and T."""
+
+def write_bert(model: BertForSequenceClassification, w: GraphWriter | None = None) -> GraphWriter:
+    """input_ids, attention_mask, token_type_ids (B, T) int64 -> logits (B, C) float32, any B and T.
+
+    w: the writer to use; default: fp32 in plain operators. Its inputs are `BERT_INPUTS`.
+    """
     config = model.config
     if config.hidden_act not in ACTIVATIONS:
         raise UsageError("this activation cannot be written as a graph", config.hidden_act, f"one of {', '.join(ACTIVATIONS)}")
-    w = GraphWriter(("input_ids", "attention_mask", "token_type_ids"))
+    w = w or GraphWriter(BERT_INPUTS)
     weights = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
     hidden = _embeddings(w, weights, config.layer_norm_eps)  # (B, T, H)
-    mask = _additive_mask(w)  # (B, 1, 1, T)
+    mask = w.padding_mask("attention_mask")
     for number in range(config.num_hidden_layers):
         last = number == config.num_hidden_layers - 1
         hidden = _layer(w, weights, f"bert.encoder.layer.{number}", hidden, mask, config, first_token_only=last)
@@ -39,18 +44,12 @@ def write_bert(model: BertForSequenceClassification) -> GraphWriter:
 
 def _embeddings(w: GraphWriter, weights: dict[str, np.ndarray], epsilon: float) -> str:
     prefix = "bert.embeddings"
-    words = w.op("Gather", w.tensor(weights[f"{prefix}.word_embeddings.weight"], "word_embeddings"), "input_ids")
-    types = w.op("Gather", w.tensor(weights[f"{prefix}.token_type_embeddings.weight"], "token_type_embeddings"), "token_type_ids")
+    words = w.rows("input_ids", weights, f"{prefix}.word_embeddings")
+    types = w.rows("token_type_ids", weights, f"{prefix}.token_type_embeddings")
     length = w.op("Shape", "input_ids", start=1, end=2)  # (1,)
-    positions = w.op("Slice", w.tensor(weights[f"{prefix}.position_embeddings.weight"], "position_embeddings"), w.ints([0]), length)  # (T, H)
+    positions = w.first_rows(length, weights, f"{prefix}.position_embeddings")  # (T, H)
     summed = w.op("Add", w.op("Add", words, types), positions)
     return w.layer_norm(summed, weights, f"{prefix}.LayerNorm", epsilon)
-
-
-def _additive_mask(w: GraphWriter) -> str:
-    """0 on real tokens, the lowest float on padding."""
-    padding = w.op("Equal", w.op("Unsqueeze", "attention_mask", w.ints([1, 2])), w.ints(0))
-    return w.op("Where", padding, w.scalar(np.finfo(np.float32).min), w.scalar(0.0))
 
 
 def _layer(w: GraphWriter, weights: dict[str, np.ndarray], prefix: str, hidden: str, mask: str, config: object, *, first_token_only: bool) -> str:
@@ -60,18 +59,11 @@ def _layer(w: GraphWriter, weights: dict[str, np.ndarray], prefix: str, hidden: 
     attention = f"{prefix}.attention"
     # The scale 1/sqrt(size) is folded into the query weights.
     scaled = {f"{attention}.self.query.{part}": weights[f"{attention}.self.query.{part}"] / math.sqrt(size) for part in ("weight", "bias")}
-    query = _heads(w, w.linear(own, weights | scaled, f"{attention}.self.query"), heads, size, (0, 2, 1, 3))
-    key = _heads(w, w.linear(hidden, weights, f"{attention}.self.key"), heads, size, (0, 2, 3, 1))
-    value = _heads(w, w.linear(hidden, weights, f"{attention}.self.value"), heads, size, (0, 2, 1, 3))
-    scores = w.op("Add", w.op("MatMul", query, key), mask)  # (B, A, 1 or T, T)
-    context = w.op("MatMul", w.op("Softmax", scores, axis=-1), value)
-    joined = w.op("Reshape", w.op("Transpose", context, perm=(0, 2, 1, 3)), w.ints([0, 0, width]))
+    query = w.linear(own, weights | scaled, f"{attention}.self.query")
+    key, value = (w.linear(hidden, weights, f"{attention}.self.{part}") for part in ("key", "value"))
+    joined = w.attention(query, key, value, mask, heads, size)
     epsilon = config.layer_norm_eps  # type: ignore[attr-defined]
     own = w.layer_norm(w.op("Add", own, w.linear(joined, weights, f"{attention}.output.dense")), weights, f"{attention}.output.LayerNorm", epsilon)
     inner = w.activation(w.linear(own, weights, f"{prefix}.intermediate.dense"), config.hidden_act)  # type: ignore[attr-defined]
     outer = w.linear(inner, weights, f"{prefix}.output.dense")
     return w.layer_norm(w.op("Add", own, outer), weights, f"{prefix}.output.LayerNorm", epsilon)
-
-
-def _heads(w: GraphWriter, states: str, heads: int, size: int, order: tuple[int, ...]) -> str:
-    return w.op("Transpose", w.op("Reshape", states, w.ints([0, 0, heads, size])), perm=order)

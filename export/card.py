@@ -70,8 +70,21 @@ def _parity_lines(manifest: Manifest) -> list[str]:
         lines.append(f"The fp32 graph answers as torch does: {difference} from the model in double precision{beside}, all answers equal.")
     if int8 := parity.get("int8"):
         lines.append(f"The int8 file gives the same answer as the fp32 file on {100 * int8['agreement']:.2f} % of {int8['texts']} texts.")
-        lines.append(
-            f"Its activations are quantized over a whole batch, so a text's logits may move by up to {int8['batch_dependence']:.2g} "
-            "(measured) with the other texts of its batch, and a little with the number of threads."
-        )
+        if manifest.scheme and manifest.scheme.get("activations") == "static":
+            lines += _static_lines(int8)
+        else:
+            lines.append(
+                f"Its activations are quantized over a whole batch, so a text's logits may move by up to {int8['batch_dependence']:.2g} "
+                "(measured) with the other texts of its batch, and a little with the number of threads."
+            )
     return lines
+
+
+def _static_lines(int8: Mapping[str, Any]) -> list[str]:
+    kept = int8["tuning"]["float_layers"]
+    return [
+        f"Its {int8['integer_products']} quantized products run as integer kernels; in fp32 stay: {', '.join(map(_plain, kept)) or 'none'}. "
+        f"Its activations have fixed ranges: a text answers alike alone and in any batch (largest difference measured: {int8['batch_dependence']:.2g}).",
+        f"Of {int8['compared_with_torch']} texts, {int8['texts_with_a_rounding_tie']} hold an activation that torch and the file round apart, since it lies on a half; "
+        f"logits then differ by up to {int8['max_abs_logit_torch']:.2g}, and {100 * int8['same_answers_torch']:.2f} % of the answers are the same.",
+    ]

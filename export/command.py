@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import torch
@@ -17,26 +17,33 @@ from kdedge.rundir import Run
 from kdedge.runtime import Bundle
 
 from .export import DEFAULT_CHOICE, Choice, export_run
-from .quantize import QuantScheme
+from .scheme import QuantScheme
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--precision", type=click.Choice(["all", "fp32", "int8"]), default="all", show_default=True, help="Files of the bundle: both, or one alone.")
 @click.option("--weight-bits", type=click.IntRange(7, 8), default=7, show_default=True, help="Range of int8 weights; 8 may overflow on CPUs without VNNI.")
+@click.option("--scheme", type=click.Choice(["static", "dynamic"]), default="static", show_default=True, help="Activations of BERT students: see below.")
+@click.option("--no-qat", is_flag=True, help="Calibrate alone, without quantization-aware tuning.")
 @click.option("--force", is_flag=True, help="Export again even where nothing has changed.")
 @click.option("--json", "as_json", is_flag=True, help="End stdout with one JSON document.")
-def export(run: Path, precision: str, weight_bits: int, force: bool, as_json: bool) -> None:
+def export(run: Path, precision: str, weight_bits: int, scheme: str, no_qat: bool, force: bool, as_json: bool) -> None:
     """Write the students of RUN as ONNX, check them against torch and pack their bundles.
 
-    RUN is a run folder (all its students) or the folder of one student in it.
+    RUN is a run folder (all its students) or the folder of one student in it. In the int8 file of a BERT student
+    activations have fixed ranges (static), found on the transfer set and tuned with the student (the recipe's
+    student.quantize); dynamic finds them while running, so that answers depend on the rest of the batch.
+    A BiLSTM is always dynamic.
 
     \b
     Example: kdedge export runs/quickstart
     """
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    choice = Choice(("fp32", "int8") if precision == "all" else (precision,), QuantScheme(weight_bits=8 if weight_bits == 8 else 7))
+    activations: Literal["static", "dynamic"] = "static" if scheme == "static" else "dynamic"
+    made_with = QuantScheme(weight_bits=8 if weight_bits == 8 else 7, activations=activations)
+    choice = Choice(("fp32", "int8") if precision == "all" else (precision,), made_with, tune=not no_qat)
     bundles = export_and_show(run, choice=choice, force=force, progress=ConsoleProgress())
     if as_json:
         click.echo(json.dumps({"bundles": [_document(bundle) for bundle in bundles]}))

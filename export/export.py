@@ -15,26 +15,43 @@ from kdedge.data.task import Task
 from kdedge.encode import first_line, load_tokenizer
 from kdedge.errors import Interrupted, KdedgeError, MachineError, UsageError
 from kdedge.progress import SILENT, Progress
-from kdedge.rundir import Run, hash_files, read_stage
+from kdedge.recipe import Quantize as QuantizeRecipe
+from kdedge.recipe import TinyBert
+from kdedge.rundir import Run, hash_files, read_stage, stage
 from kdedge.runtime import Bundle, Classifier
-from kdedge.runtime.bundle import FORMAT
+from kdedge.runtime.bundle import FORMAT, PRECISIONS
 from kdedge.students import load_student
 from kdedge.teacher import WEIGHTS, load_teacher
+from kdedge.textmodel import TextModel
+from kdedge.transfer import read_transfer_set
 
 from .graph import to_onnx
+from .int8 import to_int8
+from .integers import check_integers
 from .pack import Ingredients, begin_bundle, file_score, finish_bundle, golden_answers
-from .parity import batch_dependence, check_parity, compare, parity_batches
-from .quantize import QuantScheme, quantize
+from .parity import batch_dependence, check_batch_independence, check_parity, compare, parity_batches, spread_over
+from .qat import Lesson, load_tuned, quantize_aware_tune
+from .quantize import quantize
+from .scheme import QuantScheme
 
-INT8 = QuantScheme()
+INT8 = QuantScheme(activations="static")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What to put into a bundle. precisions: fp32, int8, or both; the fp32 graph passes its gate in any case."""
+    """What to put into a bundle. precisions: fp32, int8, or both; the fp32 graph passes its gate in any case.
+
+    scheme: of BERT students; others, and the teacher, are quantized dynamically with the same weights.
+    tune: whether quantization-aware tuning follows calibration.
+    """
 
     precisions: tuple[str, ...] = ("fp32", "int8")
     scheme: QuantScheme = INT8
+    tune: bool = True
+
+    @property
+    def dynamic(self) -> Choice:
+        return replace(self, scheme=replace(self.scheme, activations="dynamic"))
 
 
 DEFAULT_CHOICE = Choice()
@@ -49,8 +66,10 @@ def export_run(
     """
     recipe = run.recipe
     task = task or load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
-    _export_teacher(run, task, choice, force=force, progress=progress)
-    return [_export_student(run, name, task, choice, force=force, progress=progress) for name in students]
+    _export_teacher(run, task, choice.dynamic, force=force, progress=progress)
+    kinds = {run.recipe.student_name(student): student.kind for student in run.recipe.student}
+    choices = {name: choice if kinds[name] == "tinybert" else choice.dynamic for name in students}
+    return [_export_student(run, name, task, choices[name], force=force, progress=progress) for name in students]
 
 
 def _export_student(run: Run, name: str, task: Task, choice: Choice, *, force: bool, progress: Progress) -> Path:
@@ -61,15 +80,41 @@ def _export_student(run: Run, name: str, task: Task, choice: Choice, *, force: b
         raise UsageError("this student has not been trained yet", str(source), "run `kdedge distill` with the run's recipe first")
     teacher, student = read_stage(run.teacher)["result"], read_stage(source)["result"]
     made_from = _made_from(source, choice, task, student["max_length"])
+    if choice.scheme.static:
+        made_from["quantize"] = _quantize_recipe(run, name, choice).model_dump(mode="json")
     if not force and _is_current(bundle, made_from):
         progress.say(f"{bundle}: same inputs, kept")
         return bundle
     scores = {"metric": task.spec.metric, "split_size": len(task.report), "teacher": teacher["report"], "student": student["report"]}
-    model = load_student(source)
+    model, tokenizer = load_student(source), load_tokenizer(source)
+    made = Ingredients(model, tokenizer, task.spec, student["max_length"], title, scores, {"model": teacher["model"], **made_from})
+    if choice.scheme.static and "int8" in choice.precisions:
+        made = _tuned(run, name, task, choice, made, force=force, progress=progress)
     progress.say(f"{title}: writing the graph")
-    made = Ingredients(model, load_tokenizer(source), task.spec, student["max_length"], title, scores, {"model": teacher["model"], **made_from})
     _check_and_pack(made, choice, task, bundle, progress)
     return bundle
+
+
+def _tuned(run: Run, name: str, task: Task, choice: Choice, made: Ingredients, *, force: bool, progress: Progress) -> Ingredients:
+    """With the fake-quantized student of the stage `student-int8/`."""
+    home, recipe = run.homes[name], _quantize_recipe(run, name, choice)
+    student = TextModel(made.model, made.tokenizer, made.max_length)
+    inputs = {"weights": made.teacher["weights"], "scheme": choice.scheme.to_json(), "quantize": recipe.model_dump(mode="json")}
+    inputs |= {"transfer": read_stage(run.transfer)["inputs"], "select": task.select.content_hash(), "seed": run.recipe.seed}
+
+    def make(part: Path) -> dict[str, Any]:
+        lesson = Lesson(task, read_transfer_set(run.transfer), recipe, run.recipe.seed)
+        return quantize_aware_tune(student, choice.scheme, lesson, part, progress=progress)
+
+    # A folder of another choice gives way: it costs minutes, and `kdedge export` says what it was asked for.
+    figures = stage(home / "student-int8", inputs, make, force=True, progress=progress)
+    made.model.eval()
+    return replace(made, quantized=load_tuned(made.model, choice.scheme, home / "student-int8", figures), tuning=figures)
+
+
+def _quantize_recipe(run: Run, name: str, choice: Choice) -> QuantizeRecipe:
+    recipe = next(student.quantize for student in run.recipe.student if isinstance(student, TinyBert) and run.recipe.student_name(student) == name)
+    return recipe if choice.tune else recipe.model_copy(update={"steps": 0})
 
 
 def _export_teacher(run: Run, task: Task, choice: Choice, *, force: bool, progress: Progress) -> None:
@@ -103,8 +148,11 @@ def _remove_other(bundle: Path, made_from: Mapping[str, Any]) -> None:
 
 def _check_and_pack(made: Ingredients, choice: Choice, task: Task, bundle: Path, progress: Progress) -> None:
     fp32 = to_onnx(made.model)
-    graphs = {"fp32": fp32} | ({"int8": quantize(fp32, choice.scheme)} if "int8" in choice.precisions else {})
-    made = replace(made, graphs=graphs, scheme=choice.scheme.to_json())
+    graphs = {"fp32": fp32}
+    if "int8" in choice.precisions:
+        graphs["int8"] = quantize(fp32, choice.dynamic.scheme) if made.quantized is None else to_int8(made.quantized)
+    scheme = choice.dynamic.scheme if made.quantized is None else choice.scheme
+    made = replace(made, graphs=graphs, scheme=scheme.to_json())
     try:
         _pack_checked(made, choice, task, bundle, progress)
     except OSError as error:
@@ -134,6 +182,10 @@ def _pack_checked(made: Ingredients, choice: Choice, task: Task, bundle: Path, p
     if "int8" in logits:
         dependence = batch_dependence(classifiers["int8"].run, encode, lengths)
         parity["int8"] = compare(logits["fp32"], logits["int8"], task.spec.kind).to_json() | {"batch_dependence": dependence}
+    if made.quantized is not None:
+        check_batch_independence(parity["int8"]["batch_dependence"])
+        parity["int8"] |= check_integers(made.quantized, opened.contents[PRECISIONS["int8"]], [encode([i]) for i in spread_over(lengths, 256)])
+        parity["int8"] |= {"tuning": dict(made.tuning)}
     packed = {name: classifiers[name] for name in classifiers if name in choice.precisions}
     made = replace(made, graphs={name: made.graphs[name] for name in packed}, scores=scores, parity=parity)
     finish_bundle(part, bundle, made, golden_answers(packed, report))

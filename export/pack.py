@@ -34,6 +34,8 @@ activations may fall on the other side of a rounding step, and an embedded model
 class Ingredients:
     """What a bundle is made from.
 
+    quantized: the fake-quantized model that the int8 file is written from; none: the fp32 graph is quantized dynamically.
+    tuning: figures of calibration and tuning.
     scores, parity, teacher: as in the manifest. graphs: precision -> ONNX model. scheme: of the int8 one.
     """
 
@@ -44,6 +46,8 @@ class Ingredients:
     name: str
     scores: Mapping[str, Any]
     teacher: Mapping[str, Any]
+    quantized: PreTrainedModel | None = None
+    tuning: Mapping[str, Any] = field(default_factory=dict)
     graphs: Mapping[str, onnx.ModelProto] = field(default_factory=dict)
     scheme: Mapping[str, Any] | None = None
     parity: Mapping[str, Any] = field(default_factory=dict)

@@ -20,6 +20,9 @@ FP32_TOLERANCE = 1e-5
 
 BATCHES = (1, 8, 32)
 
+BATCH_TOLERANCE = 1e-6
+"""Largest difference of a logit of a static int8 file between a text alone and among others."""
+
 Encoded = Mapping[str, np.ndarray]
 Run = Callable[[Encoded], np.ndarray]
 
@@ -122,3 +125,13 @@ def batch_dependence(run: Run, encode: Callable[[Sequence[int]], Encoded], lengt
     together = run(encode(chosen))
     alone = np.concatenate([run(encode([i])) for i in chosen])
     return float(np.abs(together - alone).max())
+
+
+def check_batch_independence(dependence: float) -> None:
+    """Raises GateFailed when the answers of a file with fixed ranges move with the rest of the batch (R14)."""
+    if not dependence <= BATCH_TOLERANCE:
+        raise GateFailed(
+            "a file with fixed ranges must answer a text alike alone and in a batch",
+            f"logits differ by {dependence:.3g}, {BATCH_TOLERANCE:g} is allowed",
+            "nothing was packed; export with --scheme dynamic, which bounds the difference instead",
+        )

@@ -1,40 +1,15 @@
-"""A first int8 file: weights stored as integers, activations quantized as they come."""
+"""The dynamic int8 file: weights stored as integers, activations quantized as they come."""
 
 from __future__ import annotations
 
 import logging
 import tempfile
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from kdedge.errors import UsageError
-
-
-@dataclass(frozen=True)
-class QuantScheme:
-    """How numbers become integers; read by the quantizer and written into the manifest.
-
-    weights: symmetric int8, one scale per output channel or per tensor; embedding tables uint8, one scale per table.
-    weight_bits: 7 uses -64..63: the product with a uint8 activation then never overflows the 16-bit sums of
-    CPUs without VNNI, so the answers are the same there; 8 uses the whole range.
-    activations: `dynamic` uint8, one scale per tensor of a batch, found while running.
-    """
-
-    weights: Literal["per_channel", "per_tensor"] = "per_channel"
-    weight_bits: Literal[7, 8] = 7
-    activations: Literal["dynamic"] = "dynamic"
-
-    def __post_init__(self) -> None:
-        if self.weights not in ("per_channel", "per_tensor") or self.weight_bits not in (7, 8) or self.activations != "dynamic":
-            raise UsageError("no such quantization scheme", str(self), "weights per_channel or per_tensor, weight_bits 7 or 8, activations dynamic")
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
+from .scheme import QuantScheme
 
 OPERATORS = ["MatMul", "Gather", "LSTM"]
 """Products, the recurrent layer, and the embedding tables, which are most of a small student's bytes."""

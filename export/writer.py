@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
@@ -18,6 +18,9 @@ IR_VERSION = 8
 
 class GraphWriter:
     """Collects nodes and weights; inputs are int64 (batch, sequence), the output is float32 logits."""
+
+    opsets: ClassVar[dict[str, int]] = {"": OPSET}
+    """Operator domains that the graph uses, and their versions."""
 
     def __init__(self, inputs: Sequence[str]) -> None:
         self.inputs = tuple(inputs)
@@ -50,6 +53,29 @@ class GraphWriter:
         product = self.op("MatMul", x, self.tensor(weights[f"{prefix}.weight"].T, f"{prefix}.weight"))
         return str(self.op("Add", product, self.tensor(weights[f"{prefix}.bias"], f"{prefix}.bias")))
 
+    def rows(self, ids: str, weights: dict[str, np.ndarray], prefix: str) -> str:
+        """(..., H): the rows of an embedding table that `ids` name."""
+        return str(self.op("Gather", self.tensor(weights[f"{prefix}.weight"], f"{prefix}.weight"), ids))
+
+    def first_rows(self, count: str, weights: dict[str, np.ndarray], prefix: str) -> str:
+        """(count, H): the first rows of an embedding table; count is an int64 tensor (1,)."""
+        return str(self.op("Slice", self.tensor(weights[f"{prefix}.weight"], f"{prefix}.weight"), self.ints([0]), count))
+
+    def padding_mask(self, mask: str) -> str:
+        """What `attention` takes to leave out padding: here (B, 1, 1, T), 0 on real tokens and the lowest float on padding."""
+        padding = self.op("Equal", self.op("Unsqueeze", mask, self.ints([1, 2])), self.ints(0))
+        return str(self.op("Where", padding, self.scalar(np.finfo(np.float32).min), self.scalar(0.0)))
+
+    def attention(self, query: str, key: str, value: str, mask: str, heads: int, size: int) -> str:
+        """softmax(Q K' + mask) V, head by head: (B, S, H), (B, T, H), (B, T, H) -> (B, S, H); the queries are scaled already."""
+
+        def split(states: str, *order: int) -> str:
+            return str(self.op("Transpose", self.op("Reshape", states, self.ints([0, 0, heads, size])), perm=order))
+
+        scores = self.op("Add", self.op("MatMul", split(query, 0, 2, 1, 3), split(key, 0, 2, 3, 1)), mask)  # (B, A, S, T)
+        context = self.op("MatMul", self.op("Softmax", scores, axis=-1), split(value, 0, 2, 1, 3))
+        return str(self.op("Reshape", self.op("Transpose", context, perm=(0, 2, 1, 3)), self.ints([0, 0, heads * size])))
+
     def layer_norm(self, x: str, weights: dict[str, np.ndarray], prefix: str, epsilon: float) -> str:
         scale, shift = (self.tensor(weights[f"{prefix}.{part}"], f"{prefix}.{part}") for part in ("weight", "bias"))
         return str(self.op("LayerNormalization", x, scale, shift, axis=-1, epsilon=epsilon))
@@ -73,6 +99,7 @@ class GraphWriter:
         inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"]) for name in self.inputs]
         logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", outputs])
         graph = helper.make_graph(self.nodes, "kdedge", inputs, [logits], list(self.weights.values()))
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="kdedge")
+        opsets = [helper.make_opsetid(domain, version) for domain, version in self.opsets.items()]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="kdedge")
         onnx.checker.check_model(model)
         return model

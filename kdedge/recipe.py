@@ -127,6 +127,18 @@ class Objective(Section):
         return self
 
 
+class Quantize(Section):
+    """How a student learns the numbers of its int8 file."""
+
+    steps: Annotated[int, Field(ge=0)] = Field(300, description="of quantization-aware tuning; 0: calibration alone")
+    batch_size: Positive = 32
+    learning_rate: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 2e-5
+    hidden_weight: Weight = Field(1.0, description="of the float student's hidden states beside the teacher's logits")
+    checks: Positive = 3
+    calibration_texts: Positive = 256
+    keep_float_above: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(None, description="logit change above which a layer stays in fp32")
+
+
 class StudentBase(Section):
     name: Name | None = None
     max_length: Positive = 128
@@ -146,6 +158,7 @@ class TinyBert(StudentBase):
     hidden: Positive = 312
     heads: Positive = 12
     intermediate: Positive = 1200
+    quantize: Quantize = Quantize()
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> TinyBert:

@@ -98,7 +98,7 @@ def _label_all(
         if _shard_keys(part, number) != wanted:
             missing = [i for i, key in enumerate(wanted) if key not in known]
             asked = [start + i for i in missing]
-            answers = _ask(teacher, texts, asked, recipe.batch_tokens) if asked else []
+            answers: np.ndarray | list[np.ndarray] = _ask(teacher, texts, asked, recipe.batch_tokens) if asked else []
             fresh = dict(zip([wanted[i] for i in missing], answers, strict=True))
             _write_shard(part, number, wanted, np.stack([fresh[key] if key in fresh else known[key] for key in wanted]))
         progress.advance(start + len(wanted))

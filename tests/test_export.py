@@ -18,7 +18,7 @@ from kdedge.export import command, export, pack
 from kdedge.export.export import Choice, export_run, token_lengths
 from kdedge.export.graph import to_onnx
 from kdedge.export.parity import FP32_TOLERANCE, ParityReport, check_parity, compare, generated_batch, length_steps, parity_batches
-from kdedge.export.quantize import QuantScheme
+from kdedge.export.scheme import QuantScheme
 
 from kdedge.errors import GateFailed, Interrupted, MachineError, UsageError
 from kdedge.progress import Silent
@@ -79,7 +79,11 @@ def test_the_figures_of_a_bundle_can_be_measured_again(exported: Run, name: str)
     assert int8["agreement"] == np.mean(logits["fp32"].argmax(1) == logits["int8"].argmax(1))
     assert 0 < int8["max_abs_logit"] < 0.5 and int8["batch_dependence"] >= 0
     assert manifest.parity["fp32"]["max_abs_logit"] <= FP32_TOLERANCE and manifest.parity["fp32"]["texts"] > 500
-    assert manifest.scheme == QuantScheme().to_json()
+    assert manifest.scheme == QuantScheme(activations="static" if name == "tinybert" else "dynamic").to_json()
+    if name == "tinybert":
+        assert int8["batch_dependence"] <= 1e-6 and int8["float_products"] == 0 and int8["integer_products"] == 14
+        assert int8["farthest_from_a_tie"] <= 1e-3 and int8["same_answers_torch"] >= 0.999
+        assert {"float", "calibrated", "tuned"} == set(int8["tuning"]["select"])
 
 
 def test_the_teacher_has_a_bundle_of_its_own(exported: Run) -> None:
@@ -156,7 +160,7 @@ def test_the_gate_is_absolute_and_wants_every_answer_equal() -> None:
 
     model, batch = Fixed().eval(), {"input_ids": np.ones((2, 3), np.int64)}
     right = model(torch.ones(2, 3)).logits.numpy()
-    assert check_parity(model, lambda _: right, [batch], "classification") == ParityReport(2, 0.0, 1.0)  # type: ignore[arg-type]
+    assert check_parity(model, lambda _: right, [batch], "classification") == ParityReport(2, 0.0, 1.0, 0.0)  # type: ignore[arg-type]
     for wrong in (right + np.float32(1e-3), right * np.nan, right[:, ::-1]):
         with pytest.raises(GateFailed, match="must answer as torch does"):
             check_parity(model, lambda _, wrong=wrong: wrong, [batch], "classification")  # type: ignore[arg-type,misc]

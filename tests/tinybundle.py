@@ -8,12 +8,15 @@ import tiny
 import torch
 from transformers import PreTrainedModel
 
+from kdedge.augment import collect_texts
 from kdedge.data.task import Task
 from kdedge.recipe import Recipe
-from kdedge.rundir import Run, stage
+from kdedge.rundir import Run, hash_files, stage
 from kdedge.students import label_settings
 from kdedge.students.bilstm import BiLstmConfig, BiLstmForSequenceClassification
+from kdedge.teacher import WEIGHTS, load_teacher
 from kdedge.textmodel import TextModel, save_measured
+from kdedge.transfer import build_transfer_set
 
 MAX_LENGTH = 48
 
@@ -31,10 +34,14 @@ def student(task: Task, kind: str) -> PreTrainedModel:
 
 
 def make_run(folder: Path, task: Task, kinds: tuple[str, ...] = ("bilstm",), teacher: PreTrainedModel | None = None) -> Run:
-    recipe = {"name": "tiny", "data": {"source": "nowhere"}, "teacher": {"model": "a-tiny-teacher"}, "student": [{"kind": kind} for kind in kinds]}
+    tuning = {"tinybert": {"quantize": {"steps": 6, "checks": 1, "batch_size": 16, "calibration_texts": 64}}, "bilstm": {}}
+    students = [{"kind": kind} | tuning[kind] for kind in kinds]
+    recipe = {"name": "tiny", "data": {"source": "nowhere"}, "teacher": {"model": "a-tiny-teacher"}, "student": students}
     run = Run.create(Recipe.model_validate(recipe), folder)
     torch.manual_seed(4)
     _save(run.teacher, teacher or student(task, "tinybert"), task)
+    labelled = load_teacher(run.teacher, task.spec, MAX_LENGTH)
+    build_transfer_set(run.recipe.transfer, collect_texts(task), labelled, hash_files(run.teacher, WEIGHTS), run.transfer)
     for kind, home in zip(kinds, run.homes.values(), strict=True):
         _save(home / "student", student(task, kind), task)
     return run

@@ -71,7 +71,7 @@ def teach(lesson: Lesson, student: TinyBert | BiLstm, *, force: bool = False, pr
         objectives["undistilled"] = LABELS_ALONE
     for stage_name, objective in objectives.items():
         inputs = {
-            "student": student.model_dump(mode="json", exclude={"objective", "undistilled"}),
+            "student": student.model_dump(mode="json", exclude={"objective", "undistilled", "quantize"}),
             "objective": objective.model_dump(mode="json"),
             "start": _start_hash(student),
             "teacher": hash_files(lesson.run.teacher, WEIGHTS),

@@ -1,0 +1,160 @@
+"""Training in the numbers of the int8 file: layers that round as it does, and pass gradients as if they did not.
+
+The scale arithmetic is pure functions on tensors; the layers only call them. Rounding is straight-through
+(Bengio et al. 2013); the range of an activation is learned (LSQ+, Bhalgat et al. 2020), that of a weight follows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import BertForSequenceClassification
+
+from .scheme import STEPS, QuantScheme
+
+SMALLEST_RANGE = 1e-6
+EMBEDDING_LEVEL = 127
+"""The integer that the largest number of an embedding row becomes: rows are looked up, never multiplied, so all bits may be used."""
+
+
+class _Round(torch.autograd.Function):
+    """Half to even, as ONNX's QuantizeLinear; its gradient is that of the identity."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.round()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        return gradients[0]
+
+
+def round_through(x: torch.Tensor) -> torch.Tensor:
+    rounded: torch.Tensor = _Round.apply(x)
+    return rounded
+
+
+def activation_scale(low: torch.Tensor, high: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scale and zero point (both float, the latter whole) of uint8 numbers over [low, high], which is widened to hold 0."""
+    low, high = low.clamp(max=0.0), high.clamp(min=0.0)
+    scale = (high - low).clamp(min=SMALLEST_RANGE) / STEPS
+    return scale, round_through(-low / scale).clamp(0, STEPS)
+
+
+def weight_scale(weight: torch.Tensor, largest: int) -> torch.Tensor:
+    """(rows, 1): the scale that takes each row's largest magnitude to `largest`; 1 for a row of zeros."""
+    magnitude = weight.abs().amax(1, keepdim=True)
+    return torch.where(magnitude > 0, magnitude / largest, torch.ones_like(magnitude))
+
+
+def to_integers(x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor | float, low: int, high: int) -> torch.Tensor:
+    """round(x / scale) + zero_point, kept within [low, high]; whole numbers in a float tensor (ONNX QuantizeLinear)."""
+    return (round_through(x / scale) + zero_point).clamp(low, high)
+
+
+class ActivationRange(nn.Module):
+    """The range of one activation tensor: two learned numbers, set by calibration."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.low, self.high = nn.Parameter(torch.tensor(0.0)), nn.Parameter(torch.tensor(0.0))
+
+    def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return activation_scale(self.low, self.high)
+
+
+class FakeQuantLinear(nn.Module):
+    """A Linear on uint8 activations and int8 weights.
+
+    training: float products of rounded numbers, with gradients. evaluation: products of whole numbers, exact in
+    fp32 up to 2^24, scaled afterwards: the arithmetic of ONNX Runtime's MatMulIntegerToFloat.
+    enabled = False computes in float. seen is a list while calibrating: (input features sampled) are put there.
+    """
+
+    def __init__(self, linear: nn.Linear, scheme: QuantScheme, shared: FakeQuantLinear | None = None) -> None:
+        """shared: a layer that reads the same input; its range is used, so that the input is rounded once."""
+        super().__init__()
+        self.weight, self.bias, self.scheme = linear.weight, linear.bias, scheme
+        if shared is None:
+            self.range = ActivationRange()
+        self._shared: tuple[FakeQuantLinear, ...] = () if shared is None else (shared,)  # in a tuple: saved once, by its owner
+        self.enabled = True
+        self.seen: list[torch.Tensor] | None = None
+
+    @property
+    def input_range(self) -> ActivationRange:
+        return self._shared[0].range if self._shared else self.range
+
+    def integer_weight(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(out, in) whole numbers and their scales (out, 1)."""
+        scale = weight_scale(self.weight.detach(), self.scheme.largest_weight)
+        return to_integers(self.weight, scale, 0.0, -self.scheme.largest_weight, self.scheme.largest_weight), scale
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.seen is not None:
+            self.seen.append(x.detach().reshape(-1)[:: 1 + x.numel() // 100_000])
+        if not self.enabled:
+            return F.linear(x, self.weight, self.bias)
+        scale, zero = self.input_range()
+        whole = to_integers(x, scale, zero, 0, STEPS) - zero
+        weight, weight_scales = self.integer_weight()
+        if self.training:
+            return F.linear(whole * scale, weight * weight_scales, self.bias)
+        return F.linear(whole, weight) * (scale * weight_scales.T) + self.bias
+
+
+class FakeQuantEmbedding(nn.Module):
+    """An Embedding of int8 rows, each with a scale of its own."""
+
+    def __init__(self, embedding: nn.Embedding) -> None:
+        super().__init__()
+        self.weight, self.padding_idx = embedding.weight, embedding.padding_idx
+        self.enabled = True
+
+    def integer_weight(self, rows: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """(rows, width) whole numbers and their scales (rows, 1)."""
+        rows = self.weight if rows is None else rows
+        scale = weight_scale(rows.detach(), EMBEDDING_LEVEL)
+        return to_integers(rows, scale, 0.0, -EMBEDDING_LEVEL, EMBEDDING_LEVEL), scale
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        rows = F.embedding(ids, self.weight, self.padding_idx)  # (B, T, H)
+        if not self.enabled:
+            return rows
+        whole, scale = self.integer_weight(rows.reshape(-1, rows.shape[-1]))
+        return (whole * scale).reshape(rows.shape)
+
+
+def fake_quantized(model: BertForSequenceClassification, scheme: QuantScheme) -> BertForSequenceClassification:
+    """A copy of a BERT classifier whose products and word and position tables round as the int8 file does.
+
+    Its state dict is that of the model and `range.low`, `range.high` of every product's input.
+    """
+    copy = deepcopy(model)
+    owners: dict[str, FakeQuantLinear] = {}
+    for name, module in list(copy.named_modules()):
+        parent, _, leaf = name.rpartition(".")
+        if isinstance(module, nn.Linear):
+            # Query, key and value read the same tensor.
+            reads = parent if leaf in ("query", "key", "value") else name
+            made = FakeQuantLinear(module, scheme, owners.get(reads))
+            owners.setdefault(reads, made)
+            setattr(copy.get_submodule(parent), leaf, made)
+        elif isinstance(module, nn.Embedding) and leaf != "token_type_embeddings":
+            setattr(copy.get_submodule(parent), leaf, FakeQuantEmbedding(module))
+    return copy
+
+
+def quantized_layers(model: nn.Module) -> Iterator[tuple[str, FakeQuantLinear | FakeQuantEmbedding]]:
+    """The fake-quantized layers of a model, by name."""
+    return ((name, module) for name, module in model.named_modules() if isinstance(module, FakeQuantLinear | FakeQuantEmbedding))
+
+
+def quantized_products(model: nn.Module) -> dict[str, FakeQuantLinear]:
+    """The fake-quantized products of a model, by name."""
+    return {name: module for name, module in quantized_layers(model) if isinstance(module, FakeQuantLinear)}

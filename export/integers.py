@@ -1,0 +1,153 @@
+"""The gate between fake-quantized torch and the int8 file, on what ONNX Runtime really executes."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from transformers import PreTrainedModel
+
+from kdedge.errors import GateFailed
+from kdedge.runtime.classifier import SLOW_FUSIONS
+
+from .fakequant import FakeQuantLinear, quantized_products, to_integers
+from .scheme import STEPS
+
+EQUAL_INTEGERS = 1e-5
+"""Largest logit difference of a text whose activations all become the same integers in torch and in the file."""
+
+TIE = 1e-3
+"""How near to a half, in steps, an activation lies that two correct implementations may round to two integers."""
+
+SAME_ANSWERS = 0.999
+INTEGER_KERNELS = ("MatMulIntegerToFloat", "MatMulInteger", "QLinearMatMul", "DynamicQuantizeMatMul")
+FLOAT_KERNELS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm")
+
+Encoded = Mapping[str, np.ndarray]
+
+
+def check_integers(model: PreTrainedModel, graph: bytes, texts: Sequence[Encoded]) -> dict[str, Any]:
+    """The int8 gate over encoded single texts (1, T); returns its figures for the manifest.
+
+    A fake-quantized model and its file do the same integer arithmetic, but float operations between them (norms,
+    softmax, GELU) differ in the last bit, and where that falls on a half an activation rounds to the next integer.
+    So: every product that is enabled runs as an integer kernel, with no float copy of its weight; where all
+    integers are equal, so are the logits to 1e-5; where some are not, the first of them lie on a half; and 99.9 %
+    of the answers are the same. Raises GateFailed with the figures otherwise.
+    """
+    coverage = integer_coverage(graph)
+    wanted = sum(layer.enabled for layer in quantized_products(model).values())
+    total = len(quantized_products(model))
+    if coverage["integer_products"] != wanted or coverage["float_products"] != total - wanted:
+        raise GateFailed("every quantized product must run in integers", f"{coverage}, {wanted} products are quantized", "nothing was packed")
+    session, outputs = _watched_session(graph)
+    same, differences, flips, farthest = [], [], 0, 0.0
+    for text in texts:
+        theirs = dict(zip(outputs, session.run(list(outputs), dict(text)), strict=True))
+        mine, logits = _integers_of(model, text)
+        found = theirs["logits"]
+        differences.append(float(np.abs(found - logits).max()))
+        same.append(bool((found > 0).all() == (logits > 0).all()) if found.shape[1] == 1 else int(found.argmax()) == int(logits.argmax()))
+        distance = _first_difference(mine, theirs)
+        if distance is not None:
+            flips += 1
+            farthest = max(farthest, distance)
+        elif differences[-1] > EQUAL_INTEGERS:
+            raise GateFailed("the int8 file must answer as fake-quantized torch does", f"equal integers, but logits differ by {differences[-1]:.3g}", "")
+    figures = {
+        **coverage,
+        "compared_with_torch": len(texts),
+        "max_abs_logit_torch": max(differences),
+        "same_answers_torch": float(np.mean(same)),
+        "texts_with_a_rounding_tie": flips,
+        "farthest_from_a_tie": farthest,
+        "share_within_1e-3": float(np.mean(np.array(differences) <= 1e-3)),
+    }
+    if farthest > TIE or np.mean(same) < SAME_ANSWERS:
+        raise GateFailed("the int8 file must answer as fake-quantized torch does", str(figures), "nothing was packed; the former bundle is intact")
+    return figures
+
+
+def integer_coverage(graph: bytes) -> dict[str, int]:
+    """Products with a fixed weight in the graph that ONNX Runtime executes after its own rewriting, and bytes of float matrices."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "executed.onnx"
+        options = _options()
+        options.optimized_model_filepath = str(path)
+        onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOW_FUSIONS)
+        executed = onnx.load(str(path))
+    weights = {tensor.name: tensor for tensor in executed.graph.initializer}
+    fixed = [node for node in executed.graph.node if any(name in weights and len(weights[name].dims) == 2 for name in node.input)]
+    return {
+        "integer_products": sum(node.op_type in INTEGER_KERNELS for node in fixed),
+        "float_products": sum(node.op_type in FLOAT_KERNELS for node in fixed),
+        "float_matrix_bytes": sum(4 * int(np.prod(t.dims)) for t in weights.values() if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) == 2),
+    }
+
+
+def _options() -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return options
+
+
+def _watched_session(graph: bytes) -> tuple[onnxruntime.InferenceSession, list[str]]:
+    """A session that also answers every rounded activation, under the name of the product that reads it first."""
+    model = onnx.load_from_string(graph)
+    rounded = {node.output[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    names = []
+    for node in model.graph.node:
+        if node.op_type == "MatMulIntegerToFloat" and node.input[0] in rounded:
+            rounded.discard(node.input[0])
+            name = node.input[1].removesuffix(".weight")
+            model.graph.node.append(onnx.helper.make_node("Identity", [node.input[0]], [name]))
+            model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, None))
+            names.append(name)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), _options(), providers=["CPUExecutionProvider"], disabled_optimizers=SLOW_FUSIONS)
+    return session, [*names, "logits"]
+
+
+def _integers_of(model: PreTrainedModel, text: Encoded) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], np.ndarray]:
+    """Name of a product -> its input in steps before and after rounding (1, T, H), in the order they are computed; and the logits."""
+    steps: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+    def note(name: str) -> Any:
+        def hook(layer: FakeQuantLinear, inputs: tuple[torch.Tensor, ...]) -> None:
+            scale, zero = layer.input_range()
+            steps[name] = ((inputs[0] / scale).numpy(), to_integers(inputs[0], scale, zero, 0, STEPS).numpy())
+
+        return hook
+
+    hooks = [layer.register_forward_pre_hook(note(name)) for name, layer in quantized_products(model).items()]
+    try:
+        with torch.inference_mode():
+            logits = model(**{name: torch.from_numpy(values) for name, values in text.items()}).logits.numpy()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return steps, logits
+
+
+def _first_difference(mine: Mapping[str, tuple[np.ndarray, np.ndarray]], theirs: Mapping[str, np.ndarray]) -> float | None:
+    """How far from a half, in steps, the values lie that are the first to be rounded otherwise; None where all are rounded alike.
+
+    Later ones differ because of the first and say nothing. The file computes the last layer for the first token alone.
+    """
+    for name, (steps, whole) in mine.items():
+        if name not in theirs:
+            continue
+        found = theirs[name].astype(np.float32)
+        apart = np.abs((whole[:, : found.shape[1]] if whole.ndim == 3 else whole) - found)
+        if apart.max() > 1:
+            return math.inf
+        if apart.any():
+            near = steps[np.nonzero(apart)]  # the file's positions are the first of ours
+            return float(np.abs(near - np.floor(near) - 0.5).max())
+    return None

@@ -1,0 +1,130 @@
+"""Quantization-aware tuning: a student learns to answer as before in the numbers of the int8 file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import BertForSequenceClassification
+
+from kdedge.data.task import Task
+from kdedge.distill import losses
+from kdedge.encode import encode
+from kdedge.progress import SILENT, Progress
+from kdedge.recipe import Fit
+from kdedge.recipe import Quantize as QuantizeRecipe
+from kdedge.runtime import metrics
+from kdedge.teacher import select_predictor
+from kdedge.textmodel import TextModel
+from kdedge.training import Training, train
+from kdedge.transfer import TransferSet
+
+from .calibrate import calibrate, sensitivity, unpadded_batches
+from .fakequant import fake_quantized, quantized_layers
+from .scheme import QuantScheme
+
+WEIGHTS_FILE = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a student is tuned on: its task, its transfer set, and the recipe's section."""
+
+    task: Task
+    transfer: TransferSet
+    recipe: QuantizeRecipe
+    seed: int
+
+
+class Tuning(nn.Module):
+    """The fake-quantized student beside the float one: teacher's logits and the float student's hidden states to match."""
+
+    def __init__(self, model: BertForSequenceClassification, reference: BertForSequenceClassification, hidden_weight: float) -> None:
+        super().__init__()
+        self.model, self.hidden_weight = model, hidden_weight
+        self._reference = (reference.eval(),)  # in a tuple: not a part of what is trained or saved
+
+    def forward(self, teacher_logits: torch.Tensor, **batch: torch.Tensor) -> dict[str, Any]:
+        answer = self.model(**batch, output_hidden_states=True)
+        with torch.no_grad():
+            wanted = self._reference[0](**batch, output_hidden_states=True)
+        # The last layer's other tokens are never read by the head, nor computed on the device.
+        hidden = [
+            losses.hidden_mse(mine, theirs, batch["attention_mask"]) for mine, theirs in zip(answer.hidden_states[:-1], wanted.hidden_states[:-1], strict=True)
+        ]
+        parts = {"logits": losses.logit_mse(answer.logits.float(), teacher_logits.float()), "hidden": torch.stack(hidden).mean()}
+        return {"loss": parts["logits"] + self.hidden_weight * parts["hidden"], "logits": answer.logits, "parts": parts}
+
+
+def quantize_aware_tune(student: TextModel, scheme: QuantScheme, lesson: Lesson, folder: Path, *, progress: Progress = SILENT) -> dict[str, Any]:
+    """Leave in `folder` a fake-quantized copy of a BERT student, calibrated on its transfer set and, for `steps` > 0, tuned.
+
+    Tuned weights are kept only where the select split says they are no worse than the calibrated ones.
+    Returns figures: share of values the ranges hold, sensitivity of each layer, layers left in fp32, select scores
+    of the float, calibrated and tuned student.
+    """
+    task, recipe = lesson.task, lesson.recipe
+    chosen = np.random.default_rng(lesson.seed).permutation(len(lesson.transfer))[: recipe.calibration_texts]
+    batches = unpadded_batches(student.pad, _encode(student, lesson, chosen).tokens)
+    model = fake_quantized(student.model, scheme).eval()  # type: ignore[arg-type]
+    progress.say(f"calibrating on {len(chosen)} texts")
+    kept = calibrate(model, student.model, batches)
+    felt = sensitivity(model, batches)
+    for name, layer in quantized_layers(model):
+        layer.enabled = recipe.keep_float_above is None or felt[name] <= recipe.keep_float_above
+    select = select_predictor(student.encode(task.select.texts, task.select.pairs), student.pad)
+    score = _scorer(task)
+    scores = {"float": score(select(_Wrapped(student.model))), "calibrated": score(select(_Wrapped(model)))}
+    if recipe.steps:
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        scores["tuned"] = train(Tuning(model, student.model, recipe.hidden_weight), _training(student, lesson, select), folder, progress=progress)  # type: ignore[arg-type]
+        if scores["tuned"] < scores["calibrated"]:
+            progress.say("tuning made the select score no better: the calibrated weights are kept")
+            model.load_state_dict(before)
+    model.eval()
+    save_file({name: value.detach().contiguous() for name, value in model.state_dict().items()}, folder / WEIGHTS_FILE)
+    return {
+        "values_in_range": kept,
+        "sensitivity": felt,
+        "float_layers": [name for name, layer in quantized_layers(model) if not layer.enabled],
+        "select": scores,
+    }
+
+
+def load_tuned(student: BertForSequenceClassification, scheme: QuantScheme, folder: Path, figures: Mapping[str, Any]) -> BertForSequenceClassification:
+    """The model that `quantize_aware_tune` saved."""
+    model = fake_quantized(student, scheme)
+    model.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    for name, layer in quantized_layers(model):
+        layer.enabled = name not in figures["float_layers"]
+    return model.eval()
+
+
+class _Wrapped(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+
+def _encode(student: TextModel, lesson: Lesson, chosen: np.ndarray | None = None) -> Any:
+    texts, logits = lesson.transfer.texts, lesson.transfer.logits
+    rows = np.arange(len(texts)) if chosen is None else chosen
+    pairs = None if texts.pairs is None else [texts.pairs[i] for i in rows]
+    return encode(student.tokenizer, [texts.texts[i] for i in rows], pairs, student.max_length, teacher_logits=logits[rows])
+
+
+def _training(student: TextModel, lesson: Lesson, select: Any) -> Training:
+    recipe = lesson.recipe
+    epochs = recipe.steps * recipe.batch_size / len(lesson.transfer)
+    fit = Fit(epochs=epochs, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate, weight_decay=0.0, checks=recipe.checks, precision="fp32")
+    return Training(fit, lesson.seed, _encode(student, lesson), student.pad, select, _scorer(lesson.task), "quantization-aware tuning")
+
+
+def _scorer(task: Task) -> Any:
+    return lambda logits: metrics.score(task.spec.metric, task.spec.kind, logits, task.select.labels)

@@ -1,0 +1,48 @@
+"""How numbers become integers: one value that fake-quant, the graph writer and the manifest read."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from kdedge.errors import UsageError
+
+STEPS = 255
+"""Steps of a uint8 activation between its lowest and highest value."""
+
+
+@dataclass(frozen=True)
+class QuantScheme:
+    """How numbers become integers; read by fake-quant, by the graph writers and written into the manifest.
+
+    activations: `static` uint8, one range per tensor, fixed before export; `dynamic` uint8, one range per tensor of a
+    batch, found while running.
+    weights: symmetric int8, one scale per output channel, or (dynamic alone) per tensor.
+    weight_bits: 7 keeps the product with a uint8 activation inside the 16-bit sums of CPUs without VNNI, so the
+    answers are the same there; 8 uses the whole range.
+    Embedding tables: static: symmetric int8, one scale per row; dynamic: uint8, one scale per table.
+    """
+
+    weights: Literal["per_channel", "per_tensor"] = "per_channel"
+    weight_bits: Literal[7, 8] = 7
+    activations: Literal["dynamic", "static"] = "dynamic"
+
+    def __post_init__(self) -> None:
+        known = self.weights in ("per_channel", "per_tensor") and self.weight_bits in (7, 8) and self.activations in ("dynamic", "static")
+        if not known or (self.weights, self.activations) == ("per_tensor", "static"):
+            found = f"weights {self.weights}, weight_bits {self.weight_bits}, activations {self.activations}"
+            raise UsageError(
+                "no such quantization scheme", found, "weights per_channel (or, dynamic alone, per_tensor), weight_bits 7 or 8, activations dynamic or static"
+            )
+
+    @property
+    def largest_weight(self) -> int:
+        """The integer that the largest weight of a channel becomes; 63 keeps 2 · 255 · 63 below 2^15."""
+        return 2 ** (self.weight_bits - 1) - 1
+
+    @property
+    def static(self) -> bool:
+        return self.activations == "static"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)

@@ -1,0 +1,185 @@
+"""Fake-quant arithmetic against ONNX Runtime's own operators, and a fake-quantized BERT against its int8 file."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import tiny
+import torch
+from kdedge.export import integers
+from kdedge.export.calibrate import calibrate, sensitivity, unpadded_batches
+from kdedge.export.fakequant import FakeQuantEmbedding, FakeQuantLinear, activation_scale, fake_quantized, quantized_layers, to_integers, weight_scale
+from kdedge.export.int8 import to_int8
+from kdedge.export.scheme import QuantScheme
+from onnx import TensorProto, helper
+
+from kdedge.encode import Pad, encode
+from kdedge.errors import GateFailed, UsageError
+
+STATIC = QuantScheme(activations="static")
+
+
+def run(nodes: list[onnx.NodeProto], inputs: dict[str, np.ndarray]) -> np.ndarray:
+    """The last output of nodes, as ONNX Runtime computes it."""
+    last = nodes[-1].output[0]
+    kinds = {np.dtype("float32"): TensorProto.FLOAT, np.dtype("uint8"): TensorProto.UINT8, np.dtype("int8"): TensorProto.INT8}
+    values = [helper.make_tensor_value_info(name, kinds[value.dtype], list(value.shape)) for name, value in inputs.items()]
+    kind = TensorProto.UINT8 if nodes[-1].op_type == "QuantizeLinear" else TensorProto.FLOAT
+    graph = helper.make_graph(nodes, "test", values, [helper.make_tensor_value_info(last, kind, None)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)], ir_version=8)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run([last], inputs)[0])
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 3.0), (0.5, 3.0), (-0.17, 8.0), (-2.0, -1.0), (0.0, 0.0)])
+def test_integers_are_those_of_quantize_linear(low: float, high: float) -> None:
+    random = np.random.default_rng(0)
+    scale, zero = activation_scale(torch.tensor(low), torch.tensor(high))
+    x = random.uniform(low - 1, high + 1, (64, 33)).astype(np.float32)
+    x[0] = (np.arange(33) - float(zero) + 0.5) * float(scale)  # ties
+    found = to_integers(torch.from_numpy(x), scale, zero, 0, 255).numpy()
+    theirs = run(
+        [helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["y"])],
+        {"x": x, "scale": scale.numpy().astype(np.float32), "zero": zero.numpy().astype(np.uint8)},
+    )
+    assert np.array_equal(found, theirs.astype(np.float32))
+
+
+def test_zero_is_exact_in_every_range() -> None:
+    for low, high in ((-1.0, 3.0), (0.3, 0.9), (-5.0, -4.0)):
+        scale, zero = activation_scale(torch.tensor(low), torch.tensor(high))
+        assert float(to_integers(torch.tensor(0.0), scale, zero, 0, 255) - zero) == 0.0
+
+
+@pytest.mark.parametrize("bits", [7, 8])
+def test_a_product_is_that_of_matmul_integer_to_float(bits: int) -> None:
+    torch.manual_seed(0)
+    layer = FakeQuantLinear(torch.nn.Linear(96, 40), QuantScheme(weight_bits=bits, activations="static")).eval()  # type: ignore[arg-type]
+    with torch.no_grad():
+        layer.range.low.fill_(-1.5 if bits == 7 else -6.0)
+        layer.range.high.fill_(2.5 if bits == 7 else 10.0)
+    # At 8 bits only small activations keep the 16-bit sums of a CPU without VNNI from overflowing; at 7 bits all do.
+    x = torch.randn(8, 96) if bits == 7 else torch.rand(8, 96) * 2 - 1
+    with torch.inference_mode():
+        found = layer(x).numpy()
+        scale, zero = layer.range()
+        weight, scales = layer.integer_weight()
+        assert int(weight.abs().max()) == 2 ** (bits - 1) - 1
+    names = ["x", "scale", "zero", "w", "w_scale", "bias"]
+    values = [
+        x.numpy(),
+        scale.numpy(),
+        zero.numpy().astype(np.uint8),
+        weight.numpy().astype(np.int8).T.copy(),
+        scales.numpy()[:, 0],
+        layer.bias.detach().numpy(),
+    ]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        helper.make_node("MatMulIntegerToFloat", ["q", "w", "scale", "w_scale", "zero", "", "bias"], ["y"], domain="com.microsoft"),
+    ]
+    np.testing.assert_allclose(found, run(nodes, dict(zip(names, values, strict=True))), rtol=0, atol=2e-6)
+
+
+def test_a_row_of_zeros_has_a_scale() -> None:
+    assert weight_scale(torch.tensor([[0.0, 0.0], [1.0, -2.0]]), 63).flatten().tolist() == [1.0, pytest.approx(2 / 63)]
+
+
+def test_gradients_pass_inside_the_range_and_move_its_ends_outside() -> None:
+    layer = FakeQuantLinear(torch.nn.Linear(3, 1), STATIC).train()
+    with torch.no_grad():
+        layer.range.low.fill_(-1.0)
+        layer.range.high.fill_(1.0)
+    x = torch.tensor([[0.5, 7.0, -7.0]], requires_grad=True)
+    layer(x).sum().backward()
+    assert x.grad is not None and x.grad[0, 0] != 0 and x.grad[0, 1:].abs().max() == 0
+    assert layer.range.low.grad is not None and layer.range.low.grad != 0
+    assert layer.range.high.grad is not None and layer.range.high.grad != 0
+
+
+def test_query_key_and_value_round_their_input_once() -> None:
+    model = fake_quantized(tiny.bert(), STATIC)
+    ranges = [name for name in model.state_dict() if name.endswith("range.low")]
+    assert len(ranges) == 2 * 4 + 2  # per layer: attention's input, its output, two feed-forward inputs; pooler and head
+    attention = model.bert.encoder.layer[0].attention.self
+    assert attention.query.input_range is attention.key.input_range is attention.value.input_range
+
+
+@pytest.fixture(scope="module")
+def tuned() -> tuple[torch.nn.Module, torch.nn.Module, list[dict[str, torch.Tensor]]]:
+    """A small BERT, its calibrated fake-quantized form, and texts of equal length in batches."""
+    torch.manual_seed(3)
+    tokenizer = tiny.tokenizer()
+    model = tiny.bert(layers=2, hidden=32, heads=4, vocabulary=len(tokenizer), initializer_range=0.2).eval()
+    batches = unpadded_batches(Pad(0), encode(tokenizer, tiny.sentences(64, 5)[0], None, 48).tokens)
+    quantized = fake_quantized(model, STATIC).eval()
+    calibrate(quantized, model, batches)
+    return model, quantized, batches
+
+
+def texts_of(batches: list[dict[str, torch.Tensor]]) -> list[dict[str, np.ndarray]]:
+    return [{name: values[i : i + 1].numpy() for name, values in batch.items()} for batch in batches for i in range(len(batch["input_ids"]))]
+
+
+def test_no_batch_of_calibration_is_padded(tuned: tuple) -> None:
+    assert all(bool(batch["attention_mask"].all()) for batch in tuned[2]) and sum(len(b["input_ids"]) for b in tuned[2]) == 64
+
+
+def test_the_float_model_is_left_as_it_was(tuned: tuple) -> None:
+    model, quantized, _ = tuned
+    assert not any(isinstance(module, FakeQuantLinear | FakeQuantEmbedding) for module in model.modules())
+    assert quantized.state_dict().keys() > model.state_dict().keys()
+
+
+def test_the_int8_file_answers_as_fake_quantized_torch(tuned: tuple) -> None:
+    _, quantized, batches = tuned
+    figures = integers.check_integers(quantized, to_int8(quantized).SerializeToString(), texts_of(batches))
+    assert figures["integer_products"] == 14 and figures["float_products"] == 0
+    assert figures["same_answers_torch"] == 1.0 and figures["texts_with_a_rounding_tie"] < 64
+
+
+def test_a_file_with_another_weight_is_refused(tuned: tuple) -> None:
+    _, quantized, batches = tuned
+    graph = to_int8(quantized)
+    weight = next(t for t in graph.graph.initializer if t.name.endswith("layer.0.intermediate.dense.weight"))
+    changed = onnx.numpy_helper.to_array(weight).copy()
+    changed[:, 0] = -changed[:, 0]
+    weight.CopyFrom(onnx.numpy_helper.from_array(changed, weight.name))
+    with pytest.raises(GateFailed, match="answer as fake-quantized torch"):
+        integers.check_integers(quantized, graph.SerializeToString(), texts_of(batches))
+
+
+def test_a_float_product_in_the_file_is_refused(tuned: tuple) -> None:
+    _, quantized, batches = tuned
+    layer = quantized.bert.encoder.layer[0].intermediate.dense
+    layer.enabled = False
+    graph = to_int8(quantized).SerializeToString()
+    assert integers.integer_coverage(graph)["float_products"] == 1
+    layer.enabled = True
+    with pytest.raises(GateFailed, match="run in integers"):
+        integers.check_integers(quantized, graph, texts_of(batches))
+
+
+def test_a_text_answers_alike_alone_and_among_longer_ones(tuned: tuple) -> None:
+    _, quantized, batches = tuned
+    session = onnxruntime.InferenceSession(to_int8(quantized).SerializeToString(), providers=["CPUExecutionProvider"])
+    texts = texts_of(batches)
+    longest = max(text["input_ids"].shape[1] for text in texts)
+    padded = {name: np.concatenate([np.pad(t[name], ((0, 0), (0, longest - t[name].shape[1]))) for t in texts]) for name in texts[0]}
+    together = session.run(["logits"], padded)[0]
+    alone = np.concatenate([session.run(["logits"], text)[0] for text in texts])
+    assert np.abs(together - alone).max() <= 1e-6
+
+
+def test_sensitivity_names_every_layer_and_leaves_the_model_as_it_was(tuned: tuple) -> None:
+    _, quantized, batches = tuned
+    felt = sensitivity(quantized, batches[:4])
+    assert felt.keys() == dict(quantized_layers(quantized)).keys()
+    assert max(felt.values()) > 0 and all(layer.enabled for _, layer in quantized_layers(quantized))
+
+
+def test_static_weights_have_one_scale_per_channel() -> None:
+    with pytest.raises(UsageError, match="no such quantization scheme"):
+        QuantScheme("per_tensor", 7, "static")
