@@ -123,7 +123,7 @@ def _time_singles(runners: Mapping[str, Runner], examples: Examples, options: Op
         len(texts),
         seconds=options.seconds * SINGLE_SHARE,
         seed=options.seed,
-        visit=min(VISIT, options.repeats) if options.repeats else None,
+        visit=-(-options.repeats // -(-options.repeats // VISIT)) if options.repeats else None,
         rounds=-(-options.repeats // VISIT) if options.repeats else None,
         title="timing single texts",
         progress=progress,

@@ -109,6 +109,8 @@ class Report:
         found = compare(row.single.medians, twin.single.medians)
         if found.different and found.ratio < 1:
             return []
+        if not found.different:
+            return [f"whether int8 pays here is not told: {found.ratio:.2f}x the time of fp32 [{found.low:.2f}-{found.high:.2f}]"]
         return [f"int8 does not pay here: {found.ratio:.2f}x the time of fp32 [{found.low:.2f}-{found.high:.2f}]"]
 
     def to_json(self) -> dict[str, Any]:

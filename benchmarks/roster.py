@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from kdedge.data.task import Task
 from kdedge.errors import UsageError
-from kdedge.rundir import Run, read_stage
+from kdedge.rundir import Run
 from kdedge.runtime import Bundle
+from kdedge.textmodel import read_measured
 
 from . import peers
 from .lab import torch_runner
@@ -49,7 +49,7 @@ def _teacher_contenders(run: Run, task: Task, *, providers: Sequence[str], threa
 
 
 def _torch_contender(name: str, folder: Path, task: Task, device: str, threads: int) -> Contender:
-    result, logits = _stored(folder, task)
+    result, logits = read_measured(folder, task)
     job = {"form": "torch", "folder": str(folder.resolve()), "max_length": result["max_length"], "device": device, "threads": threads}
     return Contender(
         name,
@@ -71,18 +71,5 @@ def _bundle_contenders(name: str, folder: Path, task: Task, providers: Sequence[
 
 
 def _quality_only(name: str, folder: Path, task: Task, kind: Any = "baseline") -> Contender:
-    _, logits = _stored(folder, task)
+    _, logits = read_measured(folder, task)
     return Contender(name, kind, "torch", "fp32", None, logits=logits, bytes=(folder / "model.safetensors").stat().st_size)
-
-
-def _stored(folder: Path, task: Task) -> tuple[dict[str, Any], np.ndarray]:
-    """A stage's result and its logits (N, C) on the reported split."""
-    result = read_stage(folder)["result"]
-    logits = np.load(folder / "report_logits.npy", allow_pickle=False)
-    if logits.shape != (len(task.report), task.spec.outputs):
-        raise UsageError(
-            "the data has changed since this stage was measured",
-            f"{folder.name} answered {logits.shape[0]} texts of {logits.shape[1]} outputs, the recipe now gives {len(task.report)} of {task.spec.outputs}",
-            "run `kdedge distill --force` on the recipe",
-        )
-    return result, logits

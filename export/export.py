@@ -22,7 +22,7 @@ from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.bundle import FORMAT, PRECISIONS
 from kdedge.students import load_student
 from kdedge.teacher import WEIGHTS, load_teacher
-from kdedge.textmodel import TextModel
+from kdedge.textmodel import TextModel, read_measured
 from kdedge.transfer import read_transfer_set
 
 from .graph import to_onnx
@@ -78,7 +78,7 @@ def _export_student(run: Run, name: str, task: Task, choice: Choice, *, force: b
     title = f"{run.recipe.name}-{name}" if len(run.homes) > 1 else run.recipe.name
     if not (source / "stage.json").is_file():
         raise UsageError("this student has not been trained yet", str(source), "run `kdedge distill` with the run's recipe first")
-    teacher, student = read_stage(run.teacher)["result"], read_stage(source)["result"]
+    teacher, student = read_measured(run.teacher, task)[0], read_measured(source, task)[0]
     made_from = _made_from(source, choice, task, student["max_length"])
     if choice.scheme.static:
         made_from["quantize"] = _quantize_recipe(run, name, choice).model_dump(mode="json")

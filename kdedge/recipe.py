@@ -214,6 +214,13 @@ class Recipe(Section):
             raise ValueError(f"students are told apart by name, but these are {', '.join(names)}")
         return self
 
+    @model_validator(mode="after")
+    def _losses_fit_the_task(self) -> Recipe:
+        for student in self.student:
+            if self.task.kind == "regression" and student.objective.logits == "kl" and student.objective.logits_weight:
+                raise ValueError(f'{self.student_name(student)}: a regression has no distribution to compare: set objective.logits = "mse"')
+        return self
+
     @staticmethod
     def student_name(student: TinyBert | BiLstm) -> str:
         return student.name or student.kind

@@ -58,14 +58,21 @@ class Run:
 
     @classmethod
     def create(cls, recipe: Recipe, runs: Path) -> Run:
-        """Make or re-enter `runs/<name>/` and save the resolved recipe there."""
+        """Make `runs/<name>/` with the resolved recipe in it, or re-enter it: `describe` then says when its recipe gives way.
+
+        Raises MachineError where the folder cannot be made.
+        """
         run = cls(runs / recipe.name, recipe)
-        if is_main():
-            run._describe()
+        if is_main() and not (run.folder / "recipe.toml").exists():
+            run.describe()
         return run
 
-    def _describe(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def describe(self) -> None:
+        """Write recipe.toml and run.json, by which `export` and `bench` know the run: only once its stages are those of the recipe."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MachineError("the run's folder cannot be made", f"{self.folder}: {error.strerror}", "choose another folder with --runs") from error
         write_whole(self.folder / "recipe.toml", self.recipe.to_toml())
         homes = {name: os.path.relpath(home, self.folder) for name, home in self.homes.items()}
         write_whole(self.folder / "run.json", json_text({"kdedge": __version__, "share": self.recipe.share, "students": homes}))

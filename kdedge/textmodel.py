@@ -11,9 +11,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from kdedge.data.task import Split, Task
 from kdedge.encode import Encoded, Pad, encode, predict_logits
-from kdedge.errors import DataError, GateFailed
+from kdedge.errors import DataError, GateFailed, UsageError
 from kdedge.processes import barrier, is_main
 from kdedge.progress import SILENT, Progress
+from kdedge.rundir import read_stage
 from kdedge.runtime import metrics
 from kdedge.runtime.spec import TaskSpec
 from kdedge.training import native_precision
@@ -74,6 +75,24 @@ def save_measured(model: TextModel, task: Task, folder: Path, *, progress: Progr
         "parameters": sum(p.numel() for p in model.model.parameters()),
         "max_length": model.max_length,
     }
+
+
+def read_measured(folder: Path, task: Task) -> tuple[dict[str, Any], np.ndarray]:
+    """What `save_measured` left in a finished stage: its result, and its logits (N, C) on the reported split.
+
+    Raises UsageError where the stage was made from other data than `task`.
+    """
+    whole = read_stage(folder)
+    logits = np.load(folder / "report_logits.npy", allow_pickle=False)
+    same = whole["inputs"].get("data", task.content_hash()) == task.content_hash()
+    if not same or logits.shape != (len(task.report), task.spec.outputs):
+        raise UsageError(
+            "the data has changed since this stage was measured",
+            f"{folder}: {logits.shape[0]} texts of {logits.shape[1]} outputs; the recipe now gives {len(task.report)} of {task.spec.outputs}"
+            + (", as many but not the same" if logits.shape == (len(task.report), task.spec.outputs) else ""),
+            "run `kdedge distill --force` on the recipe, or bring the data back",
+        )
+    return whole["result"], logits
 
 
 def score_of(spec: TaskSpec, logits: np.ndarray, split: Split) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -192,6 +193,19 @@ def by_key(report: Any) -> dict[tuple[str, str, str | None], dict[str, Any]]:
 
 
 # A run
+
+
+def test_answers_to_other_texts_are_no_yardstick(run: Any, tmp_path: Path) -> None:
+    from kdedge.textmodel import read_measured
+
+    folder = Path(shutil.copytree(run.teacher, tmp_path / "teacher"))
+    document = json.loads((folder / "stage.json").read_text())
+    document["inputs"]["data"] = TASK.content_hash()
+    (folder / "stage.json").write_text(json.dumps(document))
+    assert len(read_measured(folder, TASK)[1]) == len(TASK.report)
+    turned = replace(TASK, report=TASK.report.take(list(range(len(TASK.report)))[::-1]))
+    with pytest.raises(UsageError, match="data has changed"):
+        read_measured(folder, turned)
 
 
 def test_a_run_is_measured_whole(run: Any, no_children: None) -> None:

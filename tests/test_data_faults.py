@@ -77,6 +77,8 @@ CASES = [
     jsonl_case("null text", '{"text": null, "label": 1}', r"train\.jsonl:21: column 'text' is missing"),
     jsonl_case("number as text", '{"text": 7, "label": 1}', r"train\.jsonl:21: column 'text' is not a text but 7 \(int\)"),
     jsonl_case("key missing", '{"text": "a"}', r"train\.jsonl:21: the label is missing \(None\)"),
+    csv_case("NaN as a label", "text 21,NaN\n", r"train\.csv:22: the label is missing \('NaN'\)"),
+    csv_case("f1 of three classes", "text 21,maybe\n", r"f1 measures two classes.*\n.*3 labels", UsageError, metric="f1"),
     jsonl_case("NaN label", '{"text": "a", "label": NaN}', r"train\.jsonl:21: the label is missing \(nan\)"),
     jsonl_case("label -1", '{"text": "a", "label": -1}', r"train\.jsonl:21: label -1 is out of range 0 to 1; remove the row"),
     jsonl_case("label out of range", '{"text": "a", "label": 2}', r"train\.jsonl:21: label 2 is out of range", labels=["no", "yes"]),

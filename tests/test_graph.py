@@ -13,9 +13,17 @@ import torch
 from kdedge.export.graph import to_onnx
 from kdedge.export.quantize import quantize
 from kdedge.export.scheme import QuantScheme
-from transformers import BertConfig, BertForSequenceClassification, DistilBertConfig, DistilBertForSequenceClassification, PreTrainedModel
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    PreTrainedModel,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
 
-from kdedge.errors import GateFailed, MachineError, UsageError
+from kdedge.errors import GateFailed, MachineError
 from kdedge.students.bilstm import BiLstmConfig, BiLstmForSequenceClassification
 
 SHAPES = [(1, 1), (1, 2), (1, 3), (2, 5), (3, 17), (8, 33), (32, 12), (4, 64)]
@@ -181,7 +189,33 @@ def test_seven_bit_weights_leave_room_for_cpus_without_vnni() -> None:
     assert largest(QuantScheme()) <= 64 < largest(QuantScheme(weight_bits=8))
 
 
-@pytest.mark.parametrize("settings", [{"weight_bits": 4}, {"weights": "per_row"}, {"activations": "sometimes"}])
-def test_a_scheme_that_is_not_there_is_refused(settings: dict[str, object]) -> None:
-    with pytest.raises(UsageError, match="no such quantization"):
-        QuantScheme(**settings)  # type: ignore[arg-type]
+def test_a_traced_roberta_counts_positions_from_its_own_padding() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        config = RobertaConfig(
+            vocab_size=120,
+            hidden_size=24,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=40,
+            type_vocab_size=1,
+            pad_token_id=1,
+            initializer_range=0.3,
+            num_labels=3,
+        )
+        model = RobertaForSequenceClassification(config).eval()
+    graph = to_onnx(model)
+    assert [item.name for item in graph.graph.input] == ["input_ids", "attention_mask"]
+    session, random, seen = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"]), np.random.default_rng(4), []
+    for rows, length in ((1, 1), (1, 2), (3, 9), (8, 17), (2, 37)):
+        lengths = random.integers(1, length + 1, rows)
+        lengths[0] = length
+        mask = (np.arange(length) < lengths[:, None]).astype(np.int64)
+        inputs = {"input_ids": np.where(mask, random.integers(5, 120, (rows, length)), 1), "attention_mask": mask}
+        with torch.no_grad():
+            expected = model(**{name: torch.from_numpy(values) for name, values in inputs.items()}).logits.numpy()
+        answers = session.run(["logits"], inputs)[0]
+        assert np.abs(answers - expected).max() <= 1e-5 and (answers.argmax(1) == expected.argmax(1)).all(), (rows, length)
+        seen.append(expected)
+    assert np.ptp(np.concatenate(seen), axis=0).min() > 1e-2, "answers must differ for this to show anything"

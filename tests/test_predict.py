@@ -247,3 +247,8 @@ def test_a_cut_text_says_so_to_people_and_programs(single: Path, predict: Callab
     assert [line.endswith("(truncated)") for line in lines] == [False, True]
     rows = predict(single, fits, long, "--json").rows
     assert "truncated" not in rows[0] and rows[1]["truncated"] is True
+
+
+def test_a_blank_line_of_a_table_is_no_row(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text\none\n\ntwo\n")
+    assert list(read_texts(tmp_path / "t.csv", ("text",))) == [("one",), ("two",)]

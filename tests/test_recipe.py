@@ -181,3 +181,8 @@ def test_any_document_and_overrides(tmp_path: Path, document: dict[str, object],
     assert_reads_or_is_refused(tmp_path / "recipe.toml", tuple(overrides))
     (tmp_path / "recipe.toml").write_text(TWO_STUDENTS, encoding="utf-8")
     assert_reads_or_is_refused(tmp_path / "recipe.toml", tuple(overrides))
+
+
+def test_a_loss_that_cannot_serve_the_task_is_refused_before_anything_is_trained(write) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UsageError, match="regression has no distribution"):
+        load_recipe(write(ONE_STUDENT), ("task.kind=regression", "student.objective.logits=kl"))

@@ -134,3 +134,18 @@ with run.locked():
     holder.communicate("\n", timeout=30)
     with run.locked():
         pass
+
+
+def test_a_recipe_gives_way_only_when_the_stages_are_those_of_the_new_one(tmp_path: Path) -> None:
+    first = Run.create(recipe(), tmp_path)
+    before = (first.folder / "recipe.toml").read_text()
+    again = Run.create(recipe().model_copy(update={"seed": 7}), tmp_path)
+    assert (first.folder / "recipe.toml").read_text() == before, "a run that is refused later must still know itself"
+    again.describe()
+    assert find_run(first.folder).recipe.seed == 7  # type: ignore[union-attr]
+
+
+def test_a_file_where_runs_should_stand_is_told(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(MachineError, match="folder cannot be made"):
+        Run.create(recipe(), tmp_path / "runs")

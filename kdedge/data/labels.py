@@ -104,7 +104,8 @@ def names_of_train(kind: Kind, table: Table, values: Sequence[Any], faults: Faul
 
 
 def _is_name(text: str) -> bool:
-    return text == text.strip() and text_fault(text) is None
+    """Whether a string of train may name a label by itself; "nan" is how a table writes a missing one."""
+    return text == text.strip() and text.lower() != "nan" and text_fault(text) is None
 
 
 def _items(kind: Kind, value: Any) -> list[Any]:
@@ -171,9 +172,14 @@ class _LabelReader:
         return 0
 
 
+def _is_missing(value: Any) -> bool:
+    """None, nothing, or the nan of a table, as a number or as csv spells it."""
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value)) or (isinstance(value, str) and value.strip().lower() == "nan")
+
+
 def _label_fault(value: Any, names: Names) -> tuple[str, str]:
-    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
-        return f"the label is missing ({shown(value)})", "fill it in or remove the row"
+    if _is_missing(value):
+        return f"the label is missing ({shown(value)})", "fill it in or remove the row; if it is a name, say so in task.labels"
     if isinstance(value, int):
         hint = "remove the row: -1 marks a held-out or out-of-scope label" if value == -1 else "mend the label, or name all labels in task.labels"
         return f"label {value} is out of range 0 to {len(names) - 1}", hint

@@ -41,6 +41,8 @@ def _loaded(data: Data, task: TaskSection, name: str, metric: str, seed: int) ->
     _refuse_shared_roles(source)
     train, read = _read_train(source, task)
     names = read.names
+    if metric == "f1" and len(names) != 2:
+        raise UsageError("f1 measures two classes, the second against the first", f"{len(names)} labels", 'set task.metric to "macro_f1" or "micro_f1"')
     train, report = _part(train, data.report, "report", read, seed)
     train, select = _part(train, data.select, "select", read, seed)
     parts, notes = _apart(train, select, report, data.overlap)

@@ -15,6 +15,7 @@ from kdedge.distill.objective import Distillation, Objective
 from kdedge.encode import encode
 from kdedge.errors import UsageError
 from kdedge.places import resolve_folder
+from kdedge.processes import main_does
 from kdedge.progress import SILENT, Progress
 from kdedge.recipe import BiLstm, Recipe, TinyBert
 from kdedge.recipe import Objective as ObjectiveRecipe
@@ -48,6 +49,7 @@ def distill(recipe: Recipe, runs: Path, *, force: bool = False, progress: Progre
         lesson = prepare_lesson(recipe, run, force=force, progress=progress)
         for student in recipe.student:
             teach(lesson, student, force=force, progress=progress)
+        main_does(run.describe)
     return run
 
 

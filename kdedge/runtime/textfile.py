@@ -65,7 +65,7 @@ def _table(path: Path, reader: Any, columns: tuple[str, ...]) -> Iterator[tuple[
         if missing:
             raise DataError(f"the file has no column {', '.join(missing)}", f"{path}: {', '.join(header)}", "name the columns with --column and --pair-column")
         places = [header.index(name) for name in columns]
-        for row in reader:
+        for row in filter(None, reader):  # a blank line is no row
             if len(row) != len(header):
                 raise DataError(f"each row has {len(header)} cells", f"{path}:{reader.line_num}: {len(row)}", "mend the row; texts with commas need quotes")
             yield tuple(row[place] for place in places)
