@@ -79,6 +79,9 @@ def bench_bundle(folders: Sequence[Path], *, options: Options = DEFAULTS, exampl
     spec, scores = manifests[0].spec, manifests[0].scores
     if any((m.spec.kind, m.spec.labels, m.spec.pair) != (spec.kind, spec.labels, spec.pair) for m in manifests):
         raise UsageError("these bundles answer different tasks", ", ".join(m.name for m in manifests), "bench them one by one")
+    if any(m.scores.get("teacher") != scores.get("teacher") for m in manifests):
+        found = ", ".join(f"{m.name}: {m.scores.get('teacher')}" for m in manifests)
+        raise UsageError("these bundles were measured against different teachers", found, "bench them one by one")
     given = examples or golden_examples(bundles[0])
     labelled = given.labels is not None
     found = (

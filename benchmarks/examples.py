@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from kdedge.errors import DataError, UsageError
-from kdedge.runtime.spec import TaskSpec
+from kdedge.runtime.spec import BETWEEN_LABELS, TaskSpec
 
 Record = dict[str, Any]
 
@@ -126,7 +126,7 @@ def _label(spec: TaskSpec, path: Path, line: int, value: Any) -> Any:
                 raise ValueError(value)
             return number
         if spec.kind == "multilabel":
-            names = value if isinstance(value, list) else [part for part in str(value).split(",") if part.strip()]
+            names = value if isinstance(value, list) else [part for part in str(value).split(BETWEEN_LABELS) if part.strip()]
             chosen = {_index(spec, name) for name in names}
             return [float(i in chosen) for i in range(spec.outputs)]
         return _index(spec, value)

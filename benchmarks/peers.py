@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,6 +31,11 @@ def constant(task: Task) -> Contender:
     else:
         name, row = "majority class", np.eye(spec.outputs)[np.bincount(labels, minlength=spec.outputs).argmax()]
     return Contender(name, "baseline", "peer", None, None, logits=np.tile(row, (len(task.report), 1)).astype(np.float32))
+
+
+def has_words(task: Task) -> bool:
+    """Whether the training texts hold what a bag of words counts: runs of two letters or more."""
+    return any(re.search(r"\b\w\w+\b", text) for text in _joined(task.train.texts, task.train.pairs))
 
 
 def tfidf(task: Task) -> Contender:

@@ -10,8 +10,9 @@ import torch
 
 from kdedge.data.task import Task
 from kdedge.errors import UsageError
-from kdedge.rundir import Run
+from kdedge.rundir import Run, hash_files
 from kdedge.runtime import Bundle
+from kdedge.teacher import WEIGHTS
 from kdedge.textmodel import read_measured
 
 from . import peers
@@ -29,10 +30,12 @@ def contenders(run: Run, students: Sequence[str], task: Task, *, providers: Sequ
     for name in students:
         home = run.homes[name]
         yield _torch_contender(name, home / "student", task, "cpu", threads)
-        yield from _bundle_contenders(name, home / "bundle", task, providers, threads)
-        if (home / "undistilled").exists():
-            yield _quality_only(f"{name} undistilled", home / "undistilled", task)
-    yield peers.tfidf(task)
+        yield from _bundle_contenders(name, home / "bundle", home / "student", task, providers, threads)
+        undistilled = run.undistilled(name)
+        if undistilled:
+            yield _quality_only(f"{name} undistilled", undistilled, task)
+    if peers.has_words(task):
+        yield peers.tfidf(task)
     yield peers.constant(task)
 
 
@@ -45,7 +48,7 @@ def _teacher_contenders(run: Run, task: Task, *, providers: Sequence[str], threa
         yield _torch_contender("teacher", run.teacher, task, "cuda", threads)
     bundle = run.shared / "teacher-bundle"
     if bundle.exists():
-        yield from _bundle_contenders("teacher", bundle, task, providers, threads)
+        yield from _bundle_contenders("teacher", bundle, run.teacher, task, providers, threads)
 
 
 def _torch_contender(name: str, folder: Path, task: Task, device: str, threads: int) -> Contender:
@@ -64,10 +67,14 @@ def _torch_contender(name: str, folder: Path, task: Task, device: str, threads: 
     )
 
 
-def _bundle_contenders(name: str, folder: Path, task: Task, providers: Sequence[str], threads: int) -> Iterator[Contender]:
+def _bundle_contenders(name: str, folder: Path, source: Path, task: Task, providers: Sequence[str], threads: int) -> Iterator[Contender]:
+    """source: the stage whose weights the bundle must have been made from."""
     if not folder.exists():
         raise UsageError("a student has not been exported yet", f"{folder} is missing", "run `kdedge export` on this run first")
-    return bundle_contenders(name, Bundle.open(folder), task.report.texts, task.report.pairs, providers=providers, threads=threads)
+    bundle = Bundle.open(folder)
+    if bundle.manifest.teacher.get("weights") not in (None, hash_files(source, WEIGHTS)):
+        raise UsageError("a bundle was made from other weights than those beside it", f"{folder} and {source}", "run `kdedge export` on this run again")
+    return bundle_contenders(name, bundle, task.report.texts, task.report.pairs, providers=providers, threads=threads)
 
 
 def _quality_only(name: str, folder: Path, task: Task, kind: Any = "baseline") -> Contender:

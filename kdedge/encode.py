@@ -32,6 +32,8 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
         raise UsageError(
             "only tokenizers with a tokenizer.json can go to a device", f"{name} is {type(tokenizer).__name__}", "convert it to a fast tokenizer first"
         )
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise UsageError("the tokenizer knows no words", f"{name}: a vocabulary of {len(tokenizer)} special tokens", "put tokenizer.json beside the weights")
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.no_truncation()
     return tokenizer

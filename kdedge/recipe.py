@@ -18,6 +18,11 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
 
 
+Length = Annotated[int, Field(ge=4, description="tokens, special ones included")]
+STAGES = frozenset(("teacher", "teacher-bundle", "transfer", "student", "student-int8", "undistilled", "bundle", "bench"))
+"""Folders of a run, which no student can be named after."""
+
+
 class Section(BaseModel):
     """A table of the recipe: frozen, and a key it does not know is an error."""
 
@@ -90,7 +95,7 @@ class Teacher(Section):
     model: str = Field(description="folder, package:NAME/FOLDER, or hub id of an encoder or a fine-tuned classifier")
     revision: str | None = None
     fine_tune: bool | None = Field(None, description="default: only when the checkpoint has no head for these labels")
-    max_length: Positive = 128
+    max_length: Length = 128
     fit: TeacherFit = TeacherFit()
 
 
@@ -141,7 +146,7 @@ class Quantize(Section):
 
 class StudentBase(Section):
     name: Name | None = None
-    max_length: Positive = 128
+    max_length: Length = 128
     tokenizer: str | None = Field(None, description="folder or hub id; default: of the start, else the teacher's")
     undistilled: bool = Field(True, description="also train the same student on the labels alone, to compare with")
     fit: Fit = Fit()
@@ -210,6 +215,9 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _students_have_names_of_their_own(self) -> Recipe:
         names = [self.student_name(s) for s in self.student]
+        taken = sorted(set(names) & STAGES)
+        if taken:
+            raise ValueError(f"a student cannot be called {taken[0]}: a folder of the run has that name")
         if len(set(names)) < len(names):
             raise ValueError(f"students are told apart by name, but these are {', '.join(names)}")
         return self

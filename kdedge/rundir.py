@@ -56,6 +56,14 @@ class Run:
         names = [self.recipe.student_name(s) for s in self.recipe.student]
         return {name: self.folder if len(names) == 1 else self.folder / name for name in names}
 
+    def undistilled(self, student: str) -> Path | None:
+        """The folder of the same student trained on the labels alone, where there is one made like the student that stands now."""
+        folder = self.homes[student] / "undistilled"
+        if not folder.exists():
+            return None
+        mine, twin = (read_stage(self.homes[student] / name)["inputs"] | {"objective": None} for name in ("student", "undistilled"))
+        return folder if mine == twin else None
+
     @classmethod
     def create(cls, recipe: Recipe, runs: Path) -> Run:
         """Make `runs/<name>/` with the resolved recipe in it, or re-enter it: `describe` then says when its recipe gives way.

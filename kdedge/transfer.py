@@ -72,7 +72,7 @@ def build_transfer_set(
     inputs = {"teacher": teacher_hash, "max_length": teacher.max_length, "texts": digest.hexdigest(), "shard_size": recipe.shard_size}
 
     def make(part: Path) -> dict[str, Any]:
-        main_does(lambda: _label_all(recipe, texts, keys, teacher, part, _known_answers(folder), progress))
+        main_does(lambda: _label_all(recipe, texts, keys, teacher, part, _known_answers(folder, teacher.max_length), progress))
         return {"texts": len(texts), "shards": len(_starts(keys, recipe)), "origins": _counts(texts.origins)}
 
     stage(folder, inputs, make, force=force, progress=progress)
@@ -139,9 +139,11 @@ def _shard_keys(folder: Path, number: int) -> list[str] | None:
     return list(description["keys"]) if whole else None
 
 
-def _known_answers(folder: Path) -> dict[str, np.ndarray]:
-    """Key -> logits (C,) of an older transfer set, whose keys name its teacher."""
+def _known_answers(folder: Path, max_length: int) -> dict[str, np.ndarray]:
+    """Key -> logits (C,) of an older transfer set, whose keys name its teacher, where it was read as far as now."""
     known: dict[str, np.ndarray] = {}
+    if not folder.exists() or read_stage(folder)["inputs"]["max_length"] != max_length:
+        return known
     number = 0
     while (keys := _shard_keys(folder, number)) is not None:
         known.update(zip(keys, np.load(folder / f"shard-{number:05d}.npy", allow_pickle=False), strict=True))

@@ -423,7 +423,7 @@ def test_plain_texts_have_no_labels(tmp_path: Path) -> None:
 
 def test_labels_of_every_kind_are_read(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
-    path.write_text('a,b,label\nx,y,"joy, fear"\nz,w,\n', encoding="utf-8")
+    path.write_text("a,b,label\nx,y,joy | fear\nz,w,\n", encoding="utf-8")
     many = TaskSpec("toy", "multilabel", ("fear", "joy", "anger"), "micro_f1", pair=True)
     found = read_examples(path, many, text="a", pair="b")
     assert found.pairs == ["y", "w"] and found.labels is not None and found.labels.tolist() == [[1, 1, 0], [0, 0, 0]]

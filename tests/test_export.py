@@ -288,3 +288,11 @@ def test_the_command_ends_with_a_table_and_one_document(run: Run, monkeypatch: p
     assert row["scores"] == dict(bundle.manifest.scores)
     for path in bundle.manifest.precisions.values():
         assert f"{bundle.manifest.files[path]['bytes']:,}" in result.stdout
+
+
+def test_a_bench_refuses_a_bundle_of_other_weights(run: Run) -> None:
+    from kdedge.benchmarks.roster import contenders
+
+    (run.homes["bilstm"] / "student" / "tokenizer.json").write_text((run.homes["bilstm"] / "student" / "tokenizer.json").read_text() + "\n")
+    with pytest.raises(UsageError, match="made from other weights"):
+        list(contenders(run, ["bilstm"], TASK, providers=["cpu"], threads=1, teacher=False))

@@ -149,3 +149,17 @@ def test_a_file_where_runs_should_stand_is_told(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
     with pytest.raises(MachineError, match="folder cannot be made"):
         Run.create(recipe(), tmp_path / "runs")
+
+
+def test_a_student_is_not_named_after_a_folder_of_the_run() -> None:
+    with pytest.raises(ValueError, match="cannot be called teacher"):
+        recipe("teacher", "b")
+
+
+def test_an_undistilled_twin_of_another_student_does_not_count(tmp_path: Path) -> None:
+    run = Run.create(recipe(), tmp_path)
+    for name, size in (("student", 20), ("undistilled", 20)):
+        stage(run.folder / name, {"student": size, "objective": name}, lambda part: {})
+    assert run.undistilled("bilstm") == run.folder / "undistilled"
+    stage(run.folder / "student", {"student": 30, "objective": "student"}, lambda part: {}, force=True)
+    assert run.undistilled("bilstm") is None

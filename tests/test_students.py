@@ -10,7 +10,7 @@ import tiny
 import torch
 
 from kdedge.encode import encode, predict_logits
-from kdedge.errors import UsageError
+from kdedge.errors import KdedgeError, UsageError
 from kdedge.recipe import BiLstm, TinyBert
 from kdedge.students import build_student, load_student, principal_columns
 from kdedge.students.bilstm import BiLstmConfig, BiLstmForSequenceClassification
@@ -121,3 +121,11 @@ def test_embeddings_start_from_the_teacher_or_its_principal_directions(teacher: 
     assert np.allclose(kept / kept[0], exact[:6] / exact[0], atol=1e-3)
     with pytest.raises(UsageError, match="wider"):
         principal_columns(table, 25)
+
+
+def test_a_folder_without_a_vocabulary_is_no_tokenizer(tmp_path: Path) -> None:
+    from kdedge.encode import load_tokenizer
+
+    tiny.bert().save_pretrained(tmp_path)
+    with pytest.raises(KdedgeError, match="tokenizer"):
+        load_tokenizer(tmp_path)

@@ -113,3 +113,12 @@ def test_keys_tell_teacher_text_and_pair_apart() -> None:
         text_key("t", "ab", None),
     }
     assert len(keys) == 6
+
+
+def test_answers_to_texts_cut_elsewhere_are_not_used_again(tmp_path: Path, teacher: Counting) -> None:
+    texts = collect_texts(tiny.single_task(80))
+    short = replace(teacher, max_length=6)
+    build_transfer_set(RECIPE, texts, short, "hash", tmp_path / "transfer")
+    longer = build_transfer_set(RECIPE, texts, teacher, "hash", tmp_path / "transfer", force=True)
+    fresh = build_transfer_set(RECIPE, texts, teacher, "hash", tmp_path / "fresh")
+    assert np.array_equal(longer.logits, fresh.logits)

@@ -21,10 +21,9 @@ import numpy as np
 from kdedge.data.check import Faults, Table, shown, text_fault
 from kdedge.data.read import read_text
 from kdedge.errors import UsageError
-from kdedge.runtime.spec import Kind
+from kdedge.runtime.spec import BETWEEN_LABELS, Kind
 
 Names = tuple[str, ...]
-BETWEEN_LABELS = "|"
 
 
 def known_names(kind: Kind, labels: list[str] | str | None, folder: Path | None, train: Table) -> Names | None:

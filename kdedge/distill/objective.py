@@ -35,6 +35,7 @@ class Objective(nn.Module):
     def _prepare_layers(self, student: Any, teacher: Any) -> None:
         recipe, mine, theirs = self.recipe, sizes_of(student), sizes_of(teacher)
         self.layer_map = LayerMap.named(recipe.layer_map, mine.layers, theirs.layers)
+        self._refuse_empty_terms()
         if recipe.attention_weight and mine.heads != theirs.heads:
             raise UsageError(
                 "attention scores can be matched only head by head",
@@ -45,6 +46,15 @@ class Objective(nn.Module):
             layers = [s for s, _ in self.layer_map.pairs if (recipe.embedding_weight if s == 0 else recipe.hidden_weight)]
             for layer in layers:
                 self.projections[str(layer)] = nn.Linear(mine.width, theirs.width, bias=False)
+
+    def _refuse_empty_terms(self) -> None:
+        """Raises UsageError where a term has no layers to match."""
+        recipe, pairs = self.recipe, self.layer_map.pairs if self.layer_map else ()
+        needed = {"embedding": (0, 0) in pairs, "hidden": any(s > 0 for s, _ in pairs), "attention": any(s > 0 and t > 0 for s, t in pairs)}
+        for name, there in needed.items():
+            if getattr(recipe, f"{name}_weight") and not there:
+                what = f"objective.{name}_weight asks for layers that layer_map does not name"
+                raise UsageError(what, f"{self.layer_map}", f"add {'[0, 0]' if name == 'embedding' else 'a pair of layers'}, or set the weight to 0")
 
     def forward(
         self,

@@ -99,6 +99,9 @@ class _Teaching:
         torch.manual_seed(self.lesson.recipe.seed)
         task, teacher = self.lesson.task, self.lesson.teacher
         model, tokenizer = build_student(self.student, task.spec, teacher.model, teacher.tokenizer)
+        positions = getattr(model.config, "max_position_embeddings", None)
+        if positions and self.student.max_length > positions:
+            raise UsageError("the student reads fewer tokens than asked", f"max_length {self.student.max_length}, {positions} positions", "lower max_length")
         student = TextModel(model.to(this_device()), tokenizer, self.student.max_length)
         objective = Objective(self.objective, task.spec.kind, model.config, teacher.model.config)
         live = teacher if self.objective.reads_layers else None
@@ -135,8 +138,11 @@ def scores(run: Run) -> list[dict[str, Any]]:
     """One row per trained model of a run: name, metric, select, report, share of the teacher's score, parameters."""
     folders = {"teacher": run.teacher}
     for name, home in run.homes.items():
-        folders |= {name: home / "student", f"{name} undistilled": home / "undistilled"}
-    results = {name: read_stage(folder)["result"] for name, folder in folders.items() if folder.exists()}
+        folders[name] = home / "student"
+        undistilled = run.undistilled(name)
+        if undistilled:
+            folders[f"{name} undistilled"] = undistilled
+    results = {name: read_stage(folder)["result"] for name, folder in folders.items()}
     top = results["teacher"]["report"]
     return [
         {

@@ -8,6 +8,9 @@ from typing import Any, Literal, get_args
 Kind = Literal["classification", "multilabel", "regression"]
 KINDS: tuple[str, ...] = get_args(Kind)
 
+BETWEEN_LABELS = "|"
+"""Between the labels of one multilabel cell of a csv or tsv file."""
+
 
 @dataclass(frozen=True)
 class TaskSpec:
