@@ -30,6 +30,8 @@ from .fakequant import fake_quantized, quantized_layers
 from .scheme import QuantScheme
 
 WEIGHTS_FILE = "model.safetensors"
+SENSED_TEXTS = 64
+"""Texts that each layer's sensitivity is measured on: every layer reads them again."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def quantize_aware_tune(student: TextModel, scheme: QuantScheme, lesson: Lesson,
     model = fake_quantized(student.model, scheme).eval()  # type: ignore[arg-type]
     progress.say(f"calibrating on {len(chosen)} texts")
     kept = calibrate(model, student.model, batches)
-    felt = sensitivity(model, batches)
+    felt = sensitivity(model, unpadded_batches(student.pad, _encode(student, lesson, chosen[:SENSED_TEXTS]).tokens))
     for name, layer in quantized_layers(model):
         layer.enabled = recipe.keep_float_above is None or felt[name] <= recipe.keep_float_above
     select = select_predictor(student.encode(task.select.texts, task.select.pairs), student.pad)
