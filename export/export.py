@@ -187,7 +187,9 @@ def _pack_checked(made: Ingredients, choice: Choice, task: Task, bundle: Path, p
         parity["int8"] = compare(logits["fp32"], logits["int8"], task.spec.kind).to_json() | {"batch_dependence": dependence}
     if made.quantized is not None:
         check_batch_independence(parity["int8"]["batch_dependence"])
-        parity["int8"] |= check_integers(made.quantized, opened.contents[PRECISIONS["int8"]], [encode([i]) for i in spread_over(lengths, COMPARED_TEXTS)])
+        parity["int8"] |= check_integers(
+            made.quantized, opened.contents[PRECISIONS["int8"]], [encode([i]) for i in spread_over(lengths, COMPARED_TEXTS)], task.spec.kind
+        )
         parity["int8"] |= {"tuning": dict(made.tuning)}
     packed = {name: classifiers[name] for name in classifiers if name in choice.precisions}
     made = replace(made, graphs={name: made.graphs[name] for name in packed}, scores=scores, parity=parity)

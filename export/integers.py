@@ -16,8 +16,10 @@ from transformers import PreTrainedModel
 
 from kdedge.errors import GateFailed
 from kdedge.runtime.classifier import SLOW_FUSIONS
+from kdedge.runtime.spec import Kind
 
 from .fakequant import FakeQuantLinear, quantized_products, to_integers
+from .parity import compare
 from .scheme import STEPS
 
 EQUAL_INTEGERS = 1e-5
@@ -33,7 +35,7 @@ FLOAT_KERNELS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm")
 Encoded = Mapping[str, np.ndarray]
 
 
-def check_integers(model: PreTrainedModel, graph: bytes, texts: Sequence[Encoded]) -> dict[str, Any]:
+def check_integers(model: PreTrainedModel, graph: bytes, texts: Sequence[Encoded], kind: Kind) -> dict[str, Any]:
     """The int8 gate over encoded single texts (1, T); returns its figures for the manifest.
 
     A fake-quantized model and its file do the same integer arithmetic, but float operations between them (norms,
@@ -48,29 +50,30 @@ def check_integers(model: PreTrainedModel, graph: bytes, texts: Sequence[Encoded
     if coverage["integer_products"] != wanted or coverage["float_products"] != total - wanted:
         raise GateFailed("every quantized product must run in integers", f"{coverage}, {wanted} products are quantized", "nothing was packed")
     session, outputs = _watched_session(graph)
-    same, differences, flips, farthest = [], [], 0, 0.0
+    mine_all, theirs_all, flips, farthest = [], [], 0, 0.0
     for text in texts:
         theirs = dict(zip(outputs, session.run(list(outputs), dict(text)), strict=True))
         mine, logits = _integers_of(model, text)
-        found = theirs["logits"]
-        differences.append(float(np.abs(found - logits).max()))
-        same.append(bool((found > 0).all() == (logits > 0).all()) if found.shape[1] == 1 else int(found.argmax()) == int(logits.argmax()))
+        mine_all.append(logits)
+        theirs_all.append(theirs["logits"])
         distance = _first_difference(mine, theirs)
         if distance is not None:
             flips += 1
             farthest = max(farthest, distance)
-        elif differences[-1] > EQUAL_INTEGERS:
-            raise GateFailed("the int8 file must answer as fake-quantized torch does", f"equal integers, but logits differ by {differences[-1]:.3g}", "")
+        elif (difference := np.abs(theirs["logits"] - logits).max()) > EQUAL_INTEGERS:
+            raise GateFailed("the int8 file must answer as fake-quantized torch does", f"equal integers, but logits differ by {difference:.3g}")
+    report = compare(np.concatenate(mine_all), np.concatenate(theirs_all), kind)
+    differences = np.abs(np.concatenate(mine_all) - np.concatenate(theirs_all)).max(1)
     figures = {
         **coverage,
         "compared_with_torch": len(texts),
-        "max_abs_logit_torch": max(differences),
-        "same_answers_torch": float(np.mean(same)),
+        "max_abs_logit_torch": report.max_abs_logit,
+        "same_answers_torch": report.agreement,
         "texts_with_a_rounding_tie": flips,
         "farthest_from_a_tie": farthest,
-        "share_within_1e-3": float(np.mean(np.array(differences) <= 1e-3)),
+        "share_within_1e-3": float((differences <= 1e-3).mean()),
     }
-    if farthest > TIE or np.mean(same) < SAME_ANSWERS:
+    if farthest > TIE or report.agreement < SAME_ANSWERS:
         raise GateFailed("the int8 file must answer as fake-quantized torch does", str(figures), "nothing was packed; the former bundle is intact")
     return figures
 

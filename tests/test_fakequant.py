@@ -135,7 +135,7 @@ def test_the_float_model_is_left_as_it_was(tuned: tuple) -> None:
 
 def test_the_int8_file_answers_as_fake_quantized_torch(tuned: tuple) -> None:
     _, quantized, batches = tuned
-    figures = integers.check_integers(quantized, to_int8(quantized).SerializeToString(), texts_of(batches))
+    figures = integers.check_integers(quantized, to_int8(quantized).SerializeToString(), texts_of(batches), "classification")
     assert figures["integer_products"] == 14 and figures["float_products"] == 0
     assert figures["same_answers_torch"] == 1.0 and figures["texts_with_a_rounding_tie"] < 64
 
@@ -148,7 +148,7 @@ def test_a_file_with_another_weight_is_refused(tuned: tuple) -> None:
     changed[:, 0] = -changed[:, 0]
     weight.CopyFrom(onnx.numpy_helper.from_array(changed, weight.name))
     with pytest.raises(GateFailed, match="answer as fake-quantized torch"):
-        integers.check_integers(quantized, graph.SerializeToString(), texts_of(batches))
+        integers.check_integers(quantized, graph.SerializeToString(), texts_of(batches), "classification")
 
 
 def test_a_float_product_in_the_file_is_refused(tuned: tuple) -> None:
@@ -159,7 +159,7 @@ def test_a_float_product_in_the_file_is_refused(tuned: tuple) -> None:
     assert integers.integer_coverage(graph)["float_products"] == 1
     layer.enabled = True
     with pytest.raises(GateFailed, match="run in integers"):
-        integers.check_integers(quantized, graph, texts_of(batches))
+        integers.check_integers(quantized, graph, texts_of(batches), "classification")
 
 
 def test_a_text_answers_alike_alone_and_among_longer_ones(tuned: tuple) -> None:

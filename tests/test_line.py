@@ -52,6 +52,8 @@ max_length = 48
 [student.fit]
 epochs = 2
 learning_rate = 1e-3
+[student.quantize]
+steps = 4
 [student.objective]
 hidden_weight = 0.1
 attention_weight = 0.1
