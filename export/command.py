@@ -52,6 +52,8 @@ def export(run: Path, precision: str, weight_bits: int, scheme: str, no_qat: boo
 def export_and_show(folder: Path, *, choice: Choice = DEFAULT_CHOICE, force: bool = False, progress: Progress) -> list[Path]:
     """Export what `folder` means and print the table of its files; returns the bundle folders."""
     run, students = Run.open(folder)
+    if run.recipe.threads:
+        torch.set_num_threads(run.recipe.threads)  # tuning is training
     with run.locked(), torch.random.fork_rng():
         bundles = export_run(run, students, choice=choice, force=force, progress=progress)
     results().print(_table([Bundle.open(bundle) for bundle in bundles]))

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from kdedge.console import ConsoleProgress
-from kdedge.distill.command import prepare_process, recipe_command
+from kdedge.distill.command import prepared, recipe_command
 from kdedge.distill.story import distill
 from kdedge.recipe import load_recipe
 
@@ -28,9 +28,9 @@ def run(recipe: Path, overrides: tuple[str, ...], runs: Path, force: bool, threa
     \b
     Example: kdedge run configs/quickstart.toml
     """
-    prepare_process(threads)
     progress = ConsoleProgress()
-    made = distill(load_recipe(recipe, overrides), runs, force=force, progress=progress)
+    settled = prepared(load_recipe(recipe, overrides), runs, threads)
+    made = distill(settled, runs, force=force, progress=progress)
     _room(EXPORT)(made.folder, force=force, progress=progress)
     _room(BENCH)(made.folder, as_json=as_json, progress=progress)
 

@@ -200,6 +200,9 @@ class Recipe(Section):
 
     name: Name
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    threads: Positive | None = Field(
+        None, description="CPU threads of training, which decide how sums are rounded; default: this machine's cores, then kept by the run"
+    )
     share: Name | None = Field(None, description="run folder that holds teacher/ and transfer/; default: this run's")
     task: TaskSection = TaskSection()
     data: Data

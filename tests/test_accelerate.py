@@ -8,11 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-import tiny
-import torch
-from test_line import RECIPE, ROOT, rows
+from test_line import ROOT, write_inputs
 
 from kdedge.rundir import read_stage
 from kdedge.runtime import metrics
@@ -20,15 +16,7 @@ from kdedge.transfer import read_transfer_set
 
 
 def test_two_processes_train_one_run(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    tokenizer = tiny.tokenizer()
-    tiny.bert(layers=2, vocabulary=len(tokenizer), initializer_range=0.2).bert.save_pretrained(tmp_path / "encoder")
-    tokenizer.save_pretrained(tmp_path / "encoder")
-    (tmp_path / "data").mkdir()
-    for split, count, seed in (("train", 160, 1), ("test", 64, 2)):
-        pq.write_table(pa.table(rows(count, seed, "classification", pair=True)), tmp_path / "data" / f"{split}.parquet")
-    recipe = tmp_path / "recipe.toml"
-    recipe.write_text(RECIPE.format(kind="classification", folder=tmp_path / "data", teacher=tmp_path / "encoder", pair='pair = "second"'))
+    recipe = write_inputs(tmp_path, "classification", pair=True)
     # What `accelerate launch` starts for several devices; on CPUs alone it asks for MPI itself.
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "kdedge"]
     command += ["distill", str(recipe), "--threads", "1", "--json"]

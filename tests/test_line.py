@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -80,11 +81,8 @@ def rows(count: int, seed: int, kind: str, pair: bool) -> dict[str, list]:
     return {"text": list(texts), "second": list(seconds), "label": (5.0 * same).tolist() if kind == "regression" else same.astype(int).tolist()}
 
 
-@pytest.fixture(scope="module", params=[("multilabel", False), ("classification", True), ("regression", True)], ids=["multilabel", "pair", "pair-regression"])
-def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A run made by `kdedge run` in a process of its own, and what it printed."""
-    kind, pair = request.param
-    folder = tmp_path_factory.mktemp("line")
+def write_inputs(folder: Path, kind: str, pair: bool) -> Path:
+    """An encoder, data and a recipe that names both, in `folder`; returns the recipe."""
     torch.manual_seed(0)
     tokenizer = tiny.tokenizer()
     tiny.bert(layers=2, vocabulary=len(tokenizer), initializer_range=0.2).bert.save_pretrained(folder / "encoder")
@@ -94,15 +92,23 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         pq.write_table(pa.table(rows(count, seed, kind, pair)), folder / "data" / f"{split}.parquet")
     recipe = folder / "recipe.toml"
     recipe.write_text(RECIPE.format(kind=kind, folder=folder / "data", teacher=folder / "encoder", pair='pair = "second"' if pair else ""))
+    return recipe
+
+
+@pytest.fixture(scope="module", params=[("multilabel", False), ("classification", True), ("regression", True)], ids=["multilabel", "pair", "pair-regression"])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run made by `kdedge run` in a process of its own, and what it printed."""
+    kind, pair = request.param
+    folder = tmp_path_factory.mktemp("line")
+    recipe = write_inputs(folder, kind, pair)
     done = run_command(folder, "run", str(recipe), "--threads", "1", "--json")
     assert done.returncode == 0, done.stderr
     return folder / "runs" / "r", done.stdout
 
 
-def run_command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", START, *arguments], capture_output=True, text=True, timeout=400, cwd=folder, env={**os.environ, "COLUMNS": "150"}
-    )
+def run_command(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    variables = {**os.environ, "COLUMNS": "150", **environment}
+    return subprocess.run([sys.executable, "-c", START, *arguments], capture_output=True, text=True, timeout=400, cwd=folder, env=variables)
 
 
 def test_every_stage_stands_where_the_readme_says(made: tuple[Path, str]) -> None:
@@ -174,6 +180,20 @@ def test_a_second_run_keeps_every_stage(made: tuple[Path, str]) -> None:
 def test_the_saved_recipe_is_the_whole_experiment(made: tuple[Path, str]) -> None:
     run, _ = Run.open(made[0])
     assert load_recipe(run.folder / "recipe.toml") == run.recipe
+
+
+def test_the_saved_recipe_gives_the_same_weights_in_another_environment(made: tuple[Path, str], tmp_path: Path) -> None:
+    """R15: threads of the environment, hash seed, locale and folder decide nothing."""
+    run, _ = Run.open(made[0])
+    (tmp_path / "elsewhere").mkdir()
+    environment = {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "PYTHONHASHSEED": "77", "LC_ALL": "C"}
+    done = run_command(tmp_path / "elsewhere", "distill", str(run.folder / "recipe.toml"), **environment)
+    assert done.returncode == 0, done.stderr
+    again, _ = Run.open(tmp_path / "elsewhere" / "runs" / "r")
+    assert again.recipe == run.recipe
+    for name in ("teacher", "tinybert/student", "tinybert/undistilled", "bilstm/student", "bilstm/undistilled"):
+        first, second = (hashlib.sha256((folder / name / "model.safetensors").read_bytes()).hexdigest() for folder in (run.folder, again.folder))
+        assert first == second, name
 
 
 def test_parts_of_the_loss_are_logged(made: tuple[Path, str]) -> None:

@@ -186,3 +186,18 @@ def test_any_document_and_overrides(tmp_path: Path, document: dict[str, object],
 def test_a_loss_that_cannot_serve_the_task_is_refused_before_anything_is_trained(write) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(UsageError, match="regression has no distribution"):
         load_recipe(write(ONE_STUDENT), ("task.kind=regression", "student.objective.logits=kl"))
+
+
+def test_the_threads_of_a_run_are_settled_once(tmp_path: Path, write) -> None:  # type: ignore[no-untyped-def]
+    torch = pytest.importorskip("torch")
+    from kdedge.distill.command import prepared
+    from kdedge.rundir import Run
+
+    before, recipe = torch.get_num_threads(), load_recipe(write(ONE_STUDENT))
+    try:
+        assert prepared(recipe, tmp_path, 3).threads == 3 and torch.get_num_threads() == 3
+        Run.create(prepared(recipe, tmp_path, 5), tmp_path)
+        assert prepared(recipe, tmp_path, None).threads == 5, "a run goes on as it began"
+        assert prepared(recipe.model_copy(update={"threads": 2}), tmp_path, None).threads == 2
+    finally:
+        torch.set_num_threads(before)

@@ -16,7 +16,7 @@ from kdedge.distill.story import distill as distill_recipe
 from kdedge.distill.story import scores
 from kdedge.processes import is_main
 from kdedge.progress import SILENT
-from kdedge.recipe import load_recipe
+from kdedge.recipe import Recipe, load_recipe
 from kdedge.rundir import Run
 
 RECIPE_OPTIONS = (
@@ -24,7 +24,7 @@ RECIPE_OPTIONS = (
     click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one key of the recipe; may be repeated."),
     click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of all runs."),
     click.option("--force", is_flag=True, help="Make stages again whose inputs have changed."),
-    click.option("--threads", type=click.IntRange(min=1), help="CPU threads for training; default: all cores."),
+    click.option("--threads", type=click.IntRange(min=1), help="CPU threads for training; default: those the run began with, or all cores."),
     click.option("--json", "as_json", is_flag=True, help="End stdout with one JSON document."),
 )
 
@@ -36,9 +36,22 @@ def recipe_command(function: click.decorators.FC) -> click.decorators.FC:
     return function
 
 
-def prepare_process(threads: int | None) -> None:
-    """Set torch's CPU threads (default: the cores this process may use) and keep transformers from talking."""
-    torch.set_num_threads(threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+def prepared(recipe: Recipe, runs: Path, threads: int | None) -> Recipe:
+    """The recipe with its number of CPU threads settled, and this process set up for it.
+
+    The number decides in which order sums are added, hence the weights: it is the one asked for, else the recipe's, else the one
+    that the run began with, else the cores this process may use; never what OMP_NUM_THREADS happens to be.
+    """
+    begun = runs / recipe.name / "recipe.toml"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    settled = threads or recipe.threads or (load_recipe(begun).threads if begun.is_file() else None) or cores
+    prepare_process(settled)
+    return recipe.model_copy(update={"threads": settled})
+
+
+def prepare_process(threads: int) -> None:
+    """Set torch's CPU threads and keep transformers from talking."""
+    torch.set_num_threads(threads)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
 
@@ -53,8 +66,8 @@ def distill(recipe: Path, overrides: tuple[str, ...], runs: Path, force: bool, t
     \b
     Example: kdedge distill configs/sst2-tinybert.toml --set student.fit.epochs=1
     """
-    prepare_process(threads)
-    run = distill_recipe(load_recipe(recipe, overrides), runs, force=force, progress=ConsoleProgress() if is_main() else SILENT)
+    settled = prepared(load_recipe(recipe, overrides), runs, threads)
+    run = distill_recipe(settled, runs, force=force, progress=ConsoleProgress() if is_main() else SILENT)
     if is_main():
         show(run, as_json)
 
