@@ -119,7 +119,7 @@ class Rules(Section):
 class Replace(Section):
     """Texts with words replaced by the candidates of a model (TinyBERT, Jiao et al. 2020)."""
 
-    model: str | None = Field(None, description="folder or hub id of a masked language model; default: the teacher's, else neighbours in its embedding matrix")
+    model: str | None = Field(None, description="folder or hub id of a masked language model; default: none, but neighbours in the teacher's embedding matrix")
     probability: Probability = 0.4
     candidates: Positive = 15
 
@@ -174,7 +174,7 @@ class Gates(Section):
     perplexity: Annotated[float, Field(gt=0, le=1)] = Field(0.98, description="of generated text: quantile of real texts' perplexity that it may not exceed")
     confidence: tuple[Probability, Probability] = Field((0.0, 1.0), description="band of the teacher's highest probability")
     balance: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = Field(
-        3.0, description="times its share among the training texts that a label may have among the made ones, at most"
+        3.0, description="times the texts that a label would have in the training proportions: it may not have more"
     )
     agree_with: str | None = Field(None, description="a second teacher that must give the same label")
 

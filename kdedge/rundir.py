@@ -1,9 +1,9 @@
 """One experiment on disk: stages that are whole or absent, kept while their inputs stay the same.
 
-    runs/<name>/recipe.toml  run.json  teacher/  transfer/  student/  undistilled/  bundle/  bench/
+    runs/<name>/recipe.toml  run.json  teacher/  generator/  augment/  transfer/  student/  undistilled/  bundle/  bench/
 
 With several students, `student/`, `undistilled/` and `bundle/` stand in a folder of the student's name.
-`teacher/` and `transfer/` stand in `runs/<share>/` when the recipe says so.
+`teacher/`, `generator/`, `augment/` and `transfer/` stand in `runs/<share>/` when the recipe says so.
 """
 
 from __future__ import annotations
@@ -49,6 +49,10 @@ class Run:
     @property
     def transfer(self) -> Path:
         return self.shared / "transfer"
+
+    @property
+    def augment(self) -> Path:
+        return self.shared / "augment"
 
     @property
     def homes(self) -> dict[str, Path]:

@@ -2,7 +2,7 @@
 
 transfer/shard-00000.npy   teacher logits (n, C) float16
 transfer/shard-00000.json  keys: n hashes of (teacher, text, pair), in order; sha256 of the .npy
-transfer/texts.parquet     text, pair, origin, label of all N texts, in order
+transfer/texts.parquet     text, pair, origin, label of all N texts, in order, and whether the text is kept: the teacher's gates refuse some
 transfer/stage.json        inputs and counts, written last
 """
 
@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,22 @@ class TransferSet:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def take(self, rows: np.ndarray) -> TransferSet:
+        """The texts at `rows`, in that order, each with its logits."""
+        return TransferSet(self.texts.take(rows), self.logits[rows])
+
+
+Judge = Callable[[TransferTexts, np.ndarray], "Verdict"]
+"""The gates that need the teacher's answer: texts and logits (N, C) float32 -> which to keep."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """kept: (N,) which texts stay. refused: reason -> texts."""
+
+    kept: np.ndarray
+    refused: dict[str, int]
+
 
 def text_key(teacher: str, text: str, pair: str | None) -> str:
     """The name under which a teacher's answer to a text is kept: 128 bits of SHA-256, as hex."""
@@ -58,22 +76,39 @@ def build_transfer_set(
     teacher_hash: str,
     folder: Path,
     *,
+    judge: Judge | None = None,
+    gates: dict[str, Any] | None = None,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> TransferSet:
     """The stage `transfer/`: every text labelled once by the teacher, shard by shard.
 
     Finished shards of a build that was cut off are used again, and so is every answer of the same teacher
-    in an older transfer set that stands in `folder`.
+    in an older transfer set that stands in `folder`. `judge` decides which labelled texts are kept; `gates` are the settings it
+    decides by.
     """
     keys = [text_key(teacher_hash, text, texts.pairs[i] if texts.pairs else None) for i, text in enumerate(texts.texts)]
     digest = hashlib.sha256("\n".join(keys).encode())
     digest.update("\n".join(texts.origins).encode() + np.ascontiguousarray(texts.labels).tobytes())
     inputs = {"teacher": teacher_hash, "max_length": teacher.max_length, "texts": digest.hexdigest(), "shard_size": recipe.shard_size}
+    if gates is not None:
+        inputs["gates"] = gates
 
     def make(part: Path) -> dict[str, Any]:
-        main_does(lambda: _label_all(recipe, texts, keys, teacher, part, _known_answers(folder, teacher.max_length), progress))
-        return {"texts": len(texts), "shards": len(_starts(keys, recipe)), "origins": _counts(texts.origins)}
+        def work() -> dict[str, Any]:
+            start = time.monotonic()
+            asked = _label_all(recipe, texts, keys, teacher, part, _known_answers(folder, teacher.max_length), progress)
+            if asked:
+                seconds = time.monotonic() - start
+                progress.say(f"transfer: the teacher read {asked:,} texts in {seconds:.0f} s ({asked / seconds:,.0f} texts/s)")
+            logits = np.concatenate([np.load(part / f"shard-{number:05d}.npy") for number in range(len(_starts(keys, recipe)))])
+            verdict = judge(texts, logits.astype(np.float32)) if judge else Verdict(np.ones(len(texts), bool), {})
+            _write_texts(texts, verdict.kept, part)
+            kept = tuple(origin for origin, stays in zip(texts.origins, verdict.kept, strict=True) if stays)
+            counts = {"texts": len(kept), "origins": _counts(kept), "refused": verdict.refused}
+            return counts | {"shards": len(_starts(keys, recipe)), "kept": hashlib.sha256(verdict.kept.tobytes()).hexdigest()}
+
+        return main_does(work) or {}
 
     stage(folder, inputs, make, force=force, progress=progress)
     return read_transfer_set(folder)
@@ -87,11 +122,9 @@ def _label_all(
     part: Path,
     known: dict[str, np.ndarray],
     progress: Progress,
-) -> None:
-    columns = {"text": texts.texts, "origin": texts.origins, "label": list(texts.labels)}
-    if texts.pairs is not None:
-        columns["pair"] = texts.pairs
-    pq.write_table(pa.table({name: pa.array(column) for name, column in columns.items()}), part / TEXTS_FILE, compression="zstd")
+) -> int:
+    """Ask for what is not known; returns how many texts the teacher read."""
+    read = 0
     progress.start("the teacher labels the transfer set", len(texts))
     for number, start in enumerate(_starts(keys, recipe)):
         wanted = keys[start : start + recipe.shard_size]
@@ -99,10 +132,19 @@ def _label_all(
             missing = [i for i, key in enumerate(wanted) if key not in known]
             asked = [start + i for i in missing]
             answers: np.ndarray | list[np.ndarray] = _ask(teacher, texts, asked, recipe.batch_tokens) if asked else []
+            read += len(asked)
             fresh = dict(zip([wanted[i] for i in missing], answers, strict=True))
             _write_shard(part, number, wanted, np.stack([fresh[key] if key in fresh else known[key] for key in wanted]))
         progress.advance(start + len(wanted))
     progress.finish()
+    return read
+
+
+def _write_texts(texts: TransferTexts, kept: np.ndarray, part: Path) -> None:
+    columns = {"text": texts.texts, "origin": texts.origins, "label": list(texts.labels), "kept": kept}
+    if texts.pairs is not None:
+        columns["pair"] = texts.pairs
+    pq.write_table(pa.table({name: pa.array(column) for name, column in columns.items()}), part / TEXTS_FILE, compression="zstd")
 
 
 def _ask(teacher: Teacher, texts: TransferTexts, asked: list[int], batch_tokens: int) -> np.ndarray:
@@ -151,6 +193,13 @@ def _known_answers(folder: Path, max_length: int) -> dict[str, np.ndarray]:
     return known
 
 
+def transfer_hash(folder: Path) -> str:
+    """What decides the texts of a finished transfer set and their logits: for a stage that is made from it."""
+    whole = read_stage(folder)
+    kept = whole["result"].get("kept") if "gates" in whole["inputs"] else None
+    return str(whole["inputs"]["texts"] + (f"+{kept}" if kept else ""))
+
+
 def read_transfer_set(folder: Path) -> TransferSet:
     """A finished transfer set. Raises IntegrityError where a shard is not the one that was written."""
     shards = []
@@ -162,4 +211,6 @@ def read_transfer_set(folder: Path) -> TransferSet:
     columns = {name: table.column(name).to_pylist() for name in table.column_names}
     labels = np.array(columns["label"], dtype=np.int64 if pa.types.is_integer(table.schema.field("label").type) else np.float32)
     pairs = tuple(columns["pair"]) if "pair" in columns else None
-    return TransferSet(TransferTexts(tuple(columns["text"]), pairs, tuple(columns["origin"]), labels), np.concatenate(shards))
+    whole = TransferSet(TransferTexts(tuple(columns["text"]), pairs, tuple(columns["origin"]), labels), np.concatenate(shards))
+    kept = np.array(columns.get("kept", [True] * len(whole)), dtype=bool)
+    return whole if kept.all() else whole.take(np.flatnonzero(kept))

@@ -1,4 +1,4 @@
-"""Where the texts of a transfer set come from: today the labelled ones; made ones join here, each with its origin."""
+"""New texts for the transfer set: their sources, the gates they must pass, and where each came from."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from kdedge.data.task import Task
+from kdedge.runtime.spec import Kind
 
-ORIGINS = ("gold", "rule", "replace", "generate")
+ORIGINS = ("gold", "rule", "replace", "generate", "pool")
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,30 @@ class TransferTexts:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def take(self, rows: np.ndarray) -> TransferTexts:
+        """The texts at `rows`, in that order."""
+        chosen = [int(row) for row in rows]
+        pairs = None if self.pairs is None else tuple(self.pairs[i] for i in chosen)
+        return TransferTexts(tuple(self.texts[i] for i in chosen), pairs, tuple(self.origins[i] for i in chosen), self.labels[chosen])
 
-def collect_texts(task: Task) -> TransferTexts:
-    """All texts the student will learn from: the training split as it stands."""
+    @property
+    def gold(self) -> np.ndarray:
+        """Rows of the labelled texts, in order."""
+        return np.flatnonzero(np.array(self.origins) == "gold")
+
+
+def collect_texts(task: Task, made: TransferTexts | None = None) -> TransferTexts:
+    """All texts the student will learn from: the training split as it stands, then the made ones."""
     train = task.train
-    return TransferTexts(train.texts, train.pairs, ("gold",) * len(train), train.labels)
+    gold = TransferTexts(train.texts, train.pairs, ("gold",) * len(train), train.labels)
+    if made is None:
+        return gold
+    pairs = None if gold.pairs is None else (*gold.pairs, *(made.pairs or ()))
+    return TransferTexts((*gold.texts, *made.texts), pairs, (*gold.origins, *made.origins), np.concatenate([gold.labels, made.labels]))
+
+
+def no_labels(count: int, kind: Kind, outputs: int) -> np.ndarray:
+    """The labels of `count` texts that have none, in the form that the kind of task asks for."""
+    if kind == "classification":
+        return np.full(count, -1, np.int64)
+    return np.full((count, outputs) if kind == "multilabel" else count, np.nan, np.float32)

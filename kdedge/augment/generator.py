@@ -42,6 +42,10 @@ class Generator:
     start: int
     end: int
 
+    def cap(self, max_length: int) -> int:
+        """`max_length`, or the tokens that the model's positions allow."""
+        return min(max_length, int(getattr(self.model.config, "max_position_embeddings", None) or max_length))
+
     def surprise(self, texts: list[list[int]], *, batch_tokens: int = 2048) -> np.ndarray:
         """Mean negative log-likelihood per token (N,) float32, in nats, of N texts given as token ids from `start` to `end`."""
         data = Encoded({"input_ids": texts, "attention_mask": [[1] * len(ids) for ids in texts]})
@@ -174,7 +178,7 @@ def _read_texts(generator: Generator, recipe: Generate, task: Task, folder: Path
 def token_lines(generator: Generator, lines: list[str], max_length: int) -> list[list[int]]:
     """Token ids of each line, opened and closed; a line that is too long loses its end."""
     ids = generator.tokenizer(lines, add_special_tokens=False)["input_ids"]
-    return [[generator.start, *row[: max_length - 2], generator.end] for row in ids]
+    return [[generator.start, *row[: generator.cap(max_length) - 2], generator.end] for row in ids]
 
 
 def _encoded(texts: list[list[int]]) -> Encoded:
@@ -193,8 +197,8 @@ class Reading(nn.Module):
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
-        self.register_state_dict_post_hook(_without_ties)
-        self.register_load_state_dict_pre_hook(_with_ties)
+        self.register_state_dict_post_hook(_without_ties)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_with_ties)  # type: ignore[no-untyped-call]
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
         logits = self.model(input_ids=input_ids, attention_mask=attention_mask).logits

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from kdedge.augment import collect_texts
+from kdedge.augment import TransferTexts, collect_texts
+from kdedge.augment.judge import judge_by, teacher_gates
+from kdedge.augment.make import make_texts
+from kdedge.augment.sources import open_workshop
 from kdedge.data import load_task
 from kdedge.data.task import Task
 from kdedge.distill.objective import Distillation, Objective
@@ -25,7 +28,7 @@ from kdedge.students import build_student
 from kdedge.teacher import WEIGHTS, Teacher, load_teacher, prepare_teacher, select_predictor
 from kdedge.textmodel import TextModel, save_measured
 from kdedge.training import Training, this_device, train
-from kdedge.transfer import TransferSet, build_transfer_set
+from kdedge.transfer import TransferSet, build_transfer_set, transfer_hash
 
 LABELS_ALONE = ObjectiveRecipe(logits_weight=0.0, labels_weight=1.0)
 """What the undistilled student is asked to match: the same student without a teacher."""
@@ -60,8 +63,34 @@ def prepare_lesson(recipe: Recipe, run: Run, *, force: bool = False, progress: P
         progress.say(f"data: {note}")
     prepare_teacher(recipe.teacher, task, run.teacher, seed=recipe.seed, force=force, progress=progress)
     teacher = load_teacher(run.teacher, task.spec, recipe.teacher.max_length)
-    transfer = build_transfer_set(recipe.transfer, collect_texts(task), teacher, hash_files(run.teacher, WEIGHTS), run.transfer, force=force, progress=progress)
+    transfer = prepare_transfer_set(recipe, run, task, teacher, force=force, progress=progress)
     return Lesson(recipe, run, task, teacher, transfer)
+
+
+def prepare_transfer_set(recipe: Recipe, run: Run, task: Task, teacher: Teacher, *, force: bool = False, progress: Progress = SILENT) -> TransferSet:
+    """The stages `augment/`, where the recipe asks for more texts, and `transfer/`."""
+    made, judge, gates = None, None, None
+    if recipe.augment:
+        made = augment_texts(recipe, run, task, teacher, force=force, progress=progress)
+        judge, gates = judge_by(recipe.augment.gates, task, teacher.max_length), teacher_gates(recipe.augment.gates)
+    return build_transfer_set(
+        recipe.transfer,
+        collect_texts(task, made),
+        teacher,
+        hash_files(run.teacher, WEIGHTS),
+        run.transfer,
+        judge=judge,
+        gates=gates,
+        force=force,
+        progress=progress,
+    )
+
+
+def augment_texts(recipe: Recipe, run: Run, task: Task, teacher: Teacher, *, force: bool = False, progress: Progress = SILENT) -> TransferTexts:
+    """The stages `generator/`, where texts are generated, and `augment/`."""
+    assert recipe.augment is not None
+    workshop = open_workshop(recipe, task, teacher, hash_files(run.teacher, WEIGHTS), run.shared, force=force, progress=progress)
+    return make_texts(recipe.augment, task, workshop.sources, workshop.sieve, run.augment, workshop.inputs, seed=recipe.seed, force=force, progress=progress)
 
 
 def teach(lesson: Lesson, student: TinyBert | BiLstm, *, force: bool = False, progress: Progress = SILENT) -> None:
@@ -77,7 +106,7 @@ def teach(lesson: Lesson, student: TinyBert | BiLstm, *, force: bool = False, pr
             "objective": objective.model_dump(mode="json"),
             "start": _start_hash(student),
             "teacher": hash_files(lesson.run.teacher, WEIGHTS),
-            "transfer": read_stage(lesson.run.transfer)["inputs"]["texts"],
+            "transfer": transfer_hash(lesson.run.transfer),
             "data": lesson.task.content_hash(),
             "seed": lesson.recipe.seed,
         }
@@ -116,7 +145,9 @@ class _Teaching:
 
     def _training(self, student: TextModel) -> Training:
         task, transfer = self.lesson.task, self.lesson.transfer
-        texts = transfer.texts
+        if self.objective == LABELS_ALONE:
+            transfer = transfer.take(transfer.texts.gold)
+        texts = spelled_for(student, self.lesson.teacher, transfer.texts)
         data = encode(student.tokenizer, texts.texts, texts.pairs, student.max_length, labels=texts.labels, teacher_logits=transfer.logits)
         return Training(
             fit=self.student.fit,
@@ -127,6 +158,15 @@ class _Teaching:
             score=lambda logits: metrics.score(task.spec.metric, task.spec.kind, logits, task.select.labels),
             title=self.title,
         )
+
+
+def spelled_for(student: TextModel, teacher: TextModel, texts: TransferTexts) -> TransferTexts:
+    """The texts with masked words written as the student's tokenizer knows them."""
+    theirs, mine = teacher.tokenizer.mask_token, student.tokenizer.mask_token
+    if theirs is None or theirs == mine or "rule" not in texts.origins:
+        return texts
+    pairs = None if texts.pairs is None else tuple(text.replace(theirs, mine or "") for text in texts.pairs)
+    return replace(texts, texts=tuple(text.replace(theirs, mine or "") for text in texts.texts), pairs=pairs)
 
 
 def _start_hash(student: TinyBert | BiLstm) -> str:

@@ -1,0 +1,115 @@
+"""What a made text must pass before the teacher sees it, and after; every refusal is counted by origin and reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from kdedge.augment.near import NearIndex, shingle_counts, shingles
+from kdedge.augment.source import Made
+from kdedge.data.shares import normalised, text_keys
+from kdedge.data.task import Split, Task
+from kdedge.recipe import Gates
+
+SPACED = 0.08
+"""Share of white space from which a language counts as one that separates words by it."""
+
+
+def text_length(text: str, by_words: bool) -> int:
+    """Words of a text, or its characters."""
+    return len(text.split()) if by_words else len(text)
+
+
+def writes_spaces(texts: tuple[str, ...]) -> bool:
+    """Whether these texts separate their words by white space."""
+    characters = sum(map(len, texts))
+    return characters == 0 or sum(sum(map(str.isspace, text)) for text in texts) >= SPACED * characters
+
+
+@dataclass
+class Sieve:
+    """The gates that need no teacher, in the order in which they are asked; texts it passes count as seen from then on.
+
+    perplexity: highest mean surprise (nats per token) of generated text; None lets all pass.
+    refused: (origin, reason) -> texts.
+    """
+
+    gates: Gates
+    by_words: bool
+    shortest: int
+    longest: int
+    held_out_keys: frozenset[str]
+    held_out: NearIndex
+    seen: set[str]
+    near: NearIndex
+    perplexity: float | None = None
+    refused: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, gates: Gates, task: Task, perplexity: float | None = None) -> Sieve:
+        """A sieve that knows the training texts as seen and the select and report texts as forbidden."""
+        train, forbidden = task.train, (task.select, task.report)
+        by_words = writes_spaces(train.texts)
+        lengths = [text_length(side, by_words) for sides in (train.texts, train.pairs or ()) for side in sides]
+        known = list(_all_shingles(train))
+        order = shingle_counts(known)
+        near, held_out = NearIndex(gates.near, order), NearIndex(gates.held_out, order)
+        for runs in known:
+            near.add(runs)
+        for split in forbidden:
+            for runs in _all_shingles(split):
+                held_out.add(runs)
+        keys = frozenset(key for split in forbidden for key in text_keys(split))
+        band = (gates.shortest or min(lengths), gates.longest or max(lengths))
+        return cls(gates, by_words, *band, keys, held_out, set(text_keys(train)), near, perplexity)
+
+    def admit(self, made: Made, origin: str) -> bool:
+        """Whether the text passes; if not, why is counted."""
+        reason = self._fault(made)
+        if reason:
+            self.refused[origin, reason] += 1
+        return reason is None
+
+    def _fault(self, made: Made) -> str | None:
+        key = normalised(made.text, made.pair)
+        if key in self.seen:
+            return "duplicate"
+        sides = (made.text,) if made.pair is None else (made.text, made.pair)
+        if not all(self.shortest <= text_length(side, self.by_words) <= self.longest for side in sides):
+            return "length"
+        if made.surprise is not None and self.perplexity is not None and made.surprise > self.perplexity:
+            return "perplexity"
+        runs = shingles(made.text, made.pair)
+        if key in self.held_out_keys or self.held_out.near(runs):
+            return "held out"
+        if self.near.near(runs):
+            return "near duplicate"
+        self.seen.add(key)
+        self.near.add(runs)
+        return None
+
+
+def _all_shingles(split: Split) -> list[frozenset[str]]:
+    pairs = split.pairs or (None,) * len(split)
+    return [shingles(text, pair) for text, pair in zip(split.texts, pairs, strict=True)]
+
+
+def confident(probabilities: np.ndarray, band: tuple[float, float]) -> np.ndarray:
+    """(N,) whether the highest of the teacher's probabilities (N, C) lies in the band, ends included."""
+    highest = probabilities.max(axis=1)
+    return np.asarray((highest >= band[0]) & (highest <= band[1]))
+
+
+def balanced(labels: np.ndarray, gold: np.ndarray, most: float) -> np.ndarray:
+    """(N,) which made texts to keep so that no label has more than `most` times the texts that it would have in the gold proportions.
+
+    labels: (N,) the teacher's; gold: (M,) class indices. The earlier text of a label is kept before the later one.
+    """
+    shares = np.bincount(gold, minlength=int(max(labels.max(initial=0), gold.max(initial=0))) + 1) / max(1, len(gold))
+    rank = np.zeros(len(labels), np.int64)  # how many texts of the same label stand before this one
+    for label in np.unique(labels):
+        mine = np.flatnonzero(labels == label)
+        rank[mine] = np.arange(len(mine))
+    return np.asarray(rank < np.ceil(most * shares * len(labels) - 1e-6)[labels])

@@ -1,0 +1,106 @@
+"""From a recipe to its sources: each with the model or the statistics that it needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForMaskedLM
+
+from kdedge.augment.gates import Sieve
+from kdedge.augment.generate import Writing, prompt_kinds
+from kdedge.augment.generator import Generator, lines_of, prepare_generator, token_lines
+from kdedge.augment.pool import read_pool
+from kdedge.augment.replace import MaskedGuesses, Neighbours, Replacing
+from kdedge.augment.rules import ByRule
+from kdedge.augment.source import Source
+from kdedge.augment.wordclasses import induce_classes
+from kdedge.data.task import Task
+from kdedge.encode import first_line, load_tokenizer
+from kdedge.errors import MachineError, UsageError
+from kdedge.places import resolve_folder
+from kdedge.progress import SILENT, Progress
+from kdedge.recipe import Augment, Recipe, Replace
+from kdedge.rundir import hash_files, read_stage
+from kdedge.teacher import WEIGHTS, Teacher
+from kdedge.training import this_device
+
+BEFORE_LABELLING = {"rules", "replace", "generate", "pool", "shard_size"}
+"""Keys of [augment] that decide which texts are made; those of its gates that decide it are in `TEXT_GATES`."""
+TEXT_GATES = {"near", "held_out", "shortest", "longest", "perplexity"}
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """All that makes texts for one task: sources in order, the sieve, and the inputs that decide their texts."""
+
+    sources: list[Source]
+    sieve: Sieve
+    inputs: dict[str, Any]
+
+
+def open_workshop(
+    recipe: Recipe, task: Task, teacher: Teacher, teacher_hash: str, folder: Path, *, force: bool = False, progress: Progress = SILENT
+) -> Workshop:
+    """The sources that `[augment]` names; the generator is the stage `generator/` in `folder`."""
+    augment = recipe.augment
+    assert augment is not None
+    sources: list[Source] = []
+    inputs: dict[str, Any] = {
+        "augment": augment.model_dump(mode="json", include=BEFORE_LABELLING),
+        "gates": augment.gates.model_dump(mode="json", include=TEXT_GATES),
+        "data": task.content_hash(),
+        "teacher": teacher_hash,
+        "seed": recipe.seed,
+    }
+    if augment.rules:
+        sources.append(ByRule(augment.rules, task.train, induce_classes((*task.train.texts, *(task.train.pairs or ()))), teacher.tokenizer.mask_token))
+    if augment.replace:
+        sources.append(_replacing(augment.replace, task, teacher))
+    surprise = None
+    if augment.generate:
+        prompt_kinds(augment.generate, task)
+        generator = prepare_generator(augment.generate, task, folder / "generator", seed=recipe.seed, force=force, progress=progress)
+        inputs["generator"] = hash_files(folder / "generator", WEIGHTS)
+        surprise = usual_surprise(generator, task, augment, recipe.seed)
+        sources.append(Writing(generator, augment.generate, task))
+    if augment.pool:
+        sources.append(read_pool(augment.pool, recipe.data))
+        inputs["pool"] = hash_files(Path(augment.pool.file).parent, (Path(augment.pool.file).name,))
+    return Workshop(sources, Sieve.of(augment.gates, task, surprise), inputs)
+
+
+def usual_surprise(generator: Generator, task: Task, recipe: Augment, seed: int) -> float:
+    """The surprise that the gates' quantile of real texts, those of the select split, does not exceed, in nats per token."""
+    assert recipe.generate is not None
+    real = generator.surprise(token_lines(generator, lines_of(task.select, task.spec, seed), recipe.generate.max_length))
+    return float(np.quantile(real, recipe.gates.perplexity))
+
+
+def made_from(folder: Path) -> dict[str, Any]:
+    """Counts and speeds of the stage `augment/`, by source."""
+    counts: dict[str, Any] = read_stage(folder)["result"]["sources"]
+    return counts
+
+
+def _replacing(recipe: Replace, task: Task, teacher: Teacher) -> Replacing:
+    matrix = teacher.model.get_input_embeddings().weight.detach().float().cpu().numpy()
+    neighbours = Neighbours(teacher.tokenizer, matrix, recipe.candidates)
+    if recipe.model is None:
+        return Replacing(recipe, task.train, neighbours)
+    place = resolve_folder(recipe.model)
+    try:
+        model, told = AutoModelForMaskedLM.from_pretrained(str(place or recipe.model), output_loading_info=True, use_safetensors=True, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise MachineError("the masked language model cannot be loaded", f"{recipe.model}: {first_line(error)}", "take augment.replace.model out") from error
+    if told["missing_keys"]:
+        raise UsageError(
+            "augment.replace.model has no head for masked words", f"{recipe.model} lacks {sorted(told['missing_keys'])[0]}", "name one that has, or none"
+        )
+    tokenizer = load_tokenizer(recipe.model)
+    if tokenizer.mask_token is None:
+        raise UsageError("augment.replace.model has no mask token", recipe.model, "name a masked language model")
+    return Replacing(recipe, task.train, neighbours, MaskedGuesses(model.to(this_device()).eval(), tokenizer, recipe.candidates, teacher.max_length))

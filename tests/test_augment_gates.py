@@ -1,0 +1,100 @@
+"""Gates: what may not pass does not, and is counted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tiny
+
+from kdedge.augment import TransferTexts, collect_texts, no_labels
+from kdedge.augment.gates import Sieve, balanced, confident, writes_spaces
+from kdedge.augment.judge import judge_by
+from kdedge.augment.source import Made
+from kdedge.recipe import Gates
+
+
+def sieve(gates: Gates | None = None, perplexity: float | None = None, pair: bool = False) -> Sieve:
+    return Sieve.of(gates or Gates(), tiny.pair_task() if pair else tiny.single_task(), perplexity)
+
+
+@pytest.mark.parametrize("role", ["select", "report"])
+def test_a_held_out_text_cannot_come_in_by_any_disguise(role: str) -> None:
+    task = tiny.single_task()
+    secret = max(getattr(task, role).texts, key=len)
+    gate = sieve(Gates(shortest=1, longest=99))
+    disguises = [secret, secret.upper(), secret + " !", "so " + secret, secret.replace("the ", "a ", 1), " ".join(secret.split()[:-1])]
+    assert not any(gate.admit(Made(text, None, 0), "generate") for text in disguises)
+    assert gate.refused["generate", "held out"] == len(disguises)
+
+
+def test_either_side_of_a_held_out_pair_may_recur_but_not_both() -> None:
+    task = tiny.pair_task()
+    gate = sieve(pair=True)
+    first, second = task.report.texts[0], task.report.pairs[0]
+    assert not gate.admit(Made(first, second, 0), "rule")
+    assert gate.refused["rule", "held out"] == 1
+
+
+def test_training_texts_and_their_near_copies_count_as_seen() -> None:
+    task, gate = tiny.single_task(), sieve()
+    longest = max(task.train.texts, key=len)
+    assert not gate.admit(Made(longest.title(), None, 0), "rule") and gate.refused["rule", "duplicate"] == 1
+    assert not gate.admit(Made(longest + ".", None, 0), "rule") and gate.refused["rule", "near duplicate"] == 1
+    new = "a cold camera and a clever script was warm"
+    assert gate.admit(Made(new, None, 0), "replace")
+    assert not gate.admit(Made(new, None, 0), "rule") and gate.refused["rule", "duplicate"] == 2
+
+
+def test_lengths_stay_inside_those_of_the_training_texts() -> None:
+    gate = sieve()
+    assert (gate.shortest, gate.longest) == (5, 13)
+    assert not gate.admit(Made("great", None, 0), "rule")
+    assert not gate.admit(Made("great " * 14, None, 0), "rule")
+    assert gate.refused["rule", "length"] == 2
+    assert sieve(Gates(shortest=1)).admit(Made("great", None, 0), "rule")
+
+
+def test_lengths_of_a_language_without_spaces_are_characters() -> None:
+    assert not writes_spaces(("这部电影非常好看我很喜欢", "剧情无聊"))
+    assert writes_spaces(("this film is good", "dull"))
+
+
+def test_what_surprises_its_own_generator_is_refused() -> None:
+    gate = sieve(perplexity=2.0)
+    assert not gate.admit(Made("a warm script and the dull cast was moving", None, 0, 2.5), "generate")
+    assert gate.refused["generate", "perplexity"] == 1
+    assert gate.admit(Made("a warm script and the dull cast was moving", None, 0, 1.5), "generate")
+
+
+def test_confidence_band() -> None:
+    chances = np.array([[0.5, 0.5], [0.7, 0.3], [0.05, 0.95]])
+    assert confident(chances, (0.6, 0.9)).tolist() == [False, True, False]
+
+
+def test_balance_caps_a_label_at_its_multiple_of_the_gold_share() -> None:
+    gold = np.array([0] * 50 + [1] * 40 + [2] * 10)
+    made = np.array([2] * 60 + [0] * 40)
+    kept = balanced(made, gold, 3.0)
+    assert kept[:60].sum() == 30 and kept[:30].all(), "label 2 may have three times 10 % of 100, the first ones"
+    assert kept[60:].all()
+
+
+def test_a_judge_never_drops_gold_texts_and_counts_the_rest() -> None:
+    task = tiny.single_task()
+    made = TransferTexts(("x one", "x two", "x three"), None, ("rule",) * 3, no_labels(3, "classification", 2))
+    texts = collect_texts(task, made)
+    logits = np.zeros((len(texts), 2), np.float32)  # the teacher is unsure of everything
+    logits[-1] = (9, -9)
+    verdict = judge_by(Gates(confidence=(0.9, 1.0), balance=None), task, 32)(texts, logits)
+    assert verdict.kept[: len(task.train)].all() and verdict.kept[-3:].tolist() == [False, False, True]
+    assert verdict.refused == {"confidence": 2}
+
+
+def test_a_regression_has_no_classes_to_judge_by() -> None:
+    task = tiny.single_task()
+    task = replace(task, spec=replace(task.spec, kind="regression"))
+    made = TransferTexts(("x",), None, ("rule",), no_labels(1, "regression", 1))
+    texts = TransferTexts(made.texts, None, made.origins, made.labels)
+    assert judge_by(Gates(confidence=(0.9, 1.0)), task, 32)(texts, np.zeros((1, 1), np.float32)).kept.all()

@@ -1,0 +1,110 @@
+"""The language model that writes texts: what it reads, what it is asked, and that a killed build goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from kdedge.augment.generate import Writing, prompt_kinds, prompt_text
+from kdedge.augment.generator import Generator, Reading, as_line, label_name, lines_of, load_generator, prepare_generator
+from kdedge.encode import Pad
+from kdedge.errors import MachineError, UsageError
+from kdedge.recipe import Generate, GeneratorFit
+from kdedge.runtime.spec import TaskSpec
+
+RECIPE = Generate(layers=2, hidden=32, heads=2, vocabulary=300, max_length=96, batch_size=16, fit=GeneratorFit(epochs=25, batch_size=16, learning_rate=1e-2))
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Generator:
+    return prepare_generator(RECIPE, tiny.pair_task(), tmp_path_factory.mktemp("generator") / "generator")
+
+
+def writing(generator: Generator, **settings: object) -> Writing:
+    return Writing(generator, RECIPE.model_copy(update=settings), tiny.pair_task())
+
+
+def test_loss_counts_real_tokens_alone() -> None:
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_positions=16, n_embd=16, n_layer=1, n_head=2)).eval()
+    rows = [[1, 5, 6, 7, 2], [1, 9, 2]]
+    batch = Pad(2)([{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in rows])
+    total, count = 0.0, 0
+    for ids in rows:
+        scores = model(torch.tensor([ids])).logits[0].double().log_softmax(-1).detach().numpy()
+        total -= sum(scores[i, ids[i + 1]] for i in range(len(ids) - 1))
+        count += len(ids) - 1
+    assert float(Reading(model)(**batch)["loss"].detach()) == pytest.approx(total / count, rel=1e-5)
+    means = [-np.mean([model(torch.tensor([ids])).logits[0].log_softmax(-1)[i, ids[i + 1]].item() for i in range(len(ids) - 1)]) for ids in rows]
+    assert np.allclose(Generator(model, None, 1, 2).surprise(rows), means, rtol=1e-5)
+
+
+def test_it_has_learned_from_the_texts(pairs: Generator) -> None:
+    task = tiny.pair_task()
+    lines = lines_of(task.report, task.spec, 0)
+    ids = [[pairs.start, *pairs.tokenizer(line)["input_ids"], pairs.end] for line in lines]
+    mixed = [[row[0], *np.random.default_rng(i).permutation(row[1:-1]).tolist(), row[-1]] for i, row in enumerate(ids)]
+    assert pairs.surprise(ids).mean() < np.log(len(pairs.tokenizer)) - 1, "better than knowing nothing"
+    assert pairs.surprise(ids).mean() < pairs.surprise(mixed).mean() - 0.3, "words in order surprise it less"
+
+
+def test_lines_hold_label_text_and_pair() -> None:
+    task = tiny.pair_task()
+    lines = lines_of(task.train, task.spec, 0)
+    labelled = [line for line in lines if "\t" in line]
+    assert 30 < len(labelled) < 66 and all("\n" in line for line in lines)
+    row = lines.index(labelled[0])
+    assert labelled[0] == f"{task.spec.labels[task.train.labels[row]]}\t{task.train.texts[row]}\n{task.train.pairs[row]}"
+    assert as_line("a\tb\n c", "d", None) == "a b c\nd"
+    scores, many = TaskSpec("s", "regression", ("score",), "pearson", pair=False), TaskSpec("m", "multilabel", ("x", "y", "z"), "micro_f1", pair=False)
+    assert label_name(scores, 3.8) == "4" and label_name(many, [1, 0, 1]) == "x, z" and label_name(many, [0, 0, 0]) == "none"
+
+
+def test_the_second_text_is_written_after_the_first_of_its_own_row(pairs: Generator) -> None:
+    task = tiny.pair_task()
+    made = writing(pairs, prompts=["second"]).make(np.arange(40), np.random.default_rng(0))
+    assert made and sum(text.text == task.train.texts[text.row] for text in made) >= len(made) - 2, "one too long for a second text is not used"
+    assert any(text.pair != task.train.pairs[text.row] for text in made)
+
+
+def test_prompts_go_in_turn_and_prefixes_stay_in_front(pairs: Generator) -> None:
+    task = tiny.pair_task()
+    assert prompt_kinds(RECIPE, task) == ("bare", "label", "prefix", "second") and prompt_kinds(RECIPE, tiny.single_task()) == ("bare", "label", "prefix")
+    with pytest.raises(UsageError, match="second"):
+        prompt_kinds(RECIPE.model_copy(update={"prompts": ["second"]}), tiny.single_task())
+    words = [prompt_text(task, row, "prefix", np.random.default_rng(row)) for row in range(20)]
+    assert all(task.train.texts[row].startswith(text) and text for row, text in enumerate(words))
+    made = writing(pairs, prompts=["prefix"]).make(np.arange(40), np.random.default_rng(1))
+    assert made and all(text.text.split()[0] == task.train.texts[text.row].split()[0] for text in made)
+
+
+def test_the_same_chance_writes_the_same_texts_and_another_others(pairs: Generator) -> None:
+    before = torch.random.get_rng_state()
+    first, again, other = (writing(pairs).make(np.arange(24), np.random.default_rng(seed)) for seed in (0, 0, 1))
+    assert first == again and first != other
+    assert torch.equal(before, torch.random.get_rng_state()), "nobody else's chance is touched"
+
+
+def test_the_stage_is_kept_and_loads_as_any_other_model(pairs: Generator, tmp_path: Path) -> None:
+    folder = tmp_path / "generator"
+    made = prepare_generator(RECIPE, tiny.pair_task(), folder)
+    stamp = (folder / "model.safetensors").stat().st_mtime_ns
+    asked = RECIPE.model_copy(update={"top_p": 0.5, "prompts": ["bare"]})
+    again = prepare_generator(asked, tiny.pair_task(), folder)
+    assert (folder / "model.safetensors").stat().st_mtime_ns == stamp, "how it is asked does not change what it has read"
+    weights = {name: value.clone() for name, value in pairs.model.state_dict().items()}
+    assert all(torch.equal(value, weights[name]) for name, value in made.model.state_dict().items()), "the same seed, the same weights"
+    fine_tuned = prepare_generator(RECIPE.model_copy(update={"model": str(folder)}), tiny.pair_task(), tmp_path / "tuned" / "generator")
+    lines = [[again.start, *again.tokenizer(line)["input_ids"], again.end] for line in lines_of(tiny.pair_task().select, tiny.pair_task().spec, 0)]
+    assert fine_tuned.surprise(lines).mean() < again.surprise(lines).mean()
+
+
+@pytest.mark.parametrize("name", ["no/such/model", "no/such/model.gguf"])
+def test_a_model_that_is_not_there_is_told_of(name: str) -> None:
+    with pytest.raises(MachineError, match="language model cannot be loaded"):
+        load_generator(name)
