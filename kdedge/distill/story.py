@@ -111,11 +111,11 @@ def teach(lesson: Lesson, student: TinyBert | BiLstm, *, force: bool = False, pr
             "seed": lesson.recipe.seed,
         }
         title = f"{stage_name} {Recipe.student_name(student)}"
-        stage(home / stage_name, inputs, _Teaching(lesson, student, objective, title, progress), force=force, progress=progress)
+        stage(home / stage_name, inputs, Teaching(lesson, student, objective, title, progress), force=force, progress=progress)
 
 
 @dataclass(frozen=True)
-class _Teaching:
+class Teaching:
     """How one student stage is made; called with the folder to fill."""
 
     lesson: Lesson
