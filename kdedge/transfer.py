@@ -47,6 +47,13 @@ class TransferSet:
         """The texts at `rows`, in that order, each with its logits."""
         return TransferSet(self.texts.take(rows), self.logits[rows])
 
+    def content_hash(self) -> str:
+        """SHA-256 over texts, pairs and logits in order."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.logits).tobytes())
+        for column in (self.texts.texts, self.texts.pairs or ()):
+            digest.update("\x1e".join(column).encode())
+        return digest.hexdigest()
+
 
 Judge = Callable[[TransferTexts, np.ndarray], "Verdict"]
 """The gates that need the teacher's answer: texts and logits (N, C) float32 -> which to keep."""
@@ -77,6 +84,7 @@ def build_transfer_set(
     folder: Path,
     *,
     judge: Judge | None = None,
+    known: tuple[Path, ...] = (),
     gates: dict[str, Any] | None = None,
     force: bool = False,
     progress: Progress = SILENT,
@@ -84,7 +92,7 @@ def build_transfer_set(
     """The stage `transfer/`: every text labelled once by the teacher, shard by shard.
 
     Finished shards of a build that was cut off are used again, and so is every answer of the same teacher
-    in an older transfer set that stands in `folder`. `judge` decides which labelled texts are kept; `gates` are the settings it
+    in an older transfer set that stands in `folder` or is `known`. `judge` decides which labelled texts are kept; `gates` are the settings it
     decides by.
     """
     keys = [text_key(teacher_hash, text, texts.pairs[i] if texts.pairs else None) for i, text in enumerate(texts.texts)]
@@ -97,7 +105,7 @@ def build_transfer_set(
     def make(part: Path) -> dict[str, Any]:
         def work() -> dict[str, Any]:
             start = time.monotonic()
-            asked = _label_all(recipe, texts, keys, teacher, part, _known_answers(folder, teacher.max_length), progress)
+            asked = _label_all(recipe, texts, keys, teacher, part, _known_answers((folder, *known), teacher.max_length), progress)
             if asked:
                 seconds = time.monotonic() - start
                 progress.say(f"transfer: the teacher read {asked:,} texts in {seconds:.0f} s ({asked / seconds:,.0f} texts/s)")
@@ -181,15 +189,16 @@ def _shard_keys(folder: Path, number: int) -> list[str] | None:
     return list(description["keys"]) if whole else None
 
 
-def _known_answers(folder: Path, max_length: int) -> dict[str, np.ndarray]:
-    """Key -> logits (C,) of an older transfer set, whose keys name its teacher, where it was read as far as now."""
+def _known_answers(folders: tuple[Path, ...], max_length: int) -> dict[str, np.ndarray]:
+    """Key -> logits (C,) of older transfer sets, whose keys name their teacher, where it was read as far as now."""
     known: dict[str, np.ndarray] = {}
-    if not folder.exists() or read_stage(folder)["inputs"]["max_length"] != max_length:
-        return known
-    number = 0
-    while (keys := _shard_keys(folder, number)) is not None:
-        known.update(zip(keys, np.load(folder / f"shard-{number:05d}.npy", allow_pickle=False), strict=True))
-        number += 1
+    for folder in folders:
+        if not folder.exists() or read_stage(folder)["inputs"]["max_length"] != max_length:
+            continue
+        number = 0
+        while (keys := _shard_keys(folder, number)) is not None:
+            known.update(zip(keys, np.load(folder / f"shard-{number:05d}.npy", allow_pickle=False), strict=True))
+            number += 1
     return known
 
 

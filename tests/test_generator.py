@@ -12,6 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from kdedge.augment.generate import Writing, prompt_kinds, prompt_text
 from kdedge.augment.generator import Generator, Reading, as_line, label_name, lines_of, load_generator, prepare_generator
+from kdedge.augment.sampling import draw, sample
 from kdedge.encode import Pad
 from kdedge.errors import MachineError, UsageError
 from kdedge.recipe import Generate, GeneratorFit
@@ -42,6 +43,7 @@ def test_loss_counts_real_tokens_alone() -> None:
     assert float(Reading(model)(**batch)["loss"].detach()) == pytest.approx(total / count, rel=1e-5)
     means = [-np.mean([model(torch.tensor([ids])).logits[0].log_softmax(-1)[i, ids[i + 1]].item() for i in range(len(ids) - 1)]) for ids in rows]
     assert np.allclose(Generator(model, None, 1, 2).surprise(rows), means, rtol=1e-5)
+    assert not model.training, "asking does not switch dropout on"
 
 
 def test_it_has_learned_from_the_texts(pairs: Generator) -> None:
@@ -81,6 +83,28 @@ def test_prompts_go_in_turn_and_prefixes_stay_in_front(pairs: Generator) -> None
     assert all(task.train.texts[row].startswith(text) and text for row, text in enumerate(words))
     made = writing(pairs, prompts=["prefix"]).make(np.arange(40), np.random.default_rng(1))
     assert made and all(text.text.split()[0] == task.train.texts[text.row].split()[0] for text in made)
+
+
+def test_the_nucleus_is_the_smallest_likeliest_set() -> None:
+    torch.manual_seed(0)
+    chances = torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05])
+    drawn = draw(chances.log().repeat(20000, 1), 0.8).tolist()
+    assert set(drawn) == {0, 1, 2}, "0.5 + 0.2 + 0.15 is the first sum past 0.8"
+    assert [drawn.count(i) / 20000 for i in range(3)] == pytest.approx([0.5 / 0.85, 0.2 / 0.85, 0.15 / 0.85], abs=0.015)
+    assert set(draw(chances.log().repeat(5000, 1), 1.0).tolist()) == {0, 1, 2, 3, 4}
+    flat = torch.zeros(4000, 1000)
+    assert len(set(draw(flat, 0.9).tolist())) > 800, "a flat row's nucleus is wider than the first look"
+
+
+def test_a_text_does_not_depend_on_those_that_end_before_it(pairs: Generator) -> None:
+    prompts = [[pairs.start]] * 24
+    likeliest = 1e-6  # the nucleus is one token: no chance is left
+    together = sample(pairs, [*prompts, [pairs.start]], 60, likeliest, 1.0, None)
+    assert together == [together[0]] * 25
+    firsts = [[pairs.start, i] for i in range(5, 60)]
+    mixed = sample(pairs, firsts, 60, likeliest, 1.0, None)
+    assert len({len(row) for row in mixed}) > 1, "they end at different places"
+    assert mixed == [sample(pairs, [first], 60, likeliest, 1.0, None)[0] for first in firsts]
 
 
 def test_the_same_chance_writes_the_same_texts_and_another_others(pairs: Generator) -> None:

@@ -45,10 +45,13 @@ def collect_texts(task: Task, made: TransferTexts | None = None) -> TransferText
     """All texts the student will learn from: the training split as it stands, then the made ones."""
     train = task.train
     gold = TransferTexts(train.texts, train.pairs, ("gold",) * len(train), train.labels)
-    if made is None:
-        return gold
-    pairs = None if gold.pairs is None else (*gold.pairs, *(made.pairs or ()))
-    return TransferTexts((*gold.texts, *made.texts), pairs, (*gold.origins, *made.origins), np.concatenate([gold.labels, made.labels]))
+    return gold if made is None else joined(gold, made)
+
+
+def joined(first: TransferTexts, second: TransferTexts) -> TransferTexts:
+    """The texts of both, in order."""
+    pairs = None if first.pairs is None or second.pairs is None else (*first.pairs, *second.pairs)
+    return TransferTexts((*first.texts, *second.texts), pairs, (*first.origins, *second.origins), np.concatenate([first.labels, second.labels]))
 
 
 def no_labels(count: int, kind: Kind, outputs: int) -> np.ndarray:

@@ -65,6 +65,12 @@ class Sieve:
         band = (gates.shortest or min(lengths), gates.longest or max(lengths))
         return cls(gates, by_words, *band, keys, held_out, set(text_keys(train)), near, perplexity)
 
+    def know(self, texts: tuple[str, ...], pairs: tuple[str, ...] | None) -> None:
+        """Count N texts as seen."""
+        for text, pair in zip(texts, pairs or (None,) * len(texts), strict=True):
+            self.seen.add(normalised(text, pair))
+            self.near.add(shingles(text, pair))
+
     def admit(self, made: Made, origin: str) -> bool:
         """Whether the text passes; if not, why is counted."""
         reason = self._fault(made)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from kdedge.augment.generator import Generator, as_line, label_name
+from kdedge.augment.sampling import sample
 from kdedge.augment.source import Made
 from kdedge.data.task import Split, Task
 from kdedge.errors import UsageError
@@ -61,23 +62,10 @@ class Writing:
                         yield i, ids[: ids.index(self.generator.end)]
 
     def _sample(self, prompts: list[list[int]]) -> list[list[int]]:
-        model = self.generator.model
-        ids = torch.tensor(prompts, device=model.device)  # (B, P), all of one length: no padding
-        precision = native_precision("auto", model.device)
-        with torch.inference_mode(), torch.autocast(model.device.type, precision, enabled=precision is not None):
-            answer = model.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                do_sample=True,
-                top_p=self.recipe.top_p,
-                top_k=0,
-                temperature=self.recipe.temperature,
-                max_length=self.generator.cap(self.recipe.max_length),
-                eos_token_id=self.generator.end,
-                pad_token_id=self.generator.end,
-            )
-        rows: list[list[int]] = answer[:, 1:].tolist()
-        return rows
+        precision = native_precision("auto", self.generator.model.device)
+        longest = self.generator.cap(self.recipe.max_length)
+        rows = sample(self.generator, prompts, longest, self.recipe.top_p, self.recipe.temperature, precision)
+        return [row[1:] for row in rows]
 
     def _read(self, row: int, ids: list[int], surprise: float) -> Made | None:
         line = self.generator.tokenizer.decode(ids, skip_special_tokens=True)

@@ -212,6 +212,7 @@ class _Surprise(nn.Module):
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
+        self.train(model.training)  # a new module would be training, and leave the model so
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
         logits = self.model(input_ids=input_ids, attention_mask=attention_mask).logits

@@ -43,29 +43,26 @@ class NearIndex:
         """order: how often a shingle occurs, in any sample; it decides speed alone, but may not change while the index lives."""
         self.threshold, self.order = threshold, order
         self.sets: list[frozenset[str]] = []
-        self.places: dict[str, list[int]] = {}
+        self.places: dict[str, dict[int, list[int]]] = {}  # shingle -> size of the set -> sets
 
     def add(self, runs: frozenset[str]) -> None:
         """Put one text's shingles into the index."""
         for run in self._prefix(runs):
-            self.places.setdefault(run, []).append(len(self.sets))
+            self.places.setdefault(run, {}).setdefault(len(runs), []).append(len(self.sets))
         self.sets.append(runs)
 
     def near(self, runs: frozenset[str]) -> bool:
         """Whether a text of the index is near one with these shingles."""
-        size, met = len(runs), set()
+        # Similar sets are of similar size: t |x| <= |y| <= |x| / t. A little wider, against rounding.
+        least, most = self.threshold * len(runs) - 1e-6, len(runs) / self.threshold + 1e-6
+        met = set()
         for run in self._prefix(runs):
-            for place in self.places.get(run, ()):
-                if place in met:
-                    continue
-                met.add(place)
-                other = self.sets[place]
-                if (
-                    self.threshold * size <= len(other) * (1 + 1e-9)
-                    and self.threshold * len(other) <= size * (1 + 1e-9)
-                    and jaccard(runs, other) >= self.threshold
-                ):
-                    return True
+            for size, places in self.places.get(run, {}).items():
+                for place in places if least <= size <= most else ():
+                    if place not in met:
+                        met.add(place)
+                        if jaccard(runs, self.sets[place]) >= self.threshold:
+                            return True
         return False
 
     def _prefix(self, runs: frozenset[str]) -> list[str]:

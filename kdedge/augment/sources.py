@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForMaskedLM
 
+from kdedge.augment import TransferTexts
 from kdedge.augment.gates import Sieve
 from kdedge.augment.generate import Writing, prompt_kinds
 from kdedge.augment.generator import Generator, lines_of, prepare_generator, token_lines
@@ -23,7 +24,7 @@ from kdedge.encode import first_line, load_tokenizer
 from kdedge.errors import MachineError, UsageError
 from kdedge.places import resolve_folder
 from kdedge.progress import SILENT, Progress
-from kdedge.recipe import Augment, Recipe, Replace
+from kdedge.recipe import Augment, Gates, Recipe, Replace
 from kdedge.rundir import hash_files, read_stage
 from kdedge.teacher import WEIGHTS, Teacher
 from kdedge.training import this_device
@@ -35,11 +36,23 @@ TEXT_GATES = {"near", "held_out", "shortest", "longest", "perplexity"}
 
 @dataclass(frozen=True)
 class Workshop:
-    """All that makes texts for one task: sources in order, the sieve, and the inputs that decide their texts."""
+    """All that makes texts for one task: sources in order, and the inputs that decide their texts.
+
+    perplexity: highest mean surprise that generated text may have, in nats per token.
+    """
 
     sources: list[Source]
-    sieve: Sieve
     inputs: dict[str, Any]
+    gates: Gates
+    task: Task
+    perplexity: float | None
+
+    def sieve(self, known: TransferTexts | None = None) -> Sieve:
+        """The gates, before any text was made but the `known` ones."""
+        sieve = Sieve.of(self.gates, self.task, self.perplexity)
+        if known is not None:
+            sieve.know(known.texts, known.pairs)
+        return sieve
 
 
 def open_workshop(
@@ -70,7 +83,7 @@ def open_workshop(
     if augment.pool:
         sources.append(read_pool(augment.pool, recipe.data))
         inputs["pool"] = hash_files(Path(augment.pool.file).parent, (Path(augment.pool.file).name,))
-    return Workshop(sources, Sieve.of(augment.gates, task, surprise), inputs)
+    return Workshop(sources, inputs, augment.gates, task, surprise)
 
 
 def usual_surprise(generator: Generator, task: Task, recipe: Augment, seed: int) -> float:

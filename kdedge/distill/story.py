@@ -6,16 +6,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from kdedge.augment import TransferTexts, collect_texts
+from kdedge.augment import TransferTexts, collect_texts, joined
 from kdedge.augment.judge import judge_by, teacher_gates
-from kdedge.augment.make import make_texts
+from kdedge.augment.make import largest_size, make_texts
 from kdedge.augment.sources import open_workshop
 from kdedge.data import load_task
 from kdedge.data.task import Task
+from kdedge.distill.growth import Growth, difficulty, grow, part_of
 from kdedge.distill.objective import Distillation, Objective
-from kdedge.encode import encode
+from kdedge.encode import encode, load_tokenizer
 from kdedge.errors import UsageError
 from kdedge.places import resolve_folder
 from kdedge.processes import main_does
@@ -24,25 +26,27 @@ from kdedge.recipe import BiLstm, Recipe, TinyBert
 from kdedge.recipe import Objective as ObjectiveRecipe
 from kdedge.rundir import Run, hash_files, read_stage, stage
 from kdedge.runtime import metrics
-from kdedge.students import build_student
+from kdedge.students import build_student, load_student
 from kdedge.teacher import WEIGHTS, Teacher, load_teacher, prepare_teacher, select_predictor
 from kdedge.textmodel import TextModel, save_measured
 from kdedge.training import Training, this_device, train
 from kdedge.transfer import TransferSet, build_transfer_set, transfer_hash
 
+NO_TEXTS = TransferSet(TransferTexts((), None, (), np.zeros(0)), np.zeros((0, 0), np.float16))
 LABELS_ALONE = ObjectiveRecipe(logits_weight=0.0, labels_weight=1.0)
 """What the undistilled student is asked to match: the same student without a teacher."""
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """All that the students of one run share."""
+    """All that the students of one run share. chosen: which part of the made texts, where that was found out; "" for all."""
 
     recipe: Recipe
     run: Run
     task: Task
     teacher: Teacher
     transfer: TransferSet
+    chosen: str = ""
 
 
 def distill(recipe: Recipe, runs: Path, *, force: bool = False, progress: Progress = SILENT) -> Run:
@@ -50,6 +54,8 @@ def distill(recipe: Recipe, runs: Path, *, force: bool = False, progress: Progre
     run = Run.create(recipe, runs)
     with run.locked():
         lesson = prepare_lesson(recipe, run, force=force, progress=progress)
+        if recipe.augment and recipe.augment.size == "auto":
+            lesson = as_far_as_it_helps(lesson, force=force, progress=progress)
         for student in recipe.student:
             teach(lesson, student, force=force, progress=progress)
         main_does(run.describe)
@@ -57,40 +63,115 @@ def distill(recipe: Recipe, runs: Path, *, force: bool = False, progress: Progre
 
 
 def prepare_lesson(recipe: Recipe, run: Run, *, force: bool = False, progress: Progress = SILENT) -> Lesson:
-    """Load the task, prepare the teacher, let it label the transfer set."""
+    """Load the task, prepare the teacher, make texts where the recipe asks for them, let the teacher label the transfer set."""
     task = load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed, progress=progress)
     for note in task.notes:
         progress.say(f"data: {note}")
     prepare_teacher(recipe.teacher, task, run.teacher, seed=recipe.seed, force=force, progress=progress)
     teacher = load_teacher(run.teacher, task.spec, recipe.teacher.max_length)
-    transfer = prepare_transfer_set(recipe, run, task, teacher, force=force, progress=progress)
-    return Lesson(recipe, run, task, teacher, transfer)
+    lesson = Lesson(recipe, run, task, teacher, NO_TEXTS)
+    made = augment_texts(lesson, force=force, progress=progress) if recipe.augment else None
+    return replace(lesson, transfer=label_texts(lesson, made, run.transfer, force=force, progress=progress))
 
 
-def prepare_transfer_set(recipe: Recipe, run: Run, task: Task, teacher: Teacher, *, force: bool = False, progress: Progress = SILENT) -> TransferSet:
-    """The stages `augment/`, where the recipe asks for more texts, and `transfer/`."""
-    made, judge, gates = None, None, None
-    if recipe.augment:
-        made = augment_texts(recipe, run, task, teacher, force=force, progress=progress)
-        judge, gates = judge_by(recipe.augment.gates, task, teacher.max_length), teacher_gates(recipe.augment.gates)
+def augment_texts(lesson: Lesson, *, force: bool = False, progress: Progress = SILENT) -> TransferTexts:
+    """The stages `generator/`, where texts are generated, and `augment/`; later rounds start from the texts that were learned worst."""
+    recipe, run, augment = lesson.recipe, lesson.run, lesson.recipe.augment
+    assert augment is not None
+    workshop = open_workshop(recipe, lesson.task, lesson.teacher, hash_files(run.teacher, WEIGHTS), run.shared, force=force, progress=progress)
+    made, weights = None, None
+    for number in range(augment.rounds):
+        new = make_texts(
+            augment,
+            lesson.task,
+            workshop.sources,
+            workshop.sieve(made),
+            run.shared / ("augment" if number == 0 else f"augment-{number + 1}"),
+            workshop.inputs | ({"round": number + 1} if number else {}),
+            seed=recipe.seed + 1000 * number,
+            size=largest_size(augment) / augment.rounds,
+            weights=weights,
+            force=force,
+            progress=progress,
+        )
+        made = new if made is None else joined(made, new)
+        if number + 1 < augment.rounds:
+            weights = _worst_learned(lesson, made, run.shared / f"round-{number + 1}", force=force, progress=progress)
+    assert made is not None
+    return made
+
+
+def _worst_learned(lesson: Lesson, made: TransferTexts, folder: Path, *, force: bool, progress: Progress) -> np.ndarray:
+    """(N,) how far the first student, after learning from the texts so far, is from the teacher on each training text."""
+    transfer = label_texts(lesson, made, folder / "transfer", force=force, progress=progress)
+    model = probe(replace(lesson, transfer=transfer), folder / "student", force=force, progress=progress)
+    train = lesson.task.train
+    gold = transfer.logits[transfer.texts.gold].astype(np.float32)
+    return difficulty(model.annotate(train.texts, train.pairs, progress=progress), gold)
+
+
+def label_texts(lesson: Lesson, made: TransferTexts | None, folder: Path, *, force: bool = False, progress: Progress = SILENT) -> TransferSet:
+    """The stage `transfer/`: gold and made texts with the teacher's answers; those of the run's own transfer set are not asked for again."""
+    recipe, run, augment = lesson.recipe, lesson.run, lesson.recipe.augment
     return build_transfer_set(
         recipe.transfer,
-        collect_texts(task, made),
-        teacher,
+        collect_texts(lesson.task, made),
+        lesson.teacher,
         hash_files(run.teacher, WEIGHTS),
-        run.transfer,
-        judge=judge,
-        gates=gates,
+        folder,
+        judge=judge_by(augment.gates, lesson.task, lesson.teacher.max_length) if augment else None,
+        gates=teacher_gates(augment.gates) if augment else None,
+        known=(run.transfer, *sorted(run.shared.glob("round-*/transfer"))),
         force=force,
         progress=progress,
     )
 
 
-def augment_texts(recipe: Recipe, run: Run, task: Task, teacher: Teacher, *, force: bool = False, progress: Progress = SILENT) -> TransferTexts:
-    """The stages `generator/`, where texts are generated, and `augment/`."""
-    assert recipe.augment is not None
-    workshop = open_workshop(recipe, task, teacher, hash_files(run.teacher, WEIGHTS), run.shared, force=force, progress=progress)
-    return make_texts(recipe.augment, task, workshop.sources, workshop.sieve, run.augment, workshop.inputs, seed=recipe.seed, force=force, progress=progress)
+def as_far_as_it_helps(lesson: Lesson, *, force: bool = False, progress: Progress = SILENT) -> Lesson:
+    """The lesson with as many made texts, and from those sources, as the first student gains from."""
+    growth = measure_growth(lesson, force=force, progress=progress)
+    chosen = growth.chosen
+    progress.say(f"augment: auto takes {chosen.size:g} made texts per training text, from {', '.join(chosen.sources) or 'no source'}")
+    part = part_of(lesson.transfer, chosen.size, chosen.sources)
+    return replace(lesson, transfer=part, chosen=f"{chosen.size:g} of {'+'.join(chosen.sources)}")
+
+
+def measure_growth(lesson: Lesson, *, force: bool = False, progress: Progress = SILENT) -> Growth:
+    """The stage `curve/`: what the first student scores on the select split after each size and source; every training is kept."""
+    augment, folder = lesson.recipe.augment, lesson.run.folder / "curve"
+    assert augment is not None
+    first = lesson.recipe.student[0]
+    inputs = {"curve": augment.curve, **_inputs(lesson, first, first.objective, transfer_hash(lesson.run.transfer))}
+
+    def ask(transfer: TransferSet, place: Path) -> np.ndarray:
+        model = probe(replace(lesson, transfer=transfer), place, force=force, progress=progress)
+        return model.annotate(lesson.task.select.texts, lesson.task.select.pairs)
+
+    def make(part: Path) -> dict[str, Any]:
+        return grow(augment, lesson.transfer, lesson.task, ask, part).document()
+
+    return Growth.of(stage(folder, inputs, make, force=force, progress=progress))
+
+
+def probe(lesson: Lesson, folder: Path, *, force: bool = False, progress: Progress = SILENT) -> TextModel:
+    """The run's first student, trained on the lesson's transfer set in a folder of its own."""
+    student = lesson.recipe.student[0]
+    teaching = Teaching(lesson, student, student.objective, f"trying {len(lesson.transfer):,} texts", progress)
+    stage(folder, _inputs(lesson, student, student.objective, lesson.transfer.content_hash()), teaching, force=force, progress=progress)
+    return TextModel(load_student(folder).to(this_device()), load_tokenizer(folder), student.max_length)
+
+
+def _inputs(lesson: Lesson, student: TinyBert | BiLstm, objective: ObjectiveRecipe, transfer: str) -> dict[str, Any]:
+    """What decides a student's weights; transfer: a hash of what it learns from."""
+    return {
+        "student": student.model_dump(mode="json", exclude={"objective", "undistilled", "quantize"}),
+        "objective": objective.model_dump(mode="json"),
+        "start": _start_hash(student),
+        "teacher": hash_files(lesson.run.teacher, WEIGHTS),
+        "transfer": transfer,
+        "data": lesson.task.content_hash(),
+        "seed": lesson.recipe.seed,
+    }
 
 
 def teach(lesson: Lesson, student: TinyBert | BiLstm, *, force: bool = False, progress: Progress = SILENT) -> None:
@@ -101,15 +182,8 @@ def teach(lesson: Lesson, student: TinyBert | BiLstm, *, force: bool = False, pr
     if student.undistilled:
         objectives["undistilled"] = LABELS_ALONE
     for stage_name, objective in objectives.items():
-        inputs = {
-            "student": student.model_dump(mode="json", exclude={"objective", "undistilled", "quantize"}),
-            "objective": objective.model_dump(mode="json"),
-            "start": _start_hash(student),
-            "teacher": hash_files(lesson.run.teacher, WEIGHTS),
-            "transfer": transfer_hash(lesson.run.transfer),
-            "data": lesson.task.content_hash(),
-            "seed": lesson.recipe.seed,
-        }
+        transfer = transfer_hash(lesson.run.transfer) + (f", {lesson.chosen}" if lesson.chosen else "")
+        inputs = _inputs(lesson, student, objective, transfer)
         title = f"{stage_name} {Recipe.student_name(student)}"
         stage(home / stage_name, inputs, Teaching(lesson, student, objective, title, progress), force=force, progress=progress)
 

@@ -1,0 +1,104 @@
+"""`kdedge augment RECIPE`: the texts that students would learn from, what the gates refused, and what more of them is worth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from kdedge.augment.sources import made_from
+from kdedge.console import ConsoleProgress, results
+from kdedge.distill.command import prepared, recipe_command
+from kdedge.distill.growth import Growth
+from kdedge.distill.picture import growth_picture
+from kdedge.distill.story import Lesson, measure_growth, prepare_lesson
+from kdedge.errors import UsageError
+from kdedge.files import write_whole
+from kdedge.recipe import load_recipe
+from kdedge.rundir import Run, read_stage
+
+EXAMPLES = 3
+
+
+@click.command()
+@recipe_command
+@click.option("--curve", is_flag=True, help="Train the first student on growing parts of the texts and draw its score.")
+def augment(recipe: Path, overrides: tuple[str, ...], runs: Path, force: bool, threads: int | None, as_json: bool, curve: bool) -> None:
+    """Make the texts of RECIPE's [augment] table and let the teacher label them.
+
+    Ends with what each source made, what the gates refused, and some examples. With --curve the first student is trained on
+    the labelled texts alone, on each source, and on growing sizes; scores are those of the select split.
+
+    \b
+    Example: kdedge augment configs/quickstart.toml --set augment.rules.mask=0.1 --curve
+    """
+    settled = prepared(load_recipe(recipe, overrides), runs, threads)
+    if settled.augment is None:
+        raise UsageError("the recipe has no [augment] table", str(recipe), "add one, or --set augment.rules.mask=0.1 and the like")
+    progress, run = ConsoleProgress(), Run.create(settled, runs)
+    with run.locked():
+        lesson = prepare_lesson(settled, run, force=force, progress=progress)
+        results().print(_sources(lesson))
+        results().print(_examples(lesson))
+        growth = measure_growth(lesson, force=force, progress=progress) if curve else None
+        if growth:
+            results().print(_growth(growth, lesson.task.spec.metric))
+            write_whole(run.folder / "curve" / "curve.svg", growth_picture(growth, lesson.task.spec.metric, settled.name))
+            click.echo(f"picture: {run.folder / 'curve' / 'curve.svg'}")
+    click.echo(f"run: {run.folder}")
+    if as_json:
+        click.echo(json.dumps(_document(lesson, growth)))
+
+
+def _rounds(lesson: Lesson) -> dict[str, dict[str, Any]]:
+    """What every round of every source made: name -> counts."""
+    folders = [lesson.run.augment, *sorted(lesson.run.shared.glob("augment-*[0-9]"))][: lesson.recipe.augment.rounds if lesson.recipe.augment else 0]
+    return {origin + (f", round {i + 1}" if i else ""): counts for i, folder in enumerate(folders) for origin, counts in made_from(folder).items()}
+
+
+def _sources(lesson: Lesson) -> Table:
+    table = Table(title=f"{lesson.recipe.name}: new texts beside {len(lesson.task.train):,} labelled ones")
+    for column in ("source", "wanted", "made", "kept", "refused"):
+        table.add_column(column, justify="left" if column in ("source", "refused") else "right")
+    for name, counts in _rounds(lesson).items():
+        refused = ", ".join(f"{reason} {count:,}" for reason, count in counts["refused"].items())
+        table.add_row(name, *(f"{counts[key]:,}" for key in ("wanted", "made", "kept")), refused or "none")
+    for reason, count in read_stage(lesson.run.transfer)["result"]["refused"].items():
+        table.add_row("(by the teacher)", "", "", f"-{count:,}", reason)
+    return table
+
+
+def _examples(lesson: Lesson) -> Table:
+    table = Table(title="some of them, with the teacher's answer")
+    for column in ("source", "text", "answer"):
+        table.add_column(column)
+    texts, spec = lesson.transfer.texts, lesson.task.spec
+    for origin in dict.fromkeys(texts.origins):
+        for row in [i for i, name in enumerate(texts.origins) if name == origin][:EXAMPLES]:
+            text = texts.texts[row] + (f" | {texts.pairs[row]}" if texts.pairs else "")
+            logits = lesson.transfer.logits[row]
+            answer = spec.labels[int(logits.argmax())] if spec.kind == "classification" else " ".join(f"{value:.2f}" for value in logits)
+            table.add_row(origin, escape(text[:160]), escape(answer))
+    return table
+
+
+def _growth(growth: Growth, metric: str) -> Table:
+    table = Table(title=f"what they are worth: {metric} on the select split, ± {growth.error:.4f} (one standard error)")
+    for column in ("texts from", "per labelled text", "texts", metric, "gain"):
+        table.add_column(column, justify="left" if column == "texts from" else "right")
+    for point in growth.points:
+        gain = point.select - growth.points[0].select
+        mark = " <" if point == growth.chosen else ""
+        told = "–" if not point.sources else f"{gain:+.4f}" + (" does not help" if gain < 0 else "")
+        table.add_row("+".join(point.sources) or "labelled alone", f"{point.size:g}", f"{point.texts:,}", f"{point.select:.4f}{mark}", told)
+    return table
+
+
+def _document(lesson: Lesson, growth: Growth | None) -> dict[str, Any]:
+    kept = read_stage(lesson.run.transfer)["result"]
+    document = {"run": str(lesson.run.folder), "sources": _rounds(lesson), "origins": kept["origins"], "refused": kept["refused"]}
+    return document | ({"curve": growth.document()} if growth else {})

@@ -1,0 +1,109 @@
+"""How many made texts, from which sources, and near which texts: asked of a student that is trained on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdedge.data.task import Split, Task
+from kdedge.errors import UsageError
+from kdedge.recipe import Augment
+from kdedge.runtime import metrics
+from kdedge.transfer import TransferSet
+
+Probe = Callable[[TransferSet, Path], np.ndarray]
+"""Trains a student on a transfer set, in a folder where finished work is kept; returns its logits (N, C) on the select split."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a student scored on the select split after learning from `size` made texts per training text. sources: their origins."""
+
+    size: float
+    sources: tuple[str, ...]
+    texts: int
+    select: float
+
+
+@dataclass(frozen=True)
+class Growth:
+    """points: gold alone, then each source alone, then all that help at growing sizes. chosen: one of them. error: of the best score."""
+
+    points: tuple[Point, ...]
+    chosen: Point
+    error: float
+
+    def document(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def of(cls, document: dict[str, Any]) -> Growth:
+        points = tuple(Point(**{**point, "sources": tuple(point["sources"])}) for point in document["points"])
+        return cls(points, Point(**{**document["chosen"], "sources": tuple(document["chosen"]["sources"])}), document["error"])
+
+
+def part_of(transfer: TransferSet, size: float, sources: tuple[str, ...]) -> TransferSet:
+    """The gold texts and, of the made ones from these sources, the first `size` for each gold text."""
+    origins = np.array(transfer.texts.origins)
+    gold = np.flatnonzero(origins == "gold")
+    made = np.flatnonzero(np.isin(origins, sources))[: round(size * len(gold))]
+    return transfer.take(np.concatenate([gold, made]))
+
+
+def grow(recipe: Augment, transfer: TransferSet, task: Task, probe: Probe, folder: Path) -> Growth:
+    """Train on gold alone, on each source at the smallest size, and on all that help at every size of `recipe.curve`.
+
+    A source that scores below gold alone is left out. Chosen is the smallest set whose score lies within one standard error of
+    the best (Breiman et al. 1984, section 3.4.3). Each size is one training: differences below the error may be luck.
+    """
+    origins = tuple(dict.fromkeys(origin for origin in transfer.texts.origins if origin != "gold"))
+    sizes = sorted(set(recipe.curve))
+    answers: dict[Point, np.ndarray] = {}
+
+    def ask(size: float, sources: tuple[str, ...]) -> Point:
+        some = part_of(transfer, size, sources)
+        logits = probe(some, folder / ("+".join(sources) or "gold") / f"{size:g}")
+        point = Point(size if sources else 0.0, sources, len(some), _score(task, logits, task.select))
+        answers[point] = logits
+        return point
+
+    points = [ask(0.0, ())]
+    alone = [ask(sizes[0], (origin,)) for origin in origins] if len(origins) > 1 else []
+    helpful = tuple(point.sources[0] for point in alone if point.select >= points[0].select) if alone else origins
+    points += alone
+    if helpful:
+        points += [ask(size, helpful) for size in sizes if len(helpful) > 1 or not alone or size > sizes[0]]
+    best = max(points, key=lambda point: point.select)
+    error = standard_error(task, answers[best], task.select)
+    line = [point for point in points if not point.sources or point.sources == helpful]
+    near = [point for point in line if point.select >= best.select - error]
+    return Growth(tuple(points), min(near or [best], key=lambda point: point.texts), error)
+
+
+def standard_error(task: Task, logits: np.ndarray, split: Split, *, draws: int = 500) -> float:
+    """Standard deviation of the metric over bootstrap samples of a split (Efron 1979)."""
+    chance = np.random.default_rng(0)
+    scores = []
+    for _ in range(draws):
+        rows = chance.integers(0, len(split), len(split))
+        scores.append(metrics.score(task.spec.metric, task.spec.kind, logits[rows], split.labels[rows]))
+    return float(np.nanstd(scores))
+
+
+def difficulty(student: np.ndarray, teacher: np.ndarray) -> np.ndarray:
+    """(N,) how often each training text is to be started from: its squared difference of logits (N, C), and a tenth of the mean besides.
+
+    The tenth keeps every text in play (Learning to Augment, without reinforcement learning: the reward is the divergence itself).
+    """
+    if student.shape != teacher.shape:
+        raise UsageError("student and teacher do not answer alike", f"{student.shape} and {teacher.shape}", "distill again with --force")
+    squared = np.asarray(((student.astype(np.float64) - teacher) ** 2).mean(axis=1))
+    return squared + 0.1 * max(float(squared.mean()), 1e-12)
+
+
+def _score(task: Task, logits: np.ndarray, split: Split) -> float:
+    return metrics.score(task.spec.metric, task.spec.kind, logits, split.labels)
