@@ -1,0 +1,201 @@
+"""`kdedge augment` and distillation on made texts, on small real models: killed, resumed, grown, in rounds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tiny
+import torch
+
+from kdedge.data.shares import normalised
+from kdedge.distill.growth import Growth, Point, difficulty, grow, part_of
+from kdedge.distill.story import distill, prepare_lesson
+from kdedge.recipe import Augment, Recipe, Rules, load_recipe
+from kdedge.rundir import Run, read_stage
+from kdedge.transfer import TransferSet, read_transfer_set
+
+ROOT = Path(__file__).resolve().parent.parent
+START = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]; import conftest; from kdedge.cli import main; main()"
+
+RECIPE = """
+name = "more"
+[data]
+source = "{folder}/data"
+select = 0.2
+report = "test"
+[teacher]
+model = "{folder}/encoder"
+max_length = 48
+fit = {{epochs = 4, learning_rate = 1e-3, batch_size = 16, checks = 2}}
+[augment]
+size = 1.5
+shard_size = 32
+[augment.rules]
+[augment.replace]
+[augment.generate]
+layers = 1
+hidden = 32
+heads = 2
+vocabulary = 300
+fit = {{epochs = 20, batch_size = 16, learning_rate = 1e-2, checks = 2}}
+[augment.gates]
+near = 1.0
+[[student]]
+kind = "bilstm"
+hidden = 8
+head = 8
+max_length = 48
+fit = {{epochs = 2, checks = 1}}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data, an encoder and a recipe, and in `whole` the run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("more")
+    torch.manual_seed(0)
+    tokenizer = tiny.tokenizer()
+    tiny.bert(layers=2, vocabulary=len(tokenizer), initializer_range=0.2).bert.save_pretrained(folder / "encoder")
+    tokenizer.save_pretrained(folder / "encoder")
+    (folder / "data").mkdir()
+    for split, count, seed in (("train", 160, 1), ("test", 64, 2)):
+        texts, labels = tiny.sentences(count, seed)
+        pq.write_table(pa.table({"text": list(texts), "label": [("bad", "good")[i] for i in labels]}), folder / "data" / f"{split}.parquet")
+    (folder / "recipe.toml").write_text(RECIPE.format(folder=folder))
+    done = command(folder, "whole", "--json").communicate(timeout=300)
+    (folder / "said.json").write_text(done[0].splitlines()[-1])
+    return folder
+
+
+def command(folder: Path, runs: str, *options: str) -> subprocess.Popen[str]:
+    arguments = ["augment", str(folder / "recipe.toml"), "--runs", str(folder / runs), "--threads", "1", *options]
+    environment = {**os.environ, "COLUMNS": "150"}
+    return subprocess.Popen([sys.executable, "-c", START, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def made_hashes(run: Path) -> dict[str, str]:
+    names = ("augment/texts.parquet", "augment/stage.json", "generator/model.safetensors", "transfer/texts.parquet", "transfer/shard-00000.npy")
+    return {name: hashlib.sha256((run / name).read_bytes()).hexdigest() for name in names}
+
+
+def test_each_source_gives_its_share_and_is_counted(folder: Path) -> None:
+    said = json.loads((folder / "said.json").read_text())
+    transfer = read_transfer_set(folder / "whole" / "more" / "transfer")
+    assert set(said["sources"]) == {"rule", "replace", "generate"}
+    for origin, counts in said["sources"].items():
+        assert (counts["wanted"] == 64 and counts["made"] == counts["kept"] + sum(counts["refused"].values())) or counts["kept"] == 64
+        assert transfer.texts.origins.count(origin) == said["origins"][origin] > 20, "enough of each passes its gates"
+    assert said["origins"]["gold"] == 128
+
+
+def test_no_made_text_stands_among_those_held_out(folder: Path) -> None:
+    run, _ = Run.open(folder / "whole" / "more")
+    lesson = prepare_lesson(run.recipe, run)
+    held = {normalised(text) for split in (lesson.task.select, lesson.task.report) for text in split.texts}
+    texts = lesson.transfer.texts
+    assert not held & {normalised(text) for text in texts.texts}
+    assert len({normalised(text) for text in texts.texts}) == len(texts)
+
+
+@pytest.mark.parametrize("share", [0.6, 0.8])
+def test_killed_and_resumed_is_the_same_set(folder: Path, share: float) -> None:
+    """R2: kill -9 while texts are made; the share of the work after which it comes is measured by files that stand."""
+    runs = folder / f"killed-{share}"
+    marks = ["teacher.part", "generator.part", "augment.part/replace-00000.parquet", "augment.part/generate-00000.parquet"]
+    mark = runs / "more" / marks[int(share * 4)]
+    process = command(folder, runs.name)
+    until = time.monotonic() + 200
+    while not mark.exists() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.005)
+    process.kill()
+    process.communicate()
+    assert not (runs / "more" / "transfer").exists(), "it was killed before its end"
+    out, err = command(folder, runs.name).communicate(timeout=300)
+    assert "run:" in out, err
+    assert made_hashes(runs / "more") == made_hashes(folder / "whole" / "more")
+
+
+def test_rounds_start_from_what_was_learned_worst(folder: Path) -> None:
+    run = distill(load_recipe(folder / "recipe.toml", ("augment.rounds=2", "augment.generate=", "student.undistilled=false")), folder / "rounds")
+    second = read_stage(run.shared / "augment-2")
+    assert second["inputs"]["weights"] and second["inputs"]["round"] == 2
+    first, later = (pq.read_table(run.shared / name / "texts.parquet").to_pydict() for name in ("augment", "augment-2"))
+    assert not set(map(normalised, first["text"])) & set(map(normalised, later["text"]))
+    assert set(read_transfer_set(run.transfer).texts.origins) == {"gold", "rule", "replace"}
+    assert (run.folder / "student" / "model.safetensors").exists()
+    assert distill(run.recipe, folder / "rounds").folder == run.folder, "a second time everything is kept"
+
+
+def test_auto_takes_what_the_curve_says(folder: Path) -> None:
+    overrides = ("augment.size=auto", "augment.curve=[0.5, 1]", "augment.generate=", "student.undistilled=false")
+    run = distill(load_recipe(folder / "recipe.toml", overrides), folder / "auto")
+    growth = Growth.of(read_stage(run.folder / "curve")["result"])
+    assert {point.sources for point in growth.points} >= {(), ("rule",), ("replace",)} and growth.chosen in growth.points
+    assert f"{growth.chosen.size:g} of" in read_stage(run.folder / "student")["inputs"]["transfer"]
+
+
+def test_the_picture_shows_every_point(folder: Path, tmp_path: Path) -> None:
+    out, err = command(folder, "whole", "--curve", "--set", "augment.curve=[0.5, 1.5]").communicate(timeout=300)
+    assert "picture:" in out, err
+    assert "does not help" in out or "+0." in out
+    picture = (folder / "whole" / "more" / "curve" / "curve.svg").read_text()
+    assert picture.startswith("<svg") and "texts the student learns from" in picture
+    growth = Growth.of(read_stage(folder / "whole" / "more" / "curve")["result"])
+    assert picture.count('aria-roledescription="point"') == len(growth.points) + 1, "and the ring around the chosen one"
+
+
+def set_of(*origins: str) -> TransferSet:
+    from kdedge.augment import TransferTexts
+
+    texts = TransferTexts(tuple(f"t{i}" for i in range(len(origins))), None, origins, np.zeros(len(origins), np.int64))
+    return TransferSet(texts, np.arange(2 * len(origins), dtype=np.float16).reshape(-1, 2))
+
+
+def test_a_part_is_the_gold_texts_and_the_first_of_the_made() -> None:
+    whole = set_of("gold", "gold", "rule", "replace", "rule", "replace", "rule")
+    assert part_of(whole, 1.0, ("rule",)).texts.texts == ("t0", "t1", "t2", "t4")
+    assert part_of(whole, 1.5, ("rule", "replace")).texts.texts == ("t0", "t1", "t2", "t3", "t4")
+    assert part_of(whole, 9.0, ()).logits.tolist() == whole.logits[:2].tolist()
+
+
+def test_growth_leaves_out_what_hurts_and_stops_where_it_is_flat() -> None:
+    """A probe whose right answers are counted: rules help up to 2 texts each, replacement hurts."""
+    task = tiny.single_task(40)
+    origins = ["gold"] * 40 + ["rule", "replace"] * 160
+    asked = []
+
+    def probe(transfer: TransferSet, place: Path) -> np.ndarray:
+        made = [origin for origin in transfer.texts.origins if origin != "gold"]
+        right = 18 + min(12, 6 * made.count("rule") // 40) - made.count("replace") // 4
+        asked.append((len(made), tuple(sorted(set(made)))))
+        answers = np.eye(2, dtype=np.float32)[task.select.labels]
+        return np.where(np.arange(32)[:, None] < right, answers, 1 - answers)
+
+    recipe = Augment(curve=[1, 2, 4], rules=Rules())
+    growth = grow(recipe, set_of(*origins), task, probe, Path("nowhere"))
+    assert asked == [(0, ()), (40, ("rule",)), (40, ("replace",)), (80, ("rule",)), (160, ("rule",))]
+    assert growth.chosen.sources == ("rule",) and growth.chosen.size <= 2
+    assert [point.select for point in growth.points] == [18 / 32, 24 / 32, 8 / 32, 30 / 32, 30 / 32]
+    assert growth.error == pytest.approx(np.sqrt(30 / 32 * 2 / 32 / 32), rel=0.15), "the binomial error of the best"
+    assert Growth.of(json.loads(json.dumps(growth.document()))) == growth
+
+
+def test_difficulty_is_the_squared_distance_and_never_nothing() -> None:
+    weights = difficulty(np.array([[0.0, 0.0], [2.0, 0.0]]), np.array([[0.0, 0.0], [0.0, 0.0]]))
+    assert weights.tolist() == [0.1, 2.1]
+
+
+def test_a_recipe_without_sources_is_refused() -> None:
+    with pytest.raises(ValueError, match="names no source"):
+        Recipe.model_validate({"name": "x", "data": {"source": "y"}, "teacher": {"model": "z"}, "student": {"kind": "bilstm"}, "augment": {"size": 2.0}})
+    assert Point(0.0, (), 1, 0.5).sources == ()
