@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from .fakequant import FakeQuantLinear, quantized_layers, quantized_products
+from .fakemodel import Reader, quantized_layers, range_owners
 
 KEEPS = (1.0, 0.9999, 0.999)
 """Shares of an activation's values that a range may hold; the best by logits is taken."""
@@ -21,7 +21,7 @@ def calibrate(model: nn.Module, reference: nn.Module, batches: Sequence[Batch]) 
     Of several shares the one is taken with which the logits stay nearest to those of `reference`.
     Batches must hold no padding: its activations are not the text's.
     """
-    products = {name: product for name, product in quantized_products(model).items() if not product._shared}
+    products = range_owners(model)
     with torch.inference_mode():
         wanted = logits_of(reference, batches)
         _enable(model, False)
@@ -81,7 +81,7 @@ def _enable(model: nn.Module, enabled: bool) -> None:
         layer.enabled = enabled
 
 
-def _set_ranges(products: dict[str, FakeQuantLinear], seen: dict[str, torch.Tensor], keep: float) -> None:
+def _set_ranges(products: dict[str, Reader], seen: dict[str, torch.Tensor], keep: float) -> None:
     with torch.no_grad():
         for name, product in products.items():
             values = seen[name]

@@ -24,17 +24,16 @@ from .scheme import QuantScheme
 @click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--precision", type=click.Choice(["all", "fp32", "int8"]), default="all", show_default=True, help="Files of the bundle: both, or one alone.")
 @click.option("--weight-bits", type=click.IntRange(7, 8), default=7, show_default=True, help="Range of int8 weights; 8 may overflow on CPUs without VNNI.")
-@click.option("--scheme", type=click.Choice(["static", "dynamic"]), default="static", show_default=True, help="Activations of BERT students: see below.")
+@click.option("--scheme", type=click.Choice(["static", "dynamic"]), default="static", show_default=True, help="Activations: see below.")
 @click.option("--no-qat", is_flag=True, help="Calibrate alone, without quantization-aware tuning.")
 @click.option("--force", is_flag=True, help="Export again even where nothing has changed.")
 @click.option("--json", "as_json", is_flag=True, help="End stdout with one JSON document.")
 def export(run: Path, precision: str, weight_bits: int, scheme: str, no_qat: bool, force: bool, as_json: bool) -> None:
     """Write the students of RUN as ONNX, check them against torch and pack their bundles.
 
-    RUN is a run folder (all its students) or the folder of one student in it. In the int8 file of a BERT student
-    activations have fixed ranges (static), found on the transfer set and tuned with the student (the recipe's
-    student.quantize); dynamic finds them while running, so that answers depend on the rest of the batch.
-    A BiLSTM is always dynamic.
+    RUN is a run folder (all its students) or the folder of one student in it. In the int8 file activations have
+    fixed ranges (static), found on the transfer set and tuned with the student (the recipe's student.quantize);
+    dynamic finds them while running, so that answers depend on the rest of the batch.
 
     \b
     Example: kdedge export runs/quickstart

@@ -16,7 +16,6 @@ from kdedge.encode import first_line, load_tokenizer
 from kdedge.errors import Interrupted, KdedgeError, MachineError, UsageError
 from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Quantize as QuantizeRecipe
-from kdedge.recipe import TinyBert
 from kdedge.rundir import Run, hash_files, read_stage, stage
 from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.bundle import FORMAT, PRECISIONS
@@ -44,7 +43,7 @@ INT8 = QuantScheme(activations="static")
 class Choice:
     """What to put into a bundle. precisions: fp32, int8, or both; the fp32 graph passes its gate in any case.
 
-    scheme: of BERT students; others, and the teacher, are quantized dynamically with the same weights.
+    scheme: of students; the teacher is quantized dynamically with the same weights.
     tune: whether quantization-aware tuning follows calibration.
     """
 
@@ -70,9 +69,7 @@ def export_run(
     recipe = run.recipe
     task = task or load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
     _export_teacher(run, task, choice.dynamic, force=force, progress=progress)
-    kinds = {run.recipe.student_name(student): student.kind for student in run.recipe.student}
-    choices = {name: choice if kinds[name] == "tinybert" else choice.dynamic for name in students}
-    return [_export_student(run, name, task, choices[name], force=force, progress=progress) for name in students]
+    return [_export_student(run, name, task, choice, force=force, progress=progress) for name in students]
 
 
 def _export_student(run: Run, name: str, task: Task, choice: Choice, *, force: bool, progress: Progress) -> Path:
@@ -116,7 +113,7 @@ def _tuned(run: Run, name: str, task: Task, choice: Choice, made: Ingredients, *
 
 
 def _quantize_recipe(run: Run, name: str, choice: Choice) -> QuantizeRecipe:
-    recipe = next(student.quantize for student in run.recipe.student if isinstance(student, TinyBert) and run.recipe.student_name(student) == name)
+    recipe = next(student.quantize for student in run.recipe.student if run.recipe.student_name(student) == name)
     return recipe if choice.tune else recipe.model_copy(update={"steps": 0})
 
 

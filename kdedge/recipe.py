@@ -144,6 +144,12 @@ class Quantize(Section):
     keep_float_above: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(None, description="logit change above which a layer stays in fp32")
 
 
+class BiLstmQuantize(Quantize):
+    """How a BiLSTM learns them."""
+
+    learning_rate: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 1e-4
+
+
 class StudentBase(Section):
     name: Name | None = None
     max_length: Length = 128
@@ -184,6 +190,7 @@ class BiLstm(StudentBase):
     head: Positive = 200
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     fit: BiLstmFit = BiLstmFit()
+    quantize: BiLstmQuantize = BiLstmQuantize()
 
     @model_validator(mode="after")
     def _has_no_layers(self) -> BiLstm:

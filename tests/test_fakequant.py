@@ -10,7 +10,8 @@ import tiny
 import torch
 from kdedge.export import integers
 from kdedge.export.calibrate import calibrate, sensitivity, unpadded_batches
-from kdedge.export.fakequant import FakeQuantEmbedding, FakeQuantLinear, activation_scale, fake_quantized, quantized_layers, to_integers, weight_scale
+from kdedge.export.fakemodel import fake_quantized, quantized_layers
+from kdedge.export.fakequant import FakeQuantEmbedding, FakeQuantLinear, activation_scale, to_integers, weight_scale
 from kdedge.export.int8 import to_int8
 from kdedge.export.scheme import QuantScheme
 from onnx import TensorProto, helper

@@ -34,8 +34,7 @@ def student(task: Task, kind: str) -> PreTrainedModel:
 
 
 def make_run(folder: Path, task: Task, kinds: tuple[str, ...] = ("bilstm",), teacher: PreTrainedModel | None = None) -> Run:
-    tuning = {"tinybert": {"quantize": {"steps": 6, "checks": 1, "batch_size": 16, "calibration_texts": 64}}, "bilstm": {}}
-    students = [{"kind": kind} | tuning[kind] for kind in kinds]
+    students = [{"kind": kind, "quantize": {"steps": 6, "checks": 1, "batch_size": 16, "calibration_texts": 64}} for kind in kinds]
     recipe = {"name": "tiny", "data": {"source": "nowhere"}, "teacher": {"model": "a-tiny-teacher"}, "student": students}
     run = Run.create(Recipe.model_validate(recipe), folder)
     torch.manual_seed(4)
