@@ -68,7 +68,10 @@ def _parity_lines(manifest: Manifest) -> list[str]:
         difference = f"largest logit difference {fp32['max_abs_logit']:.2g} over {fp32['texts']} texts"
         beside = f" ({fp32['torch_fp32']:.2g} from torch in fp32)" if "torch_fp32" in fp32 else ""
         lines.append(f"The fp32 graph answers as torch does: {difference} from the model in double precision{beside}, all answers equal.")
-    if int8 := parity.get("int8"):
+    ways = parity.get("ways", {})
+    if ways.get("lost"):
+        lines.append(f"It holds no int8 file, because that does not pay: {ways['lost']}.")
+    elif int8 := parity.get("int8"):
         lines.append(f"The int8 file gives the same answer as the fp32 file on {100 * int8['agreement']:.2f} % of {int8['texts']} texts.")
         if manifest.scheme and manifest.scheme.get("activations") == "static":
             lines += _static_lines(int8)
@@ -77,7 +80,18 @@ def _parity_lines(manifest: Manifest) -> list[str]:
                 f"Its activations are quantized over a whole batch, so a text's logits may move by up to {int8['batch_dependence']:.2g} "
                 "(measured) with the other texts of its batch, and a little with the number of threads."
             )
+    if ways:
+        lines += ["", *_ways_lines(ways)]
     return lines
+
+
+def _ways_lines(ways: Mapping[str, Any]) -> list[str]:
+    """The student's files measured against each other at export."""
+    rows = [
+        f"| {name} | {way['metric']:.4f} | {100 * way['agreement']:.2f} % | {way['bytes']:,} | {way['p50_us']:,.0f} |" for name, way in ways["files"].items()
+    ]
+    slow = [f"int8 saves bytes alone where this was measured: {ways['slow']}."] if ways["slow"] else []
+    return ["| way | score | same answers as float | bytes | p50 µs, one text, one thread |", "|---|---|---|---|---|", *rows, *slow]
 
 
 def _static_lines(int8: Mapping[str, Any]) -> list[str]:

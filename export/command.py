@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,10 +15,11 @@ from rich.table import Table
 from kdedge.console import ConsoleProgress, results
 from kdedge.progress import Progress
 from kdedge.rundir import Run
-from kdedge.runtime import Bundle
+from kdedge.runtime import Bundle, Manifest
 
 from .export import DEFAULT_CHOICE, Choice, export_run
 from .scheme import QuantScheme
+from .ways import FLOAT
 
 
 @click.command()
@@ -62,17 +64,25 @@ def export_and_show(folder: Path, *, choice: Choice = DEFAULT_CHOICE, force: boo
 
 
 def _table(bundles: list[Bundle]) -> Table:
-    table = Table(title="exported files, each measured itself on the reported split")
-    for column in ("bundle", "file", bundles[0].manifest.spec.metric, "kept", "same answers", "bytes"):
-        table.add_column(column, justify="left" if column in ("bundle", "file") else "right")
+    metric = bundles[0].manifest.spec.metric
+    table = Table(title="each way measured itself on the reported split; one text at a time on one thread, in turn")
+    for column in ("bundle", "way", "file", metric, "kept", "same answers", "bytes", "p50 µs", ""):
+        table.add_column(column, justify="left" if column in ("bundle", "way", "file", "") else "right")
     for bundle in bundles:
-        manifest = bundle.manifest
-        for name, path in manifest.precisions.items():
-            value, teacher = manifest.scores[name], manifest.scores["teacher"]
-            kept = f"{100 * value / teacher:.1f} %" if teacher > 0 else "-"
-            agreement = f"{100 * manifest.parity[name]['agreement']:.2f} %"
-            table.add_row(manifest.name, name, f"{value:.4f}", kept, agreement, f"{manifest.files[path]['bytes']:,}")
+        for row in _rows(bundle.manifest):
+            table.add_row(*row)
     return table
+
+
+def _rows(manifest: Manifest) -> Iterator[tuple[str, ...]]:
+    """The student in fp32, calibrated and tuned, and which of them are in the bundle."""
+    judged, teacher = manifest.parity["ways"], manifest.scores["teacher"]
+    files = {FLOAT: manifest.precisions.get("fp32", "-"), judged["int8"]: manifest.precisions.get("int8", "-")}
+    for name, way in judged["files"].items():
+        kept = f"{100 * way['metric'] / teacher:.1f} %" if teacher > 0 else "-"
+        notes = [] if name != judged["int8"] else [f"does not pay: {reason}" for reason in (judged["lost"], judged["slow"]) if reason]
+        figures = (f"{way['metric']:.4f}", kept, f"{100 * way['agreement']:.2f} %", f"{way['bytes']:,}", f"{way['p50_us']:,.0f}")
+        yield (manifest.name, name, files.get(name, "-"), *figures, "; ".join(notes))
 
 
 def _document(folder: Path) -> dict[str, Any]:

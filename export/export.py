@@ -13,7 +13,7 @@ import numpy as np
 from kdedge.data import load_task
 from kdedge.data.task import Task
 from kdedge.encode import first_line, load_tokenizer
-from kdedge.errors import Interrupted, KdedgeError, MachineError, UsageError
+from kdedge.errors import GateFailed, Interrupted, KdedgeError, MachineError, UsageError
 from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Quantize as QuantizeRecipe
 from kdedge.rundir import Run, hash_files, read_stage, stage
@@ -29,9 +29,10 @@ from .int8 import to_int8
 from .integers import check_integers
 from .pack import Ingredients, begin_bundle, file_score, finish_bundle, golden_answers
 from .parity import batch_dependence, check_batch_independence, check_parity, compare, parity_batches, spread_over
-from .qat import Lesson, load_tuned, quantize_aware_tune
+from .qat import CALIBRATED_FILE, WEIGHTS_FILE, Lesson, load_tuned, quantize_aware_tune
 from .quantize import quantize
 from .scheme import QuantScheme
+from .ways import Verdict, judge
 
 COMPARED_TEXTS = 128
 """Texts whose every activation is compared between torch and the int8 file."""
@@ -79,15 +80,23 @@ def _export_student(run: Run, name: str, task: Task, choice: Choice, *, force: b
     if not (source / "stage.json").is_file():
         raise UsageError("this student has not been trained yet", str(source), "run `kdedge distill` with the run's recipe first")
     teacher, student = read_measured(run.teacher, task)[0], read_measured(source, task)[0]
-    made_from = _made_from(source, choice, task, student["max_length"])
-    if choice.scheme.static:
-        made_from["quantize"] = _quantize_recipe(run, name, choice).model_dump(mode="json")
+    quantize_recipe = _quantize_recipe(run, name, choice)
+    made_from = _made_from(source, choice, task, student["max_length"]) | {"quantize": quantize_recipe.model_dump(mode="json")}
     if not force and _is_current(bundle, made_from):
         progress.say(f"{bundle}: same inputs, kept")
         return bundle
     scores = {"metric": task.spec.metric, "split_size": len(task.report), "teacher": teacher["report"], "student": student["report"]}
     model, tokenizer = load_student(source), load_tokenizer(source)
-    made = Ingredients(model, tokenizer, task.spec, student["max_length"], title, scores, {"model": teacher["model"], **made_from})
+    made = Ingredients(
+        model,
+        tokenizer,
+        task.spec,
+        student["max_length"],
+        title,
+        scores,
+        {"model": teacher["model"], **made_from},
+        largest_drop=quantize_recipe.largest_drop,
+    )
     if choice.scheme.static and "int8" in choice.precisions:
         made = _tuned(run, name, task, choice, made, force=force, progress=progress)
     progress.say(f"{title}: writing the graph")
@@ -109,7 +118,8 @@ def _tuned(run: Run, name: str, task: Task, choice: Choice, made: Ingredients, *
     # A folder of another choice gives way: it costs minutes, and `kdedge export` says what it was asked for.
     figures = stage(home / "student-int8", inputs, make, force=True, progress=progress)
     made.model.eval()
-    return replace(made, quantized=load_tuned(made.model, choice.scheme, home / "student-int8", figures), tuning=figures)
+    tuned, calibrated = (load_tuned(made.model, choice.scheme, home / "student-int8", figures, file) for file in (WEIGHTS_FILE, CALIBRATED_FILE))
+    return replace(made, quantized=tuned, calibrated=calibrated, tuning=figures)
 
 
 def _quantize_recipe(run: Run, name: str, choice: Choice) -> QuantizeRecipe:
@@ -189,8 +199,23 @@ def _pack_checked(made: Ingredients, choice: Choice, task: Task, bundle: Path, p
         )
         parity["int8"] |= {"tuning": dict(made.tuning)}
     packed = {name: classifiers[name] for name in classifiers if name in choice.precisions}
+    if made.largest_drop is not None:
+        verdict = judge(opened, made, task)
+        parity["ways"] = verdict.to_json()
+        packed = _without_what_does_not_pay(made.name, verdict, packed, progress)
     made = replace(made, graphs={name: made.graphs[name] for name in packed}, scores=scores, parity=parity)
     finish_bundle(part, bundle, made, golden_answers(packed, report))
+
+
+def _without_what_does_not_pay(name: str, verdict: Verdict, packed: dict[str, Classifier], progress: Progress) -> dict[str, Classifier]:
+    if verdict.slow:
+        progress.say(f"{name}: int8 saves bytes alone here: {verdict.slow}")
+    if not verdict.lost:
+        return packed
+    if "fp32" not in packed:
+        raise GateFailed("the int8 file does not pay", verdict.lost, "export --precision all to get the float file, or raise student.quantize.largest_drop")
+    progress.say(f"{name}: int8 does not pay: {verdict.lost}; the bundle holds the float file alone")
+    return {"fp32": packed["fp32"]}
 
 
 def token_lengths(classifier: Classifier, texts: Sequence[str], pairs: Sequence[str] | None) -> np.ndarray:

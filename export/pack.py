@@ -35,7 +35,8 @@ class Ingredients:
     """What a bundle is made from.
 
     quantized: the fake-quantized model that the int8 file is written from; none: the fp32 graph is quantized dynamically.
-    tuning: figures of calibration and tuning.
+    calibrated: the same as it was before tuning; none: it was not tuned. tuning: figures of calibration and tuning.
+    largest_drop: of the int8 file on the select split, to be packed; none: it is packed in any case.
     scores, parity, teacher: as in the manifest. graphs: precision -> ONNX model. scheme: of the int8 one.
     """
 
@@ -47,6 +48,8 @@ class Ingredients:
     scores: Mapping[str, Any]
     teacher: Mapping[str, Any]
     quantized: PreTrainedModel | None = None
+    calibrated: PreTrainedModel | None = None
+    largest_drop: float | None = None
     tuning: Mapping[str, Any] = field(default_factory=dict)
     graphs: Mapping[str, onnx.ModelProto] = field(default_factory=dict)
     scheme: Mapping[str, Any] | None = None

@@ -31,6 +31,7 @@ from .fakemodel import fake_quantized, quantized_layers
 from .scheme import QuantScheme
 
 WEIGHTS_FILE = "model.safetensors"
+CALIBRATED_FILE = "calibrated.safetensors"
 SENSED_TEXTS = 64
 """Texts that each layer's sensitivity is measured on: every layer reads them again."""
 
@@ -81,11 +82,11 @@ def read_states(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> tuple
 
 
 def quantize_aware_tune(student: TextModel, scheme: QuantScheme, lesson: Lesson, folder: Path, *, progress: Progress = SILENT) -> dict[str, Any]:
-    """Leave in `folder` a fake-quantized copy of a student, calibrated on its transfer set and, for `steps` > 0, tuned.
+    """Leave in `folder` a fake-quantized copy of a student, calibrated on its transfer set and, for `steps` > 0, tuned; both are kept.
 
     Tuned weights are kept only where the select split says they are no worse than the calibrated ones.
     Returns figures: share of values the ranges hold, sensitivity of each layer, layers left in fp32, select scores
-    of the float, calibrated and tuned student.
+    of the float, calibrated and tuned student, and which of the two the weights are.
     """
     task, recipe = lesson.task, lesson.recipe
     chosen = np.random.default_rng(lesson.seed).permutation(len(lesson.transfer))[: recipe.calibration_texts]
@@ -99,10 +100,14 @@ def quantize_aware_tune(student: TextModel, scheme: QuantScheme, lesson: Lesson,
     select = select_predictor(student.encode(task.select.texts, task.select.pairs), student.pad)
     score = _scorer(task)
     scores = {"float": score(select(_Wrapped(student.model))), "calibrated": score(select(_Wrapped(model)))}
+    _save(model, folder / CALIBRATED_FILE)
+    final = "calibrated"
     if recipe.steps:
         before = {name: value.clone() for name, value in model.state_dict().items()}
         scores["tuned"] = train(Tuning(model, student.model, recipe.hidden_weight), _training(student, lesson, select), folder, progress=progress)  # type: ignore[arg-type]
-        if scores["tuned"] < scores["calibrated"]:
+        if scores["tuned"] >= scores["calibrated"]:
+            final = "tuned"
+        else:
             progress.say("tuning made the select score no better: the calibrated weights are kept")
             model.load_state_dict(before)
     _save(model.eval(), folder / WEIGHTS_FILE)
@@ -111,6 +116,7 @@ def quantize_aware_tune(student: TextModel, scheme: QuantScheme, lesson: Lesson,
         "sensitivity": felt,
         "float_layers": [name for name, layer in quantized_layers(model) if not layer.enabled],
         "select": scores,
+        "weights": final,
     }
 
 
@@ -118,10 +124,10 @@ def _save(model: nn.Module, path: Path) -> None:
     save_file({name: value.detach().contiguous() for name, value in model.state_dict().items()}, path)
 
 
-def load_tuned(student: PreTrainedModel, scheme: QuantScheme, folder: Path, figures: Mapping[str, Any]) -> PreTrainedModel:
-    """The model that `quantize_aware_tune` saved."""
+def load_tuned(student: PreTrainedModel, scheme: QuantScheme, folder: Path, figures: Mapping[str, Any], file: str = WEIGHTS_FILE) -> PreTrainedModel:
+    """A model that `quantize_aware_tune` saved."""
     model = fake_quantized(student, scheme)
-    model.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    model.load_state_dict(load_file(folder / file))
     for name, layer in quantized_layers(model):
         layer.enabled = name not in figures["float_layers"]
     return model.eval()
