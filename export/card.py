@@ -68,6 +68,12 @@ def _parity_lines(manifest: Manifest) -> list[str]:
         difference = f"largest logit difference {fp32['max_abs_logit']:.2g} over {fp32['texts']} texts"
         beside = f" ({fp32['torch_fp32']:.2g} from torch in fp32)" if "torch_fp32" in fp32 else ""
         lines.append(f"The fp32 graph answers as torch does: {difference} from the model in double precision{beside}, all answers equal.")
+    if words := parity.get("vocabulary"):
+        told, pieces = words["report"], words["pieces"]
+        lines.append(
+            f"Its vocabulary was cut from {pieces['before']:,} pieces to {pieces['after']:,}: the student scored {told['before']:.4f} before "
+            f"and {told['after']:.4f} after, with the same answer to {100 * told['agreement']:.2f} % of the texts."
+        )
     ways = parity.get("ways", {})
     if ways.get("lost"):
         lines.append(f"It holds no int8 file, because that does not pay: {ways['lost']}.")

@@ -28,9 +28,10 @@ from .ways import FLOAT
 @click.option("--weight-bits", type=click.IntRange(7, 8), default=7, show_default=True, help="Range of int8 weights; 8 may overflow on CPUs without VNNI.")
 @click.option("--scheme", type=click.Choice(["static", "dynamic"]), default="static", show_default=True, help="Activations: see below.")
 @click.option("--no-qat", is_flag=True, help="Calibrate alone, without quantization-aware tuning.")
+@click.option("--trim-vocab", type=click.IntRange(min=1), help="Pieces to keep of a student's vocabulary; default: as the recipe says, else all.")
 @click.option("--force", is_flag=True, help="Export again even where nothing has changed.")
 @click.option("--json", "as_json", is_flag=True, help="End stdout with one JSON document.")
-def export(run: Path, precision: str, weight_bits: int, scheme: str, no_qat: bool, force: bool, as_json: bool) -> None:
+def export(run: Path, precision: str, weight_bits: int, scheme: str, no_qat: bool, trim_vocab: int | None, force: bool, as_json: bool) -> None:
     """Write the students of RUN as ONNX, check them against torch and pack their bundles.
 
     RUN is a run folder (all its students) or the folder of one student in it. In the int8 file activations have
@@ -44,7 +45,7 @@ def export(run: Path, precision: str, weight_bits: int, scheme: str, no_qat: boo
     transformers.utils.logging.disable_progress_bar()
     activations: Literal["static", "dynamic"] = "static" if scheme == "static" else "dynamic"
     made_with = QuantScheme(weight_bits=8 if weight_bits == 8 else 7, activations=activations)
-    choice = Choice(("fp32", "int8") if precision == "all" else (precision,), made_with, tune=not no_qat)
+    choice = Choice(("fp32", "int8") if precision == "all" else (precision,), made_with, tune=not no_qat, trim_vocab=trim_vocab)
     bundles = export_and_show(run, choice=choice, force=force, progress=ConsoleProgress())
     if as_json:
         click.echo(json.dumps({"bundles": [_document(bundle) for bundle in bundles]}))

@@ -16,20 +16,19 @@ from kdedge.encode import first_line, load_tokenizer
 from kdedge.errors import GateFailed, Interrupted, KdedgeError, MachineError, UsageError
 from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Quantize as QuantizeRecipe
-from kdedge.rundir import Run, hash_files, read_stage, stage
+from kdedge.rundir import Run, hash_files, read_stage
 from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.bundle import FORMAT, PRECISIONS
 from kdedge.students import load_student
 from kdedge.teacher import WEIGHTS, load_teacher
-from kdedge.textmodel import TextModel, read_measured
-from kdedge.transfer import read_transfer_set
+from kdedge.textmodel import read_measured
 
 from .graph import to_onnx
 from .int8 import to_int8
 from .integers import check_integers
 from .pack import Ingredients, begin_bundle, file_score, finish_bundle, golden_answers
 from .parity import batch_dependence, check_batch_independence, check_parity, compare, parity_batches, spread_over
-from .qat import CALIBRATED_FILE, WEIGHTS_FILE, Lesson, load_tuned, quantize_aware_tune
+from .prepare import trimmed, tuned
 from .quantize import quantize
 from .scheme import QuantScheme
 from .ways import Verdict, judge
@@ -46,11 +45,13 @@ class Choice:
 
     scheme: of students; the teacher is quantized dynamically with the same weights.
     tune: whether quantization-aware tuning follows calibration.
+    trim_vocab: pieces to keep of a student's vocabulary; none: as its recipe says.
     """
 
     precisions: tuple[str, ...] = ("fp32", "int8")
     scheme: QuantScheme = INT8
     tune: bool = True
+    trim_vocab: int | None = None
 
     @property
     def dynamic(self) -> Choice:
@@ -97,34 +98,18 @@ def _export_student(run: Run, name: str, task: Task, choice: Choice, *, force: b
         {"model": teacher["model"], **made_from},
         largest_drop=quantize_recipe.largest_drop,
     )
+    made = trimmed(run, task, quantize_recipe, made, progress=progress)
     if choice.scheme.static and "int8" in choice.precisions:
-        made = _tuned(run, name, task, choice, made, force=force, progress=progress)
+        made = tuned(run, name, task, quantize_recipe, choice.scheme, made, progress=progress)
     progress.say(f"{title}: writing the graph")
     _check_and_pack(made, choice, task, bundle, progress)
     return bundle
 
 
-def _tuned(run: Run, name: str, task: Task, choice: Choice, made: Ingredients, *, force: bool, progress: Progress) -> Ingredients:
-    """With the fake-quantized student of the stage `student-int8/`."""
-    home, recipe = run.homes[name], _quantize_recipe(run, name, choice)
-    student = TextModel(made.model, made.tokenizer, made.max_length)
-    inputs = {"weights": made.teacher["weights"], "scheme": choice.scheme.to_json(), "quantize": recipe.model_dump(mode="json")}
-    inputs |= {"transfer": read_stage(run.transfer)["inputs"], "select": task.select.content_hash(), "seed": run.recipe.seed}
-
-    def make(part: Path) -> dict[str, Any]:
-        lesson = Lesson(task, read_transfer_set(run.transfer), recipe, run.recipe.seed)
-        return quantize_aware_tune(student, choice.scheme, lesson, part, progress=progress)
-
-    # A folder of another choice gives way: it costs minutes, and `kdedge export` says what it was asked for.
-    figures = stage(home / "student-int8", inputs, make, force=True, progress=progress)
-    made.model.eval()
-    tuned, calibrated = (load_tuned(made.model, choice.scheme, home / "student-int8", figures, file) for file in (WEIGHTS_FILE, CALIBRATED_FILE))
-    return replace(made, quantized=tuned, calibrated=calibrated, tuning=figures)
-
-
 def _quantize_recipe(run: Run, name: str, choice: Choice) -> QuantizeRecipe:
     recipe = next(student.quantize for student in run.recipe.student if run.recipe.student_name(student) == name)
-    return recipe if choice.tune else recipe.model_copy(update={"steps": 0})
+    changed: dict[str, Any] = {} if choice.tune else {"steps": 0}
+    return recipe.model_copy(update=changed if choice.trim_vocab is None else changed | {"trim_vocab": choice.trim_vocab})
 
 
 def _export_teacher(run: Run, task: Task, choice: Choice, *, force: bool, progress: Progress) -> None:
@@ -182,7 +167,7 @@ def _pack_checked(made: Ingredients, choice: Choice, task: Task, bundle: Path, p
 
     lengths = token_lengths(fp32, report.texts, report.pairs)
     batches = parity_batches(encode, lengths, made.max_length)
-    parity: dict[str, Any] = {"fp32": check_parity(made.model, fp32.run, batches, task.spec.kind).to_json()}
+    parity = dict(made.parity) | {"fp32": check_parity(made.model, fp32.run, batches, task.spec.kind).to_json()}
     progress.say(f"{made.name}: the fp32 file answers as torch does (largest difference {parity['fp32']['max_abs_logit']:.2g})")
     scores = dict(made.scores)
     logits: dict[str, np.ndarray] = {}

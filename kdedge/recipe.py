@@ -143,6 +143,7 @@ class Quantize(Section):
     calibration_texts: Positive = 256
     keep_float_above: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(None, description="logit change above which a layer stays in fp32")
     largest_drop: Weight = Field(0.01, description="loss of the int8 file on the select split above which the bundle holds the float file alone")
+    trim_vocab: Positive | None = Field(None, description="pieces to keep of a WordPiece vocabulary; default: all")
 
 
 class BiLstmQuantize(Quantize):

@@ -33,8 +33,13 @@ def student(task: Task, kind: str) -> PreTrainedModel:
     return model.eval()
 
 
-def make_run(folder: Path, task: Task, kinds: tuple[str, ...] = ("bilstm",), teacher: PreTrainedModel | None = None) -> Run:
-    students = [{"kind": kind, "quantize": {"steps": 6, "checks": 1, "batch_size": 16, "calibration_texts": 64}} for kind in kinds]
+TUNING = {"steps": 6, "checks": 1, "batch_size": 16, "calibration_texts": 64}
+
+
+def make_run(
+    folder: Path, task: Task, kinds: tuple[str, ...] = ("bilstm",), teacher: PreTrainedModel | None = None, quantize: dict[str, object] | None = None
+) -> Run:
+    students = [{"kind": kind, "quantize": TUNING | (quantize or {})} for kind in kinds]
     recipe = {"name": "tiny", "data": {"source": "nowhere"}, "teacher": {"model": "a-tiny-teacher"}, "student": students}
     run = Run.create(Recipe.model_validate(recipe), folder)
     torch.manual_seed(4)
