@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from kdedge.data import load_task
 from kdedge.data.task import Task
@@ -28,10 +29,12 @@ from .int8 import to_int8
 from .integers import check_integers
 from .pack import Ingredients, begin_bundle, file_score, finish_bundle, golden_answers
 from .parity import batch_dependence, check_batch_independence, check_parity, compare, parity_batches, spread_over
+from .portable import check_portable, to_portable
 from .prepare import trimmed, tuned
 from .quantize import quantize
 from .scheme import QuantScheme
 from .ways import Verdict, judge
+from .weightonly import half, weight_only
 
 COMPARED_TEXTS = 128
 """Texts whose every activation is compared between torch and the int8 file."""
@@ -41,7 +44,7 @@ INT8 = QuantScheme(activations="static")
 
 @dataclass(frozen=True)
 class Choice:
-    """What to put into a bundle. precisions: fp32, int8, or both; the fp32 graph passes its gate in any case.
+    """What to put into a bundle. precisions: of fp32, fp16, int8, portable; the fp32 graph passes its gate in any case.
 
     scheme: of students; the teacher is quantized dynamically with the same weights.
     tune: whether quantization-aware tuning follows calibration.
@@ -55,7 +58,8 @@ class Choice:
 
     @property
     def dynamic(self) -> Choice:
-        return replace(self, scheme=replace(self.scheme, activations="dynamic"))
+        kept = tuple(name for name in self.precisions if name in ("fp32", "int8"))
+        return replace(self, precisions=kept or ("fp32",), scheme=QuantScheme(weight_bits=self.scheme.weight_bits))
 
 
 DEFAULT_CHOICE = Choice()
@@ -69,6 +73,10 @@ def export_run(
     Raises GateFailed when a graph does not answer as its model does; the former bundle is intact then.
     """
     recipe = run.recipe
+    if "portable" in choice.precisions and ("int8" not in choice.precisions or choice.scheme != INT8):
+        raise UsageError(
+            "a portable file stands beside an int8 one of fixed ranges and 7-bit weights", f"{choice.precisions}, {choice.scheme}", "leave --portable out"
+        )
     task = task or load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
     _export_teacher(run, task, choice.dynamic, force=force, progress=progress)
     return [_export_student(run, name, task, choice, force=force, progress=progress) for name in students]
@@ -145,14 +153,24 @@ def _check_and_pack(made: Ingredients, choice: Choice, task: Task, bundle: Path,
     fp32 = to_onnx(made.model)
     graphs = {"fp32": fp32}
     if "int8" in choice.precisions:
-        graphs["int8"] = quantize(fp32, choice.dynamic.scheme) if made.quantized is None else to_int8(made.quantized)
-    scheme = choice.dynamic.scheme if made.quantized is None else choice.scheme
-    made = replace(made, graphs=graphs, scheme=scheme.to_json())
+        graphs["int8"] = _int8_graph(fp32, choice.scheme, made)
+    if "fp16" in choice.precisions:
+        graphs["fp16"] = half(fp32)
+    if "portable" in choice.precisions and made.quantized is not None:
+        graphs["portable"] = to_portable(made.quantized)
+    fixed = made.quantized is not None or choice.scheme.activations == "float"
+    made = replace(made, graphs=graphs, scheme=(choice if fixed else choice.dynamic).scheme.to_json())
     try:
         _pack_checked(made, choice, task, bundle, progress)
     except OSError as error:
         next_step = "free space or choose another folder; what was there before is intact"
         raise MachineError("the bundle cannot be written", f"{bundle}: {error.strerror}", next_step) from error
+
+
+def _int8_graph(fp32: onnx.ModelProto, scheme: QuantScheme, made: Ingredients) -> onnx.ModelProto:
+    if made.quantized is not None:
+        return to_int8(made.quantized)
+    return weight_only(fp32) if scheme.activations == "float" else quantize(fp32, scheme)
 
 
 def _pack_checked(made: Ingredients, choice: Choice, task: Task, bundle: Path, progress: Progress) -> None:
@@ -183,6 +201,10 @@ def _pack_checked(made: Ingredients, choice: Choice, task: Task, bundle: Path, p
             made.quantized, opened.contents[PRECISIONS["int8"]], [encode([i]) for i in spread_over(lengths, COMPARED_TEXTS)], task.spec.kind
         )
         parity["int8"] |= {"tuning": dict(made.tuning)}
+    if "fp16" in logits:
+        parity["fp16"] = compare(logits["fp32"], logits["fp16"], task.spec.kind).to_json()
+    if "portable" in logits:
+        parity["portable"] = check_portable(logits["int8"], logits["portable"], task.spec.kind)
     packed = {name: classifiers[name] for name in classifiers if name in choice.precisions}
     if made.largest_drop is not None:
         verdict = judge(opened, made, task)

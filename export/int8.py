@@ -6,6 +6,7 @@ node, an LSTM as one node. The operators of `com.microsoft` tie the file to ONNX
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -126,11 +127,15 @@ class Int8Writer(GraphWriter):
             return super().rows(ids, weights, prefix)
         table = self.tables[prefix]
         if isinstance(table, UniformTable):
-            return self.uniform_rows(ids, table if self.lstm is None else table.pinned, prefix)
+            return self._uniform_rows(ids, self.stored(table), prefix)
         whole, scales = self._table(table, prefix)
         return self._scaled(self.op("Gather", whole, ids), self.op("Gather", scales, ids))
 
-    def uniform_rows(self, ids: str, table: UniformTable, prefix: str) -> str:
+    def stored(self, table: UniformTable) -> UniformTable:
+        """The table as the file holds it: the LSTM that reads it needs its range in every row."""
+        return table if self.lstm is None else table.pinned
+
+    def _uniform_rows(self, ids: str, table: UniformTable, prefix: str) -> str:
         rows, scale, zero = (self.tensor(values, f"{prefix}.{name}") for name, values in vars(table).items())
         return str(self.op("DequantizeLinear", self.op("Gather", rows, ids), scale, zero))
 
@@ -169,9 +174,13 @@ class Int8Writer(GraphWriter):
         return str(self.op("Slice", states, self.ints([0]), self.ints([hidden]), self.ints([2])))
 
 
+def write_student(model: PreTrainedModel, make: Callable[[tuple[str, ...]], Int8Writer]) -> onnx.ModelProto:
+    """The graph of a student by a writer that `make` gives for its inputs."""
+    if isinstance(model, BiLstmForSequenceClassification):
+        return write_bilstm(model, make(bilstm_inputs(model.config.pair))).model(model.config.num_labels)
+    return write_bert(model, make(BERT_INPUTS)).model(model.config.num_labels)
+
+
 def to_int8(model: PreTrainedModel) -> onnx.ModelProto:
     """The int8 graph of a fake-quantized student; layers that are not enabled stay in fp32."""
-    integers = Integers.of(model)
-    if isinstance(model, BiLstmForSequenceClassification):
-        return write_bilstm(model, Int8Writer(bilstm_inputs(model.config.pair), integers)).model(model.config.num_labels)
-    return write_bert(model, Int8Writer(BERT_INPUTS, integers)).model(model.config.num_labels)
+    return write_student(model, lambda inputs: Int8Writer(inputs, Integers.of(model)))

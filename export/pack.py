@@ -25,7 +25,7 @@ from kdedge.runtime.spec import TaskSpec
 from .card import model_card
 
 GOLDEN_TEXTS = 16
-GOLDEN_TOLERANCE = {"fp32": 1e-4, "int8": 0.5}
+GOLDEN_TOLERANCE = {"fp32": 1e-4, "fp16": 1e-4, "int8": 0.5, "portable": 0.5}
 """Largest logit difference that `kdedge verify` lets pass on another machine: fp32 sums in another order; int8
 activations may fall on the other side of a rounding step, and an embedded model may see several of these."""
 

@@ -13,11 +13,11 @@ from kdedge.data.task import Split, Task
 from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.bundle import PRECISIONS
 
+from .card import FLOAT
 from .int8 import to_int8
 from .pack import Ingredients, file_score
 from .parity import compare, spread_over
 
-FLOAT = "float"
 TIMED_TEXTS = 32
 ROUNDS = 9
 SECONDS = 3.0
@@ -60,9 +60,11 @@ def judge(opened: Bundle, made: Ingredients, task: Task) -> Verdict:
     graphs = {FLOAT: opened.contents[PRECISIONS["fp32"]]}
     if made.calibrated is not None and made.tuning["weights"] == "tuned":
         graphs["calibrated"] = to_int8(made.calibrated).SerializeToString()
+    if "fp16" in made.graphs:
+        graphs["fp16"] = opened.contents[PRECISIONS["fp16"]]
     int8 = None
     if "int8" in made.graphs:
-        int8 = made.tuning["weights"] if made.quantized is not None else "dynamic"
+        int8 = made.tuning["weights"] if made.quantized is not None else _name_of(made.scheme or {})
         graphs[int8] = opened.contents[PRECISIONS["int8"]]
     classifiers = {name: _open(opened, graph) for name, graph in graphs.items()}
     ways = measure_ways(classifiers, {name: len(graph) for name, graph in graphs.items()}, task.report)
@@ -70,6 +72,10 @@ def judge(opened: Bundle, made: Ingredients, task: Task) -> Verdict:
         return Verdict(ways)
     before, after = (file_score(classifiers[name], task.select)[0] for name in (FLOAT, int8))
     return Verdict(ways, int8, lost(before, after, len(task.select), made.largest_drop or 0.0), slower(ways, int8))
+
+
+def _name_of(scheme: Mapping[str, Any]) -> str:
+    return "weight_only" if scheme.get("activations") == "float" else "dynamic"
 
 
 def _open(bundle: Bundle, graph: bytes) -> Classifier:

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-import tinybundle
 import torch
 from kdedge.export import export
 from kdedge.export.export import Choice, export_run
 from kdedge.export.vocabulary import check_unknowns, chosen_pieces, piece_counts, trim, trimmed_tokenizer
-from test_ways import TASK
+from test_ways import decided_run
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
@@ -128,27 +127,27 @@ def test_only_word_pieces_can_be_trimmed() -> None:
         trim(student("bert", tokenizer), ["a"], 2)
 
 
-SMALL = 88
-"""Pieces of the tiny tokenizer that leave some words to their letters."""
+SMALL = 70
+"""Pieces of the tiny tokenizer that leave most words to their letters."""
 
 
 @pytest.mark.parametrize("kind", ["tinybert", "bilstm"])
 def test_an_exported_bundle_reads_with_the_smaller_vocabulary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr(export, "_export_teacher", lambda *_, **__: None)
-    run = tinybundle.make_run(tmp_path, TASK, (kind,), quantize={"largest_drop": 1.0, "trim_vocab": SMALL, "steps": 2})
-    (folder,) = export_run(run, [kind], task=TASK)
+    run, task = decided_run(tmp_path, kind, largest_drop=1.0, trim_vocab=SMALL, steps=2)
+    (folder,) = export_run(run, [kind], task=task)
     bundle = Bundle.open(folder)
     words = bundle.manifest.parity["vocabulary"]
     assert words["pieces"] == {"before": len(tiny.tokenizer()), "after": SMALL} and bundle.json("config.json")["vocab_size"] == SMALL
     assert len(bundle.json("tokenizer.json")["model"]["vocab"]) == SMALL and words["report"]["agreement"] < 1.0
     assert words["report"]["after"] == bundle.manifest.scores["fp32"] and words["report"]["before"] == bundle.manifest.scores["student"]
     assert all(replayed.passed for replayed in replay(bundle)) and f"{words['report']['after']:.4f}" in (folder / "README.md").read_text()
-    assert max(Classifier.load(folder).encode(TASK.report.texts)["input_ids"].ravel()) < SMALL
+    assert max(Classifier.load(folder).encode(task.report.texts)["input_ids"].ravel()) < SMALL
 
 
 def test_a_vocabulary_too_small_for_the_answers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "_export_teacher", lambda *_, **__: None)
-    run = tinybundle.make_run(tmp_path, TASK, ("bilstm",))
+    run, task = decided_run(tmp_path)
     with pytest.raises(GateFailed, match="needs more of its vocabulary"):
-        export_run(run, ["bilstm"], task=TASK, choice=Choice(trim_vocab=SMALL))
+        export_run(run, ["bilstm"], task=task, choice=Choice(trim_vocab=SMALL))
     assert not (run.folder / "bundle").exists()
