@@ -27,7 +27,7 @@ from kdedge.training import Training, train
 from kdedge.transfer import TransferSet
 
 from .calibrate import calibrate, sensitivity, unpadded_batches
-from .fakemodel import fake_quantized, quantized_layers
+from .fakemodel import fake_quantized, quantized_layers, range_owners
 from .scheme import QuantScheme
 
 WEIGHTS_FILE = "model.safetensors"
@@ -93,10 +93,12 @@ def quantize_aware_tune(student: TextModel, scheme: QuantScheme, lesson: Lesson,
     batches = unpadded_batches(student.pad, _encode(student, lesson, chosen).tokens)
     model = fake_quantized(student.model, scheme).eval()
     progress.say(f"calibrating on {len(chosen)} texts")
-    kept = calibrate(model, student.model, batches)
+    kept = calibrate(model, student.model, batches, recipe.calibration)
     felt = sensitivity(model, unpadded_batches(student.pad, _encode(student, lesson, chosen[:SENSED_TEXTS]).tokens))
     for name, layer in quantized_layers(model):
         layer.enabled = recipe.keep_float_above is None or felt[name] <= recipe.keep_float_above
+    for owner in range_owners(model).values():
+        owner.range.requires_grad_(recipe.learn_ranges)
     select = select_predictor(student.encode(task.select.texts, task.select.pairs), student.pad)
     score = _scorer(task)
     scores = {"float": score(select(_Wrapped(student.model))), "calibrated": score(select(_Wrapped(model)))}

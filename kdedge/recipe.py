@@ -141,6 +141,10 @@ class Quantize(Section):
     hidden_weight: Weight = Field(1.0, description="of the float student's hidden states beside the teacher's logits")
     checks: Positive = 3
     calibration_texts: Positive = 256
+    calibration: Literal["best", "minmax", "percentile", "moving_average"] = Field(
+        "best", description="how ranges are found; best: the share of values by logits"
+    )
+    learn_ranges: bool = Field(True, description="whether tuning moves the ranges too (LSQ), or only the weights")
     keep_float_above: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(None, description="logit change above which a layer stays in fp32")
     largest_drop: Weight = Field(0.01, description="loss of the int8 file on the select split above which the bundle holds the float file alone")
     trim_vocab: Positive | None = Field(None, description="pieces to keep of a WordPiece vocabulary; default: all")
