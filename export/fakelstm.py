@@ -69,7 +69,8 @@ class FakeQuantLstm(nn.LSTM):
         both = torch.stack([whole, whole.gather(1, places.to(x.device))])  # (2, B, T, E)
         weight, scales = self.integer_weight("weight_ih")
         biases = torch.stack([getattr(self, f"bias_ih_l0{d}") + getattr(self, f"bias_hh_l0{d}") for d in ("", "_reverse")])
-        return torch.einsum("dbte,dge->dbtg", both, weight) * (scale * scales[:, None, None, :, 0]) + biases[:, None, None]
+        sums: torch.Tensor = torch.einsum("dbte,dge->dbtg", both, weight) * (scale * scales[:, None, None, :, 0]) + biases[:, None, None]
+        return sums
 
     def _steps(self, inputs: torch.Tensor, lengths: torch.Tensor) -> State:
         weight, scales = self.integer_weight("weight_hh")
@@ -112,4 +113,5 @@ class FakeQuantTable(nn.Module):
         if not self.enabled:
             return rows
         scale, zero = self._reader[0].input_range()
-        return (to_integers(rows, scale, zero, 0, STEPS) - zero) * scale
+        rounded: torch.Tensor = (to_integers(rows, scale, zero, 0, STEPS) - zero) * scale
+        return rounded

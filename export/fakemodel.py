@@ -49,10 +49,12 @@ def _bert(copy: BertForSequenceClassification, scheme: QuantScheme) -> BertForSe
 
 
 def _bilstm(copy: BiLstmForSequenceClassification, scheme: QuantScheme) -> BiLstmForSequenceClassification:
-    copy.lstm = FakeQuantLstm(copy.lstm, scheme)
-    copy.embedding = FakeQuantTable(copy.embedding, copy.lstm)
-    copy.dense, copy.classifier = FakeQuantLinear(copy.dense, scheme), FakeQuantLinear(copy.classifier, scheme)
-    copy.dropout = nn.Identity()  # dropout enlarges what it keeps, beyond the ranges
+    lstm = FakeQuantLstm(copy.lstm, scheme)
+    made: dict[str, nn.Module] = {"lstm": lstm, "embedding": FakeQuantTable(copy.embedding, lstm)}
+    made |= {name: FakeQuantLinear(copy.get_submodule(name), scheme) for name in ("dense", "classifier")}
+    # Without dropout, which enlarges what it keeps beyond the ranges.
+    for name, layer in (made | {"dropout": nn.Identity()}).items():
+        setattr(copy, name, layer)
     return copy
 
 

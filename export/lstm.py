@@ -65,7 +65,7 @@ class IntegerLstm:
 
     @classmethod
     def of(cls, layer: FakeQuantLstm) -> IntegerLstm:
-        parts = []
+        parts: list[np.ndarray] = []
         with torch.inference_mode():
             for name in ("weight_ih", "weight_hh"):
                 whole, scales = (np.stack([onnx_order(half) for half in part.numpy()]) for part in layer.integer_weight(name))

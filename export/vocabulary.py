@@ -118,7 +118,9 @@ def trimmed_model(model: PreTrainedModel, kept: np.ndarray, pad: int) -> PreTrai
     copy = deepcopy(model)
     owner, name = (copy, "embedding") if isinstance(copy, BiLstmForSequenceClassification) else (copy.bert.embeddings, "word_embeddings")
     rows: torch.Tensor = getattr(owner, name).weight.detach()[torch.from_numpy(kept)]
-    setattr(owner, name, nn.Embedding.from_pretrained(rows.clone(), freeze=False, padding_idx=pad))
+    table = nn.Embedding(len(kept), rows.shape[1], padding_idx=pad)
+    table.weight = nn.Parameter(rows.clone())
+    setattr(owner, name, table)
     copy.config.vocab_size, copy.config.pad_token_id = len(kept), pad
     return copy
 
