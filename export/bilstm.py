@@ -9,10 +9,17 @@ from kdedge.students.bilstm import BiLstmForSequenceClassification
 from .writer import GraphWriter
 
 
-def write_bilstm(model: BiLstmForSequenceClassification) -> GraphWriter:
-    """input_ids, attention_mask (and token_type_ids for pairs) (B, T) int64 -> logits (B, C) float32, any B and T."""
+def bilstm_inputs(pair: bool) -> tuple[str, ...]:
+    return ("input_ids", "attention_mask", "token_type_ids") if pair else ("input_ids", "attention_mask")
+
+
+def write_bilstm(model: BiLstmForSequenceClassification, w: GraphWriter | None = None) -> GraphWriter:
+    """input_ids, attention_mask (and token_type_ids for pairs) (B, T) int64 -> logits (B, C) float32, any B and T.
+
+    w: the writer to use; default: fp32 in plain operators. Its inputs are `bilstm_inputs(pair)`.
+    """
     pair = bool(model.config.pair)
-    w = GraphWriter(("input_ids", "attention_mask", "token_type_ids") if pair else ("input_ids", "attention_mask"))
+    w = w or GraphWriter(bilstm_inputs(pair))
     weights = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
     if pair:
         first, second = _length(w, _mask_of_type(w, 0)), _length(w, _mask_of_type(w, 1))
@@ -48,21 +55,7 @@ def _shift_left(w: GraphWriter, by: str) -> str:
 def _read(w: GraphWriter, weights: dict[str, np.ndarray], input_ids: str, lengths: str) -> str:
     """Final forward and backward states (B, 2H) over the first `lengths` tokens."""
     hidden = weights["lstm.weight_hh_l0"].shape[1]
-    vectors = w.op("Gather", w.tensor(weights["embedding.weight"], "embedding"), w.op("Transpose", input_ids, perm=(1, 0)))  # (T, B, E)
-    x, h, b = (w.tensor(value, f"lstm.{name}") for name, value in zip("WRB", lstm_weights(weights), strict=True))
+    vectors = w.rows(w.op("Transpose", input_ids, perm=(1, 0)), weights, "embedding")  # (T, B, E)
     steps = w.op("Cast", w.op("Max", lengths, w.ints(1)), to=6)  # 6: int32
-    _, states = w.op("LSTM", vectors, x, h, b, steps, outputs=2, direction="bidirectional", hidden_size=hidden)  # (2, B, H)
+    states = w.recurrent(vectors, weights, steps, hidden)  # (2, B, H)
     return str(w.op("Reshape", w.op("Transpose", states, perm=(1, 0, 2)), w.ints([0, 2 * hidden])))
-
-
-def lstm_weights(weights: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """W (2, 4H, E), R (2, 4H, H), B (2, 8H): torch's gates i, f, g, o in ONNX's order i, o, f, g (ONNX LSTM-14)."""
-
-    def onnx_order(values: np.ndarray) -> np.ndarray:
-        i, f, g, o = np.split(values, 4, axis=0)
-        return np.concatenate([i, o, f, g], axis=0)
-
-    def both(name: str) -> np.ndarray:
-        return np.stack([onnx_order(weights[f"lstm.{name}_l0{direction}"]) for direction in ("", "_reverse")])
-
-    return both("weight_ih"), both("weight_hh"), np.concatenate([both("bias_ih"), both("bias_hh")], axis=1)

@@ -8,6 +8,15 @@ from typing import Any
 
 from kdedge.runtime.bundle import Manifest
 
+FLOAT = "float"
+ORDER = (FLOAT, "fp16", "weight_only", "dynamic", "calibrated", "tuned")
+"""All ways to a student's file, as tables name them."""
+
+
+def rows_of(ways: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Name and figures of each way, as the manifest tells them, in the order of tables."""
+    return [(name, ways["files"][name]) for name in ORDER if name in ways["files"]]
+
 
 def model_card(manifest: Manifest, sizes: Mapping[str, int]) -> str:
     """Markdown with the front matter of a Hugging Face repository."""
@@ -68,16 +77,42 @@ def _parity_lines(manifest: Manifest) -> list[str]:
         difference = f"largest logit difference {fp32['max_abs_logit']:.2g} over {fp32['texts']} texts"
         beside = f" ({fp32['torch_fp32']:.2g} from torch in fp32)" if "torch_fp32" in fp32 else ""
         lines.append(f"The fp32 graph answers as torch does: {difference} from the model in double precision{beside}, all answers equal.")
-    if int8 := parity.get("int8"):
+    if words := parity.get("vocabulary"):
+        told, pieces = words["report"], words["pieces"]
+        lines.append(
+            f"Its vocabulary was cut from {pieces['before']:,} pieces to {pieces['after']:,}: the student scored {told['before']:.4f} before "
+            f"and {told['after']:.4f} after, with the same answer to {100 * told['agreement']:.2f} % of the texts."
+        )
+    ways = parity.get("ways", {})
+    if ways.get("lost"):
+        lines.append(f"It holds no int8 file, because that does not pay: {ways['lost']}.")
+    elif int8 := parity.get("int8"):
         lines.append(f"The int8 file gives the same answer as the fp32 file on {100 * int8['agreement']:.2f} % of {int8['texts']} texts.")
-        if manifest.scheme and manifest.scheme.get("activations") == "static":
+        activations = (manifest.scheme or {}).get("activations")
+        if activations == "static":
             lines += _static_lines(int8)
+        elif activations == "float":
+            lines.append("Its weights alone are integers: they become fp32 when the file is opened, and everything is computed in fp32.")
         else:
             lines.append(
                 f"Its activations are quantized over a whole batch, so a text's logits may move by up to {int8['batch_dependence']:.2g} "
                 "(measured) with the other texts of its batch, and a little with the number of threads."
             )
+    if portable := parity.get("portable"):
+        lines.append(
+            f"The portable file holds the same integers in plain operators of ONNX: the same answer as the int8 file on {100 * portable['agreement']:.2f} % "
+            f"of {portable['texts']} texts, largest logit difference {portable['max_abs_logit']:.2g}."
+        )
+    if ways:
+        lines += ["", *_ways_lines(ways)]
     return lines
+
+
+def _ways_lines(ways: Mapping[str, Any]) -> list[str]:
+    """The student's files measured against each other at export."""
+    rows = [f"| {name} | {way['metric']:.4f} | {100 * way['agreement']:.2f} % | {way['bytes']:,} | {way['p50_us']:,.0f} |" for name, way in rows_of(ways)]
+    slow = [f"int8 saves bytes alone where this was measured: {ways['slow']}."] if ways["slow"] else []
+    return ["| way | score | same answers as float | bytes | p50 µs, one text, one thread |", "|---|---|---|---|---|", *rows, *slow]
 
 
 def _static_lines(int8: Mapping[str, Any]) -> list[str]:

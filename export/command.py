@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 import torch
@@ -14,36 +15,45 @@ from rich.table import Table
 from kdedge.console import ConsoleProgress, results
 from kdedge.progress import Progress
 from kdedge.rundir import Run
-from kdedge.runtime import Bundle
+from kdedge.runtime import Bundle, Manifest
 
+from .card import FLOAT, rows_of
 from .export import DEFAULT_CHOICE, Choice, export_run
 from .scheme import QuantScheme
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--precision", type=click.Choice(["all", "fp32", "int8"]), default="all", show_default=True, help="Files of the bundle: both, or one alone.")
+@click.option(
+    "--precision",
+    type=click.Choice(["all", "fp32", "fp16", "int8"]),
+    default="all",
+    show_default=True,
+    help="Files of the bundle: fp32 and int8, or one alone.",
+)
+@click.option("--portable", is_flag=True, help="Beside the int8 file one in plain operators of ONNX, for other runtimes.")
 @click.option("--weight-bits", type=click.IntRange(7, 8), default=7, show_default=True, help="Range of int8 weights; 8 may overflow on CPUs without VNNI.")
-@click.option("--scheme", type=click.Choice(["static", "dynamic"]), default="static", show_default=True, help="Activations of BERT students: see below.")
+@click.option("--scheme", type=click.Choice(["static", "dynamic", "weight_only"]), default="static", show_default=True, help="Activations: see below.")
 @click.option("--no-qat", is_flag=True, help="Calibrate alone, without quantization-aware tuning.")
+@click.option("--trim-vocab", type=click.IntRange(min=1), help="Pieces to keep of a student's vocabulary; default: as the recipe says, else all.")
 @click.option("--force", is_flag=True, help="Export again even where nothing has changed.")
 @click.option("--json", "as_json", is_flag=True, help="End stdout with one JSON document.")
-def export(run: Path, precision: str, weight_bits: int, scheme: str, no_qat: bool, force: bool, as_json: bool) -> None:
+def export(run: Path, precision: str, portable: bool, weight_bits: int, scheme: str, no_qat: bool, trim_vocab: int | None, force: bool, as_json: bool) -> None:
     """Write the students of RUN as ONNX, check them against torch and pack their bundles.
 
-    RUN is a run folder (all its students) or the folder of one student in it. In the int8 file of a BERT student
-    activations have fixed ranges (static), found on the transfer set and tuned with the student (the recipe's
-    student.quantize); dynamic finds them while running, so that answers depend on the rest of the batch.
-    A BiLSTM is always dynamic.
+    RUN is a run folder (all its students) or the folder of one student in it. In the int8 file activations have
+    fixed ranges (static), found on the transfer set and tuned with the student (the recipe's student.quantize);
+    dynamic finds them while running, so that answers depend on the rest of the batch; weight_only computes in fp32
+    and only stores weights in 8 bits, as the fp16 file does in 16.
 
     \b
     Example: kdedge export runs/quickstart
     """
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    activations: Literal["static", "dynamic"] = "static" if scheme == "static" else "dynamic"
-    made_with = QuantScheme(weight_bits=8 if weight_bits == 8 else 7, activations=activations)
-    choice = Choice(("fp32", "int8") if precision == "all" else (precision,), made_with, tune=not no_qat)
+    made_with = QuantScheme.named(scheme, weight_bits)
+    files = ("fp32", "int8") if precision == "all" else (precision,)
+    choice = Choice((*files, "portable") if portable else files, made_with, tune=not no_qat, trim_vocab=trim_vocab)
     bundles = export_and_show(run, choice=choice, force=force, progress=ConsoleProgress())
     if as_json:
         click.echo(json.dumps({"bundles": [_document(bundle) for bundle in bundles]}))
@@ -58,22 +68,38 @@ def export_and_show(folder: Path, *, choice: Choice = DEFAULT_CHOICE, force: boo
         bundles = export_run(run, students, choice=choice, force=force, progress=progress)
     results().print(_table([Bundle.open(bundle) for bundle in bundles]))
     for bundle in bundles:
+        for doubt in _doubts(Bundle.open(bundle).manifest):
+            click.echo(doubt)
         click.echo(f"bundle: {bundle}")
     return bundles
 
 
 def _table(bundles: list[Bundle]) -> Table:
-    table = Table(title="exported files, each measured itself on the reported split")
-    for column in ("bundle", "file", bundles[0].manifest.spec.metric, "kept", "same answers", "bytes"):
-        table.add_column(column, justify="left" if column in ("bundle", "file") else "right")
+    metric = bundles[0].manifest.spec.metric
+    table = Table(title="each way measured itself on the reported split; one text at a time on one thread, in turn")
+    for column in ("bundle", "way", "packed as", metric, "kept", "same answers", "bytes", "p50 µs"):
+        table.add_column(column, justify="left" if column in ("bundle", "way", "packed as") else "right")
     for bundle in bundles:
-        manifest = bundle.manifest
-        for name, path in manifest.precisions.items():
-            value, teacher = manifest.scores[name], manifest.scores["teacher"]
-            kept = f"{100 * value / teacher:.1f} %" if teacher > 0 else "-"
-            agreement = f"{100 * manifest.parity[name]['agreement']:.2f} %"
-            table.add_row(manifest.name, name, f"{value:.4f}", kept, agreement, f"{manifest.files[path]['bytes']:,}")
+        for row in _rows(bundle.manifest):
+            table.add_row(*row)
     return table
+
+
+def _rows(manifest: Manifest) -> Iterator[tuple[str, ...]]:
+    """The student in fp32, calibrated and tuned, and which of them are in the bundle."""
+    judged, teacher = manifest.parity["ways"], manifest.scores["teacher"]
+    packed = {way: precision for way, precision in ((FLOAT, "fp32"), ("fp16", "fp16"), (judged["int8"], "int8")) if precision in manifest.precisions}
+    for name, way in rows_of(judged):
+        kept = f"{100 * way['metric'] / teacher:.1f} %" if teacher > 0 else "-"
+        figures = (f"{way['metric']:.4f}", kept, f"{100 * way['agreement']:.2f} %", f"{way['bytes']:,}", f"{way['p50_us']:,.0f}")
+        yield (manifest.name, name, packed.get(name, "-"), *figures)
+
+
+def _doubts(manifest: Manifest) -> list[str]:
+    """What speaks against the int8 file, one line each."""
+    judged = manifest.parity["ways"]
+    left_out = [f"{manifest.name}: int8 does not pay: {judged['lost']}; the bundle holds the float file alone"] if judged["lost"] else []
+    return left_out + ([f"{manifest.name}: int8 saves bytes alone here: {judged['slow']}"] if judged["slow"] else [])
 
 
 def _document(folder: Path) -> dict[str, Any]:

@@ -9,30 +9,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from kdedge.data import load_task
 from kdedge.data.task import Task
 from kdedge.encode import first_line, load_tokenizer
-from kdedge.errors import Interrupted, KdedgeError, MachineError, UsageError
+from kdedge.errors import GateFailed, Interrupted, KdedgeError, MachineError, UsageError
 from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Quantize as QuantizeRecipe
-from kdedge.recipe import TinyBert
-from kdedge.rundir import Run, hash_files, read_stage, stage
+from kdedge.rundir import Run, hash_files, read_stage
 from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.bundle import FORMAT, PRECISIONS
 from kdedge.students import load_student
 from kdedge.teacher import WEIGHTS, load_teacher
-from kdedge.textmodel import TextModel, read_measured
-from kdedge.transfer import read_transfer_set
+from kdedge.textmodel import read_measured
 
 from .graph import to_onnx
 from .int8 import to_int8
 from .integers import check_integers
 from .pack import Ingredients, begin_bundle, file_score, finish_bundle, golden_answers
 from .parity import batch_dependence, check_batch_independence, check_parity, compare, parity_batches, spread_over
-from .qat import Lesson, load_tuned, quantize_aware_tune
+from .portable import check_portable, to_portable
+from .prepare import trimmed, tuned
 from .quantize import quantize
 from .scheme import QuantScheme
+from .ways import Verdict, judge
+from .weightonly import half, weight_only
 
 COMPARED_TEXTS = 128
 """Texts whose every activation is compared between torch and the int8 file."""
@@ -42,19 +44,22 @@ INT8 = QuantScheme(activations="static")
 
 @dataclass(frozen=True)
 class Choice:
-    """What to put into a bundle. precisions: fp32, int8, or both; the fp32 graph passes its gate in any case.
+    """What to put into a bundle. precisions: of fp32, fp16, int8, portable; the fp32 graph passes its gate in any case.
 
-    scheme: of BERT students; others, and the teacher, are quantized dynamically with the same weights.
+    scheme: of students; the teacher is quantized dynamically with the same weights.
     tune: whether quantization-aware tuning follows calibration.
+    trim_vocab: pieces to keep of a student's vocabulary; none: as its recipe says.
     """
 
     precisions: tuple[str, ...] = ("fp32", "int8")
     scheme: QuantScheme = INT8
     tune: bool = True
+    trim_vocab: int | None = None
 
     @property
     def dynamic(self) -> Choice:
-        return replace(self, scheme=replace(self.scheme, activations="dynamic"))
+        kept = tuple(name for name in self.precisions if name in ("fp32", "int8"))
+        return replace(self, precisions=kept or ("fp32",), scheme=QuantScheme(weight_bits=self.scheme.weight_bits))
 
 
 DEFAULT_CHOICE = Choice()
@@ -68,11 +73,13 @@ def export_run(
     Raises GateFailed when a graph does not answer as its model does; the former bundle is intact then.
     """
     recipe = run.recipe
+    if "portable" in choice.precisions and ("int8" not in choice.precisions or choice.scheme != INT8):
+        raise UsageError(
+            "a portable file stands beside an int8 one of fixed ranges and 7-bit weights", f"{choice.precisions}, {choice.scheme}", "leave --portable out"
+        )
     task = task or load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
     _export_teacher(run, task, choice.dynamic, force=force, progress=progress)
-    kinds = {run.recipe.student_name(student): student.kind for student in run.recipe.student}
-    choices = {name: choice if kinds[name] == "tinybert" else choice.dynamic for name in students}
-    return [_export_student(run, name, task, choices[name], force=force, progress=progress) for name in students]
+    return [_export_student(run, name, task, choice, force=force, progress=progress) for name in students]
 
 
 def _export_student(run: Run, name: str, task: Task, choice: Choice, *, force: bool, progress: Progress) -> Path:
@@ -82,42 +89,35 @@ def _export_student(run: Run, name: str, task: Task, choice: Choice, *, force: b
     if not (source / "stage.json").is_file():
         raise UsageError("this student has not been trained yet", str(source), "run `kdedge distill` with the run's recipe first")
     teacher, student = read_measured(run.teacher, task)[0], read_measured(source, task)[0]
-    made_from = _made_from(source, choice, task, student["max_length"])
-    if choice.scheme.static:
-        made_from["quantize"] = _quantize_recipe(run, name, choice).model_dump(mode="json")
+    quantize_recipe = _quantize_recipe(run, name, choice)
+    made_from = _made_from(source, choice, task, student["max_length"]) | {"quantize": quantize_recipe.model_dump(mode="json")}
     if not force and _is_current(bundle, made_from):
         progress.say(f"{bundle}: same inputs, kept")
         return bundle
     scores = {"metric": task.spec.metric, "split_size": len(task.report), "teacher": teacher["report"], "student": student["report"]}
     model, tokenizer = load_student(source), load_tokenizer(source)
-    made = Ingredients(model, tokenizer, task.spec, student["max_length"], title, scores, {"model": teacher["model"], **made_from})
+    made = Ingredients(
+        model,
+        tokenizer,
+        task.spec,
+        student["max_length"],
+        title,
+        scores,
+        {"model": teacher["model"], **made_from},
+        largest_drop=quantize_recipe.largest_drop,
+    )
+    made = trimmed(run, task, quantize_recipe, made, progress=progress)
     if choice.scheme.static and "int8" in choice.precisions:
-        made = _tuned(run, name, task, choice, made, force=force, progress=progress)
+        made = tuned(run, name, task, quantize_recipe, choice.scheme, made, progress=progress)
     progress.say(f"{title}: writing the graph")
     _check_and_pack(made, choice, task, bundle, progress)
     return bundle
 
 
-def _tuned(run: Run, name: str, task: Task, choice: Choice, made: Ingredients, *, force: bool, progress: Progress) -> Ingredients:
-    """With the fake-quantized student of the stage `student-int8/`."""
-    home, recipe = run.homes[name], _quantize_recipe(run, name, choice)
-    student = TextModel(made.model, made.tokenizer, made.max_length)
-    inputs = {"weights": made.teacher["weights"], "scheme": choice.scheme.to_json(), "quantize": recipe.model_dump(mode="json")}
-    inputs |= {"transfer": read_stage(run.transfer)["inputs"], "select": task.select.content_hash(), "seed": run.recipe.seed}
-
-    def make(part: Path) -> dict[str, Any]:
-        lesson = Lesson(task, read_transfer_set(run.transfer), recipe, run.recipe.seed)
-        return quantize_aware_tune(student, choice.scheme, lesson, part, progress=progress)
-
-    # A folder of another choice gives way: it costs minutes, and `kdedge export` says what it was asked for.
-    figures = stage(home / "student-int8", inputs, make, force=True, progress=progress)
-    made.model.eval()
-    return replace(made, quantized=load_tuned(made.model, choice.scheme, home / "student-int8", figures), tuning=figures)
-
-
 def _quantize_recipe(run: Run, name: str, choice: Choice) -> QuantizeRecipe:
-    recipe = next(student.quantize for student in run.recipe.student if isinstance(student, TinyBert) and run.recipe.student_name(student) == name)
-    return recipe if choice.tune else recipe.model_copy(update={"steps": 0})
+    recipe = next(student.quantize for student in run.recipe.student if run.recipe.student_name(student) == name)
+    changed: dict[str, Any] = {} if choice.tune else {"steps": 0}
+    return recipe.model_copy(update=changed if choice.trim_vocab is None else changed | {"trim_vocab": choice.trim_vocab})
 
 
 def _export_teacher(run: Run, task: Task, choice: Choice, *, force: bool, progress: Progress) -> None:
@@ -153,14 +153,24 @@ def _check_and_pack(made: Ingredients, choice: Choice, task: Task, bundle: Path,
     fp32 = to_onnx(made.model)
     graphs = {"fp32": fp32}
     if "int8" in choice.precisions:
-        graphs["int8"] = quantize(fp32, choice.dynamic.scheme) if made.quantized is None else to_int8(made.quantized)
-    scheme = choice.dynamic.scheme if made.quantized is None else choice.scheme
-    made = replace(made, graphs=graphs, scheme=scheme.to_json())
+        graphs["int8"] = _int8_graph(fp32, choice.scheme, made)
+    if "fp16" in choice.precisions:
+        graphs["fp16"] = half(fp32)
+    if "portable" in choice.precisions and made.quantized is not None:
+        graphs["portable"] = to_portable(made.quantized)
+    fixed = made.quantized is not None or choice.scheme.activations == "float"
+    made = replace(made, graphs=graphs, scheme=(choice if fixed else choice.dynamic).scheme.to_json())
     try:
         _pack_checked(made, choice, task, bundle, progress)
     except OSError as error:
         next_step = "free space or choose another folder; what was there before is intact"
         raise MachineError("the bundle cannot be written", f"{bundle}: {error.strerror}", next_step) from error
+
+
+def _int8_graph(fp32: onnx.ModelProto, scheme: QuantScheme, made: Ingredients) -> onnx.ModelProto:
+    if made.quantized is not None:
+        return to_int8(made.quantized)
+    return weight_only(fp32) if scheme.activations == "float" else quantize(fp32, scheme)
 
 
 def _pack_checked(made: Ingredients, choice: Choice, task: Task, bundle: Path, progress: Progress) -> None:
@@ -175,7 +185,7 @@ def _pack_checked(made: Ingredients, choice: Choice, task: Task, bundle: Path, p
 
     lengths = token_lengths(fp32, report.texts, report.pairs)
     batches = parity_batches(encode, lengths, made.max_length)
-    parity: dict[str, Any] = {"fp32": check_parity(made.model, fp32.run, batches, task.spec.kind).to_json()}
+    parity = dict(made.parity) | {"fp32": check_parity(made.model, fp32.run, batches, task.spec.kind).to_json()}
     progress.say(f"{made.name}: the fp32 file answers as torch does (largest difference {parity['fp32']['max_abs_logit']:.2g})")
     scores = dict(made.scores)
     logits: dict[str, np.ndarray] = {}
@@ -191,9 +201,28 @@ def _pack_checked(made: Ingredients, choice: Choice, task: Task, bundle: Path, p
             made.quantized, opened.contents[PRECISIONS["int8"]], [encode([i]) for i in spread_over(lengths, COMPARED_TEXTS)], task.spec.kind
         )
         parity["int8"] |= {"tuning": dict(made.tuning)}
+    if "fp16" in logits:
+        parity["fp16"] = compare(logits["fp32"], logits["fp16"], task.spec.kind).to_json()
+    if "portable" in logits:
+        parity["portable"] = check_portable(logits["int8"], logits["portable"], task.spec.kind)
     packed = {name: classifiers[name] for name in classifiers if name in choice.precisions}
+    if made.largest_drop is not None:
+        verdict = judge(opened, made, task)
+        parity["ways"] = verdict.to_json()
+        packed = _without_what_does_not_pay(made.name, verdict, packed, progress)
     made = replace(made, graphs={name: made.graphs[name] for name in packed}, scores=scores, parity=parity)
     finish_bundle(part, bundle, made, golden_answers(packed, report))
+
+
+def _without_what_does_not_pay(name: str, verdict: Verdict, packed: dict[str, Classifier], progress: Progress) -> dict[str, Classifier]:
+    if verdict.slow:
+        progress.say(f"{name}: int8 saves bytes alone here: {verdict.slow}")
+    if not verdict.lost:
+        return packed
+    if "fp32" not in packed:
+        raise GateFailed("the int8 file does not pay", verdict.lost, "export --precision all to get the float file, or raise student.quantize.largest_drop")
+    progress.say(f"{name}: int8 does not pay: {verdict.lost}; the bundle holds the float file alone")
+    return {"fp32": packed["fp32"]}
 
 
 def token_lengths(classifier: Classifier, texts: Sequence[str], pairs: Sequence[str] | None) -> np.ndarray:

@@ -6,14 +6,11 @@ The scale arithmetic is pure functions on tensors; the layers only call them. Ro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import BertForSequenceClassification
 
 from .scheme import STEPS, QuantScheme
 
@@ -128,33 +125,3 @@ class FakeQuantEmbedding(nn.Module):
             return rows
         whole, scale = self.integer_weight(rows.reshape(-1, rows.shape[-1]))
         return (whole * scale).reshape(rows.shape)
-
-
-def fake_quantized(model: BertForSequenceClassification, scheme: QuantScheme) -> BertForSequenceClassification:
-    """A copy of a BERT classifier whose products and word and position tables round as the int8 file does.
-
-    Its state dict is that of the model and `range.low`, `range.high` of every product's input.
-    """
-    copy = deepcopy(model)
-    owners: dict[str, FakeQuantLinear] = {}
-    for name, module in list(copy.named_modules()):
-        parent, _, leaf = name.rpartition(".")
-        if isinstance(module, nn.Linear):
-            # Query, key and value read the same tensor.
-            reads = parent if leaf in ("query", "key", "value") else name
-            made = FakeQuantLinear(module, scheme, owners.get(reads))
-            owners.setdefault(reads, made)
-            setattr(copy.get_submodule(parent), leaf, made)
-        elif isinstance(module, nn.Embedding) and leaf != "token_type_embeddings":
-            setattr(copy.get_submodule(parent), leaf, FakeQuantEmbedding(module))
-    return copy
-
-
-def quantized_layers(model: nn.Module) -> Iterator[tuple[str, FakeQuantLinear | FakeQuantEmbedding]]:
-    """The fake-quantized layers of a model, by name."""
-    return ((name, module) for name, module in model.named_modules() if isinstance(module, FakeQuantLinear | FakeQuantEmbedding))
-
-
-def quantized_products(model: nn.Module) -> dict[str, FakeQuantLinear]:
-    """The fake-quantized products of a model, by name."""
-    return {name: module for name, module in quantized_layers(model) if isinstance(module, FakeQuantLinear)}

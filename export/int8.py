@@ -1,21 +1,28 @@
-"""Writes a fake-quantized BERT as the graph that ONNX Runtime executes in integers.
+"""Writes a fake-quantized student as the graph that ONNX Runtime executes in integers.
 
-One QuantizeLinear for every activation, MatMulIntegerToFloat for every product, tables of int8 rows, attention as
-one node. The operators of `com.microsoft` tie the file to ONNX Runtime.
+One QuantizeLinear for every activation, MatMulIntegerToFloat for every product, tables of integers, attention as one
+node, an LSTM as one node. The operators of `com.microsoft` tie the file to ONNX Runtime.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
 import onnx
 import torch
-from transformers import BertForSequenceClassification
+from transformers import PreTrainedModel
+
+from kdedge.students.bilstm import BiLstmForSequenceClassification
 
 from .bert import BERT_INPUTS, write_bert
-from .fakequant import FakeQuantEmbedding, FakeQuantLinear, quantized_layers
+from .bilstm import bilstm_inputs, write_bilstm
+from .fakelstm import FakeQuantLstm, FakeQuantTable
+from .fakemodel import quantized_layers
+from .fakequant import FakeQuantEmbedding, FakeQuantLinear
+from .lstm import IntegerLstm, UniformTable
 from .writer import OPSET, GraphWriter
 
 MICROSOFT = "com.microsoft"
@@ -60,14 +67,42 @@ class IntegerTable:
         return cls(rows.numpy().astype(np.int8), scales.numpy())
 
 
+@dataclass(frozen=True)
+class Integers:
+    """What of a student is stored and computed in integers, by the name of the layer; all else stays in fp32."""
+
+    products: dict[str, IntegerProduct] = field(default_factory=dict)
+    tables: dict[str, IntegerTable | UniformTable] = field(default_factory=dict)
+    lstm: IntegerLstm | None = None
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> Integers:
+        """Of the layers of a fake-quantized model that are enabled. An LSTM in integers reads a table of integers."""
+        found, heads = cls(), getattr(model.config, "num_attention_heads", 0)
+        lstm = None
+        for name, layer in quantized_layers(model):
+            if isinstance(layer, FakeQuantTable) and (layer.enabled or model.lstm.enabled):
+                found.tables[name] = UniformTable.of(layer)
+            elif not layer.enabled:
+                continue
+            elif isinstance(layer, FakeQuantEmbedding):
+                found.tables[name] = IntegerTable.of(layer)
+            elif isinstance(layer, FakeQuantLstm):
+                lstm = IntegerLstm.of(layer)
+            elif isinstance(layer, FakeQuantLinear):
+                divide = (model.config.hidden_size / heads) ** 0.5 if name.endswith("self.query") else 1.0
+                found.products[name] = IntegerProduct.of(layer, divide)
+        return replace(found, lstm=lstm)
+
+
 class Int8Writer(GraphWriter):
     """Writes the layers it has integers for in integers, all others in fp32."""
 
     opsets: ClassVar[dict[str, int]] = {"": OPSET, MICROSOFT: 1}
 
-    def __init__(self, inputs: tuple[str, ...], products: dict[str, IntegerProduct], tables: dict[str, IntegerTable]) -> None:
+    def __init__(self, inputs: tuple[str, ...], integers: Integers) -> None:
         super().__init__(inputs)
-        self.products, self.tables = products, tables
+        self.products, self.tables, self.lstm = integers.products, integers.tables, integers.lstm
         self.rounded: dict[tuple[str, float, int], str] = {}
 
     def linear(self, x: str, weights: dict[str, np.ndarray], prefix: str) -> str:
@@ -90,17 +125,28 @@ class Int8Writer(GraphWriter):
     def rows(self, ids: str, weights: dict[str, np.ndarray], prefix: str) -> str:
         if prefix not in self.tables:
             return super().rows(ids, weights, prefix)
-        whole, scales = self._table(prefix)
+        table = self.tables[prefix]
+        if isinstance(table, UniformTable):
+            return self._uniform_rows(ids, self.stored(table), prefix)
+        whole, scales = self._table(table, prefix)
         return self._scaled(self.op("Gather", whole, ids), self.op("Gather", scales, ids))
 
+    def stored(self, table: UniformTable) -> UniformTable:
+        """The table as the file holds it: the LSTM that reads it needs its range in every row."""
+        return table if self.lstm is None else table.pinned
+
+    def _uniform_rows(self, ids: str, table: UniformTable, prefix: str) -> str:
+        rows, scale, zero = (self.tensor(values, f"{prefix}.{name}") for name, values in vars(table).items())
+        return str(self.op("DequantizeLinear", self.op("Gather", rows, ids), scale, zero))
+
     def first_rows(self, count: str, weights: dict[str, np.ndarray], prefix: str) -> str:
-        if prefix not in self.tables:
+        table = self.tables.get(prefix)
+        if not isinstance(table, IntegerTable):
             return super().first_rows(count, weights, prefix)
-        whole, scales = (self.op("Slice", part, self.ints([0]), count) for part in self._table(prefix))
+        whole, scales = (self.op("Slice", part, self.ints([0]), count) for part in self._table(table, prefix))
         return self._scaled(whole, scales)
 
-    def _table(self, prefix: str) -> tuple[str, str]:
-        table = self.tables[prefix]
+    def _table(self, table: IntegerTable, prefix: str) -> tuple[str, str]:
         return self.tensor(table.rows, f"{prefix}.weight"), self.tensor(table.scales, f"{prefix}.scales")
 
     def _scaled(self, whole: str, scales: str) -> str:
@@ -116,16 +162,25 @@ class Int8Writer(GraphWriter):
     def activation(self, x: str, name: str) -> str:
         return str(self.op("Gelu", x, domain=MICROSOFT)) if name == "gelu" else super().activation(x, name)
 
+    def recurrent(self, vectors: str, weights: dict[str, np.ndarray], steps: str, hidden: int) -> str:
+        if self.lstm is None:
+            return super().recurrent(vectors, weights, steps, hidden)
+        lstm = self.lstm.pinned
+        w, r, w_scales, r_scales, bias = (self.tensor(values, f"lstm.{name}") for name, values in vars(lstm).items())
+        zeros = self.tensor(np.zeros(lstm.w_scales.shape, np.int8), "lstm.zeros")
+        inputs = (vectors, w, r, bias, steps, "", "", "", w_scales, zeros, r_scales, zeros)
+        sizes = {"direction": "bidirectional", "hidden_size": lstm.bias.shape[1] // 8}
+        states = self.op("DynamicQuantizeLSTM", *inputs, outputs=2, domain=MICROSOFT, **sizes)[1]
+        return str(self.op("Slice", states, self.ints([0]), self.ints([hidden]), self.ints([2])))
 
-def to_int8(model: BertForSequenceClassification) -> onnx.ModelProto:
-    """The int8 graph of a fake-quantized BERT; layers that are not enabled stay in fp32."""
-    products, tables = {}, {}
-    for name, layer in quantized_layers(model):
-        if not layer.enabled:
-            continue
-        if isinstance(layer, FakeQuantEmbedding):
-            tables[name] = IntegerTable.of(layer)
-        else:
-            size = model.config.hidden_size // model.config.num_attention_heads
-            products[name] = IntegerProduct.of(layer, divide=size**0.5 if name.endswith("self.query") else 1.0)
-    return write_bert(model, Int8Writer(BERT_INPUTS, products, tables)).model(model.config.num_labels)
+
+def write_student(model: PreTrainedModel, make: Callable[[tuple[str, ...]], Int8Writer]) -> onnx.ModelProto:
+    """The graph of a student by a writer that `make` gives for its inputs."""
+    if isinstance(model, BiLstmForSequenceClassification):
+        return write_bilstm(model, make(bilstm_inputs(model.config.pair))).model(model.config.num_labels)
+    return write_bert(model, make(BERT_INPUTS)).model(model.config.num_labels)
+
+
+def to_int8(model: PreTrainedModel) -> onnx.ModelProto:
+    """The int8 graph of a fake-quantized student; layers that are not enabled stay in fp32."""
+    return write_student(model, lambda inputs: Int8Writer(inputs, Integers.of(model)))

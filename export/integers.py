@@ -18,7 +18,9 @@ from kdedge.errors import GateFailed
 from kdedge.runtime.classifier import SLOW_FUSIONS
 from kdedge.runtime.spec import Kind
 
-from .fakequant import FakeQuantLinear, quantized_products, to_integers
+from .fakelstm import FakeQuantLstm, state_scale
+from .fakemodel import quantized_layers, quantized_products
+from .fakequant import FakeQuantLinear, to_integers
 from .parity import compare
 from .scheme import STEPS
 
@@ -31,6 +33,8 @@ TIE = 1e-3
 SAME_ANSWERS = 0.999
 INTEGER_KERNELS = ("MatMulIntegerToFloat", "MatMulInteger", "QLinearMatMul", "DynamicQuantizeMatMul")
 FLOAT_KERNELS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm")
+
+LSTM_STATES = "lstm_states"
 
 Encoded = Mapping[str, np.ndarray]
 
@@ -45,15 +49,16 @@ def check_integers(model: PreTrainedModel, graph: bytes, texts: Sequence[Encoded
     of the answers are the same. Raises GateFailed with the figures otherwise.
     """
     coverage = integer_coverage(graph)
-    wanted = sum(layer.enabled for layer in quantized_products(model).values())
-    total = len(quantized_products(model))
-    if coverage["integer_products"] != wanted or coverage["float_products"] != total - wanted:
-        raise GateFailed("every quantized product must run in integers", f"{coverage}, {wanted} products are quantized", "nothing was packed")
+    wanted = _wanted_coverage(model)
+    if any(coverage[name] != count for name, count in wanted.items()):
+        raise GateFailed("every quantized product must run in integers", f"{coverage}, wanted are {wanted}", "nothing was packed")
     session, outputs = _watched_session(graph)
     mine_all, theirs_all, flips, farthest = [], [], 0, 0.0
     for text in texts:
         theirs = dict(zip(outputs, session.run(list(outputs), dict(text)), strict=True))
         mine, logits = _integers_of(model, text)
+        if LSTM_STATES in theirs:
+            theirs |= rounded_states(mine, theirs.pop(LSTM_STATES))
         mine_all.append(logits)
         theirs_all.append(theirs["logits"])
         distance = _first_difference(mine, theirs)
@@ -78,8 +83,19 @@ def check_integers(model: PreTrainedModel, graph: bytes, texts: Sequence[Encoded
     return figures
 
 
+def _wanted_coverage(model: PreTrainedModel) -> dict[str, int]:
+    products = [layer.enabled for layer in quantized_products(model).values()]
+    lstms = [layer.enabled for _, layer in quantized_layers(model) if isinstance(layer, FakeQuantLstm)]
+    return {
+        "integer_products": sum(products),
+        "float_products": len(products) - sum(products),
+        "integer_lstms": sum(lstms),
+        "float_lstms": len(lstms) - sum(lstms),
+    }
+
+
 def integer_coverage(graph: bytes) -> dict[str, int]:
-    """Products with a fixed weight in the graph that ONNX Runtime executes after its own rewriting, and bytes of float matrices."""
+    """LSTMs, and products with a fixed weight, in the graph that ONNX Runtime executes after its own rewriting, and bytes of float matrices."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "executed.onnx"
         options = _options()
@@ -91,6 +107,8 @@ def integer_coverage(graph: bytes) -> dict[str, int]:
     return {
         "integer_products": sum(node.op_type in INTEGER_KERNELS for node in fixed),
         "float_products": sum(node.op_type in FLOAT_KERNELS for node in fixed),
+        "integer_lstms": sum(node.op_type == "DynamicQuantizeLSTM" for node in executed.graph.node),
+        "float_lstms": sum(node.op_type == "LSTM" for node in executed.graph.node),
         "float_matrix_bytes": sum(4 * int(np.prod(t.dims)) for t in weights.values() if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) == 2),
     }
 
@@ -102,11 +120,15 @@ def _options() -> onnxruntime.SessionOptions:
 
 
 def _watched_session(graph: bytes) -> tuple[onnxruntime.InferenceSession, list[str]]:
-    """A session that also answers every rounded activation, under the name of the product that reads it first."""
+    """A session that also answers every rounded activation, under the name of the product that reads it first, and an LSTM's states."""
     model = onnx.load_from_string(graph)
     rounded = {node.output[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
     names = []
     for node in model.graph.node:
+        if node.op_type == "DynamicQuantizeLSTM":
+            node.output[0] = LSTM_STATES
+            model.graph.output.append(onnx.helper.make_tensor_value_info(LSTM_STATES, onnx.TensorProto.FLOAT, None))
+            names.append(LSTM_STATES)
         if node.op_type == "MatMulIntegerToFloat" and node.input[0] in rounded:
             rounded.discard(node.input[0])
             name = node.input[1].removesuffix(".weight")
@@ -128,6 +150,9 @@ def _integers_of(model: PreTrainedModel, text: Encoded) -> tuple[dict[str, tuple
 
         return hook
 
+    lstms = [layer for _, layer in quantized_layers(model) if isinstance(layer, FakeQuantLstm)]
+    for lstm in lstms:
+        lstm.watched = []
     hooks = [layer.register_forward_pre_hook(note(name)) for name, layer in quantized_products(model).items()]
     try:
         with torch.inference_mode():
@@ -135,7 +160,24 @@ def _integers_of(model: PreTrainedModel, text: Encoded) -> tuple[dict[str, tuple
     finally:
         for hook in hooks:
             hook.remove()
+    for lstm in lstms:
+        calls, lstm.watched = lstm.watched or [], None
+        early = {(row, step): (near.numpy(), whole.numpy()) for row, states in enumerate(calls) for step, (near, whole) in enumerate(states, 1)}
+        steps = {f"{LSTM_STATES}.{row}.{step}": state for (row, step), state in early.items()} | steps
     return steps, logits
+
+
+def rounded_states(mine: Mapping[str, Any], states: np.ndarray) -> dict[str, np.ndarray]:
+    """The states (T, 2, rows, H) of a file's LSTM as it rounds them for its next step, under the names and in the form of ours."""
+    named = [name.split(".") for name in mine if name.startswith(f"{LSTM_STATES}.")]
+    found = {}
+    for _, row, step in named:
+        last = sum(other == row for _, other, _ in named)  # the backward direction stands in the order of the text
+        hidden = mine[f"{LSTM_STATES}.{row}.{step}"][0].shape[-1]
+        both = np.stack([states[int(step) - 1, 0, int(row)], states[last + 1 - int(step), 1, int(row)]])[:, None, :hidden]
+        scale, zero = state_scale(int(step))
+        found[f"{LSTM_STATES}.{row}.{step}"] = to_integers(torch.from_numpy(both), scale, zero, 0, STEPS).numpy()
+    return found
 
 
 def _first_difference(mine: Mapping[str, tuple[np.ndarray, np.ndarray]], theirs: Mapping[str, np.ndarray]) -> float | None:

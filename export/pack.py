@@ -25,7 +25,7 @@ from kdedge.runtime.spec import TaskSpec
 from .card import model_card
 
 GOLDEN_TEXTS = 16
-GOLDEN_TOLERANCE = {"fp32": 1e-4, "int8": 0.5}
+GOLDEN_TOLERANCE = {"fp32": 1e-4, "fp16": 1e-4, "int8": 0.5, "portable": 0.5}
 """Largest logit difference that `kdedge verify` lets pass on another machine: fp32 sums in another order; int8
 activations may fall on the other side of a rounding step, and an embedded model may see several of these."""
 
@@ -35,7 +35,8 @@ class Ingredients:
     """What a bundle is made from.
 
     quantized: the fake-quantized model that the int8 file is written from; none: the fp32 graph is quantized dynamically.
-    tuning: figures of calibration and tuning.
+    calibrated: the same as it was before tuning; none: it was not tuned. tuning: figures of calibration and tuning.
+    largest_drop: of the int8 file on the select split, to be packed; none: it is packed in any case.
     scores, parity, teacher: as in the manifest. graphs: precision -> ONNX model. scheme: of the int8 one.
     """
 
@@ -47,6 +48,8 @@ class Ingredients:
     scores: Mapping[str, Any]
     teacher: Mapping[str, Any]
     quantized: PreTrainedModel | None = None
+    calibrated: PreTrainedModel | None = None
+    largest_drop: float | None = None
     tuning: Mapping[str, Any] = field(default_factory=dict)
     graphs: Mapping[str, onnx.ModelProto] = field(default_factory=dict)
     scheme: Mapping[str, Any] | None = None

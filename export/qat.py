@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import BertForSequenceClassification
+from transformers import PreTrainedModel
 
 from kdedge.data.task import Task
 from kdedge.distill import losses
@@ -20,16 +20,18 @@ from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Fit
 from kdedge.recipe import Quantize as QuantizeRecipe
 from kdedge.runtime import metrics
+from kdedge.students.bilstm import BiLstmForSequenceClassification
 from kdedge.teacher import select_predictor
 from kdedge.textmodel import TextModel
 from kdedge.training import Training, train
 from kdedge.transfer import TransferSet
 
 from .calibrate import calibrate, sensitivity, unpadded_batches
-from .fakequant import fake_quantized, quantized_layers
+from .fakemodel import fake_quantized, quantized_layers, range_owners
 from .scheme import QuantScheme
 
 WEIGHTS_FILE = "model.safetensors"
+CALIBRATED_FILE = "calibrated.safetensors"
 SENSED_TEXTS = 64
 """Texts that each layer's sensitivity is measured on: every layer reads them again."""
 
@@ -47,62 +49,87 @@ class Lesson:
 class Tuning(nn.Module):
     """The fake-quantized student beside the float one: teacher's logits and the float student's hidden states to match."""
 
-    def __init__(self, model: BertForSequenceClassification, reference: BertForSequenceClassification, hidden_weight: float) -> None:
+    def __init__(self, model: PreTrainedModel, reference: PreTrainedModel, hidden_weight: float) -> None:
         super().__init__()
         self.model, self.hidden_weight = model, hidden_weight
         self._reference = (reference.eval(),)  # in a tuple: not a part of what is trained or saved
 
     def forward(self, teacher_logits: torch.Tensor, **batch: torch.Tensor) -> dict[str, Any]:
-        answer = self.model(**batch, output_hidden_states=True)
+        logits, hidden = read_states(self.model, batch)
         with torch.no_grad():
-            wanted = self._reference[0](**batch, output_hidden_states=True)
+            wanted = read_states(self._reference[0], batch)[1]
+        apart = [losses.hidden_mse(mine, theirs, mask) for (mine, mask), (theirs, _) in zip(hidden, wanted, strict=True)]
+        parts = {"logits": losses.logit_mse(logits.float(), teacher_logits.float()), "hidden": torch.stack(apart).mean()}
+        return {"loss": parts["logits"] + self.hidden_weight * parts["hidden"], "logits": logits, "parts": parts}
+
+
+States = list[tuple[torch.Tensor, torch.Tensor]]
+"""Hidden states (B, T, H), each with the mask (B, T) of those that the head reads in the end."""
+
+
+def read_states(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, States]:
+    """Logits (B, C) and hidden states: of a BERT after each layer but the last, of a BiLSTM what its head reads."""
+    if not isinstance(model, BiLstmForSequenceClassification):
+        answer = model(**batch, output_hidden_states=True)
         # The last layer's other tokens are never read by the head, nor computed on the device.
-        hidden = [
-            losses.hidden_mse(mine, theirs, batch["attention_mask"]) for mine, theirs in zip(answer.hidden_states[:-1], wanted.hidden_states[:-1], strict=True)
-        ]
-        parts = {"logits": losses.logit_mse(answer.logits.float(), teacher_logits.float()), "hidden": torch.stack(hidden).mean()}
-        return {"loss": parts["logits"] + self.hidden_weight * parts["hidden"], "logits": answer.logits, "parts": parts}
+        return answer.logits, [(hidden, batch["attention_mask"]) for hidden in answer.hidden_states[:-1]]
+    seen: States = []
+    hook = model.dense.register_forward_pre_hook(lambda _, given: seen.append((given[0][:, None], torch.ones_like(given[0][:, :1]))))
+    try:
+        return model(**batch).logits, seen
+    finally:
+        hook.remove()
 
 
 def quantize_aware_tune(student: TextModel, scheme: QuantScheme, lesson: Lesson, folder: Path, *, progress: Progress = SILENT) -> dict[str, Any]:
-    """Leave in `folder` a fake-quantized copy of a BERT student, calibrated on its transfer set and, for `steps` > 0, tuned.
+    """Leave in `folder` a fake-quantized copy of a student, calibrated on its transfer set and, for `steps` > 0, tuned; both are kept.
 
     Tuned weights are kept only where the select split says they are no worse than the calibrated ones.
     Returns figures: share of values the ranges hold, sensitivity of each layer, layers left in fp32, select scores
-    of the float, calibrated and tuned student.
+    of the float, calibrated and tuned student, and which of the two the weights are.
     """
     task, recipe = lesson.task, lesson.recipe
     chosen = np.random.default_rng(lesson.seed).permutation(len(lesson.transfer))[: recipe.calibration_texts]
     batches = unpadded_batches(student.pad, _encode(student, lesson, chosen).tokens)
-    model = fake_quantized(student.model, scheme).eval()  # type: ignore[arg-type]
+    model = fake_quantized(student.model, scheme).eval()
     progress.say(f"calibrating on {len(chosen)} texts")
-    kept = calibrate(model, student.model, batches)
+    kept = calibrate(model, student.model, batches, recipe.calibration)
     felt = sensitivity(model, unpadded_batches(student.pad, _encode(student, lesson, chosen[:SENSED_TEXTS]).tokens))
     for name, layer in quantized_layers(model):
         layer.enabled = recipe.keep_float_above is None or felt[name] <= recipe.keep_float_above
+    for owner in range_owners(model).values():
+        owner.range.requires_grad_(recipe.learn_ranges)
     select = select_predictor(student.encode(task.select.texts, task.select.pairs), student.pad)
     score = _scorer(task)
     scores = {"float": score(select(_Wrapped(student.model))), "calibrated": score(select(_Wrapped(model)))}
+    _save(model, folder / CALIBRATED_FILE)
+    final = "calibrated"
     if recipe.steps:
         before = {name: value.clone() for name, value in model.state_dict().items()}
         scores["tuned"] = train(Tuning(model, student.model, recipe.hidden_weight), _training(student, lesson, select), folder, progress=progress)  # type: ignore[arg-type]
-        if scores["tuned"] < scores["calibrated"]:
+        if scores["tuned"] >= scores["calibrated"]:
+            final = "tuned"
+        else:
             progress.say("tuning made the select score no better: the calibrated weights are kept")
             model.load_state_dict(before)
-    model.eval()
-    save_file({name: value.detach().contiguous() for name, value in model.state_dict().items()}, folder / WEIGHTS_FILE)
+    _save(model.eval(), folder / WEIGHTS_FILE)
     return {
         "values_in_range": kept,
         "sensitivity": felt,
         "float_layers": [name for name, layer in quantized_layers(model) if not layer.enabled],
         "select": scores,
+        "weights": final,
     }
 
 
-def load_tuned(student: BertForSequenceClassification, scheme: QuantScheme, folder: Path, figures: Mapping[str, Any]) -> BertForSequenceClassification:
-    """The model that `quantize_aware_tune` saved."""
+def _save(model: nn.Module, path: Path) -> None:
+    save_file({name: value.detach().contiguous() for name, value in model.state_dict().items()}, path)
+
+
+def load_tuned(student: PreTrainedModel, scheme: QuantScheme, folder: Path, figures: Mapping[str, Any], file: str = WEIGHTS_FILE) -> PreTrainedModel:
+    """A model that `quantize_aware_tune` saved."""
     model = fake_quantized(student, scheme)
-    model.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    model.load_state_dict(load_file(folder / file))
     for name, layer in quantized_layers(model):
         layer.enabled = name not in figures["float_layers"]
     return model.eval()

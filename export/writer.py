@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from .lstm import lstm_weights
+
 OPSET = 17
 """The oldest operator set that has LayerNormalization; every runtime of today reads it."""
 
@@ -79,6 +81,11 @@ class GraphWriter:
     def layer_norm(self, x: str, weights: dict[str, np.ndarray], prefix: str, epsilon: float) -> str:
         scale, shift = (self.tensor(weights[f"{prefix}.{part}"], f"{prefix}.{part}") for part in ("weight", "bias"))
         return str(self.op("LayerNormalization", x, scale, shift, axis=-1, epsilon=epsilon))
+
+    def recurrent(self, vectors: str, weights: dict[str, np.ndarray], steps: str, hidden: int) -> str:
+        """Final states (2, B, H) of the layer `lstm` over the first steps (B,) of vectors (T, B, E)."""
+        w, r, b = (self.tensor(value, f"lstm.{name}") for name, value in zip("WRB", lstm_weights(weights), strict=True))
+        return str(self.op("LSTM", vectors, w, r, b, steps, outputs=2, direction="bidirectional", hidden_size=hidden)[1])
 
     def activation(self, x: str, name: str) -> str:
         """relu; gelu as 0.5 x (1 + erf(x / sqrt 2)); its tanh form (Hendrycks and Gimpel 2016)."""

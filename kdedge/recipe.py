@@ -234,7 +234,19 @@ class Quantize(Section):
     hidden_weight: Weight = Field(1.0, description="of the float student's hidden states beside the teacher's logits")
     checks: Positive = 3
     calibration_texts: Positive = 256
+    calibration: Literal["best", "minmax", "percentile", "moving_average"] = Field(
+        "best", description="how ranges are found; best: the share of values by logits"
+    )
+    learn_ranges: bool = Field(True, description="whether tuning moves the ranges too (LSQ), or only the weights")
     keep_float_above: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(None, description="logit change above which a layer stays in fp32")
+    largest_drop: Weight = Field(0.01, description="loss of the int8 file on the select split above which the bundle holds the float file alone")
+    trim_vocab: Positive | None = Field(None, description="pieces to keep of a WordPiece vocabulary; default: all")
+
+
+class BiLstmQuantize(Quantize):
+    """How a BiLSTM learns them."""
+
+    learning_rate: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 1e-4
 
 
 class StudentBase(Section):
@@ -277,6 +289,7 @@ class BiLstm(StudentBase):
     head: Positive = 200
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     fit: BiLstmFit = BiLstmFit()
+    quantize: BiLstmQuantize = BiLstmQuantize()
 
     @model_validator(mode="after")
     def _has_no_layers(self) -> BiLstm:

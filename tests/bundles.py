@@ -17,9 +17,13 @@ from transformers import PreTrainedModel
 
 from kdedge.data.task import Split, Task
 from kdedge.progress import SILENT
+from kdedge.runtime.bundle import LAYOUT, PRECISIONS
 from kdedge.runtime.spec import TaskSpec
 from kdedge.students import label_settings
 from kdedge.students.bilstm import BiLstmConfig, BiLstmForSequenceClassification
+
+HELD = tuple(name for name in LAYOUT if name not in (PRECISIONS["fp16"], PRECISIONS["portable"]))
+"""Files of a bundle as it is exported unless more is asked for."""
 
 LENGTH = 24
 """Tokens that a tiny bundle reads."""

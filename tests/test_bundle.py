@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from kdedge.errors import GateFailed, IntegrityError, KdedgeError, UsageError
 from kdedge.runtime import Bundle, Classifier, Manifest, classifier
-from kdedge.runtime.bundle import write_manifest
+from kdedge.runtime.bundle import FORMAT, write_manifest
 
 FILES = "README.md config.json golden.json kdedge.json tokenizer.json tokenizer_config.json onnx/model.onnx onnx/model_quantized.onnx".split()
 
@@ -133,8 +133,13 @@ def test_a_precision_elsewhere_is_refused(bundle: Path, path: Any, nothing_used:
 
 
 def test_a_manifest_of_a_newer_format_is_refused(bundle: Path, nothing_used: None) -> None:
-    edit_manifest(bundle, lambda document: document.update(format=2, surprise=[1]))
+    edit_manifest(bundle, lambda document: document.update(format=FORMAT + 1, surprise=[1]))
     assert_refused(bundle, "newer kdedge")
+
+
+def test_a_bundle_of_the_first_format_opens(bundle: Path) -> None:
+    edit_manifest(bundle, lambda document: document.update(format=1))
+    assert Classifier.load(bundle).predict("the film was good").label in ("bad", "good")
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"null", b'{"format": 1}', b"\xff\xfe{}", b"[" * 200_000, b"9" * 9000, b'{"format": NaN}'])

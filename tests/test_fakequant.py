@@ -9,8 +9,9 @@ import pytest
 import tiny
 import torch
 from kdedge.export import integers
-from kdedge.export.calibrate import calibrate, sensitivity, unpadded_batches
-from kdedge.export.fakequant import FakeQuantEmbedding, FakeQuantLinear, activation_scale, fake_quantized, quantized_layers, to_integers, weight_scale
+from kdedge.export.calibrate import calibrate, moving_average, sensitivity, unpadded_batches
+from kdedge.export.fakemodel import fake_quantized, quantized_layers
+from kdedge.export.fakequant import FakeQuantEmbedding, FakeQuantLinear, activation_scale, to_integers, weight_scale
 from kdedge.export.int8 import to_int8
 from kdedge.export.scheme import QuantScheme
 from onnx import TensorProto, helper
@@ -171,6 +172,24 @@ def test_a_text_answers_alike_alone_and_among_longer_ones(tuned: tuple) -> None:
     together = session.run(["logits"], padded)[0]
     alone = np.concatenate([session.run(["logits"], text)[0] for text in texts])
     assert np.abs(together - alone).max() <= 1e-6
+
+
+def test_ranges_by_every_method(tuned: tuple) -> None:
+    model, quantized, batches = tuned
+    ends, shares = {}, {}
+    for method in ("minmax", "percentile", "moving_average", "best"):
+        made = fake_quantized(model, STATIC).eval()
+        shares[method] = calibrate(made, model, batches, method)  # type: ignore[arg-type]
+        ends[method] = {name: value.item() for name, value in made.state_dict().items() if ".range." in name}
+    assert shares["minmax"] == 1.0 and shares["percentile"] == 0.9999 and 0.99 < shares["moving_average"] < 1.0
+    for name, end in ends["minmax"].items():
+        assert abs(ends["percentile"][name]) <= abs(end) and abs(ends["moving_average"][name]) <= abs(end)
+    assert ends["best"] == {name: quantized.state_dict()[name].item() for name in ends["best"]}
+
+
+def test_a_moving_average_by_hand() -> None:
+    low, high = moving_average([torch.tensor([-1.0, 2.0]), torch.tensor([0.0, 12.0]), torch.tensor([-2.0, 3.0])])
+    assert low == pytest.approx(0.9 * -0.9 + 0.1 * -2.0) and high == pytest.approx(0.9 * 3.0 + 0.1 * 3.0)
 
 
 def test_sensitivity_names_every_layer_and_leaves_the_model_as_it_was(tuned: tuple) -> None:

@@ -18,7 +18,7 @@ from onnx import helper
 
 from kdedge.errors import IntegrityError, KdedgeError, UsageError
 from kdedge.runtime import Bundle, Classifier, Manifest, classifier
-from kdedge.runtime.bundle import LAYOUT, MANIFEST, write_manifest
+from kdedge.runtime.bundle import MANIFEST, write_manifest
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def forged(folder: Path, name: str, content: bytes) -> None:
     write_manifest(folder, Manifest.from_json(json.loads((folder / MANIFEST).read_text())))
 
 
-@pytest.mark.parametrize("one, other", itertools.combinations(LAYOUT, 2))
+@pytest.mark.parametrize("one, other", itertools.combinations(bundles.HELD, 2))
 def test_two_files_in_each_others_place_are_refused(bundle: Path, one: str, other: str, nothing_used: None) -> None:
     first, second = (bundle / one).read_bytes(), (bundle / other).read_bytes()
     (bundle / one).write_bytes(second)
@@ -68,7 +68,7 @@ def test_two_files_in_each_others_place_are_refused(bundle: Path, one: str, othe
     assert one in refused.value.what or other in refused.value.what
 
 
-@pytest.mark.parametrize("name", LAYOUT)
+@pytest.mark.parametrize("name", bundles.HELD)
 def test_a_folder_in_the_place_of_a_file_is_refused(bundle: Path, name: str, nothing_used: None) -> None:
     (bundle / name).unlink()
     (bundle / name).mkdir()
@@ -174,7 +174,7 @@ def test_a_manifest_nested_without_end_is_refused(bundle: Path, opening: str, cl
 
 
 def test_a_file_that_the_manifest_forgets_is_refused(bundle: Path, nothing_used: None) -> None:
-    for name in LAYOUT:
+    for name in bundles.HELD:
         kept = (bundle / MANIFEST).read_text()
         changed(bundle, lambda document, name=name: document["files"].pop(name))
         with pytest.raises(IntegrityError) as refused:

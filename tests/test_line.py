@@ -66,6 +66,8 @@ head = 8
 max_length = 48
 [student.fit]
 epochs = 2
+[student.quantize]
+steps = 4
 """
 
 

@@ -23,7 +23,7 @@ from onnx import numpy_helper
 
 from kdedge.errors import GateFailed
 from kdedge.runtime import Bundle, Classifier
-from kdedge.runtime.bundle import LAYOUT, MANIFEST, Manifest, write_manifest
+from kdedge.runtime.bundle import MANIFEST, Manifest, write_manifest
 from kdedge.runtime.command import verify
 from kdedge.runtime.golden import replay
 
@@ -116,7 +116,7 @@ def test_a_golden_logit_may_move_within_its_tolerance_alone(precision: str, shar
 def test_the_manifest_lists_every_file_with_its_size_and_hash() -> None:
     folder = bundles.tiny_bundle("bert")
     listed, found = json.loads((folder / MANIFEST).read_text())["files"], contents(folder)
-    assert set(listed) == set(found) - {MANIFEST} == set(LAYOUT)
+    assert set(listed) == set(found) - {MANIFEST} == set(bundles.HELD)
     for name, entry in listed.items():
         assert entry == {"sha256": hashlib.sha256(found[name]).hexdigest(), "bytes": len(found[name])}
 

@@ -33,9 +33,19 @@ def student(task: Task, kind: str) -> PreTrainedModel:
     return model.eval()
 
 
-def make_run(folder: Path, task: Task, kinds: tuple[str, ...] = ("bilstm",), teacher: PreTrainedModel | None = None) -> Run:
-    tuning = {"tinybert": {"quantize": {"steps": 6, "checks": 1, "batch_size": 16, "calibration_texts": 64}}, "bilstm": {}}
-    students = [{"kind": kind} | tuning[kind] for kind in kinds]
+TUNING = {"steps": 6, "checks": 1, "batch_size": 16, "calibration_texts": 64}
+
+
+def make_run(
+    folder: Path,
+    task: Task,
+    kinds: tuple[str, ...] = ("bilstm",),
+    teacher: PreTrainedModel | None = None,
+    quantize: dict[str, object] | None = None,
+    model: PreTrainedModel | None = None,
+) -> Run:
+    """quantize: keys of the recipe's section beside `TUNING`. model: every student; default: `student`."""
+    students = [{"kind": kind, "quantize": TUNING | (quantize or {})} for kind in kinds]
     recipe = {"name": "tiny", "data": {"source": "nowhere"}, "teacher": {"model": "a-tiny-teacher"}, "student": students}
     run = Run.create(Recipe.model_validate(recipe), folder)
     torch.manual_seed(4)
@@ -43,7 +53,7 @@ def make_run(folder: Path, task: Task, kinds: tuple[str, ...] = ("bilstm",), tea
     labelled = load_teacher(run.teacher, task.spec, MAX_LENGTH)
     build_transfer_set(run.recipe.transfer, collect_texts(task), labelled, hash_files(run.teacher, WEIGHTS), run.transfer)
     for kind, home in zip(kinds, run.homes.values(), strict=True):
-        _save(home / "student", student(task, kind), task)
+        _save(home / "student", model or student(task, kind), task)
     return run
 
 

@@ -1,7 +1,7 @@
 """The folder that goes to the device: its layout, its manifest, and proof that its files are the ones written.
 
 bundle/  README.md  config.json  tokenizer.json  tokenizer_config.json  golden.json  kdedge.json
-         onnx/model.onnx  onnx/model_quantized.onnx
+         onnx/model.onnx  onnx/model_quantized.onnx  onnx/model_fp16.onnx  onnx/model_portable.onnx
 """
 
 from __future__ import annotations
@@ -21,9 +21,18 @@ from kdedge.files import json_text, write_whole
 from kdedge.runtime.metrics import METRICS, metric_fits
 from kdedge.runtime.spec import KINDS, TaskSpec
 
-FORMAT = 1
+FORMAT = 2
+"""2 added the portable and the fp16 file."""
+
 MANIFEST = "kdedge.json"
-PRECISIONS = {"fp32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}
+PRECISIONS = {
+    "fp32": "onnx/model.onnx",
+    "fp16": "onnx/model_fp16.onnx",
+    "int8": "onnx/model_quantized.onnx",
+    "portable": "onnx/model_portable.onnx",
+}
+"""Name of a file -> its place. fp16: weights alone. int8: for ONNX Runtime on CPUs. portable: int8 in plain operators, for any runtime."""
+
 LAYOUT = ("README.md", "config.json", "tokenizer.json", "tokenizer_config.json", "golden.json", *PRECISIONS.values())
 """Every file a bundle may hold beside its manifest."""
 
@@ -44,7 +53,7 @@ class Manifest:
     """What kdedge.json says.
 
     inputs: names of the graph's inputs, each int64 (B, T).
-    precisions: name -> ONNX file. scheme: how the int8 file was quantized.
+    precisions: name -> ONNX file. scheme: how the int8 file, and the portable one, were quantized.
     parity, scores, teacher: figures measured at export; for people and reports, never for decisions.
     files: path -> {"sha256", "bytes"} of every other file.
     """

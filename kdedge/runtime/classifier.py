@@ -67,7 +67,8 @@ class Classifier:
     def load(cls, folder: str | Path, precision: str = "auto", provider: str = "cpu", threads: int | None = None) -> Classifier:
         """Open a bundle; every file is checked against its hash first.
 
-        precision: `fp32`, `int8`, or `auto`: int8 on the CPU where the bundle has it, else fp32.
+        precision: `fp32`, `fp16`, `int8`, `portable`, or `auto`: on the CPU the first of int8, portable, fp32 and fp16 that
+        the bundle has; elsewhere int8 comes last: its operators have kernels on the CPU alone.
         provider: `cpu`, `cuda`, ... or ONNX Runtime's name of an execution provider.
         threads: of one answer; default: ONNX Runtime's choice, all cores.
         Raises IntegrityError, UsageError for a precision that is not there, MachineError for a provider that is
@@ -80,7 +81,8 @@ class Classifier:
         """As `load`, from a bundle that is open already."""
         manifest, name = bundle.manifest, PROVIDERS.get(provider.lower(), provider)
         if precision == "auto":
-            precision = "int8" if "int8" in manifest.precisions and name == PROVIDERS["cpu"] else min(manifest.precisions)
+            wished = ("int8", "portable", "fp32", "fp16") if name == PROVIDERS["cpu"] else ("fp32", "fp16", "portable", "int8")
+            precision = next(wish for wish in wished if wish in manifest.precisions)
         if precision not in manifest.precisions:
             raise UsageError("the bundle has no such precision", precision, f"one of auto, {', '.join(sorted(manifest.precisions))}")
         session = _session(bundle.contents[manifest.precisions[precision]], name, threads)

@@ -28,7 +28,7 @@ BATCH = 32
 @click.option("--file", "file", type=click.Path(path_type=Path), help="Texts from a txt (one a line), csv, tsv or jsonl file.")
 @click.option("--column", default="text", show_default=True, help="Column of the text in the file.")
 @click.option("--pair-column", default="pair", show_default=True, help="Column of the second text, for classifiers of pairs.")
-@click.option("--precision", default="auto", show_default=True, help="fp32, int8, or auto.")
+@click.option("--precision", default="auto", show_default=True, help="fp32, fp16, int8, portable, or auto.")
 @click.option("--provider", default="cpu", show_default=True, help="Execution provider of ONNX Runtime.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of one answer; default: all cores.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON line a text.")

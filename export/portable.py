@@ -1,0 +1,95 @@
+"""The int8 file for other runtimes: plain operators of ONNX, every rounding said by QuantizeLinear and DequantizeLinear.
+
+A runtime that knows the pattern multiplies in integers; one that does not computes the same numbers in float. With
+7-bit weights no 16-bit sum overflows, whatever the CPU. An LSTM's weights and inputs are rounded as in the int8 file;
+its hidden states are not, since plain ONNX has no operator for that.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import onnx
+from transformers import PreTrainedModel
+
+from kdedge.errors import GateFailed
+from kdedge.runtime.spec import Kind
+
+from .int8 import Int8Writer, Integers, write_student
+from .lstm import UniformTable
+from .parity import compare
+from .writer import OPSET, GraphWriter
+
+SAME_ANSWERS = 0.99
+"""Share of answers that the portable file must have in common with the int8 file."""
+
+
+ROW_LAYERS = ("bert.pooler.dense", "dense", "classifier")
+"""Layers that read one row a text, (B, H)."""
+
+
+class PortableWriter(Int8Writer):
+    """Writes layers that have integers as float operators between DequantizeLinear nodes."""
+
+    opsets: ClassVar[dict[str, int]] = {"": OPSET}
+
+    def linear(self, x: str, weights: dict[str, np.ndarray], prefix: str) -> str:
+        if prefix not in self.products:
+            return super().linear(x, weights, prefix)
+        product, flat = self.products[prefix], prefix in ROW_LAYERS
+        if flat:  # of a matrix product and its bias ONNX Runtime makes a Gemm, which it leaves in float; of a batch of them it does not
+            x = self.op("Unsqueeze", x, self.ints([1]))
+        scale = self.tensor(product.input_scale, f"{prefix}.input_scale")
+        zero = self.tensor(product.input_zero, f"{prefix}.input_zero")
+        # A pair for each reader: where readers share one, ONNX Runtime leaves all but the first in float.
+        rounded = self.op("DequantizeLinear", self.op("QuantizeLinear", x, scale, zero), scale, zero)
+        product_of = self.op("MatMul", rounded, self.dequantized(product.weight.T, product.scales, f"{prefix}.weight", axis=1))
+        answer = self.op("Add", product_of, self.tensor(product.bias, f"{prefix}.bias"))
+        return str(self.op("Squeeze", answer, self.ints([1])) if flat else answer)
+
+    def dequantized(self, whole: np.ndarray, scales: np.ndarray, name: str, axis: int) -> str:
+        """int8 numbers with one scale for each index along `axis`, as floats."""
+        zeros = self.tensor(np.zeros(scales.shape, np.int8), f"{name}.zeros")
+        return str(self.op("DequantizeLinear", self.tensor(whole, name), self.tensor(scales, f"{name}.scales"), zeros, axis=axis))
+
+    def stored(self, table: UniformTable) -> UniformTable:
+        return table
+
+    def recurrent(self, vectors: str, weights: dict[str, np.ndarray], steps: str, hidden: int) -> str:
+        if self.lstm is None:
+            return GraphWriter.recurrent(self, vectors, weights, steps, hidden)
+        w, r = (self._both(*parts) for parts in (("w", self.lstm.w, self.lstm.w_scales), ("r", self.lstm.r, self.lstm.r_scales)))
+        bias = self.tensor(self.lstm.bias, "lstm.bias")
+        return str(self.op("LSTM", vectors, w, r, bias, steps, outputs=2, direction="bidirectional", hidden_size=hidden)[1])
+
+    def _both(self, name: str, whole: np.ndarray, scales: np.ndarray) -> str:
+        """(2, 4H, in) from (2, in, 4H) int8: DequantizeLinear knows one axis, so one direction at a time."""
+        ways = [self.dequantized(whole[way].T, scales[way], f"lstm.{name}.{way}", axis=0) for way in range(2)]
+        return str(self.op("Concat", *(self.op("Unsqueeze", way, self.ints([0])) for way in ways), axis=0))
+
+    def padding_mask(self, mask: str) -> str:
+        return GraphWriter.padding_mask(self, mask)
+
+    def attention(self, query: str, key: str, value: str, mask: str, heads: int, size: int) -> str:
+        return GraphWriter.attention(self, query, key, value, mask, heads, size)
+
+    def activation(self, x: str, name: str) -> str:
+        return GraphWriter.activation(self, x, name)
+
+
+def to_portable(model: PreTrainedModel) -> onnx.ModelProto:
+    """A fake-quantized student in plain ONNX. Raises GateFailed should an operator of another domain stand in it."""
+    graph = write_student(model, lambda inputs: PortableWriter(inputs, Integers.of(model)))
+    foreign = sorted({node.domain for node in graph.graph.node} - {""} | {item.domain for item in graph.opset_import} - {""})
+    if foreign:
+        raise GateFailed("a portable file has plain operators of ONNX alone", ", ".join(foreign), "leave the portable file out")
+    return graph
+
+
+def check_portable(int8: np.ndarray, portable: np.ndarray, kind: Kind) -> dict[str, Any]:
+    """Figures of portable logits (N, C) against the int8 file's. Raises GateFailed where too many answers differ."""
+    report = compare(int8, portable, kind)
+    if (1 - report.agreement) * report.texts > max(1.0, (1 - SAME_ANSWERS) * report.texts) + 1e-6:
+        raise GateFailed("the portable file must answer as the int8 file does", f"{report}", "nothing was packed; leave the portable file out")
+    return report.to_json()

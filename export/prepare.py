@@ -1,0 +1,66 @@
+"""What becomes of a student before its graphs are written: a smaller vocabulary, and the numbers of its int8 file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from kdedge.data.task import Task
+from kdedge.errors import GateFailed
+from kdedge.progress import SILENT, Progress
+from kdedge.recipe import Quantize
+from kdedge.rundir import Run, read_stage, stage
+from kdedge.textmodel import TextModel, score_of
+from kdedge.transfer import read_transfer_set
+
+from .pack import Ingredients
+from .parity import compare
+from .qat import CALIBRATED_FILE, WEIGHTS_FILE, Lesson, load_tuned, quantize_aware_tune
+from .scheme import QuantScheme
+from .vocabulary import trim
+from .ways import lost
+
+
+def trimmed(run: Run, task: Task, recipe: Quantize, made: Ingredients, *, progress: Progress = SILENT) -> Ingredients:
+    """With a vocabulary of `recipe.trim_vocab` pieces, chosen on the transfer set.
+
+    Raises GateFailed where the student then loses more than `recipe.largest_drop` on the select split.
+    """
+    if not recipe.trim_vocab:
+        return made
+    texts, before = read_transfer_set(run.transfer).texts, TextModel(made.model, made.tokenizer, made.max_length)
+    after = trim(before, (*texts.texts, *(texts.pairs or ())), recipe.trim_vocab)
+    figures: dict[str, dict[str, float]] = {"pieces": {"before": len(before.tokenizer), "after": len(after.tokenizer)}}
+    figures |= {name: _apart(before, after, task, name) for name in ("select", "report")}
+    told = figures["report"]
+    progress.say(
+        f"{made.name}: {len(after.tokenizer):,} of {len(before.tokenizer):,} pieces kept: {told['before']:.4f} became {told['after']:.4f} "
+        f"{task.spec.metric}, {100 * told['agreement']:.2f} % same answers"
+    )
+    if reason := lost(figures["select"]["before"], figures["select"]["after"], len(task.select), recipe.largest_drop):
+        raise GateFailed("the student needs more of its vocabulary", reason, "keep more pieces, or raise student.quantize.largest_drop")
+    return replace(made, model=after.model.eval(), tokenizer=after.tokenizer, parity={"vocabulary": figures})
+
+
+def _apart(before: TextModel, after: TextModel, task: Task, name: str) -> dict[str, float]:
+    """Scores of both on a split, read whole by each in its own pieces, and the share of equal answers."""
+    split = getattr(task, name)
+    old, new = (student.annotate(split.texts, split.pairs) for student in (before, after))
+    return {"before": score_of(task.spec, old, split), "after": score_of(task.spec, new, split), "agreement": compare(old, new, task.spec.kind).agreement}
+
+
+def tuned(run: Run, name: str, task: Task, recipe: Quantize, scheme: QuantScheme, made: Ingredients, *, progress: Progress) -> Ingredients:
+    """With the fake-quantized student of the stage `student-int8/`."""
+    home, student = run.homes[name], TextModel(made.model, made.tokenizer, made.max_length)
+    inputs = {"weights": made.teacher["weights"], "scheme": scheme.to_json(), "quantize": recipe.model_dump(mode="json")}
+    inputs |= {"transfer": read_stage(run.transfer)["inputs"], "select": task.select.content_hash(), "seed": run.recipe.seed}
+
+    def make(part: Any) -> dict[str, Any]:
+        lesson = Lesson(task, read_transfer_set(run.transfer), recipe, run.recipe.seed)
+        return quantize_aware_tune(student, scheme, lesson, part, progress=progress)
+
+    # A folder of another choice gives way: it costs minutes, and `kdedge export` says what it was asked for.
+    figures = stage(home / "student-int8", inputs, make, force=True, progress=progress)
+    made.model.eval()
+    final, calibrated = (load_tuned(made.model, scheme, home / "student-int8", figures, file) for file in (WEIGHTS_FILE, CALIBRATED_FILE))
+    return replace(made, quantized=final, calibrated=calibrated, tuning=figures)

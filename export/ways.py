@@ -1,0 +1,131 @@
+"""What each way to a file keeps and costs: the student in fp32, calibrated to int8, and tuned to it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from kdedge.data.task import Split, Task
+from kdedge.runtime import Bundle, Classifier
+from kdedge.runtime.bundle import PRECISIONS
+
+from .card import FLOAT
+from .int8 import to_int8
+from .pack import Ingredients, file_score
+from .parity import compare, spread_over
+
+TIMED_TEXTS = 32
+ROUNDS = 9
+SECONDS = 3.0
+"""Timing stops after the round in which these are over."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One file: its metric on the reported split, the share of its answers that are the float file's, its bytes, and
+    the median time of one text alone on one thread, tokenization included, in µs.
+    """
+
+    metric: float
+    agreement: float
+    bytes: int
+    p50_us: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All ways to a student, the name of the int8 one that is to be packed, and what speaks against it.
+
+    lost: why the bundle is better off without it; slow: why it only saves bytes.
+    """
+
+    ways: Mapping[str, Way]
+    int8: str | None = None
+    lost: str | None = None
+    slow: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"files": {name: way.to_json() for name, way in self.ways.items()}, "int8": self.int8, "lost": self.lost, "slow": self.slow}
+
+
+def judge(opened: Bundle, made: Ingredients, task: Task) -> Verdict:
+    """Measure the files of an opened bundle, and what it would be without tuning, against each other."""
+    graphs = {FLOAT: opened.contents[PRECISIONS["fp32"]]}
+    if made.calibrated is not None and made.tuning["weights"] == "tuned":
+        graphs["calibrated"] = to_int8(made.calibrated).SerializeToString()
+    if "fp16" in made.graphs:
+        graphs["fp16"] = opened.contents[PRECISIONS["fp16"]]
+    int8 = None
+    if "int8" in made.graphs:
+        int8 = made.tuning["weights"] if made.quantized is not None else _name_of(made.scheme or {})
+        graphs[int8] = opened.contents[PRECISIONS["int8"]]
+    classifiers = {name: _open(opened, graph) for name, graph in graphs.items()}
+    ways = measure_ways(classifiers, {name: len(graph) for name, graph in graphs.items()}, task.report)
+    if int8 is None:
+        return Verdict(ways)
+    before, after = (file_score(classifiers[name], task.select)[0] for name in (FLOAT, int8))
+    return Verdict(ways, int8, lost(before, after, len(task.select), made.largest_drop or 0.0), slower(ways, int8))
+
+
+def _name_of(scheme: Mapping[str, Any]) -> str:
+    return "weight_only" if scheme.get("activations") == "float" else "dynamic"
+
+
+def _open(bundle: Bundle, graph: bytes) -> Classifier:
+    """One thread of a graph that reads what the bundle's fp32 file reads."""
+    return Classifier.from_bundle(replace(bundle, contents={**bundle.contents, PRECISIONS["fp32"]: graph}), "fp32", threads=1)
+
+
+def measure_ways(classifiers: Mapping[str, Classifier], sizes: Mapping[str, int], split: Split) -> dict[str, Way]:
+    """Every way to the same student, one of them `FLOAT`, each measured itself on a split and timed in turn with the others.
+
+    classifiers: of one thread. sizes: bytes of their files.
+    """
+    scored = {name: file_score(classifier, split) for name, classifier in classifiers.items()}
+    kind = classifiers[FLOAT].spec.kind
+    seconds = time_in_turn(classifiers, split)
+    return {
+        name: Way(metric, compare(scored[FLOAT][1], logits, kind).agreement, sizes[name], 1e6 * float(np.median(seconds[name])))
+        for name, (metric, logits) in scored.items()
+    }
+
+
+def time_in_turn(classifiers: Mapping[str, Classifier], split: Split) -> dict[str, list[float]]:
+    """Seconds of single texts from the shortest to the longest; all files answer a text before any reads the next."""
+    chosen = spread_over(np.array([len(text) for text in split.texts]), TIMED_TEXTS)
+    random, names = np.random.default_rng(0), list(classifiers)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    begun = time.perf_counter()
+    for _ in range(ROUNDS):
+        for i in chosen:
+            texts, pairs = [split.texts[i]], None if split.pairs is None else [split.pairs[i]]
+            for name in random.permutation(names).tolist():
+                start = time.perf_counter()
+                classifiers[name].logits(texts, pairs)
+                seconds[name].append(time.perf_counter() - start)
+        if time.perf_counter() - begun > SECONDS:
+            break
+    return seconds
+
+
+def lost(before: float, after: float, texts: int, largest_drop: float) -> str | None:
+    """Why a file that scores `after` on `texts` examples is too much worse than one that scores `before`; None where it is not.
+
+    A single text may always change: a drop of less than that cannot be measured.
+    """
+    if before - after <= max(largest_drop, 1 / texts) + 1e-9:
+        return None
+    return f"it loses {before - after:.4f} on the select split, {largest_drop:g} is allowed"
+
+
+def slower(ways: Mapping[str, Way], way: str) -> str | None:
+    """Why a file does not pay in time; None where it is faster than the float file."""
+    mine, theirs = ways[way].p50_us, ways[FLOAT].p50_us
+    return None if mine < theirs else f"it is not faster: {mine:,.0f} µs against {theirs:,.0f}"

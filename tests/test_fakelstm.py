@@ -1,0 +1,154 @@
+"""A fake-quantized BiLSTM against its int8 file in ONNX Runtime: the same numbers, whatever else is in the batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import tiny
+import torch
+from kdedge.export import integers
+from kdedge.export.calibrate import calibrate, sensitivity, unpadded_batches
+from kdedge.export.fakelstm import FakeQuantLstm
+from kdedge.export.fakemodel import fake_quantized, quantized_layers
+from kdedge.export.int8 import to_int8
+from kdedge.export.scheme import QuantScheme
+from transformers import PreTrainedModel
+
+from kdedge.encode import Pad, encode
+from kdedge.errors import GateFailed
+from kdedge.students.bilstm import BiLstmConfig, BiLstmForSequenceClassification
+
+STATIC = QuantScheme(activations="static")
+
+Text = dict[str, np.ndarray]
+
+
+def bilstm(pair: bool, spread: float = 0.5, **sizes: int) -> BiLstmForSequenceClassification:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = BiLstmForSequenceClassification(
+            BiLstmConfig(**{"vocab_size": 200, "embedding_dim": 12, "hidden_size": 7, "head_size": 9, "num_labels": 3} | sizes, pair=pair)
+        )
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=spread)
+    return model.eval()
+
+
+def read(pair: bool, count: int = 48) -> list[dict[str, torch.Tensor]]:
+    texts = tiny.sentences(count, 5)[0]
+    return unpadded_batches(Pad(0), encode(tiny.tokenizer(), texts, tiny.sentences(count, 6)[0] if pair else None, 48).tokens)
+
+
+def quantized(model: PreTrainedModel, batches: list[dict[str, torch.Tensor]], scheme: QuantScheme = STATIC) -> PreTrainedModel:
+    made = fake_quantized(model, scheme).eval()
+    calibrate(made, model, batches)
+    return made
+
+
+def texts_of(batches: list[dict[str, torch.Tensor]], pair: bool) -> list[Text]:
+    names = ["input_ids", "attention_mask", "token_type_ids"][: 3 if pair else 2]
+    return [{name: batch[name][i : i + 1].numpy() for name in names} for batch in batches for i in range(len(batch["input_ids"]))]
+
+
+def session(graph: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_the_file_does_the_integer_arithmetic_of_torch(pair: bool) -> None:
+    batches = read(pair)
+    model = quantized(bilstm(pair), batches)
+    figures = integers.check_integers(model, to_int8(model).SerializeToString(), texts_of(batches, pair), "classification")
+    assert (figures["integer_products"], figures["integer_lstms"]) == (2, 1) and figures["float_products"] == figures["float_lstms"] == 0
+    assert figures["same_answers_torch"] == 1.0 and figures["texts_with_a_rounding_tie"] <= 2
+
+
+def test_every_state_of_every_step_is_compared() -> None:
+    batches = read(pair=True, count=4)
+    model, text = quantized(bilstm(pair=True), batches), texts_of(batches, pair=True)[0]
+    mine, _ = integers._integers_of(model, text)
+    first, second = (int((text["token_type_ids"] == kind).sum()) for kind in (0, 1))
+    assert [sum(name.startswith(f"lstm_states.{row}.") for name in mine) for row in (0, 1)] == [first - 1, second - 1]
+
+
+@pytest.mark.parametrize("spread", [0.5, 6.0])
+def test_a_text_answers_alike_alone_and_among_others(spread: float) -> None:
+    """Also where cells grow as fast as cells can: the states stay within the pinned range."""
+    batches = read(pair=False)
+    opened, texts = session(to_int8(quantized(bilstm(False, spread), batches))), texts_of(batches, pair=False)
+    longest = max(text["input_ids"].shape[1] for text in texts)
+    padded = {name: np.concatenate([np.pad(t[name], ((0, 0), (0, longest - t[name].shape[1]))) for t in texts]) for name in texts[0]}
+    together, alone = opened.run(["logits"], padded)[0], np.concatenate([opened.run(["logits"], text)[0] for text in texts])
+    assert np.array_equal(together, alone) and np.ptp(alone) > 0.1
+
+
+def test_no_unit_outgrows_the_pins() -> None:
+    batches = read(pair=False, count=8)
+    graph = to_int8(quantized(bilstm(False, 6.0), batches))
+    node = next(node for node in graph.graph.node if node.op_type == "DynamicQuantizeLSTM")
+    node.output[0] = "states"
+    graph.graph.output.append(onnx.helper.make_tensor_value_info("states", onnx.TensorProto.FLOAT, None))
+    for text in texts_of(batches, pair=False):
+        states = session(graph).run(["states"], text)[0][:, :, 0]  # (T, 2, H + 2)
+        pins = np.tanh(np.arange(1, len(states) + 1))
+        both = np.stack([states[:, 0], states[::-1, 1]])
+        np.testing.assert_allclose(both[..., -2:], np.stack([pins, -pins], 1)[None].repeat(2, 0), atol=1e-6)
+        assert (np.abs(both).max(2) <= both[..., -2]).all() and np.abs(both[..., :-2]).max() > 0.9
+
+
+def test_a_disabled_layer_computes_in_float() -> None:
+    model, batches = bilstm(False), read(False)
+    made = quantized(model, batches)
+    for _, layer in quantized_layers(made):
+        layer.enabled = False
+    with torch.no_grad():
+        assert all(torch.equal(made(**batch).logits, model(**batch).logits) for batch in batches)
+
+
+def test_one_layer_may_stay_in_float() -> None:
+    batches = read(False)
+    for kept in ("embedding", "lstm", "dense"):
+        model = quantized(bilstm(False), batches)
+        model.get_submodule(kept).enabled = False
+        figures = integers.check_integers(model, to_int8(model).SerializeToString(), texts_of(batches, False), "classification")
+        assert (figures["float_lstms"], figures["float_products"]) == (kept == "lstm", kept == "dense")
+
+
+def test_another_weight_and_a_float_lstm_are_refused() -> None:
+    batches = read(False)
+    model = quantized(bilstm(False), batches)
+    graph, texts = to_int8(model), texts_of(batches, False)
+    weight = next(tensor for tensor in graph.graph.initializer if tensor.name == "lstm.r")
+    weight.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weight), "lstm.r"))
+    with pytest.raises(GateFailed, match="answer as fake-quantized torch"):
+        integers.check_integers(model, graph.SerializeToString(), texts, "classification")
+    model.lstm.enabled = False
+    floating = to_int8(model).SerializeToString()
+    model.lstm.enabled = True
+    with pytest.raises(GateFailed, match="run in integers"):
+        integers.check_integers(model, floating, texts, "classification")
+
+
+def test_gradients_reach_weights_of_both_directions_and_the_range() -> None:
+    batches = read(False, count=8)
+    model = quantized(bilstm(False), batches).train()
+    sum(model(**batch).logits.square().sum() for batch in batches).backward()
+    felt = {name: float(value.grad.abs().max()) for name, value in model.lstm.named_parameters()}
+    assert len(felt) == 10 and all(size > 0 for name, size in felt.items() if not name.startswith("range"))
+    assert model.embedding.weight.grad.abs().max() > 0 and isinstance(model.lstm, FakeQuantLstm)
+
+
+def test_sensitivity_names_every_layer_of_a_bilstm() -> None:
+    batches = read(False, count=8)
+    felt = sensitivity(quantized(bilstm(False), batches), batches)
+    assert felt.keys() == {"embedding", "lstm", "dense", "classifier"} and min(felt.values()) > 0
+
+
+def test_the_file_holds_each_weight_once_in_one_byte() -> None:
+    model = bilstm(False, 0.2, vocab_size=4000, embedding_dim=64, hidden_size=40, head_size=50)
+    batches = read(False, count=8)
+    graph = to_int8(quantized(model, batches))
+    floats = sum(int(np.prod(tensor.dims)) for tensor in graph.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT)
+    assert floats < 2500 and graph.ByteSize() < 0.28 * 4 * sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,148 @@
+"""Float, calibrated and tuned beside each other, and a bundle that holds int8 only where it pays."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import bundles
+import numpy as np
+import pytest
+import tiny
+import tinybundle
+import torch
+from click.testing import CliRunner
+from kdedge.export import command, export, qat, ways
+from kdedge.export.card import rows_of
+from kdedge.export.export import Choice, export_run
+from kdedge.export.fakemodel import range_owners
+from kdedge.export.ways import FLOAT, Way, lost, slower
+from transformers import PreTrainedModel
+
+from kdedge.data.task import Split, Task
+from kdedge.encode import Pad, encode, predict_logits
+from kdedge.errors import GateFailed
+from kdedge.progress import Silent
+from kdedge.rundir import Run
+from kdedge.runtime import Bundle, Classifier
+
+
+def decided_student(kind: str) -> PreTrainedModel:
+    """An untrained student that gives both labels, each to half of the texts."""
+    task = tiny.single_task()
+    model = bundles.student({"tinybert": "bert"}.get(kind, kind), task.spec)
+    logits = logits_of(model, task.select)
+    with torch.no_grad():
+        model.classifier.bias[0] -= float(np.median(logits[:, 0] - logits[:, 1]))
+    return model
+
+
+def logits_of(model: PreTrainedModel, split: Split) -> np.ndarray:
+    return predict_logits(model, encode(tiny.tokenizer(), split.texts, None, tinybundle.MAX_LENGTH), Pad(0))
+
+
+def answered_by(model: PreTrainedModel) -> Task:
+    """A task whose labels are what the student says: it scores 1, and any other answer costs."""
+    task = tiny.single_task()
+    train, select, report = (replace(split, labels=logits_of(model, split).argmax(1)) for split in (task.train, task.select, task.report))
+    assert 0.3 < select.labels.mean() < 0.7 and 0.2 < report.labels.mean() < 0.8
+    return replace(task, train=train, select=select, report=report)
+
+
+TASK = answered_by(decided_student("bilstm"))
+
+
+def decided_run(folder: Path, kind: str = "bilstm", **quantize: object) -> tuple[Run, Task]:
+    model = decided_student(kind)
+    task = answered_by(model)
+    return tinybundle.make_run(folder, task, (kind,), quantize=quantize, model=model), task
+
+
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.text = ""
+
+    def say(self, line: str) -> None:
+        self.text += line + "\n"
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr(export, "_export_teacher", lambda *_, **__: None)
+    return decided_run(tmp_path)[0]
+
+
+def deafened(model: torch.nn.Module, *_: object) -> float:
+    """Calibration gone wrong: every activation becomes nearly 0."""
+    with torch.no_grad():
+        for layer in range_owners(model).values():
+            layer.range.high.fill_(1e-3)
+    return 1.0
+
+
+def test_the_figures_of_every_way_can_be_measured_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "load_task", lambda *_, **__: TASK)
+    result = CliRunner().invoke(command.export, [str(run.folder)], catch_exceptions=False)
+    bundle = Bundle.open(run.homes["bilstm"] / "bundle")
+    judged, manifest = bundle.manifest.parity["ways"], bundle.manifest
+    named = {FLOAT: "fp32", judged["int8"]: "int8"}
+    assert judged["int8"] in ("calibrated", "tuned") and judged["lost"] is None
+    logits = {name: Classifier.from_bundle(bundle, precision).logits(TASK.report.texts) for name, precision in named.items()}
+    for name, precision in named.items():
+        way = judged["files"][name]
+        assert way["metric"] == manifest.scores[precision] and way["bytes"] == manifest.files[manifest.precisions[precision]]["bytes"]
+        assert way["agreement"] == np.mean(logits[name].argmax(1) == logits[FLOAT].argmax(1)) and way["p50_us"] > 1
+        assert f"{way['bytes']:,}" in result.stdout and f"{way['p50_us']:,.0f}" in result.stdout
+    for name, way in judged["files"].items():
+        assert name in result.stdout and f"| {name} | {way['metric']:.4f} |" in (bundle.folder / "README.md").read_text()
+
+
+def test_without_tuning_there_are_two_ways(run: Run) -> None:
+    (bundle,) = export_run(run, ["bilstm"], task=TASK, choice=Choice(tune=False))
+    judged = Bundle.open(bundle).manifest.parity["ways"]
+    assert [name for name, _ in rows_of(judged)] == [FLOAT, "calibrated"] and judged["int8"] == "calibrated"
+
+
+def test_int8_that_does_not_pay_is_left_out_and_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qat, "calibrate", deafened)
+    heard = Heard()
+    (bundle,) = export_run(run, ["bilstm"], task=TASK, choice=Choice(tune=False), progress=heard)
+    manifest = Bundle.open(bundle).manifest
+    assert list(manifest.precisions) == ["fp32"] and manifest.scheme is None and Classifier.load(bundle).precision == "fp32"
+    assert "int8 does not pay" in heard.text and "holds no int8 file" in (bundle / "README.md").read_text()
+    assert manifest.parity["ways"]["files"]["calibrated"]["metric"] < manifest.scores["fp32"] == 1.0
+
+
+def test_int8_alone_that_does_not_pay_fails_and_the_former_bundle_stays(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bundle,) = export_run(run, ["bilstm"], task=TASK, choice=Choice(("fp32",)))
+    before = (bundle / "kdedge.json").read_bytes()
+    monkeypatch.setattr(qat, "calibrate", deafened)
+    with pytest.raises(GateFailed, match="does not pay"):
+        export_run(run, ["bilstm"], task=TASK, choice=Choice(("int8",), tune=False))
+    assert (bundle / "kdedge.json").read_bytes() == before
+
+
+def test_a_drop_counts_when_it_is_more_than_the_limit_and_more_than_one_text() -> None:
+    assert lost(0.9, 0.89, 1000, 0.01) is None and lost(0.9, 0.91, 1000, 0.0) is None
+    assert lost(0.9, 0.88, 1000, 0.01) == "it loses 0.0200 on the select split, 0.01 is allowed"
+    assert lost(1.0, 0.9, 10, 0.01) is None and lost(1.0, 0.8, 10, 0.01) is not None
+
+
+def test_a_file_that_is_not_faster_is_told() -> None:
+    files = {FLOAT: Way(1.0, 1.0, 10, 100.0), "tuned": Way(1.0, 1.0, 3, 50.0), "dynamic": Way(1.0, 1.0, 3, 120.0)}
+    assert slower(files, "tuned") is None and slower(files, "dynamic") == "it is not faster: 120 µs against 100"
+
+
+def test_files_are_timed_in_turn() -> None:
+    asked: list[str] = []
+
+    class Named:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def logits(self, *_: object) -> None:
+            asked.append(self.name)
+
+    seconds = ways.time_in_turn({name: Named(name) for name in "ab"}, TASK.report)  # type: ignore[misc]
+    assert len(seconds["a"]) == len(seconds["b"]) == len(asked) / 2
+    assert all({asked[i], asked[i + 1]} == {"a", "b"} for i in range(0, len(asked), 2))
