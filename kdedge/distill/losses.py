@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -146,7 +147,8 @@ def relation_scores(first: torch.Tensor, second: torch.Tensor, heads: int) -> to
     student and teacher become comparable whatever A and D are (MiniLMv2, Wang et al. 2021, section 3.1).
     """
     left, right = (_split_anew(vectors, heads) for vectors in (first, second))
-    return left @ right.transpose(-1, -2) / left.shape[-1] ** 0.5
+    scores: torch.Tensor = left @ right.transpose(-1, -2) / math.sqrt(left.shape[-1])
+    return scores
 
 
 def _split_anew(vectors: torch.Tensor, heads: int) -> torch.Tensor:
