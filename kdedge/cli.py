@@ -15,6 +15,7 @@ from kdedge.errors import KdedgeError, MachineError
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("kdedge.line:run", "Recipe to report: distill, export and bench in one go."),
     "distill": ("kdedge.distill.command:distill", "Recipe to students: teach small models what a big one knows."),
+    "tune": ("kdedge.distill.tunecommand:tune", "Recipe with ranges to the best recipe: many students, one teacher."),
     "export": ("kdedge.export.command:export", "Students to bundles: ONNX files, checked and packed."),
     "bench": ("kdedge.benchmarks.command:bench", "Bundles to a report: accuracy kept, latency, memory, bytes."),
     "predict": ("kdedge.runtime.command:predict", "Answer texts with a bundle; needs no torch."),
@@ -22,7 +23,21 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 """Command name -> (module:function, one line of help)."""
 
-LAB_PACKAGES = ("torch", "transformers", "datasets", "accelerate", "onnx", "onnxscript", "optimum", "pydantic", "sklearn", "tomli_w", "filelock", "pyarrow")
+LAB_PACKAGES = (
+    "torch",
+    "transformers",
+    "datasets",
+    "accelerate",
+    "onnx",
+    "onnxscript",
+    "optimum",
+    "pydantic",
+    "scipy",
+    "sklearn",
+    "tomli_w",
+    "filelock",
+    "pyarrow",
+)
 """Packages whose absence means that the extra `train` is not installed."""
 
 
