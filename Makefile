@@ -24,7 +24,7 @@ lint: .venv/.ready
 
 # The lists of exact versions, made again from pyproject.toml.
 lock:
-	$(UV) pip compile --quiet --universal --no-header --no-annotate --python-version 3.11 --extra train --extra quickstart --extra dev pyproject.toml -o configs/locks/dev.txt
+	$(UV) pip compile --quiet --universal --no-header --no-annotate --python-version 3.11 --extra train --extra tune --extra quickstart --extra dev pyproject.toml -o configs/locks/dev.txt
 	$(UV) pip compile --quiet --universal --no-header --no-annotate --python-version 3.11 pyproject.toml -o configs/locks/device.txt
 
 clean:

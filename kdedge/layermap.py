@@ -34,7 +34,7 @@ class LayerMap:
             raise UsageError(
                 f"a {teacher}-layer teacher maps uniformly onto {fitting} layers",
                 f"a student of {student} layers",
-                'use another number of layers, or layer_map = "last", "first" or pairs',
+                'use another number of layers, or layer_map = "last", "first", "skip", "learned" or pairs',
             )
         return cls(student, teacher, tuple((m, m * teacher // student) for m in range(student + 1)))
 
@@ -51,16 +51,22 @@ class LayerMap:
         return cls(student, teacher, tuple((m, m) for m in range(student + 1)))
 
     @classmethod
+    def skip(cls, student: int, teacher: int) -> LayerMap:
+        """Every k-th teacher layer, k = teacher // student, for all but the student's last layer, which the logits teach (PKD-Skip, Sun et al. 2019)."""
+        _fits(student, teacher)
+        return cls(student, teacher, tuple((m, m * (teacher // student)) for m in range(student)))
+
+    @classmethod
     def of(cls, student: int, teacher: int, pairs: list[tuple[int, int]]) -> LayerMap:
         """The pairs as given."""
         return cls(student, teacher, tuple((s, t) for s, t in pairs))
 
     @classmethod
     def named(cls, name: str | list[tuple[int, int]], student: int, teacher: int) -> LayerMap:
-        """The map that a recipe means: `uniform`, `first`, `last`, or pairs."""
+        """The map that a recipe means: `uniform`, `first`, `last`, `skip`, or pairs."""
         if isinstance(name, list):
             return cls.of(student, teacher, name)
-        return {"uniform": cls.uniform, "first": cls.first, "last": cls.last}[name](student, teacher)
+        return {"uniform": cls.uniform, "first": cls.first, "last": cls.last, "skip": cls.skip}[name](student, teacher)
 
     def __str__(self) -> str:
         return " ".join(f"{s}<-{t}" for s, t in self.pairs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal, Union, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -20,7 +20,9 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=
 
 
 Length = Annotated[int, Field(ge=4, description="tokens, special ones included")]
-STAGES = frozenset(("teacher", "teacher-bundle", "generator", "augment", "transfer", "student", "student-int8", "undistilled", "bundle", "bench"))
+STAGES = frozenset(
+    ("teacher", "teacher-bundle", "generator", "augment", "transfer", "student", "student-int8", "layers", "tune", "undistilled", "bundle", "bench")
+)
 """Folders of a run, which no student can be named after."""
 
 
@@ -199,29 +201,65 @@ class Augment(Section):
         return self
 
 
+Term = Literal["logits", "labels", "hidden", "attention", "embedding"]
+TERMS: tuple[Term, ...] = get_args(Term)
+
+
 class Objective(Section):
     """What the student is asked to match, and how much each part weighs."""
 
-    logits: Literal["mse", "kl"] = "mse"
+    logits: Literal["mse", "kl", "cosine", "soft_ce"] = "mse"
     logits_weight: Weight = 1.0
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(1.0, description="of kl alone")
     labels_weight: Weight = 0.0
+    hidden: Literal["mse", "cosine", "pkd", "cka"] = Field("mse", description="pkd: the first token's states scaled to length 1; cka: needs no projection")
     hidden_weight: Weight = 0.0
+    attention: Literal["scores", "probabilities", "kl", "value_relation", "qk_relation", "minilm"] = Field(
+        "scores", description="the last three (minilm: both relations) work for any numbers of heads"
+    )
     attention_weight: Weight = 0.0
+    relation_heads: Positive | None = Field(None, description="parts the vectors of relations are cut into; default: the teacher's heads where they fit")
     embedding_weight: Weight = 0.0
-    layer_map: Literal["uniform", "first", "last"] | list[tuple[int, int]] = Field(
+    layer_map: Literal["uniform", "first", "last", "skip", "learned"] | list[tuple[int, int]] = Field(
         "uniform", description="which teacher layer each student layer matches, or pairs [student, teacher]"
     )
+    ramp: dict[Term, tuple[Weight, Weight]] = Field({}, description="factor on a term's weight at the first and the last batch, linear between")
+    balanced: bool = Field(False, description="divide each term by its running magnitude, so that weights are shares of the loss")
+    per_example: bool = Field(False, description="text by text, follow the teacher as far as the label bears it out, and the label for the rest")
 
     @property
     def reads_layers(self) -> bool:
         """Whether the teacher must run beside the student: its stored logits are not enough."""
         return max(self.hidden_weight, self.attention_weight, self.embedding_weight) > 0
 
+    def idle(self) -> set[str]:
+        """Keys that decide nothing as the others stand: a stage made with other values of them is the same stage."""
+        off: dict[str, Any] = {"relation_heads": None, "ramp": {}, "balanced": False, "per_example": False}
+        return {key for key, value in off.items() if getattr(self, key) == value} | {
+            key for key in ("hidden", "attention") if not getattr(self, f"{key}_weight")
+        }
+
+    def layers_alone(self) -> Objective:
+        """The first of two stages."""
+        return self.model_copy(update={"logits_weight": 0.0, "labels_weight": 0.0, "per_example": False})
+
+    def answers_alone(self) -> Objective:
+        """The second of two stages."""
+        return self.model_copy(update={"hidden_weight": 0.0, "attention_weight": 0.0, "embedding_weight": 0.0})
+
     @model_validator(mode="after")
     def _asks_for_something(self) -> Objective:
         if self.logits_weight + self.labels_weight == 0 and not self.reads_layers:
             raise ValueError("all weights are 0: nothing to learn from")
+        return self
+
+    @model_validator(mode="after")
+    def _terms_are_there(self) -> Objective:
+        idle = [name for name in self.ramp if not getattr(self, f"{name}_weight")]
+        if idle:
+            raise ValueError(f"ramp names {', '.join(idle)}, whose weight is 0")
+        if self.per_example and not (self.logits_weight and self.labels_weight):
+            raise ValueError("per_example divides each text between teacher and label: logits_weight and labels_weight must both be above 0")
         return self
 
 
@@ -249,6 +287,13 @@ class BiLstmQuantize(Quantize):
     learning_rate: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 1e-4
 
 
+class LayersFirst(Fit):
+    """A first stage of training on the teacher's layers alone; the objective's logits and labels come in the second."""
+
+    epochs: Annotated[float, Field(gt=0, le=1000)] = 3.0
+    checks: Literal[1] = Field(1, description="its last weights are the ones that count")
+
+
 class StudentBase(Section):
     name: Name | None = None
     max_length: Length = 128
@@ -262,12 +307,13 @@ class TinyBert(StudentBase):
     """A BERT of any depth and width."""
 
     kind: Literal["tinybert"]
-    start: str = Field("teacher", description="teacher, scratch, or a folder or hub id of a BERT checkpoint")
+    start: str = Field("teacher", description="teacher, shrink (cut out of the teacher), scratch, or a folder or hub id of a BERT checkpoint")
     teacher_layers: list[Positive] | None = Field(None, description="1-based layers to start from; default: uniform")
     layers: Positive = 4
     hidden: Positive = 312
     heads: Positive = 12
     intermediate: Positive = 1200
+    layers_first: LayersFirst | None = Field(None, description="two stages, as TinyBERT is trained; default: everything at once")
     quantize: Quantize = Quantize()
 
     @model_validator(mode="after")
@@ -276,6 +322,12 @@ class TinyBert(StudentBase):
             raise ValueError(f"hidden = {self.hidden} cannot be shared among heads = {self.heads}")
         if self.teacher_layers is not None and len(self.teacher_layers) != self.layers:
             raise ValueError(f"teacher_layers names {len(self.teacher_layers)} layers, but layers = {self.layers}")
+        return self
+
+    @model_validator(mode="after")
+    def _both_stages_have_something_to_learn(self) -> TinyBert:
+        if self.layers_first and not (self.objective.reads_layers and self.objective.logits_weight + self.objective.labels_weight):
+            raise ValueError("layers_first trains in two stages: layers (hidden, attention or embedding_weight), then answers (logits or labels_weight)")
         return self
 
 
@@ -301,11 +353,44 @@ class BiLstm(StudentBase):
 Student = Annotated[Union[TinyBert, BiLstm], Field(discriminator="kind")]
 
 
+class Range(Section):
+    """Numbers between two, which are among them; whole numbers where both are."""
+
+    low: int | float
+    high: int | float
+    log: bool = Field(False, description="even in the logarithm: for learning rates and the like")
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Range:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError(f"a range runs from low to a larger high, and above 0 where log = true, not from {self.low} to {self.high}")
+        return self
+
+
+class Tune(Section):
+    """What `kdedge tune` tries: keys of a student, each with a range or a list of choices."""
+
+    trials: Positive = 20
+    prune: bool = Field(True, description="give up a trial that is below the median of the others at the same check")
+    ranges: dict[str, Range | list[bool | int | float | str]] = Field(min_length=1, description='such as "student.fit.learning_rate"')
+
+    @field_validator("ranges")
+    @classmethod
+    def _keys_are_a_students(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for key, choices in value.items():
+            if not key.startswith("student."):
+                raise ValueError(f"{key}: only keys of a student can be tuned; teacher and transfer set are made once and shared by all trials")
+            if isinstance(choices, list) and len(choices) < 2:
+                raise ValueError(f"{key}: a choice is between two values or more")
+        return value
+
+
 class Recipe(Section):
     """One teacher, one transfer set, one or more students."""
 
     name: Name
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    student_seed: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(None, description="of the students alone; default: seed, as for data and teacher")
     threads: Positive | None = Field(
         None, description="CPU threads of training, which decide how sums are rounded; default: this machine's cores, then kept by the run"
     )
@@ -316,6 +401,7 @@ class Recipe(Section):
     transfer: Transfer = Transfer()
     augment: Augment | None = None
     student: list[Student] = Field(min_length=1)
+    tune: Tune | None = None
 
     @field_validator("student", mode="before")
     @classmethod
@@ -335,9 +421,14 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _losses_fit_the_task(self) -> Recipe:
         for student in self.student:
-            if self.task.kind == "regression" and student.objective.logits == "kl" and student.objective.logits_weight:
+            if self.task.kind == "regression" and student.objective.logits != "mse" and student.objective.logits_weight:
                 raise ValueError(f'{self.student_name(student)}: a regression has no distribution to compare: set objective.logits = "mse"')
         return self
+
+    @property
+    def training_seed(self) -> int:
+        """The seed of the students' weights and order of texts."""
+        return self.seed if self.student_seed is None else self.student_seed
 
     @staticmethod
     def student_name(student: TinyBert | BiLstm) -> str:
@@ -362,12 +453,24 @@ def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
         raise UsageError("the recipe is not TOML", f"{path}: {error}", "see configs/quickstart.toml for the form") from error
     for override in overrides:
         _apply_override(document, override)
+    return _validated(str(path), document)
+
+
+def with_values(recipe: Recipe, values: dict[str, Any]) -> Recipe:
+    """The recipe with some keys, written as in overrides, set to other values. Raises UsageError as `load_recipe` does."""
+    document = recipe.model_dump(mode="json")
+    for key, value in values.items():
+        _set_key(document, key.split("."), value, key)
+    return _validated(recipe.name, document)
+
+
+def _validated(where: str, document: dict[str, Any]) -> Recipe:
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
-        faults = [_fault_line(path, document, fault) for fault in error.errors()]
+        faults = [_fault_line(Path(where), document, fault) for fault in error.errors()]
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise UsageError(f"{path}: {count} in the recipe", "\n         ".join(faults), "mend these and run again") from error
+        raise UsageError(f"{where}: {count} in the recipe", "\n         ".join(faults), "mend these and run again") from error
 
 
 def _apply_override(document: dict[str, Any], override: str) -> None:
@@ -376,6 +479,10 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
     keys = key.strip().split(".")
     if not equals or not all(keys):
         raise UsageError("an override has the form a.b=value", repr(override), "for example --set student.layers=6")
+    _set_key(document, keys, None if text.strip() == "" else _toml_value(text), override)
+
+
+def _set_key(document: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
     table: Any = document
     for depth, word in enumerate(keys):
         if isinstance(table, list):
@@ -387,10 +494,10 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
         table = table.setdefault(word, {})
         if not isinstance(table, dict | list):
             raise UsageError(f"{'.'.join(keys[: depth + 1])} is a value, not a table", repr(override), "name a key of a table")
-    if text.strip() == "":
+    if value is None:
         table.pop(keys[-1], None)
     else:
-        table[keys[-1]] = _toml_value(text)
+        table[keys[-1]] = value
 
 
 def _student_named(students: list[dict[str, Any]], word: str, override: str) -> tuple[dict[str, Any], bool]:

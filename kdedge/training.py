@@ -229,9 +229,18 @@ class _Trainer(Trainer):
         return metrics
 
 
+def batches(training: Training) -> int:
+    """How many batches each process is shown in a whole training."""
+    return max(1, math.ceil(_batches_of_epoch(training) * training.fit.epochs))
+
+
+def _batches_of_epoch(training: Training) -> int:
+    return math.ceil(len(training.data) / (training.fit.batch_size * processes()))
+
+
 def _arguments(training: Training, folder: Path, device: torch.device, precision: torch.dtype | None) -> TrainingArguments:
     fit = training.fit
-    per_epoch = math.ceil(math.ceil(len(training.data) / (fit.batch_size * processes())) / fit.gradient_accumulation)
+    per_epoch = math.ceil(_batches_of_epoch(training) / fit.gradient_accumulation)
     steps = max(1, math.ceil(per_epoch * fit.epochs))
     return TrainingArguments(
         output_dir=str(folder),

@@ -35,7 +35,13 @@ def test_pairs_out_of_range_or_doubled_are_refused(pairs: list[tuple[int, int]])
         LayerMap.of(4, 12, pairs)
 
 
-@pytest.mark.parametrize("make", [LayerMap.last, LayerMap.first])
+@pytest.mark.parametrize("make", [LayerMap.last, LayerMap.first, LayerMap.skip])
 def test_a_student_deeper_than_its_teacher_is_refused(make) -> None:
     with pytest.raises(UsageError, match="layer"):
         make(7, 6)
+
+
+def test_skip_leaves_the_last_layer_to_the_logits() -> None:
+    """PKD-Skip of BERT6 from BERT-base: teacher layers 2, 4, 6, 8, 10 (Sun et al. 2019, section 4.1)."""
+    assert LayerMap.skip(6, 12).pairs == ((0, 0), (1, 2), (2, 4), (3, 6), (4, 8), (5, 10))
+    assert LayerMap.named("skip", 5, 12).pairs == ((0, 0), (1, 2), (2, 4), (3, 6), (4, 8))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -95,3 +97,97 @@ def test_attention_mse_counts_pairs_of_real_tokens_only() -> None:
     pairs = [(b, h, i, j) for b in range(3) for h in range(2) for i in range(4) for j in range(4) if MASK[b, i] and MASK[b, j]]
     expected = np.mean([(mine[p] - theirs[p]) ** 2 for p in pairs])
     assert float(losses.attention_mse(t(mine), t(theirs), t(MASK))) == pytest.approx(expected, rel=1e-5)
+
+
+def test_logit_cosine_is_one_minus_the_cosine() -> None:
+    expected = np.mean([1 - s @ u / (np.linalg.norm(s) * np.linalg.norm(u)) for s, u in zip(STUDENT, TEACHER, strict=True)])
+    assert float(losses.logit_cosine(t(STUDENT), t(TEACHER))) == pytest.approx(expected, rel=1e-5)
+    assert float(losses.logit_cosine(t(3 * TEACHER), t(TEACHER))) == pytest.approx(0, abs=1e-6)
+
+
+def test_soft_cross_entropies() -> None:
+    expected = -np.mean([softmax(u) @ np.log(softmax(s)) for s, u in zip(STUDENT, TEACHER, strict=True)])
+    assert float(losses.soft_cross_entropy(t(STUDENT), t(TEACHER))) == pytest.approx(expected, rel=1e-5)
+    p, q = sigmoid(TEACHER), sigmoid(STUDENT)
+    expected = -np.mean(p * np.log(q) + (1 - p) * np.log(1 - q))
+    assert float(losses.soft_binary_cross_entropy(t(STUDENT), t(TEACHER))) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [losses.logit_mse, losses.logit_cosine, losses.soft_cross_entropy, losses.soft_binary_cross_entropy]
+    + [partial(kl, temperature=2.0) for kl in (losses.soft_cross_entropy_kl, losses.soft_binary_kl)],
+)
+def test_text_by_text_is_what_each_text_gives_alone(loss) -> None:
+    rows = losses.per_text(loss, t(STUDENT), t(TEACHER))
+    alone = [float(loss(t(STUDENT[i : i + 1]), t(TEACHER[i : i + 1]))) for i in range(5)]
+    assert rows.tolist() == pytest.approx(alone, rel=1e-4)
+    assert float(rows.mean()) == pytest.approx(float(loss(t(STUDENT), t(TEACHER))), rel=1e-4)
+
+
+MINE, THEIRS = (RNG.normal(size=(3, 4, 6)).astype(np.float32) for _ in range(2))
+PLACES = [(b, i) for b in range(3) for i in range(4) if MASK[b, i]]
+
+
+def test_hidden_cosine_counts_real_tokens_only() -> None:
+    expected = np.mean([1 - MINE[p] @ THEIRS[p] / np.linalg.norm(MINE[p]) / np.linalg.norm(THEIRS[p]) for p in PLACES])
+    assert float(losses.hidden_cosine(t(MINE), t(THEIRS), t(MASK))) == pytest.approx(expected, rel=1e-5)
+
+
+def test_patient_loss_is_the_distance_of_directions_of_the_first_token() -> None:
+    expected = np.mean([np.sum((MINE[b, 0] / np.linalg.norm(MINE[b, 0]) - THEIRS[b, 0] / np.linalg.norm(THEIRS[b, 0])) ** 2) for b in range(3)])
+    assert float(losses.hidden_pkd(t(MINE), t(THEIRS), t(MASK))) == pytest.approx(expected, rel=1e-5)
+
+
+def test_cka_is_that_of_the_gram_matrices_and_fits_any_two_widths() -> None:
+    """Kornblith et al. 2019, eq. 3: HSIC of centred Gram matrices, the long way round."""
+    wide = RNG.normal(size=(3, 4, 9)).astype(np.float32)
+    x, y = (np.array([states[p] for p in PLACES]) for states in (MINE, wide))
+    centre = np.eye(len(PLACES)) - 1 / len(PLACES)
+    mine, theirs = (centre @ (z @ z.T) @ centre for z in (x, y))
+    expected = 1 - np.sum(mine * theirs) / np.sqrt(np.sum(mine * mine) * np.sum(theirs * theirs))
+    assert float(losses.hidden_cka(t(MINE), t(wide), t(MASK))) == pytest.approx(expected, rel=1e-4)
+    turned = MINE @ np.linalg.qr(RNG.normal(size=(6, 6)))[0].astype(np.float32) * 3 + 1
+    assert float(losses.hidden_cka(t(MINE), t(turned), t(MASK))) == pytest.approx(0, abs=1e-5)
+
+
+def attended(scores: np.ndarray, b: int, h: int, i: int) -> np.ndarray:
+    """Where token i looks among the real tokens of its text."""
+    return softmax(scores[b, h, i, : MASK[b].sum()])
+
+
+def test_attention_probabilities_and_their_kl_know_real_tokens_only() -> None:
+    mine, theirs = (RNG.normal(size=(3, 2, 4, 4)).astype(np.float32) for _ in range(2))
+    rows = [(attended(mine, b, h, i), attended(theirs, b, h, i)) for b, i in PLACES for h in range(2)]
+    expected = np.mean(np.concatenate([(q - p) ** 2 for q, p in rows]))
+    assert float(losses.attention_probability_mse(t(mine), t(theirs), t(MASK))) == pytest.approx(expected, rel=1e-4)
+    expected = np.mean([np.sum(p * np.log(p / q)) for q, p in rows])
+    assert float(losses.attention_kl(t(mine), t(theirs), t(MASK))) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("heads", [1, 2, 3, 6])
+def test_relations_cut_the_joined_heads_anew(heads: int) -> None:
+    queries, keys = (RNG.normal(size=(3, 2, 4, 6)).astype(np.float32) for _ in range(2))
+    found = losses.relation_scores(t(queries), t(keys), heads).numpy()
+    width = 12 // heads
+    for b, h, i, j in np.ndindex(3, heads, 4, 4):
+        q, k = (np.concatenate([part[b, 0, n], part[b, 1, n]])[h * width : (h + 1) * width] for part, n in ((queries, i), (keys, j)))
+        assert found[b, h, i, j] == pytest.approx(q @ k / np.sqrt(width), rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize("loss", [losses.hidden_cka, losses.hidden_cosine, losses.hidden_pkd])
+def test_gradients_of_padded_batches_are_finite(loss) -> None:
+    states = t(MINE).requires_grad_()
+    loss(states, t(THEIRS), t(MASK)).backward()
+    assert bool(torch.isfinite(states.grad).all()) and float(states.grad.abs().sum()) > 0
+    scores = torch.randn(3, 2, 4, 4, requires_grad=True)
+    losses.attention_kl(scores, torch.randn(3, 2, 4, 4), t(MASK)).backward()
+    assert bool(torch.isfinite(scores.grad).all()) and float(scores.grad[1, :, :, 2:].abs().sum()) == 0
+
+
+def test_label_rows_are_the_losses_of_their_texts() -> None:
+    labels = t(np.array([0, 2, -1, 1, -1]))
+    rows, known = losses.label_rows(t(STUDENT), labels, "classification")
+    assert known.tolist() == [True, True, False, True, False]
+    for i, row in enumerate(rows.tolist()):
+        assert row == pytest.approx(-np.log(softmax(STUDENT[i])[int(labels[i])]) if known[i] else 0.0, rel=1e-4)

@@ -7,7 +7,8 @@ import tiny
 import torch
 
 from kdedge.distill import losses
-from kdedge.distill.objective import Distillation, Objective
+from kdedge.distill.distillation import Distillation
+from kdedge.distill.objective import Objective
 from kdedge.distill.signals import Signals, read_signals
 from kdedge.errors import UsageError
 from kdedge.recipe import Objective as ObjectiveRecipe
@@ -109,3 +110,73 @@ def test_sizes_are_read_under_any_architectures_names() -> None:
         assert sizes_of(config(num_hidden_layers=5, num_attention_heads=2, hidden_size=16)) == Sizes(5, 2, 16)
     with pytest.raises(UsageError, match="cannot be matched"):
         sizes_of(BiLstmConfig())
+
+
+def layer_parts(recipe: ObjectiveRecipe, student, teacher) -> tuple[Objective, dict[str, torch.Tensor]]:
+    objective = Objective(recipe, "classification", student.config, teacher.config)
+    mine, theirs = read_signals(student.eval(), BATCH, layers=True), read_signals(teacher.eval(), BATCH, layers=True)
+    return objective, objective(mine, theirs, torch.tensor([1, 0]), BATCH["attention_mask"])[1]
+
+
+def test_vectors_are_those_the_scores_come_from() -> None:
+    signals = read_signals(tiny.bert(layers=3).eval(), BATCH, layers=True)
+    assert len(signals.vectors) == 3
+    for (queries, keys, values), scores in zip(signals.vectors, signals.attention, strict=True):
+        assert queries.shape == keys.shape == values.shape == (2, 2, 5, 12)
+        assert torch.allclose(queries @ keys.transpose(-1, -2) / 12**0.5, scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("hidden", ["mse", "cosine", "pkd", "cka"])
+def test_every_hidden_loss_falls_to_zero_at_the_teacher_itself(hidden: str) -> None:
+    teacher, other = tiny.bert(layers=2), tiny.bert(layers=2)
+    recipe = ObjectiveRecipe(hidden=hidden, hidden_weight=1.0)
+    assert float(layer_parts(recipe, teacher, teacher)[1]["hidden"]) == pytest.approx(0, abs=1e-5)
+    assert float(layer_parts(recipe, other, teacher)[1]["hidden"]) > 1e-3
+    narrow, parts = layer_parts(recipe, tiny.bert(layers=2, hidden=12), teacher)
+    assert set(narrow.projections) == (set() if hidden == "cka" else {"1", "2"}) and float(parts["hidden"]) > 1e-3
+
+
+@pytest.mark.parametrize("attention", ["scores", "probabilities", "kl", "value_relation", "qk_relation", "minilm"])
+def test_every_attention_loss_falls_to_zero_at_the_teacher_itself(attention: str) -> None:
+    teacher, other = tiny.bert(layers=2), tiny.bert(layers=2)
+    recipe = ObjectiveRecipe(attention=attention, attention_weight=1.0)
+    assert float(layer_parts(recipe, teacher, teacher)[1]["attention"]) == pytest.approx(0, abs=1e-5)
+    assert float(layer_parts(recipe, other, teacher)[1]["attention"]) > 1e-4
+
+
+@pytest.mark.parametrize("attention", ["value_relation", "qk_relation", "minilm"])
+def test_relations_fit_any_heads_and_widths(attention: str) -> None:
+    recipe = ObjectiveRecipe(attention=attention, attention_weight=1.0)
+    objective, parts = layer_parts(recipe, tiny.bert(layers=2, hidden=18, heads=3), tiny.bert(layers=4, heads=4))
+    assert objective.relation_heads == 2 and float(parts["attention"]) > 1e-4
+    with pytest.raises(UsageError, match="must divide the widths"):
+        layer_parts(recipe.model_copy(update={"relation_heads": 4}), tiny.bert(hidden=18), tiny.bert(layers=4))
+
+
+@pytest.mark.parametrize("attention", ["scores", "probabilities", "kl"])
+def test_other_numbers_of_heads_are_told_which_losses_fit(attention: str) -> None:
+    recipe = ObjectiveRecipe(attention=attention, attention_weight=1.0)
+    with pytest.raises(UsageError, match=r"(?s)head by head.*2 student and 4 teacher heads.*value_relation, qk_relation, minilm"):
+        Objective(recipe, "classification", tiny.bert(heads=2).config, tiny.bert(layers=4, heads=4).config)
+
+
+def test_a_learned_map_starts_even_and_finds_the_layer_that_fits() -> None:
+    torch.manual_seed(0)
+    teacher = tiny.bert(layers=3)
+    student = tiny.bert(layers=1)
+    objective = Objective(ObjectiveRecipe(hidden_weight=1.0, layer_map="learned"), "classification", student.config, teacher.config)
+    assert objective.learned is not None and objective.learned.table() == [[pytest.approx(1 / 3, abs=1e-4)] * 3]
+    with torch.no_grad():
+        theirs = read_signals(teacher.eval(), BATCH, layers=True)
+    mine = Signals(theirs.logits, (theirs.hidden[0], theirs.hidden[2]))  # a one-layer student that is the teacher's second layer
+    optimizer = torch.optim.Adam(objective.parameters(), lr=1e-3)
+    mask = BATCH["attention_mask"]
+    parts = objective(mine, theirs, None, mask)[1]
+    expected = sum(losses.hidden_mse(theirs.hidden[2], theirs.hidden[t], mask) for t in (1, 2, 3)) / 3
+    assert float(parts["hidden"]) == pytest.approx(float(expected), rel=1e-4)
+    for _ in range(60):
+        optimizer.zero_grad()
+        objective(mine, theirs, None, mask)[0].backward()
+        optimizer.step()
+    assert objective.learned.table()[0][1] > 0.9
+    assert sum(objective.learned.table()[0]) == pytest.approx(1, abs=1e-3)

@@ -24,7 +24,8 @@ import numpy as np
 from kdedge.augment.sources import made_from
 from kdedge.console import ConsoleProgress
 from kdedge.distill.command import prepared
-from kdedge.distill.story import Lesson, Teaching, prepare_lesson
+from kdedge.distill.story import prepare_lesson
+from kdedge.distill.teaching import Lesson, Teaching
 from kdedge.recipe import Gates, Recipe, load_recipe
 from kdedge.rundir import Run, read_stage
 from kdedge.transfer import TransferSet
@@ -61,10 +62,10 @@ def trained(lesson: Lesson, name: str, variant: str, seed: int, whole: int, prog
     transfer = part_of("gold" if variant == "gold, more steps" else variant, lesson.transfer)
     if variant == "gold, more steps":
         student = student.model_copy(update={"fit": student.fit.model_copy(update={"epochs": student.fit.epochs * whole / len(transfer)})})
-    mine = replace(lesson, transfer=transfer, recipe=lesson.recipe.model_copy(update={"seed": seed}))
+    mine = replace(lesson, transfer=transfer, recipe=lesson.recipe.model_copy(update={"student_seed": seed}))
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        result = Teaching(mine, student, student.objective, f"{name}, {variant}, seed {seed}", progress)(Path(folder))
+        result = Teaching(mine, student, student.objective, student.fit, None, f"{name}, {variant}, seed {seed}", progress)(Path(folder))
     row = {"student": name, "variant": variant, "seed": seed, "texts": len(transfer), "seconds": round(time.monotonic() - start)}
     return row | {key: result[key] for key in ("metric", "select", "report")}
 

@@ -15,7 +15,9 @@ from kdedge.console import ConsoleProgress, results
 from kdedge.distill.command import prepared, recipe_command
 from kdedge.distill.growth import Growth
 from kdedge.distill.picture import growth_picture
-from kdedge.distill.story import Lesson, measure_growth, prepare_lesson
+from kdedge.distill.story import prepare_lesson
+from kdedge.distill.teaching import Lesson
+from kdedge.distill.texts import measure_growth
 from kdedge.errors import UsageError
 from kdedge.files import write_whole
 from kdedge.recipe import load_recipe

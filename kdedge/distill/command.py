@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -12,8 +13,8 @@ import transformers
 from rich.table import Table
 
 from kdedge.console import ConsoleProgress, results
-from kdedge.distill.story import distill as distill_recipe
-from kdedge.distill.story import scores
+from kdedge.distill.seeds import Spread, distill_seeds, spreads
+from kdedge.distill.story import learned_maps, scores
 from kdedge.processes import is_main
 from kdedge.progress import SILENT
 from kdedge.recipe import Recipe, load_recipe
@@ -58,7 +59,8 @@ def prepare_process(threads: int) -> None:
 
 @click.command()
 @recipe_command
-def distill(recipe: Path, overrides: tuple[str, ...], runs: Path, force: bool, threads: int | None, as_json: bool) -> None:
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Train the students so many times; ends with mean, sd and interval.")
+def distill(recipe: Path, overrides: tuple[str, ...], runs: Path, force: bool, threads: int | None, as_json: bool, seeds: int) -> None:
     """Train the students of RECIPE from its teacher.
 
     Stages that stand from equal inputs are kept; a run that was cut off goes on where it stopped.
@@ -67,12 +69,15 @@ def distill(recipe: Path, overrides: tuple[str, ...], runs: Path, force: bool, t
     Example: kdedge distill configs/sst2-tinybert.toml --set student.fit.epochs=1
     """
     settled = prepared(load_recipe(recipe, overrides), runs, threads)
-    run = distill_recipe(settled, runs, force=force, progress=ConsoleProgress() if is_main() else SILENT)
-    if is_main():
-        show(run, as_json)
+    made = distill_seeds(settled, runs, seeds, force=force, progress=ConsoleProgress() if is_main() else SILENT)
+    if not is_main():
+        return
+    if seeds > 1:
+        results().print(seeds_table(made[0].recipe.name, spreads(made)))
+    show(made[0], as_json, {"seeds": {name: spread.values for name, spread in spreads(made).items()}} if seeds > 1 else {})
 
 
-def show(run: Run, as_json: bool) -> None:
+def show(run: Run, as_json: bool, more: dict[str, Any] | None = None) -> None:
     """The scores of a run's models: a table, or one JSON line at the end of stdout."""
     rows = scores(run)
     table = Table(title=f"{run.recipe.name}: scores on the reported split")
@@ -82,6 +87,30 @@ def show(run: Run, as_json: bool) -> None:
         kept = "-" if row["kept"] is None else f"{100 * row['kept']:.1f} %"
         table.add_row(row["model"], f"{row['report']:.4f}", kept, f"{row['select']:.4f}", f"{row['parameters']:,}")
     results().print(table)
+    for name, shares in learned_maps(run).items():
+        results().print(map_table(name, shares))
     click.echo(f"run: {run.folder}")
     if as_json:
-        click.echo(json.dumps({"run": str(run.folder), "rows": rows}))
+        click.echo(json.dumps({"run": str(run.folder), "rows": rows, **(more or {})}))
+
+
+def map_table(student: str, shares: list[list[float]]) -> Table:
+    """A learned layer map: one row per student layer, what share of its loss each teacher layer makes up."""
+    table = Table(title=f"{student}: learned layer map, student layers by teacher layers")
+    for column in ("", *(str(t + 1) for t in range(len(shares[0])))):
+        table.add_column(column, justify="right")
+    for layer, row in enumerate(shares):
+        table.add_row(str(layer + 1), *(f"{share:.2f}" for share in row))
+    return table
+
+
+def seeds_table(name: str, found: dict[str, Spread]) -> Table:
+    """One row per model: mean, standard deviation and 95 % interval of its scores over seeds."""
+    table = Table(title=f"{name}: reported score over seeds")
+    for column in ("model", "seeds", "mean", "sd", "95 % interval"):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for model, spread in found.items():
+        alone = len(spread.values) == 1
+        low, high = spread.interval
+        table.add_row(model, str(len(spread.values)), f"{spread.mean:.4f}", "-" if alone else f"{spread.sd:.4f}", "-" if alone else f"{low:.4f}-{high:.4f}")
+    return table

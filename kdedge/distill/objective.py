@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,49 +13,69 @@ from optimum.utils import NormalizedConfigManager
 from torch import nn
 
 from kdedge.distill import losses
-from kdedge.distill.signals import Signals, read_signals
+from kdedge.distill.learnedmap import LearnedMap
+from kdedge.distill.signals import Signals, Vectors
+from kdedge.distill.weighting import Weighting, trust
 from kdedge.errors import UsageError
 from kdedge.layermap import LayerMap
 from kdedge.recipe import Objective as ObjectiveRecipe
 from kdedge.runtime.spec import Kind
-from kdedge.textmodel import TextModel
+
+Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+HIDDEN: dict[str, Loss] = {"mse": losses.hidden_mse, "cosine": losses.hidden_cosine, "pkd": losses.hidden_pkd, "cka": losses.hidden_cka}
+HEAD_BY_HEAD: dict[str, Loss] = {"scores": losses.attention_mse, "probabilities": losses.attention_probability_mse, "kl": losses.attention_kl}
+RELATIONS = {"value_relation": ((2, 2),), "qk_relation": ((0, 1),), "minilm": ((0, 1), (2, 2))}
+"""Which two of queries, keys and values meet, term by term."""
 
 
 class Objective(nn.Module):
     """Weighted terms; the projections from student width to teacher width live here and stay behind at export."""
 
-    def __init__(self, recipe: ObjectiveRecipe, kind: Kind, student: Any, teacher: Any) -> None:
-        """student, teacher: their configurations; only sizes are read, and only if layers are matched."""
+    def __init__(self, recipe: ObjectiveRecipe, kind: Kind, student: Any, teacher: Any, *, batches: int = 1) -> None:
+        """student, teacher: their configurations; only sizes are read, and only if layers are matched.
+
+        batches: how many batches training will show, on which ramps depend.
+        """
         super().__init__()
-        if kind == "regression" and recipe.logits == "kl":
-            raise UsageError("a regression has no distribution to compare", 'objective.logits = "kl"', 'use "mse"')
+        if kind == "regression" and recipe.logits != "mse" and recipe.logits_weight:
+            raise UsageError("a regression has no distribution to compare", f'objective.logits = "{recipe.logits}"', 'use "mse"')
         self.recipe, self.kind = recipe, kind
+        self.weighting = Weighting(recipe, batches)
         self.layer_map: LayerMap | None = None
+        self.learned: LearnedMap | None = None
         self.projections = nn.ModuleDict()
         if recipe.reads_layers:
-            self._prepare_layers(student, teacher)
+            self._prepare_layers(sizes_of(student), sizes_of(teacher))
 
-    def _prepare_layers(self, student: Any, teacher: Any) -> None:
-        recipe, mine, theirs = self.recipe, sizes_of(student), sizes_of(teacher)
-        self.layer_map = LayerMap.named(recipe.layer_map, mine.layers, theirs.layers)
-        self._refuse_empty_terms()
-        if recipe.attention_weight and mine.heads != theirs.heads:
-            raise UsageError(
-                "attention scores can be matched only head by head",
-                f"{mine.heads} student and {theirs.heads} teacher heads",
-                "give the student as many heads as the teacher, or set attention_weight = 0",
-            )
+    def _prepare_layers(self, mine: Sizes, theirs: Sizes) -> None:
+        recipe = self.recipe
+        if recipe.layer_map == "learned":
+            self.learned = LearnedMap(mine.layers, theirs.layers)
+        else:
+            self.layer_map = LayerMap.named(recipe.layer_map, mine.layers, theirs.layers)
+            self._refuse_empty_terms(self.layer_map.pairs)
+        if recipe.attention_weight and recipe.attention in HEAD_BY_HEAD:
+            _refuse_other_heads(recipe.attention, mine, theirs)
+        self.relation_heads = recipe.relation_heads or math.gcd(mine.width, theirs.heads)
+        if mine.width % self.relation_heads or theirs.width % self.relation_heads:
+            what = "objective.relation_heads must divide the widths of student and teacher"
+            raise UsageError(what, f"{self.relation_heads}; widths {mine.width} and {theirs.width}", f"such as {math.gcd(mine.width, theirs.heads)}")
         if mine.width != theirs.width:
-            layers = [s for s, _ in self.layer_map.pairs if (recipe.embedding_weight if s == 0 else recipe.hidden_weight)]
-            for layer in layers:
+            for layer in self._projected(mine.layers):
                 self.projections[str(layer)] = nn.Linear(mine.width, theirs.width, bias=False)
 
-    def _refuse_empty_terms(self) -> None:
+    def _projected(self, layers: int) -> list[int]:
+        """Student layers whose states are compared number by number with the teacher's, 0 for the embedding output."""
+        matched = list(range(layers + 1)) if self.layer_map is None else [s for s, _ in self.layer_map.pairs]
+        hidden = self.recipe.hidden_weight if self.recipe.hidden != "cka" else 0.0
+        return [s for s in matched if (self.recipe.embedding_weight if s == 0 else hidden)]
+
+    def _refuse_empty_terms(self, pairs: tuple[tuple[int, int], ...]) -> None:
         """Raises UsageError where a term has no layers to match."""
-        recipe, pairs = self.recipe, self.layer_map.pairs if self.layer_map else ()
         needed = {"embedding": (0, 0) in pairs, "hidden": any(s > 0 for s, _ in pairs), "attention": any(s > 0 and t > 0 for s, t in pairs)}
         for name, there in needed.items():
-            if getattr(recipe, f"{name}_weight") and not there:
+            if getattr(self.recipe, f"{name}_weight") and not there:
                 what = f"objective.{name}_weight asks for layers that layer_map does not name"
                 raise UsageError(what, f"{self.layer_map}", f"add {'[0, 0]' if name == 'embedding' else 'a pair of layers'}, or set the weight to 0")
 
@@ -64,39 +87,65 @@ class Objective(nn.Module):
         mask: torch.Tensor,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The weighted sum and its unweighted parts by name. mask: (B, T), 1 on real tokens."""
-        parts = dict(self._parts(student, teacher, labels, mask))
-        weights = self.recipe.model_dump(include={f"{name}_weight" for name in parts})
-        total = torch.stack([weights[f"{name}_weight"] * value for name, value in parts.items()]).sum()
-        return total, parts
+        parts = dict(self._answers(student.logits.float(), teacher.logits.float(), labels))
+        if self.recipe.reads_layers:
+            parts |= dict(self._layers(student, teacher, mask))
+        weights = self.weighting(parts)
+        return torch.stack([weights[name] * value for name, value in parts.items()]).sum(), parts
 
-    def _parts(self, student: Signals, teacher: Signals, labels: torch.Tensor | None, mask: torch.Tensor) -> Any:
-        recipe = self.recipe
-        if recipe.logits_weight:
-            yield "logits", self._logit_loss(student.logits.float(), teacher.logits.float())
-        if recipe.labels_weight and labels is not None:
-            yield "labels", losses.label_loss(student.logits.float(), labels, self.kind)
-        if self.layer_map is None:
+    def _answers(self, student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor | None) -> Iterator[tuple[str, torch.Tensor]]:
+        loss = self._logit_loss()
+        if self.recipe.per_example and labels is not None:
+            share = trust(teacher, labels, self.kind)  # (B,)
+            rows, known = losses.label_rows(student, labels, self.kind)
+            yield "logits", (share * losses.per_text(loss, student, teacher)).mean()
+            yield "labels", ((1 - share) * rows).sum() / known.sum().clamp(min=1)
             return
-        above = [(s, t) for s, t in self.layer_map.pairs if s > 0]
+        if self.recipe.logits_weight:
+            yield "logits", loss(student, teacher)
+        if self.recipe.labels_weight and labels is not None:
+            yield "labels", losses.label_loss(student, labels, self.kind)
+
+    def _logit_loss(self) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        many = self.kind == "multilabel"
+        if self.recipe.logits == "kl":
+            return partial(losses.soft_binary_kl if many else losses.soft_cross_entropy_kl, temperature=self.recipe.temperature)
+        if self.recipe.logits == "soft_ce":
+            return losses.soft_binary_cross_entropy if many else losses.soft_cross_entropy
+        return losses.logit_cosine if self.recipe.logits == "cosine" else losses.logit_mse
+
+    def _layers(self, student: Signals, teacher: Signals, mask: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+        recipe = self.recipe
+        mine = [self._project(layer, states).float() for layer, states in enumerate(student.hidden)]
         if recipe.embedding_weight:
-            yield "embedding", self._hidden_loss(0, 0, student, teacher, mask)
+            yield "embedding", losses.hidden_mse(mine[0], teacher.hidden[0].float(), mask)
         if recipe.hidden_weight:
-            yield "hidden", torch.stack([self._hidden_loss(s, t, student, teacher, mask) for s, t in above]).mean()
+            yield "hidden", self._over_layers(lambda s, t: HIDDEN[recipe.hidden](mine[s], teacher.hidden[t].float(), mask), lowest=0)
         if recipe.attention_weight:
-            pairs = [(student.attention[s - 1].float(), teacher.attention[t - 1].float()) for s, t in above if t > 0]
-            yield "attention", torch.stack([losses.attention_mse(mine, theirs, mask) for mine, theirs in pairs]).mean()
+            yield "attention", self._over_layers(lambda s, t: self._attention_loss(s - 1, t - 1, student, teacher, mask), lowest=1)
 
-    def _logit_loss(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-        if self.recipe.logits == "mse":
-            return losses.logit_mse(student, teacher)
-        kl = losses.soft_binary_kl if self.kind == "multilabel" else losses.soft_cross_entropy_kl
-        return kl(student, teacher, self.recipe.temperature)
+    def _project(self, layer: int, states: torch.Tensor) -> torch.Tensor:
+        projected: torch.Tensor = self.projections[str(layer)](states) if str(layer) in self.projections else states
+        return projected
 
-    def _hidden_loss(self, s: int, t: int, student: Signals, teacher: Signals, mask: torch.Tensor) -> torch.Tensor:
-        mine = student.hidden[s]
-        if str(s) in self.projections:
-            mine = self.projections[str(s)](mine)
-        return losses.hidden_mse(mine.float(), teacher.hidden[t].float(), mask)
+    def _over_layers(self, loss: Callable[[int, int], torch.Tensor], lowest: int) -> torch.Tensor:
+        """Mean over student layers of the loss between layers (s, t), t from `lowest` on; a learned map weighs all t of an s."""
+        if self.learned is not None:
+            shares: torch.Tensor = self.learned()  # (S, T)
+            every = [[loss(s + 1, t + 1) for t in range(shares.shape[1])] for s in range(shares.shape[0])]
+            return (shares * torch.stack([torch.stack(row) for row in every])).sum(1).mean()
+        assert self.layer_map is not None
+        return torch.stack([loss(s, t) for s, t in self.layer_map.pairs if s > 0 and t >= lowest]).mean()
+
+    def _attention_loss(self, s: int, t: int, student: Signals, teacher: Signals, mask: torch.Tensor) -> torch.Tensor:
+        name = self.recipe.attention
+        if name in HEAD_BY_HEAD:
+            return HEAD_BY_HEAD[name](student.attention[s].float(), teacher.attention[t].float(), mask)
+        terms = [losses.attention_kl(self._relation(student.vectors[s], a, b), self._relation(teacher.vectors[t], a, b), mask) for a, b in RELATIONS[name]]
+        return torch.stack(terms).sum()
+
+    def _relation(self, vectors: Vectors, first: int, second: int) -> torch.Tensor:
+        return losses.relation_scores(vectors[first].float(), vectors[second].float(), self.relation_heads)
 
 
 @dataclass(frozen=True)
@@ -119,24 +168,11 @@ def sizes_of(config: Any) -> Sizes:
         ) from error
 
 
-class Distillation(nn.Module):
-    """A student being taught: batches in, loss, logits and the parts of the loss out.
-
-    The teacher's logits come with the batch; the teacher itself runs only when its layers are matched.
-    """
-
-    def __init__(self, student: nn.Module, objective: Objective, teacher: TextModel | None) -> None:
-        super().__init__()
-        self.model, self.objective = student, objective
-        self._teacher: tuple[Any, ...] = (teacher.model.eval(),) if teacher else ()  # in a tuple: not a part of what is trained or saved
-
-    def forward(self, teacher_logits: torch.Tensor, labels: torch.Tensor | None = None, **batch: torch.Tensor) -> dict[str, Any]:
-        layers = self.objective.layer_map is not None
-        student = read_signals(self.model, batch, layers=layers)
-        teacher = Signals(teacher_logits)
-        if layers:
-            with torch.no_grad():
-                live = read_signals(self._teacher[0], batch, layers=True)
-            teacher = Signals(teacher_logits, live.hidden, live.attention)
-        loss, parts = self.objective(student, teacher, labels, batch["attention_mask"])
-        return {"loss": loss, "logits": student.logits, "parts": parts}
+def _refuse_other_heads(name: str, mine: Sizes, theirs: Sizes) -> None:
+    if mine.heads != theirs.heads:
+        raise UsageError(
+            f"attention {name} can be matched only head by head",
+            f"{mine.heads} student and {theirs.heads} teacher heads",
+            f"set objective.attention to {', '.join(RELATIONS)}, which fit any numbers of heads, as hidden and embedding do; "
+            "or give the student as many heads; or set attention_weight = 0",
+        )

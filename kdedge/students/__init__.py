@@ -36,7 +36,7 @@ def student_tokenizer(recipe: TinyBert | BiLstm, teacher_tokenizer: PreTrainedTo
     """The tokenizer the recipe names; else that of the student's start; else the teacher's."""
     if recipe.tokenizer:
         return load_tokenizer(recipe.tokenizer)
-    return teacher_tokenizer if recipe.start in ("teacher", "scratch") else load_tokenizer(recipe.start)
+    return teacher_tokenizer if recipe.start in ("teacher", "scratch", "shrink") else load_tokenizer(recipe.start)
 
 
 def build_student(

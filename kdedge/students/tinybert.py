@@ -1,4 +1,4 @@
-"""The TinyBERT student: a BERT of any depth and width, and the three places it can start from."""
+"""The TinyBERT student: a BERT of any depth and width, and the places it can start from."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ def build_tinybert(recipe: TinyBert, labels: dict[str, object], teacher: PreTrai
         return BertForSequenceClassification(_config(recipe, labels, tokenizer))
     if recipe.start == "teacher":
         return _from_teacher(recipe, labels, teacher, tokenizer)
+    if recipe.start == "shrink":
+        return _to_be_filled(recipe, labels, teacher, tokenizer)
     return _from_checkpoint(recipe, labels)
 
 
@@ -64,6 +66,32 @@ def _from_teacher(recipe: TinyBert, labels: dict[str, object], teacher: PreTrain
         for layer, number in zip(student.bert.encoder.layer, chosen, strict=True):
             layer.load_state_dict(teacher.bert.encoder.layer[number - 1].state_dict())
     return student
+
+
+def _to_be_filled(recipe: TinyBert, labels: dict[str, object], teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> BertForSequenceClassification:
+    """A smaller BERT of the teacher's make, for `kdedge.students.shrink` to fill."""
+    theirs = teacher.config
+    if theirs.model_type != "bert":
+        raise UsageError("only a BERT teacher can be shrunk", f"the teacher is a {theirs.model_type}", 'set student.start to "scratch" or to a BERT checkpoint')
+    ours = {
+        "num_hidden_layers": recipe.layers,
+        "hidden_size": recipe.hidden,
+        "num_attention_heads": recipe.heads,
+        "intermediate_size": recipe.intermediate,
+    }
+    bigger = [f"{name} {size} of {getattr(theirs, name)}" for name, size in ours.items() if size > getattr(theirs, name)]
+    if bigger or len(tokenizer) > theirs.vocab_size:
+        found = ", ".join(bigger) or f"{len(tokenizer)} tokens of {theirs.vocab_size}"
+        raise UsageError("a student shrunk from its teacher is nowhere bigger", found, 'lower these sizes, or set student.start to "scratch"')
+    return BertForSequenceClassification(BertConfig.from_dict({**theirs.to_dict(), **ours, **labels}))
+
+
+def chosen_layers(recipe: TinyBert, teacher_layers: int) -> list[int]:
+    """The teacher layers (1-based) that a student's layers start from: the recipe's, else evenly spaced with the last at the end."""
+    chosen = recipe.teacher_layers or [round((m + 1) * teacher_layers / recipe.layers) for m in range(recipe.layers)]
+    if max(chosen) > teacher_layers:
+        raise UsageError("student.teacher_layers names a layer that is not there", f"{max(chosen)} of {teacher_layers}", "count layers from 1")
+    return chosen
 
 
 def _from_checkpoint(recipe: TinyBert, labels: dict[str, object]) -> BertForSequenceClassification:

@@ -1,0 +1,177 @@
+"""One student's training, as a stage that is kept or as a trial that is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from kdedge.augment import TransferTexts
+from kdedge.data.task import Task
+from kdedge.distill.distillation import Distillation
+from kdedge.distill.objective import Objective
+from kdedge.encode import encode
+from kdedge.errors import UsageError
+from kdedge.places import resolve_folder
+from kdedge.progress import SILENT, Progress
+from kdedge.recipe import BiLstm, Fit, Recipe, TinyBert
+from kdedge.recipe import Objective as ObjectiveRecipe
+from kdedge.rundir import Run, hash_files, stage
+from kdedge.runtime import metrics
+from kdedge.students import build_student, load_student
+from kdedge.students.shrink import shrink
+from kdedge.students.tinybert import chosen_layers
+from kdedge.teacher import WEIGHTS, Teacher, select_predictor
+from kdedge.textmodel import TextModel, save_measured
+from kdedge.training import Training, batches, this_device, train
+from kdedge.transfer import TransferSet
+
+LABELS_ALONE = ObjectiveRecipe(logits_weight=0.0, labels_weight=1.0)
+"""What the undistilled student is asked to match: the same student without a teacher."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """All that the students of one run share. chosen: which part of the made texts, where that was found out; "" for all."""
+
+    recipe: Recipe
+    run: Run
+    task: Task
+    teacher: Teacher
+    transfer: TransferSet
+    chosen: str = ""
+
+
+def course(
+    lesson: Lesson,
+    student: TinyBert | BiLstm,
+    folder: Path,
+    objective: ObjectiveRecipe,
+    transfer: str,
+    *,
+    fit: Fit | None = None,
+    before: Path | None = None,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> None:
+    """One stage of training, in `folder`; transfer: a hash of what is learned from; before: the stage whose weights it goes on from."""
+    inputs = what_decides(lesson, student, objective, transfer)
+    inputs["objective"] |= {"before": hash_files(before, WEIGHTS)} if before else {}
+    teaching = Teaching(lesson, student, objective, fit or student.fit, before, f"{folder.name} {Recipe.student_name(student)}", progress)
+    stage(folder, inputs, teaching, force=force, progress=progress)
+
+
+def what_decides(lesson: Lesson, student: TinyBert | BiLstm, objective: ObjectiveRecipe, transfer: str) -> dict[str, Any]:
+    """What decides a student's weights; transfer: a hash of what it learns from."""
+    at_once = {"layers_first"} if getattr(student, "layers_first", None) is None else set()
+    return {
+        "student": student.model_dump(mode="json", exclude={"objective", "undistilled", "quantize"} | at_once),
+        "objective": objective.model_dump(mode="json", exclude=objective.idle()),
+        "start": _start_hash(student),
+        "teacher": hash_files(lesson.run.teacher, WEIGHTS),
+        "transfer": transfer,
+        "data": lesson.task.content_hash(),
+        "seed": lesson.recipe.training_seed,
+    }
+
+
+def rehearse(
+    lesson: Lesson, student: TinyBert | BiLstm, folder: Path, *, watch: Callable[[float], float] = float, progress: Progress = SILENT
+) -> tuple[TextModel, float]:
+    """Train a student without keeping it as a stage or reading the reported split; returns it and its score on the select split."""
+    title, before, objective = f"student {Recipe.student_name(student)}", None, student.objective
+    if isinstance(student, TinyBert) and student.layers_first:
+        before, objective = folder / "layers", student.objective.answers_alone()
+        first = Teaching(lesson, student, student.objective.layers_alone(), student.layers_first, None, title, progress)
+        first.learn(before)[0].model.save_pretrained(before)
+    model, _, score = Teaching(lesson, student, objective, student.fit, before, title, progress, watch).learn(folder / "student")
+    return model, score
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """How one student stage is made; called with the folder to fill.
+
+    watch: is told each score on the select split, and may raise to give up.
+    """
+
+    lesson: Lesson
+    student: TinyBert | BiLstm
+    objective: ObjectiveRecipe
+    fit: Fit
+    before: Path | None
+    title: str
+    progress: Progress
+    watch: Callable[[float], float] = float
+
+    def __call__(self, part: Path) -> dict[str, Any]:
+        student, objective, _ = self.learn(part)
+        learned = {"layer_map": objective.learned.table()} if objective.learned else {}
+        return save_measured(student, self.lesson.task, part, progress=self.progress) | learned
+
+    def learn(self, part: Path) -> tuple[TextModel, Objective, float]:
+        """Build the student and train it; also returns its score on the select split."""
+        torch.manual_seed(self.lesson.recipe.training_seed)
+        task, teacher = self.lesson.task, self.lesson.teacher
+        model, tokenizer = build_student(self.student, task.spec, teacher.model, teacher.tokenizer)
+        if isinstance(self.student, TinyBert) and self.student.start == "shrink":
+            self._shrink(model, tokenizer)
+        if self.before:
+            model.load_state_dict(load_student(self.before).state_dict())
+        positions = getattr(model.config, "max_position_embeddings", None)
+        if positions and self.student.max_length > positions:
+            raise UsageError("the student reads fewer tokens than asked", f"max_length {self.student.max_length}, {positions} positions", "lower max_length")
+        student = TextModel(model.to(this_device()), tokenizer, self.student.max_length)
+        plan = self._training(student)
+        objective = Objective(self.objective, task.spec.kind, model.config, teacher.model.config, batches=batches(plan))
+        live = teacher if self.objective.reads_layers else None
+        if live and tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
+            raise UsageError(
+                "layers can be matched only token by token",
+                "student and teacher have different vocabularies",
+                "set hidden, attention and embedding weights to 0, or give the student the teacher's tokenizer",
+            )
+        score = train(Distillation(model, objective, live).to(this_device()), plan, part, progress=self.progress)
+        return student, objective, score
+
+    def _shrink(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+        teacher = self.lesson.teacher
+        if tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
+            raise UsageError("a shrunk student reads with its teacher's vocabulary", f"{self.student.tokenizer}", "remove student.tokenizer")
+        assert isinstance(self.student, TinyBert)
+        layers = chosen_layers(self.student, teacher.model.config.num_hidden_layers)
+        shrink(model.to(this_device()), teacher, self.lesson.task, layers, self.lesson.recipe.training_seed)
+
+    def _training(self, student: TextModel) -> Training:
+        task, transfer = self.lesson.task, self.lesson.transfer
+        if self.objective == LABELS_ALONE:
+            transfer = transfer.take(transfer.texts.gold)
+        texts = spelled_for(student, self.lesson.teacher, transfer.texts)
+        data = encode(student.tokenizer, texts.texts, texts.pairs, student.max_length, labels=texts.labels, teacher_logits=transfer.logits)
+        return Training(
+            fit=self.fit,
+            seed=self.lesson.recipe.training_seed,
+            data=data,
+            pad=student.pad,
+            predict=select_predictor(student.encode(task.select.texts, task.select.pairs), student.pad),
+            score=lambda logits: self.watch(metrics.score(task.spec.metric, task.spec.kind, logits, task.select.labels)),
+            title=self.title,
+        )
+
+
+def spelled_for(student: TextModel, teacher: TextModel, texts: TransferTexts) -> TransferTexts:
+    """The texts with masked words written as the student's tokenizer knows them."""
+    theirs, mine = teacher.tokenizer.mask_token, student.tokenizer.mask_token
+    if theirs is None or theirs == mine or "rule" not in texts.origins:
+        return texts
+    pairs = None if texts.pairs is None else tuple(text.replace(theirs, mine or "") for text in texts.pairs)
+    return replace(texts, texts=tuple(text.replace(theirs, mine or "") for text in texts.texts), pairs=pairs)
+
+
+def _start_hash(student: TinyBert | BiLstm) -> str:
+    place = None if student.start in ("teacher", "scratch", "shrink") else resolve_folder(student.start)
+    return hash_files(place, WEIGHTS) if place else student.start

@@ -1,0 +1,179 @@
+"""Tuning: ranges are read whole or refused, trials are shared and never lost, and the reported split decides nothing."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import optuna
+import pytest
+import tiny
+import tinyrun
+import torch
+from optuna.trial import FixedTrial, TrialState, create_trial
+
+from kdedge.distill import trials
+from kdedge.distill.story import distill, scores
+from kdedge.distill.teaching import Lesson
+from kdedge.distill.trials import Studio, count, front, give_up_the_dead, own_values, suggest, work
+from kdedge.distill.tuning import check, read_trials, tune, write_results
+from kdedge.errors import UsageError
+from kdedge.recipe import Range, Recipe, load_recipe
+from kdedge.textmodel import TextModel
+
+RATE = {"student.fit.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}
+
+
+def recipe(ranges: dict, trials: int = 4, **student) -> Recipe:
+    document = {"name": "r", "threads": 1, "data": {"source": "x"}, "teacher": {"model": "y"}}
+    return Recipe.model_validate(document | {"student": tinyrun.tinybert(**student), "tune": {"trials": trials, "ranges": ranges}})
+
+
+@pytest.mark.parametrize(
+    ("ranges", "says"),
+    [
+        ({"teacher.max_length": [64, 128]}, "only keys of a student"),
+        ({"student.layers": [2]}, "between two values"),
+        ({"student.fit.learning_rate": {"low": 1e-2, "high": 1e-3}}, "from low to a larger high"),
+        ({"student.fit.learning_rate": {"low": 0.0, "high": 1e-3, "log": True}}, "above 0"),
+        ({}, "at least 1"),
+    ],
+)
+def test_ranges_that_are_none(ranges: dict, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        recipe(ranges)
+
+
+@pytest.mark.parametrize(("ranges", "says"), [({"student.layrs": [1, 2]}, "did you mean layers"), ({"student.fit.epochs": [0.5, -1.0]}, "greater than 0")])
+def test_ranges_that_do_not_fit_the_student(ranges: dict, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        check(recipe(ranges))
+    check(recipe(RATE | {"student.objective.logits": ["mse", "kl"], "student.layers": {"low": 1, "high": 3}}))
+
+
+def test_whole_numbers_stay_whole_and_the_recipe_goes_first() -> None:
+    values = {"student.layers": 3, "student.fit.learning_rate": 1e-3, "student.objective.logits": "kl"}
+    trial = FixedTrial(values)
+    assert suggest(trial, "student.layers", Range(low=1, high=3)) == 3
+    assert isinstance(trial.distributions["student.layers"], optuna.distributions.IntDistribution)
+    assert suggest(trial, "student.fit.learning_rate", Range(low=1e-4, high=1e-2, log=True)) == 1e-3
+    assert suggest(trial, "student.objective.logits", ["mse", "kl"]) == "kl"
+    assert own_values(recipe(RATE | {"student.layers": {"low": 2, "high": 3}})) == {"student.fit.learning_rate": 1e-3}, "1 layer is out of its range"
+
+
+def finished(value: float, latency: float) -> optuna.trial.FrozenTrial:
+    return create_trial(value=value, user_attrs={"latency_us": latency})
+
+
+def test_the_front_holds_what_nothing_beats_in_both() -> None:
+    made = [finished(0.8, 100), finished(0.9, 200), finished(0.85, 300), finished(0.7, 90), finished(0.8, 120), create_trial(state=TrialState.PRUNED)]
+    assert [(t.value, t.user_attrs["latency_us"]) for t in front(made)] == [(0.7, 90), (0.8, 100), (0.9, 200)]
+
+
+class Pretended:
+    """Training that takes no time: the score is best at a learning rate of 0.01, told in three checks."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.calls, self.stop_at, self.rates = 0, stop_at, []
+
+    def __call__(self, lesson, student, folder, *, watch, progress):
+        self.calls += 1
+        if self.calls == self.stop_at:
+            raise KeyboardInterrupt
+        assert lesson.task.report is lesson.task.select, "a trial could read the reported split"
+        rate = student.fit.learning_rate
+        self.rates.append(rate)
+        score = 1 / (1 + abs(torch.log10(torch.tensor(rate / 0.01)).item()))
+        for share in (0.5, 0.8, 1.0):
+            watch(share * score)
+        tokenizer = tiny.tokenizer()
+        return TextModel(tiny.bert(vocabulary=len(tokenizer)).eval(), tokenizer, 32), score
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Studio:
+    return Studio(recipe(RATE, trials=12), tmp_path, f"sqlite:///{tmp_path}/study.db")
+
+
+@pytest.fixture
+def lesson(studio: Studio) -> Lesson:
+    """As much of a lesson as a pretended training reads."""
+    return Lesson(studio.recipe, None, tiny.single_task(), None, None)
+
+
+def test_an_interrupted_study_goes_on_and_finishes_what_was_asked(studio: Studio, monkeypatch: pytest.MonkeyPatch, lesson) -> None:
+    monkeypatch.setattr(trials, "rehearse", Pretended(stop_at=4))
+    with pytest.raises(KeyboardInterrupt):
+        work(studio, lesson)
+    study = studio.open()
+    before = [t.state for t in study.trials]
+    assert before.count(TrialState.FAIL) == 1 and count(study) == 3
+    pretended = Pretended()
+    monkeypatch.setattr(trials, "rehearse", pretended)
+    work(studio, lesson)
+    assert pretended.calls == 9 and count(studio.open()) == 12
+    work(studio, lesson)
+    assert pretended.calls == 9, "a study that is finished runs nothing"
+    states = [t.state for t in study.trials]
+    assert TrialState.PRUNED in states and states.count(TrialState.COMPLETE) >= 4
+    assert len(set(pretended.rates)) == 9, "a study that is resumed must not try the same values again"
+    assert abs(torch.log10(torch.tensor(study.best_params["student.fit.learning_rate"] / 0.01)).item()) < 0.7
+    assert not any((studio.folder / f"trial-{t.number:04d}").exists() for t in study.trials if t.state is TrialState.PRUNED)
+
+
+def test_trials_of_a_dead_process_do_not_count_and_those_of_a_living_one_do(studio: Studio) -> None:
+    study = studio.open()
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for process, host in ((gone.pid, socket.gethostname()), (os.getpid(), socket.gethostname()), (gone.pid, "elsewhere")):
+        study.ask().set_user_attr("process", f"{host} {process}")
+    assert give_up_the_dead(study) == [0]
+    assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.RUNNING, TrialState.RUNNING] and count(study) == 2
+
+
+def test_trials_of_another_recipe_are_not_mixed_in(studio: Studio) -> None:
+    studio.open()
+    replace(studio, recipe=recipe(RATE, trials=99)).open()
+    with pytest.raises(UsageError, match="another recipe"):
+        replace(studio, recipe=recipe(RATE, heads=3)).open()
+
+
+def test_results_name_the_best_recipe_and_draw_two_pictures(studio: Studio) -> None:
+    study = studio.open()
+    with pytest.raises(Exception, match="no trial came to its end"):
+        write_results(studio, study)
+    for rate, value, latency in ((1e-3, 0.7, 100.0), (1e-2, 0.9, 200.0), (5e-2, 0.8, 300.0)):
+        distribution = {"student.fit.learning_rate": optuna.distributions.FloatDistribution(1e-4, 1e-1, log=True)}
+        study.add_trial(create_trial(value=value, params={"student.fit.learning_rate": rate}, distributions=distribution, user_attrs={"latency_us": latency}))
+    write_results(studio, study)
+    best = load_recipe(studio.folder / "best.toml")
+    assert (best.student[0].fit.learning_rate, best.name, best.share, best.tune) == (1e-2, "r-best", "r", None)
+    assert [r["score"] for r in read_trials(studio.folder)] == [0.7, 0.9, 0.8]
+    pareto, importance = (ElementTree.parse(studio.folder / f"{name}.svg").getroot() for name in ("pareto", "importance"))
+    circles = [e for e in pareto.iter() if e.tag.endswith("circle")]
+    assert len(circles) == 3 + 2
+    assert any("learning_rate" in (e.text or "") for e in importance.iter())
+
+
+def test_two_workers_share_the_trials_of_a_real_run(tmp_path: Path) -> None:
+    document = tinyrun.prepare(tmp_path, train=32)
+    ranges = {"student.fit.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}, "student.layers": [1, 2]}
+    whole = tinyrun.recipe(document, student=tinyrun.tinybert(), tune={"trials": 6, "ranges": ranges, "prune": False})
+    folder = tune(whole, tmp_path / "runs", workers=2)
+    rows = read_trials(folder)
+    assert [r["state"] for r in rows].count("complete") == 6
+    assert len({r["process"] for r in rows if "process" in r}) == 2, "both workers must have worked"
+    assert len(list((tmp_path / "runs" / "r" / "transfer").glob("shard-*.npy"))) == 1
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the workers had
+    try:
+        run = distill(load_recipe(folder / "best.toml"), tmp_path / "runs")
+    finally:
+        torch.set_num_threads(before)
+    (top,) = [row for row in scores(run) if row["model"] == "tinybert"]
+    assert top["select"] == pytest.approx(max(r["score"] for r in rows if r["score"] is not None)), "the best recipe gives the best trial again"
