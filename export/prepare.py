@@ -10,6 +10,7 @@ from kdedge.errors import GateFailed
 from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Quantize
 from kdedge.rundir import Run, read_stage, stage
+from kdedge.students.vocabulary import trim
 from kdedge.textmodel import TextModel, score_of
 from kdedge.transfer import read_transfer_set
 
@@ -17,7 +18,6 @@ from .pack import Ingredients
 from .parity import compare
 from .qat import CALIBRATED_FILE, WEIGHTS_FILE, Lesson, load_tuned, quantize_aware_tune
 from .scheme import QuantScheme
-from .vocabulary import trim
 from .ways import lost
 
 
@@ -38,7 +38,11 @@ def trimmed(run: Run, task: Task, recipe: Quantize, made: Ingredients, *, progre
         f"{task.spec.metric}, {100 * told['agreement']:.2f} % same answers"
     )
     if reason := lost(figures["select"]["before"], figures["select"]["after"], len(task.select), recipe.largest_drop):
-        raise GateFailed("the student needs more of its vocabulary", reason, "keep more pieces, or raise student.quantize.largest_drop")
+        raise GateFailed(
+            "the student needs more of its vocabulary",
+            reason,
+            "set student.vocabulary and distill again: it learns with fewer pieces; or keep more, or raise student.quantize.largest_drop",
+        )
     return replace(made, model=after.model.eval(), tokenizer=after.tokenizer, parity={"vocabulary": figures})
 
 

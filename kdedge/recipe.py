@@ -278,7 +278,7 @@ class Quantize(Section):
     learn_ranges: bool = Field(True, description="whether tuning moves the ranges too (LSQ), or only the weights")
     keep_float_above: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(None, description="logit change above which a layer stays in fp32")
     largest_drop: Weight = Field(0.01, description="loss of the int8 file on the select split above which the bundle holds the float file alone")
-    trim_vocab: Positive | None = Field(None, description="pieces to keep of a WordPiece vocabulary; default: all")
+    trim_vocab: Positive | None = Field(None, description="pieces to keep of a WordPiece vocabulary after training; default: all")
 
 
 class BiLstmQuantize(Quantize):
@@ -298,6 +298,7 @@ class StudentBase(Section):
     name: Name | None = None
     max_length: Length = 128
     tokenizer: str | None = Field(None, description="folder or hub id; default: of the start, else the teacher's")
+    vocabulary: Positive | None = Field(None, description="pieces to keep of a WordPiece vocabulary, chosen on the transfer set before training; default: all")
     undistilled: bool = Field(True, description="also train the same student on the labels alone, to compare with")
     fit: Fit = Fit()
     objective: Objective = Objective()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import tiny
 import tinyrun
@@ -12,6 +13,7 @@ import torch
 
 from kdedge.distill.command import map_table
 from kdedge.distill.story import distill, learned_maps
+from kdedge.encode import load_tokenizer
 from kdedge.errors import UsageError
 from kdedge.recipe import TinyBert, load_recipe
 from kdedge.rundir import read_stage
@@ -73,3 +75,15 @@ def test_a_shrunk_student_reads_as_its_teacher_does(tmp_path: Path) -> None:
     (other / "tokenizer.json").write_text(words.replace('"film"', '"reel"'))
     with pytest.raises(UsageError, match="teacher's vocabulary"):
         distill(tinyrun.recipe(document, student=tinyrun.tinybert(start="shrink", tokenizer=str(other))), tmp_path / "runs")
+
+
+def test_a_student_learns_with_the_pieces_that_its_texts_use(tmp_path: Path) -> None:
+    document = tinyrun.prepare(tmp_path)
+    whole = len(tiny.tokenizer())
+    run = distill(tinyrun.recipe(document, student=tinyrun.tinybert(vocabulary=whole - 20)), tmp_path / "runs")
+    model, pieces = load_student(run.folder / "student"), load_tokenizer(run.folder / "student").get_vocab()
+    assert len(pieces) == model.config.vocab_size == model.get_input_embeddings().num_embeddings == whole - 20
+    assert set(pieces) < set(tiny.tokenizer().get_vocab())
+    rows = pq.read_table(tmp_path / "data" / "train.parquet").column("text").to_pylist()
+    unknown = load_tokenizer(run.folder / "student").unk_token_id
+    assert not any(unknown in ids for ids in load_tokenizer(run.folder / "student")(rows)["input_ids"])

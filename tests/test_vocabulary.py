@@ -12,7 +12,6 @@ import tiny
 import torch
 from kdedge.export import export
 from kdedge.export.export import Choice, export_run
-from kdedge.export.vocabulary import check_unknowns, chosen_pieces, piece_counts, trim, trimmed_tokenizer
 from test_ways import decided_run
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
@@ -22,6 +21,7 @@ from kdedge.errors import GateFailed, UsageError
 from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.golden import replay
 from kdedge.students.bilstm import BiLstmConfig, BiLstmForSequenceClassification
+from kdedge.students.vocabulary import check_unknowns, chosen_pieces, piece_counts, trim, trimmed_tokenizer
 from kdedge.textmodel import TextModel
 
 USED = ("Shares fell after the bank warned of lower profits", "The film was a moving, clever story.", "It isn't over: 3-2 in extra time!")

@@ -25,6 +25,7 @@ from kdedge.runtime import metrics
 from kdedge.students import build_student, load_student
 from kdedge.students.shrink import shrink
 from kdedge.students.tinybert import chosen_layers
+from kdedge.students.vocabulary import trim
 from kdedge.teacher import WEIGHTS, Teacher, select_predictor
 from kdedge.textmodel import TextModel, save_measured
 from kdedge.training import Training, batches, this_device, train
@@ -67,9 +68,9 @@ def course(
 
 def what_decides(lesson: Lesson, student: TinyBert | BiLstm, objective: ObjectiveRecipe, transfer: str) -> dict[str, Any]:
     """What decides a student's weights; transfer: a hash of what it learns from."""
-    at_once = {"layers_first"} if getattr(student, "layers_first", None) is None else set()
+    unset = {key for key in ("layers_first", "vocabulary") if getattr(student, key, None) is None}  # keys that older runs did not have
     return {
-        "student": student.model_dump(mode="json", exclude={"objective", "undistilled", "quantize"} | at_once),
+        "student": student.model_dump(mode="json", exclude={"objective", "undistilled", "quantize"} | unset),
         "objective": objective.model_dump(mode="json", exclude=objective.idle()),
         "start": _start_hash(student),
         "teacher": hash_files(lesson.run.teacher, WEIGHTS),
@@ -125,7 +126,8 @@ class Teaching:
         positions = getattr(model.config, "max_position_embeddings", None)
         if positions and self.student.max_length > positions:
             raise UsageError("the student reads fewer tokens than asked", f"max_length {self.student.max_length}, {positions} positions", "lower max_length")
-        student = TextModel(model.to(this_device()), tokenizer, self.student.max_length)
+        student = self._trimmed(TextModel(model, tokenizer, self.student.max_length))
+        model, tokenizer = student.model.to(this_device()), student.tokenizer
         plan = self._training(student)
         objective = Objective(self.objective, task.spec.kind, model.config, teacher.model.config, batches=batches(plan))
         live = teacher if self.objective.reads_layers else None
@@ -145,6 +147,11 @@ class Teaching:
         assert isinstance(self.student, TinyBert)
         layers = chosen_layers(self.student, teacher.model.config.num_hidden_layers)
         shrink(model.to(this_device()), teacher, self.lesson.task, layers, self.lesson.recipe.training_seed)
+
+    def _trimmed(self, student: TextModel) -> TextModel:
+        """With the pieces that its texts use most, where the recipe wants fewer: what a rare word means is learned from its parts."""
+        texts = self.lesson.transfer.texts
+        return trim(student, (*texts.texts, *(texts.pairs or ())), self.student.vocabulary) if self.student.vocabulary else student
 
     def _training(self, student: TextModel) -> Training:
         task, transfer = self.lesson.task, self.lesson.transfer

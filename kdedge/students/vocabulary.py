@@ -36,7 +36,7 @@ def trim(student: TextModel, texts: Sequence[str], size: int) -> TextModel:
     """
     tokenizer = student.tokenizer
     if tokenizer.backend_tokenizer.model.__class__.__name__ != "WordPiece":
-        raise UsageError("only a WordPiece vocabulary can be trimmed", tokenizer.backend_tokenizer.model.__class__.__name__, "leave --trim-vocab out")
+        raise UsageError("only a WordPiece vocabulary can be trimmed", tokenizer.backend_tokenizer.model.__class__.__name__, "keep its vocabulary whole")
     if size >= len(tokenizer):
         return student
     special = set(tokenizer.all_special_ids) | set(tokenizer.get_added_vocab().values())
@@ -98,7 +98,7 @@ def trimmed_tokenizer(tokenizer: PreTrainedTokenizerFast, kept: np.ndarray) -> P
         smaller = load_tokenizer(folder)
     before = {number: piece for piece, number in tokenizer.get_vocab().items()}
     if smaller.get_vocab() != {before[old]: new for old, new in numbers.items()}:
-        raise GateFailed("the trimmed tokenizer is not the one that was cut", type(tokenizer).__name__, "leave --trim-vocab out")
+        raise GateFailed("the trimmed tokenizer is not the one that was cut", type(tokenizer).__name__, "keep the vocabulary whole")
     return smaller
 
 
@@ -131,7 +131,7 @@ def check_unknowns(before: PreTrainedTokenizerFast, after: PreTrainedTokenizerFa
     for some in (pieces, texts):
         for text, old, new in zip(some, _ids(before, some), _ids(after, some), strict=True):
             if (new == after.unk_token_id).sum() > (old == before.unk_token_id).sum():
-                raise GateFailed("trimming the vocabulary made a word unknown", f"{text[:80]!r}", "keep more pieces, or leave --trim-vocab out")
+                raise GateFailed("trimming the vocabulary made a word unknown", f"{text[:80]!r}", "keep more pieces")
 
 
 def _ids(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> Iterable[np.ndarray]:
