@@ -63,12 +63,28 @@ def work(studio: Studio, lesson: Lesson, progress: Progress = SILENT) -> None:
     # A trial reads no reported split: it is not there.
     blind = replace(lesson, task=replace(lesson.task, report=lesson.task.select))
     while count(study) < studio.plan.trials:
-        trial = study.ask()
+        trial = _ask(studio, study)
         trial.set_user_attr("process", f"{socket.gethostname()} {os.getpid()}")
         if count(study, before=trial.number) >= studio.plan.trials:  # another worker took the last one meanwhile
             study.tell(trial, state=TrialState.FAIL)
             return
         _run(studio, study, trial, blind, progress)
+
+
+def _ask(studio: Studio, study: optuna.Study) -> optuna.Trial:
+    """A new trial; the first worker's first one is the recipe as it stands.
+
+    It is not put into Optuna's queue: two workers on SQLite can draw the same queued trial.
+    """
+    if studio.worker or study.get_trials(deepcopy=False):
+        return study.ask()
+    usual = study.sampler
+    study.sampler = optuna.samplers.PartialFixedSampler(own_values(studio.recipe), usual)
+    trial = study.ask()
+    for key, wish in studio.plan.ranges.items():
+        suggest(trial, key, wish)
+    study.sampler = usual
+    return trial
 
 
 def count(study: optuna.Study, before: int | None = None) -> int:

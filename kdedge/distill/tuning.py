@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from kdedge.distill.command import prepare_process
 from kdedge.distill.pictures import bars, scatter
 from kdedge.distill.story import prepare_lesson
-from kdedge.distill.trials import Studio, front, give_up_the_dead, own_values, work
+from kdedge.distill.trials import Studio, front, give_up_the_dead, work
 from kdedge.errors import GateFailed, UsageError
 from kdedge.files import json_text, write_whole
 from kdedge.progress import SILENT, Progress
@@ -37,8 +37,6 @@ def tune(recipe: Recipe, runs: Path, *, storage: str | None = None, workers: int
         study = studio.open()
         for number in give_up_the_dead(study):
             progress.say(f"trial {number}: its process is gone; it does not count")
-        if not study.trials:
-            study.enqueue_trial(own_values(recipe))
         if workers == 1:
             work(studio, lesson, progress)
         else:
