@@ -1,0 +1,195 @@
+"""The recipe as a whole, and how it is read: unknown keys refused, all faults at once."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import tomli_w
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from kdedge.errors import UsageError
+from kdedge.recipe.augment import Augment
+from kdedge.recipe.section import Name, Positive, Section
+from kdedge.recipe.students import BiLstm, Student, TinyBert
+from kdedge.recipe.task import Data, TaskSection, Teacher, Transfer
+from kdedge.recipe.tune import Tune
+
+STAGES = frozenset(
+    ("teacher", "teacher-bundle", "generator", "augment", "transfer", "student", "student-int8", "layers", "tune", "undistilled", "bundle", "bench")
+)
+"""Folders of a run, which no student can be named after."""
+
+
+class Recipe(Section):
+    """One teacher, one transfer set, one or more students."""
+
+    name: Name
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    student_seed: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(None, description="of the students alone; default: seed, as for data and teacher")
+    threads: Positive | None = Field(
+        None, description="CPU threads of training, which decide how sums are rounded; default: this machine's cores, then kept by the run"
+    )
+    share: Name | None = Field(None, description="run folder that holds teacher/ and transfer/; default: this run's")
+    task: TaskSection = TaskSection()
+    data: Data
+    teacher: Teacher
+    transfer: Transfer = Transfer()
+    augment: Augment | None = None
+    student: list[Student] = Field(min_length=1)
+    tune: Tune | None = None
+
+    @field_validator("student", mode="before")
+    @classmethod
+    def _one_student_is_a_list_of_one(cls, value: Any) -> Any:
+        return [value] if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _students_have_names_of_their_own(self) -> Recipe:
+        names = [self.student_name(s) for s in self.student]
+        taken = sorted(set(names) & STAGES)
+        if taken:
+            raise ValueError(f"a student cannot be called {taken[0]}: a folder of the run has that name")
+        if len(set(names)) < len(names):
+            raise ValueError(f"students are told apart by name, but these are {', '.join(names)}")
+        return self
+
+    @model_validator(mode="after")
+    def _losses_fit_the_task(self) -> Recipe:
+        for student in self.student:
+            if self.task.kind == "regression" and student.objective.logits != "mse" and student.objective.logits_weight:
+                raise ValueError(f'{self.student_name(student)}: a regression has no distribution to compare: set objective.logits = "mse"')
+        return self
+
+    @property
+    def training_seed(self) -> int:
+        """The seed of the students' weights and order of texts."""
+        return self.seed if self.student_seed is None else self.student_seed
+
+    @staticmethod
+    def student_name(student: TinyBert | BiLstm) -> str:
+        return student.name or student.kind
+
+    def to_toml(self) -> str:
+        """The whole recipe, defaults written out: reading it again gives an equal value."""
+        return tomli_w.dumps(_without_none(self.model_dump(mode="json")))
+
+
+def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
+    """Read a recipe from TOML and apply `a.b=value` overrides.
+
+    Raises UsageError that tells every fault at once, with the nearest known key.
+    """
+    path = Path(path)
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError("the recipe cannot be read", f"{path}: {error.strerror}", "name a TOML file, such as one in configs/") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError("the recipe is not TOML", f"{path}: {error}", "see configs/quickstart.toml for the form") from error
+    for override in overrides:
+        _apply_override(document, override)
+    return _validated(str(path), document)
+
+
+def with_values(recipe: Recipe, values: dict[str, Any]) -> Recipe:
+    """The recipe with some keys, written as in overrides, set to other values. Raises UsageError as `load_recipe` does."""
+    document = recipe.model_dump(mode="json")
+    for key, value in values.items():
+        _set_key(document, key.split("."), value, key)
+    return _validated(recipe.name, document)
+
+
+def _validated(where: str, document: dict[str, Any]) -> Recipe:
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as error:
+        faults = [_fault_line(Path(where), document, fault) for fault in error.errors()]
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise UsageError(f"{where}: {count} in the recipe", "\n         ".join(faults), "mend these and run again") from error
+
+
+def _apply_override(document: dict[str, Any], override: str) -> None:
+    """Set one key; an empty value removes it. Among several students the second word names one."""
+    key, equals, text = override.partition("=")
+    keys = key.strip().split(".")
+    if not equals or not all(keys):
+        raise UsageError("an override has the form a.b=value", repr(override), "for example --set student.layers=6")
+    _set_key(document, keys, None if text.strip() == "" else _toml_value(text), override)
+
+
+def _set_key(document: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
+    table: Any = document
+    for depth, word in enumerate(keys):
+        if isinstance(table, list):
+            table, used = _student_named(table, word, override)
+            if used:
+                continue
+        if depth == len(keys) - 1:
+            break
+        table = table.setdefault(word, {})
+        if not isinstance(table, dict | list):
+            raise UsageError(f"{'.'.join(keys[: depth + 1])} is a value, not a table", repr(override), "name a key of a table")
+    if value is None:
+        table.pop(keys[-1], None)
+    else:
+        table[keys[-1]] = value
+
+
+def _student_named(students: list[dict[str, Any]], word: str, override: str) -> tuple[dict[str, Any], bool]:
+    named = {str(s.get("name", s.get("kind"))): s for s in students if isinstance(s, dict)}
+    if word in named:
+        return named[word], True
+    if len(students) == 1 and isinstance(students[0], dict):
+        return students[0], False
+    raise UsageError("this recipe has several students", repr(override), f"name one: student.{' or student.'.join(named)}")
+
+
+def _toml_value(text: str) -> Any:
+    """`6`, `0.1`, `true`, `[1, 2]` as TOML reads them; anything else is the string as it stands."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()
+
+
+def _fault_line(path: Path, document: dict[str, Any], fault: Any) -> str:
+    where = [str(part) for part in fault["loc"] if part not in ("tinybert", "bilstm")]
+    key = ".".join(where) or "(recipe)"
+    if fault["type"] == "extra_forbidden":
+        known = _known_keys(document, list(fault["loc"]))
+        near = difflib.get_close_matches(where[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known))}"
+        return f"{key}: no such key; {hint}"
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "missing":
+        return f"{key}: missing"
+    given = fault.get("input")
+    shown = "" if isinstance(given, dict | list) or given is None else f", not {given!r}"
+    return f"{key}: {message}{shown if not fault['type'].startswith('value_error') else ''}"
+
+
+def _known_keys(document: dict[str, Any], loc: list[Any]) -> list[str]:
+    """The keys that the table holding the unknown one does take."""
+    model: Any = Recipe
+    for part in loc[:-1]:
+        if part in ("tinybert", "bilstm"):
+            model = TinyBert if part == "tinybert" else BiLstm
+        elif isinstance(part, str) and part != "student":
+            model = _table(model.model_fields[part].annotation)
+    return list(model.model_fields)
+
+
+def _table(annotation: Any) -> Any:
+    """The section that a key holds, where it may also hold none."""
+    return next((one for one in get_args(annotation) if isinstance(one, type) and issubclass(one, Section)), annotation)
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list):
+        return [_without_none(v) for v in value]
+    return value
