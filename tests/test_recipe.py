@@ -201,3 +201,11 @@ def test_the_threads_of_a_run_are_settled_once(tmp_path: Path, write) -> None:  
         assert prepared(recipe.model_copy(update={"threads": 2}), tmp_path, None).threads == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_an_unknown_key_of_an_optional_table_names_the_nearest(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.toml"
+    recipe.write_text('name = "r"\n[data]\nsource = "x"\n[teacher]\nmodel = "y"\n[student]\nkind = "bilstm"\n')
+    for override, near in (("augment.rulez.mask=1", "rules"), ("augment.rules.masc=1", "mask"), ("augment.generate.fit.epoch=3", "epochs")):
+        with pytest.raises(UsageError, match=f"did you mean {near}"):
+            load_recipe(recipe, (override,))

@@ -14,7 +14,7 @@ from kdedge.augment.sources import made_from
 from kdedge.console import ConsoleProgress, results
 from kdedge.distill.command import prepared, recipe_command
 from kdedge.distill.growth import Growth
-from kdedge.distill.picture import growth_picture
+from kdedge.distill.pictures import growth_picture
 from kdedge.distill.story import prepare_lesson
 from kdedge.distill.teaching import Lesson
 from kdedge.distill.texts import measure_growth

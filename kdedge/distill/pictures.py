@@ -1,53 +1,58 @@
-"""Two small pictures of a study, drawn as SVG: what mattered, and what speed costs."""
+"""Pictures of what was measured, as SVG."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-WIDTH, LEFT, ROW = 640, 260, 26
-STYLE = "font-family='sans-serif' font-size='13'"
+import altair as alt
+import vl_convert
+
+from kdedge.distill.growth import Growth
+
+WIDTH, HEIGHT = 520, 320
 
 
 def bars(title: str, values: Mapping[str, float]) -> str:
-    """One bar per name, longest value at full width, its number beside it."""
-    longest = max([*values.values(), 1e-12])
-    lines = [f"<text x='10' y='22' font-weight='bold'>{escape(title)}</text>"]
-    for i, (name, value) in enumerate(values.items()):
-        y = 44 + i * ROW
-        length = (WIDTH - LEFT - 70) * value / longest
-        lines += [
-            f"<text x='{LEFT - 8}' y='{y + 14}' text-anchor='end'>{escape(name)}</text>",
-            f"<rect x='{LEFT}' y='{y}' width='{length:.1f}' height='18' fill='#4477aa'/>",
-            f"<text x='{LEFT + length + 6:.1f}' y='{y + 14}'>{value:.2f}</text>",
-        ]
-    return _svg(lines, 56 + len(values) * ROW)
+    """One bar per name, in the order given, its number beside it."""
+    rows = alt.Chart(alt.Data(values=[{"name": name, "value": value} for name, value in values.items()]))
+    rows = rows.encode(x=alt.X("value:Q", title=None), y=alt.Y("name:N", title=None, sort=list(values), axis=alt.Axis(labelLimit=260)))
+    return _svg(alt.layer(rows.mark_bar(), rows.mark_text(align="left", dx=4).encode(text=alt.Text("value:Q", format=".2f"))), title, height=26 * len(values))
 
 
 def scatter(title: str, x: str, y: str, points: Sequence[tuple[float, float]], front: Sequence[tuple[float, float]]) -> str:
-    """Points (x, y) in grey and those of the front, joined, in blue, with their numbers."""
-    top, bottom, left, right = 50, 360, 70, WIDTH - 40
-    across, along = _scale([p[0] for p in points], left, right), _scale([p[1] for p in points], bottom, top)
-    lines = [
-        f"<text x='10' y='22' font-weight='bold'>{escape(title)}</text>",
-        f"<text x='{(left + right) / 2}' y='{bottom + 40}' text-anchor='middle'>{escape(x)}</text>",
-        f"<text x='10' y='{top - 8}'>{escape(y)}</text>",
-        f"<path d='M{left} {top} V{bottom} H{right}' fill='none' stroke='#888'/>",
+    """Points (x, y) in grey and those of the front, joined, in blue, with their y."""
+    across, along = alt.X("x:Q", title=x, scale=alt.Scale(zero=False, padding=24)), alt.Y("y:Q", title=y, scale=alt.Scale(zero=False, padding=24))
+    every = alt.Chart(_points(points)).mark_point(filled=True, color="#bbbbbb", size=50).encode(x=across, y=along)
+    best = alt.Chart(_points(front)).encode(x=across, y=along)
+    return _svg(alt.layer(every, best.mark_line(point=alt.OverlayMarkDef(size=70)), best.mark_text(dy=-12).encode(text=alt.Text("y:Q", format=".3f"))), title)
+
+
+def growth_picture(growth: Growth, metric: str, title: str) -> str:
+    """Score on the select split against texts, a line through all that help, a point for each source alone, and the band of one standard error."""
+    helpful = max((point.sources for point in growth.points), key=len)
+    rows = [
+        {"texts": point.texts, "score": point.select, "from": "+".join(point.sources) or "labelled alone", "line": point.sources in ((), helpful)}
+        for point in growth.points
     ]
-    lines += [f"<circle cx='{across(a):.1f}' cy='{along(b):.1f}' r='4' fill='#bbbbbb'/>" for a, b in points]
-    path = " ".join(f"{across(a):.1f},{along(b):.1f}" for a, b in front)
-    lines.append(f"<polyline points='{path}' fill='none' stroke='#4477aa'/>")
-    for a, b in front:
-        lines.append(f"<circle cx='{across(a):.1f}' cy='{along(b):.1f}' r='5' fill='#4477aa'/>")
-        lines.append(f"<text x='{across(a):.1f}' y='{along(b) - 9:.1f}' text-anchor='middle'>{b:.3f}, {a:.0f}</text>")
-    return _svg(lines, bottom + 60)
+    best = max(point.select for point in growth.points)
+    scores = [point.select for point in growth.points]
+    ends = alt.Scale(domain=[min(scores) - growth.error, max(scores) + growth.error], nice=True, zero=False)
+    x = alt.X("texts:Q", title="texts the student learns from", scale=alt.Scale(type="log", nice=True))
+    y = alt.Y("score:Q", title=f"{metric} on the select split", scale=ends)
+    band = alt.Chart(alt.Data(values=[{"low": best - growth.error, "high": best}])).mark_rect(opacity=0.15).encode(y="low:Q", y2="high:Q")
+    line = alt.Chart(alt.Data(values=[row for row in rows if row["line"]])).mark_line().encode(x=x, y=y)
+    points = alt.Chart(alt.Data(values=rows)).mark_point(filled=True, size=70).encode(x=x, y=y, color=alt.Color("from:N", title="texts from"))
+    chosen = alt.Chart(alt.Data(values=[{"texts": growth.chosen.texts, "score": growth.chosen.select}]))
+    ring = chosen.mark_point(size=260, color="black").encode(x=x, y=y)
+    told = f"band: within one standard error of the best; ring: the smallest set inside it ({growth.chosen.texts:,} texts)"
+    return _svg(alt.layer(band, line, points, ring), title, told)
 
 
-def _scale(values: Sequence[float], start: float, end: float) -> Callable[[float], float]:
-    low, high = min(values), max(values)
-    return lambda value: start + (end - start) * (0.05 + 0.9 * ((value - low) / (high - low) if high > low else 0.5))
+def _points(points: Sequence[tuple[float, float]]) -> Any:
+    return alt.Data(values=[{"x": x, "y": y} for x, y in points])
 
 
-def _svg(lines: list[str], height: int) -> str:
-    head = f"<svg xmlns='http://www.w3.org/2000/svg' width='{WIDTH}' height='{height}' {STYLE}><rect width='100%' height='100%' fill='white'/>"
-    return "\n".join([head, *lines, "</svg>"]) + "\n"
+def _svg(picture: Any, title: str, subtitle: str = "", height: int = HEIGHT) -> str:
+    titled = picture.properties(width=WIDTH, height=height, title=alt.Title(title, subtitle=subtitle, anchor="start"))
+    return str(vl_convert.vegalite_to_svg(titled.to_json()))
