@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -124,7 +124,7 @@ def _error(model: nn.Module, batches: Sequence[Batch], wanted: torch.Tensor) -> 
     return float((logits_of(model, batches) - wanted).square().mean().sqrt())
 
 
-def unpadded_batches(pad: Callable[[list[dict[str, list[int]]]], Batch], tokens: dict[str, list[list[int]]], most: int = 32) -> list[Batch]:
+def unpadded_batches(pad: Callable[[list[dict[str, list[int]]]], Batch], tokens: Mapping[str, Sequence[list[int]]], most: int = 32) -> list[Batch]:
     """Texts of equal length together, at most `most` at once, so that no batch is padded."""
     by_length: dict[int, list[int]] = {}
     for i, ids in enumerate(tokens["input_ids"]):

@@ -144,8 +144,8 @@ class _Wrapped(nn.Module):
 def _encode(student: TextModel, lesson: Lesson, chosen: np.ndarray | None = None) -> Any:
     texts, logits = lesson.transfer.texts, lesson.transfer.logits
     rows = np.arange(len(texts)) if chosen is None else chosen
-    pairs = None if texts.pairs is None else [texts.pairs[i] for i in rows]
-    return encode(student.tokenizer, [texts.texts[i] for i in rows], pairs, student.max_length, teacher_logits=logits[rows])
+    some = texts.take(rows)
+    return encode(student.tokenizer, some.texts, some.pairs, student.max_length, teacher_logits=logits[rows])
 
 
 def _training(student: TextModel, lesson: Lesson, select: Any) -> Training:

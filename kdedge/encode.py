@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from kdedge.errors import MachineError, UsageError
 from kdedge.places import resolve_folder
 from kdedge.progress import SILENT, Progress
 
+BLOCK = 8192
+"""Texts that are tokenized at once."""
 CHARACTERS_PER_TOKEN = 32
 """The tokenizer reads a whole text before it truncates: texts are cut to this many characters a token first."""
 
@@ -39,6 +42,35 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
     return tokenizer
 
 
+class Runs(Sequence[list[int]]):
+    """N lists of whole numbers, each of its own length, in one array."""
+
+    def __init__(self, values: np.ndarray, lengths: np.ndarray) -> None:
+        """values: all numbers, list after list. lengths: (N,)."""
+        self.values, self.lengths = values, lengths
+        self._starts = np.concatenate([[0], np.cumsum(lengths)])
+
+    @classmethod
+    def of(cls, runs: Sequence[list[int]]) -> Runs:
+        """From N lists."""
+        lengths = np.array([len(run) for run in runs], np.int64)
+        return cls(np.fromiter(chain.from_iterable(runs), np.int32, int(lengths.sum())), lengths)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @overload
+    def __getitem__(self, index: int) -> list[int]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[list[int]]: ...
+    def __getitem__(self, index: int | slice) -> list[int] | list[list[int]]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        run: list[int] = self.values[self._starts[place] : self._starts[place + 1]].tolist()
+        return run
+
+
 @dataclass
 class Encoded(Dataset[dict[str, Any]]):
     """N tokenized texts, unpadded, with any number of columns beside them.
@@ -47,8 +79,14 @@ class Encoded(Dataset[dict[str, Any]]):
     columns: name -> N rows, such as labels (N,) or teacher_logits (N, C).
     """
 
-    tokens: dict[str, list[list[int]]]
+    tokens: dict[str, Runs]
     columns: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, ids: list[list[int]]) -> Encoded:
+        """From token ids, with a mask that leaves none out."""
+        whole = Runs.of(ids)
+        return cls({"input_ids": whole, "attention_mask": Runs(np.ones_like(whole.values), whole.lengths)})
 
     def __len__(self) -> int:
         return len(self.tokens["input_ids"])
@@ -60,7 +98,7 @@ class Encoded(Dataset[dict[str, Any]]):
     @property
     def lengths(self) -> np.ndarray:
         """(N,) tokens of each text."""
-        return np.array([len(ids) for ids in self.tokens["input_ids"]], dtype=np.int64)
+        return self.tokens["input_ids"].lengths
 
 
 def encode(
@@ -72,15 +110,24 @@ def encode(
 ) -> Encoded:
     """Tokenize N texts (and their second texts), truncating to `max_length` tokens, longest text first."""
     budget = max_length * CHARACTERS_PER_TOKEN
-    tokens = tokenizer(
-        [text[:budget] for text in texts],
-        None if pairs is None else [text[:budget] for text in pairs],
-        truncation=True,
-        max_length=max_length,
-        padding=False,
-    )
+
+    def tokenized(start: int) -> Mapping[str, list[list[int]]]:
+        return tokenizer(  # type: ignore[no-any-return]
+            [text[:budget] for text in texts[start : start + BLOCK]],
+            None if pairs is None else [text[:budget] for text in pairs[start : start + BLOCK]],
+            truncation=True,
+            max_length=max_length,
+            padding=False,
+        )
+
+    blocks = [{name: Runs.of(rows) for name, rows in tokenized(start).items()} for start in range(0, max(1, len(texts)), BLOCK)]
     tokenizer.backend_tokenizer.no_truncation()
-    return Encoded({name: tokens[name] for name in tokens if name != "overflow_to_sample_mapping"}, columns)
+    return Encoded({name: joined_runs([block[name] for block in blocks]) for name in blocks[0] if name != "overflow_to_sample_mapping"}, columns)
+
+
+def joined_runs(parts: Sequence[Runs]) -> Runs:
+    """The lists of all parts, in order."""
+    return Runs(np.concatenate([part.values for part in parts]), np.concatenate([part.lengths for part in parts]))
 
 
 @dataclass(frozen=True)
@@ -127,7 +174,8 @@ def predict_logits(
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    rows: dict[int, np.ndarray] = {}
+    answers: np.ndarray | None = None
+    done = 0
     pending = list(token_batches(data.lengths, batch_tokens))[::-1]
     with torch.inference_mode(), torch.autocast(device.type, precision, enabled=precision is not None):
         while pending:
@@ -143,10 +191,13 @@ def predict_logits(
                 torch.cuda.empty_cache()
                 pending += [indices[len(indices) // 2 :], indices[: len(indices) // 2]]
                 continue
-            rows.update(zip(indices.tolist(), logits, strict=True))
-            progress.advance(len(rows))
+            if answers is None:
+                answers = np.empty((len(data), logits.shape[1]), np.float32)
+            answers[indices] = logits
+            done += len(indices)
+            progress.advance(done)
     model.train(was_training)
-    return np.stack([rows[i] for i in range(len(data))]) if rows else np.zeros((0, 0), np.float32)
+    return np.zeros((0, 0), np.float32) if answers is None else answers
 
 
 def first_line(error: BaseException) -> str:

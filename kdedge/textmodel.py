@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ class TextModel:
     tokenizer: PreTrainedTokenizerFast
     max_length: int
 
-    def encode(self, texts: tuple[str, ...], pairs: tuple[str, ...] | None, **columns: np.ndarray) -> Encoded:
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None, **columns: np.ndarray) -> Encoded:
         return encode(self.tokenizer, texts, pairs, self.max_length, **columns)
 
     @property
@@ -37,8 +38,8 @@ class TextModel:
 
     def annotate(
         self,
-        texts: tuple[str, ...],
-        pairs: tuple[str, ...] | None,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None,
         *,
         batch_tokens: int = 4096,
         precision: str = "fp32",

@@ -11,8 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from kdedge.processes import main_does
 from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Transfer as TransferRecipe
 from kdedge.rundir import read_stage, stage
+from kdedge.strings import Strings
 from kdedge.teacher import Teacher
 
 TEXTS_FILE = "texts.parquet"
@@ -51,12 +55,12 @@ class TransferSet:
         """SHA-256 over texts, pairs and logits in order."""
         digest = hashlib.sha256(np.ascontiguousarray(self.logits).tobytes())
         for column in (self.texts.texts, self.texts.pairs or ()):
-            digest.update("\x1e".join(column).encode())
+            update_joined(digest, column, "\x1e")
         return digest.hexdigest()
 
 
-Judge = Callable[[TransferTexts, np.ndarray], "Verdict"]
-"""The gates that need the teacher's answer: texts and logits (N, C) float32 -> which to keep."""
+Judge = Callable[[TransferTexts, Iterable[np.ndarray]], "Verdict"]
+"""The gates that need the teacher's answer: N texts and their logits in blocks (n, C) float16 -> which to keep."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,12 @@ class Verdict:
 
     kept: np.ndarray
     refused: dict[str, int]
+
+
+def update_joined(digest: Any, parts: Iterable[str], separator: str) -> None:
+    """Give a hash the strings with a separator between them, without joining them in memory."""
+    for number, part in enumerate(parts):
+        digest.update((separator + part if number else part).encode())
 
 
 def text_key(teacher: str, text: str, pair: str | None) -> str:
@@ -95,8 +105,8 @@ def build_transfer_set(
     in an older transfer set that stands in `folder` or is `known`. `judge` decides which labelled texts are kept; `gates` are the settings it
     decides by.
     """
-    keys = [text_key(teacher_hash, text, texts.pairs[i] if texts.pairs else None) for i, text in enumerate(texts.texts)]
-    digest = hashlib.sha256("\n".join(keys).encode())
+    digest = hashlib.sha256()
+    update_joined(digest, _keys(teacher_hash, texts), "\n")
     digest.update("\n".join(texts.origins).encode() + np.ascontiguousarray(texts.labels).tobytes())
     inputs = {"teacher": teacher_hash, "max_length": teacher.max_length, "texts": digest.hexdigest(), "shard_size": recipe.shard_size}
     if gates is not None:
@@ -105,16 +115,17 @@ def build_transfer_set(
     def make(part: Path) -> dict[str, Any]:
         def work() -> dict[str, Any]:
             start = time.monotonic()
-            asked = _label_all(recipe, texts, keys, teacher, part, _known_answers((folder, *known), teacher.max_length), progress)
+            answers = KnownAnswers((folder, *known), teacher.max_length)
+            asked = _label_all(recipe, texts, teacher, teacher_hash, part, answers, progress)
             if asked:
                 seconds = time.monotonic() - start
                 progress.say(f"transfer: the teacher read {asked:,} texts in {seconds:.0f} s ({asked / seconds:,.0f} texts/s)")
-            logits = np.concatenate([np.load(part / f"shard-{number:05d}.npy") for number in range(len(_starts(keys, recipe)))])
-            verdict = judge(texts, logits.astype(np.float32)) if judge else Verdict(np.ones(len(texts), bool), {})
+            shards = len(_starts(texts, recipe))
+            verdict = judge(texts, map(partial(_read_logits, part), range(shards))) if judge else Verdict(np.ones(len(texts), bool), {})
             _write_texts(texts, verdict.kept, part)
-            kept = tuple(origin for origin, stays in zip(texts.origins, verdict.kept, strict=True) if stays)
-            counts = {"texts": len(kept), "origins": _counts(kept), "refused": verdict.refused}
-            return counts | {"shards": len(_starts(keys, recipe)), "kept": hashlib.sha256(verdict.kept.tobytes()).hexdigest()}
+            origins = Counter(origin for origin, stays in zip(texts.origins, verdict.kept, strict=True) if stays)
+            counts = {"texts": int(verdict.kept.sum()), "origins": dict(sorted(origins.items())), "refused": verdict.refused}
+            return counts | {"shards": shards, "kept": hashlib.sha256(verdict.kept.tobytes()).hexdigest()}
 
         return main_does(work) or {}
 
@@ -122,53 +133,58 @@ def build_transfer_set(
     return read_transfer_set(folder)
 
 
+def _keys(teacher: str, texts: TransferTexts) -> Iterator[str]:
+    return (text_key(teacher, text, pair) for text, pair in zip(texts.texts, texts.pairs or repeat(None, len(texts)), strict=True))
+
+
 def _label_all(
     recipe: TransferRecipe,
     texts: TransferTexts,
-    keys: list[str],
     teacher: Teacher,
+    teacher_hash: str,
     part: Path,
-    known: dict[str, np.ndarray],
+    known: KnownAnswers,
     progress: Progress,
 ) -> int:
-    """Ask for what is not known; returns how many texts the teacher read."""
+    """Ask for what is not known; returns how many texts the teacher read. One shard is in memory at a time."""
     read = 0
     progress.start("the teacher labels the transfer set", len(texts))
-    for number, start in enumerate(_starts(keys, recipe)):
-        wanted = keys[start : start + recipe.shard_size]
+    for number, start in enumerate(_starts(texts, recipe)):
+        some = texts.take(np.arange(start, min(start + recipe.shard_size, len(texts))))
+        wanted = list(_keys(teacher_hash, some))
         if _shard_keys(part, number) != wanted:
-            missing = [i for i, key in enumerate(wanted) if key not in known]
-            asked = [start + i for i in missing]
-            answers: np.ndarray | list[np.ndarray] = _ask(teacher, texts, asked, recipe.batch_tokens) if asked else []
-            read += len(asked)
-            fresh = dict(zip([wanted[i] for i in missing], answers, strict=True))
-            _write_shard(part, number, wanted, np.stack([fresh[key] if key in fresh else known[key] for key in wanted]))
+            answers = [known.of(key) for key in wanted]
+            missing = [i for i, answer in enumerate(answers) if answer is None]
+            read += len(missing)
+            for i, answer in zip(missing, _ask(teacher, some.take(np.array(missing)), recipe.batch_tokens) if missing else (), strict=True):
+                answers[i] = answer
+            _write_shard(part, number, wanted, np.stack(answers))  # type: ignore[arg-type]
         progress.advance(start + len(wanted))
     progress.finish()
     return read
 
 
 def _write_texts(texts: TransferTexts, kept: np.ndarray, part: Path) -> None:
-    columns = {"text": texts.texts, "origin": texts.origins, "label": list(texts.labels), "kept": kept}
+    columns = {"text": texts.texts.column, "origin": pa.array(texts.origins), "label": pa.array(list(texts.labels)), "kept": pa.array(kept)}
     if texts.pairs is not None:
-        columns["pair"] = texts.pairs
-    pq.write_table(pa.table({name: pa.array(column) for name, column in columns.items()}), part / TEXTS_FILE, compression="zstd")
+        columns["pair"] = texts.pairs.column
+    pq.write_table(pa.table(columns), part / TEXTS_FILE, compression="zstd")
 
 
-def _ask(teacher: Teacher, texts: TransferTexts, asked: list[int], batch_tokens: int) -> np.ndarray:
-    pairs = None if texts.pairs is None else tuple(texts.pairs[i] for i in asked)
-    logits = teacher.annotate(tuple(texts.texts[i] for i in asked), pairs, batch_tokens=batch_tokens, precision="auto")
+def _ask(teacher: Teacher, texts: TransferTexts, batch_tokens: int) -> np.ndarray:
+    logits = teacher.annotate(texts.texts, texts.pairs, batch_tokens=batch_tokens, precision="auto")
     if logits.size and np.abs(logits).max() > FLOAT16_MAX:
         raise GateFailed("a teacher logit does not fit into 16 bits", f"{np.abs(logits).max():g}", "check the teacher's weights")
     return logits.astype(np.float16)
 
 
-def _starts(keys: list[str], recipe: TransferRecipe) -> range:
-    return range(0, len(keys), recipe.shard_size)
+def _starts(texts: TransferTexts, recipe: TransferRecipe) -> range:
+    return range(0, len(texts), recipe.shard_size)
 
 
-def _counts(origins: tuple[str, ...]) -> dict[str, int]:
-    return {origin: origins.count(origin) for origin in sorted(set(origins))}
+def _read_logits(folder: Path, number: int) -> np.ndarray:
+    logits: np.ndarray = np.load(folder / f"shard-{number:05d}.npy", allow_pickle=False)
+    return logits
 
 
 def _write_shard(folder: Path, number: int, keys: list[str], logits: np.ndarray) -> None:
@@ -189,17 +205,37 @@ def _shard_keys(folder: Path, number: int) -> list[str] | None:
     return list(description["keys"]) if whole else None
 
 
-def _known_answers(folders: tuple[Path, ...], max_length: int) -> dict[str, np.ndarray]:
-    """Key -> logits (C,) of older transfer sets, whose keys name their teacher, where it was read as far as now."""
-    known: dict[str, np.ndarray] = {}
-    for folder in folders:
-        if not folder.exists() or read_stage(folder)["inputs"]["max_length"] != max_length:
-            continue
-        number = 0
-        while (keys := _shard_keys(folder, number)) is not None:
-            known.update(zip(keys, np.load(folder / f"shard-{number:05d}.npy", allow_pickle=False), strict=True))
-            number += 1
-    return known
+class KnownAnswers:
+    """Answers of older transfer sets, whose keys name their teacher, where it read as far as now; 24 bytes and the logits for each."""
+
+    def __init__(self, folders: tuple[Path, ...], max_length: int) -> None:
+        keys, logits = [np.zeros(0, "V16")], []
+        for folder in folders:
+            if not folder.exists() or read_stage(folder)["inputs"]["max_length"] != max_length:
+                continue
+            number = 0
+            while (shard := _shard_keys(folder, number)) is not None:
+                keys.append(np.frombuffer(bytes.fromhex("".join(shard)), "V16"))
+                logits.append(_read_logits(folder, number))
+                number += 1
+        whole = np.concatenate(keys)
+        # Void values have no order in numpy: the two halves are compared instead.
+        halves = whole.view(np.uint64).reshape(-1, 2)
+        self._order = np.lexsort((halves[:, 1], halves[:, 0]))
+        self._first, self._second = halves[self._order, 0], halves[self._order, 1]
+        self._logits = logits
+        self._starts = np.cumsum([0, *map(len, logits)])
+
+    def of(self, key: str) -> np.ndarray | None:
+        """Logits (C,) float16, or None where the text was never asked for."""
+        first, second = np.frombuffer(bytes.fromhex(key), np.uint64)
+        low, high = np.searchsorted(self._first, first, "left"), np.searchsorted(self._first, first, "right")
+        for place in range(low, high):
+            if self._second[place] == second:
+                row = self._order[place]
+                shard = int(np.searchsorted(self._starts, row, "right")) - 1
+                return np.asarray(self._logits[shard][row - self._starts[shard]])
+        return None
 
 
 def transfer_hash(folder: Path) -> str:
@@ -215,11 +251,12 @@ def read_transfer_set(folder: Path) -> TransferSet:
     for number in range(read_stage(folder)["result"]["shards"]):
         if _shard_keys(folder, number) is None:
             raise IntegrityError("a shard of the transfer set is damaged", f"{folder}/shard-{number:05d}.npy", "remove the folder and distill again")
-        shards.append(np.load(folder / f"shard-{number:05d}.npy", allow_pickle=False))
+        shards.append(_read_logits(folder, number))
     table = pq.read_table(folder / TEXTS_FILE)
-    columns = {name: table.column(name).to_pylist() for name in table.column_names}
-    labels = np.array(columns["label"], dtype=np.int64 if pa.types.is_integer(table.schema.field("label").type) else np.float32)
-    pairs = tuple(columns["pair"]) if "pair" in columns else None
-    whole = TransferSet(TransferTexts(tuple(columns["text"]), pairs, tuple(columns["origin"]), labels), np.concatenate(shards))
-    kept = np.array(columns.get("kept", [True] * len(whole)), dtype=bool)
+    columns = {name: table.column(name) for name in table.column_names}
+    labels = np.array(columns["label"].to_pylist(), dtype=np.int64 if pa.types.is_integer(table.schema.field("label").type) else np.float32)
+    pairs = Strings(columns["pair"]) if "pair" in columns else None
+    texts = TransferTexts.of(Strings(columns["text"]), pairs, Strings(columns["origin"]), labels)
+    whole = TransferSet(texts, np.concatenate(shards))
+    kept = np.array(columns["kept"] if "kept" in columns else [True] * len(whole), dtype=bool)
     return whole if kept.all() else whole.take(np.flatnonzero(kept))

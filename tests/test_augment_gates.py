@@ -70,7 +70,7 @@ def test_what_surprises_its_own_generator_is_refused() -> None:
 
 def test_confidence_band() -> None:
     chances = np.array([[0.5, 0.5], [0.7, 0.3], [0.05, 0.95]])
-    assert confident(chances, (0.6, 0.9)).tolist() == [False, True, False]
+    assert confident(chances.max(1), (0.6, 0.9)).tolist() == [False, True, False]
 
 
 def test_balance_caps_a_label_at_its_multiple_of_the_gold_share() -> None:
@@ -83,11 +83,11 @@ def test_balance_caps_a_label_at_its_multiple_of_the_gold_share() -> None:
 
 def test_a_judge_never_drops_gold_texts_and_counts_the_rest() -> None:
     task = tiny.single_task()
-    made = TransferTexts(("x one", "x two", "x three"), None, ("rule",) * 3, no_labels(3, "classification", 2))
+    made = TransferTexts.of(("x one", "x two", "x three"), None, ("rule",) * 3, no_labels(3, "classification", 2))
     texts = collect_texts(task, made)
     logits = np.zeros((len(texts), 2), np.float32)  # the teacher is unsure of everything
     logits[-1] = (9, -9)
-    verdict = judge_by(Gates(confidence=(0.9, 1.0), balance=None), task, 32)(texts, logits)
+    verdict = judge_by(Gates(confidence=(0.9, 1.0), balance=None), task, 32)(texts, np.array_split(logits, 3))
     assert verdict.kept[: len(task.train)].all() and verdict.kept[-3:].tolist() == [False, False, True]
     assert verdict.refused == {"confidence": 2}
 
@@ -95,6 +95,5 @@ def test_a_judge_never_drops_gold_texts_and_counts_the_rest() -> None:
 def test_a_regression_has_no_classes_to_judge_by() -> None:
     task = tiny.single_task()
     task = replace(task, spec=replace(task.spec, kind="regression"))
-    made = TransferTexts(("x",), None, ("rule",), no_labels(1, "regression", 1))
-    texts = TransferTexts(made.texts, None, made.origins, made.labels)
-    assert judge_by(Gates(confidence=(0.9, 1.0)), task, 32)(texts, np.zeros((1, 1), np.float32)).kept.all()
+    texts = TransferTexts.of(("x",), None, ("rule",), no_labels(1, "regression", 1))
+    assert judge_by(Gates(confidence=(0.9, 1.0)), task, 32)(texts, [np.zeros((1, 1), np.float16)]).kept.all()

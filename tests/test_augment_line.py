@@ -157,7 +157,7 @@ def test_the_picture_shows_every_point(folder: Path, tmp_path: Path) -> None:
 def set_of(*origins: str) -> TransferSet:
     from kdedge.augment import TransferTexts
 
-    texts = TransferTexts(tuple(f"t{i}" for i in range(len(origins))), None, origins, np.zeros(len(origins), np.int64))
+    texts = TransferTexts.of(tuple(f"t{i}" for i in range(len(origins))), None, origins, np.zeros(len(origins), np.int64))
     return TransferSet(texts, np.arange(2 * len(origins), dtype=np.float16).reshape(-1, 2))
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from kdedge.data.task import Task
 from kdedge.runtime.spec import Kind
+from kdedge.strings import Strings
 
 ORIGINS = ("gold", "rule", "replace", "generate", "pool")
 
@@ -16,24 +19,28 @@ ORIGINS = ("gold", "rule", "replace", "generate", "pool")
 class TransferTexts:
     """N texts to be shown to the teacher.
 
-    texts, pairs: N strings; pairs is None for single texts.
-    origins: N of `ORIGINS`.
+    texts, pairs: N strings; pairs is None for single texts. origins: N of `ORIGINS`.
     labels: as in `Split.labels`; rows without a label hold NaN (float) or -1 (class index).
     """
 
-    texts: tuple[str, ...]
-    pairs: tuple[str, ...] | None
+    texts: Strings
+    pairs: Strings | None
     origins: tuple[str, ...]
     labels: np.ndarray
+
+    @classmethod
+    def of(cls, texts: Sequence[str], pairs: Sequence[str] | None, origins: Sequence[str], labels: np.ndarray) -> TransferTexts:
+        """From any sequences of N strings."""
+        return cls(Strings.of(texts), None if pairs is None else Strings.of(pairs), tuple(map(sys.intern, origins)), labels)
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def take(self, rows: np.ndarray) -> TransferTexts:
         """The texts at `rows`, in that order."""
-        chosen = [int(row) for row in rows]
-        pairs = None if self.pairs is None else tuple(self.pairs[i] for i in chosen)
-        return TransferTexts(tuple(self.texts[i] for i in chosen), pairs, tuple(self.origins[i] for i in chosen), self.labels[chosen])
+        chosen = np.asarray(rows, np.int64)
+        origins = tuple(self.origins[i] for i in chosen.tolist())
+        return TransferTexts(self.texts.take(chosen), None if self.pairs is None else self.pairs.take(chosen), origins, self.labels[chosen])
 
     @property
     def gold(self) -> np.ndarray:
@@ -44,14 +51,14 @@ class TransferTexts:
 def collect_texts(task: Task, made: TransferTexts | None = None) -> TransferTexts:
     """All texts the student will learn from: the training split as it stands, then the made ones."""
     train = task.train
-    gold = TransferTexts(train.texts, train.pairs, ("gold",) * len(train), train.labels)
+    gold = TransferTexts.of(train.texts, train.pairs, ("gold",) * len(train), train.labels)
     return gold if made is None else joined(gold, made)
 
 
 def joined(first: TransferTexts, second: TransferTexts) -> TransferTexts:
     """The texts of both, in order."""
-    pairs = None if first.pairs is None or second.pairs is None else (*first.pairs, *second.pairs)
-    return TransferTexts((*first.texts, *second.texts), pairs, (*first.origins, *second.origins), np.concatenate([first.labels, second.labels]))
+    pairs = None if first.pairs is None or second.pairs is None else first.pairs + second.pairs
+    return TransferTexts(first.texts + second.texts, pairs, first.origins + second.origins, np.concatenate([first.labels, second.labels]))
 
 
 def no_labels(count: int, kind: Kind, outputs: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -53,10 +54,9 @@ class Sieve:
         train, forbidden = task.train, (task.select, task.report)
         by_words = writes_spaces(train.texts)
         lengths = [text_length(side, by_words) for sides in (train.texts, train.pairs or ()) for side in sides]
-        known = list(_all_shingles(train))
-        order = shingle_counts(known)
+        order = shingle_counts(_all_shingles(train))
         near, held_out = NearIndex(gates.near, order), NearIndex(gates.held_out, order)
-        for runs in known:
+        for runs in _all_shingles(train):
             near.add(runs)
         for split in forbidden:
             for runs in _all_shingles(split):
@@ -65,7 +65,7 @@ class Sieve:
         band = (gates.shortest or min(lengths), gates.longest or max(lengths))
         return cls(gates, by_words, *band, keys, held_out, set(text_keys(train)), near, perplexity)
 
-    def know(self, texts: tuple[str, ...], pairs: tuple[str, ...] | None) -> None:
+    def know(self, texts: Sequence[str], pairs: Sequence[str] | None) -> None:
         """Count N texts as seen."""
         for text, pair in zip(texts, pairs or (None,) * len(texts), strict=True):
             self.seen.add(normalised(text, pair))
@@ -97,14 +97,13 @@ class Sieve:
         return None
 
 
-def _all_shingles(split: Split) -> list[frozenset[str]]:
+def _all_shingles(split: Split) -> Iterator[frozenset[str]]:
     pairs = split.pairs or (None,) * len(split)
-    return [shingles(text, pair) for text, pair in zip(split.texts, pairs, strict=True)]
+    return (shingles(text, pair) for text, pair in zip(split.texts, pairs, strict=True))
 
 
-def confident(probabilities: np.ndarray, band: tuple[float, float]) -> np.ndarray:
-    """(N,) whether the highest of the teacher's probabilities (N, C) lies in the band, ends included."""
-    highest = probabilities.max(axis=1)
+def confident(highest: np.ndarray, band: tuple[float, float]) -> np.ndarray:
+    """(N,) whether the highest of the teacher's probabilities of each text, (N,), lies in the band, ends included."""
     return np.asarray((highest >= band[0]) & (highest <= band[1]))
 
 

@@ -48,8 +48,7 @@ class Generator:
 
     def surprise(self, texts: list[list[int]], *, batch_tokens: int = 2048) -> np.ndarray:
         """Mean negative log-likelihood per token (N,) float32, in nats, of N texts given as token ids from `start` to `end`."""
-        data = Encoded({"input_ids": texts, "attention_mask": [[1] * len(ids) for ids in texts]})
-        return predict_logits(_Surprise(self.model), data, Pad(self.end), batch_tokens=batch_tokens)[:, 0]
+        return predict_logits(_Surprise(self.model), Encoded.of(texts), Pad(self.end), batch_tokens=batch_tokens)[:, 0]
 
 
 def as_line(text: str, pair: str | None = None, label: str | None = None) -> str:
@@ -166,7 +165,7 @@ def _read_texts(generator: Generator, recipe: Generate, task: Task, folder: Path
     training = Training(
         fit=recipe.fit,
         seed=seed,
-        data=_encoded(token_lines(generator, lines_of(task.train, task.spec, seed), recipe.max_length)),
+        data=Encoded.of(token_lines(generator, lines_of(task.train, task.spec, seed), recipe.max_length)),
         pad=Pad(generator.end),
         predict=lambda wrapper: Generator(wrapper.model, generator.tokenizer, generator.start, generator.end).surprise(select),
         score=lambda surprise: -float(surprise.mean()),
@@ -179,10 +178,6 @@ def token_lines(generator: Generator, lines: list[str], max_length: int) -> list
     """Token ids of each line, opened and closed; a line that is too long loses its end."""
     ids = generator.tokenizer(lines, add_special_tokens=False)["input_ids"]
     return [[generator.start, *row[: generator.cap(max_length) - 2], generator.end] for row in ids]
-
-
-def _encoded(texts: list[list[int]]) -> Encoded:
-    return Encoded({"input_ids": texts, "attention_mask": [[1] * len(ids) for ids in texts]})
 
 
 def next_token_loss(logits: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:

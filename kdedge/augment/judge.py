@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from kdedge.rundir import hash_files
 from kdedge.teacher import WEIGHTS, load_teacher
 from kdedge.transfer import Judge, Verdict
 
+BLOCK = 65536
 TEACHER_GATES = {"confidence", "balance", "agree_with"}
 
 
@@ -29,12 +30,13 @@ def teacher_gates(gates: Gates) -> dict[str, Any]:
 def judge_by(gates: Gates, task: Task, max_length: int) -> Judge:
     """A judge of made texts; gold ones always stay. Of a regression no gate here can be asked: nothing is a class."""
 
-    def judge(texts: TransferTexts, logits: np.ndarray) -> Verdict:
+    def judge(texts: TransferTexts, answers: Iterable[np.ndarray]) -> Verdict:
         kept = np.ones(len(texts), dtype=bool)
         refused: dict[str, int] = {}
         made = np.array([origin != "gold" for origin in texts.origins], dtype=bool)
         if task.spec.kind != "classification" or not made.any():
             return Verdict(kept, refused)
+        labels, chances = _answered(answers)
 
         def ask(reason: str, passes: Callable[[np.ndarray], np.ndarray]) -> None:
             rows = np.flatnonzero(made & kept)
@@ -42,19 +44,25 @@ def judge_by(gates: Gates, task: Task, max_length: int) -> Judge:
             kept[fails] = False
             refused[reason] = len(fails)
 
-        chances = softmax(logits, axis=1)
         if gates.confidence != (0.0, 1.0):
             ask("confidence", lambda rows: confident(chances[rows], gates.confidence))
         if gates.agree_with:
             second = load_teacher(gates.agree_with, task.spec, max_length)
 
             def agrees(rows: np.ndarray) -> np.ndarray:
-                some = texts.take(rows)
-                return np.asarray(second.annotate(some.texts, some.pairs).argmax(1) == logits[rows].argmax(1))
+                blocks = (texts.take(rows[start : start + BLOCK]) for start in range(0, len(rows), BLOCK))
+                said = [second.annotate(some.texts, some.pairs, precision="auto").argmax(1) for some in blocks]
+                return np.asarray(np.concatenate([np.zeros(0, np.int64), *said]) == labels[rows])
 
             ask("second teacher", agrees)
         if gates.balance is not None:
-            ask("balance", lambda rows: balanced(logits[rows].argmax(1), task.train.labels, gates.balance or 1.0))
+            ask("balance", lambda rows: balanced(labels[rows], task.train.labels, gates.balance or 1.0))
         return Verdict(kept, refused)
 
     return judge
+
+
+def _answered(answers: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The likeliest label (N,) and its probability (N,), of logits that come in blocks (n, C)."""
+    blocks = [(some.argmax(1), softmax(some.astype(np.float32), axis=1).max(1)) for some in answers]
+    return np.concatenate([label for label, _ in blocks]), np.concatenate([chance for _, chance in blocks])

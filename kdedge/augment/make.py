@@ -26,8 +26,11 @@ from kdedge.processes import main_does
 from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Augment
 from kdedge.rundir import read_stage, stage
+from kdedge.strings import Strings
 
 TEXTS_FILE = "texts.parquet"
+TEXTS = pa.schema([("text", pa.string()), ("pair", pa.string()), ("row", pa.int64()), ("surprise", pa.float32())])
+"""The fields of `Made`, in order."""
 PATIENCE = 3
 """A source is asked for at most so many times the texts that are wanted of it: most of what it makes may not pass."""
 
@@ -70,47 +73,43 @@ def read_made(folder: Path, task: Task) -> TransferTexts:
     """The texts of a finished stage `augment/`."""
     read_stage(folder)
     table = pq.read_table(folder / TEXTS_FILE)
-    columns = {name: tuple(table.column(name).to_pylist()) for name in ("text", "pair", "origin")}
-    pairs = columns["pair"] if task.spec.pair else None
-    return TransferTexts(columns["text"], pairs, columns["origin"], no_labels(len(table), task.spec.kind, task.spec.outputs))
+    pairs = Strings(table.column("pair")) if task.spec.pair else None
+    labels = no_labels(len(table), task.spec.kind, task.spec.outputs)
+    return TransferTexts.of(Strings(table.column("text")), pairs, Strings(table.column("origin")), labels)
 
 
 def _make_all(
     recipe: Augment, task: Task, sources: list[Source], sieve: Sieve, part: Path, wanted: int, seed: int, progress: Progress, weights: np.ndarray | None
 ) -> dict[str, Any]:
-    kept: dict[str, list[Made]] = {}
+    kept: dict[str, pa.Table] = {}
     counts: dict[str, Any] = {}
     for source in sources:
         progress.start(f"new texts: {source.origin}", wanted)
-        mine: list[Made] = []
-        tried, seconds = 0, 0.0
+        mine = [TEXTS.empty_table()]
+        tried, passed, seconds = 0, 0, 0.0
         for shard in _shards(recipe, source, part, wanted, seed, weights):
-            tried += len(shard.texts)
-            seconds += shard.seconds
-            mine += [made for made in shard.texts if sieve.admit(made, source.origin)]
-            progress.advance(min(len(mine), wanted))
-            if len(mine) >= wanted:
+            tried += len(shard)
+            seconds += float(shard.schema.metadata[b"seconds"])
+            passes = pa.array([sieve.admit(made, source.origin) for made in _read_texts(shard)], pa.bool_())
+            mine.append(shard.replace_schema_metadata().filter(passes))
+            passed += len(mine[-1])
+            progress.advance(min(passed, wanted))
+            if passed >= wanted:
                 break
         progress.finish()
-        kept[source.origin] = mine[:wanted]
+        kept[source.origin] = pa.concat_tables(mine)[:wanted]
         refused = {reason: count for (origin, reason), count in sorted(sieve.refused.items()) if origin == source.origin}
         counts[source.origin] = {"wanted": wanted, "made": tried, "refused": refused, "kept": len(kept[source.origin])}
         progress.say(_told(source.origin, counts[source.origin], seconds))
-    _write_texts(_interleaved(kept), part / TEXTS_FILE)
+    pq.write_table(_interleaved(kept), part / TEXTS_FILE, compression="zstd")
     for shard_file in part.glob("*-*.parquet"):
         shard_file.unlink()
     digest = hashlib.sha256((part / TEXTS_FILE).read_bytes()).hexdigest()
     return {"texts": sum(map(len, kept.values())), "sources": counts, "sha256": digest}
 
 
-class _Shard:
-    """Texts of one source, and the seconds it took to make them."""
-
-    def __init__(self, texts: list[Made], seconds: float) -> None:
-        self.texts, self.seconds = texts, seconds
-
-
-def _shards(recipe: Augment, source: Source, part: Path, wanted: int, seed: int, weights: np.ndarray | None) -> Iterator[_Shard]:
+def _shards(recipe: Augment, source: Source, part: Path, wanted: int, seed: int, weights: np.ndarray | None) -> Iterator[pa.Table]:
+    """Texts of one source; the metadata of each table tells the seconds that it took to make them."""
     for number in range(math.ceil(PATIENCE * wanted / recipe.shard_size)):
         path = part / f"{source.origin}-{number:05d}.parquet"
         if not path.exists():
@@ -118,9 +117,9 @@ def _shards(recipe: Augment, source: Source, part: Path, wanted: int, seed: int,
             start = time.monotonic()
             made = source.make(_rows(source.starts, number, recipe.shard_size, seed, source.origin, weights), chance)
             _write_shard(made, time.monotonic() - start, path)
-        shard = _read_shard(path)
+        shard = pq.read_table(path)
         yield shard
-        if not shard.texts:
+        if not len(shard):
             return
 
 
@@ -133,38 +132,23 @@ def _rows(count: int, number: int, size: int, seed: int, origin: str, weights: n
     return np.array([orders[int(place // count)][place % count] for place in places])
 
 
-def _interleaved(kept: dict[str, list[Made]]) -> list[tuple[str, Made]]:
-    """The texts of all sources, each spread evenly over the whole."""
-    placed = [((i + 0.5) / len(texts), turn, origin, made) for turn, (origin, texts) in enumerate(kept.items()) for i, made in enumerate(texts)]
-    return [(origin, made) for _, _, origin, made in sorted(placed, key=lambda item: item[:2])]
+def _interleaved(kept: dict[str, pa.Table]) -> pa.Table:
+    """The texts of all sources, each spread evenly over the whole, and a column that names their origin."""
+    tables = [table.append_column("origin", pa.array([origin] * len(table), pa.string())) for origin, table in kept.items()]
+    places = np.concatenate([(np.arange(len(table)) + 0.5) / max(1, len(table)) for table in tables])
+    return pa.concat_tables(tables).take(pa.array(np.argsort(places, kind="stable")))
 
 
-def _table(texts: list[Made]) -> dict[str, pa.Array]:
-    return {
-        "text": pa.array([made.text for made in texts], pa.string()),
-        "pair": pa.array([made.pair for made in texts], pa.string()),
-        "row": pa.array([made.row for made in texts], pa.int64()),
-        "surprise": pa.array([made.surprise for made in texts], pa.float32()),
-    }
-
-
-def _write_texts(texts: list[tuple[str, Made]], path: Path) -> None:
-    origins = pa.array([origin for origin, _ in texts], pa.string())
-    pq.write_table(pa.table({**_table([made for _, made in texts]), "origin": origins}), path, compression="zstd")
+def _read_texts(table: pa.Table) -> Iterator[Made]:
+    return (Made(*values) for values in zip(*(table.column(name).to_pylist() for name in TEXTS.names), strict=True))
 
 
 def _write_shard(texts: list[Made], seconds: float, path: Path) -> None:
     """Whole or absent: written beside, then renamed."""
-    table = pa.table(_table(texts)).replace_schema_metadata({"seconds": str(seconds)})
+    columns = [[getattr(made, field) for made in texts] for field in TEXTS.names]
+    table = pa.table(columns, schema=TEXTS.with_metadata({"seconds": str(seconds)}))
     pq.write_table(table, path.with_suffix(".part"), compression="zstd")
     path.with_suffix(".part").replace(path)
-
-
-def _read_shard(path: Path) -> _Shard:
-    table = pq.read_table(path)
-    columns = {name: table.column(name).to_pylist() for name in ("text", "pair", "row", "surprise")}
-    texts = [Made(*values) for values in zip(columns["text"], columns["pair"], columns["row"], columns["surprise"], strict=True)]
-    return _Shard(texts, float(table.schema.metadata[b"seconds"]))
 
 
 def _told(origin: str, counts: dict[str, Any], seconds: float) -> str:

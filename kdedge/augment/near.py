@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import math
 import re
+from array import array
 from collections import Counter
 from collections.abc import Iterable
+
+import numpy as np
 
 from kdedge.data.shares import normalised
 
 SHINGLE = 4
+MANY = 64
+"""From so many texts in one place on, their sizes are compared all at once."""
 NOISE = re.compile(r"[^\w]+")
 
 
@@ -37,33 +42,50 @@ def jaccard(first: frozenset[str], second: frozenset[str]) -> float:
 
 
 class NearIndex:
-    """Texts to be compared with: `near` tells whether one of those added has at least the threshold's similarity."""
+    """Texts to be compared with: `near` tells whether one of those added has at least the threshold's similarity.
+
+    A shingle is kept once, under a number; a text is a run of numbers in one array, so that a million texts fit.
+    """
 
     def __init__(self, threshold: float, order: Counter[str]) -> None:
         """order: how often a shingle occurs, in any sample; it decides speed alone, but may not change while the index lives."""
         self.threshold, self.order = threshold, order
-        self.sets: list[frozenset[str]] = []
-        self.places: dict[str, dict[int, list[int]]] = {}  # shingle -> size of the set -> sets
+        self.numbers: dict[str, int] = {}
+        self.runs = array("i")  # text after text, the numbers of its shingles
+        self.ends = array("q", [0])
+        self.sizes = array("i")  # shingles of each text
+        self.places: dict[int, array[int]] = {}  # number of a shingle -> texts that would be met at it
 
     def add(self, runs: frozenset[str]) -> None:
         """Put one text's shingles into the index."""
         for run in self._prefix(runs):
-            self.places.setdefault(run, {}).setdefault(len(runs), []).append(len(self.sets))
-        self.sets.append(runs)
+            self.places.setdefault(self.numbers.setdefault(run, len(self.numbers)), array("i")).append(len(self.sizes))
+        self.runs.extend(self.numbers.setdefault(run, len(self.numbers)) for run in runs)
+        self.ends.append(len(self.runs))
+        self.sizes.append(len(runs))
 
     def near(self, runs: frozenset[str]) -> bool:
         """Whether a text of the index is near one with these shingles."""
         # Similar sets are of similar size: t |x| <= |y| <= |x| / t. A little wider, against rounding.
         least, most = self.threshold * len(runs) - 1e-6, len(runs) / self.threshold + 1e-6
-        met = set()
+        mine = {self.numbers[run] for run in runs if run in self.numbers}
+        met: set[int] = set()
         for run in self._prefix(runs):
-            for size, places in self.places.get(run, {}).items():
-                for place in places if least <= size <= most else ():
-                    if place not in met:
-                        met.add(place)
-                        if jaccard(runs, self.sets[place]) >= self.threshold:
-                            return True
+            for place in self._of_size(self.places.get(self.numbers.get(run, -1), array("i")), least, most):
+                if place not in met:
+                    met.add(place)
+                    shared = len(mine.intersection(self.runs[self.ends[place] : self.ends[place + 1]]))
+                    if shared / (len(runs) + self.sizes[place] - shared) >= self.threshold:
+                        return True
         return False
+
+    def _of_size(self, places: array[int], least: float, most: float) -> Iterable[int]:
+        if len(places) < MANY:
+            return [place for place in places if least <= self.sizes[place] <= most]
+        # The views must not outlive this call: an array that is looked at cannot grow.
+        found = np.frombuffer(places, np.int32)
+        sizes = np.frombuffer(self.sizes, np.int32)[found]
+        return found[(sizes >= least) & (sizes <= most)].tolist()  # type: ignore[no-any-return]
 
     def _prefix(self, runs: frozenset[str]) -> list[str]:
         # Rounded down against 0.6 * 5 = 3.0000000000000004: a longer prefix costs time, a shorter one would miss.

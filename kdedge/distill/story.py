@@ -19,7 +19,7 @@ from kdedge.rundir import Run, read_stage
 from kdedge.teacher import load_teacher, prepare_teacher
 from kdedge.transfer import TransferSet, transfer_hash
 
-NO_TEXTS = TransferSet(TransferTexts((), None, (), np.zeros(0)), np.zeros((0, 0), np.float16))
+NO_TEXTS = TransferSet(TransferTexts.of((), None, (), np.zeros(0)), np.zeros((0, 0), np.float16))
 """What a lesson holds before its texts are made."""
 
 

@@ -22,6 +22,7 @@ from kdedge.recipe import BiLstm, Fit, Recipe, TinyBert
 from kdedge.recipe import Objective as ObjectiveRecipe
 from kdedge.rundir import Run, hash_files, stage
 from kdedge.runtime import metrics
+from kdedge.strings import Strings
 from kdedge.students import build_student, load_student
 from kdedge.students.shrink import shrink
 from kdedge.students.tinybert import chosen_layers
@@ -151,7 +152,7 @@ class Teaching:
     def _trimmed(self, student: TextModel) -> TextModel:
         """With the pieces that its texts use most, where the recipe wants fewer: what a rare word means is learned from its parts."""
         texts = self.lesson.transfer.texts
-        return trim(student, (*texts.texts, *(texts.pairs or ())), self.student.vocabulary) if self.student.vocabulary else student
+        return trim(student, texts.texts + (texts.pairs or ()), self.student.vocabulary) if self.student.vocabulary else student
 
     def _training(self, student: TextModel) -> Training:
         task, transfer = self.lesson.task, self.lesson.transfer
@@ -175,8 +176,11 @@ def spelled_for(student: TextModel, teacher: TextModel, texts: TransferTexts) ->
     theirs, mine = teacher.tokenizer.mask_token, student.tokenizer.mask_token
     if theirs is None or theirs == mine or "rule" not in texts.origins:
         return texts
-    pairs = None if texts.pairs is None else tuple(text.replace(theirs, mine or "") for text in texts.pairs)
-    return replace(texts, texts=tuple(text.replace(theirs, mine or "") for text in texts.texts), pairs=pairs)
+
+    def respelled(column: Strings) -> Strings:
+        return Strings.of(text.replace(theirs, mine or "") for text in column)
+
+    return replace(texts, texts=respelled(texts.texts), pairs=texts.pairs and respelled(texts.pairs))
 
 
 def _start_hash(student: TinyBert | BiLstm) -> str:
