@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import overload
 
 import numpy as np
@@ -23,7 +24,11 @@ class Strings(Sequence[str]):
     @classmethod
     def of(cls, texts: Iterable[str]) -> Strings:
         """These strings themselves, or a copy in one buffer."""
-        return texts if isinstance(texts, Strings) else cls(pa.array(texts, pa.large_string()))
+        if isinstance(texts, Strings):
+            return texts
+        rest = iter(texts)
+        blocks = [pa.array(block, pa.large_string()) for block in iter(lambda: list(islice(rest, BLOCK)), [])]
+        return cls(pa.chunked_array(blocks, pa.large_string()))
 
     def __len__(self) -> int:
         return len(self.column)

@@ -165,10 +165,14 @@ def _label_all(
 
 
 def _write_texts(texts: TransferTexts, kept: np.ndarray, part: Path) -> None:
-    columns = {"text": texts.texts.column, "origin": pa.array(texts.origins), "label": pa.array(list(texts.labels)), "kept": pa.array(kept)}
+    columns = {"text": texts.texts.column, "origin": pa.array(texts.origins), "label": _rows(texts.labels), "kept": pa.array(kept)}
     if texts.pairs is not None:
         columns["pair"] = texts.pairs.column
     pq.write_table(pa.table(columns), part / TEXTS_FILE, compression="zstd")
+
+
+def _rows(labels: np.ndarray) -> pa.Array:
+    return pa.array(labels) if labels.ndim == 1 else pa.array(list(labels))
 
 
 def _ask(teacher: Teacher, texts: TransferTexts, batch_tokens: int) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from tinygguf import write_gguf
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from kdedge.augment.generate import Writing, prompt_kinds, prompt_text
@@ -132,3 +133,17 @@ def test_the_stage_is_kept_and_loads_as_any_other_model(pairs: Generator, tmp_pa
 def test_a_model_that_is_not_there_is_told_of(name: str) -> None:
     with pytest.raises(MachineError, match="language model cannot be loaded"):
         load_generator(name)
+
+
+def test_a_gguf_file_is_read_weights_pieces_and_all(tmp_path: Path) -> None:
+    model = write_gguf(tmp_path / "tiny.gguf", list(tiny.single_task().train.texts))
+    generator = load_generator(str(tmp_path / "tiny.gguf"))
+    ids = generator.tokenizer("a good film", add_special_tokens=False)["input_ids"]
+    assert (generator.start, generator.end) == (0, 1) and generator.tokenizer.decode(ids) == "a good film"
+    assert torch.allclose(generator.model(torch.tensor([[0, *ids]])).logits, model(torch.tensor([[0, *ids]])).logits, atol=1e-6)
+    recipe = RECIPE.model_copy(
+        update={"model": str(tmp_path / "tiny.gguf"), "max_length": 32, "fit": GeneratorFit(epochs=10, batch_size=16, learning_rate=1e-2)}
+    )
+    taught = prepare_generator(recipe, tiny.single_task(), tmp_path / "run" / "generator")
+    lines = [[0, *generator.tokenizer(text)["input_ids"], 1] for text in tiny.single_task().select.texts]
+    assert taught.surprise(lines).mean() < 0.8 * generator.surprise(lines).mean()

@@ -114,12 +114,15 @@ def load_generator(name: str, revision: str | None = None) -> Generator:
         raise MachineError(
             "the language model cannot be loaded",
             f"{name}: {first_line(error)}",
-            'give a folder, a package: place, a .gguf file (pip install gguf) or a hub id that this machine can reach, or model = "scratch"',
+            'give a folder, a package: place, a .gguf file or a hub id that this machine can reach, or model = "scratch"',
         ) from error
     return _opened(model, tokenizer)
 
 
 def _opened(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> Generator:
+    # Weights of a .gguf file are ordinary floats once they are read; transformers goes on calling them quantized, and would not save them.
+    model.hf_quantizer = None
+    model.config.__dict__.pop("quantization_config", None)
     end = tokenizer.eos_token_id
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else end
     if end is None:
