@@ -124,6 +124,10 @@ def _export_teacher(run: Run, task: Task, choice: Choice, *, force: bool, progre
     """The bundle that `kdedge bench` runs the teacher from; a teacher that cannot be exported stops nobody."""
     bundle = run.shared / "teacher-bundle"
     result = read_stage(run.teacher)["result"]
+    if run.teachers:
+        _remove_other(bundle, {"weights": None})
+        progress.say("teacher: several teachers make no single file, so they will be measured in torch alone")
+        return
     made_from = _made_from(run.teacher, choice, task, result["max_length"])
     if not force and _is_current(bundle, made_from):
         progress.say(f"{bundle}: same inputs, kept")

@@ -3,6 +3,7 @@
     runs/<name>/recipe.toml  run.json  teacher/  generator/  augment/  transfer/  student/  undistilled/  bundle/  bench/
 
 With several students, `student/`, `undistilled/` and `bundle/` stand in a folder of the student's name.
+With several teachers, each stands in `teacher-NAME/` and what they say together in `teacher/`.
 `teacher/`, `generator/`, `augment/` and `transfer/` stand in `runs/<share>/` when the recipe says so.
 """
 
@@ -45,6 +46,12 @@ class Run:
     @property
     def teacher(self) -> Path:
         return self.shared / "teacher"
+
+    @property
+    def teachers(self) -> dict[str, Path]:
+        """Teacher name -> its folder, where there are several; none where `teacher` holds the one."""
+        names = self.recipe.teacher_names
+        return {name: self.shared / f"teacher-{name}" for name in names} if len(names) > 1 else {}
 
     @property
     def transfer(self) -> Path:

@@ -98,7 +98,7 @@ def prepare_teacher(recipe: TeacherRecipe, task: Task, folder: Path, *, seed: in
     fine_tune = not has_head(recipe.model, task.spec, recipe.revision) if recipe.fine_tune is None else recipe.fine_tune
     place = resolve_folder(recipe.model)
     inputs = {
-        "teacher": recipe.model_dump(mode="json"),
+        "teacher": recipe.model_dump(mode="json", exclude={"name"}),
         "weights": hash_files(place, WEIGHTS) if place else recipe.model,
         "data": task.content_hash(),
         "seed": seed,

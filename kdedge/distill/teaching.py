@@ -15,6 +15,7 @@ from kdedge.data.task import Task
 from kdedge.distill.distillation import Distillation
 from kdedge.distill.objective import Objective
 from kdedge.encode import encode
+from kdedge.ensemble import teacher_hash
 from kdedge.errors import UsageError
 from kdedge.places import resolve_folder
 from kdedge.progress import SILENT, Progress
@@ -73,7 +74,7 @@ def what_decides(lesson: Lesson, student: TinyBert | BiLstm, objective: Objectiv
         "student": student.model_dump(mode="json", exclude={"objective", "undistilled", "quantize"} | unset),
         "objective": objective.model_dump(mode="json", exclude=objective.idle()),
         "start": _start_hash(student),
-        "teacher": hash_files(lesson.run.teacher, WEIGHTS),
+        "teacher": teacher_hash(lesson.run),
         "transfer": transfer,
         "data": lesson.task.content_hash(),
         "seed": lesson.recipe.training_seed,
