@@ -119,7 +119,7 @@ class Teaching:
         """Build the student and train it; also returns its score on the select split."""
         torch.manual_seed(self.lesson.recipe.training_seed)
         task, teacher = self.lesson.task, self.lesson.teacher
-        model, tokenizer = build_student(self.student, task.spec, teacher.model, teacher.tokenizer)
+        model, tokenizer = build_student(self.student, task.spec, teacher.model, teacher.tokenizer, (*task.train.texts, *(task.train.pairs or ())))
         if isinstance(self.student, TinyBert) and self.student.start == "shrink":
             self._shrink(model, tokenizer)
         if self.before:

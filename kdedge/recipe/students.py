@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Union, get_args
+from typing import Annotated, Any, Literal, Self, Union, get_args
 
 from pydantic import Field, model_validator
 
@@ -111,11 +111,22 @@ class LayersFirst(Fit):
 class StudentBase(Section):
     name: Name | None = None
     max_length: Length = 128
-    tokenizer: str | None = Field(None, description="folder or hub id; default: of the start, else the teacher's")
-    vocabulary: Positive | None = Field(None, description="pieces to keep of a WordPiece vocabulary, chosen on the transfer set before training; default: all")
+    tokenizer: str | None = Field(
+        None, description="folder or hub id; wordpiece: one learned from the training texts; default: of the start, else the teacher's"
+    )
+    vocabulary: Positive | None = Field(
+        None, description="pieces to keep of a WordPiece vocabulary, chosen on the transfer set before training, default: all; or to learn, default: 8000"
+    )
     undistilled: bool = Field(True, description="also train the same student on the labels alone, to compare with")
     fit: Fit = Fit()
     objective: Objective = Objective()
+
+    @model_validator(mode="after")
+    def _reads_as_its_start_does(self) -> Self:
+        start = getattr(self, "start", "scratch")
+        if self.tokenizer == "wordpiece" and start != "scratch":
+            raise ValueError(f'start = "{start}" brings embeddings of another vocabulary than tokenizer = "wordpiece" learns: set start = "scratch"')
+        return self
 
 
 class TinyBert(StudentBase):
