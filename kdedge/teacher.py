@@ -51,9 +51,10 @@ def _same_order_of_labels(model: PreTrainedModel, spec: TaskSpec, name: str | Pa
     theirs = [str(model.config.id2label[i]).casefold() for i in range(spec.outputs)]
     ours = [label.casefold() for label in spec.labels]
     if theirs != ours and set(theirs) == set(ours):
+        place = next(i for i in range(spec.outputs) if theirs[i] != ours[i])
         raise UsageError(
             "the teacher's labels stand in another order than the task's",
-            f"{name}: {', '.join(theirs)}; task: {', '.join(ours)}",
+            f"{name}: output {place} is {theirs[place]}, label {place} of the task {ours[place]}",
             "list task.labels in the teacher's order if the data names its labels; else relabel the data",
         )
 
