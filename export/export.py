@@ -77,6 +77,7 @@ def export_run(
         raise UsageError(
             "a portable file stands beside an int8 one of fixed ranges and 7-bit weights", f"{choice.precisions}, {choice.scheme}", "leave --portable out"
         )
+    run.check_exportable(students)
     task = task or load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
     _export_teacher(run, task, choice.dynamic, force=force, progress=progress)
     return [_export_student(run, name, task, choice, force=force, progress=progress) for name in students]

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from kdedge.console import ConsoleProgress, results
 from kdedge.distill.seeds import Spread, distill_seeds, spreads
-from kdedge.distill.story import learned_maps, scores
+from kdedge.distill.story import gains, learned_maps, scores
 from kdedge.processes import is_main
 from kdedge.progress import SILENT
 from kdedge.recipe import Recipe, load_recipe
@@ -89,6 +89,8 @@ def show(run: Run, as_json: bool, more: dict[str, Any] | None = None) -> None:
         warmth = [f"{row['temperature']:.4g}" if "temperature" in row else ""] if several else []
         table.add_row(row["model"], f"{row['report']:.4f}", kept, f"{row['select']:.4f}", f"{row['parameters']:,}", *warmth)
     results().print(table)
+    for name, gain in gains(run).items():
+        results().print(f"{name} + assistant: {gain}", soft_wrap=True, markup=False, highlight=False)
     for name, shares in learned_maps(run).items():
         results().print(map_table(name, shares))
     click.echo(f"run: {run.folder}")

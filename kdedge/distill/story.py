@@ -10,6 +10,7 @@ import numpy as np
 
 from kdedge.augment import TransferTexts
 from kdedge.data import load_task
+from kdedge.distill.assistant import Gain, assist
 from kdedge.distill.teaching import LABELS_ALONE, Lesson, course
 from kdedge.distill.texts import as_far_as_it_helps, augment_texts, label_texts
 from kdedge.ensemble import prepare_teachers
@@ -50,7 +51,7 @@ def prepare_lesson(recipe: Recipe, run: Run, *, force: bool = False, progress: P
 def teach(lesson: Lesson, student: TinyBert | BiLstm, *, force: bool = False, progress: Progress = SILENT) -> None:
     """The stages `student/` and, to compare with, `undistilled/`: same start, same texts, same budget.
 
-    Where layers are taught first, `layers/` is a stage before `student/`, which goes on from it.
+    Where layers are taught first, `layers/` is a stage before `student/`, which goes on from it; `assistant/` comes after it.
     """
     home = lesson.run.homes[Recipe.student_name(student)]
     home.mkdir(parents=True, exist_ok=True)
@@ -60,6 +61,8 @@ def teach(lesson: Lesson, student: TinyBert | BiLstm, *, force: bool = False, pr
         course(lesson, student, home / "layers", student.objective.layers_alone(), transfer, fit=first, force=force, progress=progress)
     objective, before = (student.objective.answers_alone(), home / "layers") if first else (student.objective, None)
     course(lesson, student, home / "student", objective, transfer, before=before, force=force, progress=progress)
+    if student.assistant:
+        assist(lesson, student, transfer, force=force, progress=progress)
     if student.undistilled:
         course(lesson, student, home / "undistilled", LABELS_ALONE, transfer, force=force, progress=progress)
 
@@ -72,6 +75,8 @@ def scores(run: Run) -> list[dict[str, Any]]:
     folders = {"teacher": run.teacher} | {f"teacher {name}": folder for name, folder in run.teachers.items()}
     for name, home in run.homes.items():
         folders[name] = home / "student"
+        if run.assistant(name):
+            folders[f"{name} + assistant"] = home / "assistant"
         undistilled = run.undistilled(name)
         if undistilled:
             folders[f"{name} undistilled"] = undistilled
@@ -93,3 +98,8 @@ def learned_maps(run: Run) -> dict[str, list[list[float]]]:
     """Student name -> shares (S, T) of teacher layers, for the students whose layer map was learned."""
     results = {name: read_stage(home / "student")["result"] for name, home in run.homes.items()}
     return {name: result["layer_map"] for name, result in results.items() if "layer_map" in result}
+
+
+def gains(run: Run) -> dict[str, Gain]:
+    """Student name -> what its assistant adds and costs, for the students that have one."""
+    return {name: Gain(**read_stage(home / "assistant")["result"]["gain"]) for name, home in run.homes.items() if run.assistant(name)}

@@ -27,6 +27,7 @@ STAGES = frozenset(
         "student",
         "student-int8",
         "layers",
+        "assistant",
         "tune",
         "undistilled",
         "bundle",
