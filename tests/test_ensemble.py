@@ -18,13 +18,15 @@ from scipy.special import log_expit, log_softmax
 
 from kdedge.calibration import LOWEST, fitted_temperature, mean_logits
 from kdedge.data import load_task
+from kdedge.distill.command import show
 from kdedge.distill.seeds import spreads
 from kdedge.distill.story import distill, scores
-from kdedge.ensemble import teacher_hash
+from kdedge.ensemble import Ensemble, teacher_hash
 from kdedge.errors import UsageError
 from kdedge.recipe import Recipe, load_recipe, with_values
 from kdedge.rundir import Run, read_stage
 from kdedge.teacher import load_teacher
+from kdedge.textmodel import TextModel
 from kdedge.transfer import read_transfer_set
 
 CHANCE = np.random.default_rng(0)
@@ -133,6 +135,27 @@ def test_what_is_kept_is_kept_of_all_teachers(made: Run) -> None:
     assert rows["teacher"]["parameters"] == rows["teacher 1"]["parameters"] + rows["teacher loud"]["parameters"]
     assert "temperature" in rows["teacher loud"] and "temperature" not in rows["teacher"]
     assert len(spreads([made, made])["teacher loud"].values) == 1
+
+
+def test_the_table_shows_each_temperature(made: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    show(made, as_json=False)
+    said = capsys.readouterr().out
+    assert "temperature" in said and all(f"{one['temperature']:.4g}" in said for one in read_stage(made.teacher)["result"]["teachers"].values())
+
+
+class Echo(TextModel):
+    """A model that answers how often its own mask token stands in a text."""
+
+    def annotate(self, texts, pairs, **settings):
+        return np.array([[float(text.count(self.tokenizer.mask_token))] for text in texts])
+
+
+def test_each_teacher_reads_masked_words_in_its_own_way() -> None:
+    other = tiny.tokenizer()
+    other.mask_token = "<mask>"
+    first, second = Echo(tiny.bert(), tiny.tokenizer(), 32), Echo(tiny.bert(), other, 32)
+    both = Ensemble(first.model, first.tokenizer, 32, (first, second), (1.0, 1.0))
+    assert both.annotate(("a [MASK] film", "[MASK] [MASK]"), None).tolist() == [[1.0], [2.0]]
 
 
 def test_other_temperatures_or_weights_are_another_teacher(made: Run) -> None:

@@ -125,7 +125,7 @@ def test_a_bundle_tokenizes_strange_texts_as_the_student_did(made: Run) -> None:
         assert (row[0], row[-1], row.count(end)) == (start, end, 1 + between), "RoBERTa parts two texts by two marks"
 
 
-def test_a_student_that_cannot_read_so_is_refused(shared: Path) -> None:
+def test_a_student_that_cannot_read_so_is_refused(shared: Path, tmp_path: Path) -> None:
     tokenizer = byte_pairs(questions(shared)[0])
     teacher, single, pair = roberta(tokenizer, 2), tiny.single_task().spec, tiny.pair_task().spec
     with pytest.raises(UsageError, match="token_type_ids") as caught:
@@ -134,6 +134,11 @@ def test_a_student_that_cannot_read_so_is_refused(shared: Path) -> None:
     for start in ("teacher", "shrink"):
         with pytest.raises(UsageError, match="only a BERT teacher"):
             build_student(TinyBert(kind="tinybert", start=start), single, teacher, tokenizer)
+    teacher.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match="a TinyBERT starts from a BERT") as caught:
+        build_student(TinyBert(kind="tinybert", start=str(tmp_path)), single, teacher, tokenizer)
+    assert "is a roberta" in caught.value.found
     with pytest.raises(ValueError, match=r'set start = "scratch"'):
         BiLstm(kind="bilstm", tokenizer="wordpiece")
     with pytest.raises(ValueError, match=r'set start = "scratch"'):
@@ -163,6 +168,11 @@ def test_pieces_by_hand() -> None:
     learned = learned_pieces({"ab": 5, "aab": 3, "b": 1}, 40)
     assert learned[len(SPECIAL) :] == ["a", "b", "##a", "##b", "ab", "##ab", "aab"], "of two equal pairs the first in the alphabet is merged first"
     assert learned_pieces({"ab": 5, "aab": 3}, 13) == learned[:12] and learned_pieces({"aab": 3, "ab": 5}, 13) == learned[:12]
+
+
+def test_of_too_many_characters_the_frequent_ones_are_known() -> None:
+    assert learned_pieces({"的": 9, "一": 1, "乙": 3}, 9)[len(SPECIAL) :] == ["乙", "的"], "each is a word by itself: none goes on"
+    assert learned_pieces({"ab": 2, "cd": 1}, 13)[len(SPECIAL) :] == ["a", "b", "##a", "##b", "ab"], "words of unknown characters give no pieces"
 
 
 def test_a_learned_tokenizer_knows_its_texts_and_is_the_same_whatever_their_order(shared: Path) -> None:

@@ -36,18 +36,34 @@ def learned_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFas
 
 def learned_pieces(words: Mapping[str, int], size: int) -> list[str]:
     """Special tokens, characters, then merged pieces, most frequent first. words: word -> how often it stands in the texts."""
-    letters = Counter(letter for word in words for letter in word)
-    # A character begins a word or goes on in it; the rarest are left unknown where a vocabulary is small and letters are many.
-    known = sorted(letters, key=lambda letter: (-letters[letter], letter))[: (size - len(SPECIAL)) // 4]
-    pieces = [*SPECIAL, *sorted(known), *(f"##{letter}" for letter in sorted(known))]
+    pieces = [*SPECIAL, *_alphabet(words, (size - len(SPECIAL)) // 2)]
     there = set(pieces)
-    merging = _Merging(words, {word: _letters(word) for word in words if set(word) <= set(known)})
+    merging = _Merging(words, {word: letters for word in words if there.issuperset(letters := _letters(word))})
     while len(pieces) < size and (pair := merging.commonest()) is not None:
         piece = merging.merge(pair)
         if piece not in there:
             there.add(piece)
             pieces.append(piece)
     return pieces
+
+
+def _alphabet(words: Mapping[str, int], most: int) -> list[str]:
+    """At most `most` pieces of one character, each as it begins a word and, where it is ever a part of a longer one, as it goes on in it.
+
+    The rarest characters are left unknown where they are too many.
+    """
+    letters: Counter[str] = Counter()
+    for word, count in words.items():
+        for letter in word:
+            letters[letter] += count
+    inside = {letter for word in words if len(word) > 1 for letter in word}  # no character of Chinese is: BERT reads each as a word
+    known: list[str] = []
+    for letter in sorted(letters, key=lambda letter: (-letters[letter], letter)):
+        most -= 2 if letter in inside else 1
+        if most < 0:
+            break
+        known.append(letter)
+    return [*sorted(known), *(f"##{letter}" for letter in sorted(known) if letter in inside)]
 
 
 class _Merging:
