@@ -17,6 +17,7 @@ import numpy as np
 
 from kdedge import __version__
 from kdedge.errors import DataError, IntegrityError, UsageError
+from kdedge.places import short_name
 from kdedge.progress import SILENT, Progress
 from kdedge.runtime import Bundle
 from kdedge.runtime.spec import TaskSpec
@@ -168,8 +169,7 @@ def _report(
 
 
 def _short_name(model: Any) -> str | None:
-    """A teacher's name as the recipe gives it; of a folder on this machine its last part alone."""
-    return None if model is None else Path(str(model)).name if Path(str(model)).is_absolute() else str(model)
+    return None if model is None else short_name(str(model))
 
 
 def _as_flags(options: Options) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,32 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from kdedge.calibration import mean_logits
 from kdedge.encode import CHARACTERS_PER_TOKEN, load_tokenizer
 from kdedge.students import MODELS, load_student
 
 from .subjects import Runner
+
+Job = Mapping[str, Any]
+
+
+def opened(job: Job) -> Runner:
+    """What a job names (see Contender.job): a saved classifier, or several that answer together."""
+    if "members" in job:
+        return together([opened(member) for member in job["members"]], job["temperatures"])
+    return torch_runner(Path(job["folder"]), job["max_length"], job["device"], job["threads"])
+
+
+def together(runners: Sequence[Runner], temperatures: Sequence[float]) -> Runner:
+    """Several classifiers asked one after the other: the mean of their calibrated logits, for the sum of their times."""
+
+    def encode(texts: Sequence[str], pairs: Sequence[str] | None) -> list[Any]:
+        return [runner.encode(texts, pairs) for runner in runners]
+
+    def run(encoded: list[Any]) -> np.ndarray:
+        return mean_logits([runner.run(one) for runner, one in zip(runners, encoded, strict=True)], temperatures)
+
+    return Runner(encode, run)
 
 
 def torch_runner(folder: Path, max_length: int, device: str, threads: int) -> Runner:

@@ -178,10 +178,10 @@ def _onnx() -> Any:
 
 
 def _torch() -> Any:
-    from .lab import torch_runner
+    from .lab import opened
 
     def load(job: Job) -> Any:
-        runner = torch_runner(Path(job["folder"]), job["max_length"], job["device"], job["threads"])
+        runner = opened(job)
         return lambda texts, pairs: runner.run(runner.encode(texts, pairs))
 
     return load

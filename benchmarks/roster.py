@@ -16,7 +16,7 @@ from kdedge.teacher import WEIGHTS
 from kdedge.textmodel import read_measured
 
 from . import peers
-from .lab import torch_runner
+from .lab import opened
 from .subjects import Contender, bundle_contenders
 
 
@@ -40,12 +40,17 @@ def contenders(run: Run, students: Sequence[str], task: Task, *, providers: Sequ
 
 
 def _teacher_contenders(run: Run, task: Task, *, providers: Sequence[str], threads: int, runs: bool) -> Iterator[Contender]:
+    """Several teachers are `teacher` together, at the cost of all, and a row each by itself."""
     if not runs:
-        yield _quality_only("teacher", run.teacher, task, kind="model")
+        yield _quality_only("teacher", run.teacher, task, kind="model", weights=tuple(run.teachers.values()))
         return
-    yield _torch_contender("teacher", run.teacher, task, "cpu", threads)
-    if torch.cuda.is_available():
-        yield _torch_contender("teacher", run.teacher, task, "cuda", threads)
+    contender = _ensemble_contender if run.teachers else _torch_contender
+    for device in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
+        yield contender("teacher", run.teacher, task, device, threads)
+    if run.teachers:
+        for name, folder in run.teachers.items():
+            yield _torch_contender(f"teacher {name}", folder, task, "cpu", threads)
+        return
     bundle = run.shared / "teacher-bundle"
     if bundle.exists():
         yield from _bundle_contenders("teacher", bundle, run.teacher, task, providers, threads)
@@ -53,18 +58,28 @@ def _teacher_contenders(run: Run, task: Task, *, providers: Sequence[str], threa
 
 def _torch_contender(name: str, folder: Path, task: Task, device: str, threads: int) -> Contender:
     result, logits = read_measured(folder, task)
-    job = {"form": "torch", "folder": str(folder.resolve()), "max_length": result["max_length"], "device": device, "threads": threads}
-    return Contender(
-        name,
-        "model",
-        "torch",
-        "fp32",
-        f"torch {device}",
-        logits=logits,
-        runner=torch_runner(folder, result["max_length"], device, threads),
-        job=job,
-        bytes=(folder / "model.safetensors").stat().st_size,
-    )
+    job = _job(folder, result["max_length"], device, threads)
+    return Contender(name, "model", "torch", "fp32", f"torch {device}", logits=logits, runner=opened(job), job=job, bytes=_bytes((folder,)))
+
+
+def _ensemble_contender(name: str, folder: Path, task: Task, device: str, threads: int) -> Contender:
+    """folder: the stage of what several teachers say together; each stands beside it."""
+    result, logits = read_measured(folder, task)
+    places = {member: folder.with_name(f"{folder.name}-{member}") for member in result["teachers"]}
+    members = [_job(places[member], one["max_length"], device, threads) for member, one in result["teachers"].items()]
+    job = {"form": "torch", "members": members, "temperatures": [one["temperature"] for one in result["teachers"].values()]}
+    job |= {"device": device, "threads": threads}
+    notes = (f"{len(members)} teachers asked one after the other, and the mean of their calibrated logits",)
+    weights = _bytes(tuple(places.values()))
+    return Contender(name, "model", "torch", "fp32", f"torch {device}", logits=logits, runner=opened(job), job=job, bytes=weights, notes=notes)
+
+
+def _job(folder: Path, max_length: int, device: str, threads: int) -> dict[str, Any]:
+    return {"form": "torch", "folder": str(folder.resolve()), "max_length": max_length, "device": device, "threads": threads}
+
+
+def _bytes(folders: Sequence[Path]) -> int:
+    return sum((folder / "model.safetensors").stat().st_size for folder in folders)
 
 
 def _bundle_contenders(name: str, folder: Path, source: Path, task: Task, providers: Sequence[str], threads: int) -> Iterator[Contender]:
@@ -77,6 +92,7 @@ def _bundle_contenders(name: str, folder: Path, source: Path, task: Task, provid
     return bundle_contenders(name, bundle, task.report.texts, task.report.pairs, providers=providers, threads=threads)
 
 
-def _quality_only(name: str, folder: Path, task: Task, kind: Any = "baseline") -> Contender:
+def _quality_only(name: str, folder: Path, task: Task, kind: Any = "baseline", weights: Sequence[Path] = ()) -> Contender:
+    """weights: the folders that hold them, where `folder` does not."""
     _, logits = read_measured(folder, task)
-    return Contender(name, kind, "torch", "fp32", None, logits=logits, bytes=(folder / "model.safetensors").stat().st_size)
+    return Contender(name, kind, "torch", "fp32", None, logits=logits, bytes=_bytes(weights or (folder,)))

@@ -77,6 +77,7 @@ def export_run(
         raise UsageError(
             "a portable file stands beside an int8 one of fixed ranges and 7-bit weights", f"{choice.precisions}, {choice.scheme}", "leave --portable out"
         )
+    run.check_exportable(students)
     task = task or load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
     _export_teacher(run, task, choice.dynamic, force=force, progress=progress)
     return [_export_student(run, name, task, choice, force=force, progress=progress) for name in students]
@@ -124,6 +125,10 @@ def _export_teacher(run: Run, task: Task, choice: Choice, *, force: bool, progre
     """The bundle that `kdedge bench` runs the teacher from; a teacher that cannot be exported stops nobody."""
     bundle = run.shared / "teacher-bundle"
     result = read_stage(run.teacher)["result"]
+    if run.teachers:
+        _remove_other(bundle, {"weights": None})
+        progress.say("teacher: several teachers make no single file, so they will be measured in torch alone")
+        return
     made_from = _made_from(run.teacher, choice, task, result["max_length"])
     if not force and _is_current(bundle, made_from):
         progress.say(f"{bundle}: same inputs, kept")

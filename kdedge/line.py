@@ -15,6 +15,7 @@ from kdedge.console import ConsoleProgress
 from kdedge.distill.command import prepared, recipe_command
 from kdedge.distill.story import distill
 from kdedge.recipe import load_recipe
+from kdedge.rundir import Run
 
 EXPORT = "kdedge.export.command:export_and_show"
 BENCH = "kdedge.benchmarks.command:bench_and_show"
@@ -30,6 +31,8 @@ def run(recipe: Path, overrides: tuple[str, ...], runs: Path, force: bool, threa
     """
     progress = ConsoleProgress()
     settled = prepared(load_recipe(recipe, overrides), runs, threads)
+    unmade = Run(runs / settled.name, settled)
+    unmade.check_exportable(unmade.homes)
     made = distill(settled, runs, force=force, progress=progress)
     _room(EXPORT)(made.folder, force=force, progress=progress)
     _room(BENCH)(made.folder, as_json=as_json, progress=progress)

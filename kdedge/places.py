@@ -30,6 +30,11 @@ def resolve_folder(name: str) -> Path | None:
     return folder.resolve()
 
 
+def short_name(name: str) -> str:
+    """A model's name as a recipe gives it; of a folder on this machine its last part alone."""
+    return Path(name).name if Path(name).is_absolute() else name
+
+
 def _folder_or_none(path: Path) -> Path | None:
     """The folder, or None."""
     try:

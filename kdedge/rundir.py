@@ -3,6 +3,7 @@
     runs/<name>/recipe.toml  run.json  teacher/  generator/  augment/  transfer/  student/  undistilled/  bundle/  bench/
 
 With several students, `student/`, `undistilled/` and `bundle/` stand in a folder of the student's name.
+With several teachers, each stands in `teacher-NAME/` and what they say together in `teacher/`.
 `teacher/`, `generator/`, `augment/` and `transfer/` stand in `runs/<share>/` when the recipe says so.
 """
 
@@ -12,7 +13,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,12 @@ class Run:
         return self.shared / "teacher"
 
     @property
+    def teachers(self) -> dict[str, Path]:
+        """Teacher name -> its folder, where there are several; none where `teacher` holds the one."""
+        names = self.recipe.teacher_names
+        return {name: self.shared / f"teacher-{name}" for name in names} if len(names) > 1 else {}
+
+    @property
     def transfer(self) -> Path:
         return self.shared / "transfer"
 
@@ -59,6 +66,18 @@ class Run:
         """Student name -> folder that holds its student/, undistilled/ and bundle/."""
         names = [self.recipe.student_name(s) for s in self.recipe.student]
         return {name: self.folder if len(names) == 1 else self.folder / name for name in names}
+
+    def assistant(self, student: str) -> bool:
+        """Whether the recipe gives a student an assistant, whose stage stands beside it."""
+        return any(one.assistant is not None for one in self.recipe.student if self.recipe.student_name(one) == student)
+
+    def check_exportable(self, students: Iterable[str]) -> None:
+        """Raises UsageError for a student whose answer is a sum of two models, which no bundle holds."""
+        for name in students:
+            if self.assistant(name):
+                key = f"student.{name}.assistant" if len(self.homes) > 1 else "student.assistant"
+                next_step = f"distill once more with --set {key}= (the student itself is kept), then export"
+                raise UsageError("an assistant is not exported: a bundle holds one student", f"{name} has one", next_step)
 
     def undistilled(self, student: str) -> Path | None:
         """The folder of the same student trained on the labels alone, where there is one made like the student that stands now."""

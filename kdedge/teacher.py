@@ -51,9 +51,10 @@ def _same_order_of_labels(model: PreTrainedModel, spec: TaskSpec, name: str | Pa
     theirs = [str(model.config.id2label[i]).casefold() for i in range(spec.outputs)]
     ours = [label.casefold() for label in spec.labels]
     if theirs != ours and set(theirs) == set(ours):
+        place = next(i for i in range(spec.outputs) if theirs[i] != ours[i])
         raise UsageError(
             "the teacher's labels stand in another order than the task's",
-            f"{name}: {', '.join(theirs)}; task: {', '.join(ours)}",
+            f"{name}: output {place} is {theirs[place]}, label {place} of the task {ours[place]}",
             "list task.labels in the teacher's order if the data names its labels; else relabel the data",
         )
 
@@ -98,7 +99,7 @@ def prepare_teacher(recipe: TeacherRecipe, task: Task, folder: Path, *, seed: in
     fine_tune = not has_head(recipe.model, task.spec, recipe.revision) if recipe.fine_tune is None else recipe.fine_tune
     place = resolve_folder(recipe.model)
     inputs = {
-        "teacher": recipe.model_dump(mode="json"),
+        "teacher": recipe.model_dump(mode="json", exclude={"name"}),
         "weights": hash_files(place, WEIGHTS) if place else recipe.model,
         "data": task.content_hash(),
         "seed": seed,

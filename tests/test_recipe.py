@@ -115,7 +115,7 @@ def test_overrides(write) -> None:  # type: ignore[no-untyped-def]
     recipe = load_recipe(path, overrides)
     student = recipe.student[0]
     assert isinstance(student, TinyBert)
-    assert (student.layers, recipe.teacher.fit.epochs, recipe.task.labels) == (6, 0.5, ["no", "yes"])
+    assert (student.layers, recipe.teacher[0].fit.epochs, recipe.task.labels) == (6, 0.5, ["no", "yes"])
     assert (recipe.data.report, student.undistilled, recipe.data.source) == ("validation", False, None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -137,8 +138,12 @@ def test_trials_of_a_dead_process_do_not_count_and_those_of_a_living_one_do(stud
 
 
 def test_trials_of_another_recipe_are_not_mixed_in(studio: Studio) -> None:
-    studio.open()
+    study = studio.open()
     replace(studio, recipe=recipe(RATE, trials=99)).open()
+    document = json.loads(study.user_attrs["recipe"])
+    del document["student"][0]["assistant"]
+    study.set_user_attr("recipe", json.dumps(document))  # as it was written before recipes had this key
+    studio.open()
     with pytest.raises(UsageError, match="another recipe"):
         replace(studio, recipe=recipe(RATE, heads=3)).open()
 

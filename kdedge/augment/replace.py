@@ -41,11 +41,17 @@ class Neighbours:
         targets = _unit(self.matrix[ids])
         for start in range(0, len(new), 512):
             batch = new[start : start + 512]
-            pieces = self.tokenizer(batch, add_special_tokens=False)["input_ids"] if batch else []
+            inside = [f" {word}" for word in batch] if byte_level(self.tokenizer) else batch  # pieces as within a text, like those of `names`
+            pieces = self.tokenizer(inside, add_special_tokens=False)["input_ids"] if batch else []
             points = _unit(np.stack([self.matrix[p].mean(0) if p else np.zeros(self.matrix.shape[1], np.float32) for p in pieces]))
             near = np.argsort(-(points @ targets.T), axis=1, kind="stable")[:, : self.candidates + 1]  # (B, K + 1): itself is the nearest
             for word, row in zip(batch, near, strict=True):
                 self.known[word] = tuple(name for name in (names[i] for i in row) if name != word.casefold())[: self.candidates]
+
+
+def byte_level(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether a space before a word is a part of its piece, as in GPT-2 and RoBERTa."""
+    return any(token[:1] == "Ġ" for token in tokenizer.get_vocab())
 
 
 def whole_words(tokenizer: PreTrainedTokenizerFast) -> tuple[list[str], np.ndarray]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
@@ -22,6 +23,7 @@ from kdedge.errors import UsageError
 from kdedge.files import write_whole
 from kdedge.recipe import load_recipe
 from kdedge.rundir import Run, read_stage
+from kdedge.runtime.spec import TaskSpec
 
 EXAMPLES = 3
 
@@ -82,10 +84,17 @@ def _examples(lesson: Lesson) -> Table:
     for origin in dict.fromkeys(texts.origins):
         for row in [i for i, name in enumerate(texts.origins) if name == origin][:EXAMPLES]:
             text = texts.texts[row] + (f" | {texts.pairs[row]}" if texts.pairs else "")
-            logits = lesson.transfer.logits[row]
-            answer = spec.labels[int(logits.argmax())] if spec.kind == "classification" else " ".join(f"{value:.2f}" for value in logits)
-            table.add_row(origin, escape(text[:160]), escape(answer))
+            table.add_row(origin, escape(text[:160]), escape(_answer(spec, lesson.transfer.logits[row])[:160]))
     return table
+
+
+def _answer(spec: TaskSpec, logits: np.ndarray) -> str:
+    """What a teacher's logits (C,) say, in words."""
+    if spec.kind == "regression":
+        return f"{logits[0]:.2f}"
+    if spec.kind == "multilabel":
+        return ", ".join(name for name, value in zip(spec.labels, logits, strict=True) if value > 0) or "none"
+    return spec.labels[int(logits.argmax())]
 
 
 def _growth(growth: Growth, metric: str) -> Table:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from kdedge.console import ConsoleProgress, results
 from kdedge.distill.seeds import Spread, distill_seeds, spreads
-from kdedge.distill.story import learned_maps, scores
+from kdedge.distill.story import gains, learned_maps, scores
 from kdedge.processes import is_main
 from kdedge.progress import SILENT
 from kdedge.recipe import Recipe, load_recipe
@@ -81,12 +81,16 @@ def show(run: Run, as_json: bool, more: dict[str, Any] | None = None) -> None:
     """The scores of a run's models: a table, or one JSON line at the end of stdout."""
     rows = scores(run)
     table = Table(title=f"{run.recipe.name}: scores on the reported split")
-    for column in ("model", str(rows[0]["metric"]), "kept", "select", "parameters"):
+    several = any("temperature" in row for row in rows)
+    for column in ("model", str(rows[0]["metric"]), "kept", "select", "parameters", *(["temperature"] if several else [])):
         table.add_column(column, justify="left" if column == "model" else "right")
     for row in rows:
         kept = "-" if row["kept"] is None else f"{100 * row['kept']:.1f} %"
-        table.add_row(row["model"], f"{row['report']:.4f}", kept, f"{row['select']:.4f}", f"{row['parameters']:,}")
+        warmth = [f"{row['temperature']:.4g}" if "temperature" in row else ""] if several else []
+        table.add_row(row["model"], f"{row['report']:.4f}", kept, f"{row['select']:.4f}", f"{row['parameters']:,}", *warmth)
     results().print(table)
+    for name, gain in gains(run).items():
+        results().print(f"{name} + assistant: {gain}", soft_wrap=True, markup=False, highlight=False)
     for name, shares in learned_maps(run).items():
         results().print(map_table(name, shares))
     click.echo(f"run: {run.folder}")

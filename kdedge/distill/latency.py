@@ -13,16 +13,25 @@ from kdedge.textmodel import TextModel
 TEXTS = 64
 
 
-def latency(model: TextModel, split: Split) -> float:
-    """Median seconds of the model in torch for one text of `split`, tokenization left out; `kdedge bench` measures the real file."""
-    data = model.encode(split.texts[:TEXTS], None if split.pairs is None else split.pairs[:TEXTS])
-    device = next(model.model.parameters()).device
+def latency(split: Split, *models: TextModel) -> float:
+    """Median seconds of the models in torch, one after the other, for one text of `split`; tokenization is left out.
+
+    `kdedge bench` measures the real file.
+    """
+    texts, pairs = split.texts[:TEXTS], None if split.pairs is None else split.pairs[:TEXTS]
+    data = [model.encode(texts, pairs) for model in models]
     seconds = []
-    model.model.eval()
-    with torch.inference_mode():
-        for i in [0, *range(len(data))]:
-            batch = {name: values.to(device) for name, values in model.pad([data[i]]).items()}
-            start = time.perf_counter()
-            model.model(**batch)["logits"].cpu()  # the copy waits for a GPU to finish
-            seconds.append(time.perf_counter() - start)
+    for i in [0, *range(len(texts))]:
+        batches = [{name: v.to(m.model.device) for name, v in m.pad([rows[i]]).items()} for m, rows in zip(models, data, strict=True)]
+        seconds.append(_timed(models, batches))
     return float(np.median(seconds[1:]))
+
+
+def _timed(models: tuple[TextModel, ...], batches: list[dict[str, torch.Tensor]]) -> float:
+    with torch.inference_mode():
+        for model in models:
+            model.model.eval()
+        start = time.perf_counter()
+        for model, batch in zip(models, batches, strict=True):
+            model.model(**batch)["logits"].cpu()  # the copy waits for a GPU to finish
+        return time.perf_counter() - start

@@ -52,7 +52,7 @@ def distill_seeds(recipe: Recipe, runs: Path, count: int, *, force: bool = False
 
 
 def spreads(runs: list[Run]) -> dict[str, Spread]:
-    """Model -> its scores on the reported split, seed by seed; the teacher, which is the same in all runs, counts once."""
+    """Model -> its scores on the reported split, seed by seed; a teacher, which is the same in all runs, counts once."""
     rows: list[list[dict[str, Any]]] = [scores(run) for run in runs]
     found = {name: [row["report"] for run in rows for row in run if row["model"] == name] for name in (row["model"] for row in rows[0])}
-    return {name: Spread(tuple(values[:1] if name == "teacher" else values)) for name, values in found.items()}
+    return {name: Spread(tuple(values[:1] if name.partition(" ")[0] == "teacher" else values)) for name, values in found.items()}

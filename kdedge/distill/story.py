@@ -10,13 +10,14 @@ import numpy as np
 
 from kdedge.augment import TransferTexts
 from kdedge.data import load_task
+from kdedge.distill.assistant import Gain, assist
 from kdedge.distill.teaching import LABELS_ALONE, Lesson, course
 from kdedge.distill.texts import as_far_as_it_helps, augment_texts, label_texts
+from kdedge.ensemble import prepare_teachers
 from kdedge.processes import main_does
 from kdedge.progress import SILENT, Progress
 from kdedge.recipe import BiLstm, Recipe, TinyBert
 from kdedge.rundir import Run, read_stage
-from kdedge.teacher import load_teacher, prepare_teacher
 from kdedge.transfer import TransferSet, transfer_hash
 
 NO_TEXTS = TransferSet(TransferTexts.of((), None, (), np.zeros(0)), np.zeros((0, 0), np.float16))
@@ -41,8 +42,7 @@ def prepare_lesson(recipe: Recipe, run: Run, *, force: bool = False, progress: P
     task = load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed, progress=progress)
     for note in task.notes:
         progress.say(f"data: {note}")
-    prepare_teacher(recipe.teacher, task, run.teacher, seed=recipe.seed, force=force, progress=progress)
-    teacher = load_teacher(run.teacher, task.spec, recipe.teacher.max_length)
+    teacher = prepare_teachers(run, task, force=force, progress=progress)
     lesson = Lesson(recipe, run, task, teacher, NO_TEXTS)
     made = augment_texts(lesson, force=force, progress=progress) if recipe.augment else None
     return replace(lesson, transfer=label_texts(lesson, made, run.transfer, force=force, progress=progress))
@@ -51,7 +51,7 @@ def prepare_lesson(recipe: Recipe, run: Run, *, force: bool = False, progress: P
 def teach(lesson: Lesson, student: TinyBert | BiLstm, *, force: bool = False, progress: Progress = SILENT) -> None:
     """The stages `student/` and, to compare with, `undistilled/`: same start, same texts, same budget.
 
-    Where layers are taught first, `layers/` is a stage before `student/`, which goes on from it.
+    Where layers are taught first, `layers/` is a stage before `student/`, which goes on from it; `assistant/` comes after it.
     """
     home = lesson.run.homes[Recipe.student_name(student)]
     home.mkdir(parents=True, exist_ok=True)
@@ -61,25 +61,34 @@ def teach(lesson: Lesson, student: TinyBert | BiLstm, *, force: bool = False, pr
         course(lesson, student, home / "layers", student.objective.layers_alone(), transfer, fit=first, force=force, progress=progress)
     objective, before = (student.objective.answers_alone(), home / "layers") if first else (student.objective, None)
     course(lesson, student, home / "student", objective, transfer, before=before, force=force, progress=progress)
+    if student.assistant:
+        assist(lesson, student, transfer, force=force, progress=progress)
     if student.undistilled:
         course(lesson, student, home / "undistilled", LABELS_ALONE, transfer, force=force, progress=progress)
 
 
 def scores(run: Run) -> list[dict[str, Any]]:
-    """One row per trained model of a run: name, metric, select, report, share of the teacher's score, parameters."""
-    folders = {"teacher": run.teacher}
+    """One row per trained model of a run: name, metric, select, report, share of the teacher's score, parameters.
+
+    Of several teachers, `teacher` is what they say together; each has a row of its own with its temperature.
+    """
+    folders = {"teacher": run.teacher} | {f"teacher {name}": folder for name, folder in run.teachers.items()}
     for name, home in run.homes.items():
         folders[name] = home / "student"
+        if run.assistant(name):
+            folders[f"{name} + assistant"] = home / "assistant"
         undistilled = run.undistilled(name)
         if undistilled:
             folders[f"{name} undistilled"] = undistilled
     results = {name: read_stage(folder)["result"] for name, folder in folders.items()}
     top = results["teacher"]["report"]
+    together = results["teacher"].get("teachers", {})
     return [
         {
             "model": name,
             **{key: result[key] for key in ("metric", "select", "report", "parameters")},
             "kept": result["report"] / top if top > 0 else None,
+            **({"temperature": together[name.removeprefix("teacher ")]["temperature"]} if name.startswith("teacher ") else {}),
         }
         for name, result in results.items()
     ]
@@ -89,3 +98,8 @@ def learned_maps(run: Run) -> dict[str, list[list[float]]]:
     """Student name -> shares (S, T) of teacher layers, for the students whose layer map was learned."""
     results = {name: read_stage(home / "student")["result"] for name, home in run.homes.items()}
     return {name: result["layer_map"] for name, result in results.items() if "layer_map" in result}
+
+
+def gains(run: Run) -> dict[str, Gain]:
+    """Student name -> what its assistant adds and costs, for the students that have one."""
+    return {name: Gain(**read_stage(home / "assistant")["result"]["gain"]) for name, home in run.homes.items() if run.assistant(name)}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -15,6 +16,7 @@ from kdedge.data.task import Task
 from kdedge.distill.distillation import Distillation
 from kdedge.distill.objective import Objective
 from kdedge.encode import encode
+from kdedge.ensemble import teacher_hash
 from kdedge.errors import UsageError
 from kdedge.places import resolve_folder
 from kdedge.progress import SILENT, Progress
@@ -71,10 +73,10 @@ def what_decides(lesson: Lesson, student: TinyBert | BiLstm, objective: Objectiv
     """What decides a student's weights; transfer: a hash of what it learns from."""
     unset = {key for key in ("layers_first", "vocabulary") if getattr(student, key, None) is None}  # keys that older runs did not have
     return {
-        "student": student.model_dump(mode="json", exclude={"objective", "undistilled", "quantize"} | unset),
+        "student": student.model_dump(mode="json", exclude={"objective", "undistilled", "quantize", "assistant"} | unset),
         "objective": objective.model_dump(mode="json", exclude=objective.idle()),
         "start": _start_hash(student),
-        "teacher": hash_files(lesson.run.teacher, WEIGHTS),
+        "teacher": teacher_hash(lesson.run),
         "transfer": transfer,
         "data": lesson.task.content_hash(),
         "seed": lesson.recipe.training_seed,
@@ -99,6 +101,7 @@ class Teaching:
     """How one student stage is made; called with the folder to fill.
 
     watch: is told each score on the select split, and may raise to give up.
+    score: logits (N, C) on the select split -> the score that chooses the best moment; default: the task's metric.
     """
 
     lesson: Lesson
@@ -109,6 +112,7 @@ class Teaching:
     title: str
     progress: Progress
     watch: Callable[[float], float] = float
+    score: Callable[[np.ndarray], float] | None = None
 
     def __call__(self, part: Path) -> dict[str, Any]:
         student, objective, _ = self.learn(part)
@@ -119,7 +123,7 @@ class Teaching:
         """Build the student and train it; also returns its score on the select split."""
         torch.manual_seed(self.lesson.recipe.training_seed)
         task, teacher = self.lesson.task, self.lesson.teacher
-        model, tokenizer = build_student(self.student, task.spec, teacher.model, teacher.tokenizer)
+        model, tokenizer = build_student(self.student, task.spec, teacher.model, teacher.tokenizer, (*task.train.texts, *(task.train.pairs or ())))
         if isinstance(self.student, TinyBert) and self.student.start == "shrink":
             self._shrink(model, tokenizer)
         if self.before:
@@ -159,6 +163,7 @@ class Teaching:
         if self.objective == LABELS_ALONE:
             transfer = transfer.take(transfer.texts.gold)
         texts = spelled_for(student, self.lesson.teacher, transfer.texts)
+        score = self.score or (lambda logits: metrics.score(task.spec.metric, task.spec.kind, logits, task.select.labels))
         data = encode(student.tokenizer, texts.texts, texts.pairs, student.max_length, labels=texts.labels, teacher_logits=transfer.logits)
         return Training(
             fit=self.fit,
@@ -166,7 +171,7 @@ class Teaching:
             data=data,
             pad=student.pad,
             predict=select_predictor(student.encode(task.select.texts, task.select.pairs), student.pad),
-            score=lambda logits: self.watch(metrics.score(task.spec.metric, task.spec.kind, logits, task.select.labels)),
+            score=lambda logits: self.watch(score(logits)),
             title=self.title,
         )
 

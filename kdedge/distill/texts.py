@@ -15,10 +15,10 @@ from kdedge.augment.sources import open_workshop
 from kdedge.distill.growth import Growth, difficulty, grow, part_of
 from kdedge.distill.teaching import Lesson, course, what_decides
 from kdedge.encode import load_tokenizer
+from kdedge.ensemble import teacher_hash
 from kdedge.progress import SILENT, Progress
-from kdedge.rundir import hash_files, stage
+from kdedge.rundir import stage
 from kdedge.students import load_student
-from kdedge.teacher import WEIGHTS
 from kdedge.textmodel import TextModel
 from kdedge.training import this_device
 from kdedge.transfer import TransferSet, build_transfer_set, transfer_hash
@@ -28,7 +28,7 @@ def augment_texts(lesson: Lesson, *, force: bool = False, progress: Progress = S
     """The stages `generator/`, where texts are generated, and `augment/`; later rounds start from the texts that were learned worst."""
     recipe, run, augment = lesson.recipe, lesson.run, lesson.recipe.augment
     assert augment is not None
-    workshop = open_workshop(recipe, lesson.task, lesson.teacher, hash_files(run.teacher, WEIGHTS), run.shared, force=force, progress=progress)
+    workshop = open_workshop(recipe, lesson.task, lesson.teacher, teacher_hash(run), run.shared, force=force, progress=progress)
     made, weights = None, None
     for number in range(augment.rounds):
         new = make_texts(
@@ -67,7 +67,7 @@ def label_texts(lesson: Lesson, made: TransferTexts | None, folder: Path, *, for
         recipe.transfer,
         collect_texts(lesson.task, made),
         lesson.teacher,
-        hash_files(run.teacher, WEIGHTS),
+        teacher_hash(run),
         folder,
         judge=judge_by(augment.gates, lesson.task, lesson.teacher.max_length) if augment else None,
         gates=teacher_gates(augment.gates) if augment else None,

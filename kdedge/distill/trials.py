@@ -47,7 +47,7 @@ class Studio:
         pruner = optuna.pruners.MedianPruner(n_startup_trials=4) if self.plan.prune else optuna.pruners.NopPruner()
         study = optuna.create_study(study_name=self.recipe.name, storage=storage, direction="maximize", pruner=pruner, load_if_exists=True)
         mine = self.recipe.model_dump_json(exclude={"tune": {"trials"}, "threads": True})
-        if study.user_attrs.setdefault("recipe", mine) != mine:
+        if Recipe.model_validate_json(study.user_attrs.setdefault("recipe", mine)) != Recipe.model_validate_json(mine):
             raise UsageError("these trials were made from another recipe", self.storage, "give the recipe another name, or remove its tune/ folder")
         study.set_user_attr("recipe", mine)
         # Drawn anew for every worker and every return to the study: equal seeds would try equal values.
@@ -132,7 +132,7 @@ def _run(studio: Studio, study: optuna.Study, trial: optuna.Trial, lesson: Lesso
         study.tell(trial, state=TrialState.FAIL)
         raise
     else:
-        trial.set_user_attr("latency_us", 1e6 * latency(model, lesson.task.select))
+        trial.set_user_attr("latency_us", 1e6 * latency(lesson.task.select, model))
         trial.set_user_attr("parameters", sum(p.numel() for p in model.model.parameters()))
         study.tell(trial, score)
         progress.say(f"trial {trial.number}: {score:.4f} on the select split ({shown})")

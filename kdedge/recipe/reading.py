@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import tomli_w
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, field_serializer, field_validator, model_validator
 
 from kdedge.errors import UsageError
 from kdedge.recipe.augment import Augment
@@ -18,13 +18,27 @@ from kdedge.recipe.task import Data, TaskSection, Teacher, Transfer
 from kdedge.recipe.tune import Tune
 
 STAGES = frozenset(
-    ("teacher", "teacher-bundle", "generator", "augment", "transfer", "student", "student-int8", "layers", "tune", "undistilled", "bundle", "bench")
+    (
+        "teacher",
+        "teacher-bundle",
+        "generator",
+        "augment",
+        "transfer",
+        "student",
+        "student-int8",
+        "layers",
+        "assistant",
+        "tune",
+        "undistilled",
+        "bundle",
+        "bench",
+    )
 )
 """Folders of a run, which no student can be named after."""
 
 
 class Recipe(Section):
-    """One teacher, one transfer set, one or more students."""
+    """One or more teachers that answer as one, one transfer set, one or more students."""
 
     name: Name
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -35,16 +49,21 @@ class Recipe(Section):
     share: Name | None = Field(None, description="run folder that holds teacher/ and transfer/; default: this run's")
     task: TaskSection = TaskSection()
     data: Data
-    teacher: Teacher
+    teacher: list[Teacher] = Field(min_length=1, description="the first of several lends layers, word embeddings and vocabulary")
     transfer: Transfer = Transfer()
     augment: Augment | None = None
     student: list[Student] = Field(min_length=1)
     tune: Tune | None = None
 
-    @field_validator("student", mode="before")
+    @field_validator("teacher", "student", mode="before")
     @classmethod
-    def _one_student_is_a_list_of_one(cls, value: Any) -> Any:
-        return [value] if isinstance(value, dict) else value
+    def _one_is_a_list_of_one(cls, value: Any) -> Any:
+        return [value] if isinstance(value, dict | Section) else value
+
+    @field_serializer("teacher", mode="wrap")
+    def _one_teacher_is_a_table(self, value: list[Teacher], write: SerializerFunctionWrapHandler) -> Any:
+        written = write(value)
+        return written[0] if len(value) == 1 else written
 
     @model_validator(mode="after")
     def _students_have_names_of_their_own(self) -> Recipe:
@@ -54,6 +73,16 @@ class Recipe(Section):
             raise ValueError(f"a student cannot be called {taken[0]}: a folder of the run has that name")
         if len(set(names)) < len(names):
             raise ValueError(f"students are told apart by name, but these are {', '.join(names)}")
+        return self
+
+    @model_validator(mode="after")
+    def _teachers_have_names_of_their_own(self) -> Recipe:
+        names = self.teacher_names
+        if len(set(names)) < len(names):
+            raise ValueError(f"teachers are told apart by name, but these are {', '.join(names)}")
+        taken = sorted({f"teacher-{name}" for name in names} & {self.student_name(s) for s in self.student} | {"bundle"} & set(names))
+        if taken:
+            raise ValueError(f"a student or teacher cannot be called {taken[0]}: a folder of the run has that name")
         return self
 
     @model_validator(mode="after")
@@ -67,6 +96,11 @@ class Recipe(Section):
     def training_seed(self) -> int:
         """The seed of the students' weights and order of texts."""
         return self.seed if self.student_seed is None else self.student_seed
+
+    @property
+    def teacher_names(self) -> list[str]:
+        """What each teacher is called among several."""
+        return [one.name or str(place) for place, one in enumerate(self.teacher, 1)]
 
     @staticmethod
     def student_name(student: TinyBert | BiLstm) -> str:
@@ -112,7 +146,7 @@ def _validated(where: str, document: dict[str, Any]) -> Recipe:
 
 
 def _apply_override(document: dict[str, Any], override: str) -> None:
-    """Set one key; an empty value removes it. Among several students the second word names one."""
+    """Set one key; an empty value removes it. Among several students or teachers the second word names one."""
     key, equals, text = override.partition("=")
     keys = key.strip().split(".")
     if not equals or not all(keys):
@@ -124,7 +158,7 @@ def _set_key(document: dict[str, Any], keys: list[str], value: Any, override: st
     table: Any = document
     for depth, word in enumerate(keys):
         if isinstance(table, list):
-            table, used = _student_named(table, word, override)
+            table, used = _one_named(keys[0], table, word, override)
             if used:
                 continue
         if depth == len(keys) - 1:
@@ -138,13 +172,14 @@ def _set_key(document: dict[str, Any], keys: list[str], value: Any, override: st
         table[keys[-1]] = value
 
 
-def _student_named(students: list[dict[str, Any]], word: str, override: str) -> tuple[dict[str, Any], bool]:
-    named = {str(s.get("name", s.get("kind"))): s for s in students if isinstance(s, dict)}
+def _one_named(what: str, several: list[dict[str, Any]], word: str, override: str) -> tuple[dict[str, Any], bool]:
+    """The student or teacher that `word` names, and whether it names one: of a single one it may be a key already."""
+    named = {str(one.get("name") or one.get("kind") or place): one for place, one in enumerate(several, 1) if isinstance(one, dict)}
     if word in named:
         return named[word], True
-    if len(students) == 1 and isinstance(students[0], dict):
-        return students[0], False
-    raise UsageError("this recipe has several students", repr(override), f"name one: student.{' or student.'.join(named)}")
+    if len(several) == 1 and isinstance(several[0], dict):
+        return several[0], False
+    raise UsageError(f"this recipe has several {what}s", repr(override), f"name one: {what}.{f' or {what}.'.join(named)}")
 
 
 def _toml_value(text: str) -> Any:
@@ -157,6 +192,8 @@ def _toml_value(text: str) -> Any:
 
 def _fault_line(path: Path, document: dict[str, Any], fault: Any) -> str:
     where = [str(part) for part in fault["loc"] if part not in ("tinybert", "bilstm")]
+    if where[:2] == ["teacher", "0"] and isinstance(document.get("teacher"), dict):
+        del where[1]
     key = ".".join(where) or "(recipe)"
     if fault["type"] == "extra_forbidden":
         known = _known_keys(document, list(fault["loc"]))

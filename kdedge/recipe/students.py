@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Union, get_args
+from typing import Annotated, Any, Literal, Self, Union, get_args
 
 from pydantic import Field, model_validator
 
@@ -111,11 +111,38 @@ class LayersFirst(Fit):
 class StudentBase(Section):
     name: Name | None = None
     max_length: Length = 128
-    tokenizer: str | None = Field(None, description="folder or hub id; default: of the start, else the teacher's")
-    vocabulary: Positive | None = Field(None, description="pieces to keep of a WordPiece vocabulary, chosen on the transfer set before training; default: all")
+    tokenizer: str | None = Field(
+        None, description="folder or hub id; wordpiece: one learned from the training texts; default: of the start, else the teacher's"
+    )
+    vocabulary: Positive | None = Field(
+        None, description="pieces to keep of a WordPiece vocabulary, chosen on the transfer set before training, default: all; or to learn, default: 8000"
+    )
     undistilled: bool = Field(True, description="also train the same student on the labels alone, to compare with")
     fit: Fit = Fit()
     objective: Objective = Objective()
+    assistant: Student | None = Field(None, description="a second student, trained on what the first leaves of the teacher's logits; answers are their sum")
+
+    @model_validator(mode="after")
+    def _reads_as_its_start_does(self) -> Self:
+        start = getattr(self, "start", "scratch")
+        if self.tokenizer == "wordpiece" and start != "scratch":
+            raise ValueError(f'start = "{start}" brings embeddings of another vocabulary than tokenizer = "wordpiece" learns: set start = "scratch"')
+        return self
+
+    @model_validator(mode="after")
+    def _assistant_learns_the_residual(self) -> Self:
+        if self.assistant is None:
+            return self
+        fixed = ("name", "undistilled", "objective", "quantize", "assistant", "layers_first")
+        given = [key for key in fixed if getattr(self.assistant, key, None) != _default(self.assistant, key)]
+        if given:
+            raise ValueError(f"an assistant takes no {' or '.join(given)}: it learns teacher minus student, and nothing else")
+        return self
+
+
+def _default(section: Section, key: str) -> Any:
+    field = type(section).model_fields.get(key)
+    return None if field is None else field.default
 
 
 class TinyBert(StudentBase):
@@ -166,3 +193,6 @@ class BiLstm(StudentBase):
 
 
 Student = Annotated[Union[TinyBert, BiLstm], Field(discriminator="kind")]
+
+TinyBert.model_rebuild()
+BiLstm.model_rebuild()

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from kdedge.recipe.section import Fit, Length, Positive, Section
+from kdedge.recipe.section import Fit, Length, Name, Positive, Section
 from kdedge.runtime.spec import Kind
 
 
@@ -51,8 +51,9 @@ class TeacherFit(Fit):
 
 
 class Teacher(Section):
-    """The big model."""
+    """The big model, or one of several that teach together."""
 
+    name: Name | None = Field(None, description="of one among several; default: its place, counted from 1")
     model: str = Field(description="folder, package:NAME/FOLDER, or hub id of an encoder or a fine-tuned classifier")
     revision: str | None = None
     fine_tune: bool | None = Field(None, description="default: only when the checkpoint has no head for these labels")

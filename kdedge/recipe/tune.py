@@ -36,6 +36,8 @@ class Tune(Section):
         for key, choices in value.items():
             if not key.startswith("student."):
                 raise ValueError(f"{key}: only keys of a student can be tuned; teacher and transfer set are made once and shared by all trials")
+            if ".assistant." in key:
+                raise ValueError(f"{key}: trials train no assistant; tune it as a student of its own")
             if isinstance(choices, list) and len(choices) < 2:
                 raise ValueError(f"{key}: a choice is between two values or more")
         return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from kdedge.recipe import BiLstm, TinyBert
 from kdedge.runtime.spec import TaskSpec
 from kdedge.students.bilstm import BiLstmConfig, BiLstmForSequenceClassification
 from kdedge.students.tinybert import build_tinybert
+from kdedge.students.wordpiece import SIZE, learned_tokenizer
 
 MODELS: dict[str, type[PreTrainedModel]] = {"bert": BertForSequenceClassification, "kdedge-bilstm": BiLstmForSequenceClassification}
 """model_type in config.json -> class."""
@@ -32,24 +34,33 @@ def label_settings(spec: TaskSpec) -> dict[str, object]:
     }
 
 
-def student_tokenizer(recipe: TinyBert | BiLstm, teacher_tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
-    """The tokenizer the recipe names; else that of the student's start; else the teacher's."""
+def student_tokenizer(recipe: TinyBert | BiLstm, teacher_tokenizer: PreTrainedTokenizerFast, texts: Iterable[str] = ()) -> PreTrainedTokenizerFast:
+    """The tokenizer the recipe names, or one learned from `texts`; else that of the student's start; else the teacher's."""
+    if recipe.tokenizer == "wordpiece":
+        return learned_tokenizer(texts, recipe.vocabulary or SIZE)
     if recipe.tokenizer:
         return load_tokenizer(recipe.tokenizer)
     return teacher_tokenizer if recipe.start in ("teacher", "scratch", "shrink") else load_tokenizer(recipe.start)
 
 
 def build_student(
-    recipe: TinyBert | BiLstm, spec: TaskSpec, teacher: PreTrainedModel, teacher_tokenizer: PreTrainedTokenizerFast
+    recipe: TinyBert | BiLstm, spec: TaskSpec, teacher: PreTrainedModel, teacher_tokenizer: PreTrainedTokenizerFast, texts: Iterable[str] = ()
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """A student that has learned nothing yet, and the tokenizer it reads with."""
-    tokenizer = student_tokenizer(recipe, teacher_tokenizer)
+    """A student that has learned nothing yet, and the tokenizer it reads with; texts: what a vocabulary is learned from, where the recipe wants one.
+
+    Raises UsageError where the student cannot start as the recipe says from this teacher.
+    """
+    tokenizer = student_tokenizer(recipe, teacher_tokenizer, texts)
     labels = label_settings(spec)
     if isinstance(recipe, TinyBert):
+        if recipe.start == "teacher" and tokenizer.get_vocab() != teacher_tokenizer.get_vocab():
+            raise UsageError(
+                "layers can start from the teacher only where the vocabulary is the same", f"{recipe.tokenizer} is another", 'set student.start = "scratch"'
+            )
         return build_tinybert(recipe, labels, teacher, tokenizer), tokenizer
     if spec.pair and "token_type_ids" not in tokenizer.model_input_names:
         raise UsageError(
-            "a BiLSTM on pairs needs a tokenizer with token_type_ids", f"{type(tokenizer).__name__} has none", "name a WordPiece tokenizer in student.tokenizer"
+            "a BiLSTM on pairs needs a tokenizer with token_type_ids", f"{type(tokenizer).__name__} has none", 'set student.tokenizer = "wordpiece"'
         )
     return _build_bilstm(recipe, spec, labels, teacher, tokenizer, tokenizer.get_vocab() == teacher_tokenizer.get_vocab()), tokenizer
 
@@ -60,7 +71,9 @@ def _build_bilstm(
     table = teacher.get_input_embeddings().weight.detach()  # (V, H of the teacher)
     if recipe.start == "teacher" and not same_words:
         raise UsageError(
-            "word embeddings can start from the teacher only where the vocabulary is the same", "two vocabularies", 'set student.start = "scratch"'
+            "word embeddings can start from the teacher only where the vocabulary is the same",
+            f"{recipe.tokenizer} is another",
+            'set student.start = "scratch"',
         )
     config = BiLstmConfig(
         vocab_size=len(tokenizer),
