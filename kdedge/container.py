@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +43,6 @@ class Container:
 
     model: Path
     reports: Path | None
-    failure: Path
     channels: dict[str, Path]
     hyperparameters: dict[str, Any]
     checkpoints: Path | None
@@ -58,34 +56,31 @@ class Container:
         return cls(
             model=Path(environment["SM_MODEL_DIR"]),
             reports=Path(environment["SM_OUTPUT_DATA_DIR"]) if environment.get("SM_OUTPUT_DATA_DIR") else None,
-            failure=failure_file(environment),
             channels={name.removeprefix(prefix).lower(): Path(folder) for name, folder in environment.items() if name.startswith(prefix)},
             hyperparameters=_hyperparameters(environment.get("SM_HPS", "{}"), "SM_HPS"),
             checkpoints=Path(environment["KDEDGE_CHECKPOINTS"]) if environment.get("KDEDGE_CHECKPOINTS") else None,
         )
 
-    def arguments(self, given: list[str], options: frozenset[str]) -> list[str]:
+    def arguments(self, given: list[str], options: Collection[str], flags: Collection[str] = ()) -> list[str]:
         """The arguments of `kdedge distill` that these arguments and this environment mean.
 
-        options: names of the command's own options that take a value, such as `seeds`; every other `--key value` is a key of the recipe.
+        options, flags: names of the command's own, such as `seeds`, with and without a value; any other `--key value` is a key of the recipe.
         Channels fill the recipe first, then hyper-parameters, then what was given as arguments.
         Raises UsageError where a channel does not hold what its name says, or no recipe is named.
         """
-        plain, wanted = _taken_apart(given, self.hyperparameters)
-        own = {key: value for key, value in wanted.items() if key in options}
-        keys = {key: value for key, value in wanted.items() if key not in options and key != "recipe"}
-        overrides = self.overrides() | keys
-        recipe = [str(self.recipe(wanted["recipe"]))] if "recipe" in wanted else []
-        if not recipe and not any(not word.startswith("-") for word in plain):
+        plain, wanted = _taken_apart(given, {key: _as_text(value) for key, value in self.hyperparameters.items()}, flags)
+        own = {key: _unquoted(wanted.pop(key)) for key in options if key in wanted}
+        recipe = [str(self.recipe(_unquoted(wanted.pop("recipe"))))] if "recipe" in wanted else []
+        if not recipe and all(word.startswith("-") for word in plain) and not {"-h", "--help"} & set(plain):
             raise UsageError("a training job needs a recipe", "no hyper-parameter `recipe`", 'such as "recipe": "configs/quickstart.toml", or a channel')
-        if self.checkpoints and "runs" not in own:
-            own["runs"] = str(self.checkpoints)
-        sets = [word for key, value in overrides.items() for word in ("--set", f"{key}={value}")]
-        return [*recipe, *sets, *(word for key, value in own.items() for word in (f"--{key}", value)), *plain]
+        if self.checkpoints:
+            own.setdefault("runs", str(self.checkpoints))
+        sets = [f"--set={key}={value}" for key, value in (self.overrides() | wanted).items()]
+        return [*recipe, *sets, *(f"--{key}={value}" for key, value in own.items()), *plain]
 
     def overrides(self) -> dict[str, str]:
         """Keys of the recipe that the channels fill."""
-        found = {}
+        found: dict[str, str] = {}
         for channel, folder in self.channels.items():
             if channel == "train":
                 found |= _training_data(folder)
@@ -156,58 +151,57 @@ def _hyperparameters(text: str, where: str) -> dict[str, Any]:
     return {key: value for key, value in found.items() if not key.startswith(("sagemaker_", "_"))}
 
 
-def _taken_apart(given: list[str], hyperparameters: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
-    """(arguments that stay as they are, `--key value` by key, from the environment too). `--set` and flags stay."""
-    plain: list[str] = []
-    wanted = {key: _as_text(value) for key, value in hyperparameters.items()}
-    words = list(given)
+def _taken_apart(given: list[str], known: dict[str, str], flags: Collection[str]) -> tuple[list[str], dict[str, str]]:
+    """(arguments that stay as they are, the others and the known ones as key -> value); a recipe, `--set` and flags stay."""
+    plain, wanted, words = [], dict(known), list(given)
     while words:
         word = words.pop(0)
         key, equals, value = word.removeprefix("--").partition("=")
-        if not word.startswith("--") or word == "--":
+        if not word.startswith("--") or key in flags or (not equals and (not words or words[0].startswith("--"))):
             plain.append(word)
-        elif key == "set":
-            plain += [word] if equals or not words else [word, words.pop(0)]
-        elif equals:
-            wanted[key] = _as_text(value)
-        elif words and not words[0].startswith("--"):
-            wanted[key] = _as_text(words.pop(0))
         else:
-            plain.append(word)
+            value = value if equals else words.pop(0)
+            if key == "set":
+                plain.append(f"--set={value}")
+            else:
+                wanted[key] = _as_text(value)
     return plain, wanted
 
 
 def _as_text(value: Any) -> str:
-    """As `--set` reads it: SageMaker writes booleans as Python does, and puts strings in quotes of their own."""
+    """As `--set` reads it: SageMaker writes booleans as Python does."""
     if isinstance(value, str):
-        return {"True": "true", "False": "false"}.get(value, value.strip('"') if value.startswith('"') else value)
+        return {"True": "true", "False": "false"}.get(value, value)
     return json.dumps(value)
 
 
+def _unquoted(text: str) -> str:
+    """Without the quotes that SageMaker puts around some strings; in the recipe's keys TOML reads them."""
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
+
+
 @contextmanager
-def job(container: Container | None) -> Iterator[None]:
-    """What a training job owes SageMaker: the reason of a failure in its file, and an end on SIGTERM at any moment."""
-    if container is None:
-        yield
+def job(environment: Mapping[str, str]) -> Iterator[Container | None]:
+    """The training job of this environment, or None, and what is owed to SageMaker: why it failed, and an end on SIGTERM at any moment."""
+    if not environment.get("SM_MODEL_DIR"):
+        yield None
         return
     before = signal.signal(signal.SIGTERM, _stop)
     try:
-        yield
-    except Interrupted:  # a job that was stopped has not failed
-        raise
-    except KdedgeError as error:
-        _write_failure(container.failure, error.letter())
-        raise
-    except click.ClickException as error:
-        _write_failure(container.failure, error.format_message())
-        raise
-    except click.exceptions.Exit:
+        yield Container.of(environment)
+    except (Interrupted, click.exceptions.Exit):  # a job that was stopped has not failed
         raise
     except Exception as error:
-        _write_failure(container.failure, f"{type(error).__name__}: {error}")
+        _write_failure(failure_file(environment), _reason(error))
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, KdedgeError):
+        return error.letter()
+    return error.format_message() if isinstance(error, click.ClickException) else f"{type(error).__name__}: {error}"
 
 
 def _stop(number: int, _: Any) -> None:
@@ -228,17 +222,19 @@ def metric_line(name: str, value: float) -> str:
     return f"kdedge_metric {name.replace(' ', '_')}={value:.6f}"
 
 
-def copy_whole(folders: list[Path], target: Path) -> None:
-    """Copy folders into `target`; each appears there under its name whole, after all are copied, or not at all."""
-    target.mkdir(parents=True, exist_ok=True)
-    parts = [(folder, target / f".{folder.name}.part") for folder in folders]
-    for folder, part in parts:
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(folder, part, ignore=shutil.ignore_patterns(".lock*", "*.part", "*.old", "checkpoint-*", "tensorboard"))
-    for folder, part in parts:
-        place = target / folder.name
-        shutil.rmtree(place, ignore_errors=True)
-        part.rename(place)
+class JobCommand(click.Command):
+    """A command that, where it runs as a SageMaker training job, takes the job's data and hyper-parameters too, and tells why it failed."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any) -> click.Context:
+        with job(os.environ) as container:
+            if container:
+                options = {name.removeprefix("--"): o.is_flag for o in self.params if isinstance(o, click.Option) for name in o.opts if name != "--set"}
+                args = container.arguments(args, [name for name, flag in options.items() if not flag], [name for name, flag in options.items() if flag])
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with job(os.environ):
+            return super().invoke(ctx)
 
 
 def layout(root: Path) -> dict[str, str]:
