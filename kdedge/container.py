@@ -82,6 +82,7 @@ class Container:
         """Keys of the recipe that the channels fill."""
         found: dict[str, str] = {}
         for channel, folder in self.channels.items():
+            _refuse_two_of_a_kind(channel, self.channels)
             if channel == "train":
                 found |= _training_data(folder)
             elif channel in ROLES:
@@ -103,6 +104,14 @@ class Container:
             return held[0]
         looked = f"{name}: no such file" + (f"; the channel holds {len(held)} .toml files" if folder and not inside else "")
         raise UsageError("the hyper-parameter `recipe` names no file", looked, f"a path in the container, or one of the channels {_listed(self.channels)}")
+
+
+def _refuse_two_of_a_kind(channel: str, channels: Mapping[str, Path]) -> None:
+    """Raises UsageError where another channel would fill the same key of the recipe."""
+    kinds = ROLES | dict.fromkeys(TEACHERS, "teacher")
+    same = [other for other in channels if channel in kinds and kinds.get(other) == kinds[channel]]
+    if len(same) > 1:
+        raise UsageError("two channels mean the same part of the recipe", _listed(same), "keep one of them")
 
 
 def failure_file(environment: Mapping[str, str]) -> Path:

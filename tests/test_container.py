@@ -93,6 +93,13 @@ def test_a_channel_that_does_not_hold_what_it_should(tmp_path: Path, channel: st
         container(tmp_path, channels=(channel,)).overrides()
 
 
+def test_two_channels_of_one_kind_are_refused(tmp_path: Path) -> None:
+    for channel in ("validation", "select"):
+        holding(tmp_path / channel, "a.csv")
+    with pytest.raises(UsageError, match="validation, select"):
+        container(tmp_path, channels=("validation", "select")).overrides()
+
+
 def test_a_recipe_is_a_file_or_stands_in_a_channel(tmp_path: Path) -> None:
     holding(tmp_path / "config", "a.toml")
     job = container(tmp_path, channels=("config",))

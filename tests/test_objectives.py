@@ -34,7 +34,7 @@ def test_one_choice_is_varied_at_a_time_and_full_is_the_whole_cross() -> None:
     assert {cell.logits for cell in grid if cell.layers} == {"mse"}
     centre = objectives.CENTRE
     assert all(sum(a != b for a, b in zip((c.layers, c.layer_map, c.weight), centre, strict=True)) <= 1 for c in grid if c.layers)
-    assert len(cells("mse", full=True, layers=True)) == 7 + 7 * 12 * 5 * 5
+    assert len(cells("mse", full=True, layers=True)) == 7 + 7 * (11 * 5 * 5 + 5)
     assert cells("kl T=3", full=False, layers=False)[0].name == "logits kl T=3"
 
 

@@ -109,9 +109,11 @@ def cells(centre: str, *, full: bool, layers: bool) -> list[Cell]:
     alone = [Cell(logits) for logits in dict.fromkeys((centre, *LOGITS))]
     if not layers:
         return alone
-    if full:
-        return alone + [Cell(logits, *rest) for logits in dict.fromkeys((centre, *LOGITS)) for rest in product(LAYERS, MAPS, WEIGHTS)]
     loss, layer_map, weight = CENTRE
+    if full:
+        # The embedding output is matched with itself, whatever the map.
+        crossed = [rest for rest in product(LAYERS, MAPS, WEIGHTS) if rest[0] != "embedding mse" or rest[1] == layer_map]
+        return alone + [Cell(cell.logits, *rest) for cell in alone for rest in crossed]
     varied = [(one, layer_map, weight) for one in LAYERS] + [(loss, one, weight) for one in MAPS] + [(loss, layer_map, one) for one in WEIGHTS]
     return alone + [Cell(centre, *rest) for rest in dict.fromkeys(varied)]
 
