@@ -13,11 +13,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import tinyrun
 
-from kdedge.container import Container, layout
-from kdedge.errors import UsageError
+from kdedge.container import Container, job, layout
+from kdedge.errors import DataError, Interrupted, UsageError
 from kdedge.recipe import load_recipe
 from kdedge.rundir import Run, read_stage
 
@@ -51,8 +52,8 @@ def test_hyperparameters_are_options_or_keys_of_the_recipe(tmp_path: Path) -> No
     given = {"recipe": '"r.toml"', "seeds": "3", "student.fit.epochs": 1e-05, "student.undistilled": False, "student.name": '"a"', "_tuning": "x"}
     (tmp_path / "cfg").mkdir()
     (tmp_path / "cfg" / "r.toml").write_text("")
-    job = container(tmp_path, given | {"recipe": '"cfg/r.toml"', "sagemaker_program": "x"}, ("cfg",), KDEDGE_CHECKPOINTS="/ck")
-    words = job.arguments(["--student.fit.epochs", "2", "--seed=4", "--set", "seed=5", "--json", "--student.undistilled", "True"], OPTIONS, ("json",))
+    found = container(tmp_path, given | {"recipe": '"cfg/r.toml"', "sagemaker_program": "x"}, ("cfg",), KDEDGE_CHECKPOINTS="/ck")
+    words = found.arguments(["--student.fit.epochs", "2", "--seed=4", "--set", "seed=5", "--json", "--student.undistilled", "True"], OPTIONS, ("json",))
     assert words[0] == str(tmp_path / "cfg" / "r.toml")
     assert set(words[1:5]) == {"--set=student.fit.epochs=2", "--set=student.undistilled=true", '--set=student.name="a"', "--set=seed=4"}
     assert set(words[5:7]) == {"--seeds=3", "--runs=/ck"}
@@ -64,15 +65,15 @@ def test_channels_fill_the_recipe_and_hyperparameters_come_after(tmp_path: Path)
     holding(tmp_path / "validation", "v.jsonl")
     holding(tmp_path / "test", "t.parquet", ".hidden.csv")
     holding(tmp_path / "teacher", "config.json")
-    job = container(tmp_path, {"data.train": "other.csv"}, ("train", "validation", "test", "teacher"))
-    assert job.overrides() == {
+    found = container(tmp_path, {"data.train": "other.csv"}, ("train", "validation", "test", "teacher"))
+    assert found.overrides() == {
         "data.source": str(tmp_path / "train"),
         "data.train": "texts.csv",
         "data.select": str(tmp_path / "validation" / "v.jsonl"),
         "data.report": str(tmp_path / "test" / "t.parquet"),
         "teacher.model": str(tmp_path / "teacher"),
     }
-    assert "--set=data.train=other.csv" in job.arguments(["r.toml"], OPTIONS) and "--set=data.train=texts.csv" not in job.arguments(["r.toml"], OPTIONS)
+    assert "--set=data.train=other.csv" in found.arguments(["r.toml"], OPTIONS) and "--set=data.train=texts.csv" not in found.arguments(["r.toml"], OPTIONS)
     holding(tmp_path / "more" / "train", "train.csv", "validation.csv")
     assert container(tmp_path / "more", channels=("train",)).overrides() == {"data.source": str(tmp_path / "more" / "train")}
 
@@ -102,15 +103,15 @@ def test_two_channels_of_one_kind_are_refused(tmp_path: Path) -> None:
 
 def test_a_recipe_is_a_file_or_stands_in_a_channel(tmp_path: Path) -> None:
     holding(tmp_path / "config", "a.toml")
-    job = container(tmp_path, channels=("config",))
-    assert job.recipe("config") == job.recipe("config/a.toml") == tmp_path / "config" / "a.toml"
-    assert job.recipe(str(tmp_path / "config" / "a.toml")).is_file()
+    found = container(tmp_path, channels=("config",))
+    assert found.recipe("config") == found.recipe("config/a.toml") == tmp_path / "config" / "a.toml"
+    assert found.recipe(str(tmp_path / "config" / "a.toml")).is_file()
     (tmp_path / "config" / "b.toml").write_text("")
     for name in ("config", "nowhere", "config/c.toml"):
         with pytest.raises(UsageError, match="names no file"):
-            job.recipe(name)
+            found.recipe(name)
     with pytest.raises(UsageError, match="needs a recipe"):
-        job.arguments(["--set", "seed=1"], OPTIONS)
+        found.arguments(["--set", "seed=1"], OPTIONS)
     with pytest.raises(UsageError, match="JSON object"):
         container(tmp_path, "[1]")
 
@@ -130,10 +131,10 @@ def entry_point() -> list[str]:
     return [sys.executable, *words[1:]]
 
 
-def start(ml: Path, **more: str) -> subprocess.Popen[str]:
+def run_job(ml: Path, **more: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SM_")}
     environment = clean | {"KDEDGE_ML": str(ml), "COLUMNS": "200", "PYTHONPATH": str(ROOT)} | more
-    return subprocess.Popen(entry_point(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ml, env=environment)
+    return subprocess.run(entry_point(), capture_output=True, text=True, cwd=ml, env=environment, timeout=500)
 
 
 @pytest.fixture
@@ -160,15 +161,15 @@ def hyperparameters(ml: Path, values: dict[str, str]) -> None:
 
 
 def test_a_job_from_channels_to_artefacts(ml: Path) -> None:
-    out, err = start(ml, KDEDGE_CHECKPOINTS=str(ml / "checkpoints")).communicate(timeout=300)
+    done = run_job(ml, KDEDGE_CHECKPOINTS=str(ml / "checkpoints"))
     run = Run(ml / "model" / "r", load_recipe(ml / "model" / "r" / "recipe.toml"))
-    assert run.recipe.student[0].fit.learning_rate == 0.002, err
+    assert run.recipe.student[0].fit.learning_rate == 0.002, done.stderr
     assert run.recipe.data.report == str(ml / "input" / "data" / "test" / "test.parquet")
     assert Run.open(run.folder)[1] == ["tinybert"] and {"teacher", "transfer", "student"} <= {path.name for path in run.folder.iterdir()}
     assert not [path for path in (ml / "model").rglob("*") if path.name.startswith(".") or path.suffix == ".part"]
     assert (ml / "checkpoints" / "r" / "student" / "model.safetensors").read_bytes() == (run.folder / "student" / "model.safetensors").read_bytes()
     result = read_stage(run.folder / "student")["result"]
-    found = {name: [float(value) for value in re.findall(regex, out)] for name, regex in definitions().items()}
+    found = {name: [float(value) for value in re.findall(regex, done.stdout)] for name, regex in definitions().items()}
     assert found["report"] == [pytest.approx(result["report"], abs=1e-6)] and found["select"] == [pytest.approx(result["select"], abs=1e-6)]
     assert len(found["training loss"]) >= 1 and len(found["kept"]) == 1
     said = json.loads((ml / "output" / "data" / "scores.json").read_text())
@@ -179,25 +180,39 @@ def test_a_job_from_channels_to_artefacts(ml: Path) -> None:
 
 def test_a_job_that_fails_says_why(ml: Path) -> None:
     hyperparameters(ml, {"recipe": "config", "student.fit.learnng_rate": "0.002"})
-    process = start(ml)
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 2
+    done = run_job(ml)
+    assert done.returncode == 2, done.stderr
     told = (ml / "output" / "failure").read_text()
-    assert "did you mean learning_rate?" in told and "did you mean learning_rate?" in err and len(told) <= 1024
+    assert "did you mean learning_rate?" in told and "did you mean learning_rate?" in done.stderr and len(told) <= 1024
     assert not (ml / "model").exists()
 
 
-def test_a_job_that_is_stopped_ends_at_once_and_has_not_failed(ml: Path) -> None:
-    process = start(ml)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("data:"):
-            process.send_signal(signal.SIGTERM)
-            break
-    sent = time.monotonic()
-    process.communicate(timeout=120)
-    assert process.returncode == 143 and time.monotonic() - sent < 60
-    assert not (ml / "output" / "failure").exists() and not (ml / "model").exists()
+def test_a_job_that_is_stopped_ends_at_once_and_has_not_failed(tmp_path: Path) -> None:
+    """Outside of training, which saves first."""
+    environment = {"SM_MODEL_DIR": str(tmp_path / "model"), "SM_OUTPUT_DIR": str(tmp_path / "output")}
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as end, job(environment):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+    assert end.value.code == 143 and signal.getsignal(signal.SIGTERM) is before
+    with pytest.raises(Interrupted), job(environment):
+        raise Interrupted(signal.SIGTERM, "saved")
+    assert not (tmp_path / "output").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (ZeroDivisionError("one"), "ZeroDivisionError: one"),
+        (click.UsageError("two"), "two"),
+        (DataError("rule", "three" * 1000, "next"), "rule\n  found: three"),
+    ],
+)
+def test_whatever_ends_a_job_is_told(tmp_path: Path, error: Exception, says: str) -> None:
+    with pytest.raises(type(error)), job({"SM_MODEL_DIR": "x", "SM_OUTPUT_DIR": str(tmp_path)}):
+        raise error
+    told = (tmp_path / "failure").read_text()
+    assert told.startswith(says) and len(told) <= 1024
 
 
 def test_the_layout_of_a_bare_container_is_what_the_toolkit_would_say(ml: Path) -> None:
