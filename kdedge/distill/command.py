@@ -13,6 +13,8 @@ import transformers
 from rich.table import Table
 
 from kdedge.console import ConsoleProgress, results
+from kdedge.container import Container, JobCommand
+from kdedge.distill.handover import JobProgress, hand_over
 from kdedge.distill.seeds import Spread, distill_seeds, spreads
 from kdedge.distill.story import gains, learned_maps, scores
 from kdedge.processes import is_main
@@ -57,7 +59,7 @@ def prepare_process(threads: int) -> None:
     transformers.utils.logging.disable_progress_bar()
 
 
-@click.command()
+@click.command(cls=JobCommand)
 @recipe_command
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Train the students so many times; ends with mean, sd and interval.")
 def distill(recipe: Path, overrides: tuple[str, ...], runs: Path, force: bool, threads: int | None, as_json: bool, seeds: int) -> None:
@@ -69,12 +71,17 @@ def distill(recipe: Path, overrides: tuple[str, ...], runs: Path, force: bool, t
     Example: kdedge distill configs/sst2-tinybert.toml --set student.fit.epochs=1
     """
     settled = prepared(load_recipe(recipe, overrides), runs, threads)
-    made = distill_seeds(settled, runs, seeds, force=force, progress=ConsoleProgress() if is_main() else SILENT)
+    container = Container.of(os.environ)
+    progress = SILENT if not is_main() else JobProgress() if container else ConsoleProgress()
+    made = distill_seeds(settled, runs, seeds, force=force, progress=progress)
     if not is_main():
         return
-    if seeds > 1:
-        results().print(seeds_table(made[0].recipe.name, spreads(made)))
-    show(made[0], as_json, {"seeds": {name: spread.values for name, spread in spreads(made).items()}} if seeds > 1 else {})
+    found = spreads(made) if seeds > 1 else {}
+    if found:
+        results().print(seeds_table(made[0].recipe.name, found))
+    if container:
+        hand_over(made, container, found)
+    show(made[0], as_json, {"seeds": {name: spread.values for name, spread in found.items()}} if found else {})
 
 
 def show(run: Run, as_json: bool, more: dict[str, Any] | None = None) -> None:
