@@ -8,6 +8,7 @@ teacher/report_logits.npy, stage.json   what they say together, and its scores
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,12 +38,12 @@ class Ensemble(TextModel):
     members: tuple[TextModel, ...]
     temperatures: tuple[float, ...]
 
-    def annotate(self, texts: tuple[str, ...], pairs: tuple[str, ...] | None, **settings: Any) -> np.ndarray:
+    def annotate(self, texts: Sequence[str], pairs: Sequence[str] | None, **settings: Any) -> np.ndarray:
         """Logits (N, C) float32 of all teachers together; each reads with its own tokenizer."""
         said = [member.annotate(self._spelled(texts, member), pairs and self._spelled(pairs, member), **settings) for member in self.members]
         return mean_logits(said, self.temperatures)
 
-    def _spelled(self, texts: tuple[str, ...], member: TextModel) -> tuple[str, ...]:
+    def _spelled(self, texts: Sequence[str], member: TextModel) -> Sequence[str]:
         """Masked words are written as the first teacher knows them."""
         first, other = self.tokenizer.mask_token, member.tokenizer.mask_token
         return texts if first is None or first == other else tuple(text.replace(first, other or "") for text in texts)
