@@ -28,7 +28,7 @@ TEXTS = 200
 SECONDS = 60.0
 
 
-def main(folder: Path) -> None:
+def study(folder: Path) -> None:
     run, (student,) = Run.open(folder)
     recipe = run.recipe
     report = load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed).report
@@ -88,4 +88,4 @@ def answers(classifier: Classifier, report: Split, batch: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    study(Path(sys.argv[1]))

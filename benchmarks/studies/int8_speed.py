@@ -29,12 +29,12 @@ from kdedge.export.int8 import MICROSOFT, to_int8
 from kdedge.export.portable import to_portable
 from kdedge.export.quantize import quantize
 from kdedge.export.scheme import QuantScheme
-from kdedge.export.vocabulary import trimmed_model
 from onnx import TensorProto, helper, numpy_helper
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
 from kdedge.runtime.classifier import SLOW_FUSIONS
 from kdedge.students.bilstm import BiLstmConfig, BiLstmForSequenceClassification
+from kdedge.students.vocabulary import trimmed_model
 
 LENGTHS = (8, 32, 128)
 ITEMS = 16
@@ -56,7 +56,7 @@ class Shapes:
 SMALL = Shapes((2, 64, 4, 128), (2, 32, 4, 64), (24, 16, 16), 9000)
 
 
-def main() -> None:
+def study() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--seconds", type=float, default=300.0, help="of timing, all lengths together")
     parser.add_argument("--small", action="store_true", help="tiny shapes, to see that it runs")
@@ -206,4 +206,4 @@ def print_steadiness(files: Mapping[str, Mapping[str, onnx.ModelProto]]) -> None
 
 
 if __name__ == "__main__":
-    main()
+    study()

@@ -83,7 +83,7 @@ def label(count: int, teacher_folder: str | None, threads: int) -> dict[str, flo
 @click.option("--teacher", type=click.Path(exists=True, file_okay=False), help="Folder of a BERT classifier.")
 @click.option("--threads", default=1)
 @click.option("--one", type=int, hidden=True)
-def main(texts: str, teacher: str | None, threads: int, one: int | None) -> None:
+def study(texts: str, teacher: str | None, threads: int, one: int | None) -> None:
     if one:
         click.echo(json.dumps(label(one, teacher, threads)))
         return
@@ -101,4 +101,4 @@ def main(texts: str, teacher: str | None, threads: int, one: int | None) -> None
 
 
 if __name__ == "__main__":
-    main()
+    study()
