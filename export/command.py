@@ -32,26 +32,32 @@ from .scheme import QuantScheme
     help="Files of the bundle: fp32 and int8, or one alone.",
 )
 @click.option("--portable", is_flag=True, help="Beside the int8 file one in plain operators of ONNX, for other runtimes.")
-@click.option("--weight-bits", type=click.IntRange(7, 8), default=7, show_default=True, help="Range of int8 weights; 8 may overflow on CPUs without VNNI.")
+@click.option(
+    "--weight-bits",
+    type=click.Choice(["4", "7", "8"]),
+    default="7",
+    show_default=True,
+    help="Range of int8 weights; 8 may overflow on CPUs without VNNI; 4 is for weight_only.",
+)
 @click.option("--scheme", type=click.Choice(["static", "dynamic", "weight_only"]), default="static", show_default=True, help="Activations: see below.")
 @click.option("--no-qat", is_flag=True, help="Calibrate alone, without quantization-aware tuning.")
 @click.option("--trim-vocab", type=click.IntRange(min=1), help="Pieces to keep of a student's vocabulary; default: as the recipe says, else all.")
 @click.option("--force", is_flag=True, help="Export again even where nothing has changed.")
 @click.option("--json", "as_json", is_flag=True, help="End stdout with one JSON document.")
-def export(run: Path, precision: str, portable: bool, weight_bits: int, scheme: str, no_qat: bool, trim_vocab: int | None, force: bool, as_json: bool) -> None:
+def export(run: Path, precision: str, portable: bool, weight_bits: str, scheme: str, no_qat: bool, trim_vocab: int | None, force: bool, as_json: bool) -> None:
     """Write the students of RUN as ONNX, check them against torch and pack their bundles.
 
     RUN is a run folder (all its students) or the folder of one student in it. In the int8 file activations have
     fixed ranges (static), found on the transfer set and tuned with the student (the recipe's student.quantize);
     dynamic finds them while running, so that answers depend on the rest of the batch; weight_only computes in fp32
-    and only stores weights in 8 bits, as the fp16 file does in 16.
+    and only stores weights in 8 bits, or in 4, as the fp16 file does in 16.
 
     \b
     Example: kdedge export runs/quickstart
     """
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    made_with = QuantScheme.named(scheme, weight_bits)
+    made_with = QuantScheme.named(scheme, int(weight_bits))
     files = ("fp32", "int8") if precision == "all" else (precision,)
     choice = Choice((*files, "portable") if portable else files, made_with, tune=not no_qat, trim_vocab=trim_vocab)
     bundles = export_and_show(run, choice=choice, force=force, progress=ConsoleProgress())

@@ -175,7 +175,7 @@ def _check_and_pack(made: Ingredients, choice: Choice, task: Task, bundle: Path,
 def _int8_graph(fp32: onnx.ModelProto, scheme: QuantScheme, made: Ingredients) -> onnx.ModelProto:
     if made.quantized is not None:
         return to_int8(made.quantized)
-    return weight_only(fp32) if scheme.activations == "float" else quantize(fp32, scheme)
+    return weight_only(fp32, scheme.weight_bits) if scheme.activations == "float" else quantize(fp32, scheme)
 
 
 def _pack_checked(made: Ingredients, choice: Choice, task: Task, bundle: Path, progress: Progress) -> None:

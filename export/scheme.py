@@ -16,7 +16,7 @@ class QuantScheme:
     """How numbers become integers; read by fake-quant, by the graph writers and written into the manifest.
 
     activations: `static` uint8, one range per tensor, fixed before export; `dynamic` uint8, one range per tensor of a
-    batch, found while running; `float`: not rounded, weights alone are stored small and have 8 bits.
+    batch, found while running; `float`: not rounded, weights alone are stored small, in 8 bits or, by blocks, in 4.
     weights: symmetric int8, one scale per output channel, or (dynamic alone) per tensor.
     weight_bits: 7 keeps the product with a uint8 activation inside the 16-bit sums of CPUs without VNNI, so the
     answers are the same there; 8 uses the whole range.
@@ -24,24 +24,25 @@ class QuantScheme:
     """
 
     weights: Literal["per_channel", "per_tensor"] = "per_channel"
-    weight_bits: Literal[7, 8] = 7
+    weight_bits: Literal[4, 7, 8] = 7
     activations: Literal["dynamic", "static", "float"] = "dynamic"
 
     def __post_init__(self) -> None:
-        known = self.weights in ("per_channel", "per_tensor") and self.weight_bits in (7, 8) and self.activations in ("dynamic", "static", "float")
-        if not known or (self.weights == "per_tensor" and self.activations != "dynamic") or (self.weight_bits == 7 and self.activations == "float"):
+        bits = {"dynamic": (7, 8), "static": (7, 8), "float": (4, 8)}.get(self.activations, ())
+        known = self.weights in ("per_channel", "per_tensor") and self.weight_bits in bits
+        if not known or (self.weights == "per_tensor" and self.activations != "dynamic"):
             found = f"weights {self.weights}, weight_bits {self.weight_bits}, activations {self.activations}"
             raise UsageError(
                 "no such quantization scheme",
                 found,
-                "weights per_channel (or, dynamic alone, per_tensor), weight_bits 7 or 8 (float: 8), activations dynamic, static or float",
+                "weights per_channel (or, dynamic alone, per_tensor), weight_bits 7 or 8 (float: 4 or 8), activations dynamic, static or float",
             )
 
     @classmethod
     def named(cls, name: str, weight_bits: int = 7) -> QuantScheme:
-        """`static`, `dynamic` or `weight_only`, as the command line names them. Raises UsageError for another name."""
+        """`static`, `dynamic` or `weight_only`, as the command line names them. Raises UsageError for another name, or bits it does not have."""
         if name == "weight_only":
-            return cls(weight_bits=8, activations="float")
+            return cls(weight_bits=4 if weight_bits == 4 else 8, activations="float")
         return cls(weight_bits=weight_bits, activations=name)  # type: ignore[arg-type]
 
     @property
