@@ -59,7 +59,7 @@ class Choice:
     @property
     def dynamic(self) -> Choice:
         kept = tuple(name for name in self.precisions if name in ("fp32", "int8"))
-        return replace(self, precisions=kept or ("fp32",), scheme=QuantScheme(weight_bits=self.scheme.weight_bits))
+        return replace(self, precisions=kept or ("fp32",), scheme=QuantScheme(weight_bits=8 if self.scheme.weight_bits == 8 else 7))
 
 
 DEFAULT_CHOICE = Choice()

@@ -95,7 +95,11 @@ def test_weights_are_worked_out_once_when_the_file_is_opened(bits: int, tmp_path
 
 @pytest.mark.parametrize(
     "choice, name",
-    [(Choice(("fp32", "int8"), QuantScheme.named("weight_only")), "int8"), (Choice(("fp16",)), "fp16")],
+    [
+        (Choice(("fp32", "int8"), QuantScheme.named("weight_only")), "int8"),
+        (Choice(("fp32", "int8"), QuantScheme.named("weight_only", 4)), "int8"),
+        (Choice(("fp16",)), "fp16"),
+    ],
 )
 def test_a_bundle_may_hold_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choice: Choice, name: str) -> None:
     monkeypatch.setattr(export, "_export_teacher", lambda *_, **__: None)
@@ -106,7 +110,7 @@ def test_a_bundle_may_hold_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     assert list(manifest.precisions) == (["fp32", "int8"] if name == "int8" else ["fp16"]) and manifest.parity[name]["agreement"] >= 0.97
     assert Classifier.load(folder).precision == name
     if name == "int8":
-        assert manifest.scheme == {"weights": "per_channel", "weight_bits": 8, "activations": "float"} and manifest.parity["int8"]["batch_dependence"] < 1e-6
+        assert manifest.scheme == choice.scheme.to_json() and manifest.parity["int8"]["batch_dependence"] < 1e-6
 
 
 def test_schemes_by_name() -> None:
