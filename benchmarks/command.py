@@ -15,8 +15,8 @@ from kdedge.runtime import Bundle
 from .bench import bench_bundle, bench_run
 from .examples import Examples, read_examples
 from .measure import DEFAULTS, Options
-from .report import Report, one_line, write_report
-from .tables import rich_table, warnings
+from .report import Report, one_line
+from .tables import rich_table, warnings, write_report
 from .targets import Plan, plan
 
 

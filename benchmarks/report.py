@@ -5,13 +5,9 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from kdedge.errors import MachineError
-from kdedge.files import write_whole
 
 from .probe import NOT_WEIGHED, Footprint
 from .retention import Retention
@@ -164,19 +160,6 @@ class Report:
             "import_s": _rounded(row.footprint.import_s, 4),
             "notes": self.notes_of(row),
         }
-
-
-def write_report(report: Report, folder: Path) -> Path:
-    """Write report.md and report.json into `folder`, each whole or not at all; returns the path of report.json."""
-    from .tables import markdown
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MachineError("the report's folder cannot be made", f"{folder}: {error.strerror}", "name another with --out") from error
-    write_whole(folder / "report.md", markdown(report))
-    write_whole(folder / "report.json", one_line(report) + "\n")
-    return folder / "report.json"
 
 
 def one_line(report: Report) -> str:

@@ -1,16 +1,20 @@
-"""A report for eyes: a table for the terminal and a page of Markdown."""
+"""A report for eyes: a table for the terminal and a page of Markdown, written beside the document."""
 
 from __future__ import annotations
 
 import html
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from .report import Report, Row
+from kdedge.errors import MachineError
+from kdedge.files import write_whole
+
+from .report import Report, Row, one_line
 from .retention import Retention
 
 NOTHING = "–"
@@ -34,6 +38,17 @@ COLUMNS = (
     ("load", "seconds from files to a model that may answer, imports not counted"),
 )
 """What each column means."""
+
+
+def write_report(report: Report, folder: Path) -> Path:
+    """Write report.md and report.json into `folder`, each whole or not at all; returns the path of report.json."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MachineError("the report's folder cannot be made", f"{folder}: {error.strerror}", "name another with --out") from error
+    write_whole(folder / "report.md", markdown(report))
+    write_whole(folder / "report.json", one_line(report) + "\n")
+    return folder / "report.json"
 
 
 def rich_table(report: Report) -> Table:

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from kdedge.benchmarks import machine
 from kdedge.benchmarks.probe import Footprint
-from kdedge.benchmarks.report import Report, Row, finite, one_line, write_report
+from kdedge.benchmarks.report import Report, Row, finite, one_line
 from kdedge.benchmarks.retention import REFERENCE, Retention
-from kdedge.benchmarks.tables import COLUMNS, markdown, rich_table, warnings
+from kdedge.benchmarks.tables import COLUMNS, markdown, rich_table, warnings, write_report
 from kdedge.benchmarks.timing import Timings
 from rich.console import Console
 
