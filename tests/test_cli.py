@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -31,11 +30,12 @@ def test_every_command_of_the_table_is_there_and_ends_its_help_with_an_example(n
 def test_help_names_every_command_and_takes_under_a_third_of_a_second() -> None:
     seconds = []
     for _ in range(5):
-        start = time.perf_counter()
+        before = os.times()
         done = subprocess.run([sys.executable, "-m", "kdedge", "--help"], capture_output=True, text=True, cwd=ROOT, timeout=60)
-        seconds.append(time.perf_counter() - start)
+        after = os.times()
+        seconds.append(after.children_user + after.children_system - before.children_user - before.children_system)
     assert done.returncode == 0 and all(name in done.stdout for name in COMMANDS)
-    # Two machines' noise apart, the best of five is what the program itself takes.
+    # The processor's time, not the clock's: other tests run beside this one. The best of five is what the program itself takes.
     assert min(seconds) < 0.3, seconds
 
 
