@@ -9,6 +9,7 @@ With several teachers, each stands in `teacher-NAME/` and what they say together
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -182,9 +183,19 @@ def stage(
             raise UsageError(f"{folder} was made from other inputs", changed, "give the run another name, or pass --force to make it again")
     part = folder.with_name(folder.name + ".part")
     main_does(lambda: _begin(part, inputs))
-    result = make(part)
+    try:
+        result = make(part)
+    except Exception as error:
+        if _no_room(error):
+            raise MachineError("there is no room left on the disk", f"{part}: {error}", "make room and run the same command: what is done is kept") from error
+        raise
     main_does(lambda: _finish(part, folder, inputs, result))
     return result
+
+
+def _no_room(error: Exception) -> bool:
+    """Libraries that write in another language have errors of their own for it."""
+    return (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)) or "No space left on device" in str(error)
 
 
 def _begin(part: Path, inputs: dict[str, Any]) -> None:

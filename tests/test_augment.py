@@ -62,13 +62,14 @@ def test_rules_do_what_they_say_as_often_as_they_say() -> None:
     windows = ByRule(Rules(mask=0, exchange=0, window=1.0, longest_window=5), split(text), WordClasses((), {}), None)
     cut = [windows.altered(text, draw) for draw in [chance()] for _ in range(200)]
     assert {len(part.split()) for part in cut} == {1, 2, 3, 4, 5} and all(part in text for part in cut)
-    dropped = ByRule(Rules(mask=1.0), split(text), WordClasses((), {}), None).make(np.array([0]), chance())
-    assert dropped == [], "a text of which nothing is left is none"
+    for mask in (None, "[MASK]"):
+        dropped = ByRule(Rules(mask=1.0, exchange=0.0), split(text), WordClasses((), {}), mask).make(np.array([0]), chance())
+        assert dropped == [], "a text of which nothing is left is none"
 
 
 def test_rules_keep_pairs_together_and_take_their_sides_in_turn() -> None:
     train = tiny.pair_task().train
-    made = ByRule(Rules(mask=0.9, exchange=0, window=0), train, WordClasses((), {}), "[MASK]").make(ROWS, chance())
+    made = ByRule(Rules(mask=0.5, exchange=0, window=0), train, WordClasses((), {}), "[MASK]").make(ROWS, chance())
     for i, text in enumerate(made):
         first, second = text.text == train.texts[text.row], text.pair == train.pairs[text.row]
         assert (first, second) in {0: [(False, True)], 1: [(True, False)], 2: [(False, False), (True, False), (False, True)]}[i % 3]
@@ -109,6 +110,7 @@ class Counting:
 
     breaks_after: int = 10**9
     origin = "rule"
+    renewable = True
     starts = 96
 
     def make(self, rows: np.ndarray, chance: np.random.Generator) -> list[Made]:
@@ -160,6 +162,7 @@ def test_every_beginning_of_the_set_holds_all_sources_alike(tmp_path: Path) -> N
     @dataclass(frozen=True)
     class Other(Counting):
         origin = "replace"
+        renewable = True
 
         def make(self, rows: np.ndarray, chance: np.random.Generator) -> list[Made]:
             return [Made(f"another {tiny.THINGS[i % 10]} {chance.integers(10**9)} is here now", None, int(row)) for i, row in enumerate(rows)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +12,10 @@ import tiny
 
 from kdedge.augment import TransferTexts, collect_texts, no_labels
 from kdedge.augment.gates import Sieve, balanced, confident, writes_spaces
-from kdedge.augment.judge import judge_by
+from kdedge.augment.judge import check_gates, judge_by
 from kdedge.augment.source import Made
-from kdedge.recipe import Gates
+from kdedge.errors import UsageError
+from kdedge.recipe import Gates, Generate, Rules
 
 
 def sieve(gates: Gates | None = None, perplexity: float | None = None, pair: bool = False) -> Sieve:
@@ -25,6 +28,9 @@ def test_a_held_out_text_cannot_come_in_by_any_disguise(role: str) -> None:
     secret = max(getattr(task, role).texts, key=len)
     gate = sieve(Gates(shortest=1, longest=99))
     disguises = [secret, secret.upper(), secret + " !", "so " + secret, secret.replace("the ", "a ", 1), " ".join(secret.split()[:-1])]
+    wide = "".join(chr(ord(one) + 0xFEE0) if "a" <= one <= "z" else one for one in secret)
+    accents = unicodedata.normalize("NFC", secret.replace("e", "e\u0301").replace("a", "a\u0308"))
+    disguises += [wide, accents, "\u00ad".join(secret), secret.replace("o", "o\u200b"), secret.replace(" ", "_")]
     assert not any(gate.admit(Made(text, None, 0), "generate") for text in disguises)
     assert gate.refused["generate", "held out"] == len(disguises)
 
@@ -35,6 +41,8 @@ def test_either_side_of_a_held_out_pair_may_recur_but_not_both() -> None:
     first, second = task.report.texts[0], task.report.pairs[0]
     assert not gate.admit(Made(first, second, 0), "rule")
     assert gate.refused["rule", "held out"] == 1
+    assert not gate.admit(Made(second, first, 0), "rule") and gate.refused["rule", "held out"] == 2, "nor with its sides exchanged"
+    assert gate.admit(Made(first, "zebras queue by quiet jetties while brown foxes jump over lazy dogs", 0), "rule")
 
 
 def test_training_texts_and_their_near_copies_count_as_seen() -> None:
@@ -97,3 +105,29 @@ def test_a_regression_has_no_classes_to_judge_by() -> None:
     task = replace(task, spec=replace(task.spec, kind="regression"))
     texts = TransferTexts.of(("x",), None, ("rule",), no_labels(1, "regression", 1))
     assert judge_by(Gates(confidence=(0.9, 1.0)), task, 32)(texts, [np.zeros((1, 1), np.float16)]).kept.all()
+
+
+def test_gates_that_cannot_be_asked_are_refused(tmp_path: Path) -> None:
+    spec = tiny.single_task().spec
+    for gates in (Gates(confidence=(0.9, 1.0)), Gates(agree_with=str(tmp_path))):
+        with pytest.raises(UsageError, match="asks for a class"):
+            check_gates(gates, replace(spec, kind="multilabel"))
+    tiny.bert().bert.save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match="no classifier of this task"):
+        check_gates(Gates(agree_with=str(tmp_path)), spec)
+    tiny.bert().save_pretrained(tmp_path)
+    check_gates(Gates(agree_with=str(tmp_path)), spec)
+
+
+@pytest.mark.parametrize(
+    "section, wrong, says",
+    [
+        (Gates, {"confidence": (0.9, 0.1)}, "lower end"),
+        (Gates, {"shortest": 50, "longest": 3}, "more than longest"),
+        (Rules, {"mask": 0.6, "exchange": 0.6}, "more than all"),
+        (Generate, {"prompts": []}, "prompts"),
+    ],
+)
+def test_settings_that_let_nothing_through_are_refused(section: type, wrong: dict[str, object], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        section(**wrong)

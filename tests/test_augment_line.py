@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +18,14 @@ import pytest
 import tiny
 import torch
 
+from kdedge.augment.gates import Sieve
+from kdedge.augment.make import make_texts
+from kdedge.augment.pool import FromPool
+from kdedge.augment.source import Made
 from kdedge.data.shares import normalised
 from kdedge.distill.growth import Growth, Point, difficulty, grow, part_of
 from kdedge.distill.story import distill, prepare_lesson
+from kdedge.errors import IntegrityError
 from kdedge.recipe import Augment, Recipe, Rules, load_recipe
 from kdedge.rundir import Run, read_stage
 from kdedge.transfer import TransferSet, read_transfer_set
@@ -93,7 +99,7 @@ def test_each_source_gives_its_share_and_is_counted(folder: Path) -> None:
     transfer = read_transfer_set(folder / "whole" / "more" / "transfer")
     assert set(said["sources"]) == {"rule", "replace", "generate"}
     for origin, counts in said["sources"].items():
-        assert (counts["wanted"] == 64 and counts["made"] == counts["kept"] + sum(counts["refused"].values())) or counts["kept"] == 64
+        assert counts["wanted"] == 64 and counts["asked"] >= counts["made"] == counts["kept"] + counts["unused"] + sum(counts["refused"].values())
         assert transfer.texts.origins.count(origin) == said["origins"][origin] > 20, "enough of each passes its gates"
     assert said["origins"]["gold"] == 128
 
@@ -141,7 +147,7 @@ def test_auto_takes_what_the_curve_says(folder: Path) -> None:
     run = distill(load_recipe(folder / "recipe.toml", overrides), folder / "auto")
     growth = Growth.of(read_stage(run.folder / "curve")["result"])
     assert {point.sources for point in growth.points} >= {(), ("rule",), ("replace",)} and growth.chosen in growth.points
-    assert f"{growth.chosen.size:g} of" in read_stage(run.folder / "student")["inputs"]["transfer"]
+    assert f"{growth.chosen.size:.3g} of" in read_stage(run.folder / "student")["inputs"]["transfer"]
 
 
 def test_the_picture_shows_every_point(folder: Path, tmp_path: Path) -> None:
@@ -188,11 +194,38 @@ def test_growth_leaves_out_what_hurts_and_stops_where_it_is_flat() -> None:
     assert [point.select for point in growth.points] == [18 / 32, 24 / 32, 8 / 32, 30 / 32, 30 / 32]
     assert growth.error == pytest.approx(np.sqrt(30 / 32 * 2 / 32 / 32), rel=0.15), "the binomial error of the best"
     assert Growth.of(json.loads(json.dumps(growth.document()))) == growth
+    asked.clear()
+    short = grow(Augment(curve=[1, 4, 16], rules=Rules()), set_of(*["gold"] * 40, *["rule"] * 80), task, probe, Path("nowhere"))
+    assert [point.size for point in short.points] == [0, 1, 2] and len(asked) == 3, "what was not made is neither trained on nor told"
 
 
 def test_difficulty_is_the_squared_distance_and_never_nothing() -> None:
     weights = difficulty(np.array([[0.0, 0.0], [2.0, 0.0]]), np.array([[0.0, 0.0], [0.0, 0.0]]))
     assert weights.tolist() == [0.1, 2.1]
+
+
+class Twenty(FromPool):
+    """A pool that notes which rows it was asked for."""
+
+    asked: ClassVar[list[int]] = []
+
+    def make(self, rows: np.ndarray, chance: np.random.Generator) -> list[Made]:
+        self.asked.extend(rows.tolist())
+        return super().make(rows, chance)
+
+
+def test_a_pool_is_read_once_and_its_file_is_checked(tmp_path: Path) -> None:
+    task, recipe = tiny.single_task(40), Augment(size=4.0, shard_size=8, rules=Rules())
+    pool = Twenty(tuple(tiny.sentences(20, 9)[0]), None)
+    heavy = np.eye(40)[7][:20]
+    made = make_texts(recipe, task, [pool], Sieve.of(recipe.gates, task), tmp_path / "augment", {}, weights=heavy)
+    assert sorted(pool.asked) == list(range(20)), "each row once: asked again it would say the same"
+    counts = read_stage(tmp_path / "augment")["result"]["sources"]["pool"]
+    assert counts["asked"] == counts["made"] == 20 and counts["kept"] == len(made) > 5
+    path = tmp_path / "augment" / "texts.parquet"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(IntegrityError, match="made texts are not those"):
+        make_texts(recipe, task, [pool], Sieve.of(recipe.gates, task), tmp_path / "augment", {}, weights=heavy)
 
 
 def test_a_recipe_without_sources_is_refused() -> None:

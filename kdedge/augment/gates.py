@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -50,14 +50,16 @@ class Sieve:
 
     @classmethod
     def of(cls, gates: Gates, task: Task, perplexity: float | None = None) -> Sieve:
-        """A sieve that knows the training texts as seen and the select and report texts as forbidden."""
-        train, forbidden = task.train, (task.select, task.report)
+        """A sieve that knows the training texts as seen and the select and report texts as forbidden, pairs in either order."""
+        train = task.train
+        forbidden: tuple[Split, ...] = (task.select, task.report)
         by_words = writes_spaces(train.texts)
         lengths = [text_length(side, by_words) for sides in (train.texts, train.pairs or ()) for side in sides]
         order = shingle_counts(_all_shingles(train))
         near, held_out = NearIndex(gates.near, order), NearIndex(gates.held_out, order)
         for runs in _all_shingles(train):
             near.add(runs)
+        forbidden += tuple(replace(split, texts=split.pairs, pairs=split.texts) for split in forbidden if split.pairs is not None)
         for split in forbidden:
             for runs in _all_shingles(split):
                 held_out.add(runs)

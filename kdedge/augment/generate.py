@@ -30,6 +30,7 @@ class Writing:
     task: Task
 
     origin = "generate"
+    renewable = True
 
     @property
     def starts(self) -> int:

@@ -81,7 +81,7 @@ def prepare_generator(recipe: Generate, task: Task, folder: Path, *, seed: int =
     place = _place(recipe)
     inputs = {
         "generate": recipe.model_dump(mode="json", include=set(READ)),
-        "weights": hash_files(place, tuple(sorted(p.name for p in place.iterdir() if p.suffix in (".safetensors", ".json", ".gguf")))) if place else None,
+        "weights": hash_files(place, _weight_files(recipe, place)) if place else None,
         "data": task.content_hash(),
         "seed": seed,
     }
@@ -134,6 +134,12 @@ def _place(recipe: Generate) -> Path | None:
     if recipe.model == "scratch":
         return None
     return resolve_folder(recipe.model.rpartition("/")[0] or "." if recipe.model.endswith(".gguf") else recipe.model)
+
+
+def _weight_files(recipe: Generate, place: Path) -> tuple[str, ...]:
+    if recipe.model.endswith(".gguf"):
+        return (Path(recipe.model).name,)
+    return tuple(sorted(path.name for path in place.iterdir() if path.suffix in (".safetensors", ".json")))
 
 
 def _begin(recipe: Generate, task: Task, seed: int) -> Generator:

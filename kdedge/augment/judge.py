@@ -11,10 +11,12 @@ from scipy.special import softmax
 from kdedge.augment import TransferTexts
 from kdedge.augment.gates import balanced, confident
 from kdedge.data.task import Task
+from kdedge.errors import UsageError
 from kdedge.places import resolve_folder
 from kdedge.recipe import Gates
 from kdedge.rundir import hash_files
-from kdedge.teacher import WEIGHTS, load_teacher
+from kdedge.runtime.spec import TaskSpec
+from kdedge.teacher import WEIGHTS, has_head, load_teacher
 from kdedge.transfer import Judge, Verdict
 
 BLOCK = 65536
@@ -25,6 +27,17 @@ def teacher_gates(gates: Gates) -> dict[str, Any]:
     """What decides a verdict beside texts and logits."""
     place = resolve_folder(gates.agree_with) if gates.agree_with else None
     return gates.model_dump(mode="json", include=TEACHER_GATES) | ({"second": hash_files(place, WEIGHTS)} if place else {})
+
+
+def check_gates(gates: Gates, spec: TaskSpec) -> None:
+    """Raises UsageError where a gate cannot be asked of this task, or its second teacher cannot answer it."""
+    if spec.kind != "classification":
+        for key, unasked in (("confidence", gates.confidence == (0.0, 1.0)), ("agree_with", gates.agree_with is None)):
+            if not unasked:
+                raise UsageError(f"augment.gates.{key} asks for a class", f"the task is {spec.kind}", "take the gate out")
+    if gates.agree_with and not has_head(gates.agree_with, spec):
+        found = f"{gates.agree_with} has no head for {spec.outputs} labels"
+        raise UsageError("augment.gates.agree_with is no classifier of this task", found, "name a fine-tuned one, or take the gate out")
 
 
 def judge_by(gates: Gates, task: Task, max_length: int) -> Judge:

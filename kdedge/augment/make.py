@@ -22,6 +22,7 @@ from kdedge.augment import TransferTexts, no_labels
 from kdedge.augment.gates import Sieve
 from kdedge.augment.source import Made, Source
 from kdedge.data.task import Task
+from kdedge.errors import IntegrityError
 from kdedge.processes import main_does
 from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Augment
@@ -71,7 +72,8 @@ def largest_size(recipe: Augment) -> float:
 
 def read_made(folder: Path, task: Task) -> TransferTexts:
     """The texts of a finished stage `augment/`."""
-    read_stage(folder)
+    if hashlib.sha256((folder / TEXTS_FILE).read_bytes()).hexdigest() != read_stage(folder)["result"]["sha256"]:
+        raise IntegrityError("the made texts are not those that were written", str(folder / TEXTS_FILE), "remove the folder and make them again")
     table = pq.read_table(folder / TEXTS_FILE)
     pairs = Strings(table.column("pair")) if task.spec.pair else None
     labels = no_labels(len(table), task.spec.kind, task.spec.outputs)
@@ -86,9 +88,10 @@ def _make_all(
     for source in sources:
         progress.start(f"new texts: {source.origin}", wanted)
         mine = [TEXTS.empty_table()]
-        tried, passed, seconds = 0, 0, 0.0
+        asked, tried, passed, seconds = 0, 0, 0, 0.0
         for shard in _shards(recipe, source, part, wanted, seed, weights):
             tried += len(shard)
+            asked += int(shard.schema.metadata[b"asked"])
             seconds += float(shard.schema.metadata[b"seconds"])
             passes = pa.array([sieve.admit(made, source.origin) for made in _read_texts(shard)], pa.bool_())
             mine.append(shard.replace_schema_metadata().filter(passes))
@@ -99,7 +102,8 @@ def _make_all(
         progress.finish()
         kept[source.origin] = pa.concat_tables(mine)[:wanted]
         refused = {reason: count for (origin, reason), count in sorted(sieve.refused.items()) if origin == source.origin}
-        counts[source.origin] = {"wanted": wanted, "made": tried, "refused": refused, "kept": len(kept[source.origin])}
+        counts[source.origin] = {"wanted": wanted, "asked": asked, "made": tried, "refused": refused, "unused": max(0, passed - wanted)}
+        counts[source.origin]["kept"] = len(kept[source.origin])
         progress.say(_told(source.origin, counts[source.origin], seconds))
     pq.write_table(_interleaved(kept), part / TEXTS_FILE, compression="zstd")
     for shard_file in part.glob("*-*.parquet"):
@@ -109,17 +113,19 @@ def _make_all(
 
 
 def _shards(recipe: Augment, source: Source, part: Path, wanted: int, seed: int, weights: np.ndarray | None) -> Iterator[pa.Table]:
-    """Texts of one source; the metadata of each table tells the seconds that it took to make them."""
-    for number in range(math.ceil(PATIENCE * wanted / recipe.shard_size)):
+    """Texts of one source; the metadata of each table tells how many were asked for, and the seconds that it took."""
+    most = PATIENCE * wanted if source.renewable else source.starts
+    for number in range(math.ceil(most / recipe.shard_size)):
         path = part / f"{source.origin}-{number:05d}.parquet"
         if not path.exists():
             chance = np.random.default_rng([seed, number, *source.origin.encode()])
             start = time.monotonic()
-            made = source.make(_rows(source.starts, number, recipe.shard_size, seed, source.origin, weights), chance)
-            _write_shard(made, time.monotonic() - start, path)
+            rows = _rows(source.starts, number, recipe.shard_size, seed, source.origin, weights if source.renewable else None)
+            rows = rows if source.renewable else rows[: source.starts - number * recipe.shard_size]
+            _write_shard(source.make(rows, chance), len(rows), time.monotonic() - start, path)
         shard = pq.read_table(path)
         yield shard
-        if not len(shard):
+        if not len(shard) and number >= 2:  # three shards without a text: there will be none
             return
 
 
@@ -143,15 +149,18 @@ def _read_texts(table: pa.Table) -> Iterator[Made]:
     return (Made(*values) for values in zip(*(table.column(name).to_pylist() for name in TEXTS.names), strict=True))
 
 
-def _write_shard(texts: list[Made], seconds: float, path: Path) -> None:
+def _write_shard(texts: list[Made], asked: int, seconds: float, path: Path) -> None:
     """Whole or absent: written beside, then renamed."""
     columns = [[getattr(made, field) for made in texts] for field in TEXTS.names]
-    table = pa.table(columns, schema=TEXTS.with_metadata({"seconds": str(seconds)}))
+    table = pa.table(columns, schema=TEXTS.with_metadata({"asked": str(asked), "seconds": str(seconds)}))
     pq.write_table(table, path.with_suffix(".part"), compression="zstd")
     path.with_suffix(".part").replace(path)
 
 
 def _told(origin: str, counts: dict[str, Any], seconds: float) -> str:
     refused = ", ".join(f"{reason} {count:,}" for reason, count in counts["refused"].items())
-    speed = f"{counts['made'] / seconds:,.0f} texts/s" if seconds else "no time"
-    return f"augment: {origin}: {counts['made']:,} made at {speed}, {counts['kept']:,} kept of {counts['wanted']:,} wanted; refused: {refused or 'none'}"
+    speed = f" at {counts['made'] / seconds:,.0f} texts/s" if seconds and counts["made"] else ""
+    lost = f" ({counts['asked'] - counts['made']:,} more came to nothing)" if counts["asked"] > counts["made"] else ""
+    short = "" if counts["kept"] >= counts["wanted"] else "; so it is short, and no other source makes up for it"
+    kept = f"{counts['kept']:,} kept of {counts['wanted']:,} wanted"
+    return f"augment: {origin}: {counts['made']:,} made{speed}{lost}, {kept}; refused: {refused or 'none'}{short}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Iterable
@@ -21,13 +22,22 @@ from kdedge.data.shares import normalised
 SHINGLE = 4
 MANY = 64
 """From so many texts in one place on, their sizes are compared all at once."""
-NOISE = re.compile(r"[^\w]+")
+NOISE = re.compile(r"[\W_]+")
+UNSEEN = {"Mn", "Cf"}
+"""Unicode's marks on letters and characters without a shape: uncased tokenizers read past both."""
 
 
 def shingles(text: str, pair: str | None = None) -> frozenset[str]:
-    """The runs of `SHINGLE` characters of a text, letter case, white space and punctuation aside; those of a pair's sides are kept apart."""
-    sides = [_runs(NOISE.sub(" ", normalised(side)).strip() or normalised(side)) for side in (text, *(() if pair is None else (pair,)))]
+    """The runs of `SHINGLE` characters of a text, what `plain` takes out aside; those of a pair's sides are kept apart."""
+    sides = [_runs(plain(side) or normalised(side)) for side in (text, *(() if pair is None else (pair,)))]
     return sides[0] if pair is None else frozenset({"1" + run for run in sides[0]} | {"2" + run for run in sides[1]})
+
+
+def plain(text: str) -> str:
+    """Letters and digits in their plainest form: no case, accents, wide or invisible characters; all between words is one space."""
+    if not text.isascii():
+        text = "".join(one for one in unicodedata.normalize("NFKD", text) if unicodedata.category(one) not in UNSEEN)
+    return NOISE.sub(" ", normalised(text)).strip()
 
 
 def _runs(text: str) -> frozenset[str]:

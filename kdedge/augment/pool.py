@@ -22,6 +22,7 @@ class FromPool:
     pairs: tuple[str, ...] | None
 
     origin = "pool"
+    renewable = False
 
     @property
     def starts(self) -> int:

@@ -119,6 +119,7 @@ class Replacing:
     guesses: MaskedGuesses | None = None
 
     origin = "replace"
+    renewable = True
 
     @property
     def starts(self) -> int:

@@ -25,6 +25,7 @@ class ByRule:
     mask: str | None
 
     origin = "rule"
+    renewable = True
 
     @property
     def starts(self) -> int:
@@ -45,14 +46,14 @@ class ByRule:
         return made
 
     def altered(self, text: str, chance: np.random.Generator) -> str:
-        """Each word masked, exchanged or kept by its own draw; then, by one draw, only a window of the words kept."""
+        """Each word masked, exchanged or kept by its own draw; then, by one draw, only a window of the words kept; empty where all are masked."""
         words = text.split()
         words = [new for word, draw in zip(words, chance.random(len(words)), strict=True) if (new := self._word(word, float(draw), chance))]
         if words and chance.random() < self.recipe.window:
             size = int(chance.integers(1, self.recipe.longest_window + 1))
             start = int(chance.integers(0, max(1, len(words) - size + 1)))
             words = words[start : start + size]
-        return " ".join(words)
+        return "" if all(word == self.mask for word in words) else " ".join(words)
 
     def _word(self, word: str, draw: float, chance: np.random.Generator) -> str:
         if draw < self.recipe.mask:

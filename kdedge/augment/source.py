@@ -25,6 +25,10 @@ class Source(Protocol):
     def origin(self) -> str: ...
 
     @property
+    def renewable(self) -> bool:
+        """Whether a row gives another text when it is asked again."""
+
+    @property
     def starts(self) -> int:
         """How many rows there are to start from: those of the training split, but for a pool."""
 

@@ -69,10 +69,13 @@ def open_workshop(
         "teacher": teacher_hash,
         "seed": recipe.seed,
     }
+    pool = read_pool(augment.pool, recipe.data) if augment.pool else None
     if augment.rules:
         sources.append(ByRule(augment.rules, task.train, induce_classes((*task.train.texts, *(task.train.pairs or ()))), teacher.tokenizer.mask_token))
     if augment.replace:
         sources.append(_replacing(augment.replace, task, teacher))
+        if augment.replace.model and (place := resolve_folder(augment.replace.model)):
+            inputs["masked language model"] = hash_files(place, WEIGHTS)
     surprise = None
     if augment.generate:
         prompt_kinds(augment.generate, task)
@@ -80,8 +83,8 @@ def open_workshop(
         inputs["generator"] = hash_files(folder / "generator", WEIGHTS)
         surprise = usual_surprise(generator, task, augment, recipe.seed)
         sources.append(Writing(generator, augment.generate, task))
-    if augment.pool:
-        sources.append(read_pool(augment.pool, recipe.data))
+    if augment.pool and pool:
+        sources.append(pool)
         inputs["pool"] = hash_files(Path(augment.pool.file).parent, (Path(augment.pool.file).name,))
     return Workshop(sources, inputs, augment.gates, task, surprise)
 

@@ -52,6 +52,10 @@ def augment(recipe: Path, overrides: tuple[str, ...], runs: Path, force: bool, t
         if growth:
             results().print(_growth(growth, lesson.task.spec.metric))
             write_whole(run.folder / "curve" / "curve.svg", growth_picture(growth, lesson.task.spec.metric, settled.name))
+            if (made := max(point.size for point in growth.points)) < max(settled.augment.curve):
+                click.echo(
+                    f'the curve ends at {made:.3g} texts per labelled one: no more were made (augment.size = "auto" makes {max(settled.augment.curve):g})'
+                )
             click.echo(f"picture: {run.folder / 'curve' / 'curve.svg'}")
     click.echo(f"run: {run.folder}")
     if as_json:
@@ -66,13 +70,13 @@ def _rounds(lesson: Lesson) -> dict[str, dict[str, Any]]:
 
 def _sources(lesson: Lesson) -> Table:
     table = Table(title=f"{lesson.recipe.name}: new texts beside {len(lesson.task.train):,} labelled ones")
-    for column in ("source", "wanted", "made", "kept", "refused"):
+    for column in ("source", "wanted", "asked", "made", "kept", "refused"):
         table.add_column(column, justify="left" if column in ("source", "refused") else "right")
     for name, counts in _rounds(lesson).items():
         refused = ", ".join(f"{reason} {count:,}" for reason, count in counts["refused"].items())
-        table.add_row(name, *(f"{counts[key]:,}" for key in ("wanted", "made", "kept")), refused or "none")
-    for reason, count in read_stage(lesson.run.transfer)["result"]["refused"].items():
-        table.add_row("(by the teacher)", "", "", f"-{count:,}", reason)
+        table.add_row(name, *(f"{counts[key]:,}" for key in ("wanted", "asked", "made", "kept")), refused or "none")
+    for reason, count in ((reason, count) for reason, count in read_stage(lesson.run.transfer)["result"]["refused"].items() if count):
+        table.add_row("all, by the teacher", "", "", "", f"-{count:,}", reason)
     return table
 
 
@@ -105,7 +109,7 @@ def _growth(growth: Growth, metric: str) -> Table:
         gain = point.select - growth.points[0].select
         mark = " <" if point == growth.chosen else ""
         told = "–" if not point.sources else f"{gain:+.4f}" + (" does not help" if gain < 0 else "")
-        table.add_row("+".join(point.sources) or "labelled alone", f"{point.size:g}", f"{point.texts:,}", f"{point.select:.4f}{mark}", told)
+        table.add_row("+".join(point.sources) or "labelled alone", f"{point.size:.3g}", f"{point.texts:,}", f"{point.select:.4f}{mark}", told)
     return table
 
 

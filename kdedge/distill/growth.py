@@ -55,7 +55,7 @@ def part_of(transfer: TransferSet, size: float, sources: tuple[str, ...]) -> Tra
 
 
 def grow(recipe: Augment, transfer: TransferSet, task: Task, probe: Probe, folder: Path) -> Growth:
-    """Train on gold alone, on each source at the smallest size, and on all that help at every size of `recipe.curve`.
+    """Train on gold alone, on each source at the smallest size, and on all that help at every size of `recipe.curve` that was made.
 
     A source that scores below gold alone is left out. Chosen is the smallest set whose score lies within one standard error of
     the best (Breiman et al. 1984, section 3.4.3). Each size is one training: differences below the error may be luck.
@@ -67,7 +67,8 @@ def grow(recipe: Augment, transfer: TransferSet, task: Task, probe: Probe, folde
     def ask(size: float, sources: tuple[str, ...]) -> Point:
         some = part_of(transfer, size, sources)
         logits = probe(some, folder / ("+".join(sources) or "gold") / f"{size:g}")
-        point = Point(size if sources else 0.0, sources, len(some), _score(task, logits, task.select))
+        gold = int((np.array(some.texts.origins) == "gold").sum())
+        point = Point(len(some) / gold - 1, sources, len(some), _score(task, logits, task.select))
         answers[point] = logits
         return point
 
@@ -76,7 +77,9 @@ def grow(recipe: Augment, transfer: TransferSet, task: Task, probe: Probe, folde
     helpful = tuple(point.sources[0] for point in alone if point.select >= points[0].select) if alone else origins
     points += alone
     if helpful:
-        points += [ask(size, helpful) for size in sizes if len(helpful) > 1 or not alone or size > sizes[0]]
+        counts = [len(part_of(transfer, size, helpful)) for size in sizes]
+        new = [size for size, count, before in zip(sizes, counts, [0, *counts], strict=False) if count > before]  # a size that was not made adds nothing
+        points += [ask(size, helpful) for size in new if len(helpful) > 1 or not alone or size > sizes[0]]
     best = max(points, key=lambda point: point.select)
     error = standard_error(task, answers[best], task.select)
     line = [point for point in points if not point.sources or point.sources == helpful]

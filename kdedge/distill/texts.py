@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kdedge.augment import TransferTexts, collect_texts, joined
-from kdedge.augment.judge import judge_by, teacher_gates
+from kdedge.augment.judge import check_gates, judge_by, teacher_gates
 from kdedge.augment.make import largest_size, make_texts
 from kdedge.augment.sources import open_workshop
 from kdedge.distill.growth import Growth, difficulty, grow, part_of
@@ -28,6 +28,7 @@ def augment_texts(lesson: Lesson, *, force: bool = False, progress: Progress = S
     """The stages `generator/`, where texts are generated, and `augment/`; later rounds start from the texts that were learned worst."""
     recipe, run, augment = lesson.recipe, lesson.run, lesson.recipe.augment
     assert augment is not None
+    check_gates(augment.gates, lesson.task.spec)
     workshop = open_workshop(recipe, lesson.task, lesson.teacher, teacher_hash(run), run.shared, force=force, progress=progress)
     made, weights = None, None
     for number in range(augment.rounds):
@@ -81,9 +82,9 @@ def as_far_as_it_helps(lesson: Lesson, *, force: bool = False, progress: Progres
     """The lesson with as many made texts, and from those sources, as the first student gains from."""
     growth = measure_growth(lesson, force=force, progress=progress)
     chosen = growth.chosen
-    progress.say(f"augment: auto takes {chosen.size:g} made texts per training text, from {', '.join(chosen.sources) or 'no source'}")
+    progress.say(f"augment: auto takes {chosen.size:.3g} made texts per training text, from {', '.join(chosen.sources) or 'no source'}")
     part = part_of(lesson.transfer, chosen.size, chosen.sources)
-    return replace(lesson, transfer=part, chosen=f"{chosen.size:g} of {'+'.join(chosen.sources)}")
+    return replace(lesson, transfer=part, chosen=f"{chosen.size:.3g} of {'+'.join(chosen.sources)}")
 
 
 def measure_growth(lesson: Lesson, *, force: bool = False, progress: Progress = SILENT) -> Growth:

@@ -17,6 +17,12 @@ class Rules(Section):
     window: Probability = Field(0.25, description="of keeping only a window of words of a text")
     longest_window: Positive = 5
 
+    @model_validator(mode="after")
+    def _shares_add_up(self) -> Rules:
+        if self.mask + self.exchange > 1:
+            raise ValueError(f"mask = {self.mask:g} and exchange = {self.exchange:g} of the words are more than all")
+        return self
+
 
 class Replace(Section):
     """Texts with words replaced by the candidates of a model (TinyBERT, Jiao et al. 2020)."""
@@ -45,7 +51,9 @@ class Generate(Section):
     max_length: Length = 64
     fit: GeneratorFit = GeneratorFit()
     prompts: list[Literal["bare", "label", "prefix", "second"]] | None = Field(
-        None, description="what is given to go on from, in turn: nothing, a label, opening words, or (of pairs) the first text; default: all that fit"
+        None,
+        min_length=1,
+        description="what is given to go on from, in turn: nothing, a label, opening words, or (of pairs) the first text; default: all that fit",
     )
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
@@ -79,6 +87,14 @@ class Gates(Section):
         3.0, description="times the texts that a label would have in the training proportions: it may not have more"
     )
     agree_with: str | None = Field(None, description="a second teacher that must give the same label")
+
+    @model_validator(mode="after")
+    def _bands_hold_something(self) -> Gates:
+        if self.confidence[0] > self.confidence[1]:
+            raise ValueError(f"confidence = {list(self.confidence)} is a band whose lower end lies above its upper one")
+        if self.shortest and self.longest and self.shortest > self.longest:
+            raise ValueError(f"shortest = {self.shortest} is more than longest = {self.longest}")
+        return self
 
 
 class Augment(Section):
