@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from typing import Any
 
@@ -82,9 +83,18 @@ def cli() -> None:
     """
 
 
+class _Terminated(BaseException):
+    """SIGTERM arrived where nothing else waits for it."""
+
+
+def _terminated(number: int, frame: object) -> None:
+    raise _Terminated
+
+
 def main() -> Any:
     """Run the command line; errors leave as letters on stderr with their exit codes."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    signal.signal(signal.SIGTERM, _terminated)  # training catches it by itself and saves first
     try:
         return cli.main(standalone_mode=False)
     except KdedgeError as error:
@@ -98,6 +108,9 @@ def main() -> Any:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         sys.exit(130)
+    except _Terminated:
+        click.echo("terminated; run the same command to go on from what is done", err=True)
+        sys.exit(128 + signal.SIGTERM)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

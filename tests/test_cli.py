@@ -75,5 +75,11 @@ def test_a_missing_training_package_is_told_with_the_pip_line() -> None:
     assert "kdedge[train]" in done.stderr and "Traceback" not in done.stderr
 
 
+def test_a_command_that_is_terminated_says_so() -> None:
+    code = "import os, signal, time, kdedge.cli as c; c.cli.main = lambda **_: os.kill(os.getpid(), signal.SIGTERM) or time.sleep(5); c.main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 143 and "go on" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_the_group_is_named_as_the_package() -> None:
     assert isinstance(cli, click.Group)
