@@ -20,7 +20,7 @@ from kdedge.runtime.spec import Kind
 
 from .fakelstm import FakeQuantLstm, state_scale
 from .fakemodel import quantized_layers, quantized_products
-from .fakequant import FakeQuantLinear, to_integers
+from .fakequant import FakeQuantLinear, activation_scale, to_integers
 from .parity import compare
 from .scheme import STEPS
 
@@ -168,15 +168,20 @@ def _integers_of(model: PreTrainedModel, text: Encoded) -> tuple[dict[str, tuple
 
 
 def rounded_states(mine: Mapping[str, Any], states: np.ndarray) -> dict[str, np.ndarray]:
-    """The states (T, 2, rows, H) of a file's LSTM as it rounds them for its next step, under the names and in the form of ours."""
+    """The states (T, 2, rows, H) of a file's LSTM as it rounds them for its next step, under the names and in the form of ours.
+
+    It finds its scale in its own states, pins included, which may differ from ours in the last bit: a state on a half
+    then goes the other way, and with our scale that would be seen a step late.
+    """
     named = [name.split(".") for name in mine if name.startswith(f"{LSTM_STATES}.")]
     found = {}
     for _, row, step in named:
         last = sum(other == row for _, other, _ in named)  # the backward direction stands in the order of the text
         hidden = mine[f"{LSTM_STATES}.{row}.{step}"][0].shape[-1]
-        both = np.stack([states[int(step) - 1, 0, int(row)], states[last + 1 - int(step), 1, int(row)]])[:, None, :hidden]
-        scale, zero = state_scale(int(step))
-        found[f"{LSTM_STATES}.{row}.{step}"] = to_integers(torch.from_numpy(both), scale, zero, 0, STEPS).numpy()
+        both = [torch.from_numpy(states[place, side, int(row)]) for side, place in enumerate((int(step) - 1, last + 1 - int(step)))]
+        _, zero = state_scale(int(step))  # the file's may be the next one, for 127.5 lies between; what counts is how far a state is from it
+        whole = [to_integers(state[:hidden], activation_scale(state.min(), state.max())[0], zero, 0, STEPS) for state in both]
+        found[f"{LSTM_STATES}.{row}.{step}"] = torch.stack(whole)[:, None].numpy()
     return found
 
 
