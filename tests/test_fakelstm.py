@@ -10,7 +10,7 @@ import tiny
 import torch
 from kdedge.export import integers
 from kdedge.export.calibrate import calibrate, sensitivity, unpadded_batches
-from kdedge.export.fakelstm import FakeQuantLstm
+from kdedge.export.fakelstm import FakeQuantLstm, state_scale
 from kdedge.export.fakemodel import fake_quantized, quantized_layers
 from kdedge.export.int8 import to_int8
 from kdedge.export.scheme import QuantScheme
@@ -152,3 +152,14 @@ def test_the_file_holds_each_weight_once_in_one_byte() -> None:
     graph = to_int8(quantized(model, batches))
     floats = sum(int(np.prod(tensor.dims)) for tensor in graph.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT)
     assert floats < 2500 and graph.ByteSize() < 0.28 * 4 * sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_states_are_rounded_by_the_scale_that_the_file_finds() -> None:
+    scale, zero = (float(part) for part in state_scale(1))
+    bound, tie = float(torch.tanh(torch.tensor(1.0))), np.float32(11.5 * scale)
+    states = np.zeros((2, 2, 1, 3), np.float32)
+    states[0, 0, 0] = tie, bound * (1 + 1e-6), -bound * (1 + 1e-6)  # pins a little wider: the half falls below
+    states[1, 1, 0] = tie, bound * (1 - 1e-6), -bound * (1 - 1e-6)
+    mine = {"lstm_states.0.1": (np.zeros((2, 1, 1), np.float32), np.zeros((2, 1, 1), np.float32))}
+    found = integers.rounded_states(mine, states)["lstm_states.0.1"]
+    assert (found[:, 0, 0] - zero).tolist() == [11, 12]
