@@ -94,7 +94,8 @@ def _terminated(number: int, frame: object) -> None:
 def main() -> Any:
     """Run the command line; errors leave as letters on stderr with their exit codes."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    signal.signal(signal.SIGTERM, _terminated)  # training catches it by itself and saves first
+    # Training catches it by itself and saves first. The first process of a container would ignore it altogether.
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         return cli.main(standalone_mode=False)
     except KdedgeError as error:

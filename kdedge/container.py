@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -191,11 +190,10 @@ def _unquoted(text: str) -> str:
 
 @contextmanager
 def job(environment: Mapping[str, str]) -> Iterator[Container | None]:
-    """The training job of this environment, or None, and what is owed to SageMaker: why it failed, and an end on SIGTERM at any moment."""
+    """The training job of this environment, or None, and what is owed to SageMaker: why it failed."""
     if not environment.get("SM_MODEL_DIR"):
         yield None
         return
-    before = signal.signal(signal.SIGTERM, _stop)
     try:
         yield Container.of(environment)
     except (Interrupted, click.exceptions.Exit):  # a job that was stopped has not failed
@@ -203,19 +201,12 @@ def job(environment: Mapping[str, str]) -> Iterator[Container | None]:
     except Exception as error:
         _write_failure(failure_file(environment), _reason(error))
         raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, KdedgeError):
         return error.letter()
     return error.format_message() if isinstance(error, click.ClickException) else f"{type(error).__name__}: {error}"
-
-
-def _stop(number: int, _: Any) -> None:
-    """The first process of a container ignores SIGTERM unless it asks for it; training catches it by itself and saves first."""
-    raise SystemExit(128 + number)
 
 
 def _write_failure(file: Path, text: str) -> None:

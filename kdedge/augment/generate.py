@@ -40,7 +40,7 @@ class Writing:
         """One text for each training row (N,); one that is empty, not whole letters, or a pair without its second text is left out."""
         kinds = prompt_kinds(self.recipe, self.task)
         prompts = [self._prompt(int(row), kinds[i % len(kinds)], chance) for i, row in enumerate(rows)]
-        written = [(i, ids) for i, ids in self._continue(prompts, int(chance.integers(2**62)))]
+        written = list(self._continue(prompts, int(chance.integers(2**62))))
         surprise = self.generator.surprise([[self.generator.start, *ids, self.generator.end] for _, ids in written]) if written else ()
         made = [self._read(int(rows[i]), ids, float(nats)) for (i, ids), nats in zip(written, surprise, strict=True)]
         return [text for text in made if text is not None]

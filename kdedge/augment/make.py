@@ -131,7 +131,7 @@ def _shards(recipe: Augment, source: Source, part: Path, wanted: int, seed: int,
 
 def _rows(count: int, number: int, size: int, seed: int, origin: str, weights: np.ndarray | None) -> np.ndarray:
     """(size,) the training rows that a shard starts from: each row once before any comes again, or drawn by weight."""
-    if weights is not None and len(weights) == count:
+    if weights is not None:
         return np.random.default_rng([seed, 1, number, *origin.encode()]).choice(count, size, p=weights / weights.sum())
     places = np.arange(number * size, (number + 1) * size)
     orders = {turn: np.random.default_rng([seed, 2, turn, *origin.encode()]).permutation(count) for turn in set((places // count).tolist())}
