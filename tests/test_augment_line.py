@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -21,12 +22,14 @@ import torch
 from kdedge.augment.gates import Sieve
 from kdedge.augment.make import make_texts
 from kdedge.augment.pool import FromPool
+from kdedge.augment.rules import ByRule
 from kdedge.augment.source import Made
+from kdedge.augment.wordclasses import induce_classes
 from kdedge.data.shares import normalised
 from kdedge.distill.growth import Growth, Point, difficulty, grow, part_of
 from kdedge.distill.story import distill, prepare_lesson
 from kdedge.errors import IntegrityError
-from kdedge.recipe import Augment, Recipe, Rules, load_recipe
+from kdedge.recipe import Augment, Gates, Recipe, Rules, load_recipe
 from kdedge.rundir import Run, read_stage
 from kdedge.transfer import TransferSet, read_transfer_set
 
@@ -226,6 +229,22 @@ def test_a_pool_is_read_once_and_its_file_is_checked(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(IntegrityError, match="made texts are not those"):
         make_texts(recipe, task, [pool], Sieve.of(recipe.gates, task), tmp_path / "augment", {}, weights=heavy)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_what_is_too_short_to_pass_is_not_started_from(tmp_path: Path, weighted: bool) -> None:
+    task = tiny.single_task(40)
+    lengths = [len(text.split()) for text in task.train.texts]
+    shortest = sorted(lengths)[20]
+    recipe = Augment(size=1.0, shard_size=64, rules=Rules(), gates=Gates(shortest=shortest))
+    source, asked = ByRule(Rules(window=0.0), task.train, induce_classes(tuple(task.train.texts)), "[MASK]"), []
+    noting = SimpleNamespace(origin="rule", renewable=True, starts=40, make=lambda rows, chance: asked.extend(rows.tolist()) or source.make(rows, chance))
+    weights = np.arange(1.0, 41.0) if weighted else None
+    make_texts(recipe, task, [noting], Sieve.of(recipe.gates, task), tmp_path / "augment", {}, weights=weights)
+    long_enough = {row for row, length in enumerate(lengths) if length >= shortest}
+    assert 0 < len(long_enough) < 40 and set(asked) <= long_enough
+    assert weighted or set(asked) == long_enough, "each of them, before any comes again"
+    assert Sieve.of(Gates(shortest=999), task).starts(task.train).tolist() == list(range(40)), "a generator may write longer texts than it has read"
 
 
 def test_a_recipe_without_sources_is_refused() -> None:

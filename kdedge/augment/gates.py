@@ -73,6 +73,12 @@ class Sieve:
             self.seen.add(normalised(text, pair))
             self.near.add(shingles(text, pair))
 
+    def starts(self, split: Split) -> np.ndarray:
+        """The rows of a split whose texts have a length that made texts may have; all rows where none has."""
+        sides = zip(split.texts, *([split.pairs] if split.pairs else []), strict=True)
+        rows = np.flatnonzero([self._has_length(texts) for texts in sides])
+        return rows if len(rows) else np.arange(len(split))
+
     def admit(self, made: Made, origin: str) -> bool:
         """Whether the text passes; if not, why is counted."""
         reason = self._fault(made)
@@ -84,8 +90,7 @@ class Sieve:
         key = normalised(made.text, made.pair)
         if key in self.seen:
             return "duplicate"
-        sides = (made.text,) if made.pair is None else (made.text, made.pair)
-        if not all(self.shortest <= text_length(side, self.by_words) <= self.longest for side in sides):
+        if not self._has_length((made.text,) if made.pair is None else (made.text, made.pair)):
             return "length"
         if made.surprise is not None and self.perplexity is not None and made.surprise > self.perplexity:
             return "perplexity"
@@ -97,6 +102,9 @@ class Sieve:
         self.seen.add(key)
         self.near.add(runs)
         return None
+
+    def _has_length(self, texts: tuple[str, ...]) -> bool:
+        return all(self.shortest <= text_length(text, self.by_words) <= self.longest for text in texts)
 
 
 def _all_shingles(split: Split) -> Iterator[frozenset[str]]:

@@ -52,6 +52,7 @@ def make_texts(
 ) -> TransferTexts:
     """The stage `augment/`: made texts without labels, in an order of which every beginning holds all sources alike.
 
+    Training texts of a length that the gates refuse are not started from.
     weights: (N,) how often each training text is to be started from, in proportion; None: all alike.
     size: made texts per training text, in all sources together.
     """
@@ -85,11 +86,12 @@ def _make_all(
 ) -> dict[str, Any]:
     kept: dict[str, pa.Table] = {}
     counts: dict[str, Any] = {}
+    starts = sieve.starts(task.train)
     for source in sources:
         progress.start(f"new texts: {source.origin}", wanted)
         mine = [TEXTS.empty_table()]
         asked, tried, passed, seconds = 0, 0, 0, 0.0
-        for shard in _shards(recipe, source, part, wanted, seed, weights):
+        for shard in _shards(recipe, source, part, wanted, seed, starts if source.renewable else np.arange(source.starts), weights):
             tried += len(shard)
             asked += int(shard.schema.metadata[b"asked"])
             seconds += float(shard.schema.metadata[b"seconds"])
@@ -112,16 +114,18 @@ def _make_all(
     return {"texts": sum(map(len, kept.values())), "sources": counts, "sha256": digest}
 
 
-def _shards(recipe: Augment, source: Source, part: Path, wanted: int, seed: int, weights: np.ndarray | None) -> Iterator[pa.Table]:
+def _shards(
+    recipe: Augment, source: Source, part: Path, wanted: int, seed: int, starts: np.ndarray, weights: np.ndarray | None
+) -> Iterator[pa.Table]:
     """Texts of one source; the metadata of each table tells how many were asked for, and the seconds that it took."""
-    most = PATIENCE * wanted if source.renewable else source.starts
+    most = PATIENCE * wanted if source.renewable else len(starts)
     for number in range(math.ceil(most / recipe.shard_size)):
         path = part / f"{source.origin}-{number:05d}.parquet"
         if not path.exists():
             chance = np.random.default_rng([seed, number, *source.origin.encode()])
             start = time.monotonic()
-            rows = _rows(source.starts, number, recipe.shard_size, seed, source.origin, weights if source.renewable else None)
-            rows = rows if source.renewable else rows[: source.starts - number * recipe.shard_size]
+            rows = _rows(starts, number, recipe.shard_size, seed, source.origin, weights if source.renewable else None)
+            rows = rows if source.renewable else rows[: most - number * recipe.shard_size]
             _write_shard(source.make(rows, chance), len(rows), time.monotonic() - start, path)
         shard = pq.read_table(path)
         yield shard
@@ -129,12 +133,12 @@ def _shards(recipe: Augment, source: Source, part: Path, wanted: int, seed: int,
             return
 
 
-def _rows(count: int, number: int, size: int, seed: int, origin: str, weights: np.ndarray | None) -> np.ndarray:
-    """(size,) the training rows that a shard starts from: each row once before any comes again, or drawn by weight."""
-    if weights is not None:
-        return np.random.default_rng([seed, 1, number, *origin.encode()]).choice(count, size, p=weights / weights.sum())
-    places = np.arange(number * size, (number + 1) * size)
-    orders = {turn: np.random.default_rng([seed, 2, turn, *origin.encode()]).permutation(count) for turn in set((places // count).tolist())}
+def _rows(starts: np.ndarray, number: int, size: int, seed: int, origin: str, weights: np.ndarray | None) -> np.ndarray:
+    """(size,) the training rows that a shard starts from: each of `starts` once before any comes again, or drawn by weight."""
+    if weights is not None and weights[starts].any():
+        return np.random.default_rng([seed, 1, number, *origin.encode()]).choice(starts, size, p=weights[starts] / weights[starts].sum())
+    places, count = np.arange(number * size, (number + 1) * size), len(starts)
+    orders = {turn: np.random.default_rng([seed, 2, turn, *origin.encode()]).permutation(starts) for turn in set((places // count).tolist())}
     return np.array([orders[int(place // count)][place % count] for place in places])
 
 
