@@ -44,6 +44,7 @@ def bench_run(run: Run, students: Sequence[str], *, options: Options = DEFAULTS,
     from kdedge.rundir import read_stage
 
     from .lab import torch_threads
+    from .lessons import learned_from
     from .roster import contenders as contenders_of
 
     recipe = run.recipe
@@ -67,7 +68,7 @@ def bench_run(run: Run, students: Sequence[str], *, options: Options = DEFAULTS,
             progress=progress,
         )
     teacher = {"model": _short_name(read_stage(run.teacher)["result"].get("model")), "metric": task.spec.metric, "value": rows[0].value}
-    return _report(task.spec, examples, rows, teacher=teacher, options=options, command=f"kdedge bench runs/{run.folder.name}")
+    return _report(task.spec, examples, rows, teacher=teacher, options=options, command=f"kdedge bench runs/{run.folder.name}", learned_from=learned_from(run))
 
 
 def bench_bundle(folders: Sequence[Path], *, options: Options = DEFAULTS, examples: Examples | None = None, progress: Progress = SILENT) -> Report:
@@ -151,6 +152,7 @@ def _report(
     options: Options,
     command: str,
     notes: Sequence[str] = (),
+    learned_from: dict[str, Any] | None = None,
 ) -> Report:
     described = machine.describe(options.threads)
     task = {"name": spec.name, "kind": spec.kind, "metric": spec.metric, "pair": spec.pair, "texts": len(given), "measured": given.labels is not None}
@@ -165,6 +167,7 @@ def _report(
         command=f"{command} {_as_flags(options)}".strip(),
         notes=(*notes, *machine.notes(described)),
         settings=asdict(options),
+        learned_from=learned_from or {},
     )
 
 

@@ -56,7 +56,7 @@ class Row:
 class Report:
     """A whole bench. Raw values are in the rows; everything else follows from them.
 
-    task: name, kind, metric, pair, texts. teacher: model, metric and value, or {} when unknown.
+    task: name, kind, metric, pair, texts. teacher: model, metric and value, or {} when unknown. learned_from: see `lessons`.
     """
 
     task: dict[str, Any]
@@ -69,6 +69,7 @@ class Report:
     command: str
     notes: tuple[str, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
+    learned_from: dict[str, Any] = field(default_factory=dict)
 
     @property
     def base(self) -> Row | None:
@@ -120,6 +121,7 @@ class Report:
             "target": self.target,
             "settings": self.settings,
             "machine": self.machine,
+            "learned_from": self.learned_from,
             "notes": list(self.notes),
             "rows": [self._row_json(row) for row in self.rows],
             "raw": [_raw(row) for row in self.rows if row.single is not None],

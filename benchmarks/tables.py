@@ -18,6 +18,9 @@ from .report import Report, Row, one_line
 from .retention import Retention
 
 NOTHING = "–"
+WORDS = ("subject", "form", "provider", "kept % [95 %]", "verdict", "source", "refused")
+"""Columns of Markdown tables that are not numbers."""
+CURVE_FILE = "curve.svg"
 SUBJECT_WIDTH = 26
 
 COLUMNS = (
@@ -41,11 +44,16 @@ COLUMNS = (
 
 
 def write_report(report: Report, folder: Path) -> Path:
-    """Write report.md and report.json into `folder`, each whole or not at all; returns the path of report.json."""
+    """Write report.md, report.json and, of a run that measured its growth, curve.svg into `folder`, each whole or not at all; returns the path of report.json."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MachineError("the report's folder cannot be made", f"{folder}: {error.strerror}", "name another with --out") from error
+    if curve := report.learned_from.get("curve"):
+        from kdedge.distill.growth import Growth
+        from kdedge.distill.pictures import growth_picture
+
+        write_whole(folder / CURVE_FILE, growth_picture(Growth.of(curve), report.task["metric"], report.task["name"]))
     write_whole(folder / "report.md", markdown(report))
     write_whole(folder / "report.json", one_line(report) + "\n")
     return folder / "report.json"
@@ -83,6 +91,7 @@ def markdown(report: Report) -> str:
     header = ["subject", "form", "provider", _md(report.task["metric"]), "kept % [95 %]", "verdict", "p50 µs", "p90 µs", "p99 µs"]
     header += ["model p50 µs", "speed-up", "than best", "texts/s", "size", "peak MB", "load s"]
     lines += _md_table(header, [_markdown_cells(report, row) for row in report.rows])
+    lines += _learned_from(report)
     lines += ["", "## Doubts and conditions", ""]
     lines += [f"- {_md(line)}" for line in warnings(report)] or ["- none"]
     lines += ["", "## What the columns mean", ""]
@@ -91,6 +100,24 @@ def markdown(report: Report) -> str:
     lines += [f"- {name}: {_md(_plain(value))}" for name, value in report.machine.items()]
     lines += ["", f"Made {report.created} by kdedge {report.kdedge}: `{report.command.replace('`', '')}`.", "Raw values are in report.json.", ""]
     return "\n".join(lines)
+
+
+def _learned_from(report: Report) -> list[str]:
+    """The section on the transfer set; none of a bundle that stands alone."""
+    learned = report.learned_from
+    if not learned:
+        return []
+    counts = ", ".join(f"{count:,} {_md(origin)}" for origin, count in learned["origins"].items())
+    lines = ["", "## What the students learned from", "", f"Texts by origin: {counts}."]
+    if learned.get("sources"):
+        rows = [
+            [name, *(_count(made.get(key)) for key in ("asked", "made", "kept")), ", ".join(f"{why} {n:,}" for why, n in made["refused"].items()) or "none"]
+            for name, made in learned["sources"].items()
+        ]
+        lines += ["", *_md_table(["source", "asked", "made", "kept", "refused"], rows)]
+        late = ", ".join(f"{_md(why)} {count:,}" for why, count in learned["refused"].items() if count)
+        lines += ["", f"Refused once the teacher had answered: {late or 'none'}."]
+    return lines + (["", f"![score on the select split against texts]({CURVE_FILE})"] if "curve" in learned else [])
 
 
 def _fitted(row: Row) -> str:
@@ -144,7 +171,7 @@ def _markdown_cells(report: Report, row: Row) -> list[str]:
 
 
 def _md_table(header: list[str], rows: Iterable[list[str]]) -> list[str]:
-    rule = ["---"] * 3 + ["--:"] + ["---"] * 2 + ["--:"] * (len(header) - 6)
+    rule = ["---" if name in WORDS else "--:" for name in header]
     return ["| " + " | ".join(cells) + " |" for cells in (header, rule, *([_md(cell) for cell in row] for row in rows))]
 
 

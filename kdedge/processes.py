@@ -13,9 +13,14 @@ def processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def rank() -> int:
+    """Which of the processes this is, counted from 0."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def is_main() -> bool:
-    """Whether this is the process that writes files and talks."""
-    return int(os.environ.get("RANK", "0")) == 0
+    """Whether this is the process that talks, and writes what all share."""
+    return rank() == 0
 
 
 def barrier() -> None:
@@ -27,7 +32,7 @@ def barrier() -> None:
 def _state() -> Any:
     from accelerate import PartialState
 
-    # The first process labels the whole transfer set while the others wait: hours, not the default minutes.
+    # One process may have much more to do than the others, such as judging texts: hours, not the default minutes.
     return PartialState(cpu=_on_cpu(), timeout=timedelta(hours=48))
 
 

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from kdedge.augment import TransferTexts
 from kdedge.errors import GateFailed, IntegrityError
 from kdedge.files import json_text, write_whole
-from kdedge.processes import main_does
+from kdedge.processes import barrier, main_does, processes, rank
 from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Transfer as TransferRecipe
 from kdedge.rundir import read_stage, stage
@@ -113,13 +113,16 @@ def build_transfer_set(
         inputs["gates"] = gates
 
     def make(part: Path) -> dict[str, Any]:
+        start = time.monotonic()
+        answers = KnownAnswers((folder, *known), teacher.max_length)
+        asked = _label_mine(recipe, texts, teacher, teacher_hash, part, answers, progress)
+        barrier()
+        if asked:
+            seconds = time.monotonic() - start
+            shared = f", of those that {processes()} processes share" if processes() > 1 else ""
+            progress.say(f"transfer: the teacher read {asked:,} texts in {seconds:.0f} s ({asked / seconds:,.0f} texts/s){shared}")
+
         def work() -> dict[str, Any]:
-            start = time.monotonic()
-            answers = KnownAnswers((folder, *known), teacher.max_length)
-            asked = _label_all(recipe, texts, teacher, teacher_hash, part, answers, progress)
-            if asked:
-                seconds = time.monotonic() - start
-                progress.say(f"transfer: the teacher read {asked:,} texts in {seconds:.0f} s ({asked / seconds:,.0f} texts/s)")
             shards = len(_starts(texts, recipe))
             verdict = judge(texts, map(partial(_read_logits, part), range(shards))) if judge else Verdict(np.ones(len(texts), bool), {})
             _write_texts(texts, verdict.kept, part)
@@ -137,7 +140,7 @@ def _keys(teacher: str, texts: TransferTexts) -> Iterator[str]:
     return (text_key(teacher, text, pair) for text, pair in zip(texts.texts, texts.pairs or repeat(None, len(texts)), strict=True))
 
 
-def _label_all(
+def _label_mine(
     recipe: TransferRecipe,
     texts: TransferTexts,
     teacher: Teacher,
@@ -146,10 +149,13 @@ def _label_all(
     known: KnownAnswers,
     progress: Progress,
 ) -> int:
-    """Ask for what is not known; returns how many texts the teacher read. One shard is in memory at a time."""
+    """Ask for what is not known of this process's share of the shards; returns how many texts the teacher read.
+
+    One shard is in memory at a time.
+    """
     read = 0
     progress.start("the teacher labels the transfer set", len(texts))
-    for number, start in enumerate(_starts(texts, recipe)):
+    for number, start in list(enumerate(_starts(texts, recipe)))[rank() :: processes()]:
         some = texts.take(np.arange(start, min(start + recipe.shard_size, len(texts))))
         wanted = list(_keys(teacher_hash, some))
         if _shard_keys(part, number) != wanted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -86,10 +87,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(folder: Path, runs: str, *options: str) -> subprocess.Popen[str]:
+def command(folder: Path, runs: str, *options: str, processes: int = 1) -> subprocess.Popen[str]:
     arguments = ["augment", str(folder / "recipe.toml"), "--runs", str(folder / runs), "--threads", "1", *options]
     environment = {**os.environ, "COLUMNS": "150"}
-    return subprocess.Popen([sys.executable, "-c", START, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    # What `accelerate launch` starts for several devices; on CPUs alone it asks for MPI itself.
+    several = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "--no-python", sys.executable]
+    return subprocess.Popen([sys.executable, *(several if processes > 1 else []), "-c", START, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def made_hashes(run: Path) -> dict[str, str]:
@@ -114,6 +117,18 @@ def test_no_made_text_stands_among_those_held_out(folder: Path) -> None:
     texts = lesson.transfer.texts
     assert not held & {normalised(text) for text in texts.texts}
     assert len({normalised(text) for text in texts.texts}) == len(texts)
+
+
+def test_two_processes_make_and_label_the_same_set(folder: Path) -> None:
+    for stage in ("teacher", "generator"):
+        shutil.copytree(folder / "whole" / "more" / stage, folder / "two" / "more" / stage)
+    with (folder / "whole" / "more" / "recipe.toml").open() as recipe:
+        (folder / "two" / "more" / "recipe.toml").write_text(recipe.read())
+    talk = command(folder, "two", processes=2)
+    said, told = talk.communicate(timeout=300)
+    assert talk.returncode == 0, told[-2000:]
+    assert made_hashes(folder / "two" / "more") == made_hashes(folder / "whole" / "more")
+    assert said.count("new texts beside") == 1, "one process alone talks"
 
 
 @pytest.mark.parametrize("share", [0.6, 0.8])

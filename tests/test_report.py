@@ -68,6 +68,35 @@ def report(name: str = "student", label_name: str = "accuracy") -> Report:
     return Report(task, teacher, described, rows, 0.99, "2026-01-01T00:00:00+00:00", "0.1.0", "kdedge bench runs/toy", ("said once",))
 
 
+GROWN = {
+    "origins": {"gold": 100, "rule": 80},
+    "sources": {"rule": {"wanted": 100, "asked": 128, "made": 120, "refused": {"held out": 30, "near | duplicate": 10}, "kept": 80}},
+    "refused": {"confidence": 0, "balance": 7},
+    "curve": {
+        "points": [
+            {"size": 0.0, "sources": [], "texts": 100, "select": 0.8},
+            {"size": 0.4, "sources": ["rule"], "texts": 140, "select": 0.82},
+            {"size": 0.8, "sources": ["rule"], "texts": 180, "select": 0.825},
+        ],
+        "chosen": {"size": 0.4, "sources": ["rule"], "texts": 140, "select": 0.82},
+        "error": 0.01,
+    },
+}
+
+
+def test_the_page_tells_what_the_students_learned_from(tmp_path: Path) -> None:
+    write_report(replace(report(), learned_from=GROWN), tmp_path)
+    page = (tmp_path / "report.md").read_text()
+    assert "Texts by origin: 100 gold, 80 rule." in page
+    assert "| rule | 128 | 120 | 80 | held out 30, near \\| duplicate 10 |" in page
+    assert "Refused once the teacher had answered: balance 7." in page and "![score on the select split against texts](curve.svg)" in page
+    picture = (tmp_path / "curve.svg").read_text()
+    assert "labelled alone" in picture and "accuracy on the select split" in picture and "(140 texts)" in picture
+    assert json.loads((tmp_path / "report.json").read_text())["learned_from"] == GROWN
+    write_report(report(), tmp_path / "alone")
+    assert "learned from" not in (tmp_path / "alone" / "report.md").read_text() and not (tmp_path / "alone" / "curve.svg").exists()
+
+
 def shown(made: Report, width: int = 120) -> str:
     console = Console(file=io.StringIO(), width=width, legacy_windows=False)
     console.print(rich_table(made))

@@ -23,7 +23,7 @@ from kdedge.augment.gates import Sieve
 from kdedge.augment.source import Made, Source
 from kdedge.data.task import Task
 from kdedge.errors import IntegrityError
-from kdedge.processes import main_does
+from kdedge.processes import barrier, is_main, processes, rank
 from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Augment
 from kdedge.rundir import read_stage, stage
@@ -60,7 +60,7 @@ def make_texts(
     inputs = {**inputs, "wanted": wanted, "weights": None if weights is None else hashlib.sha256(weights.tobytes()).hexdigest()}
 
     def make(part: Path) -> dict[str, Any]:
-        return main_does(lambda: _make_all(recipe, task, sources, sieve, part, wanted, seed, progress, weights)) or {}
+        return _make_all(recipe, task, sources, sieve, part, wanted, seed, progress, weights)
 
     stage(folder, inputs, make, force=force, progress=progress)
     return read_made(folder, task)
@@ -107,30 +107,45 @@ def _make_all(
         counts[source.origin] = {"wanted": wanted, "asked": asked, "made": tried, "refused": refused, "unused": max(0, passed - wanted)}
         counts[source.origin]["kept"] = len(kept[source.origin])
         progress.say(_told(source.origin, counts[source.origin], seconds))
-    pq.write_table(_interleaved(kept), part / TEXTS_FILE, compression="zstd")
-    for shard_file in part.glob("*-*.parquet"):
-        shard_file.unlink()
+    barrier()  # all have read the shards
+    if is_main():
+        pq.write_table(_interleaved(kept), part / TEXTS_FILE, compression="zstd")
+        for shard_file in part.glob("*-*.parquet"):
+            shard_file.unlink()
+    barrier()
     digest = hashlib.sha256((part / TEXTS_FILE).read_bytes()).hexdigest()
     return {"texts": sum(map(len, kept.values())), "sources": counts, "sha256": digest}
 
 
-def _shards(
-    recipe: Augment, source: Source, part: Path, wanted: int, seed: int, starts: np.ndarray, weights: np.ndarray | None
-) -> Iterator[pa.Table]:
-    """Texts of one source; the metadata of each table tells how many were asked for, and the seconds that it took."""
+def _shards(recipe: Augment, source: Source, part: Path, wanted: int, seed: int, starts: np.ndarray, weights: np.ndarray | None) -> Iterator[pa.Table]:
+    """Texts of one source; the metadata of each table tells how many were asked for, and the seconds that it took.
+
+    Several processes make a shard each, then all read them in order and judge them alike.
+    """
     most = PATIENCE * wanted if source.renewable else len(starts)
-    for number in range(math.ceil(most / recipe.shard_size)):
-        path = part / f"{source.origin}-{number:05d}.parquet"
-        if not path.exists():
-            chance = np.random.default_rng([seed, number, *source.origin.encode()])
-            start = time.monotonic()
-            rows = _rows(starts, number, recipe.shard_size, seed, source.origin, weights if source.renewable else None)
-            rows = rows if source.renewable else rows[: most - number * recipe.shard_size]
-            _write_shard(source.make(rows, chance), len(rows), time.monotonic() - start, path)
-        shard = pq.read_table(path)
+    shards = math.ceil(most / recipe.shard_size)
+
+    def make_shard(number: int, path: Path) -> None:
+        chance = np.random.default_rng([seed, number, *source.origin.encode()])
+        start = time.monotonic()
+        rows = _rows(starts, number, recipe.shard_size, seed, source.origin, weights if source.renewable else None)
+        rows = rows if source.renewable else rows[: most - number * recipe.shard_size]
+        _write_shard(source.make(rows, chance), len(rows), time.monotonic() - start, path)
+
+    for number in range(shards):
+        if number % processes() == 0:
+            mine = number + rank()
+            if mine < shards and not _shard_file(part, source, mine).exists():
+                make_shard(mine, _shard_file(part, source, mine))
+            barrier()
+        shard = pq.read_table(_shard_file(part, source, number))
         yield shard
         if not len(shard) and number >= 2:  # three shards without a text: there will be none
             return
+
+
+def _shard_file(part: Path, source: Source, number: int) -> Path:
+    return part / f"{source.origin}-{number:05d}.parquet"
 
 
 def _rows(starts: np.ndarray, number: int, size: int, seed: int, origin: str, weights: np.ndarray | None) -> np.ndarray:

@@ -102,6 +102,12 @@ def made_from(folder: Path) -> dict[str, Any]:
     return counts
 
 
+def rounds_made(shared: Path, rounds: int) -> dict[str, dict[str, Any]]:
+    """What every round of every source made, of a run whose texts lie in `shared`: name -> counts."""
+    folders = [shared / "augment", *sorted(shared.glob("augment-*[0-9]"))][:rounds]
+    return {origin + (f", round {i + 1}" if i else ""): counts for i, folder in enumerate(folders) for origin, counts in made_from(folder).items()}
+
+
 def _replacing(recipe: Replace, task: Task, teacher: Teacher) -> Replacing:
     matrix = teacher.model.get_input_embeddings().weight.detach().float().cpu().numpy()
     neighbours = Neighbours(teacher.tokenizer, matrix, recipe.candidates)

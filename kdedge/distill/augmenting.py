@@ -11,7 +11,7 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from kdedge.augment.sources import made_from
+from kdedge.augment.sources import rounds_made
 from kdedge.console import ConsoleProgress, results
 from kdedge.distill.command import prepared, recipe_command
 from kdedge.distill.growth import Growth
@@ -21,6 +21,8 @@ from kdedge.distill.teaching import Lesson
 from kdedge.distill.texts import measure_growth
 from kdedge.errors import UsageError
 from kdedge.files import write_whole
+from kdedge.processes import is_main
+from kdedge.progress import SILENT
 from kdedge.recipe import load_recipe
 from kdedge.rundir import Run, read_stage
 from kdedge.runtime.spec import TaskSpec
@@ -43,12 +45,15 @@ def augment(recipe: Path, overrides: tuple[str, ...], runs: Path, force: bool, t
     settled = prepared(load_recipe(recipe, overrides), runs, threads)
     if settled.augment is None:
         raise UsageError("the recipe has no [augment] table", str(recipe), "add one, or --set augment.rules.mask=0.1 and the like")
-    progress, run = ConsoleProgress(), Run.create(settled, runs)
+    progress, run = ConsoleProgress() if is_main() else SILENT, Run.create(settled, runs)
     with run.locked():
         lesson = prepare_lesson(settled, run, force=force, progress=progress)
-        results().print(_sources(lesson))
-        results().print(_examples(lesson))
+        if is_main():
+            results().print(_sources(lesson))
+            results().print(_examples(lesson))
         growth = measure_growth(lesson, force=force, progress=progress) if curve else None
+        if not is_main():
+            return
         if growth:
             results().print(_growth(growth, lesson.task.spec.metric))
             write_whole(run.folder / "curve" / "curve.svg", growth_picture(growth, lesson.task.spec.metric, settled.name))
@@ -62,17 +67,15 @@ def augment(recipe: Path, overrides: tuple[str, ...], runs: Path, force: bool, t
         click.echo(json.dumps(_document(lesson, growth)))
 
 
-def _rounds(lesson: Lesson) -> dict[str, dict[str, Any]]:
-    """What every round of every source made: name -> counts."""
-    folders = [lesson.run.augment, *sorted(lesson.run.shared.glob("augment-*[0-9]"))][: lesson.recipe.augment.rounds if lesson.recipe.augment else 0]
-    return {origin + (f", round {i + 1}" if i else ""): counts for i, folder in enumerate(folders) for origin, counts in made_from(folder).items()}
+def _made(lesson: Lesson) -> dict[str, dict[str, Any]]:
+    return rounds_made(lesson.run.shared, lesson.recipe.augment.rounds if lesson.recipe.augment else 0)
 
 
 def _sources(lesson: Lesson) -> Table:
     table = Table(title=f"{lesson.recipe.name}: new texts beside {len(lesson.task.train):,} labelled ones")
     for column in ("source", "wanted", "asked", "made", "kept", "refused"):
         table.add_column(column, justify="left" if column in ("source", "refused") else "right")
-    for name, counts in _rounds(lesson).items():
+    for name, counts in _made(lesson).items():
         refused = ", ".join(f"{reason} {count:,}" for reason, count in counts["refused"].items())
         table.add_row(name, *(f"{counts[key]:,}" for key in ("wanted", "asked", "made", "kept")), refused or "none")
     for reason, count in ((reason, count) for reason, count in read_stage(lesson.run.transfer)["result"]["refused"].items() if count):
@@ -115,5 +118,5 @@ def _growth(growth: Growth, metric: str) -> Table:
 
 def _document(lesson: Lesson, growth: Growth | None) -> dict[str, Any]:
     kept = read_stage(lesson.run.transfer)["result"]
-    document = {"run": str(lesson.run.folder), "sources": _rounds(lesson), "origins": kept["origins"], "refused": kept["refused"]}
+    document = {"run": str(lesson.run.folder), "sources": _made(lesson), "origins": kept["origins"], "refused": kept["refused"]}
     return document | ({"curve": growth.document()} if growth else {})
