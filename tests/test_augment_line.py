@@ -92,7 +92,13 @@ def command(folder: Path, runs: str, *options: str, processes: int = 1) -> subpr
     environment = {**os.environ, "COLUMNS": "150"}
     # What `accelerate launch` starts for several devices; on CPUs alone it asks for MPI itself.
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "--no-python", sys.executable]
-    return subprocess.Popen([sys.executable, *(several if processes > 1 else []), "-c", START, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(
+        [sys.executable, *(several if processes > 1 else []), "-c", START, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
 
 
 def made_hashes(run: Path) -> dict[str, str]:

@@ -1,17 +1,21 @@
-"""What each way to int8 keeps and gains: the same student dynamic, with fixed ranges, and tuned to them.
+"""What each way to int8 keeps and gains: students dynamic, with fixed ranges, and tuned to them.
 
-    python benchmarks/studies/int8.py runs/sst2-tinybert > benchmarks/results/int8-sst2-tinybert.md
+    python benchmarks/studies/int8.py runs/trec-augmented runs/trec-augmented-seed1 ... > benchmarks/results/int8-trec.md
 
-Exports the run three times and times all files in one interleaved run on one thread.
+Each TARGET is a run, or a student's folder in one. Every student is exported three times; its files are timed in one interleaved
+run on one thread. The same student from several runs (seeds) is summed up: mean and standard deviation of what int8 loses.
 """
 
 from __future__ import annotations
 
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,45 +27,106 @@ from kdedge.rundir import Run
 from kdedge.runtime import Classifier
 from kdedge.runtime.metrics import decide, score
 
-VARIANTS = {"int8, dynamic": ("--scheme", "dynamic"), "int8, calibrated": ("--no-qat",), "int8, tuned": ()}
+DYNAMIC = "int8, dynamic"
+VARIANTS = {DYNAMIC: ("--scheme", "dynamic"), "int8, calibrated": ("--no-qat",), "int8, tuned": ()}
 TEXTS = 200
-SECONDS = 60.0
+SECONDS = 20.0
 
 
-def study(folder: Path) -> None:
-    run, (student,) = Run.open(folder)
-    recipe = run.recipe
-    report = load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed).report
+@dataclass(frozen=True)
+class Line:
+    """One file of one student. drop: of the metric against its fp32 file; apart: largest logit difference and answers changed in batches.
+
+    torch: largest logit difference and share of equal answers between the fake-quantized student and the file; None of a file without one.
+    """
+
+    student: str
+    run: str
+    file: str
+    value: float
+    drop: float
+    same: float
+    apart: tuple[float, int]
+    torch: tuple[float, float] | None
+    bytes: int
+    p50: float
+    faster: tuple[float, float, float]
+
+    def cells(self) -> list[str]:
+        torch = f"{self.torch[0]:.1e}, {100 * self.torch[1]:.2f} %" if self.torch else "–"
+        ratio = "{:.2f}x [{:.2f}-{:.2f}]".format(*self.faster)
+        apart = f"{self.apart[0]:.1g}, {self.apart[1]}"
+        return [self.run, self.file, f"{self.value:.4f}", f"{100 * self.same:.2f} %", apart, torch, f"{self.bytes:,}", f"{1e6 * self.p50:,.0f}", ratio]
+
+
+HEADER = (
+    "run",
+    "file",
+    "score",
+    "same answers as fp32",
+    "alone against batches of 32: logits, answers changed",
+    "torch against file: logits, same",
+    "bytes",
+    "p50 µs",
+    "faster than dynamic",
+)
+
+
+def study(targets: list[Path]) -> None:
+    lines = [line for target in targets for line in of_target(target)]
+    metric = Run.open(targets[0])[0].recipe.task.metric or "the task's metric"
+    print(f"# Ways to int8\n\nCommand: `python benchmarks/studies/int8.py {' '.join(map(str, targets))}`; score: {metric}; single texts on one thread.\n")
+    for student in dict.fromkeys(line.student for line in lines):
+        mine = [line for line in lines if line.student == student]
+        print(f"## {student}\n\n| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}")
+        print("\n".join("| " + " | ".join(line.cells()) + " |" for line in mine))
+        print("\n| file | runs | points lost against fp32 | least same answers | answers changed in batches | bytes |\n|---|---|---|---|---|---|")
+        for file in dict.fromkeys(line.file for line in mine):
+            some = [line for line in mine if line.file == file]
+            drops = [100 * line.drop for line in some]
+            told = f"{statistics.mean(drops):.2f}" + (f" ± {statistics.stdev(drops):.2f}" if len(drops) > 1 else "")
+            changed, least = sum(line.apart[1] for line in some), min(line.same for line in some)
+            print(f"| {file} | {len(some)} | {told} | {100 * least:.2f} % | {changed} | {some[0].bytes:,} |")
+        print()
+
+
+def of_target(folder: Path) -> Iterator[Line]:
+    """All files of the students that a folder means."""
+    run, students = Run.open(folder)
+    report = load_task(run.recipe.data, run.recipe.task, name=run.recipe.name, seed=run.recipe.seed).report
     with tempfile.TemporaryDirectory() as place:
-        opened = {}
+        opened: dict[str, dict[str, Classifier]] = {student: {} for student in students}
         for name, options in VARIANTS.items():
             subprocess.run([sys.executable, "-m", "kdedge", "export", str(folder), *options], check=True, stdout=sys.stderr)
-            copy = shutil.copytree(run.homes[student] / "bundle", Path(place) / name.replace(", ", "-"))
-            opened[name] = Classifier.load(copy, "int8", threads=1)
-            opened.setdefault("fp32", Classifier.load(copy, "fp32", threads=1))
-        print_table(folder, opened, report)
+            for student in students:
+                copy = shutil.copytree(run.homes[student] / "bundle", Path(place) / student / name.replace(", ", "-"))
+                opened[student].setdefault("fp32", Classifier.load(copy, "fp32", threads=1))
+                opened[student][name] = Classifier.load(copy, "int8", threads=1)
+        for student in students:
+            yield from lines_of(student, run.folder.name, opened[student], report)
 
 
-def print_table(folder: Path, opened: dict[str, Classifier], report: Split) -> None:
+def lines_of(student: str, run: str, opened: dict[str, Classifier], report: Split) -> Iterator[Line]:
     timed = {name: parts[0] for name, parts in interleave({n: timing_of(c, report) for n, c in opened.items()}, TEXTS, seconds=SECONDS).items()}
     alone = {name: answers(classifier, report, 1) for name, classifier in opened.items()}
     spec = opened["fp32"].spec
-    print(
-        f"# Ways to int8: {folder.name}\n\nCommand: `python benchmarks/studies/int8.py {folder}`; {len(report)} texts, each alone; one thread; interleaved.\n"
-    )
-    print(
-        f"| file | {spec.metric} | same answers as fp32 | alone against batches of 32: largest logit difference, labels changed | bytes | p50 µs | faster than dynamic |"
-    )
-    print("|---|---|---|---|---|---|---|")
+    values = {name: score(spec.metric, spec.kind, logits, report.labels) for name, logits in alone.items()}
     for name, classifier in opened.items():
         logits, batched = alone[name], answers(classifier, report, 32)
-        same = np.mean(decide(spec.kind, logits) == decide(spec.kind, alone["fp32"]))
-        changed = int((decide(spec.kind, logits) != decide(spec.kind, batched)).sum())
-        size = classifier.manifest.files[classifier.manifest.precisions[classifier.precision]]["bytes"]
-        ratio, low, high = spread(timed["int8, dynamic"], timed[name])
-        print(
-            f"| {name} | {score(spec.metric, spec.kind, logits, report.labels):.4f} | {100 * same:.2f} % | {np.abs(logits - batched).max():.2g}, {changed} "
-            f"| {size:,} | {1e6 * timed[name].p50:,.0f} | {ratio:.2f}x [{low:.2f}-{high:.2f}] |"
+        figures = classifier.manifest.parity["int8"] if name != "fp32" else {}
+        torch = (figures["max_abs_logit_torch"], figures["same_answers_torch"]) if "max_abs_logit_torch" in figures else None
+        yield Line(
+            student,
+            run,
+            name,
+            values[name],
+            values["fp32"] - values[name],
+            float(np.mean(decide(spec.kind, logits) == decide(spec.kind, alone["fp32"]))),
+            (float(np.abs(logits - batched).max()), int((decide(spec.kind, logits) != decide(spec.kind, batched)).sum())),
+            torch,
+            classifier.manifest.files[classifier.manifest.precisions[classifier.precision]]["bytes"],
+            timed[name].p50,
+            spread(timed[DYNAMIC], timed[name]),
         )
 
 
@@ -88,4 +153,4 @@ def answers(classifier: Classifier, report: Split, batch: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    study(Path(sys.argv[1]))
+    study([Path(target) for target in sys.argv[1:]])

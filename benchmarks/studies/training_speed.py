@@ -1,0 +1,107 @@
+"""What stored answers save: students trained on the teacher's stored logits, and with the teacher run at every step.
+
+    python benchmarks/studies/training_speed.py --seconds 120 > benchmarks/results/training-speed.md
+
+The teacher has the shape of BERT-base or of MiniLM-L6; weights and texts are random, since time does not depend on them. Forward,
+backward and the optimizer's step of one batch; all ways of one student in one interleaved run on one thread. `layers` matches hidden
+states too, for which the teacher must run: they are not stored, being hundreds of times the size of the texts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from int8_speed import bert
+from kdedge.benchmarks.machine import describe, notes
+from kdedge.benchmarks.timing import Timings, interleave, spread
+from transformers import PreTrainedModel
+
+from kdedge.distill.distillation import Distillation
+from kdedge.distill.objective import Objective
+from kdedge.recipe import Objective as ObjectiveRecipe
+from kdedge.students.bilstm import BiLstmConfig, BiLstmForSequenceClassification
+from kdedge.textmodel import TextModel
+
+PIECES, BATCH, LENGTH, ITEMS = 30522, 32, 24, 4
+TEACHERS = {"BERT-base, 12x768": (12, 768, 12, 3072), "MiniLM, 6x384": (6, 384, 12, 1536)}
+STUDENTS = {"TinyBERT 4x312": (4, 312, 12, 1200), "TinyBERT 3x384": (3, 384, 12, 1536), "BiLSTM-150": None}
+STORED, LIVE, LAYERS = "stored logits", "teacher at every step", "teacher at every step, layers matched"
+
+
+def study() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--seconds", type=float, default=120.0, help="of timing, all students together")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    machine = describe(1)
+    print(f"# Training with the teacher's stored answers\n\nCommand: `python {' '.join(sys.argv)}`; batches of {BATCH} texts of {LENGTH} tokens, fp32.\n")
+    print(f"Machine: {machine['cpu']}, {', '.join(machine['flags'] or [])}; {machine['packages']}; one thread. {' '.join(notes(machine))}\n")
+    print("| student | teacher | way | texts/s | stored against it |\n|---|---|---|--:|--:|")
+    for name, shape in STUDENTS.items():
+        for teacher, size in TEACHERS.items():
+            steps = ways(bert(shape, PIECES) if shape else bilstm(), bert(size, PIECES), layers=shape is not None)
+            works = {way: timed(step) for way, step in steps.items()}
+            seconds = given.seconds / len(STUDENTS) / len(TEACHERS)
+            done = {way: parts[0] for way, parts in interleave(works, ITEMS, seconds=seconds).items()}
+            for way, timings in done.items():
+                print(f"| {name} | {teacher} | {way} | {BATCH / timings.p50:,.0f} | {ratio(timings, done[STORED])} |")
+
+
+def bilstm() -> BiLstmForSequenceClassification:
+    return BiLstmForSequenceClassification(BiLstmConfig(vocab_size=PIECES, embedding_dim=384, hidden_size=150))
+
+
+def ways(student: PreTrainedModel, teacher: PreTrainedModel, *, layers: bool) -> dict[str, Callable[[int], None]]:
+    """Training steps on the batch of a number; all ways train the same student."""
+    texts = [torch.randint(5, PIECES, (BATCH, LENGTH)) for _ in range(ITEMS)]
+    batches = [{"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)} for ids in texts]
+    with torch.no_grad():
+        stored = [teacher(**batch).logits for batch in batches]
+    taught = [teaching(student, teacher, ObjectiveRecipe())]
+    if layers:
+        taught.append(teaching(student, teacher, ObjectiveRecipe(hidden_weight=1.0, layer_map="last")))
+
+    def step(lesson: tuple[Any, Any], number: int, live: bool) -> None:
+        model, optimizer = lesson
+        logits = stored[number]
+        if live:
+            with torch.no_grad():
+                logits = teacher(**batches[number]).logits
+        model(teacher_logits=logits, **batches[number])["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    found = {STORED: lambda number: step(taught[0], number, False), LIVE: lambda number: step(taught[0], number, True)}
+    return found | ({LAYERS: lambda number: step(taught[1], number, False)} if layers else {})
+
+
+def teaching(student: PreTrainedModel, teacher: PreTrainedModel, recipe: ObjectiveRecipe) -> tuple[Any, Any]:
+    """A student being taught, as `kdedge distill` does it, and its optimizer."""
+    objective = Objective(recipe, "classification", student.config, teacher.config, batches=1000)
+    model = Distillation(student, objective, TextModel(teacher, None, LENGTH) if recipe.reads_layers else None).train()  # type: ignore[arg-type]
+    return model, torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+
+
+def timed(step: Callable[[int], None]) -> Callable[[int], tuple[float, ...]]:
+    def work(number: int) -> tuple[float, ...]:
+        start = time.perf_counter()
+        step(number)
+        return (time.perf_counter() - start,)
+
+    return work
+
+
+def ratio(base: Timings, row: Timings) -> str:
+    middle, low, high = spread(base, row)
+    return f"{middle:.1f}x [{low:.1f}-{high:.1f}]"
+
+
+if __name__ == "__main__":
+    study()
