@@ -12,8 +12,10 @@ from kdedge.transfer import transfer_hash
 def learned_from(run: Run) -> dict[str, Any]:
     """origins: texts by origin. sources: asked, made, refused and kept by source. refused: by the gates behind the teacher.
 
-    curve: points, chosen and error of `kdedge augment --curve`, where it was measured on these texts.
+    curve: points, chosen and error of `kdedge augment --curve`, where it was measured on these texts. {} where the transfer set is gone.
     """
+    if not run.transfer.exists():  # removed, as a user may to save room: what was measured does not need it
+        return {}
     result = read_stage(run.transfer)["result"]
     found: dict[str, Any] = {"origins": result["origins"]}
     if run.recipe.augment:

@@ -15,7 +15,7 @@ from kdedge.augment import TransferTexts
 from kdedge.data.task import Task
 from kdedge.distill.distillation import Distillation
 from kdedge.distill.objective import Objective
-from kdedge.encode import encode
+from kdedge.encode import Encoded, encode
 from kdedge.ensemble import teacher_hash
 from kdedge.errors import UsageError
 from kdedge.places import resolve_folder
@@ -26,6 +26,7 @@ from kdedge.rundir import Run, hash_files, stage
 from kdedge.runtime import metrics
 from kdedge.strings import Strings
 from kdedge.students import build_student, load_student
+from kdedge.students.rows import only_rows
 from kdedge.students.shrink import shrink
 from kdedge.students.tinybert import chosen_layers
 from kdedge.students.vocabulary import trim
@@ -133,7 +134,8 @@ class Teaching:
             raise UsageError("the student reads fewer tokens than asked", f"max_length {self.student.max_length}, {positions} positions", "lower max_length")
         student = self._trimmed(TextModel(model, tokenizer, self.student.max_length))
         model, tokenizer = student.model.to(this_device()), student.tokenizer
-        plan = self._training(student)
+        select = student.encode(task.select.texts, task.select.pairs)
+        plan = self._training(student, select)
         objective = Objective(self.objective, task.spec.kind, model.config, teacher.model.config, batches=batches(plan))
         live = teacher if self.objective.reads_layers else None
         if live and tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
@@ -142,7 +144,9 @@ class Teaching:
                 "student and teacher have different vocabularies",
                 "set hidden, attention and embedding weights to 0, or give the student the teacher's tokenizer",
             )
-        score = train(Distillation(model, objective, live).to(this_device()), plan, part, progress=self.progress)
+        read = np.concatenate([plan.data.tokens["input_ids"].values, select.tokens["input_ids"].values, [tokenizer.pad_token_id]])
+        with only_rows(model, read):
+            score = train(Distillation(model, objective, live).to(this_device()), plan, part, progress=self.progress)
         return student, objective, score
 
     def _shrink(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -158,7 +162,7 @@ class Teaching:
         texts = self.lesson.transfer.texts
         return trim(student, texts.texts + (texts.pairs or ()), self.student.vocabulary) if self.student.vocabulary else student
 
-    def _training(self, student: TextModel) -> Training:
+    def _training(self, student: TextModel, select: Encoded) -> Training:
         task, transfer = self.lesson.task, self.lesson.transfer
         if self.objective == LABELS_ALONE:
             transfer = transfer.take(transfer.texts.gold)
@@ -170,7 +174,7 @@ class Teaching:
             seed=self.lesson.recipe.training_seed,
             data=data,
             pad=student.pad,
-            predict=select_predictor(student.encode(task.select.texts, task.select.pairs), student.pad),
+            predict=select_predictor(select, student.pad),
             score=lambda logits: self.watch(score(logits)),
             title=self.title,
         )

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from kdedge.encode import load_tokenizer
 from kdedge.errors import GateFailed, UsageError
 from kdedge.files import write_whole
-from kdedge.students.bilstm import BiLstmForSequenceClassification
+from kdedge.students.rows import word_embedding
 from kdedge.textmodel import TextModel
 
 BATCH = 4096
@@ -116,7 +116,7 @@ def _renumber_special(processor: dict[str, Any], numbers: Mapping[int, int]) -> 
 def trimmed_model(model: PreTrainedModel, kept: np.ndarray, pad: int) -> PreTrainedModel:
     """A copy whose embedding table holds the rows `kept` alone."""
     copy = deepcopy(model)
-    owner, name = (copy, "embedding") if isinstance(copy, BiLstmForSequenceClassification) else (copy.bert.embeddings, "word_embeddings")
+    owner, name = word_embedding(copy)
     rows: torch.Tensor = getattr(owner, name).weight.detach()[torch.from_numpy(kept)]
     table = nn.Embedding(len(kept), rows.shape[1], padding_idx=pad)
     table.weight = nn.Parameter(rows.clone())

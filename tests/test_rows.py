@@ -1,0 +1,64 @@
+"""An embedding cut to the rows that are read: the same training, of fewer numbers."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from transformers import PreTrainedModel
+
+from kdedge.students.bilstm import BiLstmConfig, BiLstmForSequenceClassification
+from kdedge.students.rows import only_rows, word_embedding
+
+READ = np.array([5, 9, 9, 7, 30, 31, 12])
+
+
+def student(kind: str) -> PreTrainedModel:
+    torch.manual_seed(0)
+    if kind == "bilstm":
+        return BiLstmForSequenceClassification(BiLstmConfig(vocab_size=40, embedding_dim=8, hidden_size=8, head_size=8))
+    return tiny.bert(layers=2, vocabulary=40)
+
+
+def train(model: PreTrainedModel) -> None:
+    torch.manual_seed(1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.1)
+    model.train()
+    for _ in range(5):
+        ids = torch.tensor([[5, 9, 7, 0], [30, 31, 12, 5]])
+        logits = model(input_ids=ids, attention_mask=(ids > 0).long()).logits
+        logits.square().sum().backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+@pytest.mark.parametrize("kind", ["bilstm", "bert"])
+def test_the_rows_that_are_read_become_what_they_become_among_all(kind: str) -> None:
+    whole = student(kind)
+    some, before = deepcopy(whole), deepcopy(whole.state_dict())
+    train(whole)
+    with only_rows(some, READ):
+        train(some)
+        assert sum(p.numel() for p in some.parameters()) < sum(p.numel() for p in whole.parameters())
+    _, name = word_embedding(some)
+    table = f"{'' if kind == 'bilstm' else 'bert.embeddings.'}{name}.weight"
+    assert some.state_dict().keys() == before.keys()
+    for key, value in whole.state_dict().items():
+        mine = some.state_dict()[key]
+        if key == table:
+            unread = np.setdiff1d(np.arange(40), [*READ, 0])
+            assert torch.equal(mine[unread], before[key][unread]), "not even decayed"
+            assert torch.equal(mine[READ], value[READ]) and not torch.equal(mine[READ], before[key][READ])
+        else:
+            assert torch.equal(mine, value), key
+
+
+def test_other_tokens_are_refused_and_all_rows_come_back_whatever_happens() -> None:
+    model = student("bilstm")
+    with pytest.raises(IndexError), only_rows(model, READ):
+        model(input_ids=torch.tensor([[6]]), attention_mask=torch.ones(1, 1, dtype=torch.long))
+    assert isinstance(model.embedding, torch.nn.Embedding) and model.embedding.num_embeddings == 40
