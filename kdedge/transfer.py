@@ -107,7 +107,8 @@ def build_transfer_set(
     """
     digest = hashlib.sha256()
     update_joined(digest, _keys(teacher_hash, texts), "\n")
-    digest.update("\n".join(texts.origins).encode() + np.ascontiguousarray(texts.labels).tobytes())
+    update_joined(digest, texts.origins, "\n")
+    digest.update(np.ascontiguousarray(texts.labels).tobytes())
     inputs = {"teacher": teacher_hash, "max_length": teacher.max_length, "texts": digest.hexdigest(), "shard_size": recipe.shard_size}
     if gates is not None:
         inputs["gates"] = gates
@@ -179,6 +180,13 @@ def _write_texts(texts: TransferTexts, kept: np.ndarray, part: Path) -> None:
 
 def _rows(labels: np.ndarray) -> pa.Array:
     return pa.array(labels) if labels.ndim == 1 else pa.array(list(labels))
+
+
+def _read_labels(column: pa.ChunkedArray) -> np.ndarray:
+    """Class indices (N,) int64, or scores (N,) and label sets (N, C) as float32."""
+    if pa.types.is_list(column.type):
+        return np.array(column.to_pylist(), np.float32)
+    return np.asarray(column.to_numpy(), np.int64 if pa.types.is_integer(column.type) else np.float32)
 
 
 def _ask(teacher: Teacher, texts: TransferTexts, batch_tokens: int) -> np.ndarray:
@@ -264,9 +272,9 @@ def read_transfer_set(folder: Path) -> TransferSet:
         shards.append(_read_logits(folder, number))
     table = pq.read_table(folder / TEXTS_FILE)
     columns = {name: table.column(name) for name in table.column_names}
-    labels = np.array(columns["label"].to_pylist(), dtype=np.int64 if pa.types.is_integer(table.schema.field("label").type) else np.float32)
+    labels = _read_labels(columns["label"])
     pairs = Strings(columns["pair"]) if "pair" in columns else None
     texts = TransferTexts.of(Strings(columns["text"]), pairs, Strings(columns["origin"]), labels)
     whole = TransferSet(texts, np.concatenate(shards))
-    kept = np.array(columns["kept"] if "kept" in columns else [True] * len(whole), dtype=bool)
+    kept = columns["kept"].to_numpy() if "kept" in columns else np.ones(len(whole), bool)
     return whole if kept.all() else whole.take(np.flatnonzero(kept))
