@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import subprocess
 import sys
@@ -11,13 +10,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import objectives
 import pytest
 import tinyrun
 import torch
 from click.testing import CliRunner
-from objectives import Cell, Comparison, Ledger, cells, chosen, compare, study
+from objectives import Cell, cells, chosen, study
 
 from kdedge.errors import UsageError
 from kdedge.recipe import Objective
@@ -55,29 +53,6 @@ def test_cells_are_chosen_by_the_beginning_of_their_name() -> None:
     assert [cell.name for cell in chosen(grid, "hidden mse, last")] == ["logits mse", "hidden mse, last, 1, mse"]
     with pytest.raises(UsageError, match="hiden"):
         chosen(grid, "logits;hiden")
-
-
-def test_a_difference_counts_only_where_seeds_and_texts_agree() -> None:
-    """Three differences of mean 0.02 and standard deviation 0.01: t(0.975, 2) = 4.303."""
-    mine, theirs = np.array([0.81, 0.82, 0.83]), np.array([0.80, 0.80, 0.80])
-    draws = np.linspace(0.0, 0.04, 1001)
-    found = compare(mine, theirs, np.tile(draws, (3, 1)), np.zeros((3, 1001)))
-    assert found.seeds == pytest.approx((0.02 - 4.303 * 0.01 / math.sqrt(3), 0.02 + 4.303 * 0.01 / math.sqrt(3)), abs=1e-5)
-    assert found.texts == pytest.approx((0.001, 0.039)) and found.verdict == "undecided", "seeds could turn it round"
-    assert Comparison(0.02, (0.01, 0.03), (0.005, 0.03)).verdict == "better"
-    assert Comparison(0.02, (0.01, 0.03), (-0.005, 0.03)).verdict == "undecided", "texts could turn it round"
-    assert Comparison(-0.02, (-0.03, -0.01), (-0.04, -0.001)).verdict == "worse"
-    assert compare(mine[:1], theirs[:1], np.ones((1, 9)), np.zeros((1, 9))).verdict == "one seed"
-
-
-def test_a_line_that_was_cut_off_is_not_one(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
-    ledger.add({"key": "a"}, None)
-    with ledger.file.open("a") as stream:
-        stream.write('{"key": "b", "sco')
-    again = Ledger(tmp_path)
-    again.add({"key": "c"}, None)
-    assert set(Ledger(tmp_path).rows) == {"a", "c"}
 
 
 @pytest.fixture

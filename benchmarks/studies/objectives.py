@@ -13,15 +13,9 @@ goes on after the last one. The tables go to stdout. `kl T=1` and `soft_ce` have
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-import shutil
 import statistics
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -29,16 +23,15 @@ from typing import Any
 
 import click
 import numpy as np
-from kdedge.benchmarks.retention import TAIL, resampled_scores, resamples
+from kdedge.benchmarks.retention import TAIL
+from kdedge.benchmarks.trainings import Ledger, Rows, Scores, Variant, spread, train_all, undistilled
 
 from kdedge.console import ConsoleProgress, print_error
 from kdedge.distill.command import prepared
-from kdedge.distill.seeds import Spread
 from kdedge.distill.story import prepare_lesson
-from kdedge.distill.teaching import LABELS_ALONE, Lesson, Teaching, what_decides
-from kdedge.errors import GateFailed, KdedgeError, UsageError
-from kdedge.files import json_text, write_whole
-from kdedge.progress import SILENT, Progress
+from kdedge.distill.teaching import Lesson
+from kdedge.errors import KdedgeError, UsageError
+from kdedge.progress import Progress
 from kdedge.recipe import BiLstm, Objective, Recipe, TinyBert, load_recipe
 from kdedge.rundir import Run, read_stage
 
@@ -130,31 +123,13 @@ def chosen(grid: list[Cell], only: str | None) -> list[Cell]:
     return [cell for i, cell in enumerate(grid) if i == 0 or any(cell.name.startswith(word) for word in words)]
 
 
-class Ledger:
-    """The finished trainings of a study: a line each, and their logits (N, C) on the reported split beside it."""
+def logits_alone(objective: Objective) -> Objective:
+    """The recipe's losses on logits and labels, with nothing that the grid varies."""
+    return objective.answers_alone().model_copy(update={"ramp": {}, "balanced": False, "layer_map": "uniform"})
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.file = folder, folder / "runs.jsonl"
-        self.rows: dict[str, dict[str, Any]] = {row["key"]: row for row in self._read()}
 
-    def _read(self) -> Iterator[dict[str, Any]]:
-        """The lines that are whole; the last one may have been cut off while it was written, and goes."""
-        text = self.file.read_text(encoding="utf-8") if self.file.exists() else ""
-        whole, _, torn = text.rpartition("\n")
-        if torn:
-            write_whole(self.file, whole + "\n" if whole else "")
-        yield from map(json.loads, whole.splitlines())
-
-    def add(self, row: dict[str, Any], logits: Path | None) -> None:
-        if logits:
-            shutil.copyfile(logits, self.logits_file(row["key"]))
-        self.rows[row["key"]] = row
-        with self.file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
-
-    def logits_file(self, key: str) -> Path:
-        return self.folder / f"{key}.npy"
+def logits_name(objective: Objective) -> str:
+    return f"kl T={objective.temperature:g}" if objective.logits == "kl" else objective.logits
 
 
 @dataclass(frozen=True)
@@ -167,115 +142,19 @@ class Bench:
     ledger: Ledger
     progress: Progress
 
-    def objective(self, cell: Cell) -> Objective:
-        return LABELS_ALONE if cell is UNDISTILLED else cell.objective(logits_alone(self.student.objective))
+    def variant(self, cell: Cell) -> Variant:
+        if cell is UNDISTILLED:
+            return undistilled(cell.name, self.lesson, self.student)
+        return Variant(cell.name, self.lesson, self.student.model_copy(update={"objective": cell.objective(logits_alone(self.student.objective))}))
 
-    def keys(self, grid: list[Cell]) -> dict[tuple[Cell, int], str]:
-        """A hash of all that decides the weights of each training; the number of threads only rounds otherwise, and is no part of it."""
-        inputs = what_decides(self.lesson, self.student, LABELS_ALONE, self.lesson.transfer.content_hash())
-        found = {}
-        for seed, cell in product(self.seeds, grid):
-            objective = self.objective(cell)
-            mine = inputs | {"objective": objective.model_dump(mode="json", exclude=objective.idle()), "seed": seed}
-            found[cell, seed] = hashlib.sha256(json_text(mine).encode()).hexdigest()[:16]
-        return found
-
-    def train(self, grid: list[Cell]) -> dict[Cell, dict[int, dict[str, Any]]]:
-        """Every cell from every seed, seed by seed, those of the ledger kept; cell -> seed -> its row."""
-        keys = self.keys(grid)
-        missing = [(cell, seed) for (cell, seed), key in keys.items() if key not in self.ledger.rows]
-        if len(missing) < len(keys):
-            self.progress.say(f"{len(keys) - len(missing)} of {len(keys)} trainings are kept")
-        self.progress.start("trainings", len(missing))
-        for done, (cell, seed) in enumerate(missing, 1):
-            row = self._one(cell, seed, keys[cell, seed])
-            told = f"{row['report']:.4f} in {row['seconds']} s" if "report" in row else row["why"]
-            self.progress.advance(done, f"{cell.name}, seed {seed}: {told}")
-        self.progress.finish()
-        return {cell: {seed: self.ledger.rows[keys[cell, seed]] for seed in self.seeds} for cell in grid}
-
-    def _one(self, cell: Cell, seed: int, key: str) -> dict[str, Any]:
-        lesson = replace(self.lesson, recipe=self.lesson.recipe.model_copy(update={"student_seed": seed}))
-        row: dict[str, Any] = {"key": key, "cell": cell.name, "seed": seed, "texts": len(lesson.transfer)}
-        start = time.monotonic()
-        with tempfile.TemporaryDirectory() as folder:
-            teaching = Teaching(lesson, self.student, self.objective(cell), self.student.fit, None, cell.name, SILENT)
-            try:
-                result = teaching(Path(folder))
-            except (UsageError, GateFailed) as error:  # a map that does not fit, a loss that is not finite
-                row |= {"why": error.what}
-                self.ledger.add(row, None)
-            else:
-                row |= {name: result[name] for name in ("metric", "select", "report")} | {"seconds": round(time.monotonic() - start)}
-                self.ledger.add(row, Path(folder) / "report_logits.npy")
-        return row
+    def train(self, grid: list[Cell]) -> dict[Cell, Rows]:
+        """Every cell from every seed; cell -> seed -> its row."""
+        return dict(zip(grid, train_all([self.variant(cell) for cell in grid], self.seeds, self.ledger, self.progress), strict=True))
 
 
-def logits_alone(objective: Objective) -> Objective:
-    """The recipe's losses on logits and labels, with nothing that the grid varies."""
-    return objective.answers_alone().model_copy(update={"ramp": {}, "balanced": False, "layer_map": "uniform"})
-
-
-def logits_name(objective: Objective) -> str:
-    return f"kl T={objective.temperature:g}" if objective.logits == "kl" else objective.logits
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A cell's scores on the reported split less the reference's, at equal seeds.
-
-    seeds: 95 % interval of the mean over seeds (Student's t), which says nothing about other texts.
-    texts: 95 % interval of the mean over resampled texts (paired bootstrap), which says nothing about other seeds.
-    """
-
-    mean: float
-    seeds: tuple[float, float]
-    texts: tuple[float, float]
-
-    @property
-    def verdict(self) -> str:
-        """`better` or `worse` where neither other seeds nor other texts could turn it round, else `undecided`."""
-        ends = (*self.seeds, *self.texts)
-        if any(map(math.isnan, ends)):
-            return "one seed"
-        return "better" if min(ends) > 0 else "worse" if max(ends) < 0 else "undecided"
-
-
-def compare(mine: np.ndarray, theirs: np.ndarray, my_draws: np.ndarray, their_draws: np.ndarray) -> Comparison:
-    """mine, theirs: (S,) scores by seed; my_draws, their_draws: (S, R) the same on R resamples of the texts."""
-    spread = Spread(tuple((mine - theirs).tolist()))
-    low, high = np.quantile((my_draws - their_draws).mean(0), [TAIL, 1 - TAIL])
-    return Comparison(spread.mean, spread.interval, (float(low), float(high)))
-
-
-class Scores:
-    """Scores of trainings on the reported split and on resamples of its texts."""
-
-    def __init__(self, bench: Bench) -> None:
-        self.bench, self.report = bench, bench.lesson.task.report
-        self.draws = resamples(len(self.report), seed=0)
-        self.known: dict[str, np.ndarray] = {}
-
-    def resampled(self, key: str) -> np.ndarray:
-        """(R,) the metric on each resample."""
-        if key not in self.known:
-            logits = np.load(self.bench.ledger.logits_file(key), allow_pickle=False)
-            self.known[key] = resampled_scores(self.bench.lesson.task.spec, logits, self.report.labels, self.draws)
-        return self.known[key]
-
-    def against(self, mine: dict[int, dict[str, Any]], theirs: dict[int, dict[str, Any]]) -> Comparison | None:
-        """Over the seeds that both came to the end from; None where there is none."""
-        both = [seed for seed in mine if "report" in mine[seed] and "report" in theirs[seed]]
-        if not both:
-            return None
-        scores = [np.array([rows[seed]["report"] for seed in both]) for rows in (mine, theirs)]
-        draws = [np.stack([self.resampled(rows[seed]["key"]) for seed in both]) for rows in (mine, theirs)]
-        return compare(scores[0], scores[1], draws[0], draws[1])
-
-
-def table(bench: Bench, made: dict[Cell, dict[int, dict[str, Any]]], reference: Cell, teacher: float) -> str:
+def table(bench: Bench, made: Mapping[Cell, Rows], reference: Cell, teacher: float) -> str:
     """Markdown: the reference, the undistilled student, then the cells in the order of the grid."""
-    scores, metric = Scores(bench), bench.lesson.task.spec.metric
+    scores, metric = Scores(bench.lesson.task, bench.ledger), bench.lesson.task.spec.metric
     lines = [
         f"| layers | map | weight | logits | {metric} | of the teacher | select | less logits alone | 95 % over seeds | 95 % over texts | verdict | seconds |",
         "| --- | --- | --- | --- | --: | --: | --: | --: | --- | --- | --- | --: |",
@@ -289,22 +168,14 @@ def table(bench: Bench, made: dict[Cell, dict[int, dict[str, Any]]], reference: 
         report = [row["report"] for row in finished]
         cells = [*name, spread(report), f"{100 * statistics.mean(report) / teacher:.1f} %", f"{statistics.mean(row['select'] for row in finished):.4f}"]
         against = None if cell == reference else scores.against(rows, made[reference])
-        cells += ["–", "–", "–", "reference"] if against is None else _told(against, len(rows) - len(finished))
+        failed = len(rows) - len(finished)
+        cells += ["–", "–", "–", "reference"] if against is None else against.cells()
+        cells[-1] += f"; {failed} failed" if failed else ""
         lines.append("| " + " | ".join([*cells, f"{statistics.mean(row['seconds'] for row in finished):.0f}"]) + " |")
     return "\n".join(lines)
 
 
-def _told(found: Comparison, failed: int) -> list[str]:
-    intervals = ["–" if math.isnan(low) else f"{low:+.4f} to {high:+.4f}" for low, high in (found.seeds, found.texts)]
-    return [f"{found.mean:+.4f}", *intervals, found.verdict + (f"; {failed} failed" if failed else "")]
-
-
-def spread(values: list[float]) -> str:
-    """Mean and standard deviation, where there are two values or more."""
-    return f"{statistics.mean(values):.4f}" + (f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else "")
-
-
-def summary(made: dict[Cell, dict[int, dict[str, Any]]], seeds: int) -> str:
+def summary(made: Mapping[Cell, Rows], seeds: int) -> str:
     """How the verdicts are to be read."""
     count = len(made) - 1
     return (
@@ -313,7 +184,7 @@ def summary(made: dict[Cell, dict[int, dict[str, Any]]], seeds: int) -> str:
     )
 
 
-def best(made: dict[Cell, dict[int, dict[str, Any]]], reference: Cell, count: int) -> list[Cell]:
+def best(made: Mapping[Cell, Rows], reference: Cell, count: int) -> list[Cell]:
     """The cells with the highest mean score on the select split; the reported split chooses nothing."""
     rated = {
         cell: statistics.mean(row["select"] for row in rows.values())
@@ -387,7 +258,7 @@ def study(
             _show(whole, whole.train([grid[0], UNDISTILLED, *best(made, grid[0], winners)]), grid[0], teacher["report"])
 
 
-def _show(bench: Bench, made: dict[Cell, dict[int, dict[str, Any]]], reference: Cell, teacher: float) -> None:
+def _show(bench: Bench, made: Mapping[Cell, Rows], reference: Cell, teacher: float) -> None:
     if not any("report" in row for row in made[reference].values()):
         raise UsageError("the reference cannot be trained", next(iter(made[reference].values()))["why"], "mend the recipe; the study compares with it")
     print(f"\n## {len(bench.lesson.transfer):,} texts\n\n{table(bench, made, reference, teacher)}\n\n{summary(made, len(bench.seeds))}")

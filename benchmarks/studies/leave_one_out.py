@@ -1,0 +1,121 @@
+"""What each part of a recipe adds: its student with all of them, and without one at a time; several seeds.
+
+    python benchmarks/studies/leave_one_out.py RECIPE [--set KEY=VALUE ...] [--student NAME] [--seeds 3] [--threads 1]
+
+Parts are what the recipe's student has: terms on layers, a stage for them, weights by example, labels beside logits, a start, and
+texts beyond the labelled ones. `labels alone` is the student without its teacher. Each training is a line of
+runs/NAME/leave-one-out/runs.jsonl; a study that was cut off goes on after the last one. The table goes to stdout.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from kdedge.benchmarks.trainings import Ledger, Rows, Scores, Variant, spread, train_all, undistilled
+
+from kdedge.console import ConsoleProgress, print_error
+from kdedge.distill.command import prepared
+from kdedge.distill.story import prepare_lesson
+from kdedge.distill.teaching import Lesson
+from kdedge.errors import KdedgeError, UsageError
+from kdedge.recipe import BiLstm, Objective, Recipe, TinyBert, load_recipe
+from kdedge.rundir import Run, read_stage
+
+TERMS = ("hidden", "attention", "embedding")
+
+
+def variants(lesson: Lesson, student: TinyBert | BiLstm) -> list[Variant]:
+    """The whole first, then without each part, then without the teacher."""
+    texts, gold = lesson.transfer, np.flatnonzero(np.array(lesson.transfer.texts.origins) == "gold")
+    found = [Variant("all", lesson, student)]
+    found += [Variant(f"without {name}", lesson, changed) for name, changed in without(student)]
+    if len(gold) < len(texts):
+        found.append(Variant("without made texts", replace(lesson, transfer=texts.take(gold)), student))
+    return [*found, undistilled("labels alone", lesson, student)]
+
+
+def without(student: TinyBert | BiLstm) -> Iterator[tuple[str, TinyBert | BiLstm]]:
+    """Each part that the student has, and the student that lacks it."""
+    objective = student.objective
+    terms = [term for term in TERMS if getattr(objective, f"{term}_weight")]
+    for term in terms if len(terms) > 1 else []:
+        yield f"{term} term", changed(student, objective=left_out(objective, term))
+    if terms:
+        yield "layers", changed(student, objective=objective.answers_alone().model_copy(update={"ramp": {}}), layers_first=None)
+    if getattr(student, "layers_first", None):
+        yield "a stage for layers", changed(student, layers_first=None)
+    if objective.per_example:
+        yield "weights by example", changed(student, objective=objective.model_copy(update={"per_example": False}))
+    if objective.labels_weight and objective.logits_weight:
+        yield "labels", changed(student, objective=objective.model_copy(update={"labels_weight": 0.0, "per_example": False}))
+    if objective.balanced:
+        yield "balance", changed(student, objective=objective.model_copy(update={"balanced": False}))
+    if student.start != "scratch":
+        yield f"start ({Path(student.start).name})", changed(student, start="scratch")
+
+
+def left_out(objective: Objective, term: str) -> Objective:
+    """The objective without one term on layers."""
+    return objective.model_copy(update={f"{term}_weight": 0.0, "ramp": {name: ends for name, ends in objective.ramp.items() if name != term}})
+
+
+def changed(student: TinyBert | BiLstm, **changes: Any) -> TinyBert | BiLstm:
+    """A student with other values; keys that its kind does not have are left away."""
+    return student.model_copy(update={key: value for key, value in changes.items() if key in type(student).model_fields})
+
+
+def table(task_metric: str, found: list[Variant], made: list[Rows], scores: Scores, teacher: float) -> str:
+    """Markdown: every variant, and what the whole has beyond it."""
+    lines = [
+        f"| student | texts | {task_metric} | of the teacher | what is left out adds | 95 % over seeds | 95 % over texts | verdict |",
+        "| --- | --: | --: | --: | --: | --- | --- | --- |",
+    ]
+    for variant, rows in zip(found, made, strict=True):
+        finished = [row["report"] for row in rows.values() if "report" in row]
+        name = [variant.name, f"{len(variant.lesson.transfer):,}"]
+        if not finished:
+            lines.append("| " + " | ".join([*name, *["–"] * 5, next(iter(rows.values()))["why"]]) + " |")
+            continue
+        cells = [*name, spread(finished), f"{100 * statistics.mean(finished) / teacher:.1f} %"]
+        adds = None if rows is made[0] else scores.against(made[0], rows)
+        lines.append("| " + " | ".join([*cells, *(adds.cells() if adds else ["–", "–", "–", "–"])]) + " |")
+    return "\n".join(lines)
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE")
+@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"))
+@click.option("--seeds", type=click.IntRange(min=1), default=3)
+@click.option("--student")
+@click.option("--threads", type=click.IntRange(min=1))
+def study(recipe: Path, overrides: tuple[str, ...], runs: Path, seeds: int, student: str | None, threads: int | None) -> None:
+    """Train, compare, and print the table."""
+    settled, progress = prepared(load_recipe(recipe, overrides), runs, threads), ConsoleProgress()
+    named = {Recipe.student_name(one): one for one in settled.student}
+    if student is not None and student not in named:
+        raise UsageError("the recipe has no such student", student, f"one of {', '.join(named)}")
+    run = Run.create(settled, runs)
+    with run.locked():
+        lesson = prepare_lesson(settled, run, progress=progress)
+        found = variants(lesson, named[student] if student else settled.student[0])
+        ledger = Ledger(run.folder / "leave-one-out")
+        made = train_all(found, [settled.training_seed + number for number in range(seeds)], ledger, progress)
+    teacher, metric = read_stage(run.teacher)["result"]["report"], lesson.task.spec.metric
+    print(f"# {settled.name}: what each part adds\n\nTeacher: {metric} {teacher:.4f} on {len(lesson.task.report):,} texts; {seeds} seeds.\n")
+    print(table(metric, found, made, Scores(lesson.task, ledger), teacher))
+
+
+if __name__ == "__main__":
+    try:
+        study()
+    except KdedgeError as letter:
+        print_error(letter.letter())
+        sys.exit(letter.exit_code)
