@@ -68,8 +68,8 @@ class ActivationRange(nn.Module):
 class FakeQuantLinear(nn.Module):
     """A Linear on uint8 activations and int8 weights.
 
-    training: float products of rounded numbers, with gradients. evaluation: products of whole numbers, exact in
-    fp32 up to 2^24, scaled afterwards: the arithmetic of ONNX Runtime's MatMulIntegerToFloat.
+    Products of whole numbers, exact in fp32 up to 2^24, scaled afterwards: the arithmetic of ONNX Runtime's
+    MatMulIntegerToFloat, with straight-through gradients.
     enabled = False computes in float. seen is a list while calibrating: (input features sampled) are put there.
     """
 
@@ -100,8 +100,6 @@ class FakeQuantLinear(nn.Module):
         scale, zero = self.input_range()
         whole = to_integers(x, scale, zero, 0, STEPS) - zero
         weight, weight_scales = self.integer_weight()
-        if self.training:
-            return F.linear(whole * scale, weight * weight_scales, self.bias)
         return F.linear(whole, weight) * (scale * weight_scales.T) + self.bias
 
 

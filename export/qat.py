@@ -54,6 +54,12 @@ class Tuning(nn.Module):
         self.model, self.hidden_weight = model, hidden_weight
         self._reference = (reference.eval(),)  # in a tuple: not a part of what is trained or saved
 
+    def train(self, mode: bool = True) -> Tuning:
+        """Without dropout in any mode: the float student's states, which are to be met, have none."""
+        super().train(mode)
+        self.model.eval()
+        return self
+
     def forward(self, teacher_logits: torch.Tensor, **batch: torch.Tensor) -> dict[str, Any]:
         logits, hidden = read_states(self.model, batch)
         with torch.no_grad():
@@ -84,9 +90,10 @@ def read_states(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> tuple
 def quantize_aware_tune(student: TextModel, scheme: QuantScheme, lesson: Lesson, folder: Path, *, progress: Progress = SILENT) -> dict[str, Any]:
     """Leave in `folder` a fake-quantized copy of a student, calibrated on its transfer set and, for `steps` > 0, tuned; both are kept.
 
-    Tuned weights are kept only where the select split says they are no worse than the calibrated ones.
+    Tuning is training: it also moves answers that calibration left as they were. So it is done only where calibration costs
+    something on the select split, and kept only where it wins some of that back.
     Returns figures: share of values the ranges hold, sensitivity of each layer, layers left in fp32, select scores
-    of the float, calibrated and tuned student, and which of the two the weights are.
+    of the float, calibrated and, where there is one, tuned student, and which of the two the weights are.
     """
     task, recipe = lesson.task, lesson.recipe
     chosen = np.random.default_rng(lesson.seed).permutation(len(lesson.transfer))[: recipe.calibration_texts]
@@ -104,10 +111,12 @@ def quantize_aware_tune(student: TextModel, scheme: QuantScheme, lesson: Lesson,
     scores = {"float": score(select(_Wrapped(student.model))), "calibrated": score(select(_Wrapped(model)))}
     _save(model, folder / CALIBRATED_FILE)
     final = "calibrated"
-    if recipe.steps:
+    if recipe.steps and scores["calibrated"] >= scores["float"]:
+        progress.say("calibration lost nothing on the select split: there is nothing to tune for")
+    elif recipe.steps:
         before = {name: value.clone() for name, value in model.state_dict().items()}
         scores["tuned"] = train(Tuning(model, student.model, recipe.hidden_weight), _training(student, lesson, select), folder, progress=progress)  # type: ignore[arg-type]
-        if scores["tuned"] >= scores["calibrated"]:
+        if scores["tuned"] > scores["calibrated"]:
             final = "tuned"
         else:
             progress.say("tuning made the select score no better: the calibrated weights are kept")

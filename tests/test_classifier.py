@@ -16,6 +16,8 @@ import pytest
 import tiny
 import tinybundle
 from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
 from kdedge.export.export import export_run
 
 from kdedge.data.task import Split, Task
@@ -23,6 +25,7 @@ from kdedge.encode import load_tokenizer
 from kdedge.errors import DataError, GateFailed, IntegrityError, MachineError, UsageError
 from kdedge.runtime import Bundle, Classifier, Prediction
 from kdedge.runtime.bundle import Manifest, write_manifest
+from kdedge.runtime.classifier import batches_of
 from kdedge.runtime.command import predict, verify
 from kdedge.runtime.spec import TaskSpec
 from kdedge.students import load_student
@@ -117,6 +120,29 @@ def test_fp32_answers_do_not_depend_on_the_rest_of_the_batch(runs: dict[str, Pat
     for others in (classifier.logits(texts, pairs), classifier.logits(texts, pairs, batch_size=3)):
         assert np.abs(others - alone).max() <= 1e-6
     assert np.abs(shuffled - alone[order]).max() <= 1e-6
+
+
+@pytest.mark.parametrize("name", ["bert", "single", "pair"])
+def test_int8_answers_are_the_same_numbers_alone_and_in_a_batch(runs: dict[str, Path], name: str) -> None:
+    """R14, to the last bit: in a batch a text is not padded, whatever it stands among."""
+    classifier = Classifier.load(runs[name] / "bundle", "int8")
+    texts, pairs = texts_of(name)
+    alone = np.concatenate([classifier.logits([text], None if pairs is None else [pairs[i]]) for i, text in enumerate(texts)])
+    assert np.array_equal(classifier.logits(texts, pairs), alone) and np.array_equal(classifier.logits(texts, pairs, batch_size=3), alone)
+    lengths = classifier.encode(texts, pairs)["attention_mask"].sum(1)
+    assert len(set(lengths.tolist())) > 5, "texts of many lengths, or this shows nothing"
+
+
+@given(lengths=st.lists(st.integers(1, 9), max_size=40), size=st.integers(1, 8), alike=st.booleans())
+def test_batches_hold_every_text_once_and_alike_none_of_another_length(lengths: list[int], size: int, alike: bool) -> None:
+    batches = list(batches_of(lengths, size, alike=alike))
+    assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
+    assert all(0 < len(batch) <= size for batch in batches)
+    assert [lengths[place] for batch in batches for place in batch] == sorted(lengths)
+    if alike:
+        assert all(len({lengths[place] for place in batch}) == 1 for batch in batches)
+    else:
+        assert len(batches) == -(-len(lengths) // size)
 
 
 def test_probabilities_against_scipy(runs: dict[str, Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,6 +96,26 @@ def test_the_figures_of_every_way_can_be_measured_again(run: Run, monkeypatch: p
         assert f"{way['bytes']:,}" in result.stdout and f"{way['p50_us']:,.0f}" in result.stdout
     for name, way in judged["files"].items():
         assert name in result.stdout and f"| {name} | {way['metric']:.4f} |" in (bundle.folder / "README.md").read_text()
+
+
+def test_tuning_is_left_out_where_calibration_lost_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qat, "_scorer", lambda _: lambda logits: 0.5)
+    heard = Heard()
+    manifest = Bundle.open(export_run(run, ["bilstm"], task=TASK, progress=heard)[0]).manifest
+    assert manifest.parity["int8"]["tuning"]["select"] == {"float": 0.5, "calibrated": 0.5} and "nothing to tune for" in heard.text
+    assert set(manifest.parity["ways"]["files"]) == {FLOAT, "calibrated"}
+
+
+def test_tuning_wins_back_what_calibration_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "_export_teacher", lambda *_, **__: None)
+    model = decided_student("tinybert")
+    task = answered_by(model)
+    settings = {"steps": 150, "learning_rate": 2e-4, "checks": 5}
+    run = tinybundle.make_run(tmp_path, task, ("tinybert",), teacher=deepcopy(model), model=model, quantize=settings)
+    manifest = Bundle.open(export_run(run, ["tinybert"], task=task)[0]).manifest
+    judged, select = manifest.parity["ways"], manifest.parity["int8"]["tuning"]["select"]
+    assert select["calibrated"] < select["tuned"] <= select["float"] and judged["int8"] == "tuned"
+    assert judged["files"]["calibrated"]["agreement"] < judged["files"]["tuned"]["agreement"], "of the reported texts, which chose nothing"
 
 
 def test_without_tuning_there_are_two_ways(run: Run) -> None:
