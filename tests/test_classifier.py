@@ -123,12 +123,15 @@ def test_fp32_answers_do_not_depend_on_the_rest_of_the_batch(runs: dict[str, Pat
 
 
 @pytest.mark.parametrize("name", ["bert", "single", "pair"])
-def test_int8_answers_are_the_same_numbers_alone_and_in_a_batch(runs: dict[str, Path], name: str) -> None:
+def test_int8_answers_are_the_same_numbers_alone_and_in_a_batch(runs: dict[str, Path], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """R14, to the last bit: in a batch a text is not padded, whatever it stands among."""
+    run, padded = Classifier.run, []
+    monkeypatch.setattr(Classifier, "run", lambda self, encoded: padded.append(not encoded["attention_mask"].all()) or run(self, encoded))
     classifier = Classifier.load(runs[name] / "bundle", "int8")
     texts, pairs = texts_of(name)
     alone = np.concatenate([classifier.logits([text], None if pairs is None else [pairs[i]]) for i, text in enumerate(texts)])
     assert np.array_equal(classifier.logits(texts, pairs), alone) and np.array_equal(classifier.logits(texts, pairs, batch_size=3), alone)
+    assert len(padded) > len(texts) and not any(padded)
     lengths = classifier.encode(texts, pairs)["attention_mask"].sum(1)
     assert len(set(lengths.tolist())) > 5, "texts of many lengths, or this shows nothing"
 

@@ -76,14 +76,20 @@ def study() -> None:
     students = {"TinyBERT": tiny, "BiLSTM": bilstm(shapes)}
     files = {name: files_of(model) for name, model in students.items()}
     peak = measured_peak(256 if given.small else 1024)
-    machine = describe(1)
     print(f"# int8: speed, bytes, steadiness\n\nCommand: `python {' '.join(sys.argv)}`; {shapes}.\n")
-    print(f"Machine: {machine['cpu']}, {', '.join(machine['flags'] or [])}; {machine['packages']}; one thread. {' '.join(notes(machine))}\n")
+    print(machine_line())
     print(f"int8 peak of one core, as measured with MatMulIntegerToFloat: {peak / 1e9:,.0f} GOP/s.\n")
     usual = {f"{name}, {TRACED}": opened(traced(model), []) for name, model in (("BERT-base shape", base), ("TinyBERT", tiny))}
     print_speed(base, usual, files, {name: integer_operations(model) for name, model in students.items()}, peak, given.seconds)
     print_bytes(students)
     print_steadiness(files)
+
+
+def machine_line() -> str:
+    """What a table was measured on, for its head."""
+    machine = describe(1)
+    flags, doubts = ", ".join(machine["flags"] or []), " ".join(notes(machine))
+    return f"Machine: {machine['cpu']}, {flags}; {machine['packages']}; one thread. {doubts}\n"
 
 
 def bert(shape: tuple[int, int, int, int], pieces: int, activation: str = "gelu") -> BertForSequenceClassification:

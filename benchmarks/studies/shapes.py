@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from int8_speed import ITEMS, bert, files_of, opened, ratio, texts, timed
-from kdedge.benchmarks.machine import describe, notes
+from int8_speed import ITEMS, bert, files_of, machine_line, opened, ratio, texts, timed
 from kdedge.benchmarks.timing import interleave
 
 LENGTHS = (8, 32, 128)
@@ -64,9 +63,8 @@ def study() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    machine = describe(1)
     print(f"# int8: what a shape costs\n\nCommand: `python {' '.join(sys.argv)}`; weights are random.\n")
-    print(f"Machine: {machine['cpu']}, {', '.join(machine['flags'] or [])}; {machine['packages']}; one thread. {' '.join(notes(machine))}\n")
+    print(machine_line())
     runs: dict[str, Callable[[Mapping[str, np.ndarray]], Any]] = {}
     for name, shape in SHAPES.items():
         model = bert((shape.layers, shape.hidden, shape.heads, shape.intermediate), 8000, shape.activation)

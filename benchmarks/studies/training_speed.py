@@ -16,8 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from int8_speed import bert
-from kdedge.benchmarks.machine import describe, notes
+from int8_speed import bert, machine_line
 from kdedge.benchmarks.timing import Timings, interleave, spread
 from transformers import PreTrainedModel
 
@@ -39,9 +38,8 @@ def study() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    machine = describe(1)
     print(f"# Training with the teacher's stored answers\n\nCommand: `python {' '.join(sys.argv)}`; batches of {BATCH} texts of {LENGTH} tokens, fp32.\n")
-    print(f"Machine: {machine['cpu']}, {', '.join(machine['flags'] or [])}; {machine['packages']}; one thread. {' '.join(notes(machine))}\n")
+    print(machine_line())
     print("| student | teacher | way | texts/s | stored against it |\n|---|---|---|--:|--:|")
     for name, shape in STUDENTS.items():
         for teacher, size in TEACHERS.items():
