@@ -110,6 +110,21 @@ def test_a_checkpoint_start_keeps_its_encoder(tmp_path: Path, teacher: TextModel
         build_student(tinybert(start=str(tmp_path), layers=1), tiny.single_task().spec, teacher.model, teacher.tokenizer)
 
 
+@pytest.mark.parametrize("start", ["scratch", "teacher", "shrink", "checkpoint"])
+def test_a_student_of_another_activation_computes_with_it_wherever_it_starts(tmp_path: Path, teacher: TextModel, start: str) -> None:
+    if start == "checkpoint":
+        tiny.bert(layers=2, vocabulary=len(teacher.tokenizer)).save_pretrained(tmp_path / "start")
+        teacher.tokenizer.save_pretrained(tmp_path / "start")
+        start = str(tmp_path / "start")
+    spec = tiny.single_task().spec
+    plain, _ = build_student(tinybert(start=start), spec, teacher.model, teacher.tokenizer)
+    other, _ = build_student(tinybert(start=start, activation="relu"), spec, teacher.model, teacher.tokenizer)
+    other.save_pretrained(tmp_path / "saved")
+    x = torch.linspace(-3, 3, 7)
+    assert torch.equal(load_student(tmp_path / "saved").bert.encoder.layer[0].intermediate.intermediate_act_fn(x), torch.relu(x))
+    assert torch.equal(plain.bert.encoder.layer[0].intermediate.intermediate_act_fn(x), torch.nn.functional.gelu(x))
+
+
 def test_embeddings_start_from_the_teacher_or_its_principal_directions(teacher: TextModel) -> None:
     spec = tiny.single_task().spec
     table = teacher.model.get_input_embeddings().weight.detach()

@@ -72,7 +72,7 @@ def course(
 
 def what_decides(lesson: Lesson, student: TinyBert | BiLstm, objective: ObjectiveRecipe, transfer: str) -> dict[str, Any]:
     """What decides a student's weights; transfer: a hash of what it learns from."""
-    unset = {key for key in ("layers_first", "vocabulary") if getattr(student, key, None) is None}  # keys that older runs did not have
+    unset = {key for key in ("layers_first", "vocabulary", "activation") if getattr(student, key, None) is None}  # keys that older runs did not have
     return {
         "student": student.model_dump(mode="json", exclude={"objective", "undistilled", "quantize", "assistant"} | unset),
         "objective": objective.model_dump(mode="json", exclude=objective.idle()),

@@ -155,6 +155,7 @@ class TinyBert(StudentBase):
     hidden: Positive = 312
     heads: Positive = 12
     intermediate: Positive = 1200
+    activation: Literal["gelu", "relu"] | None = Field(None, description="of the feed-forward units; default: of the start, from scratch gelu")
     layers_first: LayersFirst | None = Field(None, description="two stages, as TinyBERT is trained; default: everything at once")
     quantize: Quantize = Quantize()
 

@@ -12,22 +12,26 @@ from kdedge.places import resolve_folder
 from kdedge.recipe import TinyBert
 
 
-def build_tinybert(recipe: TinyBert, labels: dict[str, object], teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> BertForSequenceClassification:
+def build_tinybert(
+    recipe: TinyBert, settings: dict[str, object], teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> BertForSequenceClassification:
     """A BERT classifier of the recipe's shape, started as the recipe says.
 
-    labels: num_labels, id2label, label2id and problem_type, as a configuration takes them.
+    settings: num_labels, id2label, label2id and problem_type, as a configuration takes them.
     Raises UsageError when the start and the shape do not fit.
     """
+    if recipe.activation:
+        settings = {**settings, "hidden_act": recipe.activation}
     if recipe.start == "scratch":
-        return BertForSequenceClassification(_config(recipe, labels, tokenizer))
+        return BertForSequenceClassification(_config(recipe, settings, tokenizer))
     if recipe.start == "teacher":
-        return _from_teacher(recipe, labels, teacher, tokenizer)
+        return _from_teacher(recipe, settings, teacher, tokenizer)
     if recipe.start == "shrink":
-        return _to_be_filled(recipe, labels, teacher, tokenizer)
-    return _from_checkpoint(recipe, labels)
+        return _to_be_filled(recipe, settings, teacher, tokenizer)
+    return _from_checkpoint(recipe, settings)
 
 
-def _config(recipe: TinyBert, labels: dict[str, object], tokenizer: PreTrainedTokenizerFast) -> BertConfig:
+def _config(recipe: TinyBert, settings: dict[str, object], tokenizer: PreTrainedTokenizerFast) -> BertConfig:
     return BertConfig(
         vocab_size=len(tokenizer),
         num_hidden_layers=recipe.layers,
@@ -36,11 +40,11 @@ def _config(recipe: TinyBert, labels: dict[str, object], tokenizer: PreTrainedTo
         intermediate_size=recipe.intermediate,
         max_position_embeddings=max(512, recipe.max_length),
         pad_token_id=tokenizer.pad_token_id,
-        **labels,
+        **settings,
     )
 
 
-def _from_teacher(recipe: TinyBert, labels: dict[str, object], teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> BertForSequenceClassification:
+def _from_teacher(recipe: TinyBert, settings: dict[str, object], teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> BertForSequenceClassification:
     """Embeddings, pooler and chosen layers of a BERT teacher of the same width; the head is left to learn."""
     theirs = teacher.config
     if theirs.model_type != "bert":
@@ -55,7 +59,7 @@ def _from_teacher(recipe: TinyBert, labels: dict[str, object], teacher: PreTrain
             f"student {ours} with {len(tokenizer)} tokens, teacher {needed} with {theirs.vocab_size}",
             'give the student the teacher\'s sizes, or set student.start to "scratch" or to a BERT checkpoint',
         )
-    config = BertConfig.from_dict({**theirs.to_dict(), "num_hidden_layers": recipe.layers, **labels})
+    config = BertConfig.from_dict({**theirs.to_dict(), "num_hidden_layers": recipe.layers, **settings})
     student = BertForSequenceClassification(config)
     chosen = recipe.teacher_layers or [t for _, t in LayerMap.uniform(recipe.layers, theirs.num_hidden_layers).pairs[1:]]
     if max(chosen) > theirs.num_hidden_layers:
@@ -68,7 +72,7 @@ def _from_teacher(recipe: TinyBert, labels: dict[str, object], teacher: PreTrain
     return student
 
 
-def _to_be_filled(recipe: TinyBert, labels: dict[str, object], teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> BertForSequenceClassification:
+def _to_be_filled(recipe: TinyBert, settings: dict[str, object], teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> BertForSequenceClassification:
     """A smaller BERT of the teacher's make, for `kdedge.students.shrink` to fill."""
     theirs = teacher.config
     if theirs.model_type != "bert":
@@ -83,7 +87,7 @@ def _to_be_filled(recipe: TinyBert, labels: dict[str, object], teacher: PreTrain
     if bigger or len(tokenizer) > theirs.vocab_size:
         found = ", ".join(bigger) or f"{len(tokenizer)} tokens of {theirs.vocab_size}"
         raise UsageError("a student shrunk from its teacher is nowhere bigger", found, 'lower these sizes, or set student.start to "scratch"')
-    return BertForSequenceClassification(BertConfig.from_dict({**theirs.to_dict(), **ours, **labels}))
+    return BertForSequenceClassification(BertConfig.from_dict({**theirs.to_dict(), **ours, **settings}))
 
 
 def chosen_layers(recipe: TinyBert, teacher_layers: int) -> list[int]:
@@ -94,7 +98,7 @@ def chosen_layers(recipe: TinyBert, teacher_layers: int) -> list[int]:
     return chosen
 
 
-def _from_checkpoint(recipe: TinyBert, labels: dict[str, object]) -> BertForSequenceClassification:
+def _from_checkpoint(recipe: TinyBert, settings: dict[str, object]) -> BertForSequenceClassification:
     place = str(resolve_folder(recipe.start) or recipe.start)
     try:
         config = AutoConfig.from_pretrained(place)
@@ -110,4 +114,4 @@ def _from_checkpoint(recipe: TinyBert, labels: dict[str, object]) -> BertForSequ
             f"layers, hidden, heads, intermediate are {ours} in the recipe and {theirs} in {recipe.start}",
             "copy the shape of the checkpoint into the recipe",
         )
-    return BertForSequenceClassification.from_pretrained(place, use_safetensors=True, dtype=torch.float32, ignore_mismatched_sizes=True, **labels)
+    return BertForSequenceClassification.from_pretrained(place, use_safetensors=True, dtype=torch.float32, ignore_mismatched_sizes=True, **settings)
