@@ -19,10 +19,10 @@ import numpy as np
 
 from kdedge.data.task import Task
 from kdedge.distill.seeds import Spread
-from kdedge.distill.teaching import LABELS_ALONE, Lesson, Teaching, what_decides
+from kdedge.distill.teaching import LABELS_ALONE, Lesson, rehearsed, what_decides
 from kdedge.errors import GateFailed, UsageError
 from kdedge.files import json_text, write_whole
-from kdedge.progress import SILENT, Progress
+from kdedge.progress import Progress
 from kdedge.recipe import BiLstm, Objective, TinyBert
 
 from .retention import TAIL, resampled_scores, resamples
@@ -54,11 +54,7 @@ class Variant:
     def train(self, seed: int, folder: Path) -> dict[str, Any]:
         """Train from a seed; returns metric, select and report, and leaves report_logits.npy in the folder."""
         lesson = replace(self.lesson, recipe=self.lesson.recipe.model_copy(update={"student_seed": seed}))
-        *first, last = self.stages()
-        before = folder / "layers" if first else None
-        if before and isinstance(self.student, TinyBert) and self.student.layers_first:
-            Teaching(lesson, self.student, first[0], self.student.layers_first, None, self.name, SILENT).learn(before)[0].model.save_pretrained(before)
-        result = Teaching(lesson, self.student, last, self.student.fit, before, self.name, SILENT)(folder)
+        result = rehearsed(lesson, self.student, folder)(folder)
         return {name: result[name] for name in ("metric", "select", "report")}
 
 

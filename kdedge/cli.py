@@ -91,13 +91,13 @@ def _terminated(number: int, frame: object) -> None:
     raise _Terminated
 
 
-def main() -> Any:
-    """Run the command line; errors leave as letters on stderr with their exit codes."""
+def main(command: click.Command = cli) -> Any:
+    """Run the command line, or a study's own; errors leave as letters on stderr with their exit codes."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Training catches it by itself and saves first. The first process of a container would ignore it altogether.
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        return cli.main(standalone_mode=False)
+        return command.main(standalone_mode=False)
     except KdedgeError as error:
         from kdedge.console import print_error
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import optuna
@@ -19,6 +20,7 @@ import torch
 from optuna.trial import FixedTrial, TrialState, create_trial
 
 from kdedge.distill import trials
+from kdedge.distill.latency import share_of_time
 from kdedge.distill.story import distill, scores
 from kdedge.distill.teaching import Lesson
 from kdedge.distill.trials import Studio, count, front, give_up_the_dead, own_values, suggest, work
@@ -68,12 +70,22 @@ def test_whole_numbers_stay_whole_and_the_recipe_goes_first() -> None:
 
 
 def finished(value: float, latency: float) -> optuna.trial.FrozenTrial:
-    return create_trial(value=value, user_attrs={"latency_us": latency})
+    return create_trial(value=value, user_attrs={"share_of_time": latency})
 
 
 def test_the_front_holds_what_nothing_beats_in_both() -> None:
     made = [finished(0.8, 100), finished(0.9, 200), finished(0.85, 300), finished(0.7, 90), finished(0.8, 120), create_trial(state=TrialState.PRUNED)]
-    assert [(t.value, t.user_attrs["latency_us"]) for t in front(made)] == [(0.7, 90), (0.8, 100), (0.9, 200)]
+    assert [(t.value, t.user_attrs["share_of_time"]) for t in front(made)] == [(0.7, 90), (0.8, 100), (0.9, 200)]
+
+
+def test_latency_is_a_share_of_all_that_the_reference_runs() -> None:
+    tokenizer = tiny.tokenizer()
+    small, deep = (TextModel(tiny.bert(layers=n, hidden=96, heads=4, vocabulary=len(tokenizer)).eval(), tokenizer, 32) for n in (1, 12))
+    split = tiny.single_task().select
+    assert 0.8 < share_of_time(split, deep, deep) < 1.25
+    assert share_of_time(split, small, deep) < 0.6
+    assert share_of_time(split, deep, small) > 1.5
+    assert share_of_time(split, deep, deep, deep) < 0.7
 
 
 class Pretended:
@@ -93,7 +105,8 @@ class Pretended:
         for share in (0.5, 0.8, 1.0):
             watch(share * score)
         tokenizer = tiny.tokenizer()
-        return TextModel(tiny.bert(vocabulary=len(tokenizer)).eval(), tokenizer, 32), score
+        model = TextModel(tiny.bert(vocabulary=len(tokenizer)).eval(), tokenizer, 32)
+        return SimpleNamespace(learn=lambda folder: (model, None, score))
 
 
 @pytest.fixture
@@ -104,18 +117,19 @@ def studio(tmp_path: Path) -> Studio:
 @pytest.fixture
 def lesson(studio: Studio) -> Lesson:
     """As much of a lesson as a pretended training reads."""
-    return Lesson(studio.recipe, None, tiny.single_task(), None, None)
+    tokenizer = tiny.tokenizer()
+    return Lesson(studio.recipe, None, tiny.single_task(), TextModel(tiny.bert(vocabulary=len(tokenizer)).eval(), tokenizer, 32), None)
 
 
 def test_an_interrupted_study_goes_on_and_finishes_what_was_asked(studio: Studio, monkeypatch: pytest.MonkeyPatch, lesson) -> None:
-    monkeypatch.setattr(trials, "rehearse", Pretended(stop_at=4))
+    monkeypatch.setattr(trials, "rehearsed", Pretended(stop_at=4))
     with pytest.raises(KeyboardInterrupt):
         work(studio, lesson)
     study = studio.open()
     before = [t.state for t in study.trials]
     assert before.count(TrialState.FAIL) == 1 and count(study) == 3
     pretended = Pretended()
-    monkeypatch.setattr(trials, "rehearse", pretended)
+    monkeypatch.setattr(trials, "rehearsed", pretended)
     work(studio, lesson)
     assert pretended.calls == 9 and count(studio.open()) == 12
     work(studio, lesson)
@@ -154,7 +168,7 @@ def test_results_name_the_best_recipe_and_draw_two_pictures(studio: Studio) -> N
         write_results(studio, study)
     for rate, value, latency in ((1e-3, 0.7, 100.0), (1e-2, 0.9, 200.0), (5e-2, 0.8, 300.0)):
         distribution = {"student.fit.learning_rate": optuna.distributions.FloatDistribution(1e-4, 1e-1, log=True)}
-        study.add_trial(create_trial(value=value, params={"student.fit.learning_rate": rate}, distributions=distribution, user_attrs={"latency_us": latency}))
+        study.add_trial(create_trial(value=value, params={"student.fit.learning_rate": rate}, distributions=distribution, user_attrs={"share_of_time": latency}))
     write_results(studio, study)
     best = load_recipe(studio.folder / "best.toml")
     assert (best.student[0].fit.learning_rate, best.name, best.share, best.tune) == (1e-2, "r-best", "r", None)

@@ -22,6 +22,7 @@ import click
 import numpy as np
 
 from kdedge.augment.sources import made_from
+from kdedge.cli import main
 from kdedge.console import ConsoleProgress
 from kdedge.distill.command import prepared
 from kdedge.distill.story import prepare_lesson
@@ -137,4 +138,4 @@ def study(recipe: Path, overrides: tuple[str, ...], runs: Path, seeds: int, vari
 
 
 if __name__ == "__main__":
-    study()
+    main(study)

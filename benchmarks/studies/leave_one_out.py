@@ -10,7 +10,6 @@ runs/NAME/leave-one-out/runs.jsonl; a study that was cut off goes on after the l
 from __future__ import annotations
 
 import statistics
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +19,12 @@ import click
 import numpy as np
 from kdedge.benchmarks.trainings import Ledger, Rows, Scores, Variant, spread, train_all, undistilled
 
-from kdedge.console import ConsoleProgress, print_error
+from kdedge.cli import main
+from kdedge.console import ConsoleProgress
 from kdedge.distill.command import prepared
 from kdedge.distill.story import prepare_lesson
 from kdedge.distill.teaching import Lesson
-from kdedge.errors import KdedgeError, UsageError
+from kdedge.errors import UsageError
 from kdedge.recipe import BiLstm, Objective, Recipe, TinyBert, load_recipe
 from kdedge.rundir import Run, read_stage
 
@@ -114,8 +114,4 @@ def study(recipe: Path, overrides: tuple[str, ...], runs: Path, seeds: int, stud
 
 
 if __name__ == "__main__":
-    try:
-        study()
-    except KdedgeError as letter:
-        print_error(letter.letter())
-        sys.exit(letter.exit_code)
+    main(study)

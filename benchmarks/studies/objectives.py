@@ -14,7 +14,6 @@ goes on after the last one. The tables go to stdout. `kl T=1` and `soft_ce` have
 from __future__ import annotations
 
 import statistics
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
@@ -26,11 +25,12 @@ import numpy as np
 from kdedge.benchmarks.retention import TAIL
 from kdedge.benchmarks.trainings import Ledger, Rows, Scores, Variant, spread, train_all, undistilled
 
-from kdedge.console import ConsoleProgress, print_error
+from kdedge.cli import main
+from kdedge.console import ConsoleProgress
 from kdedge.distill.command import prepared
 from kdedge.distill.story import prepare_lesson
 from kdedge.distill.teaching import Lesson
-from kdedge.errors import KdedgeError, UsageError
+from kdedge.errors import UsageError
 from kdedge.progress import Progress
 from kdedge.recipe import BiLstm, Objective, Recipe, TinyBert, load_recipe
 from kdedge.rundir import Run, read_stage
@@ -265,8 +265,4 @@ def _show(bench: Bench, made: Mapping[Cell, Rows], reference: Cell, teacher: flo
 
 
 if __name__ == "__main__":
-    try:
-        study()
-    except KdedgeError as letter:
-        print_error(letter.letter())
-        sys.exit(letter.exit_code)
+    main(study)

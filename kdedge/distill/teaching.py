@@ -84,17 +84,16 @@ def what_decides(lesson: Lesson, student: TinyBert | BiLstm, objective: Objectiv
     }
 
 
-def rehearse(
+def rehearsed(
     lesson: Lesson, student: TinyBert | BiLstm, folder: Path, *, watch: Callable[[float], float] = float, progress: Progress = SILENT
-) -> tuple[TextModel, float]:
-    """Train a student without keeping it as a stage or reading the reported split; returns it and its score on the select split."""
+) -> Teaching:
+    """How a student is trained outside of any stage: its last stage, the one before already trained in `folder` where it has two."""
     title, before, objective = f"student {Recipe.student_name(student)}", None, student.objective
     if isinstance(student, TinyBert) and student.layers_first:
         before, objective = folder / "layers", student.objective.answers_alone()
         first = Teaching(lesson, student, student.objective.layers_alone(), student.layers_first, None, title, progress)
         first.learn(before)[0].model.save_pretrained(before)
-    model, _, score = Teaching(lesson, student, objective, student.fit, before, title, progress, watch).learn(folder / "student")
-    return model, score
+    return Teaching(lesson, student, objective, student.fit, before, title, progress, watch)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from kdedge.distill.latency import latency
-from kdedge.distill.teaching import Lesson, rehearse
+from kdedge.distill.latency import share_of_time
+from kdedge.distill.teaching import Lesson, rehearsed
+from kdedge.ensemble import Ensemble
 from kdedge.errors import GateFailed, UsageError
 from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Range, Recipe, Tune, with_values
@@ -120,7 +121,7 @@ def _run(studio: Studio, study: optuna.Study, trial: optuna.Trial, lesson: Lesso
     folder = studio.folder / f"trial-{trial.number:04d}"
     try:
         student = with_values(studio.recipe, values).student[0]
-        model, score = rehearse(lesson, student, folder, watch=_Judge(trial), progress=progress)
+        model, _, score = rehearsed(lesson, student, folder, watch=_Judge(trial), progress=progress).learn(folder / "student")
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
         progress.say(f"trial {trial.number}: given up ({shown})")
@@ -132,7 +133,8 @@ def _run(studio: Studio, study: optuna.Study, trial: optuna.Trial, lesson: Lesso
         study.tell(trial, state=TrialState.FAIL)
         raise
     else:
-        trial.set_user_attr("latency_us", 1e6 * latency(lesson.task.select, model))
+        teachers = lesson.teacher.members if isinstance(lesson.teacher, Ensemble) else (lesson.teacher,)
+        trial.set_user_attr("share_of_time", share_of_time(lesson.task.select, model, *teachers))
         trial.set_user_attr("parameters", sum(p.numel() for p in model.model.parameters()))
         study.tell(trial, score)
         progress.say(f"trial {trial.number}: {score:.4f} on the select split ({shown})")
@@ -177,8 +179,8 @@ def own_values(recipe: Recipe) -> dict[str, Any]:
 
 
 def front(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-    """Finished trials that no other beats in both score and latency, fastest first."""
-    done = sorted((t for t in trials if t.state is TrialState.COMPLETE), key=lambda t: (t.user_attrs["latency_us"], -_value(t)))
+    """Finished trials that no other beats in both score and share of the teacher's time, fastest first."""
+    done = sorted((t for t in trials if t.state is TrialState.COMPLETE), key=lambda t: (t.user_attrs["share_of_time"], -_value(t)))
     kept: list[FrozenTrial] = []
     for trial in done:
         if not kept or _value(trial) > _value(kept[-1]):

@@ -51,14 +51,14 @@ def tune(recipe: Path, overrides: tuple[str, ...], runs: Path, workers: int, sto
 
 def _table(name: str, rows: list[dict[str, Any]]) -> Table:
     """Finished trials, best first; those on the front of score against latency are marked."""
-    done = sorted((r for r in rows if r["state"] == "complete"), key=lambda r: (-r["score"], r["latency_us"]))
+    done = sorted((r for r in rows if r["state"] == "complete"), key=lambda r: (-r["score"], r["share_of_time"]))
     table = Table(title=f"{name}: {len(done)} finished of {len(rows)} trials, by the select split")
-    for column in ("trial", "score", "µs (torch)", "front", "values"):
+    for column in ("trial", "score", "teacher's time", "front", "values"):
         table.add_column(column, justify="left" if column == "values" else "right")
     fastest = float("inf")
     for r in done:
-        on_front = r["latency_us"] < fastest
-        fastest = min(fastest, r["latency_us"])
+        on_front = r["share_of_time"] < fastest
+        fastest = min(fastest, r["share_of_time"])
         values = ", ".join(f"{key.removeprefix('student.')}={value}" for key, value in r["values"].items())
-        table.add_row(str(r["number"]), f"{r['score']:.4f}", f"{r['latency_us']:.0f}", "*" if on_front else "", values)
+        table.add_row(str(r["number"]), f"{r['score']:.4f}", f"{100 * r['share_of_time']:.1f} %", "*" if on_front else "", values)
     return table

@@ -96,10 +96,10 @@ def write_results(studio: Studio, study: optuna.Study) -> None:
     write_whole(studio.folder / "best.toml", best.to_toml())
     write_whole(studio.folder / "trials.json", json_text([row(t) for t in study.trials]))
     write_whole(studio.folder / "importance.svg", bars("What decided the score (fANOVA)", importance(study)))
-    fastest = [(t.user_attrs["latency_us"], t.value) for t in front(done)]
-    points = [(t.user_attrs["latency_us"], float(t.value or 0.0)) for t in done]
+    fastest = [(100 * t.user_attrs["share_of_time"], t.value) for t in front(done)]
+    points = [(100 * t.user_attrs["share_of_time"], float(t.value or 0.0)) for t in done]
     title = "Score on the select split against latency"
-    write_whole(studio.folder / "pareto.svg", scatter(title, "µs for one text, in torch", "score", points, fastest))
+    write_whole(studio.folder / "pareto.svg", scatter(title, "% of the teacher's time for one text, in torch", "score", points, fastest))
 
 
 def best_recipe(recipe: Recipe, trial: FrozenTrial) -> Recipe:
@@ -119,7 +119,7 @@ def importance(study: optuna.Study) -> dict[str, float]:
 
 def row(trial: FrozenTrial) -> dict[str, Any]:
     """One trial as a document."""
-    attributes = {key: trial.user_attrs[key] for key in ("latency_us", "parameters", "process", "why") if key in trial.user_attrs}
+    attributes = {key: trial.user_attrs[key] for key in ("share_of_time", "parameters", "process", "why") if key in trial.user_attrs}
     return {"number": trial.number, "state": trial.state.name.lower(), "score": trial.value, "values": trial.params, **attributes}
 
 
