@@ -168,7 +168,9 @@ def test_results_name_the_best_recipe_and_draw_two_pictures(studio: Studio) -> N
         write_results(studio, study)
     for rate, value, latency in ((1e-3, 0.7, 100.0), (1e-2, 0.9, 200.0), (5e-2, 0.8, 300.0)):
         distribution = {"student.fit.learning_rate": optuna.distributions.FloatDistribution(1e-4, 1e-1, log=True)}
-        study.add_trial(create_trial(value=value, params={"student.fit.learning_rate": rate}, distributions=distribution, user_attrs={"share_of_time": latency}))
+        study.add_trial(
+            create_trial(value=value, params={"student.fit.learning_rate": rate}, distributions=distribution, user_attrs={"share_of_time": latency})
+        )
     write_results(studio, study)
     best = load_recipe(studio.folder / "best.toml")
     assert (best.student[0].fit.learning_rate, best.name, best.share, best.tune) == (1e-2, "r-best", "r", None)

@@ -84,9 +84,7 @@ def what_decides(lesson: Lesson, student: TinyBert | BiLstm, objective: Objectiv
     }
 
 
-def rehearsed(
-    lesson: Lesson, student: TinyBert | BiLstm, folder: Path, *, watch: Callable[[float], float] = float, progress: Progress = SILENT
-) -> Teaching:
+def rehearsed(lesson: Lesson, student: TinyBert | BiLstm, folder: Path, *, watch: Callable[[float], float] = float, progress: Progress = SILENT) -> Teaching:
     """How a student is trained outside of any stage: its last stage, the one before already trained in `folder` where it has two."""
     title, before, objective = f"student {Recipe.student_name(student)}", None, student.objective
     if isinstance(student, TinyBert) and student.layers_first:
