@@ -14,6 +14,9 @@ import kdedge
 
 ROOT = Path(__file__).resolve().parent.parent
 
+LONGEST = ("test_training.py",)
+"""Files that take minutes: begun last, one of them would keep a single worker busy at the end."""
+
 
 def _add_bare_checkout_rooms() -> None:
     """In a checkout that is not installed, export/ and benchmarks/ stand beside kdedge/, not in it."""
@@ -39,3 +42,8 @@ def shared() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files come first; workers take files in the order of the tests (`--no-loadscope-reorder`)."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
