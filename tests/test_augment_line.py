@@ -204,7 +204,7 @@ def test_growth_leaves_out_what_hurts_and_stops_where_it_is_flat() -> None:
     origins = ["gold"] * 40 + ["rule", "replace"] * 160
     asked = []
 
-    def probe(transfer: TransferSet, place: Path) -> np.ndarray:
+    def probe(transfer: TransferSet, number: int, place: Path) -> np.ndarray:
         made = [origin for origin in transfer.texts.origins if origin != "gold"]
         right = 18 + min(12, 6 * made.count("rule") // 40) - made.count("replace") // 4
         asked.append((len(made), tuple(sorted(set(made)))))
@@ -221,6 +221,27 @@ def test_growth_leaves_out_what_hurts_and_stops_where_it_is_flat() -> None:
     asked.clear()
     short = grow(Augment(curve=[1, 4, 16], rules=Rules()), set_of(*["gold"] * 40, *["rule"] * 80), task, probe, Path("nowhere"))
     assert [point.size for point in short.points] == [0, 1, 2] and len(asked) == 3, "what was not made is neither trained on nor told"
+
+
+def test_growth_over_seeds_is_the_mean_and_its_error_knows_them() -> None:
+    """Replacement looks better than gold from the first seed alone."""
+    task = tiny.single_task(40)
+    places = []
+
+    def probe(transfer: TransferSet, number: int, place: Path) -> np.ndarray:
+        places.append(place)
+        right = {"rule": (26, 28, 30), "replace": (24, 14, 16)}.get(transfer.texts.origins[-1], (20, 20, 20))[number]
+        answers = np.eye(2, dtype=np.float32)[task.select.labels]
+        return np.where(np.arange(32)[:, None] < right, answers, 1 - answers)
+
+    whole = set_of(*["gold"] * 40, *["rule"] * 40, *["replace"] * 40)
+    lucky, told = (grow(Augment(curve=[1], seeds=seeds, rules=Rules()), whole, task, probe, Path("nowhere")) for seeds in (1, 3))
+    assert lucky.points[-1].sources == ("rule", "replace") and lucky.points[0].sd is None
+    assert [point.sources for point in told.points] == [(), ("rule",), ("replace",)], "only rules help, and alone they were asked already"
+    assert told.chosen.sources == ("rule",) and told.chosen.select == 28 / 32 and told.chosen.sd == pytest.approx(2 / 32)
+    texts = np.sqrt(28 / 32 * 4 / 32 / 32)
+    assert told.error == pytest.approx(np.hypot(texts, 2 / 32 / np.sqrt(3)), rel=0.15)
+    assert len(set(places[4:])) == 9, "every training has a folder of its own"
 
 
 def test_difficulty_is_the_squared_distance_and_never_nothing() -> None:

@@ -112,7 +112,8 @@ def _growth(growth: Growth, metric: str) -> Table:
         gain = point.select - growth.points[0].select
         mark = " <" if point == growth.chosen else ""
         told = "–" if not point.sources else f"{gain:+.4f}" + (" does not help" if gain < 0 else "")
-        table.add_row("+".join(point.sources) or "labelled alone", f"{point.size:.3g}", f"{point.texts:,}", f"{point.select:.4f}{mark}", told)
+        score = f"{point.select:.4f}" + (f" ± {point.sd:.4f}" if point.sd is not None else "")
+        table.add_row("+".join(point.sources) or "labelled alone", f"{point.size:.3g}", f"{point.texts:,}", f"{score}{mark}", told)
     return table
 
 

@@ -15,18 +15,25 @@ from kdedge.recipe import Augment
 from kdedge.runtime import metrics
 from kdedge.transfer import TransferSet
 
-Probe = Callable[[TransferSet, Path], np.ndarray]
-"""Trains a student on a transfer set, in a folder where finished work is kept; returns its logits (N, C) on the select split."""
+Probe = Callable[[TransferSet, int, Path], np.ndarray]
+"""Trains a student on a transfer set from the first seed (0) or a later one, in a folder where finished work is kept.
+
+Returns its logits (N, C) on the select split.
+"""
 
 
 @dataclass(frozen=True)
 class Point:
-    """What a student scored on the select split after learning from `size` made texts per training text. sources: their origins."""
+    """What a student scored on the select split after learning from `size` made texts per training text. sources: their origins.
+
+    select: the mean over seeds. sd: their standard deviation, None of one seed.
+    """
 
     size: float
     sources: tuple[str, ...]
     texts: int
     select: float
+    sd: float | None = None
 
 
 @dataclass(frozen=True)
@@ -58,17 +65,20 @@ def grow(recipe: Augment, transfer: TransferSet, task: Task, probe: Probe, folde
     """Train on gold alone, on each source at the smallest size, and on all that help at every size of `recipe.curve` that was made.
 
     A source that scores below gold alone is left out. Chosen is the smallest set whose score lies within one standard error of
-    the best (Breiman et al. 1984, section 3.4.3). Each size is one training: differences below the error may be luck.
+    the best (Breiman et al. 1984, section 3.4.3). Each size is trained from `recipe.seeds` seeds: of one, the error tells
+    what other texts would change, and not what another seed would.
     """
     origins = tuple(dict.fromkeys(origin for origin in transfer.texts.origins if origin != "gold"))
     sizes = sorted(set(recipe.curve))
-    answers: dict[Point, np.ndarray] = {}
+    answers: dict[Point, np.ndarray] = {}  # (S, N, C)
 
     def ask(size: float, sources: tuple[str, ...]) -> Point:
         some = part_of(transfer, size, sources)
-        logits = probe(some, folder / ("+".join(sources) or "gold") / f"{size:g}")
+        places = [folder / ("+".join(sources) or "gold") / (f"{size:g}-seed{number}" if number else f"{size:g}") for number in range(recipe.seeds)]
+        logits = np.stack([probe(some, number, place) for number, place in enumerate(places)])
+        scores = [_score(task, one, task.select) for one in logits]
         gold = int((np.array(some.texts.origins) == "gold").sum())
-        point = Point(len(some) / gold - 1, sources, len(some), _score(task, logits, task.select))
+        point = Point(len(some) / gold - 1, sources, len(some), float(np.mean(scores)), float(np.std(scores, ddof=1)) if len(scores) > 1 else None)
         answers[point] = logits
         return point
 
@@ -81,19 +91,19 @@ def grow(recipe: Augment, transfer: TransferSet, task: Task, probe: Probe, folde
         new = [size for size, count, before in zip(sizes, counts, [0, *counts], strict=False) if count > before]  # a size that was not made adds nothing
         points += [ask(size, helpful) for size in new if len(helpful) > 1 or not alone or size > sizes[0]]
     best = max(points, key=lambda point: point.select)
-    error = standard_error(task, answers[best], task.select)
+    error = float(np.hypot(standard_error(task, answers[best], task.select), (best.sd or 0.0) / np.sqrt(recipe.seeds)))
     line = [point for point in points if not point.sources or point.sources == helpful]
     near = [point for point in line if point.select >= best.select - error]
     return Growth(tuple(points), min(near or [best], key=lambda point: point.texts), error)
 
 
 def standard_error(task: Task, logits: np.ndarray, split: Split, *, draws: int = 500) -> float:
-    """Standard deviation of the metric over bootstrap samples of a split (Efron 1979)."""
+    """Standard deviation of the metric, mean over trainings, over bootstrap samples of a split (Efron 1979). logits: (S, N, C)."""
     chance = np.random.default_rng(0)
     scores = []
     for _ in range(draws):
         rows = chance.integers(0, len(split), len(split))
-        scores.append(metrics.score(task.spec.metric, task.spec.kind, logits[rows], split.labels[rows]))
+        scores.append(np.mean([metrics.score(task.spec.metric, task.spec.kind, one[rows], split.labels[rows]) for one in logits]))
     return float(np.nanstd(scores))
 
 

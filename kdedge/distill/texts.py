@@ -92,10 +92,12 @@ def measure_growth(lesson: Lesson, *, force: bool = False, progress: Progress = 
     augment, folder = lesson.recipe.augment, lesson.run.folder / "curve"
     assert augment is not None
     first = lesson.recipe.student[0]
-    inputs = {"curve": augment.curve, **what_decides(lesson, first, first.objective, transfer_hash(lesson.run.transfer))}
+    seeds = {"seeds": augment.seeds} if augment.seeds > 1 else {}
+    inputs = {"curve": augment.curve, **seeds, **what_decides(lesson, first, first.objective, transfer_hash(lesson.run.transfer))}
 
-    def ask(transfer: TransferSet, place: Path) -> np.ndarray:
-        model = probe(replace(lesson, transfer=transfer), place, force=force, progress=progress)
+    def ask(transfer: TransferSet, number: int, place: Path) -> np.ndarray:
+        recipe = lesson.recipe.model_copy(update={"student_seed": lesson.recipe.training_seed + number})
+        model = probe(replace(lesson, transfer=transfer, recipe=recipe), place, force=force, progress=progress)
         return model.annotate(lesson.task.select.texts, lesson.task.select.pairs)
 
     def make(part: Path) -> dict[str, Any]:

@@ -102,6 +102,7 @@ class Augment(Section):
 
     size: Annotated[float, Field(ge=0, le=1000)] | Literal["auto"] = Field(4.0, description="made texts per training text; auto: as many as still help")
     curve: list[Annotated[float, Field(gt=0, le=1000)]] = Field([1.0, 4.0, 16.0], min_length=1, description="sizes that auto and --curve try, beside 0")
+    seeds: Positive = Field(1, description="trainings by which auto and --curve judge each size and source: several tell a gain from luck")
     rounds: Positive = Field(1, description="beyond the first, texts are made near those on which student and teacher differ most")
     shard_size: Positive = 2048
     rules: Rules | None = None
