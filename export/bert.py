@@ -15,7 +15,7 @@ from kdedge.errors import UsageError
 
 from .writer import GraphWriter
 
-ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "relu", "silu", "swish", "tanh")
 """`hidden_act` values that can be written."""
 
 BERT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")

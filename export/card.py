@@ -95,7 +95,7 @@ def _parity_lines(manifest: Manifest) -> list[str]:
             lines.append("Its weights alone are integers: they become fp32 when the file is opened, and everything is computed in fp32.")
         else:
             lines.append(
-                f"Its activations are quantized over a whole batch, so a text's logits may move by up to {int8['batch_dependence']:.2g} "
+                f"Its activations are quantized over a whole batch, so a text's logits may move by up to {max(int8['batch_dependence'], int8['padding_dependence']):.2g} "
                 "(measured) with the other texts of its batch, and a little with the number of threads."
             )
     if portable := parity.get("portable"):
@@ -119,7 +119,8 @@ def _static_lines(int8: Mapping[str, Any]) -> list[str]:
     kept = int8["tuning"]["float_layers"]
     return [
         f"Its {int8['integer_products']} quantized products run as integer kernels; in fp32 stay: {', '.join(map(_plain, kept)) or 'none'}. "
-        f"Its activations have fixed ranges: a text answers alike alone and in any batch (largest difference measured: {int8['batch_dependence']:.2g}).",
+        f"Its activations have fixed ranges: a text answers alike alone and in any batch (largest difference measured: {int8['batch_dependence']:.2g}; "
+        f"{int8['padding_dependence']:.2g} where texts are padded to one length, which kdedge does not do on a CPU).",
         f"Of {int8['compared_with_torch']} texts, {int8['texts_with_a_rounding_tie']} hold an activation that torch and the file round apart, since it lies on a half; "
         f"logits then differ by up to {int8['max_abs_logit_torch']:.2g}, and {100 * int8['same_answers_torch']:.2f} % of the answers are the same.",
     ]

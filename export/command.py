@@ -21,6 +21,9 @@ from .card import FLOAT, rows_of
 from .export import DEFAULT_CHOICE, Choice, export_run
 from .scheme import QuantScheme
 
+MOST_SENSITIVE = 5
+"""Layers that are named at the end; all are in the manifest."""
+
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
@@ -35,16 +38,18 @@ from .scheme import QuantScheme
 @click.option(
     "--weight-bits",
     type=click.Choice(["4", "7", "8"]),
-    default="7",
-    show_default=True,
-    help="Range of int8 weights; 8 may overflow on CPUs without VNNI; 4 is for weight_only.",
+    help="Range of int8 weights, 7 if not told: 8 overflows on CPUs without VNNI. Of weight_only 8 or 4, 8 if not told.",
 )
-@click.option("--scheme", type=click.Choice(["static", "dynamic", "weight_only"]), default="static", show_default=True, help="Activations: see below.")
+@click.option(
+    "--scheme", type=click.Choice(["static", "dynamic", "weight_only"]), default="static", show_default=True, help="How activations are rounded, as said above."
+)
 @click.option("--no-qat", is_flag=True, help="Calibrate alone, without quantization-aware tuning.")
 @click.option("--trim-vocab", type=click.IntRange(min=1), help="Pieces to keep of a student's vocabulary; default: as the recipe says, else all.")
 @click.option("--force", is_flag=True, help="Export again even where nothing has changed.")
 @click.option("--json", "as_json", is_flag=True, help="End stdout with one JSON document.")
-def export(run: Path, precision: str, portable: bool, weight_bits: str, scheme: str, no_qat: bool, trim_vocab: int | None, force: bool, as_json: bool) -> None:
+def export(
+    run: Path, precision: str, portable: bool, weight_bits: str | None, scheme: str, no_qat: bool, trim_vocab: int | None, force: bool, as_json: bool
+) -> None:
     """Write the students of RUN as ONNX, check them against torch and pack their bundles.
 
     RUN is a run folder (all its students) or the folder of one student in it. In the int8 file activations have
@@ -57,7 +62,7 @@ def export(run: Path, precision: str, portable: bool, weight_bits: str, scheme: 
     """
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    made_with = QuantScheme.named(scheme, int(weight_bits))
+    made_with = QuantScheme.named(scheme, int(weight_bits) if weight_bits else None)
     files = ("fp32", "int8") if precision == "all" else (precision,)
     choice = Choice((*files, "portable") if portable else files, made_with, tune=not no_qat, trim_vocab=trim_vocab)
     bundles = export_and_show(run, choice=choice, force=force, progress=ConsoleProgress())
@@ -74,8 +79,8 @@ def export_and_show(folder: Path, *, choice: Choice = DEFAULT_CHOICE, force: boo
         bundles = export_run(run, students, choice=choice, force=force, progress=progress)
     results().print(_table([Bundle.open(bundle) for bundle in bundles]))
     for bundle in bundles:
-        for doubt in _doubts(Bundle.open(bundle).manifest):
-            click.echo(doubt)
+        for line in _doubts(Bundle.open(bundle).manifest) + _sensitive(Bundle.open(bundle).manifest):
+            click.echo(line)
         click.echo(f"bundle: {bundle}")
     return bundles
 
@@ -106,6 +111,17 @@ def _doubts(manifest: Manifest) -> list[str]:
     judged = manifest.parity["ways"]
     left_out = [f"{manifest.name}: int8 does not pay: {judged['lost']}; the bundle holds the float file alone"] if judged["lost"] else []
     return left_out + ([f"{manifest.name}: int8 saves bytes alone here: {judged['slow']}"] if judged["slow"] else [])
+
+
+def _sensitive(manifest: Manifest) -> list[str]:
+    """The layers that suffer most from being rounded alone, by which `student.quantize.keep_float_above` is chosen."""
+    tuning = manifest.parity.get("int8", {}).get("tuning", {})
+    felt = sorted(tuning.get("sensitivity", {}).items(), key=lambda item: -item[1])
+    if not felt:
+        return []
+    told = ", ".join(f"{name} {change:.2g}" for name, change in felt[:MOST_SENSITIVE])
+    kept = f"; in fp32 stay {', '.join(tuning['float_layers'])}" if tuning["float_layers"] else ""
+    return [f"{manifest.name}: logits change most when these of {len(felt)} layers are rounded alone: {told}{kept}"]
 
 
 def _document(folder: Path) -> dict[str, Any]:

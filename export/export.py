@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import onnx
 
+from kdedge import __version__
 from kdedge.data import load_task
 from kdedge.data.task import Task
 from kdedge.encode import first_line, load_tokenizer
 from kdedge.errors import GateFailed, Interrupted, KdedgeError, MachineError, UsageError
 from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Quantize as QuantizeRecipe
-from kdedge.rundir import Run, hash_files, read_stage
+from kdedge.rundir import Run, hash_files, put_back, read_stage
 from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.bundle import FORMAT, PRECISIONS
 from kdedge.students import load_student
@@ -26,10 +27,10 @@ from kdedge.textmodel import read_measured
 
 from .graph import to_onnx
 from .int8 import to_int8
-from .integers import check_integers
+from .integers import check_integers, overflows
 from .pack import Ingredients, begin_bundle, file_score, finish_bundle, golden_answers
-from .parity import batch_dependence, check_batch_independence, check_parity, compare, parity_batches, spread_over
-from .portable import check_portable, to_portable
+from .parity import beside_others, check_batch_independence, check_parity, check_same_answers, compare, parity_batches, spread_over
+from .portable import to_portable
 from .prepare import trimmed, tuned
 from .quantize import quantize
 from .scheme import QuantScheme
@@ -44,9 +45,8 @@ INT8 = QuantScheme(activations="static")
 
 @dataclass(frozen=True)
 class Choice:
-    """What to put into a bundle. precisions: of fp32, fp16, int8, portable; the fp32 graph passes its gate in any case.
+    """What to put into a student's bundle. precisions: of fp32, fp16, int8, portable; the fp32 graph passes its gate in any case.
 
-    scheme: of students; the teacher is quantized dynamically with the same weights.
     tune: whether quantization-aware tuning follows calibration.
     trim_vocab: pieces to keep of a student's vocabulary; none: as its recipe says.
     """
@@ -56,13 +56,11 @@ class Choice:
     tune: bool = True
     trim_vocab: int | None = None
 
-    @property
-    def dynamic(self) -> Choice:
-        kept = tuple(name for name in self.precisions if name in ("fp32", "int8"))
-        return replace(self, precisions=kept or ("fp32",), scheme=QuantScheme(weight_bits=8 if self.scheme.weight_bits == 8 else 7))
-
 
 DEFAULT_CHOICE = Choice()
+
+TEACHERS = Choice(scheme=QuantScheme())
+"""Of the teacher's bundle, whatever is chosen for students: it is what they are measured against. Dynamic: it is read by no fake-quant."""
 
 
 def export_run(
@@ -73,26 +71,39 @@ def export_run(
     Raises GateFailed when a graph does not answer as its model does; the former bundle is intact then.
     """
     recipe = run.recipe
-    if "portable" in choice.precisions and ("int8" not in choice.precisions or choice.scheme != INT8):
-        raise UsageError(
-            "a portable file stands beside an int8 one of fixed ranges and 7-bit weights", f"{choice.precisions}, {choice.scheme}", "leave --portable out"
-        )
+    _refuse_idle_options(choice)
+    if choice.scheme.static and "int8" in choice.precisions and overflows(choice.scheme.largest_weight):
+        what = f"{choice.scheme.weight_bits}-bit weights overflow on this CPU, so that no int8 file of fixed ranges can be checked here"
+        raise UsageError(what, str(choice.scheme), "use --weight-bits 7, or export on a CPU with VNNI")
     run.check_exportable(students)
     task = task or load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
-    _export_teacher(run, task, choice.dynamic, force=force, progress=progress)
+    _export_teacher(run, task, force=force, progress=progress)
     return [_export_student(run, name, task, choice, force=force, progress=progress) for name in students]
+
+
+def _refuse_idle_options(choice: Choice) -> None:
+    """Raises UsageError for what would be ignored."""
+    if "int8" not in choice.precisions and (choice.scheme != INT8 or not choice.tune):
+        found = f"--precision {choice.precisions[0]} with {'--no-qat' if not choice.tune else choice.scheme}"
+        raise UsageError("there is no int8 file to be made in this way", found, "leave one of the two out")
+    if not choice.tune and not choice.scheme.static:
+        raise UsageError("nothing is tuned without fixed ranges", f"--no-qat with {choice.scheme}", "leave --no-qat out")
+    if "portable" in choice.precisions and ("int8" not in choice.precisions or choice.scheme != INT8):
+        found = f"--portable with {choice.scheme}" if "int8" in choice.precisions else f"--portable with --precision {choice.precisions[0]}"
+        raise UsageError("a portable file stands beside an int8 one of fixed ranges and 7-bit weights", found, "leave one of the two out")
 
 
 def _export_student(run: Run, name: str, task: Task, choice: Choice, *, force: bool, progress: Progress) -> Path:
     home = run.homes[name]
     source, bundle = home / "student", home / "bundle"
+    put_back(bundle)
     title = f"{run.recipe.name}-{name}" if len(run.homes) > 1 else run.recipe.name
     if not (source / "stage.json").is_file():
         raise UsageError("this student has not been trained yet", str(source), "run `kdedge distill` with the run's recipe first")
     teacher, student = read_measured(run.teacher, task)[0], read_measured(source, task)[0]
     quantize_recipe = _quantize_recipe(run, name, choice)
     made_from = _made_from(source, choice, task, student["max_length"]) | {"quantize": quantize_recipe.model_dump(mode="json")}
-    if not force and _is_current(bundle, made_from):
+    if not force and _is_current(bundle, made_from, student=True):
         progress.say(f"{bundle}: same inputs, kept")
         return bundle
     scores = {"metric": task.spec.metric, "split_size": len(task.report), "teacher": teacher["report"], "student": student["report"]}
@@ -109,7 +120,7 @@ def _export_student(run: Run, name: str, task: Task, choice: Choice, *, force: b
     )
     made = trimmed(run, task, quantize_recipe, made, progress=progress)
     if choice.scheme.static and "int8" in choice.precisions:
-        made = tuned(run, name, task, quantize_recipe, choice.scheme, made, progress=progress)
+        made = tuned(run, name, task, quantize_recipe, choice.scheme, made, force=force, progress=progress)
     progress.say(f"{title}: writing the graph")
     _check_and_pack(made, choice, task, bundle, progress)
     return bundle
@@ -121,7 +132,7 @@ def _quantize_recipe(run: Run, name: str, choice: Choice) -> QuantizeRecipe:
     return recipe.model_copy(update=changed if choice.trim_vocab is None else changed | {"trim_vocab": choice.trim_vocab})
 
 
-def _export_teacher(run: Run, task: Task, choice: Choice, *, force: bool, progress: Progress) -> None:
+def _export_teacher(run: Run, task: Task, *, force: bool, progress: Progress) -> None:
     """The bundle that `kdedge bench` runs the teacher from; a teacher that cannot be exported stops nobody."""
     bundle = run.shared / "teacher-bundle"
     result = read_stage(run.teacher)["result"]
@@ -129,7 +140,7 @@ def _export_teacher(run: Run, task: Task, choice: Choice, *, force: bool, progre
         _remove_other(bundle, {"weights": None})
         progress.say("teacher: several teachers make no single file, so they will be measured in torch alone")
         return
-    made_from = _made_from(run.teacher, choice, task, result["max_length"])
+    made_from = _made_from(run.teacher, TEACHERS, task, result["max_length"])
     if not force and _is_current(bundle, made_from):
         progress.say(f"{bundle}: same inputs, kept")
         return
@@ -139,7 +150,7 @@ def _export_teacher(run: Run, task: Task, choice: Choice, *, force: bool, progre
         teacher = load_teacher(run.teacher, task.spec, result["max_length"])
         model = teacher.model.cpu()
         made = Ingredients(model, teacher.tokenizer, task.spec, result["max_length"], "teacher", scores, {"model": result["model"], **made_from})
-        _check_and_pack(made, choice, task, bundle, progress)
+        _check_and_pack(made, TEACHERS, task, bundle, progress)
     except Interrupted:
         raise
     except Exception as error:  # exporters and quantizers fail on unknown architectures in ways of their own
@@ -163,8 +174,7 @@ def _check_and_pack(made: Ingredients, choice: Choice, task: Task, bundle: Path,
         graphs["fp16"] = half(fp32)
     if "portable" in choice.precisions and made.quantized is not None:
         graphs["portable"] = to_portable(made.quantized)
-    fixed = made.quantized is not None or choice.scheme.activations == "float"
-    made = replace(made, graphs=graphs, scheme=(choice if fixed else choice.dynamic).scheme.to_json())
+    made = replace(made, graphs=graphs, scheme=choice.scheme.to_json())
     try:
         _pack_checked(made, choice, task, bundle, progress)
     except OSError as error:
@@ -198,18 +208,18 @@ def _pack_checked(made: Ingredients, choice: Choice, task: Task, bundle: Path, p
         scores[name], logits[name] = file_score(classifier, report)
         progress.say(f"{made.name}: {name} file scores {scores[name]:.4f} {task.spec.metric}")
     if "int8" in logits:
-        dependence = batch_dependence(classifiers["int8"].run, encode, lengths)
-        parity["int8"] = compare(logits["fp32"], logits["int8"], task.spec.kind).to_json() | {"batch_dependence": dependence}
+        beside = beside_others(classifiers["int8"].run, encode, lengths, task.spec.kind)
+        parity["int8"] = compare(logits["fp32"], logits["int8"], task.spec.kind).to_json() | beside
     if made.quantized is not None:
-        check_batch_independence(parity["int8"]["batch_dependence"])
+        check_batch_independence(parity["int8"])
         parity["int8"] |= check_integers(
             made.quantized, opened.contents[PRECISIONS["int8"]], [encode([i]) for i in spread_over(lengths, COMPARED_TEXTS)], task.spec.kind
         )
         parity["int8"] |= {"tuning": dict(made.tuning)}
     if "fp16" in logits:
-        parity["fp16"] = compare(logits["fp32"], logits["fp16"], task.spec.kind).to_json()
+        parity["fp16"] = check_same_answers("fp16", logits["fp16"], "fp32", logits["fp32"], task.spec.kind)
     if "portable" in logits:
-        parity["portable"] = check_portable(logits["int8"], logits["portable"], task.spec.kind)
+        parity["portable"] = check_same_answers("portable", logits["portable"], "int8", logits["int8"], task.spec.kind)
     packed = {name: classifiers[name] for name in classifiers if name in choice.precisions}
     if made.largest_drop is not None:
         verdict = judge(opened, made, task)
@@ -240,7 +250,7 @@ def token_lengths(classifier: Classifier, texts: Sequence[str], pairs: Sequence[
 
 
 def _made_from(source: Path, choice: Choice, task: Task, max_length: int) -> dict[str, Any]:
-    """What decides a bundle: weights, longest text, scheme, precisions, the texts it was measured on."""
+    """What decides a bundle: weights, longest text, scheme, precisions, the texts it was measured on, and who wrote it."""
     return {
         "weights": hash_files(source, WEIGHTS),
         "max_length": max_length,
@@ -248,12 +258,15 @@ def _made_from(source: Path, choice: Choice, task: Task, max_length: int) -> dic
         "scheme": choice.scheme.to_json(),
         "report": task.report.content_hash(),
         "format": FORMAT,
+        "kdedge": __version__,
     }
 
 
-def _is_current(bundle: Path, made_from: Mapping[str, Any]) -> bool:
+def _is_current(bundle: Path, made_from: Mapping[str, Any], *, student: bool = False) -> bool:
+    """Whether a whole bundle of these inputs stands there; one of a student also tells what its files keep."""
     try:
-        teacher = Bundle.open(bundle).manifest.teacher
+        manifest = Bundle.open(bundle).manifest
     except KdedgeError:
         return False
-    return all(teacher.get(key) == value for key, value in made_from.items())
+    told = not student or ("files" in manifest.parity.get("ways", {}) and isinstance(manifest.scores.get("teacher"), float))
+    return told and all(manifest.teacher.get(key) == value for key, value in made_from.items())

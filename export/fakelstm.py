@@ -1,7 +1,7 @@
 """A BiLSTM in the numbers of its int8 file, as ONNX Runtime's DynamicQuantizeLSTM computes them.
 
 That operator finds the range of its input, and of its hidden states at every step, over the whole batch. The file
-pins both ranges (see `pinned` in lstm8.py), so that they depend on nothing: the input's is that of the embedding
+pins both ranges (see `pinned` in lstm.py), so that they depend on nothing: the input's is that of the embedding
 table, and the states' at step t is [-tanh t, tanh t], which no LSTM can leave: a cell gains at most 1 a step.
 """
 

@@ -1,7 +1,8 @@
 """Training in the numbers of the int8 file: layers that round as it does, and pass gradients as if they did not.
 
 The scale arithmetic is pure functions on tensors; the layers only call them. Rounding is straight-through
-(Bengio et al. 2013); the range of an activation is learned (LSQ+, Bhalgat et al. 2020), that of a weight follows it.
+(Bengio et al. 2013); the range of an activation is learned (as in LSQ+, Bhalgat et al. 2020, without its scaling of gradients), that of a
+weight follows it.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class Integers:
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> Integers:
-        """Of the layers of a fake-quantized model that are enabled. An LSTM in integers reads a table of integers."""
+        """Of the layers of a fake-quantized model that are enabled. An LSTM in integers reads a table of integers, whatever that table says."""
         found, heads = cls(), getattr(model.config, "num_attention_heads", 0)
         lstm = None
         for name, layer in quantized_layers(model):

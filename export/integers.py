@@ -21,8 +21,9 @@ from kdedge.runtime.spec import Kind
 from .fakelstm import FakeQuantLstm, state_scale
 from .fakemodel import quantized_layers, quantized_products
 from .fakequant import FakeQuantLinear, activation_scale, to_integers
-from .parity import compare
+from .parity import Encoded, compare
 from .scheme import STEPS
+from .writer import IR_VERSION, OPSET
 
 EQUAL_INTEGERS = 1e-5
 """Largest logit difference of a text whose activations all become the same integers in torch and in the file."""
@@ -36,17 +37,15 @@ FLOAT_KERNELS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm")
 
 LSTM_STATES = "lstm_states"
 
-Encoded = Mapping[str, np.ndarray]
-
 
 def check_integers(model: PreTrainedModel, graph: bytes, texts: Sequence[Encoded], kind: Kind) -> dict[str, Any]:
     """The int8 gate over encoded single texts (1, T); returns its figures for the manifest.
 
     A fake-quantized model and its file do the same integer arithmetic, but float operations between them (norms,
     softmax, GELU) differ in the last bit, and where that falls on a half an activation rounds to the next integer.
-    So: every product that is enabled runs as an integer kernel, with no float copy of its weight; where all
-    integers are equal, so are the logits to 1e-5; where some are not, the first of them lie on a half; and 99.9 %
-    of the answers are the same. Raises GateFailed with the figures otherwise.
+    So: every product that is enabled runs as an integer kernel; where all integers are equal, so are the logits to
+    1e-5; where some are not, the first of them lie on a half; and 99.9 % of the answers are the same, of which one
+    may always differ. Raises GateFailed with the figures otherwise.
     """
     coverage = integer_coverage(graph)
     wanted = _wanted_coverage(model)
@@ -66,7 +65,8 @@ def check_integers(model: PreTrainedModel, graph: bytes, texts: Sequence[Encoded
             flips += 1
             farthest = max(farthest, distance)
         elif (difference := np.abs(theirs["logits"] - logits).max()) > EQUAL_INTEGERS:
-            raise GateFailed("the int8 file must answer as fake-quantized torch does", f"equal integers, but logits differ by {difference:.3g}")
+            found = f"equal integers, but logits differ by {difference:.3g}"
+            raise GateFailed("the int8 file must answer as fake-quantized torch does", found, "nothing was packed; the former bundle is intact")
     report = compare(np.concatenate(mine_all), np.concatenate(theirs_all), kind)
     differences = np.abs(np.concatenate(mine_all) - np.concatenate(theirs_all)).max(1)
     figures = {
@@ -78,9 +78,27 @@ def check_integers(model: PreTrainedModel, graph: bytes, texts: Sequence[Encoded
         "farthest_from_a_tie": farthest,
         "share_within_1e-3": float((differences <= 1e-3).mean()),
     }
-    if farthest > TIE or report.agreement < SAME_ANSWERS:
-        raise GateFailed("the int8 file must answer as fake-quantized torch does", str(figures), "nothing was packed; the former bundle is intact")
+    if farthest > TIE or (1 - report.agreement) * len(texts) > max(1.0, (1 - SAME_ANSWERS) * len(texts)) + 1e-6:
+        found = (
+            f"{100 * report.agreement:.2f} % same answers over {len(texts)} texts; activations {farthest:.2g} steps from a half are rounded apart, "
+            f"{TIE:g} is allowed; logits differ by up to {report.max_abs_logit:.2g}"
+        )
+        raise GateFailed("the int8 file must answer as fake-quantized torch does", found, "nothing was packed; the former bundle is intact")
     return figures
+
+
+def overflows(largest: int) -> bool:
+    """Whether this CPU's kernels lose what does not fit into 16 bits where uint8 activations meet weights of `largest`.
+
+    Without VNNI two products are added up in 16 bits: with 127 (8 bits) that overflows, with 63 (7 bits) it never does.
+    """
+    weight, width = np.full((64, 64), largest, np.int8), 64
+    node = onnx.helper.make_node("MatMulInteger", ["x", "w"], ["y"])
+    ends = [onnx.helper.make_tensor_value_info(name, kind, [1, width]) for name, kind in (("x", onnx.TensorProto.UINT8), ("y", onnx.TensorProto.INT32))]
+    graph = onnx.helper.make_graph([node], "overflow", ends[:1], ends[1:], [onnx.numpy_helper.from_array(weight, "w")])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), _options(), providers=["CPUExecutionProvider"])
+    return bool((session.run(None, {"x": np.full((1, width), 255, np.uint8)})[0] != 255 * largest * width).any())
 
 
 def _wanted_coverage(model: PreTrainedModel) -> dict[str, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from kdedge import __version__
 from kdedge.data.task import Split
-from kdedge.files import json_text, write_whole
+from kdedge.files import json_text, remove, write_whole
 from kdedge.rundir import put_in_place
 from kdedge.runtime import Classifier
 from kdedge.runtime.bundle import LAYOUT, PRECISIONS, Bundle, Manifest, write_manifest
@@ -58,8 +57,7 @@ class Ingredients:
 
 def begin_bundle(part: Path, made: Ingredients) -> Bundle:
     """Write everything but model card and golden answers into `part`, and open it."""
-    if part.exists():
-        shutil.rmtree(part)
+    remove(part)
     (part / "onnx").mkdir(parents=True)
     for precision, graph in made.graphs.items():
         (part / PRECISIONS[precision]).write_bytes(graph.SerializeToString())

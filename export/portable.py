@@ -7,23 +7,17 @@ its hidden states are not, since plain ONNX has no operator for that.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import onnx
 from transformers import PreTrainedModel
 
 from kdedge.errors import GateFailed
-from kdedge.runtime.spec import Kind
 
 from .int8 import Int8Writer, Integers, write_student
 from .lstm import UniformTable
-from .parity import compare
 from .writer import OPSET, GraphWriter
-
-SAME_ANSWERS = 0.99
-"""Share of answers that the portable file must have in common with the int8 file."""
-
 
 ROW_LAYERS = ("bert.pooler.dense", "dense", "classifier")
 """Layers that read one row a text, (B, H)."""
@@ -85,11 +79,3 @@ def to_portable(model: PreTrainedModel) -> onnx.ModelProto:
     if foreign:
         raise GateFailed("a portable file has plain operators of ONNX alone", ", ".join(foreign), "leave the portable file out")
     return graph
-
-
-def check_portable(int8: np.ndarray, portable: np.ndarray, kind: Kind) -> dict[str, Any]:
-    """Figures of portable logits (N, C) against the int8 file's. Raises GateFailed where too many answers differ."""
-    report = compare(int8, portable, kind)
-    if (1 - report.agreement) * report.texts > max(1.0, (1 - SAME_ANSWERS) * report.texts) + 1e-6:
-        raise GateFailed("the portable file must answer as the int8 file does", f"{report}", "nothing was packed; leave the portable file out")
-    return report.to_json()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from kdedge.data.task import Task
-from kdedge.errors import GateFailed
+from kdedge.errors import GateFailed, KdedgeError
+from kdedge.files import remove
 from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Quantize
-from kdedge.rundir import Run, read_stage, stage
+from kdedge.rundir import Run, hash_files, read_stage, stage
 from kdedge.students.vocabulary import trim
 from kdedge.textmodel import TextModel, score_of
 from kdedge.transfer import read_transfer_set
@@ -53,18 +55,34 @@ def _apart(before: TextModel, after: TextModel, task: Task, name: str) -> dict[s
     return {"before": score_of(task.spec, old, split), "after": score_of(task.spec, new, split), "agreement": compare(old, new, task.spec.kind).agreement}
 
 
-def tuned(run: Run, name: str, task: Task, recipe: Quantize, scheme: QuantScheme, made: Ingredients, *, progress: Progress) -> Ingredients:
-    """With the fake-quantized student of the stage `student-int8/`."""
-    home, student = run.homes[name], TextModel(made.model, made.tokenizer, made.max_length)
-    inputs = {"weights": made.teacher["weights"], "scheme": scheme.to_json(), "quantize": recipe.model_dump(mode="json")}
+FILES = (WEIGHTS_FILE, CALIBRATED_FILE)
+
+
+def _whole(folder: Path) -> bool:
+    """Whether the stage's files are those that were written; there may be none yet."""
+    try:
+        return bool(read_stage(folder)["result"]["files"] == hash_files(folder, FILES))
+    except (KdedgeError, KeyError):
+        return False
+
+
+def tuned(
+    run: Run, name: str, task: Task, recipe: Quantize, scheme: QuantScheme, made: Ingredients, *, force: bool = False, progress: Progress = SILENT
+) -> Ingredients:
+    """With the fake-quantized student of the stage `student-int8/`; force: made anew."""
+    folder, student = run.homes[name] / "student-int8", TextModel(made.model, made.tokenizer, made.max_length)
+    inputs = {"weights": made.teacher["weights"], "scheme": scheme.to_json(), "quantize": recipe.model_dump(mode="json", exclude={"largest_drop"})}
     inputs |= {"transfer": read_stage(run.transfer)["inputs"], "select": task.select.content_hash(), "seed": run.recipe.seed}
 
     def make(part: Any) -> dict[str, Any]:
         lesson = Lesson(task, read_transfer_set(run.transfer), recipe, run.recipe.seed)
-        return quantize_aware_tune(student, scheme, lesson, part, progress=progress)
+        figures = quantize_aware_tune(student, scheme, lesson, part, progress=progress)
+        return figures | {"files": hash_files(part, FILES)}
 
+    if force or not _whole(folder):
+        remove(folder)
     # A folder of another choice gives way: it costs minutes, and `kdedge export` says what it was asked for.
-    figures = stage(home / "student-int8", inputs, make, force=True, progress=progress)
+    figures = stage(folder, inputs, make, force=True, progress=progress)
     made.model.eval()
-    final, calibrated = (load_tuned(made.model, scheme, home / "student-int8", figures, file) for file in (WEIGHTS_FILE, CALIBRATED_FILE))
+    final, calibrated = (load_tuned(made.model, scheme, folder, figures, file) for file in (WEIGHTS_FILE, CALIBRATED_FILE))
     return replace(made, quantized=final, calibrated=calibrated, tuning=figures)

@@ -104,6 +104,8 @@ def quantize_aware_tune(student: TextModel, scheme: QuantScheme, lesson: Lesson,
     felt = sensitivity(model, unpadded_batches(student.pad, _encode(student, lesson, chosen[:SENSED_TEXTS]).tokens))
     for name, layer in quantized_layers(model):
         layer.enabled = recipe.keep_float_above is None or felt[name] <= recipe.keep_float_above
+    if isinstance(model, BiLstmForSequenceClassification) and model.lstm.enabled:
+        model.embedding.enabled = True  # an LSTM in integers reads a table of integers
     for owner in range_owners(model).values():
         owner.range.requires_grad_(recipe.learn_ranges)
     select = select_predictor(student.encode(task.select.texts, task.select.pairs), student.pad)

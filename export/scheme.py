@@ -20,7 +20,8 @@ class QuantScheme:
     weights: symmetric int8, one scale per output channel, or (dynamic alone) per tensor.
     weight_bits: 7 keeps the product with a uint8 activation inside the 16-bit sums of CPUs without VNNI, so the
     answers are the same there; 8 uses the whole range.
-    Embedding tables: static: symmetric int8, one scale per row; dynamic: uint8, one scale per table.
+    Embedding tables: static: symmetric int8, one scale per row, or uint8 and one scale per table where an LSTM reads it;
+    dynamic: uint8, one scale per table.
     """
 
     weights: Literal["per_channel", "per_tensor"] = "per_channel"
@@ -32,18 +33,20 @@ class QuantScheme:
         known = self.weights in ("per_channel", "per_tensor") and self.weight_bits in bits
         if not known or (self.weights == "per_tensor" and self.activations != "dynamic"):
             found = f"weights {self.weights}, weight_bits {self.weight_bits}, activations {self.activations}"
-            raise UsageError(
-                "no such quantization scheme",
-                found,
-                "weights per_channel (or, dynamic alone, per_tensor), weight_bits 7 or 8 (float: 4 or 8), activations dynamic, static or float",
-            )
+            raise UsageError("no such quantization scheme", found, "--scheme static or dynamic take --weight-bits 7 or 8, --scheme weight_only takes 8 or 4")
+
+    def __str__(self) -> str:
+        """As the command line names it."""
+        return f"--scheme {'weight_only' if self.activations == 'float' else self.activations} --weight-bits {self.weight_bits}"
 
     @classmethod
-    def named(cls, name: str, weight_bits: int = 7) -> QuantScheme:
-        """`static`, `dynamic` or `weight_only`, as the command line names them. Raises UsageError for another name, or bits it does not have."""
-        if name == "weight_only":
-            return cls(weight_bits=4 if weight_bits == 4 else 8, activations="float")
-        return cls(weight_bits=weight_bits, activations=name)  # type: ignore[arg-type]
+    def named(cls, name: str, weight_bits: int | None = None) -> QuantScheme:
+        """`static`, `dynamic` (7 bits, if not told) or `weight_only` (8), as the command line names them.
+
+        Raises UsageError for another name, or bits it does not have.
+        """
+        activations = "float" if name == "weight_only" else name
+        return cls(weight_bits=weight_bits or (8 if activations == "float" else 7), activations=activations)  # type: ignore[arg-type]
 
     @property
     def largest_weight(self) -> int:

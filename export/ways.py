@@ -70,8 +70,12 @@ def judge(opened: Bundle, made: Ingredients, task: Task) -> Verdict:
     ways = measure_ways(classifiers, {name: len(graph) for name, graph in graphs.items()}, task.report)
     if int8 is None:
         return Verdict(ways)
-    before, after = (file_score(classifiers[name], task.select)[0] for name in (FLOAT, int8))
-    return Verdict(ways, int8, lost(before, after, len(task.select), made.largest_drop or 0.0), slower(ways, int8))
+    # What a smaller vocabulary has cost counts too: both stand between the student that was trained and the file.
+    trained = made.parity.get("vocabulary", {}).get("select", {}).get("before")
+    before = file_score(classifiers[FLOAT], task.select)[0] if trained is None else trained
+    after = file_score(classifiers[int8], task.select)[0]
+    why = lost(before, after, len(task.select), made.largest_drop or 0.0) or no_smaller(ways, int8)
+    return Verdict(ways, int8, why, slower(ways, int8))
 
 
 def _name_of(scheme: Mapping[str, Any]) -> str:
@@ -123,6 +127,12 @@ def lost(before: float, after: float, texts: int, largest_drop: float) -> str | 
     if before - after <= max(largest_drop, 1 / texts) + 1e-9:
         return None
     return f"it loses {before - after:.4f} on the select split, {largest_drop:g} is allowed"
+
+
+def no_smaller(ways: Mapping[str, Way], way: str) -> str | None:
+    """Why a file does not pay in bytes; None where it is smaller than the float file."""
+    mine, theirs = ways[way].bytes, ways[FLOAT].bytes
+    return None if mine < theirs else f"it is no smaller: {mine:,} bytes against {theirs:,}, since too many of its layers are in fp32"
 
 
 def slower(ways: Mapping[str, Way], way: str) -> str | None:

@@ -88,9 +88,11 @@ class GraphWriter:
         return str(self.op("LSTM", vectors, w, r, b, steps, outputs=2, direction="bidirectional", hidden_size=hidden)[1])
 
     def activation(self, x: str, name: str) -> str:
-        """relu; gelu as 0.5 x (1 + erf(x / sqrt 2)); its tanh form (Hendrycks and Gimpel 2016)."""
-        if name == "relu":
-            return str(self.op("Relu", x))
+        """relu; tanh; silu as x sigmoid(x); gelu as 0.5 x (1 + erf(x / sqrt 2)); its tanh form (Hendrycks and Gimpel 2016)."""
+        if name in ("relu", "tanh"):
+            return str(self.op(name.title(), x))
+        if name in ("silu", "swish"):
+            return str(self.op("Mul", x, self.op("Sigmoid", x)))
         if name == "gelu":
             inner = self.op("Erf", self.op("Div", x, self.scalar(math.sqrt(2.0))))
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,14 @@ def write_whole(path: Path, text: str) -> None:
     except OSError as error:
         next_step = "free space or choose another folder; what was there before is intact"
         raise MachineError("a file cannot be written", f"{path}: {error.strerror}", next_step) from error
+
+
+def remove(path: Path) -> None:
+    """Remove what stands there, if anything: a folder with all in it, a file, a link (and not what it points to)."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
 
 
 def json_text(document: Any) -> str:

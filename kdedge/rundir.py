@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from kdedge import __version__
 from kdedge.errors import MachineError, UsageError
-from kdedge.files import json_text, write_whole
+from kdedge.files import json_text, remove, write_whole
 from kdedge.processes import is_main, main_does
 from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Recipe, load_recipe
@@ -224,13 +224,19 @@ def read_stage(folder: Path) -> dict[str, Any]:
 def put_in_place(part: Path, folder: Path) -> None:
     """Rename a finished folder over an older one; at every moment one of the two is whole."""
     old = folder.with_name(folder.name + ".old")
-    if old.exists():
-        shutil.rmtree(old)
-    if folder.exists():
+    put_back(folder)
+    remove(old)
+    if folder.exists() or folder.is_symlink():
         folder.rename(old)
     part.rename(folder)
-    if old.exists():
-        shutil.rmtree(old)
+    remove(old)
+
+
+def put_back(folder: Path) -> None:
+    """Where a kill came between the two renames of `put_in_place`, what was there before is there again."""
+    old = folder.with_name(folder.name + ".old")
+    if old.exists() and not folder.exists():
+        old.rename(folder)
 
 
 def hash_files(folder: Path, names: tuple[str, ...]) -> str:

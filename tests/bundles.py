@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import tiny
 import torch
-from kdedge.export.export import DEFAULT_CHOICE, Choice, _check_and_pack
+from kdedge.export.export import TEACHERS, Choice, _check_and_pack
 from kdedge.export.pack import Ingredients
 from transformers import PreTrainedModel
 
@@ -51,7 +51,7 @@ def _home() -> Path:
     return folder
 
 
-def pack(made: Ingredients, task: Task, folder: Path, choice: Choice = DEFAULT_CHOICE) -> Path:
+def pack(made: Ingredients, task: Task, folder: Path, choice: Choice = TEACHERS) -> Path:
     """Graphs, parity gate, scores, golden answers, card and manifest, as `kdedge export` makes them."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     _check_and_pack(made, choice, task, folder, SILENT)

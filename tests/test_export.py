@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,25 @@ import tiny
 import tinybundle
 import torch
 from click.testing import CliRunner
-from kdedge.export import command, export, pack
+from kdedge.export import command, export, pack, prepare, qat
 from kdedge.export.export import Choice, export_run, token_lengths
 from kdedge.export.graph import to_onnx
-from kdedge.export.parity import FP32_TOLERANCE, ParityReport, check_parity, compare, generated_batch, length_steps, parity_batches
+from kdedge.export.integers import overflows
+from kdedge.export.parity import (
+    FP32_TOLERANCE,
+    ParityReport,
+    beside_others,
+    check_batch_independence,
+    check_parity,
+    compare,
+    generated_batch,
+    length_steps,
+    of_one_length,
+    parity_batches,
+)
 from kdedge.export.scheme import QuantScheme
 
-from kdedge.errors import GateFailed, Interrupted, MachineError, UsageError
+from kdedge.errors import GateFailed, IntegrityError, Interrupted, MachineError, UsageError
 from kdedge.progress import Silent
 from kdedge.rundir import Run
 from kdedge.runtime import Bundle, Classifier
@@ -91,7 +104,8 @@ def test_a_dynamic_file_says_how_far_its_answers_move(run: Run) -> None:
     (bundle,) = export_run(run, ["bilstm"], task=TASK, choice=Choice(scheme=QuantScheme()))
     card, manifest = (bundle / "README.md").read_text(), Bundle.open(bundle).manifest
     assert manifest.scheme == QuantScheme().to_json() and "tuning" not in manifest.parity["int8"]
-    assert f"{manifest.parity['int8']['batch_dependence']:.2g}" in card and "other texts of its batch" in card
+    int8 = manifest.parity["int8"]
+    assert f"{max(int8['batch_dependence'], int8['padding_dependence']):.2g}" in card and "other texts of its batch" in card
 
 
 def test_the_teacher_has_a_bundle_of_its_own(exported: Run) -> None:
@@ -116,7 +130,7 @@ def test_the_card_says_what_was_measured(exported: Run) -> None:
         assert f"{manifest.scores[figure]:.4f}" in card
     for path in manifest.precisions.values():
         assert f"{(bundle / path).stat().st_size:,}" in card
-    assert f"{manifest.parity['int8']['batch_dependence']:.2g}" in card and "alike alone and in any batch" in card
+    assert f"{manifest.parity['int8']['padding_dependence']:.2g}" in card and "alike alone and in any batch" in card
     block = card.split("```python\n")[1].split("```")[0].replace("path/to/this/folder", str(bundle))
     exec(compile(block, "card", "exec"), {})
 
@@ -216,6 +230,119 @@ def test_a_second_export_keeps_what_it_finds_unless_something_changed(run: Run, 
     export_run(run, ["bilstm"], task=TASK, choice=Choice(scheme=QuantScheme(weight_bits=8)))
     assert Bundle.open(run.homes["bilstm"] / "bundle").manifest.scheme["weight_bits"] == 8  # type: ignore[index]
     assert not list(run.folder.rglob("*.part")) and not list(run.folder.rglob("*.old"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "zeroed", "figures", "no stage"])
+def test_a_damaged_int8_student_is_made_again(run: Run, damage: str) -> None:
+    stage, before = run.homes["bilstm"] / "student-int8", content_of(run.homes["bilstm"] / "bundle")["onnx/model_quantized.onnx"]
+    weights, note = stage / "model.safetensors", stage / "stage.json"
+    if damage == "cut":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif damage == "zeroed":
+        weights.write_bytes(weights.read_bytes()[:-100] + bytes(100))
+    elif damage == "figures":
+        document = json.loads(note.read_text())
+        note.write_text(json.dumps(document | {"result": {}}))
+    else:
+        note.unlink()
+    shutil.rmtree(run.homes["bilstm"] / "bundle")
+    export_run(run, ["bilstm"], task=TASK)
+    assert content_of(run.homes["bilstm"] / "bundle")["onnx/model_quantized.onnx"] == before
+
+
+def test_force_makes_the_int8_student_anew(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr(prepare, "quantize_aware_tune", lambda *args, **kwargs: made.append(1) or qat.quantize_aware_tune(*args, **kwargs))
+    shutil.rmtree(run.homes["bilstm"] / "bundle")
+    export_run(run, ["bilstm"], task=TASK)
+    assert not made, "it stands there from the same inputs"
+    export_run(run, ["bilstm"], task=TASK, force=True)
+    assert made == [1]
+
+
+def test_the_weights_of_a_student_that_are_cut_off_are_told(run: Run) -> None:
+    weights, before = run.homes["bilstm"] / "student" / "model.safetensors", content_of(run.homes["bilstm"] / "bundle")
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(IntegrityError, match="weights cannot be read"):
+        export_run(run, ["bilstm"], task=TASK)
+    assert content_of(run.homes["bilstm"] / "bundle") == before
+
+
+@pytest.mark.parametrize("choice", [Choice(("fp32",)), Choice(scheme=QuantScheme.named("weight_only")), Choice(scheme=QuantScheme(weight_bits=8))])
+def test_the_teachers_bundle_is_the_same_whatever_is_chosen_for_students(run: Run, choice: Choice) -> None:
+    before = content_of(run.shared / "teacher-bundle")
+    export_run(run, ["bilstm"], task=TASK, choice=choice)
+    assert content_of(run.shared / "teacher-bundle") == before
+
+
+def test_a_manifest_that_tells_too_little_is_written_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "load_task", lambda *_, **__: TASK)
+    note = run.homes["bilstm"] / "bundle" / "kdedge.json"
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"parity": {}}))
+    result = CliRunner().invoke(command.export, [str(run.homes["bilstm"])], catch_exceptions=False)
+    assert result.exit_code == 0 and "files" in Bundle.open(note.parent).manifest.parity["ways"]
+
+
+@pytest.mark.parametrize(
+    "choice, says",
+    [
+        (Choice(("fp32",), tune=False), "--precision fp32 with --no-qat"),
+        (Choice(("fp16",), QuantScheme()), "--precision fp16 with --scheme dynamic --weight-bits 7"),
+        (Choice(scheme=QuantScheme.named("weight_only"), tune=False), "--no-qat with --scheme weight_only --weight-bits 8"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(run: Run, choice: Choice, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        export_run(run, ["bilstm"], task=TASK, choice=choice)
+
+
+@pytest.mark.parametrize("overflow", [True, False])
+def test_eight_bits_are_refused_where_they_overflow(run: Run, monkeypatch: pytest.MonkeyPatch, overflow: bool) -> None:
+    monkeypatch.setattr(export, "overflows", lambda largest: overflow and largest == 127)
+    monkeypatch.setattr(export, "_export_student", lambda *_, **__: Path("reached"))
+    choice = Choice(scheme=QuantScheme(weight_bits=8, activations="static"))
+    if overflow:
+        with pytest.raises(UsageError, match="overflow on this CPU"):
+            export_run(run, ["bilstm"], task=TASK, choice=choice)
+    else:
+        assert export_run(run, ["bilstm"], task=TASK, choice=choice) == [Path("reached")]
+    assert not overflows(63), "seven bits overflow nowhere"
+
+
+def test_a_text_is_compared_with_itself_among_others_of_its_length_and_padded() -> None:
+    lengths = np.array([3, 3, 5, 5, 5, 9])
+    assert of_one_length(lengths) == [[0, 1], [2, 3, 4], [5]]
+
+    def encode(rows: Sequence[int]) -> dict[str, np.ndarray]:
+        return {"length": lengths[list(rows)].astype(float), "row": np.array(rows)}
+
+    def run(batch: dict[str, np.ndarray]) -> np.ndarray:
+        """Moves with padding, and a lone text of length 9 among others."""
+        padded = batch["length"] < batch["length"].max()
+        shift = 2.0 * padded + 0.5 * ((batch["length"] == 9) & (len(batch["row"]) > 1))
+        return np.stack([batch["row"] - 2.5 + shift, np.zeros(len(shift))], 1)
+
+    found = beside_others(run, encode, lengths, "classification")
+    assert found == {"batch_dependence": 0.5, "padding_dependence": 2.0, "padding_changes": 2}
+
+
+def test_a_rounding_step_under_padding_passes_and_more_does_not() -> None:
+    check_batch_independence({"batch_dependence": 0.0, "padding_dependence": 0.01, "padding_changes": 1})
+    for wrong in (
+        {"batch_dependence": 1e-3, "padding_changes": 0},
+        {"batch_dependence": 0.0, "padding_changes": 2},
+        {"batch_dependence": float("nan"), "padding_changes": 0},
+    ):
+        with pytest.raises(GateFailed, match="alike alone and in a batch"):
+            check_batch_independence({"padding_dependence": 0.0} | wrong)
+
+
+def test_the_most_sensitive_layers_are_named_in_the_end(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "load_task", lambda *_, **__: TASK)
+    shown = CliRunner().invoke(command.export, [str(run.homes["tinybert"])], catch_exceptions=False).stdout
+    felt = Bundle.open(run.homes["tinybert"] / "bundle").manifest.parity["int8"]["tuning"]["sensitivity"]
+    worst = max(felt, key=lambda name: felt[name])
+    assert f"{worst} {felt[worst]:.2g}" in shown and f"these of {len(felt)} layers" in shown
 
 
 def test_a_damaged_bundle_is_made_again(run: Run) -> None:

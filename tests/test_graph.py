@@ -68,7 +68,10 @@ def bilstm(pair: bool, **settings: int) -> BiLstmForSequenceClassification:
     return BiLstmForSequenceClassification(BiLstmConfig(pair=pair, **sizes)).eval()
 
 
-@pytest.mark.parametrize("layers, heads, activation, outputs", [(1, 1, "gelu", 2), (2, 4, "gelu_new", 3), (3, 2, "relu", 1), (2, 3, "gelu_pytorch_tanh", 5)])
+@pytest.mark.parametrize(
+    "layers, heads, activation, outputs",
+    [(1, 1, "gelu", 2), (2, 4, "gelu_new", 3), (3, 2, "relu", 1), (2, 3, "gelu_pytorch_tanh", 5), (1, 2, "gelu_fast", 2), (1, 2, "silu", 2), (1, 2, "tanh", 2)],
+)
 def test_bert_at_every_depth_and_activation(layers: int, heads: int, activation: str, outputs: int) -> None:
     torch.manual_seed(0)
     model = tiny.bert(layers=layers, heads=heads, outputs=outputs, hidden_act=activation, initializer_range=0.2).eval()
@@ -130,7 +133,7 @@ def test_a_traced_architecture_answers_alike_and_quantizes() -> None:
 
 def test_an_activation_that_cannot_be_written_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kdedge.export.graph.trace", lambda model: model.config.hidden_act)
-    assert to_onnx(tiny.bert(layers=1, hidden_act="silu").eval()) == "silu"
+    assert to_onnx(tiny.bert(layers=1, hidden_act="mish").eval()) == "mish"
 
 
 def test_an_architecture_that_cannot_be_exported_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +142,7 @@ def test_an_architecture_that_cannot_be_exported_is_told(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(torch.onnx, "export", fail)
     with pytest.raises(MachineError, match="cannot export"):
-        to_onnx(tiny.bert(layers=1, hidden_act="silu").eval())
+        to_onnx(tiny.bert(layers=1, hidden_act="mish").eval())
 
 
 def test_a_model_in_training_mode_is_refused() -> None:

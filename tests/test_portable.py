@@ -19,7 +19,8 @@ from kdedge.export import export
 from kdedge.export.export import INT8, Choice, export_run
 from kdedge.export.int8 import to_int8
 from kdedge.export.integers import integer_coverage
-from kdedge.export.portable import check_portable, to_portable
+from kdedge.export.parity import check_same_answers
+from kdedge.export.portable import to_portable
 from kdedge.export.scheme import QuantScheme
 from transformers import PreTrainedModel
 
@@ -77,7 +78,7 @@ def test_it_answers_as_the_int8_file(kind: str, within: float, rewriting: bool) 
     model, texts = quantized(kind)
     int8, portable = answers(to_int8(model), texts), answers(to_portable(model), texts, rewriting)
     assert np.abs(int8 - portable).max() <= within and np.ptp(int8) > 20 * within
-    check_portable(int8, portable, "classification")
+    check_same_answers("portable", portable, "int8", int8, "classification")
 
 
 @pytest.mark.parametrize("kind, products", [("bert", 14), ("bilstm", 2)])
@@ -90,9 +91,9 @@ def test_other_answers_are_refused() -> None:
     other = logits.copy()
     other[:3] = other[:3, ::-1]
     with pytest.raises(GateFailed, match="portable file must answer"):
-        check_portable(logits, other, "classification")
+        check_same_answers("portable", other, "int8", logits, "classification")
     other[:1] = logits[:1]
-    assert check_portable(logits, other, "classification")["agreement"] == pytest.approx(0.99)
+    assert check_same_answers("portable", other, "int8", logits, "classification")["agreement"] == pytest.approx(0.99)
 
 
 @pytest.mark.parametrize("kind", ["tinybert", "bilstm"])

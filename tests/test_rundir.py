@@ -10,7 +10,7 @@ import pytest
 
 from kdedge.errors import MachineError, UsageError
 from kdedge.recipe import Recipe
-from kdedge.rundir import Run, find_run, put_in_place, read_stage, stage
+from kdedge.rundir import Run, find_run, put_back, put_in_place, read_stage, stage
 
 
 def recipe(*students: str, **keys: str) -> Recipe:
@@ -91,6 +91,28 @@ def test_a_folder_replaces_another_in_one_move(tmp_path: Path) -> None:
     put_in_place(tmp_path / "new.part", tmp_path / "new")
     assert (tmp_path / "new" / "who").read_text() == "new.part"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new"]
+
+
+@pytest.mark.parametrize("was", ["file", "link", "old file", "killed"])
+def test_a_folder_takes_its_place_whatever_stood_there(tmp_path: Path, was: str) -> None:
+    part, folder, old = (tmp_path / f"new{end}" for end in (".part", "", ".old"))
+    for name in ("new.part", "elsewhere"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "who").write_text(name)
+    if was == "file":
+        folder.write_text("a file")
+    elif was == "link":
+        folder.symlink_to(tmp_path / "elsewhere")
+    elif was == "old file":
+        old.write_text("left over")
+    else:
+        (tmp_path / "elsewhere").rename(old)
+        put_back(folder)
+        assert (folder / "who").read_text() == "elsewhere", "what a kill between two renames left aside"
+    put_in_place(part, folder)
+    assert (folder / "who").read_text() == "new.part" and not folder.is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == (["new"] if was == "killed" else ["elsewhere", "new"])
+    assert was == "killed" or (tmp_path / "elsewhere" / "who").exists(), "a link is removed, and not what it points to"
 
 
 def test_one_student_lives_in_the_run_and_several_in_folders_of_their_own(tmp_path: Path) -> None:

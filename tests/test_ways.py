@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from kdedge.export import command, export, qat, ways
 from kdedge.export.card import rows_of
 from kdedge.export.export import Choice, export_run
-from kdedge.export.fakemodel import range_owners
+from kdedge.export.fakemodel import quantized_layers, range_owners
 from kdedge.export.ways import FLOAT, Way, lost, slower
 from transformers import PreTrainedModel
 
@@ -132,6 +132,37 @@ def test_int8_that_does_not_pay_is_left_out_and_said(run: Run, monkeypatch: pyte
     assert list(manifest.precisions) == ["fp32"] and manifest.scheme is None and Classifier.load(bundle).precision == "fp32"
     assert "int8 does not pay" in heard.text and "holds no int8 file" in (bundle / "README.md").read_text()
     assert manifest.parity["ways"]["files"]["calibrated"]["metric"] < manifest.scores["fp32"] == 1.0
+
+
+def test_an_int8_file_without_integers_is_left_out(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def all_float(recipe: Run, name: str, choice: Choice) -> object:
+        return quantize_recipe(recipe, name, choice).model_copy(update={"keep_float_above": 1e-12})
+
+    quantize_recipe = export._quantize_recipe
+    monkeypatch.setattr(export, "_quantize_recipe", all_float)
+    heard = Heard()
+    manifest = Bundle.open(export_run(run, ["bilstm"], task=TASK, choice=Choice(tune=False), progress=heard)[0]).manifest
+    assert list(manifest.precisions) == ["fp32"] and "it is no smaller" in heard.text
+    assert manifest.parity["int8"]["integer_products"] == manifest.parity["int8"]["integer_lstms"] == 0
+
+
+def test_a_table_that_an_lstm_reads_is_as_integer_as_the_lstm(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def only_the_table(model: torch.nn.Module, batches: object) -> dict[str, float]:
+        return {name: 1.0 if name == "embedding" else 0.0 for name, _ in quantized_layers(model)}
+
+    monkeypatch.setattr(qat, "sensitivity", only_the_table)
+    recipe = export._quantize_recipe(run, "bilstm", Choice(tune=False)).model_copy(update={"keep_float_above": 0.5})
+    monkeypatch.setattr(export, "_quantize_recipe", lambda *_: recipe)
+    tuning = Bundle.open(export_run(run, ["bilstm"], task=TASK, choice=Choice(tune=False))[0]).manifest.parity["int8"]["tuning"]
+    assert tuning["float_layers"] == [], "what is stored in integers is not told to be in fp32"
+
+
+def test_what_a_smaller_vocabulary_cost_counts_beside_what_int8_costs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "trimmed", lambda *args, **_: replace(args[3], parity={"vocabulary": {"select": {"before": 1.5}}}))
+    monkeypatch.setattr("kdedge.export.card._parity_lines", lambda manifest: [])
+    heard = Heard()
+    manifest = Bundle.open(export_run(run, ["bilstm"], task=TASK, choice=Choice(tune=False), progress=heard)[0]).manifest
+    assert list(manifest.precisions) == ["fp32"] and "it loses 0.5" in heard.text
 
 
 def test_int8_alone_that_does_not_pay_fails_and_the_former_bundle_stays(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

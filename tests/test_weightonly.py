@@ -116,7 +116,9 @@ def test_a_bundle_may_hold_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
 def test_schemes_by_name() -> None:
     assert QuantScheme.named("static", 8) == QuantScheme(weight_bits=8, activations="static")
     assert QuantScheme.named("weight_only", 4) == QuantScheme(weight_bits=4, activations="float")
-    assert QuantScheme.named("dynamic") == QuantScheme() and QuantScheme.named("weight_only", 7).weight_bits == 8
+    assert QuantScheme.named("dynamic") == QuantScheme() and QuantScheme.named("weight_only").weight_bits == 8
+    with pytest.raises(UsageError, match="weight_only takes 8 or 4"):
+        QuantScheme.named("weight_only", 7)
     for wrong in ({"activations": "float"}, {"activations": "static", "weight_bits": 4}, {"weights": "per_tensor", "activations": "float", "weight_bits": 8}):
         with pytest.raises(UsageError, match="no such quantization scheme"):
             QuantScheme(**wrong)  # type: ignore[arg-type]

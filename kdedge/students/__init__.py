@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import BertForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 
 from kdedge.encode import load_tokenizer
-from kdedge.errors import UsageError
+from kdedge.errors import IntegrityError, UsageError
 from kdedge.places import resolve_folder
 from kdedge.recipe import BiLstm, TinyBert
 from kdedge.runtime.spec import TaskSpec
@@ -106,7 +107,7 @@ def principal_columns(table: torch.Tensor, width: int) -> torch.Tensor:
 
 
 def load_student(folder: Path) -> PreTrainedModel:
-    """A saved student in evaluation mode. Raises UsageError for a folder that holds none."""
+    """A saved student in evaluation mode. Raises UsageError for a folder that holds none, IntegrityError where its weights are damaged."""
     place = resolve_folder(str(folder)) or Path(folder)
     try:
         kind = json.loads((place / "config.json").read_text(encoding="utf-8"))["model_type"]
@@ -114,4 +115,7 @@ def load_student(folder: Path) -> PreTrainedModel:
         raise UsageError("this folder holds no student", f"{place}: {error}", "name the student/ folder of a run") from error
     if kind not in MODELS:
         raise UsageError("this is not a student of kdedge", f"{place}: model_type {kind}", f"one of {', '.join(MODELS)}")
-    return MODELS[kind].from_pretrained(str(place), use_safetensors=True, dtype=torch.float32).eval()
+    try:
+        return MODELS[kind].from_pretrained(str(place), use_safetensors=True, dtype=torch.float32).eval()
+    except SafetensorError as error:
+        raise IntegrityError("the student's weights cannot be read", f"{place}: {error}", "distill again with --force") from error
