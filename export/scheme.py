@@ -32,7 +32,7 @@ class QuantScheme:
         bits = {"dynamic": (7, 8), "static": (7, 8), "float": (4, 8)}.get(self.activations, ())
         known = self.weights in ("per_channel", "per_tensor") and self.weight_bits in bits
         if not known or (self.weights == "per_tensor" and self.activations != "dynamic"):
-            found = f"weights {self.weights}, weight_bits {self.weight_bits}, activations {self.activations}"
+            found = f"{self}, weights {self.weights}"
             raise UsageError("no such quantization scheme", found, "--scheme static or dynamic take --weight-bits 7 or 8, --scheme weight_only takes 8 or 4")
 
     def __str__(self) -> str:

@@ -43,6 +43,7 @@ class Line:
     student: str
     run: str
     file: str
+    metric: str
     value: float
     drop: float
     same: float
@@ -60,9 +61,6 @@ class Line:
 
 
 HEADER = (
-    "run",
-    "file",
-    "score",
     "same answers as fp32",
     "alone against batches of 32: logits, answers changed",
     "torch against file: logits, same",
@@ -74,11 +72,10 @@ HEADER = (
 
 def study(targets: list[Path]) -> None:
     lines = [line for target in targets for line in of_target(target)]
-    metric = Run.open(targets[0])[0].recipe.task.metric or "the task's metric"
-    print(f"# Ways to int8\n\nCommand: `python benchmarks/studies/int8.py {' '.join(map(str, targets))}`; score: {metric}; single texts on one thread.\n")
+    print(f"# Ways to int8\n\nCommand: `python benchmarks/studies/int8.py {' '.join(map(str, targets))}`; single texts on one thread.\n")
     for student in dict.fromkeys(line.student for line in lines):
         mine = [line for line in lines if line.student == student]
-        print(f"## {student}\n\n| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}")
+        print(f"## {student}\n\n| {' | '.join(['run', 'file', mine[0].metric, *HEADER])} |\n|{'---|' * (len(HEADER) + 3)}")
         print("\n".join("| " + " | ".join(line.cells()) + " |" for line in mine))
         print("\n| file | runs | points lost against fp32 | least same answers | answers changed in batches | bytes |\n|---|---|---|---|---|---|")
         for file in dict.fromkeys(line.file for line in mine):
@@ -119,6 +116,7 @@ def lines_of(student: str, run: str, opened: dict[str, Classifier], report: Spli
             student,
             run,
             name,
+            spec.metric,
             values[name],
             values["fp32"] - values[name],
             float(np.mean(decide(spec.kind, logits) == decide(spec.kind, alone["fp32"]))),
