@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from kdedge.runtime.spec import Kind
 
 FP32_TOLERANCE = 1e-5
 """Largest difference of a logit between the model in torch and the fp32 graph."""
+
+OWN_ROUNDING = 2.0
+"""Times torch's own distance in fp32 from double precision that the graph may be away, where that is more than the tolerance."""
 
 BATCHES = (1, 8, 32)
 
@@ -37,12 +41,14 @@ class ParityReport:
     """Figures of one comparison: texts compared, largest logit difference, share of equal answers.
 
     torch_fp32: largest difference from the model as torch computes it in fp32, with torch's own rounding in it.
+    torch_rounding: how far torch in fp32 itself is from the reference.
     """
 
     texts: int
     max_abs_logit: float
     agreement: float
     torch_fp32: float | None = None
+    torch_rounding: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if value is not None}
@@ -64,19 +70,22 @@ def check_parity(model: PreTrainedModel, run: Run, batches: Sequence[Encoded], k
     The reference is torch with the model's weights in double precision, so that the file's own rounding is what
     counts: torch in fp32 strays from it as far as the file does, and the two errors would be added up. That sum is
     told beside it, as `torch_fp32`.
-    Raises GateFailed with the figures when a logit differs by more than 1e-5 or an answer differs.
+    Raises GateFailed with the figures when a logit differs by more than 1e-5, or an answer differs. Of a model whose fp32
+    answers torch itself cannot give to 1e-5, since it is deep or its logits are large, twice torch's own error may be.
     """
     if model.training:
         raise GateFailed("the reference of parity must be in evaluation mode", type(model).__name__, "call .eval() first")
     exact = deepcopy(model).double()
-    answers = [run(batch) for batch in batches]
-    report = compare(np.concatenate([torch_logits(exact, batch) for batch in batches]), np.concatenate(answers), kind)
-    beside = max(float(np.abs(torch_logits(model, batch) - theirs).max()) for batch, theirs in zip(batches, answers, strict=True))
-    report = replace(report, torch_fp32=beside)
-    if not (report.max_abs_logit <= FP32_TOLERANCE and report.agreement == 1.0):
+    reference, rounded, answers = (
+        np.concatenate([ask(batch) for batch in batches]) for ask in (partial(torch_logits, exact), partial(torch_logits, model), run)
+    )
+    own, beside = float(np.abs(rounded - reference).max()), float(np.abs(rounded - answers).max())
+    report = replace(compare(reference, answers, kind), torch_fp32=beside, torch_rounding=own)
+    allowed = max(FP32_TOLERANCE, OWN_ROUNDING * own)
+    if not (report.max_abs_logit <= allowed and report.agreement == 1.0):
         raise GateFailed(
-            f"the fp32 graph must answer as torch does: logits within {FP32_TOLERANCE:g}, all answers equal",
-            f"largest difference {report.max_abs_logit:.3g}, {100 * report.agreement:.2f} % equal answers over {report.texts} texts",
+            f"the fp32 graph must answer as torch does: logits within {allowed:.2g}, all answers equal",
+            f"largest difference {report.max_abs_logit:.3g} (torch's own: {own:.2g}), {100 * report.agreement:.2f} % equal answers over {report.texts} texts",
             "nothing was packed; the former bundle is intact",
         )
     return report

@@ -182,12 +182,29 @@ def test_the_gate_is_absolute_and_wants_every_answer_equal() -> None:
 
     model, batch = Fixed().eval(), {"input_ids": np.ones((2, 3), np.int64)}
     right = model(torch.ones(2, 3)).logits.numpy()
-    assert check_parity(model, lambda _: right, [batch], "classification") == ParityReport(2, 0.0, 1.0, 0.0)  # type: ignore[arg-type]
+    assert check_parity(model, lambda _: right, [batch], "classification") == ParityReport(2, 0.0, 1.0, 0.0, 0.0)  # type: ignore[arg-type]
     for wrong in (right + np.float32(1e-3), right * np.nan, right[:, ::-1]):
         with pytest.raises(GateFailed, match="must answer as torch does"):
             check_parity(model, lambda _, wrong=wrong: wrong, [batch], "classification")  # type: ignore[arg-type,misc]
     with pytest.raises(GateFailed, match="evaluation mode"):
         check_parity(model.train(), lambda _: right, [batch], "classification")  # type: ignore[arg-type]
+
+
+def test_where_torch_itself_rounds_more_the_graph_may_round_twice_as_much() -> None:
+    class Rounding(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.tensor(1.0))
+
+        def forward(self, input_ids: torch.Tensor) -> Any:
+            off = 2e-5 if self.weight.dtype == torch.float32 else 0.0
+            return type("Output", (), {"logits": torch.tensor([[1.0 + off, 2.0]], dtype=torch.float64)})
+
+    model, batch = Rounding().eval(), {"input_ids": np.ones((1, 3), np.int64)}
+    report = check_parity(model, lambda _: np.array([[1.0 - 3e-5, 2.0]]), [batch], "classification")  # type: ignore[arg-type]
+    assert report.torch_rounding == pytest.approx(2e-5) and report.max_abs_logit == pytest.approx(3e-5) and report.torch_fp32 == pytest.approx(5e-5)
+    with pytest.raises(GateFailed, match=r"(?s)within 4e-05.*torch's own: 2e-05"):
+        check_parity(model, lambda _: np.array([[1.0 - 5e-5, 2.0]]), [batch], "classification")  # type: ignore[arg-type]
 
 
 def test_agreement_counted_by_hand() -> None:
