@@ -153,7 +153,7 @@ class TinyBert(StudentBase):
     teacher_layers: list[Positive] | None = Field(None, description="1-based layers to start from; default: uniform")
     layers: Positive = 4
     hidden: Positive = 312
-    heads: Positive = 12
+    heads: Positive = Field(12, description="shrink keeps the teacher's strongest heads whole where they may be as wide as there, and narrows them else")
     intermediate: Positive = 1200
     activation: Literal["gelu", "relu"] | None = Field(None, description="of the feed-forward units; default: of the start, from scratch gelu")
     layers_first: LayersFirst | None = Field(None, description="two stages, as TinyBERT is trained; default: everything at once")
