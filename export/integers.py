@@ -78,7 +78,7 @@ def check_integers(model: PreTrainedModel, graph: bytes, texts: Sequence[Encoded
         "farthest_from_a_tie": farthest,
         "share_within_1e-3": float((differences <= 1e-3).mean()),
     }
-    if farthest > TIE or (1 - report.agreement) * len(texts) > max(1.0, (1 - SAME_ANSWERS) * len(texts)) + 1e-6:
+    if farthest > TIE or report.differs(SAME_ANSWERS):
         found = (
             f"{100 * report.agreement:.2f} % same answers over {len(texts)} texts; activations {farthest:.2g} steps from a half are rounded apart, "
             f"{TIE:g} is allowed; logits differ by up to {report.max_abs_logit:.2g}"
