@@ -28,6 +28,7 @@ from kdedge.transfer import TransferSet
 
 from .calibrate import calibrate, sensitivity, unpadded_batches
 from .fakemodel import fake_quantized, quantized_layers, range_owners
+from .parity import SAME_ANSWERS, ParityReport, compare
 from .scheme import QuantScheme
 
 WEIGHTS_FILE = "model.safetensors"
@@ -91,9 +92,11 @@ def quantize_aware_tune(student: TextModel, scheme: QuantScheme, lesson: Lesson,
     """Leave in `folder` a fake-quantized copy of a student, calibrated on its transfer set and, for `steps` > 0, tuned; both are kept.
 
     Tuning is training: it also moves answers that calibration left as they were. So it is done only where calibration costs
-    something on the select split, and kept only where it wins some of that back.
-    Returns figures: share of values the ranges hold, sensitivity of each layer, layers left in fp32, select scores
-    of the float, calibrated and, where there is one, tuned student, and which of the two the weights are.
+    something on the select split, and kept only where it wins some of that back and still gives 99 % of the float
+    student's answers there, or as many as the calibrated one.
+    Returns figures: share of values the ranges hold, sensitivity of each layer, layers left in fp32; select scores
+    of the float, calibrated and, where there is one, tuned student, and shares of the float student's answers that
+    the latter two give; and which of the two the weights are.
     """
     task, recipe = lesson.task, lesson.recipe
     chosen = np.random.default_rng(lesson.seed).permutation(len(lesson.transfer))[: recipe.calibration_texts]
@@ -109,26 +112,28 @@ def quantize_aware_tune(student: TextModel, scheme: QuantScheme, lesson: Lesson,
     for owner in range_owners(model).values():
         owner.range.requires_grad_(recipe.learn_ranges)
     select = select_predictor(student.encode(task.select.texts, task.select.pairs), student.pad)
-    score = _scorer(task)
-    scores = {"float": score(select(_Wrapped(student.model))), "calibrated": score(select(_Wrapped(model)))}
+    answers = {"float": select(_Wrapped(student.model)), "calibrated": select(_Wrapped(model))}
+    judge = _Judge(task, answers["float"], answers["calibrated"])
     _save(model, folder / CALIBRATED_FILE)
     final = "calibrated"
-    if recipe.steps and scores["calibrated"] >= scores["float"]:
+    if recipe.steps and judge.score(answers["calibrated"]) >= judge.score(answers["float"]):
         progress.say("calibration lost nothing on the select split: there is nothing to tune for")
     elif recipe.steps:
         before = {name: value.clone() for name, value in model.state_dict().items()}
-        scores["tuned"] = train(Tuning(model, student.model, recipe.hidden_weight), _training(student, lesson, select), folder, progress=progress)  # type: ignore[arg-type]
-        if scores["tuned"] > scores["calibrated"]:
+        train(Tuning(model, student.model, recipe.hidden_weight), _training(student, lesson, select, judge), folder, progress=progress)  # type: ignore[arg-type]
+        answers["tuned"] = select(_Wrapped(model))
+        if judge(answers["tuned"]) > judge(answers["calibrated"]):
             final = "tuned"
         else:
-            progress.say("tuning made the select score no better: the calibrated weights are kept")
+            progress.say(f"the calibrated weights are kept: {judge.verdict(answers['tuned'])}")
             model.load_state_dict(before)
     _save(model.eval(), folder / WEIGHTS_FILE)
     return {
         "values_in_range": kept,
         "sensitivity": felt,
         "float_layers": [name for name, layer in quantized_layers(model) if not layer.enabled],
-        "select": scores,
+        "select": {name: judge.score(logits) for name, logits in answers.items()},
+        "agreement": {name: judge.beside(logits).agreement for name, logits in answers.items() if name != "float"},
         "weights": final,
     }
 
@@ -146,6 +151,38 @@ def load_tuned(student: PreTrainedModel, scheme: QuantScheme, folder: Path, figu
     return model.eval()
 
 
+@dataclass(frozen=True)
+class _Judge:
+    """Rates logits (N, C) of the select split: by their score; where too many answers are not the float student's, by how few these are, below 0.
+
+    reference, calibrated: logits of the float and of the calibrated student.
+    """
+
+    task: Task
+    reference: np.ndarray
+    calibrated: np.ndarray
+
+    def __call__(self, logits: np.ndarray) -> float:
+        score = self.score(logits)
+        return score if self.holds(logits) else min(score, self.beside(logits).agreement - 1)
+
+    def score(self, logits: np.ndarray) -> float:
+        return metrics.score(self.task.spec.metric, self.task.spec.kind, logits, self.task.select.labels)
+
+    def beside(self, logits: np.ndarray) -> ParityReport:
+        return compare(self.reference, logits, self.task.spec.kind)
+
+    def holds(self, logits: np.ndarray) -> bool:
+        """Whether the share of the float student's answers is 99 %, or the calibrated student's."""
+        return not self.beside(logits).differs(min(SAME_ANSWERS, self.beside(self.calibrated).agreement))
+
+    def verdict(self, logits: np.ndarray) -> str:
+        """Why these are not taken."""
+        if self.holds(logits):
+            return "tuning made the select score no better"
+        return f"after tuning {100 * self.beside(logits).agreement:.2f} % of the answers on the select split were the float student's"
+
+
 class _Wrapped(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -159,12 +196,8 @@ def _encode(student: TextModel, lesson: Lesson, chosen: np.ndarray | None = None
     return encode(student.tokenizer, some.texts, some.pairs, student.max_length, teacher_logits=logits[rows])
 
 
-def _training(student: TextModel, lesson: Lesson, select: Any) -> Training:
+def _training(student: TextModel, lesson: Lesson, select: Any, judge: _Judge) -> Training:
     recipe = lesson.recipe
     epochs = recipe.steps * recipe.batch_size / len(lesson.transfer)
     fit = Fit(epochs=epochs, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate, weight_decay=0.0, checks=recipe.checks, precision="fp32")
-    return Training(fit, lesson.seed, _encode(student, lesson), student.pad, select, _scorer(lesson.task), "quantization-aware tuning")
-
-
-def _scorer(task: Task) -> Any:
-    return lambda logits: metrics.score(task.spec.metric, task.spec.kind, logits, task.select.labels)
+    return Training(fit, lesson.seed, _encode(student, lesson), student.pad, select, judge, "quantization-aware tuning")

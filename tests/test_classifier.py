@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -24,9 +25,11 @@ from kdedge.data.task import Split, Task
 from kdedge.encode import load_tokenizer
 from kdedge.errors import DataError, GateFailed, IntegrityError, MachineError, UsageError
 from kdedge.runtime import Bundle, Classifier, Prediction
+from kdedge.runtime import golden as golden_answers
 from kdedge.runtime.bundle import Manifest, write_manifest
 from kdedge.runtime.classifier import batches_of
 from kdedge.runtime.command import predict, verify
+from kdedge.runtime.golden import Replay, replay
 from kdedge.runtime.spec import TaskSpec
 from kdedge.students import load_student
 from kdedge.textmodel import TextModel
@@ -377,6 +380,19 @@ def forged_golden(bundle: Path, folder: Path, key: str, change: float) -> Path:
 def test_verify_fails_where_an_answer_differs(bundle: Path, tmp_path: Path, key: str, change: float) -> None:
     result = CliRunner().invoke(verify, [str(forged_golden(bundle, tmp_path, key, change))])
     assert isinstance(result.exception, GateFailed) and result.exception.exit_code == 1
+
+
+def test_verify_tells_other_numbers_from_a_few_that_round_apart(bundle: Path) -> None:
+    def moved(texts: int, by: float) -> Replay:
+        """A replay of the int8 file in which so many texts' logits differ."""
+        golden = json.loads((bundle / "golden.json").read_text())
+        for row in golden["rows"][:texts]:
+            row["logits"]["int8"][0] += by
+        with mock.patch.object(golden_answers, "_checked", lambda _: golden):
+            return next(one for one in replay(Bundle.open(bundle)) if one.precision == "int8")
+
+    assert moved(3, 0.1).passed and moved(7, 0.1).passed
+    assert not moved(9, 0.002).passed and not moved(1, 0.6).passed
 
 
 def test_verify_refuses_other_files(bundle: Path, tmp_path: Path) -> None:

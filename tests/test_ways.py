@@ -26,6 +26,7 @@ from kdedge.errors import GateFailed
 from kdedge.progress import Silent
 from kdedge.rundir import Run
 from kdedge.runtime import Bundle, Classifier
+from kdedge.training import Training
 
 
 def decided_student(kind: str) -> PreTrainedModel:
@@ -99,7 +100,7 @@ def test_the_figures_of_every_way_can_be_measured_again(run: Run, monkeypatch: p
 
 
 def test_tuning_is_left_out_where_calibration_lost_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(qat, "_scorer", lambda _: lambda logits: 0.5)
+    monkeypatch.setattr(qat._Judge, "score", lambda *_: 0.5)
     heard = Heard()
     manifest = Bundle.open(export_run(run, ["bilstm"], task=TASK, progress=heard)[0]).manifest
     assert manifest.parity["int8"]["tuning"]["select"] == {"float": 0.5, "calibrated": 0.5} and "nothing to tune for" in heard.text
@@ -116,6 +117,37 @@ def test_tuning_wins_back_what_calibration_lost(tmp_path: Path, monkeypatch: pyt
     judged, select = manifest.parity["ways"], manifest.parity["int8"]["tuning"]["select"]
     assert select["calibrated"] < select["tuned"] <= select["float"] and judged["int8"] == "tuned"
     assert judged["files"]["calibrated"]["agreement"] < judged["files"]["tuned"]["agreement"], "of the reported texts, which chose nothing"
+
+
+def test_tuning_that_changes_answers_is_not_kept_for_its_score(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def turned(tuning: torch.nn.Module, training: Training, *_: object, **__: object) -> float:
+        """A student of other answers."""
+        with torch.no_grad():
+            tuning.model.classifier.weight.neg_()  # type: ignore[union-attr,operator]
+        return training.score(training.predict(tuning))
+
+    rising = {"float": 0.5, "calibrated": 0.4}
+    monkeypatch.setattr(qat, "train", turned)
+    monkeypatch.setattr(qat._Judge, "score", lambda judge, logits: 0.5 if logits is judge.reference else 0.4 if logits is judge.calibrated else 0.6)
+    heard = Heard()
+    manifest = Bundle.open(export_run(run, ["bilstm"], task=TASK, progress=heard)[0]).manifest
+    tuning = manifest.parity["int8"]["tuning"]
+    assert tuning["select"] == rising | {"tuned": 0.6} and tuning["weights"] == "calibrated"
+    assert tuning["agreement"]["tuned"] < 0.9 < tuning["agreement"]["calibrated"] and "answers on the select split were the float student's" in heard.text
+
+
+def test_a_tuned_student_is_rated_by_its_score_where_its_answers_hold() -> None:
+    float_student = np.eye(2, dtype=np.float32)[np.arange(400) % 2]
+
+    def others(count: int) -> np.ndarray:
+        """The same logits, so many of them turned around."""
+        return np.concatenate([float_student[:count, ::-1], float_student[count:]])
+
+    task = replace(TASK, select=Split(tuple(map(str, range(400))), None, np.arange(400) % 2))
+    rated = qat._Judge(task, float_student, others(0))
+    assert [rated(others(count)) for count in (0, 4, 5)] == pytest.approx([1.0, 0.99, -5 / 400])
+    assert qat._Judge(task, float_student, others(20))(others(20)) == pytest.approx(0.95), "no worse than calibration alone"
+    assert qat._Judge(task, float_student, others(20))(others(21)) == pytest.approx(-21 / 400)
 
 
 def test_without_tuning_there_are_two_ways(run: Run) -> None:
