@@ -52,6 +52,14 @@ def notes(machine: dict[str, Any]) -> list[str]:
     return said
 
 
+def line(threads: int = 1) -> str:
+    """What a table was measured on, for its head."""
+    machine = describe(threads)
+    flags, doubts = ", ".join(machine["flags"] or []), " ".join(notes(machine))
+    packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
+    return f"Machine: {machine['cpu']}, {flags}; {packages}; {threads} thread{'s' * (threads > 1)}. {doubts}\n"
+
+
 def _cpuinfo() -> dict[str, str]:
     """First processor of /proc/cpuinfo; empty where there is none."""
     try:

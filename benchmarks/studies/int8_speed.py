@@ -25,7 +25,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from kdedge.benchmarks.machine import describe, notes
+from kdedge.benchmarks import machine
 from kdedge.benchmarks.timing import Timings, Work, interleave, spread
 from kdedge.export.calibrate import calibrate
 from kdedge.export.fakemodel import fake_quantized
@@ -77,19 +77,12 @@ def study() -> None:
     files = {name: files_of(model) for name, model in students.items()}
     peak = measured_peak(256 if given.small else 1024)
     print(f"# int8: speed, bytes, steadiness\n\nCommand: `python {' '.join(sys.argv)}`; {shapes}.\n")
-    print(machine_line())
+    print(machine.line())
     print(f"int8 peak of one core, as measured with MatMulIntegerToFloat: {peak / 1e9:,.0f} GOP/s.\n")
     usual = {f"{name}, {TRACED}": opened(traced(model), []) for name, model in (("BERT-base shape", base), ("TinyBERT", tiny))}
     print_speed(base, usual, files, {name: integer_operations(model) for name, model in students.items()}, peak, given.seconds)
     print_bytes(students)
     print_steadiness(files)
-
-
-def machine_line() -> str:
-    """What a table was measured on, for its head."""
-    machine = describe(1)
-    flags, doubts = ", ".join(machine["flags"] or []), " ".join(notes(machine))
-    return f"Machine: {machine['cpu']}, {flags}; {machine['packages']}; one thread. {doubts}\n"
 
 
 def bert(shape: tuple[int, int, int, int], pieces: int, activation: str = "gelu") -> BertForSequenceClassification:

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from int8_speed import ITEMS, bert, files_of, machine_line, opened, ratio, texts, timed
+from int8_speed import ITEMS, bert, files_of, opened, ratio, texts, timed
+from kdedge.benchmarks import machine
 from kdedge.benchmarks.timing import interleave
 
 LENGTHS = (8, 32, 128)
@@ -64,7 +65,7 @@ def study() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     print(f"# int8: what a shape costs\n\nCommand: `python {' '.join(sys.argv)}`; weights are random.\n")
-    print(machine_line())
+    print(machine.line())
     runs: dict[str, Callable[[Mapping[str, np.ndarray]], Any]] = {}
     for name, shape in SHAPES.items():
         model = bert((shape.layers, shape.hidden, shape.heads, shape.intermediate), 8000, shape.activation)

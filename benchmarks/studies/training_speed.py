@@ -16,7 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from int8_speed import bert, machine_line
+from int8_speed import bert
+from kdedge.benchmarks import machine
 from kdedge.benchmarks.timing import Timings, interleave, spread
 from transformers import PreTrainedModel
 
@@ -39,7 +40,7 @@ def study() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     print(f"# Training with the teacher's stored answers\n\nCommand: `python {' '.join(sys.argv)}`; batches of {BATCH} texts of {LENGTH} tokens, fp32.\n")
-    print(machine_line())
+    print(machine.line())
     print("| student | teacher | way | texts/s | stored against it |\n|---|---|---|--:|--:|")
     for name, shape in STUDENTS.items():
         for teacher, size in TEACHERS.items():

@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from int8_speed import machine_line
+from kdedge.benchmarks import machine
 
 from kdedge.data import load_task
 from kdedge.rundir import Run
@@ -31,7 +31,7 @@ TEXTS, ROUNDS = 300, 5
 
 def study(modules: Path, targets: list[Path]) -> None:
     version = json.loads((modules / "onnxruntime-web" / "package.json").read_text())["version"]
-    print(f"# The files of a bundle in onnxruntime-web {version}\n\n{machine_line()}")
+    print(f"# The files of a bundle in onnxruntime-web {version}\n\n{machine.line()}")
     print("| bundle | file | largest logit difference | same answers as fp32 here | p50 µs in WebAssembly | against fp32 there |\n|---|---|---|---|---|---|")
     for target in targets:
         run, students = Run.open(target)
