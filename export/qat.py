@@ -48,11 +48,11 @@ class Lesson:
 
 
 class Tuning(nn.Module):
-    """The fake-quantized student beside the float one: teacher's logits and the float student's hidden states to match."""
+    """The fake-quantized student beside the float one: the teacher's logits, and the float student's logits and hidden states, to match."""
 
-    def __init__(self, model: PreTrainedModel, reference: PreTrainedModel, hidden_weight: float) -> None:
+    def __init__(self, model: PreTrainedModel, reference: PreTrainedModel, recipe: QuantizeRecipe) -> None:
         super().__init__()
-        self.model, self.hidden_weight = model, hidden_weight
+        self.model, self.recipe = model, recipe
         self._reference = (reference.eval(),)  # in a tuple: not a part of what is trained or saved
 
     def train(self, mode: bool = True) -> Tuning:
@@ -64,10 +64,15 @@ class Tuning(nn.Module):
     def forward(self, teacher_logits: torch.Tensor, **batch: torch.Tensor) -> dict[str, Any]:
         logits, hidden = read_states(self.model, batch)
         with torch.no_grad():
-            wanted = read_states(self._reference[0], batch)[1]
+            before, wanted = read_states(self._reference[0], batch)
         apart = [losses.hidden_mse(mine, theirs, mask) for (mine, mask), (theirs, _) in zip(hidden, wanted, strict=True)]
-        parts = {"logits": losses.logit_mse(logits.float(), teacher_logits.float()), "hidden": torch.stack(apart).mean()}
-        return {"loss": parts["logits"] + self.hidden_weight * parts["hidden"], "logits": logits, "parts": parts}
+        parts = {
+            "logits": losses.logit_mse(logits.float(), teacher_logits.float()),
+            "float": losses.logit_mse(logits.float(), before.float()),
+            "hidden": torch.stack(apart).mean(),
+        }
+        loss = parts["logits"] + self.recipe.float_weight * parts["float"] + self.recipe.hidden_weight * parts["hidden"]
+        return {"loss": loss, "logits": logits, "parts": parts}
 
 
 States = list[tuple[torch.Tensor, torch.Tensor]]
@@ -120,7 +125,7 @@ def quantize_aware_tune(student: TextModel, scheme: QuantScheme, lesson: Lesson,
         progress.say("calibration lost nothing on the select split: there is nothing to tune for")
     elif recipe.steps:
         before = {name: value.clone() for name, value in model.state_dict().items()}
-        train(Tuning(model, student.model, recipe.hidden_weight), _training(student, lesson, select, judge), folder, progress=progress)  # type: ignore[arg-type]
+        train(Tuning(model, student.model, recipe), _training(student, lesson, select, judge), folder, progress=progress)  # type: ignore[arg-type]
         answers["tuned"] = select(_Wrapped(model))
         if judge(answers["tuned"]) > judge(answers["calibrated"]):
             final = "tuned"

@@ -24,6 +24,7 @@ from kdedge.data.task import Split, Task
 from kdedge.encode import Pad, encode, predict_logits
 from kdedge.errors import GateFailed
 from kdedge.progress import Silent
+from kdedge.recipe import Quantize
 from kdedge.rundir import Run
 from kdedge.runtime import Bundle, Classifier
 from kdedge.training import Training
@@ -117,6 +118,25 @@ def test_tuning_wins_back_what_calibration_lost(tmp_path: Path, monkeypatch: pyt
     judged, select = manifest.parity["ways"], manifest.parity["int8"]["tuning"]["select"]
     assert select["calibrated"] < select["tuned"] <= select["float"] and judged["int8"] == "tuned"
     assert judged["files"]["calibrated"]["agreement"] < judged["files"]["tuned"]["agreement"], "of the reported texts, which chose nothing"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["tinybert", "bilstm"])
+def test_tuning_matches_the_teacher_and_the_float_student(kind: str) -> None:
+    student = decided_student(kind).eval()
+    tuning = qat.Tuning(deepcopy(student), student, Quantize(float_weight=2.0, hidden_weight=3.0))
+    texts = tiny.tokenizer()(list(TASK.select.texts[:8]), padding=True, return_tensors="pt")
+    batch = {name: texts[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
+    logits = student(**batch).logits.detach()
+    assert [float(part) for part in tuning(logits, **batch)["parts"].values()] == pytest.approx([0.0, 0.0, 0.0])
+    tuning.model.classifier.bias += 0.5
+    moved = tuning(logits - 0.5, **batch)
+    assert {name: float(part) for name, part in moved["parts"].items()} == pytest.approx({"logits": 1.0, "float": 0.25, "hidden": 0.0}, abs=1e-6)
+    assert float(moved["loss"]) == pytest.approx(1.0 + 2 * 0.25, rel=1e-5)
+    next(tuning.model.parameters()).add_(0.1 * torch.randn(next(tuning.model.parameters()).shape))
+    changed = tuning(logits, **batch)
+    assert changed["parts"]["hidden"] > 1e-6
+    assert float(changed["loss"]) == pytest.approx(float(changed["parts"]["logits"] + 2 * changed["parts"]["float"] + 3 * changed["parts"]["hidden"]), rel=1e-5)
 
 
 def test_tuning_that_changes_answers_is_not_kept_for_its_score(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
