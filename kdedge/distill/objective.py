@@ -14,7 +14,7 @@ from torch import nn
 
 from kdedge.distill import losses
 from kdedge.distill.learnedmap import LearnedMap
-from kdedge.distill.signals import Signals, Vectors
+from kdedge.distill.signals import Reads, Signals, Vectors
 from kdedge.distill.weighting import Weighting, trust
 from kdedge.errors import UsageError
 from kdedge.layermap import LayerMap
@@ -50,6 +50,7 @@ class Objective(nn.Module):
 
     def _prepare_layers(self, mine: Sizes, theirs: Sizes) -> None:
         recipe = self.recipe
+        self.teacher_layers = theirs.layers
         if recipe.layer_map == "learned":
             self.learned = LearnedMap(mine.layers, theirs.layers)
         else:
@@ -64,6 +65,18 @@ class Objective(nn.Module):
         if mine.width != theirs.width:
             for layer in self._projected(mine.layers):
                 self.projections[str(layer)] = nn.Linear(mine.width, theirs.width, bias=False)
+
+    @property
+    def reads(self) -> Reads:
+        """The teacher's layers that the terms are computed from."""
+        recipe = self.recipe
+        if not recipe.reads_layers:
+            return Reads()
+        matched = {t for s, t in self.layer_map.pairs if s > 0} if self.layer_map else set(range(1, self.teacher_layers + 1))
+        hidden = ({0} if recipe.embedding_weight else set()) | (matched if recipe.hidden_weight else set())
+        blocks = tuple(sorted(t - 1 for t in matched if t > 0)) if recipe.attention_weight else ()
+        by_head = recipe.attention in HEAD_BY_HEAD
+        return Reads(tuple(sorted(hidden)), blocks if by_head else (), () if by_head else blocks)
 
     def _projected(self, layers: int) -> list[int]:
         """Student layers whose states are compared number by number with the teacher's, 0 for the embedding output."""

@@ -36,6 +36,15 @@ class Signals:
     vectors: tuple[Vectors, ...] = ()
 
 
+@dataclass(frozen=True)
+class Reads:
+    """Which of a teacher's signals an objective reads: places in the tuples of `Signals`."""
+
+    hidden: tuple[int, ...] = ()
+    attention: tuple[int, ...] = ()
+    vectors: tuple[int, ...] = ()
+
+
 def read_signals(model: PreTrainedModel, batch: dict[str, torch.Tensor], *, layers: bool) -> Signals:
     """One forward pass; with `layers` also hidden states, attention scores and the vectors they come from."""
     if not layers:

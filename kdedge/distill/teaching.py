@@ -15,6 +15,7 @@ from kdedge.augment import TransferTexts
 from kdedge.data.task import Task
 from kdedge.distill.distillation import Distillation
 from kdedge.distill.objective import Objective
+from kdedge.distill.storedlayers import StoredLayers, stored_layers
 from kdedge.encode import Encoded, encode
 from kdedge.ensemble import teacher_hash
 from kdedge.errors import UsageError
@@ -141,10 +142,22 @@ class Teaching:
                 "student and teacher have different vocabularies",
                 "set hidden, attention and embedding weights to 0, or give the student the teacher's tokenizer",
             )
+        stored = self._stored(objective, plan.data) if live else None
         read = np.concatenate([plan.data.tokens["input_ids"].values, select.tokens["input_ids"].values, [tokenizer.pad_token_id]])
         with only_rows(model, read):
-            score = train(Distillation(model, objective, live).to(this_device()), plan, part, progress=self.progress)
+            score = train(Distillation(model, objective, live, stored).to(this_device()), plan, part, progress=self.progress)
         return student, objective, score
+
+    def _stored(self, objective: Objective, data: Encoded) -> StoredLayers | None:
+        """The teacher's layers on the texts of the training, and the texts numbered, where there is room for them."""
+        lesson, recipe = self.lesson, self.lesson.recipe.transfer
+        room, place = 1e9 * recipe.layers_gb, lesson.run.shared
+        stored = stored_layers(
+            lesson.teacher, teacher_hash(lesson.run), data, objective.reads, place, room=room, batch_tokens=recipe.batch_tokens, progress=self.progress
+        )
+        if stored:
+            data.columns["row"] = np.arange(len(data))
+        return stored
 
     def _shrink(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
         teacher = self.lesson.teacher

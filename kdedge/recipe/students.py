@@ -36,7 +36,7 @@ class Objective(Section):
 
     @property
     def reads_layers(self) -> bool:
-        """Whether the teacher must run beside the student: its stored logits are not enough."""
+        """Whether the teacher's logits are not enough."""
         return max(self.hidden_weight, self.attention_weight, self.embedding_weight) > 0
 
     def idle(self) -> set[str]:

@@ -1,0 +1,237 @@
+"""What the teacher's layers say of every text of a training: read once, kept on disk, shared by all trainings on these texts.
+
+signals-<hash>/hidden.npy     (sum of T, layers, H) float16
+signals-<hash>/attention.npy  (sum of T^2, layers, A) float16
+signals-<hash>/vectors.npy    (sum of T, layers, 3, A, D) float16: queries, keys, values
+signals-<hash>/stage.json     what they were read from, written last
+
+Only the layers that an objective reads are there. The folder may be removed: it is made again where it is missed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+
+from kdedge.distill.objective import Sizes, sizes_of
+from kdedge.distill.signals import Reads, Signals, read_signals
+from kdedge.encode import Encoded, token_batches
+from kdedge.errors import GateFailed
+from kdedge.files import json_text, remove, write_whole
+from kdedge.processes import is_main, main_does, processes
+from kdedge.progress import SILENT, Progress
+from kdedge.rundir import stage
+from kdedge.textmodel import TextModel
+from kdedge.training import native_precision
+
+SAVE_SECONDS = 30.0
+"""How far the reading has come is written down at least this often."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How much each text takes: what is kept of a token, or of a pair of tokens, in files of one row for each."""
+
+    shapes: dict[str, tuple[int, ...]]
+    lengths: np.ndarray
+
+    @classmethod
+    def of(cls, reads: Reads, sizes: Sizes, lengths: np.ndarray) -> Layout:
+        """lengths: (N,) tokens of each text."""
+        depth = sizes.width // sizes.heads
+        shapes = {
+            "hidden": (len(reads.hidden), sizes.width),
+            "attention": (len(reads.attention), sizes.heads),
+            "vectors": (len(reads.vectors), 3, sizes.heads, depth),
+        }
+        return cls({name: shape for name, shape in shapes.items() if shape[0]}, lengths.astype(np.int64))
+
+    def starts(self, name: str) -> np.ndarray:
+        """(N + 1,) the first row of each text, and one past the last."""
+        rows = self.lengths**2 if name == "attention" else self.lengths
+        return np.concatenate([[0], np.cumsum(rows)])
+
+    @property
+    def bytes(self) -> int:
+        return sum(2 * int(self.starts(name)[-1]) * math.prod(shape) for name, shape in self.shapes.items())
+
+    def open(self, folder: Path, mode: str) -> dict[str, np.ndarray]:
+        """The files, mapped into memory; mode as of numpy. Raises OSError or ValueError where one is not of this layout."""
+        files: dict[str, np.ndarray] = {}
+        for name, shape in self.shapes.items():
+            whole = (int(self.starts(name)[-1]), *shape)
+            made = {"dtype": np.float16, "shape": whole} if mode == "w+" else {}
+            files[name] = np.lib.format.open_memmap(folder / f"{name}.npy", mode=mode, **made)  # type: ignore[arg-type]
+            if mode == "w+" and hasattr(os, "posix_fallocate"):  # a disk that fills up later would end the process without a word
+                with (folder / f"{name}.npy").open("r+b") as file:
+                    os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END))
+            if files[name].shape != whole:
+                raise ValueError(f"{name}.npy is {files[name].shape}, not {whole}")
+        return files
+
+
+class StoredLayers:
+    """The teacher's layers on N texts, on disk."""
+
+    def __init__(self, folder: Path, layout: Layout, reads: Reads) -> None:
+        self.reads, self.layout = reads, layout
+        self._files = layout.open(folder, "r")
+        self._starts = {name: layout.starts(name) for name in layout.shapes}
+
+    def of(self, rows: torch.Tensor, logits: torch.Tensor, longest: int) -> Signals:
+        """Signals of the texts `rows` (B,), padded with zeros to `longest` tokens; layers that are not kept are empty tensors.
+
+        logits: (B, C), which are kept elsewhere; the answer is on their device.
+        """
+        blocks = {name: torch.from_numpy(self._block(name, rows.tolist(), longest)).to(logits.device) for name in self._files}
+        hidden = {t: blocks["hidden"][:, :, i] for i, t in enumerate(self.reads.hidden)}
+        attention = {t: blocks["attention"][..., i, :].permute(0, 3, 1, 2) for i, t in enumerate(self.reads.attention)}
+        vectors = {t: tuple(blocks["vectors"][:, :, i, k].transpose(1, 2) for k in range(3)) for i, t in enumerate(self.reads.vectors)}
+        blank = torch.empty(0, device=logits.device)
+        return Signals(logits, _placed(hidden, blank), _placed(attention, blank), _placed(vectors, (blank, blank, blank)))
+
+    def _block(self, name: str, rows: list[int], longest: int) -> np.ndarray:
+        """(B, T, ...), of attention (B, T, T, ...)."""
+        shape, starts = self.layout.shapes[name], self._starts[name]
+        sides = 2 if name == "attention" else 1
+        block = np.zeros((len(rows), *[longest] * sides, *shape), np.float16)
+        for place, row in enumerate(rows):
+            length = int(self.layout.lengths[row])
+            inside = (place, *[slice(length)] * sides)
+            block[inside] = self._files[name][starts[row] : starts[row + 1]].reshape(*[length] * sides, *shape)  # type: ignore[index]
+        return block
+
+
+def _placed(found: dict[int, Any], blank: Any) -> tuple[Any, ...]:
+    return tuple(found.get(layer, blank) for layer in range(max(found, default=-1) + 1))
+
+
+def stored_layers(
+    teacher: TextModel,
+    name: str,
+    data: Encoded,
+    reads: Reads,
+    runs: Path,
+    *,
+    room: float,
+    batch_tokens: int = 4096,
+    progress: Progress = SILENT,
+) -> StoredLayers | None:
+    """The stage `signals-<hash>/` in the folder `runs`; None where it needs more than `room` bytes, or than the disk has free.
+
+    name: a hash of the teacher. data: the texts as student and teacher read them. Several processes may ask at once.
+    Raises GateFailed where a value does not fit into 16 bits.
+    """
+    layout = Layout.of(reads, sizes_of(teacher.model.config), data.lengths)
+    inputs = {"teacher": name, "texts": _hash(data), "reads": asdict(reads), "bytes": layout.bytes}
+    folder = runs / f"signals-{hashlib.sha256(json_text(inputs).encode()).hexdigest()[:8]}"
+    with _alone(folder):
+        if folder.exists() and (stored := _opened(folder, layout, reads)) is not None:
+            progress.say(f"{folder.name}: the teacher's layers on these texts, kept")
+            return stored
+        free = shutil.disk_usage(runs).free if processes() == 1 else math.inf  # processes that saw it differ would wait for one another
+        if layout.bytes > min(room, free):
+            found = f"{layout.bytes / 1e9:.1f} GB; transfer.layers_gb = {room / 1e9:g}, {free / 1e9:.1f} GB of the disk are free"
+            progress.say(f"the teacher runs at every step: its layers on these texts would take {found}")
+            return None
+        main_does(lambda: remove(folder))
+
+        def make(part: Path) -> dict[str, Any]:
+            main_does(lambda: _read(teacher, data, reads, layout, part, batch_tokens, progress))
+            return {"texts": len(data)}
+
+        stage(folder, inputs, make, progress=progress)
+    return _opened(folder, layout, reads)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Workers of one study may want the same layers: the first one reads them, the others wait."""
+    if not is_main():
+        yield
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(str(folder.with_name(f".{folder.name}.lock"))):
+        yield
+
+
+def _opened(folder: Path, layout: Layout, reads: Reads) -> StoredLayers | None:
+    """None where a file is missing, cut off, or of another layout."""
+    try:
+        return StoredLayers(folder, layout, reads)
+    except (OSError, ValueError):
+        return None
+
+
+def _hash(data: Encoded) -> str:
+    digest = hashlib.sha256()
+    for name, runs in sorted(data.tokens.items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(runs.values).tobytes())
+        digest.update(np.ascontiguousarray(runs.lengths).tobytes())
+    return digest.hexdigest()
+
+
+def _read(teacher: TextModel, data: Encoded, reads: Reads, layout: Layout, part: Path, batch_tokens: int, progress: Progress) -> None:
+    """Fill the files batch by batch, from where an earlier reading was cut off."""
+    note, order = part / "read.json", list(token_batches(data.lengths, batch_tokens))
+    done = json.loads(note.read_text())["batches"] if note.exists() else 0
+    files = layout.open(part, "r+" if done else "w+")
+    starts, saved = {name: layout.starts(name) for name in files}, time.monotonic()
+    model, device = teacher.model.eval(), next(teacher.model.parameters()).device
+    precision = native_precision("auto", device)
+    told = int(sum(map(len, order[:done])))
+    progress.start("the teacher's layers on every text", len(data), told)
+    with torch.no_grad(), torch.autocast(device.type, precision, enabled=precision is not None):
+        for number, indices in enumerate(order[done:], done):
+            batch = teacher.pad([{column: values[i] for column, values in data.tokens.items()} for i in indices])
+            signals = read_signals(model, {column: values.to(device) for column, values in batch.items()}, layers=True)
+            for name, blocks in _blocks(signals, reads).items():
+                half = blocks.to(torch.float16).cpu().numpy()
+                if not np.isfinite(half).all():
+                    found = f"{name}, text {indices[0]} or one near it"
+                    raise GateFailed(
+                        "a value of the teacher's layers does not fit into 16 bits", found, "set transfer.layers_gb = 0: it then runs at every step"
+                    )
+                for place, row in enumerate(indices):
+                    inside = (place, *[slice(int(data.lengths[row]))] * (2 if name == "attention" else 1))
+                    files[name][starts[name][row] : starts[name][row + 1]] = half[inside].reshape(-1, *layout.shapes[name])  # type: ignore[index]
+            told += len(indices)
+            progress.advance(told)
+            if time.monotonic() - saved > SAVE_SECONDS:
+                _save(files, note, number + 1)
+                saved = time.monotonic()
+    _save(files, note, len(order))
+    note.unlink()
+    progress.finish()
+
+
+def _blocks(signals: Signals, reads: Reads) -> dict[str, torch.Tensor]:
+    """What is kept of a batch: (B, T, layers, ...), of attention (B, T, T, layers, A)."""
+    found = {}
+    if reads.hidden:
+        found["hidden"] = torch.stack([signals.hidden[t] for t in reads.hidden], 2)
+    if reads.attention:
+        found["attention"] = torch.stack([signals.attention[t].permute(0, 2, 3, 1) for t in reads.attention], 3)
+    if reads.vectors:
+        found["vectors"] = torch.stack([torch.stack([vector.transpose(1, 2) for vector in signals.vectors[t]], 2) for t in reads.vectors], 2)
+    return found
+
+
+def _save(files: dict[str, np.ndarray], note: Path, batches: int) -> None:
+    for file in files.values():
+        file.flush()  # type: ignore[attr-defined]
+    write_whole(note, json_text({"batches": batches}))

@@ -1,0 +1,205 @@
+"""The teacher's layers from the disk say what the teacher itself says, whatever was cut off, damaged or wanted by many at once."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import tinyrun
+import torch
+
+from kdedge.distill import storedlayers
+from kdedge.distill.distillation import Distillation
+from kdedge.distill.objective import Objective
+from kdedge.distill.signals import Reads, Signals, read_signals
+from kdedge.distill.storedlayers import StoredLayers, stored_layers
+from kdedge.distill.story import distill
+from kdedge.encode import Encoded
+from kdedge.errors import GateFailed
+from kdedge.progress import Silent
+from kdedge.recipe import Objective as ObjectiveRecipe
+from kdedge.textmodel import TextModel
+
+TEXTS = (*tiny.sentences(37, 5)[0], "good", "a film " * 9)
+EVERYTHING = Reads((0, 1, 2, 3, 4), (0, 1, 2, 3), (0, 2))
+ROOM = 1e9
+
+
+@pytest.fixture(scope="module")
+def teacher() -> TextModel:
+    torch.manual_seed(3)
+    return TextModel(tiny.bert(layers=4, vocabulary=len(tiny.tokenizer())).eval(), tiny.tokenizer(), 32)
+
+
+@pytest.fixture(scope="module")
+def data(teacher: TextModel) -> Encoded:
+    return teacher.encode(TEXTS, None, row=np.arange(len(TEXTS)), teacher_logits=np.zeros((len(TEXTS), 2), np.float16))
+
+
+def ask(teacher: TextModel, data: Encoded, reads: Reads, folder: Path, **settings: Any) -> StoredLayers | None:
+    return stored_layers(teacher, "t", data, reads, folder, **({"room": ROOM, "batch_tokens": 64} | settings))
+
+
+def batch_of(teacher: TextModel, data: Encoded, rows: list[int]) -> dict[str, torch.Tensor]:
+    return teacher.pad([data[row] for row in rows])
+
+
+def same(mine: torch.Tensor, theirs: torch.Tensor) -> bool:
+    """Equal to half a unit of the last of a 16-bit number's 11 digits, and to fp32's rounding in batches of other lengths."""
+    return bool(((mine.float() - theirs).abs() <= theirs.abs() * 2**-11 + 2e-6).all())
+
+
+def test_signals_from_the_disk_are_the_teachers(teacher: TextModel, data: Encoded, tmp_path: Path) -> None:
+    stored = ask(teacher, data, EVERYTHING, tmp_path)
+    assert stored
+    rows = [38, 0, 37, 12]
+    batch = batch_of(teacher, data, rows)
+    longest, mask = batch["input_ids"].shape[1], batch["attention_mask"].bool()
+    assert len(set(mask.sum(1).tolist())) > 2, "texts of several lengths"
+    kept = stored.of(torch.tensor(rows), torch.ones(4, 2), longest)
+    with torch.no_grad():
+        live = read_signals(teacher.model, {name: batch[name] for name in data.tokens}, layers=True)
+    both = mask[:, :, None] & mask[:, None, :]
+    assert [same(kept.hidden[t][mask], live.hidden[t][mask]) for t in range(5)] == [True] * 5
+    for t in range(4):
+        assert same(kept.attention[t].permute(0, 2, 3, 1)[both], live.attention[t].permute(0, 2, 3, 1)[both])
+    for t in (0, 2):
+        assert all(same(kept.vectors[t][k].transpose(1, 2)[mask], live.vectors[t][k].transpose(1, 2)[mask]) for k in range(3))
+    assert not kept.vectors[1][0].numel() and torch.equal(kept.logits, torch.ones(4, 2))
+    assert all(not bool(block[~mask].any()) for block in kept.hidden), "padding is 0"
+
+
+LAYERS = {"hidden_weight": 1.0, "attention_weight": 1.0, "embedding_weight": 1.0}
+
+
+@pytest.mark.parametrize("attention", ["scores", "probabilities", "kl", "value_relation", "qk_relation", "minilm"])
+@pytest.mark.parametrize("layer_map", ["uniform", "last", "learned", [(1, 0), (2, 3), (0, 0)]])
+def test_an_objective_reads_all_that_it_needs_and_no_more(attention: str, layer_map: Any, teacher: TextModel, data: Encoded, tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    student = tiny.bert(layers=2, vocabulary=len(tiny.tokenizer())).eval()
+    recipe = ObjectiveRecipe(attention=attention, layer_map=layer_map, **LAYERS)
+    objective = Objective(recipe, "classification", student.config, teacher.model.config).eval()
+    stored = ask(teacher, data, objective.reads, tmp_path)
+    assert stored
+    batch = batch_of(teacher, data, [5, 38, 1])
+    with torch.no_grad():
+        live, kept = (Distillation(student, objective, teacher, one)(**batch) for one in (None, stored))
+    assert {name: float(value) for name, value in kept["parts"].items()} == pytest.approx(
+        {name: float(value) for name, value in live["parts"].items()}, rel=3e-3, abs=1e-5
+    )
+    for blind in _without_one(objective.reads):
+        other = ask(teacher, data, blind, tmp_path)
+        assert other
+        with pytest.raises((IndexError, RuntimeError, ValueError)):
+            Distillation(student, objective, teacher, other)(**batch)
+
+
+def _without_one(reads: Reads) -> list[Reads]:
+    """What is left when the first layer of each kind is left out."""
+    kinds = {name: getattr(reads, name) for name in ("hidden", "attention", "vectors")}
+    return [Reads(**(kinds | {name: layers[1:]})) for name, layers in kinds.items() if layers]
+
+
+class Cut(Exception):
+    pass
+
+
+def test_a_reading_that_was_cut_off_goes_on_to_the_same_files(teacher: TextModel, data: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def counted(model: Any, batch: dict[str, torch.Tensor], *, layers: bool) -> Signals:
+        asked.append(len(batch["input_ids"]))
+        if stop and len(asked) == stop:
+            raise Cut
+        return read_signals(model, batch, layers=layers)
+
+    monkeypatch.setattr(storedlayers, "read_signals", counted)
+    monkeypatch.setattr(storedlayers, "SAVE_SECONDS", 0.0)
+    stop = 5
+    with pytest.raises(Cut):
+        ask(teacher, data, EVERYTHING, tmp_path / "cut")
+    before = sum(asked[:-1])
+    stop, asked = 0, []
+    ask(teacher, data, EVERYTHING, tmp_path / "cut")
+    assert sum(asked) == len(TEXTS) - before and before > 0, "what was read is not read again"
+    ask(teacher, data, EVERYTHING, tmp_path / "whole")
+    (cut,), (whole,) = ([path for path in (tmp_path / name).iterdir() if path.is_dir()] for name in ("cut", "whole"))
+    assert cut.name == whole.name
+    for name in ("hidden", "attention", "vectors"):
+        assert (cut / f"{name}.npy").read_bytes() == (whole / f"{name}.npy").read_bytes()
+
+
+def folder_of(runs: Path) -> Path:
+    (folder,) = (path for path in runs.iterdir() if path.is_dir())
+    return folder
+
+
+def test_a_damaged_file_is_made_again_and_other_texts_are_other_layers(teacher: TextModel, data: Encoded, tmp_path: Path) -> None:
+    ask(teacher, data, EVERYTHING, tmp_path)
+    hidden = folder_of(tmp_path) / "hidden.npy"
+    whole = hidden.read_bytes()
+    for damage in (lambda: hidden.write_bytes(whole[:-100]), hidden.unlink, lambda: np.save(hidden, np.zeros((3, 3), np.float16))):
+        damage()
+        assert ask(teacher, data, EVERYTHING, tmp_path) and hidden.read_bytes() == whole
+    others = teacher.encode(TEXTS[:-1], None)
+    assert ask(teacher, others, EVERYTHING, tmp_path) and ask(teacher, data, Reads((1,)), tmp_path)
+    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 3
+
+
+def test_many_at_once_read_once(teacher: TextModel, data: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    monkeypatch.setattr(storedlayers, "_read", lambda *args, _real=storedlayers._read: (read.append(1), _real(*args)))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: ask(teacher, data, EVERYTHING, tmp_path), range(4)))
+    assert all(found) and read == [1]
+
+
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_without_room_the_teacher_runs_and_values_must_fit(teacher: TextModel, data: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = Heard()
+    tokens = int(data.lengths.sum())
+    needed = 2 * (tokens * 5 * 24 + int((data.lengths**2).sum()) * 4 * 2 + tokens * 2 * 3 * 24)
+    assert ask(teacher, data, EVERYTHING, tmp_path, room=needed - 1, progress=heard) is None
+    assert "transfer.layers_gb" in heard.lines[0] and not folder_of_any(tmp_path)
+    large = lambda model, batch, *, layers: Signals(torch.zeros(0), hidden=(torch.full((*batch["input_ids"].shape, 24), 1e5),))  # noqa: E731
+    monkeypatch.setattr(storedlayers, "read_signals", large)
+    with pytest.raises(GateFailed, match="16 bits"):
+        ask(teacher, data, Reads((0,)), tmp_path)
+    monkeypatch.undo()
+    assert ask(teacher, data, EVERYTHING, tmp_path, room=needed)
+
+
+def folder_of_any(runs: Path) -> list[Path]:
+    return [path for path in runs.iterdir() if path.is_dir()]
+
+
+def test_a_run_learns_the_same_from_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fit = {"epochs": 4.0, "checks": 1, "learning_rate": 1e-3}
+    student = tinyrun.tinybert(objective={"hidden_weight": 1.0, "attention": "minilm", "attention_weight": 1.0}, fit=fit)
+    document = tinyrun.prepare(tmp_path) | {"student": [student]}
+    read: list[int] = []
+    real = Distillation.forward
+
+    def forward(self: Distillation, *args: Any, **batch: Any) -> dict[str, Any]:
+        read.append(int(self.stored is not None and "row" in batch))
+        return real(self, *args, **batch)
+
+    monkeypatch.setattr(Distillation, "forward", forward)
+    logits = {}
+    for name, room in (("stored", 8.0), ("live", 0.0)):
+        run = distill(tinyrun.recipe(document, name=name, transfer={"layers_gb": room}), tmp_path / "runs")
+        logits[name] = np.load(run.folder / "student" / "report_logits.npy")
+    assert sum(read) == len(read) / 2 > 0
+    assert np.abs(logits["stored"] - logits["live"]).max() < 0.02 < np.ptp(logits["live"])
+    assert len(list((tmp_path / "runs" / "stored").glob("signals-*/stage.json"))) == 1 and not list((tmp_path / "runs" / "live").glob("signals-*"))
