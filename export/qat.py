@@ -33,6 +33,9 @@ from .scheme import QuantScheme
 
 WEIGHTS_FILE = "model.safetensors"
 CALIBRATED_FILE = "calibrated.safetensors"
+UNTOUCHED = 0.995
+"""Share of the float student's answers on the select split above which calibrated ranges are good enough."""
+
 SENSED_TEXTS = 64
 """Texts that each layer's sensitivity is measured on: every layer reads them again."""
 
@@ -97,8 +100,8 @@ def quantize_aware_tune(student: TextModel, scheme: QuantScheme, lesson: Lesson,
     """Leave in `folder` a fake-quantized copy of a student, calibrated on its transfer set and, for `steps` > 0, tuned; both are kept.
 
     Tuning is training: it also moves answers that calibration left as they were. So it is done only where calibration costs
-    something on the select split, and kept only where it wins some of that back and still gives 99 % of the float
-    student's answers there, or as many as the calibrated one.
+    something on the select split and changes more than 0.5 % of the answers there, and kept only where it wins some of
+    that back and still gives 99 % of the float student's answers, or as many as the calibrated one.
     Returns figures: share of values the ranges hold, sensitivity of each layer, layers left in fp32; select scores
     of the float, calibrated and, where there is one, tuned student, and shares of the float student's answers that
     the latter two give; and which of the two the weights are.
@@ -121,8 +124,9 @@ def quantize_aware_tune(student: TextModel, scheme: QuantScheme, lesson: Lesson,
     judge = _Judge(task, answers["float"], answers["calibrated"])
     _save(model, folder / CALIBRATED_FILE)
     final = "calibrated"
-    if recipe.steps and judge.score(answers["calibrated"]) >= judge.score(answers["float"]):
-        progress.say("calibration lost nothing on the select split: there is nothing to tune for")
+    if recipe.steps and judge.content():
+        left = f"calibration left {100 * judge.beside(answers['calibrated']).agreement:.2f} % of the answers on the select split as they were"
+        progress.say(f"{left}, the score {judge.score(answers['calibrated']):.4f} of {judge.score(answers['float']):.4f}: there is nothing to tune for")
     elif recipe.steps:
         before = {name: value.clone() for name, value in model.state_dict().items()}
         train(Tuning(model, student.model, recipe), _training(student, lesson, select, judge), folder, progress=progress)  # type: ignore[arg-type]
@@ -176,6 +180,10 @@ class _Judge:
 
     def beside(self, logits: np.ndarray) -> ParityReport:
         return compare(self.reference, logits, self.task.spec.kind)
+
+    def content(self) -> bool:
+        """Whether calibration has lost nothing, or changed so few answers that what it lost is luck."""
+        return self.score(self.calibrated) >= self.score(self.reference) or not self.beside(self.calibrated).differs(UNTOUCHED)
 
     def holds(self, logits: np.ndarray) -> bool:
         """Whether the share of the float student's answers is 99 %, or the calibrated student's."""

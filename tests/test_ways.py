@@ -104,7 +104,7 @@ def test_tuning_is_left_out_where_calibration_lost_nothing(run: Run, monkeypatch
     monkeypatch.setattr(qat._Judge, "score", lambda *_: 0.5)
     heard = Heard()
     manifest = Bundle.open(export_run(run, ["bilstm"], task=TASK, progress=heard)[0]).manifest
-    assert manifest.parity["int8"]["tuning"]["select"] == {"float": 0.5, "calibrated": 0.5} and "nothing to tune for" in heard.text
+    assert manifest.parity["int8"]["tuning"]["select"] == {"float": 0.5, "calibrated": 0.5} and "there is nothing to tune for" in heard.text
     assert set(manifest.parity["ways"]["files"]) == {FLOAT, "calibrated"}
 
 
@@ -147,6 +147,7 @@ def test_tuning_that_changes_answers_is_not_kept_for_its_score(run: Run, monkeyp
         return training.score(training.predict(tuning))
 
     rising = {"float": 0.5, "calibrated": 0.4}
+    monkeypatch.setattr(qat._Judge, "content", lambda _: False)
     monkeypatch.setattr(qat, "train", turned)
     monkeypatch.setattr(qat._Judge, "score", lambda judge, logits: 0.5 if logits is judge.reference else 0.4 if logits is judge.calibrated else 0.6)
     heard = Heard()
@@ -154,6 +155,21 @@ def test_tuning_that_changes_answers_is_not_kept_for_its_score(run: Run, monkeyp
     tuning = manifest.parity["int8"]["tuning"]
     assert tuning["select"] == rising | {"tuned": 0.6} and tuning["weights"] == "calibrated"
     assert tuning["agreement"]["tuned"] < 0.9 < tuning["agreement"]["calibrated"] and "answers on the select split were the float student's" in heard.text
+
+
+def test_tuning_is_called_for_where_the_score_fell_and_more_than_a_few_answers_changed() -> None:
+    labels = np.arange(400) % 2
+    right = np.eye(2, dtype=np.float32)[labels]
+    task = replace(TASK, select=Split(tuple(map(str, range(400))), None, labels))
+
+    def turned(rows: slice) -> np.ndarray:
+        logits = right.copy()
+        logits[rows] = logits[rows, ::-1]
+        return logits
+
+    assert qat._Judge(task, right, turned(slice(2))).content(), "0.5 % of the answers"
+    assert not qat._Judge(task, right, turned(slice(3))).content()
+    assert qat._Judge(task, turned(slice(3)), right).content(), "many answers, and a better score"
 
 
 def test_a_tuned_student_is_rated_by_its_score_where_its_answers_hold() -> None:
