@@ -128,6 +128,7 @@ def quantize_aware_tune(student: TextModel, scheme: QuantScheme, lesson: Lesson,
         left = f"calibration left {100 * judge.beside(answers['calibrated']).agreement:.2f} % of the answers on the select split as they were"
         progress.say(f"{left}, the score {judge.score(answers['calibrated']):.4f} of {judge.score(answers['float']):.4f}: there is nothing to tune for")
     elif recipe.steps:
+        progress.say("tuning; a select score below 0 tells the share of answers that are no longer the float student's, where these are too many")
         before = {name: value.clone() for name, value in model.state_dict().items()}
         train(Tuning(model, student.model, recipe), _training(student, lesson, select, judge), folder, progress=progress)  # type: ignore[arg-type]
         answers["tuned"] = select(_Wrapped(model))
