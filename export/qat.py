@@ -132,7 +132,7 @@ def quantize_aware_tune(student: TextModel, scheme: QuantScheme, lesson: Lesson,
         before = {name: value.clone() for name, value in model.state_dict().items()}
         train(Tuning(model, student.model, recipe), _training(student, lesson, select, judge), folder, progress=progress)  # type: ignore[arg-type]
         answers["tuned"] = select(_Wrapped(model))
-        if judge(answers["tuned"]) > judge(answers["calibrated"]):
+        if judge.holds(answers["tuned"]) and judge.score(answers["tuned"]) > judge.score(answers["calibrated"]):
             final = "tuned"
         else:
             progress.say(f"the calibrated weights are kept: {judge.verdict(answers['tuned'])}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -123,14 +124,43 @@ def test_a_reading_that_was_cut_off_goes_on_to_the_same_files(teacher: TextModel
     with pytest.raises(Cut):
         ask(teacher, data, EVERYTHING, tmp_path / "cut")
     before = sum(asked[:-1])
+    part = next((tmp_path / "cut").glob("*.part"))
+    free = sum(file.stat().st_size for file in part.glob("*.npy")) - 1000
+    monkeypatch.setattr(storedlayers.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000 if part.exists() else free))
     stop, asked = 0, []
     ask(teacher, data, EVERYTHING, tmp_path / "cut")
     assert sum(asked) == len(TEXTS) - before and before > 0, "what was read is not read again"
+    monkeypatch.setattr(storedlayers.shutil, "disk_usage", lambda _: SimpleNamespace(free=ROOM))
     ask(teacher, data, EVERYTHING, tmp_path / "whole")
     (cut,), (whole,) = ([path for path in (tmp_path / name).iterdir() if path.is_dir()] for name in ("cut", "whole"))
     assert cut.name == whole.name
     for name in ("hidden", "attention", "vectors"):
         assert (cut / f"{name}.npy").read_bytes() == (whole / f"{name}.npy").read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["short", "gone", "note"])
+def test_a_reading_cut_off_with_damaged_files_begins_anew(
+    damage: str, teacher: TextModel, data: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(teacher, data, EVERYTHING, tmp_path / "whole")
+    whole = (folder_of(tmp_path / "whole") / "hidden.npy").read_bytes()
+    monkeypatch.setattr(storedlayers, "SAVE_SECONDS", 0.0)
+    asked: list[int] = []
+
+    def counted(*args: Any, **settings: Any) -> Signals:
+        asked.append(1)
+        if len(asked) == 5:
+            raise Cut
+        return read_signals(*args, **settings)
+
+    monkeypatch.setattr(storedlayers, "read_signals", counted)
+    with pytest.raises(Cut):
+        ask(teacher, data, EVERYTHING, tmp_path / "cut")
+    part = next((tmp_path / "cut").glob("*.part"))
+    hidden, note = part / "hidden.npy", part / "read.json"
+    {"short": lambda: hidden.write_bytes(hidden.read_bytes()[:-500]), "gone": hidden.unlink, "note": lambda: note.write_text("{")}[damage]()
+    assert ask(teacher, data, EVERYTHING, tmp_path / "cut")
+    assert (folder_of(tmp_path / "cut") / "hidden.npy").read_bytes() == whole
 
 
 def folder_of(runs: Path) -> Path:
@@ -142,7 +172,8 @@ def test_a_damaged_file_is_made_again_and_other_texts_are_other_layers(teacher: 
     ask(teacher, data, EVERYTHING, tmp_path)
     hidden = folder_of(tmp_path) / "hidden.npy"
     whole = hidden.read_bytes()
-    for damage in (lambda: hidden.write_bytes(whole[:-100]), hidden.unlink, lambda: np.save(hidden, np.zeros((3, 3), np.float16))):
+    zeros = whole[:-1000] + bytes(1000)
+    for damage in (lambda: hidden.write_bytes(whole[:-100]), hidden.unlink, lambda: hidden.write_bytes(zeros)):
         damage()
         assert ask(teacher, data, EVERYTHING, tmp_path) and hidden.read_bytes() == whole
     others = teacher.encode(TEXTS[:-1], None)
@@ -166,6 +197,25 @@ class Heard(Silent):
         self.lines.append(line)
 
 
+def test_a_batch_that_does_not_fit_is_halved(teacher: TextModel, data: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def small(model: Any, batch: dict[str, torch.Tensor], *, layers: bool) -> Signals:
+        asked.append(len(batch["input_ids"]))
+        if asked[-1] > 3:
+            raise torch.OutOfMemoryError
+        return read_signals(model, batch, layers=layers)
+
+    whole = ask(teacher, data, EVERYTHING, tmp_path / "whole")
+    monkeypatch.setattr(storedlayers, "read_signals", small)
+    halved = ask(teacher, data, EVERYTHING, tmp_path / "halved")
+    assert whole and halved and max(asked) > 3
+    rows = torch.arange(len(TEXTS))
+    blank = torch.zeros(len(TEXTS), 2)
+    mine, theirs = (one.of(rows, blank, 32).hidden for one in (halved, whole))
+    assert all(same(a, b.float()) for a, b in zip(mine, theirs, strict=True))
+
+
 def test_without_room_the_teacher_runs_and_values_must_fit(teacher: TextModel, data: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heard = Heard()
     tokens = int(data.lengths.sum())
@@ -176,6 +226,9 @@ def test_without_room_the_teacher_runs_and_values_must_fit(teacher: TextModel, d
     monkeypatch.setattr(storedlayers, "read_signals", large)
     with pytest.raises(GateFailed, match="16 bits"):
         ask(teacher, data, Reads((0,)), tmp_path)
+    padded = lambda model, batch, *, layers: Signals(torch.zeros(0), hidden=(1e5 * (1.0 - batch["attention_mask"])[:, :, None].expand(-1, -1, 24),))  # noqa: E731
+    monkeypatch.setattr(storedlayers, "read_signals", padded)
+    assert ask(teacher, data, Reads((0,)), tmp_path), "padding is not kept"
     monkeypatch.undo()
     assert ask(teacher, data, EVERYTHING, tmp_path, room=needed)
 

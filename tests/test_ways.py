@@ -184,6 +184,7 @@ def test_a_tuned_student_is_rated_by_its_score_where_its_answers_hold() -> None:
     assert [rated(others(count)) for count in (0, 4, 5)] == pytest.approx([1.0, 0.99, -5 / 400])
     assert qat._Judge(task, float_student, others(20))(others(20)) == pytest.approx(0.95), "no worse than calibration alone"
     assert qat._Judge(task, float_student, others(20))(others(21)) == pytest.approx(-21 / 400)
+    assert not qat._Judge(task, float_student, others(20)).holds(others(21)) and qat._Judge(task, float_student, others(20)).holds(others(20))
 
 
 def test_without_tuning_there_are_two_ways(run: Run) -> None:

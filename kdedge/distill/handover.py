@@ -17,7 +17,7 @@ from kdedge.files import json_text, write_whole
 from kdedge.rundir import Run, put_in_place
 
 READINGS = ("loss", "select")
-LEFT_BEHIND = (".lock*", "*.part", "*.old", "checkpoint-*", "tensorboard")
+LEFT_BEHIND = (".lock*", "*.part", "*.old", "checkpoint-*", "tensorboard", "signals-*", ".signals-*")
 
 
 class JobProgress(ConsoleProgress):

@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,11 @@ from filelock import FileLock
 from kdedge.distill.objective import Sizes, sizes_of
 from kdedge.distill.signals import Reads, Signals, read_signals
 from kdedge.encode import Encoded, token_batches
-from kdedge.errors import GateFailed
+from kdedge.errors import GateFailed, KdedgeError, MachineError
 from kdedge.files import json_text, remove, write_whole
 from kdedge.processes import is_main, main_does, processes
 from kdedge.progress import SILENT, Progress
-from kdedge.rundir import stage
+from kdedge.rundir import hash_files, read_stage, stage
 from kdedge.textmodel import TextModel
 from kdedge.training import native_precision
 
@@ -63,6 +64,10 @@ class Layout:
         """(N + 1,) the first row of each text, and one past the last."""
         rows = self.lengths**2 if name == "attention" else self.lengths
         return np.concatenate([[0], np.cumsum(rows)])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(f"{name}.npy" for name in self.shapes)
 
     @property
     def bytes(self) -> int:
@@ -142,7 +147,8 @@ def stored_layers(
         if folder.exists() and (stored := _opened(folder, layout, reads)) is not None:
             progress.say(f"{folder.name}: the teacher's layers on these texts, kept")
             return stored
-        free = shutil.disk_usage(runs).free if processes() == 1 else math.inf  # processes that saw it differ would wait for one another
+        # Of what a reading that was cut off has taken already, nothing is needed anew. Processes that saw it differ would wait for one another.
+        free = shutil.disk_usage(runs).free + _taken(folder) if processes() == 1 else math.inf
         if layout.bytes > min(room, free):
             found = f"{layout.bytes / 1e9:.1f} GB; transfer.layers_gb = {room / 1e9:g}, {free / 1e9:.1f} GB of the disk are free"
             progress.say(f"the teacher runs at every step: its layers on these texts would take {found}")
@@ -151,7 +157,7 @@ def stored_layers(
 
         def make(part: Path) -> dict[str, Any]:
             main_does(lambda: _read(teacher, data, reads, layout, part, batch_tokens, progress))
-            return {"texts": len(data)}
+            return {"texts": len(data), "files": hash_files(part, layout.names)}
 
         stage(folder, inputs, make, progress=progress)
     return _opened(folder, layout, reads)
@@ -169,11 +175,18 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _opened(folder: Path, layout: Layout, reads: Reads) -> StoredLayers | None:
-    """None where a file is missing, cut off, or of another layout."""
+    """None where the files are not those that were written."""
     try:
-        return StoredLayers(folder, layout, reads)
-    except (OSError, ValueError):
+        whole = read_stage(folder)["result"]["files"] == hash_files(folder, layout.names)
+        return StoredLayers(folder, layout, reads) if whole else None
+    except (OSError, ValueError, KeyError, KdedgeError):
         return None
+
+
+def _taken(folder: Path) -> int:
+    """Bytes of the files in a stage's folder and in its unfinished one."""
+    places = (folder, folder.with_name(f"{folder.name}.part"))
+    return sum(file.stat().st_size for place in places for file in place.glob("*.npy"))
 
 
 def _hash(data: Encoded) -> str:
@@ -188,27 +201,21 @@ def _hash(data: Encoded) -> str:
 def _read(teacher: TextModel, data: Encoded, reads: Reads, layout: Layout, part: Path, batch_tokens: int, progress: Progress) -> None:
     """Fill the files batch by batch, from where an earlier reading was cut off."""
     note, order = part / "read.json", list(token_batches(data.lengths, batch_tokens))
-    done = json.loads(note.read_text())["batches"] if note.exists() else 0
+    done = _batches_read(note, layout)
     files = layout.open(part, "r+" if done else "w+")
     starts, saved = {name: layout.starts(name) for name in files}, time.monotonic()
-    model, device = teacher.model.eval(), next(teacher.model.parameters()).device
+    device = next(teacher.model.eval().parameters()).device
     precision = native_precision("auto", device)
     told = int(sum(map(len, order[:done])))
     progress.start("the teacher's layers on every text", len(data), told)
     with torch.no_grad(), torch.autocast(device.type, precision, enabled=precision is not None):
         for number, indices in enumerate(order[done:], done):
-            batch = teacher.pad([{column: values[i] for column, values in data.tokens.items()} for i in indices])
-            signals = read_signals(model, {column: values.to(device) for column, values in batch.items()}, layers=True)
-            for name, blocks in _blocks(signals, reads).items():
-                half = blocks.to(torch.float16).cpu().numpy()
-                if not np.isfinite(half).all():
-                    found = f"{name}, text {indices[0]} or one near it"
-                    raise GateFailed(
-                        "a value of the teacher's layers does not fit into 16 bits", found, "set transfer.layers_gb = 0: it then runs at every step"
-                    )
-                for place, row in enumerate(indices):
+            for some, blocks in _answers(teacher, data, reads, indices, device):
+                for (name, block), (place, row) in product(blocks.items(), enumerate(some)):
                     inside = (place, *[slice(int(data.lengths[row]))] * (2 if name == "attention" else 1))
-                    files[name][starts[name][row] : starts[name][row + 1]] = half[inside].reshape(-1, *layout.shapes[name])  # type: ignore[index]
+                    values = block[inside].reshape(-1, *layout.shapes[name])
+                    _check_fits(values, name, int(row))
+                    files[name][starts[name][row] : starts[name][row + 1]] = values
             told += len(indices)
             progress.advance(told)
             if time.monotonic() - saved > SAVE_SECONDS:
@@ -217,6 +224,37 @@ def _read(teacher: TextModel, data: Encoded, reads: Reads, layout: Layout, part:
     _save(files, note, len(order))
     note.unlink()
     progress.finish()
+
+
+def _answers(teacher: TextModel, data: Encoded, reads: Reads, indices: np.ndarray, device: torch.device) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    """What is kept of a batch, in 16 bits, with its rows; in halves where memory runs out."""
+    pending = [indices]
+    while pending:
+        some = pending.pop()
+        batch = teacher.pad([{column: values[i] for column, values in data.tokens.items()} for i in some])
+        try:
+            signals = read_signals(teacher.model, {column: values.to(device) for column, values in batch.items()}, layers=True)
+            yield some, {name: block.to(torch.float16).cpu().numpy() for name, block in _blocks(signals, reads).items()}
+        except torch.OutOfMemoryError as error:
+            if len(some) == 1:
+                raise MachineError("memory ran out on a single text", f"{data.lengths[some[0]]} tokens on {device}", "lower max_length") from error
+            torch.cuda.empty_cache()
+            pending += [some[len(some) // 2 :], some[: len(some) // 2]]
+
+
+def _check_fits(values: np.ndarray, name: str, row: int) -> None:
+    if not np.isfinite(values).all():
+        next_step = "set transfer.layers_gb = 0: it then runs at every step"
+        raise GateFailed("a value of the teacher's layers does not fit into 16 bits", f"{name}, text {row}", next_step)
+
+
+def _batches_read(note: Path, layout: Layout) -> int:
+    """How far an earlier reading came; 0 where its files are not whole (opened for writing, numpy would fill them up with zeros)."""
+    try:
+        layout.open(note.parent, "r")
+        return int(json.loads(note.read_text())["batches"])
+    except (OSError, ValueError, KeyError):
+        return 0
 
 
 def _blocks(signals: Signals, reads: Reads) -> dict[str, torch.Tensor]:
