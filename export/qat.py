@@ -128,7 +128,7 @@ def quantize_aware_tune(student: TextModel, scheme: QuantScheme, lesson: Lesson,
         left = f"calibration left {100 * judge.beside(answers['calibrated']).agreement:.2f} % of the answers on the select split as they were"
         progress.say(f"{left}, the score {judge.score(answers['calibrated']):.4f} of {judge.score(answers['float']):.4f}: there is nothing to tune for")
     elif recipe.steps:
-        progress.say("tuning; a select score below 0 tells the share of answers that are no longer the float student's, where these are too many")
+        progress.say("tuning; a select score below -1 marks weights under which too many answers are no longer the float student's")
         before = {name: value.clone() for name, value in model.state_dict().items()}
         train(Tuning(model, student.model, recipe), _training(student, lesson, select, judge), folder, progress=progress)  # type: ignore[arg-type]
         answers["tuned"] = select(_Wrapped(model))
@@ -163,7 +163,7 @@ def load_tuned(student: PreTrainedModel, scheme: QuantScheme, folder: Path, figu
 
 @dataclass(frozen=True)
 class _Judge:
-    """Rates logits (N, C) of the select split: by their score; where too many answers are not the float student's, by how few these are, below 0.
+    """Rates logits (N, C) of the select split: by their score; where too many answers are not the float student's, by how few these are, below -1.
 
     reference, calibrated: logits of the float and of the calibrated student.
     """
@@ -174,7 +174,7 @@ class _Judge:
 
     def __call__(self, logits: np.ndarray) -> float:
         score = self.score(logits)
-        return score if self.holds(logits) else min(score, self.beside(logits).agreement - 1)
+        return score if self.holds(logits) else self.beside(logits).agreement - 2
 
     def score(self, logits: np.ndarray) -> float:
         return metrics.score(self.task.spec.metric, self.task.spec.kind, logits, self.task.select.labels)

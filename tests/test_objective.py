@@ -105,9 +105,9 @@ def test_sizes_are_read_under_any_architectures_names() -> None:
     from kdedge.distill.objective import Sizes, sizes_of
     from kdedge.students.bilstm import BiLstmConfig
 
-    assert sizes_of(DistilBertConfig(n_layers=3, n_heads=4, dim=32)) == Sizes(3, 4, 32)
+    assert sizes_of(DistilBertConfig(n_layers=3, n_heads=4, dim=32)) == Sizes(3, 4, 32, 8)
     for config in (BertConfig, RobertaConfig, ElectraConfig):
-        assert sizes_of(config(num_hidden_layers=5, num_attention_heads=2, hidden_size=16)) == Sizes(5, 2, 16)
+        assert sizes_of(config(num_hidden_layers=5, num_attention_heads=2, hidden_size=16)) == Sizes(5, 2, 16, 8)
     with pytest.raises(UsageError, match="cannot be matched"):
         sizes_of(BiLstmConfig())
 

@@ -181,9 +181,9 @@ def test_a_tuned_student_is_rated_by_its_score_where_its_answers_hold() -> None:
 
     task = replace(TASK, select=Split(tuple(map(str, range(400))), None, np.arange(400) % 2))
     rated = qat._Judge(task, float_student, others(0))
-    assert [rated(others(count)) for count in (0, 4, 5)] == pytest.approx([1.0, 0.99, -5 / 400])
+    assert [rated(others(count)) for count in (0, 4, 5)] == pytest.approx([1.0, 0.99, -1 - 5 / 400])
     assert qat._Judge(task, float_student, others(20))(others(20)) == pytest.approx(0.95), "no worse than calibration alone"
-    assert qat._Judge(task, float_student, others(20))(others(21)) == pytest.approx(-21 / 400)
+    assert qat._Judge(task, float_student, others(20))(others(21)) == pytest.approx(-1 - 21 / 400)
     assert not qat._Judge(task, float_student, others(20)).holds(others(21)) and qat._Judge(task, float_student, others(20)).holds(others(20))
 
 

@@ -163,18 +163,20 @@ class Objective(nn.Module):
 
 @dataclass(frozen=True)
 class Sizes:
-    """Layers, heads and width of an encoder."""
+    """Layers, heads and width of an encoder; depth: numbers in a head's queries, keys or values."""
 
     layers: int
     heads: int
     width: int
+    depth: int
 
 
 def sizes_of(config: Any) -> Sizes:
     """Sizes under whichever names an architecture gives them. Raises UsageError for one that has no such layers."""
     try:
         named = NormalizedConfigManager.get_normalized_config_class(config.model_type)(config)
-        return Sizes(named.num_layers, named.num_attention_heads, named.hidden_size)
+        depth = getattr(config, "head_dim", None) or named.hidden_size // named.num_attention_heads
+        return Sizes(named.num_layers, named.num_attention_heads, named.hidden_size, depth)
     except (KeyError, AttributeError) as error:
         raise UsageError(
             "layers of this architecture cannot be matched", f"{config.model_type}: {error}", "set hidden, attention and embedding weights to 0"

@@ -5,7 +5,8 @@ signals-<hash>/attention.npy  (sum of T^2, layers, A) float16
 signals-<hash>/vectors.npy    (sum of T, layers, 3, A, D) float16: queries, keys, values
 signals-<hash>/stage.json     what they were read from, written last
 
-Only the layers that an objective reads are there. The folder may be removed: it is made again where it is missed.
+Only the layers that an objective reads are there, as the teacher computes them in fp32. The folder may be removed once the training is
+done: it is made again where it is missed. A reading that was cut off begins anew: it is as long as one epoch of the teacher.
 """
 
 from __future__ import annotations
@@ -15,9 +16,7 @@ import json
 import math
 import os
 import shutil
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -30,16 +29,15 @@ from filelock import FileLock
 from kdedge.distill.objective import Sizes, sizes_of
 from kdedge.distill.signals import Reads, Signals, read_signals
 from kdedge.encode import Encoded, token_batches
-from kdedge.errors import GateFailed, KdedgeError, MachineError
+from kdedge.errors import KdedgeError, MachineError
 from kdedge.files import json_text, remove, write_whole
-from kdedge.processes import is_main, main_does, processes
+from kdedge.processes import main_does
 from kdedge.progress import SILENT, Progress
-from kdedge.rundir import hash_files, read_stage, stage
+from kdedge.rundir import STAGE_FILE, hash_files, put_in_place, read_stage
 from kdedge.textmodel import TextModel
-from kdedge.training import native_precision
 
-SAVE_SECONDS = 30.0
-"""How far the reading has come is written down at least this often."""
+FREE = 0.9
+"""Share of a disk's free space that may be taken: checkpoints need some, too."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +50,10 @@ class Layout:
     @classmethod
     def of(cls, reads: Reads, sizes: Sizes, lengths: np.ndarray) -> Layout:
         """lengths: (N,) tokens of each text."""
-        depth = sizes.width // sizes.heads
         shapes = {
             "hidden": (len(reads.hidden), sizes.width),
             "attention": (len(reads.attention), sizes.heads),
-            "vectors": (len(reads.vectors), 3, sizes.heads, depth),
+            "vectors": (len(reads.vectors), 3, sizes.heads, sizes.depth),
         }
         return cls({name: shape for name, shape in shapes.items() if shape[0]}, lengths.astype(np.int64))
 
@@ -126,103 +123,102 @@ def _placed(found: dict[int, Any], blank: Any) -> tuple[Any, ...]:
 
 def stored_layers(
     teacher: TextModel,
-    name: str,
+    teacher_hash: str,
     data: Encoded,
     reads: Reads,
-    runs: Path,
+    run: Path,
     *,
     room: float,
     batch_tokens: int = 4096,
     progress: Progress = SILENT,
 ) -> StoredLayers | None:
-    """The stage `signals-<hash>/` in the folder `runs`; None where it needs more than `room` bytes, or than the disk has free.
+    """The stage `signals-<hash>/` in the folder of a run; None where the teacher must run at every step: all such folders of the run
+    would take more than `room` bytes, or more than nine tenths of what the disk has free, or a value does not fit into 16 bits.
 
-    name: a hash of the teacher. data: the texts as student and teacher read them. Several processes may ask at once.
-    Raises GateFailed where a value does not fit into 16 bits.
+    data: the texts as student and teacher read them. Several processes may ask at once: one reads, the others wait.
     """
     layout = Layout.of(reads, sizes_of(teacher.model.config), data.lengths)
-    inputs = {"teacher": name, "texts": _hash(data), "reads": asdict(reads), "bytes": layout.bytes}
-    folder = runs / f"signals-{hashlib.sha256(json_text(inputs).encode()).hexdigest()[:8]}"
-    with _alone(folder):
-        if folder.exists() and (stored := _opened(folder, layout, reads)) is not None:
-            progress.say(f"{folder.name}: the teacher's layers on these texts, kept")
-            return stored
-        # Of what a reading that was cut off has taken already, nothing is needed anew. Processes that saw it differ would wait for one another.
-        free = shutil.disk_usage(runs).free + _taken(folder) if processes() == 1 else math.inf
-        if layout.bytes > min(room, free):
-            found = f"{layout.bytes / 1e9:.1f} GB; transfer.layers_gb = {room / 1e9:g}, {free / 1e9:.1f} GB of the disk are free"
-            progress.say(f"the teacher runs at every step: its layers on these texts would take {found}")
-            return None
-        main_does(lambda: remove(folder))
+    inputs = {"teacher": teacher_hash, "texts": _hash(data), "reads": json.loads(json.dumps(asdict(reads))), "bytes": layout.bytes}
+    folder = run / f"signals-{hashlib.sha256(json_text(inputs).encode()).hexdigest()[:8]}"
 
-        def make(part: Path) -> dict[str, Any]:
-            main_does(lambda: _read(teacher, data, reads, layout, part, batch_tokens, progress))
-            return {"texts": len(data), "files": hash_files(part, layout.names)}
+    def work() -> None:
+        run.mkdir(parents=True, exist_ok=True)
+        with FileLock(str(folder.with_name(f".{folder.name}.lock"))):
+            if _is_whole(folder, inputs, layout):
+                progress.say(f"{folder.name}: the teacher's layers on these texts, kept")
+                return
+            remove(folder)
+            part = folder.with_name(f"{folder.name}.part")
+            remove(part)
+            if _has_room(layout, run, room, progress):
+                make(part)
 
-        stage(folder, inputs, make, progress=progress)
-    return _opened(folder, layout, reads)
+    def make(part: Path) -> None:
+        part.mkdir()
+        try:
+            _read(teacher, data, reads, layout, part, batch_tokens, progress)
+        except (_TooLarge, OSError) as error:
+            remove(part)
+            progress.say(f"the teacher runs at every step: its layers cannot be kept ({error})")
+            return
+        result = {"texts": len(data), "files": hash_files(part, layout.names)}
+        write_whole(part / STAGE_FILE, json_text({"inputs": inputs, "result": result}))
+        put_in_place(part, folder)
 
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Workers of one study may want the same layers: the first one reads them, the others wait."""
-    if not is_main():
-        yield
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(str(folder.with_name(f".{folder.name}.lock"))):
-        yield
+    main_does(work)
+    return StoredLayers(folder, layout, reads) if folder.exists() else None
 
 
-def _opened(folder: Path, layout: Layout, reads: Reads) -> StoredLayers | None:
-    """None where the files are not those that were written."""
+def _is_whole(folder: Path, inputs: dict[str, Any], layout: Layout) -> bool:
+    """Whether the files are those that were written."""
     try:
-        whole = read_stage(folder)["result"]["files"] == hash_files(folder, layout.names)
-        return StoredLayers(folder, layout, reads) if whole else None
-    except (OSError, ValueError, KeyError, KdedgeError):
-        return None
+        stage = read_stage(folder)
+        return bool(stage["inputs"] == inputs and stage["result"]["files"] == hash_files(folder, layout.names))
+    except (OSError, KeyError, KdedgeError):
+        return False
 
 
-def _taken(folder: Path) -> int:
-    """Bytes of the files in a stage's folder and in its unfinished one."""
-    places = (folder, folder.with_name(f"{folder.name}.part"))
-    return sum(file.stat().st_size for place in places for file in place.glob("*.npy"))
+def _has_room(layout: Layout, run: Path, room: float, progress: Progress) -> bool:
+    taken = sum(file.stat().st_size for file in run.glob("signals-*/*.npy"))
+    free = FREE * shutil.disk_usage(run).free
+    if layout.bytes <= min(room - taken, free):
+        return True
+    found = f"{layout.bytes / 1e9:.1f} GB; of transfer.layers_gb = {room / 1e9:g} others have {taken / 1e9:.1f}, the disk has {free / 1e9:.1f} to give"
+    progress.say(f"the teacher runs at every step: its layers on these texts would take {found}")
+    return False
 
 
 def _hash(data: Encoded) -> str:
     digest = hashlib.sha256()
-    for name, runs in sorted(data.tokens.items()):
+    for name, column in sorted(data.tokens.items()):
         digest.update(name.encode())
-        digest.update(np.ascontiguousarray(runs.values).tobytes())
-        digest.update(np.ascontiguousarray(runs.lengths).tobytes())
+        digest.update(np.ascontiguousarray(column.values).tobytes())
+        digest.update(np.ascontiguousarray(column.lengths).tobytes())
     return digest.hexdigest()
 
 
+class _TooLarge(Exception):
+    """A value that 16 bits do not hold."""
+
+
 def _read(teacher: TextModel, data: Encoded, reads: Reads, layout: Layout, part: Path, batch_tokens: int, progress: Progress) -> None:
-    """Fill the files batch by batch, from where an earlier reading was cut off."""
-    note, order = part / "read.json", list(token_batches(data.lengths, batch_tokens))
-    done = _batches_read(note, layout)
-    files = layout.open(part, "r+" if done else "w+")
-    starts, saved = {name: layout.starts(name) for name in files}, time.monotonic()
-    device = next(teacher.model.eval().parameters()).device
-    precision = native_precision("auto", device)
-    told = int(sum(map(len, order[:done])))
-    progress.start("the teacher's layers on every text", len(data), told)
-    with torch.no_grad(), torch.autocast(device.type, precision, enabled=precision is not None):
-        for number, indices in enumerate(order[done:], done):
+    """Fill the files, batch by batch of like length. Raises _TooLarge, or OSError where the disk is full."""
+    files, starts = layout.open(part, "w+"), {name: layout.starts(name) for name in layout.shapes}
+    device, told = next(teacher.model.eval().parameters()).device, 0
+    progress.start("the teacher's layers on every text", len(data))
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        for indices in token_batches(data.lengths, batch_tokens):
             for some, blocks in _answers(teacher, data, reads, indices, device):
                 for (name, block), (place, row) in product(blocks.items(), enumerate(some)):
                     inside = (place, *[slice(int(data.lengths[row]))] * (2 if name == "attention" else 1))
                     values = block[inside].reshape(-1, *layout.shapes[name])
-                    _check_fits(values, name, int(row))
+                    if not np.isfinite(values).all():
+                        raise _TooLarge(f"{name} of text {row}: a value does not fit into 16 bits")
                     files[name][starts[name][row] : starts[name][row + 1]] = values
             told += len(indices)
             progress.advance(told)
-            if time.monotonic() - saved > SAVE_SECONDS:
-                _save(files, note, number + 1)
-                saved = time.monotonic()
-    _save(files, note, len(order))
-    note.unlink()
+    for file in files.values():
+        file.flush()  # type: ignore[attr-defined]
     progress.finish()
 
 
@@ -242,21 +238,6 @@ def _answers(teacher: TextModel, data: Encoded, reads: Reads, indices: np.ndarra
             pending += [some[len(some) // 2 :], some[: len(some) // 2]]
 
 
-def _check_fits(values: np.ndarray, name: str, row: int) -> None:
-    if not np.isfinite(values).all():
-        next_step = "set transfer.layers_gb = 0: it then runs at every step"
-        raise GateFailed("a value of the teacher's layers does not fit into 16 bits", f"{name}, text {row}", next_step)
-
-
-def _batches_read(note: Path, layout: Layout) -> int:
-    """How far an earlier reading came; 0 where its files are not whole (opened for writing, numpy would fill them up with zeros)."""
-    try:
-        layout.open(note.parent, "r")
-        return int(json.loads(note.read_text())["batches"])
-    except (OSError, ValueError, KeyError):
-        return 0
-
-
 def _blocks(signals: Signals, reads: Reads) -> dict[str, torch.Tensor]:
     """What is kept of a batch: (B, T, layers, ...), of attention (B, T, T, layers, A)."""
     found = {}
@@ -267,9 +248,3 @@ def _blocks(signals: Signals, reads: Reads) -> dict[str, torch.Tensor]:
     if reads.vectors:
         found["vectors"] = torch.stack([torch.stack([vector.transpose(1, 2) for vector in signals.vectors[t]], 2) for t in reads.vectors], 2)
     return found
-
-
-def _save(files: dict[str, np.ndarray], note: Path, batches: int) -> None:
-    for file in files.values():
-        file.flush()  # type: ignore[attr-defined]
-    write_whole(note, json_text({"batches": batches}))

@@ -77,7 +77,7 @@ class Quantize(Section):
     batch_size: Positive = 32
     learning_rate: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 2e-5
     float_weight: Weight = Field(1.0, description="of the float student's logits beside the teacher's")
-    hidden_weight: Weight = Field(1.0, description="of the float student's hidden states beside the teacher's logits")
+    hidden_weight: Weight = Field(1.0, description="of the float student's hidden states")
     checks: Positive = 3
     calibration_texts: Positive = 256
     calibration: Literal["best", "minmax", "percentile", "moving_average"] = Field(

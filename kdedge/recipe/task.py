@@ -66,4 +66,4 @@ class Transfer(Section):
 
     shard_size: Positive = 4096
     batch_tokens: Positive = Field(4096, description="tokens the teacher reads at once, padding included")
-    layers_gb: Weight = Field(8.0, description="room on disk for the teacher's layers, where they are matched; without it the teacher runs at every step")
+    layers_gb: Weight = Field(8.0, description="room on disk for the teacher's layers, where they are matched; 0: the teacher runs at every step")
