@@ -15,6 +15,7 @@ import torch
 
 from kdedge.distill import storedlayers
 from kdedge.distill.distillation import Distillation
+from kdedge.distill.handover import copy_whole
 from kdedge.distill.objective import Objective
 from kdedge.distill.signals import Reads, Signals, read_signals
 from kdedge.distill.storedlayers import StoredLayers, stored_layers
@@ -145,6 +146,13 @@ def test_a_damaged_file_is_made_again_and_other_texts_are_other_layers(teacher: 
     others = teacher.encode(TEXTS[:-1], None)
     assert ask(teacher, others, EVERYTHING, tmp_path) and ask(teacher, data, Reads((1,)), tmp_path)
     assert len(folders_of(tmp_path)) == 3
+
+
+def test_a_finished_job_does_not_carry_them_away(teacher: TextModel, data: Encoded, tmp_path: Path) -> None:
+    assert ask(teacher, data, Reads((1,)), tmp_path / "run")
+    (tmp_path / "run" / "student").mkdir()
+    copy_whole([tmp_path / "run"], tmp_path / "model")
+    assert [path.name for path in (tmp_path / "model" / "run").iterdir()] == ["student"]
 
 
 def test_many_at_once_read_once(teacher: TextModel, data: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
