@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from kdedge.errors import MachineError, UsageError
 from kdedge.places import resolve_folder
 from kdedge.progress import SILENT, Progress
+
+Answer = TypeVar("Answer")
 
 BLOCK = 8192
 """Texts that are tokenized at once."""
@@ -158,6 +160,28 @@ def token_batches(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray
         start += size
 
 
+def batch_answers(
+    ask: Callable[[dict[str, torch.Tensor]], Answer], data: Encoded, pad: Pad, device: torch.device, batch_tokens: int
+) -> Iterator[tuple[np.ndarray, Answer]]:
+    """Rows of `data` and what `ask` says of their padded batch on `device`, longest texts first, until every row was asked about.
+
+    A batch is halved when memory runs out; MachineError when one text alone does not fit.
+    """
+    pending = list(token_batches(data.lengths, batch_tokens))[::-1]
+    while pending:
+        rows = pending.pop()
+        batch = pad([{name: values[i] for name, values in data.tokens.items()} for i in rows])
+        try:
+            answer = ask({name: values.to(device) for name, values in batch.items()})
+        except torch.OutOfMemoryError as error:
+            if len(rows) == 1:
+                raise MachineError("memory ran out on a single text", f"{data.lengths[rows[0]]} tokens on {device}", "lower max_length") from error
+            torch.cuda.empty_cache()
+            pending += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
+        else:
+            yield rows, answer
+
+
 def predict_logits(
     model: nn.Module,
     data: Encoded,
@@ -167,35 +191,23 @@ def predict_logits(
     precision: torch.dtype | None = None,
     progress: Progress = SILENT,
 ) -> np.ndarray:
-    """Logits (N, C) float32 of `model` in evaluation mode, in the order of `data`.
-
-    The batch is halved when memory runs out; MachineError when one text alone does not fit.
-    """
+    """Logits (N, C) float32 of `model` in evaluation mode, in the order of `data`; halves a batch as `batch_answers` does."""
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
     answers: np.ndarray | None = None
     done = 0
-    pending = list(token_batches(data.lengths, batch_tokens))[::-1]
-    with torch.inference_mode(), torch.autocast(device.type, precision, enabled=precision is not None):
-        while pending:
-            indices = pending.pop()
-            batch = pad([{name: values[i] for name, values in data.tokens.items()} for i in indices])
-            try:
-                logits = model(**{name: values.to(device) for name, values in batch.items()})["logits"].float().cpu().numpy()
-            except torch.OutOfMemoryError as error:
-                if len(indices) == 1:
-                    raise MachineError(
-                        "memory ran out on a single text", f"{len(data.tokens['input_ids'][indices[0]])} tokens on {device}", "lower max_length"
-                    ) from error
-                torch.cuda.empty_cache()
-                pending += [indices[len(indices) // 2 :], indices[: len(indices) // 2]]
-                continue
-            if answers is None:
-                answers = np.empty((len(data), logits.shape[1]), np.float32)
-            answers[indices] = logits
-            done += len(indices)
-            progress.advance(done)
+
+    def ask(batch: dict[str, torch.Tensor]) -> np.ndarray:
+        with torch.inference_mode(), torch.autocast(device.type, precision, enabled=precision is not None):
+            return model(**batch)["logits"].float().cpu().numpy()  # type: ignore[no-any-return]
+
+    for rows, logits in batch_answers(ask, data, pad, device, batch_tokens):
+        if answers is None:
+            answers = np.empty((len(data), logits.shape[1]), np.float32)
+        answers[rows] = logits
+        done += len(rows)
+        progress.advance(done)
     model.train(was_training)
     return np.zeros((0, 0), np.float32) if answers is None else answers
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import pytest
 import tiny
 import tinyrun
 import torch
+from filelock import FileLock
 
 from kdedge.distill import storedlayers
 from kdedge.distill.distillation import Distillation
@@ -155,20 +157,33 @@ def test_a_finished_job_does_not_carry_them_away(teacher: TextModel, data: Encod
     assert [path.name for path in (tmp_path / "model" / "run").iterdir()] == ["student"]
 
 
-def test_many_at_once_read_once(teacher: TextModel, data: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[int] = []
-    monkeypatch.setattr(storedlayers, "_read", lambda *args, _real=storedlayers._read: (read.append(1), _real(*args)))
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: ask(teacher, data, EVERYTHING, tmp_path), range(4)))
-    assert all(found) and read == [1]
-
-
 class Heard(Silent):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
     def say(self, line: str) -> None:
         self.lines.append(line)
+
+
+def test_who_waits_for_another_says_so(teacher: TextModel, data: Encoded, tmp_path: Path) -> None:
+    assert ask(teacher, data, Reads((0,), (), ()), tmp_path)
+    (lock,) = tmp_path.glob(".signals-*.lock")
+    heard = Heard()
+    with ThreadPoolExecutor(1) as pool:
+        with FileLock(str(lock)):
+            found = pool.submit(ask, teacher, data, Reads((0,), (), ()), tmp_path, progress=heard)
+            while not heard.lines and not found.done():
+                time.sleep(0.01)
+        assert found.result()
+    assert [line.split("; ")[-1] for line in heard.lines] == ["waiting for it", "signals-" + lock.stem[9:] + ": the teacher's layers on these texts, kept"]
+
+
+def test_many_at_once_read_once(teacher: TextModel, data: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    monkeypatch.setattr(storedlayers, "_read", lambda *args, _real=storedlayers._read: (read.append(1), _real(*args)))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: ask(teacher, data, EVERYTHING, tmp_path), range(4)))
+    assert all(found) and read == [1]
 
 
 def test_a_batch_that_does_not_fit_is_halved(teacher: TextModel, data: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from kdedge.benchmarks import machine
 from kdedge.benchmarks.timing import Work, interleave, representative, spread
 
 from kdedge.data import load_task
@@ -72,7 +73,7 @@ HEADER = (
 
 def study(targets: list[Path]) -> None:
     lines = [line for target in targets for line in of_target(target)]
-    print(f"# Ways to int8\n\nCommand: `python benchmarks/studies/int8.py {' '.join(map(str, targets))}`; single texts on one thread.\n")
+    print(f"# Ways to int8\n\nCommand: `python benchmarks/studies/int8.py {' '.join(map(str, targets))}`; single texts on one thread.\n\n{machine.line()}")
     for student in dict.fromkeys(line.student for line in lines):
         mine = [line for line in lines if line.student == student]
         print(f"## {student}\n\n| {' | '.join(['run', 'file', mine[0].metric, *HEADER])} |\n|{'---|' * (len(HEADER) + 3)}")

@@ -16,7 +16,6 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -24,12 +23,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from kdedge.distill.objective import Sizes, sizes_of
 from kdedge.distill.signals import Reads, Signals, read_signals
-from kdedge.encode import Encoded, token_batches
-from kdedge.errors import KdedgeError, MachineError
+from kdedge.encode import Encoded, batch_answers
+from kdedge.errors import KdedgeError
 from kdedge.files import json_text, remove, write_whole
 from kdedge.processes import main_does
 from kdedge.progress import SILENT, Progress
@@ -38,6 +37,8 @@ from kdedge.textmodel import TextModel
 
 FREE = 0.9
 """Share of a disk's free space that may be taken: checkpoints need some, too."""
+SIDES = {"hidden": 1, "attention": 2, "vectors": 1}
+"""Axes of a batch that run over tokens."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,11 @@ class Layout:
 
     def starts(self, name: str) -> np.ndarray:
         """(N + 1,) the first row of each text, and one past the last."""
-        rows = self.lengths**2 if name == "attention" else self.lengths
-        return np.concatenate([[0], np.cumsum(rows)])
+        return np.concatenate([[0], np.cumsum(self.lengths ** SIDES[name])])
+
+    def inside(self, name: str, place: int, row: int) -> tuple[int | slice, ...]:
+        """Where text `row` stands in a padded batch (B, T, ...) whose text `place` it is: its own tokens alone."""
+        return (place, *[slice(int(self.lengths[row]))] * SIDES[name])
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -107,13 +111,11 @@ class StoredLayers:
 
     def _block(self, name: str, rows: list[int], longest: int) -> np.ndarray:
         """(B, T, ...), of attention (B, T, T, ...)."""
-        shape, starts = self.layout.shapes[name], self._starts[name]
-        sides = 2 if name == "attention" else 1
-        block = np.zeros((len(rows), *[longest] * sides, *shape), np.float16)
+        starts = self._starts[name]
+        block = np.zeros((len(rows), *[longest] * SIDES[name], *self.layout.shapes[name]), np.float16)
         for place, row in enumerate(rows):
-            length = int(self.layout.lengths[row])
-            inside = (place, *[slice(length)] * sides)
-            block[inside] = self._files[name][starts[row] : starts[row + 1]].reshape(*[length] * sides, *shape)  # type: ignore[index]
+            inside = self.layout.inside(name, place, row)
+            block[inside] = self._files[name][starts[row] : starts[row + 1]].reshape(block[inside].shape)
         return block
 
 
@@ -143,7 +145,13 @@ def stored_layers(
 
     def work() -> None:
         run.mkdir(parents=True, exist_ok=True)
-        with FileLock(str(folder.with_name(f".{folder.name}.lock"))):
+        lock = FileLock(str(folder.with_name(f".{folder.name}.lock")))
+        try:
+            held = lock.acquire(timeout=0)
+        except Timeout:
+            progress.say(f"{folder.name}: another process reads the teacher's layers on these texts; waiting for it")
+            held = lock.acquire()
+        with held:
             if _is_whole(folder, inputs, layout):
                 progress.say(f"{folder.name}: the teacher's layers on these texts, kept")
                 return
@@ -205,37 +213,24 @@ def _read(teacher: TextModel, data: Encoded, reads: Reads, layout: Layout, part:
     """Fill the files, batch by batch of like length. Raises _TooLarge, or OSError where the disk is full."""
     files, starts = layout.open(part, "w+"), {name: layout.starts(name) for name in layout.shapes}
     device, told = next(teacher.model.eval().parameters()).device, 0
+
+    def ask(batch: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            blocks = _blocks(read_signals(teacher.model, batch, layers=True), reads)
+            return {name: block.to(torch.float16).cpu().numpy() for name, block in blocks.items()}
+
     progress.start("the teacher's layers on every text", len(data))
-    with torch.no_grad(), torch.autocast(device.type, enabled=False):
-        for indices in token_batches(data.lengths, batch_tokens):
-            for some, blocks in _answers(teacher, data, reads, indices, device):
-                for (name, block), (place, row) in product(blocks.items(), enumerate(some)):
-                    inside = (place, *[slice(int(data.lengths[row]))] * (2 if name == "attention" else 1))
-                    values = block[inside].reshape(-1, *layout.shapes[name])
-                    if not np.isfinite(values).all():
-                        raise _TooLarge(f"{name} of text {row}: a value does not fit into 16 bits")
-                    files[name][starts[name][row] : starts[name][row + 1]] = values
-            told += len(indices)
-            progress.advance(told)
+    for rows, blocks in batch_answers(ask, data, teacher.pad, device, batch_tokens):
+        for (name, block), (place, row) in product(blocks.items(), enumerate(rows)):
+            values = block[layout.inside(name, place, row)].reshape(-1, *layout.shapes[name])
+            if not np.isfinite(values).all():
+                raise _TooLarge(f"{name} of text {row}: a value does not fit into 16 bits")
+            files[name][starts[name][row] : starts[name][row + 1]] = values
+        told += len(rows)
+        progress.advance(told)
     for file in files.values():
         file.flush()  # type: ignore[attr-defined]
     progress.finish()
-
-
-def _answers(teacher: TextModel, data: Encoded, reads: Reads, indices: np.ndarray, device: torch.device) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-    """What is kept of a batch, in 16 bits, with its rows; in halves where memory runs out."""
-    pending = [indices]
-    while pending:
-        some = pending.pop()
-        batch = teacher.pad([{column: values[i] for column, values in data.tokens.items()} for i in some])
-        try:
-            signals = read_signals(teacher.model, {column: values.to(device) for column, values in batch.items()}, layers=True)
-            yield some, {name: block.to(torch.float16).cpu().numpy() for name, block in _blocks(signals, reads).items()}
-        except torch.OutOfMemoryError as error:
-            if len(some) == 1:
-                raise MachineError("memory ran out on a single text", f"{data.lengths[some[0]]} tokens on {device}", "lower max_length") from error
-            torch.cuda.empty_cache()
-            pending += [some[len(some) // 2 :], some[: len(some) // 2]]
 
 
 def _blocks(signals: Signals, reads: Reads) -> dict[str, torch.Tensor]:
