@@ -94,16 +94,17 @@ def _build_bilstm(
 
 
 def principal_columns(table: torch.Tensor, width: int) -> torch.Tensor:
-    """(V, H) -> (V, width): the table itself, or its projection onto its principal directions, scaled to keep row lengths."""
-    if width == table.shape[1]:
-        return table
+    """(V, H) -> (V, width) of standard deviation 1: the table itself, or its projection onto its principal directions.
+
+    An LSTM's own initial weights expect inputs of that size; a BERT's table, which a LayerNorm follows, has a twentieth of it.
+    """
     if width > table.shape[1]:
         raise UsageError("embeddings cannot start wider than the teacher's", f"{width} > {table.shape[1]}", "lower student.embedding")
-    centred = table - table.mean(0)
-    directions: torch.Tensor = torch.linalg.svd(centred.T @ centred)[2]
-    projected: torch.Tensor = centred @ directions[:width].T
-    scale = float(table.norm() / projected.norm())
-    return projected * scale
+    if width < table.shape[1]:
+        centred = table - table.mean(0)
+        directions: torch.Tensor = torch.linalg.svd(centred.T @ centred)[2]
+        table = centred @ directions[:width].T
+    return table / table.std()
 
 
 def load_student(folder: Path) -> PreTrainedModel:

@@ -55,13 +55,8 @@ class BiLstmForSequenceClassification(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """PyTorch's own initial values, except for word embeddings of unit-sum scale."""
-        if isinstance(module, nn.Embedding):
-            nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
-            if module.padding_idx is not None:
-                with torch.no_grad():
-                    module.weight[module.padding_idx].zero_()
-        elif isinstance(module, nn.Linear | nn.LSTM):
+        """PyTorch's own initial values: of word embeddings a standard deviation of 1."""
+        if isinstance(module, nn.Embedding | nn.Linear | nn.LSTM):
             module.reset_parameters()
 
     def forward(
