@@ -1,48 +1,49 @@
 """Does more text help? One student on each source of new texts alone, on all, and on all without gates; several seeds.
 
-    python benchmarks/studies/augmentation.py RECIPE [--set KEY=VALUE ...] [--seeds 3] [--variants gold,rule,...] [--student NAME]
+    python benchmarks/studies/augmentation.py RECIPE [--set KEY=VALUE ...] [--student NAME] [--variants "gold;rule"] [--seeds 3] [--threads 1]
 
 RECIPE has an [augment] table. The teacher, the generator, the texts and the teacher's answers are made once; a variant takes
 its part of them. `gold, more steps` sees the gold texts alone for as many steps as `all`: what longer training gives by itself.
-Each training is a line of runs/NAME/augmentation.jsonl; a study that was cut off goes on after the last one. The table goes to
+Each training is a line of runs/NAME/augmentation/runs.jsonl; a study that was cut off goes on after the last one. The table goes to
 stdout. The select split chooses checkpoints alone; what is told is the reported split.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import statistics
-import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import click
 import numpy as np
+from kdedge.benchmarks.trainings import Ledger, Rows, Scores, Variant, spread, train_all
 
 from kdedge.augment.sources import made_from
 from kdedge.cli import main
 from kdedge.console import ConsoleProgress
 from kdedge.distill.command import prepared
 from kdedge.distill.story import prepare_lesson
-from kdedge.distill.teaching import Lesson, Teaching
-from kdedge.recipe import Gates, Recipe, load_recipe
+from kdedge.distill.teaching import Lesson
+from kdedge.errors import UsageError
+from kdedge.recipe import BiLstm, Gates, Recipe, TinyBert, load_recipe
 from kdedge.rundir import Run, read_stage
-from kdedge.transfer import TransferSet
 
-VARIANTS = ("gold", "rule", "replace", "generate", "all", "all, no gates", "gold, more steps")
+OPEN_NAME, LONGER = "all, no gates", "gold, more steps"
 OPEN = Gates(near=1.0, held_out=1.0, shortest=1, longest=10**6, perplexity=1.0, balance=None)
 """Gates that refuse only what is equal to a text that is there, or to one that is held out."""
 
 
-def part_of(variant: str, whole: TransferSet) -> TransferSet:
-    """The texts that a variant learns from."""
-    origins = np.array(whole.texts.origins)
-    if variant.startswith("all"):
-        return whole
-    wanted = (origins == "gold") | (origins == variant)
-    return whole.take(np.flatnonzero(wanted))
+def variant(name: str, lesson: Lesson, free: Lesson, student: TinyBert | BiLstm) -> Variant:
+    """The student and the texts of a variant; free: the lesson whose gates are open."""
+    if name.startswith("all"):
+        return Variant(name, free if name == OPEN_NAME else lesson, student)
+    origins = np.array(lesson.transfer.texts.origins)
+    part = lesson.transfer.take(np.flatnonzero((origins == "gold") | (origins == name)))
+    if name == LONGER:
+        longer = student.fit.model_copy(update={"epochs": student.fit.epochs * len(lesson.transfer) / len(part)})
+        student = student.model_copy(update={"fit": longer})
+    return Variant(name, replace(lesson, transfer=part), student)
 
 
 def ungated(recipe: Recipe, runs: Path, progress: ConsoleProgress) -> Lesson:
@@ -57,40 +58,23 @@ def ungated(recipe: Recipe, runs: Path, progress: ConsoleProgress) -> Lesson:
     return prepare_lesson(opened, Run(runs / recipe.name, opened), progress=progress)
 
 
-def trained(lesson: Lesson, name: str, variant: str, seed: int, whole: int, progress: ConsoleProgress) -> dict[str, object]:
-    """One student of a variant; `whole` is how many texts `all` has."""
-    student = next(s for s in lesson.recipe.student if Recipe.student_name(s) == name)
-    transfer = part_of("gold" if variant == "gold, more steps" else variant, lesson.transfer)
-    if variant == "gold, more steps":
-        student = student.model_copy(update={"fit": student.fit.model_copy(update={"epochs": student.fit.epochs * whole / len(transfer)})})
-    mine = replace(lesson, transfer=transfer, recipe=lesson.recipe.model_copy(update={"student_seed": seed}))
-    start = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        result = Teaching(mine, student, student.objective, student.fit, None, f"{name}, {variant}, seed {seed}", progress)(Path(folder))
-    row = {"student": name, "variant": variant, "seed": seed, "texts": len(transfer), "seconds": round(time.monotonic() - start)}
-    return row | {key: result[key] for key in ("metric", "select", "report")}
-
-
-def spread(values: list[float]) -> str:
-    """Mean and standard deviation, where there are two values or more."""
-    return f"{statistics.mean(values):.4f}" + (f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else "")
-
-
-def table(rows: list[dict[str, object]], teacher: float) -> str:
-    """Markdown: per student and variant, mean ± standard deviation over seeds, share of the teacher, and gain over gold at equal seeds."""
+def table(student: str, found: list[Variant], made: list[Rows], scores: Scores, teacher: float) -> str:
+    """Markdown: per variant, mean and standard deviation over seeds, share of the teacher, and gain over the first variant at equal seeds."""
     lines = [
-        "| student | texts from | texts | seeds | score | of the teacher | gain over gold | seconds |",
-        "| --- | --- | --: | --: | --: | --: | --: | --: |",
+        f"| {student} on | texts | {scores.task.spec.metric} | of the teacher | select | gain over {found[0].name} | 95 % over seeds | 95 % over texts | verdict | seconds |",
+        "| --- | --: | --: | --: | --: | --: | --- | --- | --- | --: |",
     ]
-    for student in dict.fromkeys(str(row["student"]) for row in rows):
-        gold = {row["seed"]: float(str(row["report"])) for row in rows if row["student"] == student and row["variant"] == "gold"}
-        for variant in dict.fromkeys(row["variant"] for row in rows if row["student"] == student):
-            some = [row for row in rows if row["student"] == student and row["variant"] == variant]
-            scores = [float(str(row["report"])) for row in some]
-            gains = [float(str(row["report"])) - gold[row["seed"]] for row in some if row["seed"] in gold]
-            cells = [student, variant, f"{some[0]['texts']:,}", len(some), spread(scores), f"{100 * statistics.mean(scores) / teacher:.1f} %"]
-            cells += ["–" if variant == "gold" or not gains else spread(gains), round(statistics.mean([float(str(row["seconds"])) for row in some]))]
-            lines.append("| " + " | ".join(map(str, cells)) + " |")
+    for one, rows in zip(found, made, strict=True):
+        finished = [row for row in rows.values() if "report" in row]
+        cells = [one.name, f"{len(one.lesson.transfer):,}"]
+        if not finished:
+            lines.append("| " + " | ".join([*cells, *["–"] * 6, next(iter(rows.values()))["why"], "–"]) + " |")
+            continue
+        report = [row["report"] for row in finished]
+        cells += [spread(report), f"{100 * statistics.mean(report) / teacher:.1f} %", f"{statistics.mean(row['select'] for row in finished):.4f}"]
+        gain = None if rows is made[0] else scores.against(rows, made[0])
+        cells += [*(gain.cells() if gain else ["–", "–", "–", "–"]), f"{statistics.mean(row['seconds'] for row in finished):.0f}"]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -107,34 +91,35 @@ def sources_table(run: Run) -> str:
 
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
-@click.option("--set", "overrides", multiple=True)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE")
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"))
 @click.option("--seeds", type=click.IntRange(min=1), default=3)
-@click.option("--variants", default=";".join(VARIANTS), help="Separated by semicolons.")
+@click.option("--variants", help="gold, sources, all; all, no gates; gold, more steps: separated by semicolons. The first is what the others are held against.")
 @click.option("--student", "students", multiple=True)
 @click.option("--threads", type=click.IntRange(min=1))
-def study(recipe: Path, overrides: tuple[str, ...], runs: Path, seeds: int, variants: str, students: tuple[str, ...], threads: int | None) -> None:
+def study(recipe: Path, overrides: tuple[str, ...], runs: Path, seeds: int, variants: str | None, students: tuple[str, ...], threads: int | None) -> None:
     """Train, score, and print the tables."""
     settled, progress = prepared(load_recipe(recipe, overrides), runs, threads), ConsoleProgress()
+    named = {Recipe.student_name(student): student for student in settled.student}
+    if set(students) - set(named):
+        raise UsageError("the recipe has no such student", ", ".join(set(students) - set(named)), f"one of {', '.join(named)}")
     run = Run.create(settled, runs)
     with run.locked():
         lesson = prepare_lesson(settled, run, progress=progress)
-        names = students or tuple(Recipe.student_name(s) for s in settled.student)
-        wanted = [(name, variant.strip(), seed) for name in names for seed in range(seeds) for variant in variants.split(";")]
-        log = run.folder / "augmentation.jsonl"
-        rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-        done = {(row["student"], row["variant"], row["seed"]) for row in rows}
-        free = ungated(settled, runs, progress) if any(variant == "all, no gates" for _, variant, _ in wanted) else lesson
-        for name, variant, seed in wanted:
-            if (name, variant, seed) not in done:
-                taken = free if variant == "all, no gates" else lesson
-                rows.append(trained(taken, name, variant, seed, len(lesson.transfer), progress))
-                with log.open("a") as stream:
-                    stream.write(json.dumps(rows[-1]) + "\n")
-    teacher = read_stage(run.teacher)["result"]
-    print(f"# {settled.name}: what more text gives\n\nTeacher: {teacher['metric']} {teacher['report']:.4f} on {len(lesson.task.report):,} texts.\n")
-    asked = [row for row in rows if (row["student"], row["variant"], row["seed"]) in set(wanted)]
-    print(table(asked, teacher["report"]) + "\n\n" + sources_table(run))
+        known = [*dict.fromkeys(("gold", *lesson.transfer.texts.origins)), "all", OPEN_NAME, LONGER]
+        wanted = [name.strip() for name in variants.split(";")] if variants else known
+        if set(wanted) - set(known):
+            raise UsageError("there are no such variants", "; ".join(set(wanted) - set(known)), f"some of {'; '.join(known)}")
+        free = ungated(settled, runs, progress) if OPEN_NAME in wanted else lesson
+        ledger, teacher = Ledger(run.folder / "augmentation"), read_stage(run.teacher)["result"]
+        print(
+            f"# {settled.name}: what more text gives\n\nTeacher: {teacher['metric']} {teacher['report']:.4f} on {len(lesson.task.report):,} texts; {seeds} seeds.\n"
+        )
+        for name in students or named:
+            found = [variant(one, lesson, free, named[name]) for one in wanted]
+            made = train_all(found, [settled.training_seed + number for number in range(seeds)], ledger, progress)
+            print(table(name, found, made, Scores(lesson.task, ledger), teacher["report"]) + "\n")
+    print(sources_table(run))
 
 
 if __name__ == "__main__":
