@@ -99,7 +99,7 @@ class BiLstmFit(Fit):
     """How a BiLSTM is trained."""
 
     epochs: Annotated[float, Field(gt=0, le=1000)] = 5.0
-    learning_rate: Annotated[float, Field(gt=0, lt=10, allow_inf_nan=False)] = 1e-3
+    learning_rate: Annotated[float, Field(gt=0, lt=10, allow_inf_nan=False)] = 2e-3
 
 
 class LayersFirst(Fit):
