@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kdedge.runtime.bundle import Manifest
 
 FLOAT = "float"
-ORDER = (FLOAT, "fp16", "weight_only", "dynamic", "calibrated", "tuned")
+ORDER = (FLOAT, "fp16", "weight_only", "dynamic", "calibrated", "tuned", "portable")
 """All ways to a student's file, as tables name them."""
 
 
 def rows_of(ways: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """Name and figures of each way, as the manifest tells them, in the order of tables."""
     return [(name, ways["files"][name]) for name in ORDER if name in ways["files"]]
+
+
+def times(faster: Sequence[float]) -> str:
+    """Median and quartiles of a ratio."""
+    return "{:.2f}x [{:.2f}-{:.2f}]".format(*faster)
 
 
 def model_card(manifest: Manifest, sizes: Mapping[str, int]) -> str:
@@ -110,17 +115,21 @@ def _parity_lines(manifest: Manifest) -> list[str]:
 
 def _ways_lines(ways: Mapping[str, Any]) -> list[str]:
     """The student's files measured against each other at export."""
-    rows = [f"| {name} | {way['metric']:.4f} | {100 * way['agreement']:.2f} % | {way['bytes']:,} | {way['p50_us']:,.0f} |" for name, way in rows_of(ways)]
+    rows = [
+        f"| {name} | {way['metric']:.4f} | {100 * way['agreement']:.2f} % | {way['bytes']:,} | {way['p50_us']:,.0f} | {times(way['faster'])} |"
+        for name, way in rows_of(ways)
+    ]
     slow = [f"int8 saves bytes alone where this was measured: {ways['slow']}."] if ways["slow"] else []
-    return ["| way | score | same answers as float | bytes | p50 µs, one text, one thread |", "|---|---|---|---|---|", *rows, *slow]
+    return ["| way | score | same answers as float | bytes | p50 µs, one text, one thread | faster [quartiles] |", "|---|---|---|---|---|---|", *rows, *slow]
 
 
 def _static_lines(int8: Mapping[str, Any]) -> list[str]:
     kept = int8["tuning"]["float_layers"]
     return [
         f"Its {int8['integer_products']} quantized products run as integer kernels; in fp32 stay: {', '.join(map(_plain, kept)) or 'none'}. "
-        f"Its activations have fixed ranges: a text answers alike alone and in any batch (largest difference measured: {int8['batch_dependence']:.2g}; "
-        f"{int8['padding_dependence']:.2g} where texts are padded to one length, which kdedge does not do on a CPU).",
+        f"Its activations have fixed ranges: a text answers alike alone and among others of its length, as kdedge batches on a CPU (largest difference "
+        f"measured: {int8['batch_dependence']:.2g}). Padded among longer ones, {int8['padding_moved']} of {int8['padding_texts']} texts moved, by up to "
+        f"{int8['padding_dependence']:.2g} in logits, and {int8['padding_changes']} answers changed.",
         f"Of {int8['compared_with_torch']} texts, {int8['texts_with_a_rounding_tie']} hold an activation that torch and the file round apart, since it lies on a half; "
         f"logits then differ by up to {int8['max_abs_logit_torch']:.2g}, and {100 * int8['same_answers_torch']:.2f} % of the answers are the same.",
     ]

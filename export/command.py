@@ -17,8 +17,9 @@ from kdedge.progress import Progress
 from kdedge.rundir import Run
 from kdedge.runtime import Bundle, Manifest
 
-from .card import FLOAT, rows_of
+from .card import FLOAT, rows_of, times
 from .export import DEFAULT_CHOICE, Choice, export_run
+from .parity import SAME_ANSWERS
 from .scheme import QuantScheme
 
 MOST_SENSITIVE = 5
@@ -88,7 +89,7 @@ def export_and_show(folder: Path, *, choice: Choice = DEFAULT_CHOICE, force: boo
 def _table(bundles: list[Bundle]) -> Table:
     metric = bundles[0].manifest.spec.metric
     table = Table(title="each way measured itself on the reported split; one text at a time on one thread, in turn")
-    for column in ("bundle", "way", "packed as", metric, "kept", "same answers", "bytes", "p50 µs"):
+    for column in ("bundle", "way", "packed as", metric, "kept", "same answers", "bytes", "p50 µs", "faster"):
         table.add_column(column, justify="left" if column in ("bundle", "way", "packed as") else "right")
     for bundle in bundles:
         for row in _rows(bundle.manifest):
@@ -99,10 +100,11 @@ def _table(bundles: list[Bundle]) -> Table:
 def _rows(manifest: Manifest) -> Iterator[tuple[str, ...]]:
     """The student in fp32, calibrated and tuned, and which of them are in the bundle."""
     judged, teacher = manifest.parity["ways"], manifest.scores["teacher"]
-    packed = {way: precision for way, precision in ((FLOAT, "fp32"), ("fp16", "fp16"), (judged["int8"], "int8")) if precision in manifest.precisions}
+    names = ((FLOAT, "fp32"), ("fp16", "fp16"), (judged["int8"], "int8"), ("portable", "portable"))
+    packed = {way: precision for way, precision in names if precision in manifest.precisions}
     for name, way in rows_of(judged):
         kept = f"{100 * way['metric'] / teacher:.1f} %" if teacher > 0 else "-"
-        figures = (f"{way['metric']:.4f}", kept, f"{100 * way['agreement']:.2f} %", f"{way['bytes']:,}", f"{way['p50_us']:,.0f}")
+        figures = (f"{way['metric']:.4f}", kept, f"{100 * way['agreement']:.2f} %", f"{way['bytes']:,}", f"{way['p50_us']:,.0f}", times(way["faster"]))
         yield (manifest.name, name, packed.get(name, "-"), *figures)
 
 
@@ -110,7 +112,9 @@ def _doubts(manifest: Manifest) -> list[str]:
     """What speaks against the int8 file, one line each."""
     judged = manifest.parity["ways"]
     left_out = [f"{manifest.name}: int8 does not pay: {judged['lost']}; the bundle holds the float file alone"] if judged["lost"] else []
-    return left_out + ([f"{manifest.name}: int8 saves bytes alone here: {judged['slow']}"] if judged["slow"] else [])
+    slow = [f"{manifest.name}: int8 saves bytes alone here: {judged['slow']}"] if judged["slow"] else []
+    same = judged["files"][judged["int8"]]["agreement"] if judged["int8"] else 1.0
+    return left_out + slow + ([f"{manifest.name}: int8 changes {100 * (1 - same):.1f} % of the float student's answers"] if same < SAME_ANSWERS else [])
 
 
 def _sensitive(manifest: Manifest) -> list[str]:

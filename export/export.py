@@ -72,8 +72,8 @@ def export_run(
     """
     recipe = run.recipe
     _refuse_idle_options(choice)
-    if choice.scheme.static and "int8" in choice.precisions and overflows(choice.scheme.largest_weight):
-        what = f"{choice.scheme.weight_bits}-bit weights overflow on this CPU, so that no int8 file of fixed ranges can be checked here"
+    if choice.scheme.activations != "float" and "int8" in choice.precisions and overflows(choice.scheme.largest_weight):
+        what = f"products of {choice.scheme.weight_bits}-bit weights overflow on this CPU, so that no int8 file of them can be checked here"
         raise UsageError(what, str(choice.scheme), "use --weight-bits 7, or export on a CPU with VNNI")
     run.check_exportable(students)
     task = task or load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
@@ -268,5 +268,7 @@ def _is_current(bundle: Path, made_from: Mapping[str, Any], *, student: bool = F
         manifest = Bundle.open(bundle).manifest
     except KdedgeError:
         return False
-    told = not student or ("files" in manifest.parity.get("ways", {}) and isinstance(manifest.scores.get("teacher"), float))
+    ways = manifest.parity.get("ways")
+    measured = isinstance(ways, dict) and {"files", "int8", "lost", "slow"} <= ways.keys() and all("faster" in way for way in dict(ways["files"]).values())
+    told = not student or (measured and isinstance(manifest.scores.get("teacher"), float))
     return told and all(manifest.teacher.get(key) == value for key, value in made_from.items())

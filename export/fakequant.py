@@ -45,9 +45,9 @@ def activation_scale(low: torch.Tensor, high: torch.Tensor) -> tuple[torch.Tenso
 
 
 def weight_scale(weight: torch.Tensor, largest: int) -> torch.Tensor:
-    """(rows, 1): the scale that takes each row's largest magnitude to `largest`; 1 for a row of zeros."""
-    magnitude = weight.abs().amax(1, keepdim=True)
-    return torch.where(magnitude > 0, magnitude / largest, torch.ones_like(magnitude))
+    """(rows, 1): the scale that takes each row's largest magnitude to `largest`; 1 for a row of zeros, or so small that its scale would be 0."""
+    scale = weight.abs().amax(1, keepdim=True) / largest
+    return torch.where(scale > 0, scale, torch.ones_like(scale))
 
 
 def to_integers(x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor | float, low: int, high: int) -> torch.Tensor:

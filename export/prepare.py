@@ -61,7 +61,8 @@ FILES = (WEIGHTS_FILE, CALIBRATED_FILE)
 def _whole(folder: Path) -> bool:
     """Whether the stage's files are those that were written; there may be none yet."""
     try:
-        return bool(read_stage(folder)["result"]["files"] == hash_files(folder, FILES))
+        result = read_stage(folder)["result"]
+        return bool(result["files"] == hash_files(folder, FILES) and {"weights", "float_layers"} <= result.keys())
     except (KdedgeError, KeyError):
         return False
 

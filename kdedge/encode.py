@@ -31,7 +31,7 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
     place = resolve_folder(str(name))
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(place or name), revision=revision, use_fast=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise MachineError("the tokenizer cannot be loaded", f"{name}: {first_line(error)}", "give a local folder, or allow the hub") from error
     if not tokenizer.is_fast:
         raise UsageError(

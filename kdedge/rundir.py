@@ -13,7 +13,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -182,14 +181,16 @@ def stage(
             changed = "; ".join(_differences(old["inputs"], inputs))
             raise UsageError(f"{folder} was made from other inputs", changed, "give the run another name, or pass --force to make it again")
     part = folder.with_name(folder.name + ".part")
-    main_does(lambda: _begin(part, inputs))
     try:
+        main_does(lambda: _begin(part, inputs))
         result = make(part)
+        main_does(lambda: _finish(part, folder, inputs, result))
     except Exception as error:
         if _no_room(error):
             raise MachineError("there is no room left on the disk", f"{part}: {error}", "make room and run the same command: what is done is kept") from error
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise MachineError("this folder cannot be written to", str(error), "give the run a place where you may write, and run the same command") from error
         raise
-    main_does(lambda: _finish(part, folder, inputs, result))
     return result
 
 
@@ -200,8 +201,8 @@ def _no_room(error: Exception) -> bool:
 
 def _begin(part: Path, inputs: dict[str, Any]) -> None:
     plan = part / "inputs.json"
-    if part.exists() and (not plan.exists() or json.loads(plan.read_text()) != inputs):
-        shutil.rmtree(part)
+    if not plan.is_file() or plan.read_text(encoding="utf-8", errors="replace") != json_text(inputs):
+        remove(part)
     part.mkdir(parents=True, exist_ok=True)
     write_whole(plan, json_text(inputs))
 
@@ -216,7 +217,7 @@ def read_stage(folder: Path) -> dict[str, Any]:
     """`{"inputs": ..., "result": ...}` of a finished stage; UsageError where it is not one."""
     try:
         document = json.loads((folder / STAGE_FILE).read_text(encoding="utf-8"))
-        return {"inputs": document["inputs"], "result": document["result"]}
+        return {"inputs": dict(document["inputs"]), "result": dict(document["result"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError("this folder is not a finished stage of a run", f"{folder}: {error}", "run the command that makes it, or remove the folder") from error
 

@@ -130,7 +130,7 @@ def test_the_card_says_what_was_measured(exported: Run) -> None:
         assert f"{manifest.scores[figure]:.4f}" in card
     for path in manifest.precisions.values():
         assert f"{(bundle / path).stat().st_size:,}" in card
-    assert f"{manifest.parity['int8']['padding_dependence']:.2g}" in card and "alike alone and in any batch" in card
+    assert f"{manifest.parity['int8']['padding_dependence']:.2g}" in card and "alike alone and among others of its length" in card
     block = card.split("```python\n")[1].split("```")[0].replace("path/to/this/folder", str(bundle))
     exec(compile(block, "card", "exec"), {})
 
@@ -313,11 +313,12 @@ def test_options_that_would_be_ignored_are_refused(run: Run, choice: Choice, say
         export_run(run, ["bilstm"], task=TASK, choice=choice)
 
 
+@pytest.mark.parametrize("activations", ["static", "dynamic"])
 @pytest.mark.parametrize("overflow", [True, False])
-def test_eight_bits_are_refused_where_they_overflow(run: Run, monkeypatch: pytest.MonkeyPatch, overflow: bool) -> None:
+def test_eight_bits_are_refused_where_they_overflow(run: Run, monkeypatch: pytest.MonkeyPatch, overflow: bool, activations: str) -> None:
     monkeypatch.setattr(export, "overflows", lambda largest: overflow and largest == 127)
     monkeypatch.setattr(export, "_export_student", lambda *_, **__: Path("reached"))
-    choice = Choice(scheme=QuantScheme(weight_bits=8, activations="static"))
+    choice = Choice(scheme=QuantScheme(weight_bits=8, activations=activations))
     if overflow:
         with pytest.raises(UsageError, match="overflow on this CPU"):
             export_run(run, ["bilstm"], task=TASK, choice=choice)
@@ -340,18 +341,20 @@ def test_a_text_is_compared_with_itself_among_others_of_its_length_and_padded() 
         return np.stack([batch["row"] - 2.5 + shift, np.zeros(len(shift))], 1)
 
     found = beside_others(run, encode, lengths, "classification")
-    assert found == {"batch_dependence": 0.5, "padding_dependence": 2.0, "padding_changes": 2}
+    assert found == {"batch_dependence": 0.5, "padding_texts": 6, "padding_moved": 6, "padding_dependence": 2.0, "padding_changes": 2}
 
 
 def test_a_rounding_step_under_padding_passes_and_more_does_not() -> None:
-    check_batch_independence({"batch_dependence": 0.0, "padding_dependence": 0.01, "padding_changes": 1})
+    check_batch_independence({"batch_dependence": 0.0, "padding_dependence": 0.01, "padding_changes": 1, "padding_texts": 32})
+    check_batch_independence({"batch_dependence": 0.0, "padding_dependence": 0.01, "padding_changes": 5, "padding_texts": 512})
     for wrong in (
         {"batch_dependence": 1e-3, "padding_changes": 0},
         {"batch_dependence": 0.0, "padding_changes": 2},
+        {"batch_dependence": 0.0, "padding_changes": 6, "padding_texts": 512},
         {"batch_dependence": float("nan"), "padding_changes": 0},
     ):
         with pytest.raises(GateFailed, match="alike alone and in a batch"):
-            check_batch_independence({"padding_dependence": 0.0} | wrong)
+            check_batch_independence({"padding_dependence": 0.0, "padding_texts": 32} | wrong)
 
 
 def test_the_most_sensitive_layers_are_named_in_the_end(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

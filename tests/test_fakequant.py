@@ -86,6 +86,7 @@ def test_a_product_is_that_of_matmul_integer_to_float(bits: int) -> None:
 
 def test_a_row_of_zeros_has_a_scale() -> None:
     assert weight_scale(torch.tensor([[0.0, 0.0], [1.0, -2.0]]), 63).flatten().tolist() == [1.0, pytest.approx(2 / 63)]
+    assert weight_scale(torch.tensor([[1e-45, 0.0]]), 63).tolist() == [[1.0]], "a scale of 0 would make integers of nothing"
 
 
 def test_gradients_pass_inside_the_range_and_move_its_ends_outside() -> None:

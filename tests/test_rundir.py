@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from kdedge import rundir
 from kdedge.errors import MachineError, UsageError
 from kdedge.recipe import Recipe
 from kdedge.rundir import Run, find_run, put_back, put_in_place, read_stage, stage
@@ -185,3 +187,31 @@ def test_an_undistilled_twin_of_another_student_does_not_count(tmp_path: Path) -
     assert run.undistilled("bilstm") == run.folder / "undistilled"
     stage(run.folder / "student", {"student": 30, "objective": "student"}, lambda part: {}, force=True)
     assert run.undistilled("bilstm") is None
+
+
+@pytest.mark.parametrize("left", ["a file", "half a plan"])
+def test_what_is_left_of_a_stage_does_not_stop_the_next(tmp_path: Path, left: str) -> None:
+    part = tmp_path / "s.part"
+    if left == "a file":
+        part.write_text("")
+    else:
+        part.mkdir()
+        (part / "inputs.json").write_text('{"a": ')
+    assert stage(tmp_path / "s", {"a": 1}, writes("one")) == {"wrote": "one"}
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_a_place_that_cannot_be_written_to_is_told(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object) -> None:
+        raise OSError(number, "no", str(tmp_path))
+
+    monkeypatch.setattr(rundir, "_begin", refuses)
+    with pytest.raises(MachineError, match="cannot be written to"):
+        stage(tmp_path / "s", {"a": 1}, writes("one"))
+
+
+def test_a_result_that_is_no_table_is_not_a_finished_stage(tmp_path: Path) -> None:
+    stage(tmp_path / "s", {"a": 1}, writes("one"))
+    (tmp_path / "s" / "stage.json").write_text('{"inputs": {}, "result": [1]}')
+    with pytest.raises(UsageError, match="not a finished stage"):
+        read_stage(tmp_path / "s")
