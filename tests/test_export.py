@@ -244,7 +244,7 @@ def test_a_second_export_keeps_what_it_finds_unless_something_changed(run: Run, 
         patch.setattr(export, "to_onnx", lambda _: pytest.fail("nothing has changed"))
         export_run(run, ["bilstm"], task=TASK, progress=heard)
     assert heard.text.count("same inputs, kept") == 2 and content_of(run.homes["bilstm"] / "bundle") == before
-    export_run(run, ["bilstm"], task=TASK, choice=Choice(scheme=QuantScheme(weight_bits=8)))
+    export_run(run, ["bilstm"], task=TASK, choice=Choice(scheme=QuantScheme.named("weight_only")))
     assert Bundle.open(run.homes["bilstm"] / "bundle").manifest.scheme["weight_bits"] == 8  # type: ignore[index]
     assert not list(run.folder.rglob("*.part")) and not list(run.folder.rglob("*.old"))
 
@@ -285,7 +285,7 @@ def test_the_weights_of_a_student_that_are_cut_off_are_told(run: Run) -> None:
     assert content_of(run.homes["bilstm"] / "bundle") == before
 
 
-@pytest.mark.parametrize("choice", [Choice(("fp32",)), Choice(scheme=QuantScheme.named("weight_only")), Choice(scheme=QuantScheme(weight_bits=8))])
+@pytest.mark.parametrize("choice", [Choice(("fp32",)), Choice(scheme=QuantScheme.named("weight_only")), Choice(scheme=QuantScheme())])
 def test_the_teachers_bundle_is_the_same_whatever_is_chosen_for_students(run: Run, choice: Choice) -> None:
     before = content_of(run.shared / "teacher-bundle")
     export_run(run, ["bilstm"], task=TASK, choice=choice)
