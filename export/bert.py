@@ -61,7 +61,7 @@ def _layer(w: GraphWriter, weights: dict[str, np.ndarray], prefix: str, hidden: 
     scaled = {f"{attention}.self.query.{part}": weights[f"{attention}.self.query.{part}"] / math.sqrt(size) for part in ("weight", "bias")}
     query = w.linear(own, weights | scaled, f"{attention}.self.query")
     key, value = (w.linear(hidden, weights, f"{attention}.self.{part}") for part in ("key", "value"))
-    joined = w.attention(query, key, value, mask, heads, size)
+    joined = w.attention(query, key, value, mask, heads, size, f"{attention}.self")
     epsilon = config.layer_norm_eps  # type: ignore[attr-defined]
     own = w.layer_norm(w.op("Add", own, w.linear(joined, weights, f"{attention}.output.dense")), weights, f"{attention}.output.LayerNorm", epsilon)
     inner = w.activation(w.linear(own, weights, f"{prefix}.intermediate.dense"), config.hidden_act)  # type: ignore[attr-defined]

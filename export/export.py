@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -18,6 +18,7 @@ from kdedge.encode import first_line, load_tokenizer
 from kdedge.errors import GateFailed, Interrupted, KdedgeError, MachineError, UsageError
 from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Quantize as QuantizeRecipe
+from kdedge.recipe import TinyBert
 from kdedge.rundir import Run, hash_files, put_back, read_stage
 from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.bundle import FORMAT, PRECISIONS
@@ -49,12 +50,19 @@ class Choice:
 
     tune: whether quantization-aware tuning follows calibration.
     trim_vocab: pieces to keep of a student's vocabulary; none: as its recipe says.
+    attention: `float` or `integers`, of students that have attention; none: as their recipes say, of which scheme then tells.
     """
 
     precisions: tuple[str, ...] = ("fp32", "int8")
     scheme: QuantScheme = INT8
     tune: bool = True
     trim_vocab: int | None = None
+    attention: Literal["float", "integers"] | None = None
+
+    @property
+    def in_fixed_ranges(self) -> bool:
+        """Whether there is an int8 file that fake-quant has a say in."""
+        return self.scheme.static and "int8" in self.precisions
 
 
 DEFAULT_CHOICE = Choice()
@@ -71,7 +79,7 @@ def export_run(
     Raises GateFailed when a graph does not answer as its model does; the former bundle is intact then.
     """
     recipe = run.recipe
-    _refuse_idle_options(choice)
+    _refuse_idle_options(choice, any(isinstance(student, TinyBert) for student in run.recipe.student if run.recipe.student_name(student) in students))
     if choice.scheme.activations != "float" and "int8" in choice.precisions and overflows(choice.scheme.largest_weight):
         what = f"products of {choice.scheme.weight_bits}-bit weights overflow on this CPU, so that no int8 file of them can be checked here"
         raise UsageError(what, str(choice.scheme), "use --weight-bits 7, or export on a CPU with VNNI")
@@ -81,8 +89,11 @@ def export_run(
     return [_export_student(run, name, task, choice, force=force, progress=progress) for name in students]
 
 
-def _refuse_idle_options(choice: Choice) -> None:
-    """Raises UsageError for what would be ignored."""
+def _refuse_idle_options(choice: Choice, attends: bool) -> None:
+    """Raises UsageError for what would be ignored. attends: whether a student has attention."""
+    if choice.attention and not (attends and choice.in_fixed_ranges):
+        found = f"--attention {choice.attention} with {choice.scheme}, --precision {choice.precisions[0]}" if attends else "a BiLSTM has no attention"
+        raise UsageError("attention is rounded in a TinyBERT's int8 file of fixed ranges alone", found, "leave --attention out")
     if "int8" not in choice.precisions and (choice.scheme != INT8 or not choice.tune):
         found = f"--precision {choice.precisions[0]} with {'--no-qat' if not choice.tune else choice.scheme}"
         raise UsageError("there is no int8 file to be made in this way", found, "leave one of the two out")
@@ -102,6 +113,8 @@ def _export_student(run: Run, name: str, task: Task, choice: Choice, *, force: b
         raise UsageError("this student has not been trained yet", str(source), "run `kdedge distill` with the run's recipe first")
     teacher, student = read_measured(run.teacher, task)[0], read_measured(source, task)[0]
     quantize_recipe = _quantize_recipe(run, name, choice)
+    if choice.in_fixed_ranges:
+        choice = replace(choice, scheme=replace(choice.scheme, attention=quantize_recipe.attention))
     made_from = _made_from(source, choice, task, student["max_length"]) | {"quantize": quantize_recipe.model_dump(mode="json")}
     if not force and _is_current(bundle, made_from, student=True):
         progress.say(f"{bundle}: same inputs, kept")
@@ -119,7 +132,7 @@ def _export_student(run: Run, name: str, task: Task, choice: Choice, *, force: b
         largest_drop=quantize_recipe.largest_drop,
     )
     made = trimmed(run, task, quantize_recipe, made, progress=progress)
-    if choice.scheme.static and "int8" in choice.precisions:
+    if choice.in_fixed_ranges:
         made = tuned(run, name, task, quantize_recipe, choice.scheme, made, force=force, progress=progress)
     progress.say(f"{title}: writing the graph")
     _check_and_pack(made, choice, task, bundle, progress)
@@ -127,9 +140,13 @@ def _export_student(run: Run, name: str, task: Task, choice: Choice, *, force: b
 
 
 def _quantize_recipe(run: Run, name: str, choice: Choice) -> QuantizeRecipe:
-    recipe = next(student.quantize for student in run.recipe.student if run.recipe.student_name(student) == name)
+    student = next(student for student in run.recipe.student if run.recipe.student_name(student) == name)
     changed: dict[str, Any] = {} if choice.tune else {"steps": 0}
-    return recipe.model_copy(update=changed if choice.trim_vocab is None else changed | {"trim_vocab": choice.trim_vocab})
+    if choice.trim_vocab is not None:
+        changed["trim_vocab"] = choice.trim_vocab
+    if choice.attention and isinstance(student, TinyBert):
+        changed["attention"] = choice.attention
+    return student.quantize.model_copy(update=changed)
 
 
 def _export_teacher(run: Run, task: Task, *, force: bool, progress: Progress) -> None:

@@ -11,20 +11,22 @@ from transformers import BertForSequenceClassification, PreTrainedModel
 from kdedge.errors import UsageError
 from kdedge.students.bilstm import BiLstmForSequenceClassification
 
+from .fakeattention import FakeQuantAttention, Operand, round_attention
 from .fakelstm import FakeQuantLstm, FakeQuantTable
 from .fakequant import FakeQuantEmbedding, FakeQuantLinear
 from .scheme import QuantScheme
 
-Reader = FakeQuantLinear | FakeQuantLstm
-"""Layers that round what they read."""
+Reader = FakeQuantLinear | FakeQuantLstm | Operand
+"""What rounds what it reads, between ends of its own or another's."""
 
-Layer = Reader | FakeQuantEmbedding | FakeQuantTable
+Layer = FakeQuantLinear | FakeQuantLstm | FakeQuantAttention | FakeQuantEmbedding | FakeQuantTable
+"""What is computed in integers as a whole or not at all."""
 
 
 def fake_quantized(model: PreTrainedModel, scheme: QuantScheme) -> PreTrainedModel:
     """A copy of a student whose products and tables round as the int8 file does.
 
-    Its state dict is that of the model and `range.low`, `range.high` of every product's input.
+    Its state dict is that of the model and `range.low`, `range.high` of every product's input. A BiLSTM has no attention to round.
     """
     if isinstance(model, BertForSequenceClassification):
         return _bert(deepcopy(model), scheme)
@@ -45,6 +47,8 @@ def _bert(copy: BertForSequenceClassification, scheme: QuantScheme) -> BertForSe
             setattr(copy.get_submodule(parent), leaf, made)
         elif isinstance(module, nn.Embedding) and leaf != "token_type_embeddings":
             setattr(copy.get_submodule(parent), leaf, FakeQuantEmbedding(module))
+    if scheme.attention == "integers":
+        round_attention(copy, scheme)
     return copy
 
 
@@ -69,5 +73,6 @@ def quantized_products(model: nn.Module) -> dict[str, FakeQuantLinear]:
 
 
 def range_owners(model: nn.Module) -> dict[str, Reader]:
-    """The layers whose range is their own, by name."""
-    return {name: layer for name, layer in quantized_layers(model) if isinstance(layer, Reader) and layer.input_range is getattr(layer, "range", None)}
+    """What has a range of its own, by name."""
+    readers = ((name, module) for name, module in model.named_modules() if isinstance(module, Reader))
+    return {name: reader for name, reader in readers if isinstance(reader, Operand) or reader.input_range is getattr(reader, "range", None)}

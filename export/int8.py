@@ -19,11 +19,12 @@ from kdedge.students.bilstm import BiLstmForSequenceClassification
 
 from .bert import BERT_INPUTS, write_bert
 from .bilstm import bilstm_inputs, write_bilstm
+from .fakeattention import INTEGERS, FakeQuantAttention, Operand
 from .fakelstm import FakeQuantLstm, FakeQuantTable
 from .fakemodel import quantized_layers
 from .fakequant import FakeQuantEmbedding, FakeQuantLinear
 from .lstm import IntegerLstm, UniformTable
-from .writer import OPSET, GraphWriter
+from .writer import INPUT_SCALE, OPSET, GraphWriter
 
 MICROSOFT = "com.microsoft"
 
@@ -68,17 +69,36 @@ class IntegerTable:
 
 
 @dataclass(frozen=True)
+class IntegerOperand:
+    """A tensor's scale, its zero point as uint8 or int8, and the largest integer of a symmetric one, which may be less than int8 holds."""
+
+    scale: np.ndarray
+    zero: np.ndarray
+    largest: int | None
+
+    @classmethod
+    def of(cls, operand: Operand, divide: float = 1.0) -> IntegerOperand:
+        """divide: what the tensor has been divided by in the file."""
+        with torch.inference_mode():
+            scale, zero = operand.scale()
+        kind = np.uint8 if operand.largest is None else np.int8
+        return cls((scale.numpy() / np.float32(divide)).astype(np.float32), zero.numpy().astype(kind), operand.largest)
+
+
+@dataclass(frozen=True)
 class Integers:
     """What of a student is stored and computed in integers, by the name of the layer; all else stays in fp32."""
 
     products: dict[str, IntegerProduct] = field(default_factory=dict)
     tables: dict[str, IntegerTable | UniformTable] = field(default_factory=dict)
+    operands: dict[str, IntegerOperand] = field(default_factory=dict)
     lstm: IntegerLstm | None = None
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> Integers:
         """Of the layers of a fake-quantized model that are enabled. An LSTM in integers reads a table of integers, whatever that table says."""
         found, heads = cls(), getattr(model.config, "num_attention_heads", 0)
+        root = (model.config.hidden_size / heads) ** 0.5 if heads else 1.0  # by which the file divides its queries
         lstm = None
         for name, layer in quantized_layers(model):
             if isinstance(layer, FakeQuantTable) and (layer.enabled or model.lstm.enabled):
@@ -90,8 +110,9 @@ class Integers:
             elif isinstance(layer, FakeQuantLstm):
                 lstm = IntegerLstm.of(layer)
             elif isinstance(layer, FakeQuantLinear):
-                divide = (model.config.hidden_size / heads) ** 0.5 if name.endswith("self.query") else 1.0
-                found.products[name] = IntegerProduct.of(layer, divide)
+                found.products[name] = IntegerProduct.of(layer, root if name.endswith("self.query") else 1.0)
+            elif isinstance(layer, FakeQuantAttention):
+                found.operands.update({f"{name}.{part}": IntegerOperand.of(one, root if part == "query" else 1.0) for part, one in layer.named_children()})
         return replace(found, lstm=lstm)
 
 
@@ -103,13 +124,14 @@ class Int8Writer(GraphWriter):
     def __init__(self, inputs: tuple[str, ...], integers: Integers) -> None:
         super().__init__(inputs)
         self.products, self.tables, self.lstm = integers.products, integers.tables, integers.lstm
+        self.operands = integers.operands
         self.rounded: dict[tuple[str, float, int], str] = {}
 
     def linear(self, x: str, weights: dict[str, np.ndarray], prefix: str) -> str:
         if prefix not in self.products:
             return super().linear(x, weights, prefix)
         product = self.products[prefix]
-        scale = self.tensor(product.input_scale, f"{prefix}.input_scale")
+        scale = self.tensor(product.input_scale, f"{prefix}{INPUT_SCALE}")
         zero = self.tensor(product.input_zero, f"{prefix}.input_zero")
         weight = self.tensor(product.weight.T, f"{prefix}.weight")
         scales, bias = self.tensor(product.scales, f"{prefix}.scales"), self.tensor(product.bias, f"{prefix}.bias")
@@ -153,11 +175,41 @@ class Int8Writer(GraphWriter):
         return str(self.op("Mul", self.op("Cast", whole, to=onnx.TensorProto.FLOAT), scales))
 
     def padding_mask(self, mask: str) -> str:
-        """(B, T) int32, as MultiHeadAttention reads it."""
-        return str(self.op("Cast", mask, to=onnx.TensorProto.INT32))
+        """As `attention` reads it: (B, T) int32 for MultiHeadAttention."""
+        return super().padding_mask(mask) if self.operands else str(self.op("Cast", mask, to=onnx.TensorProto.INT32))
 
-    def attention(self, query: str, key: str, value: str, mask: str, heads: int, size: int) -> str:
+    def attention(self, query: str, key: str, value: str, mask: str, heads: int, size: int, prefix: str) -> str:
+        if self.operands:
+            return super().attention(query, key, value, mask, heads, size, prefix)
         return str(self.op("MultiHeadAttention", query, key, value, "", mask, domain=MICROSOFT, num_heads=heads, scale=1.0))
+
+    def operand(self, x: str, prefix: str, part: str) -> str:
+        """Rounded before heads are turned about: a byte moves faster than four."""
+        ends = self.operand_ends(prefix, part)
+        return str(self.op("QuantizeLinear", self.within(x, prefix, part), *ends)) if ends else x
+
+    def within(self, x: str, prefix: str, part: str) -> str:
+        """x, cut off where a symmetric operand's integers end: QuantizeLinear knows the ends of its type alone."""
+        name = f"{prefix}.{INTEGERS}.{part}"
+        operand = self.operands[name]
+        if operand.largest is None:
+            return x
+        end = operand.scale * np.float32(operand.largest)
+        return str(self.op("Clip", x, self.tensor(-end, f"{name}.lowest"), self.tensor(end, f"{name}.highest")))
+
+    def operand_ends(self, prefix: str, part: str) -> tuple[str, str] | None:
+        """Names of scale and zero point of an operand of attention; None where it stays in fp32."""
+        name = f"{prefix}.{INTEGERS}.{part}"
+        if name not in self.operands:
+            return None
+        return self.tensor(self.operands[name].scale, f"{name}{INPUT_SCALE}"), self.tensor(self.operands[name].zero, f"{name}.input_zero")
+
+    def product(self, x: str, y: str, prefix: str, parts: tuple[str, str]) -> str:
+        ends = [self.operand_ends(prefix, part) for part in parts]
+        if None in ends:
+            return super().product(x, y, prefix, parts)
+        (x_scale, x_zero), (y_scale, y_zero) = ends  # type: ignore[misc]
+        return str(self.op("MatMulIntegerToFloat", x, y, x_scale, y_scale, x_zero, y_zero, domain=MICROSOFT))
 
     def activation(self, x: str, name: str) -> str:
         return str(self.op("Gelu", x, domain=MICROSOFT)) if name == "gelu" else super().activation(x, name)

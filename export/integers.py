@@ -18,12 +18,13 @@ from kdedge.errors import GateFailed
 from kdedge.runtime.classifier import SLOW_FUSIONS
 from kdedge.runtime.spec import Kind
 
+from .fakeattention import FakeQuantAttention, Operand
 from .fakelstm import FakeQuantLstm, state_scale
 from .fakemodel import quantized_layers, quantized_products
 from .fakequant import FakeQuantLinear, activation_scale, to_integers
 from .parity import Encoded, compare
 from .scheme import STEPS
-from .writer import IR_VERSION, OPSET
+from .writer import INPUT_SCALE, IR_VERSION, OPSET
 
 EQUAL_INTEGERS = 1e-5
 """Largest logit difference of a text whose activations all become the same integers in torch and in the file."""
@@ -103,17 +104,22 @@ def overflows(largest: int) -> bool:
 
 def _wanted_coverage(model: PreTrainedModel) -> dict[str, int]:
     products = [layer.enabled for layer in quantized_products(model).values()]
-    lstms = [layer.enabled for _, layer in quantized_layers(model) if isinstance(layer, FakeQuantLstm)]
+    lstms, attentions = ([layer.enabled for _, layer in quantized_layers(model) if isinstance(layer, kind)] for kind in (FakeQuantLstm, FakeQuantAttention))
     return {
         "integer_products": sum(products),
         "float_products": len(products) - sum(products),
+        "integer_attention_products": 2 * sum(attentions),
         "integer_lstms": sum(lstms),
         "float_lstms": len(lstms) - sum(lstms),
     }
 
 
 def integer_coverage(graph: bytes) -> dict[str, int]:
-    """LSTMs, and products with a fixed weight, in the graph that ONNX Runtime executes after its own rewriting, and bytes of float matrices."""
+    """LSTMs and products in the graph that ONNX Runtime executes after its own rewriting, and bytes of float matrices.
+
+    Products with a fixed weight, and those of attention, whose operands are both computed: of the latter the integer ones alone, since
+    those in float stand inside one node.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "executed.onnx"
         options = _options()
@@ -122,8 +128,10 @@ def integer_coverage(graph: bytes) -> dict[str, int]:
         executed = onnx.load(str(path))
     weights = {tensor.name: tensor for tensor in executed.graph.initializer}
     fixed = [node for node in executed.graph.node if any(name in weights and len(weights[name].dims) == 2 for name in node.input)]
+    integer = sum(node.op_type in INTEGER_KERNELS for node in fixed)
     return {
-        "integer_products": sum(node.op_type in INTEGER_KERNELS for node in fixed),
+        "integer_products": integer,
+        "integer_attention_products": sum(node.op_type in INTEGER_KERNELS for node in executed.graph.node) - integer,
         "float_products": sum(node.op_type in FLOAT_KERNELS for node in fixed),
         "integer_lstms": sum(node.op_type == "DynamicQuantizeLSTM" for node in executed.graph.node),
         "float_lstms": sum(node.op_type == "LSTM" for node in executed.graph.node),
@@ -138,27 +146,29 @@ def _options() -> onnxruntime.SessionOptions:
 
 
 def _watched_session(graph: bytes) -> tuple[onnxruntime.InferenceSession, list[str]]:
-    """A session that also answers every rounded activation, under the name of the product that reads it first, and an LSTM's states."""
+    """A session that also answers every rounded activation, under the name of what it is rounded for, and an LSTM's states."""
     model = onnx.load_from_string(graph)
-    rounded = {node.output[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     names = []
     for node in model.graph.node:
         if node.op_type == "DynamicQuantizeLSTM":
             node.output[0] = LSTM_STATES
             model.graph.output.append(onnx.helper.make_tensor_value_info(LSTM_STATES, onnx.TensorProto.FLOAT, None))
             names.append(LSTM_STATES)
-        if node.op_type == "MatMulIntegerToFloat" and node.input[0] in rounded:
-            rounded.discard(node.input[0])
-            name = node.input[1].removesuffix(".weight")
-            model.graph.node.append(onnx.helper.make_node("Identity", [node.input[0]], [name]))
-            model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, None))
+        if node.op_type == "QuantizeLinear":
+            name = node.input[1].removesuffix(INPUT_SCALE)
+            model.graph.node.append(onnx.helper.make_node("Identity", [node.output[0]], [name]))
+            model.graph.output.append(onnx.helper.make_tensor_value_info(name, kinds[node.input[2]], None))
             names.append(name)
     session = onnxruntime.InferenceSession(model.SerializeToString(), _options(), providers=["CPUExecutionProvider"], disabled_optimizers=SLOW_FUSIONS)
     return session, [*names, "logits"]
 
 
 def _integers_of(model: PreTrainedModel, text: Encoded) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], np.ndarray]:
-    """Name of a product -> its input in steps before and after rounding (1, T, H), in the order they are computed; and the logits."""
+    """Name of a product, or of an operand of attention -> what is rounded for it, in steps before and after, in the order of the computation; and the logits.
+
+    (1, T, H), of shares (1, A, T, T).
+    """
     steps: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def note(name: str) -> Any:
@@ -168,10 +178,19 @@ def _integers_of(model: PreTrainedModel, text: Encoded) -> tuple[dict[str, tuple
 
         return hook
 
+    def note_operand(name: str) -> Any:
+        def hook(operand: Operand, inputs: tuple[torch.Tensor, ...]) -> None:
+            scale, zero = operand.scale()
+            x = inputs[0] if name.endswith(".shares") else inputs[0].transpose(1, 2).flatten(2)
+            steps[name] = ((x / scale).numpy(), to_integers(x, scale, zero, operand.lowest, operand.highest).numpy())
+
+        return hook
+
     lstms = [layer for _, layer in quantized_layers(model) if isinstance(layer, FakeQuantLstm)]
     for lstm in lstms:
         lstm.watched = []
     hooks = [layer.register_forward_pre_hook(note(name)) for name, layer in quantized_products(model).items()]
+    hooks += [layer.register_forward_pre_hook(note_operand(name)) for name, layer in model.named_modules() if isinstance(layer, Operand)]
     try:
         with torch.inference_mode():
             logits = model(**{name: torch.from_numpy(values) for name, values in text.items()}).logits.numpy()
@@ -212,7 +231,7 @@ def _first_difference(mine: Mapping[str, tuple[np.ndarray, np.ndarray]], theirs:
         if name not in theirs:
             continue
         found = theirs[name].astype(np.float32)
-        apart = np.abs((whole[:, : found.shape[1]] if whole.ndim == 3 else whole) - found)
+        apart = np.abs(whole[tuple(map(slice, found.shape))] - found)
         if apart.max() > 1:
             return math.inf
         if apart.any():

@@ -17,7 +17,7 @@ from kdedge.errors import GateFailed
 
 from .int8 import Int8Writer, Integers, write_student
 from .lstm import UniformTable
-from .writer import OPSET, GraphWriter
+from .writer import INPUT_SCALE, OPSET, GraphWriter
 
 ROW_LAYERS = ("bert.pooler.dense", "dense", "classifier")
 """Layers that read one row a text, (B, H)."""
@@ -34,7 +34,7 @@ class PortableWriter(Int8Writer):
         product, flat = self.products[prefix], prefix in ROW_LAYERS
         if flat:  # of a matrix product and its bias ONNX Runtime makes a Gemm, which it leaves in float; of a batch of them it does not
             x = self.op("Unsqueeze", x, self.ints([1]))
-        scale = self.tensor(product.input_scale, f"{prefix}.input_scale")
+        scale = self.tensor(product.input_scale, f"{prefix}{INPUT_SCALE}")
         zero = self.tensor(product.input_zero, f"{prefix}.input_zero")
         # A pair for each reader: where readers share one, ONNX Runtime leaves all but the first in float.
         rounded = self.op("DequantizeLinear", self.op("QuantizeLinear", x, scale, zero), scale, zero)
@@ -65,8 +65,15 @@ class PortableWriter(Int8Writer):
     def padding_mask(self, mask: str) -> str:
         return GraphWriter.padding_mask(self, mask)
 
-    def attention(self, query: str, key: str, value: str, mask: str, heads: int, size: int) -> str:
-        return GraphWriter.attention(self, query, key, value, mask, heads, size)
+    def attention(self, query: str, key: str, value: str, mask: str, heads: int, size: int, prefix: str) -> str:
+        return GraphWriter.attention(self, query, key, value, mask, heads, size, prefix)
+
+    def operand(self, x: str, prefix: str, part: str) -> str:
+        ends = self.operand_ends(prefix, part)
+        return str(self.op("DequantizeLinear", super().operand(x, prefix, part), *ends)) if ends else x
+
+    def product(self, x: str, y: str, prefix: str, parts: tuple[str, str]) -> str:
+        return GraphWriter.product(self, x, y, prefix, parts)
 
     def activation(self, x: str, name: str) -> str:
         return GraphWriter.activation(self, x, name)

@@ -22,11 +22,14 @@ class QuantScheme:
     answers are the same there; 8 uses the whole range.
     Embedding tables: static: symmetric int8, one scale per row, or uint8 and one scale per table where an LSTM reads it;
     dynamic: uint8, one scale per table.
+    attention: whether the two products of attention, queries with keys and shares with values, are of `integers` too, or stay in
+    `float`; integers need static activations. Keys and values take the place of a weight: symmetric int8 of weight_bits, one scale per tensor.
     """
 
     weights: Literal["per_channel", "per_tensor"] = "per_channel"
     weight_bits: Literal[4, 7, 8] = 7
     activations: Literal["dynamic", "static", "float"] = "dynamic"
+    attention: Literal["float", "integers"] = "float"
 
     def __post_init__(self) -> None:
         bits = {"dynamic": (7, 8), "static": (7, 8), "float": (4, 8)}.get(self.activations, ())
@@ -34,6 +37,8 @@ class QuantScheme:
         if not known or (self.weights == "per_tensor" and self.activations != "dynamic"):
             found = f"{self}, weights {self.weights}"
             raise UsageError("no such quantization scheme", found, "--scheme static or dynamic take --weight-bits 7 or 8, --scheme weight_only takes 8 or 4")
+        if self.attention == "integers" and self.activations != "static":
+            raise UsageError("attention in integers needs fixed ranges", f"{self}, attention {self.attention}", "use --scheme static, or --attention float")
 
     def __str__(self) -> str:
         """As the command line names it."""

@@ -17,6 +17,9 @@ OPSET = 17
 
 IR_VERSION = 8
 
+INPUT_SCALE = ".input_scale"
+"""Ends the name of a scale; before it stands the name of what is rounded by it."""
+
 
 class GraphWriter:
     """Collects nodes and weights; inputs are int64 (batch, sequence), the output is float32 logits."""
@@ -68,15 +71,25 @@ class GraphWriter:
         padding = self.op("Equal", self.op("Unsqueeze", mask, self.ints([1, 2])), self.ints(0))
         return str(self.op("Where", padding, self.scalar(np.finfo(np.float32).min), self.scalar(0.0)))
 
-    def attention(self, query: str, key: str, value: str, mask: str, heads: int, size: int) -> str:
+    def attention(self, query: str, key: str, value: str, mask: str, heads: int, size: int, prefix: str) -> str:
         """softmax(Q K' + mask) V, head by head: (B, S, H), (B, T, H), (B, T, H) -> (B, S, H); the queries are scaled already."""
 
-        def split(states: str, *order: int) -> str:
-            return str(self.op("Transpose", self.op("Reshape", states, self.ints([0, 0, heads, size])), perm=order))
+        def split(states: str, part: str, *order: int) -> str:
+            return str(self.op("Transpose", self.op("Reshape", self.operand(states, prefix, part), self.ints([0, 0, heads, size])), perm=order))
 
-        scores = self.op("Add", self.op("MatMul", split(query, 0, 2, 1, 3), split(key, 0, 2, 3, 1)), mask)  # (B, A, S, T)
-        context = self.op("MatMul", self.op("Softmax", scores, axis=-1), split(value, 0, 2, 1, 3))
+        keys = split(key, "key", 0, 2, 3, 1)
+        scores = self.op("Add", self.product(split(query, "query", 0, 2, 1, 3), keys, prefix, ("query", "key")), mask)  # (B, A, S, T)
+        shares = self.operand(self.op("Softmax", scores, axis=-1), prefix, "shares")
+        context = self.product(shares, split(value, "value", 0, 2, 1, 3), prefix, ("shares", "value"))
         return str(self.op("Reshape", self.op("Transpose", context, perm=(0, 2, 1, 3)), self.ints([0, 0, heads * size])))
+
+    def operand(self, x: str, prefix: str, part: str) -> str:
+        """`part` (query, key, shares, value) of the attention `prefix`, as its product reads it."""
+        return x
+
+    def product(self, x: str, y: str, prefix: str, parts: tuple[str, str]) -> str:
+        """The product of two operands."""
+        return str(self.op("MatMul", x, y))
 
     def layer_norm(self, x: str, weights: dict[str, np.ndarray], prefix: str, epsilon: float) -> str:
         scale, shift = (self.tensor(weights[f"{prefix}.{part}"], f"{prefix}.{part}") for part in ("weight", "bias"))

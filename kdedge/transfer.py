@@ -105,6 +105,8 @@ def build_transfer_set(
     in an older transfer set that stands in `folder` or is `known`. `judge` decides which labelled texts are kept; `gates` are the settings it
     decides by.
     """
+    if recipe.precision != "auto":
+        teacher_hash = f"{teacher_hash}-{recipe.precision}"
     digest = hashlib.sha256()
     update_joined(digest, _keys(teacher_hash, texts), "\n")
     update_joined(digest, texts.origins, "\n")
@@ -163,7 +165,7 @@ def _label_mine(
             answers = [known.of(key) for key in wanted]
             missing = [i for i, answer in enumerate(answers) if answer is None]
             read += len(missing)
-            for i, answer in zip(missing, _ask(teacher, some.take(np.array(missing)), recipe.batch_tokens) if missing else (), strict=True):
+            for i, answer in zip(missing, _ask(teacher, some.take(np.array(missing)), recipe) if missing else (), strict=True):
                 answers[i] = answer
             _write_shard(part, number, wanted, np.stack(answers))  # type: ignore[arg-type]
         progress.advance(start + len(wanted))
@@ -189,8 +191,8 @@ def _read_labels(column: pa.ChunkedArray) -> np.ndarray:
     return np.asarray(column.to_numpy(), np.int64 if pa.types.is_integer(column.type) else np.float32)
 
 
-def _ask(teacher: Teacher, texts: TransferTexts, batch_tokens: int) -> np.ndarray:
-    logits = teacher.annotate(texts.texts, texts.pairs, batch_tokens=batch_tokens, precision="auto")
+def _ask(teacher: Teacher, texts: TransferTexts, recipe: TransferRecipe) -> np.ndarray:
+    logits = teacher.annotate(texts.texts, texts.pairs, batch_tokens=recipe.batch_tokens, precision=recipe.precision)
     if logits.size and np.abs(logits).max() > FLOAT16_MAX:
         raise GateFailed("a teacher logit does not fit into 16 bits", f"{np.abs(logits).max():g}", "check the teacher's weights")
     return logits.astype(np.float16)

@@ -107,7 +107,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
     fit = {"fine_tune": True, "fit": {"epochs": 4.0, "learning_rate": 2e-3, "batch_size": 16, "checks": 1}}
     teachers = [document["teacher"] | fit, {"name": "loud", "model": str(folder / "other"), "max_length": 24} | fit]
     student = tinyrun.tinybert(objective={"hidden_weight": 0.1, "layer_map": [[1, 2]]}, quantize={"steps": 0})
-    return distill(tinyrun.recipe(document, teacher=teachers, student=student), folder / "runs")
+    return distill(tinyrun.recipe(document, teacher=teachers, student=student, transfer={"precision": "fp32"}), folder / "runs")
 
 
 def test_each_teacher_is_measured_and_the_answer_is_the_mean(made: Run) -> None:

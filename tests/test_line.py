@@ -43,6 +43,8 @@ epochs = 2
 learning_rate = 1e-3
 batch_size = 16
 checks = 2
+[transfer]
+precision = "fp32"
 [[student]]
 kind = "tinybert"
 layers = 1

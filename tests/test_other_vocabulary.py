@@ -79,7 +79,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     roberta(tokenizer, 6).save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     data = {"source": str(folder / "data"), "select": 0.2, "report": "test", "overlap": "allow"} | ({"pair": "second"} if second else {})
-    document = {"name": "r", "threads": 1, "data": data, "teacher": {"model": str(folder / "model"), "max_length": 64}}
+    document = {"name": "r", "threads": 1, "data": data, "teacher": {"model": str(folder / "model"), "max_length": 64}, "transfer": {"precision": "fp32"}}
     students = [student | {"undistilled": False, "quantize": {"steps": 0}, "fit": {"epochs": 1.0, "checks": 1}} for student in STUDENTS[request.param]]
     run = distill(Recipe.model_validate(document | {"student": students}), folder / "runs")
     with pytest.MonkeyPatch.context() as patch:

@@ -130,7 +130,9 @@ def test_a_reading_that_was_cut_off_begins_anew(teacher: TextModel, data: Encode
     (cut,), (whole,) = (folders_of(tmp_path / name) for name in ("cut", "whole"))
     assert cut.name == whole.name
     mine, theirs = (np.load(folder / "hidden.npy") for folder in (cut, whole))
-    assert same(torch.from_numpy(mine), torch.from_numpy(theirs).float()) and not (mine == 0).all(1).any(), "every token is there"
+    apart = np.abs(mine.astype(np.float32) - theirs.astype(np.float32))
+    assert (apart <= np.abs(theirs).astype(np.float32) * 2**-10 + 2e-6).all(), "batches of another size: both are rounded, each by half a unit"
+    assert not (mine == 0).all(1).any(), "every token is there"
 
 
 def folders_of(run: Path) -> list[Path]:

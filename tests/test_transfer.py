@@ -18,7 +18,7 @@ from kdedge.strings import Strings
 from kdedge.textmodel import TextModel
 from kdedge.transfer import build_transfer_set, read_transfer_set, text_key
 
-RECIPE = Transfer(shard_size=16, batch_tokens=256)
+RECIPE = Transfer(shard_size=16, batch_tokens=256, precision="fp32")
 
 
 class Counting(TextModel):
@@ -84,6 +84,9 @@ def test_more_texts_ask_only_about_the_new_ones(tmp_path: Path, teacher: Countin
     Counting.asked = 0
     build_transfer_set(RECIPE, more, teacher, "another teacher", tmp_path / "transfer", force=True)
     assert Counting.asked == 81, "another teacher's answers are not these"
+    Counting.asked = 0
+    coarse = build_transfer_set(RECIPE.model_copy(update={"precision": "bf16"}), more, teacher, "another teacher", tmp_path / "transfer", force=True)
+    assert Counting.asked == 81 and not np.array_equal(coarse.logits, grown.logits), "nor are those of another precision"
 
 
 def test_a_damaged_shard_is_refused(tmp_path: Path, teacher: Counting) -> None:

@@ -10,6 +10,7 @@ Positive = Annotated[int, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Length = Annotated[int, Field(ge=4, description="tokens, special ones included")]
 
 
@@ -29,4 +30,4 @@ class Fit(Section):
     warmup: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="share of all steps")
     weight_decay: Weight = 0.01
     checks: Positive = Field(3, description="how often the select split is measured and a checkpoint kept, in all")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 or fp16 where the device computes in it natively, else fp32")
+    precision: Precision = Field("auto", description="auto: bf16 or fp16 where the device computes in it natively, else fp32")

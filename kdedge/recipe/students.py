@@ -83,6 +83,9 @@ class Quantize(Section):
     calibration: Literal["best", "minmax", "percentile", "moving_average"] = Field(
         "best", description="how ranges are found; best: the share of values by logits"
     )
+    attention: Literal["float", "integers"] = Field(
+        "float", description="the two products of attention, queries with keys and shares with values; integers pay from about 64 tokens"
+    )
     learn_ranges: bool = Field(True, description="whether tuning moves the ranges too (LSQ), or only the weights")
     keep_float_above: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(None, description="logit change above which a layer stays in fp32")
     largest_drop: Weight = Field(0.01, description="loss of the int8 file on the select split above which the bundle holds the float file alone")
@@ -93,6 +96,7 @@ class BiLstmQuantize(Quantize):
     """How a BiLSTM learns them."""
 
     learning_rate: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 1e-4
+    attention: Literal["float"] = Field("float", description="a BiLSTM has none")
 
 
 class BiLstmFit(Fit):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from kdedge.recipe.section import Fit, Length, Name, Positive, Section, Weight
+from kdedge.recipe.section import Fit, Length, Name, Positive, Precision, Section, Weight
 from kdedge.runtime.spec import Kind
 
 
@@ -66,4 +66,5 @@ class Transfer(Section):
 
     shard_size: Positive = 4096
     batch_tokens: Positive = Field(4096, description="tokens the teacher reads at once, padding included")
+    precision: Precision = Field("auto", description="the teacher computes in when it labels; auto: bf16 or fp16 where the device does so natively, else fp32")
     layers_gb: Weight = Field(8.0, description="room on disk for the teacher's layers, where they are matched; 0: the teacher runs at every step")

@@ -1,0 +1,174 @@
+"""Attention whose products are of integers: its arithmetic, its file, and what padding does to it."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+import tiny
+import torch
+from kdedge.export import integers
+from kdedge.export.calibrate import calibrate, sensitivity, unpadded_batches
+from kdedge.export.fakeattention import FakeQuantAttention
+from kdedge.export.fakemodel import fake_quantized, quantized_layers, range_owners
+from kdedge.export.int8 import to_int8
+from kdedge.export.portable import to_portable
+from kdedge.export.scheme import QuantScheme
+from torch import nn
+
+from kdedge.encode import Pad, encode
+from kdedge.errors import GateFailed, UsageError
+from kdedge.recipe import BiLstm
+
+SCHEME = QuantScheme(activations="static", attention="integers")
+Batches = list[dict[str, torch.Tensor]]
+
+
+@pytest.fixture(scope="module")
+def made() -> tuple[nn.Module, nn.Module, Batches]:
+    """A small BERT, its calibrated form, and texts of equal length in batches."""
+    torch.manual_seed(3)
+    tokenizer = tiny.tokenizer()
+    model = tiny.bert(layers=2, hidden=32, heads=4, vocabulary=len(tokenizer), initializer_range=0.2).eval()
+    batches = unpadded_batches(Pad(0), encode(tokenizer, tiny.sentences(64, 5)[0], None, 48).tokens)
+    quantized = fake_quantized(model, SCHEME).eval()
+    calibrate(quantized, model, batches)
+    return model, quantized, batches
+
+
+def attention_of(model: nn.Module, layer: int = 0) -> FakeQuantAttention:
+    return model.bert.encoder.layer[layer].attention.self.integers
+
+
+def texts_of(batches: Batches) -> list[dict[str, np.ndarray]]:
+    return [{name: values[i : i + 1].numpy() for name, values in batch.items()} for batch in batches for i in range(len(batch["input_ids"]))]
+
+
+def answer(graph: bytes, text: dict[str, np.ndarray]) -> np.ndarray:
+    return np.asarray(onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"]).run(["logits"], text)[0])
+
+
+def test_both_products_by_hand() -> None:
+    torch.manual_seed(0)
+    attention = FakeQuantAttention(SCHEME)
+    q, k, v = (torch.randn(1, 2, 5, 8) for _ in range(3))
+    for name, x in (("query", q), ("key", k), ("value", v), ("shares", torch.tensor([0.0, 1.0]))):
+        part = getattr(attention, name)
+        with torch.no_grad():
+            part.range.low.copy_(x.min())
+            part.range.high.copy_(x.max())
+    context, shares = attention(q, k, v, None, 8**-0.5)
+
+    def uint8(x: np.ndarray, low: float, high: float) -> np.ndarray:
+        scale = (high - low) / 255
+        return (np.clip(np.rint(x / scale) + np.rint(-low / scale), 0, 255) - np.rint(-low / scale)) * scale
+
+    def int8(x: np.ndarray) -> np.ndarray:
+        scale = np.abs(x).max() / 63
+        return np.rint(x / scale) * scale
+
+    scores = uint8(q.numpy(), float(q.min()), float(q.max())) @ int8(k.numpy()).swapaxes(2, 3) / np.sqrt(8)
+    wanted = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    assert np.allclose(shares.detach(), wanted, atol=1e-6)
+    assert np.allclose(context.detach(), uint8(wanted, 0, 1) @ int8(v.numpy()), atol=1e-5)
+    attention.enabled = False
+    plain = nn.functional.scaled_dot_product_attention(q, k, v)
+    assert torch.allclose(attention(q, k, v, None, 8**-0.5)[0], plain, atol=1e-6) and not torch.allclose(context, plain, atol=1e-3)
+
+
+def test_the_file_multiplies_the_integers_of_torch(made: tuple[nn.Module, nn.Module, Batches]) -> None:
+    _, quantized, batches = made
+    figures = integers.check_integers(quantized, to_int8(quantized).SerializeToString(), texts_of(batches), "classification")
+    assert (figures["integer_products"], figures["integer_attention_products"], figures["float_products"]) == (14, 4, 0)
+    assert figures["same_answers_torch"] == 1.0 and figures["texts_with_a_rounding_tie"] < 64
+
+
+@pytest.mark.parametrize("part", ["query", "key", "shares", "value"])
+def test_a_file_that_rounds_an_operand_otherwise_is_refused(made: tuple[nn.Module, nn.Module, Batches], part: str) -> None:
+    _, quantized, batches = made
+    graph = to_int8(quantized)
+    (scale,) = (tensor for tensor in graph.graph.initializer if tensor.name.endswith(f"layer.0.attention.self.integers.{part}.input_scale"))
+    scale.CopyFrom(integers.onnx.numpy_helper.from_array(integers.onnx.numpy_helper.to_array(scale) * np.float32(1.5), scale.name))
+    with pytest.raises(GateFailed, match="answer as fake-quantized torch"):
+        integers.check_integers(quantized, graph.SerializeToString(), texts_of(batches), "classification")
+
+
+def test_attention_in_float_is_no_attention_in_integers(made: tuple[nn.Module, nn.Module, Batches]) -> None:
+    model, quantized, batches = made
+    graph = to_int8(fake_quantized(model, QuantScheme(activations="static"))).SerializeToString()
+    with pytest.raises(GateFailed, match="run in integers"):
+        integers.check_integers(quantized, graph, texts_of(batches), "classification")
+
+
+def test_one_attention_may_stay_in_float(made: tuple[nn.Module, nn.Module, Batches]) -> None:
+    _, quantized, batches = made
+    attention_of(quantized, 1).enabled = False
+    try:
+        graph = to_int8(quantized).SerializeToString()
+        figures = integers.check_integers(quantized, graph, texts_of(batches), "classification")
+    finally:
+        attention_of(quantized, 1).enabled = True
+    assert figures["integer_attention_products"] == 2 and figures["same_answers_torch"] == 1.0
+
+
+def test_padding_has_no_share(made: tuple[nn.Module, nn.Module, Batches]) -> None:
+    _, quantized, batches = made
+    graph = to_int8(quantized).SerializeToString()
+    texts = texts_of(batches)
+    longest = max(text["input_ids"].shape[1] for text in texts) + 5
+    padded = {name: np.concatenate([np.pad(t[name], ((0, 0), (0, longest - t[name].shape[1]))) for t in texts]) for name in texts[0]}
+    alone = np.concatenate([answer(graph, text) for text in texts])
+    assert np.abs(answer(graph, padded) - alone).max() <= 1e-6
+    with torch.inference_mode():
+        mine = quantized(**{name: torch.from_numpy(values) for name, values in padded.items()}).logits.numpy()
+    assert np.mean(np.abs(mine - alone).max(1) <= 1e-5) > 0.9, "ties alone may differ"
+
+
+def test_the_portable_file_says_the_same(made: tuple[nn.Module, nn.Module, Batches]) -> None:
+    _, quantized, batches = made
+    mine, theirs = to_portable(quantized), to_int8(quantized).SerializeToString()
+    rounded = [node.input[1] for node in mine.graph.node if node.op_type == "QuantizeLinear"]
+    assert sum(".attention.self.integers." in name for name in rounded) == 8
+    apart = [np.abs(answer(mine.SerializeToString(), text) - answer(theirs, text)).max() for text in texts_of(batches)]
+    assert np.median(apart) <= 1e-5
+
+
+def test_ranges_are_found_kept_and_learned(made: tuple[nn.Module, nn.Module, Batches]) -> None:
+    model, quantized, batches = made
+    name = "bert.encoder.layer.0.attention.self.integers"
+    owners = range_owners(quantized)
+    assert {f"{name}.{part}" for part in ("query", "key", "shares", "value")} <= owners.keys()
+    shares = owners[f"{name}.shares"].range
+    assert shares.low.item() >= 0 and 0.1 < shares.high.item() <= 1
+    felt = sensitivity(quantized, batches[:4])
+    assert felt[name] > 0 and felt.keys() == dict(quantized_layers(quantized)).keys()
+    again = fake_quantized(model, SCHEME).eval()
+    again.load_state_dict(quantized.state_dict())
+    with torch.inference_mode():
+        assert torch.equal(again(**batches[0]).logits, quantized(**batches[0]).logits)
+    again(**batches[0]).logits.square().sum().backward()
+    ends = [p.grad for n, p in again.named_parameters() if n.startswith(name) and ".range." in n]
+    assert len(ends) == 8 and sum(end is not None and bool(end != 0) for end in ends) >= 4
+
+
+def test_the_float_model_attends_as_before(made: tuple[nn.Module, nn.Module, Batches]) -> None:
+    model, quantized, batches = made
+    assert model.config._attn_implementation != quantized.config._attn_implementation
+    for _, layer in quantized_layers(quantized):
+        layer.enabled = False
+    try:
+        with torch.inference_mode():
+            assert torch.allclose(model(**batches[0]).logits, quantized(**batches[0]).logits, atol=1e-5)
+    finally:
+        for _, layer in quantized_layers(quantized):
+            layer.enabled = True
+
+
+def test_integers_need_fixed_ranges() -> None:
+    with pytest.raises(UsageError, match="fixed ranges"):
+        QuantScheme(activations="dynamic", attention="integers")
+
+
+def test_a_bilstm_has_no_attention_to_round() -> None:
+    with pytest.raises(ValueError, match="attention"):
+        BiLstm.model_validate({"kind": "bilstm", "quantize": {"attention": "integers"}})
