@@ -46,7 +46,6 @@ from kdedge.students.vocabulary import trimmed_model
 LENGTHS = (8, 32, 128)
 ITEMS = 16
 BASE, BASE_INT8 = "BERT-base shape, torch fp32", "BERT-base shape, traced, dynamic"
-WAYS = ("fp32", "direct, dynamic", "int8", "portable")
 TRACED = "traced, dynamic"
 TRIMMED = {"TinyBERT": 8000, "BiLSTM": 5000}
 
@@ -98,11 +97,19 @@ def bilstm(shapes: Shapes) -> BiLstmForSequenceClassification:
 
 
 def files_of(model: PreTrainedModel) -> dict[str, onnx.ModelProto]:
-    """The four files of a student, its ranges from random texts."""
-    fp32, made = to_onnx(model), fake_quantized(model, QuantScheme(activations="static")).eval()
+    """The files of a student, their ranges from random texts."""
+    fp32, made = to_onnx(model), calibrated(model, QuantScheme(activations="static"))
+    found = {"fp32": fp32, "direct, dynamic": quantize(fp32, QuantScheme()), "int8": to_int8(made), "portable": to_portable(made)}
+    if isinstance(model, BertForSequenceClassification):
+        found["int8, attention too"] = to_int8(calibrated(model, QuantScheme(activations="static", attention="integers")))
+    return found
+
+
+def calibrated(model: PreTrainedModel, scheme: QuantScheme) -> PreTrainedModel:
+    made = fake_quantized(model, scheme).eval()
     batches = [{name: torch.from_numpy(values) for name, values in texts(4, length, model.config.vocab_size).items()} for length in (16, 32)]
     calibrate(made, model, batches, "minmax")
-    return {"fp32": fp32, "direct, dynamic": quantize(fp32, QuantScheme()), "int8": to_int8(made), "portable": to_portable(made)}
+    return made
 
 
 def texts(rows: int, length: int, pieces: int, seed: int = 0) -> dict[str, np.ndarray]:
@@ -171,7 +178,7 @@ def print_speed(
     seconds: float,
 ) -> None:
     runs = {**runs, "BERT-base shape, direct, dynamic": opened(quantize(to_onnx(base), QuantScheme()))}
-    runs |= {f"{student}, {way}": opened(graphs[way]) for student, graphs in files.items() for way in WAYS}
+    runs |= {f"{student}, {way}": opened(graph) for student, graphs in files.items() for way, graph in graphs.items()}
 
     def in_torch(given: Mapping[str, torch.Tensor]) -> None:
         with torch.inference_mode():
@@ -193,7 +200,7 @@ def print_speed(
 def speed_row(name: str, timings: Timings, done: Mapping[str, Timings], operations: Mapping[str, Callable[[int], int]], length: int, peak: float) -> str:
     student, _, way = name.partition(", ")
     own = [ratio(done[base], timings) if (base := f"{student}, {made}") in done and base != name else "" for made in (TRACED, "direct, dynamic")]
-    share = f"{100 * operations[student](length) / timings.p50 / peak:.0f} %" if student in operations and way == "int8" else ""
+    share = f"{100 * operations[student](length) / timings.p50 / peak:.0f} %" if student in operations and way.startswith("int8") else ""
     return f"| {name} | {1e6 * timings.p50:,.0f} | {' | '.join(own)} | {ratio(done[BASE], timings)} | {ratio(done[BASE_INT8], timings)} | {share} |"
 
 
@@ -243,8 +250,8 @@ def print_steadiness(files: Mapping[str, Mapping[str, onnx.ModelProto]]) -> None
     mask = (np.arange(128) < lengths[:, None]).astype(np.int64)
     together = {"input_ids": given["input_ids"] * mask, "attention_mask": mask, "token_type_ids": given["token_type_ids"]}
     for name, graphs in files.items():
-        for way in WAYS:
-            run = opened(graphs[way])
+        for way, graph in graphs.items():
+            run = opened(graph)
             batched = run(together)
             alone = np.concatenate([run({key: values[i : i + 1, :length] for key, values in together.items()}) for i, length in enumerate(lengths)])
             print(f"| {name}, {way} | {np.abs(batched - alone).max():.2g} | {int((batched.argmax(1) != alone.argmax(1)).sum())} |")
