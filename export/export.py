@@ -30,7 +30,7 @@ from .graph import to_onnx
 from .int8 import to_int8
 from .integers import check_integers, overflows
 from .pack import Ingredients, begin_bundle, file_score, finish_bundle, golden_answers
-from .parity import beside_others, check_batch_independence, check_parity, check_same_answers, compare, parity_batches, spread_over
+from .parity import GROUP, PADDED, beside_others, check_batch_independence, check_parity, check_same_answers, compare, parity_batches, spread_over
 from .portable import to_portable
 from .prepare import trimmed, tuned
 from .quantize import quantize
@@ -225,7 +225,8 @@ def _pack_checked(made: Ingredients, choice: Choice, task: Task, bundle: Path, p
         scores[name], logits[name] = file_score(classifier, report)
         progress.say(f"{made.name}: {name} file scores {scores[name]:.4f} {task.spec.metric}")
     if "int8" in logits:
-        beside = beside_others(classifiers["int8"].run, encode, lengths, task.spec.kind)
+        padded_texts = PADDED if made.quantized is not None else GROUP  # where it gates nothing, and a teacher is slow, a few tell enough
+        beside = beside_others(classifiers["int8"].run, encode, lengths, task.spec.kind, padded_texts=padded_texts)
         parity["int8"] = compare(logits["fp32"], logits["int8"], task.spec.kind).to_json() | beside
     if made.quantized is not None:
         check_batch_independence(parity["int8"])

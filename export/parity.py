@@ -141,15 +141,15 @@ def generated_batch(row: Mapping[str, np.ndarray], size: int, length: int) -> En
     return {name: np.where(kept, values[places], 0) for name, values in row.items()}
 
 
-def beside_others(run: Run, encode: Callable[[Sequence[int]], Encoded], lengths: np.ndarray, kind: Kind) -> dict[str, Any]:
+def beside_others(run: Run, encode: Callable[[Sequence[int]], Encoded], lengths: np.ndarray, kind: Kind, *, padded_texts: int = PADDED) -> dict[str, Any]:
     """What becomes of single texts in batches (R14): largest logit difference, and answers changed.
 
     batch_dependence: among others of their length, as `Classifier` batches on a CPU. padding_*: among others of other lengths, padded to
-    the longest, as others may call the file: texts asked about, how many of them moved at all, how far, and answers changed.
+    the longest, as others may call the file: texts asked about (`padded_texts` at most), how many of them moved at all, how far, and answers changed.
     """
     group = [rows if len(rows) > 1 else rows * 2 for rows in of_one_length(lengths)]
     batch = max(_apart(run, encode, rows, kind)[0].max_abs_logit for rows in group)
-    mixed = np.random.default_rng(0).permutation(spread_over(lengths, PADDED)).tolist()
+    mixed = np.random.default_rng(0).permutation(spread_over(lengths, padded_texts)).tolist()
     padded = [_apart(run, encode, mixed[start : start + GROUP], kind) for start in range(0, len(mixed), GROUP)]
     return {
         "batch_dependence": batch,

@@ -2,7 +2,7 @@
 
     python benchmarks/studies/int8.py runs/trec-augmented runs/trec-augmented-seed1 ... > benchmarks/results/int8-trec.md
 
-Each TARGET is a run, or a student's folder in one. Every student is exported three times; its files are timed in one interleaved
+Each TARGET is a run, or a student's folder in one. Every student is exported in all ways of `VARIANTS`; its files are timed in one interleaved
 run on one thread. The same student from several runs (seeds) is summed up: mean and standard deviation of what int8 loses.
 """
 
