@@ -9,7 +9,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -178,6 +178,38 @@ class Scores:
         scores = [np.array([rows[seed]["report"] for seed in both]) for rows in (mine, theirs)]
         draws = [np.stack([self.resampled(rows[seed]["key"]) for seed in both]) for rows in (mine, theirs)]
         return compare(scores[0], scores[1], draws[0], draws[1])
+
+
+@dataclass(frozen=True)
+class Line:
+    """A variant in a table: its leading cells, its trainings, and what a comparison gave; None for the reference itself, or where no seed came to the end in both."""
+
+    name: list[str]
+    rows: Rows
+    compared: Comparison | None
+
+
+def table(names: Sequence[str], metric: str, compared: str, lines: Iterable[Line], teacher: float) -> str:
+    """Markdown. names: heads of the leading cells; compared: of the comparison's mean; teacher: its score.
+
+    A variant that could not be trained tells why; one that failed from some seeds, from how many.
+    """
+    heads = [metric, "of the teacher", "select", compared, "95 % over seeds", "95 % over texts", "verdict", "seconds"]
+    sides = ["---", *["--:"] * (len(names) + 3), "---", "---", "---", "--:"]
+    told = [[*names, *heads], sides, *([*line.name, *_cells(line, teacher)] for line in lines)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in told)
+
+
+def _cells(line: Line, teacher: float) -> list[str]:
+    finished = [row for row in line.rows.values() if "report" in row]
+    if not finished:
+        return [*["–"] * 6, next(iter(line.rows.values()))["why"], "–"]
+    scores = {name: [row[name] for row in finished] for name in ("report", "select", "seconds")}
+    against = line.compared.cells() if line.compared else ["–"] * 4
+    failed = len(line.rows) - len(finished)
+    against[-1] += f"; {failed} failed" if failed else ""
+    mean = {name: statistics.mean(values) for name, values in scores.items()}
+    return [spread(scores["report"]), f"{100 * mean['report'] / teacher:.1f} %", f"{mean['select']:.4f}", *against, f"{mean['seconds']:.0f}"]
 
 
 def spread(values: Sequence[float]) -> str:

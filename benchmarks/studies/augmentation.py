@@ -11,13 +11,12 @@ stdout. The select split chooses checkpoints alone; what is told is the reported
 from __future__ import annotations
 
 import shutil
-import statistics
 from dataclasses import replace
 from pathlib import Path
 
 import click
 import numpy as np
-from kdedge.benchmarks.trainings import Ledger, Rows, Scores, Variant, spread, train_all
+from kdedge.benchmarks.trainings import Ledger, Line, Scores, Variant, table, train_all
 
 from kdedge.augment.sources import made_from
 from kdedge.cli import main
@@ -56,26 +55,6 @@ def ungated(recipe: Recipe, runs: Path, progress: ConsoleProgress) -> Lesson:
             shutil.copytree(run.shared / stage, runs / name / stage)
     opened = recipe.model_copy(update={"share": name, "augment": recipe.augment.model_copy(update={"gates": OPEN})})
     return prepare_lesson(opened, Run(runs / recipe.name, opened), progress=progress)
-
-
-def table(student: str, found: list[Variant], made: list[Rows], scores: Scores, teacher: float) -> str:
-    """Markdown: per variant, mean and standard deviation over seeds, share of the teacher, and gain over the first variant at equal seeds."""
-    lines = [
-        f"| {student} on | texts | {scores.task.spec.metric} | of the teacher | select | gain over {found[0].name} | 95 % over seeds | 95 % over texts | verdict | seconds |",
-        "| --- | --: | --: | --: | --: | --: | --- | --- | --- | --: |",
-    ]
-    for one, rows in zip(found, made, strict=True):
-        finished = [row for row in rows.values() if "report" in row]
-        cells = [one.name, f"{len(one.lesson.transfer):,}"]
-        if not finished:
-            lines.append("| " + " | ".join([*cells, *["–"] * 6, next(iter(rows.values()))["why"], "–"]) + " |")
-            continue
-        report = [row["report"] for row in finished]
-        cells += [spread(report), f"{100 * statistics.mean(report) / teacher:.1f} %", f"{statistics.mean(row['select'] for row in finished):.4f}"]
-        gain = None if rows is made[0] else scores.against(rows, made[0])
-        cells += [*(gain.cells() if gain else ["–", "–", "–", "–"]), f"{statistics.mean(row['seconds'] for row in finished):.0f}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
 
 
 def sources_table(run: Run) -> str:
@@ -118,7 +97,12 @@ def study(recipe: Path, overrides: tuple[str, ...], runs: Path, seeds: int, vari
         for name in students or named:
             found = [variant(one, lesson, free, named[name]) for one in wanted]
             made = train_all(found, [settled.training_seed + number for number in range(seeds)], ledger, progress)
-            print(table(name, found, made, Scores(lesson.task, ledger), teacher["report"]) + "\n")
+            scores = Scores(lesson.task, ledger)
+            lines = [
+                Line([one.name, f"{len(one.lesson.transfer):,}"], rows, None if rows is made[0] else scores.against(rows, made[0]))
+                for one, rows in zip(found, made, strict=True)
+            ]
+            print(table([f"{name} on", "texts"], lesson.task.spec.metric, f"gain over {found[0].name}", lines, teacher["report"]) + "\n")
     print(sources_table(run))
 
 

@@ -9,7 +9,6 @@ runs/NAME/leave-one-out/runs.jsonl; a study that was cut off goes on after the l
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 import click
 import numpy as np
-from kdedge.benchmarks.trainings import Ledger, Rows, Scores, Variant, spread, train_all, undistilled
+from kdedge.benchmarks.trainings import Ledger, Line, Scores, Variant, table, train_all, undistilled
 
 from kdedge.cli import main
 from kdedge.console import ConsoleProgress
@@ -71,24 +70,6 @@ def changed(student: TinyBert | BiLstm, **changes: Any) -> TinyBert | BiLstm:
     return student.model_copy(update={key: value for key, value in changes.items() if key in type(student).model_fields})
 
 
-def table(task_metric: str, found: list[Variant], made: list[Rows], scores: Scores, teacher: float) -> str:
-    """Markdown: every variant, and what the whole has beyond it."""
-    lines = [
-        f"| student | texts | {task_metric} | of the teacher | what is left out adds | 95 % over seeds | 95 % over texts | verdict |",
-        "| --- | --: | --: | --: | --: | --- | --- | --- |",
-    ]
-    for variant, rows in zip(found, made, strict=True):
-        finished = [row["report"] for row in rows.values() if "report" in row]
-        name = [variant.name, f"{len(variant.lesson.transfer):,}"]
-        if not finished:
-            lines.append("| " + " | ".join([*name, *["–"] * 5, next(iter(rows.values()))["why"]]) + " |")
-            continue
-        cells = [*name, spread(finished), f"{100 * statistics.mean(finished) / teacher:.1f} %"]
-        adds = None if rows is made[0] else scores.against(made[0], rows)
-        lines.append("| " + " | ".join([*cells, *(adds.cells() if adds else ["–", "–", "–", "–"])]) + " |")
-    return "\n".join(lines)
-
-
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE")
@@ -110,7 +91,12 @@ def study(recipe: Path, overrides: tuple[str, ...], runs: Path, seeds: int, stud
         made = train_all(found, [settled.training_seed + number for number in range(seeds)], ledger, progress)
     teacher, metric = read_stage(run.teacher)["result"]["report"], lesson.task.spec.metric
     print(f"# {settled.name}: what each part adds\n\nTeacher: {metric} {teacher:.4f} on {len(lesson.task.report):,} texts; {seeds} seeds.\n")
-    print(table(metric, found, made, Scores(lesson.task, ledger), teacher))
+    scores = Scores(lesson.task, ledger)
+    lines = [
+        Line([one.name, f"{len(one.lesson.transfer):,}"], rows, None if rows is made[0] else scores.against(made[0], rows))
+        for one, rows in zip(found, made, strict=True)
+    ]
+    print(table(["student", "texts"], metric, "what is left out adds", lines, teacher))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ goes on after the last one. The tables go to stdout. `kl T=1` and `soft_ce` have
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any
 import click
 import numpy as np
 from kdedge.benchmarks.retention import TAIL
-from kdedge.benchmarks.trainings import Ledger, Rows, Scores, Variant, spread, train_all, undistilled
+from kdedge.benchmarks.trainings import Ledger, Line, Rows, Scores, Variant, table, train_all, undistilled
 
 from kdedge.cli import main
 from kdedge.console import ConsoleProgress
@@ -152,27 +152,11 @@ class Bench:
         return dict(zip(grid, train_all([self.variant(cell) for cell in grid], self.seeds, self.ledger, self.progress), strict=True))
 
 
-def table(bench: Bench, made: Mapping[Cell, Rows], reference: Cell, teacher: float) -> str:
-    """Markdown: the reference, the undistilled student, then the cells in the order of the grid."""
-    scores, metric = Scores(bench.lesson.task, bench.ledger), bench.lesson.task.spec.metric
-    lines = [
-        f"| layers | map | weight | logits | {metric} | of the teacher | select | less logits alone | 95 % over seeds | 95 % over texts | verdict | seconds |",
-        "| --- | --- | --- | --- | --: | --: | --: | --: | --- | --- | --- | --: |",
-    ]
+def lines(made: Mapping[Cell, Rows], reference: Cell, scores: Scores) -> Iterator[Line]:
+    """The reference, the undistilled student, then the cells in the order of the grid."""
     for cell, rows in made.items():
-        finished = [row for row in rows.values() if "report" in row]
         name = [cell.layers or "–", cell.layer_map or "–", cell.weight or "–", cell.logits]
-        if not finished:
-            lines.append("| " + " | ".join([*name, *["–"] * 6, next(iter(rows.values()))["why"], "–"]) + " |")
-            continue
-        report = [row["report"] for row in finished]
-        cells = [*name, spread(report), f"{100 * statistics.mean(report) / teacher:.1f} %", f"{statistics.mean(row['select'] for row in finished):.4f}"]
-        against = None if cell == reference else scores.against(rows, made[reference])
-        failed = len(rows) - len(finished)
-        cells += ["–", "–", "–", "reference"] if against is None else against.cells()
-        cells[-1] += f"; {failed} failed" if failed else ""
-        lines.append("| " + " | ".join([*cells, f"{statistics.mean(row['seconds'] for row in finished):.0f}"]) + " |")
-    return "\n".join(lines)
+        yield Line(name, rows, None if cell == reference else scores.against(rows, made[reference]))
 
 
 def summary(made: Mapping[Cell, Rows], seeds: int) -> str:
@@ -261,7 +245,10 @@ def study(
 def _show(bench: Bench, made: Mapping[Cell, Rows], reference: Cell, teacher: float) -> None:
     if not any("report" in row for row in made[reference].values()):
         raise UsageError("the reference cannot be trained", next(iter(made[reference].values()))["why"], "mend the recipe; the study compares with it")
-    print(f"\n## {len(bench.lesson.transfer):,} texts\n\n{table(bench, made, reference, teacher)}\n\n{summary(made, len(bench.seeds))}")
+    task = bench.lesson.task
+    told = lines(made, reference, Scores(task, bench.ledger))
+    drawn = table(["layers", "map", "weight", "logits"], task.spec.metric, "less logits alone", told, teacher)
+    print(f"\n## {len(bench.lesson.transfer):,} texts\n\n{drawn}\n\n{summary(made, len(bench.seeds))}")
 
 
 if __name__ == "__main__":
