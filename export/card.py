@@ -124,9 +124,10 @@ def _ways_lines(ways: Mapping[str, Any]) -> list[str]:
 
 
 def _static_lines(int8: Mapping[str, Any]) -> list[str]:
-    kept, products = int8["tuning"]["float_layers"], int8["integer_products"] + int8["integer_attention_products"]
+    kept = [*map(_plain, int8["tuning"]["float_layers"]), *([f"{int8['float_attention_products']} of attention"] if int8["float_attention_products"] else [])]
+    attention = f", {int8['integer_attention_products']} of attention," if int8["integer_attention_products"] else ""
     return [
-        f"Its {products} quantized products run as integer kernels; in fp32 stay: {', '.join(map(_plain, kept)) or 'none'}. "
+        f"Its {int8['integer_products']} products with weights{attention} run as integer kernels; in fp32 stay: {', '.join(kept) or 'none'}. "
         f"Its activations have fixed ranges: a text answers alike alone and among others of its length, as kdedge batches on a CPU (largest difference "
         f"measured: {int8['batch_dependence']:.2g}). Padded among longer ones, {int8['padding_moved']} of {int8['padding_texts']} texts moved, by up to "
         f"{int8['padding_dependence']:.2g} in logits, and {int8['padding_changes']} answers changed.",

@@ -48,7 +48,7 @@ MOST_SENSITIVE = 5
 @click.option(
     "--attention",
     type=click.Choice(["float", "integers"]),
-    help="The two products of attention in the int8 file; default: as the recipe says, else float. Integers are faster from about 64 tokens on.",
+    help="The two products of attention in a TinyBERT's int8 file; default: as the recipe says, else float. Integers may pay on long texts.",
 )
 @click.option("--trim-vocab", type=click.IntRange(min=1), help="Pieces to keep of a student's vocabulary; default: as the recipe says, else all.")
 @click.option("--force", is_flag=True, help="Export again even where nothing has changed.")

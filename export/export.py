@@ -59,6 +59,10 @@ class Choice:
     trim_vocab: int | None = None
     attention: Literal["float", "integers"] | None = None
 
+    def __post_init__(self) -> None:
+        if self.scheme.attention not in ("float", self.attention):
+            raise UsageError("a student's recipe would overrule this scheme", f"scheme.attention = {self.scheme.attention}", "say Choice(attention=...)")
+
     @property
     def in_fixed_ranges(self) -> bool:
         """Whether there is an int8 file that fake-quant has a say in."""
@@ -79,7 +83,7 @@ def export_run(
     Raises GateFailed when a graph does not answer as its model does; the former bundle is intact then.
     """
     recipe = run.recipe
-    _refuse_idle_options(choice, any(isinstance(student, TinyBert) for student in run.recipe.student if run.recipe.student_name(student) in students))
+    _refuse_idle_options(choice, any(isinstance(student, TinyBert) for student in recipe.student if recipe.student_name(student) in students))
     if choice.scheme.activations != "float" and "int8" in choice.precisions and overflows(choice.scheme.largest_weight):
         what = f"products of {choice.scheme.weight_bits}-bit weights overflow on this CPU, so that no int8 file of them can be checked here"
         raise UsageError(what, str(choice.scheme), "use --weight-bits 7, or export on a CPU with VNNI")
@@ -92,7 +96,8 @@ def export_run(
 def _refuse_idle_options(choice: Choice, attends: bool) -> None:
     """Raises UsageError for what would be ignored. attends: whether a student has attention."""
     if choice.attention and not (attends and choice.in_fixed_ranges):
-        found = f"--attention {choice.attention} with {choice.scheme}, --precision {choice.precisions[0]}" if attends else "a BiLSTM has no attention"
+        beside = choice.scheme if "int8" in choice.precisions else f"--precision {choice.precisions[0]}"
+        found = f"--attention {choice.attention} with {beside}" if attends else "a BiLSTM has no attention"
         raise UsageError("attention is rounded in a TinyBERT's int8 file of fixed ranges alone", found, "leave --attention out")
     if "int8" not in choice.precisions and (choice.scheme != INT8 or not choice.tune):
         found = f"--precision {choice.precisions[0]} with {'--no-qat' if not choice.tune else choice.scheme}"
@@ -114,7 +119,7 @@ def _export_student(run: Run, name: str, task: Task, choice: Choice, *, force: b
     teacher, student = read_measured(run.teacher, task)[0], read_measured(source, task)[0]
     quantize_recipe = _quantize_recipe(run, name, choice)
     if choice.in_fixed_ranges:
-        choice = replace(choice, scheme=replace(choice.scheme, attention=quantize_recipe.attention))
+        choice = replace(choice, attention=quantize_recipe.attention, scheme=replace(choice.scheme, attention=quantize_recipe.attention))
     made_from = _made_from(source, choice, task, student["max_length"]) | {"quantize": quantize_recipe.model_dump(mode="json")}
     if not force and _is_current(bundle, made_from, student=True):
         progress.say(f"{bundle}: same inputs, kept")

@@ -2,7 +2,8 @@
 
 Queries and shares are uint8 between learned ends, as the inputs of a Linear are. Keys and values stand where a weight
 stands there: symmetric int8, one learned range a tensor. Padding has a share of exactly 0, so that a text answers alike
-whatever it is padded to.
+whatever it is padded to. One range for the shares of all heads: where one head looks at a single token, their step is
+1/255, and a head that looks at several hundred tokens alike loses what it reads.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from transformers import AttentionInterface, BertForSequenceClassification
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 from transformers.models.bert.modeling_bert import BertSelfAttention
 
-from .fakequant import SMALLEST_RANGE, ActivationRange, to_integers
+from .fakequant import SMALLEST_RANGE, ActivationRange, seen_of, to_integers
 from .scheme import STEPS, QuantScheme
 
 IMPLEMENTATION = "kdedge_integers"
 """Under this name transformers finds `attend`."""
 
-INTEGERS = "integers"
+PRODUCTS = "products"
 """The module of an attention that holds its FakeQuantAttention."""
 
 
@@ -54,7 +55,7 @@ class Operand(nn.Module):
     def forward(self, x: torch.Tensor, enabled: bool) -> tuple[torch.Tensor, torch.Tensor | float]:
         """Whole numbers less their zero point, and what one of them is worth; where not enabled, x and 1."""
         if self.seen is not None:
-            self.seen.append(x.detach().reshape(-1)[:: 1 + x.numel() // 100_000])
+            self.seen.append(seen_of(x))
         if not enabled:
             return x, 1.0
         scale, zero = self.scale()
@@ -85,7 +86,7 @@ def attend(
     module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor | None, scaling: float, **_: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """As transformers asks for attention: context (B, S, A, D) and shares. Without dropout: tuning has none."""
-    context, shares = getattr(module, INTEGERS)(query, key, value, attention_mask, scaling)
+    context, shares = getattr(module, PRODUCTS)(query, key, value, attention_mask, scaling)
     return context.transpose(1, 2).contiguous(), shares
 
 
@@ -97,5 +98,5 @@ def round_attention(model: BertForSequenceClassification, scheme: QuantScheme) -
     """Let every attention of a BERT multiply integers."""
     for module in model.modules():
         if isinstance(module, BertSelfAttention):
-            setattr(module, INTEGERS, FakeQuantAttention(scheme))
+            setattr(module, PRODUCTS, FakeQuantAttention(scheme))
     model.set_attn_implementation(IMPLEMENTATION)

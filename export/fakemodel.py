@@ -26,7 +26,7 @@ Layer = FakeQuantLinear | FakeQuantLstm | FakeQuantAttention | FakeQuantEmbeddin
 def fake_quantized(model: PreTrainedModel, scheme: QuantScheme) -> PreTrainedModel:
     """A copy of a student whose products and tables round as the int8 file does.
 
-    Its state dict is that of the model and `range.low`, `range.high` of every product's input. A BiLSTM has no attention to round.
+    Its state dict is that of the model and `range.low`, `range.high` of every product's input, of attention's both operands. A BiLSTM has none.
     """
     if isinstance(model, BertForSequenceClassification):
         return _bert(deepcopy(model), scheme)

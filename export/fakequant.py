@@ -55,6 +55,19 @@ def to_integers(x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor |
     return (round_through(x / scale) + zero_point).clamp(low, high)
 
 
+SEEN = 100_000
+"""Values of a tensor that calibration looks at, drawn at random: at equal steps some columns would never be met."""
+
+
+def seen_of(x: torch.Tensor) -> torch.Tensor:
+    """(N,) of the values of x, always the same ones of as many, its lowest and highest among them."""
+    flat = x.detach().reshape(-1)
+    if len(flat) <= SEEN:
+        return flat
+    places = torch.randint(len(flat), (SEEN,), generator=torch.Generator().manual_seed(0))
+    return torch.cat([flat[places.to(flat.device)], torch.stack(flat.aminmax())])
+
+
 class ActivationRange(nn.Module):
     """The range of one activation tensor: two learned numbers, set by calibration."""
 
@@ -71,7 +84,7 @@ class FakeQuantLinear(nn.Module):
 
     Products of whole numbers, exact in fp32 up to 2^24, scaled afterwards: the arithmetic of ONNX Runtime's
     MatMulIntegerToFloat, with straight-through gradients.
-    enabled = False computes in float. seen is a list while calibrating: (input features sampled) are put there.
+    enabled = False computes in float. seen is a list while calibrating: what `seen_of` takes of each input is put there.
     """
 
     def __init__(self, linear: nn.Linear, scheme: QuantScheme, shared: FakeQuantLinear | None = None) -> None:
@@ -95,7 +108,7 @@ class FakeQuantLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.seen is not None:
-            self.seen.append(x.detach().reshape(-1)[:: 1 + x.numel() // 100_000])
+            self.seen.append(seen_of(x))
         if not self.enabled:
             return F.linear(x, self.weight, self.bias)
         scale, zero = self.input_range()

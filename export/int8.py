@@ -19,7 +19,7 @@ from kdedge.students.bilstm import BiLstmForSequenceClassification
 
 from .bert import BERT_INPUTS, write_bert
 from .bilstm import bilstm_inputs, write_bilstm
-from .fakeattention import INTEGERS, FakeQuantAttention, Operand
+from .fakeattention import PRODUCTS, FakeQuantAttention, Operand
 from .fakelstm import FakeQuantLstm, FakeQuantTable
 from .fakemodel import quantized_layers
 from .fakequant import FakeQuantEmbedding, FakeQuantLinear
@@ -125,6 +125,7 @@ class Int8Writer(GraphWriter):
         super().__init__(inputs)
         self.products, self.tables, self.lstm = integers.products, integers.tables, integers.lstm
         self.operands = integers.operands
+        self.masks: dict[bool, str] = {}
         self.rounded: dict[tuple[str, float, int], str] = {}
 
     def linear(self, x: str, weights: dict[str, np.ndarray], prefix: str) -> str:
@@ -175,13 +176,17 @@ class Int8Writer(GraphWriter):
         return str(self.op("Mul", self.op("Cast", whole, to=onnx.TensorProto.FLOAT), scales))
 
     def padding_mask(self, mask: str) -> str:
-        """As `attention` reads it: (B, T) int32 for MultiHeadAttention."""
-        return super().padding_mask(mask) if self.operands else str(self.op("Cast", mask, to=onnx.TensorProto.INT32))
+        """The mask as it is: `attention` makes of it what each attention reads."""
+        return mask
 
     def attention(self, query: str, key: str, value: str, mask: str, heads: int, size: int, prefix: str) -> str:
-        if self.operands:
-            return super().attention(query, key, value, mask, heads, size, prefix)
-        return str(self.op("MultiHeadAttention", query, key, value, "", mask, domain=MICROSOFT, num_heads=heads, scale=1.0))
+        """In integers where it has operands, else as one node in fp32."""
+        in_integers = f"{prefix}.{PRODUCTS}.query" in self.operands
+        if in_integers not in self.masks:
+            self.masks[in_integers] = super().padding_mask(mask) if in_integers else str(self.op("Cast", mask, to=onnx.TensorProto.INT32))
+        if in_integers:
+            return super().attention(query, key, value, self.masks[True], heads, size, prefix)
+        return str(self.op("MultiHeadAttention", query, key, value, "", self.masks[False], domain=MICROSOFT, num_heads=heads, scale=1.0))
 
     def operand(self, x: str, prefix: str, part: str) -> str:
         """Rounded before heads are turned about: a byte moves faster than four."""
@@ -190,7 +195,7 @@ class Int8Writer(GraphWriter):
 
     def within(self, x: str, prefix: str, part: str) -> str:
         """x, cut off where a symmetric operand's integers end: QuantizeLinear knows the ends of its type alone."""
-        name = f"{prefix}.{INTEGERS}.{part}"
+        name = f"{prefix}.{PRODUCTS}.{part}"
         operand = self.operands[name]
         if operand.largest is None:
             return x
@@ -199,7 +204,7 @@ class Int8Writer(GraphWriter):
 
     def operand_ends(self, prefix: str, part: str) -> tuple[str, str] | None:
         """Names of scale and zero point of an operand of attention; None where it stays in fp32."""
-        name = f"{prefix}.{INTEGERS}.{part}"
+        name = f"{prefix}.{PRODUCTS}.{part}"
         if name not in self.operands:
             return None
         return self.tensor(self.operands[name].scale, f"{name}{INPUT_SCALE}"), self.tensor(self.operands[name].zero, f"{name}.input_zero")

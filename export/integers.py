@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from transformers import PreTrainedModel
+from transformers import BertForSequenceClassification, PreTrainedModel
 
 from kdedge.errors import GateFailed
 from kdedge.runtime.classifier import SLOW_FUSIONS
@@ -20,7 +20,7 @@ from kdedge.runtime.spec import Kind
 
 from .fakeattention import FakeQuantAttention, Operand
 from .fakelstm import FakeQuantLstm, state_scale
-from .fakemodel import quantized_layers, quantized_products
+from .fakemodel import quantized_layers, quantized_products, range_owners
 from .fakequant import FakeQuantLinear, activation_scale, to_integers
 from .parity import Encoded, compare
 from .scheme import STEPS
@@ -35,6 +35,8 @@ TIE = 1e-3
 SAME_ANSWERS = 0.999
 INTEGER_KERNELS = ("MatMulIntegerToFloat", "MatMulInteger", "QLinearMatMul", "DynamicQuantizeMatMul")
 FLOAT_KERNELS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm")
+ATTENTIONS = ("MultiHeadAttention", "Attention")
+"""Operators that hold both products of attention, in float."""
 
 LSTM_STATES = "lstm_states"
 
@@ -53,7 +55,9 @@ def check_integers(model: PreTrainedModel, graph: bytes, texts: Sequence[Encoded
     if any(coverage[name] != count for name, count in wanted.items()):
         raise GateFailed("every quantized product must run in integers", f"{coverage}, wanted are {wanted}", "nothing was packed")
     session, outputs = _watched_session(graph)
-    mine_all, theirs_all, flips, farthest = [], [], 0, 0.0
+    if unseen := _rounded(model) - set(outputs):
+        raise GateFailed("the int8 file must round what fake-quantized torch rounds", f"it does not round {', '.join(sorted(unseen))}", "nothing was packed")
+    mine_all, theirs_all, flips, farthest, where = [], [], 0, 0.0, ""
     for text in texts:
         theirs = dict(zip(outputs, session.run(list(outputs), dict(text)), strict=True))
         mine, logits = _integers_of(model, text)
@@ -64,7 +68,7 @@ def check_integers(model: PreTrainedModel, graph: bytes, texts: Sequence[Encoded
         distance = _first_difference(mine, theirs)
         if distance is not None:
             flips += 1
-            farthest = max(farthest, distance)
+            farthest, where = max((farthest, where), distance)
         elif (difference := np.abs(theirs["logits"] - logits).max()) > EQUAL_INTEGERS:
             found = f"equal integers, but logits differ by {difference:.3g}"
             raise GateFailed("the int8 file must answer as fake-quantized torch does", found, "nothing was packed; the former bundle is intact")
@@ -81,7 +85,7 @@ def check_integers(model: PreTrainedModel, graph: bytes, texts: Sequence[Encoded
     }
     if farthest > TIE or report.differs(SAME_ANSWERS):
         found = (
-            f"{100 * report.agreement:.2f} % same answers over {len(texts)} texts; activations {farthest:.2g} steps from a half are rounded apart, "
+            f"{100 * report.agreement:.2f} % same answers over {len(texts)} texts; activations {farthest:.2g} steps from a half are rounded apart, of {where or 'none'}; "
             f"{TIE:g} is allowed; logits differ by up to {report.max_abs_logit:.2g}"
         )
         raise GateFailed("the int8 file must answer as fake-quantized torch does", found, "nothing was packed; the former bundle is intact")
@@ -105,20 +109,28 @@ def overflows(largest: int) -> bool:
 def _wanted_coverage(model: PreTrainedModel) -> dict[str, int]:
     products = [layer.enabled for layer in quantized_products(model).values()]
     lstms, attentions = ([layer.enabled for _, layer in quantized_layers(model) if isinstance(layer, kind)] for kind in (FakeQuantLstm, FakeQuantAttention))
+    layers = model.config.num_hidden_layers if isinstance(model, BertForSequenceClassification) else 0
     return {
         "integer_products": sum(products),
         "float_products": len(products) - sum(products),
         "integer_attention_products": 2 * sum(attentions),
+        "float_attention_products": 2 * (layers - sum(attentions)),
         "integer_lstms": sum(lstms),
         "float_lstms": len(lstms) - sum(lstms),
     }
 
 
+def _rounded(model: PreTrainedModel) -> set[str]:
+    """What has a range of its own and is in use, by name; an LSTM rounds inside."""
+    enabled = {name: layer.enabled for name, layer in quantized_layers(model)}
+    owners = {name: reader for name, reader in range_owners(model).items() if not isinstance(reader, FakeQuantLstm)}
+    return {name for name, reader in owners.items() if enabled[name.rpartition(".")[0] if isinstance(reader, Operand) else name]}
+
+
 def integer_coverage(graph: bytes) -> dict[str, int]:
     """LSTMs and products in the graph that ONNX Runtime executes after its own rewriting, and bytes of float matrices.
 
-    Products with a fixed weight, and those of attention, whose operands are both computed: of the latter the integer ones alone, since
-    those in float stand inside one node.
+    Products with a fixed weight, and those of attention, whose operands are both computed.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "executed.onnx"
@@ -128,10 +140,11 @@ def integer_coverage(graph: bytes) -> dict[str, int]:
         executed = onnx.load(str(path))
     weights = {tensor.name: tensor for tensor in executed.graph.initializer}
     fixed = [node for node in executed.graph.node if any(name in weights and len(weights[name].dims) == 2 for name in node.input)]
-    integer = sum(node.op_type in INTEGER_KERNELS for node in fixed)
+    nodes = [node for node in executed.graph.node if node not in fixed]
     return {
-        "integer_products": integer,
-        "integer_attention_products": sum(node.op_type in INTEGER_KERNELS for node in executed.graph.node) - integer,
+        "integer_products": sum(node.op_type in INTEGER_KERNELS for node in fixed),
+        "integer_attention_products": sum(node.op_type in INTEGER_KERNELS for node in nodes),
+        "float_attention_products": sum(node.op_type in FLOAT_KERNELS for node in nodes) + 2 * sum(node.op_type in ATTENTIONS for node in nodes),
         "float_products": sum(node.op_type in FLOAT_KERNELS for node in fixed),
         "integer_lstms": sum(node.op_type == "DynamicQuantizeLSTM" for node in executed.graph.node),
         "float_lstms": sum(node.op_type == "LSTM" for node in executed.graph.node),
@@ -222,8 +235,8 @@ def rounded_states(mine: Mapping[str, Any], states: np.ndarray) -> dict[str, np.
     return found
 
 
-def _first_difference(mine: Mapping[str, tuple[np.ndarray, np.ndarray]], theirs: Mapping[str, np.ndarray]) -> float | None:
-    """How far from a half, in steps, the values lie that are the first to be rounded otherwise; None where all are rounded alike.
+def _first_difference(mine: Mapping[str, tuple[np.ndarray, np.ndarray]], theirs: Mapping[str, np.ndarray]) -> tuple[float, str] | None:
+    """How far from a half, in steps, the values lie that are the first to be rounded otherwise, and for what; None where all are rounded alike.
 
     Later ones differ because of the first and say nothing. The file computes the last layer for the first token alone.
     """
@@ -233,8 +246,8 @@ def _first_difference(mine: Mapping[str, tuple[np.ndarray, np.ndarray]], theirs:
         found = theirs[name].astype(np.float32)
         apart = np.abs(whole[tuple(map(slice, found.shape))] - found)
         if apart.max() > 1:
-            return math.inf
+            return math.inf, name
         if apart.any():
             near = steps[np.nonzero(apart)]  # the file's positions are the first of ours
-            return float(np.abs(near - np.floor(near) - 0.5).max())
+            return float(np.abs(near - np.floor(near) - 0.5).max()), name
     return None

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnxruntime
 import pytest
 import tiny
+import tinyrun
 import torch
 from kdedge.export import integers
 from kdedge.export.calibrate import calibrate, sensitivity, unpadded_batches
+from kdedge.export.export import Choice, export_run
 from kdedge.export.fakeattention import FakeQuantAttention
 from kdedge.export.fakemodel import fake_quantized, quantized_layers, range_owners
+from kdedge.export.fakequant import seen_of
 from kdedge.export.int8 import to_int8
 from kdedge.export.portable import to_portable
 from kdedge.export.scheme import QuantScheme
 from torch import nn
 
+from kdedge.distill.story import distill
 from kdedge.encode import Pad, encode
 from kdedge.errors import GateFailed, UsageError
 from kdedge.recipe import BiLstm
+from kdedge.runtime import Bundle
 
 SCHEME = QuantScheme(activations="static", attention="integers")
 Batches = list[dict[str, torch.Tensor]]
@@ -37,7 +44,7 @@ def made() -> tuple[nn.Module, nn.Module, Batches]:
 
 
 def attention_of(model: nn.Module, layer: int = 0) -> FakeQuantAttention:
-    return model.bert.encoder.layer[layer].attention.self.integers
+    return model.bert.encoder.layer[layer].attention.self.products
 
 
 def texts_of(batches: Batches) -> list[dict[str, np.ndarray]]:
@@ -46,6 +53,17 @@ def texts_of(batches: Batches) -> list[dict[str, np.ndarray]]:
 
 def answer(graph: bytes, text: dict[str, np.ndarray]) -> np.ndarray:
     return np.asarray(onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"]).run(["logits"], text)[0])
+
+
+def test_calibration_sees_every_column() -> None:
+    """One column in 64 is large: at equal steps of a fixed size it would be met always or never."""
+    for length in (63, 64, 96, 128):
+        x = torch.full((32, 12, length, length), 0.01)
+        x[..., -1] = 0.9
+        seen = seen_of(x)
+        assert len(seen) == 100_002 and float(seen.max()) == pytest.approx(0.9) and float(seen.min()) == pytest.approx(0.01)
+        assert float((seen > 0.5).float().mean()) == pytest.approx(1 / length, rel=0.1)
+    assert torch.equal(seen_of(torch.arange(6.0).reshape(2, 3)), torch.arange(6.0))
 
 
 def test_both_products_by_hand() -> None:
@@ -79,7 +97,8 @@ def test_both_products_by_hand() -> None:
 def test_the_file_multiplies_the_integers_of_torch(made: tuple[nn.Module, nn.Module, Batches]) -> None:
     _, quantized, batches = made
     figures = integers.check_integers(quantized, to_int8(quantized).SerializeToString(), texts_of(batches), "classification")
-    assert (figures["integer_products"], figures["integer_attention_products"], figures["float_products"]) == (14, 4, 0)
+    assert (figures["integer_products"], figures["float_products"]) == (14, 0)
+    assert (figures["integer_attention_products"], figures["float_attention_products"]) == (4, 0)
     assert figures["same_answers_torch"] == 1.0 and figures["texts_with_a_rounding_tie"] < 64
 
 
@@ -87,9 +106,22 @@ def test_the_file_multiplies_the_integers_of_torch(made: tuple[nn.Module, nn.Mod
 def test_a_file_that_rounds_an_operand_otherwise_is_refused(made: tuple[nn.Module, nn.Module, Batches], part: str) -> None:
     _, quantized, batches = made
     graph = to_int8(quantized)
-    (scale,) = (tensor for tensor in graph.graph.initializer if tensor.name.endswith(f"layer.0.attention.self.integers.{part}.input_scale"))
+    (scale,) = (tensor for tensor in graph.graph.initializer if tensor.name.endswith(f"layer.0.attention.self.products.{part}.input_scale"))
     scale.CopyFrom(integers.onnx.numpy_helper.from_array(integers.onnx.numpy_helper.to_array(scale) * np.float32(1.5), scale.name))
     with pytest.raises(GateFailed, match="answer as fake-quantized torch"):
+        integers.check_integers(quantized, graph.SerializeToString(), texts_of(batches), "classification")
+
+
+def test_an_operand_that_the_gate_cannot_find_is_refused(made: tuple[nn.Module, nn.Module, Batches]) -> None:
+    _, quantized, batches = made
+    graph = to_int8(quantized)
+    name = "bert.encoder.layer.1.attention.self.products.shares.input_scale"
+    (scale,) = (tensor for tensor in graph.graph.initializer if tensor.name == name)
+    scale.name = "renamed.input_scale"
+    for node in graph.graph.node:
+        for i, one in enumerate(node.input):
+            node.input[i] = scale.name if one == name else one
+    with pytest.raises(GateFailed, match=r"products\.shares"):
         integers.check_integers(quantized, graph.SerializeToString(), texts_of(batches), "classification")
 
 
@@ -104,11 +136,12 @@ def test_one_attention_may_stay_in_float(made: tuple[nn.Module, nn.Module, Batch
     _, quantized, batches = made
     attention_of(quantized, 1).enabled = False
     try:
-        graph = to_int8(quantized).SerializeToString()
-        figures = integers.check_integers(quantized, graph, texts_of(batches), "classification")
+        graph = to_int8(quantized)
+        figures = integers.check_integers(quantized, graph.SerializeToString(), texts_of(batches), "classification")
     finally:
         attention_of(quantized, 1).enabled = True
-    assert figures["integer_attention_products"] == 2 and figures["same_answers_torch"] == 1.0
+    assert figures["integer_attention_products"] == figures["float_attention_products"] == 2 and figures["same_answers_torch"] == 1.0
+    assert [node.op_type for node in graph.graph.node].count("MultiHeadAttention") == 1
 
 
 def test_padding_has_no_share(made: tuple[nn.Module, nn.Module, Batches]) -> None:
@@ -128,14 +161,29 @@ def test_the_portable_file_says_the_same(made: tuple[nn.Module, nn.Module, Batch
     _, quantized, batches = made
     mine, theirs = to_portable(quantized), to_int8(quantized).SerializeToString()
     rounded = [node.input[1] for node in mine.graph.node if node.op_type == "QuantizeLinear"]
-    assert sum(".attention.self.integers." in name for name in rounded) == 8
+    assert sum(".attention.self.products." in name for name in rounded) == 8
     apart = [np.abs(answer(mine.SerializeToString(), text) - answer(theirs, text)).max() for text in texts_of(batches)]
-    assert np.median(apart) <= 1e-5
+    assert np.mean(np.array(apart) <= 1e-5) > 0.95
+
+
+def test_values_beyond_the_range_are_cut_off_in_every_file(made: tuple[nn.Module, nn.Module, Batches]) -> None:
+    model, _, batches = made
+    narrow = fake_quantized(model, SCHEME).eval()
+    calibrate(narrow, model, batches)
+    with torch.no_grad():
+        for name, owner in range_owners(narrow).items():
+            if name.endswith((".products.key", ".products.value")):
+                owner.range.low.mul_(0.2)
+                owner.range.high.mul_(0.2)
+    int8, portable = (write(narrow).SerializeToString() for write in (to_int8, to_portable))
+    integers.check_integers(narrow, int8, texts_of(batches), "classification")
+    apart = [np.abs(answer(portable, text) - answer(int8, text)).max() for text in texts_of(batches)]
+    assert np.mean(np.array(apart) <= 1e-5) > 0.95
 
 
 def test_ranges_are_found_kept_and_learned(made: tuple[nn.Module, nn.Module, Batches]) -> None:
     model, quantized, batches = made
-    name = "bert.encoder.layer.0.attention.self.integers"
+    name = "bert.encoder.layer.0.attention.self.products"
     owners = range_owners(quantized)
     assert {f"{name}.{part}" for part in ("query", "key", "shares", "value")} <= owners.keys()
     shares = owners[f"{name}.shares"].range
@@ -162,6 +210,27 @@ def test_the_float_model_attends_as_before(made: tuple[nn.Module, nn.Module, Bat
     finally:
         for _, layer in quantized_layers(quantized):
             layer.enabled = True
+
+
+def test_export_rounds_attention_where_it_is_asked_to(tmp_path: Path) -> None:
+    student = tinyrun.tinybert(quantize={"steps": 2, "checks": 1, "attention": "integers"})
+    run = distill(tinyrun.recipe(tinyrun.prepare(tmp_path), student=student), tmp_path / "runs")
+
+    def exported(choice: Choice) -> tuple[str, int, str]:
+        (folder,) = export_run(run, ["tinybert"], choice=choice)
+        manifest = Bundle.open(folder).manifest
+        return manifest.scheme["attention"], manifest.parity["int8"]["integer_attention_products"], (folder / "README.md").read_text()
+
+    said, products, card = exported(Choice())
+    assert (said, products) == ("integers", 2) and "2 of attention, run as integer kernels; in fp32 stay: none" in card
+    said, products, card = exported(Choice(attention="float"))
+    assert (said, products) == ("float", 0) and "in fp32 stay: 2 of attention" in card
+    assert exported(Choice(("fp32", "int8", "portable"), attention="integers"))[:2] == ("integers", 2)
+    with pytest.raises(UsageError, match="fixed ranges alone") as caught:
+        export_run(run, ["tinybert"], choice=Choice(scheme=QuantScheme(), attention="integers"))
+    assert "--scheme dynamic" in caught.value.found
+    with pytest.raises(UsageError, match="overrule"):
+        Choice(scheme=SCHEME)
 
 
 def test_integers_need_fixed_ranges() -> None:

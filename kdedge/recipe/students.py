@@ -84,7 +84,7 @@ class Quantize(Section):
         "best", description="how ranges are found; best: the share of values by logits"
     )
     attention: Literal["float", "integers"] = Field(
-        "float", description="the two products of attention, queries with keys and shares with values; integers pay from about 64 tokens"
+        "float", description="the two products of attention, queries with keys and shares with values; integers may pay on texts of 100 tokens and more"
     )
     learn_ranges: bool = Field(True, description="whether tuning moves the ranges too (LSQ), or only the weights")
     keep_float_above: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(None, description="logit change above which a layer stays in fp32")
