@@ -46,7 +46,7 @@ def check_integers(model: PreTrainedModel, graph: bytes, texts: Sequence[Encoded
 
     A fake-quantized model and its file do the same integer arithmetic, but float operations between them (norms,
     softmax, GELU) differ in the last bit, and where that falls on a half an activation rounds to the next integer.
-    So: every product that is enabled runs as an integer kernel; where all integers are equal, so are the logits to
+    So: every product that is enabled runs as an integer kernel, and every table and weight is stored in integers; where all integers are equal, so are the logits to
     1e-5; where some are not, the first of them lie on a half; and 99.9 % of the answers are the same, of which one
     may always differ. Raises GateFailed with the figures otherwise.
     """
@@ -54,6 +54,9 @@ def check_integers(model: PreTrainedModel, graph: bytes, texts: Sequence[Encoded
     wanted = _wanted_coverage(model)
     if any(coverage[name] != count for name, count in wanted.items()):
         raise GateFailed("every quantized product must run in integers", f"{coverage}, wanted are {wanted}", "nothing was packed")
+    if coverage["float_matrix_bytes"] > (most := _float_bytes(model)):
+        found = f"{coverage['float_matrix_bytes']:,} bytes of matrices in fp32, those that nothing rounds have {most:,}"
+        raise GateFailed("every rounded table and weight must be stored in integers", found, "nothing was packed")
     session, outputs = _watched_session(graph)
     if unseen := _rounded(model) - set(outputs):
         raise GateFailed("the int8 file must round what fake-quantized torch rounds", f"it does not round {', '.join(sorted(unseen))}", "nothing was packed")
@@ -148,8 +151,21 @@ def integer_coverage(graph: bytes) -> dict[str, int]:
         "float_products": sum(node.op_type in FLOAT_KERNELS for node in fixed),
         "integer_lstms": sum(node.op_type == "DynamicQuantizeLSTM" for node in executed.graph.node),
         "float_lstms": sum(node.op_type == "LSTM" for node in executed.graph.node),
-        "float_matrix_bytes": sum(4 * int(np.prod(t.dims)) for t in weights.values() if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) == 2),
+        "float_matrix_bytes": sum(4 * int(np.prod(weights[name].dims)) for name in _float_matrices(executed.graph)),
     }
+
+
+def _float_matrices(graph: onnx.GraphProto) -> list[str]:
+    """Names of tables and weights in fp32; not of columns of scales, nor of an LSTM's scales and biases, one row a direction."""
+    beside = {name for node in graph.node if node.op_type.endswith("LSTM") for name in node.input}
+    matrices = (t for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) == 2 and min(t.dims) > 1)
+    return [tensor.name for tensor in matrices if tensor.name not in beside]
+
+
+def _float_bytes(model: PreTrainedModel) -> int:
+    """Of the matrices that no layer in use rounds."""
+    rounded = {id(weight) for _, layer in quantized_layers(model) if layer.enabled for weight in layer.parameters()}
+    return 4 * sum(weight.numel() for weight in model.parameters() if weight.dim() == 2 and id(weight) not in rounded)
 
 
 def _options() -> onnxruntime.SessionOptions:

@@ -164,6 +164,17 @@ def test_a_float_product_in_the_file_is_refused(tuned: tuple) -> None:
         integers.check_integers(quantized, graph, texts_of(batches), "classification")
 
 
+def test_a_table_of_floats_in_the_file_is_refused(tuned: tuple) -> None:
+    _, quantized, batches = tuned
+    table = quantized.bert.embeddings.word_embeddings
+    table.enabled = False
+    graph = to_int8(quantized).SerializeToString()
+    assert integers.check_integers(quantized, graph, texts_of(batches), "classification")["float_matrix_bytes"] == 4 * (table.weight.numel() + 2 * 32)
+    table.enabled = True
+    with pytest.raises(GateFailed, match="stored in integers"):
+        integers.check_integers(quantized, graph, texts_of(batches), "classification")
+
+
 def test_a_text_answers_alike_alone_and_among_longer_ones(tuned: tuple) -> None:
     _, quantized, batches = tuned
     session = onnxruntime.InferenceSession(to_int8(quantized).SerializeToString(), providers=["CPUExecutionProvider"])
