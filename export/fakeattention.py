@@ -16,7 +16,7 @@ from transformers import AttentionInterface, BertForSequenceClassification
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 from transformers.models.bert.modeling_bert import BertSelfAttention
 
-from .fakequant import SMALLEST_RANGE, ActivationRange, seen_of, to_integers
+from .fakequant import SMALLEST_RANGE, ActivationRange, Watch, seen_of, to_integers
 from .scheme import STEPS, QuantScheme
 
 IMPLEMENTATION = "kdedge_integers"
@@ -27,7 +27,7 @@ PRODUCTS = "products"
 
 
 class Operand(nn.Module):
-    """A tensor that is rounded before it is multiplied. seen: as in FakeQuantLinear.
+    """A tensor that is rounded before it is multiplied. seen, watch: as in FakeQuantLinear.
 
     largest: of a symmetric int8 operand the integer that its range becomes; None: uint8 between both ends.
     """
@@ -35,6 +35,7 @@ class Operand(nn.Module):
     def __init__(self, largest: int | None = None) -> None:
         super().__init__()
         self.range, self.largest = ActivationRange(), largest
+        self.watch: Watch | None = None
         self.seen: list[torch.Tensor] | None = None
 
     @property
@@ -59,7 +60,10 @@ class Operand(nn.Module):
         if not enabled:
             return x, 1.0
         scale, zero = self.scale()
-        return to_integers(x, scale, zero, self.lowest, self.highest) - zero, scale
+        whole = to_integers(x, scale, zero, self.lowest, self.highest)
+        if self.watch is not None:
+            whole = self.watch(x / scale + zero, whole)
+        return whole - zero, scale
 
 
 class FakeQuantAttention(nn.Module):

@@ -7,6 +7,8 @@ table, and the states' at step t is [-tanh t, tanh t], which no LSTM can leave: 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -27,8 +29,8 @@ def state_scale(step: int) -> State:
 class FakeQuantLstm(nn.LSTM):
     """A bidirectional LSTM layer on uint8 inputs and states and int8 weights, each gate's row with a scale of its own.
 
-    enabled, seen: as in FakeQuantLinear. watched is a list while the gate looks on: of each call, after each step but
-    the last, the states (2, B, H) in steps of their scale before rounding, and rounded.
+    enabled, seen: as in FakeQuantLinear. watch looks on: told at each call how many steps it takes, it gives what looks on after each
+    step but the last, with that step's number, counted from 1, and then as in FakeQuantLinear, of the states (2, B, H).
     """
 
     def __init__(self, lstm: nn.LSTM, scheme: QuantScheme) -> None:
@@ -37,7 +39,7 @@ class FakeQuantLstm(nn.LSTM):
             setattr(self, name, parameter)
         self.scheme, self.range, self.enabled = scheme, ActivationRange(), True
         self.seen: list[torch.Tensor] | None = None
-        self.watched: list[list[State]] | None = None
+        self.watch: Callable[[int], Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]] | None = None
 
     @property
     def input_range(self) -> ActivationRange:
@@ -75,16 +77,15 @@ class FakeQuantLstm(nn.LSTM):
     def _steps(self, inputs: torch.Tensor, lengths: torch.Tensor) -> State:
         weight, scales = self.integer_weight("weight_hh")
         turned, scales = weight.transpose(1, 2), scales.transpose(1, 2)  # (2, H, 4H), (2, 1, 4H)
-        if self.watched is not None:
-            self.watched.append([])
+        look = None if self.watch is None else self.watch(inputs.shape[2])
         state = cell = torch.zeros_like(inputs[:, :, 0, : self.hidden_size])  # (2, B, H)
         for step in range(inputs.shape[2]):
             gates = inputs[:, :, step]
             if step:
                 scale, zero = state_scale(step)
                 whole = to_integers(state, scale, zero, 0, STEPS)
-                if self.watched is not None:
-                    self.watched[-1].append((state / scale, whole))
+                if look is not None:
+                    whole = look(step, state / scale + zero, whole)
                 gates = gates + torch.bmm(whole - zero, turned) * (scale * scales)
             i, f, g, o = gates.chunk(4, dim=2)
             fresh = f.sigmoid() * cell + i.sigmoid() * g.tanh()

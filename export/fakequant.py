@@ -7,6 +7,7 @@ weight follows it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -68,6 +69,10 @@ def seen_of(x: torch.Tensor) -> torch.Tensor:
     return torch.cat([flat[places.to(flat.device)], torch.stack(flat.aminmax())])
 
 
+Watch = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Looks on while a tensor is rounded: what it was, in steps above the zero point's 0, and its whole numbers -> those to go on with."""
+
+
 class ActivationRange(nn.Module):
     """The range of one activation tensor: two learned numbers, set by calibration."""
 
@@ -84,7 +89,7 @@ class FakeQuantLinear(nn.Module):
 
     Products of whole numbers, exact in fp32 up to 2^24, scaled afterwards: the arithmetic of ONNX Runtime's
     MatMulIntegerToFloat, with straight-through gradients.
-    enabled = False computes in float. seen is a list while calibrating: what `seen_of` takes of each input is put there.
+    enabled = False computes in float. watch looks on while the input is rounded. seen is a list while calibrating: what `seen_of` takes of each input is put there.
     """
 
     def __init__(self, linear: nn.Linear, scheme: QuantScheme, shared: FakeQuantLinear | None = None) -> None:
@@ -95,6 +100,7 @@ class FakeQuantLinear(nn.Module):
             self.range = ActivationRange()
         self._shared: tuple[FakeQuantLinear, ...] = () if shared is None else (shared,)  # in a tuple: saved once, by its owner
         self.enabled = True
+        self.watch: Watch | None = None
         self.seen: list[torch.Tensor] | None = None
 
     @property
@@ -112,9 +118,11 @@ class FakeQuantLinear(nn.Module):
         if not self.enabled:
             return F.linear(x, self.weight, self.bias)
         scale, zero = self.input_range()
-        whole = to_integers(x, scale, zero, 0, STEPS) - zero
+        whole = to_integers(x, scale, zero, 0, STEPS)
+        if self.watch is not None:
+            whole = self.watch(x / scale + zero, whole)
         weight, weight_scales = self.integer_weight()
-        return F.linear(whole, weight) * (scale * weight_scales.T) + self.bias
+        return F.linear(whole - zero, weight) * (scale * weight_scales.T) + self.bias
 
 
 class FakeQuantEmbedding(nn.Module):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +17,15 @@ from kdedge.errors import GateFailed
 from kdedge.runtime.classifier import SLOW_FUSIONS
 from kdedge.runtime.spec import Kind
 
-from .fakeattention import FakeQuantAttention, Operand
-from .fakelstm import FakeQuantLstm, state_scale
-from .fakemodel import quantized_layers, quantized_products, range_owners
-from .fakequant import FakeQuantLinear, activation_scale, to_integers
+from .fakeattention import FakeQuantAttention
+from .fakelstm import FakeQuantLstm
+from .fakemodel import quantized_layers, quantized_products
+from .lockstep import Lockstep, WatchedFile
 from .parity import Encoded, compare
-from .scheme import STEPS
-from .writer import INPUT_SCALE, IR_VERSION, OPSET
+from .writer import IR_VERSION, OPSET
 
 EQUAL_INTEGERS = 1e-5
-"""Largest logit difference of a text whose activations all become the same integers in torch and in the file."""
+"""Largest logit difference of torch and the file where all activations are the same integers."""
 
 TIE = 1e-3
 """How near to a half, in steps, an activation lies that two correct implementations may round to two integers."""
@@ -38,17 +36,16 @@ FLOAT_KERNELS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm")
 ATTENTIONS = ("MultiHeadAttention", "Attention")
 """Operators that hold both products of attention, in float."""
 
-LSTM_STATES = "lstm_states"
-
 
 def check_integers(model: PreTrainedModel, graph: bytes, texts: Sequence[Encoded], kind: Kind) -> dict[str, Any]:
     """The int8 gate over encoded single texts (1, T); returns its figures for the manifest.
 
     A fake-quantized model and its file do the same integer arithmetic, but float operations between them (norms,
     softmax, GELU) differ in the last bit, and where that falls on a half an activation rounds to the next integer.
-    So: every product that is enabled runs as an integer kernel, and every table and weight is stored in integers; where all integers are equal, so are the logits to
-    1e-5; where some are not, the first of them lie on a half; and 99.9 % of the answers are the same, of which one
-    may always differ. Raises GateFailed with the figures otherwise.
+    So: every product that is enabled runs as an integer kernel, and every table and weight is stored in integers. Led by the
+    file's integers (`Lockstep`), torch would round every number to the same one, or lies on a half, and comes to the
+    file's logits to 1e-5, on each text. Left to itself, it gives 99.9 % of the file's answers, of which one may always differ.
+    Raises GateFailed with the figures otherwise.
     """
     coverage = integer_coverage(graph)
     wanted = _wanted_coverage(model)
@@ -57,39 +54,35 @@ def check_integers(model: PreTrainedModel, graph: bytes, texts: Sequence[Encoded
     if coverage["float_matrix_bytes"] > (most := _float_bytes(model)):
         found = f"{coverage['float_matrix_bytes']:,} bytes of matrices in fp32, those that nothing rounds have {most:,}"
         raise GateFailed("every rounded table and weight must be stored in integers", found, "nothing was packed")
-    session, outputs = _watched_session(graph)
-    if unseen := _rounded(model) - set(outputs):
+    file = WatchedFile(graph, _options())
+    if unseen := _rounded(model) - file.read.keys():
         raise GateFailed("the int8 file must round what fake-quantized torch rounds", f"it does not round {', '.join(sorted(unseen))}", "nothing was packed")
-    mine_all, theirs_all, flips, farthest, where = [], [], 0, 0.0, ""
+    alone, theirs, strays, ties, apart = [], [], [], 0, 0.0
     for text in texts:
-        theirs = dict(zip(outputs, session.run(list(outputs), dict(text)), strict=True))
-        mine, logits = _integers_of(model, text)
-        if LSTM_STATES in theirs:
-            theirs |= rounded_states(mine, theirs.pop(LSTM_STATES))
-        mine_all.append(logits)
-        theirs_all.append(theirs["logits"])
-        distance = _first_difference(mine, theirs)
-        if distance is not None:
-            flips += 1
-            farthest, where = max((farthest, where), distance)
-        elif (difference := np.abs(theirs["logits"] - logits).max()) > EQUAL_INTEGERS:
-            found = f"equal integers, but logits differ by {difference:.3g}"
-            raise GateFailed("the int8 file must answer as fake-quantized torch does", found, "nothing was packed; the former bundle is intact")
-    report = compare(np.concatenate(mine_all), np.concatenate(theirs_all), kind)
-    differences = np.abs(np.concatenate(mine_all) - np.concatenate(theirs_all)).max(1)
+        answers = file.run(text)
+        led = Lockstep(model, text, file, answers)
+        strays.append(led.farthest)
+        ties += led.tied
+        apart = float(np.maximum(apart, np.abs(led.logits - answers["logits"]).max()))  # keeps what is no number
+        theirs.append(answers["logits"])
+        with torch.inference_mode():
+            alone.append(model(**{name: torch.from_numpy(values) for name, values in text.items()}).logits.numpy())
+    report, farthest = compare(np.concatenate(alone), np.concatenate(theirs), kind), max(strays)
+    differences = np.abs(np.concatenate(alone) - np.concatenate(theirs)).max(1)
     figures = {
         **coverage,
         "compared_with_torch": len(texts),
+        "max_abs_logit_same_integers": apart,
         "max_abs_logit_torch": report.max_abs_logit,
         "same_answers_torch": report.agreement,
-        "texts_with_a_rounding_tie": flips,
-        "farthest_from_a_tie": farthest,
+        "texts_with_a_rounding_tie": ties,
+        "farthest_from_a_tie": farthest.steps,
         "share_within_1e-3": float((differences <= 1e-3).mean()),
     }
-    if farthest > TIE or report.differs(SAME_ANSWERS):
+    if farthest.steps > TIE or not apart <= EQUAL_INTEGERS or report.differs(SAME_ANSWERS):
         found = (
-            f"{100 * report.agreement:.2f} % same answers over {len(texts)} texts; activations {farthest:.2g} steps from a half are rounded apart, of {where or 'none'}; "
-            f"{TIE:g} is allowed; logits differ by up to {report.max_abs_logit:.2g}"
+            f"{100 * report.agreement:.2f} % same answers over {len(texts)} texts; given the file's integers, torch is up to {farthest.steps:.2g} steps from "
+            f"rounding to the next of them ({farthest.name}; {TIE:g} is allowed), and its logits differ by {apart:.2g} ({EQUAL_INTEGERS:g})"
         )
         raise GateFailed("the int8 file must answer as fake-quantized torch does", found, "nothing was packed; the former bundle is intact")
     return figures
@@ -124,10 +117,10 @@ def _wanted_coverage(model: PreTrainedModel) -> dict[str, int]:
 
 
 def _rounded(model: PreTrainedModel) -> set[str]:
-    """What has a range of its own and is in use, by name; an LSTM rounds inside."""
-    enabled = {name: layer.enabled for name, layer in quantized_layers(model)}
-    owners = {name: reader for name, reader in range_owners(model).items() if not isinstance(reader, FakeQuantLstm)}
-    return {name for name, reader in owners.items() if enabled[name.rpartition(".")[0] if isinstance(reader, Operand) else name]}
+    """Products and operands of attention that are in use, by name; an LSTM rounds inside."""
+    attentions = [name for name, layer in quantized_layers(model) if isinstance(layer, FakeQuantAttention) and layer.enabled]
+    operands = {f"{name}.{part}" for name in attentions for part, _ in model.get_submodule(name).named_children()}
+    return operands | {name for name, layer in quantized_products(model).items() if layer.enabled}
 
 
 def integer_coverage(graph: bytes) -> dict[str, int]:
@@ -172,98 +165,3 @@ def _options() -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     return options
-
-
-def _watched_session(graph: bytes) -> tuple[onnxruntime.InferenceSession, list[str]]:
-    """A session that also answers every rounded activation, under the name of what it is rounded for, and an LSTM's states."""
-    model = onnx.load_from_string(graph)
-    kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
-    names = []
-    for node in model.graph.node:
-        if node.op_type == "DynamicQuantizeLSTM":
-            node.output[0] = LSTM_STATES
-            model.graph.output.append(onnx.helper.make_tensor_value_info(LSTM_STATES, onnx.TensorProto.FLOAT, None))
-            names.append(LSTM_STATES)
-        if node.op_type == "QuantizeLinear":
-            name = node.input[1].removesuffix(INPUT_SCALE)
-            model.graph.node.append(onnx.helper.make_node("Identity", [node.output[0]], [name]))
-            model.graph.output.append(onnx.helper.make_tensor_value_info(name, kinds[node.input[2]], None))
-            names.append(name)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), _options(), providers=["CPUExecutionProvider"], disabled_optimizers=SLOW_FUSIONS)
-    return session, [*names, "logits"]
-
-
-def _integers_of(model: PreTrainedModel, text: Encoded) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], np.ndarray]:
-    """Name of a product, or of an operand of attention -> what is rounded for it, in steps before and after, in the order of the computation; and the logits.
-
-    (1, T, H), of shares (1, A, T, T).
-    """
-    steps: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-
-    def note(name: str) -> Any:
-        def hook(layer: FakeQuantLinear, inputs: tuple[torch.Tensor, ...]) -> None:
-            scale, zero = layer.input_range()
-            steps[name] = ((inputs[0] / scale).numpy(), to_integers(inputs[0], scale, zero, 0, STEPS).numpy())
-
-        return hook
-
-    def note_operand(name: str) -> Any:
-        def hook(operand: Operand, inputs: tuple[torch.Tensor, ...]) -> None:
-            scale, zero = operand.scale()
-            x = inputs[0] if name.endswith(".shares") else inputs[0].transpose(1, 2).flatten(2)
-            steps[name] = ((x / scale).numpy(), to_integers(x, scale, zero, operand.lowest, operand.highest).numpy())
-
-        return hook
-
-    lstms = [layer for _, layer in quantized_layers(model) if isinstance(layer, FakeQuantLstm)]
-    for lstm in lstms:
-        lstm.watched = []
-    hooks = [layer.register_forward_pre_hook(note(name)) for name, layer in quantized_products(model).items()]
-    hooks += [layer.register_forward_pre_hook(note_operand(name)) for name, layer in model.named_modules() if isinstance(layer, Operand)]
-    try:
-        with torch.inference_mode():
-            logits = model(**{name: torch.from_numpy(values) for name, values in text.items()}).logits.numpy()
-    finally:
-        for hook in hooks:
-            hook.remove()
-    for lstm in lstms:
-        calls, lstm.watched = lstm.watched or [], None
-        early = {(row, step): (near.numpy(), whole.numpy()) for row, states in enumerate(calls) for step, (near, whole) in enumerate(states, 1)}
-        steps = {f"{LSTM_STATES}.{row}.{step}": state for (row, step), state in early.items()} | steps
-    return steps, logits
-
-
-def rounded_states(mine: Mapping[str, Any], states: np.ndarray) -> dict[str, np.ndarray]:
-    """The states (T, 2, rows, H) of a file's LSTM as it rounds them for its next step, under the names and in the form of ours.
-
-    It finds its scale in its own states, pins included, which may differ from ours in the last bit: a state on a half
-    then goes the other way, and with our scale that would be seen a step late.
-    """
-    named = [name.split(".") for name in mine if name.startswith(f"{LSTM_STATES}.")]
-    found = {}
-    for _, row, step in named:
-        last = sum(other == row for _, other, _ in named)  # the backward direction stands in the order of the text
-        hidden = mine[f"{LSTM_STATES}.{row}.{step}"][0].shape[-1]
-        both = [torch.from_numpy(states[place, side, int(row)]) for side, place in enumerate((int(step) - 1, last + 1 - int(step)))]
-        _, zero = state_scale(int(step))  # the file's may be the next one, for 127.5 lies between; what counts is how far a state is from it
-        whole = [to_integers(state[:hidden], activation_scale(state.min(), state.max())[0], zero, 0, STEPS) for state in both]
-        found[f"{LSTM_STATES}.{row}.{step}"] = torch.stack(whole)[:, None].numpy()
-    return found
-
-
-def _first_difference(mine: Mapping[str, tuple[np.ndarray, np.ndarray]], theirs: Mapping[str, np.ndarray]) -> tuple[float, str] | None:
-    """How far from a half, in steps, the values lie that are the first to be rounded otherwise, and for what; None where all are rounded alike.
-
-    Later ones differ because of the first and say nothing. The file computes the last layer for the first token alone.
-    """
-    for name, (steps, whole) in mine.items():
-        if name not in theirs:
-            continue
-        found = theirs[name].astype(np.float32)
-        apart = np.abs(whole[tuple(map(slice, found.shape))] - found)
-        if apart.max() > 1:
-            return math.inf, name
-        if apart.any():
-            near = steps[np.nonzero(apart)]  # the file's positions are the first of ours
-            return float(np.abs(near - np.floor(near) - 0.5).max()), name
-    return None

@@ -347,6 +347,8 @@ def test_a_text_is_compared_with_itself_among_others_of_its_length_and_padded() 
 def test_a_rounding_step_under_padding_passes_and_more_does_not() -> None:
     check_batch_independence({"batch_dependence": 0.0, "padding_dependence": 0.01, "padding_changes": 1, "padding_texts": 32})
     check_batch_independence({"batch_dependence": 0.0, "padding_dependence": 0.01, "padding_changes": 5, "padding_texts": 512})
+    with pytest.raises(GateFailed, match="alike alone and in a batch"):
+        check_batch_independence({"batch_dependence": 0.0, "padding_dependence": 0.01, "padding_changes": 1, "padding_texts": 512}, exact=True)
     for wrong in (
         {"batch_dependence": 1e-3, "padding_changes": 0},
         {"batch_dependence": 0.0, "padding_changes": 2},

@@ -13,6 +13,7 @@ from kdedge.export.calibrate import calibrate, sensitivity, unpadded_batches
 from kdedge.export.fakelstm import FakeQuantLstm, state_scale
 from kdedge.export.fakemodel import fake_quantized, quantized_layers
 from kdedge.export.int8 import to_int8
+from kdedge.export.lockstep import Lockstep, WatchedFile, rounded_states
 from kdedge.export.scheme import QuantScheme
 from transformers import PreTrainedModel
 
@@ -68,9 +69,10 @@ def test_the_file_does_the_integer_arithmetic_of_torch(pair: bool) -> None:
 def test_every_state_of_every_step_is_compared() -> None:
     batches = read(pair=True, count=4)
     model, text = quantized(bilstm(pair=True), batches), texts_of(batches, pair=True)[0]
-    mine, _ = integers._integers_of(model, text)
+    file = WatchedFile(to_int8(model).SerializeToString(), onnxruntime.SessionOptions())
+    names = [stray.name for stray in Lockstep(model, text, file, file.run(text)).strays]
     first, second = (int((text["token_type_ids"] == kind).sum()) for kind in (0, 1))
-    assert [sum(name.startswith(f"lstm_states.{row}.") for name in mine) for row in (0, 1)] == [first - 1, second - 1]
+    assert [sum(name.startswith(f"lstm_states.{row}.") for name in names) for row in (0, 1)] == [first - 1, second - 1]
 
 
 @pytest.mark.parametrize("spread", [0.5, 6.0])
@@ -160,6 +162,5 @@ def test_states_are_rounded_by_the_scale_that_the_file_finds() -> None:
     states = np.zeros((2, 2, 1, 3), np.float32)
     states[0, 0, 0] = tie, bound * (1 + 1e-6), -bound * (1 + 1e-6)  # pins a little wider: the half falls below
     states[1, 1, 0] = tie, bound * (1 - 1e-6), -bound * (1 - 1e-6)
-    mine = {"lstm_states.0.1": (np.zeros((2, 1, 1), np.float32), np.zeros((2, 1, 1), np.float32))}
-    found = integers.rounded_states(mine, states)["lstm_states.0.1"]
+    found = rounded_states(states[:, :, 0], 1, 2, 1)
     assert (found[:, 0, 0] - zero).tolist() == [11, 12]

@@ -153,6 +153,34 @@ def test_a_file_with_another_weight_is_refused(tuned: tuple) -> None:
         integers.check_integers(quantized, graph.SerializeToString(), texts_of(batches), "classification")
 
 
+@pytest.fixture(scope="module")
+def deep() -> tuple[torch.nn.Module, list[dict[str, np.ndarray]]]:
+    """A student of four layers and twelve heads on long texts: nearly each of them holds a number that lies on a half."""
+    torch.manual_seed(1)
+    model = tiny.bert(layers=4, hidden=312, heads=12, vocabulary=400, initializer_range=0.06, max_position_embeddings=128).eval()
+    ids = torch.randint(5, 400, (6, 128))
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
+    quantized = fake_quantized(model, STATIC).eval()
+    calibrate(quantized, model, [batch], "minmax")
+    return quantized, texts_of([batch])
+
+
+def test_ties_on_every_text_are_told_and_pass(deep: tuple) -> None:
+    figures = integers.check_integers(deep[0], to_int8(deep[0]).SerializeToString(), deep[1], "classification")
+    assert figures["texts_with_a_rounding_tie"] >= 3, "else this tests nothing"
+    assert figures["max_abs_logit_same_integers"] <= 1e-5 and figures["farthest_from_a_tie"] <= 1e-3
+
+
+@pytest.mark.parametrize("name", ["classifier.scales", "bert.encoder.layer.3.output.dense.scales", "bert.pooler.dense.input_scale", "classifier.bias"])
+def test_ties_hide_no_wrong_file(deep: tuple, name: str) -> None:
+    graph = to_int8(deep[0])
+    (tensor,) = (one for one in graph.graph.initializer if one.name == name)
+    values = onnx.numpy_helper.to_array(tensor)
+    tensor.CopyFrom(onnx.numpy_helper.from_array(values + np.float32(0.02) if name.endswith("bias") else values * np.float32(1.3), name))
+    with pytest.raises(GateFailed, match="answer as fake-quantized torch"):
+        integers.check_integers(deep[0], graph.SerializeToString(), deep[1], "classification")
+
+
 def test_a_float_product_in_the_file_is_refused(tuned: tuple) -> None:
     _, quantized, batches = tuned
     layer = quantized.bert.encoder.layer[0].intermediate.dense

@@ -40,9 +40,8 @@ def bert(layers: int = 2, hidden: int = 24, heads: int = 2, outputs: int = 2, vo
             hidden_size=hidden,
             num_attention_heads=heads,
             intermediate_size=2 * hidden,
-            max_position_embeddings=64,
             num_labels=outputs,
-            **{"initializer_range": 0.5} | settings,  # answers that differ from text to text
+            **{"max_position_embeddings": 64, "initializer_range": 0.5} | settings,  # answers that differ from text to text
         )
     )
 
