@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from kdedge import __version__
 from kdedge.errors import MachineError, UsageError
 from kdedge.files import json_text, remove, write_whole
-from kdedge.processes import is_main, main_does
+from kdedge.processes import barrier, is_main, main_does
 from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Recipe, load_recipe
 
@@ -184,6 +184,7 @@ def stage(
     try:
         main_does(lambda: _begin(part, inputs))
         result = make(part)
+        barrier()  # another process may still read what stands in `part`
         main_does(lambda: _finish(part, folder, inputs, result))
     except Exception as error:
         if _no_room(error):
