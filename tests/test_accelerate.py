@@ -14,6 +14,30 @@ from kdedge.rundir import read_stage
 from kdedge.runtime import metrics
 from kdedge.transfer import read_transfer_set
 
+SLOW_READER = """
+import sys, time
+from pathlib import Path
+from kdedge.processes import is_main, main_does
+from kdedge.rundir import stage
+
+def make(part):
+    main_does(lambda: (part / "made").write_text("here"))
+    if not is_main():
+        time.sleep(2)
+    return {"read": (part / "made").read_text()}
+
+print(stage(Path(sys.argv[1]), {}, make))
+"""
+
+
+def test_a_stage_is_not_renamed_while_another_process_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW_READER)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(tmp_path / "slow.py"), str(tmp_path / "stage")]
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("'read': 'here'") == 2 and read_stage(tmp_path / "stage")["result"] == {"read": "here"}
+
 
 def test_two_processes_train_one_run(tmp_path: Path) -> None:
     recipe = write_inputs(tmp_path, "classification", pair=True)
