@@ -39,6 +39,10 @@ class Operand(nn.Module):
         self.seen: list[torch.Tensor] | None = None
 
     @property
+    def input_range(self) -> ActivationRange:
+        return self.range
+
+    @property
     def lowest(self) -> int:
         return 0 if self.largest is None else -self.largest
 

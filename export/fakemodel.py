@@ -75,4 +75,4 @@ def quantized_products(model: nn.Module) -> dict[str, FakeQuantLinear]:
 def range_owners(model: nn.Module) -> dict[str, Reader]:
     """What has a range of its own, by name."""
     readers = ((name, module) for name, module in model.named_modules() if isinstance(module, Reader))
-    return {name: reader for name, reader in readers if isinstance(reader, Operand) or reader.input_range is getattr(reader, "range", None)}
+    return {name: reader for name, reader in readers if reader.input_range is getattr(reader, "range", None)}

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-import tiny
 import tinyrun
 import torch
+from calibrated import Batches, small_bert, texts_of
 from kdedge.export import integers
-from kdedge.export.calibrate import calibrate, sensitivity, unpadded_batches
+from kdedge.export.calibrate import calibrate, sensitivity
 from kdedge.export.export import Choice, export_run
 from kdedge.export.fakeattention import FakeQuantAttention
 from kdedge.export.fakemodel import fake_quantized, quantized_layers, range_owners
@@ -22,33 +22,21 @@ from kdedge.export.scheme import QuantScheme
 from torch import nn
 
 from kdedge.distill.story import distill
-from kdedge.encode import Pad, encode
 from kdedge.errors import GateFailed, UsageError
 from kdedge.recipe import BiLstm
 from kdedge.runtime import Bundle
 
 SCHEME = QuantScheme(activations="static", attention="integers")
-Batches = list[dict[str, torch.Tensor]]
 
 
 @pytest.fixture(scope="module")
 def made() -> tuple[nn.Module, nn.Module, Batches]:
     """A small BERT, its calibrated form, and texts of equal length in batches."""
-    torch.manual_seed(3)
-    tokenizer = tiny.tokenizer()
-    model = tiny.bert(layers=2, hidden=32, heads=4, vocabulary=len(tokenizer), initializer_range=0.2).eval()
-    batches = unpadded_batches(Pad(0), encode(tokenizer, tiny.sentences(64, 5)[0], None, 48).tokens)
-    quantized = fake_quantized(model, SCHEME).eval()
-    calibrate(quantized, model, batches)
-    return model, quantized, batches
+    return small_bert(SCHEME)
 
 
 def attention_of(model: nn.Module, layer: int = 0) -> FakeQuantAttention:
     return model.bert.encoder.layer[layer].attention.self.products
-
-
-def texts_of(batches: Batches) -> list[dict[str, np.ndarray]]:
-    return [{name: values[i : i + 1].numpy() for name, values in batch.items()} for batch in batches for i in range(len(batch["input_ids"]))]
 
 
 def answer(graph: bytes, text: dict[str, np.ndarray]) -> np.ndarray:

@@ -8,15 +8,15 @@ import onnxruntime
 import pytest
 import tiny
 import torch
+from calibrated import small_bert, texts_of
 from kdedge.export import integers
-from kdedge.export.calibrate import calibrate, moving_average, sensitivity, unpadded_batches
+from kdedge.export.calibrate import calibrate, moving_average, sensitivity
 from kdedge.export.fakemodel import fake_quantized, quantized_layers
 from kdedge.export.fakequant import FakeQuantEmbedding, FakeQuantLinear, activation_scale, to_integers, weight_scale
 from kdedge.export.int8 import to_int8
 from kdedge.export.scheme import QuantScheme
 from onnx import TensorProto, helper
 
-from kdedge.encode import Pad, encode
 from kdedge.errors import GateFailed, UsageError
 
 STATIC = QuantScheme(activations="static")
@@ -112,17 +112,7 @@ def test_query_key_and_value_round_their_input_once() -> None:
 @pytest.fixture(scope="module")
 def tuned() -> tuple[torch.nn.Module, torch.nn.Module, list[dict[str, torch.Tensor]]]:
     """A small BERT, its calibrated fake-quantized form, and texts of equal length in batches."""
-    torch.manual_seed(3)
-    tokenizer = tiny.tokenizer()
-    model = tiny.bert(layers=2, hidden=32, heads=4, vocabulary=len(tokenizer), initializer_range=0.2).eval()
-    batches = unpadded_batches(Pad(0), encode(tokenizer, tiny.sentences(64, 5)[0], None, 48).tokens)
-    quantized = fake_quantized(model, STATIC).eval()
-    calibrate(quantized, model, batches)
-    return model, quantized, batches
-
-
-def texts_of(batches: list[dict[str, torch.Tensor]]) -> list[dict[str, np.ndarray]]:
-    return [{name: values[i : i + 1].numpy() for name, values in batch.items()} for batch in batches for i in range(len(batch["input_ids"]))]
+    return small_bert(STATIC)
 
 
 def test_no_batch_of_calibration_is_padded(tuned: tuple) -> None:
