@@ -50,11 +50,12 @@ class Operand(nn.Module):
     def highest(self) -> int:
         return STEPS if self.largest is None else self.largest
 
-    def scale(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scale and zero point, as `activation_scale` gives them."""
+    def scale(self, values: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scale and zero point of so many values, as an ActivationRange gives them."""
         if self.largest is None:
-            return self.range()
-        scale = torch.maximum(self.range.low.abs(), self.range.high.abs()).clamp(min=SMALLEST_RANGE) / self.largest
+            return self.range(values)
+        low, high = self.range.ends(values)
+        scale = torch.maximum(low.abs(), high.abs()).clamp(min=SMALLEST_RANGE) / self.largest
         return scale, torch.zeros_like(scale)
 
     def forward(self, x: torch.Tensor, enabled: bool) -> tuple[torch.Tensor, torch.Tensor | float]:
@@ -63,7 +64,7 @@ class Operand(nn.Module):
             self.seen.append(seen_of(x))
         if not enabled:
             return x, 1.0
-        scale, zero = self.scale()
+        scale, zero = self.scale(x.numel())
         whole = to_integers(x, scale, zero, self.lowest, self.highest)
         if self.watch is not None:
             whole = self.watch(x / scale + zero, whole)

@@ -65,7 +65,7 @@ class FakeQuantLstm(nn.LSTM):
 
     def _inputs(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """(2, B, T, 4H): what the tokens add to the gates, in the order in which each direction reads them."""
-        scale, zero = self.input_range()
+        scale, zero = self.input_range(x.numel())
         whole = to_integers(x, scale, zero, 0, STEPS) - zero
         places = (lengths[:, None] - 1 - torch.arange(x.shape[1])).clamp(min=0)[..., None].expand_as(x)
         both = torch.stack([whole, whole.gather(1, places.to(x.device))])  # (2, B, T, E)
@@ -113,6 +113,6 @@ class FakeQuantTable(nn.Module):
         rows = F.embedding(ids, self.weight, self.padding_idx)  # (B, T, E)
         if not self.enabled:
             return rows
-        scale, zero = self._reader[0].input_range()
+        scale, zero = self._reader[0].input_range(rows.numel())
         rounded: torch.Tensor = (to_integers(rows, scale, zero, 0, STEPS) - zero) * scale
         return rounded

@@ -1,8 +1,7 @@
 """Training in the numbers of the int8 file: layers that round as it does, and pass gradients as if they did not.
 
 The scale arithmetic is pure functions on tensors; the layers only call them. Rounding is straight-through
-(Bengio et al. 2013); the range of an activation is learned (as in LSQ+, Bhalgat et al. 2020, without its scaling of gradients), that of a
-weight follows it.
+(Bengio et al. 2013); the range of an activation is learned (LSQ+, Bhalgat et al. 2020), that of a weight follows it.
 """
 
 from __future__ import annotations
@@ -31,6 +30,19 @@ class _Round(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
         return gradients[0]
+
+
+class _Scaled(torch.autograd.Function):
+    """The identity, whose gradient is scaled."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, factor: float) -> torch.Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return gradients[0] * ctx.factor, None
 
 
 def round_through(x: torch.Tensor) -> torch.Tensor:
@@ -80,8 +92,15 @@ class ActivationRange(nn.Module):
         super().__init__()
         self.low, self.high = nn.Parameter(torch.tensor(0.0)), nn.Parameter(torch.tensor(0.0))
 
-    def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return activation_scale(self.low, self.high)
+    def ends(self, values: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+        """Low and high. Each of the `values` that are rounded between them adds to their gradients, which are divided
+        by sqrt(values · steps), so that they are of the size of a weight's (LSQ, Esser et al. 2020, section 2.2)."""
+        factor = (values * STEPS) ** -0.5
+        return _Scaled.apply(self.low, factor), _Scaled.apply(self.high, factor)
+
+    def forward(self, values: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scale and zero point, as `activation_scale` gives them."""
+        return activation_scale(*self.ends(values))
 
 
 class FakeQuantLinear(nn.Module):
@@ -117,7 +136,7 @@ class FakeQuantLinear(nn.Module):
             self.seen.append(seen_of(x))
         if not self.enabled:
             return F.linear(x, self.weight, self.bias)
-        scale, zero = self.input_range()
+        scale, zero = self.input_range(x.numel())
         whole = to_integers(x, scale, zero, 0, STEPS)
         if self.watch is not None:
             whole = self.watch(x / scale + zero, whole)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from kdedge.transfer import TransferSet
 
 from .calibrate import calibrate, sensitivity, unpadded_batches
 from .fakemodel import fake_quantized, quantized_layers, range_owners
+from .fakequant import ActivationRange
 from .parity import SAME_ANSWERS, ParityReport, compare
 from .scheme import QuantScheme
 
@@ -106,7 +107,36 @@ def quantize_aware_tune(student: TextModel, scheme: QuantScheme, lesson: Lesson,
     of the float, calibrated and, where there is one, tuned student, and shares of the float student's answers that
     the latter two give; and which of the two the weights are.
     """
-    task, recipe = lesson.task, lesson.recipe
+    model, figures = calibrated(student, scheme, lesson, progress=progress)
+    select = _select(student, lesson)
+    answers = {"float": select(_Wrapped(student.model)), "calibrated": select(_Wrapped(model))}
+    judge = _Judge(lesson.task, answers["float"], answers["calibrated"])
+    _save(model, folder / CALIBRATED_FILE)
+    final = "calibrated"
+    if lesson.recipe.steps and judge.content():
+        left = f"calibration left {100 * judge.beside(answers['calibrated']).agreement:.2f} % of the answers on the select split as they were"
+        progress.say(f"{left}, the score {judge.score(answers['calibrated']):.4f} of {judge.score(answers['float']):.4f}: there is nothing to tune for")
+    elif lesson.recipe.steps:
+        progress.say("tuning; a select score below -1 marks weights under which too many answers are no longer the float student's")
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        tune(model, student, lesson, folder, score=judge, progress=progress)
+        answers["tuned"] = select(_Wrapped(model))
+        if judge.holds(answers["tuned"]) and judge.score(answers["tuned"]) > judge.score(answers["calibrated"]):
+            final = "tuned"
+        else:
+            progress.say(f"the calibrated weights are kept: {judge.verdict(answers['tuned'])}")
+            model.load_state_dict(before)
+    _save(model.eval(), folder / WEIGHTS_FILE)
+    return figures | {
+        "select": {name: judge.score(logits) for name, logits in answers.items()},
+        "agreement": {name: judge.beside(logits).agreement for name, logits in answers.items() if name != "float"},
+        "weights": final,
+    }
+
+
+def calibrated(student: TextModel, scheme: QuantScheme, lesson: Lesson, *, progress: Progress = SILENT) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """A fake-quantized copy of a student with ranges from its transfer set; the share of values they hold, each layer's sensitivity, layers left in fp32."""
+    recipe = lesson.recipe
     chosen = np.random.default_rng(lesson.seed).permutation(len(lesson.transfer))[: recipe.calibration_texts]
     batches = unpadded_batches(student.pad, _encode(student, lesson, chosen).tokens)
     model = fake_quantized(student.model, scheme).eval()
@@ -117,35 +147,40 @@ def quantize_aware_tune(student: TextModel, scheme: QuantScheme, lesson: Lesson,
         layer.enabled = recipe.keep_float_above is None or felt[name] <= recipe.keep_float_above
     if isinstance(model, BiLstmForSequenceClassification) and model.lstm.enabled:
         model.embedding.enabled = True  # an LSTM in integers reads a table of integers
+    left = [name for name, layer in quantized_layers(model) if not layer.enabled]
+    return model, {"values_in_range": kept, "sensitivity": felt, "float_layers": left}
+
+
+def tune(
+    model: PreTrainedModel,
+    student: TextModel,
+    lesson: Lesson,
+    folder: Path,
+    *,
+    score: Callable[[np.ndarray], float],
+    progress: Progress = SILENT,
+) -> None:
+    """Train a calibrated student in place, and its ranges with it; score: logits (N, C) of the select split -> what chooses its best moment."""
+    recipe = lesson.recipe
     for owner in range_owners(model).values():
         owner.range.requires_grad_(recipe.learn_ranges)
-    select = select_predictor(student.encode(task.select.texts, task.select.pairs), student.pad)
-    answers = {"float": select(_Wrapped(student.model)), "calibrated": select(_Wrapped(model))}
-    judge = _Judge(task, answers["float"], answers["calibrated"])
-    _save(model, folder / CALIBRATED_FILE)
-    final = "calibrated"
-    if recipe.steps and judge.content():
-        left = f"calibration left {100 * judge.beside(answers['calibrated']).agreement:.2f} % of the answers on the select split as they were"
-        progress.say(f"{left}, the score {judge.score(answers['calibrated']):.4f} of {judge.score(answers['float']):.4f}: there is nothing to tune for")
-    elif recipe.steps:
-        progress.say("tuning; a select score below -1 marks weights under which too many answers are no longer the float student's")
-        before = {name: value.clone() for name, value in model.state_dict().items()}
-        train(Tuning(model, student.model, recipe), _training(student, lesson, select, judge), folder, progress=progress)  # type: ignore[arg-type]
-        answers["tuned"] = select(_Wrapped(model))
-        if judge.holds(answers["tuned"]) and judge.score(answers["tuned"]) > judge.score(answers["calibrated"]):
-            final = "tuned"
-        else:
-            progress.say(f"the calibrated weights are kept: {judge.verdict(answers['tuned'])}")
-            model.load_state_dict(before)
-    _save(model.eval(), folder / WEIGHTS_FILE)
-    return {
-        "values_in_range": kept,
-        "sensitivity": felt,
-        "float_layers": [name for name, layer in quantized_layers(model) if not layer.enabled],
-        "select": {name: judge.score(logits) for name, logits in answers.items()},
-        "agreement": {name: judge.beside(logits).agreement for name, logits in answers.items() if name != "float"},
-        "weights": final,
-    }
+    tuning = Tuning(model, student.model, recipe)
+    epochs = recipe.steps * recipe.batch_size / len(lesson.transfer)
+    fit = Fit(epochs=epochs, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate, weight_decay=0.0, checks=recipe.checks, precision="fp32")
+    title, rates = "quantization-aware tuning", range_rates(tuning, recipe)
+    train(tuning, Training(fit, lesson.seed, _encode(student, lesson), student.pad, _select(student, lesson), score, title, rates), folder, progress=progress)
+
+
+def range_rates(model: nn.Module, recipe: QuantizeRecipe) -> dict[str, float]:
+    """Learning rates of the ends of a model's ranges, where they learn: Adam's steps are as long as the rate, so it is a share of the width."""
+    owners = [(name, module) for name, module in model.named_modules() if isinstance(module, ActivationRange) and module.low.requires_grad]
+    return {f"{name}.{end}": recipe.range_learning_rate * (owner.high - owner.low).item() for name, owner in owners for end in ("low", "high")}
+
+
+def _select(student: TextModel, lesson: Lesson) -> Callable[[nn.Module], np.ndarray]:
+    """What reads the select split: model -> logits (N, C)."""
+    split = lesson.task.select
+    return select_predictor(student.encode(split.texts, split.pairs), student.pad)
 
 
 def _save(model: nn.Module, path: Path) -> None:
@@ -208,10 +243,3 @@ def _encode(student: TextModel, lesson: Lesson, chosen: np.ndarray | None = None
     rows = np.arange(len(texts)) if chosen is None else chosen
     some = texts.take(rows)
     return encode(student.tokenizer, some.texts, some.pairs, student.max_length, teacher_logits=logits[rows])
-
-
-def _training(student: TextModel, lesson: Lesson, select: Any, judge: _Judge) -> Training:
-    recipe = lesson.recipe
-    epochs = recipe.steps * recipe.batch_size / len(lesson.transfer)
-    fit = Fit(epochs=epochs, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate, weight_decay=0.0, checks=recipe.checks, precision="fp32")
-    return Training(fit, lesson.seed, _encode(student, lesson), student.pad, select, judge, "quantization-aware tuning")

@@ -7,9 +7,9 @@ import math
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Training:
 
     score: logits (N, C) of the select split -> the metric that chooses the best moment.
     predict: model -> logits (N, C) on the select split.
+    rates: learning rates of the parameters that have one of their own, by name; they rise and fall as `fit`'s does, and nothing decays them.
     """
 
     fit: Fit
@@ -51,6 +52,7 @@ class Training:
     predict: Callable[[nn.Module], np.ndarray]
     score: Callable[[np.ndarray], float]
     title: str
+    rates: Mapping[str, float] = field(default_factory=dict)
 
 
 def native_precision(wish: str, device: torch.device) -> torch.dtype | None:
@@ -194,6 +196,16 @@ class _Trainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         plan = self.training_plan
         return LengthGrouped(plan.data.lengths, plan.fit.batch_size * self.args.world_size, plan.seed)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        named = dict(self.model.named_parameters())
+        own = {named[name]: rate for name, rate in self.training_plan.rates.items()}
+        for group in optimizer.param_groups:
+            group["params"] = [parameter for parameter in group["params"] if parameter not in own]
+        for parameter, rate in own.items():
+            optimizer.add_param_group({"params": [parameter], "lr": rate, "weight_decay": 0.0})
+        return optimizer
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
         outputs = model(**inputs)

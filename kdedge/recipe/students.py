@@ -87,6 +87,7 @@ class Quantize(Section):
         "float", description="the two products of attention, queries with keys and shares with values; integers may pay on texts of 100 tokens and more"
     )
     learn_ranges: bool = Field(True, description="whether tuning moves the ranges too (LSQ), or only the weights")
+    range_learning_rate: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = Field(2e-3, description="of a range's ends, in widths of that range")
     keep_float_above: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(None, description="logit change above which a layer stays in fp32")
     largest_drop: Weight = Field(0.01, description="loss of the int8 file on the select split above which the bundle holds the float file alone")
     trim_vocab: Positive | None = Field(None, description="pieces to keep of a WordPiece vocabulary after training; default: all")
