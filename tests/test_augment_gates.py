@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny
 
-from kdedge.augment import TransferTexts, collect_texts, no_labels
+from kdedge.augment import TransferTexts, collect_texts, judge, no_labels
 from kdedge.augment.gates import Sieve, balanced, confident, writes_spaces
 from kdedge.augment.judge import check_gates, judge_by
 from kdedge.augment.source import Made
@@ -98,6 +98,21 @@ def test_a_judge_never_drops_gold_texts_and_counts_the_rest() -> None:
     verdict = judge_by(Gates(confidence=(0.9, 1.0), balance=None), task, 32)(texts, np.array_split(logits, 3))
     assert verdict.kept[: len(task.train)].all() and verdict.kept[-3:].tolist() == [False, False, True]
     assert verdict.refused == {"confidence": 2}
+
+
+def test_a_second_teacher_computes_in_the_precision_that_the_first_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class Second:
+        def annotate(self, texts: object, pairs: object, *, precision: str) -> np.ndarray:
+            asked.append(precision)
+            return np.array([[1.0, 0.0], [0.0, 1.0]])
+
+    monkeypatch.setattr(judge, "load_teacher", lambda *_: Second())
+    texts = TransferTexts.of(("x one", "x two"), None, ("rule",) * 2, no_labels(2, "classification", 2))
+    said = [np.array([[2.0, 0.0], [2.0, 0.0]], np.float16)]
+    verdict = judge_by(Gates(agree_with="another", balance=None), tiny.single_task(), 32, "fp32")(texts, said)
+    assert asked == ["fp32"] and verdict.kept.tolist() == [True, False] and verdict.refused == {"second teacher": 1}
 
 
 def test_a_regression_has_no_classes_to_judge_by() -> None:

@@ -40,8 +40,8 @@ def check_gates(gates: Gates, spec: TaskSpec) -> None:
         raise UsageError("augment.gates.agree_with is no classifier of this task", found, "name a fine-tuned one, or take the gate out")
 
 
-def judge_by(gates: Gates, task: Task, max_length: int) -> Judge:
-    """A judge of made texts; gold ones always stay. Of a regression no gate here can be asked: nothing is a class."""
+def judge_by(gates: Gates, task: Task, max_length: int, precision: str = "auto") -> Judge:
+    """A judge of made texts; gold ones always stay. precision: in which a second teacher computes. Of a regression no gate here can be asked: nothing is a class."""
 
     def judge(texts: TransferTexts, answers: Iterable[np.ndarray]) -> Verdict:
         kept = np.ones(len(texts), dtype=bool)
@@ -64,7 +64,7 @@ def judge_by(gates: Gates, task: Task, max_length: int) -> Judge:
 
             def agrees(rows: np.ndarray) -> np.ndarray:
                 blocks = (texts.take(rows[start : start + BLOCK]) for start in range(0, len(rows), BLOCK))
-                said = [second.annotate(some.texts, some.pairs, precision="auto").argmax(1) for some in blocks]
+                said = [second.annotate(some.texts, some.pairs, precision=precision).argmax(1) for some in blocks]
                 return np.asarray(np.concatenate([np.zeros(0, np.int64), *said]) == labels[rows])
 
             ask("second teacher", agrees)

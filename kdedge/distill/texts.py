@@ -70,7 +70,7 @@ def label_texts(lesson: Lesson, made: TransferTexts | None, folder: Path, *, for
         lesson.teacher,
         teacher_hash(run),
         folder,
-        judge=judge_by(augment.gates, lesson.task, lesson.teacher.max_length) if augment else None,
+        judge=judge_by(augment.gates, lesson.task, lesson.teacher.max_length, recipe.transfer.precision) if augment else None,
         gates=teacher_gates(augment.gates) if augment else None,
         known=(run.transfer, *sorted(run.shared.glob("round-*/transfer"))),
         force=force,
