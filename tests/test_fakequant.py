@@ -48,6 +48,15 @@ def test_integers_are_those_of_quantize_linear(low: float, high: float) -> None:
     assert np.array_equal(found, theirs.astype(np.float32))
 
 
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 3.0), (-0.17, 8.0), (-2.0, 0.0), (-1e-3, 7e4)])
+def test_numbers_are_those_of_dequantize_linear(low: float, high: float) -> None:
+    scale, zero = activation_scale(torch.tensor(low), torch.tensor(high))
+    whole = np.arange(256, dtype=np.uint8)
+    found = (torch.from_numpy(whole.astype(np.float32)) - zero) * scale
+    node = helper.make_node("DequantizeLinear", ["x", "scale", "zero"], ["y"])
+    assert np.array_equal(found.numpy(), run([node], {"x": whole, "scale": scale.numpy(), "zero": zero.numpy().astype(np.uint8)}))
+
+
 def test_zero_is_exact_in_every_range() -> None:
     for low, high in ((-1.0, 3.0), (0.3, 0.9), (-5.0, -4.0)):
         scale, zero = activation_scale(torch.tensor(low), torch.tensor(high))

@@ -1,8 +1,8 @@
-"""What learned ranges add to quantization-aware tuning: students tuned with fixed ranges, and with ranges that learn at several rates.
+"""What an eighth bit of the weights adds to calibration, and learned ranges to tuning: with fixed ranges, and with ones that learn at several rates.
 
-    python export/studies/ranges.py runs/trec-vocabulary/eleven-thousand runs/trec-vocabulary-seed1/eleven-thousand ...
+    python export/studies/ranges.py [--untuned] runs/trec-vocabulary/eleven-thousand runs/trec-vocabulary-seed1/eleven-thousand ...
 
-Each TARGET is a student's folder in a run. Every student is tuned, whether or not `kdedge export` would call for it; the moment is taken at which
+Torch computes in the integers of the int8 file. Each TARGET is a student's folder in a run. Every student is tuned, whether or not `kdedge export` would call for it; the moment is taken at which
 its logits on the select split are nearest to those of the float student. What is told is of the reported split.
 """
 
@@ -29,17 +29,19 @@ from kdedge.students import load_student
 from kdedge.textmodel import TextModel
 from kdedge.transfer import read_transfer_set
 
+EIGHT = "calibrated, weights of 8 bits"
 VARIANTS = {
     "calibrated": None,
+    EIGHT: None,
     "weights alone": {"learn_ranges": False},
     "and ranges at 0.0005": {"range_learning_rate": 5e-4},
     "and ranges at 0.002": {"range_learning_rate": 2e-3},
     "and ranges at 0.008": {"range_learning_rate": 8e-3},
 }
-"""What is tuned -> what is changed in the recipe's [student.quantize]."""
+"""What is tuned -> what is changed in the recipe's [student.quantize]; None: not tuned."""
 
 
-def lines(folder: Path) -> Iterator[list[str]]:
+def lines(folder: Path, tuned: bool) -> Iterator[list[str]]:
     """A row of the table for each variant of a student."""
     run, (name,) = Run.open(folder)
     recipe = next(student for student in run.recipe.student if Recipe.student_name(student) == name)
@@ -52,8 +54,10 @@ def lines(folder: Path) -> Iterator[list[str]]:
     spec, labels = task.spec, task.report.labels
     yield [folder.parent.name, "float", f"{score(spec.metric, spec.kind, wanted, labels):.4f}", "100.00 %", "0", "–"]
     for title, changed in VARIANTS.items():
+        if changed is not None and not tuned:
+            continue
         tried = replace(lesson, recipe=recipe.quantize.model_copy(update=changed or {}))
-        model, _ = calibrated(student, INT8, tried)
+        model, _ = calibrated(student, replace(INT8, weight_bits=8) if title == EIGHT else INT8, tried)
         before = {key: value.clone() for key, value in model.state_dict().items()}
         if changed is not None:
             with tempfile.TemporaryDirectory() as place:
@@ -73,13 +77,13 @@ def _moved(low: str, before: dict, after: dict) -> float:
     return max(abs(float(after[end] - before[end])) for end in (low, high)) / width
 
 
-def study(targets: list[Path]) -> None:
-    print(f"# What learned ranges add to tuning\n\nCommand: `python export/studies/ranges.py {' '.join(map(str, targets))}`\n")
+def study(targets: list[Path], tuned: bool) -> None:
+    print(f"# What learned ranges add to tuning\n\nCommand: `python {' '.join(sys.argv)}`\n")
     print("| run | tuned | score | same answers as float | logits apart from float, rms | ends moved, median |\n|---|---|--:|--:|--:|--:|")
     for target in targets:
-        for cells in lines(target):
+        for cells in lines(target, tuned):
             print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
-    study([Path(target) for target in sys.argv[1:]])
+    study([Path(target) for target in sys.argv[1:] if not target.startswith("--")], "--untuned" not in sys.argv)
