@@ -31,7 +31,7 @@ def trimmed(run: Run, task: Task, recipe: Quantize, made: Ingredients, *, progre
     if not recipe.trim_vocab:
         return made
     texts, before = read_transfer_set(run.transfer).texts, TextModel(made.model, made.tokenizer, made.max_length)
-    after = trim(before, texts.texts + (texts.pairs or ()), recipe.trim_vocab)
+    after = trim(before, texts.written, recipe.trim_vocab, texts.made)
     figures: dict[str, dict[str, float]] = {"pieces": {"before": len(before.tokenizer), "after": len(after.tokenizer)}}
     figures |= {name: _apart(before, after, task, name) for name in ("select", "report")}
     told = figures["report"]

@@ -16,6 +16,7 @@ from test_ways import decided_run
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
+from kdedge.augment import TransferTexts, joined, no_labels
 from kdedge.encode import load_tokenizer
 from kdedge.errors import GateFailed, UsageError
 from kdedge.runtime import Bundle, Classifier
@@ -86,6 +87,17 @@ def test_a_student_answers_as_before_where_its_pieces_stayed(kind: str) -> None:
     assert after.model.config.vocab_size == 4000 == after.model.state_dict()[next(n for n in after.model.state_dict() if "embedding" in n)].shape[0]
     assert np.array_equal(before.annotate(USED, None), after.annotate(USED, None)) and before.model.config.vocab_size == len(bert_pieces())
     assert trim(before, USED, 40_000) is before
+
+
+def test_made_texts_choose_no_piece() -> None:
+    texts = TransferTexts.of(["the film", "a plot"], ["was good", "is dull"], ("gold", "pool"), no_labels(2, "classification", 2))
+    made = TransferTexts.of(["camera"] * 9, ["script"] * 9, ("rule", "replace", "generate") * 3, no_labels(9, "classification", 2))
+    both = joined(texts, made)
+    assert list(both.written) == ["the film", "a plot", "was good", "is dull"] and set(both.made) == {"camera", "script"} and len(both.made) == 18
+    before = student("bert", tiny.tokenizer())
+    words = set("the film a plot was good is dull".split())
+    kept = {piece for piece in before.tokenizer.get_vocab() if len(piece.removeprefix("##")) == 1 or piece.startswith("[")}
+    assert set(trim(before, both.written, len(kept | words), both.made).tokenizer.get_vocab()) == kept | words
 
 
 def vocabulary(*pieces: str) -> dict[str, int]:

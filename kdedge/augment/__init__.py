@@ -47,6 +47,20 @@ class TransferTexts:
         """Rows of the labelled texts, in order."""
         return np.flatnonzero(np.array(self.origins) == "gold")
 
+    @property
+    def written(self) -> Strings:
+        """What somebody wrote, both texts of a pair: the labelled texts and the user's pool."""
+        return self._of_origins("gold", "pool")
+
+    @property
+    def made(self) -> Strings:
+        """What was made from it."""
+        return self._of_origins("rule", "replace", "generate")
+
+    def _of_origins(self, *wanted: str) -> Strings:
+        some = self.take(np.flatnonzero(np.isin(np.array(self.origins), wanted)))
+        return some.texts if some.pairs is None else some.texts + some.pairs
+
 
 def collect_texts(task: Task, made: TransferTexts | None = None) -> TransferTexts:
     """All texts the student will learn from: the training split as it stands, then the made ones."""

@@ -168,9 +168,9 @@ class Teaching:
         shrink(model.to(this_device()), teacher, self.lesson.task, layers, self.lesson.recipe.training_seed)
 
     def _trimmed(self, student: TextModel) -> TextModel:
-        """With the pieces that its texts use most, where the recipe wants fewer: what a rare word means is learned from its parts."""
+        """With the pieces that written texts use most, where the recipe wants fewer: what a rare word means is learned from its parts."""
         texts = self.lesson.transfer.texts
-        return trim(student, texts.texts + (texts.pairs or ()), self.student.vocabulary) if self.student.vocabulary else student
+        return trim(student, texts.written, self.student.vocabulary, texts.made) if self.student.vocabulary else student
 
     def _training(self, student: TextModel, select: Encoded) -> Training:
         task, transfer = self.lesson.task, self.lesson.transfer

@@ -1,4 +1,4 @@
-"""A smaller vocabulary: the pieces that the transfer set uses, most frequent first, and letters for all the rest.
+"""A smaller vocabulary: the pieces that the written texts of a transfer set use, most frequent first, and letters for all the rest.
 
 Tokenizer and embedding table are cut together. WordPiece (Schuster and Nakajima 2012) reads a word whose piece is gone
 as smaller ones, and every single character stays, so nothing becomes unknown that was not.
@@ -28,9 +28,11 @@ BATCH = 4096
 """Texts that are tokenized at once."""
 
 
-def trim(student: TextModel, texts: Sequence[str], size: int) -> TextModel:
+def trim(student: TextModel, texts: Sequence[str], size: int, made: Sequence[str] = ()) -> TextModel:
     """The student with a vocabulary of `size` pieces at most, chosen for `texts`.
 
+    made: texts made from them, which choose nothing: words that were put there by chance are no likelier in a text to
+    come than those that the vocabulary names first.
     Raises UsageError where its tokenizer is no WordPiece or `size` is too small for what must stay, GateFailed where
     a text, or a piece of the old vocabulary, would hold an unknown word that it did not.
     """
@@ -43,6 +45,7 @@ def trim(student: TextModel, texts: Sequence[str], size: int) -> TextModel:
     kept = chosen_pieces(tokenizer.get_vocab(), special, piece_counts(tokenizer, texts), size)
     smaller = trimmed_tokenizer(tokenizer, kept)
     check_unknowns(tokenizer, smaller, texts)
+    check_unknowns(tokenizer, smaller, made)
     return TextModel(trimmed_model(student.model, kept, smaller.pad_token_id), smaller, student.max_length)
 
 
