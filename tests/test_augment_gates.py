@@ -31,6 +31,7 @@ def test_a_held_out_text_cannot_come_in_by_any_disguise(role: str) -> None:
     wide = "".join(chr(ord(one) + 0xFEE0) if "a" <= one <= "z" else one for one in secret)
     accents = unicodedata.normalize("NFC", secret.replace("e", "e\u0301").replace("a", "a\u0308"))
     disguises += [wide, accents, "\u00ad".join(secret), secret.replace("o", "o\u200b"), secret.replace(" ", "_")]
+    disguises += [f"{secret} and then everybody went home for supper by the late train", f"as my uncle never tired of saying, {secret}, or nearly"]
     assert not any(gate.admit(Made(text, None, 0), "generate") for text in disguises)
     assert gate.refused["generate", "held out"] == len(disguises)
 

@@ -14,6 +14,9 @@ from kdedge.data.shares import normalised, text_keys
 from kdedge.data.task import Split, Task
 from kdedge.recipe import Gates
 
+WHOLE = 0.9
+"""Share of a held-out text's shingles that a made text may not hold, whatever stands around them; never less than `gates.held_out`."""
+
 SPACED = 0.08
 """Share of white space from which a language counts as one that separates words by it."""
 
@@ -56,7 +59,7 @@ class Sieve:
         by_words = writes_spaces(train.texts)
         lengths = [text_length(side, by_words) for sides in (train.texts, train.pairs or ()) for side in sides]
         order = shingle_counts(_all_shingles(train))
-        near, held_out = NearIndex(gates.near, order), NearIndex(gates.held_out, order)
+        near, held_out = NearIndex(gates.near, order), NearIndex(gates.held_out, order, whole=max(WHOLE, gates.held_out))
         for runs in _all_shingles(train):
             near.add(runs)
         forbidden += tuple(replace(split, texts=split.pairs, pairs=split.texts) for split in forbidden if split.pairs is not None)

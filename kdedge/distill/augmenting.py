@@ -105,15 +105,16 @@ def _answer(spec: TaskSpec, logits: np.ndarray) -> str:
 
 
 def _growth(growth: Growth, metric: str) -> Table:
-    table = Table(title=f"what they are worth: {metric} on the select split, ± {growth.error:.4f} (one standard error)")
-    for column in ("texts from", "per labelled text", "texts", metric, "gain"):
+    table = Table(title=f"what they are worth: {metric} on the select split")
+    for column in ("texts from", "per labelled text", "texts", metric, "gain", "behind the best"):
         table.add_column(column, justify="left" if column == "texts from" else "right")
     for point in growth.points:
         gain = point.select - growth.points[0].select
         mark = " <" if point == growth.chosen else ""
         told = "–" if not point.sources else f"{gain:+.4f}" + (" does not help" if gain < 0 else "")
         score = f"{point.select:.4f}" + (f" ± {point.sd:.4f}" if point.sd is not None else "")
-        table.add_row("+".join(point.sources) or "labelled alone", f"{point.size:.3g}", f"{point.texts:,}", f"{score}{mark}", told)
+        behind = f"{growth.best.select - point.select:.4f} ± {point.error:.4f}" if point.error else "–"
+        table.add_row("+".join(point.sources) or "labelled alone", f"{point.size:.3g}", f"{point.texts:,}", f"{score}{mark}", told, behind)
     return table
 
 

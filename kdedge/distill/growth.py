@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ Returns its logits (N, C) on the select split.
 class Point:
     """What a student scored on the select split after learning from `size` made texts per training text. sources: their origins.
 
-    select: the mean over seeds. sd: their standard deviation, None of one seed.
+    select: the mean over seeds. sd: their standard deviation, None of one seed. error: the standard error of what it lies behind the
+    best point, which answered the same texts; 0 of the best.
     """
 
     size: float
@@ -34,15 +35,19 @@ class Point:
     texts: int
     select: float
     sd: float | None = None
+    error: float = 0.0
 
 
 @dataclass(frozen=True)
 class Growth:
-    """points: gold alone, then each source alone, then all that help at growing sizes. chosen: one of them. error: of the best score."""
+    """points: gold alone, then each source alone, then all that help at growing sizes. chosen: one of them."""
 
     points: tuple[Point, ...]
     chosen: Point
-    error: float
+
+    @property
+    def best(self) -> Point:
+        return max(self.points, key=lambda point: point.select)
 
     def document(self) -> dict[str, Any]:
         return asdict(self)
@@ -50,7 +55,7 @@ class Growth:
     @classmethod
     def of(cls, document: dict[str, Any]) -> Growth:
         points = tuple(Point(**{**point, "sources": tuple(point["sources"])}) for point in document["points"])
-        return cls(points, Point(**{**document["chosen"], "sources": tuple(document["chosen"]["sources"])}), document["error"])
+        return cls(points, Point(**{**document["chosen"], "sources": tuple(document["chosen"]["sources"])}))
 
 
 def part_of(transfer: TransferSet, size: float, sources: tuple[str, ...]) -> TransferSet:
@@ -64,8 +69,9 @@ def part_of(transfer: TransferSet, size: float, sources: tuple[str, ...]) -> Tra
 def grow(recipe: Augment, transfer: TransferSet, task: Task, probe: Probe, folder: Path) -> Growth:
     """Train on gold alone, on each source at the smallest size, and on all that help at every size of `recipe.curve` that was made.
 
-    A source that scores below gold alone is left out. Chosen is the smallest set whose score lies within one standard error of
-    the best (Breiman et al. 1984, section 3.4.3). Each size is trained from `recipe.seeds` seeds: of one, the error tells
+    A source that scores below gold alone is left out. Chosen is the smallest set that lies behind the best by no more than the
+    standard error of this very difference (the rule of Breiman et al. 1984, section 3.4.3, on paired answers: what two students
+    get wrong alike tells nothing of which is better). Each size is trained from `recipe.seeds` seeds: of one, the error tells
     what other texts would change, and not what another seed would.
     """
     origins = tuple(dict.fromkeys(origin for origin in transfer.texts.origins if origin != "gold"))
@@ -76,7 +82,7 @@ def grow(recipe: Augment, transfer: TransferSet, task: Task, probe: Probe, folde
         some = part_of(transfer, size, sources)
         places = [folder / ("+".join(sources) or "gold") / (f"{size:g}-seed{number}" if number else f"{size:g}") for number in range(recipe.seeds)]
         logits = np.stack([probe(some, number, place) for number, place in enumerate(places)])
-        scores = [_score(task, one, task.select) for one in logits]
+        scores = [_score(task, one, task.select.labels) for one in logits]
         gold = int((np.array(some.texts.origins) == "gold").sum())
         point = Point(len(some) / gold - 1, sources, len(some), float(np.mean(scores)), float(np.std(scores, ddof=1)) if len(scores) > 1 else None)
         answers[point] = logits
@@ -91,20 +97,28 @@ def grow(recipe: Augment, transfer: TransferSet, task: Task, probe: Probe, folde
         new = [size for size, count, before in zip(sizes, counts, [0, *counts], strict=False) if count > before]  # a size that was not made adds nothing
         points += [ask(size, helpful) for size in new if len(helpful) > 1 or not alone or size > sizes[0]]
     best = max(points, key=lambda point: point.select)
-    error = float(np.hypot(standard_error(task, answers[best], task.select), (best.sd or 0.0) / np.sqrt(recipe.seeds)))
-    line = [point for point in points if not point.sources or point.sources == helpful]
-    near = [point for point in line if point.select >= best.select - error]
-    return Growth(tuple(points), min(near or [best], key=lambda point: point.texts), error)
+    told = [replace(point, error=0.0 if point is best else difference_error(task, answers[best], answers[point], task.select)) for point in points]
+    line = [point for point in told if not point.sources or point.sources == helpful]
+    near = [point for point in line if point.select >= best.select - point.error]
+    return Growth(tuple(told), min(near or [told[points.index(best)]], key=lambda point: point.texts))
 
 
-def standard_error(task: Task, logits: np.ndarray, split: Split, *, draws: int = 500) -> float:
-    """Standard deviation of the metric, mean over trainings, over bootstrap samples of a split (Efron 1979). logits: (S, N, C)."""
+def difference_error(task: Task, first: np.ndarray, second: np.ndarray, split: Split, *, draws: int = 500) -> float:
+    """Standard error of what the metric of two students differs by, mean over S trainings of each with equal seeds: (S, N, C) logits both.
+
+    Over texts by bootstrap samples of the split, the same for both (Efron 1979); over seeds by their own differences.
+    """
     chance = np.random.default_rng(0)
-    scores = []
-    for _ in range(draws):
-        rows = chance.integers(0, len(split), len(split))
-        scores.append(np.mean([metrics.score(task.spec.metric, task.spec.kind, one[rows], split.labels[rows]) for one in logits]))
-    return float(np.nanstd(scores))
+    samples = chance.integers(0, len(split), (draws, len(split)))
+    over_texts = np.nanstd([np.mean(_differences(task, first, second, split.labels, rows)) for rows in samples])
+    of_seeds = _differences(task, first, second, split.labels, np.arange(len(split)))
+    over_seeds = np.std(of_seeds, ddof=1) / np.sqrt(len(of_seeds)) if len(of_seeds) > 1 else 0.0
+    return float(np.hypot(over_texts, over_seeds))
+
+
+def _differences(task: Task, first: np.ndarray, second: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> list[float]:
+    """(S,) of each training, on some rows."""
+    return [_score(task, one[rows], labels[rows]) - _score(task, other[rows], labels[rows]) for one, other in zip(first, second, strict=True)]
 
 
 def difficulty(student: np.ndarray, teacher: np.ndarray) -> np.ndarray:
@@ -118,5 +132,5 @@ def difficulty(student: np.ndarray, teacher: np.ndarray) -> np.ndarray:
     return squared + 0.1 * max(float(squared.mean()), 1e-12)
 
 
-def _score(task: Task, logits: np.ndarray, split: Split) -> float:
-    return metrics.score(task.spec.metric, task.spec.kind, logits, split.labels)
+def _score(task: Task, logits: np.ndarray, labels: np.ndarray) -> float:
+    return metrics.score(task.spec.metric, task.spec.kind, logits, labels)

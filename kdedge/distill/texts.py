@@ -93,7 +93,7 @@ def measure_growth(lesson: Lesson, *, force: bool = False, progress: Progress = 
     assert augment is not None
     first = lesson.recipe.student[0]
     seeds = {"seeds": augment.seeds} if augment.seeds > 1 else {}
-    inputs = {"curve": augment.curve, **seeds, **what_decides(lesson, first, first.objective, transfer_hash(lesson.run.transfer))}
+    inputs = {"curve": augment.curve, "judged_by": "difference", **seeds, **what_decides(lesson, first, first.objective, transfer_hash(lesson.run.transfer))}
 
     def ask(transfer: TransferSet, number: int, place: Path) -> np.ndarray:
         recipe = lesson.recipe.model_copy(update={"student_seed": lesson.recipe.training_seed + number})
