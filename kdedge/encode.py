@@ -173,13 +173,20 @@ def batch_answers(
         batch = pad([{name: values[i] for name, values in data.tokens.items()} for i in rows])
         try:
             answer = ask({name: values.to(device) for name, values in batch.items()})
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not _no_memory(error):
+                raise
             if len(rows) == 1:
                 raise MachineError("memory ran out on a single text", f"{data.lengths[rows[0]]} tokens on {device}", "lower max_length") from error
             torch.cuda.empty_cache()
             pending += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
         else:
             yield rows, answer
+
+
+def _no_memory(error: RuntimeError) -> bool:
+    """A device has a kind of error of its own for it; a CPU tells it in words alone."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def predict_logits(

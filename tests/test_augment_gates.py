@@ -18,7 +18,7 @@ from kdedge.errors import UsageError
 from kdedge.recipe import Gates, Generate, Rules
 
 
-def sieve(gates: Gates | None = None, perplexity: float | None = None, pair: bool = False) -> Sieve:
+def sieve(gates: Gates | None = None, perplexity: tuple[float, float] | None = None, pair: bool = False) -> Sieve:
     return Sieve.of(gates or Gates(), tiny.pair_task() if pair else tiny.single_task(), perplexity)
 
 
@@ -65,15 +65,27 @@ def test_lengths_stay_inside_those_of_the_training_texts() -> None:
     assert sieve(Gates(shortest=1)).admit(Made("great", None, 0), "rule")
 
 
+def test_a_length_that_no_text_can_have_is_told() -> None:
+    with pytest.raises(UsageError, match="no text can pass the length gate"):
+        sieve(Gates(shortest=1000))
+
+
+def test_a_band_of_perplexity_may_be_told_by_its_upper_end() -> None:
+    assert Gates(perplexity=0.9).perplexity == (0.0, 0.9) and Gates(perplexity=(0.05, 0.95)).perplexity == (0.05, 0.95)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="lower end lies above"):
+        Gates(perplexity=(0.9, 0.1))
+
+
 def test_lengths_of_a_language_without_spaces_are_characters() -> None:
     assert not writes_spaces(("这部电影非常好看我很喜欢", "剧情无聊"))
     assert writes_spaces(("this film is good", "dull"))
 
 
 def test_what_surprises_its_own_generator_is_refused() -> None:
-    gate = sieve(perplexity=2.0)
+    gate = sieve(perplexity=(0.5, 2.0))
     assert not gate.admit(Made("a warm script and the dull cast was moving", None, 0, 2.5), "generate")
-    assert gate.refused["generate", "perplexity"] == 1
+    assert not gate.admit(Made("a warm script and the dull cast was moving", None, 0, 0.4), "generate"), "learned by heart, or one word over and over"
+    assert gate.refused["generate", "perplexity"] == 2
     assert gate.admit(Made("a warm script and the dull cast was moving", None, 0, 1.5), "generate")
 
 

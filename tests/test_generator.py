@@ -9,8 +9,9 @@ import pytest
 import tiny
 import torch
 from tinygguf import write_gguf
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
 
+from kdedge.augment import generator
 from kdedge.augment.generate import Writing, prompt_kinds, prompt_text
 from kdedge.augment.generator import Generator, Reading, as_line, label_name, lines_of, load_generator, prepare_generator
 from kdedge.augment.sampling import draw, sample
@@ -27,8 +28,8 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Generator:
     return prepare_generator(RECIPE, tiny.pair_task(), tmp_path_factory.mktemp("generator") / "generator")
 
 
-def writing(generator: Generator, **settings: object) -> Writing:
-    return Writing(generator, RECIPE.model_copy(update=settings), tiny.pair_task())
+def writing(writer: Generator, **settings: object) -> Writing:
+    return Writing(writer, RECIPE.model_copy(update=settings), tiny.pair_task())
 
 
 def test_loss_counts_real_tokens_alone() -> None:
@@ -133,6 +134,25 @@ def test_the_stage_is_kept_and_loads_as_any_other_model(pairs: Generator, tmp_pa
 def test_a_model_that_is_not_there_is_told_of(name: str) -> None:
     with pytest.raises(MachineError, match="language model cannot be loaded"):
         load_generator(name)
+
+
+@pytest.mark.parametrize("kind, says", [(BertForSequenceClassification, "lacks cls"), (BertForMaskedLM, "reads ahead: it is an encoder")])
+def test_an_encoder_is_refused_before_anything_is_trained(tmp_path: Path, kind: type, says: str) -> None:
+    tokenizer = tiny.tokenizer()
+    tokenizer.add_special_tokens({"eos_token": "[SEP]", "bos_token": "[CLS]"})
+    config = BertConfig(vocab_size=len(tokenizer), hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, initializer_range=0.5)
+    kind(config).save_pretrained(tmp_path / "encoder")
+    tokenizer.save_pretrained(tmp_path / "encoder")
+    with pytest.raises(UsageError, match="no language model that writes") as caught:
+        prepare_generator(RECIPE.model_copy(update={"model": str(tmp_path / "encoder")}), tiny.pair_task(), tmp_path / "run" / "generator")
+    assert says in caught.value.found and not (tmp_path / "run" / "generator").exists()
+
+
+def test_a_model_without_a_key_value_cache_is_told_of(pairs: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = pairs.model.forward
+    monkeypatch.setattr(pairs.model, "forward", lambda *given, **options: whole(*given, **options | {"use_cache": False}))
+    with pytest.raises(UsageError, match="no key-value cache"):
+        generator._check_writes_on(pairs, "a model")
 
 
 def test_a_gguf_file_is_read_weights_pieces_and_all(tmp_path: Path) -> None:

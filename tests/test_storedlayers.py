@@ -188,13 +188,17 @@ def test_many_at_once_read_once(teacher: TextModel, data: Encoded, tmp_path: Pat
     assert all(found) and read == [1]
 
 
-def test_a_batch_that_does_not_fit_is_halved(teacher: TextModel, data: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+ON_A_CPU = RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes")
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError(), ON_A_CPU])
+def test_a_batch_that_does_not_fit_is_halved(teacher: TextModel, data: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     asked: list[int] = []
 
     def small(model: Any, batch: dict[str, torch.Tensor], *, layers: bool) -> Signals:
         asked.append(len(batch["input_ids"]))
         if asked[-1] > 3:
-            raise torch.OutOfMemoryError
+            raise error
         return read_signals(model, batch, layers=layers)
 
     whole = ask(teacher, data, EVERYTHING, tmp_path / "whole")
@@ -205,6 +209,15 @@ def test_a_batch_that_does_not_fit_is_halved(teacher: TextModel, data: Encoded, 
     blank = torch.zeros(len(TEXTS), 2)
     mine, theirs = (one.of(rows, blank, 32).hidden for one in (halved, whole))
     assert all(same(a, b.float()) for a, b in zip(mine, theirs, strict=True))
+
+
+def test_another_error_is_not_taken_for_want_of_memory(teacher: TextModel, data: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> Signals:
+        raise RuntimeError("the size of tensor a (3) must match the size of tensor b (4)")
+
+    monkeypatch.setattr(storedlayers, "read_signals", broken)
+    with pytest.raises(RuntimeError, match="must match"):
+        ask(teacher, data, EVERYTHING, tmp_path)
 
 
 def test_without_room_or_with_too_large_values_the_teacher_runs(teacher: TextModel, data: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ from kdedge.recipe import BiLstm, Gates, Recipe, TinyBert, load_recipe
 from kdedge.rundir import Run, read_stage
 
 OPEN_NAME, LONGER = "all, no gates", "gold, more steps"
-OPEN = Gates(near=1.0, held_out=1.0, shortest=1, longest=10**6, perplexity=1.0, balance=None)
+OPEN = Gates(near=1.0, held_out=1.0, shortest=1, longest=10**6, perplexity=(0.0, 1.0), balance=None)
 """Gates that refuse only what is equal to a text that is there, or to one that is held out."""
 
 

@@ -12,6 +12,7 @@ from kdedge.augment.near import NearIndex, shingle_counts, shingles
 from kdedge.augment.source import Made
 from kdedge.data.shares import normalised, text_keys
 from kdedge.data.task import Split, Task
+from kdedge.errors import UsageError
 from kdedge.recipe import Gates
 
 WHOLE = 0.9
@@ -36,7 +37,7 @@ def writes_spaces(texts: tuple[str, ...]) -> bool:
 class Sieve:
     """The gates that need no teacher, in the order in which they are asked; texts it passes count as seen from then on.
 
-    perplexity: highest mean surprise (nats per token) of generated text; None lets all pass.
+    perplexity: lowest and highest mean surprise (nats per token) of generated text; None lets all pass.
     refused: (origin, reason) -> texts.
     """
 
@@ -48,11 +49,11 @@ class Sieve:
     held_out: NearIndex
     seen: set[str]
     near: NearIndex
-    perplexity: float | None = None
+    perplexity: tuple[float, float] | None = None
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     @classmethod
-    def of(cls, gates: Gates, task: Task, perplexity: float | None = None) -> Sieve:
+    def of(cls, gates: Gates, task: Task, perplexity: tuple[float, float] | None = None) -> Sieve:
         """A sieve that knows the training texts as seen and the select and report texts as forbidden, pairs in either order."""
         train = task.train
         forbidden: tuple[Split, ...] = (task.select, task.report)
@@ -68,6 +69,9 @@ class Sieve:
                 held_out.add(runs)
         keys = frozenset(key for split in forbidden for key in text_keys(split))
         band = (gates.shortest or min(lengths), gates.longest or max(lengths))
+        if band[0] > band[1]:
+            found = f"from {band[0]} to {band[1]} {'words' if by_words else 'characters'}; training texts have {min(lengths)} to {max(lengths)}"
+            raise UsageError("no text can pass the length gate", found, "set augment.gates.shortest and longest together")
         return cls(gates, by_words, *band, keys, held_out, set(text_keys(train)), near, perplexity)
 
     def know(self, texts: Sequence[str], pairs: Sequence[str] | None) -> None:
@@ -95,7 +99,7 @@ class Sieve:
             return "duplicate"
         if not self._has_length((made.text,) if made.pair is None else (made.text, made.pair)):
             return "length"
-        if made.surprise is not None and self.perplexity is not None and made.surprise > self.perplexity:
+        if made.surprise is not None and self.perplexity is not None and not self.perplexity[0] <= made.surprise <= self.perplexity[1]:
             return "perplexity"
         runs = shingles(made.text, made.pair)
         if key in self.held_out_keys or self.held_out.near(runs):

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 
 from kdedge.data.task import Split, Task
 from kdedge.encode import Encoded, Pad, first_line, predict_logits
-from kdedge.errors import MachineError
+from kdedge.errors import MachineError, UsageError
 from kdedge.places import resolve_folder
 from kdedge.processes import barrier, is_main
 from kdedge.progress import SILENT, Progress
@@ -29,6 +29,7 @@ from kdedge.runtime.spec import TaskSpec
 from kdedge.training import Training, this_device, train
 
 END = "<|endoftext|>"
+NO_WRITER = 'name a decoder such as GPT-2 or Llama, or set augment.generate.model = "scratch"'
 READ = ("model", "revision", "layers", "hidden", "heads", "vocabulary", "max_length", "fit")
 """Keys of the recipe that decide the language model; the others only say how it is asked."""
 
@@ -109,14 +110,29 @@ def load_generator(name: str, revision: str | None = None) -> Generator:
     place = resolve_folder(outer)
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(place or outer), revision=revision, **file)
-        model = AutoModelForCausalLM.from_pretrained(str(place or outer), revision=revision, dtype=torch.float32, **file)
+        model, told = AutoModelForCausalLM.from_pretrained(str(place or outer), revision=revision, dtype=torch.float32, output_loading_info=True, **file)
     except (OSError, ValueError, ImportError) as error:
         raise MachineError(
             "the language model cannot be loaded",
             f"{name}: {first_line(error)}",
             'give a folder, a package: place, a .gguf file or a hub id that this machine can reach, or model = "scratch"',
         ) from error
-    return _opened(model, tokenizer)
+    if told["missing_keys"]:
+        raise UsageError("this is no language model that writes", f"{name} lacks {sorted(told['missing_keys'])[0]}", NO_WRITER)
+    generator = _opened(model, tokenizer)
+    _check_writes_on(generator, name)
+    return generator
+
+
+@torch.inference_mode()
+def _check_writes_on(generator: Generator, name: str) -> None:
+    """Raises UsageError for a model whose answer to a token depends on later ones, or that cannot go on from what it has read."""
+    ids = torch.tensor([[generator.start, 1, 2], [generator.start, 1, 3]], device=generator.model.device)
+    answer = generator.model(input_ids=ids, use_cache=True)
+    if not torch.allclose(answer.logits[0, :2], answer.logits[1, :2], atol=1e-3):
+        raise UsageError("this is no language model that writes", f"{name} reads ahead: it is an encoder", NO_WRITER)
+    if not hasattr(answer.get("past_key_values"), "batch_select_indices"):
+        raise UsageError("this language model keeps no key-value cache", f"{name}: {type(generator.model).__name__}", NO_WRITER)
 
 
 def _opened(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> Generator:

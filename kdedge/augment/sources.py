@@ -38,14 +38,14 @@ TEXT_GATES = {"near", "held_out", "shortest", "longest", "perplexity"}
 class Workshop:
     """All that makes texts for one task: sources in order, and the inputs that decide their texts.
 
-    perplexity: highest mean surprise that generated text may have, in nats per token.
+    perplexity: lowest and highest mean surprise that generated text may have, in nats per token.
     """
 
     sources: list[Source]
     inputs: dict[str, Any]
     gates: Gates
     task: Task
-    perplexity: float | None
+    perplexity: tuple[float, float] | None
 
     def sieve(self, known: TransferTexts | None = None) -> Sieve:
         """The gates, before any text was made but the `known` ones."""
@@ -89,11 +89,12 @@ def open_workshop(
     return Workshop(sources, inputs, augment.gates, task, surprise)
 
 
-def usual_surprise(generator: Generator, task: Task, recipe: Augment, seed: int) -> float:
-    """The surprise that the gates' quantile of real texts, those of the select split, does not exceed, in nats per token."""
+def usual_surprise(generator: Generator, task: Task, recipe: Augment, seed: int) -> tuple[float, float]:
+    """The surprises at the gates' two quantiles of real texts, those of the select split, in nats per token; from the 0th on nothing is too low."""
     assert recipe.generate is not None
     real = generator.surprise(token_lines(generator, lines_of(task.select, task.spec, seed), recipe.generate.max_length))
-    return float(np.quantile(real, recipe.gates.perplexity))
+    low, high = recipe.gates.perplexity
+    return float(np.quantile(real, low)) if low else 0.0, float(np.quantile(real, high))
 
 
 def made_from(folder: Path) -> dict[str, Any]:
@@ -104,8 +105,13 @@ def made_from(folder: Path) -> dict[str, Any]:
 
 def rounds_made(shared: Path, rounds: int) -> dict[str, dict[str, Any]]:
     """What every round of every source made, of a run whose texts lie in `shared`: name -> counts."""
-    folders = [shared / "augment", *sorted(shared.glob("augment-*[0-9]"))][:rounds]
-    return {origin + (f", round {i + 1}" if i else ""): counts for i, folder in enumerate(folders) for origin, counts in made_from(folder).items()}
+    folders = [shared / "augment", *(shared / f"augment-{number}" for number in range(2, rounds + 1))]
+    return {
+        origin + (f", round {i + 1}" if i else ""): counts
+        for i, folder in enumerate(folders)
+        if folder.exists()
+        for origin, counts in made_from(folder).items()
+    }
 
 
 def _replacing(recipe: Replace, task: Task, teacher: Teacher) -> Replacing:

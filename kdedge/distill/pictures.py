@@ -43,11 +43,12 @@ def growth_picture(growth: Growth, metric: str, title: str) -> str:
         for point in growth.points
     ]
     x = alt.X("texts:Q", title="texts the student learns from", scale=alt.Scale(type="log", nice=True))
-    y = alt.Y("score:Q", title=f"{metric} on the select split", scale=alt.Scale(nice=True, zero=False))
+    asked = f"{metric} on the select split"
+    y = alt.Y("score:Q", title=asked, scale=alt.Scale(nice=True, zero=False))
     data, colour = alt.Data(values=rows), alt.Color("from:N", title="texts from")
     level = alt.Chart(alt.Data(values=[{"score": growth.best.select}])).mark_rule(strokeDash=[4, 4], color="#888888").encode(y=y)
     line = alt.Chart(alt.Data(values=[row for row in rows if row["line"]])).mark_line().encode(x=x, y=y)
-    bars = alt.Chart(data).mark_rule().encode(x=x, y=alt.Y("low:Q", title=y.title), y2="high:Q", color=colour)
+    bars = alt.Chart(data).mark_rule().encode(x=x, y=alt.Y("low:Q", title=asked), y2="high:Q", color=colour)
     points = alt.Chart(data).mark_point(filled=True, size=70).encode(x=x, y=y, color=colour)
     chosen = alt.Chart(alt.Data(values=[{"texts": growth.chosen.texts, "score": growth.chosen.select}]))
     ring = chosen.mark_point(size=260, color="black").encode(x=x, y=y)

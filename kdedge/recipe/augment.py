@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from kdedge.recipe.section import Fit, Length, Positive, Probability, Section, Weight
 
@@ -81,17 +81,25 @@ class Gates(Section):
     held_out: Annotated[float, Field(gt=0, le=1)] = Field(0.6, description="the same against texts of the select and report splits: strict")
     shortest: Positive | None = Field(None, description="default: the shortest training text")
     longest: Positive | None = Field(None, description="default: the longest training text")
-    perplexity: Annotated[float, Field(gt=0, le=1)] = Field(0.98, description="of generated text: quantile of real texts' perplexity that it may not exceed")
+    perplexity: tuple[Probability, Probability] = Field(
+        (0.0, 0.98), description="of generated text: quantiles of real texts' perplexity between which it must lie; a number: the upper one"
+    )
     confidence: tuple[Probability, Probability] = Field((0.0, 1.0), description="band of the teacher's highest probability")
     balance: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = Field(
         3.0, description="times the texts that a label would have in the training proportions: it may not have more"
     )
     agree_with: str | None = Field(None, description="a second teacher that must give the same label")
 
+    @field_validator("perplexity", mode="before")
+    @classmethod
+    def _one_end_is_the_upper(cls, value: Any) -> Any:
+        return (0.0, value) if isinstance(value, int | float) else value
+
     @model_validator(mode="after")
     def _bands_hold_something(self) -> Gates:
-        if self.confidence[0] > self.confidence[1]:
-            raise ValueError(f"confidence = {list(self.confidence)} is a band whose lower end lies above its upper one")
+        for key, band in (("confidence", self.confidence), ("perplexity", self.perplexity)):
+            if band[0] > band[1]:
+                raise ValueError(f"{key} = {list(band)} is a band whose lower end lies above its upper one")
         if self.shortest and self.longest and self.shortest > self.longest:
             raise ValueError(f"shortest = {self.shortest} is more than longest = {self.longest}")
         return self
