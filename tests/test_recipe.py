@@ -77,6 +77,8 @@ WRONG = [
     pytest.param("[student.fit]\nprecision = 'int4'", "precision: .*'bf16'", id="choice"),
     pytest.param("[student.objective]\nlogits_weight = 0", "nothing to learn from", id="weights"),
     pytest.param("name = '../up'", "name: ", id="name"),
+    pytest.param("[augment]\nsize = 'huge'", "1 fault(.|\n)*augment.size: .*number.*; or .*'auto'", id="either"),
+    pytest.param("[student.fit]\nlearning-rate = 1", "fit.learning-rate: no such key", id="hyphen"),
 ]
 
 

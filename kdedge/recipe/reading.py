@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -140,7 +141,7 @@ def _validated(where: str, document: dict[str, Any]) -> Recipe:
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
-        faults = [_fault_line(Path(where), document, fault) for fault in error.errors()]
+        faults = _joined([_fault_line(Path(where), document, fault) for fault in error.errors()])
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise UsageError(f"{where}: {count} in the recipe", "\n         ".join(faults), "mend these and run again") from error
 
@@ -190,8 +191,23 @@ def _toml_value(text: str) -> Any:
         return text.strip()
 
 
+ALTERNATIVES = ("tinybert", "bilstm", "float", "int", "str")
+"""What pydantic names a value's kinds by, where a key may hold several; so it does by words like constrained-float, which are no key's either."""
+
+
+def _joined(lines: list[str]) -> list[str]:
+    """One line for each key, whatever several kinds of value would each have said."""
+    said: dict[str, list[str]] = {}
+    for key, _, message in (line.partition(": ") for line in lines):
+        said.setdefault(key, []).append(message)
+    return [f"{key}: {'; or '.join(messages)}" for key, messages in said.items()]
+
+
 def _fault_line(path: Path, document: dict[str, Any], fault: Any) -> str:
-    where = [str(part) for part in fault["loc"] if part not in ("tinybert", "bilstm")]
+    *outer, last = [*map(str, fault["loc"])] or [""]
+    where = [part for part in outer if part not in ALTERNATIVES and re.fullmatch(r"\w+", part)]
+    if fault["type"] == "extra_forbidden" or (last not in ALTERNATIVES and re.fullmatch(r"\w+", last)):
+        where.append(last)
     if where[:2] == ["teacher", "0"] and isinstance(document.get("teacher"), dict):
         del where[1]
     key = ".".join(where) or "(recipe)"
