@@ -24,6 +24,7 @@ from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.bundle import FORMAT, PRECISIONS
 from kdedge.students import load_student
 from kdedge.students.bilstm import BiLstmForSequenceClassification
+from kdedge.students.vocabulary import CHOSEN_BY
 from kdedge.teacher import WEIGHTS, load_teacher
 from kdedge.textmodel import read_measured
 
@@ -122,6 +123,7 @@ def _export_student(run: Run, name: str, task: Task, choice: Choice, *, force: b
     if choice.in_fixed_ranges:
         choice = replace(choice, attention=quantize_recipe.attention, scheme=replace(choice.scheme, attention=quantize_recipe.attention))
     made_from = _made_from(source, choice, task, student["max_length"]) | {"quantize": quantize_recipe.model_dump(mode="json")}
+    made_from |= {"pieces": CHOSEN_BY} if quantize_recipe.trim_vocab else {}
     if not force and _is_current(bundle, made_from, student=True):
         progress.say(f"{bundle}: same inputs, kept")
         return bundle

@@ -93,9 +93,10 @@ class ActivationRange(nn.Module):
         self.low, self.high = nn.Parameter(torch.tensor(0.0)), nn.Parameter(torch.tensor(0.0))
 
     def ends(self, values: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
-        """Low and high. Each of the `values` that are rounded between them adds to their gradients, which are divided
-        by sqrt(values · steps), so that they are of the size of a weight's (LSQ, Esser et al. 2020, section 2.2)."""
-        factor = (values * STEPS) ** -0.5
+        """Low and high. Each of the `values` that are rounded between them adds to their gradients, which are scaled as LSQ scales
+        a step's, by 1 / sqrt(values · steps), the step being a range's width over `STEPS` (Esser et al. 2020, section 2.2).
+        So a limit on the norm of all gradients is not the ranges' alone; Adam itself does not see the factor."""
+        factor = (STEPS / values) ** 0.5
         return _Scaled.apply(self.low, factor), _Scaled.apply(self.high, factor)
 
     def forward(self, values: int = 1) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,7 +12,7 @@ from kdedge.files import remove
 from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Quantize
 from kdedge.rundir import Run, hash_files, read_stage, stage
-from kdedge.students.vocabulary import trim
+from kdedge.students.vocabulary import CHOSEN_BY, trim
 from kdedge.textmodel import TextModel, score_of
 from kdedge.transfer import read_transfer_set
 
@@ -24,7 +24,7 @@ from .ways import lost
 
 
 def trimmed(run: Run, task: Task, recipe: Quantize, made: Ingredients, *, progress: Progress = SILENT) -> Ingredients:
-    """With a vocabulary of `recipe.trim_vocab` pieces, chosen on the transfer set.
+    """With a vocabulary of `recipe.trim_vocab` pieces, chosen by the written texts of the transfer set.
 
     Raises GateFailed where the student then loses more than `recipe.largest_drop` on the select split.
     """
@@ -73,6 +73,7 @@ def tuned(
     """With the fake-quantized student of the stage `student-int8/`; force: made anew."""
     folder, student = run.homes[name] / "student-int8", TextModel(made.model, made.tokenizer, made.max_length)
     inputs = {"weights": made.teacher["weights"], "scheme": scheme.to_json(), "quantize": recipe.model_dump(mode="json", exclude={"largest_drop"})}
+    inputs |= {"pieces": CHOSEN_BY} if recipe.trim_vocab else {}
     inputs |= {"transfer": read_stage(run.transfer)["inputs"], "select": task.select.content_hash(), "seed": run.recipe.seed}
 
     def make(part: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from kdedge.runtime import metrics
 from kdedge.students.bilstm import BiLstmForSequenceClassification
 from kdedge.teacher import select_predictor
 from kdedge.textmodel import TextModel
-from kdedge.training import Training, train
+from kdedge.training import Training, this_device, train
 from kdedge.transfer import TransferSet
 
 from .calibrate import calibrate, sensitivity, unpadded_batches
@@ -164,17 +164,26 @@ def tune(
     recipe = lesson.recipe
     for owner in range_owners(model).values():
         owner.range.requires_grad_(recipe.learn_ranges)
-    tuning = Tuning(model, student.model, recipe)
+    tuning = Tuning(model, student.model.to(this_device()), recipe)
     epochs = recipe.steps * recipe.batch_size / len(lesson.transfer)
     fit = Fit(epochs=epochs, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate, weight_decay=0.0, checks=recipe.checks, precision="fp32")
     title, rates = "quantization-aware tuning", range_rates(tuning, recipe)
-    train(tuning, Training(fit, lesson.seed, _encode(student, lesson), student.pad, _select(student, lesson), score, title, rates), folder, progress=progress)
+    plan = Training(fit, lesson.seed, _encode(student, lesson), student.pad, _select(student, lesson), score, title, rates)
+    try:
+        train(tuning, plan, folder, progress=progress)
+    finally:
+        tuning.cpu()
+        student.model.cpu()
 
 
 def range_rates(model: nn.Module, recipe: QuantizeRecipe) -> dict[str, float]:
-    """Learning rates of the ends of a model's ranges, where they learn: Adam's steps are as long as the rate, so it is a share of the width."""
-    owners = [(name, module) for name, module in model.named_modules() if isinstance(module, ActivationRange) and module.low.requires_grad]
-    return {f"{name}.{end}": recipe.range_learning_rate * (owner.high - owner.low).item() for name, owner in owners for end in ("low", "high")}
+    """Learning rates of the ends of a model's ranges, where they learn: Adam's steps are as long as the rate, so it is a share of the width, 0 held."""
+    rates = {}
+    for name, owner in model.named_modules():
+        if isinstance(owner, ActivationRange):
+            width = (owner.high.clamp(min=0) - owner.low.clamp(max=0)).item()
+            rates |= {f"{name}.{end}": recipe.range_learning_rate * width for end, value in owner.named_parameters() if value.requires_grad}
+    return rates
 
 
 def _select(student: TextModel, lesson: Lesson) -> Callable[[nn.Module], np.ndarray]:

@@ -199,7 +199,7 @@ class _Trainer(Trainer):
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         optimizer: torch.optim.Optimizer = super().create_optimizer(model)
-        named = dict(self.model.named_parameters())
+        named = dict((model or self.model).named_parameters())
         own = {named[name]: rate for name, rate in self.training_plan.rates.items()}
         for group in optimizer.param_groups:
             group["params"] = [parameter for parameter in group["params"] if parameter not in own]

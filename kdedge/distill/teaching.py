@@ -30,7 +30,7 @@ from kdedge.students import build_student, load_student
 from kdedge.students.rows import only_rows
 from kdedge.students.shrink import shrink
 from kdedge.students.tinybert import chosen_layers
-from kdedge.students.vocabulary import trim
+from kdedge.students.vocabulary import CHOSEN_BY, trim
 from kdedge.teacher import WEIGHTS, Teacher, select_predictor
 from kdedge.textmodel import TextModel, save_measured
 from kdedge.training import Training, batches, this_device, train
@@ -75,6 +75,7 @@ def what_decides(lesson: Lesson, student: TinyBert | BiLstm, objective: Objectiv
     """What decides a student's weights; transfer: a hash of what it learns from."""
     unset = {key for key in ("layers_first", "vocabulary", "activation") if getattr(student, key, None) is None}  # keys that older runs did not have
     return {
+        **({"pieces": CHOSEN_BY} if student.vocabulary and student.tokenizer != "wordpiece" else {}),
         "student": student.model_dump(mode="json", exclude={"objective", "undistilled", "quantize", "assistant"} | unset),
         "objective": objective.model_dump(mode="json", exclude=objective.idle()),
         "start": _start_hash(student),

@@ -121,7 +121,8 @@ class StudentBase(Section):
         None, description="folder or hub id; wordpiece: one learned from the training texts; default: of the start, else the teacher's"
     )
     vocabulary: Positive | None = Field(
-        None, description="pieces to keep of a WordPiece vocabulary, chosen on the transfer set before training, default: all; or to learn, default: 8000"
+        None,
+        description="pieces to keep of a WordPiece vocabulary, chosen by labelled texts and the pool before training, default: all; or to learn, default: 8000",
     )
     undistilled: bool = Field(True, description="also train the same student on the labels alone, to compare with")
     fit: Fit = Fit()

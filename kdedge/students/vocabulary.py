@@ -24,6 +24,9 @@ from kdedge.files import write_whole
 from kdedge.students.rows import word_embedding
 from kdedge.textmodel import TextModel
 
+CHOSEN_BY = "written"
+"""The texts that choose the pieces: what was cut by another rule is another student."""
+
 BATCH = 4096
 """Texts that are tokenized at once."""
 
