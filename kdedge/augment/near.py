@@ -49,19 +49,17 @@ def shingles(text: str, pair: str | None = None) -> frozenset[str]:
 def plain(text: str) -> str:
     """Letters and digits in their plainest form: no case, accents, wide or invisible characters; all between words is one space,
     and nothing beside a character of a script that writes no spaces."""
-    if text.isascii():
-        return NOISE.sub(" ", normalised(text)).strip()
-    text = "".join(one for one in unicodedata.normalize("NFKD", text) if unicodedata.category(one) not in UNSEEN)
+    if not text.isascii():
+        text = "".join(one for one in unicodedata.normalize("NFKD", text) if unicodedata.category(one) not in UNSEEN)
     return BESIDE.sub("", NOISE.sub(" ", normalised(text)).strip())
 
 
 def _runs(text: str) -> frozenset[str]:
     padded = f" {text} "
-    if text.isascii():
+    if not IN_RUN.search(padded):
         return frozenset(padded[i : i + SHINGLE] for i in range(max(1, len(padded) - SHINGLE + 1)))
-    unspaced = [IN_RUN.match(one) is not None for one in padded]
-    lengths = [UNSPACED_SHINGLE if any(unspaced[i : i + UNSPACED_SHINGLE]) else SHINGLE for i in range(len(padded))]
-    return frozenset(padded[i : i + length] for i, length in enumerate(lengths) if i + length <= len(padded)) or frozenset({padded})
+    lengths = [UNSPACED_SHINGLE if IN_RUN.search(padded, i, i + UNSPACED_SHINGLE) else SHINGLE for i in range(len(padded))]
+    return frozenset(padded[i : i + length] for i, length in enumerate(lengths) if i + length <= len(padded))
 
 
 def jaccard(first: frozenset[str], second: frozenset[str]) -> float:
