@@ -56,7 +56,9 @@ class Runs(Sequence[list[int]]):
     def of(cls, runs: Sequence[list[int]]) -> Runs:
         """From N lists."""
         lengths = np.array([len(run) for run in runs], np.int64)
-        return cls(np.fromiter(chain.from_iterable(runs), np.int32, int(lengths.sum())), lengths)
+        values = np.fromiter(chain.from_iterable(runs), np.int32, int(lengths.sum()))
+        # A mask fits into 8 bits, the pieces of most vocabularies into 16.
+        return cls(values.astype(np.min_scalar_type(int(values.max(initial=0)))), lengths)
 
     def __len__(self) -> int:
         return len(self.lengths)

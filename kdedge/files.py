@@ -1,13 +1,14 @@
-"""Small files that are the old text or the new one, never a part."""
+"""Small files that are the old text or the new one, never a part; and files that are still what was written."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-from kdedge.errors import MachineError
+from kdedge.errors import IntegrityError, MachineError
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -31,3 +32,17 @@ def remove(path: Path) -> None:
 
 def json_text(document: Any) -> str:
     return json.dumps(document, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's content, read block by block."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def require_hash(path: Path, written: str | None, what: str, next_step: str) -> None:
+    """Raises IntegrityError unless the file stands there as it was written. what: what it is a part of."""
+    if not path.is_file():
+        raise IntegrityError(f"{what} lacks a file", f"{path} is not there", next_step)
+    if hash_file(path) != written:
+        raise IntegrityError(f"{what} is not what was written", str(path), next_step)

@@ -1,4 +1,4 @@
-"""Many strings in one buffer: a million short texts as Python objects weigh ten times what is written in them."""
+"""Many strings in few buffers, or mapped from a file: a million short texts as Python objects weigh ten times what is written in them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ BLOCK = 8192
 
 
 class Strings(Sequence[str]):
-    """N strings, read like a tuple of them; a slice shares its buffer with the whole."""
+    """N strings, read like a tuple of them; a slice, and a sum, share their buffers with the whole."""
 
     def __init__(self, column: pa.Array | pa.ChunkedArray) -> None:
-        whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        whole = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
         self.column = whole.cast(pa.large_string())
         if self.column.null_count:
             raise ValueError(f"{self.column.null_count} of {len(self.column)} strings are missing")
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Strings:
-        """These strings themselves, or a copy in one buffer."""
+        """These strings themselves, or a copy."""
         if isinstance(texts, Strings):
             return texts
         rest = iter(texts)
@@ -58,8 +58,14 @@ class Strings(Sequence[str]):
         return f"Strings({list(self[:3])}{', ...' if len(self) > 3 else ''}; {len(self)})"
 
     def __add__(self, other: Sequence[str]) -> Strings:
-        return Strings(pa.concat_arrays([self.column, Strings.of(other).column]))
+        return Strings(pa.chunked_array([*self.column.chunks, *Strings.of(other).column.chunks], pa.large_string()))
 
     def take(self, rows: np.ndarray) -> Strings:
-        """The strings at `rows`, in that order."""
-        return Strings(self.column.take(pa.array(rows, pa.int64())))
+        """The strings at `rows`, in that order. (Arrow's own `take` would join all chunks first.)"""
+        rows = np.asarray(rows, np.int64)
+        starts = np.cumsum([0, *map(len, self.column.chunks)])
+        homes = np.searchsorted(starts, rows, "right") - 1
+        order = np.argsort(homes, kind="stable")
+        found = [self.column.chunk(home).take(pa.array(rows[homes == home] - starts[home])) for home in np.unique(homes).tolist()]
+        grouped = pa.concat_arrays([pa.array([], pa.large_string()), *found])
+        return Strings(grouped.take(pa.array(np.argsort(order))))

@@ -1,9 +1,11 @@
 """The transfer set: texts and what the teacher says of them, labelled once, on disk, for every student.
 
-transfer/shard-00000.npy   teacher logits (n, C) float16
-transfer/shard-00000.json  keys: n hashes of (teacher, text, pair), in order; sha256 of the .npy
-transfer/texts.parquet     text, pair, origin, label of all N texts, in order, and whether the text is kept: the teacher's gates refuse some
-transfer/stage.json        inputs and counts, written last
+transfer/texts.arrow  text, pair, origin, label of all N texts, in order, and whether the text is kept: the teacher's gates refuse some
+transfer/logits.npy   what the teacher says of them, (N, C) float16
+transfer/keys.npy     N hashes of (teacher, text, pair), 128 bits each
+transfer/stage.json   inputs, counts and the SHA-256 of each file, written last
+While it is made, the answers stand beside in shards; a build goes on where it was cut off. Texts and logits are mapped, not held in
+memory: neither labelling nor a finished set takes more of it for more texts, but for some 20 bytes each.
 """
 
 from __future__ import annotations
@@ -21,19 +23,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from kdedge.augment import TransferTexts
-from kdedge.errors import GateFailed, IntegrityError
-from kdedge.files import json_text, write_whole
+from kdedge.errors import GateFailed
+from kdedge.files import hash_file, json_text, require_hash, write_whole
 from kdedge.processes import barrier, main_does, processes, rank
 from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Transfer as TransferRecipe
 from kdedge.rundir import read_stage, stage
 from kdedge.strings import Strings
+from kdedge.tables import map_table, write_table
 from kdedge.teacher import Teacher
 
-TEXTS_FILE = "texts.parquet"
+TEXTS_FILE, LOGITS_FILE, KEYS_FILE = FILES = ("texts.arrow", "logits.npy", "keys.npy")
 FLOAT16_MAX = 65504.0
 
 
@@ -129,9 +131,11 @@ def build_transfer_set(
             shards = len(_starts(texts, recipe))
             verdict = judge(texts, map(partial(_read_logits, part), range(shards))) if judge else Verdict(np.ones(len(texts), bool), {})
             _write_texts(texts, verdict.kept, part)
+            _join_shards(part, shards, len(texts))
             origins = Counter(origin for origin, stays in zip(texts.origins, verdict.kept, strict=True) if stays)
             counts = {"texts": int(verdict.kept.sum()), "origins": dict(sorted(origins.items())), "refused": verdict.refused}
-            return counts | {"shards": shards, "kept": hashlib.sha256(verdict.kept.tobytes()).hexdigest()}
+            hashes = {name: hash_file(part / name) for name in FILES}
+            return counts | {"kept": hashlib.sha256(verdict.kept.tobytes()).hexdigest(), "sha256": hashes}
 
         return main_does(work) or {}
 
@@ -177,7 +181,25 @@ def _write_texts(texts: TransferTexts, kept: np.ndarray, part: Path) -> None:
     columns = {"text": texts.texts.column, "origin": pa.array(texts.origins), "label": _rows(texts.labels), "kept": pa.array(kept)}
     if texts.pairs is not None:
         columns["pair"] = texts.pairs.column
-    pq.write_table(pa.table(columns), part / TEXTS_FILE, compression="zstd")
+    write_table(pa.table(columns), part / TEXTS_FILE)
+
+
+def _join_shards(part: Path, shards: int, count: int) -> None:
+    """The answers of all shards in one file, and their keys in another; then the shards are removed."""
+    first = _read_logits(part, 0)
+    logits = np.lib.format.open_memmap(part / LOGITS_FILE, "w+", first.dtype, (count, *first.shape[1:]))
+    keys = np.lib.format.open_memmap(part / KEYS_FILE, "w+", "V16", (count,))
+    start = 0
+    for number in range(shards):
+        mine = np.frombuffer(bytes.fromhex("".join(_shard_keys(part, number) or ())), "V16")
+        rows = slice(start, start + len(mine))
+        logits[rows], keys[rows] = _read_logits(part, number), mine
+        start += len(mine)
+    logits.flush()
+    keys.flush()
+    for number in range(shards):
+        _shard_file(part, number).unlink()
+        _shard_file(part, number).with_suffix(".json").unlink()
 
 
 def _rows(labels: np.ndarray) -> pa.Array:
@@ -202,21 +224,29 @@ def _starts(texts: TransferTexts, recipe: TransferRecipe) -> range:
     return range(0, len(texts), recipe.shard_size)
 
 
-def _read_logits(folder: Path, number: int) -> np.ndarray:
-    logits: np.ndarray = np.load(folder / f"shard-{number:05d}.npy", allow_pickle=False)
+def _shard_file(part: Path, number: int) -> Path:
+    return part / f"shard-{number:05d}.npy"
+
+
+def _read_logits(part: Path, number: int) -> np.ndarray:
+    logits: np.ndarray = np.load(_shard_file(part, number), allow_pickle=False)
     return logits
+
+
+def _map(path: Path) -> np.ndarray:
+    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 def _write_shard(folder: Path, number: int, keys: list[str], logits: np.ndarray) -> None:
     """Logits first, their description last: a shard without it does not count."""
-    path = folder / f"shard-{number:05d}.npy"
+    path = _shard_file(folder, number)
     np.save(path, logits)
     write_whole(path.with_suffix(".json"), json_text({"keys": keys, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}))
 
 
 def _shard_keys(folder: Path, number: int) -> list[str] | None:
     """Keys of a whole shard; None where it is absent or its logits are not those that were written."""
-    path = folder / f"shard-{number:05d}.npy"
+    path = _shard_file(folder, number)
     try:
         description = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         whole = description["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -226,25 +256,17 @@ def _shard_keys(folder: Path, number: int) -> list[str] | None:
 
 
 class KnownAnswers:
-    """Answers of older transfer sets, whose keys name their teacher, where it read as far as now; 24 bytes and the logits for each."""
+    """Answers of older transfer sets, whose keys name their teacher, where it read as far as now; 24 bytes for each are held in memory."""
 
     def __init__(self, folders: tuple[Path, ...], max_length: int) -> None:
-        keys, logits = [np.zeros(0, "V16")], []
-        for folder in folders:
-            if not folder.exists() or read_stage(folder)["inputs"]["max_length"] != max_length:
-                continue
-            number = 0
-            while (shard := _shard_keys(folder, number)) is not None:
-                keys.append(np.frombuffer(bytes.fromhex("".join(shard)), "V16"))
-                logits.append(_read_logits(folder, number))
-                number += 1
-        whole = np.concatenate(keys)
+        found = [folder for folder in folders if _answers_whole(folder, max_length)]
+        keys = np.concatenate([np.zeros(0, "V16"), *(_map(folder / KEYS_FILE) for folder in found)])
         # Void values have no order in numpy: the two halves are compared instead.
-        halves = whole.view(np.uint64).reshape(-1, 2)
+        halves = keys.view(np.uint64).reshape(-1, 2)
         self._order = np.lexsort((halves[:, 1], halves[:, 0]))
         self._first, self._second = halves[self._order, 0], halves[self._order, 1]
-        self._logits = logits
-        self._starts = np.cumsum([0, *map(len, logits)])
+        self._logits = [_map(folder / LOGITS_FILE) for folder in found]
+        self._starts = np.cumsum([0, *map(len, self._logits)])
 
     def of(self, key: str) -> np.ndarray | None:
         """Logits (C,) float16, or None where the text was never asked for."""
@@ -253,9 +275,19 @@ class KnownAnswers:
         for place in range(low, high):
             if self._second[place] == second:
                 row = self._order[place]
-                shard = int(np.searchsorted(self._starts, row, "right")) - 1
-                return np.asarray(self._logits[shard][row - self._starts[shard]])
+                number = int(np.searchsorted(self._starts, row, "right")) - 1
+                return np.asarray(self._logits[number][row - self._starts[number]])
         return None
+
+
+def _answers_whole(folder: Path, max_length: int) -> bool:
+    """Whether a transfer set stands there whose teacher read as far, and whose answers are those that were written."""
+    if not folder.exists():
+        return False
+    whole = read_stage(folder)
+    written = whole["result"].get("sha256", {})
+    same = (name for name in (KEYS_FILE, LOGITS_FILE) if (folder / name).is_file() and hash_file(folder / name) == written.get(name))
+    return whole["inputs"]["max_length"] == max_length and len(list(same)) == 2
 
 
 def transfer_hash(folder: Path) -> str:
@@ -266,17 +298,12 @@ def transfer_hash(folder: Path) -> str:
 
 
 def read_transfer_set(folder: Path) -> TransferSet:
-    """A finished transfer set. Raises IntegrityError where a shard is not the one that was written."""
-    shards = []
-    for number in range(read_stage(folder)["result"]["shards"]):
-        if _shard_keys(folder, number) is None:
-            raise IntegrityError("a shard of the transfer set is damaged", f"{folder}/shard-{number:05d}.npy", "remove the folder and distill again")
-        shards.append(_read_logits(folder, number))
-    table = pq.read_table(folder / TEXTS_FILE)
-    columns = {name: table.column(name) for name in table.column_names}
-    labels = _read_labels(columns["label"])
-    pairs = Strings(columns["pair"]) if "pair" in columns else None
-    texts = TransferTexts.of(Strings(columns["text"]), pairs, Strings(columns["origin"]), labels)
-    whole = TransferSet(texts, np.concatenate(shards))
-    kept = columns["kept"].to_numpy() if "kept" in columns else np.ones(len(whole), bool)
+    """A finished transfer set, its texts and logits mapped. Raises IntegrityError where a file is not the one that was written."""
+    written = read_stage(folder)["result"].get("sha256", {})
+    for name in FILES:
+        require_hash(folder / name, written.get(name), "the transfer set", "remove the folder and distill again")
+    columns = map_table(folder / TEXTS_FILE)
+    pairs = Strings(columns["pair"]) if "pair" in columns.column_names else None
+    texts = TransferTexts.of(Strings(columns["text"]), pairs, Strings(columns["origin"]), _read_labels(columns["label"]))
+    whole, kept = TransferSet(texts, _map(folder / LOGITS_FILE)), columns["kept"].to_numpy()
     return whole if kept.all() else whole.take(np.flatnonzero(kept))

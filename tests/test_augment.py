@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import tiny
 import torch
@@ -25,6 +24,7 @@ from kdedge.data.task import Split
 from kdedge.errors import DataError, UsageError
 from kdedge.recipe import Augment, Data, Gates, Pool, Replace, Rules
 from kdedge.rundir import read_stage
+from kdedge.tables import map_table
 
 ROWS = np.arange(96)
 
@@ -139,7 +139,7 @@ def test_cut_off_and_resumed_is_the_same_set(tmp_path: Path) -> None:
     resumed = build(tmp_path / "cut", Counting())
     assert len(MADE) == 12 - 5, "the five finished shards are used again"
     assert resumed.texts == whole.texts
-    first, second = ((tmp_path / way / "augment" / "texts.parquet").read_bytes() for way in ("whole", "cut"))
+    first, second = ((tmp_path / way / "augment" / "texts.arrow").read_bytes() for way in ("whole", "cut"))
     assert first == second
     assert read_stage(tmp_path / "whole" / "augment") == read_stage(tmp_path / "cut" / "augment")
 
@@ -182,7 +182,7 @@ def test_what_refuses_everything_ends_and_says_so(tmp_path: Path) -> None:
     made = build(tmp_path, Same())
     counts = read_stage(tmp_path / "augment")["result"]["sources"]["rule"]
     assert len(made) == 1 and counts["kept"] == 1 and counts["refused"] == {"duplicate": counts["made"] - 1}
-    table = pq.read_table(tmp_path / "augment" / "texts.parquet")
+    table = map_table(tmp_path / "augment" / "texts.arrow")
     assert table.column("origin").to_pylist() == ["rule"]
     assert read_made(tmp_path / "augment", tiny.single_task()).texts == made.texts
 

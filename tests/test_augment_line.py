@@ -33,6 +33,7 @@ from kdedge.distill.story import distill, prepare_lesson
 from kdedge.errors import IntegrityError
 from kdedge.recipe import Augment, Gates, Recipe, Rules, load_recipe
 from kdedge.rundir import Run, read_stage
+from kdedge.tables import map_table
 from kdedge.transfer import TransferSet, read_transfer_set
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -103,7 +104,7 @@ def command(folder: Path, runs: str, *options: str, processes: int = 1) -> subpr
 
 
 def made_hashes(run: Path) -> dict[str, str]:
-    names = ("augment/texts.parquet", "augment/stage.json", "generator/model.safetensors", "transfer/texts.parquet", "transfer/shard-00000.npy")
+    names = ("augment/texts.arrow", "augment/stage.json", "generator/model.safetensors", "transfer/texts.arrow", "transfer/logits.npy", "transfer/keys.npy")
     return {name: hashlib.sha256((run / name).read_bytes()).hexdigest() for name in names}
 
 
@@ -162,7 +163,7 @@ def test_rounds_start_from_what_was_learned_worst(folder: Path) -> None:
     run = distill(load_recipe(folder / "recipe.toml", ("augment.rounds=2", "augment.generate=", "student.undistilled=false")), folder / "rounds")
     second = read_stage(run.shared / "augment-2")
     assert second["inputs"]["weights"] and second["inputs"]["round"] == 2
-    first, later = (pq.read_table(run.shared / name / "texts.parquet").to_pydict() for name in ("augment", "augment-2"))
+    first, later = (map_table(run.shared / name / "texts.arrow").to_pydict() for name in ("augment", "augment-2"))
     assert not set(map(normalised, first["text"])) & set(map(normalised, later["text"]))
     assert set(read_transfer_set(run.transfer).texts.origins) == {"gold", "rule", "replace"}
     assert (run.folder / "student" / "model.safetensors").exists()
@@ -283,9 +284,9 @@ def test_a_pool_is_read_once_and_its_file_is_checked(tmp_path: Path) -> None:
     assert sorted(pool.asked) == list(range(20)), "each row once: asked again it would say the same"
     counts = read_stage(tmp_path / "augment")["result"]["sources"]["pool"]
     assert counts["asked"] == counts["made"] == 20 and counts["kept"] == len(made) > 5
-    path = tmp_path / "augment" / "texts.parquet"
+    path = tmp_path / "augment" / "texts.arrow"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(IntegrityError, match="made texts are not those"):
+    with pytest.raises(IntegrityError, match="made texts is not what was written"):
         make_texts(recipe, task, [pool], Sieve.of(recipe.gates, task), tmp_path / "augment", {}, weights=heavy)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +19,7 @@ from kdedge.errors import GateFailed, IntegrityError
 from kdedge.recipe import Transfer
 from kdedge.strings import Strings
 from kdedge.textmodel import TextModel
-from kdedge.transfer import build_transfer_set, read_transfer_set, text_key
+from kdedge.transfer import FILES, build_transfer_set, read_transfer_set, text_key
 
 RECIPE = Transfer(shard_size=16, batch_tokens=256, precision="fp32")
 
@@ -89,14 +92,77 @@ def test_more_texts_ask_only_about_the_new_ones(tmp_path: Path, teacher: Countin
     assert Counting.asked == 81 and not np.array_equal(coarse.logits, grown.logits), "nor are those of another precision"
 
 
-def test_a_damaged_shard_is_refused(tmp_path: Path, teacher: Counting) -> None:
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_file_is_refused(tmp_path: Path, teacher: Counting, name: str) -> None:
     build_transfer_set(RECIPE, collect_texts(tiny.single_task()), teacher, "hash", tmp_path / "transfer")
-    shard = tmp_path / "transfer" / "shard-00002.npy"
-    content = bytearray(shard.read_bytes())
-    content[-3] ^= 4
-    shard.write_bytes(bytes(content))
-    with pytest.raises(IntegrityError, match="shard-00002"):
+    path = tmp_path / "transfer" / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(bytes(content))
+    with pytest.raises(IntegrityError, match=name):
         read_transfer_set(tmp_path / "transfer")
+    path.unlink()
+    with pytest.raises(IntegrityError, match=f"{name} is not there"):
+        read_transfer_set(tmp_path / "transfer")
+
+
+def test_answers_of_a_damaged_set_are_not_used_again(tmp_path: Path, teacher: Counting) -> None:
+    texts = collect_texts(tiny.single_task(80))
+    good = build_transfer_set(RECIPE, texts, teacher, "hash", tmp_path / "transfer")
+    said = np.array(good.logits)
+    content = bytearray((tmp_path / "transfer" / "logits.npy").read_bytes())
+    content[-3] ^= 4
+    (tmp_path / "transfer" / "logits.npy").write_bytes(bytes(content))
+    Counting.asked = 0
+    again = build_transfer_set(RECIPE, texts, teacher, "hash", tmp_path / "transfer", gates={"other": 1}, force=True)
+    assert Counting.asked == 80 and np.array_equal(again.logits, said)
+
+
+MANY = """
+import json, re, sys
+from pathlib import Path
+import numpy as np, pyarrow as pa
+from kdedge.augment import TransferTexts, no_labels
+from kdedge.recipe import Transfer
+from kdedge.strings import Strings
+from kdedge.tables import map_table, write_table
+from kdedge.transfer import build_transfer_set
+
+folder, count = Path(sys.argv[1]), int(sys.argv[2])
+held = lambda: int(re.search(r"RssAnon:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+most = 0
+
+class Teacher:
+    max_length = 64
+    def annotate(self, texts, pairs, **settings):
+        global most
+        most = max(most, held())
+        return np.full((len(texts), 64), 0.5, np.float32)
+
+if count:
+    texts = Strings(map_table(folder / "given.arrow")["text"])[:count]
+    texts = TransferTexts.of(texts, None, ("pool",) * count, no_labels(count, "classification", 64))
+    before = held()
+    made = build_transfer_set(Transfer(), texts, Teacher(), "teacher", folder / f"transfer-{count}")
+    print(json.dumps([max(most, held()) - before, len(made), made.texts.texts[count - 1][:11], float(made.logits[-1, -1])]))
+else:
+    write_table(pa.table({"text": Strings.of(f"text {number:06d} " + "of some length " * 20 for number in range(100_000)).column}), folder / "given.arrow")
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="the system does not tell how much memory a process holds")
+def test_memory_does_not_grow_with_texts(tmp_path: Path) -> None:
+    """100,000 texts are 31 MB, and what is said of them 13 MB: neither is held, but for an origin, a label and the like for each."""
+
+    def grown(count: int) -> float:
+        done = subprocess.run([sys.executable, "-c", MANY, str(tmp_path), str(count)], capture_output=True, text=True, check=True)
+        megabytes, *found = json.loads(done.stdout)
+        assert found == [count, f"text {count - 1:06d}", 0.5]
+        return float(megabytes)
+
+    subprocess.run([sys.executable, "-c", MANY, str(tmp_path), "0"], check=True)
+    few, many = grown(10_000), grown(100_000)
+    assert many - few < 8, f"{many:.0f} MB for ten times the texts that take {few:.0f}"
 
 
 def test_a_teacher_that_answers_infinity_is_stopped(tmp_path: Path, teacher: Counting) -> None:

@@ -1,7 +1,7 @@
 """The stage `augment/`: every source asked, shard by shard, until it has given what is wanted; each text through the gates.
 
-augment/texts.parquet  text, pair, origin, row (training example it was made from), surprise; in the order in which a smaller set takes them
-augment/stage.json     inputs, counts and speeds
+augment/texts.arrow  text, pair, origin, row (training example it was made from), surprise; in the order in which a smaller set takes them
+augment/stage.json   inputs, counts and speeds
 While it is made, each source's shards stand beside: a pure function of seed, source and number, so a build goes on where it was cut off.
 """
 
@@ -22,15 +22,16 @@ from kdedge.augment import TransferTexts, no_labels
 from kdedge.augment.gates import Sieve
 from kdedge.augment.source import Made, Source
 from kdedge.data.task import Task
-from kdedge.errors import IntegrityError
+from kdedge.files import hash_file, require_hash
 from kdedge.processes import barrier, is_main, processes, rank
 from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Augment
 from kdedge.rundir import read_stage, stage
 from kdedge.strings import Strings
+from kdedge.tables import map_table, write_table
 
-TEXTS_FILE = "texts.parquet"
-TEXTS = pa.schema([("text", pa.string()), ("pair", pa.string()), ("row", pa.int64()), ("surprise", pa.float32())])
+TEXTS_FILE = "texts.arrow"
+TEXTS = pa.schema([("text", pa.large_string()), ("pair", pa.large_string()), ("row", pa.int64()), ("surprise", pa.float32())])
 """The fields of `Made`, in order."""
 PATIENCE = 3
 """A source is asked for at most so many times the texts that are wanted of it: most of what it makes may not pass."""
@@ -73,9 +74,8 @@ def largest_size(recipe: Augment) -> float:
 
 def read_made(folder: Path, task: Task) -> TransferTexts:
     """The texts of a finished stage `augment/`."""
-    if hashlib.sha256((folder / TEXTS_FILE).read_bytes()).hexdigest() != read_stage(folder)["result"]["sha256"]:
-        raise IntegrityError("the made texts are not those that were written", str(folder / TEXTS_FILE), "remove the folder and make them again")
-    table = pq.read_table(folder / TEXTS_FILE)
+    require_hash(folder / TEXTS_FILE, read_stage(folder)["result"]["sha256"], "the set of made texts", "remove the folder and make them again")
+    table = map_table(folder / TEXTS_FILE)
     pairs = Strings(table.column("pair")) if task.spec.pair else None
     labels = no_labels(len(table), task.spec.kind, task.spec.outputs)
     return TransferTexts.of(Strings(table.column("text")), pairs, Strings(table.column("origin")), labels)
@@ -109,12 +109,11 @@ def _make_all(
         progress.say(_told(source.origin, counts[source.origin], seconds))
     barrier()  # all have read the shards
     if is_main():
-        pq.write_table(_interleaved(kept), part / TEXTS_FILE, compression="zstd")
+        write_table(_interleaved(kept), part / TEXTS_FILE)
         for shard_file in part.glob("*-*.parquet"):
             shard_file.unlink()
     barrier()
-    digest = hashlib.sha256((part / TEXTS_FILE).read_bytes()).hexdigest()
-    return {"texts": sum(map(len, kept.values())), "sources": counts, "sha256": digest}
+    return {"texts": sum(map(len, kept.values())), "sources": counts, "sha256": hash_file(part / TEXTS_FILE)}
 
 
 def _shards(recipe: Augment, source: Source, part: Path, wanted: int, seed: int, starts: np.ndarray, weights: np.ndarray | None) -> Iterator[pa.Table]:
