@@ -153,11 +153,15 @@ class Pad:
 
 
 def token_batches(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
-    """Indices of texts of like length, longest first, at most `batch_tokens` tokens a batch with padding counted."""
+    """Indices of texts of like length, longest first, at most `batch_tokens` tokens a batch with padding counted.
+
+    What is left at the end comes in powers of two: every new shape of a batch costs a kernel of its own, and the memory to keep it.
+    """
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
-        size = max(1, batch_tokens // max(1, int(lengths[order[start]])))
+        size, rest = max(1, batch_tokens // max(1, int(lengths[order[start]]))), len(order) - start
+        size = size if size <= rest else 1 << (rest.bit_length() - 1)
         yield order[start : start + size]
         start += size
 

@@ -8,6 +8,7 @@ from typing import overload
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 BLOCK = 8192
 
@@ -59,6 +60,10 @@ class Strings(Sequence[str]):
 
     def __add__(self, other: Sequence[str]) -> Strings:
         return Strings(pa.chunked_array([*self.column.chunks, *Strings.of(other).column.chunks], pa.large_string()))
+
+    def among(self, wanted: Sequence[str]) -> np.ndarray:
+        """(N,) whether each is one of those."""
+        return np.asarray(pc.is_in(self.column, pa.array(wanted, pa.large_string())))
 
     def take(self, rows: np.ndarray) -> Strings:
         """The strings at `rows`, in that order. (Arrow's own `take` would join all chunks first.)"""

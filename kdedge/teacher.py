@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
 from kdedge.data.task import Task
 from kdedge.encode import Encoded, Pad, first_line, load_tokenizer, predict_logits
@@ -80,15 +80,23 @@ def _cap_length(model: PreTrainedModel, max_length: int) -> int:
     return min(max_length, int(positions) - spent)
 
 
-def has_head(name: str, spec: TaskSpec, revision: str | None = None) -> bool:
-    """Whether a checkpoint already answers a task of this many outputs."""
+def _config(name: str, revision: str | None) -> PretrainedConfig:
     place = resolve_folder(name)
     try:
-        config = AutoConfig.from_pretrained(str(place or name), revision=revision)
+        return AutoConfig.from_pretrained(str(place or name), revision=revision)
     except (OSError, ValueError) as error:
         raise MachineError("the teacher cannot be loaded", f"{name}: {first_line(error)}", "give a local folder, a package: place, or allow the hub") from error
-    classifier = any(a.endswith("ForSequenceClassification") for a in config.architectures or [])
-    return classifier and config.num_labels == spec.outputs
+
+
+def architectures(name: str, revision: str | None = None) -> list[str]:
+    """What a checkpoint is by its own word, as in `BertForMaskedLM`; empty where it does not say."""
+    return list(_config(name, revision).architectures or [])
+
+
+def has_head(name: str, spec: TaskSpec, revision: str | None = None) -> bool:
+    """Whether a checkpoint already answers a task of this many outputs."""
+    classifier = any(kind.endswith("ForSequenceClassification") for kind in architectures(name, revision))
+    return classifier and bool(_config(name, revision).num_labels == spec.outputs)
 
 
 def prepare_teacher(recipe: TeacherRecipe, task: Task, folder: Path, *, seed: int = 0, force: bool = False, progress: Progress = SILENT) -> dict[str, Any]:

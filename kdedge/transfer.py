@@ -178,7 +178,7 @@ def _label_mine(
 
 
 def _write_texts(texts: TransferTexts, kept: np.ndarray, part: Path) -> None:
-    columns = {"text": texts.texts.column, "origin": pa.array(texts.origins), "label": _rows(texts.labels), "kept": pa.array(kept)}
+    columns = {"text": texts.texts.column, "origin": texts.origins.column, "label": _rows(texts.labels), "kept": pa.array(kept)}
     if texts.pairs is not None:
         columns["pair"] = texts.pairs.column
     write_table(pa.table(columns), part / TEXTS_FILE)

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+import tinyrun
 import torch
-from transformers import BertForMaskedLM
+from transformers import BertForMaskedLM, BertModel
 
 from kdedge.augment import collect_texts, no_labels
 from kdedge.augment.gates import Sieve
@@ -19,12 +20,14 @@ from kdedge.augment.pool import read_pool
 from kdedge.augment.replace import MaskedGuesses, Neighbours, Replacing
 from kdedge.augment.rules import ByRule
 from kdedge.augment.source import Made
+from kdedge.augment.sources import open_workshop
 from kdedge.augment.wordclasses import WordClasses, induce_classes
 from kdedge.data.task import Split
 from kdedge.errors import DataError, UsageError
 from kdedge.recipe import Augment, Data, Gates, Pool, Replace, Rules
 from kdedge.rundir import read_stage
 from kdedge.tables import map_table
+from kdedge.textmodel import TextModel
 
 ROWS = np.arange(96)
 
@@ -102,6 +105,33 @@ def test_masked_guesses_are_those_of_the_model_at_that_word() -> None:
     scores = model(input_ids=torch.tensor([ids]), token_type_ids=torch.tensor([types])).logits[0, place]
     order = [token for token in tokenizer.convert_ids_to_tokens(scores.argsort(descending=True).tolist()) if token and token.isalpha() and token != "good"]
     assert guesses[13] == tuple(order[:3])
+
+
+@pytest.mark.parametrize(
+    "kind, named, guesses", [(BertForMaskedLM, None, True), (BertForMaskedLM, "neighbours", False), (BertModel, None, False), (BertModel, "masked", True)]
+)
+def test_masked_words_are_guessed_where_the_teacher_began_from_a_model_that_can(tmp_path: Path, kind: type, named: str | None, guesses: bool) -> None:
+    tokenizer = tiny.tokenizer()
+    for name, one in (("encoder", kind), ("masked", BertForMaskedLM)):
+        one(tiny.bert().config).save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+    document = tinyrun.prepare(tmp_path / "run") | {"student": [tinyrun.tinybert()], "teacher": {"model": str(tmp_path / "encoder"), "fine_tune": True}}
+    model = {"model": str(tmp_path / named) if named == "masked" else named}
+    recipe, task = tinyrun.recipe(document, augment={"size": 1.0, "replace": model}), tiny.single_task()
+    shop = open_workshop(recipe, task, TextModel(tiny.bert().eval(), tokenizer, 32), "hash", tmp_path)
+    (source,) = shop.sources
+    assert isinstance(source, Replacing) and (source.guesses is not None) == guesses == ("masked language model" in shop.inputs)
+    made = source.make(np.arange(20), chance())
+    assert len(made) == 20 and sum(text.text != task.train.texts[text.row] for text in made) > 15
+
+
+def test_a_named_model_that_cannot_guess_is_told_of(tmp_path: Path) -> None:
+    BertModel(tiny.bert().config).save_pretrained(tmp_path / "encoder")
+    tiny.tokenizer().save_pretrained(tmp_path / "encoder")
+    document = tinyrun.prepare(tmp_path / "run") | {"student": [tinyrun.tinybert()]}
+    recipe = tinyrun.recipe(document, augment={"size": 1.0, "replace": {"model": str(tmp_path / "encoder")}})
+    with pytest.raises(UsageError, match="no head for it"):
+        open_workshop(recipe, tiny.single_task(), TextModel(tiny.bert().eval(), tiny.tokenizer(), 32), "hash", tmp_path)
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def test_cut_off_and_resumed_is_the_same_set(tmp_path: Path, teacher: Counting) 
 def test_more_texts_ask_only_about_the_new_ones(tmp_path: Path, teacher: Counting) -> None:
     texts = collect_texts(tiny.single_task(80))
     build_transfer_set(RECIPE, texts, teacher, "hash", tmp_path / "transfer")
-    more = replace(texts, texts=texts.texts + Strings.of(["a new film"]), origins=(*texts.origins, "rule"), labels=np.append(texts.labels, -1))
+    more = replace(texts, texts=texts.texts + Strings.of(["a new film"]), origins=texts.origins + Strings.of(["rule"]), labels=np.append(texts.labels, -1))
     Counting.asked = 0
     grown = build_transfer_set(RECIPE, more, teacher, "hash", tmp_path / "transfer", force=True)
     assert Counting.asked == 1 and len(grown) == 81 and grown.texts.origins[-1] == "rule"

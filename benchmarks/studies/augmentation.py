@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
-import numpy as np
 from kdedge.benchmarks.trainings import Ledger, Line, Scores, Variant, table, train_all
 
 from kdedge.augment.sources import made_from
@@ -37,8 +36,7 @@ def variant(name: str, lesson: Lesson, free: Lesson, student: TinyBert | BiLstm)
     """The student and the texts of a variant; free: the lesson whose gates are open."""
     if name.startswith("all"):
         return Variant(name, free if name == OPEN_NAME else lesson, student)
-    origins = np.array(lesson.transfer.texts.origins)
-    part = lesson.transfer.take(np.flatnonzero((origins == "gold") | (origins == name)))
+    part = lesson.transfer.take(lesson.transfer.texts.rows("gold", name))
     if name == LONGER:
         longer = student.fit.model_copy(update={"epochs": student.fit.epochs * len(lesson.transfer) / len(part)})
         student = student.model_copy(update={"fit": longer})

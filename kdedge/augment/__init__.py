@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,13 +24,13 @@ class TransferTexts:
 
     texts: Strings
     pairs: Strings | None
-    origins: tuple[str, ...]
+    origins: Strings
     labels: np.ndarray
 
     @classmethod
     def of(cls, texts: Sequence[str], pairs: Sequence[str] | None, origins: Sequence[str], labels: np.ndarray) -> TransferTexts:
         """From any sequences of N strings."""
-        return cls(Strings.of(texts), None if pairs is None else Strings.of(pairs), tuple(map(sys.intern, origins)), labels)
+        return cls(Strings.of(texts), None if pairs is None else Strings.of(pairs), Strings.of(origins), labels)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -39,13 +38,17 @@ class TransferTexts:
     def take(self, rows: np.ndarray) -> TransferTexts:
         """The texts at `rows`, in that order."""
         chosen = np.asarray(rows, np.int64)
-        origins = tuple(self.origins[i] for i in chosen.tolist())
-        return TransferTexts(self.texts.take(chosen), None if self.pairs is None else self.pairs.take(chosen), origins, self.labels[chosen])
+        pairs = None if self.pairs is None else self.pairs.take(chosen)
+        return TransferTexts(self.texts.take(chosen), pairs, self.origins.take(chosen), self.labels[chosen])
+
+    def rows(self, *origins: str) -> np.ndarray:
+        """Rows of the texts that came from there, in order."""
+        return np.flatnonzero(self.origins.among(origins))
 
     @property
     def gold(self) -> np.ndarray:
         """Rows of the labelled texts, in order."""
-        return np.flatnonzero(np.array(self.origins) == "gold")
+        return self.rows("gold")
 
     @property
     def written(self) -> Strings:
@@ -58,7 +61,7 @@ class TransferTexts:
         return self._of_origins("rule", "replace", "generate")
 
     def _of_origins(self, *wanted: str) -> Strings:
-        some = self.take(np.flatnonzero(np.isin(np.array(self.origins), wanted)))
+        some = self.take(self.rows(*wanted))
         return some.texts if some.pairs is None else some.texts + some.pairs
 
 

@@ -46,7 +46,7 @@ def judge_by(gates: Gates, task: Task, max_length: int, precision: str = "auto")
     def judge(texts: TransferTexts, answers: Iterable[np.ndarray]) -> Verdict:
         kept = np.ones(len(texts), dtype=bool)
         refused: dict[str, int] = {}
-        made = np.array([origin != "gold" for origin in texts.origins], dtype=bool)
+        made = ~texts.origins.among(("gold",))
         if task.spec.kind != "classification" or not made.any():
             return Verdict(kept, refused)
         labels, chances = _answered(answers)

@@ -25,8 +25,9 @@ from kdedge.errors import MachineError, UsageError
 from kdedge.places import resolve_folder
 from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Augment, Gates, Recipe, Replace
+from kdedge.recipe import Teacher as TeacherRecipe
 from kdedge.rundir import hash_files, read_stage
-from kdedge.teacher import WEIGHTS, Teacher
+from kdedge.teacher import WEIGHTS, Teacher, architectures
 from kdedge.training import this_device
 
 BEFORE_LABELLING = {"rules", "replace", "generate", "pool", "shard_size"}
@@ -73,9 +74,10 @@ def open_workshop(
     if augment.rules:
         sources.append(ByRule(augment.rules, task.train, induce_classes((*task.train.texts, *(task.train.pairs or ()))), teacher.tokenizer.mask_token))
     if augment.replace:
-        sources.append(_replacing(augment.replace, task, teacher))
-        if augment.replace.model and (place := resolve_folder(augment.replace.model)):
-            inputs["masked language model"] = hash_files(place, WEIGHTS)
+        masked = masked_model(augment.replace, recipe.teacher[0])
+        sources.append(_replacing(augment.replace, task, teacher, *(masked or (None,))))
+        if masked:
+            inputs["masked language model"] = hash_files(place, WEIGHTS) if (place := resolve_folder(masked[0])) else masked
     surprise = None
     if augment.generate:
         prompt_kinds(augment.generate, task)
@@ -114,21 +116,29 @@ def rounds_made(shared: Path, rounds: int) -> dict[str, dict[str, Any]]:
     }
 
 
-def _replacing(recipe: Replace, task: Task, teacher: Teacher) -> Replacing:
+def masked_model(recipe: Replace, teacher: TeacherRecipe) -> tuple[str, str | None] | None:
+    """Name and revision of what guesses masked words: the model that is named, or the one the teacher begins from where its checkpoint can."""
+    if recipe.model is None:
+        heads = architectures(teacher.model, teacher.revision)
+        return (teacher.model, teacher.revision) if any(head.endswith(("ForMaskedLM", "ForPreTraining")) for head in heads) else None
+    return None if recipe.model == "neighbours" else (recipe.model, None)
+
+
+def _replacing(recipe: Replace, task: Task, teacher: Teacher, name: str | None = None, revision: str | None = None) -> Replacing:
     matrix = teacher.model.get_input_embeddings().weight.detach().float().cpu().numpy()
     neighbours = Neighbours(teacher.tokenizer, matrix, recipe.candidates)
-    if recipe.model is None:
+    if name is None:
         return Replacing(recipe, task.train, neighbours)
-    place = resolve_folder(recipe.model)
+    next_step = 'name another as augment.replace.model, or "neighbours"'
     try:
-        model, told = AutoModelForMaskedLM.from_pretrained(str(place or recipe.model), output_loading_info=True, use_safetensors=True, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        raise MachineError("the masked language model cannot be loaded", f"{recipe.model}: {first_line(error)}", "take augment.replace.model out") from error
-    if told["missing_keys"]:
-        raise UsageError(
-            "augment.replace.model has no head for masked words", f"{recipe.model} lacks {sorted(told['missing_keys'])[0]}", "name one that has, or none"
+        model, told = AutoModelForMaskedLM.from_pretrained(
+            str(resolve_folder(name) or name), revision=revision, output_loading_info=True, use_safetensors=True, dtype=torch.float32
         )
-    tokenizer = load_tokenizer(recipe.model)
+    except (OSError, ValueError) as error:
+        raise MachineError("the masked language model cannot be loaded", f"{name}: {first_line(error)}", next_step) from error
+    if told["missing_keys"]:
+        raise UsageError("the model that should guess masked words has no head for it", f"{name} lacks {sorted(told['missing_keys'])[0]}", next_step)
+    tokenizer = load_tokenizer(name, revision)
     if tokenizer.mask_token is None:
-        raise UsageError("augment.replace.model has no mask token", recipe.model, "name a masked language model")
+        raise UsageError("the masked language model's tokenizer has no mask token", name, next_step)
     return Replacing(recipe, task.train, neighbours, MaskedGuesses(model.to(this_device()).eval(), tokenizer, recipe.candidates, teacher.max_length))

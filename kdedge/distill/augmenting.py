@@ -89,7 +89,7 @@ def _examples(lesson: Lesson) -> Table:
         table.add_column(column)
     texts, spec = lesson.transfer.texts, lesson.task.spec
     for origin in dict.fromkeys(texts.origins):
-        for row in [i for i, name in enumerate(texts.origins) if name == origin][:EXAMPLES]:
+        for row in texts.rows(origin)[:EXAMPLES].tolist():
             text = texts.texts[row] + (f" | {texts.pairs[row]}" if texts.pairs else "")
             table.add_row(origin, escape(text[:160]), escape(_answer(spec, lesson.transfer.logits[row])[:160]))
     return table

@@ -60,9 +60,8 @@ class Growth:
 
 def part_of(transfer: TransferSet, size: float, sources: tuple[str, ...]) -> TransferSet:
     """The gold texts and, of the made ones from these sources, the first `size` for each gold text."""
-    origins = np.array(transfer.texts.origins)
-    gold = np.flatnonzero(origins == "gold")
-    made = np.flatnonzero(np.isin(origins, sources))[: round(size * len(gold))]
+    gold = transfer.texts.gold
+    made = transfer.texts.rows(*sources)[: round(size * len(gold))]
     return transfer.take(np.concatenate([gold, made]))
 
 
@@ -83,8 +82,9 @@ def grow(recipe: Augment, transfer: TransferSet, task: Task, probe: Probe, folde
         places = [folder / ("+".join(sources) or "gold") / (f"{size:g}-seed{number}" if number else f"{size:g}") for number in range(recipe.seeds)]
         logits = np.stack([probe(some, number, place) for number, place in enumerate(places)])
         scores = [_score(task, one, task.select.labels) for one in logits]
-        gold = int((np.array(some.texts.origins) == "gold").sum())
-        point = Point(len(some) / gold - 1, sources, len(some), float(np.mean(scores)), float(np.std(scores, ddof=1)) if len(scores) > 1 else None)
+        point = Point(
+            len(some) / len(some.texts.gold) - 1, sources, len(some), float(np.mean(scores)), float(np.std(scores, ddof=1)) if len(scores) > 1 else None
+        )
         answers[point] = logits
         return point
 

@@ -27,7 +27,11 @@ class Rules(Section):
 class Replace(Section):
     """Texts with words replaced by the candidates of a model (TinyBERT, Jiao et al. 2020)."""
 
-    model: str | None = Field(None, description="folder or hub id of a masked language model; default: none, but neighbours in the teacher's embedding matrix")
+    model: str | None = Field(
+        None,
+        description="folder or hub id of a masked language model, or neighbours: of words in the teacher's embedding matrix; "
+        "default: what the teacher begins from where it has a head for masked words, else neighbours",
+    )
     probability: Probability = 0.4
     candidates: Positive = 15
 
