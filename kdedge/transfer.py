@@ -5,7 +5,7 @@ transfer/logits.npy   what the teacher says of them, (N, C) float16
 transfer/keys.npy     N hashes of (teacher, text, pair), 128 bits each
 transfer/stage.json   inputs, counts and the SHA-256 of each file, written last
 While it is made, the answers stand beside in shards; a build goes on where it was cut off. Texts and logits are mapped, not held in
-memory: neither labelling nor a finished set takes more of it for more texts, but for some 20 bytes each.
+memory: neither labelling nor a finished set takes more of it for more texts, but for some 40 bytes each.
 """
 
 from __future__ import annotations
