@@ -4,6 +4,7 @@
 
 RECIPE has an [augment] table. The teacher, the generator, the texts and the teacher's answers are made once; a variant takes
 its part of them. `gold, more steps` sees the gold texts alone for as many steps as `all`: what longer training gives by itself.
+`labels alone` is the student without a teacher.
 Each training is a line of runs/NAME/augmentation/runs.jsonl; a study that was cut off goes on after the last one. The table goes to
 stdout. The select split chooses checkpoints alone; what is told is the reported split.
 """
@@ -15,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
-from kdedge.benchmarks.trainings import Ledger, Line, Scores, Variant, table, train_all
+from kdedge.benchmarks.trainings import Ledger, Line, Scores, Variant, table, train_all, undistilled
 
 from kdedge.augment.sources import made_from
 from kdedge.cli import main
@@ -27,13 +28,15 @@ from kdedge.errors import UsageError
 from kdedge.recipe import BiLstm, Gates, Recipe, TinyBert, load_recipe
 from kdedge.rundir import Run, read_stage
 
-OPEN_NAME, LONGER = "all, no gates", "gold, more steps"
+OPEN_NAME, LONGER, LABELS = "all, no gates", "gold, more steps", "labels alone"
 OPEN = Gates(near=1.0, held_out=1.0, shortest=1, longest=10**6, perplexity=(0.0, 1.0), balance=None)
 """Gates that refuse only what is equal to a text that is there, or to one that is held out."""
 
 
 def variant(name: str, lesson: Lesson, free: Lesson, student: TinyBert | BiLstm) -> Variant:
     """The student and the texts of a variant; free: the lesson whose gates are open."""
+    if name == LABELS:
+        return undistilled(name, lesson, student)
     if name.startswith("all"):
         return Variant(name, free if name == OPEN_NAME else lesson, student)
     part = lesson.transfer.take(lesson.transfer.texts.rows("gold", name))
@@ -71,7 +74,10 @@ def sources_table(run: Run) -> str:
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE")
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"))
 @click.option("--seeds", type=click.IntRange(min=1), default=3)
-@click.option("--variants", help="gold, sources, all; all, no gates; gold, more steps: separated by semicolons. The first is what the others are held against.")
+@click.option(
+    "--variants",
+    help="gold, sources, all; all, no gates; gold, more steps; labels alone: separated by semicolons. The first is what the others are held against.",
+)
 @click.option("--student", "students", multiple=True)
 @click.option("--threads", type=click.IntRange(min=1))
 def study(recipe: Path, overrides: tuple[str, ...], runs: Path, seeds: int, variants: str | None, students: tuple[str, ...], threads: int | None) -> None:
@@ -83,7 +89,7 @@ def study(recipe: Path, overrides: tuple[str, ...], runs: Path, seeds: int, vari
     run = Run.create(settled, runs)
     with run.locked():
         lesson = prepare_lesson(settled, run, progress=progress)
-        known = [*dict.fromkeys(("gold", *lesson.transfer.texts.origins)), "all", OPEN_NAME, LONGER]
+        known = [*dict.fromkeys(("gold", *lesson.transfer.texts.origins)), "all", OPEN_NAME, LONGER, LABELS]
         wanted = [name.strip() for name in variants.split(";")] if variants else known
         if set(wanted) - set(known):
             raise UsageError("there are no such variants", "; ".join(set(wanted) - set(known)), f"some of {'; '.join(known)}")
