@@ -14,6 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from kdedge.data.task import Task
+from kdedge.device import this_device
 from kdedge.distill import losses
 from kdedge.encode import encode
 from kdedge.progress import SILENT, Progress
@@ -23,7 +24,7 @@ from kdedge.runtime import metrics
 from kdedge.students.bilstm import BiLstmForSequenceClassification
 from kdedge.teacher import select_predictor
 from kdedge.textmodel import TextModel
-from kdedge.training import Training, this_device, train
+from kdedge.training import Training, train
 from kdedge.transfer import TransferSet
 
 from .calibrate import calibrate, sensitivity, unpadded_batches

@@ -12,6 +12,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
 from kdedge.data.task import Task
+from kdedge.device import this_device
 from kdedge.encode import Encoded, Pad, first_line, load_tokenizer, predict_logits
 from kdedge.errors import MachineError, UsageError
 from kdedge.places import resolve_folder
@@ -22,7 +23,7 @@ from kdedge.runtime import metrics
 from kdedge.runtime.spec import TaskSpec
 from kdedge.students import label_settings
 from kdedge.textmodel import TextModel, save_measured
-from kdedge.training import Training, this_device, train
+from kdedge.training import Training, train
 
 WEIGHTS = ("config.json", "model.safetensors", "tokenizer.json")
 """The files that decide what a model answers."""

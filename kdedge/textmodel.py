@@ -11,6 +11,7 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from kdedge.data.task import Split, Task
+from kdedge.device import native_precision
 from kdedge.encode import Encoded, Pad, encode, predict_logits
 from kdedge.errors import DataError, GateFailed, UsageError
 from kdedge.processes import barrier, is_main
@@ -18,7 +19,6 @@ from kdedge.progress import SILENT, Progress
 from kdedge.rundir import read_stage
 from kdedge.runtime import metrics
 from kdedge.runtime.spec import TaskSpec
-from kdedge.training import native_precision
 
 
 @dataclass(frozen=True)

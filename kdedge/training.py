@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import Sampler
 from torch.utils.tensorboard import SummaryWriter
@@ -23,8 +20,11 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from kdedge.bestweights import Best
+from kdedge.device import native_precision, this_device
 from kdedge.encode import Encoded, Pad
 from kdedge.errors import GateFailed, Interrupted
+from kdedge.interrupts import caught_signals
 from kdedge.processes import barrier, is_main, processes
 from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Fit
@@ -53,26 +53,6 @@ class Training:
     score: Callable[[np.ndarray], float]
     title: str
     rates: Mapping[str, float] = field(default_factory=dict)
-
-
-def native_precision(wish: str, device: torch.device) -> torch.dtype | None:
-    """The autocast type for a recipe's precision; None is fp32.
-
-    auto takes bf16 only where the device computes in it: on a CPU without such instructions it is ten times slower.
-    """
-    fixed = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-    if wish in fixed:
-        return fixed[wish]
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
-        return torch.bfloat16
-    return None
-
-
-def this_device() -> torch.device:
-    """The accelerator of this process where there is one, else the CPU."""
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def train(model: nn.Module, training: Training, folder: Path, *, progress: Progress = SILENT) -> float:
@@ -107,38 +87,6 @@ def train(model: nn.Module, training: Training, folder: Path, *, progress: Progr
         best.remove()
     progress.finish()
     return score
-
-
-class Best:
-    """The best weights so far and their score, on disk so that a resumed run has them too."""
-
-    def __init__(self, folder: Path) -> None:
-        self.note = folder / "best.json"
-        self.folder = folder
-
-    def offer(self, model: nn.Module, score: float, step: int) -> None:
-        """Keep the weights if they are strictly better than those kept from another step."""
-        kept = json.loads(self.note.read_text()) if self.note.exists() else None
-        if kept is not None and score <= kept["score"]:
-            return
-        weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-        save_file(weights, self.folder / f"best-{step}.safetensors")
-        part = self.note.with_suffix(".part")
-        part.write_text(json.dumps({"score": score, "step": step}))
-        part.replace(self.note)
-        if kept is not None and kept["step"] != step:
-            (self.folder / f"best-{kept['step']}.safetensors").unlink(missing_ok=True)
-
-    def restore(self, model: nn.Module) -> float:
-        """Put the best weights back into the model."""
-        kept = json.loads(self.note.read_text())
-        model.load_state_dict(load_file(self.folder / f"best-{kept['step']}.safetensors"))
-        return float(kept["score"])
-
-    def remove(self) -> None:
-        self.note.unlink(missing_ok=True)
-        for weights in self.folder.glob("best-*.safetensors"):
-            weights.unlink()
 
 
 class LengthGrouped(Sampler[int]):
@@ -334,24 +282,3 @@ def _last_whole_checkpoint(folder: Path) -> Path | None:
             shutil.rmtree(checkpoint)
     barrier()
     return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-
-
-@contextmanager
-def caught_signals() -> Iterator[list[int]]:
-    """SIGINT and SIGTERM are noted in the list instead of ending the program; a second one ends it."""
-    caught: list[int] = []
-
-    def note(number: int, _: Any) -> None:
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(number)
-
-    try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: signals are someone else's
-        before = {}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -16,10 +16,11 @@ import pytest
 import torch
 from torch import nn
 
+from kdedge.device import native_precision
 from kdedge.encode import Pad, encode
 from kdedge.errors import GateFailed
 from kdedge.recipe import Fit
-from kdedge.training import LengthGrouped, Training, native_precision, train
+from kdedge.training import LengthGrouped, Training, train
 
 HERE = Path(__file__).resolve().parent
 

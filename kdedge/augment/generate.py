@@ -13,9 +13,9 @@ from kdedge.augment.generator import Generator, as_line, label_name
 from kdedge.augment.sampling import sample
 from kdedge.augment.source import Made
 from kdedge.data.task import Split, Task
+from kdedge.device import native_precision
 from kdedge.errors import UsageError
 from kdedge.recipe import Generate
-from kdedge.training import native_precision
 
 Prompt = str
 PROMPTS = ("bare", "label", "prefix", "second")

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerFast
 
 from kdedge.data.task import Split, Task
+from kdedge.device import this_device
 from kdedge.encode import Encoded, Pad, first_line, predict_logits
 from kdedge.errors import MachineError, UsageError
 from kdedge.places import resolve_folder
@@ -26,7 +27,7 @@ from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Generate
 from kdedge.rundir import hash_files, stage
 from kdedge.runtime.spec import TaskSpec
-from kdedge.training import Training, this_device, train
+from kdedge.training import Training, train
 
 END = "<|endoftext|>"
 NO_WRITER = 'name a decoder such as GPT-2 or Llama, or set augment.generate.model = "scratch"'

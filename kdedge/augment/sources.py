@@ -20,6 +20,7 @@ from kdedge.augment.rules import ByRule
 from kdedge.augment.source import Source
 from kdedge.augment.wordclasses import induce_classes
 from kdedge.data.task import Task
+from kdedge.device import this_device
 from kdedge.encode import first_line, load_tokenizer
 from kdedge.errors import MachineError, UsageError
 from kdedge.places import resolve_folder
@@ -28,7 +29,6 @@ from kdedge.recipe import Augment, Gates, Recipe, Replace
 from kdedge.recipe import Teacher as TeacherRecipe
 from kdedge.rundir import hash_files, read_stage
 from kdedge.teacher import WEIGHTS, Teacher, architectures
-from kdedge.training import this_device
 
 BEFORE_LABELLING = {"rules", "replace", "generate", "pool", "shard_size"}
 """Keys of [augment] that decide which texts are made; those of its gates that decide it are in `TEXT_GATES`."""

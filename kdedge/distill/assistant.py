@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from kdedge.data.task import Task
+from kdedge.device import this_device
 from kdedge.distill.latency import latencies
 from kdedge.distill.teaching import Lesson, Teaching, spelled_for, what_decides
 from kdedge.encode import load_tokenizer
@@ -24,7 +25,6 @@ from kdedge.runtime import metrics
 from kdedge.students import load_student
 from kdedge.teacher import WEIGHTS
 from kdedge.textmodel import TextModel, save_measured, score_of
-from kdedge.training import this_device
 from kdedge.transfer import TransferSet
 
 RESIDUAL = Objective(logits="mse")

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from kdedge.augment import TransferTexts
 from kdedge.data.task import Task
+from kdedge.device import this_device
 from kdedge.distill.distillation import Distillation
 from kdedge.distill.objective import Objective
 from kdedge.distill.storedlayers import StoredLayers, stored_layers
@@ -33,7 +34,7 @@ from kdedge.students.tinybert import chosen_layers
 from kdedge.students.vocabulary import CHOSEN_BY, trim
 from kdedge.teacher import WEIGHTS, Teacher, select_predictor
 from kdedge.textmodel import TextModel, save_measured
-from kdedge.training import Training, batches, this_device, train
+from kdedge.training import Training, batches, train
 from kdedge.transfer import TransferSet
 
 LABELS_ALONE = ObjectiveRecipe(logits_weight=0.0, labels_weight=1.0)

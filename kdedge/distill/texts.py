@@ -12,6 +12,7 @@ from kdedge.augment import TransferTexts, collect_texts, joined
 from kdedge.augment.judge import check_gates, judge_by, teacher_gates
 from kdedge.augment.make import largest_size, make_texts
 from kdedge.augment.sources import open_workshop
+from kdedge.device import this_device
 from kdedge.distill.growth import Growth, difficulty, grow, part_of
 from kdedge.distill.teaching import Lesson, course, what_decides
 from kdedge.encode import load_tokenizer
@@ -20,7 +21,6 @@ from kdedge.progress import SILENT, Progress
 from kdedge.rundir import stage
 from kdedge.students import load_student
 from kdedge.textmodel import TextModel
-from kdedge.training import this_device
 from kdedge.transfer import TransferSet, build_transfer_set, transfer_hash
 
 
