@@ -40,9 +40,12 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def is_as_written(path: Path, written: str | None) -> bool:
+    """Whether a file stands there whose SHA-256 is the one that was noted."""
+    return path.is_file() and hash_file(path) == written
+
+
 def require_hash(path: Path, written: str | None, what: str, next_step: str) -> None:
     """Raises IntegrityError unless the file stands there as it was written. what: what it is a part of."""
-    if not path.is_file():
-        raise IntegrityError(f"{what} lacks a file", f"{path} is not there", next_step)
-    if hash_file(path) != written:
-        raise IntegrityError(f"{what} is not what was written", str(path), next_step)
+    if not is_as_written(path, written):
+        raise IntegrityError(f"{what} is not what was written", str(path) if path.is_file() else f"{path} is not there", next_step)

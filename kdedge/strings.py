@@ -71,6 +71,7 @@ class Strings(Sequence[str]):
         starts = np.cumsum([0, *map(len, self.column.chunks)])
         homes = np.searchsorted(starts, rows, "right") - 1
         order = np.argsort(homes, kind="stable")
-        found = [self.column.chunk(home).take(pa.array(rows[homes == home] - starts[home])) for home in np.unique(homes).tolist()]
+        cuts = np.flatnonzero(np.diff(homes[order])) + 1
+        found = [self.column.chunk(homes[some[0]]).take(pa.array(rows[some] - starts[homes[some[0]]])) for some in np.split(order, cuts) if len(some)]
         grouped = pa.concat_arrays([pa.array([], pa.large_string()), *found])
         return Strings(grouped.take(pa.array(np.argsort(order))))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,11 +12,19 @@ ROWS = 8192
 """Rows of a record batch."""
 
 
-def write_table(table: pa.Table, path: Path) -> None:
-    """The same bytes for the same rows, however the table's chunks lie; one batch is copied at a time."""
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        for start in range(0, len(table), ROWS):
-            writer.write_table(table.slice(start, ROWS).combine_chunks())
+def blocks_of(table: pa.Table) -> Iterator[pa.Table]:
+    """A table in pieces of so many rows, one of them at least."""
+    return (table.slice(start, ROWS) for start in range(0, max(1, len(table)), ROWS))
+
+
+def write_table(blocks: Iterable[pa.Table], path: Path) -> None:
+    """Write one record batch for each block (of one or more); the same bytes for the same rows, however the chunks of a block lie."""
+    rest = iter(blocks)
+    first = next(rest)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, first.schema) as writer:
+        for block in chain([first], rest):
+            # A slice alone would be written with bytes of its neighbours as padding; with an empty table beside it, it is copied.
+            writer.write_table(pa.concat_tables([block, block.schema.empty_table()]).combine_chunks())
 
 
 def map_table(path: Path) -> pa.Table:

@@ -81,7 +81,7 @@ def _cap_length(model: PreTrainedModel, max_length: int) -> int:
     return min(max_length, int(positions) - spent)
 
 
-def _config(name: str, revision: str | None) -> PretrainedConfig:
+def _config(name: str, revision: str | None = None) -> PretrainedConfig:
     place = resolve_folder(name)
     try:
         return AutoConfig.from_pretrained(str(place or name), revision=revision)
@@ -89,15 +89,19 @@ def _config(name: str, revision: str | None) -> PretrainedConfig:
         raise MachineError("the teacher cannot be loaded", f"{name}: {first_line(error)}", "give a local folder, a package: place, or allow the hub") from error
 
 
-def architectures(name: str, revision: str | None = None) -> list[str]:
-    """What a checkpoint is by its own word, as in `BertForMaskedLM`; empty where it does not say."""
-    return list(_config(name, revision).architectures or [])
+def _is_for(purpose: str, config: PretrainedConfig) -> bool:
+    return any(kind.endswith(f"For{purpose}") for kind in config.architectures or [])
 
 
 def has_head(name: str, spec: TaskSpec, revision: str | None = None) -> bool:
     """Whether a checkpoint already answers a task of this many outputs."""
-    classifier = any(kind.endswith("ForSequenceClassification") for kind in architectures(name, revision))
-    return classifier and bool(_config(name, revision).num_labels == spec.outputs)
+    config = _config(name, revision)
+    return _is_for("SequenceClassification", config) and bool(config.num_labels == spec.outputs)
+
+
+def guesses_masked_words(name: str, revision: str | None = None) -> bool:
+    """Whether a checkpoint has, by its own word, a head for masked words."""
+    return _is_for("MaskedLM", _config(name, revision))
 
 
 def prepare_teacher(recipe: TeacherRecipe, task: Task, folder: Path, *, seed: int = 0, force: bool = False, progress: Progress = SILENT) -> dict[str, Any]:

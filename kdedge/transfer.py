@@ -1,11 +1,11 @@
 """The transfer set: texts and what the teacher says of them, labelled once, on disk, for every student.
 
-transfer/texts.arrow  text, pair, origin, label of all N texts, in order, and whether the text is kept: the teacher's gates refuse some
-transfer/logits.npy   what the teacher says of them, (N, C) float16
-transfer/keys.npy     N hashes of (teacher, text, pair), 128 bits each
+transfer/texts.arrow  text, pair, origin, label of the N texts, in order
+transfer/logits.npy   what the teacher says of them, (N, C) float16; after them, of the texts that its gates refused
+transfer/keys.npy     hashes of (teacher, text, pair), 128 bits each, in the order of the logits
 transfer/stage.json   inputs, counts and the SHA-256 of each file, written last
 While it is made, the answers stand beside in shards; a build goes on where it was cut off. Texts and logits are mapped, not held in
-memory: neither labelling nor a finished set takes more of it for more texts, but for some 40 bytes each.
+memory: neither labelling nor a finished set takes more of it for more texts, but for their labels and some 30 bytes each.
 """
 
 from __future__ import annotations
@@ -26,16 +26,18 @@ import pyarrow as pa
 
 from kdedge.augment import TransferTexts
 from kdedge.errors import GateFailed
-from kdedge.files import hash_file, json_text, require_hash, write_whole
+from kdedge.files import hash_file, is_as_written, json_text, require_hash, write_whole
 from kdedge.processes import barrier, main_does, processes, rank
 from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Transfer as TransferRecipe
 from kdedge.rundir import read_stage, stage
 from kdedge.strings import Strings
-from kdedge.tables import map_table, write_table
+from kdedge.tables import ROWS, map_table, write_table
 from kdedge.teacher import Teacher
 
 TEXTS_FILE, LOGITS_FILE, KEYS_FILE = FILES = ("texts.arrow", "logits.npy", "keys.npy")
+LAYOUT = 2
+"""Of those files; 1 was shards and a parquet file."""
 FLOAT16_MAX = 65504.0
 
 
@@ -55,7 +57,7 @@ class TransferSet:
 
     def content_hash(self) -> str:
         """SHA-256 over texts, pairs and logits in order."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.logits).tobytes())
+        digest = hashlib.sha256(np.ascontiguousarray(self.logits).data)
         for column in (self.texts.texts, self.texts.pairs or ()):
             update_joined(digest, column, "\x1e")
         return digest.hexdigest()
@@ -112,14 +114,14 @@ def build_transfer_set(
     digest = hashlib.sha256()
     update_joined(digest, _keys(teacher_hash, texts), "\n")
     update_joined(digest, texts.origins, "\n")
-    digest.update(np.ascontiguousarray(texts.labels).tobytes())
-    inputs = {"teacher": teacher_hash, "max_length": teacher.max_length, "texts": digest.hexdigest(), "shard_size": recipe.shard_size}
+    digest.update(np.ascontiguousarray(texts.labels).data)
+    inputs = {"teacher": teacher_hash, "max_length": teacher.max_length, "texts": digest.hexdigest(), "shard_size": recipe.shard_size, "layout": LAYOUT}
     if gates is not None:
         inputs["gates"] = gates
 
     def make(part: Path) -> dict[str, Any]:
         start = time.monotonic()
-        answers = KnownAnswers((folder, *known), teacher.max_length)
+        answers = KnownAnswers(tuple(dict.fromkeys((folder, *known))), teacher.max_length)
         asked = _label_mine(recipe, texts, teacher, teacher_hash, part, answers, progress)
         barrier()
         if asked:
@@ -128,10 +130,9 @@ def build_transfer_set(
             progress.say(f"transfer: the teacher read {asked:,} texts in {seconds:.0f} s ({asked / seconds:,.0f} texts/s){shared}")
 
         def work() -> dict[str, Any]:
-            shards = len(_starts(texts, recipe))
-            verdict = judge(texts, map(partial(_read_logits, part), range(shards))) if judge else Verdict(np.ones(len(texts), bool), {})
-            _write_texts(texts, verdict.kept, part)
-            _join_shards(part, shards, len(texts))
+            verdict = judge(texts, map(partial(_read_logits, part), range(_shards(texts, recipe)))) if judge else Verdict(np.ones(len(texts), bool), {})
+            _write_texts(texts, np.flatnonzero(verdict.kept), part)
+            _join_shards(part, verdict.kept, recipe)
             origins = Counter(origin for origin, stays in zip(texts.origins, verdict.kept, strict=True) if stays)
             counts = {"texts": int(verdict.kept.sum()), "origins": dict(sorted(origins.items())), "refused": verdict.refused}
             hashes = {name: hash_file(part / name) for name in FILES}
@@ -140,6 +141,7 @@ def build_transfer_set(
         return main_does(work) or {}
 
     stage(folder, inputs, make, force=force, progress=progress)
+    main_does(lambda: _remove_shards(folder))
     return read_transfer_set(folder)
 
 
@@ -162,7 +164,8 @@ def _label_mine(
     """
     read = 0
     progress.start("the teacher labels the transfer set", len(texts))
-    for number, start in list(enumerate(_starts(texts, recipe)))[rank() :: processes()]:
+    for number in range(rank(), _shards(texts, recipe), processes()):
+        start = number * recipe.shard_size
         some = texts.take(np.arange(start, min(start + recipe.shard_size, len(texts))))
         wanted = list(_keys(teacher_hash, some))
         if _shard_keys(part, number) != wanted:
@@ -177,39 +180,46 @@ def _label_mine(
     return read
 
 
-def _write_texts(texts: TransferTexts, kept: np.ndarray, part: Path) -> None:
-    columns = {"text": texts.texts.column, "origin": texts.origins.column, "label": _rows(texts.labels), "kept": pa.array(kept)}
-    if texts.pairs is not None:
-        columns["pair"] = texts.pairs.column
-    write_table(pa.table(columns), part / TEXTS_FILE)
+def _write_texts(texts: TransferTexts, rows: np.ndarray, part: Path) -> None:
+    def block(start: int) -> pa.Table:
+        some = texts.take(rows[start : start + ROWS])
+        columns = {"text": some.texts.column, "origin": some.origins.column, "label": _column(some.labels)}
+        return pa.table(columns | ({} if some.pairs is None else {"pair": some.pairs.column}))
+
+    write_table(map(block, range(0, max(1, len(rows)), ROWS)), part / TEXTS_FILE)
 
 
-def _join_shards(part: Path, shards: int, count: int) -> None:
-    """The answers of all shards in one file, and their keys in another; then the shards are removed."""
+def _join_shards(part: Path, kept: np.ndarray, recipe: TransferRecipe) -> None:
+    """The answers of all shards in one file, and their keys in another, those that are kept (N,) first; a shard at a time."""
     first = _read_logits(part, 0)
-    logits = np.lib.format.open_memmap(part / LOGITS_FILE, "w+", first.dtype, (count, *first.shape[1:]))
-    keys = np.lib.format.open_memmap(part / KEYS_FILE, "w+", "V16", (count,))
-    start = 0
-    for number in range(shards):
-        mine = np.frombuffer(bytes.fromhex("".join(_shard_keys(part, number) or ())), "V16")
-        rows = slice(start, start + len(mine))
-        logits[rows], keys[rows] = _read_logits(part, number), mine
-        start += len(mine)
-    logits.flush()
-    keys.flush()
-    for number in range(shards):
-        _shard_file(part, number).unlink()
-        _shard_file(part, number).with_suffix(".json").unlink()
+    starts = range(0, len(kept), recipe.shard_size)
+    with (part / LOGITS_FILE).open("wb") as answers, (part / KEYS_FILE).open("wb") as names:
+        for stream, kind, shape in ((answers, first.dtype, (len(kept), *first.shape[1:])), (names, np.dtype("V16"), (len(kept),))):
+            header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(stream, header)
+        for wanted in (True, False):
+            for number, start in enumerate(starts):
+                rows = np.flatnonzero(kept[start : start + recipe.shard_size] == wanted)
+                if len(rows):
+                    answers.write(_read_logits(part, number)[rows].tobytes())
+                    keys = _shard_keys(part, number) or []
+                    names.write(bytes.fromhex("".join(keys[row] for row in rows)))
 
 
-def _rows(labels: np.ndarray) -> pa.Array:
-    return pa.array(labels) if labels.ndim == 1 else pa.array(list(labels))
+def _remove_shards(folder: Path) -> None:
+    for path in folder.glob("shard-*"):
+        path.unlink()
+
+
+def _column(labels: np.ndarray) -> pa.Array:
+    return pa.array(labels) if labels.ndim == 1 else pa.FixedSizeListArray.from_arrays(pa.array(labels.ravel()), labels.shape[1])
 
 
 def _read_labels(column: pa.ChunkedArray) -> np.ndarray:
     """Class indices (N,) int64, or scores (N,) and label sets (N, C) as float32."""
-    if pa.types.is_list(column.type):
-        return np.array(column.to_pylist(), np.float32)
+    if pa.types.is_fixed_size_list(column.type):
+        flat = np.concatenate([np.asarray(chunk.flatten(), np.float32) for chunk in column.chunks])
+        return flat.reshape(len(column), column.type.list_size)
     return np.asarray(column.to_numpy(), np.int64 if pa.types.is_integer(column.type) else np.float32)
 
 
@@ -220,8 +230,8 @@ def _ask(teacher: Teacher, texts: TransferTexts, recipe: TransferRecipe) -> np.n
     return logits.astype(np.float16)
 
 
-def _starts(texts: TransferTexts, recipe: TransferRecipe) -> range:
-    return range(0, len(texts), recipe.shard_size)
+def _shards(texts: TransferTexts, recipe: TransferRecipe) -> int:
+    return -(-len(texts) // recipe.shard_size)
 
 
 def _shard_file(part: Path, number: int) -> Path:
@@ -286,8 +296,7 @@ def _answers_whole(folder: Path, max_length: int) -> bool:
         return False
     whole = read_stage(folder)
     written = whole["result"].get("sha256", {})
-    same = (name for name in (KEYS_FILE, LOGITS_FILE) if (folder / name).is_file() and hash_file(folder / name) == written.get(name))
-    return whole["inputs"]["max_length"] == max_length and len(list(same)) == 2
+    return whole["inputs"]["max_length"] == max_length and all(is_as_written(folder / name, written.get(name)) for name in (KEYS_FILE, LOGITS_FILE))
 
 
 def transfer_hash(folder: Path) -> str:
@@ -305,5 +314,4 @@ def read_transfer_set(folder: Path) -> TransferSet:
     columns = map_table(folder / TEXTS_FILE)
     pairs = Strings(columns["pair"]) if "pair" in columns.column_names else None
     texts = TransferTexts.of(Strings(columns["text"]), pairs, Strings(columns["origin"]), _read_labels(columns["label"]))
-    whole, kept = TransferSet(texts, _map(folder / LOGITS_FILE)), columns["kept"].to_numpy()
-    return whole if kept.all() else whole.take(np.flatnonzero(kept))
+    return TransferSet(texts, _map(folder / LOGITS_FILE)[: len(texts)])

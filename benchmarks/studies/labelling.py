@@ -102,12 +102,12 @@ def measured(count: int, teacher: str | None, threads: int) -> dict[str, float]:
 
     from kdedge.encode import load_tokenizer
     from kdedge.strings import Strings
-    from kdedge.tables import write_table
+    from kdedge.tables import blocks_of, write_table
 
     words = [word for word in load_tokenizer(teacher or TOKENIZER).get_vocab() if word.isalpha() and len(word) > 2]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "texts.arrow"
-        write_table(pa.table({"text": Strings.of(short_texts(count, words)).column}), file)
+        write_table(blocks_of(pa.table({"text": Strings.of(short_texts(count, words)).column})), file)
         command = [sys.executable, __file__, "--one", str(file), "--threads", str(threads), *(("--teacher", teacher) if teacher else ())]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:

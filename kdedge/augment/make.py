@@ -28,9 +28,11 @@ from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Augment
 from kdedge.rundir import read_stage, stage
 from kdedge.strings import Strings
-from kdedge.tables import map_table, write_table
+from kdedge.tables import blocks_of, map_table, write_table
 
 TEXTS_FILE = "texts.arrow"
+LAYOUT = 2
+"""Of the files of this stage; 1 was a parquet file."""
 TEXTS = pa.schema([("text", pa.large_string()), ("pair", pa.large_string()), ("row", pa.int64()), ("surprise", pa.float32())])
 """The fields of `Made`, in order."""
 PATIENCE = 3
@@ -58,7 +60,7 @@ def make_texts(
     size: made texts per training text, in all sources together.
     """
     wanted = math.ceil((size if size is not None else largest_size(recipe)) * len(task.train) / len(sources))
-    inputs = {**inputs, "wanted": wanted, "weights": None if weights is None else hashlib.sha256(weights.tobytes()).hexdigest()}
+    inputs = {**inputs, "layout": LAYOUT, "wanted": wanted, "weights": None if weights is None else hashlib.sha256(weights.tobytes()).hexdigest()}
 
     def make(part: Path) -> dict[str, Any]:
         return _make_all(recipe, task, sources, sieve, part, wanted, seed, progress, weights)
@@ -109,7 +111,7 @@ def _make_all(
         progress.say(_told(source.origin, counts[source.origin], seconds))
     barrier()  # all have read the shards
     if is_main():
-        write_table(_interleaved(kept), part / TEXTS_FILE)
+        write_table(blocks_of(_interleaved(kept)), part / TEXTS_FILE)
         for shard_file in part.glob("*-*.parquet"):
             shard_file.unlink()
     barrier()

@@ -28,7 +28,7 @@ from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Augment, Gates, Recipe, Replace
 from kdedge.recipe import Teacher as TeacherRecipe
 from kdedge.rundir import hash_files, read_stage
-from kdedge.teacher import WEIGHTS, Teacher, architectures
+from kdedge.teacher import WEIGHTS, Teacher, guesses_masked_words
 
 BEFORE_LABELLING = {"rules", "replace", "generate", "pool", "shard_size"}
 """Keys of [augment] that decide which texts are made; those of its gates that decide it are in `TEXT_GATES`."""
@@ -119,8 +119,7 @@ def rounds_made(shared: Path, rounds: int) -> dict[str, dict[str, Any]]:
 def masked_model(recipe: Replace, teacher: TeacherRecipe) -> tuple[str, str | None] | None:
     """Name and revision of what guesses masked words: the model that is named, or the one the teacher begins from where its checkpoint can."""
     if recipe.model is None:
-        heads = architectures(teacher.model, teacher.revision)
-        return (teacher.model, teacher.revision) if any(head.endswith(("ForMaskedLM", "ForPreTraining")) for head in heads) else None
+        return (teacher.model, teacher.revision) if guesses_masked_words(teacher.model, teacher.revision) else None
     return None if recipe.model == "neighbours" else (recipe.model, None)
 
 
