@@ -11,7 +11,6 @@ memory: neither labelling nor a finished set takes more of it for more texts, bu
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -24,9 +23,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from kdedge.answers import KEYS_FILE, LOGITS_FILE, KnownAnswers, join_shards, map_array, read_logits, remove_shards, shard_keys, text_key, write_shard
 from kdedge.augment import TransferTexts
 from kdedge.errors import GateFailed
-from kdedge.files import hash_file, is_as_written, json_text, require_hash, write_whole
+from kdedge.files import hash_file, require_hash
 from kdedge.processes import barrier, main_does, processes, rank
 from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Transfer as TransferRecipe
@@ -35,7 +35,8 @@ from kdedge.strings import Strings
 from kdedge.tables import ROWS, map_table, write_table
 from kdedge.teacher import Teacher
 
-TEXTS_FILE, LOGITS_FILE, KEYS_FILE = FILES = ("texts.arrow", "logits.npy", "keys.npy")
+TEXTS_FILE = "texts.arrow"
+FILES = (TEXTS_FILE, LOGITS_FILE, KEYS_FILE)
 LAYOUT = 2
 """Of those files; 1 was shards and a parquet file."""
 FLOAT16_MAX = 65504.0
@@ -81,15 +82,6 @@ def update_joined(digest: Any, parts: Iterable[str], separator: str) -> None:
         digest.update((separator + part if number else part).encode())
 
 
-def text_key(teacher: str, text: str, pair: str | None) -> str:
-    """The name under which a teacher's answer to a text is kept: 128 bits of SHA-256, as hex."""
-    digest = hashlib.sha256()
-    for part in (teacher, text, "" if pair is None else "\x01" + pair):
-        encoded = part.encode("utf-8")
-        digest.update(len(encoded).to_bytes(8, "little") + encoded)
-    return digest.hexdigest()[:32]
-
-
 def build_transfer_set(
     recipe: TransferRecipe,
     texts: TransferTexts,
@@ -130,9 +122,9 @@ def build_transfer_set(
             progress.say(f"transfer: the teacher read {asked:,} texts in {seconds:.0f} s ({asked / seconds:,.0f} texts/s){shared}")
 
         def work() -> dict[str, Any]:
-            verdict = judge(texts, map(partial(_read_logits, part), range(_shards(texts, recipe)))) if judge else Verdict(np.ones(len(texts), bool), {})
+            verdict = judge(texts, map(partial(read_logits, part), range(_shards(texts, recipe)))) if judge else Verdict(np.ones(len(texts), bool), {})
             _write_texts(texts, np.flatnonzero(verdict.kept), part)
-            _join_shards(part, verdict.kept, recipe)
+            join_shards(part, verdict.kept, recipe.shard_size)
             origins = Counter(origin for origin, stays in zip(texts.origins, verdict.kept, strict=True) if stays)
             counts = {"texts": int(verdict.kept.sum()), "origins": dict(sorted(origins.items())), "refused": verdict.refused}
             hashes = {name: hash_file(part / name) for name in FILES}
@@ -141,7 +133,7 @@ def build_transfer_set(
         return main_does(work) or {}
 
     stage(folder, inputs, make, force=force, progress=progress)
-    main_does(lambda: _remove_shards(folder))
+    main_does(lambda: remove_shards(folder))
     return read_transfer_set(folder)
 
 
@@ -168,13 +160,13 @@ def _label_mine(
         start = number * recipe.shard_size
         some = texts.take(np.arange(start, min(start + recipe.shard_size, len(texts))))
         wanted = list(_keys(teacher_hash, some))
-        if _shard_keys(part, number) != wanted:
+        if shard_keys(part, number) != wanted:
             answers = [known.of(key) for key in wanted]
             missing = [i for i, answer in enumerate(answers) if answer is None]
             read += len(missing)
             for i, answer in zip(missing, _ask(teacher, some.take(np.array(missing)), recipe) if missing else (), strict=True):
                 answers[i] = answer
-            _write_shard(part, number, wanted, np.stack(answers))  # type: ignore[arg-type]
+            write_shard(part, number, wanted, np.stack(answers))  # type: ignore[arg-type]
         progress.advance(start + len(wanted))
     progress.finish()
     return read
@@ -187,28 +179,6 @@ def _write_texts(texts: TransferTexts, rows: np.ndarray, part: Path) -> None:
         return pa.table(columns | ({} if some.pairs is None else {"pair": some.pairs.column}))
 
     write_table(map(block, range(0, max(1, len(rows)), ROWS)), part / TEXTS_FILE)
-
-
-def _join_shards(part: Path, kept: np.ndarray, recipe: TransferRecipe) -> None:
-    """The answers of all shards in one file, and their keys in another, those that are kept (N,) first; a shard at a time."""
-    first = _read_logits(part, 0)
-    starts = range(0, len(kept), recipe.shard_size)
-    with (part / LOGITS_FILE).open("wb") as answers, (part / KEYS_FILE).open("wb") as names:
-        for stream, kind, shape in ((answers, first.dtype, (len(kept), *first.shape[1:])), (names, np.dtype("V16"), (len(kept),))):
-            header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(stream, header)
-        for wanted in (True, False):
-            for number, start in enumerate(starts):
-                rows = np.flatnonzero(kept[start : start + recipe.shard_size] == wanted)
-                if len(rows):
-                    answers.write(_read_logits(part, number)[rows].tobytes())
-                    keys = _shard_keys(part, number) or []
-                    names.write(bytes.fromhex("".join(keys[row] for row in rows)))
-
-
-def _remove_shards(folder: Path) -> None:
-    for path in folder.glob("shard-*"):
-        path.unlink()
 
 
 def _column(labels: np.ndarray) -> pa.Array:
@@ -234,71 +204,6 @@ def _shards(texts: TransferTexts, recipe: TransferRecipe) -> int:
     return -(-len(texts) // recipe.shard_size)
 
 
-def _shard_file(part: Path, number: int) -> Path:
-    return part / f"shard-{number:05d}.npy"
-
-
-def _read_logits(part: Path, number: int) -> np.ndarray:
-    logits: np.ndarray = np.load(_shard_file(part, number), allow_pickle=False)
-    return logits
-
-
-def _map(path: Path) -> np.ndarray:
-    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-
-
-def _write_shard(folder: Path, number: int, keys: list[str], logits: np.ndarray) -> None:
-    """Logits first, their description last: a shard without it does not count."""
-    path = _shard_file(folder, number)
-    np.save(path, logits)
-    write_whole(path.with_suffix(".json"), json_text({"keys": keys, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}))
-
-
-def _shard_keys(folder: Path, number: int) -> list[str] | None:
-    """Keys of a whole shard; None where it is absent or its logits are not those that were written."""
-    path = _shard_file(folder, number)
-    try:
-        description = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        whole = description["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    except (OSError, ValueError, KeyError):
-        return None
-    return list(description["keys"]) if whole else None
-
-
-class KnownAnswers:
-    """Answers of older transfer sets, whose keys name their teacher, where it read as far as now; 24 bytes for each are held in memory."""
-
-    def __init__(self, folders: tuple[Path, ...], max_length: int) -> None:
-        found = [folder for folder in folders if _answers_whole(folder, max_length)]
-        keys = np.concatenate([np.zeros(0, "V16"), *(_map(folder / KEYS_FILE) for folder in found)])
-        # Void values have no order in numpy: the two halves are compared instead.
-        halves = keys.view(np.uint64).reshape(-1, 2)
-        self._order = np.lexsort((halves[:, 1], halves[:, 0]))
-        self._first, self._second = halves[self._order, 0], halves[self._order, 1]
-        self._logits = [_map(folder / LOGITS_FILE) for folder in found]
-        self._starts = np.cumsum([0, *map(len, self._logits)])
-
-    def of(self, key: str) -> np.ndarray | None:
-        """Logits (C,) float16, or None where the text was never asked for."""
-        first, second = np.frombuffer(bytes.fromhex(key), np.uint64)
-        low, high = np.searchsorted(self._first, first, "left"), np.searchsorted(self._first, first, "right")
-        for place in range(low, high):
-            if self._second[place] == second:
-                row = self._order[place]
-                number = int(np.searchsorted(self._starts, row, "right")) - 1
-                return np.asarray(self._logits[number][row - self._starts[number]])
-        return None
-
-
-def _answers_whole(folder: Path, max_length: int) -> bool:
-    """Whether a transfer set stands there whose teacher read as far, and whose answers are those that were written."""
-    if not folder.exists():
-        return False
-    whole = read_stage(folder)
-    written = whole["result"].get("sha256", {})
-    return whole["inputs"]["max_length"] == max_length and all(is_as_written(folder / name, written.get(name)) for name in (KEYS_FILE, LOGITS_FILE))
-
-
 def transfer_hash(folder: Path) -> str:
     """What decides the texts of a finished transfer set and their logits: for a stage that is made from it."""
     whole = read_stage(folder)
@@ -314,4 +219,4 @@ def read_transfer_set(folder: Path) -> TransferSet:
     columns = map_table(folder / TEXTS_FILE)
     pairs = Strings(columns["pair"]) if "pair" in columns.column_names else None
     texts = TransferTexts.of(Strings(columns["text"]), pairs, Strings(columns["origin"]), _read_labels(columns["label"]))
-    return TransferSet(texts, _map(folder / LOGITS_FILE)[: len(texts)])
+    return TransferSet(texts, map_array(folder / LOGITS_FILE)[: len(texts)])

@@ -16,12 +16,13 @@ import tiny
 import torch
 
 from kdedge import transfer
+from kdedge.answers import text_key
 from kdedge.augment import TransferTexts, collect_texts
 from kdedge.errors import GateFailed, IntegrityError
 from kdedge.recipe import Transfer
 from kdedge.strings import Strings
 from kdedge.textmodel import TextModel
-from kdedge.transfer import FILES, Verdict, build_transfer_set, read_transfer_set, text_key
+from kdedge.transfer import FILES, Verdict, build_transfer_set, read_transfer_set
 
 RECIPE = Transfer(shard_size=16, batch_tokens=256, precision="fp32")
 
