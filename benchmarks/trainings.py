@@ -59,7 +59,8 @@ class Variant:
 
 
 def undistilled(name: str, lesson: Lesson, student: TinyBert | BiLstm) -> Variant:
-    """The same student on the labels alone."""
+    """The same student on the labelled texts, by their labels alone."""
+    lesson = replace(lesson, transfer=lesson.transfer.take(lesson.transfer.texts.gold))
     changes: dict[str, Any] = {"objective": LABELS_ALONE} | ({"layers_first": None} if isinstance(student, TinyBert) else {})
     return Variant(name, lesson, student.model_copy(update=changes))
 
