@@ -8,6 +8,8 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from kdedge.files import write_whole
+
 
 class Best:
     """The best weights so far and their score, on disk so that a resumed run has them too."""
@@ -23,9 +25,7 @@ class Best:
             return
         weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
         save_file(weights, self.folder / f"best-{step}.safetensors")
-        part = self.note.with_suffix(".part")
-        part.write_text(json.dumps({"score": score, "step": step}))
-        part.replace(self.note)
+        write_whole(self.note, json.dumps({"score": score, "step": step}))
         if kept is not None and kept["step"] != step:
             (self.folder / f"best-{kept['step']}.safetensors").unlink(missing_ok=True)
 
