@@ -77,7 +77,8 @@ def tuned(
     inputs |= {"transfer": read_stage(run.transfer)["inputs"], "select": task.select.content_hash(), "seed": run.recipe.seed}
 
     def make(part: Any) -> dict[str, Any]:
-        lesson = Lesson(task, read_transfer_set(run.transfer), recipe, run.recipe.seed)
+        objective = next(one.objective for one in run.recipe.student if run.recipe.student_name(one) == name)
+        lesson = Lesson(task, read_transfer_set(run.transfer), recipe, objective, run.recipe.seed)
         figures = quantize_aware_tune(student, scheme, lesson, part, progress=progress)
         return figures | {"files": hash_files(part, FILES)}
 

@@ -16,9 +16,10 @@ from transformers import PreTrainedModel
 from kdedge.data.task import Task
 from kdedge.device import this_device
 from kdedge.distill import losses
+from kdedge.distill.objective import LogitLoss, logit_loss
 from kdedge.encode import encode
 from kdedge.progress import SILENT, Progress
-from kdedge.recipe import Fit
+from kdedge.recipe import Fit, Objective
 from kdedge.recipe import Quantize as QuantizeRecipe
 from kdedge.runtime import metrics
 from kdedge.students.bilstm import BiLstmForSequenceClassification
@@ -44,20 +45,25 @@ SENSED_TEXTS = 64
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a student is tuned on: its task, its transfer set, and the recipe's section."""
+    """What a student is tuned on: its task, its transfer set, the recipe's section, and the objective it was distilled with."""
 
     task: Task
     transfer: TransferSet
     recipe: QuantizeRecipe
+    objective: Objective
     seed: int
 
 
 class Tuning(nn.Module):
-    """The fake-quantized student beside the float one: the teacher's logits, and the float student's logits and hidden states, to match."""
+    """The fake-quantized student beside the float one: the teacher's logits, and the float student's logits and hidden states, to match.
 
-    def __init__(self, model: PreTrainedModel, reference: PreTrainedModel, recipe: QuantizeRecipe) -> None:
+    The teacher's are matched by the loss that taught the float student: KL asks only for its shares, and a student taught
+    so has logits of its own.
+    """
+
+    def __init__(self, model: PreTrainedModel, reference: PreTrainedModel, recipe: QuantizeRecipe, teaching: LogitLoss = losses.logit_mse) -> None:
         super().__init__()
-        self.model, self.recipe = model, recipe
+        self.model, self.recipe, self.teaching = model, recipe, teaching
         self._reference = (reference.eval(),)  # in a tuple: not a part of what is trained or saved
 
     def train(self, mode: bool = True) -> Tuning:
@@ -72,7 +78,7 @@ class Tuning(nn.Module):
             before, wanted = read_states(self._reference[0], batch)
         apart = [losses.hidden_mse(mine, theirs, mask) for (mine, mask), (theirs, _) in zip(hidden, wanted, strict=True)]
         parts = {
-            "logits": losses.logit_mse(logits.float(), teacher_logits.float()),
+            "logits": self.teaching(logits.float(), teacher_logits.float()),
             "float": losses.logit_mse(logits.float(), before.float()),
             "hidden": torch.stack(apart).mean(),
         }
@@ -165,7 +171,7 @@ def tune(
     recipe = lesson.recipe
     for owner in range_owners(model).values():
         owner.range.requires_grad_(recipe.learn_ranges)
-    tuning = Tuning(model, student.model.to(this_device()), recipe)
+    tuning = Tuning(model, student.model.to(this_device()), recipe, logit_loss(lesson.objective, lesson.task.spec.kind))
     epochs = recipe.steps * recipe.batch_size / len(lesson.transfer)
     fit = Fit(epochs=epochs, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate, weight_decay=0.0, checks=recipe.checks, precision="fp32")
     title, rates = "quantization-aware tuning", range_rates(tuning, recipe)

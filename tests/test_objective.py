@@ -79,7 +79,7 @@ def test_logits_alone_never_run_the_teacher() -> None:
     model = Distillation(student, Objective(ObjectiveRecipe(), "classification", student.config, None), None)
     outputs = model(teacher_logits=torch.ones(2, 2), labels=torch.tensor([0, 1]), **BATCH)
     assert set(outputs["parts"]) == {"logits"}
-    assert float(outputs["loss"]) == pytest.approx(float(losses.logit_mse(outputs["logits"], torch.ones(2, 2))))
+    assert float(outputs["loss"]) == pytest.approx(float(losses.soft_cross_entropy_kl(outputs["logits"], torch.ones(2, 2), 1.0)))
 
 
 def test_what_does_not_fit_is_told() -> None:
@@ -87,7 +87,7 @@ def test_what_does_not_fit_is_told() -> None:
     with pytest.raises(UsageError, match="head by head"):
         Objective(ObjectiveRecipe(attention_weight=1.0), "classification", student.config, teacher.config)
     with pytest.raises(UsageError, match="no distribution"):
-        Objective(ObjectiveRecipe(logits="kl"), "regression", student.config, teacher.config)
+        Objective(ObjectiveRecipe(), "regression", student.config, teacher.config)
 
 
 def test_kinds_choose_their_own_kl() -> None:

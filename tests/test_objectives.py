@@ -23,7 +23,7 @@ from kdedge.recipe import Objective
 ROOT = Path(__file__).resolve().parent.parent
 STUDIES = str(ROOT / "benchmarks" / "studies")
 START = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}, {STUDIES!r}]; import conftest, objectives; objectives.study()"
-HIDDEN = "hidden cosine, uniform, 1, mse"
+HIDDEN = "hidden cosine, uniform, 1, kl T=1"
 
 
 def test_one_choice_is_varied_at_a_time_and_full_is_the_whole_cross() -> None:
@@ -90,7 +90,7 @@ def test_a_killed_study_goes_on_and_ends_with_the_same_table(tmp_path: Path, one
     assert f"{len(kept)} of 6 trainings are kept" in again.stderr
     assert log.read_text().splitlines()[: len(kept)] == kept, "finished trainings are not made again"
     rows = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [(row["cell"], row["seed"]) for row in rows] == [(name, seed) for seed in (0, 1) for name in ("logits mse", "undistilled", HIDDEN)]
+    assert [(row["cell"], row["seed"]) for row in rows] == [(name, seed) for seed in (0, 1) for name in ("logits kl T=1", "undistilled", HIDDEN)]
     assert len({row["report"] for row in rows}) > 1, "equal tables say nothing of students that all answer alike"
 
 

@@ -26,7 +26,7 @@ from kdedge.augment import collect_texts
 from kdedge.encode import Pad, encode, predict_logits
 from kdedge.errors import Interrupted
 from kdedge.progress import Silent
-from kdedge.recipe import Fit, Quantize
+from kdedge.recipe import Fit, Objective, Quantize
 from kdedge.textmodel import TextModel
 from kdedge.training import Training, train
 from kdedge.transfer import TransferSet
@@ -101,7 +101,9 @@ def test_tuning_that_a_signal_cut_off_goes_on_to_the_same_weights(tmp_path: Path
     task, tokenizer = tiny.single_task(), tiny.tokenizer()
     model = bundles.student("bert", task.spec)
     student = TextModel(model.eval(), tokenizer, 48)
-    lesson = qat.Lesson(task, TransferSet(collect_texts(task), student.annotate(task.train.texts, None)), Quantize(steps=40, batch_size=8, checks=2), 0)
+    lesson = qat.Lesson(
+        task, TransferSet(collect_texts(task), student.annotate(task.train.texts, None)), Quantize(steps=40, batch_size=8, checks=2), Objective(), 0
+    )
     for folder in ("whole", "cut"):
         (tmp_path / folder).mkdir()
     figures = qat.quantize_aware_tune(student, STATIC, lesson, tmp_path / "whole")

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kdedge.errors import KdedgeError, UsageError
-from kdedge.recipe import BiLstm, Recipe, TinyBert, load_recipe
+from kdedge.recipe import BiLstm, Recipe, TinyBert, load_recipe, with_values
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.toml"))
 ONE_STUDENT = """
@@ -188,6 +188,15 @@ def test_any_document_and_overrides(tmp_path: Path, document: dict[str, object],
 def test_a_loss_that_cannot_serve_the_task_is_refused_before_anything_is_trained(write) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(UsageError, match="regression has no distribution"):
         load_recipe(write(ONE_STUDENT), ("task.kind=regression", "student.objective.logits=kl"))
+
+
+def test_a_regression_matches_numbers_unless_told_otherwise(write) -> None:  # type: ignore[no-untyped-def]
+    recipe = load_recipe(write(ONE_STUDENT))
+    assert recipe.student[0].objective.logits == "kl"
+    number = load_recipe(write(TWO_STUDENTS), ("task.kind=regression", "student.bilstm.objective.labels_weight=0.5"))
+    assert [student.objective.logits for student in number.student] == ["mse", "mse"] and number.student[1].objective.labels_weight == 0.5
+    assert load_recipe(write(number.to_toml())) == number
+    assert with_values(number, {"student.bilstm.objective.labels_weight": 0.1}).student[1].objective.logits == "mse"
 
 
 def test_the_threads_of_a_run_are_settled_once(tmp_path: Path, write) -> None:  # type: ignore[no-untyped-def]

@@ -21,10 +21,11 @@ from kdedge.export.ways import FLOAT, Way, lost, slower
 from transformers import PreTrainedModel
 
 from kdedge.data.task import Split, Task
+from kdedge.distill.objective import logit_loss
 from kdedge.encode import Pad, encode, predict_logits
 from kdedge.errors import GateFailed
 from kdedge.progress import Silent
-from kdedge.recipe import Quantize
+from kdedge.recipe import Objective, Quantize
 from kdedge.rundir import Run
 from kdedge.runtime import Bundle, Classifier
 from kdedge.training import Training
@@ -137,6 +138,19 @@ def test_tuning_matches_the_teacher_and_the_float_student(kind: str) -> None:
     changed = tuning(logits, **batch)
     assert changed["parts"]["hidden"] > 1e-6
     assert float(changed["loss"]) == pytest.approx(float(changed["parts"]["logits"] + 2 * changed["parts"]["float"] + 3 * changed["parts"]["hidden"]), rel=1e-5)
+
+
+@torch.no_grad()
+def test_a_student_of_shares_is_tuned_by_shares() -> None:
+    """KL leaves a student its own height of logits: the teacher's is no reason to move it, the float student's is."""
+    student = decided_student("tinybert").eval()
+    tuning = qat.Tuning(deepcopy(student), student, Quantize(), logit_loss(Objective(), "classification"))
+    batch = dict(tiny.tokenizer()(list(TASK.select.texts[:8]), padding=True, return_tensors="pt"))
+    logits = student(**batch).logits
+    assert float(tuning(logits + 3.0, **batch)["parts"]["logits"]) == pytest.approx(0.0, abs=1e-6)
+    assert float(qat.Tuning(deepcopy(student), student, Quantize())(logits + 3.0, **batch)["parts"]["logits"]) == pytest.approx(9.0, rel=1e-4)
+    tuning.model.classifier.bias += 0.5
+    assert float(tuning(logits, **batch)["parts"]["float"]) == pytest.approx(0.25, rel=1e-4)
 
 
 def test_tuning_that_changes_answers_is_not_kept_for_its_score(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

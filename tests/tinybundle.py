@@ -45,7 +45,8 @@ def make_run(
     model: PreTrainedModel | None = None,
 ) -> Run:
     """quantize: keys of the recipe's section beside `TUNING`. model: every student; default: `student`."""
-    students = [{"kind": kind, "quantize": TUNING | (quantize or {})} for kind in kinds]
+    # Untrained students: their logits are the teacher's or anything, and only the squared difference tells which.
+    students = [{"kind": kind, "quantize": TUNING | (quantize or {}), "objective": {"logits": "mse"}} for kind in kinds]
     recipe = {"name": "tiny", "data": {"source": "nowhere"}, "teacher": {"model": "a-tiny-teacher"}, "student": students}
     run = Run.create(Recipe.model_validate(recipe), folder)
     torch.manual_seed(4)

@@ -3,8 +3,8 @@
     python benchmarks/studies/augmentation.py RECIPE [--set KEY=VALUE ...] [--student NAME] [--variants "gold;rule"] [--seeds 3] [--threads 1]
 
 RECIPE has an [augment] table. The teacher, the generator, the texts and the teacher's answers are made once; a variant takes
-its part of them. `gold, more steps` sees the gold texts alone for as many steps as `all`: what longer training gives by itself.
-`labels alone` is the student without a teacher.
+its part of them. `labels alone` is the student without a teacher, on the gold texts; with `more steps` a student sees these for as many
+steps as `all` takes: what longer training gives by itself.
 Each training is a line of runs/NAME/augmentation/runs.jsonl; a study that was cut off goes on after the last one. The table goes to
 stdout. The select split chooses checkpoints alone; what is told is the reported split.
 """
@@ -28,21 +28,21 @@ from kdedge.errors import UsageError
 from kdedge.recipe import BiLstm, Gates, Recipe, TinyBert, load_recipe
 from kdedge.rundir import Run, read_stage
 
-OPEN_NAME, LONGER, LABELS = "all, no gates", "gold, more steps", "labels alone"
+OPEN_NAME, LABELS, LONGER = "all, no gates", "labels alone", ", more steps"
 OPEN = Gates(near=1.0, held_out=1.0, shortest=1, longest=10**6, perplexity=(0.0, 1.0), balance=None)
 """Gates that refuse only what is equal to a text that is there, or to one that is held out."""
 
 
 def variant(name: str, lesson: Lesson, free: Lesson, student: TinyBert | BiLstm) -> Variant:
     """The student and the texts of a variant; free: the lesson whose gates are open."""
-    if name == LABELS:
-        return undistilled(name, lesson, student)
     if name.startswith("all"):
         return Variant(name, free if name == OPEN_NAME else lesson, student)
     part = lesson.transfer.take(lesson.transfer.texts.rows("gold", name))
-    if name == LONGER:
+    if name.endswith(LONGER):
         longer = student.fit.model_copy(update={"epochs": student.fit.epochs * len(lesson.transfer) / len(part)})
         student = student.model_copy(update={"fit": longer})
+    if name.startswith(LABELS):
+        return undistilled(name, lesson, student)
     return Variant(name, replace(lesson, transfer=part), student)
 
 
@@ -76,7 +76,7 @@ def sources_table(run: Run) -> str:
 @click.option("--seeds", type=click.IntRange(min=1), default=3)
 @click.option(
     "--variants",
-    help="gold, sources, all; all, no gates; gold, more steps; labels alone: separated by semicolons. The first is what the others are held against.",
+    help="gold, sources, all; all, no gates; labels alone; gold or labels alone, more steps: separated by semicolons. The first is what the others are held against.",
 )
 @click.option("--student", "students", multiple=True)
 @click.option("--threads", type=click.IntRange(min=1))
@@ -89,7 +89,7 @@ def study(recipe: Path, overrides: tuple[str, ...], runs: Path, seeds: int, vari
     run = Run.create(settled, runs)
     with run.locked():
         lesson = prepare_lesson(settled, run, progress=progress)
-        known = [*dict.fromkeys(("gold", *lesson.transfer.texts.origins)), "all", OPEN_NAME, LONGER, LABELS]
+        known = [*dict.fromkeys(("gold", *lesson.transfer.texts.origins)), "all", OPEN_NAME, f"gold{LONGER}", LABELS, LABELS + LONGER]
         wanted = [name.strip() for name in variants.split(";")] if variants else known
         if set(wanted) - set(known):
             raise UsageError("there are no such variants", "; ".join(set(wanted) - set(known)), f"some of {'; '.join(known)}")

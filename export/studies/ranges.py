@@ -50,7 +50,7 @@ def lines(folder: Path, tuned: bool) -> Iterator[list[str]]:
     student = TextModel(load_student(source), load_tokenizer(source), recipe.max_length)
     select, report = (student.encode(split.texts, split.pairs) for split in (task.select, task.report))
     wanted, nearest = (predict_logits(student.model, texts, student.pad) for texts in (report, select))
-    lesson = Lesson(task, read_transfer_set(run.transfer), recipe.quantize, run.recipe.seed)
+    lesson = Lesson(task, read_transfer_set(run.transfer), recipe.quantize, recipe.objective, run.recipe.seed)
     spec, labels = task.spec, task.report.labels
     yield [folder.parent.name, "float", f"{score(spec.metric, spec.kind, wanted, labels):.4f}", "100.00 %", "0", "–"]
     for title, changed in VARIANTS.items():

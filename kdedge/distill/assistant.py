@@ -113,10 +113,13 @@ class _Assisting(Teaching):
 
 
 def residual(lesson: Lesson, first: TextModel) -> TransferSet:
-    """The transfer set with teacher minus student, float32, where the teacher's logits were."""
+    """The transfer set with teacher minus student, float32, where the teacher's logits were.
+
+    Of classes each text's residual has mean 0: what is added to all its logits changes no answer, and KL leaves it to the student.
+    """
     texts = spelled_for(first, lesson.teacher, lesson.transfer.texts)
-    said = first.annotate(texts.texts, texts.pairs)
-    return replace(lesson.transfer, logits=lesson.transfer.logits.astype(np.float32) - said)
+    left = lesson.transfer.logits.astype(np.float32) - first.annotate(texts.texts, texts.pairs)
+    return replace(lesson.transfer, logits=left - left.mean(1, keepdims=True) if lesson.task.spec.kind == "classification" else left)
 
 
 def gained(task: Task, before: np.ndarray, after: np.ndarray, seed: int) -> tuple[float, float]:

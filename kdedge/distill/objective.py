@@ -22,6 +22,7 @@ from kdedge.recipe import Objective as ObjectiveRecipe
 from kdedge.runtime.spec import Kind
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+LogitLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 HIDDEN: dict[str, Loss] = {"mse": losses.hidden_mse, "cosine": losses.hidden_cosine, "pkd": losses.hidden_pkd, "cka": losses.hidden_cka}
 HEAD_BY_HEAD: dict[str, Loss] = {"scores": losses.attention_mse, "probabilities": losses.attention_probability_mse, "kl": losses.attention_kl}
@@ -107,7 +108,7 @@ class Objective(nn.Module):
         return torch.stack([weights[name] * value for name, value in parts.items()]).sum(), parts
 
     def _answers(self, student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor | None) -> Iterator[tuple[str, torch.Tensor]]:
-        loss = self._logit_loss()
+        loss = logit_loss(self.recipe, self.kind)
         if self.recipe.per_example and labels is not None:
             share = trust(teacher, labels, self.kind)  # (B,)
             rows, known = losses.label_rows(student, labels, self.kind)
@@ -118,14 +119,6 @@ class Objective(nn.Module):
             yield "logits", loss(student, teacher)
         if self.recipe.labels_weight and labels is not None:
             yield "labels", losses.label_loss(student, labels, self.kind)
-
-    def _logit_loss(self) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-        many = self.kind == "multilabel"
-        if self.recipe.logits == "kl":
-            return partial(losses.soft_binary_kl if many else losses.soft_cross_entropy_kl, temperature=self.recipe.temperature)
-        if self.recipe.logits == "soft_ce":
-            return losses.soft_binary_cross_entropy if many else losses.soft_cross_entropy
-        return losses.logit_cosine if self.recipe.logits == "cosine" else losses.logit_mse
 
     def _layers(self, student: Signals, teacher: Signals, mask: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
         recipe = self.recipe
@@ -159,6 +152,16 @@ class Objective(nn.Module):
 
     def _relation(self, vectors: Vectors, first: int, second: int) -> torch.Tensor:
         return losses.relation_scores(vectors[first].float(), vectors[second].float(), self.relation_heads)
+
+
+def logit_loss(recipe: ObjectiveRecipe, kind: Kind) -> LogitLoss:
+    """The loss that `objective.logits` names: (student, teacher), logits (N, C) -> mean over texts; of several labels, label by label."""
+    many = kind == "multilabel"
+    if recipe.logits == "kl":
+        return partial(losses.soft_binary_kl if many else losses.soft_cross_entropy_kl, temperature=recipe.temperature)
+    if recipe.logits == "soft_ce":
+        return losses.soft_binary_cross_entropy if many else losses.soft_cross_entropy
+    return losses.logit_cosine if recipe.logits == "cosine" else losses.logit_mse
 
 
 @dataclass(frozen=True)

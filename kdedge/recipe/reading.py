@@ -61,6 +61,16 @@ class Recipe(Section):
     def _one_is_a_list_of_one(cls, value: Any) -> Any:
         return [value] if isinstance(value, dict | Section) else value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers_are_matched_as_numbers(cls, document: Any) -> Any:
+        """Where a regression's recipe names no loss on logits, it is the squared difference."""
+        if not isinstance(document, dict) or not isinstance(task := document.get("task"), dict) or task.get("kind") != "regression":
+            return document
+        students = document.get("student")
+        settled = [_matching_numbers(one) for one in (students if isinstance(students, list) else [students])]
+        return document | {"student": settled if isinstance(students, list) else settled[0]}
+
     @field_serializer("teacher", mode="wrap")
     def _one_teacher_is_a_table(self, value: list[Teacher], write: SerializerFunctionWrapHandler) -> Any:
         written = write(value)
@@ -110,6 +120,12 @@ class Recipe(Section):
     def to_toml(self) -> str:
         """The whole recipe, defaults written out: reading it again gives an equal value."""
         return tomli_w.dumps(_without_none(self.model_dump(mode="json")))
+
+
+def _matching_numbers(student: Any) -> Any:
+    """A student's table with `objective.logits = "mse"` unless it says otherwise; anything else as it is."""
+    objective = student.get("objective", {}) if isinstance(student, dict) else None
+    return student | {"objective": {"logits": "mse"} | objective} if isinstance(objective, dict) else student
 
 
 def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:

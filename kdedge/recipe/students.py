@@ -15,7 +15,7 @@ TERMS: tuple[Term, ...] = get_args(Term)
 class Objective(Section):
     """What the student is asked to match, and how much each part weighs."""
 
-    logits: Literal["mse", "kl", "cosine", "soft_ce"] = "mse"
+    logits: Literal["kl", "mse", "cosine", "soft_ce"] = Field("kl", description="of a regression mse, by default too")
     logits_weight: Weight = 1.0
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(1.0, description="of kl alone")
     labels_weight: Weight = 0.0
