@@ -8,14 +8,11 @@ from typing import Literal
 import numpy as np
 
 from kdedge.errors import DataError
+from kdedge.resampling import TAIL, resampled_scores, resamples
 from kdedge.runtime import metrics
 from kdedge.runtime.spec import TaskSpec
 
 Verdict = Literal["kept", "lost", "undecided", "reference"]
-
-RESAMPLES = 1000
-TAIL = 0.025
-"""Share of the resamples beyond each end of the interval: 95 % lie inside."""
 
 STEP = 1.5
 """Texts' worth by which both ends are moved out. Simulated with 1 to 15 % of answers differing and 200 to 5,000 texts,
@@ -97,14 +94,3 @@ def widened(share: float, low: float, high: float, size: int) -> tuple[float, fl
     margin, step = unseen(size), STEP / size
     floor = min(low, 0.0)
     return max(floor, min(low - step, share - margin)), max(high + step, share + margin)
-
-
-def resamples(size: int, seed: int, count: int = RESAMPLES) -> np.ndarray:
-    """(count, size) indices drawn with replacement."""
-    return np.random.default_rng(seed).integers(0, size, (count, size), dtype=np.int32)
-
-
-def resampled_scores(spec: TaskSpec, logits: np.ndarray, labels: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """(R,) the metric of logits (N, C) on each row of `draws` (R, N)."""
-    measure, answers = metrics.METRICS[spec.metric].function, metrics.decide(spec.kind, logits)
-    return np.array([measure(answers[draw], labels[draw]) for draw in draws])

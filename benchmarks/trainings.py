@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shutil
 import statistics
 import tempfile
@@ -18,14 +17,13 @@ from typing import Any
 import numpy as np
 
 from kdedge.data.task import Task
-from kdedge.distill.seeds import Spread
+from kdedge.distill.seeds import Comparison, compare
 from kdedge.distill.teaching import LABELS_ALONE, Lesson, rehearsed, what_decides
 from kdedge.errors import GateFailed, UsageError
 from kdedge.files import json_text, write_whole
 from kdedge.progress import Progress
 from kdedge.recipe import BiLstm, Objective, TinyBert
-
-from .retention import TAIL, resampled_scores, resamples
+from kdedge.resampling import resampled_scores, resamples
 
 Rows = Mapping[int, Mapping[str, Any]]
 """Seed -> what came of a training: its scores and seconds, or `why` it could not be made."""
@@ -121,39 +119,6 @@ def _one(variant: Variant, seed: int, key: str, ledger: Ledger) -> dict[str, Any
             row |= result | {"seconds": round(time.monotonic() - start)}
             ledger.add(row, Path(folder) / "report_logits.npy")
     return row
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Scores on the reported split less those of a reference, at equal seeds.
-
-    seeds: 95 % interval of the mean over seeds (Student's t), which says nothing about other texts.
-    texts: 95 % interval of the mean over resampled texts (paired bootstrap), which says nothing about other seeds.
-    """
-
-    mean: float
-    seeds: tuple[float, float]
-    texts: tuple[float, float]
-
-    @property
-    def verdict(self) -> str:
-        """`better` or `worse` where neither other seeds nor other texts could turn it round, else `undecided`."""
-        ends = (*self.seeds, *self.texts)
-        if any(map(math.isnan, ends)):
-            return "one seed"
-        return "better" if min(ends) > 0 else "worse" if max(ends) < 0 else "undecided"
-
-    def cells(self) -> list[str]:
-        """Mean, both intervals and the verdict, for a table."""
-        intervals = ["–" if math.isnan(low) else f"{low:+.4f} to {high:+.4f}" for low, high in (self.seeds, self.texts)]
-        return [f"{self.mean:+.4f}", *intervals, self.verdict]
-
-
-def compare(mine: np.ndarray, theirs: np.ndarray, my_draws: np.ndarray, their_draws: np.ndarray) -> Comparison:
-    """mine, theirs: (S,) scores by seed; my_draws, their_draws: (S, R) the same on R resamples of the texts."""
-    spread = Spread(tuple((mine - theirs).tolist()))
-    low, high = np.quantile((my_draws - their_draws).mean(0), [TAIL, 1 - TAIL])
-    return Comparison(spread.mean, spread.interval, (float(low), float(high)))
 
 
 class Scores:

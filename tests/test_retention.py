@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from kdedge.benchmarks.retention import resampled_scores, resamples, retain, retain_fixed, unseen, verdict_of, widened
+from kdedge.benchmarks.retention import retain, retain_fixed, unseen, verdict_of, widened
 
 from kdedge.errors import DataError
+from kdedge.resampling import resampled_scores, resamples
 from kdedge.runtime import metrics
 from kdedge.runtime.spec import Kind, TaskSpec
 

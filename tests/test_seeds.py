@@ -6,13 +6,14 @@ import math
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tinyrun
 import torch
 
-from kdedge.distill.command import seeds_table
-from kdedge.distill.seeds import Spread, distill_seeds, spreads
-from kdedge.rundir import read_stage
+from kdedge.distill.command import seeds_json, seeds_table
+from kdedge.distill.seeds import Spread, distill_seeds, distillation_gains, spreads
+from kdedge.rundir import Run, read_stage
 from kdedge.students import load_student
 
 
@@ -36,6 +37,15 @@ def test_seeds_change_the_students_alone(tmp_path: Path) -> None:
     assert {name: len(spread.values) for name, spread in found.items()} == {"teacher": 1, "tinybert": 3, "tinybert undistilled": 3}
     assert found["tinybert"].values == tuple(read_stage(run.folder / "student")["result"]["report"] for run in runs)
     assert seeds_table("r", found).row_count == 3
+
+    gain = distillation_gains(runs)["tinybert"]
+    taught, alone = (np.array(found[name].values) for name in ("tinybert", "tinybert undistilled"))
+    assert gain.mean == pytest.approx((taught - alone).mean()) and gain.seeds == pytest.approx(Spread(tuple(taught - alone)).interval)
+    assert gain.texts[0] <= gain.mean <= gain.texts[1] and gain.texts[0] < gain.texts[1]
+    told = seeds_json(found, {"tinybert": gain})
+    assert told["distillation"]["tinybert"]["verdict"] == gain.verdict and str(gain).endswith(gain.verdict)
+    assert distillation_gains([Run(run.folder, run.recipe.model_copy(update={"student": []})) for run in runs]) == {}
+
     first = [(run.folder / "student" / "stage.json").stat().st_mtime_ns for run in runs]
     again = distill_seeds(recipe, tmp_path / "runs", 3)
     assert [(run.folder / "student" / "stage.json").stat().st_mtime_ns for run in again] == first, "finished seeds are kept"

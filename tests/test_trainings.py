@@ -11,9 +11,10 @@ import pytest
 import tinyrun
 import torch
 from click.testing import CliRunner
-from kdedge.benchmarks.trainings import Comparison, Ledger, compare
+from kdedge.benchmarks.trainings import Ledger
 from leave_one_out import study, without
 
+from kdedge.distill.seeds import Comparison, compare
 from kdedge.recipe import BiLstm, TinyBert
 
 

@@ -22,7 +22,6 @@ from typing import Any
 
 import click
 import numpy as np
-from kdedge.benchmarks.retention import TAIL
 from kdedge.benchmarks.trainings import Ledger, Line, Rows, Scores, Variant, table, train_all, undistilled
 
 from kdedge.cli import main
@@ -33,6 +32,7 @@ from kdedge.distill.teaching import Lesson
 from kdedge.errors import UsageError
 from kdedge.progress import Progress
 from kdedge.recipe import BiLstm, Objective, Recipe, TinyBert, load_recipe
+from kdedge.resampling import TAIL
 from kdedge.rundir import Run, read_stage
 
 LOGITS = ("kl T=1", "kl T=2", "kl T=4", "kl T=8", "mse", "cosine", "soft_ce")

@@ -20,6 +20,7 @@ from kdedge.encode import load_tokenizer
 from kdedge.processes import main_does
 from kdedge.progress import SILENT, Progress
 from kdedge.recipe import BiLstm, Objective, Recipe, TinyBert
+from kdedge.resampling import interval, resampled_scores, resamples
 from kdedge.rundir import hash_files, stage
 from kdedge.runtime import metrics
 from kdedge.students import load_student
@@ -29,8 +30,6 @@ from kdedge.transfer import TransferSet
 
 RESIDUAL = Objective(logits="mse")
 """What an assistant is asked to match: the mean over texts and outputs of (teacher - student - assistant)²."""
-
-RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -124,14 +123,9 @@ def residual(lesson: Lesson, first: TextModel) -> TransferSet:
 
 def gained(task: Task, before: np.ndarray, after: np.ndarray, seed: int) -> tuple[float, float]:
     """95 % interval of the gain in score from logits (N, C) `before` to `after` on the select split, texts drawn with replacement."""
-    chance = np.random.default_rng(seed)
-    labels, spec = task.select.labels, task.spec
-    draws = (chance.integers(len(labels), size=len(labels)) for _ in range(RESAMPLES))
-    gains = [
-        metrics.score(spec.metric, spec.kind, after[rows], labels[rows]) - metrics.score(spec.metric, spec.kind, before[rows], labels[rows]) for rows in draws
-    ]
-    low, high = np.nanquantile(gains, [0.025, 0.975])
-    return float(low), float(high)
+    draws = resamples(len(task.select), seed)
+    scores = [resampled_scores(task.spec, logits, task.select.labels, draws) for logits in (before, after)]
+    return interval(scores[1] - scores[0])
 
 
 def _score(task: Task, logits: np.ndarray) -> float:

@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from kdedge.data import load_task
+from kdedge.data.task import Task
 from kdedge.distill.story import distill, scores
 from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Recipe
-from kdedge.rundir import Run
+from kdedge.resampling import interval, resampled_scores, resamples
+from kdedge.rundir import Run, read_stage
 
 LEVEL = 0.95
 
@@ -56,3 +59,66 @@ def spreads(runs: list[Run]) -> dict[str, Spread]:
     rows: list[list[dict[str, Any]]] = [scores(run) for run in runs]
     found = {name: [row["report"] for run in rows for row in run if row["model"] == name] for name in (row["model"] for row in rows[0])}
     return {name: Spread(tuple(values[:1] if name.partition(" ")[0] == "teacher" else values)) for name, values in found.items()}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Scores on the reported split less those of a reference, at equal seeds.
+
+    seeds: 95 % interval of the mean over seeds (Student's t), which says nothing about other texts.
+    texts: 95 % interval of the mean over resampled texts (paired bootstrap), which says nothing about other seeds.
+    """
+
+    mean: float
+    seeds: tuple[float, float]
+    texts: tuple[float, float]
+
+    @property
+    def verdict(self) -> str:
+        """`better` or `worse` where neither other seeds nor other texts could turn it round, else `undecided`."""
+        ends = (*self.seeds, *self.texts)
+        if any(map(math.isnan, ends)):
+            return "one seed"
+        return "better" if min(ends) > 0 else "worse" if max(ends) < 0 else "undecided"
+
+    def __str__(self) -> str:
+        mean, seeds, texts, verdict = self.cells()
+        return f"{mean} (95 % over seeds {seeds}, over texts {texts}): {verdict}"
+
+    def cells(self) -> list[str]:
+        """Mean, both intervals and the verdict, for a table."""
+        intervals = ["–" if math.isnan(low) else f"{low:+.4f} to {high:+.4f}" for low, high in (self.seeds, self.texts)]
+        return [f"{self.mean:+.4f}", *intervals, self.verdict]
+
+
+def compare(mine: np.ndarray, theirs: np.ndarray, my_draws: np.ndarray, their_draws: np.ndarray) -> Comparison:
+    """mine, theirs: (S,) scores by seed; my_draws, their_draws: (S, R) the same on R resamples of the texts."""
+    spread = Spread(tuple((mine - theirs).tolist()))
+    return Comparison(spread.mean, spread.interval, interval((my_draws - their_draws).mean(0)))
+
+
+def distillation_gains(runs: list[Run]) -> dict[str, Comparison]:
+    """Student name -> what the teacher taught it: its scores on the reported split less those of its undistilled twin, seed by seed, where it has one."""
+    recipe = runs[0].recipe
+    twins = {name: [(run.homes[name] / "student", run.undistilled(name)) for run in runs] for name in runs[0].homes}
+    told = {name: [(mine, twin) for mine, twin in pairs if twin] for name, pairs in twins.items()}
+    if not any(told.values()):
+        return {}
+    task = load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
+    return {name: _compared(task, pairs) for name, pairs in told.items() if pairs}
+
+
+def _compared(task: Task, pairs: list[tuple[Path, Path]]) -> Comparison:
+    """The first folders of the pairs less the second ones."""
+    draws = resamples(len(task.report), seed=0)
+    scores = [np.array([read_stage(folder)["result"]["report"] for folder in folders]) for folders in zip(*pairs, strict=True)]
+    resampled = [
+        np.stack([resampled_scores(task.spec, _answers(folder), task.report.labels, draws) for folder in folders]) for folders in zip(*pairs, strict=True)
+    ]
+    return compare(*scores, *resampled)
+
+
+def _answers(folder: Path) -> np.ndarray:
+    """Logits (N, C) of a stage's model on the reported split."""
+    answers: np.ndarray = np.load(folder / "report_logits.npy", allow_pickle=False)
+    return answers

@@ -49,8 +49,9 @@ def prepare_lesson(recipe: Recipe, run: Run, *, force: bool = False, progress: P
 
 
 def teach(lesson: Lesson, student: TinyBert | BiLstm, *, force: bool = False, progress: Progress = SILENT) -> None:
-    """The stages `student/` and, to compare with, `undistilled/`: same start, same texts, same budget.
+    """The stages `student/` and, to compare with, `undistilled/`: same start and epochs, on the labelled texts alone.
 
+    Beside made texts the twin so takes fewer steps; `labels alone, more steps` of benchmarks/studies/augmentation.py takes as many.
     Where layers are taught first, `layers/` is a stage before `student/`, which goes on from it; `assistant/` comes after it.
     """
     home = lesson.run.homes[Recipe.student_name(student)]
