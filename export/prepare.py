@@ -74,10 +74,11 @@ def tuned(
     folder, student = run.homes[name] / "student-int8", TextModel(made.model, made.tokenizer, made.max_length)
     inputs = {"weights": made.teacher["weights"], "scheme": scheme.to_json(), "quantize": recipe.model_dump(mode="json", exclude={"largest_drop"})}
     inputs |= {"pieces": CHOSEN_BY} if recipe.trim_vocab else {}
+    objective = next(one.objective for one in run.recipe.student if run.recipe.student_name(one) == name)
+    inputs |= {"logits": [objective.logits, objective.temperature]} if objective.logits != "mse" else {}
     inputs |= {"transfer": read_stage(run.transfer)["inputs"], "select": task.select.content_hash(), "seed": run.recipe.seed}
 
     def make(part: Any) -> dict[str, Any]:
-        objective = next(one.objective for one in run.recipe.student if run.recipe.student_name(one) == name)
         lesson = Lesson(task, read_transfer_set(run.transfer), recipe, objective, run.recipe.seed)
         figures = quantize_aware_tune(student, scheme, lesson, part, progress=progress)
         return figures | {"files": hash_files(part, FILES)}

@@ -61,7 +61,7 @@ class Tuning(nn.Module):
     so has logits of its own.
     """
 
-    def __init__(self, model: PreTrainedModel, reference: PreTrainedModel, recipe: QuantizeRecipe, teaching: LogitLoss = losses.logit_mse) -> None:
+    def __init__(self, model: PreTrainedModel, reference: PreTrainedModel, recipe: QuantizeRecipe, teaching: LogitLoss) -> None:
         super().__init__()
         self.model, self.recipe, self.teaching = model, recipe, teaching
         self._reference = (reference.eval(),)  # in a tuple: not a part of what is trained or saved

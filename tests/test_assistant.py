@@ -114,7 +114,8 @@ def test_an_assistant_learns_nothing_else(tmp_path: Path) -> None:
     assert load_recipe(path) == recipe, "the resolved recipe, defaults and all, is the same experiment"
     assert load_recipe(path, ("student.assistant=",)).student[0].assistant is None
     assert with_values(recipe, {"student.assistant.hidden": 9}).student[0].assistant.hidden == 9
-    for wish in ({"objective": {"logits": "mse"}}, {"name": "x"}, {"assistant": ASSISTANT}):
+    Recipe.model_validate(base | {"student": tinyrun.tinybert(assistant=ASSISTANT | {"objective": {"logits": "mse"}})})  # what it learns
+    for wish in ({"objective": {"logits": "cosine"}}, {"name": "x"}, {"assistant": ASSISTANT}):
         with pytest.raises(ValueError, match=f"takes no {next(iter(wish))}"):
             Recipe.model_validate(base | {"student": tinyrun.tinybert(assistant=ASSISTANT | wish)})
     with pytest.raises(UsageError, match="did you mean hidden"):

@@ -29,6 +29,7 @@ from kdedge.augment.source import Made
 from kdedge.augment.wordclasses import induce_classes
 from kdedge.data.shares import normalised
 from kdedge.distill.growth import Growth, Point, difference_error, difficulty, grow, part_of
+from kdedge.distill.seeds import distill_seeds
 from kdedge.distill.story import distill, prepare_lesson
 from kdedge.errors import IntegrityError
 from kdedge.recipe import Augment, Gates, Recipe, Rules, load_recipe
@@ -168,6 +169,12 @@ def test_rounds_start_from_what_was_learned_worst(folder: Path) -> None:
     assert set(read_transfer_set(run.transfer).texts.origins) == {"gold", "rule", "replace"}
     assert (run.folder / "student" / "model.safetensors").exists()
     assert distill(run.recipe, folder / "rounds").folder == run.folder, "a second time everything is kept"
+    shared = {path: path.stat().st_mtime_ns for path in run.folder.rglob("stage.json")}
+    seeds = distill_seeds(run.recipe, folder / "rounds", 2)
+    other = {"name": "other", "share": run.folder.name, "student": [run.recipe.student[0].model_copy(update={"max_length": 20})]}
+    made = distill(run.recipe.model_copy(update=other), folder / "rounds")
+    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("stage.json")} == shared, "texts are chosen once, by the run that owns them"
+    assert (made.folder / "student").exists() and (seeds[1].folder / "student").exists()
 
 
 def test_auto_takes_what_the_curve_says(folder: Path) -> None:
@@ -261,9 +268,12 @@ def test_what_two_students_get_wrong_alike_is_no_error_of_their_difference() -> 
     assert found < 2 / 32 < np.sqrt(22 / 32 * 10 / 32 / 32)
 
 
-def test_difficulty_is_the_squared_distance_and_never_nothing() -> None:
-    weights = difficulty(np.array([[0.0, 0.0], [2.0, 0.0]]), np.array([[0.0, 0.0], [0.0, 0.0]]))
-    assert weights.tolist() == [0.1, 2.1]
+def test_difficulty_is_how_far_answers_lie_apart_and_never_nothing() -> None:
+    """KL((1/2, 1/2) || (3/4, 1/4)) = 1/2 ln(2/3) + 1/2 ln 2; a height that all logits of a text share is no answer."""
+    right, far = np.array([[4.0, 4.0], [np.log(3.0), 0.0]]), 0.5 * np.log(4 / 3)
+    assert difficulty(right, np.zeros((2, 2)), "classification").tolist() == pytest.approx([0.05 * far, 1.05 * far])
+    assert difficulty(np.array([[1.0], [3.0]]), np.array([[1.0], [1.0]]), "regression").tolist() == pytest.approx([0.2, 4.2])
+    assert difficulty(right, np.zeros((2, 2)), "multilabel")[0] > difficulty(right, np.zeros((2, 2)), "multilabel")[1], "each label is an answer"
 
 
 class Twenty(FromPool):

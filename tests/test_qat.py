@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from kdedge.augment import collect_texts
+from kdedge.distill import losses
 from kdedge.encode import Pad, encode, predict_logits
 from kdedge.errors import Interrupted
 from kdedge.progress import Silent
@@ -70,7 +71,7 @@ def test_an_end_that_starts_a_fifth_short_recovers(small: tuple, tmp_path: Path,
     for parameter in spoiled.parameters():
         parameter.requires_grad_(parameter is learned)
     recipe = Quantize(batch_size=16)
-    tuning, good, started = qat.Tuning(spoiled, model, recipe), apart(quantized, model, batches), learned.item()  # type: ignore[arg-type]
+    tuning, good, started = qat.Tuning(spoiled, model, recipe, losses.logit_mse), apart(quantized, model, batches), learned.item()  # type: ignore[arg-type]
     encoded = encode(tiny.tokenizer(), tiny.sentences(256, 9)[0], None, 48)
     data = replace(encoded, columns={"teacher_logits": predict_logits(model, encoded, Pad(0))})
     fit = Fit(epochs=10, batch_size=16, learning_rate=recipe.learning_rate, weight_decay=0.0, checks=1, precision="fp32")

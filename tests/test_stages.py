@@ -67,6 +67,14 @@ def test_a_learned_map_and_a_shrunk_start_go_through_a_whole_run(tmp_path: Path)
     assert load_recipe(run.folder / "recipe.toml") == run.recipe
 
 
+def test_a_map_that_was_learned_in_the_first_stage_is_told(tmp_path: Path) -> None:
+    objective = {"hidden_weight": 1.0, "layer_map": "learned"}
+    student = tinyrun.tinybert(objective=objective, layers_first={"epochs": 1.0, "learning_rate": 1e-3})
+    run = distill(tinyrun.recipe(tinyrun.prepare(tmp_path, layers=3), student=student), tmp_path / "runs")
+    (shares,) = learned_maps(run)["tinybert"]
+    assert len(shares) == 3 and sum(shares) == pytest.approx(1, abs=1e-3)
+
+
 def test_a_shrunk_student_reads_as_its_teacher_does(tmp_path: Path) -> None:
     document = tinyrun.prepare(tmp_path)
     other = tmp_path / "other"

@@ -28,6 +28,7 @@ def test_a_difference_counts_only_where_seeds_and_texts_agree() -> None:
     assert Comparison(0.02, (0.01, 0.03), (0.005, 0.03)).verdict == "better"
     assert Comparison(0.02, (0.01, 0.03), (-0.005, 0.03)).verdict == "undecided", "texts could turn it round"
     assert Comparison(-0.02, (-0.03, -0.01), (-0.04, -0.001)).verdict == "worse"
+    assert Comparison(0.02, (0.02, 0.02), (0.01, 0.03)).verdict == "undecided", "two seeds that differ by as many answers"
     assert compare(mine[:1], theirs[:1], np.ones((1, 9)), np.zeros((1, 9))).verdict == "one seed"
 
 

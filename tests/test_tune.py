@@ -26,7 +26,7 @@ from kdedge.distill.teaching import Lesson
 from kdedge.distill.trials import Studio, count, front, give_up_the_dead, own_values, suggest, work
 from kdedge.distill.tuning import check, read_trials, tune, write_results
 from kdedge.errors import UsageError
-from kdedge.recipe import Range, Recipe, load_recipe
+from kdedge.recipe import Augment, Range, Recipe, Rules, load_recipe
 from kdedge.textmodel import TextModel
 
 RATE = {"student.fit.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}
@@ -56,6 +56,14 @@ def test_ranges_that_are_none(ranges: dict, says: str) -> None:
 def test_ranges_that_do_not_fit_the_student(ranges: dict, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         check(recipe(ranges))
+    for word in ("tinybert", "small"):
+        typed = {key.replace("student.", f"student.{word}."): wish for key, wish in ranges.items()}
+        with pytest.raises(UsageError, match=says):
+            check(recipe(typed, **({"name": word} if word == "small" else {})))
+    with pytest.raises(UsageError, match="not tuned"):
+        check(recipe({"student.kind": ["tinybert", "bilstm"]}))
+    with pytest.raises(UsageError, match="auto is yet to find"):
+        check(recipe(RATE).model_copy(update={"augment": Augment(size="auto", rules=Rules())}))
     check(recipe(RATE | {"student.objective.logits": ["mse", "kl"], "student.layers": {"low": 1, "high": 3}}))
 
 

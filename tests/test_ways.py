@@ -21,6 +21,7 @@ from kdedge.export.ways import FLOAT, Way, lost, slower
 from transformers import PreTrainedModel
 
 from kdedge.data.task import Split, Task
+from kdedge.distill import losses
 from kdedge.distill.objective import logit_loss
 from kdedge.encode import Pad, encode, predict_logits
 from kdedge.errors import GateFailed
@@ -125,7 +126,7 @@ def test_tuning_wins_back_what_calibration_lost(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize("kind", ["tinybert", "bilstm"])
 def test_tuning_matches_the_teacher_and_the_float_student(kind: str) -> None:
     student = decided_student(kind).eval()
-    tuning = qat.Tuning(deepcopy(student), student, Quantize(float_weight=2.0, hidden_weight=3.0))
+    tuning = qat.Tuning(deepcopy(student), student, Quantize(float_weight=2.0, hidden_weight=3.0), losses.logit_mse)
     texts = tiny.tokenizer()(list(TASK.select.texts[:8]), padding=True, return_tensors="pt")
     batch = {name: texts[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
     logits = student(**batch).logits.detach()
@@ -148,7 +149,7 @@ def test_a_student_of_shares_is_tuned_by_shares() -> None:
     batch = dict(tiny.tokenizer()(list(TASK.select.texts[:8]), padding=True, return_tensors="pt"))
     logits = student(**batch).logits
     assert float(tuning(logits + 3.0, **batch)["parts"]["logits"]) == pytest.approx(0.0, abs=1e-6)
-    assert float(qat.Tuning(deepcopy(student), student, Quantize())(logits + 3.0, **batch)["parts"]["logits"]) == pytest.approx(9.0, rel=1e-4)
+    assert float(qat.Tuning(deepcopy(student), student, Quantize(), losses.logit_mse)(logits + 3.0, **batch)["parts"]["logits"]) == pytest.approx(9.0, rel=1e-4)
     tuning.model.classifier.bias += 0.5
     assert float(tuning(logits, **batch)["parts"]["float"]) == pytest.approx(0.25, rel=1e-4)
 

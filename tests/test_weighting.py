@@ -57,8 +57,11 @@ def test_trust_is_the_probability_of_the_right_label() -> None:
     logits = torch.tensor([[2.0, 0.0, -1.0], [0.0, 0.0, 0.0], [5.0, 1.0, 1.0]])
     found = trust(logits, torch.tensor([0, 2, -1]), "classification")
     assert found.tolist() == pytest.approx([float(logits[0].softmax(-1)[0]), 1 / 3, 1.0], rel=1e-5)
-    numbers = trust(torch.tensor([[1.0], [4.0]]), torch.tensor([1.5, float("nan")]), "regression")
-    assert numbers.tolist() == pytest.approx([np.exp(-0.25), 1.0], rel=1e-5)
+    teacher, labels = torch.tensor([[1.0], [4.0], [2.0]]), torch.tensor([1.5, float("nan"), 1.0])
+    numbers = trust(teacher, labels, "regression")
+    assert numbers.tolist() == pytest.approx([np.exp(-0.25 / 0.625), 1.0, np.exp(-1 / 0.625)], rel=1e-5)
+    assert trust(100 * teacher, 100 * labels, "regression").tolist() == pytest.approx(numbers.tolist(), rel=1e-4), "whatever the numbers' scale"
+    assert trust(teacher[:1], teacher[:1, 0], "regression").tolist() == [1.0], "a teacher that is right is followed"
 
 
 def test_each_text_is_divided_between_teacher_and_label() -> None:

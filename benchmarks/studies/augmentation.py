@@ -3,7 +3,7 @@
     python benchmarks/studies/augmentation.py RECIPE [--set KEY=VALUE ...] [--student NAME] [--variants "gold;rule"] [--seeds 3] [--threads 1]
 
 RECIPE has an [augment] table. The teacher, the generator, the texts and the teacher's answers are made once; a variant takes
-its part of them. `labels alone` is the student without a teacher, on the gold texts; with `more steps` a student sees these for as many
+its part of them. `labels alone` is the student by its labels, on the gold texts; with `more steps` a student sees these for as many
 steps as `all` takes: what longer training gives by itself.
 Each training is a line of runs/NAME/augmentation/runs.jsonl; a study that was cut off goes on after the last one. The table goes to
 stdout. The select split chooses checkpoints alone; what is told is the reported split.
@@ -39,8 +39,9 @@ def variant(name: str, lesson: Lesson, free: Lesson, student: TinyBert | BiLstm)
         return Variant(name, free if name == OPEN_NAME else lesson, student)
     part = lesson.transfer.take(lesson.transfer.texts.rows("gold", name))
     if name.endswith(LONGER):
-        longer = student.fit.model_copy(update={"epochs": student.fit.epochs * len(lesson.transfer) / len(part)})
-        student = student.model_copy(update={"fit": longer})
+        times = len(lesson.transfer) / len(part)
+        fits = {key: fit for key in ("fit", "layers_first") if (fit := getattr(student, key, None))}
+        student = student.model_copy(update={key: fit.model_copy(update={"epochs": fit.epochs * times}) for key, fit in fits.items()})
     if name.startswith(LABELS):
         return undistilled(name, lesson, student)
     return Variant(name, replace(lesson, transfer=part), student)

@@ -3,7 +3,7 @@
     python benchmarks/studies/leave_one_out.py RECIPE [--set KEY=VALUE ...] [--student NAME] [--seeds 3] [--threads 1]
 
 Parts are what the recipe's student has: terms on layers, a stage for them, weights by example, labels beside logits, a start, and
-texts beyond the labelled ones. `labels alone` is the student without its teacher. Each training is a line of
+texts beyond the labelled ones. `labels alone` is the student by its labels, on the labelled texts; without made texts, too, it takes fewer steps. Each training is a line of
 runs/NAME/leave-one-out/runs.jsonl; a study that was cut off goes on after the last one. The table goes to stdout.
 """
 
@@ -22,6 +22,7 @@ from kdedge.console import ConsoleProgress
 from kdedge.distill.command import prepared
 from kdedge.distill.story import prepare_lesson
 from kdedge.distill.teaching import Lesson
+from kdedge.distill.texts import refuse_auto
 from kdedge.errors import UsageError
 from kdedge.recipe import BiLstm, Objective, Recipe, TinyBert, load_recipe
 from kdedge.rundir import Run, read_stage
@@ -45,8 +46,9 @@ def without(student: TinyBert | BiLstm) -> Iterator[tuple[str, TinyBert | BiLstm
     terms = [term for term in TERMS if getattr(objective, f"{term}_weight")]
     for term in terms if len(terms) > 1 else []:
         yield f"{term} term", changed(student, objective=left_out(objective, term))
-    if terms:
-        yield "layers", changed(student, objective=objective.answers_alone().model_copy(update={"ramp": {}}), layers_first=None)
+    if terms and objective.logits_weight + objective.labels_weight:
+        ramp = {name: ends for name, ends in objective.ramp.items() if name not in TERMS}
+        yield "layers", changed(student, objective=objective.answers_alone().model_copy(update={"ramp": ramp}), layers_first=None)
     if getattr(student, "layers_first", None):
         yield "a stage for layers", changed(student, layers_first=None)
     if objective.per_example:
@@ -82,6 +84,7 @@ def study(recipe: Path, overrides: tuple[str, ...], runs: Path, seeds: int, stud
     named = {Recipe.student_name(one): one for one in settled.student}
     if student is not None and student not in named:
         raise UsageError("the recipe has no such student", student, f"one of {', '.join(named)}")
+    refuse_auto(settled)
     run = Run.create(settled, runs)
     with run.locked():
         lesson = prepare_lesson(settled, run, progress=progress)

@@ -29,6 +29,7 @@ from kdedge.console import ConsoleProgress
 from kdedge.distill.command import prepared
 from kdedge.distill.story import prepare_lesson
 from kdedge.distill.teaching import Lesson
+from kdedge.distill.texts import refuse_auto
 from kdedge.errors import UsageError
 from kdedge.progress import Progress
 from kdedge.recipe import BiLstm, Objective, Recipe, TinyBert, load_recipe
@@ -163,7 +164,7 @@ def summary(made: Mapping[Cell, Rows], seeds: int) -> str:
     """How the verdicts are to be read."""
     count = len(made) - 1
     return (
-        f"{count} objectives against logits alone, {seeds} seed{'s' * (seeds != 1)}. `better` and `worse`: both intervals exclude 0, so neither these seeds "
+        f"{count} rows against logits alone, {seeds} seed{'s' * (seeds != 1)}. `better` and `worse`: both intervals exclude 0, so neither these seeds "
         f"nor these texts are luck; with so many comparisons, about {count * TAIL:.1f} in each direction could still be."
     )
 
@@ -221,6 +222,7 @@ def study(
     """Train, compare, and print the tables."""
     settled, progress = prepared(load_recipe(recipe, overrides), runs, threads), ConsoleProgress()
     taught = one_student(settled, student)
+    refuse_auto(settled)
     run = Run.create(settled, runs)
     with run.locked():
         lesson = prepare_lesson(settled, run, progress=progress)

@@ -19,7 +19,7 @@ from kdedge.distill.teaching import Lesson, Teaching, spelled_for, what_decides
 from kdedge.encode import load_tokenizer
 from kdedge.processes import main_does
 from kdedge.progress import SILENT, Progress
-from kdedge.recipe import BiLstm, Objective, Recipe, TinyBert
+from kdedge.recipe import RESIDUAL, BiLstm, Recipe, TinyBert
 from kdedge.resampling import interval, resampled_scores, resamples
 from kdedge.rundir import hash_files, stage
 from kdedge.runtime import metrics
@@ -27,9 +27,6 @@ from kdedge.students import load_student
 from kdedge.teacher import WEIGHTS
 from kdedge.textmodel import TextModel, save_measured, score_of
 from kdedge.transfer import TransferSet
-
-RESIDUAL = Objective(logits="mse")
-"""What an assistant is asked to match: the mean over texts and outputs of (teacher - student - assistant)²."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ def assist(lesson: Lesson, student: TinyBert | BiLstm, transfer: str, *, force: 
     assert student.assistant is not None
     home = lesson.run.homes[Recipe.student_name(student)]
     first = TextModel(load_student(home / "student").to(this_device()), load_tokenizer(home / "student"), student.max_length)
-    inputs = what_decides(lesson, student.assistant, RESIDUAL, transfer) | {"first": hash_files(home / "student", WEIGHTS)}
+    inputs = what_decides(lesson, student.assistant, RESIDUAL, transfer) | {"first": hash_files(home / "student", WEIGHTS), "residual": "centred"}
     title = f"assistant of {Recipe.student_name(student)}"
     assisting = _Assisting(lesson, student.assistant, RESIDUAL, student.assistant.fit, None, title, progress, first=first)
     stage(home / "assistant", inputs, assisting, force=force, progress=progress)

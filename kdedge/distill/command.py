@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from rich.table import Table
 from kdedge.console import ConsoleProgress, results
 from kdedge.container import Container, JobCommand
 from kdedge.distill.handover import JobProgress, hand_over
-from kdedge.distill.seeds import Comparison, Spread, distill_seeds, distillation_gains, spreads
+from kdedge.distill.seeds import Spread, distill_seeds, distillation_gains, seeds_json, spreads
 from kdedge.distill.story import gains, learned_maps, scores
 from kdedge.processes import is_main
 from kdedge.progress import SILENT
@@ -82,16 +81,10 @@ def distill(recipe: Path, overrides: tuple[str, ...], runs: Path, force: bool, t
     if found:
         results().print(seeds_table(made[0].recipe.name, found))
     for name, gain in taught.items():
-        results().print(f"{name}: {gain}, less the undistilled {name}", soft_wrap=True, markup=False, highlight=False)
+        results().print(f"{name} less its undistilled twin: {gain}", soft_wrap=True, markup=False, highlight=False)
     if container:
-        hand_over(made, container, found)
+        hand_over(made, container, found, taught)
     show(made[0], as_json, seeds_json(found, taught) if found else {})
-
-
-def seeds_json(found: dict[str, Spread], taught: dict[str, Comparison]) -> dict[str, Any]:
-    """Model -> its scores by seed, and student -> what distillation gave it."""
-    gained = {name: asdict(gain) | {"verdict": gain.verdict} for name, gain in taught.items()}
-    return {"seeds": {name: spread.values for name, spread in found.items()}, "distillation": gained}
 
 
 def show(run: Run, as_json: bool, more: dict[str, Any] | None = None) -> None:

@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from kdedge.data.task import Split, Task
+from kdedge.distill import losses
+from kdedge.distill.objective import logit_loss
 from kdedge.errors import UsageError
-from kdedge.recipe import Augment
+from kdedge.recipe import Augment, Objective
 from kdedge.runtime import metrics
+from kdedge.runtime.spec import Kind
 from kdedge.transfer import TransferSet
 
 Probe = Callable[[TransferSet, int, Path], np.ndarray]
@@ -121,15 +125,18 @@ def _differences(task: Task, first: np.ndarray, second: np.ndarray, labels: np.n
     return [_score(task, one[rows], labels[rows]) - _score(task, other[rows], labels[rows]) for one, other in zip(first, second, strict=True)]
 
 
-def difficulty(student: np.ndarray, teacher: np.ndarray) -> np.ndarray:
-    """(N,) how often each training text is to be started from: its squared difference of logits (N, C), and a tenth of the mean besides.
+def difficulty(student: np.ndarray, teacher: np.ndarray, kind: Kind) -> np.ndarray:
+    """(N,) how often each training text is to be started from: how far the answers lie apart, and a tenth of the mean besides.
 
-    The tenth keeps every text in play (Learning to Augment, without reinforcement learning: the reward is the divergence itself).
+    Logits (N, C) of classes and labels are compared by KL of their probabilities, since a student is free to shift the
+    former; numbers by their squared difference. The tenth keeps every text in play (Learning to Augment, without
+    reinforcement learning: the reward is the divergence itself).
     """
     if student.shape != teacher.shape:
         raise UsageError("student and teacher do not answer alike", f"{student.shape} and {teacher.shape}", "distill again with --force")
-    squared = np.asarray(((student.astype(np.float64) - teacher) ** 2).mean(axis=1))
-    return squared + 0.1 * max(float(squared.mean()), 1e-12)
+    mine, theirs = (torch.from_numpy(logits.astype(np.float64)) for logits in (student, teacher))
+    apart = losses.per_text(losses.logit_mse if kind == "regression" else logit_loss(Objective(), kind), mine, theirs).numpy()
+    return np.asarray(apart + 0.1 * max(float(apart.mean()), 1e-12))
 
 
 def _score(task: Task, logits: np.ndarray, labels: np.ndarray) -> float:

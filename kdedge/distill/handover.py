@@ -10,7 +10,7 @@ import click
 
 from kdedge.console import ConsoleProgress
 from kdedge.container import Container, metric_line
-from kdedge.distill.seeds import Spread
+from kdedge.distill.seeds import Comparison, Spread, seeds_json
 from kdedge.distill.story import scores
 from kdedge.errors import MachineError
 from kdedge.files import json_text, write_whole
@@ -35,13 +35,13 @@ class JobProgress(ConsoleProgress):
             click.echo(metric_line(f"{self.what}.{word}", float(value)))
 
 
-def hand_over(runs: list[Run], container: Container, spreads: dict[str, Spread]) -> None:
+def hand_over(runs: list[Run], container: Container, spreads: dict[str, Spread], taught: dict[str, Comparison]) -> None:
     """Print the final metrics, copy the runs, with those they share stages with, to the model folder, and write the reports.
 
-    spreads: model -> its reported scores over several seeds; empty for one.
+    spreads: model -> its reported scores over several seeds; taught: student -> what it has above its undistilled twin; empty for one seed.
     """
     rows = scores(runs[0])
-    for name, value in final_metrics(rows, spreads).items():
+    for name, value in final_metrics(rows, spreads).items() | {(f"{name}.gain", gain.mean) for name, gain in taught.items()}:
         click.echo(metric_line(name, value))
     copy_whole(list(dict.fromkeys(folder for run in runs for folder in (run.folder, run.shared))), container.model)
     if container.reports:
@@ -49,8 +49,7 @@ def hand_over(runs: list[Run], container: Container, spreads: dict[str, Spread])
         shutil.copyfile(runs[0].folder / "recipe.toml", container.reports / "recipe.toml")
         for name, home in runs[0].homes.items():
             shutil.copyfile(home / "student" / "log.jsonl", container.reports / f"{name}.jsonl")
-        seeds = {name: spread.values for name, spread in spreads.items()}
-        write_whole(container.reports / "scores.json", json_text({"rows": rows, "seeds": seeds}))
+        write_whole(container.reports / "scores.json", json_text({"rows": rows, **seeds_json(spreads, taught)}))
 
 
 def copy_whole(folders: list[Path], target: Path) -> None:

@@ -155,7 +155,7 @@ class Objective(nn.Module):
 
 
 def logit_loss(recipe: ObjectiveRecipe, kind: Kind) -> LogitLoss:
-    """The loss that `objective.logits` names: (student, teacher), logits (N, C) -> mean over texts; of several labels, label by label."""
+    """The loss that `objective.logits` names: (student, teacher), logits (N, C) -> mean over texts. KL and cross-entropy go label by label where there are many."""
     many = kind == "multilabel"
     if recipe.logits == "kl":
         return partial(losses.soft_binary_kl if many else losses.soft_cross_entropy_kl, temperature=recipe.temperature)

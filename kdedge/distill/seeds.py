@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +75,12 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """`better` or `worse` where neither other seeds nor other texts could turn it round, else `undecided`."""
+        """`better` or `worse` where both intervals, each by itself, exclude 0, else `undecided`."""
         ends = (*self.seeds, *self.texts)
         if any(map(math.isnan, ends)):
             return "one seed"
+        if self.seeds[0] == self.seeds[1]:
+            return "undecided"  # seeds that all differ by as many answers are too few to tell what others would
         return "better" if min(ends) > 0 else "worse" if max(ends) < 0 else "undecided"
 
     def __str__(self) -> str:
@@ -122,3 +124,9 @@ def _answers(folder: Path) -> np.ndarray:
     """Logits (N, C) of a stage's model on the reported split."""
     answers: np.ndarray = np.load(folder / "report_logits.npy", allow_pickle=False)
     return answers
+
+
+def seeds_json(found: dict[str, Spread], taught: dict[str, Comparison]) -> dict[str, Any]:
+    """Model -> its scores by seed, and student -> what distillation gave it."""
+    gained = {name: asdict(gain) | {"verdict": gain.verdict} for name, gain in taught.items()}
+    return {"seeds": {name: spread.values for name, spread in found.items()}, "distillation": gained}

@@ -37,8 +37,8 @@ from kdedge.textmodel import TextModel, save_measured
 from kdedge.training import Training, batches, train
 from kdedge.transfer import TransferSet
 
-LABELS_ALONE = ObjectiveRecipe(logits_weight=0.0, labels_weight=1.0)
-"""What the undistilled student is asked to match: the same student without a teacher."""
+LABELS_ALONE = ObjectiveRecipe(logits="mse", logits_weight=0.0, labels_weight=1.0)
+"""What the undistilled student is asked to match. It starts as the distilled one does, which may be with its teacher's own layers or embeddings."""
 
 
 @dataclass(frozen=True)

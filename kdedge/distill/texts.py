@@ -17,8 +17,10 @@ from kdedge.distill.growth import Growth, difficulty, grow, part_of
 from kdedge.distill.teaching import Lesson, course, what_decides
 from kdedge.encode import load_tokenizer
 from kdedge.ensemble import teacher_hash
+from kdedge.errors import UsageError
 from kdedge.progress import SILENT, Progress
-from kdedge.rundir import stage
+from kdedge.recipe import Recipe
+from kdedge.rundir import read_stage, stage
 from kdedge.students import load_student
 from kdedge.textmodel import TextModel
 from kdedge.transfer import TransferSet, build_transfer_set, transfer_hash
@@ -53,12 +55,18 @@ def augment_texts(lesson: Lesson, *, force: bool = False, progress: Progress = S
 
 
 def _worst_learned(lesson: Lesson, made: TransferTexts, folder: Path, *, force: bool, progress: Progress) -> np.ndarray:
-    """(N,) how far the first student, after learning from the texts so far, is from the teacher on each training text."""
+    """(N,) how far the first student, after learning from the texts so far, is from the teacher on each training text.
+
+    A run that shares its texts takes the student that chose them, whatever seed or settings its own students have.
+    """
     transfer = label_texts(lesson, made, folder / "transfer", force=force, progress=progress)
-    model = probe(replace(lesson, transfer=transfer), folder / "student", force=force, progress=progress)
+    if lesson.recipe.share and (folder / "student").exists():
+        model = _standing(folder / "student")
+    else:
+        model = probe(replace(lesson, transfer=transfer), folder / "student", force=force, progress=progress)
     train = lesson.task.train
     gold = transfer.logits[transfer.texts.gold].astype(np.float32)
-    return difficulty(model.annotate(train.texts, train.pairs, progress=progress), gold)
+    return difficulty(model.annotate(train.texts, train.pairs, progress=progress), gold, lesson.task.spec.kind)
 
 
 def label_texts(lesson: Lesson, made: TransferTexts | None, folder: Path, *, force: bool = False, progress: Progress = SILENT) -> TransferSet:
@@ -76,6 +84,13 @@ def label_texts(lesson: Lesson, made: TransferTexts | None, folder: Path, *, for
         force=force,
         progress=progress,
     )
+
+
+def refuse_auto(recipe: Recipe) -> None:
+    """Raises UsageError where the number of made texts is still to be found, which only `kdedge distill` does."""
+    if recipe.augment and recipe.augment.size == "auto":
+        what = "students are compared on the same texts, and auto is yet to find how many"
+        raise UsageError(what, 'augment.size = "auto"', "run kdedge distill, which tells what auto takes, and set augment.size to it")
 
 
 def as_far_as_it_helps(lesson: Lesson, *, force: bool = False, progress: Progress = SILENT) -> Lesson:
@@ -104,6 +119,11 @@ def measure_growth(lesson: Lesson, *, force: bool = False, progress: Progress = 
         return grow(augment, lesson.transfer, lesson.task, ask, part).document()
 
     return Growth.of(stage(folder, inputs, make, force=force, progress=progress))
+
+
+def _standing(folder: Path) -> TextModel:
+    """The student of a finished stage."""
+    return TextModel(load_student(folder).to(this_device()), load_tokenizer(folder), read_stage(folder)["result"]["max_length"])
 
 
 def probe(lesson: Lesson, folder: Path, *, force: bool = False, progress: Progress = SILENT) -> TextModel:

@@ -165,13 +165,18 @@ def suggest(trial: Any, key: str, wish: Range | list[Any]) -> Any:
     return trial.suggest_float(key, wish.low, wish.high, log=wish.log)
 
 
+def bare(recipe: Recipe, key: str) -> str:
+    """`fit.learning_rate` of `student.fit.learning_rate` and of `student.NAME.fit.learning_rate`."""
+    return key.removeprefix("student.").removeprefix(f"{Recipe.student_name(recipe.student[0])}.")
+
+
 def own_values(recipe: Recipe) -> dict[str, Any]:
     """The recipe's own values of the keys to tune, where they lie within their ranges: the first trial."""
     assert recipe.tune is not None
     found, student = {}, recipe.student[0]
     for key, wish in recipe.tune.ranges.items():
         value: Any = student
-        for word in key.removeprefix("student.").removeprefix(f"{Recipe.student_name(student)}.").split("."):
+        for word in bare(recipe, key).split("."):
             value = getattr(value, word)
         if value in wish if isinstance(wish, list) else value is not None and wish.low <= value <= wish.high:
             found[key] = value

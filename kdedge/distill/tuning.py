@@ -14,7 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 from kdedge.distill.command import prepare_process
 from kdedge.distill.pictures import bars, scatter
 from kdedge.distill.story import prepare_lesson
-from kdedge.distill.trials import Studio, front, give_up_the_dead, work
+from kdedge.distill.texts import refuse_auto
+from kdedge.distill.trials import Studio, bare, front, give_up_the_dead, work
 from kdedge.errors import GateFailed, UsageError
 from kdedge.files import json_text, write_whole
 from kdedge.progress import SILENT, Progress
@@ -53,7 +54,10 @@ def check(recipe: Recipe) -> None:
         raise UsageError("the recipe names nothing to tune", f"{recipe.name} has no [tune] table", next_step)
     if len(recipe.student) > 1:
         raise UsageError("one student is tuned at a time", f"{recipe.name} has {len(recipe.student)}", "keep one [[student]] in this recipe")
+    refuse_auto(recipe)
     for key, wish in recipe.tune.ranges.items():
+        if bare(recipe, key) in ("kind", "name"):
+            raise UsageError("this key of a student is not tuned", key, "tune one student after the other: a recipe for each kind")
         for value in (wish.low, wish.high) if isinstance(wish, Range) else wish:
             _fits(recipe, key, value)
 
@@ -63,7 +67,7 @@ def _fits(recipe: Recipe, key: str, value: Any) -> None:
     try:
         with_values(recipe, {key: value})
     except UsageError as error:
-        if f"{key.removeprefix('student.')}:" in error.found.replace("student.0.", ""):
+        if f"{bare(recipe, key)}:" in error.found.replace("student.0.", ""):
             raise
 
 

@@ -63,9 +63,11 @@ class Weighting(nn.Module):
 def trust(teacher: torch.Tensor, labels: torch.Tensor, kind: Kind) -> torch.Tensor:
     """(B,) how far each text's label bears its teacher out: exp(-loss of the teacher's logits (B, C) on the label), 1 without one.
 
-    For classes this is the probability the teacher gives the right one: the teacher is followed where it is right, the label
+    Numbers have no scale of their own: there the loss counts in units of its mean over the batch's labelled texts. For classes this is the probability the teacher gives the right one: the teacher is followed where it is right, the label
     where it is not. The idea is AdaKD's (Ganguly et al. 2024, arXiv 2405.08019), which weighs each example's distillation by the
     teacher's loss on it; the formula is not: theirs, exp(-1 / sqrt(difficulty)), has a scale that must be set.
     """
     rows, known = losses.label_rows(teacher, labels, kind)
+    if kind == "regression":
+        rows = rows / (rows.sum() / known.sum().clamp(min=1)).clamp(min=1e-12)
     return torch.where(known, torch.exp(-rows), 1.0)

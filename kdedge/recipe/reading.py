@@ -65,7 +65,8 @@ class Recipe(Section):
     @classmethod
     def _numbers_are_matched_as_numbers(cls, document: Any) -> Any:
         """Where a regression's recipe names no loss on logits, it is the squared difference."""
-        if not isinstance(document, dict) or not isinstance(task := document.get("task"), dict) or task.get("kind") != "regression":
+        task = document.get("task") if isinstance(document, dict) else None
+        if (task.get("kind") if isinstance(task, dict) else getattr(task, "kind", None)) != "regression":
             return document
         students = document.get("student")
         settled = [_matching_numbers(one) for one in (students if isinstance(students, list) else [students])]
@@ -123,7 +124,9 @@ class Recipe(Section):
 
 
 def _matching_numbers(student: Any) -> Any:
-    """A student's table with `objective.logits = "mse"` unless it says otherwise; anything else as it is."""
+    """A student, or its table, with `objective.logits = "mse"` unless it says otherwise; anything else as it is."""
+    if isinstance(student, TinyBert | BiLstm) and "logits" not in student.objective.model_fields_set:
+        return student.model_copy(update={"objective": student.objective.model_copy(update={"logits": "mse"})})
     objective = student.get("objective", {}) if isinstance(student, dict) else None
     return student | {"objective": {"logits": "mse"} | objective} if isinstance(objective, dict) else student
 

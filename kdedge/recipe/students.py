@@ -48,7 +48,7 @@ class Objective(Section):
 
     def layers_alone(self) -> Objective:
         """The first of two stages."""
-        return self.model_copy(update={"logits_weight": 0.0, "labels_weight": 0.0, "per_example": False})
+        return self.model_copy(update={"logits": "mse", "temperature": 1.0, "logits_weight": 0.0, "labels_weight": 0.0, "per_example": False})
 
     def answers_alone(self) -> Objective:
         """The second of two stages."""
@@ -68,6 +68,10 @@ class Objective(Section):
         if self.per_example and not (self.logits_weight and self.labels_weight):
             raise ValueError("per_example divides each text between teacher and label: logits_weight and labels_weight must both be above 0")
         return self
+
+
+RESIDUAL = Objective(logits="mse")
+"""What an assistant is asked to match: the mean over texts and outputs of (teacher - student - assistant)²."""
 
 
 class Quantize(Section):
@@ -141,7 +145,7 @@ class StudentBase(Section):
         if self.assistant is None:
             return self
         fixed = ("name", "undistilled", "objective", "quantize", "assistant", "layers_first")
-        given = [key for key in fixed if getattr(self.assistant, key, None) != _default(self.assistant, key)]
+        given = [key for key in fixed if getattr(self.assistant, key, None) != _default(self.assistant, key) and getattr(self.assistant, key, None) != RESIDUAL]
         if given:
             raise ValueError(f"an assistant takes no {' or '.join(given)}: it learns teacher minus student, and nothing else")
         return self
