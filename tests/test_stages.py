@@ -16,7 +16,7 @@ from kdedge.distill.story import distill, learned_maps
 from kdedge.encode import load_tokenizer
 from kdedge.errors import UsageError
 from kdedge.recipe import TinyBert, load_recipe
-from kdedge.rundir import read_stage
+from kdedge.rundir import Run, read_stage
 from kdedge.students import load_student
 
 LAYERS = {"hidden_weight": 1.0, "attention_weight": 1.0, "labels_weight": 0.5}
@@ -73,6 +73,8 @@ def test_a_map_that_was_learned_in_the_first_stage_is_told(tmp_path: Path) -> No
     run = distill(tinyrun.recipe(tinyrun.prepare(tmp_path, layers=3), student=student), tmp_path / "runs")
     (shares,) = learned_maps(run)["tinybert"]
     assert len(shares) == 3 and sum(shares) == pytest.approx(1, abs=1e-3)
+    at_once = run.recipe.model_copy(update={"student": [run.recipe.student[0].model_copy(update={"layers_first": None})]})
+    assert learned_maps(Run(run.folder, at_once)) == {}, "layers/ of an earlier recipe tells nothing of this student"
 
 
 def test_a_shrunk_student_reads_as_its_teacher_does(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def hand_over(runs: list[Run], container: Container, spreads: dict[str, Spread],
     spreads: model -> its reported scores over several seeds; taught: student -> what it has above its undistilled twin; empty for one seed.
     """
     rows = scores(runs[0])
-    for name, value in final_metrics(rows, spreads).items() | {(f"{name}.gain", gain.mean) for name, gain in taught.items()}:
+    for name, value in (final_metrics(rows, spreads) | {f"{name}.gain": gain.mean for name, gain in taught.items()}).items():
         click.echo(metric_line(name, value))
     copy_whole(list(dict.fromkeys(folder for run in runs for folder in (run.folder, run.shared))), container.model)
     if container.reports:

@@ -97,9 +97,9 @@ def scores(run: Run) -> list[dict[str, Any]]:
 
 def learned_maps(run: Run) -> dict[str, list[list[float]]]:
     """Student name -> shares (S, T) of teacher layers, for the students whose layer map was learned."""
-    trained = {name: [home / part for part in ("student", "layers") if (home / part).exists()] for name, home in run.homes.items()}
-    results = {name: [read_stage(folder)["result"] for folder in folders] for name, folders in trained.items()}
-    return {name: result["layer_map"] for name, several in results.items() for result in several if "layer_map" in result}
+    first = {Recipe.student_name(one): getattr(one, "layers_first", None) for one in run.recipe.student}
+    results = {name: read_stage(home / ("layers" if first[name] else "student"))["result"] for name, home in run.homes.items()}
+    return {name: result["layer_map"] for name, result in results.items() if "layer_map" in result}
 
 
 def gains(run: Run) -> dict[str, Gain]:
