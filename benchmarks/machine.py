@@ -8,10 +8,30 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16", "avx512_bf16", "asimd", "asimddp", "i8mm", "sve")
+FLAGS = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "amx_int8",
+    "amx_bf16",
+    "avx512_bf16",
+    "asimd",
+    "asimddp",
+    "i8mm",
+    "sve",
+)
 """Instruction sets that decide how fast an int8 or fp32 model runs."""
 
-PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "tokenizers", "torch", "transformers", "scikit-learn")
+PACKAGES = (
+    "numpy",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "tokenizers",
+    "torch",
+    "transformers",
+    "scikit-learn",
+)
 
 
 def describe(threads: int) -> dict[str, Any]:
@@ -41,12 +61,26 @@ def notes(machine: dict[str, Any]) -> list[str]:
     """What a reader should know before carrying these numbers to another machine."""
     flags = machine["flags"]
     said = []
-    if machine["architecture"] in ("x86_64", "AMD64") and flags is not None and not {"avx512_vnni", "avx_vnni", "amx_int8"} & set(flags):
-        said.append("this CPU has no VNNI: int8 models run relatively faster on one that has it, and their answers may differ slightly there")
-    if machine["architecture"] in ("aarch64", "arm64") and flags is not None and "asimddp" not in flags:
-        said.append("this CPU has no dot-product instructions (asimddp): int8 models run relatively faster on one that has them")
+    if (
+        machine["architecture"] in ("x86_64", "AMD64")
+        and flags is not None
+        and not {"avx512_vnni", "avx_vnni", "amx_int8"} & set(flags)
+    ):
+        said.append(
+            "this CPU has no VNNI: int8 models run relatively faster on one that has it, and their answers may differ slightly there"
+        )
+    if (
+        machine["architecture"] in ("aarch64", "arm64")
+        and flags is not None
+        and "asimddp" not in flags
+    ):
+        said.append(
+            "this CPU has no dot-product instructions (asimddp): int8 models run relatively faster on one that has them"
+        )
     if machine["threads"] > 1:
-        said.append(f"{machine['threads']} threads: idle worker threads of one subject may still spin while the next is measured")
+        said.append(
+            f"{machine['threads']} threads: idle worker threads of one subject may still spin while the next is measured"
+        )
     if machine["cores"] and machine["threads"] > machine["cores"]:
         said.append(f"{machine['threads']} threads were asked for on {machine['cores']} cores")
     return said
@@ -103,4 +137,8 @@ def _gpu() -> str | None:
     import sys
 
     torch = sys.modules.get("torch")
-    return str(torch.cuda.get_device_name(0)) if torch is not None and torch.cuda.is_available() else None
+    return (
+        str(torch.cuda.get_device_name(0))
+        if torch is not None and torch.cuda.is_available()
+        else None
+    )

@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
+from kdedge.benchmarks.examples import Examples
+from kdedge.benchmarks.footprint import NOT_WEIGHED, Footprint, footprints
+from kdedge.benchmarks.report import Row
+from kdedge.benchmarks.retention import Retention
+from kdedge.benchmarks.subjects import Contender, Runner
 
-from kdedge.progress import Progress
+from kdedge.evaluation.timing import VISIT, Timings, interleave, representative
+from kdedge.run.progress import Progress
 from kdedge.runtime.metrics import score
 from kdedge.runtime.spec import TaskSpec
-
-from .examples import Examples
-from .probe import NOT_WEIGHED, Footprint, footprints
-from .report import Row
-from .retention import Retention
-from .subjects import Contender, Runner
-from .timing import VISIT, Timings, interleave, representative
 
 SAMPLE = 400
 """Single texts that rounds walk through."""
@@ -78,8 +77,12 @@ def measured(
                 provider=contender.provider,
                 threads=options.threads if contender.runner else None,
                 batch=options.batch if contender.runner else None,
-                value=None if logits is None or labels is None else score(spec.metric, spec.kind, logits, labels),
-                retention=None if logits is None or labels is None or keep is None else keep(logits),
+                value=None
+                if logits is None or labels is None
+                else score(spec.metric, spec.kind, logits, labels),
+                retention=None
+                if logits is None or labels is None or keep is None
+                else keep(logits),
                 single=single,
                 model=model,
                 batched=batches.get(contender.key),
@@ -91,7 +94,9 @@ def measured(
     return rows
 
 
-def _weighed(contenders: Sequence[Contender], examples: Examples, progress: Progress) -> dict[str, Footprint]:
+def _weighed(
+    contenders: Sequence[Contender], examples: Examples, progress: Progress
+) -> dict[str, Footprint]:
     """Memory and load time, each subject in a process of its own."""
     jobs = {c.key: c.job for c in contenders if c.job is not None}
     chosen = representative(_lengths(examples), 8, seed=0)
@@ -100,7 +105,9 @@ def _weighed(contenders: Sequence[Contender], examples: Examples, progress: Prog
     return footprints(jobs, texts, pairs, progress)
 
 
-def _time_singles(runners: Mapping[str, Runner], examples: Examples, options: Options, progress: Progress) -> dict[str, tuple[Timings, Timings]]:
+def _time_singles(
+    runners: Mapping[str, Runner], examples: Examples, options: Options, progress: Progress
+) -> dict[str, tuple[Timings, Timings]]:
     """For each subject the seconds of single texts, with tokenization and without."""
     chosen = representative(_lengths(examples), SAMPLE, options.seed)
     texts = [[examples.texts[i]] for i in chosen]
@@ -131,12 +138,20 @@ def _time_singles(runners: Mapping[str, Runner], examples: Examples, options: Op
     return {key: (parts[0], parts[1]) for key, parts in timed.items()}
 
 
-def _time_batches(runners: Mapping[str, Runner], examples: Examples, options: Options, progress: Progress) -> dict[str, Timings]:
+def _time_batches(
+    runners: Mapping[str, Runner], examples: Examples, options: Options, progress: Progress
+) -> dict[str, Timings]:
     """For each subject the seconds of whole batches in file order, tokenization included."""
     size = options.batch
     starts = range(0, max(1, len(examples) - size + 1), size)
     places = [[(start + i) % len(examples) for i in range(size)] for start in starts][:16]
-    batches = [([examples.texts[i] for i in place], None if examples.pairs is None else [examples.pairs[i] for i in place]) for place in places]
+    batches = [
+        (
+            [examples.texts[i] for i in place],
+            None if examples.pairs is None else [examples.pairs[i] for i in place],
+        )
+        for place in places
+    ]
 
     def work_of(runner: Runner) -> Callable[[int], tuple[float, ...]]:
         def work(item: int) -> tuple[float, ...]:
@@ -148,11 +163,25 @@ def _time_batches(runners: Mapping[str, Runner], examples: Examples, options: Op
 
     works = {key: work_of(runner) for key, runner in runners.items()}
     seconds = options.seconds * (1 - SINGLE_SHARE)
-    timed = interleave(works, len(batches), seconds=seconds, seed=options.seed, visit=1, lead_in=False, at_most=40, title="timing batches", progress=progress)
+    timed = interleave(
+        works,
+        len(batches),
+        seconds=seconds,
+        seed=options.seed,
+        visit=1,
+        lead_in=False,
+        at_most=40,
+        title="timing batches",
+        progress=progress,
+    )
     return {key: parts[0] for key, parts in timed.items()}
 
 
 def _lengths(examples: Examples) -> np.ndarray:
     """(N,) characters of each example, both texts of a pair together."""
     lengths = np.array([len(text) for text in examples.texts])
-    return lengths if examples.pairs is None else lengths + np.array([len(text) for text in examples.pairs])
+    return (
+        lengths
+        if examples.pairs is None
+        else lengths + np.array([len(text) for text in examples.pairs])
+    )

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from kdedge.benchmarks.footprint import NOT_WEIGHED, Footprint
+from kdedge.benchmarks.retention import Retention
 
-from .probe import NOT_WEIGHED, Footprint
-from .retention import Retention
-from .timing import Timings, compare, spread
+from kdedge.evaluation.timing import Timings, compare, spread
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,22 @@ class Report:
 
     @property
     def fastest_teacher(self) -> Row | None:
-        return min(self._timed_teachers(), key=lambda row: row.single.p50 if row.single else math.inf, default=None)
+        return min(
+            self._timed_teachers(),
+            key=lambda row: row.single.p50 if row.single else math.inf,
+            default=None,
+        )
 
     def _timed_teachers(self) -> list[Row]:
         return [row for row in self.rows if row.subject == "teacher" and row.single is not None]
 
     def speedup(self, row: Row, base: Row | None) -> tuple[float, float, float] | None:
         """Median and quartiles over rounds; None where either was not timed."""
-        return None if row.single is None or base is None or base.single is None else spread(base.single, row.single)
+        return (
+            None
+            if row.single is None or base is None or base.single is None
+            else spread(base.single, row.single)
+        )
 
     def notes_of(self, row: Row) -> list[str]:
         """All that must be said aloud of one row."""
@@ -100,15 +108,27 @@ class Report:
 
     def _int8_pays(self, row: Row) -> list[str]:
         """Whether int8 is measurably faster than fp32 of the same subject, where both were timed."""
-        twin = next((r for r in self.rows if (r.subject, r.form, r.precision, r.provider) == (row.subject, "onnx", "fp32", row.provider)), None)
+        twin = next(
+            (
+                r
+                for r in self.rows
+                if (r.subject, r.form, r.precision, r.provider)
+                == (row.subject, "onnx", "fp32", row.provider)
+            ),
+            None,
+        )
         if row.precision != "int8" or row.single is None or twin is None or twin.single is None:
             return []
         found = compare(row.single.medians, twin.single.medians)
         if found.different and found.ratio < 1:
             return []
         if not found.different:
-            return [f"whether int8 pays here is not told: {found.ratio:.2f}x the time of fp32 [{found.low:.2f}-{found.high:.2f}]"]
-        return [f"int8 does not pay here: {found.ratio:.2f}x the time of fp32 [{found.low:.2f}-{found.high:.2f}]"]
+            return [
+                f"whether int8 pays here is not told: {found.ratio:.2f}x the time of fp32 [{found.low:.2f}-{found.high:.2f}]"
+            ]
+        return [
+            f"int8 does not pay here: {found.ratio:.2f}x the time of fp32 [{found.low:.2f}-{found.high:.2f}]"
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """The document of `--json` and report.json; numbers that are not finite are null."""
@@ -183,8 +203,18 @@ def finite(value: Any) -> Any:
 def _raw(row: Row) -> dict[str, Any]:
     """Every measured value in microseconds, one list for each round."""
     named = {"single_us": row.single, "model_us": row.model, "batch_us": row.batched}
-    raw = {name: [[_us(v) for v in values] for values in timings.rounds] for name, timings in named.items() if timings is not None}
-    return {"subject": row.subject, "form": row.form, "precision": row.precision, "provider": row.provider, **raw}
+    raw = {
+        name: [[_us(v) for v in values] for values in timings.rounds]
+        for name, timings in named.items()
+        if timings is not None
+    }
+    return {
+        "subject": row.subject,
+        "form": row.form,
+        "precision": row.precision,
+        "provider": row.provider,
+        **raw,
+    }
 
 
 def _us(seconds: float | None) -> float | None:

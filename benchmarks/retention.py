@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from kdedge.errors import DataError
-from kdedge.resampling import TAIL, resampled_scores, resamples
+from kdedge.evaluation.bootstrap import TAIL, resampled_scores, resamples
 from kdedge.runtime import metrics
 from kdedge.runtime.spec import TaskSpec
 
@@ -39,25 +39,58 @@ REFERENCE = Retention(1.0, 1.0, 1.0, "reference")
 """The teacher's own row."""
 
 
-def retain(spec: TaskSpec, student: np.ndarray, teacher: np.ndarray, labels: np.ndarray, *, target: float, seed: int = 0) -> Retention:
+def retain(
+    spec: TaskSpec,
+    student: np.ndarray,
+    teacher: np.ndarray,
+    labels: np.ndarray,
+    *,
+    target: float,
+    seed: int = 0,
+) -> Retention:
     """Retention of logits `student` (N, C) against `teacher` (N, C) by a paired percentile bootstrap.
 
     Both are scored on the same resamples of the N texts, so that what is hard for both cancels out.
     """
     if not len(student) == len(teacher) == len(labels):
-        raise DataError("logits and examples do not belong together", f"{len(student)}, {len(teacher)} and {len(labels)} rows")
-    ours, theirs = (metrics.score(spec.metric, spec.kind, logits, labels) for logits in (student, teacher))
+        raise DataError(
+            "logits and examples do not belong together",
+            f"{len(student)}, {len(teacher)} and {len(labels)} rows",
+        )
+    ours, theirs = (
+        metrics.score(spec.metric, spec.kind, logits, labels) for logits in (student, teacher)
+    )
     if theirs <= 0:
-        return Retention(None, None, None, "undecided", f"the teacher's {spec.metric} is {theirs:.3f}: there is nothing to keep a share of")
+        return Retention(
+            None,
+            None,
+            None,
+            "undecided",
+            f"the teacher's {spec.metric} is {theirs:.3f}: there is nothing to keep a share of",
+        )
     draws = resamples(len(labels), seed)
     top, bottom = (resampled_scores(spec, logits, labels, draws) for logits in (student, teacher))
     return _verdict(ours / theirs, top, bottom, len(labels), target)
 
 
-def retain_fixed(spec: TaskSpec, student: np.ndarray, labels: np.ndarray, teacher: float, *, target: float, seed: int = 0) -> Retention:
+def retain_fixed(
+    spec: TaskSpec,
+    student: np.ndarray,
+    labels: np.ndarray,
+    teacher: float,
+    *,
+    target: float,
+    seed: int = 0,
+) -> Retention:
     """Retention against a stored teacher score, where the teacher's answers are not at hand: the interval is wider."""
     if teacher <= 0:
-        return Retention(None, None, None, "undecided", f"the teacher's stored {spec.metric} is {teacher:.3f}: there is nothing to keep a share of")
+        return Retention(
+            None,
+            None,
+            None,
+            "undecided",
+            f"the teacher's stored {spec.metric} is {teacher:.3f}: there is nothing to keep a share of",
+        )
     ours = metrics.score(spec.metric, spec.kind, student, labels)
     top = resampled_scores(spec, student, labels, resamples(len(labels), seed))
     return _verdict(ours / teacher, top, np.full(len(top), teacher), len(labels), target)
@@ -69,14 +102,26 @@ def verdict_of(low: float, high: float, target: float) -> Verdict:
     return "lost" if high < target else "undecided"
 
 
-def _verdict(share: float, top: np.ndarray, bottom: np.ndarray, size: int, target: float) -> Retention:
+def _verdict(
+    share: float, top: np.ndarray, bottom: np.ndarray, size: int, target: float
+) -> Retention:
     defined = bottom > 0
     if defined.mean() < 1 - TAIL:
-        return Retention(share, None, None, "undecided", f"the teacher's score is not above 0 in {np.sum(~defined)} of {len(bottom)} resamples: no interval")
+        return Retention(
+            share,
+            None,
+            None,
+            "undecided",
+            f"the teacher's score is not above 0 in {np.sum(~defined)} of {len(bottom)} resamples: no interval",
+        )
     low, high = np.quantile(top[defined] / bottom[defined], [TAIL, 1 - TAIL])
     low, high = widened(share, float(low), float(high), size)
     verdict = verdict_of(low, high, target)
-    note = f"undecided: {size} texts are too few to tell whether {target:.0%} is kept" if verdict == "undecided" else ""
+    note = (
+        f"undecided: {size} texts are too few to tell whether {target:.0%} is kept"
+        if verdict == "undecided"
+        else ""
+    )
     return Retention(share, low, high, verdict, note)
 
 

@@ -45,7 +45,9 @@ class Contender:
 
     @property
     def key(self) -> str:
-        return " ".join(part for part in (self.subject, self.form, self.precision, self.provider) if part)
+        return " ".join(
+            part for part in (self.subject, self.form, self.precision, self.provider) if part
+        )
 
 
 def open_bundle(bundle: Bundle, precision: str, provider: str, threads: int | None) -> Classifier:
@@ -76,11 +78,19 @@ def bundle_contenders(
 ) -> Iterator[Contender]:
     """A bundle's files on every provider, each with its own answers to `texts` (None: timing alone)."""
     for provider in providers:
-        fitting = [precision for precision in bundle.manifest.precisions if _fits(precision, provider)]
+        fitting = [
+            precision for precision in bundle.manifest.precisions if _fits(precision, provider)
+        ]
         if not fitting:
-            raise MachineError(f"nothing in this bundle runs on {provider}", f"{subject} has only int8, for the CPU", "bench it on the cpu")
+            raise MachineError(
+                f"nothing in this bundle runs on {provider}",
+                f"{subject} has only int8, for the CPU",
+                "bench it on the cpu",
+            )
         for precision in fitting:
-            yield _contender(subject, bundle, precision, provider, texts=texts, pairs=pairs, threads=threads)
+            yield _contender(
+                subject, bundle, precision, provider, texts=texts, pairs=pairs, threads=threads
+            )
 
 
 def _fits(precision: str, provider: str) -> bool:
@@ -89,11 +99,22 @@ def _fits(precision: str, provider: str) -> bool:
 
 
 def _contender(
-    subject: str, bundle: Bundle, precision: str, provider: str, *, texts: Sequence[str] | None, pairs: Sequence[str] | None, threads: int
+    subject: str,
+    bundle: Bundle,
+    precision: str,
+    provider: str,
+    *,
+    texts: Sequence[str] | None,
+    pairs: Sequence[str] | None,
+    threads: int,
 ) -> Contender:
     classifier, manifest = open_bundle(bundle, precision, provider, threads), bundle.manifest
     # Answers do not depend on the thread count, so quality may take every core.
-    logits = None if texts is None else open_bundle(bundle, precision, provider, None).logits(texts, pairs)
+    logits = (
+        None
+        if texts is None
+        else open_bundle(bundle, precision, provider, None).logits(texts, pairs)
+    )
     return Contender(
         subject,
         "model",
@@ -102,7 +123,13 @@ def _contender(
         classifier.provider,
         logits=logits,
         runner=Runner(classifier.encode, classifier.run),
-        job={"form": "onnx", "folder": str(bundle.folder.resolve()), "precision": precision, "provider": provider, "threads": threads},
+        job={
+            "form": "onnx",
+            "folder": str(bundle.folder.resolve()),
+            "precision": precision,
+            "provider": provider,
+            "threads": threads,
+        },
         bytes=int(manifest.files[manifest.precisions[precision]]["bytes"]),
         notes=_scheme_notes(manifest.scheme) if precision == "int8" else (),
     )
@@ -110,4 +137,8 @@ def _contender(
 
 def _scheme_notes(scheme: Mapping[str, Any] | None) -> tuple[str, ...]:
     dynamic = scheme is not None and scheme.get("activations") == "dynamic"
-    return ("dynamic int8: an answer may shift a little with the other texts of its batch",) if dynamic else ()
+    return (
+        ("dynamic int8: an answer may shift a little with the other texts of its batch",)
+        if dynamic
+        else ()
+    )

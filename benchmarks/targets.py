@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from kdedge.errors import UsageError
 
 if TYPE_CHECKING:
-    from kdedge.rundir import Run
+    from kdedge.run.layout import Run
 
 LAB = ("torch", "transformers", "datasets", "pydantic", "sklearn", "tomli_w", "filelock")
 """Packages of the extra `train` that the full bench needs."""
@@ -46,7 +46,11 @@ def plan(targets: Sequence[Path], *, alone: bool = False) -> Plan:
             run, students = found
             return Plan(run, students, tuple(bundles), _report_home(run, students))
     unique = tuple(dict.fromkeys(bundle.resolve() for bundle in bundles))
-    why = f"{', '.join(missing)} not installed: no teacher, no baselines" if missing and not alone else ""
+    why = (
+        f"{', '.join(missing)} not installed: no teacher, no baselines"
+        if missing and not alone
+        else ""
+    )
     return Plan(None, (), unique, Path("bench") / _bundle_name(unique[0]), why)
 
 
@@ -60,8 +64,14 @@ def _bundles_of(target: Path) -> list[Path]:
     if found:
         return found
     if homes:
-        raise UsageError("this run has no bundles yet", str(target), f"run `kdedge export {target}` first")
-    raise UsageError("this is neither a bundle nor a run", str(target), "name a folder with kdedge.json, such as runs/quickstart/bundle, or a run folder")
+        raise UsageError(
+            "this run has no bundles yet", str(target), f"run `kdedge export {target}` first"
+        )
+    raise UsageError(
+        "this is neither a bundle nor a run",
+        str(target),
+        "name a folder with kdedge.json, such as runs/quickstart/bundle, or a run folder",
+    )
 
 
 def _homes(target: Path) -> list[Path]:
@@ -75,7 +85,7 @@ def _homes(target: Path) -> list[Path]:
 
 def _one_run(targets: Sequence[Path]) -> tuple[Run, tuple[str, ...]] | None:
     """The run all targets belong to and the students they mean; None where one is a bundle from elsewhere."""
-    from kdedge.rundir import find_run
+    from kdedge.run.layout import find_run
 
     runs = [find_run(target) for target in targets]
     first = runs[0]
@@ -84,7 +94,11 @@ def _one_run(targets: Sequence[Path]) -> tuple[Run, tuple[str, ...]] | None:
     meant = set[str]()
     for target in targets:
         here = target.resolve()
-        own = {name for name, home in first.homes.items() if here in (home.resolve(), (home / "bundle").resolve())}
+        own = {
+            name
+            for name, home in first.homes.items()
+            if here in (home.resolve(), (home / "bundle").resolve())
+        }
         if not own and here != first.folder:
             return None  # a bundle somewhere in the run's folder that is none of its students'
         meant |= set(first.homes) if here == first.folder else own

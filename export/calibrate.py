@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
+from kdedge.export.fake_model import Reader, quantized_layers, range_owners
 from torch import nn
-
-from .fakemodel import Reader, quantized_layers, range_owners
 
 KEEPS = (1.0, 0.9999, 0.999)
 """Shares of an activation's values that a range may hold; the best by logits is taken."""
@@ -22,7 +21,9 @@ KEEPS_OF: dict[str, tuple[float, ...]] = {"best": KEEPS, "minmax": (1.0,), "perc
 Batch = dict[str, torch.Tensor]
 
 
-def calibrate(model: nn.Module, reference: nn.Module, batches: Sequence[Batch], method: Method = "best") -> float:
+def calibrate(
+    model: nn.Module, reference: nn.Module, batches: Sequence[Batch], method: Method = "best"
+) -> float:
     """Set every activation's range from what `batches` make it hold; returns the share of values they cover.
 
     best: of several shares the one with which the logits stay nearest to those of `reference`. minmax: all values.
@@ -105,7 +106,9 @@ def _follow(products: dict[str, Reader], by_batch: dict[str, list[torch.Tensor]]
     shares = []
     for name, product in products.items():
         low, high = moving_average(by_batch[name])
-        shares += [float(((values >= low) & (values <= high)).float().mean()) for values in by_batch[name]]
+        shares += [
+            float(((values >= low) & (values <= high)).float().mean()) for values in by_batch[name]
+        ]
         with torch.no_grad():
             product.range.low.fill_(low)
             product.range.high.fill_(high)
@@ -116,7 +119,10 @@ def moving_average(batches: Sequence[torch.Tensor]) -> tuple[float, float]:
     """Lowest and highest value, each followed from batch to batch."""
     low, high = float(batches[0].min()), float(batches[0].max())
     for values in batches[1:]:
-        low, high = (MOMENTUM * end + (1 - MOMENTUM) * float(now) for end, now in ((low, values.min()), (high, values.max())))
+        low, high = (
+            MOMENTUM * end + (1 - MOMENTUM) * float(now)
+            for end, now in ((low, values.min()), (high, values.max()))
+        )
     return low, high
 
 
@@ -124,10 +130,21 @@ def _error(model: nn.Module, batches: Sequence[Batch], wanted: torch.Tensor) -> 
     return float((logits_of(model, batches) - wanted).square().mean().sqrt())
 
 
-def unpadded_batches(pad: Callable[[list[dict[str, list[int]]]], Batch], tokens: Mapping[str, Sequence[list[int]]], most: int = 32) -> list[Batch]:
+def unpadded_batches(
+    pad: Callable[[list[dict[str, list[int]]]], Batch],
+    tokens: Mapping[str, Sequence[list[int]]],
+    most: int = 32,
+) -> list[Batch]:
     """Texts of equal length together, at most `most` at once, so that no batch is padded."""
     by_length: dict[int, list[int]] = {}
     for i, ids in enumerate(tokens["input_ids"]):
         by_length.setdefault(len(ids), []).append(i)
-    groups = [group[start : start + most] for _, group in sorted(by_length.items()) for start in range(0, len(group), most)]
-    return [pad([{name: values[i] for name, values in tokens.items()} for i in group]) for group in groups]
+    groups = [
+        group[start : start + most]
+        for _, group in sorted(by_length.items())
+        for start in range(0, len(group), most)
+    ]
+    return [
+        pad([{name: values[i] for name, values in tokens.items()} for i in group])
+        for group in groups
+    ]

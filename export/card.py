@@ -26,7 +26,9 @@ def times(faster: Sequence[float]) -> str:
 def model_card(manifest: Manifest, sizes: Mapping[str, int]) -> str:
     """Markdown with the front matter of a Hugging Face repository."""
     spec, scores = manifest.spec, manifest.scores
-    labels = ", ".join(_plain(label) for label in spec.labels[:20]) + (f" and {len(spec.labels) - 20} more" if len(spec.labels) > 20 else "")
+    labels = ", ".join(_plain(label) for label in spec.labels[:20]) + (
+        f" and {len(spec.labels) - 20} more" if len(spec.labels) > 20 else ""
+    )
     lines = [
         "---",
         "library_name: kdedge",
@@ -45,7 +47,10 @@ def model_card(manifest: Manifest, sizes: Mapping[str, int]) -> str:
         "|---|---|---|---|",
         _row("teacher (torch)", scores.get("teacher"), scores, None),
         _row("student (torch)", scores.get("student"), scores, None),
-        *(_row(f"{path} ({name})", scores.get(name), scores, sizes.get(name)) for name, path in manifest.precisions.items()),
+        *(
+            _row(f"{path} ({name})", scores.get(name), scores, sizes.get(name))
+            for name, path in manifest.precisions.items()
+        ),
         "",
         *_parity_lines(manifest),
         "",
@@ -54,7 +59,9 @@ def model_card(manifest: Manifest, sizes: Mapping[str, int]) -> str:
         "from kdedge.runtime import Classifier  # pip install kdedge: no torch",
         "",
         'classifier = Classifier.load("path/to/this/folder")',
-        'answer = classifier.predict("a text", "its second text")' if spec.pair else 'answer = classifier.predict("a text")',
+        'answer = classifier.predict("a text", "its second text")'
+        if spec.pair
+        else 'answer = classifier.predict("a text")',
         "print(answer.label, answer.score, answer.scores)",
         "```",
         "`kdedge verify FOLDER` checks every file's SHA-256 and replays golden.json on your machine.",
@@ -79,9 +86,13 @@ def _row(name: str, value: Any, scores: Mapping[str, Any], size: int | None) -> 
 def _parity_lines(manifest: Manifest) -> list[str]:
     parity, lines = manifest.parity, []
     if fp32 := parity.get("fp32"):
-        difference = f"largest logit difference {fp32['max_abs_logit']:.2g} over {fp32['texts']} texts"
+        difference = (
+            f"largest logit difference {fp32['max_abs_logit']:.2g} over {fp32['texts']} texts"
+        )
         beside = f" ({fp32['torch_fp32']:.2g} from torch in fp32)" if "torch_fp32" in fp32 else ""
-        lines.append(f"The fp32 graph answers as torch does: {difference} from the model in double precision{beside}, all answers equal.")
+        lines.append(
+            f"The fp32 graph answers as torch does: {difference} from the model in double precision{beside}, all answers equal."
+        )
     if words := parity.get("vocabulary"):
         told, pieces = words["report"], words["pieces"]
         lines.append(
@@ -92,12 +103,16 @@ def _parity_lines(manifest: Manifest) -> list[str]:
     if ways.get("lost"):
         lines.append(f"It holds no int8 file, because that does not pay: {ways['lost']}.")
     elif int8 := parity.get("int8"):
-        lines.append(f"The int8 file gives the same answer as the fp32 file on {100 * int8['agreement']:.2f} % of {int8['texts']} texts.")
+        lines.append(
+            f"The int8 file gives the same answer as the fp32 file on {100 * int8['agreement']:.2f} % of {int8['texts']} texts."
+        )
         activations = (manifest.scheme or {}).get("activations")
         if activations == "static":
             lines += _static_lines(int8)
         elif activations == "float":
-            lines.append("Its weights alone are integers: they become fp32 when the file is opened, and everything is computed in fp32.")
+            lines.append(
+                "Its weights alone are integers: they become fp32 when the file is opened, and everything is computed in fp32."
+            )
         else:
             lines.append(
                 f"Its activations are quantized over a whole batch, so a text's logits may move by up to {max(int8['batch_dependence'], int8['padding_dependence']):.2g} "
@@ -119,13 +134,31 @@ def _ways_lines(ways: Mapping[str, Any]) -> list[str]:
         f"| {name} | {way['metric']:.4f} | {100 * way['agreement']:.2f} % | {way['bytes']:,} | {way['p50_us']:,.0f} | {times(way['faster'])} |"
         for name, way in rows_of(ways)
     ]
-    slow = [f"int8 saves bytes alone where this was measured: {ways['slow']}."] if ways["slow"] else []
-    return ["| way | score | same answers as float | bytes | p50 µs, one text, one thread | faster [quartiles] |", "|---|---|---|---|---|---|", *rows, *slow]
+    slow = (
+        [f"int8 saves bytes alone where this was measured: {ways['slow']}."] if ways["slow"] else []
+    )
+    return [
+        "| way | score | same answers as float | bytes | p50 µs, one text, one thread | faster [quartiles] |",
+        "|---|---|---|---|---|---|",
+        *rows,
+        *slow,
+    ]
 
 
 def _static_lines(int8: Mapping[str, Any]) -> list[str]:
-    kept = [*map(_plain, int8["tuning"]["float_layers"]), *([f"{int8['float_attention_products']} of attention"] if int8["float_attention_products"] else [])]
-    attention = f", {int8['integer_attention_products']} of attention," if int8["integer_attention_products"] else ""
+    kept = [
+        *map(_plain, int8["tuning"]["float_layers"]),
+        *(
+            [f"{int8['float_attention_products']} of attention"]
+            if int8["float_attention_products"]
+            else []
+        ),
+    ]
+    attention = (
+        f", {int8['integer_attention_products']} of attention,"
+        if int8["integer_attention_products"]
+        else ""
+    )
     return [
         f"Its {int8['integer_products']} products with weights{attention} run as integer kernels; in fp32 stay: {', '.join(kept) or 'none'}. "
         f"Its activations have fixed ranges: a text answers alike alone and among others of its length, as kdedge batches on a CPU (largest difference "

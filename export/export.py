@@ -10,35 +10,46 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx
+from kdedge.export.dynamic_int8 import quantize
+from kdedge.export.graph import to_onnx
+from kdedge.export.int8_parity import check_integers, overflows
+from kdedge.export.int8_writer import to_int8
+from kdedge.export.pack import Ingredients, begin_bundle, file_score, finish_bundle, golden_answers
+from kdedge.export.parity import (
+    GROUP,
+    PADDED,
+    beside_others,
+    check_batch_independence,
+    check_parity,
+    check_same_answers,
+    compare,
+    parity_batches,
+    spread_over,
+)
+from kdedge.export.portable import to_portable
+from kdedge.export.prepare import trimmed, tuned
+from kdedge.export.scheme import QuantScheme
+from kdedge.export.variants import Verdict, judge
+from kdedge.export.weightonly import half, weight_only
 
 from kdedge import __version__
 from kdedge.data import load_task
 from kdedge.data.task import Task
-from kdedge.encode import first_line, load_tokenizer
-from kdedge.errors import GateFailed, Interrupted, KdedgeError, MachineError, UsageError
-from kdedge.progress import SILENT, Progress
+from kdedge.errors import GateFailed, Interrupted, KdedgeError, MachineError, UsageError, first_line
+from kdedge.io.atomic import hash_files, put_back
+from kdedge.nn.text_model import read_measured
+from kdedge.nn.tokenization import load_tokenizer
 from kdedge.recipe import Quantize as QuantizeRecipe
 from kdedge.recipe import TinyBert
-from kdedge.rundir import Run, hash_files, put_back, read_stage
+from kdedge.run.layout import Run
+from kdedge.run.progress import SILENT, Progress
+from kdedge.run.stage import WEIGHTS, read_stage
 from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.bundle import FORMAT, PRECISIONS
-from kdedge.students import load_student
 from kdedge.students.bilstm import BiLstmForSequenceClassification
+from kdedge.students.build import load_student
 from kdedge.students.vocabulary import CHOSEN_BY
-from kdedge.teacher import WEIGHTS, load_teacher
-from kdedge.textmodel import read_measured
-
-from .graph import to_onnx
-from .int8 import to_int8
-from .integers import check_integers, overflows
-from .pack import Ingredients, begin_bundle, file_score, finish_bundle, golden_answers
-from .parity import GROUP, PADDED, beside_others, check_batch_independence, check_parity, check_same_answers, compare, parity_batches, spread_over
-from .portable import to_portable
-from .prepare import trimmed, tuned
-from .quantize import quantize
-from .scheme import QuantScheme
-from .ways import Verdict, judge
-from .weightonly import half, weight_only
+from kdedge.teacher.finetune import load_teacher
 
 COMPARED_TEXTS = 128
 """Texts whose every activation is compared between torch and the int8 file."""
@@ -63,7 +74,11 @@ class Choice:
 
     def __post_init__(self) -> None:
         if self.scheme.attention not in ("float", self.attention):
-            raise UsageError("a student's recipe would overrule this scheme", f"scheme.attention = {self.scheme.attention}", "say Choice(attention=...)")
+            raise UsageError(
+                "a student's recipe would overrule this scheme",
+                f"scheme.attention = {self.scheme.attention}",
+                "say Choice(attention=...)",
+            )
 
     @property
     def in_fixed_ranges(self) -> bool:
@@ -78,56 +93,121 @@ TEACHERS = Choice(scheme=QuantScheme())
 
 
 def export_run(
-    run: Run, students: Sequence[str], *, choice: Choice = DEFAULT_CHOICE, task: Task | None = None, force: bool = False, progress: Progress = SILENT
+    run: Run,
+    students: Sequence[str],
+    *,
+    choice: Choice = DEFAULT_CHOICE,
+    task: Task | None = None,
+    force: bool = False,
+    progress: Progress = SILENT,
 ) -> list[Path]:
     """Export students of a run, and its teacher once; returns the students' bundle folders.
 
     Raises GateFailed when a graph does not answer as its model does; the former bundle is intact then.
     """
     recipe = run.recipe
-    _refuse_idle_options(choice, any(isinstance(student, TinyBert) for student in recipe.student if recipe.student_name(student) in students))
-    if choice.scheme.activations != "float" and "int8" in choice.precisions and overflows(choice.scheme.largest_weight):
+    _refuse_idle_options(
+        choice,
+        any(
+            isinstance(student, TinyBert)
+            for student in recipe.student
+            if recipe.student_name(student) in students
+        ),
+    )
+    if (
+        choice.scheme.activations != "float"
+        and "int8" in choice.precisions
+        and overflows(choice.scheme.largest_weight)
+    ):
         what = f"products of {choice.scheme.weight_bits}-bit weights overflow on this CPU, so that no int8 file of them can be checked here"
-        raise UsageError(what, str(choice.scheme), "use --weight-bits 7, or export on a CPU with VNNI")
+        raise UsageError(
+            what, str(choice.scheme), "use --weight-bits 7, or export on a CPU with VNNI"
+        )
     run.check_exportable(students)
     task = task or load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
     _export_teacher(run, task, force=force, progress=progress)
-    return [_export_student(run, name, task, choice, force=force, progress=progress) for name in students]
+    return [
+        _export_student(run, name, task, choice, force=force, progress=progress)
+        for name in students
+    ]
 
 
 def _refuse_idle_options(choice: Choice, attends: bool) -> None:
     """Raises UsageError for what would be ignored. attends: whether a student has attention."""
     if choice.attention and not (attends and choice.in_fixed_ranges):
-        beside = choice.scheme if "int8" in choice.precisions else f"--precision {choice.precisions[0]}"
-        found = f"--attention {choice.attention} with {beside}" if attends else "a BiLSTM has no attention"
-        raise UsageError("attention is rounded in a TinyBERT's int8 file of fixed ranges alone", found, "leave --attention out")
+        beside = (
+            choice.scheme if "int8" in choice.precisions else f"--precision {choice.precisions[0]}"
+        )
+        found = (
+            f"--attention {choice.attention} with {beside}"
+            if attends
+            else "a BiLSTM has no attention"
+        )
+        raise UsageError(
+            "attention is rounded in a TinyBERT's int8 file of fixed ranges alone",
+            found,
+            "leave --attention out",
+        )
     if "int8" not in choice.precisions and (choice.scheme != INT8 or not choice.tune):
         found = f"--precision {choice.precisions[0]} with {'--no-qat' if not choice.tune else choice.scheme}"
-        raise UsageError("there is no int8 file to be made in this way", found, "leave one of the two out")
+        raise UsageError(
+            "there is no int8 file to be made in this way", found, "leave one of the two out"
+        )
     if not choice.tune and not choice.scheme.static:
-        raise UsageError("nothing is tuned without fixed ranges", f"--no-qat with {choice.scheme}", "leave --no-qat out")
-    if "portable" in choice.precisions and ("int8" not in choice.precisions or choice.scheme != INT8):
-        found = f"--portable with {choice.scheme}" if "int8" in choice.precisions else f"--portable with --precision {choice.precisions[0]}"
-        raise UsageError("a portable file stands beside an int8 one of fixed ranges and 7-bit weights", found, "leave one of the two out")
+        raise UsageError(
+            "nothing is tuned without fixed ranges",
+            f"--no-qat with {choice.scheme}",
+            "leave --no-qat out",
+        )
+    if "portable" in choice.precisions and (
+        "int8" not in choice.precisions or choice.scheme != INT8
+    ):
+        found = (
+            f"--portable with {choice.scheme}"
+            if "int8" in choice.precisions
+            else f"--portable with --precision {choice.precisions[0]}"
+        )
+        raise UsageError(
+            "a portable file stands beside an int8 one of fixed ranges and 7-bit weights",
+            found,
+            "leave one of the two out",
+        )
 
 
-def _export_student(run: Run, name: str, task: Task, choice: Choice, *, force: bool, progress: Progress) -> Path:
+def _export_student(
+    run: Run, name: str, task: Task, choice: Choice, *, force: bool, progress: Progress
+) -> Path:
     home = run.homes[name]
     source, bundle = home / "student", home / "bundle"
     put_back(bundle)
     title = f"{run.recipe.name}-{name}" if len(run.homes) > 1 else run.recipe.name
     if not (source / "stage.json").is_file():
-        raise UsageError("this student has not been trained yet", str(source), "run `kdedge distill` with the run's recipe first")
+        raise UsageError(
+            "this student has not been trained yet",
+            str(source),
+            "run `kdedge distill` with the run's recipe first",
+        )
     teacher, student = read_measured(run.teacher, task)[0], read_measured(source, task)[0]
     quantize_recipe = _quantize_recipe(run, name, choice)
     if choice.in_fixed_ranges:
-        choice = replace(choice, attention=quantize_recipe.attention, scheme=replace(choice.scheme, attention=quantize_recipe.attention))
-    made_from = _made_from(source, choice, task, student["max_length"]) | {"quantize": quantize_recipe.model_dump(mode="json")}
+        choice = replace(
+            choice,
+            attention=quantize_recipe.attention,
+            scheme=replace(choice.scheme, attention=quantize_recipe.attention),
+        )
+    made_from = _made_from(source, choice, task, student["max_length"]) | {
+        "quantize": quantize_recipe.model_dump(mode="json")
+    }
     made_from |= {"pieces": CHOSEN_BY} if quantize_recipe.trim_vocab else {}
     if not force and _is_current(bundle, made_from, student=True):
         progress.say(f"{bundle}: same inputs, kept")
         return bundle
-    scores = {"metric": task.spec.metric, "split_size": len(task.report), "teacher": teacher["report"], "student": student["report"]}
+    scores = {
+        "metric": task.spec.metric,
+        "split_size": len(task.report),
+        "teacher": teacher["report"],
+        "student": student["report"],
+    }
     model, tokenizer = load_student(source), load_tokenizer(source)
     made = Ingredients(
         model,
@@ -141,14 +221,18 @@ def _export_student(run: Run, name: str, task: Task, choice: Choice, *, force: b
     )
     made = trimmed(run, task, quantize_recipe, made, progress=progress)
     if choice.in_fixed_ranges:
-        made = tuned(run, name, task, quantize_recipe, choice.scheme, made, force=force, progress=progress)
+        made = tuned(
+            run, name, task, quantize_recipe, choice.scheme, made, force=force, progress=progress
+        )
     progress.say(f"{title}: writing the graph")
     _check_and_pack(made, choice, task, bundle, progress)
     return bundle
 
 
 def _quantize_recipe(run: Run, name: str, choice: Choice) -> QuantizeRecipe:
-    student = next(student for student in run.recipe.student if run.recipe.student_name(student) == name)
+    student = next(
+        student for student in run.recipe.student if run.recipe.student_name(student) == name
+    )
     changed: dict[str, Any] = {} if choice.tune else {"steps": 0}
     if choice.trim_vocab is not None:
         changed["trim_vocab"] = choice.trim_vocab
@@ -163,24 +247,45 @@ def _export_teacher(run: Run, task: Task, *, force: bool, progress: Progress) ->
     result = read_stage(run.teacher)["result"]
     if run.teachers:
         _remove_other(bundle, {"weights": None})
-        progress.say("teacher: several teachers make no single file, so they will be measured in torch alone")
+        progress.say(
+            "teacher: several teachers make no single file, so they will be measured in torch alone"
+        )
         return
     made_from = _made_from(run.teacher, TEACHERS, task, result["max_length"])
     if not force and _is_current(bundle, made_from):
         progress.say(f"{bundle}: same inputs, kept")
         return
-    scores = {"metric": task.spec.metric, "split_size": len(task.report), "teacher": result["report"], "student": result["report"]}
+    scores = {
+        "metric": task.spec.metric,
+        "split_size": len(task.report),
+        "teacher": result["report"],
+        "student": result["report"],
+    }
     try:
         progress.say("teacher: writing the graph, to measure students against")
         teacher = load_teacher(run.teacher, task.spec, result["max_length"])
         model = teacher.model.cpu()
-        made = Ingredients(model, teacher.tokenizer, task.spec, result["max_length"], "teacher", scores, {"model": result["model"], **made_from})
+        made = Ingredients(
+            model,
+            teacher.tokenizer,
+            task.spec,
+            result["max_length"],
+            "teacher",
+            scores,
+            {"model": result["model"], **made_from},
+        )
         _check_and_pack(made, TEACHERS, task, bundle, progress)
     except Interrupted:
         raise
-    except Exception as error:  # exporters and quantizers fail on unknown architectures in ways of their own
+    except (
+        Exception
+    ) as error:  # exporters and quantizers fail on unknown architectures in ways of their own
         _remove_other(bundle, made_from)
-        said = f"{error.what}: {error.found}" if isinstance(error, KdedgeError) else f"{type(error).__name__}: {first_line(error)}"
+        said = (
+            f"{error.what}: {error.found}"
+            if isinstance(error, KdedgeError)
+            else f"{type(error).__name__}: {first_line(error)}"
+        )
         progress.say(f"teacher: not exported, so it will be measured in torch alone ({said})")
 
 
@@ -190,7 +295,9 @@ def _remove_other(bundle: Path, made_from: Mapping[str, Any]) -> None:
         shutil.rmtree(bundle)
 
 
-def _check_and_pack(made: Ingredients, choice: Choice, task: Task, bundle: Path, progress: Progress) -> None:
+def _check_and_pack(
+    made: Ingredients, choice: Choice, task: Task, bundle: Path, progress: Progress
+) -> None:
     fp32 = to_onnx(made.model)
     graphs = {"fp32": fp32}
     if "int8" in choice.precisions:
@@ -204,16 +311,24 @@ def _check_and_pack(made: Ingredients, choice: Choice, task: Task, bundle: Path,
         _pack_checked(made, choice, task, bundle, progress)
     except OSError as error:
         next_step = "free space or choose another folder; what was there before is intact"
-        raise MachineError("the bundle cannot be written", f"{bundle}: {error.strerror}", next_step) from error
+        raise MachineError(
+            "the bundle cannot be written", f"{bundle}: {error.strerror}", next_step
+        ) from error
 
 
 def _int8_graph(fp32: onnx.ModelProto, scheme: QuantScheme, made: Ingredients) -> onnx.ModelProto:
     if made.quantized is not None:
         return to_int8(made.quantized)
-    return weight_only(fp32, scheme.weight_bits) if scheme.activations == "float" else quantize(fp32, scheme)
+    return (
+        weight_only(fp32, scheme.weight_bits)
+        if scheme.activations == "float"
+        else quantize(fp32, scheme)
+    )
 
 
-def _pack_checked(made: Ingredients, choice: Choice, task: Task, bundle: Path, progress: Progress) -> None:
+def _pack_checked(
+    made: Ingredients, choice: Choice, task: Task, bundle: Path, progress: Progress
+) -> None:
     part = bundle.with_name(bundle.name + ".part")
     report = task.report
     opened = begin_bundle(part, made)
@@ -221,57 +336,93 @@ def _pack_checked(made: Ingredients, choice: Choice, task: Task, bundle: Path, p
     fp32 = classifiers["fp32"]
 
     def encode(indices: Sequence[int]) -> Mapping[str, np.ndarray]:
-        return fp32.encode([report.texts[i] for i in indices], None if report.pairs is None else [report.pairs[i] for i in indices])
+        return fp32.encode(
+            [report.texts[i] for i in indices],
+            None if report.pairs is None else [report.pairs[i] for i in indices],
+        )
 
     lengths = token_lengths(fp32, report.texts, report.pairs)
     batches = parity_batches(encode, lengths, made.max_length)
-    parity = dict(made.parity) | {"fp32": check_parity(made.model, fp32.run, batches, task.spec.kind).to_json()}
-    progress.say(f"{made.name}: the fp32 file answers as torch does (largest difference {parity['fp32']['max_abs_logit']:.2g})")
+    parity = dict(made.parity) | {
+        "fp32": check_parity(made.model, fp32.run, batches, task.spec.kind).to_json()
+    }
+    progress.say(
+        f"{made.name}: the fp32 file answers as torch does (largest difference {parity['fp32']['max_abs_logit']:.2g})"
+    )
     scores = dict(made.scores)
     logits: dict[str, np.ndarray] = {}
     for name, classifier in classifiers.items():
         scores[name], logits[name] = file_score(classifier, report)
         progress.say(f"{made.name}: {name} file scores {scores[name]:.4f} {task.spec.metric}")
     if "int8" in logits:
-        padded_texts = PADDED if made.quantized is not None else GROUP  # where it gates nothing, and a teacher is slow, a few tell enough
-        beside = beside_others(classifiers["int8"].run, encode, lengths, task.spec.kind, padded_texts=padded_texts)
+        padded_texts = (
+            PADDED if made.quantized is not None else GROUP
+        )  # where it gates nothing, and a teacher is slow, a few tell enough
+        beside = beside_others(
+            classifiers["int8"].run, encode, lengths, task.spec.kind, padded_texts=padded_texts
+        )
         parity["int8"] = compare(logits["fp32"], logits["int8"], task.spec.kind).to_json() | beside
     if made.quantized is not None:
-        check_batch_independence(parity["int8"], exact=isinstance(made.quantized, BiLstmForSequenceClassification))
+        check_batch_independence(
+            parity["int8"], exact=isinstance(made.quantized, BiLstmForSequenceClassification)
+        )
         parity["int8"] |= check_integers(
-            made.quantized, opened.contents[PRECISIONS["int8"]], [encode([i]) for i in spread_over(lengths, COMPARED_TEXTS)], task.spec.kind
+            made.quantized,
+            opened.contents[PRECISIONS["int8"]],
+            [encode([i]) for i in spread_over(lengths, COMPARED_TEXTS)],
+            task.spec.kind,
         )
         parity["int8"] |= {"tuning": dict(made.tuning)}
     if "fp16" in logits:
-        parity["fp16"] = check_same_answers("fp16", logits["fp16"], "fp32", logits["fp32"], task.spec.kind)
+        parity["fp16"] = check_same_answers(
+            "fp16", logits["fp16"], "fp32", logits["fp32"], task.spec.kind
+        )
     if "portable" in logits:
-        parity["portable"] = check_same_answers("portable", logits["portable"], "int8", logits["int8"], task.spec.kind)
+        parity["portable"] = check_same_answers(
+            "portable", logits["portable"], "int8", logits["int8"], task.spec.kind
+        )
     packed = {name: classifiers[name] for name in classifiers if name in choice.precisions}
     if made.largest_drop is not None:
         verdict = judge(opened, made, task)
         parity["ways"] = verdict.to_json()
         packed = _without_what_does_not_pay(made.name, verdict, packed, progress)
-    made = replace(made, graphs={name: made.graphs[name] for name in packed}, scores=scores, parity=parity)
+    made = replace(
+        made, graphs={name: made.graphs[name] for name in packed}, scores=scores, parity=parity
+    )
     finish_bundle(part, bundle, made, golden_answers(packed, report))
 
 
-def _without_what_does_not_pay(name: str, verdict: Verdict, packed: dict[str, Classifier], progress: Progress) -> dict[str, Classifier]:
+def _without_what_does_not_pay(
+    name: str, verdict: Verdict, packed: dict[str, Classifier], progress: Progress
+) -> dict[str, Classifier]:
     if verdict.slow:
         progress.say(f"{name}: int8 saves bytes alone here: {verdict.slow}")
     if not verdict.lost:
         return packed
     if "fp32" not in packed:
-        raise GateFailed("the int8 file does not pay", verdict.lost, "export --precision all to get the float file, or raise student.quantize.largest_drop")
-    progress.say(f"{name}: int8 does not pay: {verdict.lost}; the bundle holds the float file alone")
+        raise GateFailed(
+            "the int8 file does not pay",
+            verdict.lost,
+            "export --precision all to get the float file, or raise student.quantize.largest_drop",
+        )
+    progress.say(
+        f"{name}: int8 does not pay: {verdict.lost}; the bundle holds the float file alone"
+    )
     return {"fp32": packed["fp32"]}
 
 
-def token_lengths(classifier: Classifier, texts: Sequence[str], pairs: Sequence[str] | None) -> np.ndarray:
+def token_lengths(
+    classifier: Classifier, texts: Sequence[str], pairs: Sequence[str] | None
+) -> np.ndarray:
     """(N,) tokens of each text."""
     pieces = []
     for start in range(0, len(texts), 1024):  # all at once would be padded to the longest of all
         stop = start + 1024
-        pieces.append(classifier.encode(texts[start:stop], None if pairs is None else pairs[start:stop])["attention_mask"].sum(1))
+        pieces.append(
+            classifier.encode(texts[start:stop], None if pairs is None else pairs[start:stop])[
+                "attention_mask"
+            ].sum(1)
+        )
     return np.concatenate(pieces)
 
 
@@ -295,6 +446,10 @@ def _is_current(bundle: Path, made_from: Mapping[str, Any], *, student: bool = F
     except KdedgeError:
         return False
     ways = manifest.parity.get("ways")
-    measured = isinstance(ways, dict) and {"files", "int8", "lost", "slow"} <= ways.keys() and all("faster" in way for way in dict(ways["files"]).values())
+    measured = (
+        isinstance(ways, dict)
+        and {"files", "int8", "lost", "slow"} <= ways.keys()
+        and all("faster" in way for way in dict(ways["files"]).values())
+    )
     told = not student or (measured and isinstance(manifest.scores.get("teacher"), float))
     return told and all(manifest.teacher.get(key) == value for key, value in made_from.items())

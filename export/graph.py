@@ -8,14 +8,12 @@ from pathlib import Path
 
 import onnx
 import torch
+from kdedge.export.bert_graph import ACTIVATIONS, write_bert
+from kdedge.export.bilstm_graph import write_bilstm
 from transformers import BertForSequenceClassification, PreTrainedModel
 
-from kdedge.encode import first_line
-from kdedge.errors import GateFailed, MachineError
+from kdedge.errors import GateFailed, MachineError, first_line
 from kdedge.students.bilstm import BiLstmForSequenceClassification
-
-from .bert import ACTIVATIONS, write_bert
-from .bilstm import write_bilstm
 
 
 def to_onnx(model: PreTrainedModel) -> onnx.ModelProto:
@@ -25,7 +23,11 @@ def to_onnx(model: PreTrainedModel) -> onnx.ModelProto:
     Raises GateFailed for a model left in training mode: its reference would be noisy.
     """
     if model.training:
-        raise GateFailed("a model must be in evaluation mode to be exported", type(model).__name__, "call .eval() first")
+        raise GateFailed(
+            "a model must be in evaluation mode to be exported",
+            type(model).__name__,
+            "call .eval() first",
+        )
     if isinstance(model, BiLstmForSequenceClassification):
         return write_bilstm(model).model(model.config.num_labels)
     if isinstance(model, BertForSequenceClassification) and model.config.hidden_act in ACTIVATIONS:
@@ -38,9 +40,14 @@ def trace(model: PreTrainedModel) -> onnx.ModelProto:
 
     Raises MachineError where torch cannot export the architecture.
     """
-    names = ["input_ids", "attention_mask"] + (["token_type_ids"] if getattr(model.config, "type_vocab_size", 0) > 1 else [])
+    names = ["input_ids", "attention_mask"] + (
+        ["token_type_ids"] if getattr(model.config, "type_vocab_size", 0) > 1 else []
+    )
     sample = {name: torch.ones(2, 7, dtype=torch.long) for name in names}
-    batch, sequence = torch.export.Dim("batch", min=1, max=4096), torch.export.Dim("sequence", min=1, max=_positions(model))
+    batch, sequence = (
+        torch.export.Dim("batch", min=1, max=4096),
+        torch.export.Dim("sequence", min=1, max=_positions(model)),
+    )
     try:
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter talks to its own developers
@@ -59,7 +66,9 @@ def trace(model: PreTrainedModel) -> onnx.ModelProto:
             traced = onnx.load(str(path))
     except Exception as error:
         found = f"{type(model).__name__}: {first_line(error.__cause__ or error)}"
-        raise MachineError("torch cannot export this architecture", found, "use a BERT-like model") from error
+        raise MachineError(
+            "torch cannot export this architecture", found, "use a BERT-like model"
+        ) from error
     # ORT's quantizer stops at shapes that the exporter inferred and it infers otherwise (onnxruntime #25890).
     del traced.graph.value_info[:]
     _strip_notes(traced)
@@ -69,7 +78,14 @@ def trace(model: PreTrainedModel) -> onnx.ModelProto:
 
 def _strip_notes(model: onnx.ModelProto) -> None:
     """Without the exporter's notes: they name this machine's folders and are longer than a small student."""
-    for part in (model, model.graph, *model.graph.node, *model.graph.initializer, *model.graph.input, *model.graph.output):
+    for part in (
+        model,
+        model.graph,
+        *model.graph.node,
+        *model.graph.initializer,
+        *model.graph.input,
+        *model.graph.output,
+    ):
         part.doc_string = ""
         del part.metadata_props[:]
 

@@ -10,18 +10,16 @@ from typing import Any
 
 import numpy as np
 import onnx
+from kdedge.export.card import model_card
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from kdedge import __version__
 from kdedge.data.task import Split
-from kdedge.files import json_text, remove, write_whole
-from kdedge.rundir import put_in_place
+from kdedge.io.atomic import json_text, put_in_place, remove, write_whole
 from kdedge.runtime import Classifier
 from kdedge.runtime.bundle import LAYOUT, PRECISIONS, Bundle, Manifest, write_manifest
 from kdedge.runtime.metrics import score
 from kdedge.runtime.spec import TaskSpec
-
-from .card import model_card
 
 GOLDEN_TEXTS = 16
 GOLDEN_TOLERANCE = {"fp32": 1e-4, "fp16": 1e-4, "int8": 0.5, "portable": 0.5}
@@ -65,7 +63,9 @@ def begin_bundle(part: Path, made: Ingredients) -> Bundle:
     _save_tokenizer(made.tokenizer, part, made.max_length)
     for name in ("README.md", "golden.json"):
         write_whole(part / name, "{}" if name.endswith("json") else "")
-    for path in list(part.iterdir()):  # slow tokenizers save their vocabulary in files of their own, too
+    for path in list(
+        part.iterdir()
+    ):  # slow tokenizers save their vocabulary in files of their own, too
         if path.is_file() and path.name not in LAYOUT:
             path.unlink()
     write_manifest(part, manifest_of(made))
@@ -95,7 +95,9 @@ def finish_bundle(part: Path, folder: Path, made: Ingredients, golden: Mapping[s
         (part / PRECISIONS[precision]).unlink(missing_ok=True)
     write_whole(part / "golden.json", json_text(golden))
     manifest = manifest_of(made)
-    sizes = {precision: (part / path).stat().st_size for precision, path in manifest.precisions.items()}
+    sizes = {
+        precision: (part / path).stat().st_size for precision, path in manifest.precisions.items()
+    }
     write_whole(part / "README.md", model_card(manifest, sizes))
     write_manifest(part, manifest)
     Bundle.open(part)
@@ -113,7 +115,9 @@ def golden_answers(classifiers: Mapping[str, Classifier], split: Split) -> dict[
         for precision, classifier in classifiers.items():
             encoded = classifier.encode(texts, pairs)
             row["input_ids"] = encoded["input_ids"][0].tolist()
-            row.setdefault("logits", {})[precision] = [float(f"{value:.7g}") for value in classifier.run(encoded)[0].tolist()]
+            row.setdefault("logits", {})[precision] = [
+                float(f"{value:.7g}") for value in classifier.run(encoded)[0].tolist()
+            ]
         rows.append(row)
     return {"tolerance": {name: GOLDEN_TOLERANCE[name] for name in classifiers}, "rows": rows}
 

@@ -65,14 +65,20 @@ class ParityReport:
 def compare(reference: np.ndarray, answers: np.ndarray, kind: Kind) -> ParityReport:
     """Logits (N, C) against logits (N, C); for regression, equal answers are those within 1 % of the reference's range."""
     if kind == "regression":
-        same = np.abs(reference[:, 0] - answers[:, 0]) <= max(FP32_TOLERANCE, 0.01 * float(np.ptp(reference)))
+        same = np.abs(reference[:, 0] - answers[:, 0]) <= max(
+            FP32_TOLERANCE, 0.01 * float(np.ptp(reference))
+        )
     else:
         mine, theirs = decide(kind, reference), decide(kind, answers)
         same = mine == theirs if mine.ndim == 1 else (mine == theirs).all(1)
-    return ParityReport(len(reference), float(np.abs(reference - answers).max()), float(same.mean()))
+    return ParityReport(
+        len(reference), float(np.abs(reference - answers).max()), float(same.mean())
+    )
 
 
-def check_parity(model: PreTrainedModel, run: Run, batches: Sequence[Encoded], kind: Kind) -> ParityReport:
+def check_parity(
+    model: PreTrainedModel, run: Run, batches: Sequence[Encoded], kind: Kind
+) -> ParityReport:
     """The fp32 gate over encoded batches (B, T).
 
     The reference is torch with the model's weights in double precision, so that the file's own rounding is what
@@ -82,10 +88,15 @@ def check_parity(model: PreTrainedModel, run: Run, batches: Sequence[Encoded], k
     answers torch itself cannot give to 1e-5, since it is deep or its logits are large, twice torch's own error may be.
     """
     if model.training:
-        raise GateFailed("the reference of parity must be in evaluation mode", type(model).__name__, "call .eval() first")
+        raise GateFailed(
+            "the reference of parity must be in evaluation mode",
+            type(model).__name__,
+            "call .eval() first",
+        )
     exact = deepcopy(model).double()
     reference, rounded, answers = (
-        np.concatenate([ask(batch) for batch in batches]) for ask in (partial(torch_logits, exact), partial(torch_logits, model), run)
+        np.concatenate([ask(batch) for batch in batches])
+        for ask in (partial(torch_logits, exact), partial(torch_logits, model), run)
     )
     own, beside = float(np.abs(rounded - reference).max()), float(np.abs(rounded - answers).max())
     report = replace(compare(reference, answers, kind), torch_fp32=beside, torch_rounding=own)
@@ -102,10 +113,14 @@ def check_parity(model: PreTrainedModel, run: Run, batches: Sequence[Encoded], k
 def torch_logits(model: PreTrainedModel, batch: Encoded) -> np.ndarray:
     """Logits (B, C) of the model on the CPU, in the precision of its weights."""
     with torch.inference_mode():
-        return model(**{name: torch.from_numpy(values) for name, values in batch.items()}).logits.numpy()
+        return model(
+            **{name: torch.from_numpy(values) for name, values in batch.items()}
+        ).logits.numpy()
 
 
-def parity_batches(encode: Callable[[Sequence[int]], Encoded], lengths: np.ndarray, max_length: int) -> list[Encoded]:
+def parity_batches(
+    encode: Callable[[Sequence[int]], Encoded], lengths: np.ndarray, max_length: int
+) -> list[Encoded]:
     """Batches that a graph must pass, at batch 1, 8 and 32: real texts, and tokens of the longest at 1 to `max_length`.
 
     encode: indices of texts -> their batch. lengths: (N,) tokens of each text.
@@ -114,10 +129,17 @@ def parity_batches(encode: Callable[[Sequence[int]], Encoded], lengths: np.ndarr
     spread = spread_over(lengths)
     batches = [encode([i]) for i in spread]
     for size in BATCHES[1:]:
-        batches += [encode(order[start : start + size].tolist()) for start in np.linspace(0, max(0, len(order) - size), 4).astype(int)]
+        batches += [
+            encode(order[start : start + size].tolist())
+            for start in np.linspace(0, max(0, len(order) - size), 4).astype(int)
+        ]
         batches.append(encode(spread[:: max(1, len(spread) // size)]))
     longest = {name: values[0] for name, values in encode([int(order[-1])]).items()}
-    return batches + [generated_batch(longest, size, length) for length in length_steps(max_length) for size in BATCHES]
+    return batches + [
+        generated_batch(longest, size, length)
+        for length in length_steps(max_length)
+        for size in BATCHES
+    ]
 
 
 def spread_over(lengths: np.ndarray, count: int = 32) -> list[int]:
@@ -141,7 +163,14 @@ def generated_batch(row: Mapping[str, np.ndarray], size: int, length: int) -> En
     return {name: np.where(kept, values[places], 0) for name, values in row.items()}
 
 
-def beside_others(run: Run, encode: Callable[[Sequence[int]], Encoded], lengths: np.ndarray, kind: Kind, *, padded_texts: int = PADDED) -> dict[str, Any]:
+def beside_others(
+    run: Run,
+    encode: Callable[[Sequence[int]], Encoded],
+    lengths: np.ndarray,
+    kind: Kind,
+    *,
+    padded_texts: int = PADDED,
+) -> dict[str, Any]:
     """What becomes of single texts in batches (R14): largest logit difference, and answers changed.
 
     batch_dependence: among others of their length, as `Classifier` batches on a CPU. padding_*: among others of other lengths, padded to
@@ -150,13 +179,18 @@ def beside_others(run: Run, encode: Callable[[Sequence[int]], Encoded], lengths:
     group = [rows if len(rows) > 1 else rows * 2 for rows in of_one_length(lengths)]
     batch = max(_apart(run, encode, rows, kind)[0].max_abs_logit for rows in group)
     mixed = np.random.default_rng(0).permutation(spread_over(lengths, padded_texts)).tolist()
-    padded = [_apart(run, encode, mixed[start : start + GROUP], kind) for start in range(0, len(mixed), GROUP)]
+    padded = [
+        _apart(run, encode, mixed[start : start + GROUP], kind)
+        for start in range(0, len(mixed), GROUP)
+    ]
     return {
         "batch_dependence": batch,
         "padding_texts": len(mixed),
         "padding_moved": sum(moved for _, moved in padded),
         "padding_dependence": max(report.max_abs_logit for report, _ in padded),
-        "padding_changes": sum(round((1 - report.agreement) * report.texts) for report, _ in padded),
+        "padding_changes": sum(
+            round((1 - report.agreement) * report.texts) for report, _ in padded
+        ),
     }
 
 
@@ -167,10 +201,14 @@ def of_one_length(lengths: np.ndarray) -> list[list[int]]:
     return [np.flatnonzero(lengths == length)[:GROUP].tolist() for length in chosen]
 
 
-def _apart(run: Run, encode: Callable[[Sequence[int]], Encoded], rows: list[int], kind: Kind) -> tuple[ParityReport, int]:
+def _apart(
+    run: Run, encode: Callable[[Sequence[int]], Encoded], rows: list[int], kind: Kind
+) -> tuple[ParityReport, int]:
     """Texts alone against the same texts in one batch, and how many of them moved."""
     together, alone = run(encode(rows)), np.concatenate([run(encode([i])) for i in rows])
-    return compare(alone, together, kind), int((~(np.abs(together - alone).max(1) <= BATCH_TOLERANCE)).sum())
+    return compare(alone, together, kind), int(
+        (~(np.abs(together - alone).max(1) <= BATCH_TOLERANCE)).sum()
+    )
 
 
 def check_batch_independence(figures: Mapping[str, Any], *, exact: bool = False) -> None:
@@ -189,9 +227,15 @@ def check_batch_independence(figures: Mapping[str, Any], *, exact: bool = False)
         )
 
 
-def check_same_answers(name: str, answers: np.ndarray, like: str, reference: np.ndarray, kind: Kind) -> dict[str, Any]:
+def check_same_answers(
+    name: str, answers: np.ndarray, like: str, reference: np.ndarray, kind: Kind
+) -> dict[str, Any]:
     """Figures of a file's logits (N, C) against those of the file that it stands for. Raises GateFailed where more answers than one differ, and than 1 %."""
     report = compare(reference, answers, kind)
     if report.differs(SAME_ANSWERS):
-        raise GateFailed(f"the {name} file must answer as the {like} file does", f"{report}", f"nothing was packed; leave the {name} file out")
+        raise GateFailed(
+            f"the {name} file must answer as the {like} file does",
+            f"{report}",
+            f"nothing was packed; leave the {name} file out",
+        )
     return report.to_json()

@@ -9,30 +9,28 @@ from typing import Any
 
 import numpy as np
 import torch
+from kdedge.export.calibrate import calibrate, sensitivity, unpadded_batches
+from kdedge.export.fake_model import fake_quantized, quantized_layers, range_owners
+from kdedge.export.fake_quant import ActivationRange
+from kdedge.export.parity import SAME_ANSWERS, ParityReport, compare
+from kdedge.export.scheme import QuantScheme
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel
 
 from kdedge.data.task import Task
-from kdedge.device import this_device
-from kdedge.distill import losses
-from kdedge.distill.objective import LogitLoss, logit_loss
-from kdedge.encode import encode
-from kdedge.progress import SILENT, Progress
+from kdedge.nn import losses
+from kdedge.nn.device import this_device
+from kdedge.nn.losses import LogitLoss, logit_loss
+from kdedge.nn.text_model import TextModel
+from kdedge.nn.tokenization import encode
+from kdedge.nn.training import Training, select_predictor, train
 from kdedge.recipe import Fit, Objective
 from kdedge.recipe import Quantize as QuantizeRecipe
+from kdedge.run.progress import SILENT, Progress
 from kdedge.runtime import metrics
 from kdedge.students.bilstm import BiLstmForSequenceClassification
-from kdedge.teacher import select_predictor
-from kdedge.textmodel import TextModel
-from kdedge.training import Training, train
-from kdedge.transfer import TransferSet
-
-from .calibrate import calibrate, sensitivity, unpadded_batches
-from .fakemodel import fake_quantized, quantized_layers, range_owners
-from .fakequant import ActivationRange
-from .parity import SAME_ANSWERS, ParityReport, compare
-from .scheme import QuantScheme
+from kdedge.transfer.dataset import TransferSet
 
 WEIGHTS_FILE = "model.safetensors"
 CALIBRATED_FILE = "calibrated.safetensors"
@@ -61,7 +59,13 @@ class Tuning(nn.Module):
     so has logits of its own.
     """
 
-    def __init__(self, model: PreTrainedModel, reference: PreTrainedModel, recipe: QuantizeRecipe, teaching: LogitLoss) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        reference: PreTrainedModel,
+        recipe: QuantizeRecipe,
+        teaching: LogitLoss,
+    ) -> None:
         super().__init__()
         self.model, self.recipe, self.teaching = model, recipe, teaching
         self._reference = (reference.eval(),)  # in a tuple: not a part of what is trained or saved
@@ -76,13 +80,20 @@ class Tuning(nn.Module):
         logits, hidden = read_states(self.model, batch)
         with torch.no_grad():
             before, wanted = read_states(self._reference[0], batch)
-        apart = [losses.hidden_mse(mine, theirs, mask) for (mine, mask), (theirs, _) in zip(hidden, wanted, strict=True)]
+        apart = [
+            losses.hidden_mse(mine, theirs, mask)
+            for (mine, mask), (theirs, _) in zip(hidden, wanted, strict=True)
+        ]
         parts = {
             "logits": self.teaching(logits.float(), teacher_logits.float()),
             "float": losses.logit_mse(logits.float(), before.float()),
             "hidden": torch.stack(apart).mean(),
         }
-        loss = parts["logits"] + self.recipe.float_weight * parts["float"] + self.recipe.hidden_weight * parts["hidden"]
+        loss = (
+            parts["logits"]
+            + self.recipe.float_weight * parts["float"]
+            + self.recipe.hidden_weight * parts["hidden"]
+        )
         return {"loss": loss, "logits": logits, "parts": parts}
 
 
@@ -90,21 +101,34 @@ States = list[tuple[torch.Tensor, torch.Tensor]]
 """Hidden states (B, T, H), each with the mask (B, T) of those that the head reads in the end."""
 
 
-def read_states(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, States]:
+def read_states(
+    model: PreTrainedModel, batch: dict[str, torch.Tensor]
+) -> tuple[torch.Tensor, States]:
     """Logits (B, C) and hidden states: of a BERT after each layer but the last, of a BiLSTM what its head reads."""
     if not isinstance(model, BiLstmForSequenceClassification):
         answer = model(**batch, output_hidden_states=True)
         # The last layer's other tokens are never read by the head, nor computed on the device.
-        return answer.logits, [(hidden, batch["attention_mask"]) for hidden in answer.hidden_states[:-1]]
+        return answer.logits, [
+            (hidden, batch["attention_mask"]) for hidden in answer.hidden_states[:-1]
+        ]
     seen: States = []
-    hook = model.dense.register_forward_pre_hook(lambda _, given: seen.append((given[0][:, None], torch.ones_like(given[0][:, :1]))))
+    hook = model.dense.register_forward_pre_hook(
+        lambda _, given: seen.append((given[0][:, None], torch.ones_like(given[0][:, :1])))
+    )
     try:
         return model(**batch).logits, seen
     finally:
         hook.remove()
 
 
-def quantize_aware_tune(student: TextModel, scheme: QuantScheme, lesson: Lesson, folder: Path, *, progress: Progress = SILENT) -> dict[str, Any]:
+def quantize_aware_tune(
+    student: TextModel,
+    scheme: QuantScheme,
+    lesson: Lesson,
+    folder: Path,
+    *,
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
     """Leave in `folder` a fake-quantized copy of a student, calibrated on its transfer set and, for `steps` > 0, tuned; both are kept.
 
     Tuning is training: it also moves answers that calibration left as they were. So it is done only where calibration costs
@@ -122,13 +146,19 @@ def quantize_aware_tune(student: TextModel, scheme: QuantScheme, lesson: Lesson,
     final = "calibrated"
     if lesson.recipe.steps and judge.content():
         left = f"calibration left {100 * judge.beside(answers['calibrated']).agreement:.2f} % of the answers on the select split as they were"
-        progress.say(f"{left}, the score {judge.score(answers['calibrated']):.4f} of {judge.score(answers['float']):.4f}: there is nothing to tune for")
+        progress.say(
+            f"{left}, the score {judge.score(answers['calibrated']):.4f} of {judge.score(answers['float']):.4f}: there is nothing to tune for"
+        )
     elif lesson.recipe.steps:
-        progress.say("tuning; a select score below -1 marks weights under which too many answers are no longer the float student's")
+        progress.say(
+            "tuning; a select score below -1 marks weights under which too many answers are no longer the float student's"
+        )
         before = {name: value.clone() for name, value in model.state_dict().items()}
         tune(model, student, lesson, folder, score=judge, progress=progress)
         answers["tuned"] = select(_Wrapped(model))
-        if judge.holds(answers["tuned"]) and judge.score(answers["tuned"]) > judge.score(answers["calibrated"]):
+        if judge.holds(answers["tuned"]) and judge.score(answers["tuned"]) > judge.score(
+            answers["calibrated"]
+        ):
             final = "tuned"
         else:
             progress.say(f"the calibrated weights are kept: {judge.verdict(answers['tuned'])}")
@@ -136,20 +166,30 @@ def quantize_aware_tune(student: TextModel, scheme: QuantScheme, lesson: Lesson,
     _save(model.eval(), folder / WEIGHTS_FILE)
     return figures | {
         "select": {name: judge.score(logits) for name, logits in answers.items()},
-        "agreement": {name: judge.beside(logits).agreement for name, logits in answers.items() if name != "float"},
+        "agreement": {
+            name: judge.beside(logits).agreement
+            for name, logits in answers.items()
+            if name != "float"
+        },
         "weights": final,
     }
 
 
-def calibrated(student: TextModel, scheme: QuantScheme, lesson: Lesson, *, progress: Progress = SILENT) -> tuple[PreTrainedModel, dict[str, Any]]:
+def calibrated(
+    student: TextModel, scheme: QuantScheme, lesson: Lesson, *, progress: Progress = SILENT
+) -> tuple[PreTrainedModel, dict[str, Any]]:
     """A fake-quantized copy of a student with ranges from its transfer set; the share of values they hold, each layer's sensitivity, layers left in fp32."""
     recipe = lesson.recipe
-    chosen = np.random.default_rng(lesson.seed).permutation(len(lesson.transfer))[: recipe.calibration_texts]
+    chosen = np.random.default_rng(lesson.seed).permutation(len(lesson.transfer))[
+        : recipe.calibration_texts
+    ]
     batches = unpadded_batches(student.pad, _encode(student, lesson, chosen).tokens)
     model = fake_quantized(student.model, scheme).eval()
     progress.say(f"calibrating on {len(chosen)} texts")
     kept = calibrate(model, student.model, batches, recipe.calibration)
-    felt = sensitivity(model, unpadded_batches(student.pad, _encode(student, lesson, chosen[:SENSED_TEXTS]).tokens))
+    felt = sensitivity(
+        model, unpadded_batches(student.pad, _encode(student, lesson, chosen[:SENSED_TEXTS]).tokens)
+    )
     for name, layer in quantized_layers(model):
         layer.enabled = recipe.keep_float_above is None or felt[name] <= recipe.keep_float_above
     if isinstance(model, BiLstmForSequenceClassification) and model.lstm.enabled:
@@ -171,11 +211,32 @@ def tune(
     recipe = lesson.recipe
     for owner in range_owners(model).values():
         owner.range.requires_grad_(recipe.learn_ranges)
-    tuning = Tuning(model, student.model.to(this_device()), recipe, logit_loss(lesson.objective, lesson.task.spec.kind))
+    tuning = Tuning(
+        model,
+        student.model.to(this_device()),
+        recipe,
+        logit_loss(lesson.objective, lesson.task.spec.kind),
+    )
     epochs = recipe.steps * recipe.batch_size / len(lesson.transfer)
-    fit = Fit(epochs=epochs, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate, weight_decay=0.0, checks=recipe.checks, precision="fp32")
+    fit = Fit(
+        epochs=epochs,
+        batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate,
+        weight_decay=0.0,
+        checks=recipe.checks,
+        precision="fp32",
+    )
     title, rates = "quantization-aware tuning", range_rates(tuning, recipe)
-    plan = Training(fit, lesson.seed, _encode(student, lesson), student.pad, _select(student, lesson), score, title, rates)
+    plan = Training(
+        fit,
+        lesson.seed,
+        _encode(student, lesson),
+        student.pad,
+        _select(student, lesson),
+        score,
+        title,
+        rates,
+    )
     try:
         train(tuning, plan, folder, progress=progress)
     finally:
@@ -189,7 +250,11 @@ def range_rates(model: nn.Module, recipe: QuantizeRecipe) -> dict[str, float]:
     for name, owner in model.named_modules():
         if isinstance(owner, ActivationRange):
             width = (owner.high.clamp(min=0) - owner.low.clamp(max=0)).item()
-            rates |= {f"{name}.{end}": recipe.range_learning_rate * width for end, value in owner.named_parameters() if value.requires_grad}
+            rates |= {
+                f"{name}.{end}": recipe.range_learning_rate * width
+                for end, value in owner.named_parameters()
+                if value.requires_grad
+            }
     return rates
 
 
@@ -200,10 +265,18 @@ def _select(student: TextModel, lesson: Lesson) -> Callable[[nn.Module], np.ndar
 
 
 def _save(model: nn.Module, path: Path) -> None:
-    save_file({name: value.detach().contiguous() for name, value in model.state_dict().items()}, path)
+    save_file(
+        {name: value.detach().contiguous() for name, value in model.state_dict().items()}, path
+    )
 
 
-def load_tuned(student: PreTrainedModel, scheme: QuantScheme, folder: Path, figures: Mapping[str, Any], file: str = WEIGHTS_FILE) -> PreTrainedModel:
+def load_tuned(
+    student: PreTrainedModel,
+    scheme: QuantScheme,
+    folder: Path,
+    figures: Mapping[str, Any],
+    file: str = WEIGHTS_FILE,
+) -> PreTrainedModel:
     """A model that `quantize_aware_tune` saved."""
     model = fake_quantized(student, scheme)
     model.load_state_dict(load_file(folder / file))
@@ -228,18 +301,24 @@ class _Judge:
         return score if self.holds(logits) else self.beside(logits).agreement - 2
 
     def score(self, logits: np.ndarray) -> float:
-        return metrics.score(self.task.spec.metric, self.task.spec.kind, logits, self.task.select.labels)
+        return metrics.score(
+            self.task.spec.metric, self.task.spec.kind, logits, self.task.select.labels
+        )
 
     def beside(self, logits: np.ndarray) -> ParityReport:
         return compare(self.reference, logits, self.task.spec.kind)
 
     def content(self) -> bool:
         """Whether calibration has lost nothing, or changed so few answers that what it lost is luck."""
-        return self.score(self.calibrated) >= self.score(self.reference) or not self.beside(self.calibrated).differs(UNTOUCHED)
+        return self.score(self.calibrated) >= self.score(self.reference) or not self.beside(
+            self.calibrated
+        ).differs(UNTOUCHED)
 
     def holds(self, logits: np.ndarray) -> bool:
         """Whether the share of the float student's answers is 99 %, or the calibrated student's."""
-        return not self.beside(logits).differs(min(SAME_ANSWERS, self.beside(self.calibrated).agreement))
+        return not self.beside(logits).differs(
+            min(SAME_ANSWERS, self.beside(self.calibrated).agreement)
+        )
 
     def verdict(self, logits: np.ndarray) -> str:
         """Why these are not taken."""
@@ -258,4 +337,6 @@ def _encode(student: TextModel, lesson: Lesson, chosen: np.ndarray | None = None
     texts, logits = lesson.transfer.texts, lesson.transfer.logits
     rows = np.arange(len(texts)) if chosen is None else chosen
     some = texts.take(rows)
-    return encode(student.tokenizer, some.texts, some.pairs, student.max_length, teacher_logits=logits[rows])
+    return encode(
+        student.tokenizer, some.texts, some.pairs, student.max_length, teacher_logits=logits[rows]
+    )

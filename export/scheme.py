@@ -36,9 +36,17 @@ class QuantScheme:
         known = self.weights in ("per_channel", "per_tensor") and self.weight_bits in bits
         if not known or (self.weights == "per_tensor" and self.activations != "dynamic"):
             found = f"{self}, weights {self.weights}"
-            raise UsageError("no such quantization scheme", found, "--scheme static or dynamic take --weight-bits 7 or 8, --scheme weight_only takes 8 or 4")
+            raise UsageError(
+                "no such quantization scheme",
+                found,
+                "--scheme static or dynamic take --weight-bits 7 or 8, --scheme weight_only takes 8 or 4",
+            )
         if self.attention == "integers" and self.activations != "static":
-            raise UsageError("attention in integers needs fixed ranges", f"{self}, attention {self.attention}", "use --scheme static, or --attention float")
+            raise UsageError(
+                "attention in integers needs fixed ranges",
+                f"{self}, attention {self.attention}",
+                "use --scheme static, or --attention float",
+            )
 
     def __str__(self) -> str:
         """As the command line names it."""
@@ -51,7 +59,9 @@ class QuantScheme:
         Raises UsageError for another name, or bits it does not have.
         """
         activations = "float" if name == "weight_only" else name
-        return cls(weight_bits=weight_bits or (8 if activations == "float" else 7), activations=activations)  # type: ignore[arg-type]
+        return cls(
+            weight_bits=weight_bits or (8 if activations == "float" else 7), activations=activations
+        )  # type: ignore[arg-type]
 
     @property
     def largest_weight(self) -> int:

@@ -27,19 +27,33 @@ def weight_only(model: onnx.ModelProto, bits: int = 8) -> onnx.ModelProto:
     They become floats by ordinary nodes, which ONNX Runtime computes once, when it opens the file: time and answers are
     those of the fp32 file with rounded weights.
     """
-    products = {name for node in model.graph.node if node.op_type == "MatMul" for name in node.input}
-    return _with_weights(model, lambda values, name: (_bytes if bits == 8 else _nibbles)(values, name, -2 if name in products else -1))
+    products = {
+        name for node in model.graph.node if node.op_type == "MatMul" for name in node.input
+    }
+    return _with_weights(
+        model,
+        lambda values, name: (_bytes if bits == 8 else _nibbles)(
+            values, name, -2 if name in products else -1
+        ),
+    )
 
 
-def _bytes(values: np.ndarray, name: str, axis: int) -> tuple[list[onnx.TensorProto], list[onnx.NodeProto]]:
+def _bytes(
+    values: np.ndarray, name: str, axis: int
+) -> tuple[list[onnx.TensorProto], list[onnx.NodeProto]]:
     """Symmetric int8, one scale over `axis`, the inputs of one output."""
     whole, scales = _rounded(values, axis, 127)
-    tensors = [numpy_helper.from_array(whole.astype(np.int8), f"{name}.int8"), numpy_helper.from_array(scales, f"{name}.scales")]
+    tensors = [
+        numpy_helper.from_array(whole.astype(np.int8), f"{name}.int8"),
+        numpy_helper.from_array(scales, f"{name}.scales"),
+    ]
     cast = helper.make_node("Cast", [f"{name}.int8"], [f"{name}.float"], to=TensorProto.FLOAT)
     return tensors, [cast, helper.make_node("Mul", [f"{name}.float", f"{name}.scales"], [name])]
 
 
-def _nibbles(values: np.ndarray, name: str, axis: int) -> tuple[list[onnx.TensorProto], list[onnx.NodeProto]]:
+def _nibbles(
+    values: np.ndarray, name: str, axis: int
+) -> tuple[list[onnx.TensorProto], list[onnx.NodeProto]]:
     """Symmetric 4 bits, -7 to 7, one fp16 scale for every `BLOCK` inputs of one output; two weights a byte.
 
     A byte holds a weight of the first half of its block in its low and one of the second half in its high four bits.
@@ -72,9 +86,14 @@ def _nibbles(values: np.ndarray, name: str, axis: int) -> tuple[list[onnx.Tensor
     ]
     order = [*range(values.ndim - 1)]
     order.insert(axis % values.ndim, values.ndim - 1)
-    nodes = [helper.make_node(kind, [f"{name}.{each}" for each in given], [f"{name}.{made}"], **settings) for kind, given, made, settings in steps]
+    nodes = [
+        helper.make_node(kind, [f"{name}.{each}" for each in given], [f"{name}.{made}"], **settings)
+        for kind, given, made, settings in steps
+    ]
     nodes.append(helper.make_node("Transpose", [f"{name}.turned"], [name], perm=order))
-    return [numpy_helper.from_array(value, f"{name}.{key}") for key, value in constants.items()], nodes
+    return [
+        numpy_helper.from_array(value, f"{name}.{key}") for key, value in constants.items()
+    ], nodes
 
 
 def _rounded(values: np.ndarray, axis: int, level: int) -> tuple[np.ndarray, np.ndarray]:
@@ -89,7 +108,9 @@ def _rounded(values: np.ndarray, axis: int, level: int) -> tuple[np.ndarray, np.
 def half(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy whose large weights are fp16; they become fp32 when the file is opened."""
 
-    def stored(values: np.ndarray, name: str) -> tuple[list[onnx.TensorProto], list[onnx.NodeProto]]:
+    def stored(
+        values: np.ndarray, name: str
+    ) -> tuple[list[onnx.TensorProto], list[onnx.NodeProto]]:
         small = numpy_helper.from_array(values.astype(np.float16), f"{name}.half")
         return [small], [helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT)]
 

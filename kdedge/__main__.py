@@ -1,6 +1,6 @@
 """`python -m kdedge`, which `accelerate launch -m kdedge` starts too."""
 
-from kdedge.cli import main
+from kdedge.cli.main import main
 
 if __name__ == "__main__":
     main()

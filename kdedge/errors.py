@@ -62,3 +62,9 @@ class Interrupted(KdedgeError):
     def __init__(self, signal_number: int, what: str, next_step: str = "") -> None:
         self.exit_code = 128 + signal_number
         super().__init__(what, next_step=next_step)
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, without its essay."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__

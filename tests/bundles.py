@@ -16,10 +16,10 @@ from kdedge.export.pack import Ingredients
 from transformers import PreTrainedModel
 
 from kdedge.data.task import Split, Task
-from kdedge.progress import SILENT
+from kdedge.nn.labels import label_settings
+from kdedge.run.progress import SILENT
 from kdedge.runtime.bundle import LAYOUT, PRECISIONS
 from kdedge.runtime.spec import TaskSpec
-from kdedge.students import label_settings
 from kdedge.students.bilstm import BiLstmConfig, BiLstmForSequenceClassification
 
 HELD = tuple(name for name in LAYOUT if name not in (PRECISIONS["fp16"], PRECISIONS["portable"]))
@@ -60,8 +60,21 @@ def pack(made: Ingredients, task: Task, folder: Path, choice: Choice = TEACHERS)
 
 def ingredients(kind: str, task: Task) -> Ingredients:
     """An untrained student of a task and the figures that training would have left."""
-    scores = {"metric": task.spec.metric, "split_size": len(task.report), "teacher": 0.9375, "student": 0.875}
-    return Ingredients(student(kind, task.spec), tiny.tokenizer(), task.spec, LENGTH, task.spec.name, scores, {"model": "a tiny teacher"})
+    scores = {
+        "metric": task.spec.metric,
+        "split_size": len(task.report),
+        "teacher": 0.9375,
+        "student": 0.875,
+    }
+    return Ingredients(
+        student(kind, task.spec),
+        tiny.tokenizer(),
+        task.spec,
+        LENGTH,
+        task.spec.name,
+        scores,
+        {"model": "a tiny teacher"},
+    )
 
 
 def student(kind: str, spec: TaskSpec) -> PreTrainedModel:
@@ -69,7 +82,14 @@ def student(kind: str, spec: TaskSpec) -> PreTrainedModel:
     with torch.random.fork_rng():
         torch.manual_seed(7)
         if kind == "bilstm":
-            config = BiLstmConfig(vocab_size=200, embedding_dim=12, hidden_size=7, head_size=9, pair=spec.pair, **label_settings(spec))
+            config = BiLstmConfig(
+                vocab_size=200,
+                embedding_dim=12,
+                hidden_size=7,
+                head_size=9,
+                pair=spec.pair,
+                **label_settings(spec),
+            )
             recurrent = BiLstmForSequenceClassification(config)
             for parameter in recurrent.parameters():
                 torch.nn.init.normal_(parameter, std=0.5)
@@ -84,9 +104,21 @@ def multilabel_task() -> Task:
 
     def split(count: int, seed: int) -> Split:
         texts, _ = tiny.sentences(count, seed)
-        return Split(texts, None, np.array([[thing in text for thing in ("film", "plot", "cast")] for text in texts], dtype=np.float32))
+        return Split(
+            texts,
+            None,
+            np.array(
+                [[thing in text for thing in ("film", "plot", "cast")] for text in texts],
+                dtype=np.float32,
+            ),
+        )
 
-    return Task(TaskSpec("tinymulti", "multilabel", ("film", "plot", "cast"), "micro_f1", pair=False), split(96, 1), split(32, 2), split(48, 3))
+    return Task(
+        TaskSpec("tinymulti", "multilabel", ("film", "plot", "cast"), "micro_f1", pair=False),
+        split(96, 1),
+        split(32, 2),
+        split(48, 3),
+    )
 
 
 def regression_task() -> Task:
@@ -95,9 +127,25 @@ def regression_task() -> Task:
     def split(count: int, seed: int) -> Split:
         texts, _ = tiny.sentences(count, seed)
         pairs, _ = tiny.sentences(count, seed + 100)
-        return Split(texts, pairs, np.array([len(a) - len(b) for a, b in zip(texts, pairs, strict=True)], dtype=np.float32))
+        return Split(
+            texts,
+            pairs,
+            np.array(
+                [len(a) - len(b) for a, b in zip(texts, pairs, strict=True)], dtype=np.float32
+            ),
+        )
 
-    return Task(TaskSpec("tinynumber", "regression", ("score",), "spearman", pair=True), split(96, 1), split(32, 2), split(48, 3))
+    return Task(
+        TaskSpec("tinynumber", "regression", ("score",), "spearman", pair=True),
+        split(96, 1),
+        split(32, 2),
+        split(48, 3),
+    )
 
 
-TASKS = {"single": tiny.single_task, "pair": tiny.pair_task, "multilabel": multilabel_task, "regression": regression_task}
+TASKS = {
+    "single": tiny.single_task,
+    "pair": tiny.pair_task,
+    "multilabel": multilabel_task,
+    "regression": regression_task,
+}

@@ -13,21 +13,21 @@ import tinyrun
 import torch
 from transformers import BertForMaskedLM, BertModel
 
-from kdedge.augment import collect_texts, no_labels
-from kdedge.augment.gates import Sieve
+from kdedge.augment.filters import Sieve
 from kdedge.augment.make import make_texts, read_made
 from kdedge.augment.pool import read_pool
 from kdedge.augment.replace import MaskedGuesses, Neighbours, Replacing
 from kdedge.augment.rules import ByRule
 from kdedge.augment.source import Made
 from kdedge.augment.sources import open_workshop
-from kdedge.augment.wordclasses import WordClasses, induce_classes
+from kdedge.augment.word_classes import WordClasses, induce_classes
 from kdedge.data.task import Split
 from kdedge.errors import DataError, UsageError
+from kdedge.io.arrow import map_table
+from kdedge.nn.text_model import TextModel
 from kdedge.recipe import Augment, Data, Gates, Pool, Replace, Rules
-from kdedge.rundir import read_stage
-from kdedge.tables import map_table
-from kdedge.textmodel import TextModel
+from kdedge.run.stage import read_stage
+from kdedge.transfer.texts import collect_texts, no_labels
 
 ROWS = np.arange(96)
 
@@ -45,37 +45,61 @@ def test_words_used_alike_fall_into_one_class() -> None:
     classes = induce_classes(texts, classes=8)
     opinions = [classes.of[word] for word in (*tiny.GOOD, *tiny.BAD)]
     things = [classes.of[word] for word in tiny.THINGS]
-    assert not set(opinions) & set(things), "`the THING was OPINION` tells the two apart by their neighbours alone"
+    assert not set(opinions) & set(things), (
+        "`the THING was OPINION` tells the two apart by their neighbours alone"
+    )
 
 
 def test_a_frequent_word_is_drawn_more_often_and_the_word_itself_never() -> None:
-    classes = WordClasses(((("film", "plot", "cast"), np.array([0.5, 0.9, 1.0])),), {"film": 0, "plot": 0, "cast": 0})
+    classes = WordClasses(
+        ((("film", "plot", "cast"), np.array([0.5, 0.9, 1.0])),), {"film": 0, "plot": 0, "cast": 0}
+    )
     drawn = [classes.other("film", draw) for draw in [chance()] for _ in range(2000)]
     assert set(drawn) == {"plot", "cast"}
     assert drawn.count("plot") / drawn.count("cast") == pytest.approx(4.0, rel=0.25)
-    assert classes.other("Film", chance()) in ("Plot", "Cast") and classes.other("unknown", chance()) is None
+    assert (
+        classes.other("Film", chance()) in ("Plot", "Cast")
+        and classes.other("unknown", chance()) is None
+    )
 
 
 def test_rules_do_what_they_say_as_often_as_they_say() -> None:
     text = " ".join(f"w{i}" for i in range(20))
-    rules = ByRule(Rules(mask=0.3, exchange=0.0, window=0.0), split(text), WordClasses((), {}), "[MASK]")
+    rules = ByRule(
+        Rules(mask=0.3, exchange=0.0, window=0.0), split(text), WordClasses((), {}), "[MASK]"
+    )
     made = [rules.altered(text, draw).split() for draw in [chance()] for _ in range(400)]
     assert all(len(words) == 20 for words in made)
     assert np.mean([words.count("[MASK]") for words in made]) == pytest.approx(6.0, abs=0.5)
-    windows = ByRule(Rules(mask=0, exchange=0, window=1.0, longest_window=5), split(text), WordClasses((), {}), None)
+    windows = ByRule(
+        Rules(mask=0, exchange=0, window=1.0, longest_window=5),
+        split(text),
+        WordClasses((), {}),
+        None,
+    )
     cut = [windows.altered(text, draw) for draw in [chance()] for _ in range(200)]
-    assert {len(part.split()) for part in cut} == {1, 2, 3, 4, 5} and all(part in text for part in cut)
+    assert {len(part.split()) for part in cut} == {1, 2, 3, 4, 5} and all(
+        part in text for part in cut
+    )
     for mask in (None, "[MASK]"):
-        dropped = ByRule(Rules(mask=1.0, exchange=0.0), split(text), WordClasses((), {}), mask).make(np.array([0]), chance())
+        dropped = ByRule(
+            Rules(mask=1.0, exchange=0.0), split(text), WordClasses((), {}), mask
+        ).make(np.array([0]), chance())
         assert dropped == [], "a text of which nothing is left is none"
 
 
 def test_rules_keep_pairs_together_and_take_their_sides_in_turn() -> None:
     train = tiny.pair_task().train
-    made = ByRule(Rules(mask=0.5, exchange=0, window=0), train, WordClasses((), {}), "[MASK]").make(ROWS, chance())
+    made = ByRule(Rules(mask=0.5, exchange=0, window=0), train, WordClasses((), {}), "[MASK]").make(
+        ROWS, chance()
+    )
     for i, text in enumerate(made):
         first, second = text.text == train.texts[text.row], text.pair == train.pairs[text.row]
-        assert (first, second) in {0: [(False, True)], 1: [(True, False)], 2: [(False, False), (True, False), (False, True)]}[i % 3]
+        assert (first, second) in {
+            0: [(False, True)],
+            1: [(True, False)],
+            2: [(False, False), (True, False), (False, True)],
+        }[i % 3]
 
 
 def test_replacement_takes_the_nearest_words_of_the_matrix() -> None:
@@ -97,30 +121,56 @@ def test_masked_guesses_are_those_of_the_model_at_that_word() -> None:
     tokenizer, model = tiny.tokenizer(), BertForMaskedLM(config).eval()
     text, second = "the film was good 42", "a plot is dull"
     guesses = MaskedGuesses(model, tokenizer, 3, 48).at(text, second)
-    assert sorted(guesses) == [0, 4, 9, 13], "each word of one piece by its first character; 42 is two pieces, the second text is only read"
+    assert sorted(guesses) == [0, 4, 9, 13], (
+        "each word of one piece by its first character; 42 is two pieces, the second text is only read"
+    )
     ids = tokenizer(text, second)["input_ids"]
     place = 1 + text.split().index("good")
     ids[place] = tokenizer.mask_token_id
     types = tokenizer(text, second)["token_type_ids"]
-    scores = model(input_ids=torch.tensor([ids]), token_type_ids=torch.tensor([types])).logits[0, place]
-    order = [token for token in tokenizer.convert_ids_to_tokens(scores.argsort(descending=True).tolist()) if token and token.isalpha() and token != "good"]
+    scores = model(input_ids=torch.tensor([ids]), token_type_ids=torch.tensor([types])).logits[
+        0, place
+    ]
+    order = [
+        token
+        for token in tokenizer.convert_ids_to_tokens(scores.argsort(descending=True).tolist())
+        if token and token.isalpha() and token != "good"
+    ]
     assert guesses[13] == tuple(order[:3])
 
 
 @pytest.mark.parametrize(
-    "kind, named, guesses", [(BertForMaskedLM, None, True), (BertForMaskedLM, "neighbours", False), (BertModel, None, False), (BertModel, "masked", True)]
+    "kind, named, guesses",
+    [
+        (BertForMaskedLM, None, True),
+        (BertForMaskedLM, "neighbours", False),
+        (BertModel, None, False),
+        (BertModel, "masked", True),
+    ],
 )
-def test_masked_words_are_guessed_where_the_teacher_began_from_a_model_that_can(tmp_path: Path, kind: type, named: str | None, guesses: bool) -> None:
+def test_masked_words_are_guessed_where_the_teacher_began_from_a_model_that_can(
+    tmp_path: Path, kind: type, named: str | None, guesses: bool
+) -> None:
     tokenizer = tiny.tokenizer()
     for name, one in (("encoder", kind), ("masked", BertForMaskedLM)):
         one(tiny.bert().config).save_pretrained(tmp_path / name)
         tokenizer.save_pretrained(tmp_path / name)
-    document = tinyrun.prepare(tmp_path / "run") | {"student": [tinyrun.tinybert()], "teacher": {"model": str(tmp_path / "encoder"), "fine_tune": True}}
+    document = tinyrun.prepare(tmp_path / "run") | {
+        "student": [tinyrun.tinybert()],
+        "teacher": {"model": str(tmp_path / "encoder"), "fine_tune": True},
+    }
     model = {"model": str(tmp_path / named) if named == "masked" else named}
-    recipe, task = tinyrun.recipe(document, augment={"size": 1.0, "replace": model}), tiny.single_task()
-    shop = open_workshop(recipe, task, TextModel(tiny.bert().eval(), tokenizer, 32), "hash", tmp_path)
+    recipe, task = (
+        tinyrun.recipe(document, augment={"size": 1.0, "replace": model}),
+        tiny.single_task(),
+    )
+    shop = open_workshop(
+        recipe, task, TextModel(tiny.bert().eval(), tokenizer, 32), "hash", tmp_path
+    )
     (source,) = shop.sources
-    assert isinstance(source, Replacing) and (source.guesses is not None) == guesses == ("masked language model" in shop.inputs)
+    assert isinstance(source, Replacing) and (source.guesses is not None) == guesses == (
+        "masked language model" in shop.inputs
+    )
     made = source.make(np.arange(20), chance())
     assert len(made) == 20 and sum(text.text != task.train.texts[text.row] for text in made) > 15
 
@@ -129,9 +179,17 @@ def test_a_named_model_that_cannot_guess_is_told_of(tmp_path: Path) -> None:
     BertModel(tiny.bert().config).save_pretrained(tmp_path / "encoder")
     tiny.tokenizer().save_pretrained(tmp_path / "encoder")
     document = tinyrun.prepare(tmp_path / "run") | {"student": [tinyrun.tinybert()]}
-    recipe = tinyrun.recipe(document, augment={"size": 1.0, "replace": {"model": str(tmp_path / "encoder")}})
+    recipe = tinyrun.recipe(
+        document, augment={"size": 1.0, "replace": {"model": str(tmp_path / "encoder")}}
+    )
     with pytest.raises(UsageError, match="no head for it"):
-        open_workshop(recipe, tiny.single_task(), TextModel(tiny.bert().eval(), tiny.tokenizer(), 32), "hash", tmp_path)
+        open_workshop(
+            recipe,
+            tiny.single_task(),
+            TextModel(tiny.bert().eval(), tiny.tokenizer(), 32),
+            "hash",
+            tmp_path,
+        )
 
 
 @dataclass(frozen=True)
@@ -147,7 +205,14 @@ class Counting:
         if len(MADE) >= self.breaks_after:
             raise KeyboardInterrupt
         MADE.append(rows)
-        return [Made(f"a new {tiny.THINGS[i % 10]} {chance.integers(10**9)} was fine here", None, int(row)) for i, row in enumerate(rows)]
+        return [
+            Made(
+                f"a new {tiny.THINGS[i % 10]} {chance.integers(10**9)} was fine here",
+                None,
+                int(row),
+            )
+            for i, row in enumerate(rows)
+        ]
 
 
 MADE: list[np.ndarray] = []
@@ -158,7 +223,9 @@ def build(folder: Path, *sources: object, size: float = 2.0, **settings: object)
     task = tiny.single_task()
     recipe = Augment(size=size, shard_size=16, rules=Rules())
     gates = Sieve.of(Gates(near=1.0), task)
-    return make_texts(recipe, task, list(sources), gates, folder / "augment", {"seed": 0}, **settings)
+    return make_texts(
+        recipe, task, list(sources), gates, folder / "augment", {"seed": 0}, **settings
+    )
 
 
 def test_cut_off_and_resumed_is_the_same_set(tmp_path: Path) -> None:
@@ -169,7 +236,9 @@ def test_cut_off_and_resumed_is_the_same_set(tmp_path: Path) -> None:
     resumed = build(tmp_path / "cut", Counting())
     assert len(MADE) == 12 - 5, "the five finished shards are used again"
     assert resumed.texts == whole.texts
-    first, second = ((tmp_path / way / "augment" / "texts.arrow").read_bytes() for way in ("whole", "cut"))
+    first, second = (
+        (tmp_path / way / "augment" / "texts.arrow").read_bytes() for way in ("whole", "cut")
+    )
     assert first == second
     assert read_stage(tmp_path / "whole" / "augment") == read_stage(tmp_path / "cut" / "augment")
 
@@ -195,7 +264,14 @@ def test_every_beginning_of_the_set_holds_all_sources_alike(tmp_path: Path) -> N
         renewable = True
 
         def make(self, rows: np.ndarray, chance: np.random.Generator) -> list[Made]:
-            return [Made(f"another {tiny.THINGS[i % 10]} {chance.integers(10**9)} is here now", None, int(row)) for i, row in enumerate(rows)]
+            return [
+                Made(
+                    f"another {tiny.THINGS[i % 10]} {chance.integers(10**9)} is here now",
+                    None,
+                    int(row),
+                )
+                for i, row in enumerate(rows)
+            ]
 
     made = build(tmp_path, Counting(), Other())
     assert len(made) == 192
@@ -211,7 +287,11 @@ def test_what_refuses_everything_ends_and_says_so(tmp_path: Path) -> None:
 
     made = build(tmp_path, Same())
     counts = read_stage(tmp_path / "augment")["result"]["sources"]["rule"]
-    assert len(made) == 1 and counts["kept"] == 1 and counts["refused"] == {"duplicate": counts["made"] - 1}
+    assert (
+        len(made) == 1
+        and counts["kept"] == 1
+        and counts["refused"] == {"duplicate": counts["made"] - 1}
+    )
     table = map_table(tmp_path / "augment" / "texts.arrow")
     assert table.column("origin").to_pylist() == ["rule"]
     assert read_made(tmp_path / "augment", tiny.single_task()).texts == made.texts
@@ -231,16 +311,24 @@ def test_made_texts_follow_the_gold_ones_without_a_label() -> None:
     made = collect_texts(task).take(np.array([5, 2]))
     made = type(made)(made.texts, made.pairs, ("rule", "pool"), no_labels(2, "classification", 2))
     both = collect_texts(task, made)
-    assert both.texts[-2:] == (task.train.texts[5], task.train.texts[2]) and both.pairs[-2:] == (task.train.pairs[5], task.train.pairs[2])
+    assert both.texts[-2:] == (task.train.texts[5], task.train.texts[2]) and both.pairs[-2:] == (
+        task.train.pairs[5],
+        task.train.pairs[2],
+    )
     assert both.labels[-2:].tolist() == [-1, -1] and both.gold.tolist() == list(range(96))
-    assert np.isnan(no_labels(2, "multilabel", 3)).all() and no_labels(2, "regression", 1).shape == (2,)
+    assert np.isnan(no_labels(2, "multilabel", 3)).all() and no_labels(
+        2, "regression", 1
+    ).shape == (2,)
 
 
 def test_a_pool_is_read_like_the_data(tmp_path: Path) -> None:
     file = tmp_path / "pool.csv"
     file.write_text("text,other\none two three,x\nfour five six,y\n")
     pool = read_pool(Pool(file=str(file)), Data(source="x", first_words=2))
-    assert pool.make(np.array([1, 0]), chance()) == [Made("four five", None, -1), Made("one two", None, -1)]
+    assert pool.make(np.array([1, 0]), chance()) == [
+        Made("four five", None, -1),
+        Made("one two", None, -1),
+    ]
     file.write_text("text\nfine\n\n,\n")
     with pytest.raises(DataError, match=r"pool\.csv:4"):
         read_pool(Pool(file=str(file)), Data(source="x"))

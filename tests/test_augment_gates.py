@@ -10,15 +10,18 @@ import numpy as np
 import pytest
 import tiny
 
-from kdedge.augment import TransferTexts, collect_texts, judge, no_labels
-from kdedge.augment.gates import Sieve, balanced, confident, writes_spaces
-from kdedge.augment.judge import check_gates, judge_by
+from kdedge.augment import teacher_filters as judge
+from kdedge.augment.filters import Sieve, balanced, confident, writes_spaces
 from kdedge.augment.source import Made
+from kdedge.augment.teacher_filters import check_gates, judge_by
 from kdedge.errors import UsageError
 from kdedge.recipe import Gates, Generate, Rules
+from kdedge.transfer.texts import TransferTexts, collect_texts, no_labels
 
 
-def sieve(gates: Gates | None = None, perplexity: tuple[float, float] | None = None, pair: bool = False) -> Sieve:
+def sieve(
+    gates: Gates | None = None, perplexity: tuple[float, float] | None = None, pair: bool = False
+) -> Sieve:
     return Sieve.of(gates or Gates(), tiny.pair_task() if pair else tiny.single_task(), perplexity)
 
 
@@ -27,11 +30,27 @@ def test_a_held_out_text_cannot_come_in_by_any_disguise(role: str) -> None:
     task = tiny.single_task()
     secret = max(getattr(task, role).texts, key=len)
     gate = sieve(Gates(shortest=1, longest=99))
-    disguises = [secret, secret.upper(), secret + " !", "so " + secret, secret.replace("the ", "a ", 1), " ".join(secret.split()[:-1])]
+    disguises = [
+        secret,
+        secret.upper(),
+        secret + " !",
+        "so " + secret,
+        secret.replace("the ", "a ", 1),
+        " ".join(secret.split()[:-1]),
+    ]
     wide = "".join(chr(ord(one) + 0xFEE0) if "a" <= one <= "z" else one for one in secret)
     accents = unicodedata.normalize("NFC", secret.replace("e", "e\u0301").replace("a", "a\u0308"))
-    disguises += [wide, accents, "\u00ad".join(secret), secret.replace("o", "o\u200b"), secret.replace(" ", "_")]
-    disguises += [f"{secret} and then everybody went home for supper by the late train", f"as my uncle never tired of saying, {secret}, or nearly"]
+    disguises += [
+        wide,
+        accents,
+        "\u00ad".join(secret),
+        secret.replace("o", "o\u200b"),
+        secret.replace(" ", "_"),
+    ]
+    disguises += [
+        f"{secret} and then everybody went home for supper by the late train",
+        f"as my uncle never tired of saying, {secret}, or nearly",
+    ]
     assert not any(gate.admit(Made(text, None, 0), "generate") for text in disguises)
     assert gate.refused["generate", "held out"] == len(disguises)
 
@@ -42,15 +61,26 @@ def test_either_side_of_a_held_out_pair_may_recur_but_not_both() -> None:
     first, second = task.report.texts[0], task.report.pairs[0]
     assert not gate.admit(Made(first, second, 0), "rule")
     assert gate.refused["rule", "held out"] == 1
-    assert not gate.admit(Made(second, first, 0), "rule") and gate.refused["rule", "held out"] == 2, "nor with its sides exchanged"
-    assert gate.admit(Made(first, "zebras queue by quiet jetties while brown foxes jump over lazy dogs", 0), "rule")
+    assert (
+        not gate.admit(Made(second, first, 0), "rule") and gate.refused["rule", "held out"] == 2
+    ), "nor with its sides exchanged"
+    assert gate.admit(
+        Made(first, "zebras queue by quiet jetties while brown foxes jump over lazy dogs", 0),
+        "rule",
+    )
 
 
 def test_training_texts_and_their_near_copies_count_as_seen() -> None:
     task, gate = tiny.single_task(), sieve()
     longest = max(task.train.texts, key=len)
-    assert not gate.admit(Made(longest.title(), None, 0), "rule") and gate.refused["rule", "duplicate"] == 1
-    assert not gate.admit(Made(longest + ".", None, 0), "rule") and gate.refused["rule", "near duplicate"] == 1
+    assert (
+        not gate.admit(Made(longest.title(), None, 0), "rule")
+        and gate.refused["rule", "duplicate"] == 1
+    )
+    assert (
+        not gate.admit(Made(longest + ".", None, 0), "rule")
+        and gate.refused["rule", "near duplicate"] == 1
+    )
     new = "a cold camera and a clever script was warm"
     assert gate.admit(Made(new, None, 0), "replace")
     assert not gate.admit(Made(new, None, 0), "rule") and gate.refused["rule", "duplicate"] == 2
@@ -71,7 +101,9 @@ def test_a_length_that_no_text_can_have_is_told() -> None:
 
 
 def test_a_band_of_perplexity_may_be_told_by_its_upper_end() -> None:
-    assert Gates(perplexity=0.9).perplexity == (0.0, 0.9) and Gates(perplexity=(0.05, 0.95)).perplexity == (0.05, 0.95)  # type: ignore[arg-type]
+    assert Gates(perplexity=0.9).perplexity == (0.0, 0.9) and Gates(
+        perplexity=(0.05, 0.95)
+    ).perplexity == (0.05, 0.95)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="lower end lies above"):
         Gates(perplexity=(0.9, 0.1))
 
@@ -83,8 +115,12 @@ def test_lengths_of_a_language_without_spaces_are_characters() -> None:
 
 def test_what_surprises_its_own_generator_is_refused() -> None:
     gate = sieve(perplexity=(0.5, 2.0))
-    assert not gate.admit(Made("a warm script and the dull cast was moving", None, 0, 2.5), "generate")
-    assert not gate.admit(Made("a warm script and the dull cast was moving", None, 0, 0.4), "generate"), "learned by heart, or one word over and over"
+    assert not gate.admit(
+        Made("a warm script and the dull cast was moving", None, 0, 2.5), "generate"
+    )
+    assert not gate.admit(
+        Made("a warm script and the dull cast was moving", None, 0, 0.4), "generate"
+    ), "learned by heart, or one word over and over"
     assert gate.refused["generate", "perplexity"] == 2
     assert gate.admit(Made("a warm script and the dull cast was moving", None, 0, 1.5), "generate")
 
@@ -98,22 +134,34 @@ def test_balance_caps_a_label_at_its_multiple_of_the_gold_share() -> None:
     gold = np.array([0] * 50 + [1] * 40 + [2] * 10)
     made = np.array([2] * 60 + [0] * 40)
     kept = balanced(made, gold, 3.0)
-    assert kept[:60].sum() == 30 and kept[:30].all(), "label 2 may have three times 10 % of 100, the first ones"
+    assert kept[:60].sum() == 30 and kept[:30].all(), (
+        "label 2 may have three times 10 % of 100, the first ones"
+    )
     assert kept[60:].all()
 
 
 def test_a_judge_never_drops_gold_texts_and_counts_the_rest() -> None:
     task = tiny.single_task()
-    made = TransferTexts.of(("x one", "x two", "x three"), None, ("rule",) * 3, no_labels(3, "classification", 2))
+    made = TransferTexts.of(
+        ("x one", "x two", "x three"), None, ("rule",) * 3, no_labels(3, "classification", 2)
+    )
     texts = collect_texts(task, made)
     logits = np.zeros((len(texts), 2), np.float32)  # the teacher is unsure of everything
     logits[-1] = (9, -9)
-    verdict = judge_by(Gates(confidence=(0.9, 1.0), balance=None), task, 32)(texts, np.array_split(logits, 3))
-    assert verdict.kept[: len(task.train)].all() and verdict.kept[-3:].tolist() == [False, False, True]
+    verdict = judge_by(Gates(confidence=(0.9, 1.0), balance=None), task, 32)(
+        texts, np.array_split(logits, 3)
+    )
+    assert verdict.kept[: len(task.train)].all() and verdict.kept[-3:].tolist() == [
+        False,
+        False,
+        True,
+    ]
     assert verdict.refused == {"confidence": 2}
 
 
-def test_a_second_teacher_computes_in_the_precision_that_the_first_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_teacher_computes_in_the_precision_that_the_first_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     asked = []
 
     class Second:
@@ -122,17 +170,27 @@ def test_a_second_teacher_computes_in_the_precision_that_the_first_does(monkeypa
             return np.array([[1.0, 0.0], [0.0, 1.0]])
 
     monkeypatch.setattr(judge, "load_teacher", lambda *_: Second())
-    texts = TransferTexts.of(("x one", "x two"), None, ("rule",) * 2, no_labels(2, "classification", 2))
+    texts = TransferTexts.of(
+        ("x one", "x two"), None, ("rule",) * 2, no_labels(2, "classification", 2)
+    )
     said = [np.array([[2.0, 0.0], [2.0, 0.0]], np.float16)]
-    verdict = judge_by(Gates(agree_with="another", balance=None), tiny.single_task(), 32, "fp32")(texts, said)
-    assert asked == ["fp32"] and verdict.kept.tolist() == [True, False] and verdict.refused == {"second teacher": 1}
+    verdict = judge_by(Gates(agree_with="another", balance=None), tiny.single_task(), 32, "fp32")(
+        texts, said
+    )
+    assert (
+        asked == ["fp32"]
+        and verdict.kept.tolist() == [True, False]
+        and verdict.refused == {"second teacher": 1}
+    )
 
 
 def test_a_regression_has_no_classes_to_judge_by() -> None:
     task = tiny.single_task()
     task = replace(task, spec=replace(task.spec, kind="regression"))
     texts = TransferTexts.of(("x",), None, ("rule",), no_labels(1, "regression", 1))
-    assert judge_by(Gates(confidence=(0.9, 1.0)), task, 32)(texts, [np.zeros((1, 1), np.float16)]).kept.all()
+    assert judge_by(Gates(confidence=(0.9, 1.0)), task, 32)(
+        texts, [np.zeros((1, 1), np.float16)]
+    ).kept.all()
 
 
 def test_gates_that_cannot_be_asked_are_refused(tmp_path: Path) -> None:
@@ -156,6 +214,8 @@ def test_gates_that_cannot_be_asked_are_refused(tmp_path: Path) -> None:
         (Generate, {"prompts": []}, "prompts"),
     ],
 )
-def test_settings_that_let_nothing_through_are_refused(section: type, wrong: dict[str, object], says: str) -> None:
+def test_settings_that_let_nothing_through_are_refused(
+    section: type, wrong: dict[str, object], says: str
+) -> None:
     with pytest.raises(ValueError, match=says):
         section(**wrong)

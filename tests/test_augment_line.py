@@ -20,25 +20,33 @@ import pytest
 import tiny
 import torch
 
-from kdedge.augment.gates import Sieve
+from kdedge.augment.filters import Sieve
 from kdedge.augment.make import make_texts
-from kdedge.augment.near import jaccard, shingles
+from kdedge.augment.near_duplicates import jaccard, shingles
 from kdedge.augment.pool import FromPool
 from kdedge.augment.rules import ByRule
 from kdedge.augment.source import Made
-from kdedge.augment.wordclasses import induce_classes
+from kdedge.augment.word_classes import induce_classes
 from kdedge.data.shares import normalised
-from kdedge.distill.growth import Growth, Point, difference_error, difficulty, grow, part_of
-from kdedge.distill.seeds import distill_seeds
-from kdedge.distill.story import distill, prepare_lesson
+from kdedge.distillation.learning_curve import (
+    Growth,
+    Point,
+    difference_error,
+    difficulty,
+    grow,
+    part_of,
+)
+from kdedge.distillation.pipeline import distill, prepare_lesson
+from kdedge.distillation.seeds import distill_seeds
 from kdedge.errors import IntegrityError
+from kdedge.io.arrow import map_table
 from kdedge.recipe import Augment, Gates, Recipe, Rules, load_recipe
-from kdedge.rundir import Run, read_stage
-from kdedge.tables import map_table
-from kdedge.transfer import TransferSet, read_transfer_set
+from kdedge.run.layout import Run
+from kdedge.run.stage import read_stage
+from kdedge.transfer.dataset import TransferSet, read_transfer_set
 
 ROOT = Path(__file__).resolve().parent.parent
-START = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]; import conftest; from kdedge.cli import main; main()"
+START = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]; import conftest; from kdedge.cli.main import main; main()"
 
 RECIPE = """
 name = "more"
@@ -78,12 +86,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("more")
     torch.manual_seed(0)
     tokenizer = tiny.tokenizer()
-    tiny.bert(layers=2, vocabulary=len(tokenizer), initializer_range=0.2).bert.save_pretrained(folder / "encoder")
+    tiny.bert(layers=2, vocabulary=len(tokenizer), initializer_range=0.2).bert.save_pretrained(
+        folder / "encoder"
+    )
     tokenizer.save_pretrained(folder / "encoder")
     (folder / "data").mkdir()
     for split, count, seed in (("train", 160, 1), ("test", 64, 2)):
         texts, labels = tiny.sentences(count, seed)
-        pq.write_table(pa.table({"text": list(texts), "label": [("bad", "good")[i] for i in labels]}), folder / "data" / f"{split}.parquet")
+        pq.write_table(
+            pa.table({"text": list(texts), "label": [("bad", "good")[i] for i in labels]}),
+            folder / "data" / f"{split}.parquet",
+        )
     (folder / "recipe.toml").write_text(RECIPE.format(folder=folder))
     done = command(folder, "whole", "--json").communicate(timeout=300)
     (folder / "said.json").write_text(done[0].splitlines()[-1])
@@ -91,10 +104,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(folder: Path, runs: str, *options: str, processes: int = 1) -> subprocess.Popen[str]:
-    arguments = ["augment", str(folder / "recipe.toml"), "--runs", str(folder / runs), "--threads", "1", *options]
+    arguments = [
+        "augment",
+        str(folder / "recipe.toml"),
+        "--runs",
+        str(folder / runs),
+        "--threads",
+        "1",
+        *options,
+    ]
     environment = {**os.environ, "COLUMNS": "150"}
     # What `accelerate launch` starts for several devices; on CPUs alone it asks for MPI itself.
-    several = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "--no-python", sys.executable]
+    several = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        str(processes),
+        "--no-python",
+        sys.executable,
+    ]
     return subprocess.Popen(
         [sys.executable, *(several if processes > 1 else []), "-c", START, *arguments],
         stdout=subprocess.PIPE,
@@ -105,7 +134,14 @@ def command(folder: Path, runs: str, *options: str, processes: int = 1) -> subpr
 
 
 def made_hashes(run: Path) -> dict[str, str]:
-    names = ("augment/texts.arrow", "augment/stage.json", "generator/model.safetensors", "transfer/texts.arrow", "transfer/logits.npy", "transfer/keys.npy")
+    names = (
+        "augment/texts.arrow",
+        "augment/stage.json",
+        "generator/model.safetensors",
+        "transfer/texts.arrow",
+        "transfer/logits.npy",
+        "transfer/keys.npy",
+    )
     return {name: hashlib.sha256((run / name).read_bytes()).hexdigest() for name in names}
 
 
@@ -114,19 +150,31 @@ def test_each_source_gives_its_share_and_is_counted(folder: Path) -> None:
     transfer = read_transfer_set(folder / "whole" / "more" / "transfer")
     assert set(said["sources"]) == {"rule", "replace", "generate"}
     for origin, counts in said["sources"].items():
-        assert counts["wanted"] == 64 and counts["asked"] >= counts["made"] == counts["kept"] + counts["unused"] + sum(counts["refused"].values())
-        assert transfer.texts.origins.count(origin) == said["origins"][origin] > 20, "enough of each passes its gates"
+        assert counts["wanted"] == 64 and counts["asked"] >= counts["made"] == counts[
+            "kept"
+        ] + counts["unused"] + sum(counts["refused"].values())
+        assert transfer.texts.origins.count(origin) == said["origins"][origin] > 20, (
+            "enough of each passes its gates"
+        )
     assert said["origins"]["gold"] == 128
 
 
 def test_no_made_text_stands_among_those_held_out(folder: Path) -> None:
     run, _ = Run.open(folder / "whole" / "more")
     lesson = prepare_lesson(run.recipe, run)
-    held = {normalised(text) for split in (lesson.task.select, lesson.task.report) for text in split.texts}
+    held = {
+        normalised(text)
+        for split in (lesson.task.select, lesson.task.report)
+        for text in split.texts
+    }
     texts = lesson.transfer.texts
     assert not held & {normalised(text) for text in texts.texts}
     made, forbidden = [shingles(text) for text in texts.made], [shingles(text) for text in held]
-    assert len(made) > 60 and max(jaccard(mine, theirs) for mine in made for theirs in forbidden) < lesson.recipe.augment.gates.held_out
+    assert (
+        len(made) > 60
+        and max(jaccard(mine, theirs) for mine in made for theirs in forbidden)
+        < lesson.recipe.augment.gates.held_out
+    )
     assert len({normalised(text) for text in texts.texts}) == len(texts)
 
 
@@ -146,7 +194,12 @@ def test_two_processes_make_and_label_the_same_set(folder: Path) -> None:
 def test_killed_and_resumed_is_the_same_set(folder: Path, share: float) -> None:
     """R2: kill -9 while texts are made; the share of the work after which it comes is measured by files that stand."""
     runs = folder / f"killed-{share}"
-    marks = ["teacher.part", "generator.part", "augment.part/replace-00000.parquet", "augment.part/generate-00000.parquet"]
+    marks = [
+        "teacher.part",
+        "generator.part",
+        "augment.part/replace-00000.parquet",
+        "augment.part/generate-00000.parquet",
+    ]
     mark = runs / "more" / marks[int(share * 4)]
     process = command(folder, runs.name)
     until = time.monotonic() + 200
@@ -161,45 +214,81 @@ def test_killed_and_resumed_is_the_same_set(folder: Path, share: float) -> None:
 
 
 def test_rounds_start_from_what_was_learned_worst(folder: Path) -> None:
-    run = distill(load_recipe(folder / "recipe.toml", ("augment.rounds=2", "augment.generate=", "student.undistilled=false")), folder / "rounds")
+    run = distill(
+        load_recipe(
+            folder / "recipe.toml",
+            ("augment.rounds=2", "augment.generate=", "student.undistilled=false"),
+        ),
+        folder / "rounds",
+    )
     second = read_stage(run.shared / "augment-2")
     assert second["inputs"]["weights"] and second["inputs"]["round"] == 2
-    first, later = (map_table(run.shared / name / "texts.arrow").to_pydict() for name in ("augment", "augment-2"))
+    first, later = (
+        map_table(run.shared / name / "texts.arrow").to_pydict()
+        for name in ("augment", "augment-2")
+    )
     assert not set(map(normalised, first["text"])) & set(map(normalised, later["text"]))
     assert set(read_transfer_set(run.transfer).texts.origins) == {"gold", "rule", "replace"}
     assert (run.folder / "student" / "model.safetensors").exists()
-    assert distill(run.recipe, folder / "rounds").folder == run.folder, "a second time everything is kept"
+    assert distill(run.recipe, folder / "rounds").folder == run.folder, (
+        "a second time everything is kept"
+    )
     shared = {path: path.stat().st_mtime_ns for path in run.folder.rglob("stage.json")}
     seeds = distill_seeds(run.recipe, folder / "rounds", 2)
-    other = {"name": "other", "share": run.folder.name, "student": [run.recipe.student[0].model_copy(update={"max_length": 20})]}
+    other = {
+        "name": "other",
+        "share": run.folder.name,
+        "student": [run.recipe.student[0].model_copy(update={"max_length": 20})],
+    }
     made = distill(run.recipe.model_copy(update=other), folder / "rounds")
-    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("stage.json")} == shared, "texts are chosen once, by the run that owns them"
+    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("stage.json")} == shared, (
+        "texts are chosen once, by the run that owns them"
+    )
     assert (made.folder / "student").exists() and (seeds[1].folder / "student").exists()
 
 
 def test_auto_takes_what_the_curve_says(folder: Path) -> None:
-    overrides = ("augment.size=auto", "augment.curve=[0.5, 1]", "augment.generate=", "student.undistilled=false")
+    overrides = (
+        "augment.size=auto",
+        "augment.curve=[0.5, 1]",
+        "augment.generate=",
+        "student.undistilled=false",
+    )
     run = distill(load_recipe(folder / "recipe.toml", overrides), folder / "auto")
     growth = Growth.of(read_stage(run.folder / "curve")["result"])
-    assert {point.sources for point in growth.points} >= {(), ("rule",), ("replace",)} and growth.chosen in growth.points
-    assert f"{growth.chosen.size:.3g} of" in read_stage(run.folder / "student")["inputs"]["transfer"]
+    assert {point.sources for point in growth.points} >= {
+        (),
+        ("rule",),
+        ("replace",),
+    } and growth.chosen in growth.points
+    assert (
+        f"{growth.chosen.size:.3g} of" in read_stage(run.folder / "student")["inputs"]["transfer"]
+    )
 
 
 def test_the_picture_shows_every_point(folder: Path, tmp_path: Path) -> None:
-    out, err = command(folder, "whole", "--curve", "--set", "augment.curve=[0.5, 1.5]").communicate(timeout=300)
+    out, err = command(folder, "whole", "--curve", "--set", "augment.curve=[0.5, 1.5]").communicate(
+        timeout=300
+    )
     assert "picture:" in out, err
     picture = (folder / "whole" / "more" / "curve" / "curve.svg").read_text()
     assert picture.startswith("<svg") and "texts the student learns from" in picture
     growth = Growth.of(read_stage(folder / "whole" / "more" / "curve")["result"])
-    worse = sum(bool(point.sources) and point.select < growth.points[0].select for point in growth.points)
+    worse = sum(
+        bool(point.sources) and point.select < growth.points[0].select for point in growth.points
+    )
     assert " ".join(out.split()).count("does not help") == worse
-    assert picture.count('aria-roledescription="point"') == len(growth.points) + 1, "and the ring around the chosen one"
+    assert picture.count('aria-roledescription="point"') == len(growth.points) + 1, (
+        "and the ring around the chosen one"
+    )
 
 
 def set_of(*origins: str) -> TransferSet:
-    from kdedge.augment import TransferTexts
+    from kdedge.transfer.texts import TransferTexts
 
-    texts = TransferTexts.of(tuple(f"t{i}" for i in range(len(origins))), None, origins, np.zeros(len(origins), np.int64))
+    texts = TransferTexts.of(
+        tuple(f"t{i}" for i in range(len(origins))), None, origins, np.zeros(len(origins), np.int64)
+    )
     return TransferSet(texts, np.arange(2 * len(origins), dtype=np.float16).reshape(-1, 2))
 
 
@@ -225,15 +314,31 @@ def test_growth_leaves_out_what_hurts_and_stops_where_it_is_flat() -> None:
 
     recipe = Augment(curve=[1, 2, 4], rules=Rules())
     growth = grow(recipe, set_of(*origins), task, probe, Path("nowhere"))
-    assert asked == [(0, ()), (40, ("rule",)), (40, ("replace",)), (80, ("rule",)), (160, ("rule",))]
+    assert asked == [
+        (0, ()),
+        (40, ("rule",)),
+        (40, ("replace",)),
+        (80, ("rule",)),
+        (160, ("rule",)),
+    ]
     assert growth.chosen.sources == ("rule",) and growth.chosen.size <= 2
     assert [point.select for point in growth.points] == [18 / 32, 24 / 32, 8 / 32, 30 / 32, 30 / 32]
     apart = 6 / 32  # of the best and the smallest set of rules: answers that one alone got right
-    assert [point.error for point in growth.points[3:]] == [0.0, 0.0] and growth.points[1].error == pytest.approx(np.sqrt(apart * (1 - apart) / 32), rel=0.15)
+    assert [point.error for point in growth.points[3:]] == [0.0, 0.0] and growth.points[
+        1
+    ].error == pytest.approx(np.sqrt(apart * (1 - apart) / 32), rel=0.15)
     assert Growth.of(json.loads(json.dumps(growth.document()))) == growth
     asked.clear()
-    short = grow(Augment(curve=[1, 4, 16], rules=Rules()), set_of(*["gold"] * 40, *["rule"] * 80), task, probe, Path("nowhere"))
-    assert [point.size for point in short.points] == [0, 1, 2] and len(asked) == 3, "what was not made is neither trained on nor told"
+    short = grow(
+        Augment(curve=[1, 4, 16], rules=Rules()),
+        set_of(*["gold"] * 40, *["rule"] * 80),
+        task,
+        probe,
+        Path("nowhere"),
+    )
+    assert [point.size for point in short.points] == [0, 1, 2] and len(asked) == 3, (
+        "what was not made is neither trained on nor told"
+    )
 
 
 def test_growth_over_seeds_is_the_mean_and_its_error_knows_them() -> None:
@@ -243,15 +348,26 @@ def test_growth_over_seeds_is_the_mean_and_its_error_knows_them() -> None:
 
     def probe(transfer: TransferSet, number: int, place: Path) -> np.ndarray:
         places.append(place)
-        right = {"rule": (26, 28, 30), "replace": (24, 14, 16)}.get(transfer.texts.origins[-1], (20, 20, 20))[number]
+        right = {"rule": (26, 28, 30), "replace": (24, 14, 16)}.get(
+            transfer.texts.origins[-1], (20, 20, 20)
+        )[number]
         answers = np.eye(2, dtype=np.float32)[task.select.labels]
         return np.where(np.arange(32)[:, None] < right, answers, 1 - answers)
 
     whole = set_of(*["gold"] * 40, *["rule"] * 40, *["replace"] * 40)
-    lucky, told = (grow(Augment(curve=[1], seeds=seeds, rules=Rules()), whole, task, probe, Path("nowhere")) for seeds in (1, 3))
+    lucky, told = (
+        grow(Augment(curve=[1], seeds=seeds, rules=Rules()), whole, task, probe, Path("nowhere"))
+        for seeds in (1, 3)
+    )
     assert lucky.points[-1].sources == ("rule", "replace") and lucky.points[0].sd is None
-    assert [point.sources for point in told.points] == [(), ("rule",), ("replace",)], "only rules help, and alone they were asked already"
-    assert told.chosen.sources == ("rule",) and told.chosen.select == 28 / 32 and told.chosen.sd == pytest.approx(2 / 32)
+    assert [point.sources for point in told.points] == [(), ("rule",), ("replace",)], (
+        "only rules help, and alone they were asked already"
+    )
+    assert (
+        told.chosen.sources == ("rule",)
+        and told.chosen.select == 28 / 32
+        and told.chosen.sd == pytest.approx(2 / 32)
+    )
     apart = 8 / 32
     texts = np.sqrt(apart * (1 - apart) / 32)
     assert told.points[0].error == pytest.approx(np.hypot(texts, 2 / 32 / np.sqrt(3)), rel=0.15)
@@ -262,7 +378,9 @@ def test_what_two_students_get_wrong_alike_is_no_error_of_their_difference() -> 
     """Of 32 texts 20 are right with gold and 22 with rules, the same 20 among them: less than the error of either score, more than that of the difference."""
     task = tiny.single_task(40)
     answers = np.eye(2, dtype=np.float32)[task.select.labels]
-    gold, rules = (np.where(np.arange(32)[:, None] < right, answers, 1 - answers)[None] for right in (20, 22))
+    gold, rules = (
+        np.where(np.arange(32)[:, None] < right, answers, 1 - answers)[None] for right in (20, 22)
+    )
     found = difference_error(task, rules, gold, task.select)
     assert found == pytest.approx(np.sqrt(2 / 32 * 30 / 32 / 32), rel=0.15)
     assert found < 2 / 32 < np.sqrt(22 / 32 * 10 / 32 / 32)
@@ -271,9 +389,16 @@ def test_what_two_students_get_wrong_alike_is_no_error_of_their_difference() -> 
 def test_difficulty_is_how_far_answers_lie_apart_and_never_nothing() -> None:
     """KL((1/2, 1/2) || (3/4, 1/4)) = 1/2 ln(2/3) + 1/2 ln 2; a height that all logits of a text share is no answer."""
     right, far = np.array([[4.0, 4.0], [np.log(3.0), 0.0]]), 0.5 * np.log(4 / 3)
-    assert difficulty(right, np.zeros((2, 2)), "classification").tolist() == pytest.approx([0.05 * far, 1.05 * far])
-    assert difficulty(np.array([[1.0], [3.0]]), np.array([[1.0], [1.0]]), "regression").tolist() == pytest.approx([0.2, 4.2])
-    assert difficulty(right, np.zeros((2, 2)), "multilabel")[0] > difficulty(right, np.zeros((2, 2)), "multilabel")[1], "each label is an answer"
+    assert difficulty(right, np.zeros((2, 2)), "classification").tolist() == pytest.approx(
+        [0.05 * far, 1.05 * far]
+    )
+    assert difficulty(
+        np.array([[1.0], [3.0]]), np.array([[1.0], [1.0]]), "regression"
+    ).tolist() == pytest.approx([0.2, 4.2])
+    assert (
+        difficulty(right, np.zeros((2, 2)), "multilabel")[0]
+        > difficulty(right, np.zeros((2, 2)), "multilabel")[1]
+    ), "each label is an answer"
 
 
 class Twenty(FromPool):
@@ -290,14 +415,24 @@ def test_a_pool_is_read_once_and_its_file_is_checked(tmp_path: Path) -> None:
     task, recipe = tiny.single_task(40), Augment(size=4.0, shard_size=8, rules=Rules())
     pool = Twenty(tuple(tiny.sentences(20, 9)[0]), None)
     heavy = np.eye(40)[7][:20]
-    made = make_texts(recipe, task, [pool], Sieve.of(recipe.gates, task), tmp_path / "augment", {}, weights=heavy)
+    made = make_texts(
+        recipe, task, [pool], Sieve.of(recipe.gates, task), tmp_path / "augment", {}, weights=heavy
+    )
     assert sorted(pool.asked) == list(range(20)), "each row once: asked again it would say the same"
     counts = read_stage(tmp_path / "augment")["result"]["sources"]["pool"]
     assert counts["asked"] == counts["made"] == 20 and counts["kept"] == len(made) > 5
     path = tmp_path / "augment" / "texts.arrow"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(IntegrityError, match="made texts is not what was written"):
-        make_texts(recipe, task, [pool], Sieve.of(recipe.gates, task), tmp_path / "augment", {}, weights=heavy)
+        make_texts(
+            recipe,
+            task,
+            [pool],
+            Sieve.of(recipe.gates, task),
+            tmp_path / "augment",
+            {},
+            weights=heavy,
+        )
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -306,19 +441,43 @@ def test_what_is_too_short_to_pass_is_not_started_from(tmp_path: Path, weighted:
     lengths = [len(text.split()) for text in task.train.texts]
     shortest = sorted(lengths)[20]
     recipe = Augment(size=1.0, shard_size=64, rules=Rules(), gates=Gates(shortest=shortest))
-    source, asked = ByRule(Rules(window=0.0), task.train, induce_classes(tuple(task.train.texts)), "[MASK]"), []
-    noting = SimpleNamespace(origin="rule", renewable=True, starts=40, make=lambda rows, chance: asked.extend(rows.tolist()) or source.make(rows, chance))
+    source, asked = (
+        ByRule(Rules(window=0.0), task.train, induce_classes(tuple(task.train.texts)), "[MASK]"),
+        [],
+    )
+    noting = SimpleNamespace(
+        origin="rule",
+        renewable=True,
+        starts=40,
+        make=lambda rows, chance: asked.extend(rows.tolist()) or source.make(rows, chance),
+    )
     weights = np.arange(1.0, 41.0) if weighted else None
-    make_texts(recipe, task, [noting], Sieve.of(recipe.gates, task), tmp_path / "augment", {}, weights=weights)
+    make_texts(
+        recipe,
+        task,
+        [noting],
+        Sieve.of(recipe.gates, task),
+        tmp_path / "augment",
+        {},
+        weights=weights,
+    )
     long_enough = {row for row, length in enumerate(lengths) if length >= shortest}
     assert 0 < len(long_enough) < 40 and set(asked) <= long_enough
     assert weighted or set(asked) == long_enough, "each of them, before any comes again"
-    assert Sieve.of(Gates(shortest=999, longest=2000), task).starts(task.train).tolist() == list(range(40)), (
-        "a generator may write longer texts than it has read"
-    )
+    assert Sieve.of(Gates(shortest=999, longest=2000), task).starts(task.train).tolist() == list(
+        range(40)
+    ), "a generator may write longer texts than it has read"
 
 
 def test_a_recipe_without_sources_is_refused() -> None:
     with pytest.raises(ValueError, match="names no source"):
-        Recipe.model_validate({"name": "x", "data": {"source": "y"}, "teacher": {"model": "z"}, "student": {"kind": "bilstm"}, "augment": {"size": 2.0}})
+        Recipe.model_validate(
+            {
+                "name": "x",
+                "data": {"source": "y"},
+                "teacher": {"model": "z"},
+                "student": {"kind": "bilstm"},
+                "augment": {"size": 2.0},
+            }
+        )
     assert Point(0.0, (), 1, 0.5).sources == ()

@@ -68,14 +68,18 @@ def assert_refused(folder: Path, name: str = "") -> None:
 
 def test_the_untouched_copy_opens(bundle: Path) -> None:
     assert sorted(Bundle.open(bundle).contents) == sorted(set(FILES) - {"kdedge.json"})
-    assert sorted(path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()) == sorted(FILES)
+    assert sorted(
+        path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()
+    ) == sorted(FILES)
 
 
 # Damage
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name != "kdedge.json"])
-def test_every_damage_to_a_file_is_refused_and_names_it(bundle: Path, name: str, nothing_used: None) -> None:
+def test_every_damage_to_a_file_is_refused_and_names_it(
+    bundle: Path, name: str, nothing_used: None
+) -> None:
     path = bundle / name
     content = path.read_bytes()
     random = np.random.default_rng(len(content))
@@ -118,11 +122,27 @@ def test_swapped_files_are_refused(bundle: Path, nothing_used: None) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../outside", "/etc/passwd", "onnx\\model.onnx", "onnx/../../outside", "onnx/model.onnx.data", "model.py", "pytorch_model.bin", "", ".", "C:/x"]
+    "name",
+    [
+        "../outside",
+        "/etc/passwd",
+        "onnx\\model.onnx",
+        "onnx/../../outside",
+        "onnx/model.onnx.data",
+        "model.py",
+        "pytorch_model.bin",
+        "",
+        ".",
+        "C:/x",
+    ],
 )
-def test_a_manifest_that_lists_any_other_file_is_refused(bundle: Path, name: str, nothing_used: None) -> None:
+def test_a_manifest_that_lists_any_other_file_is_refused(
+    bundle: Path, name: str, nothing_used: None
+) -> None:
     (bundle.parent / "outside").write_text("secret")
-    edit_manifest(bundle, lambda document: document["files"].update({name: {"sha256": "0" * 64, "bytes": 6}}))
+    edit_manifest(
+        bundle, lambda document: document["files"].update({name: {"sha256": "0" * 64, "bytes": 6}})
+    )
     assert_refused(bundle, repr(name))
 
 
@@ -142,8 +162,23 @@ def test_a_bundle_of_the_first_format_opens(bundle: Path) -> None:
     assert Classifier.load(bundle).predict("the film was good").label in ("bad", "good")
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"null", b'{"format": 1}', b"\xff\xfe{}", b"[" * 200_000, b"9" * 9000, b'{"format": NaN}'])
-def test_a_manifest_that_is_no_manifest_is_refused(bundle: Path, content: bytes, nothing_used: None) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b"null",
+        b'{"format": 1}',
+        b"\xff\xfe{}",
+        b"[" * 200_000,
+        b"9" * 9000,
+        b'{"format": NaN}',
+    ],
+)
+def test_a_manifest_that_is_no_manifest_is_refused(
+    bundle: Path, content: bytes, nothing_used: None
+) -> None:
     (bundle / "kdedge.json").write_bytes(content)
     assert_refused(bundle, "kdedge.json")
 
@@ -155,18 +190,29 @@ def test_bombs_are_not_read(bundle: Path, nothing_used: None) -> None:
         os.truncate(bundle / name, 3 << 30)
         assert_refused(bundle, name)
         (bundle / name).write_bytes(kept)
-    edit_manifest(bundle, lambda document: document["files"]["tokenizer.json"].update(bytes=1 << 30))
+    edit_manifest(
+        bundle, lambda document: document["files"]["tokenizer.json"].update(bytes=1 << 30)
+    )
     assert_refused(bundle, "files")
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["\ud800", "fp32", "input_ids"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["\ud800", "fp32", "input_ids"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_whatever_stands_in_a_manifest_ends_in_a_letter(made: Path, data: st.DataObject) -> None:
     document = json.loads((made / "kdedge.json").read_text())
@@ -184,7 +230,9 @@ def test_whatever_stands_in_a_manifest_ends_in_a_letter(made: Path, data: st.Dat
 # What stands in the folder
 
 
-@pytest.mark.parametrize("name", ["evil.py", "onnx/model.onnx.data", ".hidden", "sub/pytorch_model.bin"])
+@pytest.mark.parametrize(
+    "name", ["evil.py", "onnx/model.onnx.data", ".hidden", "sub/pytorch_model.bin"]
+)
 def test_a_file_that_is_not_listed_is_refused(bundle: Path, name: str, nothing_used: None) -> None:
     (bundle / name).parent.mkdir(exist_ok=True)
     (bundle / name).write_text("x")
@@ -192,7 +240,9 @@ def test_a_file_that_is_not_listed_is_refused(bundle: Path, name: str, nothing_u
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_link_is_refused_even_to_the_right_bytes(bundle: Path, name: str, nothing_used: None) -> None:
+def test_a_link_is_refused_even_to_the_right_bytes(
+    bundle: Path, name: str, nothing_used: None
+) -> None:
     elsewhere = bundle.parent / "elsewhere"
     (bundle / name).rename(elsewhere)
     (bundle / name).symlink_to(elsewhere)
@@ -227,10 +277,19 @@ def test_a_folder_without_a_manifest_is_no_bundle(tmp_path: Path) -> None:
 # Forged files with hashes that fit
 
 
-def graph_bytes(nodes: list[onnx.NodeProto], weights: list[onnx.TensorProto], outputs: Any = 2, **settings: Any) -> bytes:
-    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"]) for name in ("input_ids", "attention_mask")]
+def graph_bytes(
+    nodes: list[onnx.NodeProto], weights: list[onnx.TensorProto], outputs: Any = 2, **settings: Any
+) -> bytes:
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"])
+        for name in ("input_ids", "attention_mask")
+    ]
     logits = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", outputs])]
-    return bytes(helper.make_model(helper.make_graph(nodes, "g", inputs, logits, weights), ir_version=8, **settings).SerializeToString())
+    return bytes(
+        helper.make_model(
+            helper.make_graph(nodes, "g", inputs, logits, weights), ir_version=8, **settings
+        ).SerializeToString()
+    )
 
 
 def bag_of_words(table: onnx.TensorProto, last: str = "Identity", domain: str = "") -> bytes:
@@ -240,15 +299,21 @@ def bag_of_words(table: onnx.TensorProto, last: str = "Identity", domain: str = 
         helper.make_node(last, ["sum"], ["logits"], domain=domain),
     ]
     opsets = [helper.make_opsetid("", 17)] + ([helper.make_opsetid(domain, 1)] if domain else [])
-    return graph_bytes(nodes, [table, numpy_helper.from_array(np.array([1]), "axes")], opset_imports=opsets)
+    return graph_bytes(
+        nodes, [table, numpy_helper.from_array(np.array([1]), "axes")], opset_imports=opsets
+    )
 
 
 def table(rows: int = 200) -> onnx.TensorProto:
-    return numpy_helper.from_array(np.random.default_rng(0).normal(size=(rows, 2)).astype(np.float32), "table")
+    return numpy_helper.from_array(
+        np.random.default_rng(0).normal(size=(rows, 2)).astype(np.float32), "table"
+    )
 
 
 def external(location: str) -> onnx.TensorProto:
-    tensor = TensorProto(name="table", data_type=TensorProto.FLOAT, dims=[200, 2], data_location=TensorProto.EXTERNAL)
+    tensor = TensorProto(
+        name="table", data_type=TensorProto.FLOAT, dims=[200, 2], data_location=TensorProto.EXTERNAL
+    )
     for key, value in {"location": location, "offset": "0", "length": "1600"}.items():
         tensor.external_data.add(key=key, value=value)
     return tensor
@@ -263,8 +328,19 @@ def test_a_forged_graph_works_in_principle(bundle: Path) -> None:
     assert load_fp32(bundle).predict("the film").label in ("bad", "good")
 
 
-@pytest.mark.parametrize("where", ["README.md", "secret.bin", "{folder}/secret.bin", "../secret.bin", "onnx/model_quantized.onnx"])
-def test_external_data_is_refused_wherever_it_is(bundle: Path, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "where",
+    [
+        "README.md",
+        "secret.bin",
+        "{folder}/secret.bin",
+        "../secret.bin",
+        "onnx/model_quantized.onnx",
+    ],
+)
+def test_external_data_is_refused_wherever_it_is(
+    bundle: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for folder in (bundle, bundle.parent):
         np.zeros(400, np.float32).tofile(folder.parent / "secret.bin")
     monkeypatch.chdir(bundle.parent)  # a graph from memory might look for its data here
@@ -293,7 +369,11 @@ def test_tokens_the_graph_does_not_know_are_told(bundle: Path) -> None:
 
 
 def test_answers_that_are_not_numbers_are_told(bundle: Path) -> None:
-    rewrite(bundle, "onnx/model.onnx", bag_of_words(numpy_helper.from_array(np.full((200, 2), np.nan, np.float32), "table")))
+    rewrite(
+        bundle,
+        "onnx/model.onnx",
+        bag_of_words(numpy_helper.from_array(np.full((200, 2), np.nan, np.float32), "table")),
+    )
     with pytest.raises(GateFailed, match="not a number"):
         load_fp32(bundle).predict("the film was good")
 
@@ -331,7 +411,13 @@ def test_a_panic_of_the_tokenizer_ends_in_a_letter(bundle: Path) -> None:
 def test_a_golden_file_of_another_form_is_told(bundle: Path) -> None:
     from kdedge.runtime.golden import replay
 
-    for content in (b"{}", b"[]", b'{"tolerance": {"fp32": 1, "int8": 1}, "rows": []}', b'{"tolerance": {"fp32": NaN, "int8": 1}, "rows": [{}]}', b"\xff"):
+    for content in (
+        b"{}",
+        b"[]",
+        b'{"tolerance": {"fp32": 1, "int8": 1}, "rows": []}',
+        b'{"tolerance": {"fp32": NaN, "int8": 1}, "rows": [{}]}',
+        b"\xff",
+    ):
         rewrite(bundle, "golden.json", content)
         with pytest.raises(IntegrityError, match=r"golden\.json"):
             replay(Bundle.open(bundle))

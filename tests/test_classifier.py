@@ -21,18 +21,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kdedge.export.export import export_run
 
+from kdedge.cli.predict import predict, verify
 from kdedge.data.task import Split, Task
-from kdedge.encode import load_tokenizer
 from kdedge.errors import DataError, GateFailed, IntegrityError, MachineError, UsageError
+from kdedge.nn.text_model import TextModel
+from kdedge.nn.tokenization import load_tokenizer
 from kdedge.runtime import Bundle, Classifier, Prediction
 from kdedge.runtime import golden as golden_answers
 from kdedge.runtime.bundle import Manifest, write_manifest
 from kdedge.runtime.classifier import batches_of
-from kdedge.runtime.command import predict, verify
 from kdedge.runtime.golden import Replay, replay
 from kdedge.runtime.spec import TaskSpec
-from kdedge.students import load_student
-from kdedge.textmodel import TextModel
+from kdedge.students.build import load_student
 
 ODD = [
     "",
@@ -52,12 +52,24 @@ ODD = [
 def numbers_task(kind: str) -> Task:
     """The tiny sentences as a multi-label or regression task."""
     single = tiny.single_task()
-    spec = TaskSpec("tiny", kind, ("bad", "good", "long") if kind == "multilabel" else ("score",), "micro_f1" if kind == "multilabel" else "pearson", False)
+    spec = TaskSpec(
+        "tiny",
+        kind,
+        ("bad", "good", "long") if kind == "multilabel" else ("score",),
+        "micro_f1" if kind == "multilabel" else "pearson",
+        False,
+    )
 
     def relabel(split: Split) -> Split:
         long = np.array([len(text) > 40 for text in split.texts])
         columns = np.stack([split.labels == 0, split.labels == 1, long], 1)
-        return Split(split.texts, None, columns.astype(np.float32) if kind == "multilabel" else (split.labels + 0.5 * long).astype(np.float32))
+        return Split(
+            split.texts,
+            None,
+            columns.astype(np.float32)
+            if kind == "multilabel"
+            else (split.labels + 0.5 * long).astype(np.float32),
+        )
 
     return Task(spec, *(relabel(split) for split in (single.train, single.select, single.report)))
 
@@ -86,7 +98,9 @@ def bundle(runs: dict[str, Path]) -> Path:
 
 
 def torch_side(home: Path) -> TextModel:
-    return TextModel(load_student(home / "student"), load_tokenizer(home / "student"), tinybundle.MAX_LENGTH)
+    return TextModel(
+        load_student(home / "student"), load_tokenizer(home / "student"), tinybundle.MAX_LENGTH
+    )
 
 
 def texts_of(name: str) -> tuple[list[str], list[str] | None]:
@@ -97,7 +111,9 @@ def texts_of(name: str) -> tuple[list[str], list[str] | None]:
 @pytest.mark.parametrize("name", ["bert", "single", "pair", "bertpair", "multilabel", "regression"])
 def test_texts_are_answered_as_torch_answers_them(runs: dict[str, Path], name: str) -> None:
     texts, pairs = texts_of(name)
-    expected = torch_side(runs[name]).annotate(tuple(texts), None if pairs is None else tuple(pairs))
+    expected = torch_side(runs[name]).annotate(
+        tuple(texts), None if pairs is None else tuple(pairs)
+    )
     logits = Classifier.load(runs[name] / "bundle", "fp32").logits(texts, pairs)
     assert np.abs(logits - expected).max() <= 1e-5
     assert np.ptp(expected, axis=0).min() > 1e-3
@@ -106,41 +122,78 @@ def test_texts_are_answered_as_torch_answers_them(runs: dict[str, Path], name: s
 @pytest.mark.parametrize("name", ["bert", "single", "pair"])
 def test_the_tokens_are_those_of_training(runs: dict[str, Path], name: str) -> None:
     texts, pairs = texts_of(name)
-    expected = torch_side(runs[name]).encode(tuple(texts), None if pairs is None else tuple(pairs)).tokens["input_ids"][:]
+    expected = (
+        torch_side(runs[name])
+        .encode(tuple(texts), None if pairs is None else tuple(pairs))
+        .tokens["input_ids"][:]
+    )
     encoded = Classifier.load(runs[name] / "bundle").encode(texts, pairs)
-    rows = [ids[mask == 1].tolist() for ids, mask in zip(encoded["input_ids"], encoded["attention_mask"], strict=True)]
+    rows = [
+        ids[mask == 1].tolist()
+        for ids, mask in zip(encoded["input_ids"], encoded["attention_mask"], strict=True)
+    ]
     assert rows == expected
     assert all(values.dtype == np.int64 for values in encoded.values())
 
 
 @pytest.mark.parametrize("name", ["bert", "single", "pair"])
-def test_fp32_answers_do_not_depend_on_the_rest_of_the_batch(runs: dict[str, Path], name: str) -> None:
+def test_fp32_answers_do_not_depend_on_the_rest_of_the_batch(
+    runs: dict[str, Path], name: str
+) -> None:
     classifier = Classifier.load(runs[name] / "bundle", "fp32")
     texts, pairs = texts_of(name)
-    alone = np.concatenate([classifier.logits([text], None if pairs is None else [pairs[i]]) for i, text in enumerate(texts)])
+    alone = np.concatenate(
+        [
+            classifier.logits([text], None if pairs is None else [pairs[i]])
+            for i, text in enumerate(texts)
+        ]
+    )
     order = random.Random(1).sample(range(len(texts)), len(texts))
-    shuffled = classifier.run(classifier.encode([texts[i] for i in order], None if pairs is None else [pairs[i] for i in order]))
+    shuffled = classifier.run(
+        classifier.encode(
+            [texts[i] for i in order], None if pairs is None else [pairs[i] for i in order]
+        )
+    )
     for others in (classifier.logits(texts, pairs), classifier.logits(texts, pairs, batch_size=3)):
         assert np.abs(others - alone).max() <= 1e-6
     assert np.abs(shuffled - alone[order]).max() <= 1e-6
 
 
 @pytest.mark.parametrize("name", ["bert", "single", "pair"])
-def test_int8_answers_are_the_same_numbers_alone_and_in_a_batch(runs: dict[str, Path], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_int8_answers_are_the_same_numbers_alone_and_in_a_batch(
+    runs: dict[str, Path], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """R14, to the last bit: in a batch a text is not padded, whatever it stands among."""
     run, padded = Classifier.run, []
-    monkeypatch.setattr(Classifier, "run", lambda self, encoded: padded.append(not encoded["attention_mask"].all()) or run(self, encoded))
+    monkeypatch.setattr(
+        Classifier,
+        "run",
+        lambda self, encoded: (
+            padded.append(not encoded["attention_mask"].all()) or run(self, encoded)
+        ),
+    )
     classifier = Classifier.load(runs[name] / "bundle", "int8")
     texts, pairs = texts_of(name)
-    alone = np.concatenate([classifier.logits([text], None if pairs is None else [pairs[i]]) for i, text in enumerate(texts)])
-    assert np.array_equal(classifier.logits(texts, pairs), alone) and np.array_equal(classifier.logits(texts, pairs, batch_size=3), alone)
+    alone = np.concatenate(
+        [
+            classifier.logits([text], None if pairs is None else [pairs[i]])
+            for i, text in enumerate(texts)
+        ]
+    )
+    assert np.array_equal(classifier.logits(texts, pairs), alone) and np.array_equal(
+        classifier.logits(texts, pairs, batch_size=3), alone
+    )
     assert len(padded) > len(texts) and not any(padded)
     lengths = classifier.encode(texts, pairs)["attention_mask"].sum(1)
     assert len(set(lengths.tolist())) > 5, "texts of many lengths, or this shows nothing"
 
 
-@given(lengths=st.lists(st.integers(1, 9), max_size=40), size=st.integers(1, 8), alike=st.booleans())
-def test_batches_hold_every_text_once_and_alike_none_of_another_length(lengths: list[int], size: int, alike: bool) -> None:
+@given(
+    lengths=st.lists(st.integers(1, 9), max_size=40), size=st.integers(1, 8), alike=st.booleans()
+)
+def test_batches_hold_every_text_once_and_alike_none_of_another_length(
+    lengths: list[int], size: int, alike: bool
+) -> None:
     batches = list(batches_of(lengths, size, alike=alike))
     assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
     assert all(0 < len(batch) <= size for batch in batches)
@@ -154,11 +207,19 @@ def test_batches_hold_every_text_once_and_alike_none_of_another_length(lengths: 
 def test_probabilities_against_scipy(runs: dict[str, Path]) -> None:
     from scipy.special import expit, softmax
 
-    single, many, one = (Classifier.load(runs[name] / "bundle", "fp32") for name in ("single", "multilabel", "regression"))
+    single, many, one = (
+        Classifier.load(runs[name] / "bundle", "fp32")
+        for name in ("single", "multilabel", "regression")
+    )
     for text in tiny.single_task().report.texts[:8]:
         answer, logits = single.predict(text), single.logits([text])[0]
-        assert list(answer.scores) == ["bad", "good"] and answer.label == ("bad", "good")[int(logits.argmax())]
-        assert np.allclose(list(answer.scores.values()), softmax(logits.astype(float))) and answer.score == max(answer.scores.values())
+        assert (
+            list(answer.scores) == ["bad", "good"]
+            and answer.label == ("bad", "good")[int(logits.argmax())]
+        )
+        assert np.allclose(
+            list(answer.scores.values()), softmax(logits.astype(float))
+        ) and answer.score == max(answer.scores.values())
         several, logits = many.predict(text), many.logits([text])[0]
         assert np.allclose(list(several.scores.values()), expit(logits.astype(float)))
         assert several.label == tuple(name for name, score in several.scores.items() if score > 0.5)
@@ -201,7 +262,11 @@ def test_ten_million_characters_are_cut_before_they_are_read(bundle: Path, unit:
 def test_truncated_means_that_tokens_were_left_out(bundle: Path) -> None:
     classifier = Classifier.load(bundle)
     fits = " ".join(["film"] * (tinybundle.MAX_LENGTH - 2))
-    assert [one.truncated for one in classifier.predict_batch(["film", fits, fits + " film"])] == [False, False, True]
+    assert [one.truncated for one in classifier.predict_batch(["film", fits, fits + " film"])] == [
+        False,
+        False,
+        True,
+    ]
     assert classifier.encode([fits + " film"])["input_ids"].shape == (1, tinybundle.MAX_LENGTH)
 
 
@@ -211,7 +276,11 @@ def test_no_texts_give_no_answers(bundle: Path) -> None:
 
 
 def test_int8_is_the_choice_on_the_cpu_alone(bundle: Path) -> None:
-    assert Classifier.load(bundle).precision == Classifier.load(bundle, provider="CPU").precision == "int8"
+    assert (
+        Classifier.load(bundle).precision
+        == Classifier.load(bundle, provider="CPU").precision
+        == "int8"
+    )
     assert Classifier.load(bundle, "fp32").provider == "CPUExecutionProvider"
     with pytest.raises(UsageError, match="no such precision"):
         Classifier.load(bundle, "int4")
@@ -227,7 +296,9 @@ def test_a_provider_that_is_not_there_is_an_error(bundle: Path, provider: str) -
         Classifier.load(bundle, provider=provider)
 
 
-def test_a_provider_that_is_there_and_not_used_is_an_error(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_provider_that_is_there_and_not_used_is_an_error(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from kdedge.runtime import classifier
 
     there = ["CUDAExecutionProvider", "CPUExecutionProvider"]
@@ -282,23 +353,62 @@ def write_texts(folder: Path, ending: str, texts: list[str]) -> Path:
 
 
 @pytest.mark.parametrize("ending", ["txt", "csv", "tsv", "jsonl"])
-def test_a_file_is_answered_line_by_line_in_its_order(bundle: Path, tmp_path: Path, rows: list[str], ending: str) -> None:
-    read = {"csv": lambda text: f'{text}, "so"\nthey say', "tsv": lambda text: f'"{text}'}.get(ending, str)
-    told = answers(ask(bundle, "--file", write_texts(tmp_path, ending, rows), "--column", "review", "--json", "--precision", "fp32"))
+def test_a_file_is_answered_line_by_line_in_its_order(
+    bundle: Path, tmp_path: Path, rows: list[str], ending: str
+) -> None:
+    read = {"csv": lambda text: f'{text}, "so"\nthey say', "tsv": lambda text: f'"{text}'}.get(
+        ending, str
+    )
+    told = answers(
+        ask(
+            bundle,
+            "--file",
+            write_texts(tmp_path, ending, rows),
+            "--column",
+            "review",
+            "--json",
+            "--precision",
+            "fp32",
+        )
+    )
     classifier = Classifier.load(bundle, "fp32")
     assert len(told) == len(rows)
     for text, answer in zip(rows, told, strict=True):
         expected = classifier.predict(read(text)).to_json()
-        assert answer["label"] == expected["label"] and answer["scores"] == pytest.approx(expected["scores"], abs=1e-6)
+        assert answer["label"] == expected["label"] and answer["scores"] == pytest.approx(
+            expected["scores"], abs=1e-6
+        )
         assert set(answer) == {"label", "score", "scores"}
-    assert len({answer["score"] for answer in told}) > 20, "answers must differ for their order to show"
+    assert len({answer["score"] for answer in told}) > 20, (
+        "answers must differ for their order to show"
+    )
 
 
-def test_pairs_come_from_two_columns_or_the_command_line(runs: dict[str, Path], tmp_path: Path, rows: list[str]) -> None:
+def test_pairs_come_from_two_columns_or_the_command_line(
+    runs: dict[str, Path], tmp_path: Path, rows: list[str]
+) -> None:
     bundle, path = runs["pair"] / "bundle", tmp_path / "pairs.jsonl"
     classifier = Classifier.load(bundle, "fp32")
-    path.write_text("".join(json.dumps({"a": left, "b": right}) + "\n" for left, right in zip(rows, rows[::-1], strict=True)))
-    told = answers(ask(bundle, "--file", path, "--column", "a", "--pair-column", "b", "--json", "--precision", "fp32"))
+    path.write_text(
+        "".join(
+            json.dumps({"a": left, "b": right}) + "\n"
+            for left, right in zip(rows, rows[::-1], strict=True)
+        )
+    )
+    told = answers(
+        ask(
+            bundle,
+            "--file",
+            path,
+            "--column",
+            "a",
+            "--pair-column",
+            "b",
+            "--json",
+            "--precision",
+            "fp32",
+        )
+    )
     for left, right, answer in zip(rows, rows[::-1], told, strict=True):
         assert answer["score"] == pytest.approx(classifier.predict(left, right).score, abs=1e-6)
     (one,) = answers(ask(bundle, rows[0], "--pair", rows[1], "--json", "--precision", "fp32"))
@@ -318,7 +428,10 @@ def test_labels_and_texts_are_printed_as_they_are(bundle: Path, tmp_path: Path) 
     (folder / "kdedge.json").write_text(json.dumps(document))
     result = ask(folder, "a [link=evil]film[/link]")
     assert result.exception is None
-    assert any(label in result.stdout for label in document["spec"]["labels"]) and "[link=evil]film[/link]" in result.stdout
+    assert (
+        any(label in result.stdout for label in document["spec"]["labels"])
+        and "[link=evil]film[/link]" in result.stdout
+    )
 
 
 @pytest.mark.parametrize(
@@ -338,7 +451,9 @@ def test_labels_and_texts_are_printed_as_they_are(bundle: Path, tmp_path: Path) 
         ("a.csv", "text\nfine\n".encode("utf-16"), "not UTF-8"),
     ],
 )
-def test_a_bad_line_is_named(bundle: Path, tmp_path: Path, name: str, content: bytes, says: str) -> None:
+def test_a_bad_line_is_named(
+    bundle: Path, tmp_path: Path, name: str, content: bytes, says: str
+) -> None:
     (tmp_path / name).write_bytes(content)
     result = ask(bundle, "--file", tmp_path / name, "--json")
     assert isinstance(result.exception, DataError), result.exception
@@ -347,7 +462,12 @@ def test_a_bad_line_is_named(bundle: Path, tmp_path: Path, name: str, content: b
 
 def test_texts_come_from_one_place(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("film\n")
-    for words in ([], ["film", "--file", tmp_path / "a.txt"], ["film", "--pair", "x"], ["--file", tmp_path / "a.xml"]):
+    for words in (
+        [],
+        ["film", "--file", tmp_path / "a.txt"],
+        ["film", "--pair", "x"],
+        ["--file", tmp_path / "a.xml"],
+    ):
         assert isinstance(ask(bundle, *words).exception, UsageError), words
     assert isinstance(ask(bundle, "--file", tmp_path / "missing.txt").exception, DataError)
 
@@ -360,7 +480,10 @@ def test_verify_replays_every_golden_text_with_every_file(runs: dict[str, Path])
         result = CliRunner().invoke(verify, [str(runs[name] / "bundle"), "--json"])
         assert result.exception is None, result.exception
         document = json.loads(result.stdout.splitlines()[-1])
-        assert {one["precision"]: one["texts"] for one in document["replays"]} == {"fp32": 16, "int8": 16}
+        assert {one["precision"]: one["texts"] for one in document["replays"]} == {
+            "fp32": 16,
+            "int8": 16,
+        }
         assert all(one["max_abs_logit"] < 1e-5 and one["passed"] for one in document["replays"])
 
 
@@ -377,7 +500,9 @@ def forged_golden(bundle: Path, folder: Path, key: str, change: float) -> Path:
 
 
 @pytest.mark.parametrize("key, change", [("fp32", 2e-4), ("int8", 0.6), ("input_ids", 0)])
-def test_verify_fails_where_an_answer_differs(bundle: Path, tmp_path: Path, key: str, change: float) -> None:
+def test_verify_fails_where_an_answer_differs(
+    bundle: Path, tmp_path: Path, key: str, change: float
+) -> None:
     result = CliRunner().invoke(verify, [str(forged_golden(bundle, tmp_path, key, change))])
     assert isinstance(result.exception, GateFailed) and result.exception.exit_code == 1
 

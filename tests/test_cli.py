@@ -10,14 +10,20 @@ from pathlib import Path
 import click
 import pytest
 
-from kdedge.cli import COMMANDS, cli, load_command
+from kdedge.cli.main import COMMANDS, cli, load_command
 
 ROOT = Path(__file__).resolve().parent.parent
-START = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]; import conftest; from kdedge.cli import main; main()"
+START = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]; import conftest; from kdedge.cli.main import main; main()"
 
 
 def kdedge(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", START, *arguments], capture_output=True, text=True, timeout=120, env={**os.environ, "COLUMNS": "200"})
+    return subprocess.run(
+        [sys.executable, "-c", START, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "COLUMNS": "200"},
+    )
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -31,17 +37,30 @@ def test_help_names_every_command_and_takes_under_a_third_of_a_second() -> None:
     seconds = []
     for _ in range(5):
         before = os.times()
-        done = subprocess.run([sys.executable, "-m", "kdedge", "--help"], capture_output=True, text=True, cwd=ROOT, timeout=60)
+        done = subprocess.run(
+            [sys.executable, "-m", "kdedge", "--help"],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            timeout=60,
+        )
         after = os.times()
-        seconds.append(after.children_user + after.children_system - before.children_user - before.children_system)
+        seconds.append(
+            after.children_user
+            + after.children_system
+            - before.children_user
+            - before.children_system
+        )
     assert done.returncode == 0 and all(name in done.stdout for name in COMMANDS)
     # The processor's time, not the clock's: other tests run beside this one. The best of five is what the program itself takes.
     assert min(seconds) < 0.3, seconds
 
 
 def test_help_imports_neither_torch_nor_onnxruntime() -> None:
-    code = "import sys; from kdedge.cli import cli; cli.main(['--help'], standalone_mode=False); print(sorted({'torch', 'onnxruntime', 'rich', 'numpy'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    code = "import sys; from kdedge.cli.main import cli; cli.main(['--help'], standalone_mode=False); print(sorted({'torch', 'onnxruntime', 'rich', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
     assert done.stdout.splitlines()[-1] == "[]"
 
 
@@ -51,7 +70,11 @@ def test_help_imports_neither_torch_nor_onnxruntime() -> None:
         (["predict", "nowhere", "a text"], 2, "this is not a bundle"),
         (["verify", "nowhere"], 2, "this is not a bundle"),
         (["distill", "nowhere.toml"], 2, "the recipe cannot be read"),
-        (["distill", str(ROOT / "configs" / "quickstart.toml"), "--set", "seeed=1"], 2, "did you mean seed?"),
+        (
+            ["distill", str(ROOT / "configs" / "quickstart.toml"), "--set", "seeed=1"],
+            2,
+            "did you mean seed?",
+        ),
         (["export", str(ROOT / "configs")], 2, "not a run"),
         (["fly"], 2, "No such command"),
     ],
@@ -69,14 +92,14 @@ def test_the_version_is_told() -> None:
 
 
 def test_a_missing_training_package_is_told_with_the_pip_line() -> None:
-    code = "import sys; sys.modules['pydantic'] = None; from kdedge.cli import main; sys.argv = ['kdedge', 'run', 'r.toml']; main()"
+    code = "import sys; sys.modules['pydantic'] = None; from kdedge.cli.main import main; sys.argv = ['kdedge', 'run', 'r.toml']; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 4, done.stderr
     assert "kdedge[train]" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_command_that_is_terminated_says_so() -> None:
-    code = "import os, signal, time, kdedge.cli as c; c.cli.main = lambda **_: os.kill(os.getpid(), signal.SIGTERM) or time.sleep(5); c.main()"
+    code = "import os, signal, time, kdedge.cli.main as c; c.cli.main = lambda **_: os.kill(os.getpid(), signal.SIGTERM) or time.sleep(5); c.main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 143 and "go on" in done.stderr and "Traceback" not in done.stderr
 

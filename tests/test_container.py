@@ -16,19 +16,30 @@ import click
 import pytest
 import tinyrun
 
-from kdedge.container import Container, job, layout
+from kdedge.cli.sagemaker import Container, job, layout
 from kdedge.errors import DataError, Interrupted, UsageError
 from kdedge.recipe import load_recipe
-from kdedge.rundir import Run, read_stage
+from kdedge.run.layout import Run
+from kdedge.run.stage import read_stage
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCKERFILE = (ROOT / "configs" / "sagemaker" / "Dockerfile").read_text()
 OPTIONS = ("seeds", "threads", "runs")
 
 
-def container(folder: Path, hyperparameters: dict[str, Any] | str = "{}", channels: tuple[str, ...] = (), **more: str) -> Container:
+def container(
+    folder: Path,
+    hyperparameters: dict[str, Any] | str = "{}",
+    channels: tuple[str, ...] = (),
+    **more: str,
+) -> Container:
     found = Container.of(
-        {"SM_MODEL_DIR": str(folder / "model"), "SM_HPS": hyperparameters if isinstance(hyperparameters, str) else json.dumps(hyperparameters)}
+        {
+            "SM_MODEL_DIR": str(folder / "model"),
+            "SM_HPS": hyperparameters
+            if isinstance(hyperparameters, str)
+            else json.dumps(hyperparameters),
+        }
         | {f"SM_CHANNEL_{name.upper()}": str(folder / name) for name in channels}
         | more
     )
@@ -48,13 +59,43 @@ def test_outside_of_a_job_there_is_none() -> None:
 
 
 def test_hyperparameters_are_options_or_keys_of_the_recipe(tmp_path: Path) -> None:
-    given = {"recipe": '"r.toml"', "seeds": "3", "student.fit.epochs": 1e-05, "student.undistilled": False, "student.name": '"a"', "_tuning": "x"}
+    given = {
+        "recipe": '"r.toml"',
+        "seeds": "3",
+        "student.fit.epochs": 1e-05,
+        "student.undistilled": False,
+        "student.name": '"a"',
+        "_tuning": "x",
+    }
     (tmp_path / "cfg").mkdir()
     (tmp_path / "cfg" / "r.toml").write_text("")
-    found = container(tmp_path, given | {"recipe": '"cfg/r.toml"', "sagemaker_program": "x"}, ("cfg",), KDEDGE_CHECKPOINTS="/ck")
-    words = found.arguments(["--student.fit.epochs", "2", "--seed=4", "--set", "seed=5", "--json", "--student.undistilled", "True"], OPTIONS, ("json",))
+    found = container(
+        tmp_path,
+        given | {"recipe": '"cfg/r.toml"', "sagemaker_program": "x"},
+        ("cfg",),
+        KDEDGE_CHECKPOINTS="/ck",
+    )
+    words = found.arguments(
+        [
+            "--student.fit.epochs",
+            "2",
+            "--seed=4",
+            "--set",
+            "seed=5",
+            "--json",
+            "--student.undistilled",
+            "True",
+        ],
+        OPTIONS,
+        ("json",),
+    )
     assert words[0] == str(tmp_path / "cfg" / "r.toml")
-    assert set(words[1:5]) == {"--set=student.fit.epochs=2", "--set=student.undistilled=true", '--set=student.name="a"', "--set=seed=4"}
+    assert set(words[1:5]) == {
+        "--set=student.fit.epochs=2",
+        "--set=student.undistilled=true",
+        '--set=student.name="a"',
+        "--set=seed=4",
+    }
     assert set(words[5:7]) == {"--seeds=3", "--runs=/ck"}
     assert words[7:] == ["--set=seed=5", "--json"], "what was given by --set comes last and wins"
 
@@ -64,7 +105,9 @@ def test_channels_fill_the_recipe_and_hyperparameters_come_after(tmp_path: Path)
     holding(tmp_path / "validation", "v.jsonl")
     holding(tmp_path / "test", "t.parquet", ".hidden.csv")
     holding(tmp_path / "teacher", "config.json")
-    found = container(tmp_path, {"data.train": "other.csv"}, ("train", "validation", "test", "teacher"))
+    found = container(
+        tmp_path, {"data.train": "other.csv"}, ("train", "validation", "test", "teacher")
+    )
     assert found.overrides() == {
         "data.source": str(tmp_path / "train"),
         "data.train": "texts.csv",
@@ -72,9 +115,13 @@ def test_channels_fill_the_recipe_and_hyperparameters_come_after(tmp_path: Path)
         "data.report": str(tmp_path / "test" / "t.parquet"),
         "teacher.model": str(tmp_path / "teacher"),
     }
-    assert "--set=data.train=other.csv" in found.arguments(["r.toml"], OPTIONS) and "--set=data.train=texts.csv" not in found.arguments(["r.toml"], OPTIONS)
+    assert "--set=data.train=other.csv" in found.arguments(
+        ["r.toml"], OPTIONS
+    ) and "--set=data.train=texts.csv" not in found.arguments(["r.toml"], OPTIONS)
     holding(tmp_path / "more" / "train", "train.csv", "validation.csv")
-    assert container(tmp_path / "more", channels=("train",)).overrides() == {"data.source": str(tmp_path / "more" / "train")}
+    assert container(tmp_path / "more", channels=("train",)).overrides() == {
+        "data.source": str(tmp_path / "more" / "train")
+    }
 
 
 @pytest.mark.parametrize(
@@ -86,7 +133,9 @@ def test_channels_fill_the_recipe_and_hyperparameters_come_after(tmp_path: Path)
         ("train", None, "not there"),
     ],
 )
-def test_a_channel_that_does_not_hold_what_it_should(tmp_path: Path, channel: str, names: tuple[str, ...] | None, says: str) -> None:
+def test_a_channel_that_does_not_hold_what_it_should(
+    tmp_path: Path, channel: str, names: tuple[str, ...] | None, says: str
+) -> None:
     if names is not None:
         holding(tmp_path / channel, *names)
     with pytest.raises(UsageError, match=says):
@@ -125,7 +174,11 @@ def definitions() -> dict[str, str]:
 
 def entry_point() -> list[str]:
     """The command of the Dockerfile, started with this Python."""
-    words = [word for name in ("ENTRYPOINT", "CMD") for word in json.loads(re.search(rf"^{name} (\[.*\])$", DOCKERFILE, re.MULTILINE)[1])]
+    words = [
+        word
+        for name in ("ENTRYPOINT", "CMD")
+        for word in json.loads(re.search(rf"^{name} (\[.*\])$", DOCKERFILE, re.MULTILINE)[1])
+    ]
     assert words[0] == "python"
     return [sys.executable, *words[1:]]
 
@@ -133,7 +186,9 @@ def entry_point() -> list[str]:
 def run_job(ml: Path, **more: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SM_")}
     environment = clean | {"KDEDGE_ML": str(ml), "COLUMNS": "200", "PYTHONPATH": str(ROOT)} | more
-    return subprocess.run(entry_point(), capture_output=True, text=True, cwd=ml, env=environment, timeout=500)
+    return subprocess.run(
+        entry_point(), capture_output=True, text=True, cwd=ml, env=environment, timeout=500
+    )
 
 
 @pytest.fixture
@@ -145,12 +200,21 @@ def ml(tmp_path: Path) -> Path:
     ml = tmp_path / "ml"
     for channel, split in (("train", "train"), ("validation", "select"), ("test", "test")):
         (ml / "input" / "data" / channel).mkdir(parents=True)
-        (made / "data" / f"{split}.parquet").rename(ml / "input" / "data" / channel / f"{split}.parquet")
+        (made / "data" / f"{split}.parquet").rename(
+            ml / "input" / "data" / channel / f"{split}.parquet"
+        )
     (made / "model").rename(ml / "input" / "data" / "model")
-    recipe = tinyrun.recipe(document | {"teacher": {"model": "nowhere", "max_length": 32}, "data": {"overlap": "allow"}}, student=tinyrun.tinybert())
+    recipe = tinyrun.recipe(
+        document
+        | {"teacher": {"model": "nowhere", "max_length": 32}, "data": {"overlap": "allow"}},
+        student=tinyrun.tinybert(),
+    )
     (ml / "input" / "data" / "config").mkdir()
     (ml / "input" / "data" / "config" / "r.toml").write_text(recipe.to_toml())
-    hyperparameters(ml, {"recipe": "config", "student.fit.learning_rate": "0.002", "student.undistilled": "true"})
+    hyperparameters(
+        ml,
+        {"recipe": "config", "student.fit.learning_rate": "0.002", "student.undistilled": "true"},
+    )
     return ml
 
 
@@ -164,16 +228,33 @@ def test_a_job_from_channels_to_artefacts(ml: Path) -> None:
     run = Run(ml / "model" / "r", load_recipe(ml / "model" / "r" / "recipe.toml"))
     assert run.recipe.student[0].fit.learning_rate == 0.002, done.stderr
     assert run.recipe.data.report == str(ml / "input" / "data" / "test" / "test.parquet")
-    assert Run.open(run.folder)[1] == ["tinybert"] and {"teacher", "transfer", "student"} <= {path.name for path in run.folder.iterdir()}
-    assert not [path for path in (ml / "model").rglob("*") if path.name.startswith(".") or path.suffix == ".part"]
-    assert (ml / "checkpoints" / "r" / "student" / "model.safetensors").read_bytes() == (run.folder / "student" / "model.safetensors").read_bytes()
+    assert Run.open(run.folder)[1] == ["tinybert"] and {"teacher", "transfer", "student"} <= {
+        path.name for path in run.folder.iterdir()
+    }
+    assert not [
+        path
+        for path in (ml / "model").rglob("*")
+        if path.name.startswith(".") or path.suffix == ".part"
+    ]
+    assert (ml / "checkpoints" / "r" / "student" / "model.safetensors").read_bytes() == (
+        run.folder / "student" / "model.safetensors"
+    ).read_bytes()
     result = read_stage(run.folder / "student")["result"]
-    found = {name: [float(value) for value in re.findall(regex, done.stdout)] for name, regex in definitions().items()}
-    assert found["report"] == [pytest.approx(result["report"], abs=1e-6)] and found["select"] == [pytest.approx(result["select"], abs=1e-6)]
+    found = {
+        name: [float(value) for value in re.findall(regex, done.stdout)]
+        for name, regex in definitions().items()
+    }
+    assert found["report"] == [pytest.approx(result["report"], abs=1e-6)] and found["select"] == [
+        pytest.approx(result["select"], abs=1e-6)
+    ]
     assert len(found["training loss"]) >= 1 and len(found["kept"]) == 1
     said = json.loads((ml / "output" / "data" / "scores.json").read_text())
     assert {row["model"] for row in said["rows"]} == {"teacher", "tinybert", "tinybert undistilled"}
-    assert {path.name for path in (ml / "output" / "data").iterdir()} == {"scores.json", "recipe.toml", "tinybert.jsonl"}
+    assert {path.name for path in (ml / "output" / "data").iterdir()} == {
+        "scores.json",
+        "recipe.toml",
+        "tinybert.jsonl",
+    }
     assert not (ml / "output" / "failure").exists()
 
 
@@ -182,17 +263,24 @@ def test_a_job_that_fails_says_why(ml: Path) -> None:
     done = run_job(ml)
     assert done.returncode == 2, done.stderr
     told = (ml / "output" / "failure").read_text()
-    assert "did you mean learning_rate?" in told and "did you mean learning_rate?" in done.stderr and len(told) <= 1024
+    assert (
+        "did you mean learning_rate?" in told
+        and "did you mean learning_rate?" in done.stderr
+        and len(told) <= 1024
+    )
     assert not (ml / "model").exists()
 
 
 def test_a_job_that_is_stopped_ends_at_once_and_has_not_failed(tmp_path: Path) -> None:
     """Outside of training, which saves first."""
-    environment = {"SM_MODEL_DIR": str(tmp_path / "model"), "SM_OUTPUT_DIR": str(tmp_path / "output")}
+    environment = {
+        "SM_MODEL_DIR": str(tmp_path / "model"),
+        "SM_OUTPUT_DIR": str(tmp_path / "output"),
+    }
     code = f"""
 import os, signal, time
-import kdedge.cli as command
-from kdedge.container import job
+import kdedge.cli.main as command
+from kdedge.cli.sagemaker import job
 
 def stopped(**_):
     with job({environment!r}):
@@ -226,13 +314,28 @@ def test_whatever_ends_a_job_is_told(tmp_path: Path, error: Exception, says: str
 
 def test_the_layout_of_a_bare_container_is_what_the_toolkit_would_say(ml: Path) -> None:
     environment = layout(ml)
-    assert environment["SM_CHANNEL_TRAIN"] == str(ml / "input" / "data" / "train") and environment["SM_MODEL_DIR"] == str(ml / "model")
+    assert environment["SM_CHANNEL_TRAIN"] == str(ml / "input" / "data" / "train") and environment[
+        "SM_MODEL_DIR"
+    ] == str(ml / "model")
     found = Container.of(environment)
-    assert found is not None and found.hyperparameters["recipe"] == "config" and set(found.channels) == {"train", "validation", "test", "model", "config"}
+    assert (
+        found is not None
+        and found.hyperparameters["recipe"] == "config"
+        and set(found.channels) == {"train", "validation", "test", "model", "config"}
+    )
 
 
 def test_the_dockerfile_copies_what_is_there() -> None:
-    copied = [source for line in re.findall(r"^COPY (.+)$", DOCKERFILE, re.MULTILINE) for source in line.split()[:-1]]
-    assert {"pyproject.toml", "README.md", "kdedge", "export", "benchmarks", "configs"} <= set(copied)
+    copied = [
+        source
+        for line in re.findall(r"^COPY (.+)$", DOCKERFILE, re.MULTILINE)
+        for source in line.split()[:-1]
+    ]
+    assert {"pyproject.toml", "README.md", "kdedge", "export", "benchmarks", "configs"} <= set(
+        copied
+    )
     assert all((ROOT / source).exists() for source in copied)
-    assert "--constraint locks/dev.txt" in DOCKERFILE and (ROOT / "configs" / "locks" / "dev.txt").is_file()
+    assert (
+        "--constraint locks/dev.txt" in DOCKERFILE
+        and (ROOT / "configs" / "locks" / "dev.txt").is_file()
+    )

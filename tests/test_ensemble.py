@@ -10,31 +10,38 @@ import pytest
 import tiny
 import tinyrun
 import torch
-from kdedge.benchmarks.lab import opened
-from kdedge.benchmarks.roster import contenders
+from kdedge.benchmarks.collect import contenders
+from kdedge.benchmarks.torch_runner import opened
 from kdedge.export.export import Choice, export_run
 from scipy.optimize import minimize_scalar
 from scipy.special import log_expit, log_softmax
 
-from kdedge.calibration import LOWEST, fitted_temperature, mean_logits
+from kdedge.cli.distill import show
 from kdedge.data import load_task
-from kdedge.distill.command import show
-from kdedge.distill.seeds import spreads
-from kdedge.distill.story import distill, scores
-from kdedge.ensemble import Ensemble, teacher_hash
+from kdedge.distillation.pipeline import distill, scores
+from kdedge.distillation.seeds import spreads
 from kdedge.errors import UsageError
+from kdedge.nn.text_model import TextModel
 from kdedge.recipe import Recipe, load_recipe, with_values
-from kdedge.rundir import Run, read_stage
-from kdedge.teacher import load_teacher
-from kdedge.textmodel import TextModel
-from kdedge.transfer import read_transfer_set
+from kdedge.run.layout import Run
+from kdedge.run.stage import read_stage
+from kdedge.teacher.ensemble import Ensemble, teacher_hash
+from kdedge.teacher.finetune import load_teacher
+from kdedge.teacher.temperature import LOWEST, fitted_temperature, mean_logits
+from kdedge.transfer.dataset import read_transfer_set
 
 CHANCE = np.random.default_rng(0)
 
 
 def by_search(loss) -> float:
     """A second opinion: the minimum as scipy finds it."""
-    return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.1), np.log(10)), method="bounded", options={"xatol": 1e-8}).x))
+    return float(
+        np.exp(
+            minimize_scalar(
+                loss, bounds=(np.log(0.1), np.log(10)), method="bounded", options={"xatol": 1e-8}
+            ).x
+        )
+    )
 
 
 def test_the_temperature_is_where_the_likelihood_peaks() -> None:
@@ -42,7 +49,14 @@ def test_the_temperature_is_where_the_likelihood_peaks() -> None:
     labels = np.array([CHANCE.choice(5, p=np.exp(row)) for row in log_softmax(calm, 1)])
     for factor in (0.5, 3.0):
         found = fitted_temperature((factor * calm).astype(np.float32), labels, "classification")
-        assert found == pytest.approx(by_search(lambda t, z=factor * calm: -log_softmax(z / np.exp(t), 1)[np.arange(400), labels].mean()), rel=1e-3)
+        assert found == pytest.approx(
+            by_search(
+                lambda t, z=factor * calm: (
+                    -log_softmax(z / np.exp(t), 1)[np.arange(400), labels].mean()
+                )
+            ),
+            rel=1e-3,
+        )
         assert found == pytest.approx(factor, rel=0.2)
 
 
@@ -50,7 +64,17 @@ def test_the_temperature_of_label_sets() -> None:
     z = CHANCE.normal(size=(300, 4))
     given = (CHANCE.random((300, 4)) < 1 / (1 + np.exp(-z))).astype(np.float32)
     found = fitted_temperature(2 * z, given, "multilabel")
-    assert found == pytest.approx(by_search(lambda t: -(given * log_expit(2 * z / np.exp(t)) + (1 - given) * log_expit(-2 * z / np.exp(t))).mean()), rel=1e-3)
+    assert found == pytest.approx(
+        by_search(
+            lambda t: (
+                -(
+                    given * log_expit(2 * z / np.exp(t))
+                    + (1 - given) * log_expit(-2 * z / np.exp(t))
+                ).mean()
+            )
+        ),
+        rel=1e-3,
+    )
 
 
 def test_a_teacher_that_is_always_right_ends_at_the_lowest_and_a_regression_has_none() -> None:
@@ -59,7 +83,9 @@ def test_a_teacher_that_is_always_right_ends_at_the_lowest_and_a_regression_has_
 
 
 def test_the_mean_by_hand() -> None:
-    assert mean_logits([np.array([[2.0, 4.0]]), np.array([[0.0, 9.0]])], [2.0, 3.0]).tolist() == [[0.5, 2.5]]
+    assert mean_logits([np.array([[2.0, 4.0]]), np.array([[0.0, 9.0]])], [2.0, 3.0]).tolist() == [
+        [0.5, 2.5]
+    ]
 
 
 BASE = {"name": "r", "data": {"source": "x"}, "student": tinyrun.tinybert()}
@@ -70,7 +96,9 @@ def test_one_teacher_is_written_as_before_and_several_are_named() -> None:
     assert "[teacher]" in one.to_toml() and one.model_dump()["teacher"]["model"] == "a"
     two = Recipe.model_validate(BASE | {"teacher": [{"model": "a"}, {"model": "b", "name": "big"}]})
     assert two.to_toml().count("[[teacher]]") == 2 and two.teacher_names == ["1", "big"]
-    changed = with_values(with_values(two, {"teacher.1.max_length": 64}), {"teacher.big.fit.epochs": 1.0})
+    changed = with_values(
+        with_values(two, {"teacher.1.max_length": 64}), {"teacher.big.fit.epochs": 1.0}
+    )
     assert (changed.teacher[0].max_length, changed.teacher[1].fit.epochs) == (64, 1.0)
     assert with_values(one, {"teacher.model": "c"}).teacher[0].model == "c"
 
@@ -79,18 +107,31 @@ def test_several_teachers_are_refused_where_they_cannot_be_told_apart(tmp_path: 
     with pytest.raises(ValueError, match="told apart by name"):
         Recipe.model_validate(BASE | {"teacher": [{"model": "a", "name": "2"}, {"model": "b"}]})
     with pytest.raises(ValueError, match="cannot be called teacher-1"):
-        Recipe.model_validate(BASE | {"student": tinyrun.tinybert(name="teacher-1"), "teacher": [{"model": "a"}, {"model": "b"}]})
+        Recipe.model_validate(
+            BASE
+            | {
+                "student": tinyrun.tinybert(name="teacher-1"),
+                "teacher": [{"model": "a"}, {"model": "b"}],
+            }
+        )
     recipe = tmp_path / "r.toml"
-    recipe.write_text('name = "r"\n[data]\nsource = "x"\n[[teacher]]\nmodel = "a"\n[[teacher]]\nmodel = "b"\n[student]\nkind = "bilstm"\n')
+    recipe.write_text(
+        'name = "r"\n[data]\nsource = "x"\n[[teacher]]\nmodel = "a"\n[[teacher]]\nmodel = "b"\n[student]\nkind = "bilstm"\n'
+    )
     assert len(load_recipe(recipe, ("teacher.2.max_length=9",)).teacher) == 2
     with pytest.raises(UsageError, match=r"name one: teacher\.1 or teacher\.2"):
         load_recipe(recipe, ("teacher.max_length=9",))
     with pytest.raises(UsageError, match="did you mean max_length"):
         load_recipe(recipe, ("teacher.2.max_lenth=9",))
-    recipe.write_text('name = "r"\n[data]\nsource = "x"\n[teacher]\nmodl = "a"\n[student]\nkind = "bilstm"\n')
+    recipe.write_text(
+        'name = "r"\n[data]\nsource = "x"\n[teacher]\nmodl = "a"\n[student]\nkind = "bilstm"\n'
+    )
     with pytest.raises(UsageError) as caught:
         load_recipe(recipe)
-    assert "teacher.model: missing" in caught.value.found and "teacher.modl: no such key; did you mean model?" in caught.value.found
+    assert (
+        "teacher.model: missing" in caught.value.found
+        and "teacher.modl: no such key; did you mean model?" in caught.value.found
+    )
 
 
 @pytest.fixture(scope="module")
@@ -104,35 +145,60 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
         other.classifier.weight *= 8
     other.save_pretrained(folder / "other")
     tiny.tokenizer().save_pretrained(folder / "other")
-    fit = {"fine_tune": True, "fit": {"epochs": 4.0, "learning_rate": 2e-3, "batch_size": 16, "checks": 1}}
-    teachers = [document["teacher"] | fit, {"name": "loud", "model": str(folder / "other"), "max_length": 24} | fit]
-    student = tinyrun.tinybert(objective={"hidden_weight": 0.1, "layer_map": [[1, 2]]}, quantize={"steps": 0})
-    return distill(tinyrun.recipe(document, teacher=teachers, student=student, transfer={"precision": "fp32"}), folder / "runs")
+    fit = {
+        "fine_tune": True,
+        "fit": {"epochs": 4.0, "learning_rate": 2e-3, "batch_size": 16, "checks": 1},
+    }
+    teachers = [
+        document["teacher"] | fit,
+        {"name": "loud", "model": str(folder / "other"), "max_length": 24} | fit,
+    ]
+    student = tinyrun.tinybert(
+        objective={"hidden_weight": 0.1, "layer_map": [[1, 2]]}, quantize={"steps": 0}
+    )
+    return distill(
+        tinyrun.recipe(document, teacher=teachers, student=student, transfer={"precision": "fp32"}),
+        folder / "runs",
+    )
 
 
 def test_each_teacher_is_measured_and_the_answer_is_the_mean(made: Run) -> None:
     task = load_task(made.recipe.data, made.recipe.task, name="r", seed=0)
     result = read_stage(made.teacher)["result"]
-    alone = [load_teacher(folder, task.spec, one.max_length) for one, folder in zip(made.recipe.teacher, made.teachers.values(), strict=True)]
+    alone = [
+        load_teacher(folder, task.spec, one.max_length)
+        for one, folder in zip(made.recipe.teacher, made.teachers.values(), strict=True)
+    ]
     temperatures = [one["temperature"] for one in result["teachers"].values()]
     assert list(result["teachers"]) == ["1", "loud"] and temperatures[1] > 2 * temperatures[0]
     for model, name, temperature in zip(alone, result["teachers"], temperatures, strict=True):
         said = model.annotate(task.select.texts, None)
         assert temperature == fitted_temperature(said, task.select.labels, "classification")
-        assert result["teachers"][name]["select"] == pytest.approx((said.argmax(1) == task.select.labels).mean())
-    together = mean_logits([model.annotate(task.report.texts, None) for model in alone], temperatures)
+        assert result["teachers"][name]["select"] == pytest.approx(
+            (said.argmax(1) == task.select.labels).mean()
+        )
+    together = mean_logits(
+        [model.annotate(task.report.texts, None) for model in alone], temperatures
+    )
     assert np.allclose(np.load(made.teacher / "report_logits.npy"), together, atol=1e-5)
     assert result["report"] == pytest.approx((together.argmax(1) == task.report.labels).mean())
     stored = read_transfer_set(made.transfer)
-    taught = mean_logits([model.annotate(stored.texts.texts, None) for model in alone], temperatures)
+    taught = mean_logits(
+        [model.annotate(stored.texts.texts, None) for model in alone], temperatures
+    )
     assert np.allclose(stored.logits.astype(np.float32), taught, rtol=2**-11 + 1e-6, atol=1e-4)
 
 
 def test_what_is_kept_is_kept_of_all_teachers(made: Run) -> None:
     rows = {row["model"]: row for row in scores(made)}
     assert list(rows) == ["teacher", "teacher 1", "teacher loud", "tinybert"]
-    assert rows["tinybert"]["kept"] == pytest.approx(rows["tinybert"]["report"] / read_stage(made.teacher)["result"]["report"])
-    assert rows["teacher"]["parameters"] == rows["teacher 1"]["parameters"] + rows["teacher loud"]["parameters"]
+    assert rows["tinybert"]["kept"] == pytest.approx(
+        rows["tinybert"]["report"] / read_stage(made.teacher)["result"]["report"]
+    )
+    assert (
+        rows["teacher"]["parameters"]
+        == rows["teacher 1"]["parameters"] + rows["teacher loud"]["parameters"]
+    )
     assert "temperature" in rows["teacher loud"] and "temperature" not in rows["teacher"]
     assert len(spreads([made, made])["teacher loud"].values) == 1
 
@@ -140,7 +206,10 @@ def test_what_is_kept_is_kept_of_all_teachers(made: Run) -> None:
 def test_the_table_shows_each_temperature(made: Run, capsys: pytest.CaptureFixture[str]) -> None:
     show(made, as_json=False)
     said = capsys.readouterr().out
-    assert "temperature" in said and all(f"{one['temperature']:.4g}" in said for one in read_stage(made.teacher)["result"]["teachers"].values())
+    assert "temperature" in said and all(
+        f"{one['temperature']:.4g}" in said
+        for one in read_stage(made.teacher)["result"]["teachers"].values()
+    )
 
 
 class Echo(TextModel):
@@ -175,7 +244,12 @@ def test_a_third_teacher_keeps_the_two_that_stand(made: Run) -> None:
     recipe = made.recipe.model_copy(update={"teacher": [*made.recipe.teacher, third]})
     with pytest.raises(UsageError, match=r"teachers\.third: was null"):
         distill(recipe, made.folder.parent)
-    assert {path.name for path in made.folder.glob("teacher*")} == {"teacher", "teacher-1", "teacher-loud", "teacher-third"}
+    assert {path.name for path in made.folder.glob("teacher*")} == {
+        "teacher",
+        "teacher-1",
+        "teacher-loud",
+        "teacher-third",
+    }
     assert distill(made.recipe, made.folder.parent).recipe == made.recipe, "all stages are kept"
 
 
@@ -184,14 +258,23 @@ def test_the_bench_asks_all_teachers_and_a_bundle_tells_their_score(made: Run) -
     (bundle,) = export_run(made, ["tinybert"], choice=Choice(precisions=("fp32",)), task=task)
     assert not (made.folder / "teacher-bundle").exists()
     told = json.loads((bundle / "kdedge.json").read_text())
-    assert told["scores"]["teacher"] == read_stage(made.teacher)["result"]["report"] and told["teacher"]["model"] == "model + other"
+    assert (
+        told["scores"]["teacher"] == read_stage(made.teacher)["result"]["report"]
+        and told["teacher"]["model"] == "model + other"
+    )
     together, *each = contenders(made, [], task, providers=("cpu",), threads=1, teacher=True)
     each = [one for one in each if one.subject.startswith("teacher ")]
-    assert (together.subject, together.provider) == ("teacher", "torch cpu"), "what speed and scores are told against"
-    assert [one.subject for one in each] == ["teacher 1", "teacher loud"] and together.bytes == sum(one.bytes or 0 for one in each)
+    assert (together.subject, together.provider) == ("teacher", "torch cpu"), (
+        "what speed and scores are told against"
+    )
+    assert [one.subject for one in each] == ["teacher 1", "teacher loud"] and together.bytes == sum(
+        one.bytes or 0 for one in each
+    )
     assert np.array_equal(together.logits, np.load(made.teacher / "report_logits.npy"))
     for one in (together, *each):
         for runner in (one.runner, opened(one.job)):
-            assert np.allclose(runner.run(runner.encode(task.report.texts[:3], None)), one.logits[:3], atol=1e-4), one.subject
+            assert np.allclose(
+                runner.run(runner.encode(task.report.texts[:3], None)), one.logits[:3], atol=1e-4
+            ), one.subject
     unmoved = next(contenders(made, [], task, providers=("cpu",), threads=1, teacher=False))
     assert unmoved.runner is None and unmoved.bytes == together.bytes

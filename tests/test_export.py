@@ -15,10 +15,10 @@ import tiny
 import tinybundle
 import torch
 from click.testing import CliRunner
-from kdedge.export import command, export, pack, prepare, qat
+from kdedge.export import export, pack, prepare, qat
 from kdedge.export.export import Choice, export_run, token_lengths
 from kdedge.export.graph import to_onnx
-from kdedge.export.integers import overflows
+from kdedge.export.int8_parity import overflows
 from kdedge.export.parity import (
     FP32_TOLERANCE,
     ParityReport,
@@ -33,9 +33,10 @@ from kdedge.export.parity import (
 )
 from kdedge.export.scheme import QuantScheme
 
+from kdedge.cli import export as command
 from kdedge.errors import GateFailed, IntegrityError, Interrupted, MachineError, UsageError
-from kdedge.progress import Silent
-from kdedge.rundir import Run
+from kdedge.run.layout import Run
+from kdedge.run.progress import Silent
 from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.metrics import score
 
@@ -71,7 +72,11 @@ def run(exported: Run, tmp_path: Path) -> Run:
 
 
 def content_of(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 # What is in a bundle
@@ -81,23 +86,42 @@ def content_of(folder: Path) -> dict[str, bytes]:
 def test_the_figures_of_a_bundle_can_be_measured_again(exported: Run, name: str) -> None:
     manifest = Bundle.open(exported.homes[name] / "bundle").manifest
     stored = np.load(exported.homes[name] / "student" / "report_logits.npy")
-    assert manifest.scores["student"] == score("accuracy", "classification", stored, TASK.report.labels)
-    assert (manifest.scores["split_size"], manifest.name, manifest.max_length) == (len(TASK.report), f"tiny-{name}", tinybundle.MAX_LENGTH)
+    assert manifest.scores["student"] == score(
+        "accuracy", "classification", stored, TASK.report.labels
+    )
+    assert (manifest.scores["split_size"], manifest.name, manifest.max_length) == (
+        len(TASK.report),
+        f"tiny-{name}",
+        tinybundle.MAX_LENGTH,
+    )
     logits = {}
     for precision in ("fp32", "int8"):
-        logits[precision] = Classifier.load(exported.homes[name] / "bundle", precision).logits(TASK.report.texts)
-        assert manifest.scores[precision] == score("accuracy", "classification", logits[precision], TASK.report.labels)
+        logits[precision] = Classifier.load(exported.homes[name] / "bundle", precision).logits(
+            TASK.report.texts
+        )
+        assert manifest.scores[precision] == score(
+            "accuracy", "classification", logits[precision], TASK.report.labels
+        )
     assert np.abs(logits["fp32"] - stored).max() <= FP32_TOLERANCE
     int8 = manifest.parity["int8"]
     assert int8["agreement"] == np.mean(logits["fp32"].argmax(1) == logits["int8"].argmax(1))
     assert 0 < int8["max_abs_logit"] < 0.5 and int8["batch_dependence"] >= 0
-    assert manifest.parity["fp32"]["max_abs_logit"] <= FP32_TOLERANCE and manifest.parity["fp32"]["texts"] > 500
+    assert (
+        manifest.parity["fp32"]["max_abs_logit"] <= FP32_TOLERANCE
+        and manifest.parity["fp32"]["texts"] > 500
+    )
     assert manifest.scheme == QuantScheme(activations="static").to_json()
     assert int8["batch_dependence"] <= 1e-6 and int8["float_products"] == 0
-    assert (int8["integer_products"], int8["integer_lstms"]) == {"tinybert": (14, 0), "bilstm": (2, 1)}[name]
+    assert (int8["integer_products"], int8["integer_lstms"]) == {
+        "tinybert": (14, 0),
+        "bilstm": (2, 1),
+    }[name]
     assert int8["farthest_from_a_tie"] <= 1e-3 and int8["same_answers_torch"] >= 0.999
     select = int8["tuning"]["select"]
-    assert ("tuned" in select) == (select["calibrated"] < select["float"]) and {"float", "calibrated"} <= set(select)
+    assert ("tuned" in select) == (select["calibrated"] < select["float"]) and {
+        "float",
+        "calibrated",
+    } <= set(select)
 
 
 def test_a_dynamic_file_says_how_far_its_answers_move(run: Run) -> None:
@@ -105,7 +129,10 @@ def test_a_dynamic_file_says_how_far_its_answers_move(run: Run) -> None:
     card, manifest = (bundle / "README.md").read_text(), Bundle.open(bundle).manifest
     assert manifest.scheme == QuantScheme().to_json() and "tuning" not in manifest.parity["int8"]
     int8 = manifest.parity["int8"]
-    assert f"{max(int8['batch_dependence'], int8['padding_dependence']):.2g}" in card and "other texts of its batch" in card
+    assert (
+        f"{max(int8['batch_dependence'], int8['padding_dependence']):.2g}" in card
+        and "other texts of its batch" in card
+    )
 
 
 def test_the_teacher_has_a_bundle_of_its_own(exported: Run) -> None:
@@ -120,7 +147,9 @@ def test_the_bundle_is_a_hugging_face_repository_without_this_machine_in_it(expo
     tokenizer = json.loads((bundle / "tokenizer.json").read_text())
     assert tokenizer["padding"] is None and tokenizer["truncation"] is None
     for name, content in content_of(bundle).items():
-        assert str(exported.folder).encode() not in content and b"site-packages" not in content, name
+        assert str(exported.folder).encode() not in content and b"site-packages" not in content, (
+            name
+        )
 
 
 def test_the_card_says_what_was_measured(exported: Run) -> None:
@@ -130,7 +159,10 @@ def test_the_card_says_what_was_measured(exported: Run) -> None:
         assert f"{manifest.scores[figure]:.4f}" in card
     for path in manifest.precisions.values():
         assert f"{(bundle / path).stat().st_size:,}" in card
-    assert f"{manifest.parity['int8']['padding_dependence']:.2g}" in card and "alike alone and among others of its length" in card
+    assert (
+        f"{manifest.parity['int8']['padding_dependence']:.2g}" in card
+        and "alike alone and among others of its length" in card
+    )
     block = card.split("```python\n")[1].split("```")[0].replace("path/to/this/folder", str(bundle))
     exec(compile(block, "card", "exec"), {})
 
@@ -139,7 +171,12 @@ def test_labels_from_data_cannot_write_html_into_the_card(exported: Run) -> None
     from kdedge.export.card import model_card
 
     manifest = Bundle.open(exported.homes["bilstm"] / "bundle").manifest
-    card = model_card(replace(manifest, spec=replace(manifest.spec, labels=("<script>alert(1)</script>", "a\n# b"))), {})
+    card = model_card(
+        replace(
+            manifest, spec=replace(manifest.spec, labels=("<script>alert(1)</script>", "a\n# b"))
+        ),
+        {},
+    )
     assert "<script>" not in card and "\n# b" not in card
 
 
@@ -156,9 +193,15 @@ def test_golden_answers_are_real_texts_of_every_length(exported: Run) -> None:
 
 @pytest.mark.parametrize(
     "name, weight",
-    [("tinybert", "bert.pooler.dense.weight"), ("tinybert", "bert.encoder.layer.1.attention.self.key.weight"), ("bilstm", "lstm.weight_hh_l0_reverse")],
+    [
+        ("tinybert", "bert.pooler.dense.weight"),
+        ("tinybert", "bert.encoder.layer.1.attention.self.key.weight"),
+        ("bilstm", "lstm.weight_hh_l0_reverse"),
+    ],
 )
-def test_a_disturbed_weight_fails_the_gate_and_the_former_bundle_stays(run: Run, monkeypatch: pytest.MonkeyPatch, name: str, weight: str) -> None:
+def test_a_disturbed_weight_fails_the_gate_and_the_former_bundle_stays(
+    run: Run, monkeypatch: pytest.MonkeyPatch, name: str, weight: str
+) -> None:
     bundle = run.homes[name] / "bundle"
     before = content_of(bundle)
 
@@ -178,11 +221,15 @@ def test_a_disturbed_weight_fails_the_gate_and_the_former_bundle_stays(run: Run,
 def test_the_gate_is_absolute_and_wants_every_answer_equal() -> None:
     class Fixed(torch.nn.Module):
         def forward(self, input_ids: torch.Tensor) -> Any:
-            return type("Output", (), {"logits": 1000 * torch.ones(2, 2) + torch.tensor([0.0, 2e-4])})
+            return type(
+                "Output", (), {"logits": 1000 * torch.ones(2, 2) + torch.tensor([0.0, 2e-4])}
+            )
 
     model, batch = Fixed().eval(), {"input_ids": np.ones((2, 3), np.int64)}
     right = model(torch.ones(2, 3)).logits.numpy()
-    assert check_parity(model, lambda _: right, [batch], "classification") == ParityReport(2, 0.0, 1.0, 0.0, 0.0)  # type: ignore[arg-type]
+    assert check_parity(model, lambda _: right, [batch], "classification") == ParityReport(
+        2, 0.0, 1.0, 0.0, 0.0
+    )  # type: ignore[arg-type]
     for wrong in (right + np.float32(1e-3), right * np.nan, right[:, ::-1]):
         with pytest.raises(GateFailed, match="must answer as torch does"):
             check_parity(model, lambda _, wrong=wrong: wrong, [batch], "classification")  # type: ignore[arg-type,misc]
@@ -198,17 +245,26 @@ def test_where_torch_itself_rounds_more_the_graph_may_round_twice_as_much() -> N
 
         def forward(self, input_ids: torch.Tensor) -> Any:
             off = 2e-5 if self.weight.dtype == torch.float32 else 0.0
-            return type("Output", (), {"logits": torch.tensor([[1.0 + off, 2.0]], dtype=torch.float64)})
+            return type(
+                "Output", (), {"logits": torch.tensor([[1.0 + off, 2.0]], dtype=torch.float64)}
+            )
 
     model, batch = Rounding().eval(), {"input_ids": np.ones((1, 3), np.int64)}
     report = check_parity(model, lambda _: np.array([[1.0 - 3e-5, 2.0]]), [batch], "classification")  # type: ignore[arg-type]
-    assert report.torch_rounding == pytest.approx(2e-5) and report.max_abs_logit == pytest.approx(3e-5) and report.torch_fp32 == pytest.approx(5e-5)
+    assert (
+        report.torch_rounding == pytest.approx(2e-5)
+        and report.max_abs_logit == pytest.approx(3e-5)
+        and report.torch_fp32 == pytest.approx(5e-5)
+    )
     with pytest.raises(GateFailed, match=r"(?s)within 4e-05.*torch's own: 2e-05"):
         check_parity(model, lambda _: np.array([[1.0 - 5e-5, 2.0]]), [batch], "classification")  # type: ignore[arg-type]
 
 
 def test_agreement_counted_by_hand() -> None:
-    one, other = np.array([[1, 0], [0, 1], [2, 3]], np.float32), np.array([[1, 0.5], [1, 0], [2, 3]], np.float32)
+    one, other = (
+        np.array([[1, 0], [0, 1], [2, 3]], np.float32),
+        np.array([[1, 0.5], [1, 0], [2, 3]], np.float32),
+    )
     assert compare(one, other, "classification") == ParityReport(3, 1.0, pytest.approx(2 / 3))  # type: ignore[arg-type]
     assert compare(one - 0.5, other - 0.5, "multilabel").agreement == pytest.approx(1 / 3 + 1 / 3)
     assert compare(one[:, :1], one[:, :1] + 0.01, "regression").agreement == 1.0
@@ -219,18 +275,27 @@ def test_parity_covers_batches_lengths_and_padding(exported: Run) -> None:
     classifier = Classifier.load(exported.homes["bilstm"] / "bundle", "fp32")
     texts = TASK.report.texts
     lengths = token_lengths(classifier, texts, None)
-    batches = parity_batches(lambda chosen: classifier.encode([texts[i] for i in chosen]), lengths, tinybundle.MAX_LENGTH)
+    batches = parity_batches(
+        lambda chosen: classifier.encode([texts[i] for i in chosen]), lengths, tinybundle.MAX_LENGTH
+    )
     shapes = {batch["input_ids"].shape for batch in batches}
     assert {rows for rows, _ in shapes} == {1, 8, 32}
     for rows in (1, 8, 32):
-        assert {length for size, length in shapes if size == rows} >= {1, 2, 3, tinybundle.MAX_LENGTH}
+        assert {length for size, length in shapes if size == rows} >= {
+            1,
+            2,
+            3,
+            tinybundle.MAX_LENGTH,
+        }
     assert any(batch["attention_mask"].min() == 0 for batch in batches)
     assert all(batch["attention_mask"].sum(1).min() >= 1 for batch in batches)
 
 
 def test_length_steps_and_generated_rows_by_hand() -> None:
     assert length_steps(20) == [1, 2, 3, 5, 8, 13, 20] and length_steps(1) == [1]
-    batch = generated_batch({"input_ids": np.array([7, 8, 9]), "attention_mask": np.ones(3, np.int64)}, 2, 4)
+    batch = generated_batch(
+        {"input_ids": np.array([7, 8, 9]), "attention_mask": np.ones(3, np.int64)}, 2, 4
+    )
     assert batch["input_ids"].tolist() == [[7, 8, 9, 7], [8, 9, 7, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 1, 0]]
 
@@ -238,12 +303,17 @@ def test_length_steps_and_generated_rows_by_hand() -> None:
 # Kept, made again, failed
 
 
-def test_a_second_export_keeps_what_it_finds_unless_something_changed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_export_keeps_what_it_finds_unless_something_changed(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before, heard = content_of(run.homes["bilstm"] / "bundle"), Heard()
     with monkeypatch.context() as patch:
         patch.setattr(export, "to_onnx", lambda _: pytest.fail("nothing has changed"))
         export_run(run, ["bilstm"], task=TASK, progress=heard)
-    assert heard.text.count("same inputs, kept") == 2 and content_of(run.homes["bilstm"] / "bundle") == before
+    assert (
+        heard.text.count("same inputs, kept") == 2
+        and content_of(run.homes["bilstm"] / "bundle") == before
+    )
     export_run(run, ["bilstm"], task=TASK, choice=Choice(scheme=QuantScheme.named("weight_only")))
     assert Bundle.open(run.homes["bilstm"] / "bundle").manifest.scheme["weight_bits"] == 8  # type: ignore[index]
     assert not list(run.folder.rglob("*.part")) and not list(run.folder.rglob("*.old"))
@@ -251,7 +321,10 @@ def test_a_second_export_keeps_what_it_finds_unless_something_changed(run: Run, 
 
 @pytest.mark.parametrize("damage", ["cut", "zeroed", "figures", "no stage"])
 def test_a_damaged_int8_student_is_made_again(run: Run, damage: str) -> None:
-    stage, before = run.homes["bilstm"] / "student-int8", content_of(run.homes["bilstm"] / "bundle")["onnx/model_quantized.onnx"]
+    stage, before = (
+        run.homes["bilstm"] / "student-int8",
+        content_of(run.homes["bilstm"] / "bundle")["onnx/model_quantized.onnx"],
+    )
     weights, note = stage / "model.safetensors", stage / "stage.json"
     if damage == "cut":
         weights.write_bytes(weights.read_bytes()[:-100])
@@ -269,7 +342,11 @@ def test_a_damaged_int8_student_is_made_again(run: Run, damage: str) -> None:
 
 def test_force_makes_the_int8_student_anew(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    monkeypatch.setattr(prepare, "quantize_aware_tune", lambda *args, **kwargs: made.append(1) or qat.quantize_aware_tune(*args, **kwargs))
+    monkeypatch.setattr(
+        prepare,
+        "quantize_aware_tune",
+        lambda *args, **kwargs: made.append(1) or qat.quantize_aware_tune(*args, **kwargs),
+    )
     shutil.rmtree(run.homes["bilstm"] / "bundle")
     export_run(run, ["bilstm"], task=TASK)
     assert not made, "it stands there from the same inputs"
@@ -278,21 +355,35 @@ def test_force_makes_the_int8_student_anew(run: Run, monkeypatch: pytest.MonkeyP
 
 
 def test_the_weights_of_a_student_that_are_cut_off_are_told(run: Run) -> None:
-    weights, before = run.homes["bilstm"] / "student" / "model.safetensors", content_of(run.homes["bilstm"] / "bundle")
+    weights, before = (
+        run.homes["bilstm"] / "student" / "model.safetensors",
+        content_of(run.homes["bilstm"] / "bundle"),
+    )
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(IntegrityError, match="weights cannot be read"):
         export_run(run, ["bilstm"], task=TASK)
     assert content_of(run.homes["bilstm"] / "bundle") == before
 
 
-@pytest.mark.parametrize("choice", [Choice(("fp32",)), Choice(scheme=QuantScheme.named("weight_only")), Choice(scheme=QuantScheme())])
-def test_the_teachers_bundle_is_the_same_whatever_is_chosen_for_students(run: Run, choice: Choice) -> None:
+@pytest.mark.parametrize(
+    "choice",
+    [
+        Choice(("fp32",)),
+        Choice(scheme=QuantScheme.named("weight_only")),
+        Choice(scheme=QuantScheme()),
+    ],
+)
+def test_the_teachers_bundle_is_the_same_whatever_is_chosen_for_students(
+    run: Run, choice: Choice
+) -> None:
     before = content_of(run.shared / "teacher-bundle")
     export_run(run, ["bilstm"], task=TASK, choice=choice)
     assert content_of(run.shared / "teacher-bundle") == before
 
 
-def test_a_manifest_that_tells_too_little_is_written_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_manifest_that_tells_too_little_is_written_again(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(export, "load_task", lambda *_, **__: TASK)
     note = run.homes["bilstm"] / "bundle" / "kdedge.json"
     note.write_text(json.dumps(json.loads(note.read_text()) | {"parity": {}}))
@@ -304,8 +395,14 @@ def test_a_manifest_that_tells_too_little_is_written_again(run: Run, monkeypatch
     "choice, says",
     [
         (Choice(("fp32",), tune=False), "--precision fp32 with --no-qat"),
-        (Choice(("fp16",), QuantScheme()), "--precision fp16 with --scheme dynamic --weight-bits 7"),
-        (Choice(scheme=QuantScheme.named("weight_only"), tune=False), "--no-qat with --scheme weight_only --weight-bits 8"),
+        (
+            Choice(("fp16",), QuantScheme()),
+            "--precision fp16 with --scheme dynamic --weight-bits 7",
+        ),
+        (
+            Choice(scheme=QuantScheme.named("weight_only"), tune=False),
+            "--no-qat with --scheme weight_only --weight-bits 8",
+        ),
     ],
 )
 def test_options_that_would_be_ignored_are_refused(run: Run, choice: Choice, says: str) -> None:
@@ -315,7 +412,9 @@ def test_options_that_would_be_ignored_are_refused(run: Run, choice: Choice, say
 
 @pytest.mark.parametrize("activations", ["static", "dynamic"])
 @pytest.mark.parametrize("overflow", [True, False])
-def test_eight_bits_are_refused_where_they_overflow(run: Run, monkeypatch: pytest.MonkeyPatch, overflow: bool, activations: str) -> None:
+def test_eight_bits_are_refused_where_they_overflow(
+    run: Run, monkeypatch: pytest.MonkeyPatch, overflow: bool, activations: str
+) -> None:
     monkeypatch.setattr(export, "overflows", lambda largest: overflow and largest == 127)
     monkeypatch.setattr(export, "_export_student", lambda *_, **__: Path("reached"))
     choice = Choice(scheme=QuantScheme(weight_bits=8, activations=activations))
@@ -341,14 +440,42 @@ def test_a_text_is_compared_with_itself_among_others_of_its_length_and_padded() 
         return np.stack([batch["row"] - 2.5 + shift, np.zeros(len(shift))], 1)
 
     found = beside_others(run, encode, lengths, "classification")
-    assert found == {"batch_dependence": 0.5, "padding_texts": 6, "padding_moved": 6, "padding_dependence": 2.0, "padding_changes": 2}
+    assert found == {
+        "batch_dependence": 0.5,
+        "padding_texts": 6,
+        "padding_moved": 6,
+        "padding_dependence": 2.0,
+        "padding_changes": 2,
+    }
 
 
 def test_a_rounding_step_under_padding_passes_and_more_does_not() -> None:
-    check_batch_independence({"batch_dependence": 0.0, "padding_dependence": 0.01, "padding_changes": 1, "padding_texts": 32})
-    check_batch_independence({"batch_dependence": 0.0, "padding_dependence": 0.01, "padding_changes": 5, "padding_texts": 512})
+    check_batch_independence(
+        {
+            "batch_dependence": 0.0,
+            "padding_dependence": 0.01,
+            "padding_changes": 1,
+            "padding_texts": 32,
+        }
+    )
+    check_batch_independence(
+        {
+            "batch_dependence": 0.0,
+            "padding_dependence": 0.01,
+            "padding_changes": 5,
+            "padding_texts": 512,
+        }
+    )
     with pytest.raises(GateFailed, match="alike alone and in a batch"):
-        check_batch_independence({"batch_dependence": 0.0, "padding_dependence": 0.01, "padding_changes": 1, "padding_texts": 512}, exact=True)
+        check_batch_independence(
+            {
+                "batch_dependence": 0.0,
+                "padding_dependence": 0.01,
+                "padding_changes": 1,
+                "padding_texts": 512,
+            },
+            exact=True,
+        )
     for wrong in (
         {"batch_dependence": 1e-3, "padding_changes": 0},
         {"batch_dependence": 0.0, "padding_changes": 2},
@@ -359,10 +486,18 @@ def test_a_rounding_step_under_padding_passes_and_more_does_not() -> None:
             check_batch_independence({"padding_dependence": 0.0, "padding_texts": 32} | wrong)
 
 
-def test_the_most_sensitive_layers_are_named_in_the_end(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_most_sensitive_layers_are_named_in_the_end(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(export, "load_task", lambda *_, **__: TASK)
-    shown = CliRunner().invoke(command.export, [str(run.homes["tinybert"])], catch_exceptions=False).stdout
-    felt = Bundle.open(run.homes["tinybert"] / "bundle").manifest.parity["int8"]["tuning"]["sensitivity"]
+    shown = (
+        CliRunner()
+        .invoke(command.export, [str(run.homes["tinybert"])], catch_exceptions=False)
+        .stdout
+    )
+    felt = Bundle.open(run.homes["tinybert"] / "bundle").manifest.parity["int8"]["tuning"][
+        "sensitivity"
+    ]
     worst = max(felt, key=lambda name: felt[name])
     assert f"{worst} {felt[worst]:.2g}" in shown and f"these of {len(felt)} layers" in shown
 
@@ -377,14 +512,28 @@ def test_a_damaged_bundle_is_made_again(run: Run) -> None:
 def test_one_precision_alone(run: Run, precision: str) -> None:
     (bundle,) = export_run(run, ["bilstm"], task=TASK, choice=Choice((precision,)))
     manifest = Bundle.open(bundle).manifest
-    assert list(manifest.precisions) == [precision] and [path.name for path in (bundle / "onnx").iterdir()] == [Path(manifest.precisions[precision]).name]
+    assert list(manifest.precisions) == [precision] and [
+        path.name for path in (bundle / "onnx").iterdir()
+    ] == [Path(manifest.precisions[precision]).name]
     assert Classifier.load(bundle).precision == precision
-    assert manifest.parity["fp32"]["max_abs_logit"] <= FP32_TOLERANCE, "the fp32 graph passes its gate in any case"
+    assert manifest.parity["fp32"]["max_abs_logit"] <= FP32_TOLERANCE, (
+        "the fp32 graph passes its gate in any case"
+    )
 
 
-@pytest.mark.parametrize("error", [MachineError("torch cannot export this architecture", "Odd"), RuntimeError("Inferred shape and existing shape differ")])
-def test_a_teacher_that_cannot_be_exported_stops_nobody_and_leaves_no_stale_bundle(run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    (run.teacher / "tokenizer.json").write_text((run.teacher / "tokenizer.json").read_text() + "\n")  # another teacher than the exported one
+@pytest.mark.parametrize(
+    "error",
+    [
+        MachineError("torch cannot export this architecture", "Odd"),
+        RuntimeError("Inferred shape and existing shape differ"),
+    ],
+)
+def test_a_teacher_that_cannot_be_exported_stops_nobody_and_leaves_no_stale_bundle(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    (run.teacher / "tokenizer.json").write_text(
+        (run.teacher / "tokenizer.json").read_text() + "\n"
+    )  # another teacher than the exported one
 
     def fail(*_: Any, **__: Any) -> None:
         raise error
@@ -396,7 +545,9 @@ def test_a_teacher_that_cannot_be_exported_stops_nobody_and_leaves_no_stale_bund
     assert not (run.shared / "teacher-bundle").exists()
 
 
-def test_an_interruption_in_the_teacher_is_not_swallowed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interruption_in_the_teacher_is_not_swallowed(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stop(*_: Any, **__: Any) -> None:
         raise Interrupted(2, "stopped")
 
@@ -405,7 +556,9 @@ def test_an_interruption_in_the_teacher_is_not_swallowed(run: Run, monkeypatch: 
         export_run(run, ["bilstm"], task=TASK, force=True)
 
 
-def test_a_full_disk_is_told_and_the_former_bundle_stays(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_told_and_the_former_bundle_stays(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = content_of(run.homes["bilstm"] / "bundle")
 
     def full(*_: Any, **__: Any) -> None:
@@ -435,9 +588,13 @@ def test_a_pair_run_goes_through_with_both_students(tmp_path: Path) -> None:
 # kdedge export
 
 
-def test_the_command_ends_with_a_table_and_one_document(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_ends_with_a_table_and_one_document(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(export, "load_task", lambda *_, **__: TASK)
-    result = CliRunner().invoke(command.export, [str(run.homes["bilstm"]), "--json"], catch_exceptions=False)
+    result = CliRunner().invoke(
+        command.export, [str(run.homes["bilstm"]), "--json"], catch_exceptions=False
+    )
     assert result.exit_code == 0 and "same inputs, kept" in result.stderr
     document = json.loads(result.stdout.splitlines()[-1])
     (row,) = document["bundles"]
@@ -448,8 +605,10 @@ def test_the_command_ends_with_a_table_and_one_document(run: Run, monkeypatch: p
 
 
 def test_a_bench_refuses_a_bundle_of_other_weights(run: Run) -> None:
-    from kdedge.benchmarks.roster import contenders
+    from kdedge.benchmarks.collect import contenders
 
-    (run.homes["bilstm"] / "student" / "tokenizer.json").write_text((run.homes["bilstm"] / "student" / "tokenizer.json").read_text() + "\n")
+    (run.homes["bilstm"] / "student" / "tokenizer.json").write_text(
+        (run.homes["bilstm"] / "student" / "tokenizer.json").read_text() + "\n"
+    )
     with pytest.raises(UsageError, match="made from other weights"):
         list(contenders(run, ["bilstm"], TASK, providers=["cpu"], threads=1, teacher=False))

@@ -10,18 +10,18 @@ import pytest
 import tinyrun
 import torch
 from calibrated import Batches, small_bert, texts_of
-from kdedge.export import integers
+from kdedge.export import int8_parity as integers
 from kdedge.export.calibrate import calibrate, sensitivity
 from kdedge.export.export import Choice, export_run
-from kdedge.export.fakeattention import FakeQuantAttention
-from kdedge.export.fakemodel import fake_quantized, quantized_layers, range_owners
-from kdedge.export.fakequant import seen_of
-from kdedge.export.int8 import to_int8
+from kdedge.export.fake_attention import FakeQuantAttention
+from kdedge.export.fake_model import fake_quantized, quantized_layers, range_owners
+from kdedge.export.fake_quant import seen_of
+from kdedge.export.int8_writer import to_int8
 from kdedge.export.portable import to_portable
 from kdedge.export.scheme import QuantScheme
 from torch import nn
 
-from kdedge.distill.story import distill
+from kdedge.distillation.pipeline import distill
 from kdedge.errors import GateFailed, UsageError
 from kdedge.recipe import BiLstm
 from kdedge.runtime import Bundle
@@ -40,7 +40,11 @@ def attention_of(model: nn.Module, layer: int = 0) -> FakeQuantAttention:
 
 
 def answer(graph: bytes, text: dict[str, np.ndarray]) -> np.ndarray:
-    return np.asarray(onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"]).run(["logits"], text)[0])
+    return np.asarray(
+        onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"]).run(
+            ["logits"], text
+        )[0]
+    )
 
 
 def test_calibration_sees_every_column() -> None:
@@ -49,7 +53,11 @@ def test_calibration_sees_every_column() -> None:
         x = torch.full((32, 12, length, length), 0.01)
         x[..., -1] = 0.9
         seen = seen_of(x)
-        assert len(seen) == 100_002 and float(seen.max()) == pytest.approx(0.9) and float(seen.min()) == pytest.approx(0.01)
+        assert (
+            len(seen) == 100_002
+            and float(seen.max()) == pytest.approx(0.9)
+            and float(seen.min()) == pytest.approx(0.01)
+        )
         assert float((seen > 0.5).float().mean()) == pytest.approx(1 / length, rel=0.1)
     assert torch.equal(seen_of(torch.arange(6.0).reshape(2, 3)), torch.arange(6.0))
 
@@ -67,40 +75,66 @@ def test_both_products_by_hand() -> None:
 
     def uint8(x: np.ndarray, low: float, high: float) -> np.ndarray:
         scale = (high - low) / 255
-        return (np.clip(np.rint(x / scale) + np.rint(-low / scale), 0, 255) - np.rint(-low / scale)) * scale
+        return (
+            np.clip(np.rint(x / scale) + np.rint(-low / scale), 0, 255) - np.rint(-low / scale)
+        ) * scale
 
     def int8(x: np.ndarray) -> np.ndarray:
         scale = np.abs(x).max() / 63
         return np.rint(x / scale) * scale
 
-    scores = uint8(q.numpy(), float(q.min()), float(q.max())) @ int8(k.numpy()).swapaxes(2, 3) / np.sqrt(8)
+    scores = (
+        uint8(q.numpy(), float(q.min()), float(q.max()))
+        @ int8(k.numpy()).swapaxes(2, 3)
+        / np.sqrt(8)
+    )
     wanted = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
     assert np.allclose(shares.detach(), wanted, atol=1e-6)
     assert np.allclose(context.detach(), uint8(wanted, 0, 1) @ int8(v.numpy()), atol=1e-5)
     attention.enabled = False
     plain = nn.functional.scaled_dot_product_attention(q, k, v)
-    assert torch.allclose(attention(q, k, v, None, 8**-0.5)[0], plain, atol=1e-6) and not torch.allclose(context, plain, atol=1e-3)
+    assert torch.allclose(
+        attention(q, k, v, None, 8**-0.5)[0], plain, atol=1e-6
+    ) and not torch.allclose(context, plain, atol=1e-3)
 
 
-def test_the_file_multiplies_the_integers_of_torch(made: tuple[nn.Module, nn.Module, Batches]) -> None:
+def test_the_file_multiplies_the_integers_of_torch(
+    made: tuple[nn.Module, nn.Module, Batches],
+) -> None:
     _, quantized, batches = made
-    figures = integers.check_integers(quantized, to_int8(quantized).SerializeToString(), texts_of(batches), "classification")
+    figures = integers.check_integers(
+        quantized, to_int8(quantized).SerializeToString(), texts_of(batches), "classification"
+    )
     assert (figures["integer_products"], figures["float_products"]) == (14, 0)
     assert (figures["integer_attention_products"], figures["float_attention_products"]) == (4, 0)
     assert figures["same_answers_torch"] == 1.0 and figures["texts_with_a_rounding_tie"] < 64
 
 
 @pytest.mark.parametrize("part", ["query", "key", "shares", "value"])
-def test_a_file_that_rounds_an_operand_otherwise_is_refused(made: tuple[nn.Module, nn.Module, Batches], part: str) -> None:
+def test_a_file_that_rounds_an_operand_otherwise_is_refused(
+    made: tuple[nn.Module, nn.Module, Batches], part: str
+) -> None:
     _, quantized, batches = made
     graph = to_int8(quantized)
-    (scale,) = (tensor for tensor in graph.graph.initializer if tensor.name.endswith(f"layer.0.attention.self.products.{part}.input_scale"))
-    scale.CopyFrom(integers.onnx.numpy_helper.from_array(integers.onnx.numpy_helper.to_array(scale) * np.float32(1.5), scale.name))
+    (scale,) = (
+        tensor
+        for tensor in graph.graph.initializer
+        if tensor.name.endswith(f"layer.0.attention.self.products.{part}.input_scale")
+    )
+    scale.CopyFrom(
+        integers.onnx.numpy_helper.from_array(
+            integers.onnx.numpy_helper.to_array(scale) * np.float32(1.5), scale.name
+        )
+    )
     with pytest.raises(GateFailed, match="answer as fake-quantized torch"):
-        integers.check_integers(quantized, graph.SerializeToString(), texts_of(batches), "classification")
+        integers.check_integers(
+            quantized, graph.SerializeToString(), texts_of(batches), "classification"
+        )
 
 
-def test_an_operand_that_the_gate_cannot_find_is_refused(made: tuple[nn.Module, nn.Module, Batches]) -> None:
+def test_an_operand_that_the_gate_cannot_find_is_refused(
+    made: tuple[nn.Module, nn.Module, Batches],
+) -> None:
     _, quantized, batches = made
     graph = to_int8(quantized)
     name = "bert.encoder.layer.1.attention.self.products.shares.input_scale"
@@ -110,10 +144,14 @@ def test_an_operand_that_the_gate_cannot_find_is_refused(made: tuple[nn.Module, 
         for i, one in enumerate(node.input):
             node.input[i] = scale.name if one == name else one
     with pytest.raises(GateFailed, match=r"products\.shares"):
-        integers.check_integers(quantized, graph.SerializeToString(), texts_of(batches), "classification")
+        integers.check_integers(
+            quantized, graph.SerializeToString(), texts_of(batches), "classification"
+        )
 
 
-def test_attention_in_float_is_no_attention_in_integers(made: tuple[nn.Module, nn.Module, Batches]) -> None:
+def test_attention_in_float_is_no_attention_in_integers(
+    made: tuple[nn.Module, nn.Module, Batches],
+) -> None:
     model, quantized, batches = made
     graph = to_int8(fake_quantized(model, QuantScheme(activations="static"))).SerializeToString()
     with pytest.raises(GateFailed, match="run in integers"):
@@ -125,10 +163,15 @@ def test_one_attention_may_stay_in_float(made: tuple[nn.Module, nn.Module, Batch
     attention_of(quantized, 1).enabled = False
     try:
         graph = to_int8(quantized)
-        figures = integers.check_integers(quantized, graph.SerializeToString(), texts_of(batches), "classification")
+        figures = integers.check_integers(
+            quantized, graph.SerializeToString(), texts_of(batches), "classification"
+        )
     finally:
         attention_of(quantized, 1).enabled = True
-    assert figures["integer_attention_products"] == figures["float_attention_products"] == 2 and figures["same_answers_torch"] == 1.0
+    assert (
+        figures["integer_attention_products"] == figures["float_attention_products"] == 2
+        and figures["same_answers_torch"] == 1.0
+    )
     assert [node.op_type for node in graph.graph.node].count("MultiHeadAttention") == 1
 
 
@@ -137,11 +180,18 @@ def test_padding_has_no_share(made: tuple[nn.Module, nn.Module, Batches]) -> Non
     graph = to_int8(quantized).SerializeToString()
     texts = texts_of(batches)
     longest = max(text["input_ids"].shape[1] for text in texts) + 5
-    padded = {name: np.concatenate([np.pad(t[name], ((0, 0), (0, longest - t[name].shape[1]))) for t in texts]) for name in texts[0]}
+    padded = {
+        name: np.concatenate(
+            [np.pad(t[name], ((0, 0), (0, longest - t[name].shape[1]))) for t in texts]
+        )
+        for name in texts[0]
+    }
     alone = np.concatenate([answer(graph, text) for text in texts])
     assert np.abs(answer(graph, padded) - alone).max() <= 1e-6
     with torch.inference_mode():
-        mine = quantized(**{name: torch.from_numpy(values) for name, values in padded.items()}).logits.numpy()
+        mine = quantized(
+            **{name: torch.from_numpy(values) for name, values in padded.items()}
+        ).logits.numpy()
     assert np.mean(np.abs(mine - alone).max(1) <= 1e-5) > 0.9, "ties alone may differ"
 
 
@@ -150,11 +200,16 @@ def test_the_portable_file_says_the_same(made: tuple[nn.Module, nn.Module, Batch
     mine, theirs = to_portable(quantized), to_int8(quantized).SerializeToString()
     rounded = [node.input[1] for node in mine.graph.node if node.op_type == "QuantizeLinear"]
     assert sum(".attention.self.products." in name for name in rounded) == 8
-    apart = [np.abs(answer(mine.SerializeToString(), text) - answer(theirs, text)).max() for text in texts_of(batches)]
+    apart = [
+        np.abs(answer(mine.SerializeToString(), text) - answer(theirs, text)).max()
+        for text in texts_of(batches)
+    ]
     assert np.mean(np.array(apart) <= 1e-5) > 0.95
 
 
-def test_values_beyond_the_range_are_cut_off_in_every_file(made: tuple[nn.Module, nn.Module, Batches]) -> None:
+def test_values_beyond_the_range_are_cut_off_in_every_file(
+    made: tuple[nn.Module, nn.Module, Batches],
+) -> None:
     model, _, batches = made
     narrow = fake_quantized(model, SCHEME).eval()
     calibrate(narrow, model, batches)
@@ -165,7 +220,9 @@ def test_values_beyond_the_range_are_cut_off_in_every_file(made: tuple[nn.Module
                 owner.range.high.mul_(0.2)
     int8, portable = (write(narrow).SerializeToString() for write in (to_int8, to_portable))
     integers.check_integers(narrow, int8, texts_of(batches), "classification")
-    apart = [np.abs(answer(portable, text) - answer(int8, text)).max() for text in texts_of(batches)]
+    apart = [
+        np.abs(answer(portable, text) - answer(int8, text)).max() for text in texts_of(batches)
+    ]
     assert np.mean(np.array(apart) <= 1e-5) > 0.95
 
 
@@ -194,7 +251,9 @@ def test_the_float_model_attends_as_before(made: tuple[nn.Module, nn.Module, Bat
         layer.enabled = False
     try:
         with torch.inference_mode():
-            assert torch.allclose(model(**batches[0]).logits, quantized(**batches[0]).logits, atol=1e-5)
+            assert torch.allclose(
+                model(**batches[0]).logits, quantized(**batches[0]).logits, atol=1e-5
+            )
     finally:
         for _, layer in quantized_layers(quantized):
             layer.enabled = True
@@ -207,13 +266,23 @@ def test_export_rounds_attention_where_it_is_asked_to(tmp_path: Path) -> None:
     def exported(choice: Choice) -> tuple[str, int, str]:
         (folder,) = export_run(run, ["tinybert"], choice=choice)
         manifest = Bundle.open(folder).manifest
-        return manifest.scheme["attention"], manifest.parity["int8"]["integer_attention_products"], (folder / "README.md").read_text()
+        return (
+            manifest.scheme["attention"],
+            manifest.parity["int8"]["integer_attention_products"],
+            (folder / "README.md").read_text(),
+        )
 
     said, products, card = exported(Choice())
-    assert (said, products) == ("integers", 2) and "2 of attention, run as integer kernels; in fp32 stay: none" in card
+    assert (said, products) == (
+        "integers",
+        2,
+    ) and "2 of attention, run as integer kernels; in fp32 stay: none" in card
     said, products, card = exported(Choice(attention="float"))
     assert (said, products) == ("float", 0) and "in fp32 stay: 2 of attention" in card
-    assert exported(Choice(("fp32", "int8", "portable"), attention="integers"))[:2] == ("integers", 2)
+    assert exported(Choice(("fp32", "int8", "portable"), attention="integers"))[:2] == (
+        "integers",
+        2,
+    )
     with pytest.raises(UsageError, match="fixed ranges alone") as caught:
         export_run(run, ["tinybert"], choice=Choice(scheme=QuantScheme(), attention="integers"))
     assert "--scheme dynamic" in caught.value.found

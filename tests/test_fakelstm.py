@@ -8,17 +8,18 @@ import onnxruntime
 import pytest
 import tiny
 import torch
-from kdedge.export import integers
+from kdedge.export import int8_parity as integers
 from kdedge.export.calibrate import calibrate, sensitivity, unpadded_batches
-from kdedge.export.fakelstm import FakeQuantLstm, state_scale
-from kdedge.export.fakemodel import fake_quantized, quantized_layers
-from kdedge.export.int8 import to_int8
-from kdedge.export.lockstep import Lockstep, WatchedFile, rounded_states
+from kdedge.export.fake_lstm import FakeQuantLstm, state_scale
+from kdedge.export.fake_model import fake_quantized, quantized_layers
+from kdedge.export.guided_replay import Lockstep, WatchedFile, rounded_states
+from kdedge.export.int8_writer import to_int8
 from kdedge.export.scheme import QuantScheme
 from transformers import PreTrainedModel
 
-from kdedge.encode import Pad, encode
 from kdedge.errors import GateFailed
+from kdedge.nn.batching import Pad
+from kdedge.nn.tokenization import encode
 from kdedge.students.bilstm import BiLstmConfig, BiLstmForSequenceClassification
 
 STATIC = QuantScheme(activations="static")
@@ -30,7 +31,17 @@ def bilstm(pair: bool, spread: float = 0.5, **sizes: int) -> BiLstmForSequenceCl
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = BiLstmForSequenceClassification(
-            BiLstmConfig(**{"vocab_size": 200, "embedding_dim": 12, "hidden_size": 7, "head_size": 9, "num_labels": 3} | sizes, pair=pair)
+            BiLstmConfig(
+                **{
+                    "vocab_size": 200,
+                    "embedding_dim": 12,
+                    "hidden_size": 7,
+                    "head_size": 9,
+                    "num_labels": 3,
+                }
+                | sizes,
+                pair=pair,
+            )
         )
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=spread)
@@ -39,10 +50,15 @@ def bilstm(pair: bool, spread: float = 0.5, **sizes: int) -> BiLstmForSequenceCl
 
 def read(pair: bool, count: int = 48) -> list[dict[str, torch.Tensor]]:
     texts = tiny.sentences(count, 5)[0]
-    return unpadded_batches(Pad(0), encode(tiny.tokenizer(), texts, tiny.sentences(count, 6)[0] if pair else None, 48).tokens)
+    return unpadded_batches(
+        Pad(0),
+        encode(tiny.tokenizer(), texts, tiny.sentences(count, 6)[0] if pair else None, 48).tokens,
+    )
 
 
-def quantized(model: PreTrainedModel, batches: list[dict[str, torch.Tensor]], scheme: QuantScheme = STATIC) -> PreTrainedModel:
+def quantized(
+    model: PreTrainedModel, batches: list[dict[str, torch.Tensor]], scheme: QuantScheme = STATIC
+) -> PreTrainedModel:
     made = fake_quantized(model, scheme).eval()
     calibrate(made, model, batches)
     return made
@@ -50,19 +66,29 @@ def quantized(model: PreTrainedModel, batches: list[dict[str, torch.Tensor]], sc
 
 def texts_of(batches: list[dict[str, torch.Tensor]], pair: bool) -> list[Text]:
     names = ["input_ids", "attention_mask", "token_type_ids"][: 3 if pair else 2]
-    return [{name: batch[name][i : i + 1].numpy() for name in names} for batch in batches for i in range(len(batch["input_ids"]))]
+    return [
+        {name: batch[name][i : i + 1].numpy() for name in names}
+        for batch in batches
+        for i in range(len(batch["input_ids"]))
+    ]
 
 
 def session(graph: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        graph.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
 
 
 @pytest.mark.parametrize("pair", [False, True])
 def test_the_file_does_the_integer_arithmetic_of_torch(pair: bool) -> None:
     batches = read(pair)
     model = quantized(bilstm(pair), batches)
-    figures = integers.check_integers(model, to_int8(model).SerializeToString(), texts_of(batches, pair), "classification")
-    assert (figures["integer_products"], figures["integer_lstms"]) == (2, 1) and figures["float_products"] == figures["float_lstms"] == 0
+    figures = integers.check_integers(
+        model, to_int8(model).SerializeToString(), texts_of(batches, pair), "classification"
+    )
+    assert (figures["integer_products"], figures["integer_lstms"]) == (2, 1) and figures[
+        "float_products"
+    ] == figures["float_lstms"] == 0
     assert figures["same_answers_torch"] == 1.0 and figures["texts_with_a_rounding_tie"] <= 2
 
 
@@ -72,17 +98,31 @@ def test_every_state_of_every_step_is_compared() -> None:
     file = WatchedFile(to_int8(model).SerializeToString(), onnxruntime.SessionOptions())
     names = [stray.name for stray in Lockstep(model, text, file, file.run(text)).strays]
     first, second = (int((text["token_type_ids"] == kind).sum()) for kind in (0, 1))
-    assert [sum(name.startswith(f"lstm_states.{row}.") for name in names) for row in (0, 1)] == [first - 1, second - 1]
+    assert [sum(name.startswith(f"lstm_states.{row}.") for name in names) for row in (0, 1)] == [
+        first - 1,
+        second - 1,
+    ]
 
 
 @pytest.mark.parametrize("spread", [0.5, 6.0])
 def test_a_text_answers_alike_alone_and_among_others(spread: float) -> None:
     """Also where cells grow as fast as cells can: the states stay within the pinned range."""
     batches = read(pair=False)
-    opened, texts = session(to_int8(quantized(bilstm(False, spread), batches))), texts_of(batches, pair=False)
+    opened, texts = (
+        session(to_int8(quantized(bilstm(False, spread), batches))),
+        texts_of(batches, pair=False),
+    )
     longest = max(text["input_ids"].shape[1] for text in texts)
-    padded = {name: np.concatenate([np.pad(t[name], ((0, 0), (0, longest - t[name].shape[1]))) for t in texts]) for name in texts[0]}
-    together, alone = opened.run(["logits"], padded)[0], np.concatenate([opened.run(["logits"], text)[0] for text in texts])
+    padded = {
+        name: np.concatenate(
+            [np.pad(t[name], ((0, 0), (0, longest - t[name].shape[1]))) for t in texts]
+        )
+        for name in texts[0]
+    }
+    together, alone = (
+        opened.run(["logits"], padded)[0],
+        np.concatenate([opened.run(["logits"], text)[0] for text in texts]),
+    )
     assert np.array_equal(together, alone) and np.ptp(alone) > 0.1
 
 
@@ -91,12 +131,16 @@ def test_no_unit_outgrows_the_pins() -> None:
     graph = to_int8(quantized(bilstm(False, 6.0), batches))
     node = next(node for node in graph.graph.node if node.op_type == "DynamicQuantizeLSTM")
     node.output[0] = "states"
-    graph.graph.output.append(onnx.helper.make_tensor_value_info("states", onnx.TensorProto.FLOAT, None))
+    graph.graph.output.append(
+        onnx.helper.make_tensor_value_info("states", onnx.TensorProto.FLOAT, None)
+    )
     for text in texts_of(batches, pair=False):
         states = session(graph).run(["states"], text)[0][:, :, 0]  # (T, 2, H + 2)
         pins = np.tanh(np.arange(1, len(states) + 1))
         both = np.stack([states[:, 0], states[::-1, 1]])
-        np.testing.assert_allclose(both[..., -2:], np.stack([pins, -pins], 1)[None].repeat(2, 0), atol=1e-6)
+        np.testing.assert_allclose(
+            both[..., -2:], np.stack([pins, -pins], 1)[None].repeat(2, 0), atol=1e-6
+        )
         assert (np.abs(both).max(2) <= both[..., -2]).all() and np.abs(both[..., :-2]).max() > 0.9
 
 
@@ -114,8 +158,13 @@ def test_one_layer_may_stay_in_float() -> None:
     for kept in ("embedding", "lstm", "dense"):
         model = quantized(bilstm(False), batches)
         model.get_submodule(kept).enabled = False
-        figures = integers.check_integers(model, to_int8(model).SerializeToString(), texts_of(batches, False), "classification")
-        assert (figures["float_lstms"], figures["float_products"]) == (kept == "lstm", kept == "dense")
+        figures = integers.check_integers(
+            model, to_int8(model).SerializeToString(), texts_of(batches, False), "classification"
+        )
+        assert (figures["float_lstms"], figures["float_products"]) == (
+            kept == "lstm",
+            kept == "dense",
+        )
 
 
 def test_another_weight_and_a_float_lstm_are_refused() -> None:
@@ -138,7 +187,9 @@ def test_gradients_reach_weights_of_both_directions_and_the_range() -> None:
     model = quantized(bilstm(False), batches).train()
     sum(model(**batch).logits.square().sum() for batch in batches).backward()
     felt = {name: float(value.grad.abs().max()) for name, value in model.lstm.named_parameters()}
-    assert len(felt) == 10 and all(size > 0 for name, size in felt.items() if not name.startswith("range"))
+    assert len(felt) == 10 and all(
+        size > 0 for name, size in felt.items() if not name.startswith("range")
+    )
     assert model.embedding.weight.grad.abs().max() > 0 and isinstance(model.lstm, FakeQuantLstm)
 
 
@@ -152,15 +203,25 @@ def test_the_file_holds_each_weight_once_in_one_byte() -> None:
     model = bilstm(False, 0.2, vocab_size=4000, embedding_dim=64, hidden_size=40, head_size=50)
     batches = read(False, count=8)
     graph = to_int8(quantized(model, batches))
-    floats = sum(int(np.prod(tensor.dims)) for tensor in graph.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT)
-    assert floats < 2500 and graph.ByteSize() < 0.28 * 4 * sum(parameter.numel() for parameter in model.parameters())
+    floats = sum(
+        int(np.prod(tensor.dims))
+        for tensor in graph.graph.initializer
+        if tensor.data_type == onnx.TensorProto.FLOAT
+    )
+    assert floats < 2500 and graph.ByteSize() < 0.28 * 4 * sum(
+        parameter.numel() for parameter in model.parameters()
+    )
 
 
 def test_states_are_rounded_by_the_scale_that_the_file_finds() -> None:
     scale, zero = (float(part) for part in state_scale(1))
     bound, tie = float(torch.tanh(torch.tensor(1.0))), np.float32(11.5 * scale)
     states = np.zeros((2, 2, 1, 3), np.float32)
-    states[0, 0, 0] = tie, bound * (1 + 1e-6), -bound * (1 + 1e-6)  # pins a little wider: the half falls below
+    states[0, 0, 0] = (
+        tie,
+        bound * (1 + 1e-6),
+        -bound * (1 + 1e-6),
+    )  # pins a little wider: the half falls below
     states[1, 1, 0] = tie, bound * (1 - 1e-6), -bound * (1 - 1e-6)
     found = rounded_states(states[:, :, 0], 1, 2, 1)
     assert (found[:, 0, 0] - zero).tolist() == [11, 12]

@@ -9,11 +9,17 @@ import pytest
 import tiny
 import torch
 from calibrated import small_bert, texts_of
-from kdedge.export import integers
+from kdedge.export import int8_parity as integers
 from kdedge.export.calibrate import calibrate, moving_average, sensitivity
-from kdedge.export.fakemodel import fake_quantized, quantized_layers
-from kdedge.export.fakequant import FakeQuantEmbedding, FakeQuantLinear, activation_scale, to_integers, weight_scale
-from kdedge.export.int8 import to_int8
+from kdedge.export.fake_model import fake_quantized, quantized_layers
+from kdedge.export.fake_quant import (
+    FakeQuantEmbedding,
+    FakeQuantLinear,
+    activation_scale,
+    to_integers,
+    weight_scale,
+)
+from kdedge.export.int8_writer import to_int8
 from kdedge.export.scheme import QuantScheme
 from onnx import TensorProto, helper
 
@@ -25,16 +31,33 @@ STATIC = QuantScheme(activations="static")
 def run(nodes: list[onnx.NodeProto], inputs: dict[str, np.ndarray]) -> np.ndarray:
     """The last output of nodes, as ONNX Runtime computes it."""
     last = nodes[-1].output[0]
-    kinds = {np.dtype("float32"): TensorProto.FLOAT, np.dtype("uint8"): TensorProto.UINT8, np.dtype("int8"): TensorProto.INT8}
-    values = [helper.make_tensor_value_info(name, kinds[value.dtype], list(value.shape)) for name, value in inputs.items()]
+    kinds = {
+        np.dtype("float32"): TensorProto.FLOAT,
+        np.dtype("uint8"): TensorProto.UINT8,
+        np.dtype("int8"): TensorProto.INT8,
+    }
+    values = [
+        helper.make_tensor_value_info(name, kinds[value.dtype], list(value.shape))
+        for name, value in inputs.items()
+    ]
     kind = TensorProto.UINT8 if nodes[-1].op_type == "QuantizeLinear" else TensorProto.FLOAT
-    graph = helper.make_graph(nodes, "test", values, [helper.make_tensor_value_info(last, kind, None)])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)], ir_version=8)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    graph = helper.make_graph(
+        nodes, "test", values, [helper.make_tensor_value_info(last, kind, None)]
+    )
+    model = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)],
+        ir_version=8,
+    )
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     return np.asarray(session.run([last], inputs)[0])
 
 
-@pytest.mark.parametrize(("low", "high"), [(-1.0, 3.0), (0.5, 3.0), (-0.17, 8.0), (-2.0, -1.0), (0.0, 0.0)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(-1.0, 3.0), (0.5, 3.0), (-0.17, 8.0), (-2.0, -1.0), (0.0, 0.0)]
+)
 def test_integers_are_those_of_quantize_linear(low: float, high: float) -> None:
     random = np.random.default_rng(0)
     scale, zero = activation_scale(torch.tensor(low), torch.tensor(high))
@@ -54,7 +77,10 @@ def test_numbers_are_those_of_dequantize_linear(low: float, high: float) -> None
     whole = np.arange(256, dtype=np.uint8)
     found = (torch.from_numpy(whole.astype(np.float32)) - zero) * scale
     node = helper.make_node("DequantizeLinear", ["x", "scale", "zero"], ["y"])
-    assert np.array_equal(found.numpy(), run([node], {"x": whole, "scale": scale.numpy(), "zero": zero.numpy().astype(np.uint8)}))
+    assert np.array_equal(
+        found.numpy(),
+        run([node], {"x": whole, "scale": scale.numpy(), "zero": zero.numpy().astype(np.uint8)}),
+    )
 
 
 def test_zero_is_exact_in_every_range() -> None:
@@ -66,7 +92,9 @@ def test_zero_is_exact_in_every_range() -> None:
 @pytest.mark.parametrize("bits", [7, 8])
 def test_a_product_is_that_of_matmul_integer_to_float(bits: int) -> None:
     torch.manual_seed(0)
-    layer = FakeQuantLinear(torch.nn.Linear(96, 40), QuantScheme(weight_bits=bits, activations="static")).eval()  # type: ignore[arg-type]
+    layer = FakeQuantLinear(
+        torch.nn.Linear(96, 40), QuantScheme(weight_bits=bits, activations="static")
+    ).eval()  # type: ignore[arg-type]
     with torch.no_grad():
         layer.range.low.fill_(-1.5 if bits == 7 else -6.0)
         layer.range.high.fill_(2.5 if bits == 7 else 10.0)
@@ -88,14 +116,26 @@ def test_a_product_is_that_of_matmul_integer_to_float(bits: int) -> None:
     ]
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
-        helper.make_node("MatMulIntegerToFloat", ["q", "w", "scale", "w_scale", "zero", "", "bias"], ["y"], domain="com.microsoft"),
+        helper.make_node(
+            "MatMulIntegerToFloat",
+            ["q", "w", "scale", "w_scale", "zero", "", "bias"],
+            ["y"],
+            domain="com.microsoft",
+        ),
     ]
-    np.testing.assert_allclose(found, run(nodes, dict(zip(names, values, strict=True))), rtol=0, atol=2e-6)
+    np.testing.assert_allclose(
+        found, run(nodes, dict(zip(names, values, strict=True))), rtol=0, atol=2e-6
+    )
 
 
 def test_a_row_of_zeros_has_a_scale() -> None:
-    assert weight_scale(torch.tensor([[0.0, 0.0], [1.0, -2.0]]), 63).flatten().tolist() == [1.0, pytest.approx(2 / 63)]
-    assert weight_scale(torch.tensor([[1e-45, 0.0]]), 63).tolist() == [[1.0]], "a scale of 0 would make integers of nothing"
+    assert weight_scale(torch.tensor([[0.0, 0.0], [1.0, -2.0]]), 63).flatten().tolist() == [
+        1.0,
+        pytest.approx(2 / 63),
+    ]
+    assert weight_scale(torch.tensor([[1e-45, 0.0]]), 63).tolist() == [[1.0]], (
+        "a scale of 0 would make integers of nothing"
+    )
 
 
 def test_gradients_pass_inside_the_range_and_move_its_ends_outside() -> None:
@@ -113,7 +153,9 @@ def test_gradients_pass_inside_the_range_and_move_its_ends_outside() -> None:
 def test_query_key_and_value_round_their_input_once() -> None:
     model = fake_quantized(tiny.bert(), STATIC)
     ranges = [name for name in model.state_dict() if name.endswith("range.low")]
-    assert len(ranges) == 2 * 4 + 2  # per layer: attention's input, its output, two feed-forward inputs; pooler and head
+    assert (
+        len(ranges) == 2 * 4 + 2
+    )  # per layer: attention's input, its output, two feed-forward inputs; pooler and head
     attention = model.bert.encoder.layer[0].attention.self
     assert attention.query.input_range is attention.key.input_range is attention.value.input_range
 
@@ -125,18 +167,25 @@ def tuned() -> tuple[torch.nn.Module, torch.nn.Module, list[dict[str, torch.Tens
 
 
 def test_no_batch_of_calibration_is_padded(tuned: tuple) -> None:
-    assert all(bool(batch["attention_mask"].all()) for batch in tuned[2]) and sum(len(b["input_ids"]) for b in tuned[2]) == 64
+    assert (
+        all(bool(batch["attention_mask"].all()) for batch in tuned[2])
+        and sum(len(b["input_ids"]) for b in tuned[2]) == 64
+    )
 
 
 def test_the_float_model_is_left_as_it_was(tuned: tuple) -> None:
     model, quantized, _ = tuned
-    assert not any(isinstance(module, FakeQuantLinear | FakeQuantEmbedding) for module in model.modules())
+    assert not any(
+        isinstance(module, FakeQuantLinear | FakeQuantEmbedding) for module in model.modules()
+    )
     assert quantized.state_dict().keys() > model.state_dict().keys()
 
 
 def test_the_int8_file_answers_as_fake_quantized_torch(tuned: tuple) -> None:
     _, quantized, batches = tuned
-    figures = integers.check_integers(quantized, to_int8(quantized).SerializeToString(), texts_of(batches), "classification")
+    figures = integers.check_integers(
+        quantized, to_int8(quantized).SerializeToString(), texts_of(batches), "classification"
+    )
     assert figures["integer_products"] == 14 and figures["float_products"] == 0
     assert figures["same_answers_torch"] == 1.0 and figures["texts_with_a_rounding_tie"] < 64
 
@@ -144,38 +193,67 @@ def test_the_int8_file_answers_as_fake_quantized_torch(tuned: tuple) -> None:
 def test_a_file_with_another_weight_is_refused(tuned: tuple) -> None:
     _, quantized, batches = tuned
     graph = to_int8(quantized)
-    weight = next(t for t in graph.graph.initializer if t.name.endswith("layer.0.intermediate.dense.weight"))
+    weight = next(
+        t for t in graph.graph.initializer if t.name.endswith("layer.0.intermediate.dense.weight")
+    )
     changed = onnx.numpy_helper.to_array(weight).copy()
     changed[:, 0] = -changed[:, 0]
     weight.CopyFrom(onnx.numpy_helper.from_array(changed, weight.name))
     with pytest.raises(GateFailed, match="answer as fake-quantized torch"):
-        integers.check_integers(quantized, graph.SerializeToString(), texts_of(batches), "classification")
+        integers.check_integers(
+            quantized, graph.SerializeToString(), texts_of(batches), "classification"
+        )
 
 
 @pytest.fixture(scope="module")
 def deep() -> tuple[torch.nn.Module, list[dict[str, np.ndarray]]]:
     """A student of four layers and twelve heads on long texts: nearly each of them holds a number that lies on a half."""
     torch.manual_seed(1)
-    model = tiny.bert(layers=4, hidden=312, heads=12, vocabulary=400, initializer_range=0.06, max_position_embeddings=128).eval()
+    model = tiny.bert(
+        layers=4,
+        hidden=312,
+        heads=12,
+        vocabulary=400,
+        initializer_range=0.06,
+        max_position_embeddings=128,
+    ).eval()
     ids = torch.randint(5, 400, (6, 128))
-    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
+    batch = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "token_type_ids": torch.zeros_like(ids),
+    }
     quantized = fake_quantized(model, STATIC).eval()
     calibrate(quantized, model, [batch], "minmax")
     return quantized, texts_of([batch])
 
 
 def test_ties_on_every_text_are_told_and_pass(deep: tuple) -> None:
-    figures = integers.check_integers(deep[0], to_int8(deep[0]).SerializeToString(), deep[1], "classification")
+    figures = integers.check_integers(
+        deep[0], to_int8(deep[0]).SerializeToString(), deep[1], "classification"
+    )
     assert figures["texts_with_a_rounding_tie"] >= 3, "else this tests nothing"
     assert figures["max_abs_logit_same_integers"] <= 1e-5 and figures["farthest_from_a_tie"] <= 1e-3
 
 
-@pytest.mark.parametrize("name", ["classifier.scales", "bert.encoder.layer.3.output.dense.scales", "bert.pooler.dense.input_scale", "classifier.bias"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "classifier.scales",
+        "bert.encoder.layer.3.output.dense.scales",
+        "bert.pooler.dense.input_scale",
+        "classifier.bias",
+    ],
+)
 def test_ties_hide_no_wrong_file(deep: tuple, name: str) -> None:
     graph = to_int8(deep[0])
     (tensor,) = (one for one in graph.graph.initializer if one.name == name)
     values = onnx.numpy_helper.to_array(tensor)
-    tensor.CopyFrom(onnx.numpy_helper.from_array(values + np.float32(0.02) if name.endswith("bias") else values * np.float32(1.3), name))
+    tensor.CopyFrom(
+        onnx.numpy_helper.from_array(
+            values + np.float32(0.02) if name.endswith("bias") else values * np.float32(1.3), name
+        )
+    )
     with pytest.raises(GateFailed, match="answer as fake-quantized torch"):
         integers.check_integers(deep[0], graph.SerializeToString(), deep[1], "classification")
 
@@ -196,7 +274,9 @@ def test_a_table_of_floats_in_the_file_is_refused(tuned: tuple) -> None:
     table = quantized.bert.embeddings.word_embeddings
     table.enabled = False
     graph = to_int8(quantized).SerializeToString()
-    assert integers.check_integers(quantized, graph, texts_of(batches), "classification")["float_matrix_bytes"] == 4 * (table.weight.numel() + 2 * 32)
+    assert integers.check_integers(quantized, graph, texts_of(batches), "classification")[
+        "float_matrix_bytes"
+    ] == 4 * (table.weight.numel() + 2 * 32)
     table.enabled = True
     with pytest.raises(GateFailed, match="stored in integers"):
         integers.check_integers(quantized, graph, texts_of(batches), "classification")
@@ -204,10 +284,17 @@ def test_a_table_of_floats_in_the_file_is_refused(tuned: tuple) -> None:
 
 def test_a_text_answers_alike_alone_and_among_longer_ones(tuned: tuple) -> None:
     _, quantized, batches = tuned
-    session = onnxruntime.InferenceSession(to_int8(quantized).SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        to_int8(quantized).SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     texts = texts_of(batches)
     longest = max(text["input_ids"].shape[1] for text in texts)
-    padded = {name: np.concatenate([np.pad(t[name], ((0, 0), (0, longest - t[name].shape[1]))) for t in texts]) for name in texts[0]}
+    padded = {
+        name: np.concatenate(
+            [np.pad(t[name], ((0, 0), (0, longest - t[name].shape[1]))) for t in texts]
+        )
+        for name in texts[0]
+    }
     together = session.run(["logits"], padded)[0]
     alone = np.concatenate([session.run(["logits"], text)[0] for text in texts])
     assert np.abs(together - alone).max() <= 1e-6
@@ -219,16 +306,28 @@ def test_ranges_by_every_method(tuned: tuple) -> None:
     for method in ("minmax", "percentile", "moving_average", "best"):
         made = fake_quantized(model, STATIC).eval()
         shares[method] = calibrate(made, model, batches, method)  # type: ignore[arg-type]
-        ends[method] = {name: value.item() for name, value in made.state_dict().items() if ".range." in name}
-    assert shares["minmax"] == 1.0 and shares["percentile"] == 0.9999 and 0.99 < shares["moving_average"] < 1.0
+        ends[method] = {
+            name: value.item() for name, value in made.state_dict().items() if ".range." in name
+        }
+    assert (
+        shares["minmax"] == 1.0
+        and shares["percentile"] == 0.9999
+        and 0.99 < shares["moving_average"] < 1.0
+    )
     for name, end in ends["minmax"].items():
-        assert abs(ends["percentile"][name]) <= abs(end) and abs(ends["moving_average"][name]) <= abs(end)
+        assert abs(ends["percentile"][name]) <= abs(end) and abs(
+            ends["moving_average"][name]
+        ) <= abs(end)
     assert ends["best"] == {name: quantized.state_dict()[name].item() for name in ends["best"]}
 
 
 def test_a_moving_average_by_hand() -> None:
-    low, high = moving_average([torch.tensor([-1.0, 2.0]), torch.tensor([0.0, 12.0]), torch.tensor([-2.0, 3.0])])
-    assert low == pytest.approx(0.9 * -0.9 + 0.1 * -2.0) and high == pytest.approx(0.9 * 3.0 + 0.1 * 3.0)
+    low, high = moving_average(
+        [torch.tensor([-1.0, 2.0]), torch.tensor([0.0, 12.0]), torch.tensor([-2.0, 3.0])]
+    )
+    assert low == pytest.approx(0.9 * -0.9 + 0.1 * -2.0) and high == pytest.approx(
+        0.9 * 3.0 + 0.1 * 3.0
+    )
 
 
 def test_sensitivity_names_every_layer_and_leaves_the_model_as_it_was(tuned: tuple) -> None:

@@ -59,7 +59,9 @@ def forged(folder: Path, name: str, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("one, other", itertools.combinations(bundles.HELD, 2))
-def test_two_files_in_each_others_place_are_refused(bundle: Path, one: str, other: str, nothing_used: None) -> None:
+def test_two_files_in_each_others_place_are_refused(
+    bundle: Path, one: str, other: str, nothing_used: None
+) -> None:
     first, second = (bundle / one).read_bytes(), (bundle / other).read_bytes()
     (bundle / one).write_bytes(second)
     (bundle / other).write_bytes(first)
@@ -69,7 +71,9 @@ def test_two_files_in_each_others_place_are_refused(bundle: Path, one: str, othe
 
 
 @pytest.mark.parametrize("name", bundles.HELD)
-def test_a_folder_in_the_place_of_a_file_is_refused(bundle: Path, name: str, nothing_used: None) -> None:
+def test_a_folder_in_the_place_of_a_file_is_refused(
+    bundle: Path, name: str, nothing_used: None
+) -> None:
     (bundle / name).unlink()
     (bundle / name).mkdir()
     with pytest.raises(IntegrityError) as refused:
@@ -84,7 +88,9 @@ def test_a_folder_in_the_place_of_the_manifest_is_refused(bundle: Path, nothing_
         Classifier.load(bundle)
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the rights of files do not bind this user")
+@pytest.mark.skipif(
+    os.name != "posix" or os.geteuid() == 0, reason="the rights of files do not bind this user"
+)
 def test_a_file_that_may_not_be_read_is_named(bundle: Path, nothing_used: None) -> None:
     (bundle / "golden.json").chmod(0)
     with pytest.raises(IntegrityError, match=r"golden\.json"):
@@ -107,7 +113,15 @@ WRONG: dict[str, list[Any]] = {
         [["input_ids"]],
         [{}],
     ],
-    "precisions": [None, {}, [], {"fp16": "onnx/model.onnx"}, {"fp32": "onnx/model_quantized.onnx"}, {"fp32": ["onnx/model.onnx"]}, {"fp32": {}}],
+    "precisions": [
+        None,
+        {},
+        [],
+        {"fp16": "onnx/model.onnx"},
+        {"fp32": "onnx/model_quantized.onnx"},
+        {"fp32": ["onnx/model.onnx"]},
+        {"fp32": {}},
+    ],
     "scheme": [[], "int8", 7],
     "parity": [None, [], 1],
     "scores": [None, [], "0.9"],
@@ -127,14 +141,29 @@ WRONG: dict[str, list[Any]] = {
 WRONG_SPEC: dict[str, list[Any]] = {
     "name": [None, 3],
     "kind": [None, "ranking", 3, ["classification"], {}],
-    "labels": [None, [], {}, "bad", ["bad", "bad"], ["bad", ""], ["bad", 3], ["bad", None], ["bad", "\udfff"], [["bad"], ["good"]]],
+    "labels": [
+        None,
+        [],
+        {},
+        "bad",
+        ["bad", "bad"],
+        ["bad", ""],
+        ["bad", 3],
+        ["bad", None],
+        ["bad", "\udfff"],
+        [["bad"], ["good"]],
+    ],
     "metric": [None, "accurracy", "pearson", ["accuracy"], {}],
     "pair": [None, 0, "false"],
 }
 
 
-@pytest.mark.parametrize("field, value", [(field, value) for field, values in WRONG.items() for value in values])
-def test_a_field_that_is_not_what_it_must_be_is_named(bundle: Path, field: str, value: Any, nothing_used: None) -> None:
+@pytest.mark.parametrize(
+    "field, value", [(field, value) for field, values in WRONG.items() for value in values]
+)
+def test_a_field_that_is_not_what_it_must_be_is_named(
+    bundle: Path, field: str, value: Any, nothing_used: None
+) -> None:
     changed(bundle, lambda document: document.update({field: value}))
     with pytest.raises(IntegrityError) as refused:
         Classifier.load(bundle)
@@ -149,26 +178,40 @@ def test_a_field_that_is_missing_is_named(bundle: Path, field: str, nothing_used
     assert refused.value.found.startswith(f"{field} is ")
 
 
-@pytest.mark.parametrize("field, value", [(field, value) for field, values in WRONG_SPEC.items() for value in values])
-def test_a_task_that_is_none_is_refused(bundle: Path, field: str, value: Any, nothing_used: None) -> None:
+@pytest.mark.parametrize(
+    "field, value", [(field, value) for field, values in WRONG_SPEC.items() for value in values]
+)
+def test_a_task_that_is_none_is_refused(
+    bundle: Path, field: str, value: Any, nothing_used: None
+) -> None:
     changed(bundle, lambda document: document["spec"].update({field: value}))
     with pytest.raises(IntegrityError, match="spec is"):
         Classifier.load(bundle)
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
-def test_numbers_that_json_does_not_have_are_refused_wherever_they_stand(bundle: Path, number: str, nothing_used: None) -> None:
+def test_numbers_that_json_does_not_have_are_refused_wherever_they_stand(
+    bundle: Path, number: str, nothing_used: None
+) -> None:
     text = (bundle / MANIFEST).read_text()
     for part in ("scores", "parity", "teacher"):
-        (bundle / MANIFEST).write_text(text.replace(f'"{part}": {{', f'"{part}": {{"x": {number},', 1))
+        (bundle / MANIFEST).write_text(
+            text.replace(f'"{part}": {{', f'"{part}": {{"x": {number},', 1)
+        )
         with pytest.raises(IntegrityError, match=number.strip("-")):
             Classifier.load(bundle)
 
 
 @pytest.mark.parametrize("opening, closing", [("[", "]"), ('{"a":', "}")])
-def test_a_manifest_nested_without_end_is_refused(bundle: Path, opening: str, closing: str, nothing_used: None) -> None:
+def test_a_manifest_nested_without_end_is_refused(
+    bundle: Path, opening: str, closing: str, nothing_used: None
+) -> None:
     text = (bundle / MANIFEST).read_text()
-    (bundle / MANIFEST).write_text(text.replace('"parity": {', '"parity": {"x": ' + opening * 100_000 + "1" + closing * 100_000 + ",", 1))
+    (bundle / MANIFEST).write_text(
+        text.replace(
+            '"parity": {', '"parity": {"x": ' + opening * 100_000 + "1" + closing * 100_000 + ",", 1
+        )
+    )
     with pytest.raises(IntegrityError, match=r"kdedge\.json"):
         Classifier.load(bundle)
 
@@ -184,9 +227,15 @@ def test_a_file_that_the_manifest_forgets_is_refused(bundle: Path, nothing_used:
 
 
 @pytest.mark.parametrize("kind", ["empty", "text", "noise", "half", "no nodes", "pickle"])
-def test_a_graph_that_is_garbage_with_a_hash_that_fits_ends_in_a_letter(bundle: Path, kind: str) -> None:
+def test_a_graph_that_is_garbage_with_a_hash_that_fits_ends_in_a_letter(
+    bundle: Path, kind: str
+) -> None:
     whole = (bundle / "onnx/model.onnx").read_bytes()
-    empty = helper.make_model(helper.make_graph([], "none", [], []), ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+    empty = helper.make_model(
+        helper.make_graph([], "none", [], []),
+        ir_version=8,
+        opset_imports=[helper.make_opsetid("", 17)],
+    )
     content = {
         "empty": b"",
         "text": b"<html>not found</html>",
@@ -196,7 +245,9 @@ def test_a_graph_that_is_garbage_with_a_hash_that_fits_ends_in_a_letter(bundle: 
         "pickle": b"\x80\x04cos\nsystem\n(S'true'\ntR.",
     }[kind]
     forged(bundle, "onnx/model.onnx", content)
-    with pytest.raises(IntegrityError, match=r"cannot load the graph|not the one the manifest describes"):
+    with pytest.raises(
+        IntegrityError, match=r"cannot load the graph|not the one the manifest describes"
+    ):
         Classifier.load(bundle, "fp32")
 
 
@@ -209,7 +260,10 @@ def test_an_opset_from_the_future_ends_in_a_letter(bundle: Path) -> None:
 
 
 def test_inputs_that_the_graph_does_not_have_are_refused(bundle: Path) -> None:
-    changed(bundle, lambda document: document.update(inputs=["input_ids", "attention_mask", "token_type_ids"]))
+    changed(
+        bundle,
+        lambda document: document.update(inputs=["input_ids", "attention_mask", "token_type_ids"]),
+    )
     with pytest.raises(IntegrityError, match="not the one the manifest describes"):
         Classifier.load(bundle)
 
@@ -225,10 +279,17 @@ def test_a_tokenizer_with_huge_ids_ends_in_a_letter(bundle: Path) -> None:
 
 def test_a_tokenizer_without_its_special_tokens_ends_in_a_letter_or_an_answer(bundle: Path) -> None:
     document = json.loads((bundle / "tokenizer.json").read_text())
-    for change in ({"post_processor": None}, {"added_tokens": []}, {"model": document["model"] | {"vocab": {}}}):
+    for change in (
+        {"post_processor": None},
+        {"added_tokens": []},
+        {"model": document["model"] | {"vocab": {}}},
+    ):
         forged(bundle, "tokenizer.json", json.dumps(document | change).encode())
         try:
-            answers = [Classifier.load(bundle, "fp32").predict(text).label for text in ("", "the film", "好")]
+            answers = [
+                Classifier.load(bundle, "fp32").predict(text).label
+                for text in ("", "the film", "好")
+            ]
         except KdedgeError:
             continue
         assert set(answers) <= {"bad", "good"}
@@ -240,4 +301,6 @@ def test_what_is_used_is_what_was_checked(bundle: Path) -> None:
     opened = Bundle.open(bundle)
     (bundle / "onnx/model.onnx").write_bytes(b"other")
     (bundle / "tokenizer.json").write_bytes(b"other")
-    assert np.array_equal(Classifier.from_bundle(opened, "fp32").logits(["the film was good"]), expected)
+    assert np.array_equal(
+        Classifier.from_bundle(opened, "fp32").logits(["the film was good"]), expected
+    )

@@ -10,8 +10,8 @@ import onnxruntime
 import pytest
 import tiny
 import torch
+from kdedge.export.dynamic_int8 import quantize
 from kdedge.export.graph import to_onnx
-from kdedge.export.quantize import quantize
 from kdedge.export.scheme import QuantScheme
 from transformers import (
     BertConfig,
@@ -33,7 +33,9 @@ VOCABULARY = 200
 def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
 
 
 def batch(rows: int, length: int, seed: int = 0) -> dict[str, np.ndarray]:
@@ -43,38 +45,72 @@ def batch(rows: int, length: int, seed: int = 0) -> dict[str, np.ndarray]:
     lengths[0] = length
     mask = (np.arange(length) < lengths[:, None]).astype(np.int64)
     types = (np.arange(length) >= random.integers(0, lengths + 1)[:, None]).astype(np.int64) * mask
-    return {"input_ids": random.integers(4, VOCABULARY, (rows, length)) * mask, "attention_mask": mask, "token_type_ids": types}
+    return {
+        "input_ids": random.integers(4, VOCABULARY, (rows, length)) * mask,
+        "attention_mask": mask,
+        "token_type_ids": types,
+    }
 
 
 def only(values: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
     return {name: values[name] for name in names}
 
 
-def assert_same_logits(model: PreTrainedModel, graph: onnx.ModelProto, shapes: list[tuple[int, int]] = SHAPES, within: float = 1e-5) -> None:
+def assert_same_logits(
+    model: PreTrainedModel,
+    graph: onnx.ModelProto,
+    shapes: list[tuple[int, int]] = SHAPES,
+    within: float = 1e-5,
+) -> None:
     names, opened, seen = [item.name for item in graph.graph.input], session(graph), []
     for rows, length in shapes:
         inputs = only(batch(rows, length), names)
         with torch.no_grad():
-            expected = model(**{name: torch.from_numpy(values) for name, values in inputs.items()}).logits.numpy()
+            expected = model(
+                **{name: torch.from_numpy(values) for name, values in inputs.items()}
+            ).logits.numpy()
         answers = opened.run(["logits"], inputs)[0]
-        assert answers.shape == expected.shape and np.abs(answers - expected).max() <= within, (rows, length)
+        assert answers.shape == expected.shape and np.abs(answers - expected).max() <= within, (
+            rows,
+            length,
+        )
         seen.append(expected)
-    assert np.ptp(np.concatenate(seen), axis=0).min() > 100 * within, "answers must differ for this to show anything"
+    assert np.ptp(np.concatenate(seen), axis=0).min() > 100 * within, (
+        "answers must differ for this to show anything"
+    )
 
 
 def bilstm(pair: bool, **settings: int) -> BiLstmForSequenceClassification:
     torch.manual_seed(1)
-    sizes = {"vocab_size": VOCABULARY, "embedding_dim": 12, "hidden_size": 7, "head_size": 9, "num_labels": 3} | settings
+    sizes = {
+        "vocab_size": VOCABULARY,
+        "embedding_dim": 12,
+        "hidden_size": 7,
+        "head_size": 9,
+        "num_labels": 3,
+    } | settings
     return BiLstmForSequenceClassification(BiLstmConfig(pair=pair, **sizes)).eval()
 
 
 @pytest.mark.parametrize(
     "layers, heads, activation, outputs",
-    [(1, 1, "gelu", 2), (2, 4, "gelu_new", 3), (3, 2, "relu", 1), (2, 3, "gelu_pytorch_tanh", 5), (1, 2, "gelu_fast", 2), (1, 2, "silu", 2), (1, 2, "tanh", 2)],
+    [
+        (1, 1, "gelu", 2),
+        (2, 4, "gelu_new", 3),
+        (3, 2, "relu", 1),
+        (2, 3, "gelu_pytorch_tanh", 5),
+        (1, 2, "gelu_fast", 2),
+        (1, 2, "silu", 2),
+        (1, 2, "tanh", 2),
+    ],
 )
-def test_bert_at_every_depth_and_activation(layers: int, heads: int, activation: str, outputs: int) -> None:
+def test_bert_at_every_depth_and_activation(
+    layers: int, heads: int, activation: str, outputs: int
+) -> None:
     torch.manual_seed(0)
-    model = tiny.bert(layers=layers, heads=heads, outputs=outputs, hidden_act=activation, initializer_range=0.2).eval()
+    model = tiny.bert(
+        layers=layers, heads=heads, outputs=outputs, hidden_act=activation, initializer_range=0.2
+    ).eval()
     for parameter in model.parameters():  # biases and norms must not keep their zeros and ones
         torch.nn.init.normal_(parameter, parameter.mean().item(), 0.2)
     assert_same_logits(model, to_onnx(model))
@@ -84,7 +120,11 @@ def test_bert_at_every_depth_and_activation(layers: int, heads: int, activation:
 def test_bilstm_at_every_length(pair: bool) -> None:
     model = bilstm(pair)
     graph = to_onnx(model)
-    assert [item.name for item in graph.graph.input] == ["input_ids", "attention_mask", "token_type_ids"][: 3 if pair else 2]
+    assert [item.name for item in graph.graph.input] == [
+        "input_ids",
+        "attention_mask",
+        "token_type_ids",
+    ][: 3 if pair else 2]
     assert [node.op_type for node in graph.graph.node].count("LSTM") == 1
     assert_same_logits(model, graph, [(1, length) for length in range(1, 40)] + SHAPES, within=1e-6)
 
@@ -93,7 +133,10 @@ def test_bilstm_at_every_length(pair: bool) -> None:
 def test_a_written_graph_ignores_padding(pair: bool) -> None:
     for model in (bilstm(pair), tiny.bert(initializer_range=0.3).eval()):
         graph = to_onnx(model)
-        opened, inputs = session(graph), only(batch(6, 20), [item.name for item in graph.graph.input])
+        opened, inputs = (
+            session(graph),
+            only(batch(6, 20), [item.name for item in graph.graph.input]),
+        )
         wider = {name: np.pad(values, ((0, 0), (0, 9))) for name, values in inputs.items()}
         wider["input_ids"][:, 20:] = 77  # whatever stands under the padding
         assert np.abs(opened.run(None, wider)[0] - opened.run(None, inputs)[0]).max() <= 1e-6
@@ -104,8 +147,13 @@ def test_written_graphs_are_plain_onnx_in_one_file() -> None:
         graph = to_onnx(model)
         assert [(item.domain, item.version) for item in graph.opset_import] == [("", 17)]
         assert {node.domain for node in graph.graph.node} == {""}
-        assert all(tensor.data_location == onnx.TensorProto.DEFAULT for tensor in graph.graph.initializer)
-        assert [axis.dim_param for axis in graph.graph.input[0].type.tensor_type.shape.dim] == ["batch", "sequence"]
+        assert all(
+            tensor.data_location == onnx.TensorProto.DEFAULT for tensor in graph.graph.initializer
+        )
+        assert [axis.dim_param for axis in graph.graph.input[0].type.tensor_type.shape.dim] == [
+            "batch",
+            "sequence",
+        ]
 
 
 def test_the_last_layer_computes_for_the_first_token_alone() -> None:
@@ -119,12 +167,22 @@ def test_the_last_layer_computes_for_the_first_token_alone() -> None:
 
 def test_a_traced_architecture_answers_alike_and_quantizes() -> None:
     torch.manual_seed(0)
-    config = DistilBertConfig(vocab_size=VOCABULARY, dim=24, n_layers=1, n_heads=2, hidden_dim=32, max_position_embeddings=64, initializer_range=0.3)
+    config = DistilBertConfig(
+        vocab_size=VOCABULARY,
+        dim=24,
+        n_layers=1,
+        n_heads=2,
+        hidden_dim=32,
+        max_position_embeddings=64,
+        initializer_range=0.3,
+    )
     model = DistilBertForSequenceClassification(config).eval()
     graph = to_onnx(model)
     assert_same_logits(model, graph)
     content = graph.SerializeToString()
-    assert b"site-packages" not in content and b".py" not in content, "the exporter's notes name folders of this machine"
+    assert b"site-packages" not in content and b".py" not in content, (
+        "the exporter's notes name folders of this machine"
+    )
     assert len(content) < 1.5 * 4 * sum(parameter.numel() for parameter in model.parameters())
     small = quantize(graph, QuantScheme())
     assert "MatMulInteger" in {node.op_type for node in small.graph.node}
@@ -164,7 +222,9 @@ def broad(kind: str) -> PreTrainedModel:
             initializer_range=0.15,
         )
         return BertForSequenceClassification(config).eval()
-    return bilstm(kind == "pair", vocab_size=VOCABULARY * 20, embedding_dim=64, hidden_size=40, head_size=50)
+    return bilstm(
+        kind == "pair", vocab_size=VOCABULARY * 20, embedding_dim=64, hidden_size=40, head_size=50
+    )
 
 
 @pytest.mark.parametrize("kind", ["bert", "single", "pair"])
@@ -174,9 +234,15 @@ def test_the_int8_file_is_a_quarter_and_holds_no_float_copy(kind: str) -> None:
     before, small = graph.SerializeToString(), quantize(graph, QuantScheme())
     assert graph.SerializeToString() == before, "the given model is left as it is"
     assert small.ByteSize() < 0.29 * graph.ByteSize()
-    floats = [tensor for tensor in small.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT and np.prod(tensor.dims) > 4000]
+    floats = [
+        tensor
+        for tensor in small.graph.initializer
+        if tensor.data_type == onnx.TensorProto.FLOAT and np.prod(tensor.dims) > 4000
+    ]
     # Positions are read by Slice and stay as they are: 2.5 % of a 6-layer MiniLM's file.
-    assert [tensor.name for tensor in floats] == (["bert.embeddings.position_embeddings.weight"] if kind == "bert" else [])
+    assert [tensor.name for tensor in floats] == (
+        ["bert.embeddings.position_embeddings.weight"] if kind == "bert" else []
+    )
     kinds = [node.op_type for node in small.graph.node]
     assert kinds.count("LSTM") == 0 and kinds.count("DynamicQuantizeLSTM") == (kind != "bert")
     inputs, names = batch(32, 30), [item.name for item in graph.graph.input]
@@ -186,7 +252,11 @@ def test_the_int8_file_is_a_quarter_and_holds_no_float_copy(kind: str) -> None:
 
 def test_seven_bit_weights_leave_room_for_cpus_without_vnni() -> None:
     def largest(scheme: QuantScheme) -> int:
-        weights = [onnx.numpy_helper.to_array(t) for t in quantize(to_onnx(broad("bert")), scheme).graph.initializer if t.data_type == onnx.TensorProto.INT8]
+        weights = [
+            onnx.numpy_helper.to_array(t)
+            for t in quantize(to_onnx(broad("bert")), scheme).graph.initializer
+            if t.data_type == onnx.TensorProto.INT8
+        ]
         return max(int(np.abs(w.astype(int)).max()) for w in weights if w.ndim == 2)
 
     assert largest(QuantScheme()) <= 64 < largest(QuantScheme(weight_bits=8))
@@ -210,15 +280,29 @@ def test_a_traced_roberta_counts_positions_from_its_own_padding() -> None:
         model = RobertaForSequenceClassification(config).eval()
     graph = to_onnx(model)
     assert [item.name for item in graph.graph.input] == ["input_ids", "attention_mask"]
-    session, random, seen = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"]), np.random.default_rng(4), []
+    session, random, seen = (
+        onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"]),
+        np.random.default_rng(4),
+        [],
+    )
     for rows, length in ((1, 1), (1, 2), (3, 9), (8, 17), (2, 37)):
         lengths = random.integers(1, length + 1, rows)
         lengths[0] = length
         mask = (np.arange(length) < lengths[:, None]).astype(np.int64)
-        inputs = {"input_ids": np.where(mask, random.integers(5, 120, (rows, length)), 1), "attention_mask": mask}
+        inputs = {
+            "input_ids": np.where(mask, random.integers(5, 120, (rows, length)), 1),
+            "attention_mask": mask,
+        }
         with torch.no_grad():
-            expected = model(**{name: torch.from_numpy(values) for name, values in inputs.items()}).logits.numpy()
+            expected = model(
+                **{name: torch.from_numpy(values) for name, values in inputs.items()}
+            ).logits.numpy()
         answers = session.run(["logits"], inputs)[0]
-        assert np.abs(answers - expected).max() <= 1e-5 and (answers.argmax(1) == expected.argmax(1)).all(), (rows, length)
+        assert (
+            np.abs(answers - expected).max() <= 1e-5
+            and (answers.argmax(1) == expected.argmax(1)).all()
+        ), (rows, length)
         seen.append(expected)
-    assert np.ptp(np.concatenate(seen), axis=0).min() > 1e-2, "answers must differ for this to show anything"
+    assert np.ptp(np.concatenate(seen), axis=0).min() > 1e-2, (
+        "answers must differ for this to show anything"
+    )

@@ -5,13 +5,27 @@ from __future__ import annotations
 import pytest
 
 from kdedge.errors import UsageError
-from kdedge.layermap import LayerMap
+from kdedge.nn.layer_map import LayerMap
 
 
 def test_uniform_is_tinybert_table() -> None:
     """TinyBERT4 from BERT-base: g(m) = 3m (Jiao et al. 2020)."""
-    assert LayerMap.uniform(student=4, teacher=12).pairs == ((0, 0), (1, 3), (2, 6), (3, 9), (4, 12))
-    assert LayerMap.uniform(student=6, teacher=12).pairs == ((0, 0), (1, 2), (2, 4), (3, 6), (4, 8), (5, 10), (6, 12))
+    assert LayerMap.uniform(student=4, teacher=12).pairs == (
+        (0, 0),
+        (1, 3),
+        (2, 6),
+        (3, 9),
+        (4, 12),
+    )
+    assert LayerMap.uniform(student=6, teacher=12).pairs == (
+        (0, 0),
+        (1, 2),
+        (2, 4),
+        (3, 6),
+        (4, 8),
+        (5, 10),
+        (6, 12),
+    )
 
 
 def test_last_and_first_are_the_ends() -> None:

@@ -14,22 +14,23 @@ import tinyrun
 import torch
 from click.testing import CliRunner
 from kdedge.export import export
-from kdedge.export.command import export_and_show
 from sklearn.metrics import f1_score
 
+from kdedge.cli.augment import _answer
+from kdedge.cli.distill import show
+from kdedge.cli.export import export_and_show
+from kdedge.cli.predict import predict
 from kdedge.data import load_task
-from kdedge.distill.augmenting import _answer
-from kdedge.distill.command import show
-from kdedge.distill.story import distill
+from kdedge.distillation.pipeline import distill
 from kdedge.errors import UsageError
-from kdedge.progress import SILENT
 from kdedge.recipe import Recipe
-from kdedge.rundir import Run, read_stage
+from kdedge.run.layout import Run
+from kdedge.run.progress import SILENT
+from kdedge.run.stage import read_stage
 from kdedge.runtime import Bundle, Classifier
-from kdedge.runtime.command import predict
 from kdedge.runtime.metrics import macro_f1
 from kdedge.runtime.spec import TaskSpec
-from kdedge.teacher import load_teacher
+from kdedge.teacher.finetune import load_teacher
 
 INTENTS = 150
 
@@ -37,7 +38,9 @@ INTENTS = 150
 def few_of_each(path: Path, count: int) -> pa.Table:
     table = pq.read_table(path)
     labels = np.array(table.column("label").to_pylist())
-    return table.take(np.concatenate([np.flatnonzero(labels == label)[:count] for label in range(INTENTS)]))
+    return table.take(
+        np.concatenate([np.flatnonzero(labels == label)[:count] for label in range(INTENTS)])
+    )
 
 
 @pytest.fixture(scope="module")
@@ -52,48 +55,90 @@ def made(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Run:
     torch.manual_seed(0)
     tiny.bert(outputs=INTENTS, vocabulary=len(tiny.tokenizer())).save_pretrained(folder / "model")
     tiny.tokenizer().save_pretrained(folder / "model")
-    lstm = {"kind": "bilstm", "hidden": 8, "head": 8, "max_length": 32, "undistilled": False, "fit": {"epochs": 1.0, "checks": 1}, "quantize": {"steps": 0}}
+    lstm = {
+        "kind": "bilstm",
+        "hidden": 8,
+        "head": 8,
+        "max_length": 32,
+        "undistilled": False,
+        "fit": {"epochs": 1.0, "checks": 1},
+        "quantize": {"steps": 0},
+    }
     document = {
         "name": "r",
         "threads": 1,
         "task": {"metric": "macro_f1"},
-        "data": {"source": str(folder / "data"), "select": 0.34, "report": "test", "overlap": "allow"},
+        "data": {
+            "source": str(folder / "data"),
+            "select": 0.34,
+            "report": "test",
+            "overlap": "allow",
+        },
         "teacher": {"model": str(folder / "model"), "max_length": 32},
         "student": [tinyrun.tinybert(quantize={"steps": 0}), lstm],
     }
     return distill(Recipe.model_validate(document), folder / "runs")
 
 
-def test_the_line_answers_with_150_names(made: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shared: Path) -> None:
+def test_the_line_answers_with_150_names(
+    made: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shared: Path
+) -> None:
     monkeypatch.setattr(export, "_export_teacher", lambda *_, **__: None)
     names = list(json.loads((shared / "data" / "clinc150" / "labels.json").read_text()))
     task = load_task(made.recipe.data, made.recipe.task, name="r", seed=0)
     assert list(task.spec.labels) == names and len(names) == INTENTS
-    assert all(len(np.unique(split.labels)) == INTENTS for split in (task.train, task.select, task.report)), "a share is drawn from every class"
+    assert all(
+        len(np.unique(split.labels)) == INTENTS for split in (task.train, task.select, task.report)
+    ), "a share is drawn from every class"
     bundles = export_and_show(made.folder, progress=SILENT)
     show(made, as_json=False)
     said = capsys.readouterr().out
-    assert len(said.splitlines()) < 60 and names[75] not in said, "tables are of models, not of labels"
+    assert len(said.splitlines()) < 60 and names[75] not in said, (
+        "tables are of models, not of labels"
+    )
     for folder, name in zip(bundles, made.homes, strict=True):
         bundle = Bundle.open(folder)
-        assert set(bundle.manifest.precisions) >= {"fp32"} and bundle.json("config.json")["id2label"]["149"] == names[149]
+        assert (
+            set(bundle.manifest.precisions) >= {"fp32"}
+            and bundle.json("config.json")["id2label"]["149"] == names[149]
+        )
         card = (folder / "README.md").read_text()
         assert "and 130 more" in card and len(card) < 8000
         stored = np.load(made.homes[name] / "student" / "report_logits.npy")
-        assert np.abs(Classifier.load(folder, "fp32").logits(task.report.texts) - stored).max() < 1e-4
-        score = f1_score(task.report.labels, stored.argmax(1), average="macro", labels=np.union1d(task.report.labels, stored.argmax(1)), zero_division=0)
-        assert macro_f1(stored.argmax(1), task.report.labels) == pytest.approx(score) == read_stage(made.homes[name] / "student")["result"]["report"]
+        assert (
+            np.abs(Classifier.load(folder, "fp32").logits(task.report.texts) - stored).max() < 1e-4
+        )
+        score = f1_score(
+            task.report.labels,
+            stored.argmax(1),
+            average="macro",
+            labels=np.union1d(task.report.labels, stored.argmax(1)),
+            zero_division=0,
+        )
+        assert (
+            macro_f1(stored.argmax(1), task.report.labels)
+            == pytest.approx(score)
+            == read_stage(made.homes[name] / "student")["result"]["report"]
+        )
         for precision in bundle.manifest.precisions:
             (answer,) = predicted(folder, precision, "--json")
-            assert list(json.loads(answer)["scores"]) == names and sum(json.loads(answer)["scores"].values()) == pytest.approx(1)
+            assert list(json.loads(answer)["scores"]) == names and sum(
+                json.loads(answer)["scores"].values()
+            ) == pytest.approx(1)
             (line,) = predicted(folder, precision)
             assert len(line) < 150 and line.split()[0] == json.loads(answer)["label"]
     int8 = [Bundle.open(folder).manifest for folder in bundles]
-    assert all("int8" in manifest.parity for manifest in int8), "the head of 150 outputs has passed the gate in integers"
+    assert all("int8" in manifest.parity for manifest in int8), (
+        "the head of 150 outputs has passed the gate in integers"
+    )
 
 
 def predicted(folder: Path, precision: str, *flags: str) -> list[str]:
-    done = CliRunner().invoke(predict, [str(folder), "how do i say hello in spanish", "--precision", precision, *flags], catch_exceptions=False)
+    done = CliRunner().invoke(
+        predict,
+        [str(folder), "how do i say hello in spanish", "--precision", precision, *flags],
+        catch_exceptions=False,
+    )
     assert done.exit_code == 0, done.output
     return done.stdout.splitlines()
 
@@ -106,10 +151,20 @@ def test_what_is_wrong_with_one_of_many_labels_is_said_shortly(tmp_path: Path) -
     tiny.tokenizer().save_pretrained(tmp_path)
     with pytest.raises(UsageError) as caught:
         load_teacher(tmp_path, TaskSpec("t", "classification", names, "accuracy", pair=False), 32)
-    assert "output 140 is intent number 149, label 140 of the task intent number 140" in caught.value.found and len(str(caught.value)) < 600
+    assert (
+        "output 140 is intent number 149, label 140 of the task intent number 140"
+        in caught.value.found
+        and len(str(caught.value)) < 600
+    )
 
 
 def test_a_teachers_answer_is_told_in_names() -> None:
     spec = TaskSpec("t", "multilabel", ("a", "b", "c"), "micro_f1", pair=False)
-    assert [_answer(spec, np.array(row)) for row in ([1.0, -1.0, 2.0], [-1.0, -1.0, -1.0])] == ["a, c", "none"]
-    assert _answer(TaskSpec("t", "regression", ("score",), "pearson", pair=False), np.array([1.234])) == "1.23"
+    assert [_answer(spec, np.array(row)) for row in ([1.0, -1.0, 2.0], [-1.0, -1.0, -1.0])] == [
+        "a, c",
+        "none",
+    ]
+    assert (
+        _answer(TaskSpec("t", "regression", ("score",), "pearson", pair=False), np.array([1.234]))
+        == "1.23"
+    )

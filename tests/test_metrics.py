@@ -31,42 +31,64 @@ def test_classification_against_scikit_learn(count: int, classes: int) -> None:
     if classes == 2:
         expected["f1"] = sk.f1_score(labels, answers, zero_division=0)
     for name, value in expected.items():
-        assert score(name, "classification", logits, labels) == pytest.approx(value, abs=1e-12), name
+        assert score(name, "classification", logits, labels) == pytest.approx(value, abs=1e-12), (
+            name
+        )
 
 
 def test_multilabel_against_scikit_learn() -> None:
     labels = (RANDOM.random((80, 4)) < 0.4).astype(np.float32)
     logits = RANDOM.normal(size=(80, 4)) + labels
     answers = logits > 0
-    assert score("micro_f1", "multilabel", logits, labels) == pytest.approx(sk.f1_score(labels, answers, average="micro"))
-    assert score("macro_f1", "multilabel", logits, labels) == pytest.approx(sk.f1_score(labels, answers, average="macro"))
-    assert score("accuracy", "multilabel", logits, labels) == pytest.approx(sk.accuracy_score(labels, answers))
+    assert score("micro_f1", "multilabel", logits, labels) == pytest.approx(
+        sk.f1_score(labels, answers, average="micro")
+    )
+    assert score("macro_f1", "multilabel", logits, labels) == pytest.approx(
+        sk.f1_score(labels, answers, average="macro")
+    )
+    assert score("accuracy", "multilabel", logits, labels) == pytest.approx(
+        sk.accuracy_score(labels, answers)
+    )
 
 
 def test_correlations_against_scipy_with_ties() -> None:
     labels = RANDOM.integers(0, 6, 300).astype(np.float32)
     logits = (labels + RANDOM.normal(size=300)).round(1).astype(np.float32)[:, None]
-    assert score("pearson", "regression", logits, labels) == pytest.approx(stats.pearsonr(logits[:, 0].astype(float), labels).statistic, abs=1e-9)
-    assert score("spearman", "regression", logits, labels) == pytest.approx(stats.spearmanr(logits[:, 0], labels).statistic, abs=1e-12)
+    assert score("pearson", "regression", logits, labels) == pytest.approx(
+        stats.pearsonr(logits[:, 0].astype(float), labels).statistic, abs=1e-9
+    )
+    assert score("spearman", "regression", logits, labels) == pytest.approx(
+        stats.spearmanr(logits[:, 0], labels).statistic, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("metric", ["pearson", "spearman"])
 @pytest.mark.parametrize("value", [0.0, 0.1, 0.3, 1 / 3, 1e6])
 def test_a_correlation_with_a_constant_is_exactly_zero(metric: str, value: float) -> None:
     for count in range(1, 40):
-        assert score(metric, "regression", np.full((count, 1), value), np.arange(count) * 0.37) == 0.0
-        assert score(metric, "regression", (np.arange(count) * 0.37)[:, None], np.full(count, value)) == 0.0
+        assert (
+            score(metric, "regression", np.full((count, 1), value), np.arange(count) * 0.37) == 0.0
+        )
+        assert (
+            score(metric, "regression", (np.arange(count) * 0.37)[:, None], np.full(count, value))
+            == 0.0
+        )
 
 
 def test_matthews_of_one_answer_alone_is_zero() -> None:
-    assert score("matthews", "classification", np.tile([2.0, 1.0], (5, 1)), np.array([0, 1, 0, 1, 1])) == 0.0
+    assert (
+        score("matthews", "classification", np.tile([2.0, 1.0], (5, 1)), np.array([0, 1, 0, 1, 1]))
+        == 0.0
+    )
 
 
 def test_every_kind_has_a_default_that_fits_it() -> None:
     assert set(DEFAULT_METRIC) == set(KINDS)
     for kind, metric in DEFAULT_METRIC.items():
         assert metric_fits(metric, kind)
-    assert not metric_fits("pearson", "classification") and not metric_fits("accurracy", "classification")
+    assert not metric_fits("pearson", "classification") and not metric_fits(
+        "accurracy", "classification"
+    )
     assert {name for name in METRICS if metric_fits(name, "regression")} == {"pearson", "spearman"}
 
 

@@ -6,13 +6,13 @@ import pytest
 import tiny
 import torch
 
-from kdedge.distill import losses
-from kdedge.distill.distillation import Distillation
-from kdedge.distill.objective import Objective
-from kdedge.distill.signals import Signals, read_signals
+from kdedge.distillation.module import Distillation
+from kdedge.distillation.objective import Objective
 from kdedge.errors import UsageError
+from kdedge.nn import losses
+from kdedge.nn.signals import Signals, read_signals
+from kdedge.nn.text_model import TextModel
 from kdedge.recipe import Objective as ObjectiveRecipe
-from kdedge.textmodel import TextModel
 
 BATCH = {
     "input_ids": torch.tensor([[2, 10, 11, 12, 3], [2, 13, 3, 0, 0]]),
@@ -27,7 +27,9 @@ def test_attention_signals_are_scores_whose_softmax_is_what_transformers_returns
     signals = read_signals(model, BATCH, layers=True)
     model.config._attn_implementation = "eager"
     outputs = model(**BATCH, output_hidden_states=True, output_attentions=True)
-    masked = torch.where(BATCH["attention_mask"][:, None, None, :] == 1, 0.0, torch.finfo(torch.float32).min)
+    masked = torch.where(
+        BATCH["attention_mask"][:, None, None, :] == 1, 0.0, torch.finfo(torch.float32).min
+    )
     assert len(signals.attention) == 3 and len(signals.hidden) == 4
     for scores, probabilities in zip(signals.attention, outputs.attentions, strict=True):
         assert torch.allclose((scores + masked).softmax(-1), probabilities, atol=1e-6)
@@ -47,23 +49,50 @@ def test_reading_scores_leaves_the_model_as_it_was() -> None:
 def test_total_is_the_weighted_sum_of_the_parts() -> None:
     torch.manual_seed(0)
     student, teacher = tiny.bert(layers=2).eval(), tiny.bert(layers=4).eval()
-    weights = {"logits_weight": 0.5, "labels_weight": 2.0, "hidden_weight": 3.0, "attention_weight": 0.25, "embedding_weight": 1.5}
-    objective = Objective(ObjectiveRecipe(**weights), "classification", student.config, teacher.config)
-    mine, theirs = read_signals(student, BATCH, layers=True), read_signals(teacher, BATCH, layers=True)
+    weights = {
+        "logits_weight": 0.5,
+        "labels_weight": 2.0,
+        "hidden_weight": 3.0,
+        "attention_weight": 0.25,
+        "embedding_weight": 1.5,
+    }
+    objective = Objective(
+        ObjectiveRecipe(**weights), "classification", student.config, teacher.config
+    )
+    mine, theirs = (
+        read_signals(student, BATCH, layers=True),
+        read_signals(teacher, BATCH, layers=True),
+    )
     labels = torch.tensor([1, 0])
     total, parts = objective(mine, theirs, labels, BATCH["attention_mask"])
     assert set(parts) == {"logits", "labels", "hidden", "attention", "embedding"}
-    assert float(total) == pytest.approx(sum(weights[f"{name}_weight"] * float(value) for name, value in parts.items()), rel=1e-5)
+    assert float(total) == pytest.approx(
+        sum(weights[f"{name}_weight"] * float(value) for name, value in parts.items()), rel=1e-5
+    )
     mask = BATCH["attention_mask"]
-    expected = sum(losses.hidden_mse(mine.hidden[s], theirs.hidden[t], mask) for s, t in ((1, 2), (2, 4))) / 2
+    expected = (
+        sum(losses.hidden_mse(mine.hidden[s], theirs.hidden[t], mask) for s, t in ((1, 2), (2, 4)))
+        / 2
+    )
     assert float(parts["hidden"]) == pytest.approx(float(expected), rel=1e-5)
-    expected = sum(losses.attention_mse(mine.attention[s - 1], theirs.attention[t - 1], mask) for s, t in ((1, 2), (2, 4))) / 2
+    expected = (
+        sum(
+            losses.attention_mse(mine.attention[s - 1], theirs.attention[t - 1], mask)
+            for s, t in ((1, 2), (2, 4))
+        )
+        / 2
+    )
     assert float(parts["attention"]) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_a_narrower_student_gets_projections_that_are_trained_and_left_behind() -> None:
     student, teacher = tiny.bert(hidden=12), tiny.bert(layers=4)
-    objective = Objective(ObjectiveRecipe(hidden_weight=1.0, embedding_weight=1.0), "classification", student.config, teacher.config)
+    objective = Objective(
+        ObjectiveRecipe(hidden_weight=1.0, embedding_weight=1.0),
+        "classification",
+        student.config,
+        teacher.config,
+    )
     assert set(objective.projections) == {"0", "1", "2"}
     assert objective.projections["1"].weight.shape == (24, 12)
     model = Distillation(student, objective, TextModel(teacher, tiny.tokenizer(), 32))
@@ -76,16 +105,22 @@ def test_a_narrower_student_gets_projections_that_are_trained_and_left_behind() 
 
 def test_logits_alone_never_run_the_teacher() -> None:
     student = tiny.bert()
-    model = Distillation(student, Objective(ObjectiveRecipe(), "classification", student.config, None), None)
+    model = Distillation(
+        student, Objective(ObjectiveRecipe(), "classification", student.config, None), None
+    )
     outputs = model(teacher_logits=torch.ones(2, 2), labels=torch.tensor([0, 1]), **BATCH)
     assert set(outputs["parts"]) == {"logits"}
-    assert float(outputs["loss"]) == pytest.approx(float(losses.soft_cross_entropy_kl(outputs["logits"], torch.ones(2, 2), 1.0)))
+    assert float(outputs["loss"]) == pytest.approx(
+        float(losses.soft_cross_entropy_kl(outputs["logits"], torch.ones(2, 2), 1.0))
+    )
 
 
 def test_what_does_not_fit_is_told() -> None:
     student, teacher = tiny.bert(heads=2), tiny.bert(layers=4, heads=4)
     with pytest.raises(UsageError, match="head by head"):
-        Objective(ObjectiveRecipe(attention_weight=1.0), "classification", student.config, teacher.config)
+        Objective(
+            ObjectiveRecipe(attention_weight=1.0), "classification", student.config, teacher.config
+        )
     with pytest.raises(UsageError, match="no distribution"):
         Objective(ObjectiveRecipe(), "regression", student.config, teacher.config)
 
@@ -94,7 +129,10 @@ def test_kinds_choose_their_own_kl() -> None:
     mine, theirs = Signals(torch.randn(4, 3)), Signals(torch.randn(4, 3))
     mask = torch.ones(4, 5)
     recipe = ObjectiveRecipe(logits="kl", temperature=2.0)
-    for kind, loss in (("classification", losses.soft_cross_entropy_kl), ("multilabel", losses.soft_binary_kl)):
+    for kind, loss in (
+        ("classification", losses.soft_cross_entropy_kl),
+        ("multilabel", losses.soft_binary_kl),
+    ):
         total, _ = Objective(recipe, kind, None, None)(mine, theirs, None, mask)
         assert float(total) == pytest.approx(float(loss(mine.logits, theirs.logits, 2.0)), rel=1e-5)
 
@@ -102,19 +140,26 @@ def test_kinds_choose_their_own_kl() -> None:
 def test_sizes_are_read_under_any_architectures_names() -> None:
     from transformers import BertConfig, DistilBertConfig, ElectraConfig, RobertaConfig
 
-    from kdedge.distill.objective import Sizes, sizes_of
+    from kdedge.distillation.objective import Sizes, sizes_of
     from kdedge.students.bilstm import BiLstmConfig
 
     assert sizes_of(DistilBertConfig(n_layers=3, n_heads=4, dim=32)) == Sizes(3, 4, 32, 8)
     for config in (BertConfig, RobertaConfig, ElectraConfig):
-        assert sizes_of(config(num_hidden_layers=5, num_attention_heads=2, hidden_size=16)) == Sizes(5, 2, 16, 8)
+        assert sizes_of(
+            config(num_hidden_layers=5, num_attention_heads=2, hidden_size=16)
+        ) == Sizes(5, 2, 16, 8)
     with pytest.raises(UsageError, match="cannot be matched"):
         sizes_of(BiLstmConfig())
 
 
-def layer_parts(recipe: ObjectiveRecipe, student, teacher) -> tuple[Objective, dict[str, torch.Tensor]]:
+def layer_parts(
+    recipe: ObjectiveRecipe, student, teacher
+) -> tuple[Objective, dict[str, torch.Tensor]]:
     objective = Objective(recipe, "classification", student.config, teacher.config)
-    mine, theirs = read_signals(student.eval(), BATCH, layers=True), read_signals(teacher.eval(), BATCH, layers=True)
+    mine, theirs = (
+        read_signals(student.eval(), BATCH, layers=True),
+        read_signals(teacher.eval(), BATCH, layers=True),
+    )
     return objective, objective(mine, theirs, torch.tensor([1, 0]), BATCH["attention_mask"])[1]
 
 
@@ -133,46 +178,75 @@ def test_every_hidden_loss_falls_to_zero_at_the_teacher_itself(hidden: str) -> N
     assert float(layer_parts(recipe, teacher, teacher)[1]["hidden"]) == pytest.approx(0, abs=1e-5)
     assert float(layer_parts(recipe, other, teacher)[1]["hidden"]) > 1e-3
     narrow, parts = layer_parts(recipe, tiny.bert(layers=2, hidden=12), teacher)
-    assert set(narrow.projections) == (set() if hidden == "cka" else {"1", "2"}) and float(parts["hidden"]) > 1e-3
+    assert (
+        set(narrow.projections) == (set() if hidden == "cka" else {"1", "2"})
+        and float(parts["hidden"]) > 1e-3
+    )
 
 
-@pytest.mark.parametrize("attention", ["scores", "probabilities", "kl", "value_relation", "qk_relation", "minilm"])
+@pytest.mark.parametrize(
+    "attention", ["scores", "probabilities", "kl", "value_relation", "qk_relation", "minilm"]
+)
 def test_every_attention_loss_falls_to_zero_at_the_teacher_itself(attention: str) -> None:
     teacher, other = tiny.bert(layers=2), tiny.bert(layers=2)
     recipe = ObjectiveRecipe(attention=attention, attention_weight=1.0)
-    assert float(layer_parts(recipe, teacher, teacher)[1]["attention"]) == pytest.approx(0, abs=1e-5)
+    assert float(layer_parts(recipe, teacher, teacher)[1]["attention"]) == pytest.approx(
+        0, abs=1e-5
+    )
     assert float(layer_parts(recipe, other, teacher)[1]["attention"]) > 1e-4
 
 
 @pytest.mark.parametrize("attention", ["value_relation", "qk_relation", "minilm"])
 def test_relations_fit_any_heads_and_widths(attention: str) -> None:
     recipe = ObjectiveRecipe(attention=attention, attention_weight=1.0)
-    objective, parts = layer_parts(recipe, tiny.bert(layers=2, hidden=18, heads=3), tiny.bert(layers=4, heads=4))
+    objective, parts = layer_parts(
+        recipe, tiny.bert(layers=2, hidden=18, heads=3), tiny.bert(layers=4, heads=4)
+    )
     assert objective.relation_heads == 2 and float(parts["attention"]) > 1e-4
     with pytest.raises(UsageError, match="must divide the widths"):
-        layer_parts(recipe.model_copy(update={"relation_heads": 4}), tiny.bert(hidden=18), tiny.bert(layers=4))
+        layer_parts(
+            recipe.model_copy(update={"relation_heads": 4}),
+            tiny.bert(hidden=18),
+            tiny.bert(layers=4),
+        )
 
 
 @pytest.mark.parametrize("attention", ["scores", "probabilities", "kl"])
 def test_other_numbers_of_heads_are_told_which_losses_fit(attention: str) -> None:
     recipe = ObjectiveRecipe(attention=attention, attention_weight=1.0)
-    with pytest.raises(UsageError, match=r"(?s)head by head.*2 student and 4 teacher heads.*value_relation, qk_relation, minilm"):
-        Objective(recipe, "classification", tiny.bert(heads=2).config, tiny.bert(layers=4, heads=4).config)
+    with pytest.raises(
+        UsageError,
+        match=r"(?s)head by head.*2 student and 4 teacher heads.*value_relation, qk_relation, minilm",
+    ):
+        Objective(
+            recipe, "classification", tiny.bert(heads=2).config, tiny.bert(layers=4, heads=4).config
+        )
 
 
 def test_a_learned_map_starts_even_and_finds_the_layer_that_fits() -> None:
     torch.manual_seed(0)
     teacher = tiny.bert(layers=3)
     student = tiny.bert(layers=1)
-    objective = Objective(ObjectiveRecipe(hidden_weight=1.0, layer_map="learned"), "classification", student.config, teacher.config)
-    assert objective.learned is not None and objective.learned.table() == [[pytest.approx(1 / 3, abs=1e-4)] * 3]
+    objective = Objective(
+        ObjectiveRecipe(hidden_weight=1.0, layer_map="learned"),
+        "classification",
+        student.config,
+        teacher.config,
+    )
+    assert objective.learned is not None and objective.learned.table() == [
+        [pytest.approx(1 / 3, abs=1e-4)] * 3
+    ]
     with torch.no_grad():
         theirs = read_signals(teacher.eval(), BATCH, layers=True)
-    mine = Signals(theirs.logits, (theirs.hidden[0], theirs.hidden[2]))  # a one-layer student that is the teacher's second layer
+    mine = Signals(
+        theirs.logits, (theirs.hidden[0], theirs.hidden[2])
+    )  # a one-layer student that is the teacher's second layer
     optimizer = torch.optim.Adam(objective.parameters(), lr=1e-3)
     mask = BATCH["attention_mask"]
     parts = objective(mine, theirs, None, mask)[1]
-    expected = sum(losses.hidden_mse(theirs.hidden[2], theirs.hidden[t], mask) for t in (1, 2, 3)) / 3
+    expected = (
+        sum(losses.hidden_mse(theirs.hidden[2], theirs.hidden[t], mask) for t in (1, 2, 3)) / 3
+    )
     assert float(parts["hidden"]) == pytest.approx(float(expected), rel=1e-4)
     for _ in range(60):
         optimizer.zero_grad()

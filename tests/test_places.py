@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kdedge.errors import MachineError, UsageError
-from kdedge.places import resolve_folder
+from kdedge.io.paths import resolve_folder
 
 
 @pytest.fixture
@@ -33,7 +33,9 @@ def test_a_folder_is_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("name", ["nyu-mll/glue", "bert-base-uncased", "", "a\0b"])
-def test_what_is_not_here_is_none(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_here_is_none(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert resolve_folder(name) in (None, Path("."))
 
@@ -44,13 +46,25 @@ def test_a_folder_inside_a_package(package: Path) -> None:
     assert "some_data" not in sys.modules
 
 
-@pytest.mark.parametrize("inside", ["gone", "../secret", "data/../../secret", "/etc", "data/file.txt", "x" * 5000, "a\0b"])
+@pytest.mark.parametrize(
+    "inside",
+    ["gone", "../secret", "data/../../secret", "/etc", "data/file.txt", "x" * 5000, "a\0b"],
+)
 def test_only_folders_inside_the_package(package: Path, inside: str) -> None:
     with pytest.raises(UsageError, match=r"(?s)folder inside the package.*some_data"):
         resolve_folder(f"package:some_data/{inside}")
 
 
-@pytest.mark.parametrize("name", ["package:not_installed_at_all/data", "package:", "package:os.path/x", "package:sys", "package:../up"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "package:not_installed_at_all/data",
+        "package:",
+        "package:os.path/x",
+        "package:sys",
+        "package:../up",
+    ],
+)
 def test_packages_that_are_not_installed(name: str) -> None:
     with pytest.raises(MachineError, match=r"(?s)not installed.*pip install"):
         resolve_folder(name)

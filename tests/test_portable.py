@@ -17,8 +17,8 @@ import tinybundle
 import torch
 from kdedge.export import export
 from kdedge.export.export import INT8, Choice, export_run
-from kdedge.export.int8 import to_int8
-from kdedge.export.integers import integer_coverage
+from kdedge.export.int8_parity import integer_coverage
+from kdedge.export.int8_writer import to_int8
 from kdedge.export.parity import check_same_answers
 from kdedge.export.portable import to_portable
 from kdedge.export.scheme import QuantScheme
@@ -45,12 +45,18 @@ def quantized(kind: str) -> tuple[PreTrainedModel, list[dict[str, np.ndarray]]]:
     return recurrent.quantized(model, batches), recurrent.texts_of(batches, pair or kind == "bert")
 
 
-def answers(graph: onnx.ModelProto, texts: list[dict[str, np.ndarray]], rewriting: bool = True) -> np.ndarray:
+def answers(
+    graph: onnx.ModelProto, texts: list[dict[str, np.ndarray]], rewriting: bool = True
+) -> np.ndarray:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
     levels = onnxruntime.GraphOptimizationLevel
-    options.graph_optimization_level = levels.ORT_ENABLE_ALL if rewriting else levels.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    options.graph_optimization_level = (
+        levels.ORT_ENABLE_ALL if rewriting else levels.ORT_DISABLE_ALL
+    )
+    session = onnxruntime.InferenceSession(
+        graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     return np.concatenate([session.run(["logits"], text)[0] for text in texts])
 
 
@@ -58,9 +64,17 @@ def answers(graph: onnx.ModelProto, texts: list[dict[str, np.ndarray]], rewritin
 def test_every_operator_is_plain_onnx(kind: str) -> None:
     graph = to_portable(quantized(kind)[0])
     onnx.checker.check_model(graph, full_check=True)
-    assert {node.domain for node in graph.graph.node} == {""} and [(item.domain, item.version) for item in graph.opset_import] == [("", 17)]
-    assert graph.ByteSize() < 1.5 * to_int8(quantized(kind)[0]).ByteSize(), "integers are stored, not floats"
-    weights = [onnx.numpy_helper.to_array(t) for t in graph.graph.initializer if t.data_type == onnx.TensorProto.INT8 and "embedding" not in t.name]
+    assert {node.domain for node in graph.graph.node} == {""} and [
+        (item.domain, item.version) for item in graph.opset_import
+    ] == [("", 17)]
+    assert graph.ByteSize() < 1.5 * to_int8(quantized(kind)[0]).ByteSize(), (
+        "integers are stored, not floats"
+    )
+    weights = [
+        onnx.numpy_helper.to_array(t)
+        for t in graph.graph.initializer
+        if t.data_type == onnx.TensorProto.INT8 and "embedding" not in t.name
+    ]
     assert max(int(np.abs(w.astype(int)).max()) for w in weights) == 63
 
 
@@ -83,7 +97,10 @@ def test_it_answers_as_the_int8_file(kind: str, within: float, rewriting: bool) 
 
 @pytest.mark.parametrize("kind, products", [("bert", 14), ("bilstm", 2)])
 def test_onnx_runtime_multiplies_it_in_integers(kind: str, products: int) -> None:
-    assert integer_coverage(to_portable(quantized(kind)[0]).SerializeToString())["integer_products"] == products
+    assert (
+        integer_coverage(to_portable(quantized(kind)[0]).SerializeToString())["integer_products"]
+        == products
+    )
 
 
 def test_other_answers_are_refused() -> None:
@@ -93,23 +110,34 @@ def test_other_answers_are_refused() -> None:
     with pytest.raises(GateFailed, match="portable file must answer"):
         check_same_answers("portable", other, "int8", logits, "classification")
     other[:1] = logits[:1]
-    assert check_same_answers("portable", other, "int8", logits, "classification")["agreement"] == pytest.approx(0.99)
+    assert check_same_answers("portable", other, "int8", logits, "classification")[
+        "agreement"
+    ] == pytest.approx(0.99)
 
 
 @pytest.mark.parametrize("kind", ["tinybert", "bilstm"])
-def test_a_bundle_holds_it_beside_the_int8_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_a_bundle_holds_it_beside_the_int8_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     monkeypatch.setattr(export, "_export_teacher", lambda *_, **__: None)
     task = tiny.single_task()
     run = tinybundle.make_run(tmp_path, task, (kind,), quantize={"largest_drop": 1.0})
-    (folder,) = export_run(run, [kind], task=task, choice=Choice(("fp32", "int8", "portable"), tune=False))
+    (folder,) = export_run(
+        run, [kind], task=task, choice=Choice(("fp32", "int8", "portable"), tune=False)
+    )
     bundle = Bundle.open(folder)
     assert (
         dict(bundle.manifest.precisions) == {n: p for n, p in PRECISIONS.items() if n != "fp16"}
         and all(replayed.passed for replayed in replay(bundle))
         and len(replay(bundle)) == 3
     )
-    assert bundle.manifest.parity["portable"]["agreement"] >= 0.97 and "in plain operators of ONNX" in (folder / "README.md").read_text()
-    assert Classifier.from_bundle(bundle, "portable").predict(task.report.texts[0]).scores.keys() == {"bad", "good"}
+    assert (
+        bundle.manifest.parity["portable"]["agreement"] >= 0.97
+        and "in plain operators of ONNX" in (folder / "README.md").read_text()
+    )
+    assert Classifier.from_bundle(bundle, "portable").predict(
+        task.report.texts[0]
+    ).scores.keys() == {"bad", "good"}
 
 
 def test_the_first_file_that_a_provider_runs_well_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,11 +159,22 @@ def test_the_first_file_that_a_provider_runs_well_is_taken(monkeypatch: pytest.M
     ):
         files = {name: PRECISIONS[name] for name in held}
         contents = {**bundle.contents, **{path: name.encode() for name, path in files.items()}}
-        opened = replace(bundle, manifest=replace(bundle.manifest, precisions=files), contents=contents)
-        assert Classifier.from_bundle(opened, provider=provider).precision == wanted and taken[-1] == wanted.encode()
+        opened = replace(
+            bundle, manifest=replace(bundle.manifest, precisions=files), contents=contents
+        )
+        assert (
+            Classifier.from_bundle(opened, provider=provider).precision == wanted
+            and taken[-1] == wanted.encode()
+        )
 
 
-@pytest.mark.parametrize("choice", [Choice(("fp32", "portable")), Choice(("fp32", "int8", "portable"), QuantScheme(weight_bits=8, activations="static"))])
+@pytest.mark.parametrize(
+    "choice",
+    [
+        Choice(("fp32", "portable")),
+        Choice(("fp32", "int8", "portable"), QuantScheme(weight_bits=8, activations="static")),
+    ],
+)
 def test_it_stands_beside_an_int8_file_of_seven_bits(choice: Choice, tmp_path: Path) -> None:
     run = tinybundle.make_run(tmp_path, tiny.single_task())
     with pytest.raises(UsageError, match="7-bit weights"):

@@ -13,9 +13,10 @@ import bundles
 import pytest
 import tiny
 
-from kdedge.cli import main
+from kdedge.cli import predict as command
+from kdedge.cli.main import main
 from kdedge.errors import DataError
-from kdedge.runtime import Classifier, command
+from kdedge.runtime import Classifier
 from kdedge.runtime.bundle import MANIFEST
 from kdedge.runtime.textfile import read_texts
 
@@ -34,7 +35,9 @@ class Told:
 
 
 @pytest.fixture
-def predict(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Told]:
+def predict(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Told]:
     def run(*words: str | Path) -> Told:
         monkeypatch.setattr(sys, "argv", ["kdedge", "predict", *map(str, words)])
         code = 0
@@ -53,22 +56,40 @@ def single() -> Path:
     return bundles.tiny_bundle("bilstm", "single")
 
 
-def assert_answers(told: Told, classifier: Classifier, texts: list[str], pairs: list[str] | None = None) -> None:
+def assert_answers(
+    told: Told, classifier: Classifier, texts: list[str], pairs: list[str] | None = None
+) -> None:
     """One line a text, in order, each as the library answers it alone."""
     assert told.code == 0, told.err
     assert len(told.rows) == len(texts)
     for i, row in enumerate(told.rows):
         expected = classifier.predict(texts[i], None if pairs is None else pairs[i]).to_json()
         assert list(row) == list(expected) and row["label"] == expected["label"]
-        assert row["score"] == pytest.approx(expected["score"], abs=1e-5) and row["scores"] == pytest.approx(expected["scores"], abs=1e-5)
+        assert row["score"] == pytest.approx(expected["score"], abs=1e-5) and row[
+            "scores"
+        ] == pytest.approx(expected["scores"], abs=1e-5)
 
 
-@pytest.mark.parametrize("kind, task", [("bilstm", "single"), ("bert", "pair"), ("bert", "multilabel"), ("bert", "regression")])
-def test_texts_of_the_command_line_are_answered_for_every_kind_of_task(kind: str, task: str, predict: Callable[..., Told]) -> None:
+@pytest.mark.parametrize(
+    "kind, task",
+    [("bilstm", "single"), ("bert", "pair"), ("bert", "multilabel"), ("bert", "regression")],
+)
+def test_texts_of_the_command_line_are_answered_for_every_kind_of_task(
+    kind: str, task: str, predict: Callable[..., Told]
+) -> None:
     folder, texts = bundles.tiny_bundle(kind, task), TEXTS[:2]
     classifier = Classifier.load(folder, "fp32", threads=1)
     pairs = TEXTS[3:5] if classifier.spec.pair else None
-    told = predict(folder, *texts, *(word for pair in pairs or () for word in ("--pair", pair)), "--precision", "fp32", "--threads", "1", "--json")
+    told = predict(
+        folder,
+        *texts,
+        *(word for pair in pairs or () for word in ("--pair", pair)),
+        "--precision",
+        "fp32",
+        "--threads",
+        "1",
+        "--json",
+    )
     assert_answers(told, classifier, texts, pairs)
     assert [set(row) for row in told.rows] == [{"label", "score", "scores"}] * 2
 
@@ -81,13 +102,19 @@ FILES: dict[str, tuple[str, list[str]]] = {
     "crlf.txt": ("one\r\ntwo\r\n", ["one", "two"]),
     "bom.txt": ("\ufeffone\ntwo", ["one", "two"]),
     "tab.txt": ("one\ttwo\n", ["one\ttwo"]),
-    "quoted.csv": ('id,text\n1,"one, two"\n2,"a ""quote"""\n3,"two\nlines"\n', ["one, two", 'a "quote"', "two\nlines"]),
+    "quoted.csv": (
+        'id,text\n1,"one, two"\n2,"a ""quote"""\n3,"two\nlines"\n',
+        ["one, two", 'a "quote"', "two\nlines"],
+    ),
     "crlf.csv": ("text,id\r\none,1\r\ntwo,2\r\n", ["one", "two"]),
     "bom.csv": ("\ufefftext\none\n", ["one"]),
     "words.csv": ("text\nNA\nnull\n007\nnan\n", ["NA", "null", "007", "nan"]),
     "quotes.tsv": ('id\ttext\n1\t"one\n2\tsay "two", please\n', ['"one', 'say "two", please']),
     "crlf.tsv": ("text\tid\r\none\t1\r\n", ["one"]),
-    "bom.jsonl": ('\ufeff{"text": "one"}\n{"id": 3, "text": "\\u597d\\ttwo"}\n\n', ["one", "好\ttwo"]),
+    "bom.jsonl": (
+        '\ufeff{"text": "one"}\n{"id": 3, "text": "\\u597d\\ttwo"}\n\n',
+        ["one", "好\ttwo"],
+    ),
     "crlf.jsonl": ('{"text": "one"}\r\n{"text": ""}\r\n', ["one", ""]),
     "UPPER.CSV": ("text\none\n", ["one"]),
 }
@@ -101,14 +128,22 @@ def test_a_file_of_each_form_is_read_exactly(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["bom.txt", "quoted.csv", "quotes.tsv", "bom.jsonl"])
-def test_a_file_of_each_form_is_answered(name: str, tmp_path: Path, single: Path, predict: Callable[..., Told]) -> None:
+def test_a_file_of_each_form_is_answered(
+    name: str, tmp_path: Path, single: Path, predict: Callable[..., Told]
+) -> None:
     content, texts = FILES[name]
     (tmp_path / name).write_bytes(content.encode())
-    assert_answers(predict(single, "--file", tmp_path / name, "--precision", "fp32", "--json"), Classifier.load(single, "fp32"), texts)
+    assert_answers(
+        predict(single, "--file", tmp_path / name, "--precision", "fp32", "--json"),
+        Classifier.load(single, "fp32"),
+        texts,
+    )
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.txt"])
-def test_pairs_come_from_two_columns(name: str, tmp_path: Path, predict: Callable[..., Told]) -> None:
+def test_pairs_come_from_two_columns(
+    name: str, tmp_path: Path, predict: Callable[..., Told]
+) -> None:
     """In the order first, second, whatever the order of the columns in the file."""
     folder = bundles.tiny_bundle("bert", "pair")
     first, second = tiny.sentences(5, 21)[0], tiny.sentences(5, 22)[0]
@@ -119,25 +154,48 @@ def test_pairs_come_from_two_columns(name: str, tmp_path: Path, predict: Callabl
         "a.txt": [f"{a}\t{b}" for a, b in zip(first, second, strict=True)],
     }[name]
     (tmp_path / name).write_text("\n".join(lines) + "\n")
-    told = predict(folder, "--file", tmp_path / name, "--column", "a", "--pair-column", "b", "--precision", "fp32", "--json")
+    told = predict(
+        folder,
+        "--file",
+        tmp_path / name,
+        "--column",
+        "a",
+        "--pair-column",
+        "b",
+        "--precision",
+        "fp32",
+        "--json",
+    )
     classifier = Classifier.load(folder, "fp32")
     assert_answers(told, classifier, list(first), list(second))
-    assert abs(classifier.predict(first[0], second[0]).score - classifier.predict(second[0], first[0]).score) > 1e-3, "else the order would not show"
+    assert (
+        abs(
+            classifier.predict(first[0], second[0]).score
+            - classifier.predict(second[0], first[0]).score
+        )
+        > 1e-3
+    ), "else the order would not show"
 
 
-def test_ten_thousand_lines_are_answered_in_order(tmp_path: Path, single: Path, predict: Callable[..., Told]) -> None:
+def test_ten_thousand_lines_are_answered_in_order(
+    tmp_path: Path, single: Path, predict: Callable[..., Told]
+) -> None:
     classifier, texts = Classifier.load(single, "fp32", threads=1), list(tiny.sentences(40, 31)[0])
     alone = {text: classifier.predict(text).score for text in texts}
     chance = random.Random(5)
     lines = [chance.choice(texts) for _ in range(10_000)]
     (tmp_path / "many.txt").write_text("\n".join(lines) + "\n")
-    told = predict(single, "--file", tmp_path / "many.txt", "--precision", "fp32", "--threads", "1", "--json")
+    told = predict(
+        single, "--file", tmp_path / "many.txt", "--precision", "fp32", "--threads", "1", "--json"
+    )
     scores = [row["score"] for row in told.rows]
     assert len(scores) == 10_000 and len({round(score, 3) for score in alone.values()}) > 15
     assert max(abs(score - alone[text]) for score, text in zip(scores, lines, strict=True)) <= 1e-5
 
 
-def test_answers_are_told_while_the_file_is_still_read(single: Path, predict: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_answers_are_told_while_the_file_is_still_read(
+    single: Path, predict: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def endless(*_: object) -> Iterator[tuple[str, ...]]:
         for number in range(100):
             yield (f"the film {number}",)
@@ -166,7 +224,14 @@ def test_answers_are_told_while_the_file_is_still_read(single: Path, predict: Ca
         ("missing.csv", None, "missing.csv"),
     ],
 )
-def test_a_bad_line_is_named_with_exit_code_3(name: str, content: bytes | None, place: str, tmp_path: Path, single: Path, predict: Callable[..., Told]) -> None:
+def test_a_bad_line_is_named_with_exit_code_3(
+    name: str,
+    content: bytes | None,
+    place: str,
+    tmp_path: Path,
+    single: Path,
+    predict: Callable[..., Told],
+) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
     told = predict(single, "--file", tmp_path / name, "--json")
@@ -176,9 +241,19 @@ def test_a_bad_line_is_named_with_exit_code_3(name: str, content: bytes | None, 
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["a", "--file", "a.txt"], ["a", "--pair", "b"], ["--file", "a.xlsx"], ["a", "--precision", "int4"], ["a", "--threads", "0"], ["a", "--no-such"]],
+    [
+        [],
+        ["a", "--file", "a.txt"],
+        ["a", "--pair", "b"],
+        ["--file", "a.xlsx"],
+        ["a", "--precision", "int4"],
+        ["a", "--threads", "0"],
+        ["a", "--no-such"],
+    ],
 )
-def test_a_wrong_use_has_exit_code_2(words: list[str], single: Path, predict: Callable[..., Told]) -> None:
+def test_a_wrong_use_has_exit_code_2(
+    words: list[str], single: Path, predict: Callable[..., Told]
+) -> None:
     told = predict(single, *words)
     assert told.code == 2 and told.out == "" and told.err
 
@@ -188,12 +263,16 @@ def test_pairs_that_are_missing_are_told(predict: Callable[..., Told]) -> None:
     assert told.code == 2 and "2 texts, 1 pairs" in told.err
 
 
-def test_a_provider_that_is_not_there_has_exit_code_4(single: Path, predict: Callable[..., Told]) -> None:
+def test_a_provider_that_is_not_there_has_exit_code_4(
+    single: Path, predict: Callable[..., Told]
+) -> None:
     told = predict(single, "the film", "--provider", "qnn")
     assert told.code == 4 and told.out == ""
 
 
-def test_a_changed_bundle_has_exit_code_5(tmp_path: Path, single: Path, predict: Callable[..., Told]) -> None:
+def test_a_changed_bundle_has_exit_code_5(
+    tmp_path: Path, single: Path, predict: Callable[..., Told]
+) -> None:
     folder = bundles.copy_of(single, tmp_path)
     with (folder / "tokenizer.json").open("ab") as stream:
         stream.write(b" ")
@@ -209,7 +288,9 @@ def test_no_bundle_has_exit_code_2(tmp_path: Path, predict: Callable[..., Told])
 # What a person reads
 
 
-def test_labels_and_texts_with_markup_are_printed_letter_by_letter(tmp_path: Path, predict: Callable[..., Told]) -> None:
+def test_labels_and_texts_with_markup_are_printed_letter_by_letter(
+    tmp_path: Path, predict: Callable[..., Told]
+) -> None:
     folder = bundles.copy_of(bundles.tiny_bundle("bert", "multilabel"), tmp_path)
     labels = ["[bold red]x[/]", "<script>[/red]", "[link=file:///etc]y[/link]\\"]
     document = json.loads((folder / MANIFEST).read_text())
@@ -230,18 +311,24 @@ def test_labels_and_texts_with_markup_are_printed_letter_by_letter(tmp_path: Pat
     assert seen, "some label must be printed for this to show anything"
 
 
-def test_no_text_or_label_commands_the_terminal(tmp_path: Path, predict: Callable[..., Told]) -> None:
+def test_no_text_or_label_commands_the_terminal(
+    tmp_path: Path, predict: Callable[..., Told]
+) -> None:
     folder = bundles.copy_of(bundles.tiny_bundle("bilstm", "single"), tmp_path)
     document = json.loads((folder / MANIFEST).read_text())
     document["spec"]["labels"] = ["\x1b[2Jbad", "\x1b]0;good\x07"]
     (folder / MANIFEST).write_text(json.dumps(document))
     told = predict(folder, "\x1b[31mthe film\x9b1m was\x08 good")
     assert told.code == 0, told.err
-    assert not set(told.out) & {chr(code) for code in (*range(10), *range(11, 32), *range(127, 160))}
+    assert not set(told.out) & {
+        chr(code) for code in (*range(10), *range(11, 32), *range(127, 160))
+    }
     assert told.out.endswith("\ufffd[31mthe film\ufffd1m was\ufffd good\n")
 
 
-def test_a_cut_text_says_so_to_people_and_programs(single: Path, predict: Callable[..., Told]) -> None:
+def test_a_cut_text_says_so_to_people_and_programs(
+    single: Path, predict: Callable[..., Told]
+) -> None:
     fits, long = "film " * (bundles.LENGTH - 2), "film " * (bundles.LENGTH - 1)
     lines = predict(single, fits, long).out.splitlines()
     assert [line.endswith("(truncated)") for line in lines] == [False, True]

@@ -59,25 +59,38 @@ def test_resolved_recipe_writes_defaults_out(write) -> None:  # type: ignore[no-
 
 
 def test_all_faults_are_told_at_once(write) -> None:  # type: ignore[no-untyped-def]
-    text = ONE_STUDENT.replace("source", "sauce").replace('name = "one"', 'name = "one"\nseed = -1') + "hidden = 100\nlayrs = 3\n"
+    text = (
+        ONE_STUDENT.replace("source", "sauce").replace('name = "one"', 'name = "one"\nseed = -1')
+        + "hidden = 100\nlayrs = 3\n"
+    )
     with pytest.raises(UsageError) as caught:
         load_recipe(write(text))
     letter = caught.value.letter()
     assert "3 faults" in letter
     assert "data.sauce: no such key; did you mean source?" in letter
-    assert "student.0.layrs: no such key; did you mean layers?" in letter or "student.layrs" in letter
+    assert (
+        "student.0.layrs: no such key; did you mean layers?" in letter or "student.layrs" in letter
+    )
     assert "seed: " in letter
 
 
 WRONG = [
     pytest.param("hidden = 100", "hidden = 100 cannot be shared among heads = 12", id="heads"),
-    pytest.param("teacher_layers = [1, 2]", "teacher_layers names 2 layers, but layers = 4", id="teacher_layers"),
+    pytest.param(
+        "teacher_layers = [1, 2]",
+        "teacher_layers names 2 layers, but layers = 4",
+        id="teacher_layers",
+    ),
     pytest.param("layers = 0", "layers: .*greater than 0, not 0", id="positive"),
     pytest.param("[student.fit]\nlearning_rate = nan", "learning_rate: .*finite", id="nan"),
     pytest.param("[student.fit]\nprecision = 'int4'", "precision: .*'bf16'", id="choice"),
     pytest.param("[student.objective]\nlogits_weight = 0", "nothing to learn from", id="weights"),
     pytest.param("name = '../up'", "name: ", id="name"),
-    pytest.param("[augment]\nsize = 'huge'", "1 fault(.|\n)*augment.size: .*number.*; or .*'auto'", id="either"),
+    pytest.param(
+        "[augment]\nsize = 'huge'",
+        "1 fault(.|\n)*augment.size: .*number.*; or .*'auto'",
+        id="either",
+    ),
     pytest.param("[student.fit]\nlearning-rate = 1", "fit.learning-rate: no such key", id="hyphen"),
 ]
 
@@ -96,7 +109,9 @@ def test_shares_lie_between_0_and_1(write, share: float) -> None:  # type: ignor
 
 def test_students_need_names_of_their_own(write) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(UsageError, match="told apart by name, but these are bilstm, bilstm"):
-        load_recipe(write(TWO_STUDENTS.replace('kind = "tinybert"\nname = "small"', 'kind = "bilstm"')))
+        load_recipe(
+            write(TWO_STUDENTS.replace('kind = "tinybert"\nname = "small"', 'kind = "bilstm"'))
+        )
 
 
 def test_bilstm_has_no_layers_to_match(write) -> None:  # type: ignore[no-untyped-def]
@@ -117,17 +132,29 @@ def test_overrides(write) -> None:  # type: ignore[no-untyped-def]
     recipe = load_recipe(path, overrides)
     student = recipe.student[0]
     assert isinstance(student, TinyBert)
-    assert (student.layers, recipe.teacher[0].fit.epochs, recipe.task.labels) == (6, 0.5, ["no", "yes"])
-    assert (recipe.data.report, student.undistilled, recipe.data.source) == ("validation", False, None)
+    assert (student.layers, recipe.teacher[0].fit.epochs, recipe.task.labels) == (
+        6,
+        0.5,
+        ["no", "yes"],
+    )
+    assert (recipe.data.report, student.undistilled, recipe.data.source) == (
+        "validation",
+        False,
+        None,
+    )
 
 
 def test_overrides_name_a_student(write) -> None:  # type: ignore[no-untyped-def]
     path = write(TWO_STUDENTS)
-    small, bilstm = load_recipe(path, ("student.small.layers=2", "student.bilstm.fit.epochs=9")).student
+    small, bilstm = load_recipe(
+        path, ("student.small.layers=2", "student.bilstm.fit.epochs=9")
+    ).student
     assert isinstance(small, TinyBert)
     assert isinstance(bilstm, BiLstm)
     assert (small.layers, bilstm.fit.epochs) == (2, 9)
-    with pytest.raises(UsageError, match=r"(?s)several students.*student\.small or student\.bilstm"):
+    with pytest.raises(
+        UsageError, match=r"(?s)several students.*student\.small or student\.bilstm"
+    ):
         load_recipe(path, ("student.layers=2",))
 
 
@@ -152,12 +179,44 @@ def test_missing_and_unreadable_files(tmp_path: Path) -> None:
         load_recipe(tmp_path / "bytes.toml")
 
 
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-KEYS = ["name", "seed", "data", "teacher", "student", "task", "kind", "model", "source", "select", "fit", "epochs", "objective", "layer_map", "labels", "x"]
-LEAVES = st.booleans() | st.integers(-(2**40), 2**40) | st.floats() | st.sampled_from(["tinybert", "bilstm", "", "a", "\u00e9", "a.b"])
-TABLES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=5), max_leaves=12)
+FUZZ = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+KEYS = [
+    "name",
+    "seed",
+    "data",
+    "teacher",
+    "student",
+    "task",
+    "kind",
+    "model",
+    "source",
+    "select",
+    "fit",
+    "epochs",
+    "objective",
+    "layer_map",
+    "labels",
+    "x",
+]
+LEAVES = (
+    st.booleans()
+    | st.integers(-(2**40), 2**40)
+    | st.floats()
+    | st.sampled_from(["tinybert", "bilstm", "", "a", "\u00e9", "a.b"])
+)
+TABLES = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=5)
+    ),
+    max_leaves=12,
+)
 OVERRIDES = st.builds(
-    "{}={}".format, st.lists(st.sampled_from(KEYS), min_size=1, max_size=4).map(".".join), st.sampled_from(["", "1", "[1", "{}", "'a'", "nan"])
+    "{}={}".format,
+    st.lists(st.sampled_from(KEYS), min_size=1, max_size=4).map(".".join),
+    st.sampled_from(["", "1", "[1", "{}", "'a'", "nan"]),
 )
 
 
@@ -176,9 +235,14 @@ def test_any_bytes(tmp_path: Path, content: bytes) -> None:
 
 
 @FUZZ
-@given(document=st.dictionaries(st.sampled_from(KEYS), TABLES, max_size=6), overrides=st.lists(OVERRIDES, max_size=3))
+@given(
+    document=st.dictionaries(st.sampled_from(KEYS), TABLES, max_size=6),
+    overrides=st.lists(OVERRIDES, max_size=3),
+)
 @example(document={"student": [{"name": []}]}, overrides=["student.x=1"])
-def test_any_document_and_overrides(tmp_path: Path, document: dict[str, object], overrides: list[str]) -> None:
+def test_any_document_and_overrides(
+    tmp_path: Path, document: dict[str, object], overrides: list[str]
+) -> None:
     (tmp_path / "recipe.toml").write_text(tomli_w.dumps(document), encoding="utf-8")
     assert_reads_or_is_refused(tmp_path / "recipe.toml", tuple(overrides))
     (tmp_path / "recipe.toml").write_text(TWO_STUDENTS, encoding="utf-8")
@@ -193,16 +257,26 @@ def test_a_loss_that_cannot_serve_the_task_is_refused_before_anything_is_trained
 def test_a_regression_matches_numbers_unless_told_otherwise(write) -> None:  # type: ignore[no-untyped-def]
     recipe = load_recipe(write(ONE_STUDENT))
     assert recipe.student[0].objective.logits == "kl"
-    number = load_recipe(write(TWO_STUDENTS), ("task.kind=regression", "student.bilstm.objective.labels_weight=0.5"))
-    assert [student.objective.logits for student in number.student] == ["mse", "mse"] and number.student[1].objective.labels_weight == 0.5
+    number = load_recipe(
+        write(TWO_STUDENTS), ("task.kind=regression", "student.bilstm.objective.labels_weight=0.5")
+    )
+    assert [student.objective.logits for student in number.student] == [
+        "mse",
+        "mse",
+    ] and number.student[1].objective.labels_weight == 0.5
     assert load_recipe(write(number.to_toml())) == number
-    assert with_values(number, {"student.bilstm.objective.labels_weight": 0.1}).student[1].objective.logits == "mse"
+    assert (
+        with_values(number, {"student.bilstm.objective.labels_weight": 0.1})
+        .student[1]
+        .objective.logits
+        == "mse"
+    )
 
 
 def test_the_threads_of_a_run_are_settled_once(tmp_path: Path, write) -> None:  # type: ignore[no-untyped-def]
     torch = pytest.importorskip("torch")
-    from kdedge.distill.command import prepared
-    from kdedge.rundir import Run
+    from kdedge.run.layout import Run
+    from kdedge.run.threads import prepared
 
     before, recipe = torch.get_num_threads(), load_recipe(write(ONE_STUDENT))
     try:
@@ -216,7 +290,13 @@ def test_the_threads_of_a_run_are_settled_once(tmp_path: Path, write) -> None:  
 
 def test_an_unknown_key_of_an_optional_table_names_the_nearest(tmp_path: Path) -> None:
     recipe = tmp_path / "r.toml"
-    recipe.write_text('name = "r"\n[data]\nsource = "x"\n[teacher]\nmodel = "y"\n[student]\nkind = "bilstm"\n')
-    for override, near in (("augment.rulez.mask=1", "rules"), ("augment.rules.masc=1", "mask"), ("augment.generate.fit.epoch=3", "epochs")):
+    recipe.write_text(
+        'name = "r"\n[data]\nsource = "x"\n[teacher]\nmodel = "y"\n[student]\nkind = "bilstm"\n'
+    )
+    for override, near in (
+        ("augment.rulez.mask=1", "rules"),
+        ("augment.rules.masc=1", "mask"),
+        ("augment.generate.fit.epoch=3", "epochs"),
+    ):
         with pytest.raises(UsageError, match=f"did you mean {near}"):
             load_recipe(recipe, (override,))

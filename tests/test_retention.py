@@ -7,7 +7,7 @@ import pytest
 from kdedge.benchmarks.retention import retain, retain_fixed, unseen, verdict_of, widened
 
 from kdedge.errors import DataError
-from kdedge.resampling import resampled_scores, resamples
+from kdedge.evaluation.bootstrap import resampled_scores, resamples
 from kdedge.runtime import metrics
 from kdedge.runtime.spec import Kind, TaskSpec
 
@@ -21,7 +21,9 @@ def logits_that_are_right(right: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.eye(2, dtype=np.float32)[np.where(right, labels, 1 - labels)]
 
 
-def example(kind: Kind, seed: int = 0, size: int = 300) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def example(
+    kind: Kind, seed: int = 0, size: int = 300
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels, a good teacher's logits and a slightly worse student's, for each kind of task."""
     generator = np.random.default_rng(seed)
     if kind == "regression":
@@ -57,23 +59,36 @@ def test_every_resample_is_scored_as_the_metric_scores_it(kind: Kind, metric: st
     np.testing.assert_allclose(resampled_scores(spec, student, labels, draws), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("kind", "metric"), [("classification", "accuracy"), ("classification", "matthews"), ("regression", "spearman")])
+@pytest.mark.parametrize(
+    ("kind", "metric"),
+    [("classification", "accuracy"), ("classification", "matthews"), ("regression", "spearman")],
+)
 def test_the_interval_holds_the_ratio_of_the_two_scores(kind: Kind, metric: str) -> None:
     labels, teacher, student = example(kind)
     spec = spec_of(kind, metric, student.shape[1])
     found = retain(spec, student, teacher, labels, target=0.99)
-    ratio = metrics.score(metric, kind, student, labels) / metrics.score(metric, kind, teacher, labels)
+    ratio = metrics.score(metric, kind, student, labels) / metrics.score(
+        metric, kind, teacher, labels
+    )
     assert found.share == pytest.approx(ratio)
     assert found.low is not None and found.high is not None and found.low < ratio < found.high
     assert found == retain(spec, student, teacher, labels, target=0.99)
 
 
-def simulated(generator: np.random.Generator, size: int, teacher: float, lost: float, won: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def simulated(
+    generator: np.random.Generator, size: int, teacher: float, lost: float, won: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A task where the student loses a share `lost` of the teacher's right answers and wins `won` of the wrong ones."""
     labels = generator.integers(0, 2, size)
     teacher_right = generator.random(size) < teacher
-    student_right = np.where(teacher_right, generator.random(size) >= lost, generator.random(size) < won)
-    return labels, logits_that_are_right(teacher_right, labels), logits_that_are_right(student_right, labels)
+    student_right = np.where(
+        teacher_right, generator.random(size) >= lost, generator.random(size) < won
+    )
+    return (
+        labels,
+        logits_that_are_right(teacher_right, labels),
+        logits_that_are_right(student_right, labels),
+    )
 
 
 @pytest.mark.parametrize("size", [60, 400])
@@ -84,7 +99,9 @@ def test_the_interval_covers_the_true_retention(size: int) -> None:
     for trial in range(100):
         labels, teacher, student = simulated(generator, size, 0.9, lost=0.06, won=0.2)
         found = retain(spec, student, teacher, labels, target=0.99, seed=trial)
-        hits += found.low is not None and found.high is not None and found.low <= truth <= found.high
+        hits += (
+            found.low is not None and found.high is not None and found.low <= truth <= found.high
+        )
     assert hits / 100 >= 0.9
 
 
@@ -94,18 +111,25 @@ def test_a_student_just_below_the_target_is_rarely_said_to_keep_it(size: int) ->
     spec = spec_of("classification", "accuracy", 2)
     said = []
     for trial in range(120):
-        labels, teacher, student = simulated(generator, size, 0.9, lost=0.011, won=0.0)  # keeps 98.9 %
+        labels, teacher, student = simulated(
+            generator, size, 0.9, lost=0.011, won=0.0
+        )  # keeps 98.9 %
         said.append(retain(spec, student, teacher, labels, target=0.99, seed=trial).verdict)
     assert said.count("kept") / len(said) <= 0.05
 
 
-def test_a_student_equal_to_its_teacher_on_a_small_set_is_undecided_and_on_a_large_one_kept() -> None:
+def test_a_student_equal_to_its_teacher_on_a_small_set_is_undecided_and_on_a_large_one_kept() -> (
+    None
+):
     spec = spec_of("classification", "accuracy", 2)
     for size, verdict in ((50, "undecided"), (300, "undecided"), (400, "kept"), (2000, "kept")):
         labels, teacher, _ = simulated(np.random.default_rng(6), size, 0.9, 0, 0)
         found = retain(spec, teacher, teacher, labels, target=0.99)
         assert (found.share, found.verdict) == (1.0, verdict), size
-    assert "300 texts are too few" in retain(spec, teacher[:300], teacher[:300], labels[:300], target=0.99).note
+    assert (
+        "300 texts are too few"
+        in retain(spec, teacher[:300], teacher[:300], labels[:300], target=0.99).note
+    )
 
 
 def test_a_clear_loss_is_lost_and_a_clear_gain_is_kept() -> None:
@@ -126,7 +150,13 @@ def test_pairing_makes_the_interval_narrower() -> None:
     spec = spec_of("classification", "accuracy", 2)
     labels, teacher, student = simulated(np.random.default_rng(8), 800, 0.8, lost=0.02, won=0.05)
     paired = retain(spec, student, teacher, labels, target=0.99)
-    fixed = retain_fixed(spec, student, labels, metrics.score("accuracy", "classification", teacher, labels), target=0.99)
+    fixed = retain_fixed(
+        spec,
+        student,
+        labels,
+        metrics.score("accuracy", "classification", teacher, labels),
+        target=0.99,
+    )
     assert paired.share == pytest.approx(fixed.share)
     assert None not in (paired.low, paired.high, fixed.low, fixed.high)
     assert paired.high - paired.low < 0.6 * (fixed.high - fixed.low)  # type: ignore[operator]
@@ -135,7 +165,10 @@ def test_pairing_makes_the_interval_narrower() -> None:
 def test_a_teacher_that_knows_nothing_leaves_nothing_to_keep() -> None:
     spec = spec_of("classification", "matthews", 2)
     labels = np.array([0, 1] * 50)
-    wrong, right = logits_that_are_right(np.zeros(100, bool), labels), logits_that_are_right(np.ones(100, bool), labels)
+    wrong, right = (
+        logits_that_are_right(np.zeros(100, bool), labels),
+        logits_that_are_right(np.ones(100, bool), labels),
+    )
     found = retain(spec, right, wrong, labels, target=0.99)
     assert (found.share, found.low, found.high, found.verdict) == (None, None, None, "undecided")
     assert "matthews is -1.000" in found.note
@@ -148,14 +181,19 @@ def test_a_teacher_near_zero_gets_no_interval() -> None:
     teacher = logits_that_are_right(generator.random(200) < 0.53, labels)
     spec = spec_of("classification", "matthews", 2)
     assert metrics.score("matthews", "classification", teacher, labels) > 0
-    found = retain(spec, logits_that_are_right(np.ones(200, bool), labels), teacher, labels, target=0.99)
+    found = retain(
+        spec, logits_that_are_right(np.ones(200, bool), labels), teacher, labels, target=0.99
+    )
     assert found.low is None and found.verdict == "undecided" and "no interval" in found.note
 
 
 def test_the_interval_is_never_narrower_than_so_many_texts_allow() -> None:
     assert unseen(1) == pytest.approx(0.975)
     assert unseen(368) < 0.01 < unseen(366)
-    assert widened(1.0, 1.0, 1.0, 100) == (pytest.approx(1 - unseen(100)), pytest.approx(1 + unseen(100)))
+    assert widened(1.0, 1.0, 1.0, 100) == (
+        pytest.approx(1 - unseen(100)),
+        pytest.approx(1 + unseen(100)),
+    )
     assert widened(0.9, 0.5, 1.3, 100) == (pytest.approx(0.485), pytest.approx(1.315))
     assert widened(0.1, 0.1, 0.1, 2)[0] == 0.0
 

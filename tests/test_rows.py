@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from kdedge.students.bilstm import BiLstmConfig, BiLstmForSequenceClassification
-from kdedge.students.rows import only_rows, word_embedding
+from kdedge.students.subset_embedding import only_rows, word_embedding
 
 READ = np.array([5, 9, 9, 7, 30, 31, 12])
 
@@ -19,7 +19,9 @@ READ = np.array([5, 9, 9, 7, 30, 31, 12])
 def student(kind: str) -> PreTrainedModel:
     torch.manual_seed(0)
     if kind == "bilstm":
-        return BiLstmForSequenceClassification(BiLstmConfig(vocab_size=40, embedding_dim=8, hidden_size=8, head_size=8))
+        return BiLstmForSequenceClassification(
+            BiLstmConfig(vocab_size=40, embedding_dim=8, hidden_size=8, head_size=8)
+        )
     return tiny.bert(layers=2, vocabulary=40)
 
 
@@ -43,7 +45,9 @@ def test_the_rows_that_are_read_become_what_they_become_among_all(kind: str) -> 
     train(whole)
     with only_rows(some, READ):
         train(some)
-        assert sum(p.numel() for p in some.parameters()) < sum(p.numel() for p in whole.parameters())
+        assert sum(p.numel() for p in some.parameters()) < sum(
+            p.numel() for p in whole.parameters()
+        )
     _, name = word_embedding(some)
     table = f"{'' if kind == 'bilstm' else 'bert.embeddings.'}{name}.weight"
     assert some.state_dict().keys() == before.keys()
@@ -52,7 +56,9 @@ def test_the_rows_that_are_read_become_what_they_become_among_all(kind: str) -> 
         if key == table:
             unread = np.setdiff1d(np.arange(40), [*READ, 0])
             assert torch.equal(mine[unread], before[key][unread]), "not even decayed"
-            assert torch.equal(mine[READ], value[READ]) and not torch.equal(mine[READ], before[key][READ])
+            assert torch.equal(mine[READ], value[READ]) and not torch.equal(
+                mine[READ], before[key][READ]
+            )
         else:
             assert torch.equal(mine, value), key
 

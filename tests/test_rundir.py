@@ -9,15 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from kdedge import rundir
 from kdedge.errors import MachineError, UsageError
+from kdedge.io.atomic import put_back, put_in_place
 from kdedge.recipe import Recipe
-from kdedge.rundir import Run, find_run, put_back, put_in_place, read_stage, stage
+from kdedge.run import stage as rundir
+from kdedge.run.layout import Run, find_run
+from kdedge.run.stage import read_stage, stage
 
 
 def recipe(*students: str, **keys: str) -> Recipe:
     names = [{"kind": "bilstm", "name": name} for name in students or ("bilstm",)]
-    return Recipe.model_validate({"name": "r", "data": {"source": "x"}, "teacher": {"model": "t"}, "student": names, **keys})
+    return Recipe.model_validate(
+        {"name": "r", "data": {"source": "x"}, "teacher": {"model": "t"}, "student": names, **keys}
+    )
 
 
 def writes(text: str):
@@ -110,11 +114,17 @@ def test_a_folder_takes_its_place_whatever_stood_there(tmp_path: Path, was: str)
     else:
         (tmp_path / "elsewhere").rename(old)
         put_back(folder)
-        assert (folder / "who").read_text() == "elsewhere", "what a kill between two renames left aside"
+        assert (folder / "who").read_text() == "elsewhere", (
+            "what a kill between two renames left aside"
+        )
     put_in_place(part, folder)
     assert (folder / "who").read_text() == "new.part" and not folder.is_symlink()
-    assert sorted(path.name for path in tmp_path.iterdir()) == (["new"] if was == "killed" else ["elsewhere", "new"])
-    assert was == "killed" or (tmp_path / "elsewhere" / "who").exists(), "a link is removed, and not what it points to"
+    assert sorted(path.name for path in tmp_path.iterdir()) == (
+        ["new"] if was == "killed" else ["elsewhere", "new"]
+    )
+    assert was == "killed" or (tmp_path / "elsewhere" / "who").exists(), (
+        "a link is removed, and not what it points to"
+    )
 
 
 def test_one_student_lives_in_the_run_and_several_in_folders_of_their_own(tmp_path: Path) -> None:
@@ -136,7 +146,10 @@ def test_a_run_is_found_from_inside_and_names_the_students_meant(tmp_path: Path)
 
 def test_shared_stages_stand_in_the_run_that_is_shared(tmp_path: Path) -> None:
     run = Run(tmp_path / "r", recipe(share="both"))
-    assert run.teacher == tmp_path / "both" / "teacher" and run.transfer == tmp_path / "both" / "transfer"
+    assert (
+        run.teacher == tmp_path / "both" / "teacher"
+        and run.transfer == tmp_path / "both" / "transfer"
+    )
 
 
 def test_a_second_holder_is_refused_and_told_of_the_first(tmp_path: Path) -> None:
@@ -144,13 +157,15 @@ def test_a_second_holder_is_refused_and_told_of_the_first(tmp_path: Path) -> Non
     code = f"""
 import sys; sys.path[:0] = {sys.path!r}
 from pathlib import Path
-from kdedge.rundir import Run
+from kdedge.run.layout import Run
 run, _ = Run.open(Path({str(run.folder)!r}))
 with run.locked():
     print("held", flush=True)
     sys.stdin.readline()
 """
-    holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert holder.stdout is not None and holder.stdin is not None
     assert holder.stdout.readline() == "held\n"
     with pytest.raises(MachineError, match=f"process {holder.pid}"), run.locked():
@@ -164,7 +179,9 @@ def test_a_recipe_gives_way_only_when_the_stages_are_those_of_the_new_one(tmp_pa
     first = Run.create(recipe(), tmp_path)
     before = (first.folder / "recipe.toml").read_text()
     again = Run.create(recipe().model_copy(update={"seed": 7}), tmp_path)
-    assert (first.folder / "recipe.toml").read_text() == before, "a run that is refused later must still know itself"
+    assert (first.folder / "recipe.toml").read_text() == before, (
+        "a run that is refused later must still know itself"
+    )
     again.describe()
     assert find_run(first.folder).recipe.seed == 7  # type: ignore[union-attr]
 
@@ -185,7 +202,9 @@ def test_an_undistilled_twin_of_another_student_does_not_count(tmp_path: Path) -
     for name, size in (("student", 20), ("undistilled", 20)):
         stage(run.folder / name, {"student": size, "objective": name}, lambda part: {})
     assert run.undistilled("bilstm") == run.folder / "undistilled"
-    stage(run.folder / "student", {"student": 30, "objective": "student"}, lambda part: {}, force=True)
+    stage(
+        run.folder / "student", {"student": 30, "objective": "student"}, lambda part: {}, force=True
+    )
     assert run.undistilled("bilstm") is None
 
 
@@ -201,7 +220,9 @@ def test_what_is_left_of_a_stage_does_not_stop_the_next(tmp_path: Path, left: st
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
-def test_a_place_that_cannot_be_written_to_is_told(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_that_cannot_be_written_to_is_told(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuses(*_: object) -> None:
         raise OSError(number, "no", str(tmp_path))
 

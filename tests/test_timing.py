@@ -6,15 +6,20 @@ import time
 
 import numpy as np
 import pytest
-from kdedge.benchmarks.timing import Timings, compare, interleave, representative, spread
+
+from kdedge.evaluation.timing import Timings, compare, interleave, representative, spread
 
 ROUNDS = 30
 TRIALS = 400
 
 
-def simulated_medians(generator: np.random.Generator, factor: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+def simulated_medians(
+    generator: np.random.Generator, factor: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Per-round medians of two subjects on one machine: common drift, a 4 % jitter of their own, rare stalls."""
-    drift = np.exp(0.2 * np.sin(np.linspace(0, 6, ROUNDS)) + np.cumsum(generator.normal(0, 0.02, ROUNDS)))
+    drift = np.exp(
+        0.2 * np.sin(np.linspace(0, 6, ROUNDS)) + np.cumsum(generator.normal(0, 0.02, ROUNDS))
+    )
     lengths = generator.lognormal(0, 0.3, ROUNDS)
 
     def medians(scale: float) -> np.ndarray:
@@ -27,7 +32,9 @@ def simulated_medians(generator: np.random.Generator, factor: float = 1.0) -> tu
 
 def share_said_different(factor: float, seed: int) -> float:
     generator = np.random.default_rng(seed)
-    return float(np.mean([compare(*simulated_medians(generator, factor)).different for _ in range(TRIALS)]))
+    return float(
+        np.mean([compare(*simulated_medians(generator, factor)).different for _ in range(TRIALS)])
+    )
 
 
 def test_the_same_subject_against_itself_is_rarely_called_different() -> None:
@@ -73,7 +80,10 @@ def test_real_work_against_itself_and_against_slower_work() -> None:
         return work
 
     works = {"a": spinning(10_000), "b": spinning(10_000), "slower": spinning(14_000)}
-    timed = {name: parts[0] for name, parts in interleave(works, 20, seconds=1.0, rounds=40, visit=8).items()}
+    timed = {
+        name: parts[0]
+        for name, parts in interleave(works, 20, seconds=1.0, rounds=40, visit=8).items()
+    }
     assert not compare(timed["a"].medians, timed["b"].medians, least=0.15).different
     slower = compare(timed["slower"].medians, timed["a"].medians)
     assert slower.different and 1.2 < slower.ratio < 1.7
@@ -96,7 +106,9 @@ def test_every_subject_sees_the_same_items_and_the_order_changes() -> None:
     assert set(seen["a"]) == set(range(7))
     visits = order[-12 * 9 :: 3]  # a visit is one uncounted item and two counted ones
     assert len({tuple(visits[i : i + 3]) for i in range(0, 36, 3)}) > 2
-    assert len(timed["a"]) == 2 and len(timed["a"][0].rounds) == 12 and len(timed["a"][0].values) == 24
+    assert (
+        len(timed["a"]) == 2 and len(timed["a"][0].rounds) == 12 and len(timed["a"][0].values) == 24
+    )
     assert timed["a"][1].p50 == 0.5
 
 

@@ -16,11 +16,12 @@ import pytest
 import torch
 from torch import nn
 
-from kdedge.device import native_precision
-from kdedge.encode import Pad, encode
 from kdedge.errors import GateFailed
+from kdedge.nn.batching import Pad
+from kdedge.nn.device import native_precision
+from kdedge.nn.tokenization import encode
+from kdedge.nn.training import LengthGrouped, Training, train
 from kdedge.recipe import Fit
-from kdedge.training import LengthGrouped, Training, train
 
 HERE = Path(__file__).resolve().parent
 
@@ -28,11 +29,13 @@ CHILD = """
 import sys, hashlib
 sys.path[:0] = [{root!r}, {here!r}]
 import torch, conftest, tiny
-import kdedge.training as training
-from kdedge.encode import Pad, encode, predict_logits
+import kdedge.nn.training as training
+from kdedge.nn.batching import Pad
+from kdedge.nn.inference import predict_logits
+from kdedge.nn.tokenization import encode
 from kdedge.recipe import Fit
 from kdedge.runtime import metrics
-from kdedge.teacher import Labelled, select_predictor
+from kdedge.nn.training import Labelled, select_predictor
 training.SAVE_SECONDS = {seconds}
 torch.set_num_threads(int(sys.argv[2]))
 torch.manual_seed(0)
@@ -59,7 +62,9 @@ print("weights", digest, flush=True)
 """
 
 
-def child(folder: Path, threads: int = 1, seconds: float = 0.1, **environment: str) -> subprocess.Popen[str]:
+def child(
+    folder: Path, threads: int = 1, seconds: float = 0.1, **environment: str
+) -> subprocess.Popen[str]:
     code = CHILD.format(root=str(HERE.parent), here=str(HERE), seconds=seconds)
     return subprocess.Popen(
         [sys.executable, "-c", code, str(folder), str(threads)],
@@ -87,7 +92,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
     return weights_of(child(tmp_path_factory.mktemp("undisturbed") / "run", seconds=1e9))
 
 
-def test_killed_at_random_points_and_resumed_gives_the_same_weights(tmp_path: Path, undisturbed: str) -> None:
+def test_killed_at_random_points_and_resumed_gives_the_same_weights(
+    tmp_path: Path, undisturbed: str
+) -> None:
     chance = random.Random(7)
     stops = sorted(chance.sample(range(3, 72), 6))
     for number, stop in enumerate(stops):
@@ -103,7 +110,9 @@ def test_killed_at_random_points_and_resumed_gives_the_same_weights(tmp_path: Pa
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_ends_with_its_own_exit_code(tmp_path: Path, undisturbed: str, number: int) -> None:
+def test_a_signal_saves_and_ends_with_its_own_exit_code(
+    tmp_path: Path, undisturbed: str, number: int
+) -> None:
     process = child(tmp_path / "run", seconds=1e9)
     for step in steps_of(process):
         if step >= 40:
@@ -117,7 +126,9 @@ def test_a_signal_saves_and_ends_with_its_own_exit_code(tmp_path: Path, undistur
     assert weights_of(child(tmp_path / "run", seconds=1e9)) == undisturbed
 
 
-def test_hash_seed_locale_and_folder_do_not_change_the_weights(tmp_path: Path, undisturbed: str) -> None:
+def test_hash_seed_locale_and_folder_do_not_change_the_weights(
+    tmp_path: Path, undisturbed: str
+) -> None:
     other = child(tmp_path / "elsewhere", seconds=1e9, PYTHONHASHSEED="77", LC_ALL="C")
     assert weights_of(other) == undisturbed
 

@@ -15,14 +15,14 @@ import pytest
 import tiny
 import torch
 
-from kdedge import transfer
-from kdedge.answers import text_key
-from kdedge.augment import TransferTexts, collect_texts
 from kdedge.errors import GateFailed, IntegrityError
+from kdedge.io.text_column import Strings
+from kdedge.nn.text_model import TextModel
 from kdedge.recipe import Transfer
-from kdedge.strings import Strings
-from kdedge.textmodel import TextModel
-from kdedge.transfer import FILES, Verdict, build_transfer_set, read_transfer_set
+from kdedge.transfer import dataset as transfer
+from kdedge.transfer.dataset import FILES, Verdict, build_transfer_set, read_transfer_set
+from kdedge.transfer.logit_cache import text_key
+from kdedge.transfer.texts import TransferTexts, collect_texts
 
 RECIPE = Transfer(shard_size=16, batch_tokens=256, precision="fp32")
 
@@ -58,11 +58,18 @@ def folder_hash(folder: Path) -> str:
 def test_holds_what_the_teacher_says_of_each_text(tmp_path: Path, teacher: Counting, task) -> None:
     texts = collect_texts(task)
     made = build_transfer_set(RECIPE, texts, teacher, "hash", tmp_path / "transfer")
-    direct = np.concatenate([teacher.annotate((text,), None if task.train.pairs is None else (task.train.pairs[i],)) for i, text in enumerate(texts.texts)])
+    direct = np.concatenate(
+        [
+            teacher.annotate((text,), None if task.train.pairs is None else (task.train.pairs[i],))
+            for i, text in enumerate(texts.texts)
+        ]
+    )
     assert made.logits.dtype == np.float16 and len(made) == len(task.train)
     # 16 bits hold 11 significant ones: half a step is 2^-11 of the value.
     assert np.allclose(made.logits.astype(np.float32), direct, rtol=2**-11 + 1e-6, atol=1e-5)
-    assert np.ptp(direct, axis=0).min() > 0.01, "answers must differ between texts for this to show anything"
+    assert np.ptp(direct, axis=0).min() > 0.01, (
+        "answers must differ between texts for this to show anything"
+    )
     assert made.texts.texts == task.train.texts and made.texts.pairs == task.train.pairs
     assert np.array_equal(made.texts.labels, task.train.labels)
 
@@ -77,10 +84,14 @@ def test_cut_off_and_resumed_is_the_same_set(tmp_path: Path, teacher: Counting) 
     Counting.asked, Counting.breaks_after = 0, 10**9
     build_transfer_set(RECIPE, texts, teacher, "hash", tmp_path / "cut" / "transfer")
     assert Counting.asked == 96 - 32, "the two finished shards are used again"
-    assert folder_hash(tmp_path / "cut" / "transfer") == folder_hash(tmp_path / "whole" / "transfer")
+    assert folder_hash(tmp_path / "cut" / "transfer") == folder_hash(
+        tmp_path / "whole" / "transfer"
+    )
 
 
-def test_cut_off_after_the_shards_were_joined_nothing_is_asked_again(tmp_path: Path, teacher: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cut_off_after_the_shards_were_joined_nothing_is_asked_again(
+    tmp_path: Path, teacher: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
     texts = collect_texts(tiny.single_task())
     build_transfer_set(RECIPE, texts, teacher, "hash", tmp_path / "whole" / "transfer")
 
@@ -93,10 +104,14 @@ def test_cut_off_after_the_shards_were_joined_nothing_is_asked_again(tmp_path: P
     Counting.asked = 0
     build_transfer_set(RECIPE, texts, teacher, "hash", tmp_path / "cut" / "transfer")
     assert Counting.asked == 0
-    assert folder_hash(tmp_path / "cut" / "transfer") == folder_hash(tmp_path / "whole" / "transfer")
+    assert folder_hash(tmp_path / "cut" / "transfer") == folder_hash(
+        tmp_path / "whole" / "transfer"
+    )
 
 
-def test_refused_texts_are_left_out_and_their_answers_kept(tmp_path: Path, teacher: Counting) -> None:
+def test_refused_texts_are_left_out_and_their_answers_kept(
+    tmp_path: Path, teacher: Counting
+) -> None:
     texts = collect_texts(tiny.single_task(80))
     every = build_transfer_set(RECIPE, texts, teacher, "hash", tmp_path / "every")
     stays = np.random.default_rng(0).random(80) < 0.5
@@ -105,26 +120,47 @@ def test_refused_texts_are_left_out_and_their_answers_kept(tmp_path: Path, teach
         assert np.array_equal(np.concatenate(list(answers)), every.logits)
         return Verdict(stays, {"chance": int((~stays).sum())})
 
-    some = build_transfer_set(RECIPE, texts, teacher, "hash", tmp_path / "some", judge=judge, gates={"half": 1})
+    some = build_transfer_set(
+        RECIPE, texts, teacher, "hash", tmp_path / "some", judge=judge, gates={"half": 1}
+    )
     expected = every.take(np.flatnonzero(stays))
-    assert some.texts.texts == expected.texts.texts and np.array_equal(some.logits, expected.logits) and 20 < len(some) < 60
+    assert (
+        some.texts.texts == expected.texts.texts
+        and np.array_equal(some.logits, expected.logits)
+        and 20 < len(some) < 60
+    )
     assert np.array_equal(some.texts.labels, expected.texts.labels)
     Counting.asked = 0
-    again = build_transfer_set(RECIPE, texts, teacher, "hash", tmp_path / "some", gates={"none": 1}, force=True)
+    again = build_transfer_set(
+        RECIPE, texts, teacher, "hash", tmp_path / "some", gates={"none": 1}, force=True
+    )
     assert Counting.asked == 0 and again.content_hash() == every.content_hash()
 
 
-@pytest.mark.parametrize("labels", [np.eye(5, dtype=np.float32)[np.arange(40) % 5], np.array([np.nan, 2.5] * 20, np.float32)], ids=["sets", "scores"])
-def test_labels_of_every_kind_come_back(tmp_path: Path, teacher: Counting, labels: np.ndarray) -> None:
+@pytest.mark.parametrize(
+    "labels",
+    [np.eye(5, dtype=np.float32)[np.arange(40) % 5], np.array([np.nan, 2.5] * 20, np.float32)],
+    ids=["sets", "scores"],
+)
+def test_labels_of_every_kind_come_back(
+    tmp_path: Path, teacher: Counting, labels: np.ndarray
+) -> None:
     texts = TransferTexts.of([f"a film {i}" for i in range(40)], None, ["gold"] * 40, labels)
     made = build_transfer_set(RECIPE, texts, teacher, "hash", tmp_path / "transfer")
-    assert made.texts.labels.dtype == np.float32 and np.array_equal(made.texts.labels, labels, equal_nan=True)
+    assert made.texts.labels.dtype == np.float32 and np.array_equal(
+        made.texts.labels, labels, equal_nan=True
+    )
 
 
 def test_more_texts_ask_only_about_the_new_ones(tmp_path: Path, teacher: Counting) -> None:
     texts = collect_texts(tiny.single_task(80))
     build_transfer_set(RECIPE, texts, teacher, "hash", tmp_path / "transfer")
-    more = replace(texts, texts=texts.texts + Strings.of(["a new film"]), origins=texts.origins + Strings.of(["rule"]), labels=np.append(texts.labels, -1))
+    more = replace(
+        texts,
+        texts=texts.texts + Strings.of(["a new film"]),
+        origins=texts.origins + Strings.of(["rule"]),
+        labels=np.append(texts.labels, -1),
+    )
     Counting.asked = 0
     grown = build_transfer_set(RECIPE, more, teacher, "hash", tmp_path / "transfer", force=True)
     assert Counting.asked == 1 and len(grown) == 81 and grown.texts.origins[-1] == "rule"
@@ -132,13 +168,24 @@ def test_more_texts_ask_only_about_the_new_ones(tmp_path: Path, teacher: Countin
     build_transfer_set(RECIPE, more, teacher, "another teacher", tmp_path / "transfer", force=True)
     assert Counting.asked == 81, "another teacher's answers are not these"
     Counting.asked = 0
-    coarse = build_transfer_set(RECIPE.model_copy(update={"precision": "bf16"}), more, teacher, "another teacher", tmp_path / "transfer", force=True)
-    assert Counting.asked == 81 and not np.array_equal(coarse.logits, grown.logits), "nor are those of another precision"
+    coarse = build_transfer_set(
+        RECIPE.model_copy(update={"precision": "bf16"}),
+        more,
+        teacher,
+        "another teacher",
+        tmp_path / "transfer",
+        force=True,
+    )
+    assert Counting.asked == 81 and not np.array_equal(coarse.logits, grown.logits), (
+        "nor are those of another precision"
+    )
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_file_is_refused(tmp_path: Path, teacher: Counting, name: str) -> None:
-    build_transfer_set(RECIPE, collect_texts(tiny.single_task()), teacher, "hash", tmp_path / "transfer")
+    build_transfer_set(
+        RECIPE, collect_texts(tiny.single_task()), teacher, "hash", tmp_path / "transfer"
+    )
     path = tmp_path / "transfer" / name
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 4
@@ -158,7 +205,9 @@ def test_answers_of_a_damaged_set_are_not_used_again(tmp_path: Path, teacher: Co
     content[-3] ^= 4
     (tmp_path / "transfer" / "logits.npy").write_bytes(bytes(content))
     Counting.asked = 0
-    again = build_transfer_set(RECIPE, texts, teacher, "hash", tmp_path / "transfer", gates={"other": 1}, force=True)
+    again = build_transfer_set(
+        RECIPE, texts, teacher, "hash", tmp_path / "transfer", gates={"other": 1}, force=True
+    )
     assert Counting.asked == 80 and np.array_equal(again.logits, said)
 
 
@@ -166,11 +215,11 @@ MANY = """
 import json, re, sys
 from pathlib import Path
 import numpy as np, pyarrow as pa
-from kdedge.augment import TransferTexts, no_labels
+from kdedge.transfer.texts import TransferTexts, no_labels
 from kdedge.recipe import Transfer
-from kdedge.strings import Strings
-from kdedge.tables import blocks_of, map_table, write_table
-from kdedge.transfer import build_transfer_set
+from kdedge.io.text_column import Strings
+from kdedge.io.arrow import blocks_of, map_table, write_table
+from kdedge.transfer.dataset import build_transfer_set
 
 folder, count = Path(sys.argv[1]), int(sys.argv[2])
 held = lambda: int(re.search(r"RssAnon:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
@@ -194,12 +243,20 @@ else:
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="the system does not tell how much memory a process holds")
+@pytest.mark.skipif(
+    not Path("/proc/self/status").is_file(),
+    reason="the system does not tell how much memory a process holds",
+)
 def test_memory_does_not_grow_with_texts(tmp_path: Path) -> None:
     """100,000 texts more are 31 MB, and what is said of them 13 MB: neither is held, but for an origin, a label and the like for each."""
 
     def grown(count: int) -> float:
-        done = subprocess.run([sys.executable, "-c", MANY, str(tmp_path), str(count)], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", MANY, str(tmp_path), str(count)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         megabytes, *found = json.loads(done.stdout)
         assert found == [count, f"text {count - 1:06d}", 0.5]
         return float(megabytes)
@@ -213,7 +270,9 @@ def test_a_teacher_that_answers_infinity_is_stopped(tmp_path: Path, teacher: Cou
     with torch.no_grad():
         teacher.model.classifier.bias[0] = float("inf")
     with pytest.raises(GateFailed, match="not finite"):
-        build_transfer_set(RECIPE, collect_texts(tiny.single_task()), teacher, "hash", tmp_path / "transfer")
+        build_transfer_set(
+            RECIPE, collect_texts(tiny.single_task()), teacher, "hash", tmp_path / "transfer"
+        )
     assert not (tmp_path / "transfer").exists()
 
 
@@ -229,7 +288,9 @@ def test_keys_tell_teacher_text_and_pair_apart() -> None:
     assert len(keys) == 6
 
 
-def test_answers_to_texts_cut_elsewhere_are_not_used_again(tmp_path: Path, teacher: Counting) -> None:
+def test_answers_to_texts_cut_elsewhere_are_not_used_again(
+    tmp_path: Path, teacher: Counting
+) -> None:
     texts = collect_texts(tiny.single_task(80))
     short = replace(teacher, max_length=6)
     build_transfer_set(RECIPE, texts, short, "hash", tmp_path / "transfer")

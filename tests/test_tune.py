@@ -19,22 +19,25 @@ import tinyrun
 import torch
 from optuna.trial import FixedTrial, TrialState, create_trial
 
-from kdedge.distill import trials
-from kdedge.distill.latency import share_of_time
-from kdedge.distill.story import distill, scores
-from kdedge.distill.teaching import Lesson
-from kdedge.distill.trials import Studio, count, front, give_up_the_dead, own_values, suggest, work
-from kdedge.distill.tuning import check, read_trials, tune, write_results
+from kdedge.distillation.pipeline import distill, scores
+from kdedge.distillation.student_training import Lesson
 from kdedge.errors import UsageError
+from kdedge.evaluation.latency import share_of_time
+from kdedge.nn.text_model import TextModel
 from kdedge.recipe import Augment, Range, Recipe, Rules, load_recipe
-from kdedge.textmodel import TextModel
+from kdedge.tuning import study as trials
+from kdedge.tuning.run import check, read_trials, tune, write_results
+from kdedge.tuning.study import Studio, count, front, give_up_the_dead, own_values, suggest, work
 
 RATE = {"student.fit.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}
 
 
 def recipe(ranges: dict, trials: int = 4, **student) -> Recipe:
     document = {"name": "r", "threads": 1, "data": {"source": "x"}, "teacher": {"model": "y"}}
-    return Recipe.model_validate(document | {"student": tinyrun.tinybert(**student), "tune": {"trials": trials, "ranges": ranges}})
+    return Recipe.model_validate(
+        document
+        | {"student": tinyrun.tinybert(**student), "tune": {"trials": trials, "ranges": ranges}}
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,7 +55,13 @@ def test_ranges_that_are_none(ranges: dict, says: str) -> None:
         recipe(ranges)
 
 
-@pytest.mark.parametrize(("ranges", "says"), [({"student.layrs": [1, 2]}, "did you mean layers"), ({"student.fit.epochs": [0.5, -1.0]}, "greater than 0")])
+@pytest.mark.parametrize(
+    ("ranges", "says"),
+    [
+        ({"student.layrs": [1, 2]}, "did you mean layers"),
+        ({"student.fit.epochs": [0.5, -1.0]}, "greater than 0"),
+    ],
+)
 def test_ranges_that_do_not_fit_the_student(ranges: dict, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         check(recipe(ranges))
@@ -64,17 +73,28 @@ def test_ranges_that_do_not_fit_the_student(ranges: dict, says: str) -> None:
         check(recipe({"student.kind": ["tinybert", "bilstm"]}))
     with pytest.raises(UsageError, match="auto is yet to find"):
         check(recipe(RATE).model_copy(update={"augment": Augment(size="auto", rules=Rules())}))
-    check(recipe(RATE | {"student.objective.logits": ["mse", "kl"], "student.layers": {"low": 1, "high": 3}}))
+    check(
+        recipe(
+            RATE
+            | {"student.objective.logits": ["mse", "kl"], "student.layers": {"low": 1, "high": 3}}
+        )
+    )
 
 
 def test_whole_numbers_stay_whole_and_the_recipe_goes_first() -> None:
-    values = {"student.layers": 3, "student.fit.learning_rate": 1e-3, "student.objective.logits": "kl"}
+    values = {
+        "student.layers": 3,
+        "student.fit.learning_rate": 1e-3,
+        "student.objective.logits": "kl",
+    }
     trial = FixedTrial(values)
     assert suggest(trial, "student.layers", Range(low=1, high=3)) == 3
     assert isinstance(trial.distributions["student.layers"], optuna.distributions.IntDistribution)
     assert suggest(trial, "student.fit.learning_rate", Range(low=1e-4, high=1e-2, log=True)) == 1e-3
     assert suggest(trial, "student.objective.logits", ["mse", "kl"]) == "kl"
-    assert own_values(recipe(RATE | {"student.layers": {"low": 2, "high": 3}})) == {"student.fit.learning_rate": 1e-3}, "1 layer is out of its range"
+    assert own_values(recipe(RATE | {"student.layers": {"low": 2, "high": 3}})) == {
+        "student.fit.learning_rate": 1e-3
+    }, "1 layer is out of its range"
 
 
 def finished(value: float, latency: float) -> optuna.trial.FrozenTrial:
@@ -82,13 +102,29 @@ def finished(value: float, latency: float) -> optuna.trial.FrozenTrial:
 
 
 def test_the_front_holds_what_nothing_beats_in_both() -> None:
-    made = [finished(0.8, 100), finished(0.9, 200), finished(0.85, 300), finished(0.7, 90), finished(0.8, 120), create_trial(state=TrialState.PRUNED)]
-    assert [(t.value, t.user_attrs["share_of_time"]) for t in front(made)] == [(0.7, 90), (0.8, 100), (0.9, 200)]
+    made = [
+        finished(0.8, 100),
+        finished(0.9, 200),
+        finished(0.85, 300),
+        finished(0.7, 90),
+        finished(0.8, 120),
+        create_trial(state=TrialState.PRUNED),
+    ]
+    assert [(t.value, t.user_attrs["share_of_time"]) for t in front(made)] == [
+        (0.7, 90),
+        (0.8, 100),
+        (0.9, 200),
+    ]
 
 
 def test_latency_is_a_share_of_all_that_the_reference_runs() -> None:
     tokenizer = tiny.tokenizer()
-    small, deep = (TextModel(tiny.bert(layers=n, hidden=96, heads=4, vocabulary=len(tokenizer)).eval(), tokenizer, 32) for n in (1, 12))
+    small, deep = (
+        TextModel(
+            tiny.bert(layers=n, hidden=96, heads=4, vocabulary=len(tokenizer)).eval(), tokenizer, 32
+        )
+        for n in (1, 12)
+    )
     split = tiny.single_task().select
     assert 0.8 < share_of_time(split, deep, deep) < 1.25
     assert share_of_time(split, small, deep) < 0.6
@@ -126,10 +162,18 @@ def studio(tmp_path: Path) -> Studio:
 def lesson(studio: Studio) -> Lesson:
     """As much of a lesson as a pretended training reads."""
     tokenizer = tiny.tokenizer()
-    return Lesson(studio.recipe, None, tiny.single_task(), TextModel(tiny.bert(vocabulary=len(tokenizer)).eval(), tokenizer, 32), None)
+    return Lesson(
+        studio.recipe,
+        None,
+        tiny.single_task(),
+        TextModel(tiny.bert(vocabulary=len(tokenizer)).eval(), tokenizer, 32),
+        None,
+    )
 
 
-def test_an_interrupted_study_goes_on_and_finishes_what_was_asked(studio: Studio, monkeypatch: pytest.MonkeyPatch, lesson) -> None:
+def test_an_interrupted_study_goes_on_and_finishes_what_was_asked(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch, lesson
+) -> None:
     monkeypatch.setattr(trials, "rehearsed", Pretended(stop_at=4))
     with pytest.raises(KeyboardInterrupt):
         work(studio, lesson)
@@ -144,19 +188,36 @@ def test_an_interrupted_study_goes_on_and_finishes_what_was_asked(studio: Studio
     assert pretended.calls == 9, "a study that is finished runs nothing"
     states = [t.state for t in study.trials]
     assert TrialState.PRUNED in states and states.count(TrialState.COMPLETE) >= 4
-    assert len(set(pretended.rates)) == 9, "a study that is resumed must not try the same values again"
-    assert abs(torch.log10(torch.tensor(study.best_params["student.fit.learning_rate"] / 0.01)).item()) < 0.7
-    assert not any((studio.folder / f"trial-{t.number:04d}").exists() for t in study.trials if t.state is TrialState.PRUNED)
+    assert len(set(pretended.rates)) == 9, (
+        "a study that is resumed must not try the same values again"
+    )
+    assert (
+        abs(torch.log10(torch.tensor(study.best_params["student.fit.learning_rate"] / 0.01)).item())
+        < 0.7
+    )
+    assert not any(
+        (studio.folder / f"trial-{t.number:04d}").exists()
+        for t in study.trials
+        if t.state is TrialState.PRUNED
+    )
 
 
 def test_trials_of_a_dead_process_do_not_count_and_those_of_a_living_one_do(studio: Studio) -> None:
     study = studio.open()
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    for process, host in ((gone.pid, socket.gethostname()), (os.getpid(), socket.gethostname()), (gone.pid, "elsewhere")):
+    for process, host in (
+        (gone.pid, socket.gethostname()),
+        (os.getpid(), socket.gethostname()),
+        (gone.pid, "elsewhere"),
+    ):
         study.ask().set_user_attr("process", f"{host} {process}")
     assert give_up_the_dead(study) == [0]
-    assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.RUNNING, TrialState.RUNNING] and count(study) == 2
+    assert [t.state for t in study.trials] == [
+        TrialState.FAIL,
+        TrialState.RUNNING,
+        TrialState.RUNNING,
+    ] and count(study) == 2
 
 
 def test_trials_of_another_recipe_are_not_mixed_in(studio: Studio) -> None:
@@ -164,7 +225,9 @@ def test_trials_of_another_recipe_are_not_mixed_in(studio: Studio) -> None:
     replace(studio, recipe=recipe(RATE, trials=99)).open()
     document = json.loads(study.user_attrs["recipe"])
     del document["student"][0]["assistant"]
-    study.set_user_attr("recipe", json.dumps(document))  # as it was written before recipes had this key
+    study.set_user_attr(
+        "recipe", json.dumps(document)
+    )  # as it was written before recipes had this key
     studio.open()
     with pytest.raises(UsageError, match="another recipe"):
         replace(studio, recipe=recipe(RATE, heads=3)).open()
@@ -175,29 +238,56 @@ def test_results_name_the_best_recipe_and_draw_two_pictures(studio: Studio) -> N
     with pytest.raises(Exception, match="no trial came to its end"):
         write_results(studio, study)
     for rate, value, latency in ((1e-3, 0.7, 100.0), (1e-2, 0.9, 200.0), (5e-2, 0.8, 300.0)):
-        distribution = {"student.fit.learning_rate": optuna.distributions.FloatDistribution(1e-4, 1e-1, log=True)}
+        distribution = {
+            "student.fit.learning_rate": optuna.distributions.FloatDistribution(
+                1e-4, 1e-1, log=True
+            )
+        }
         study.add_trial(
-            create_trial(value=value, params={"student.fit.learning_rate": rate}, distributions=distribution, user_attrs={"share_of_time": latency})
+            create_trial(
+                value=value,
+                params={"student.fit.learning_rate": rate},
+                distributions=distribution,
+                user_attrs={"share_of_time": latency},
+            )
         )
     write_results(studio, study)
     best = load_recipe(studio.folder / "best.toml")
-    assert (best.student[0].fit.learning_rate, best.name, best.share, best.tune) == (1e-2, "r-best", "r", None)
+    assert (best.student[0].fit.learning_rate, best.name, best.share, best.tune) == (
+        1e-2,
+        "r-best",
+        "r",
+        None,
+    )
     assert [r["score"] for r in read_trials(studio.folder)] == [0.7, 0.9, 0.8]
-    pareto, importance = ((studio.folder / f"{name}.svg").read_text() for name in ("pareto", "importance"))
-    assert pareto.count('aria-roledescription="point"') == 3 + 2, "every trial, and again those of the front"
+    pareto, importance = (
+        (studio.folder / f"{name}.svg").read_text() for name in ("pareto", "importance")
+    )
+    assert pareto.count('aria-roledescription="point"') == 3 + 2, (
+        "every trial, and again those of the front"
+    )
     assert "learning_rate" in importance
-    assert all(ElementTree.fromstring(picture).tag.endswith("svg") for picture in (pareto, importance))
+    assert all(
+        ElementTree.fromstring(picture).tag.endswith("svg") for picture in (pareto, importance)
+    )
 
 
 def test_two_workers_share_the_trials_of_a_real_run(tmp_path: Path) -> None:
     document = tinyrun.prepare(tmp_path, train=32)
-    ranges = {"student.fit.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}, "student.layers": [1, 2]}
-    whole = tinyrun.recipe(document, student=tinyrun.tinybert(), tune={"trials": 6, "ranges": ranges, "prune": False})
+    ranges = {
+        "student.fit.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+        "student.layers": [1, 2],
+    }
+    whole = tinyrun.recipe(
+        document, student=tinyrun.tinybert(), tune={"trials": 6, "ranges": ranges, "prune": False}
+    )
     folder = tune(whole, tmp_path / "runs", workers=2)
     rows = read_trials(folder)
     assert [r["state"] for r in rows].count("complete") == 6
     assert len({r["process"] for r in rows if "process" in r}) == 2, "both workers must have worked"
-    assert [path.parent.name for path in (tmp_path / "runs").rglob("logits.npy")] == ["transfer"], "labelled once, for all trials"
+    assert [path.parent.name for path in (tmp_path / "runs").rglob("logits.npy")] == ["transfer"], (
+        "labelled once, for all trials"
+    )
     before = torch.get_num_threads()
     torch.set_num_threads(1)  # as the workers had
     try:
@@ -205,4 +295,6 @@ def test_two_workers_share_the_trials_of_a_real_run(tmp_path: Path) -> None:
     finally:
         torch.set_num_threads(before)
     (top,) = [row for row in scores(run) if row["model"] == "tinybert"]
-    assert top["select"] == pytest.approx(max(r["score"] for r in rows if r["score"] is not None)), "the best recipe gives the best trial again"
+    assert top["select"] == pytest.approx(
+        max(r["score"] for r in rows if r["score"] is not None)
+    ), "the best recipe gives the best trial again"

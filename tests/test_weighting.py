@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from kdedge.distill import losses
-from kdedge.distill.objective import Objective
-from kdedge.distill.signals import Signals
-from kdedge.distill.weighting import MEMORY, Weighting, trust
+from kdedge.distillation.objective import Objective
+from kdedge.distillation.weighting import MEMORY, Weighting, trust
+from kdedge.nn import losses
+from kdedge.nn.signals import Signals
 from kdedge.recipe import Objective as ObjectiveRecipe
 
 
@@ -21,14 +21,23 @@ def test_fixed_weights_are_the_recipes() -> None:
     weighting = Weighting(ObjectiveRecipe(labels_weight=0.25, hidden_weight=3.0), batches=10)
     for _ in range(3):
         found = weighting({"logits": part(5.0), "labels": part(1.0), "hidden": part(2.0)})
-    assert {name: float(weight) for name, weight in found.items()} == {"logits": 1.0, "labels": 0.25, "hidden": 3.0}
+    assert {name: float(weight) for name, weight in found.items()} == {
+        "logits": 1.0,
+        "labels": 0.25,
+        "hidden": 3.0,
+    }
 
 
 def test_a_ramp_runs_from_its_first_factor_to_its_last() -> None:
-    weighting = Weighting(ObjectiveRecipe(hidden_weight=2.0, ramp={"hidden": (1.0, 0.0), "logits": (0.0, 1.0)}), batches=5)
+    weighting = Weighting(
+        ObjectiveRecipe(hidden_weight=2.0, ramp={"hidden": (1.0, 0.0), "logits": (0.0, 1.0)}),
+        batches=5,
+    )
     found = [weighting({"logits": part(1.0), "hidden": part(1.0)}) for _ in range(7)]
     assert [float(f["hidden"]) for f in found] == pytest.approx([2.0, 1.5, 1.0, 0.5, 0.0, 0.0, 0.0])
-    assert [float(f["logits"]) for f in found] == pytest.approx([0.0, 0.25, 0.5, 0.75, 1.0, 1.0, 1.0])
+    assert [float(f["logits"]) for f in found] == pytest.approx(
+        [0.0, 0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    )
 
 
 def test_balanced_weights_divide_by_the_running_magnitude() -> None:
@@ -36,9 +45,13 @@ def test_balanced_weights_divide_by_the_running_magnitude() -> None:
     running = None
     for value in (100.0, 80.0, 10.0):
         running = value if running is None else MEMORY * running + (1 - MEMORY) * value
-        assert float(weighting({"hidden": part(value)})["hidden"]) == pytest.approx(0.5 / running, rel=1e-5)
+        assert float(weighting({"hidden": part(value)})["hidden"]) == pytest.approx(
+            0.5 / running, rel=1e-5
+        )
     weighting.eval()
-    assert float(weighting({"hidden": part(7.0)})["hidden"]) == pytest.approx(0.5 / running, rel=1e-5), "measuring must not count"
+    assert float(weighting({"hidden": part(7.0)})["hidden"]) == pytest.approx(
+        0.5 / running, rel=1e-5
+    ), "measuring must not count"
 
 
 def test_a_checkpoint_holds_what_the_weights_depend_on() -> None:
@@ -59,20 +72,30 @@ def test_trust_is_the_probability_of_the_right_label() -> None:
     assert found.tolist() == pytest.approx([float(logits[0].softmax(-1)[0]), 1 / 3, 1.0], rel=1e-5)
     teacher, labels = torch.tensor([[1.0], [4.0], [2.0]]), torch.tensor([1.5, float("nan"), 1.0])
     numbers = trust(teacher, labels, "regression")
-    assert numbers.tolist() == pytest.approx([np.exp(-0.25 / 0.625), 1.0, np.exp(-1 / 0.625)], rel=1e-5)
-    assert trust(100 * teacher, 100 * labels, "regression").tolist() == pytest.approx(numbers.tolist(), rel=1e-4), "whatever the numbers' scale"
-    assert trust(teacher[:1], teacher[:1, 0], "regression").tolist() == [1.0], "a teacher that is right is followed"
+    assert numbers.tolist() == pytest.approx(
+        [np.exp(-0.25 / 0.625), 1.0, np.exp(-1 / 0.625)], rel=1e-5
+    )
+    assert trust(100 * teacher, 100 * labels, "regression").tolist() == pytest.approx(
+        numbers.tolist(), rel=1e-4
+    ), "whatever the numbers' scale"
+    assert trust(teacher[:1], teacher[:1, 0], "regression").tolist() == [1.0], (
+        "a teacher that is right is followed"
+    )
 
 
 def test_each_text_is_divided_between_teacher_and_label() -> None:
     torch.manual_seed(0)
     mine, theirs, labels = torch.randn(4, 3), torch.randn(4, 3), torch.tensor([0, 1, 2, -1])
     recipe = ObjectiveRecipe(logits="kl", temperature=2.0, labels_weight=0.5, per_example=True)
-    total, parts = Objective(recipe, "classification", None, None)(Signals(mine), Signals(theirs), labels, torch.ones(4, 5))
+    total, parts = Objective(recipe, "classification", None, None)(
+        Signals(mine), Signals(theirs), labels, torch.ones(4, 5)
+    )
     logits = labelled = 0.0
     for i in range(4):
         share = float(theirs[i].softmax(-1)[labels[i]]) if labels[i] >= 0 else 1.0
-        logits += share * float(losses.soft_cross_entropy_kl(mine[i : i + 1], theirs[i : i + 1], 2.0)) / 4
+        logits += (
+            share * float(losses.soft_cross_entropy_kl(mine[i : i + 1], theirs[i : i + 1], 2.0)) / 4
+        )
         labelled += (1 - share) * -float(mine[i].log_softmax(-1)[labels[i]]) / 3
     assert float(parts["logits"]) == pytest.approx(logits, rel=1e-4)
     assert float(parts["labels"]) == pytest.approx(labelled, rel=1e-4)

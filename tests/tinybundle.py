@@ -8,15 +8,17 @@ import tiny
 import torch
 from transformers import PreTrainedModel
 
-from kdedge.augment import collect_texts
 from kdedge.data.task import Task
+from kdedge.io.atomic import hash_files
+from kdedge.nn.labels import label_settings
+from kdedge.nn.text_model import TextModel, save_measured
 from kdedge.recipe import Recipe
-from kdedge.rundir import Run, hash_files, stage
-from kdedge.students import label_settings
+from kdedge.run.layout import Run
+from kdedge.run.stage import WEIGHTS, stage
 from kdedge.students.bilstm import BiLstmConfig, BiLstmForSequenceClassification
-from kdedge.teacher import WEIGHTS, load_teacher
-from kdedge.textmodel import TextModel, save_measured
-from kdedge.transfer import build_transfer_set
+from kdedge.teacher.finetune import load_teacher
+from kdedge.transfer.dataset import build_transfer_set
+from kdedge.transfer.texts import collect_texts
 
 MAX_LENGTH = 48
 
@@ -26,7 +28,16 @@ def student(task: Task, kind: str) -> PreTrainedModel:
     torch.manual_seed(3)
     labels = label_settings(task.spec)
     if kind == "bilstm":
-        model = BiLstmForSequenceClassification(BiLstmConfig(vocab_size=200, embedding_dim=12, hidden_size=7, head_size=9, pair=task.spec.pair, **labels))
+        model = BiLstmForSequenceClassification(
+            BiLstmConfig(
+                vocab_size=200,
+                embedding_dim=12,
+                hidden_size=7,
+                head_size=9,
+                pair=task.spec.pair,
+                **labels,
+            )
+        )
     else:
         model = tiny.bert(initializer_range=0.3, outputs=task.spec.outputs)
         model.config.update(labels)
@@ -46,13 +57,27 @@ def make_run(
 ) -> Run:
     """quantize: keys of the recipe's section beside `TUNING`. model: every student; default: `student`."""
     # Untrained students: their logits are the teacher's or anything, and only the squared difference tells which.
-    students = [{"kind": kind, "quantize": TUNING | (quantize or {}), "objective": {"logits": "mse"}} for kind in kinds]
-    recipe = {"name": "tiny", "data": {"source": "nowhere"}, "teacher": {"model": "a-tiny-teacher"}, "student": students}
+    students = [
+        {"kind": kind, "quantize": TUNING | (quantize or {}), "objective": {"logits": "mse"}}
+        for kind in kinds
+    ]
+    recipe = {
+        "name": "tiny",
+        "data": {"source": "nowhere"},
+        "teacher": {"model": "a-tiny-teacher"},
+        "student": students,
+    }
     run = Run.create(Recipe.model_validate(recipe), folder)
     torch.manual_seed(4)
     _save(run.teacher, teacher or student(task, "tinybert"), task)
     labelled = load_teacher(run.teacher, task.spec, MAX_LENGTH)
-    build_transfer_set(run.recipe.transfer, collect_texts(task), labelled, hash_files(run.teacher, WEIGHTS), run.transfer)
+    build_transfer_set(
+        run.recipe.transfer,
+        collect_texts(task),
+        labelled,
+        hash_files(run.teacher, WEIGHTS),
+        run.transfer,
+    )
     for kind, home in zip(kinds, run.homes.values(), strict=True):
         _save(home / "student", model or student(task, kind), task)
     return run
@@ -60,4 +85,8 @@ def make_run(
 
 def _save(folder: Path, model: PreTrainedModel, task: Task) -> None:
     whole = TextModel(model.eval(), tiny.tokenizer(), MAX_LENGTH)
-    stage(folder, {"made": "here"}, lambda part: {"model": "a-tiny-teacher"} | save_measured(whole, task, part))
+    stage(
+        folder,
+        {"made": "here"},
+        lambda part: {"model": "a-tiny-teacher"} | save_measured(whole, task, part),
+    )

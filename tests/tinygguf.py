@@ -11,8 +11,14 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM
 
-LAYER = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.o_proj": "attn_output"}
-LAYER |= {f"self_attn.{name}_proj": f"attn_{name}" for name in "qkv"} | {f"mlp.{name}_proj": f"ffn_{name}" for name in ("gate", "up", "down")}
+LAYER = {
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.o_proj": "attn_output",
+}
+LAYER |= {f"self_attn.{name}_proj": f"attn_{name}" for name in "qkv"} | {
+    f"mlp.{name}_proj": f"ffn_{name}" for name in ("gate", "up", "down")
+}
 
 
 def write_gguf(path: Path, texts: list[str]) -> LlamaForCausalLM:
@@ -20,7 +26,15 @@ def write_gguf(path: Path, texts: list[str]) -> LlamaForCausalLM:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=300, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet, show_progress=False))
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=300,
+            special_tokens=["<s>", "</s>"],
+            initial_alphabet=alphabet,
+            show_progress=False,
+        ),
+    )
     pieces = json.loads(tokenizer.to_str())["model"]
     vocabulary = sorted(pieces["vocab"], key=pieces["vocab"].get)
     torch.manual_seed(0)
@@ -60,10 +74,15 @@ def _write(path: Path, model: LlamaForCausalLM, vocabulary: list[str], merges: l
     file.add_eos_token_id(1)
     names = {"model.embed_tokens": "token_embd", "model.norm": "output_norm"}
     for layer in range(shape.num_hidden_layers):
-        names |= {f"model.layers.{layer}.{theirs}": f"blk.{layer}.{name}" for theirs, name in LAYER.items()}
+        names |= {
+            f"model.layers.{layer}.{theirs}": f"blk.{layer}.{name}"
+            for theirs, name in LAYER.items()
+        }
     for theirs, name in names.items():
         weight = model.state_dict()[f"{theirs}.weight"]
-        if name.endswith(("attn_q", "attn_k")):  # rotary pairs stand side by side in the file, half a head apart in transformers
+        if name.endswith(
+            ("attn_q", "attn_k")
+        ):  # rotary pairs stand side by side in the file, half a head apart in transformers
             halves = weight.reshape(shape.num_attention_heads, 2, -1, weight.shape[1])
             weight = halves.swapaxes(1, 2).reshape(weight.shape)
         file.add_tensor(f"{name}.weight", np.ascontiguousarray(weight.numpy()))

@@ -22,18 +22,35 @@ def prepare(folder: Path, *, train: int = 96, layers: int = 2) -> dict[str, Any]
     (folder / "data").mkdir()
     for split, count, seed in (("train", train, 1), ("select", 32, 2), ("test", 48, 3)):
         texts, labels = tiny.sentences(count, seed)
-        pq.write_table(pa.table({"text": list(texts), "label": labels.tolist()}), folder / "data" / f"{split}.parquet")
+        pq.write_table(
+            pa.table({"text": list(texts), "label": labels.tolist()}),
+            folder / "data" / f"{split}.parquet",
+        )
     return {
         "name": "r",
         "threads": 1,
-        "data": {"source": str(folder / "data"), "select": "select", "report": "test", "overlap": "allow"},
+        "data": {
+            "source": str(folder / "data"),
+            "select": "select",
+            "report": "test",
+            "overlap": "allow",
+        },
         "teacher": {"model": str(folder / "model"), "max_length": 32},
     }
 
 
 def tinybert(**settings: Any) -> dict[str, Any]:
     """The section of a student that trains in a second."""
-    sizes = {"kind": "tinybert", "start": "scratch", "layers": 1, "hidden": 24, "heads": 2, "intermediate": 48, "max_length": 32, "undistilled": False}
+    sizes = {
+        "kind": "tinybert",
+        "start": "scratch",
+        "layers": 1,
+        "hidden": 24,
+        "heads": 2,
+        "intermediate": 48,
+        "max_length": 32,
+        "undistilled": False,
+    }
     return sizes | {"fit": {"epochs": 1.0, "checks": 1, "learning_rate": 1e-3}} | settings
 
 

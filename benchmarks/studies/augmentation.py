@@ -16,17 +16,26 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
-from kdedge.benchmarks.trainings import Ledger, Line, Scores, Variant, table, train_all, undistilled
+from kdedge.benchmarks.studies._experiments import (
+    Ledger,
+    Line,
+    Scores,
+    Variant,
+    table,
+    train_all,
+    undistilled,
+)
 
 from kdedge.augment.sources import made_from
-from kdedge.cli import main
-from kdedge.console import ConsoleProgress
-from kdedge.distill.command import prepared
-from kdedge.distill.story import prepare_lesson
-from kdedge.distill.teaching import Lesson
+from kdedge.cli.console import ConsoleProgress
+from kdedge.cli.main import main
+from kdedge.distillation.pipeline import prepare_lesson
+from kdedge.distillation.student_training import Lesson
 from kdedge.errors import UsageError
 from kdedge.recipe import BiLstm, Gates, Recipe, TinyBert, load_recipe
-from kdedge.rundir import Run, read_stage
+from kdedge.run.layout import Run
+from kdedge.run.stage import read_stage
+from kdedge.run.threads import prepared
 
 OPEN_NAME, LABELS, LONGER = "all, no gates", "labels alone", ", more steps"
 OPEN = Gates(near=1.0, held_out=1.0, shortest=1, longest=10**6, perplexity=(0.0, 1.0), balance=None)
@@ -41,7 +50,12 @@ def variant(name: str, lesson: Lesson, free: Lesson, student: TinyBert | BiLstm)
     if name.endswith(LONGER):
         times = len(lesson.transfer) / len(part)
         fits = {key: fit for key in ("fit", "layers_first") if (fit := getattr(student, key, None))}
-        student = student.model_copy(update={key: fit.model_copy(update={"epochs": fit.epochs * times}) for key, fit in fits.items()})
+        student = student.model_copy(
+            update={
+                key: fit.model_copy(update={"epochs": fit.epochs * times})
+                for key, fit in fits.items()
+            }
+        )
     if name.startswith(LABELS):
         return undistilled(name, lesson, student)
     return Variant(name, replace(lesson, transfer=part), student)
@@ -55,7 +69,9 @@ def ungated(recipe: Recipe, runs: Path, progress: ConsoleProgress) -> Lesson:
     for stage in ("teacher", "generator"):
         if (run.shared / stage).exists() and not (runs / name / stage).exists():
             shutil.copytree(run.shared / stage, runs / name / stage)
-    opened = recipe.model_copy(update={"share": name, "augment": recipe.augment.model_copy(update={"gates": OPEN})})
+    opened = recipe.model_copy(
+        update={"share": name, "augment": recipe.augment.model_copy(update={"gates": OPEN})}
+    )
     return prepare_lesson(opened, Run(runs / recipe.name, opened), progress=progress)
 
 
@@ -64,7 +80,9 @@ def sources_table(run: Run) -> str:
     lines = ["| source | wanted | made | kept | refused |", "| --- | --: | --: | --: | --- |"]
     for origin, counts in made_from(run.augment).items():
         refused = ", ".join(f"{reason} {count:,}" for reason, count in counts["refused"].items())
-        lines.append(f"| {origin} | {counts['wanted']:,} | {counts['made']:,} | {counts['kept']:,} | {refused or '–'} |")
+        lines.append(
+            f"| {origin} | {counts['wanted']:,} | {counts['made']:,} | {counts['kept']:,} | {refused or '–'} |"
+        )
     late = read_stage(run.transfer)["result"]["refused"]
     told = ", ".join(f"{reason} {count:,}" for reason, count in late.items() if count) or "nothing"
     return "\n".join(lines) + f"\n\nAfter the teacher had labelled them: {told} refused."
@@ -81,19 +99,42 @@ def sources_table(run: Run) -> str:
 )
 @click.option("--student", "students", multiple=True)
 @click.option("--threads", type=click.IntRange(min=1))
-def study(recipe: Path, overrides: tuple[str, ...], runs: Path, seeds: int, variants: str | None, students: tuple[str, ...], threads: int | None) -> None:
+def study(
+    recipe: Path,
+    overrides: tuple[str, ...],
+    runs: Path,
+    seeds: int,
+    variants: str | None,
+    students: tuple[str, ...],
+    threads: int | None,
+) -> None:
     """Train, score, and print the tables."""
     settled, progress = prepared(load_recipe(recipe, overrides), runs, threads), ConsoleProgress()
     named = {Recipe.student_name(student): student for student in settled.student}
     if set(students) - set(named):
-        raise UsageError("the recipe has no such student", ", ".join(set(students) - set(named)), f"one of {', '.join(named)}")
+        raise UsageError(
+            "the recipe has no such student",
+            ", ".join(set(students) - set(named)),
+            f"one of {', '.join(named)}",
+        )
     run = Run.create(settled, runs)
     with run.locked():
         lesson = prepare_lesson(settled, run, progress=progress)
-        known = [*dict.fromkeys(("gold", *lesson.transfer.texts.origins)), "all", OPEN_NAME, f"gold{LONGER}", LABELS, LABELS + LONGER]
+        known = [
+            *dict.fromkeys(("gold", *lesson.transfer.texts.origins)),
+            "all",
+            OPEN_NAME,
+            f"gold{LONGER}",
+            LABELS,
+            LABELS + LONGER,
+        ]
         wanted = [name.strip() for name in variants.split(";")] if variants else known
         if set(wanted) - set(known):
-            raise UsageError("there are no such variants", "; ".join(set(wanted) - set(known)), f"some of {'; '.join(known)}")
+            raise UsageError(
+                "there are no such variants",
+                "; ".join(set(wanted) - set(known)),
+                f"some of {'; '.join(known)}",
+            )
         free = ungated(settled, runs, progress) if OPEN_NAME in wanted else lesson
         ledger, teacher = Ledger(run.folder / "augmentation"), read_stage(run.teacher)["result"]
         print(
@@ -101,13 +142,28 @@ def study(recipe: Path, overrides: tuple[str, ...], runs: Path, seeds: int, vari
         )
         for name in students or named:
             found = [variant(one, lesson, free, named[name]) for one in wanted]
-            made = train_all(found, [settled.training_seed + number for number in range(seeds)], ledger, progress)
+            made = train_all(
+                found, [settled.training_seed + number for number in range(seeds)], ledger, progress
+            )
             scores = Scores(lesson.task, ledger)
             lines = [
-                Line([one.name, f"{len(one.lesson.transfer):,}"], rows, None if rows is made[0] else scores.against(rows, made[0]))
+                Line(
+                    [one.name, f"{len(one.lesson.transfer):,}"],
+                    rows,
+                    None if rows is made[0] else scores.against(rows, made[0]),
+                )
                 for one, rows in zip(found, made, strict=True)
             ]
-            print(table([f"{name} on", "texts"], lesson.task.spec.metric, f"gain over {found[0].name}", lines, teacher["report"]) + "\n")
+            print(
+                table(
+                    [f"{name} on", "texts"],
+                    lesson.task.spec.metric,
+                    f"gain over {found[0].name}",
+                    lines,
+                    teacher["report"],
+                )
+                + "\n"
+            )
     print(sources_table(run))
 
 

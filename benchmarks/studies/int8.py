@@ -20,18 +20,23 @@ from pathlib import Path
 
 import numpy as np
 from kdedge.benchmarks import machine
-from kdedge.benchmarks.timing import Work, interleave, representative, spread
 
 from kdedge.data import load_task
 from kdedge.data.task import Split
+from kdedge.evaluation.timing import Work, interleave, representative, spread
 from kdedge.recipe import Recipe, TinyBert
-from kdedge.rundir import Run
+from kdedge.run.layout import Run
 from kdedge.runtime import Classifier
 from kdedge.runtime.metrics import decide, score
 
 DYNAMIC = "int8, dynamic"
 ATTENTION = "int8, tuned, attention too"
-VARIANTS = {DYNAMIC: ("--scheme", "dynamic"), "int8, calibrated": ("--no-qat",), ATTENTION: ("--attention", "integers"), "int8, tuned": ()}
+VARIANTS = {
+    DYNAMIC: ("--scheme", "dynamic"),
+    "int8, calibrated": ("--no-qat",),
+    ATTENTION: ("--attention", "integers"),
+    "int8, tuned": (),
+}
 """File -> options of `kdedge export`; the last one is what stays. With attention in integers: of students that have attention."""
 
 TEXTS = 200
@@ -62,7 +67,17 @@ class Line:
         torch = f"{self.torch[0]:.1e}, {100 * self.torch[1]:.2f} %" if self.torch else "–"
         ratio = "{:.2f}x [{:.2f}-{:.2f}]".format(*self.faster)
         apart = f"{self.apart[0]:.1g}, {self.apart[1]}"
-        return [self.run, self.file, f"{self.value:.4f}", f"{100 * self.same:.2f} %", apart, torch, f"{self.bytes:,}", f"{1e6 * self.p50:,.0f}", ratio]
+        return [
+            self.run,
+            self.file,
+            f"{self.value:.4f}",
+            f"{100 * self.same:.2f} %",
+            apart,
+            torch,
+            f"{self.bytes:,}",
+            f"{1e6 * self.p50:,.0f}",
+            ratio,
+        ]
 
 
 HEADER = (
@@ -77,50 +92,85 @@ HEADER = (
 
 def study(targets: list[Path]) -> None:
     lines = [line for target in targets for line in of_target(target)]
-    print(f"# Ways to int8\n\nCommand: `python benchmarks/studies/int8.py {' '.join(map(str, targets))}`; single texts on one thread.\n\n{machine.line()}")
+    print(
+        f"# Ways to int8\n\nCommand: `python benchmarks/studies/int8.py {' '.join(map(str, targets))}`; single texts on one thread.\n\n{machine.line()}"
+    )
     for student in dict.fromkeys(line.student for line in lines):
         mine = [line for line in lines if line.student == student]
-        print(f"## {student}\n\n| {' | '.join(['run', 'file', mine[0].metric, *HEADER])} |\n|{'---|' * (len(HEADER) + 3)}")
+        print(
+            f"## {student}\n\n| {' | '.join(['run', 'file', mine[0].metric, *HEADER])} |\n|{'---|' * (len(HEADER) + 3)}"
+        )
         print("\n".join("| " + " | ".join(line.cells()) + " |" for line in mine))
-        print("\n| file | runs | points lost against fp32 | least same answers | answers changed in batches | bytes |\n|---|---|---|---|---|---|")
+        print(
+            "\n| file | runs | points lost against fp32 | least same answers | answers changed in batches | bytes |\n|---|---|---|---|---|---|"
+        )
         for file in dict.fromkeys(line.file for line in mine):
             some = [line for line in mine if line.file == file]
             drops = [100 * line.drop for line in some]
-            told = f"{statistics.mean(drops):.2f}" + (f" ± {statistics.stdev(drops):.2f}" if len(drops) > 1 else "")
+            told = f"{statistics.mean(drops):.2f}" + (
+                f" ± {statistics.stdev(drops):.2f}" if len(drops) > 1 else ""
+            )
             changed, least = sum(line.apart[1] for line in some), min(line.same for line in some)
-            print(f"| {file} | {len(some)} | {told} | {100 * least:.2f} % | {changed} | {some[0].bytes:,} |")
+            print(
+                f"| {file} | {len(some)} | {told} | {100 * least:.2f} % | {changed} | {some[0].bytes:,} |"
+            )
         print()
 
 
 def of_target(folder: Path) -> Iterator[Line]:
     """All files of the students that a folder means."""
     run, students = Run.open(folder)
-    attends = {Recipe.student_name(student) for student in run.recipe.student if isinstance(student, TinyBert)}
-    report = load_task(run.recipe.data, run.recipe.task, name=run.recipe.name, seed=run.recipe.seed).report
+    attends = {
+        Recipe.student_name(student)
+        for student in run.recipe.student
+        if isinstance(student, TinyBert)
+    }
+    report = load_task(
+        run.recipe.data, run.recipe.task, name=run.recipe.name, seed=run.recipe.seed
+    ).report
     with tempfile.TemporaryDirectory() as place:
         opened: dict[str, dict[str, Classifier]] = {student: {} for student in students}
         for name, options in VARIANTS.items():
             made = [student for student in students if student in attends or name != ATTENTION]
             if not made:
                 continue
-            subprocess.run([sys.executable, "-m", "kdedge", "export", str(folder), *options], check=True, stdout=sys.stderr)
+            subprocess.run(
+                [sys.executable, "-m", "kdedge", "export", str(folder), *options],
+                check=True,
+                stdout=sys.stderr,
+            )
             for student in made:
-                copy = shutil.copytree(run.homes[student] / "bundle", Path(place) / student / name.replace(", ", "-"))
+                copy = shutil.copytree(
+                    run.homes[student] / "bundle", Path(place) / student / name.replace(", ", "-")
+                )
                 opened[student].setdefault("fp32", Classifier.load(copy, "fp32", threads=1))
                 opened[student][name] = Classifier.load(copy, "int8", threads=1)
         for student in students:
             yield from lines_of(student, run.folder.name, opened[student], report)
 
 
-def lines_of(student: str, run: str, opened: dict[str, Classifier], report: Split) -> Iterator[Line]:
-    timed = {name: parts[0] for name, parts in interleave({n: timing_of(c, report) for n, c in opened.items()}, TEXTS, seconds=SECONDS).items()}
+def lines_of(
+    student: str, run: str, opened: dict[str, Classifier], report: Split
+) -> Iterator[Line]:
+    timed = {
+        name: parts[0]
+        for name, parts in interleave(
+            {n: timing_of(c, report) for n, c in opened.items()}, TEXTS, seconds=SECONDS
+        ).items()
+    }
     alone = {name: answers(classifier, report, 1) for name, classifier in opened.items()}
     spec = opened["fp32"].spec
-    values = {name: score(spec.metric, spec.kind, logits, report.labels) for name, logits in alone.items()}
+    values = {
+        name: score(spec.metric, spec.kind, logits, report.labels) for name, logits in alone.items()
+    }
     for name, classifier in opened.items():
         logits, batched = alone[name], answers(classifier, report, 32)
         figures = classifier.manifest.parity["int8"] if name != "fp32" else {}
-        torch = (figures["max_abs_logit_torch"], figures["same_answers_torch"]) if "max_abs_logit_torch" in figures else None
+        torch = (
+            (figures["max_abs_logit_torch"], figures["same_answers_torch"])
+            if "max_abs_logit_torch" in figures
+            else None
+        )
         yield Line(
             student,
             run,
@@ -129,9 +179,14 @@ def lines_of(student: str, run: str, opened: dict[str, Classifier], report: Spli
             values[name],
             values["fp32"] - values[name],
             float(np.mean(decide(spec.kind, logits) == decide(spec.kind, alone["fp32"]))),
-            (float(np.abs(logits - batched).max()), int((decide(spec.kind, logits) != decide(spec.kind, batched)).sum())),
+            (
+                float(np.abs(logits - batched).max()),
+                int((decide(spec.kind, logits) != decide(spec.kind, batched)).sum()),
+            ),
             torch,
-            classifier.manifest.files[classifier.manifest.precisions[classifier.precision]]["bytes"],
+            classifier.manifest.files[classifier.manifest.precisions[classifier.precision]][
+                "bytes"
+            ],
             timed[name].p50,
             spread(timed[DYNAMIC], timed[name]),
         )

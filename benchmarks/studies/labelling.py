@@ -34,7 +34,12 @@ def short_texts(count: int, words: list[str]) -> Iterator[str]:
     """`count` different texts of 4 to 16 words."""
     chance = np.random.default_rng(0)
     for number in range(count):
-        yield " ".join([*(words[i] for i in chance.integers(0, len(words), chance.integers(3, 16))), str(number)])
+        yield " ".join(
+            [
+                *(words[i] for i in chance.integers(0, len(words), chance.integers(3, 16))),
+                str(number),
+            ]
+        )
 
 
 def held() -> float:
@@ -67,13 +72,13 @@ def label(file: Path, teacher_folder: str | None, threads: int) -> dict[str, flo
     import torch
     from transformers import BertConfig, BertForSequenceClassification
 
-    from kdedge.augment import TransferTexts, no_labels
-    from kdedge.encode import encode, load_tokenizer
+    from kdedge.io.arrow import map_table
+    from kdedge.io.text_column import Strings
+    from kdedge.nn.text_model import TextModel
+    from kdedge.nn.tokenization import encode, load_tokenizer
     from kdedge.recipe import Transfer
-    from kdedge.strings import Strings
-    from kdedge.tables import map_table
-    from kdedge.textmodel import TextModel
-    from kdedge.transfer import build_transfer_set
+    from kdedge.transfer.dataset import build_transfer_set
+    from kdedge.transfer.texts import TransferTexts, no_labels
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
@@ -81,44 +86,79 @@ def label(file: Path, teacher_folder: str | None, threads: int) -> dict[str, flo
     if teacher_folder:
         model = BertForSequenceClassification.from_pretrained(teacher_folder)
     else:
-        shape = BertConfig(vocab_size=len(tokenizer), hidden_size=64, num_hidden_layers=1, num_attention_heads=2, intermediate_size=128)
+        shape = BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=64,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=128,
+        )
         model = BertForSequenceClassification(shape)
     teacher = TextModel(model.eval(), tokenizer, 64)
     teacher.annotate(("a first text",), None)
     before, start = held(), time.monotonic()
     with Peak() as peak:
         given = Strings(map_table(file)["text"])
-        texts = TransferTexts.of(given, None, ("pool",) * len(given), no_labels(len(given), "classification", 2))
+        texts = TransferTexts.of(
+            given, None, ("pool",) * len(given), no_labels(len(given), "classification", 2)
+        )
         whole = build_transfer_set(Transfer(), texts, teacher, "teacher", file.parent / "transfer")
         seconds = time.monotonic() - start
     disk = sum(path.stat().st_size for path in (file.parent / "transfer").iterdir()) / 1e6
     data = encode(tokenizer, whole.texts.texts, None, 64, teacher_logits=whole.logits)
-    return {"texts": len(data), "seconds": seconds, "before": before, "peak": peak.megabytes, "ready": held(), "disk": disk}
+    return {
+        "texts": len(data),
+        "seconds": seconds,
+        "before": before,
+        "peak": peak.megabytes,
+        "ready": held(),
+        "disk": disk,
+    }
 
 
 def measured(count: int, teacher: str | None, threads: int) -> dict[str, float]:
     """`label` in a process of its own, on so many texts that were written before."""
     import pyarrow as pa
 
-    from kdedge.encode import load_tokenizer
-    from kdedge.strings import Strings
-    from kdedge.tables import blocks_of, write_table
+    from kdedge.io.arrow import blocks_of, write_table
+    from kdedge.io.text_column import Strings
+    from kdedge.nn.tokenization import load_tokenizer
 
-    words = [word for word in load_tokenizer(teacher or TOKENIZER).get_vocab() if word.isalpha() and len(word) > 2]
+    words = [
+        word
+        for word in load_tokenizer(teacher or TOKENIZER).get_vocab()
+        if word.isalpha() and len(word) > 2
+    ]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "texts.arrow"
-        write_table(blocks_of(pa.table({"text": Strings.of(short_texts(count, words)).column})), file)
-        command = [sys.executable, __file__, "--one", str(file), "--threads", str(threads), *(("--teacher", teacher) if teacher else ())]
+        write_table(
+            blocks_of(pa.table({"text": Strings.of(short_texts(count, words)).column})), file
+        )
+        command = [
+            sys.executable,
+            __file__,
+            "--one",
+            str(file),
+            "--threads",
+            str(threads),
+            *(("--teacher", teacher) if teacher else ()),
+        ]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
-        raise MachineError("a size could not be measured", f"{count} texts: exit status {done.returncode}", "read what it said above")
+        raise MachineError(
+            "a size could not be measured",
+            f"{count} texts: exit status {done.returncode}",
+            "read what it said above",
+        )
     row: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return row
 
 
 @click.command()
 @click.option("--texts", default="10000,100000,1000000", help="Sizes to measure.")
-@click.option("--teacher", type=click.Path(exists=True, file_okay=False), help="Folder of a BERT classifier.")
+@click.option(
+    "--teacher", type=click.Path(exists=True, file_okay=False), help="Folder of a BERT classifier."
+)
 @click.option("--threads", default=1)
 @click.option("--one", type=click.Path(path_type=Path), hidden=True)
 def study(texts: str, teacher: str | None, threads: int, one: Path | None) -> None:
@@ -129,8 +169,16 @@ def study(texts: str, teacher: str | None, threads: int, one: Path | None) -> No
         "| texts | texts/s | memory before, MB | peak while labelling, MB | more | tokenized for training, MB | on disk, MB |\n|--:|--:|--:|--:|--:|--:|--:|"
     )
     for row in (measured(count, teacher, threads) for count in map(int, texts.split(","))):
-        figures = [f"{row[name]:,.0f}" for name in ("before", "peak")] + [f"{row['peak'] - row['before']:+,.0f}", f"{row['ready']:,.0f}", f"{row['disk']:,.0f}"]
-        click.echo(f"| {row['texts']:,} | {row['texts'] / row['seconds']:,.0f} | " + " | ".join(figures) + " |")
+        figures = [f"{row[name]:,.0f}" for name in ("before", "peak")] + [
+            f"{row['peak'] - row['before']:+,.0f}",
+            f"{row['ready']:,.0f}",
+            f"{row['disk']:,.0f}",
+        ]
+        click.echo(
+            f"| {row['texts']:,} | {row['texts'] / row['seconds']:,.0f} | "
+            + " | ".join(figures)
+            + " |"
+        )
 
 
 if __name__ == "__main__":

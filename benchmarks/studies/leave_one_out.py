@@ -15,17 +15,26 @@ from pathlib import Path
 from typing import Any
 
 import click
-from kdedge.benchmarks.trainings import Ledger, Line, Scores, Variant, table, train_all, undistilled
+from kdedge.benchmarks.studies._experiments import (
+    Ledger,
+    Line,
+    Scores,
+    Variant,
+    table,
+    train_all,
+    undistilled,
+)
 
-from kdedge.cli import main
-from kdedge.console import ConsoleProgress
-from kdedge.distill.command import prepared
-from kdedge.distill.story import prepare_lesson
-from kdedge.distill.teaching import Lesson
-from kdedge.distill.texts import refuse_auto
+from kdedge.cli.console import ConsoleProgress
+from kdedge.cli.main import main
+from kdedge.distillation.pipeline import prepare_lesson
+from kdedge.distillation.student_training import Lesson
+from kdedge.distillation.transfer_stage import refuse_auto
 from kdedge.errors import UsageError
 from kdedge.recipe import BiLstm, Objective, Recipe, TinyBert, load_recipe
-from kdedge.rundir import Run, read_stage
+from kdedge.run.layout import Run
+from kdedge.run.stage import read_stage
+from kdedge.run.threads import prepared
 
 TERMS = ("hidden", "attention", "embedding")
 
@@ -36,7 +45,9 @@ def variants(lesson: Lesson, student: TinyBert | BiLstm) -> list[Variant]:
     found = [Variant("all", lesson, student)]
     found += [Variant(f"without {name}", lesson, changed) for name, changed in without(student)]
     if len(gold) < len(texts):
-        found.append(Variant("without made texts", replace(lesson, transfer=texts.take(gold)), student))
+        found.append(
+            Variant("without made texts", replace(lesson, transfer=texts.take(gold)), student)
+        )
     return [*found, undistilled("labels alone", lesson, student)]
 
 
@@ -48,27 +59,53 @@ def without(student: TinyBert | BiLstm) -> Iterator[tuple[str, TinyBert | BiLstm
         yield f"{term} term", changed(student, objective=left_out(objective, term))
     if terms and objective.logits_weight + objective.labels_weight:
         ramp = {name: ends for name, ends in objective.ramp.items() if name not in TERMS}
-        yield "layers", changed(student, objective=objective.answers_alone().model_copy(update={"ramp": ramp}), layers_first=None)
+        yield (
+            "layers",
+            changed(
+                student,
+                objective=objective.answers_alone().model_copy(update={"ramp": ramp}),
+                layers_first=None,
+            ),
+        )
     if getattr(student, "layers_first", None):
         yield "a stage for layers", changed(student, layers_first=None)
     if objective.per_example:
-        yield "weights by example", changed(student, objective=objective.model_copy(update={"per_example": False}))
+        yield (
+            "weights by example",
+            changed(student, objective=objective.model_copy(update={"per_example": False})),
+        )
     if objective.labels_weight and objective.logits_weight:
-        yield "labels", changed(student, objective=objective.model_copy(update={"labels_weight": 0.0, "per_example": False}))
+        yield (
+            "labels",
+            changed(
+                student,
+                objective=objective.model_copy(update={"labels_weight": 0.0, "per_example": False}),
+            ),
+        )
     if objective.balanced:
-        yield "balance", changed(student, objective=objective.model_copy(update={"balanced": False}))
+        yield (
+            "balance",
+            changed(student, objective=objective.model_copy(update={"balanced": False})),
+        )
     if student.start != "scratch":
         yield f"start ({Path(student.start).name})", changed(student, start="scratch")
 
 
 def left_out(objective: Objective, term: str) -> Objective:
     """The objective without one term on layers."""
-    return objective.model_copy(update={f"{term}_weight": 0.0, "ramp": {name: ends for name, ends in objective.ramp.items() if name != term}})
+    return objective.model_copy(
+        update={
+            f"{term}_weight": 0.0,
+            "ramp": {name: ends for name, ends in objective.ramp.items() if name != term},
+        }
+    )
 
 
 def changed(student: TinyBert | BiLstm, **changes: Any) -> TinyBert | BiLstm:
     """A student with other values; keys that its kind does not have are left away."""
-    return student.model_copy(update={key: value for key, value in changes.items() if key in type(student).model_fields})
+    return student.model_copy(
+        update={key: value for key, value in changes.items() if key in type(student).model_fields}
+    )
 
 
 @click.command()
@@ -78,7 +115,14 @@ def changed(student: TinyBert | BiLstm, **changes: Any) -> TinyBert | BiLstm:
 @click.option("--seeds", type=click.IntRange(min=1), default=3)
 @click.option("--student")
 @click.option("--threads", type=click.IntRange(min=1))
-def study(recipe: Path, overrides: tuple[str, ...], runs: Path, seeds: int, student: str | None, threads: int | None) -> None:
+def study(
+    recipe: Path,
+    overrides: tuple[str, ...],
+    runs: Path,
+    seeds: int,
+    student: str | None,
+    threads: int | None,
+) -> None:
     """Train, compare, and print the table."""
     settled, progress = prepared(load_recipe(recipe, overrides), runs, threads), ConsoleProgress()
     named = {Recipe.student_name(one): one for one in settled.student}
@@ -90,12 +134,20 @@ def study(recipe: Path, overrides: tuple[str, ...], runs: Path, seeds: int, stud
         lesson = prepare_lesson(settled, run, progress=progress)
         found = variants(lesson, named[student] if student else settled.student[0])
         ledger = Ledger(run.folder / "leave-one-out")
-        made = train_all(found, [settled.training_seed + number for number in range(seeds)], ledger, progress)
+        made = train_all(
+            found, [settled.training_seed + number for number in range(seeds)], ledger, progress
+        )
     teacher, metric = read_stage(run.teacher)["result"]["report"], lesson.task.spec.metric
-    print(f"# {settled.name}: what each part adds\n\nTeacher: {metric} {teacher:.4f} on {len(lesson.task.report):,} texts; {seeds} seeds.\n")
+    print(
+        f"# {settled.name}: what each part adds\n\nTeacher: {metric} {teacher:.4f} on {len(lesson.task.report):,} texts; {seeds} seeds.\n"
+    )
     scores = Scores(lesson.task, ledger)
     lines = [
-        Line([one.name, f"{len(one.lesson.transfer):,}"], rows, None if rows is made[0] else scores.against(made[0], rows))
+        Line(
+            [one.name, f"{len(one.lesson.transfer):,}"],
+            rows,
+            None if rows is made[0] else scores.against(made[0], rows),
+        )
         for one, rows in zip(found, made, strict=True)
     ]
     print(table(["student", "texts"], metric, "what is left out adds", lines, teacher))

@@ -22,19 +22,29 @@ from typing import Any
 
 import click
 import numpy as np
-from kdedge.benchmarks.trainings import Ledger, Line, Rows, Scores, Variant, table, train_all, undistilled
+from kdedge.benchmarks.studies._experiments import (
+    Ledger,
+    Line,
+    Rows,
+    Scores,
+    Variant,
+    table,
+    train_all,
+    undistilled,
+)
 
-from kdedge.cli import main
-from kdedge.console import ConsoleProgress
-from kdedge.distill.command import prepared
-from kdedge.distill.story import prepare_lesson
-from kdedge.distill.teaching import Lesson
-from kdedge.distill.texts import refuse_auto
+from kdedge.cli.console import ConsoleProgress
+from kdedge.cli.main import main
+from kdedge.distillation.pipeline import prepare_lesson
+from kdedge.distillation.student_training import Lesson
+from kdedge.distillation.transfer_stage import refuse_auto
 from kdedge.errors import UsageError
-from kdedge.progress import Progress
+from kdedge.evaluation.bootstrap import TAIL
 from kdedge.recipe import BiLstm, Objective, Recipe, TinyBert, load_recipe
-from kdedge.resampling import TAIL
-from kdedge.rundir import Run, read_stage
+from kdedge.run.layout import Run
+from kdedge.run.progress import Progress
+from kdedge.run.stage import read_stage
+from kdedge.run.threads import prepared
 
 LOGITS = ("kl T=1", "kl T=2", "kl T=4", "kl T=8", "mse", "cosine", "soft_ce")
 LAYERS = (
@@ -80,7 +90,11 @@ class Cell:
         """`logits mse`, or `hidden cosine, last, 0.1, mse`."""
         if not self.layers:
             return f"logits {self.logits}"
-        return ", ".join((self.layers, self.layer_map, self.weight, self.logits)) if self.weight else self.layers
+        return (
+            ", ".join((self.layers, self.layer_map, self.weight, self.logits))
+            if self.weight
+            else self.layers
+        )
 
     def objective(self, base: Objective) -> Objective:
         """The recipe's objective with this cell's terms; its weights of logits and labels stay."""
@@ -89,8 +103,14 @@ class Cell:
         for term, _, loss in (part.partition(" ") for part in self.layers.split(" & ") if part):
             weight = WEIGHTS[self.weight]
             changes |= {} if term == "embedding" else {term: loss}
-            changes |= {f"{term}_weight": weight["weight"], "layer_map": self.layer_map, "balanced": weight.get("balanced", False)}
-            changes["ramp"] = changes.get("ramp", {}) | ({term: weight["ramp"]} if "ramp" in weight else {})
+            changes |= {
+                f"{term}_weight": weight["weight"],
+                "layer_map": self.layer_map,
+                "balanced": weight.get("balanced", False),
+            }
+            changes["ramp"] = changes.get("ramp", {}) | (
+                {term: weight["ramp"]} if "ramp" in weight else {}
+            )
         return Objective.model_validate(base.model_dump() | changes)
 
 
@@ -106,9 +126,17 @@ def cells(centre: str, *, full: bool, layers: bool) -> list[Cell]:
     loss, layer_map, weight = CENTRE
     if full:
         # The embedding output is matched with itself, whatever the map.
-        crossed = [rest for rest in product(LAYERS, MAPS, WEIGHTS) if rest[0] != "embedding mse" or rest[1] == layer_map]
+        crossed = [
+            rest
+            for rest in product(LAYERS, MAPS, WEIGHTS)
+            if rest[0] != "embedding mse" or rest[1] == layer_map
+        ]
         return alone + [Cell(cell.logits, *rest) for cell in alone for rest in crossed]
-    varied = [(one, layer_map, weight) for one in LAYERS] + [(loss, one, weight) for one in MAPS] + [(loss, layer_map, one) for one in WEIGHTS]
+    varied = (
+        [(one, layer_map, weight) for one in LAYERS]
+        + [(loss, one, weight) for one in MAPS]
+        + [(loss, layer_map, one) for one in WEIGHTS]
+    )
     return alone + [Cell(centre, *rest) for rest in dict.fromkeys(varied)]
 
 
@@ -120,13 +148,23 @@ def chosen(grid: list[Cell], only: str | None) -> list[Cell]:
     idle = [word for word in words if not any(cell.name.startswith(word) for cell in grid)]
     if idle or not words:
         known = ", ".join(dict.fromkeys(cell.name.partition(",")[0] for cell in grid))
-        raise UsageError("--only takes the beginnings of names, separated by semicolons", repr("; ".join(idle) or only), f"known: {known}")
-    return [cell for i, cell in enumerate(grid) if i == 0 or any(cell.name.startswith(word) for word in words)]
+        raise UsageError(
+            "--only takes the beginnings of names, separated by semicolons",
+            repr("; ".join(idle) or only),
+            f"known: {known}",
+        )
+    return [
+        cell
+        for i, cell in enumerate(grid)
+        if i == 0 or any(cell.name.startswith(word) for word in words)
+    ]
 
 
 def logits_alone(objective: Objective) -> Objective:
     """The recipe's losses on logits and labels, with nothing that the grid varies."""
-    return objective.answers_alone().model_copy(update={"ramp": {}, "balanced": False, "layer_map": "uniform"})
+    return objective.answers_alone().model_copy(
+        update={"ramp": {}, "balanced": False, "layer_map": "uniform"}
+    )
 
 
 def logits_name(objective: Objective) -> str:
@@ -146,11 +184,25 @@ class Bench:
     def variant(self, cell: Cell) -> Variant:
         if cell is UNDISTILLED:
             return undistilled(cell.name, self.lesson, self.student)
-        return Variant(cell.name, self.lesson, self.student.model_copy(update={"objective": cell.objective(logits_alone(self.student.objective))}))
+        return Variant(
+            cell.name,
+            self.lesson,
+            self.student.model_copy(
+                update={"objective": cell.objective(logits_alone(self.student.objective))}
+            ),
+        )
 
     def train(self, grid: list[Cell]) -> dict[Cell, Rows]:
         """Every cell from every seed; cell -> seed -> its row."""
-        return dict(zip(grid, train_all([self.variant(cell) for cell in grid], self.seeds, self.ledger, self.progress), strict=True))
+        return dict(
+            zip(
+                grid,
+                train_all(
+                    [self.variant(cell) for cell in grid], self.seeds, self.ledger, self.progress
+                ),
+                strict=True,
+            )
+        )
 
 
 def lines(made: Mapping[Cell, Rows], reference: Cell, scores: Scores) -> Iterator[Line]:
@@ -193,7 +245,11 @@ def one_student(recipe: Recipe, name: str | None) -> TinyBert | BiLstm:
     if name is not None and name not in named:
         raise UsageError("the recipe has no such student", name, f"one of {', '.join(named)}")
     student = named[name] if name else recipe.student[0]
-    return student.model_copy(update={"layers_first": None}) if isinstance(student, TinyBert) else student
+    return (
+        student.model_copy(update={"layers_first": None})
+        if isinstance(student, TinyBert)
+        else student
+    )
 
 
 @click.command()
@@ -202,9 +258,20 @@ def one_student(recipe: Recipe, name: str | None) -> TinyBert | BiLstm:
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"))
 @click.option("--seeds", type=click.IntRange(min=1), default=3)
 @click.option("--only", help='Beginnings of names, separated by semicolons: "logits;hidden mse".')
-@click.option("--full", is_flag=True, help="The whole cross of losses, maps and weights: days on a CPU.")
-@click.option("--texts", type=click.IntRange(min=1), help="Train on so many texts of the transfer set, always the same ones.")
-@click.option("--winners", type=click.IntRange(min=0), default=0, help="Then train the best, by the select split, on all texts.")
+@click.option(
+    "--full", is_flag=True, help="The whole cross of losses, maps and weights: days on a CPU."
+)
+@click.option(
+    "--texts",
+    type=click.IntRange(min=1),
+    help="Train on so many texts of the transfer set, always the same ones.",
+)
+@click.option(
+    "--winners",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Then train the best, by the select split, on all texts.",
+)
 @click.option("--student")
 @click.option("--threads", type=click.IntRange(min=1))
 def study(
@@ -228,7 +295,11 @@ def study(
         lesson = prepare_lesson(settled, run, progress=progress)
         part = part_of(lesson, texts)
         if winners and part is lesson:
-            raise UsageError("--winners trains the best again on more texts", f"{len(lesson.transfer)} texts were used", "give --texts fewer")
+            raise UsageError(
+                "--winners trains the best again on more texts",
+                f"{len(lesson.transfer)} texts were used",
+                "give --texts fewer",
+            )
         first = tuple(settled.training_seed + number for number in range(seeds))
         bench = Bench(part, taught, first, Ledger(run.folder / "objectives"), progress)
         centre = logits_name(taught.objective)
@@ -236,21 +307,36 @@ def study(
         if settled.task.kind == "regression":
             grid = [cell for cell in grid if cell.logits == "mse"]
         teacher = read_stage(run.teacher)["result"]
-        print(f"# {settled.name}: losses, layer maps and weights\n\nTeacher: {teacher['metric']} {teacher['report']:.4f} on {len(lesson.task.report):,} texts.")
+        print(
+            f"# {settled.name}: losses, layer maps and weights\n\nTeacher: {teacher['metric']} {teacher['report']:.4f} on {len(lesson.task.report):,} texts."
+        )
         made = bench.train([grid[0], UNDISTILLED, *grid[1:]])
         _show(bench, made, grid[0], teacher["report"])
         if winners:
             whole = replace(bench, lesson=lesson)
-            _show(whole, whole.train([grid[0], UNDISTILLED, *best(made, grid[0], winners)]), grid[0], teacher["report"])
+            _show(
+                whole,
+                whole.train([grid[0], UNDISTILLED, *best(made, grid[0], winners)]),
+                grid[0],
+                teacher["report"],
+            )
 
 
 def _show(bench: Bench, made: Mapping[Cell, Rows], reference: Cell, teacher: float) -> None:
     if not any("report" in row for row in made[reference].values()):
-        raise UsageError("the reference cannot be trained", next(iter(made[reference].values()))["why"], "mend the recipe; the study compares with it")
+        raise UsageError(
+            "the reference cannot be trained",
+            next(iter(made[reference].values()))["why"],
+            "mend the recipe; the study compares with it",
+        )
     task = bench.lesson.task
     told = lines(made, reference, Scores(task, bench.ledger))
-    drawn = table(["layers", "map", "weight", "logits"], task.spec.metric, "less logits alone", told, teacher)
-    print(f"\n## {len(bench.lesson.transfer):,} texts\n\n{drawn}\n\n{summary(made, len(bench.seeds))}")
+    drawn = table(
+        ["layers", "map", "weight", "logits"], task.spec.metric, "less logits alone", told, teacher
+    )
+    print(
+        f"\n## {len(bench.lesson.transfer):,} texts\n\n{drawn}\n\n{summary(made, len(bench.seeds))}"
+    )
 
 
 if __name__ == "__main__":

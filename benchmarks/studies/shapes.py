@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from int8_speed import ITEMS, Made, files_in, ratio, texts, timed
 from kdedge.benchmarks import machine
-from kdedge.benchmarks.timing import interleave
+
+from kdedge.evaluation.timing import interleave
 
 LENGTHS = (8, 32, 128)
 BASE = "TinyBERT 4x312, 12 heads"
@@ -31,10 +32,14 @@ ELSEWHERE = (BASE, "3x384, 6 heads of 64")
 def study() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--seconds", type=float, default=240.0, help="of timing, all lengths together")
+    parser.add_argument(
+        "--seconds", type=float, default=240.0, help="of timing, all lengths together"
+    )
     given = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"# int8: what a shape costs\n\nCommand: `python {' '.join(sys.argv)}`; weights are random.\n")
+    print(
+        f"# int8: what a shape costs\n\nCommand: `python {' '.join(sys.argv)}`; weights are random.\n"
+    )
     print(machine.line())
     runs: dict[str, Callable[[Mapping[str, np.ndarray]], Any]] = {}
     files = files_in(given.folder)
@@ -43,21 +48,36 @@ def study() -> None:
             runs[one.student] = one.opened()
         elif one.student in ELSEWHERE:
             runs |= {f"{one.student}: portable": one.opened()} if one.way == "portable" else {}
-            runs |= {f"{one.student}: {one.way}, OpenVINO": elsewhere} if (elsewhere := in_openvino(one.file)) else {}
+            runs |= (
+                {f"{one.student}: {one.way}, OpenVINO": elsewhere}
+                if (elsewhere := in_openvino(one.file))
+                else {}
+            )
     encoders = {one.student: encoder(one) for one in files}
     for length in LENGTHS:
         items = [texts(1, length, 5000, seed) for seed in range(ITEMS)]
-        done = {name: parts[0] for name, parts in interleave({n: timed(run, items) for n, run in runs.items()}, ITEMS, seconds=given.seconds / 3).items()}
+        done = {
+            name: parts[0]
+            for name, parts in interleave(
+                {n: timed(run, items) for n, run in runs.items()}, ITEMS, seconds=given.seconds / 3
+            ).items()
+        }
         print(f"## {length} tokens, one text at a time, {len(done[BASE].rounds)} rounds\n")
-        print(f"| shape | encoder weights, millions | p50 µs | against {BASE}, int8 |\n|---|--:|--:|--:|")
+        print(
+            f"| shape | encoder weights, millions | p50 µs | against {BASE}, int8 |\n|---|--:|--:|--:|"
+        )
         for name, timings in done.items():
-            print(f"| {name} | {encoders[name.partition(':')[0]]:.1f} | {1e6 * timings.p50:,.0f} | {ratio(done[BASE], timings)} |")
+            print(
+                f"| {name} | {encoders[name.partition(':')[0]]:.1f} | {1e6 * timings.p50:,.0f} | {ratio(done[BASE], timings)} |"
+            )
         print()
 
 
 def encoder(made: Made) -> float:
     """Weights of a BERT's encoder, in millions."""
-    layers, hidden, intermediate = (made.sizes[name] for name in ("layers", "hidden", "intermediate"))
+    layers, hidden, intermediate = (
+        made.sizes[name] for name in ("layers", "hidden", "intermediate")
+    )
     return float(layers * (4 * hidden**2 + 2 * hidden * intermediate) / 1e6)
 
 
@@ -68,8 +88,13 @@ def in_openvino(file: Path) -> Callable[[Mapping[str, np.ndarray]], Any] | None:
     except ImportError:
         return None
     core = openvino.Core()
-    compiled = core.compile_model(core.read_model(file), "CPU", {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"})
-    names, request = [item.get_any_name() for item in compiled.inputs], compiled.create_infer_request()
+    compiled = core.compile_model(
+        core.read_model(file), "CPU", {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"}
+    )
+    names, request = (
+        [item.get_any_name() for item in compiled.inputs],
+        compiled.create_infer_request(),
+    )
 
     def run(given: Mapping[str, np.ndarray]) -> Any:
         request.infer({name: given[name] for name in names}, share_inputs=True)

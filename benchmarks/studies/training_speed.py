@@ -23,52 +23,85 @@ from typing import Any
 import torch
 from int8_speed import bert
 from kdedge.benchmarks import machine
-from kdedge.benchmarks.timing import Timings, interleave, spread
 from transformers import PreTrainedModel
 
-from kdedge.distill.distillation import Distillation
-from kdedge.distill.objective import Objective
-from kdedge.distill.storedlayers import stored_layers
-from kdedge.encode import Encoded
+from kdedge.distillation.layer_cache import stored_layers
+from kdedge.distillation.module import Distillation
+from kdedge.distillation.objective import Objective
+from kdedge.evaluation.timing import Timings, interleave, spread
+from kdedge.nn.batching import Encoded
+from kdedge.nn.text_model import TextModel
 from kdedge.recipe import Objective as ObjectiveRecipe
 from kdedge.students.bilstm import BiLstmConfig, BiLstmForSequenceClassification
-from kdedge.textmodel import TextModel
 
 PIECES, BATCH, LENGTH, ITEMS = 30522, 32, 24, 4
 TEACHERS = {"BERT-base, 12x768": (12, 768, 12, 3072), "MiniLM, 6x384": (6, 384, 12, 1536)}
-STUDENTS = {"TinyBERT 4x312": (4, 312, 12, 1200), "TinyBERT 3x384": (3, 384, 12, 1536), "BiLSTM-150": None}
-STORED, LIVE, LAYERS, STORED_LAYERS = "stored logits", "teacher at every step", "layers matched, teacher at every step", "layers matched, stored"
+STUDENTS = {
+    "TinyBERT 4x312": (4, 312, 12, 1200),
+    "TinyBERT 3x384": (3, 384, 12, 1536),
+    "BiLSTM-150": None,
+}
+STORED, LIVE, LAYERS, STORED_LAYERS = (
+    "stored logits",
+    "teacher at every step",
+    "layers matched, teacher at every step",
+    "layers matched, stored",
+)
 
 
 def study() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--seconds", type=float, default=120.0, help="of timing, all students together")
+    parser.add_argument(
+        "--seconds", type=float, default=120.0, help="of timing, all students together"
+    )
     given = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    print(f"# Training with the teacher's stored answers\n\nCommand: `python {' '.join(sys.argv)}`; batches of {BATCH} texts of {LENGTH} tokens, fp32.\n")
+    print(
+        f"# Training with the teacher's stored answers\n\nCommand: `python {' '.join(sys.argv)}`; batches of {BATCH} texts of {LENGTH} tokens, fp32.\n"
+    )
     print(machine.line())
     print("| student | teacher | way | texts/s | stored against it |\n|---|---|---|--:|--:|")
     for name, shape in STUDENTS.items():
         for teacher, size in TEACHERS.items():
             with tempfile.TemporaryDirectory() as folder:
-                steps = ways(bert(shape, PIECES) if shape else bilstm(), bert(size, PIECES), Path(folder) if shape else None)
+                steps = ways(
+                    bert(shape, PIECES) if shape else bilstm(),
+                    bert(size, PIECES),
+                    Path(folder) if shape else None,
+                )
                 works = {way: timed(step) for way, step in steps.items()}
                 seconds = given.seconds / len(STUDENTS) / len(TEACHERS)
-                done = {way: parts[0] for way, parts in interleave(works, ITEMS, seconds=seconds).items()}
+                done = {
+                    way: parts[0]
+                    for way, parts in interleave(works, ITEMS, seconds=seconds).items()
+                }
             for way, timings in done.items():
                 mine = STORED_LAYERS if "layers" in way else STORED
-                print(f"| {name} | {teacher} | {way} | {BATCH / timings.p50:,.0f} | {ratio(timings, done[mine])} |")
+                print(
+                    f"| {name} | {teacher} | {way} | {BATCH / timings.p50:,.0f} | {ratio(timings, done[mine])} |"
+                )
 
 
 def bilstm() -> BiLstmForSequenceClassification:
-    return BiLstmForSequenceClassification(BiLstmConfig(vocab_size=PIECES, embedding_dim=384, hidden_size=150))
+    return BiLstmForSequenceClassification(
+        BiLstmConfig(vocab_size=PIECES, embedding_dim=384, hidden_size=150)
+    )
 
 
-def ways(student: PreTrainedModel, teacher: PreTrainedModel, folder: Path | None) -> dict[str, Callable[[int], None]]:
+def ways(
+    student: PreTrainedModel, teacher: PreTrainedModel, folder: Path | None
+) -> dict[str, Callable[[int], None]]:
     """Training steps on the batch of a number; all ways train the same student. folder: for stored layers, where they can be matched."""
     texts = [torch.randint(5, PIECES, (BATCH, LENGTH)) for _ in range(ITEMS)]
-    batches = [{"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)} for ids in texts]
+    batches = [
+        {
+            "input_ids": ids,
+            "attention_mask": torch.ones_like(ids),
+            "token_type_ids": torch.zeros_like(ids),
+        }
+        for ids in texts
+    ]
     with torch.no_grad():
         stored = [teacher(**batch).logits for batch in batches]
     taught = {way: teaching(student, teacher, ObjectiveRecipe()) for way in (STORED, LIVE)}
@@ -77,7 +110,9 @@ def ways(student: PreTrainedModel, teacher: PreTrainedModel, folder: Path | None
         taught |= {way: teaching(student, teacher, recipe) for way in (LAYERS, STORED_LAYERS)}
         model = TextModel(teacher, SimpleNamespace(pad_token_id=0), LENGTH)  # type: ignore[arg-type]
         data = Encoded.of(torch.cat(texts).tolist())
-        taught[STORED_LAYERS][0].stored = stored_layers(model, "", data, taught[STORED_LAYERS][0].objective.reads, folder, room=math.inf)
+        taught[STORED_LAYERS][0].stored = stored_layers(
+            model, "", data, taught[STORED_LAYERS][0].objective.reads, folder, room=math.inf
+        )
 
     def step(way: str, number: int) -> None:
         model, optimizer = taught[way]
@@ -93,10 +128,14 @@ def ways(student: PreTrainedModel, teacher: PreTrainedModel, folder: Path | None
     return {way: partial(step, way) for way in taught}
 
 
-def teaching(student: PreTrainedModel, teacher: PreTrainedModel, recipe: ObjectiveRecipe) -> tuple[Any, Any]:
+def teaching(
+    student: PreTrainedModel, teacher: PreTrainedModel, recipe: ObjectiveRecipe
+) -> tuple[Any, Any]:
     """A student being taught, as `kdedge distill` does it, and its optimizer."""
     objective = Objective(recipe, "classification", student.config, teacher.config, batches=1000)
-    model = Distillation(student, objective, TextModel(teacher, None, LENGTH) if recipe.reads_layers else None).train()  # type: ignore[arg-type]
+    model = Distillation(
+        student, objective, TextModel(teacher, None, LENGTH) if recipe.reads_layers else None
+    ).train()  # type: ignore[arg-type]
     return model, torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
 
 

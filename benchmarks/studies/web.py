@@ -21,7 +21,7 @@ import numpy as np
 from kdedge.benchmarks import machine
 
 from kdedge.data import load_task
-from kdedge.rundir import Run
+from kdedge.run.layout import Run
 from kdedge.runtime import Classifier
 from kdedge.runtime.metrics import decide
 
@@ -32,37 +32,73 @@ TEXTS, ROUNDS = 300, 5
 def study(modules: Path, targets: list[Path]) -> None:
     version = json.loads((modules / "onnxruntime-web" / "package.json").read_text())["version"]
     print(f"# The files of a bundle in onnxruntime-web {version}\n\n{machine.line()}")
-    print("| bundle | file | largest logit difference | same answers as fp32 here | p50 µs in WebAssembly | against fp32 there |\n|---|---|---|---|---|---|")
+    print(
+        "| bundle | file | largest logit difference | same answers as fp32 here | p50 µs in WebAssembly | against fp32 there |\n|---|---|---|---|---|---|"
+    )
     for target in targets:
         run, students = Run.open(target)
-        report = load_task(run.recipe.data, run.recipe.task, name=run.recipe.name, seed=run.recipe.seed).report
+        report = load_task(
+            run.recipe.data, run.recipe.task, name=run.recipe.name, seed=run.recipe.seed
+        ).report
         texts, pairs = report.texts[:TEXTS], None if report.pairs is None else report.pairs[:TEXTS]
         for student in students:
             for row in of_bundle(modules, run.homes[student] / "bundle", texts, pairs):
                 print("| " + " | ".join(row) + " |")
 
 
-def of_bundle(modules: Path, bundle: Path, texts: list[str], pairs: list[str] | None) -> list[list[str]]:
+def of_bundle(
+    modules: Path, bundle: Path, texts: list[str], pairs: list[str] | None
+) -> list[list[str]]:
     opened = {name: Classifier.load(bundle, name, threads=1) for name in FILES}
-    fed = [opened["fp32"].encode([text], None if pairs is None else [pairs[i]]) for i, text in enumerate(texts)]
+    fed = [
+        opened["fp32"].encode([text], None if pairs is None else [pairs[i]])
+        for i, text in enumerate(texts)
+    ]
     here = {name: np.concatenate([one.run(feeds) for feeds in fed]) for name, one in opened.items()}
     manifest = opened["fp32"].manifest
     with tempfile.TemporaryDirectory() as folder:
         items = Path(folder) / "texts.json"
-        items.write_text(json.dumps([{name: np.asarray(row)[0].tolist() for name, row in feeds.items()} for feeds in fed]))
+        items.write_text(
+            json.dumps(
+                [
+                    {name: np.asarray(row)[0].tolist() for name, row in feeds.items()}
+                    for feeds in fed
+                ]
+            )
+        )
         paths = [str(bundle / manifest.precisions[name]) for name in FILES]
         script = Path(__file__).with_suffix(".mjs")
-        said = subprocess.run(["node", script, modules.resolve(), items, str(ROUNDS), *paths], check=True, capture_output=True, text=True).stdout
+        said = subprocess.run(
+            ["node", script, modules.resolve(), items, str(ROUNDS), *paths],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
     there = dict(zip(FILES, map(json.loads, said.splitlines()), strict=True))
     kind = opened["fp32"].spec.kind
     rows = []
     for name, made in there.items():
         logits = np.array(made["logits"], np.float32).reshape(here[name].shape)
-        apart, same = float(np.abs(logits - here[name]).max()), float(np.mean(decide(kind, logits) == decide(kind, here["fp32"])))
-        ratios = [statistics.median(a) / statistics.median(b) for a, b in zip(there["fp32"]["seconds"], made["seconds"], strict=True)]
+        apart, same = (
+            float(np.abs(logits - here[name]).max()),
+            float(np.mean(decide(kind, logits) == decide(kind, here["fp32"]))),
+        )
+        ratios = [
+            statistics.median(a) / statistics.median(b)
+            for a, b in zip(there["fp32"]["seconds"], made["seconds"], strict=True)
+        ]
         p50 = statistics.median(second for round_ in made["seconds"] for second in round_)
         faster = f"{statistics.median(ratios):.2f}x [{min(ratios):.2f}-{max(ratios):.2f}]"
-        rows.append([manifest.name, name, f"{apart:.1g}", f"{100 * same:.2f} %", f"{1e6 * p50:,.0f}", faster])
+        rows.append(
+            [
+                manifest.name,
+                name,
+                f"{apart:.1g}",
+                f"{100 * same:.2f} %",
+                f"{1e6 * p50:,.0f}",
+                faster,
+            ]
+        )
     return rows
 
 

@@ -13,8 +13,8 @@ from kdedge.augment.generator import Generator, as_line, label_name
 from kdedge.augment.sampling import sample
 from kdedge.augment.source import Made
 from kdedge.data.task import Split, Task
-from kdedge.device import native_precision
 from kdedge.errors import UsageError
+from kdedge.nn.device import native_precision
 from kdedge.recipe import Generate
 
 Prompt = str
@@ -39,10 +39,21 @@ class Writing:
     def make(self, rows: np.ndarray, chance: np.random.Generator) -> list[Made]:
         """One text for each training row (N,); one that is empty, not whole letters, or a pair without its second text is left out."""
         kinds = prompt_kinds(self.recipe, self.task)
-        prompts = [self._prompt(int(row), kinds[i % len(kinds)], chance) for i, row in enumerate(rows)]
+        prompts = [
+            self._prompt(int(row), kinds[i % len(kinds)], chance) for i, row in enumerate(rows)
+        ]
         written = list(self._continue(prompts, int(chance.integers(2**62))))
-        surprise = self.generator.surprise([[self.generator.start, *ids, self.generator.end] for _, ids in written]) if written else ()
-        made = [self._read(int(rows[i]), ids, float(nats)) for (i, ids), nats in zip(written, surprise, strict=True)]
+        surprise = (
+            self.generator.surprise(
+                [[self.generator.start, *ids, self.generator.end] for _, ids in written]
+            )
+            if written
+            else ()
+        )
+        made = [
+            self._read(int(rows[i]), ids, float(nats))
+            for (i, ids), nats in zip(written, surprise, strict=True)
+        ]
         return [text for text in made if text is not None]
 
     def _prompt(self, row: int, kind: Prompt, chance: np.random.Generator) -> list[int]:
@@ -55,7 +66,11 @@ class Writing:
     def _continue(self, prompts: list[list[int]], seed: int) -> Iterator[tuple[int, list[int]]]:
         """(place in `prompts`, token ids of the whole line without `start` and `end`), prompts of equal length together."""
         order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
-        with torch.random.fork_rng(devices=[self.generator.model.device] if self.generator.model.device.type == "cuda" else []):
+        with torch.random.fork_rng(
+            devices=[self.generator.model.device]
+            if self.generator.model.device.type == "cuda"
+            else []
+        ):
             torch.manual_seed(seed)
             for batch in _equal_length(order, prompts, self.recipe.batch_size):
                 for i, ids in zip(batch, self._sample([prompts[i] for i in batch]), strict=True):
@@ -65,14 +80,21 @@ class Writing:
     def _sample(self, prompts: list[list[int]]) -> list[list[int]]:
         precision = native_precision("auto", self.generator.model.device)
         longest = self.generator.cap(self.recipe.max_length)
-        rows = sample(self.generator, prompts, longest, self.recipe.top_p, self.recipe.temperature, precision)
+        rows = sample(
+            self.generator, prompts, longest, self.recipe.top_p, self.recipe.temperature, precision
+        )
         return [row[1:] for row in rows]
 
     def _read(self, row: int, ids: list[int], surprise: float) -> Made | None:
         line = self.generator.tokenizer.decode(ids, skip_special_tokens=True)
         text, newline, pair = line.rpartition("\t")[2].partition("\n")
         text, pair = " ".join(text.split()), " ".join(pair.split())
-        if not text or "\ufffd" in line or bool(newline) != self.task.spec.pair or (self.task.spec.pair and not pair):
+        if (
+            not text
+            or "\ufffd" in line
+            or bool(newline) != self.task.spec.pair
+            or (self.task.spec.pair and not pair)
+        ):
             return None
         return Made(text, pair if self.task.spec.pair else None, row, surprise)
 
@@ -82,7 +104,11 @@ def prompt_kinds(recipe: Generate, task: Task) -> tuple[Prompt, ...]:
     if recipe.prompts is None:
         return PROMPTS if task.spec.pair else PROMPTS[:3]
     if "second" in recipe.prompts and not task.spec.pair:
-        raise UsageError('prompts = ["second"] writes the second text of a pair', "this task has single texts", 'use "bare", "label" or "prefix"')
+        raise UsageError(
+            'prompts = ["second"] writes the second text of a pair',
+            "this task has single texts",
+            'use "bare", "label" or "prefix"',
+        )
     return tuple(recipe.prompts)
 
 

@@ -15,19 +15,28 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from kdedge.data.task import Split, Task
-from kdedge.device import this_device
-from kdedge.encode import Encoded, Pad, first_line, predict_logits
-from kdedge.errors import MachineError, UsageError
-from kdedge.places import resolve_folder
-from kdedge.processes import barrier, is_main
-from kdedge.progress import SILENT, Progress
+from kdedge.errors import MachineError, UsageError, first_line
+from kdedge.io.atomic import hash_files
+from kdedge.io.paths import resolve_folder
+from kdedge.nn.batching import Encoded, Pad
+from kdedge.nn.device import this_device
+from kdedge.nn.inference import predict_logits
+from kdedge.nn.training import Training, train
 from kdedge.recipe import Generate
-from kdedge.rundir import hash_files, stage
+from kdedge.run.processes import barrier, is_main
+from kdedge.run.progress import SILENT, Progress
+from kdedge.run.stage import stage
 from kdedge.runtime.spec import TaskSpec
-from kdedge.training import Training, train
 
 END = "<|endoftext|>"
 NO_WRITER = 'name a decoder such as GPT-2 or Llama, or set augment.generate.model = "scratch"'
@@ -46,11 +55,16 @@ class Generator:
 
     def cap(self, max_length: int) -> int:
         """`max_length`, or the tokens that the model's positions allow."""
-        return min(max_length, int(getattr(self.model.config, "max_position_embeddings", None) or max_length))
+        return min(
+            max_length,
+            int(getattr(self.model.config, "max_position_embeddings", None) or max_length),
+        )
 
     def surprise(self, texts: list[list[int]], *, batch_tokens: int = 2048) -> np.ndarray:
         """Mean negative log-likelihood per token (N,) float32, in nats, of N texts given as token ids from `start` to `end`."""
-        return predict_logits(_Surprise(self.model), Encoded.of(texts), Pad(self.end), batch_tokens=batch_tokens)[:, 0]
+        return predict_logits(
+            _Surprise(self.model), Encoded.of(texts), Pad(self.end), batch_tokens=batch_tokens
+        )[:, 0]
 
 
 def as_line(text: str, pair: str | None = None, label: str | None = None) -> str:
@@ -66,7 +80,10 @@ def label_name(spec: TaskSpec, label: Any) -> str:
     if spec.kind == "classification":
         return spec.labels[int(label)]
     if spec.kind == "multilabel":
-        return ", ".join(name for name, given in zip(spec.labels, label, strict=True) if given) or "none"
+        return (
+            ", ".join(name for name, given in zip(spec.labels, label, strict=True) if given)
+            or "none"
+        )
     return f"{float(label):.0f}"
 
 
@@ -74,11 +91,24 @@ def lines_of(split: Split, spec: TaskSpec, seed: int) -> list[str]:
     """Each example as one line, a random half of them with their label in front."""
     labelled = np.random.default_rng(seed).random(len(split)) < 0.5
     return [
-        as_line(split.texts[i], split.pairs[i] if split.pairs else None, label_name(spec, split.labels[i]) if labelled[i] else None) for i in range(len(split))
+        as_line(
+            split.texts[i],
+            split.pairs[i] if split.pairs else None,
+            label_name(spec, split.labels[i]) if labelled[i] else None,
+        )
+        for i in range(len(split))
     ]
 
 
-def prepare_generator(recipe: Generate, task: Task, folder: Path, *, seed: int = 0, force: bool = False, progress: Progress = SILENT) -> Generator:
+def prepare_generator(
+    recipe: Generate,
+    task: Task,
+    folder: Path,
+    *,
+    seed: int = 0,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> Generator:
     """The stage `generator/`: the language model after reading the training split, best by its surprise at the select split."""
     place = _place(recipe)
     inputs = {
@@ -98,7 +128,11 @@ def prepare_generator(recipe: Generate, task: Task, folder: Path, *, seed: int =
             generator.tokenizer.save_pretrained(part)
         barrier()
         parameters = sum(p.numel() for p in generator.model.parameters())
-        return {"select_surprise": surprise, "parameters": parameters, "seconds": time.monotonic() - start}
+        return {
+            "select_surprise": surprise,
+            "parameters": parameters,
+            "seconds": time.monotonic() - start,
+        }
 
     stage(folder, inputs, make, force=force, progress=progress)
     return load_generator(str(folder))
@@ -111,7 +145,13 @@ def load_generator(name: str, revision: str | None = None) -> Generator:
     place = resolve_folder(outer)
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(place or outer), revision=revision, **file)
-        model, told = AutoModelForCausalLM.from_pretrained(str(place or outer), revision=revision, dtype=torch.float32, output_loading_info=True, **file)
+        model, told = AutoModelForCausalLM.from_pretrained(
+            str(place or outer),
+            revision=revision,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **file,
+        )
     except (OSError, ValueError, ImportError) as error:
         raise MachineError(
             "the language model cannot be loaded",
@@ -119,7 +159,11 @@ def load_generator(name: str, revision: str | None = None) -> Generator:
             'give a folder, a package: place, a .gguf file or a hub id that this machine can reach, or model = "scratch"',
         ) from error
     if told["missing_keys"]:
-        raise UsageError("this is no language model that writes", f"{name} lacks {sorted(told['missing_keys'])[0]}", NO_WRITER)
+        raise UsageError(
+            "this is no language model that writes",
+            f"{name} lacks {sorted(told['missing_keys'])[0]}",
+            NO_WRITER,
+        )
     generator = _opened(model, tokenizer)
     _check_writes_on(generator, name)
     return generator
@@ -128,12 +172,22 @@ def load_generator(name: str, revision: str | None = None) -> Generator:
 @torch.inference_mode()
 def _check_writes_on(generator: Generator, name: str) -> None:
     """Raises UsageError for a model whose answer to a token depends on later ones, or that cannot go on from what it has read."""
-    ids = torch.tensor([[generator.start, 1, 2], [generator.start, 1, 3]], device=generator.model.device)
+    ids = torch.tensor(
+        [[generator.start, 1, 2], [generator.start, 1, 3]], device=generator.model.device
+    )
     answer = generator.model(input_ids=ids, use_cache=True)
     if not torch.allclose(answer.logits[0, :2], answer.logits[1, :2], atol=1e-3):
-        raise UsageError("this is no language model that writes", f"{name} reads ahead: it is an encoder", NO_WRITER)
+        raise UsageError(
+            "this is no language model that writes",
+            f"{name} reads ahead: it is an encoder",
+            NO_WRITER,
+        )
     if not hasattr(answer.get("past_key_values"), "batch_select_indices"):
-        raise UsageError("this language model keeps no key-value cache", f"{name}: {type(generator.model).__name__}", NO_WRITER)
+        raise UsageError(
+            "this language model keeps no key-value cache",
+            f"{name}: {type(generator.model).__name__}",
+            NO_WRITER,
+        )
 
 
 def _opened(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> Generator:
@@ -143,20 +197,28 @@ def _opened(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> Gener
     end = tokenizer.eos_token_id
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else end
     if end is None:
-        raise MachineError("the language model cannot tell where a text ends", f"{type(tokenizer).__name__} has no end-of-text token", "choose another model")
+        raise MachineError(
+            "the language model cannot tell where a text ends",
+            f"{type(tokenizer).__name__} has no end-of-text token",
+            "choose another model",
+        )
     return Generator(model.to(this_device()).eval(), tokenizer, start, end)
 
 
 def _place(recipe: Generate) -> Path | None:
     if recipe.model == "scratch":
         return None
-    return resolve_folder(recipe.model.rpartition("/")[0] or "." if recipe.model.endswith(".gguf") else recipe.model)
+    return resolve_folder(
+        recipe.model.rpartition("/")[0] or "." if recipe.model.endswith(".gguf") else recipe.model
+    )
 
 
 def _weight_files(recipe: Generate, place: Path) -> tuple[str, ...]:
     if recipe.model.endswith(".gguf"):
         return (Path(recipe.model).name,)
-    return tuple(sorted(path.name for path in place.iterdir() if path.suffix in (".safetensors", ".json")))
+    return tuple(
+        sorted(path.name for path in place.iterdir() if path.suffix in (".safetensors", ".json"))
+    )
 
 
 def _begin(recipe: Generate, task: Task, seed: int) -> Generator:
@@ -182,18 +244,34 @@ def _train_tokenizer(lines: list[str], vocabulary: int) -> PreTrainedTokenizerFa
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    inner.train_from_iterator(lines, trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=[END], initial_alphabet=alphabet, show_progress=False))
-    return PreTrainedTokenizerFast(tokenizer_object=inner, eos_token=END, bos_token=END, pad_token=END)
+    inner.train_from_iterator(
+        lines,
+        trainers.BpeTrainer(
+            vocab_size=vocabulary,
+            special_tokens=[END],
+            initial_alphabet=alphabet,
+            show_progress=False,
+        ),
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, eos_token=END, bos_token=END, pad_token=END
+    )
 
 
-def _read_texts(generator: Generator, recipe: Generate, task: Task, folder: Path, seed: int, progress: Progress) -> float:
+def _read_texts(
+    generator: Generator, recipe: Generate, task: Task, folder: Path, seed: int, progress: Progress
+) -> float:
     select = token_lines(generator, lines_of(task.select, task.spec, seed), recipe.max_length)
     training = Training(
         fit=recipe.fit,
         seed=seed,
-        data=Encoded.of(token_lines(generator, lines_of(task.train, task.spec, seed), recipe.max_length)),
+        data=Encoded.of(
+            token_lines(generator, lines_of(task.train, task.spec, seed), recipe.max_length)
+        ),
         pad=Pad(generator.end),
-        predict=lambda wrapper: Generator(wrapper.model, generator.tokenizer, generator.start, generator.end).surprise(select),
+        predict=lambda wrapper: Generator(
+            wrapper.model, generator.tokenizer, generator.start, generator.end
+        ).surprise(select),
         score=lambda surprise: -float(surprise.mean()),
         title="the generator reads the training texts",
     )
@@ -206,9 +284,13 @@ def token_lines(generator: Generator, lines: list[str], max_length: int) -> list
     return [[generator.start, *row[: generator.cap(max_length) - 2], generator.end] for row in ids]
 
 
-def next_token_loss(logits: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+def next_token_loss(
+    logits: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor
+) -> torch.Tensor:
     """Cross-entropy (B, T - 1) in nats of each token given those before it; 0 where the token is padding."""
-    losses = F.cross_entropy(logits[:, :-1].float().flatten(0, 1), input_ids[:, 1:].flatten(), reduction="none")
+    losses = F.cross_entropy(
+        logits[:, :-1].float().flatten(0, 1), input_ids[:, 1:].flatten(), reduction="none"
+    )
     return losses.view(input_ids.shape[0], -1) * attention_mask[:, 1:]
 
 
@@ -221,7 +303,9 @@ class Reading(nn.Module):
         self.register_state_dict_post_hook(_without_ties)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_with_ties)  # type: ignore[no-untyped-call]
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
         logits = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
         losses = next_token_loss(logits, input_ids, attention_mask)
         return {"loss": losses.sum() / attention_mask[:, 1:].sum(), "logits": logits}
@@ -235,7 +319,9 @@ class _Surprise(nn.Module):
         self.model = model
         self.train(model.training)  # a new module would be training, and leave the model so
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
         logits = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
         losses = next_token_loss(logits, input_ids, attention_mask)
         return {"logits": losses.sum(1, keepdim=True) / attention_mask[:, 1:].sum(1, keepdim=True)}

@@ -39,14 +39,36 @@ def read_pool(recipe: Pool, data: Data) -> FromPool:
     Raises DataError with file and line, UsageError where the second text of pairs is not named.
     """
     if (recipe.pair is None) != (data.pair is None):
-        have, lack = ("single texts", "augment.pool.pair is set") if data.pair is None else ("pairs", "augment.pool.pair is not set")
-        raise UsageError("the pool must hold what the task is made of", f"the task has {have}, {lack}", "name the pool's columns like the task's")
+        have, lack = (
+            ("single texts", "augment.pool.pair is set")
+            if data.pair is None
+            else ("pairs", "augment.pool.pair is not set")
+        )
+        raise UsageError(
+            "the pool must hold what the task is made of",
+            f"the task has {have}, {lack}",
+            "name the pool's columns like the task's",
+        )
     wanted = tuple(column for column in (recipe.text, recipe.pair) if column)
     table = read_file(Path(recipe.file), data.encoding, wanted)
     if not len(table):
-        raise DataError("the pool is empty", recipe.file, "fill it, or take [augment.pool] out of the recipe")
+        raise DataError(
+            "the pool is empty", recipe.file, "fill it, or take [augment.pool] out of the recipe"
+        )
     faults = Faults(table.origin)
-    sides = [checked_texts(table, column, f"augment.pool.{key}", faults) for key, column in (("text", recipe.text), ("pair", recipe.pair)) if column]
+    sides = [
+        checked_texts(table, column, f"augment.pool.{key}", faults)
+        for key, column in (("text", recipe.text), ("pair", recipe.pair))
+        if column
+    ]
     faults.raise_if_any()
-    cut = [tuple(" ".join(text.split(None, data.first_words)[: data.first_words]) if data.first_words else text for text in side) for side in sides]
+    cut = [
+        tuple(
+            " ".join(text.split(None, data.first_words)[: data.first_words])
+            if data.first_words
+            else text
+            for text in side
+        )
+        for side in sides
+    ]
     return FromPool(cut[0], cut[1] if len(cut) == 2 else None)

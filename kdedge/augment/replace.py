@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from kdedge.augment.source import Made
 from kdedge.data.task import Split
-from kdedge.encode import CHARACTERS_PER_TOKEN
+from kdedge.nn.tokenization import CHARACTERS_PER_TOKEN
 from kdedge.recipe import Replace
 
 BATCH = 64
@@ -41,12 +41,25 @@ class Neighbours:
         targets = _unit(self.matrix[ids])
         for start in range(0, len(new), 512):
             batch = new[start : start + 512]
-            inside = [f" {word}" for word in batch] if byte_level(self.tokenizer) else batch  # pieces as within a text, like those of `names`
+            inside = (
+                [f" {word}" for word in batch] if byte_level(self.tokenizer) else batch
+            )  # pieces as within a text, like those of `names`
             pieces = self.tokenizer(inside, add_special_tokens=False)["input_ids"] if batch else []
-            points = _unit(np.stack([self.matrix[p].mean(0) if p else np.zeros(self.matrix.shape[1], np.float32) for p in pieces]))
-            near = np.argsort(-(points @ targets.T), axis=1, kind="stable")[:, : self.candidates + 1]  # (B, K + 1): itself is the nearest
+            points = _unit(
+                np.stack(
+                    [
+                        self.matrix[p].mean(0) if p else np.zeros(self.matrix.shape[1], np.float32)
+                        for p in pieces
+                    ]
+                )
+            )
+            near = np.argsort(-(points @ targets.T), axis=1, kind="stable")[
+                :, : self.candidates + 1
+            ]  # (B, K + 1): itself is the nearest
             for word, row in zip(batch, near, strict=True):
-                self.known[word] = tuple(name for name in (names[i] for i in row) if name != word.casefold())[: self.candidates]
+                self.known[word] = tuple(
+                    name for name in (names[i] for i in row) if name != word.casefold()
+                )[: self.candidates]
 
 
 def byte_level(tokenizer: PreTrainedTokenizerFast) -> bool:
@@ -85,27 +98,51 @@ class MaskedGuesses:
     def _ask(self, text: str, second: str | None) -> dict[int, tuple[str, ...]]:
         budget = self.max_length * CHARACTERS_PER_TOKEN
         read = self.tokenizer(
-            text[:budget], None if second is None else second[:budget], truncation=True, max_length=self.max_length, return_offsets_mapping=True
+            text[:budget],
+            None if second is None else second[:budget],
+            truncation=True,
+            max_length=self.max_length,
+            return_offsets_mapping=True,
         )
         self.tokenizer.backend_tokenizer.no_truncation()
-        words = {i: word for i, (sequence, word) in enumerate(zip(read.sequence_ids(), read.word_ids(), strict=True)) if sequence == 0 and word is not None}
+        words = {
+            i: word
+            for i, (sequence, word) in enumerate(
+                zip(read.sequence_ids(), read.word_ids(), strict=True)
+            )
+            if sequence == 0 and word is not None
+        }
         pieces = Counter(words.values())
         whole = [i for i, word in words.items() if pieces[word] == 1]
         names, ids = whole_words(self.tokenizer)
         guesses: dict[int, tuple[str, ...]] = {}
         for start in range(0, len(whole), BATCH):
             at = whole[start : start + BATCH]
-            rows = torch.tensor(read["input_ids"]).repeat(len(at), 1)  # (B, T), one place masked in each
+            rows = torch.tensor(read["input_ids"]).repeat(
+                len(at), 1
+            )  # (B, T), one place masked in each
             rows[torch.arange(len(at)), torch.tensor(at)] = self.tokenizer.mask_token_id
-            rest = {name: torch.tensor(read[name]).repeat(len(at), 1) for name in read if name in ("attention_mask", "token_type_ids")}
+            rest = {
+                name: torch.tensor(read[name]).repeat(len(at), 1)
+                for name in read
+                if name in ("attention_mask", "token_type_ids")
+            }
             device = self.model.device
             with torch.inference_mode():
-                logits = self.model(input_ids=rows.to(device), **{k: v.to(device) for k, v in rest.items()}).logits[torch.arange(len(at)), torch.tensor(at)]
-            best = logits[:, torch.from_numpy(ids).to(device)].topk(min(self.candidates + 1, len(ids)), dim=1).indices.tolist()
+                logits = self.model(
+                    input_ids=rows.to(device), **{k: v.to(device) for k, v in rest.items()}
+                ).logits[torch.arange(len(at)), torch.tensor(at)]
+            best = (
+                logits[:, torch.from_numpy(ids).to(device)]
+                .topk(min(self.candidates + 1, len(ids)), dim=1)
+                .indices.tolist()
+            )
             for place, row in zip(at, best, strict=True):
                 begin, end = read["offset_mapping"][place]
                 word = text[begin:end].casefold()
-                guesses[begin] = tuple(name for name in (names[i] for i in row) if name != word)[: self.candidates]
+                guesses[begin] = tuple(name for name in (names[i] for i in row) if name != word)[
+                    : self.candidates
+                ]
         return guesses
 
 
@@ -127,11 +164,16 @@ class Replacing:
 
     def make(self, rows: np.ndarray, chance: np.random.Generator) -> list[Made]:
         """One altered text for each training row (N,), of pairs both sides; a word is replaced with the recipe's probability."""
-        self.neighbours.learn(word for row in rows for text in self._sides(int(row)) for word in text.split())
+        self.neighbours.learn(
+            word for row in rows for text in self._sides(int(row)) for word in text.split()
+        )
         made = []
         for row in rows:
             sides = self._sides(int(row))
-            new = [self._altered(text, sides[1 - i] if len(sides) == 2 else None, chance) for i, text in enumerate(sides)]
+            new = [
+                self._altered(text, sides[1 - i] if len(sides) == 2 else None, chance)
+                for i, text in enumerate(sides)
+            ]
             made.append(Made(new[0], new[1] if len(new) == 2 else None, int(row)))
         return made
 
@@ -144,7 +186,11 @@ class Replacing:
         guesses = self.guesses.at(" ".join(words), other) if self.guesses and draws.any() else {}
         position, new = 0, []
         for word, drawn in zip(words, draws, strict=True):
-            choices = (guesses.get(position) or self.neighbours.known.get(word, ())) if drawn and word.isalpha() else ()
+            choices = (
+                (guesses.get(position) or self.neighbours.known.get(word, ()))
+                if drawn and word.isalpha()
+                else ()
+            )
             new.append(choices[int(chance.integers(len(choices)))] if choices else word)
             position += len(word) + 1
         return " ".join(new)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kdedge.augment.source import Made
-from kdedge.augment.wordclasses import WordClasses
+from kdedge.augment.word_classes import WordClasses
 from kdedge.data.task import Split
 from kdedge.recipe import Rules
 
@@ -48,7 +48,11 @@ class ByRule:
     def altered(self, text: str, chance: np.random.Generator) -> str:
         """Each word masked, exchanged or kept by its own draw; then, by one draw, only a window of the words kept; empty where all are masked."""
         words = text.split()
-        words = [new for word, draw in zip(words, chance.random(len(words)), strict=True) if (new := self._word(word, float(draw), chance))]
+        words = [
+            new
+            for word, draw in zip(words, chance.random(len(words)), strict=True)
+            if (new := self._word(word, float(draw), chance))
+        ]
         if words and chance.random() < self.recipe.window:
             size = int(chance.integers(1, self.recipe.longest_window + 1))
             start = int(chance.integers(0, max(1, len(words) - size + 1)))

@@ -14,7 +14,14 @@ LIKELY = 256
 """Tokens among which the nucleus is looked for first."""
 
 
-def sample(generator: Generator, prompts: list[list[int]], longest: int, top_p: float, temperature: float, precision: torch.dtype | None) -> list[list[int]]:
+def sample(
+    generator: Generator,
+    prompts: list[list[int]],
+    longest: int,
+    top_p: float,
+    temperature: float,
+    precision: torch.dtype | None,
+) -> list[list[int]]:
     """Continuations of B prompts of equal length: token ids (B lists) with their prompt, up to the first `end` or to `longest` tokens.
 
     Draws from torch's own random numbers.
@@ -23,7 +30,10 @@ def sample(generator: Generator, prompts: list[list[int]], longest: int, top_p: 
     rows = [list(prompt) for prompt in prompts]
     alive = list(range(len(rows)))
     ids, cache = torch.tensor(prompts, device=device), None  # (B, P)
-    with torch.inference_mode(), torch.autocast(device.type, precision, enabled=precision is not None):
+    with (
+        torch.inference_mode(),
+        torch.autocast(device.type, precision, enabled=precision is not None),
+    ):
         for _ in range(longest - ids.shape[1]):
             answer = model(input_ids=ids, past_key_values=cache, use_cache=True)
             cache = answer.past_key_values
@@ -53,6 +63,8 @@ def draw(scores: torch.Tensor, top_p: float) -> torch.Tensor:
     most, tokens = chances.topk(min(LIKELY, chances.shape[1]), dim=-1)
     if bool((most.sum(-1) < top_p).any()) and most.shape[1] < chances.shape[1]:
         most, tokens = chances.sort(-1, descending=True)
-    before = most.cumsum(-1) - most  # of the likelier tokens: the token that crosses the line belongs to the set
+    before = (
+        most.cumsum(-1) - most
+    )  # of the likelier tokens: the token that crosses the line belongs to the set
     most = most.masked_fill(before >= top_p, 0.0)
     return tokens.gather(-1, torch.multinomial(most, 1))[:, 0]

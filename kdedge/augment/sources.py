@@ -10,25 +10,26 @@ import numpy as np
 import torch
 from transformers import AutoModelForMaskedLM
 
-from kdedge.augment import TransferTexts
-from kdedge.augment.gates import Sieve
+from kdedge.augment.filters import Sieve
 from kdedge.augment.generate import Writing, prompt_kinds
 from kdedge.augment.generator import Generator, lines_of, prepare_generator, token_lines
 from kdedge.augment.pool import read_pool
 from kdedge.augment.replace import MaskedGuesses, Neighbours, Replacing
 from kdedge.augment.rules import ByRule
 from kdedge.augment.source import Source
-from kdedge.augment.wordclasses import induce_classes
+from kdedge.augment.word_classes import induce_classes
 from kdedge.data.task import Task
-from kdedge.device import this_device
-from kdedge.encode import first_line, load_tokenizer
-from kdedge.errors import MachineError, UsageError
-from kdedge.places import resolve_folder
-from kdedge.progress import SILENT, Progress
+from kdedge.errors import MachineError, UsageError, first_line
+from kdedge.io.atomic import hash_files
+from kdedge.io.paths import resolve_folder
+from kdedge.nn.device import this_device
+from kdedge.nn.tokenization import load_tokenizer
 from kdedge.recipe import Augment, Gates, Recipe, Replace
 from kdedge.recipe import Teacher as TeacherRecipe
-from kdedge.rundir import hash_files, read_stage
-from kdedge.teacher import WEIGHTS, Teacher, guesses_masked_words
+from kdedge.run.progress import SILENT, Progress
+from kdedge.run.stage import WEIGHTS, read_stage
+from kdedge.teacher.finetune import Teacher, guesses_masked_words
+from kdedge.transfer.texts import TransferTexts
 
 BEFORE_LABELLING = {"rules", "replace", "generate", "pool", "shard_size"}
 """Keys of [augment] that decide which texts are made; those of its gates that decide it are in `TEXT_GATES`."""
@@ -57,7 +58,14 @@ class Workshop:
 
 
 def open_workshop(
-    recipe: Recipe, task: Task, teacher: Teacher, teacher_hash: str, folder: Path, *, force: bool = False, progress: Progress = SILENT
+    recipe: Recipe,
+    task: Task,
+    teacher: Teacher,
+    teacher_hash: str,
+    folder: Path,
+    *,
+    force: bool = False,
+    progress: Progress = SILENT,
 ) -> Workshop:
     """The sources that `[augment]` names; the generator is the stage `generator/` in `folder`."""
     augment = recipe.augment
@@ -72,16 +80,32 @@ def open_workshop(
     }
     pool = read_pool(augment.pool, recipe.data) if augment.pool else None
     if augment.rules:
-        sources.append(ByRule(augment.rules, task.train, induce_classes((*task.train.texts, *(task.train.pairs or ()))), teacher.tokenizer.mask_token))
+        sources.append(
+            ByRule(
+                augment.rules,
+                task.train,
+                induce_classes((*task.train.texts, *(task.train.pairs or ()))),
+                teacher.tokenizer.mask_token,
+            )
+        )
     if augment.replace:
         masked = masked_model(augment.replace, recipe.teacher[0])
         sources.append(_replacing(augment.replace, task, teacher, *(masked or (None,))))
         if masked:
-            inputs["masked language model"] = hash_files(place, WEIGHTS) if (place := resolve_folder(masked[0])) else masked
+            inputs["masked language model"] = (
+                hash_files(place, WEIGHTS) if (place := resolve_folder(masked[0])) else masked
+            )
     surprise = None
     if augment.generate:
         prompt_kinds(augment.generate, task)
-        generator = prepare_generator(augment.generate, task, folder / "generator", seed=recipe.seed, force=force, progress=progress)
+        generator = prepare_generator(
+            augment.generate,
+            task,
+            folder / "generator",
+            seed=recipe.seed,
+            force=force,
+            progress=progress,
+        )
         inputs["generator"] = hash_files(folder / "generator", WEIGHTS)
         surprise = usual_surprise(generator, task, augment, recipe.seed)
         sources.append(Writing(generator, augment.generate, task))
@@ -91,10 +115,14 @@ def open_workshop(
     return Workshop(sources, inputs, augment.gates, task, surprise)
 
 
-def usual_surprise(generator: Generator, task: Task, recipe: Augment, seed: int) -> tuple[float, float]:
+def usual_surprise(
+    generator: Generator, task: Task, recipe: Augment, seed: int
+) -> tuple[float, float]:
     """The surprises at the gates' two quantiles of real texts, those of the select split, in nats per token; from the 0th on nothing is too low."""
     assert recipe.generate is not None
-    real = generator.surprise(token_lines(generator, lines_of(task.select, task.spec, seed), recipe.generate.max_length))
+    real = generator.surprise(
+        token_lines(generator, lines_of(task.select, task.spec, seed), recipe.generate.max_length)
+    )
     low, high = recipe.gates.perplexity
     return float(np.quantile(real, low)) if low else 0.0, float(np.quantile(real, high))
 
@@ -107,7 +135,10 @@ def made_from(folder: Path) -> dict[str, Any]:
 
 def rounds_made(shared: Path, rounds: int) -> dict[str, dict[str, Any]]:
     """What every round of every source made, of a run whose texts lie in `shared`: name -> counts."""
-    folders = [shared / "augment", *(shared / f"augment-{number}" for number in range(2, rounds + 1))]
+    folders = [
+        shared / "augment",
+        *(shared / f"augment-{number}" for number in range(2, rounds + 1)),
+    ]
     return {
         origin + (f", round {i + 1}" if i else ""): counts
         for i, folder in enumerate(folders)
@@ -119,11 +150,21 @@ def rounds_made(shared: Path, rounds: int) -> dict[str, dict[str, Any]]:
 def masked_model(recipe: Replace, teacher: TeacherRecipe) -> tuple[str, str | None] | None:
     """Name and revision of what guesses masked words: the model that is named, or the one the teacher begins from where its checkpoint can."""
     if recipe.model is None:
-        return (teacher.model, teacher.revision) if guesses_masked_words(teacher.model, teacher.revision) else None
+        return (
+            (teacher.model, teacher.revision)
+            if guesses_masked_words(teacher.model, teacher.revision)
+            else None
+        )
     return None if recipe.model == "neighbours" else (recipe.model, None)
 
 
-def _replacing(recipe: Replace, task: Task, teacher: Teacher, name: str | None = None, revision: str | None = None) -> Replacing:
+def _replacing(
+    recipe: Replace,
+    task: Task,
+    teacher: Teacher,
+    name: str | None = None,
+    revision: str | None = None,
+) -> Replacing:
     matrix = teacher.model.get_input_embeddings().weight.detach().float().cpu().numpy()
     neighbours = Neighbours(teacher.tokenizer, matrix, recipe.candidates)
     if name is None:
@@ -131,13 +172,30 @@ def _replacing(recipe: Replace, task: Task, teacher: Teacher, name: str | None =
     next_step = 'name another as augment.replace.model, or "neighbours"'
     try:
         model, told = AutoModelForMaskedLM.from_pretrained(
-            str(resolve_folder(name) or name), revision=revision, output_loading_info=True, use_safetensors=True, dtype=torch.float32
+            str(resolve_folder(name) or name),
+            revision=revision,
+            output_loading_info=True,
+            use_safetensors=True,
+            dtype=torch.float32,
         )
     except (OSError, ValueError) as error:
-        raise MachineError("the masked language model cannot be loaded", f"{name}: {first_line(error)}", next_step) from error
+        raise MachineError(
+            "the masked language model cannot be loaded", f"{name}: {first_line(error)}", next_step
+        ) from error
     if told["missing_keys"]:
-        raise UsageError("the model that should guess masked words has no head for it", f"{name} lacks {sorted(told['missing_keys'])[0]}", next_step)
+        raise UsageError(
+            "the model that should guess masked words has no head for it",
+            f"{name} lacks {sorted(told['missing_keys'])[0]}",
+            next_step,
+        )
     tokenizer = load_tokenizer(name, revision)
     if tokenizer.mask_token is None:
         raise UsageError("the masked language model's tokenizer has no mask token", name, next_step)
-    return Replacing(recipe, task.train, neighbours, MaskedGuesses(model.to(this_device()).eval(), tokenizer, recipe.candidates, teacher.max_length))
+    return Replacing(
+        recipe,
+        task.train,
+        neighbours,
+        MaskedGuesses(
+            model.to(this_device()).eval(), tokenizer, recipe.candidates, teacher.max_length
+        ),
+    )

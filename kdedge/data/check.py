@@ -30,9 +30,15 @@ class Faults:
         """Raises DataError with up to ten faults and how many there are in all."""
         if not self.count:
             return
-        lines = [*self.told, f"... and {self.count - SHOWN} more"] if self.count > SHOWN else self.told
+        lines = (
+            [*self.told, f"... and {self.count - SHOWN} more"] if self.count > SHOWN else self.told
+        )
         count = "1 fault" if self.count == 1 else f"{self.count} faults"
-        raise DataError(f"{self.origin}: {count} in the data", "\n         ".join(lines), "mend or remove these rows and run again")
+        raise DataError(
+            f"{self.origin}: {count} in the data",
+            "\n         ".join(lines),
+            "mend or remove these rows and run again",
+        )
 
 
 def shown(value: Any) -> str:
@@ -80,7 +86,11 @@ class Table:
 def refuse_column(name: str, asked_by: str, origin: str, names: Sequence[str]) -> NoReturn:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     there = ", ".join(shown(n) for n in names[:20]) or "none"
-    hint = f"did you mean {asked_by} = {shown(near[0])}?" if near else f"set {asked_by} to one of these"
+    hint = (
+        f"did you mean {asked_by} = {shown(near[0])}?"
+        if near
+        else f"set {asked_by} to one of these"
+    )
     raise UsageError(f"{origin}: no column {shown(name)} ({asked_by})", f"columns {there}", hint)
 
 
@@ -93,9 +103,15 @@ def text_fault(text: Any) -> tuple[str, str] | None:
     if not text or text.isspace():
         return f"is blank ({shown(text)})", "fill it in or remove the row"
     if len(text) > LONGEST_TEXT:
-        return f"has {len(text):,} characters, more than {LONGEST_TEXT:,} ({shown(text[:30])})", "cut it, or look for a missing quote or line end"
+        return (
+            f"has {len(text):,} characters, more than {LONGEST_TEXT:,} ({shown(text[:30])})",
+            "cut it, or look for a missing quote or line end",
+        )
     if "\0" in text:
-        return f"holds a NUL character ({shown(text)})", "remove it; a whole file of them is often utf-16: set data.encoding"
+        return (
+            f"holds a NUL character ({shown(text)})",
+            "remove it; a whole file of them is often utf-16: set data.encoding",
+        )
     return _surrogate_fault(text)
 
 
@@ -103,7 +119,10 @@ def _surrogate_fault(text: str) -> tuple[str, str] | None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        return f"holds half a surrogate pair at character {error.start} ({shown(text)})", "remove it or write the whole character"
+        return (
+            f"holds half a surrogate pair at character {error.start} ({shown(text)})",
+            "remove it or write the whole character",
+        )
     return None
 
 

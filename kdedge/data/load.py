@@ -13,13 +13,15 @@ from kdedge.data.shares import draw_share
 from kdedge.data.sources import Source
 from kdedge.data.task import Split, Task
 from kdedge.errors import DataError, MachineError, UsageError
-from kdedge.progress import SILENT, Progress
 from kdedge.recipe import Data, TaskSection
+from kdedge.run.progress import SILENT, Progress
 from kdedge.runtime.metrics import DEFAULT_METRIC, METRICS, metric_fits
 from kdedge.runtime.spec import Kind, TaskSpec
 
 
-def load_task(data: Data, task: TaskSection, *, name: str, seed: int, progress: Progress = SILENT) -> Task:
+def load_task(
+    data: Data, task: TaskSection, *, name: str, seed: int, progress: Progress = SILENT
+) -> Task:
     """The three splits of a recipe, every row checked.
 
     Raises UsageError for what the recipe asks wrongly, DataError for rows that cannot be trusted (up to ten with
@@ -29,7 +31,11 @@ def load_task(data: Data, task: TaskSection, *, name: str, seed: int, progress: 
     try:
         loaded = _loaded(data, task, name, metric, seed)
     except OSError as error:
-        raise MachineError("the data cannot be reached", str(error), "check the folder, its rights and the length of its name") from error
+        raise MachineError(
+            "the data cannot be reached",
+            str(error),
+            "check the folder, its rights and the length of its name",
+        ) from error
     for line in (_summary(loaded), *loaded.notes):
         progress.say(line)
     return loaded
@@ -42,7 +48,11 @@ def _loaded(data: Data, task: TaskSection, name: str, metric: str, seed: int) ->
     train, read = _read_train(source, task)
     names = read.names
     if metric == "f1" and len(names) != 2:
-        raise UsageError("f1 measures two classes, the second against the first", f"{len(names)} labels", 'set task.metric to "macro_f1" or "micro_f1"')
+        raise UsageError(
+            "f1 measures two classes, the second against the first",
+            f"{len(names)} labels",
+            'set task.metric to "macro_f1" or "micro_f1"',
+        )
     train, report = _part(train, data.report, "report", read, seed)
     train, select = _part(train, data.select, "select", read, seed)
     parts, notes = _apart(train, select, report, data.overlap)
@@ -57,7 +67,9 @@ def _metric(task: TaskSection) -> str:
     metric = task.metric or DEFAULT_METRIC[task.kind]
     if not metric_fits(metric, task.kind):
         fitting = ", ".join(name for name in METRICS if metric_fits(name, task.kind))
-        raise UsageError(f"task.metric does not measure a {task.kind}", repr(metric), f"use one of {fitting}")
+        raise UsageError(
+            f"task.metric does not measure a {task.kind}", repr(metric), f"use one of {fitting}"
+        )
     return metric
 
 
@@ -67,18 +79,28 @@ def _refuse_shared_columns(data: Data) -> None:
     for key, column in (("text", data.text), ("pair", data.pair), ("label", data.label)):
         other = asked.setdefault(column, key) if column is not None else key
         if other != key:
-            raise UsageError(f"data.{other} and data.{key} are the same column", repr(column), f"set data.{key} to a column of its own")
+            raise UsageError(
+                f"data.{other} and data.{key} are the same column",
+                repr(column),
+                f"set data.{key} to a column of its own",
+            )
 
 
 def _refuse_shared_roles(source: Source) -> None:
     """Raises UsageError when one file or split would both teach and judge."""
     roles: dict[str, str] = {}
-    for key, split in (("train", source.data.train), ("select", source.data.select), ("report", source.data.report)):
+    for key, split in (
+        ("train", source.data.train),
+        ("select", source.data.select),
+        ("report", source.data.report),
+    ):
         if isinstance(split, str):
             other = roles.setdefault(source.identity(split, key), key)
             if other != key:
                 step = f"give data.{key} a split of its own, or a share of train such as 0.1"
-                raise UsageError(f"data.{other} and data.{key} are the same rows", repr(split), step)
+                raise UsageError(
+                    f"data.{other} and data.{key} are the same rows", repr(split), step
+                )
 
 
 def _read_train(source: Source, task: TaskSection) -> tuple[Part, _Reader]:
@@ -89,14 +111,22 @@ def _read_train(source: Source, task: TaskSection) -> tuple[Part, _Reader]:
     names = known_names(task.kind, task.labels, source.folder, table)
     switches = task.kind == "multilabel" and are_switches(values, names)
     if names is None:
-        names = tuple(map(str, range(len(values[0])))) if switches else names_of_train(task.kind, table, values, faults)
+        names = (
+            tuple(map(str, range(len(values[0]))))
+            if switches
+            else names_of_train(task.kind, table, values, faults)
+        )
     read = _Reader(source, task.kind, names, switches)
     return read.checked(table, "train", faults), read
 
 
 def _refuse_empty(table: Table, role: str) -> None:
     if not len(table):
-        raise DataError(f"{table.origin}: no rows in {role}", "0 rows", f"fill it, or set data.{role} to another split or file")
+        raise DataError(
+            f"{table.origin}: no rows in {role}",
+            "0 rows",
+            f"fill it, or set data.{role} to another split or file",
+        )
 
 
 @dataclass(frozen=True)
@@ -118,17 +148,34 @@ class _Reader:
         data = self.source.data
         texts = checked_texts(table, data.text, "data.text", faults)
         pairs = None if data.pair is None else checked_texts(table, data.pair, "data.pair", faults)
-        labels = label_array(self.kind, self.names, table, table.column(data.label, "data.label"), faults, switches=self.switches)
+        labels = label_array(
+            self.kind,
+            self.names,
+            table,
+            table.column(data.label, "data.label"),
+            faults,
+            switches=self.switches,
+        )
         faults.raise_if_any()
-        split = Split(_opening(texts, data.first_words), None if pairs is None else _opening(pairs, data.first_words), labels)
+        split = Split(
+            _opening(texts, data.first_words),
+            None if pairs is None else _opening(pairs, data.first_words),
+            labels,
+        )
         return Part(role, split, table, split)
 
 
 def _opening(texts: list[str], words: int | None) -> tuple[str, ...]:
-    return tuple(texts) if words is None else tuple(" ".join(text.split(None, words)[:words]) for text in texts)
+    return (
+        tuple(texts)
+        if words is None
+        else tuple(" ".join(text.split(None, words)[:words]) for text in texts)
+    )
 
 
-def _part(train: Part, wanted: str | float, role: str, read: _Reader, seed: int) -> tuple[Part, Part]:
+def _part(
+    train: Part, wanted: str | float, role: str, read: _Reader, seed: int
+) -> tuple[Part, Part]:
     """(train, the split or share `role`); a share leaves train."""
     if isinstance(wanted, str):
         return train, read.read(wanted, role)
@@ -137,7 +184,9 @@ def _part(train: Part, wanted: str | float, role: str, read: _Reader, seed: int)
     return replace(train, split=stays), replace(train, role=role, split=drawn)
 
 
-def _apart(train: Part, select: Part, report: Part, rule: Overlap) -> tuple[tuple[Part, Part, Part], list[str]]:
+def _apart(
+    train: Part, select: Part, report: Part, rule: Overlap
+) -> tuple[tuple[Part, Part, Part], list[str]]:
     """The parts with equal texts dropped, refused or noted, as data.overlap says."""
     notes = conflict_note(train)
     train, more = without_overlap(train, [select, report], rule)
@@ -148,7 +197,11 @@ def _apart(train: Part, select: Part, report: Part, rule: Overlap) -> tuple[tupl
 
 def _refuse_nothing_left(part: Part) -> None:
     if not len(part.split):
-        raise DataError(f"no examples are left in {part.role}", part.table.origin, "give more examples, smaller shares, or a split of its own")
+        raise DataError(
+            f"no examples are left in {part.role}",
+            part.table.origin,
+            "give more examples, smaller shares, or a split of its own",
+        )
 
 
 def _check_classes(parts: tuple[Part, Part, Part], task: TaskSection, names: Names) -> None:
@@ -157,36 +210,59 @@ def _check_classes(parts: tuple[Part, Part, Part], task: TaskSection, names: Nam
         _refuse_nothing_left(part)
     train = parts[0].split.labels
     if not names:
-        raise DataError("no example of train has a label", f"{parts[0].table.origin}", "fill in labels, or name them in task.labels")
+        raise DataError(
+            "no example of train has a label",
+            f"{parts[0].table.origin}",
+            "fill in labels, or name them in task.labels",
+        )
     _refuse_one_answer(parts[0], task, names, "give examples of at least two answers")
     for part in parts[1:] if task.kind != "regression" else ():
         absent = sorted(_classes(part.split.labels) - _classes(train))
         if absent:
-            told = ", ".join(names[i] for i in absent[:10]) + (f" and {len(absent) - 10} more" if len(absent) > 10 else "")
-            raise DataError(f"{part.role} has classes that train lacks", f"{told} in {part.table.origin}", "give train examples of them, or take them out")
+            told = ", ".join(names[i] for i in absent[:10]) + (
+                f" and {len(absent) - 10} more" if len(absent) > 10 else ""
+            )
+            raise DataError(
+                f"{part.role} has classes that train lacks",
+                f"{told} in {part.table.origin}",
+                "give train examples of them, or take them out",
+            )
 
 
 def _refuse_one_answer(train: Part, task: TaskSection, names: Names, next_step: str) -> None:
     labels = train.split.labels
     if task.kind != "multilabel" and len(np.unique(labels)) < 2:
         only = names[int(labels[0])] if task.kind == "classification" else str(labels[0])
-        raise DataError("train holds one answer alone", f"every label is {only!r} in {train.table.origin}", next_step)
+        raise DataError(
+            "train holds one answer alone",
+            f"every label is {only!r} in {train.table.origin}",
+            next_step,
+        )
 
 
-def _limit_note(train: Part, parts: tuple[Part, Part, Part], task: TaskSection, names: Names) -> list[str]:
+def _limit_note(
+    train: Part, parts: tuple[Part, Part, Part], task: TaskSection, names: Names
+) -> list[str]:
     """A note when data.limit left classes of select or report without an example. Raises DataError when it left one answer."""
     if len(train.split) == len(parts[0].split):
         return []
     _refuse_one_answer(train, task, names, "raise data.limit")
     if task.kind == "regression":
         return []
-    lost = sorted((_classes(parts[1].split.labels) | _classes(parts[2].split.labels)) - _classes(train.split.labels))
-    told = ", ".join(names[i] for i in lost[:10]) + (f" and {len(lost) - 10} more" if len(lost) > 10 else "")
+    lost = sorted(
+        (_classes(parts[1].split.labels) | _classes(parts[2].split.labels))
+        - _classes(train.split.labels)
+    )
+    told = ", ".join(names[i] for i in lost[:10]) + (
+        f" and {len(lost) - 10} more" if len(lost) > 10 else ""
+    )
     return [f"data.limit left train without {told}."] if lost else []
 
 
 def _classes(labels: np.ndarray) -> set[int]:
-    return {int(i) for i in (np.unique(labels) if labels.ndim == 1 else np.flatnonzero(labels.any(0)))}
+    return {
+        int(i) for i in (np.unique(labels) if labels.ndim == 1 else np.flatnonzero(labels.any(0)))
+    }
 
 
 def _limited(train: Part, limit: int | None, seed: int) -> Part:

@@ -46,10 +46,14 @@ def without_overlap(part: Part, others: list[Part], rule: Overlap) -> tuple[Part
         fact = f"{found} of {len(keys)} {part.role} examples also stand in {other.role}"
         if rule == "refuse":
             raise _refusal(fact, part, other, next(key for key in keys if key in shared_keys))
-        notes.append(f"{fact}: {'dropped from ' + part.role if rule == 'drop' else 'allowed by data.overlap'}.")
+        notes.append(
+            f"{fact}: {'dropped from ' + part.role if rule == 'drop' else 'allowed by data.overlap'}."
+        )
         dropped |= shared_keys if rule == "drop" else set()
     kept = [i for i, key in enumerate(keys) if key not in dropped]
-    return Part(part.role, part.split.take(kept) if dropped else part.split, part.table, part.source), notes
+    return Part(
+        part.role, part.split.take(kept) if dropped else part.split, part.table, part.source
+    ), notes
 
 
 def _refusal(fact: str, part: Part, other: Part, key: str) -> DataError:

@@ -34,7 +34,11 @@ def read_file(path: Path, encoding: str, wanted: tuple[str, ...]) -> Table:
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
-        raise UsageError("data files are csv, tsv, jsonl or parquet", f"{path}", "convert the file, or give it the ending of what it is")
+        raise UsageError(
+            "data files are csv, tsv, jsonl or parquet",
+            f"{path}",
+            "convert the file, or give it the ending of what it is",
+        )
     return reader(path, encoding, wanted)
 
 
@@ -58,14 +62,22 @@ def _decoded(path: Path, content: bytes, encoding: str) -> str:
     mark = next((mark for mark in MARKS if content.startswith(mark)), b"")
     codec = _codec(encoding)
     if mark and not _same_family(codec, MARKS[mark]):
-        raise DataError(f"{path}:1: the file is marked as {MARKS[mark]}", f"data.encoding = {encoding!r}", f'set data.encoding = "{MARKS[mark]}"')
+        raise DataError(
+            f"{path}:1: the file is marked as {MARKS[mark]}",
+            f"data.encoding = {encoding!r}",
+            f'set data.encoding = "{MARKS[mark]}"',
+        )
     _refuse_unmarked_utf16(path, content, codec)
     try:
         return content.decode(codec).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise _misfit(path, content, encoding, error) from error
     except UnicodeError as error:
-        raise DataError(f"{path} is not {encoding}", str(error), "set data.encoding to what the file is written in") from error
+        raise DataError(
+            f"{path} is not {encoding}",
+            str(error),
+            "set data.encoding to what the file is written in",
+        ) from error
 
 
 def _refuse_unmarked_utf16(path: Path, content: bytes, codec: str) -> None:
@@ -74,7 +86,11 @@ def _refuse_unmarked_utf16(path: Path, content: bytes, codec: str) -> None:
     if not codec.startswith(("utf-16", "utf-32")) and max(nul_odd, nul_even) > len(content) // 4:
         likely = "utf-16-le" if nul_odd > nul_even else "utf-16-be"
         found = f"{nul_odd + nul_even} of {len(content)} bytes are NUL"
-        raise DataError(f"{path}:1: the file looks like {likely}, not {codec}", found, f'set data.encoding = "{likely}"')
+        raise DataError(
+            f"{path}:1: the file looks like {likely}, not {codec}",
+            found,
+            f'set data.encoding = "{likely}"',
+        )
 
 
 def _content(path: Path) -> bytes:
@@ -82,7 +98,11 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError("a data file cannot be read", f"{shown(str(path))}: {reason}", "check the name and its rights") from error
+        raise UsageError(
+            "a data file cannot be read",
+            f"{shown(str(path))}: {reason}",
+            "check the name and its rights",
+        ) from error
 
 
 def _codec(encoding: str) -> str:
@@ -90,7 +110,11 @@ def _codec(encoding: str) -> str:
         "".encode(encoding)
         return codecs.lookup(encoding).name
     except (LookupError, ValueError) as error:
-        raise UsageError("there is no such text encoding", f"data.encoding = {encoding!r}", 'name one, such as "utf-8", "latin-1" or "utf-16"') from error
+        raise UsageError(
+            "there is no such text encoding",
+            f"data.encoding = {encoding!r}",
+            'name one, such as "utf-8", "latin-1" or "utf-16"',
+        ) from error
 
 
 def _same_family(codec: str, marked: str) -> bool:
@@ -99,13 +123,24 @@ def _same_family(codec: str, marked: str) -> bool:
 
 def _misfit(path: Path, content: bytes, encoding: str, error: UnicodeDecodeError) -> DataError:
     line = content[: error.start].decode(encoding, "replace").count("\n") + 1
-    byte = f"byte 0x{content[error.start]:02x} at offset {error.start}" if error.start < len(content) else "an end in mid-character"
-    return DataError(f"{path}:{line}: {byte} is not {encoding}", error.reason, f'set data.encoding = "{_fitting(content)}", or mend the file')
+    byte = (
+        f"byte 0x{content[error.start]:02x} at offset {error.start}"
+        if error.start < len(content)
+        else "an end in mid-character"
+    )
+    return DataError(
+        f"{path}:{line}: {byte} is not {encoding}",
+        error.reason,
+        f'set data.encoding = "{_fitting(content)}", or mend the file',
+    )
 
 
 def _fitting(content: bytes) -> str:
     """The likeliest of three encodings; every file fits latin-1."""
-    for encoding in ("utf-8", "cp1252" if any(0x80 <= byte < 0xA0 for byte in set(content)) else "latin-1"):
+    for encoding in (
+        "utf-8",
+        "cp1252" if any(0x80 <= byte < 0xA0 for byte in set(content)) else "latin-1",
+    ):
         try:
             content.decode(encoding)
             return encoding
@@ -134,8 +169,15 @@ def _long_fields() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _delimited(path: Path, encoding: str, wanted: tuple[str, ...], *, delimiter: str, quoting: int) -> Table:
-    rows = csv.reader(io.StringIO(read_text(path, encoding), newline=""), delimiter=delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
+def _delimited(
+    path: Path, encoding: str, wanted: tuple[str, ...], *, delimiter: str, quoting: int
+) -> Table:
+    rows = csv.reader(
+        io.StringIO(read_text(path, encoding), newline=""),
+        delimiter=delimiter,
+        quoting=quoting,
+        strict=True,
+    )  # type: ignore[arg-type]
     faults = Faults(str(path))
     kept: list[list[str]] = []
     lines: list[int] = []
@@ -147,21 +189,39 @@ def _delimited(path: Path, encoding: str, wanted: tuple[str, ...], *, delimiter:
                 if not row:
                     continue
                 if len(row) != len(header):
-                    faults.add(f"{path}:{rows.line_num}", f"{len(row)} fields, but the header has {len(header)} ({shown(row)})", "quote or fill the fields")
+                    faults.add(
+                        f"{path}:{rows.line_num}",
+                        f"{len(row)} fields, but the header has {len(header)} ({shown(row)})",
+                        "quote or fill the fields",
+                    )
                 kept.append(row)
                 lines.append(rows.line_num)
         except csv.Error as error:
             faults.add(f"{path}:{rows.line_num}", str(error), "mend the quotes and line ends")
     faults.raise_if_any()
-    return Table(str(path), {name: [row[i] for row in kept] for name, i in places}, tuple(header), lines)
+    return Table(
+        str(path), {name: [row[i] for row in kept] for name, i in places}, tuple(header), lines
+    )
 
 
 def _header(path: Path, header: list[str]) -> list[str]:
     if not header:
-        raise DataError(f"{path}:1: no header line", "the first line is empty", "begin the file with the names of its columns")
-    twice = sorted({name for name in header if header.count(name) > 1}) if len(set(header)) < len(header) else []
+        raise DataError(
+            f"{path}:1: no header line",
+            "the first line is empty",
+            "begin the file with the names of its columns",
+        )
+    twice = (
+        sorted({name for name in header if header.count(name) > 1})
+        if len(set(header)) < len(header)
+        else []
+    )
     if twice:
-        raise DataError(f"{path}:1: a column stands twice", ", ".join(map(shown, twice[:5])), "give every column a name of its own")
+        raise DataError(
+            f"{path}:1: a column stands twice",
+            ", ".join(map(shown, twice[:5])),
+            "give every column a name of its own",
+        )
     return header
 
 
@@ -176,7 +236,9 @@ def read_jsonl(path: Path, encoding: str, wanted: tuple[str, ...]) -> Table:
             lines.append(number)
     faults.raise_if_any()
     names = tuple(dict.fromkeys(name for row in rows for name in row))
-    columns: dict[str, Sequence[Any]] = {name: [row.get(name) for row in rows] for name in wanted if name in names}
+    columns: dict[str, Sequence[Any]] = {
+        name: [row.get(name) for row in rows] for name in wanted if name in names
+    }
     return Table(str(path), columns, names, lines)
 
 
@@ -188,7 +250,9 @@ def _json_object(where: str, line: str, faults: Faults) -> dict[str, Any]:
         return {}
     if isinstance(row, dict):
         return row
-    faults.add(where, f"not a JSON object ({shown(row)})", 'write it as {"text": ..., "label": ...}')
+    faults.add(
+        where, f"not a JSON object ({shown(row)})", 'write it as {"text": ..., "label": ...}'
+    )
     return {}
 
 
@@ -205,7 +269,9 @@ def read_parquet(path: Path, encoding: str, wanted: tuple[str, ...]) -> Table:
     # pyarrow meets a damaged file with many kinds of error.
     except Exception as error:
         raise DataError(
-            f"{path} is not a parquet file that can be read", shown(str(error)), "write it again, or give the file the ending of what it is"
+            f"{path} is not a parquet file that can be read",
+            shown(str(error)),
+            "write it again, or give the file the ending of what it is",
         ) from error
     return Table(str(path), columns, names, rows, unit=", row ")
 
@@ -215,7 +281,9 @@ def _pyarrow() -> Any:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise MachineError("parquet files need pyarrow", "it is not installed", 'pip install "kdedge[train]"') from error
+        raise MachineError(
+            "parquet files need pyarrow", "it is not installed", 'pip install "kdedge[train]"'
+        ) from error
     return pyarrow
 
 

@@ -35,12 +35,22 @@ def draw_share(split: Split, share: float, seed: int, salt: str) -> tuple[Split,
     and equal texts always fall together.
     """
     keys = text_keys(split)
-    places = np.array([int.from_bytes(hashlib.sha256(f"{seed}\x1f{salt}\x1f{key}".encode()).digest()[:8], "big") / 2**64 for key in keys])
+    places = np.array(
+        [
+            int.from_bytes(
+                hashlib.sha256(f"{seed}\x1f{salt}\x1f{key}".encode()).digest()[:8], "big"
+            )
+            / 2**64
+            for key in keys
+        ]
+    )
     drawn = np.zeros(len(split), dtype=bool)
     groups = split.labels if split.labels.dtype == np.int64 else np.zeros(len(split), np.int64)
     for group in np.unique(groups):
         members = np.flatnonzero(groups == group)
-        line = np.sort(places[members])[min(len(members) - 1, max(0, round(share * len(members)) - 1))]
+        line = np.sort(places[members])[
+            min(len(members) - 1, max(0, round(share * len(members)) - 1))
+        ]
         drawn[members] = places[members] <= min(line, _last_but_one(places[members]))
     chosen = {key for key, taken in zip(keys, drawn, strict=True) if taken}
     drawn = np.array([key in chosen for key in keys], dtype=bool)

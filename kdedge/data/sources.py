@@ -11,7 +11,7 @@ from typing import Any
 from kdedge.data.check import Table
 from kdedge.data.read import READERS, read_file, read_text
 from kdedge.errors import MachineError, UsageError
-from kdedge.places import resolve_folder
+from kdedge.io.paths import resolve_folder
 from kdedge.recipe import Data
 
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
@@ -36,23 +36,41 @@ class Source:
             return cls(data, None)
         folder = resolve_folder(data.source) if data.source else None
         if folder is None and not HUB_ID.fullmatch(data.source):
-            raise UsageError("data.source is a folder, package:NAME/FOLDER or a hub id", repr(data.source), "check the folder; relative ones start from here")
+            raise UsageError(
+                "data.source is a folder, package:NAME/FOLDER or a hub id",
+                repr(data.source),
+                "check the folder; relative ones start from here",
+            )
         return cls(data, folder)
 
     def file(self, split: str, key: str) -> Path | None:
         """The file that `split` means, or None. Raises UsageError when it is missing or there are two."""
         named = Path(split)
         if named.suffix.lower() in READERS:
-            found = [path for path in ([self.folder / named] if self.folder else []) + [named] if path.is_file()]
+            found = [
+                path
+                for path in ([self.folder / named] if self.folder else []) + [named]
+                if path.is_file()
+            ]
             if not found:
-                raise UsageError(f"data.{key}: no such file", split, "check the name; relative ones start from here or from data.source")
+                raise UsageError(
+                    f"data.{key}: no such file",
+                    split,
+                    "check the name; relative ones start from here or from data.source",
+                )
             return found[0]
         if self.folder is None or not _stays_inside(split):
             return None
-        found = [path for path in (self.folder / f"{split}{ending}" for ending in READERS) if path.is_file()]
+        found = [
+            path
+            for path in (self.folder / f"{split}{ending}" for ending in READERS)
+            if path.is_file()
+        ]
         if len(found) > 1:
             raise UsageError(
-                f"data.{key} = {split!r} could be any of several files", ", ".join(p.name for p in found), f"name one: data.{key} = {found[0].name!r}"
+                f"data.{key} = {split!r} could be any of several files",
+                ", ".join(p.name for p in found),
+                f"name one: data.{key} = {found[0].name!r}",
             )
         return found[0] if found else None
 
@@ -70,7 +88,9 @@ class Source:
             return self._class_folders(self.folder, split, key)
         if self.data.source is None:
             raise UsageError(
-                f"data.{key} = {split!r} needs data.source", "no data.source", f"set data.source, or name a csv, tsv, jsonl or parquet file in data.{key}"
+                f"data.{key} = {split!r} needs data.source",
+                "no data.source",
+                f"set data.source, or name a csv, tsv, jsonl or parquet file in data.{key}",
             )
         return read_hub(self.data.source, self.data, split)
 
@@ -82,9 +102,16 @@ class Source:
 
     def _nothing_there(self, folder: Path, split: str, key: str) -> UsageError:
         looked = f"{folder}: no {split}.{{{','.join(ending[1:] for ending in READERS)}}} and no class folders of .txt files in {split}/"
-        there = ", ".join(sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())[:20]) or "nothing"
+        there = (
+            ", ".join(sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())[:20])
+            or "nothing"
+        )
         share = "" if key == "train" else f", or a share of train such as data.{key} = 0.1"
-        return UsageError(f"data.{key} = {split!r} is not in the folder", f"{looked}; there is {there}", f"name a split that is there{share}")
+        return UsageError(
+            f"data.{key} = {split!r} is not in the folder",
+            f"{looked}; there is {there}",
+            f"name a split that is there{share}",
+        )
 
 
 def _stays_inside(split: str) -> bool:
@@ -94,24 +121,47 @@ def _stays_inside(split: str) -> bool:
 
 
 def _texts(folder: Path) -> list[Path]:
-    return sorted((p for p in folder.glob("*.txt") if p.is_file() and not p.name.startswith(".")), key=lambda p: p.name)
+    return sorted(
+        (p for p in folder.glob("*.txt") if p.is_file() and not p.name.startswith(".")),
+        key=lambda p: p.name,
+    )
 
 
 def _classes(folder: Path) -> list[Path]:
     """The subfolders that hold texts, by name."""
     if not folder.is_dir():
         return []
-    return sorted((p for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "__")) and _texts(p)), key=lambda p: p.name)
+    return sorted(
+        (
+            p
+            for p in folder.iterdir()
+            if p.is_dir() and not p.name.startswith((".", "__")) and _texts(p)
+        ),
+        key=lambda p: p.name,
+    )
 
 
 def read_class_folders(folder: Path, data: Data) -> Table:
     """One text a file, labelled with the name of its folder; classes and files in the order of their names."""
     if data.pair is not None:
-        raise UsageError("class folders hold single texts", f"data.pair = {data.pair!r}", "leave data.pair out, or give a csv, tsv, jsonl or parquet file")
+        raise UsageError(
+            "class folders hold single texts",
+            f"data.pair = {data.pair!r}",
+            "leave data.pair out, or give a csv, tsv, jsonl or parquet file",
+        )
     classes = _classes(folder)
     files = [(path, kind.name) for kind in classes for path in _texts(kind)]
-    columns: dict[str, Sequence[Any]] = {data.text: [read_text(path, data.encoding) for path, _ in files], data.label: [name for _, name in files]}
-    return Table(str(folder), columns, (data.text, data.label), [str(path) for path, _ in files], label_names=tuple(kind.name for kind in classes))
+    columns: dict[str, Sequence[Any]] = {
+        data.text: [read_text(path, data.encoding) for path, _ in files],
+        data.label: [name for _, name in files],
+    }
+    return Table(
+        str(folder),
+        columns,
+        (data.text, data.label),
+        [str(path) for path, _ in files],
+        label_names=tuple(kind.name for kind in classes),
+    )
 
 
 def read_hub(source: str, data: Data, split: str) -> Table:
@@ -122,28 +172,47 @@ def read_hub(source: str, data: Data, split: str) -> Table:
     rows = _load(source, data.config, data.revision, split)
     origin = f"{source}{f' ({data.config})' if data.config else ''} {split}"
     names = tuple(rows.column_names)
-    columns: dict[str, Sequence[Any]] = {name: list(rows[name]) for name in wanted_columns(data) if name in names}
+    columns: dict[str, Sequence[Any]] = {
+        name: list(rows[name]) for name in wanted_columns(data) if name in names
+    }
     feature = rows.features.get(data.label)
     label_names = getattr(getattr(feature, "feature", feature), "names", None)
-    return Table(origin, columns, names, range(1, len(rows) + 1), ", row ", tuple(label_names) if label_names else None)
+    return Table(
+        origin,
+        columns,
+        names,
+        range(1, len(rows) + 1),
+        ", row ",
+        tuple(label_names) if label_names else None,
+    )
 
 
 def _load(source: str, config: str | None, revision: str | None, split: str) -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise MachineError("hub data sets need the datasets package", "it is not installed", 'pip install "kdedge[train]"') from error
+        raise MachineError(
+            "hub data sets need the datasets package",
+            "it is not installed",
+            'pip install "kdedge[train]"',
+        ) from error
     datasets.disable_progress_bars()
     try:
         return datasets.load_dataset(source, config, revision=revision, split=split)
     except ValueError as error:
         raise UsageError(
-            f"{source} has no such split or configuration", _first_line(error), "set data.config, and the splits of train, select and report"
+            f"{source} has no such split or configuration",
+            _first_line(error),
+            "set data.config, and the splits of train, select and report",
         ) from error
     # Networks, caches and hubs fail in many ways, and all of them mean: not from here.
     except Exception as error:
         step = f"check the name and the network, or download it once and set data.source to its folder (there is no folder {source!r} here)"
-        raise MachineError(f"the hub data set {source} cannot be had", f"{type(error).__name__}: {_first_line(error)}", step) from error
+        raise MachineError(
+            f"the hub data set {source} cannot be had",
+            f"{type(error).__name__}: {_first_line(error)}",
+            step,
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

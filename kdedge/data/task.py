@@ -63,5 +63,10 @@ class Task:
 
     def content_hash(self) -> str:
         """SHA-256 over the splits and what is asked of them; the task's name does not matter."""
-        parts = [self.train.content_hash(), self.select.content_hash(), self.report.content_hash(), repr(replace(self.spec, name=""))]
+        parts = [
+            self.train.content_hash(),
+            self.select.content_hash(),
+            self.report.content_hash(),
+            repr(replace(self.spec, name="")),
+        ]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()

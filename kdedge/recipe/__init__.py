@@ -3,7 +3,16 @@
 from kdedge.recipe.augment import Augment, Gates, Generate, GeneratorFit, Pool, Replace, Rules
 from kdedge.recipe.reading import STAGES, Recipe, load_recipe, with_values
 from kdedge.recipe.section import Fit, Section
-from kdedge.recipe.students import RESIDUAL, TERMS, BiLstm, BiLstmQuantize, Objective, Quantize, Student, TinyBert
+from kdedge.recipe.students import (
+    RESIDUAL,
+    TERMS,
+    BiLstm,
+    BiLstmQuantize,
+    Objective,
+    Quantize,
+    Student,
+    TinyBert,
+)
 from kdedge.recipe.task import Data, TaskSection, Teacher, Transfer
 from kdedge.recipe.tune import Range, Tune
 

@@ -13,14 +13,18 @@ class Rules(Section):
     """Texts altered by rule (Tang et al. 2019): words masked, exchanged for words of like use, a window of words kept."""
 
     mask: Probability = 0.1
-    exchange: Probability = Field(0.1, description="of a word for another of the same induced part of speech")
+    exchange: Probability = Field(
+        0.1, description="of a word for another of the same induced part of speech"
+    )
     window: Probability = Field(0.25, description="of keeping only a window of words of a text")
     longest_window: Positive = 5
 
     @model_validator(mode="after")
     def _shares_add_up(self) -> Rules:
         if self.mask + self.exchange > 1:
-            raise ValueError(f"mask = {self.mask:g} and exchange = {self.exchange:g} of the words are more than all")
+            raise ValueError(
+                f"mask = {self.mask:g} and exchange = {self.exchange:g} of the words are more than all"
+            )
         return self
 
 
@@ -46,7 +50,10 @@ class GeneratorFit(Fit):
 class Generate(Section):
     """Texts written by a causal language model that has read the task's training texts."""
 
-    model: str = Field("scratch", description="hub id, folder, package: place or .gguf file; scratch: a GPT-2 of the size below")
+    model: str = Field(
+        "scratch",
+        description="hub id, folder, package: place or .gguf file; scratch: a GPT-2 of the size below",
+    )
     revision: str | None = None
     layers: Positive = Field(4, description="of scratch; so are hidden, heads and vocabulary")
     hidden: Positive = 256
@@ -81,18 +88,28 @@ class Pool(Section):
 class Gates(Section):
     """What a made text must pass. Text lengths are in words, or in characters where a language writes no spaces."""
 
-    near: Annotated[float, Field(gt=0, le=1)] = Field(0.9, description="Jaccard similarity from which two texts of the set count as one")
-    held_out: Annotated[float, Field(gt=0, le=1)] = Field(0.6, description="the same against texts of the select and report splits: strict")
+    near: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.9, description="Jaccard similarity from which two texts of the set count as one"
+    )
+    held_out: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.6, description="the same against texts of the select and report splits: strict"
+    )
     shortest: Positive | None = Field(None, description="default: the shortest training text")
     longest: Positive | None = Field(None, description="default: the longest training text")
     perplexity: tuple[Probability, Probability] = Field(
-        (0.0, 0.98), description="of generated text: quantiles of real texts' perplexity between which it must lie; a number: the upper one"
+        (0.0, 0.98),
+        description="of generated text: quantiles of real texts' perplexity between which it must lie; a number: the upper one",
     )
-    confidence: tuple[Probability, Probability] = Field((0.0, 1.0), description="band of the teacher's highest probability")
+    confidence: tuple[Probability, Probability] = Field(
+        (0.0, 1.0), description="band of the teacher's highest probability"
+    )
     balance: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = Field(
-        3.0, description="times the texts that a label would have in the training proportions: it may not have more"
+        3.0,
+        description="times the texts that a label would have in the training proportions: it may not have more",
     )
-    agree_with: str | None = Field(None, description="a second teacher that must give the same label")
+    agree_with: str | None = Field(
+        None, description="a second teacher that must give the same label"
+    )
 
     @field_validator("perplexity", mode="before")
     @classmethod
@@ -103,7 +120,9 @@ class Gates(Section):
     def _bands_hold_something(self) -> Gates:
         for key, band in (("confidence", self.confidence), ("perplexity", self.perplexity)):
             if band[0] > band[1]:
-                raise ValueError(f"{key} = {list(band)} is a band whose lower end lies above its upper one")
+                raise ValueError(
+                    f"{key} = {list(band)} is a band whose lower end lies above its upper one"
+                )
         if self.shortest and self.longest and self.shortest > self.longest:
             raise ValueError(f"shortest = {self.shortest} is more than longest = {self.longest}")
         return self
@@ -112,10 +131,20 @@ class Gates(Section):
 class Augment(Section):
     """More texts for the transfer set: each source is used when its table is there."""
 
-    size: Annotated[float, Field(ge=0, le=1000)] | Literal["auto"] = Field(4.0, description="made texts per training text; auto: as many as still help")
-    curve: list[Annotated[float, Field(gt=0, le=1000)]] = Field([1.0, 4.0, 16.0], min_length=1, description="sizes that auto and --curve try, beside 0")
-    seeds: Positive = Field(1, description="trainings by which auto and --curve judge each size and source: several tell a gain from luck")
-    rounds: Positive = Field(1, description="beyond the first, texts are made near those on which student and teacher differ most")
+    size: Annotated[float, Field(ge=0, le=1000)] | Literal["auto"] = Field(
+        4.0, description="made texts per training text; auto: as many as still help"
+    )
+    curve: list[Annotated[float, Field(gt=0, le=1000)]] = Field(
+        [1.0, 4.0, 16.0], min_length=1, description="sizes that auto and --curve try, beside 0"
+    )
+    seeds: Positive = Field(
+        1,
+        description="trainings by which auto and --curve judge each size and source: several tell a gain from luck",
+    )
+    rounds: Positive = Field(
+        1,
+        description="beyond the first, texts are made near those on which student and teacher differ most",
+    )
     shard_size: Positive = 2048
     rules: Rules | None = None
     replace: Replace | None = None
@@ -126,5 +155,7 @@ class Augment(Section):
     @model_validator(mode="after")
     def _has_a_source(self) -> Augment:
         if not (self.rules or self.replace or self.generate or self.pool):
-            raise ValueError("names no source of texts: add [augment.rules], [augment.replace], [augment.generate] or [augment.pool]")
+            raise ValueError(
+                "names no source of texts: add [augment.rules], [augment.replace], [augment.generate] or [augment.pool]"
+            )
         return self

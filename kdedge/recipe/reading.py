@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import tomli_w
-from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, field_serializer, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from kdedge.errors import UsageError
 from kdedge.recipe.augment import Augment
@@ -43,14 +50,22 @@ class Recipe(Section):
 
     name: Name
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    student_seed: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(None, description="of the students alone; default: seed, as for data and teacher")
-    threads: Positive | None = Field(
-        None, description="CPU threads of training, which decide how sums are rounded; default: this machine's cores, then kept by the run"
+    student_seed: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(
+        None, description="of the students alone; default: seed, as for data and teacher"
     )
-    share: Name | None = Field(None, description="run folder that holds teacher/ and transfer/; default: this run's")
+    threads: Positive | None = Field(
+        None,
+        description="CPU threads of training, which decide how sums are rounded; default: this machine's cores, then kept by the run",
+    )
+    share: Name | None = Field(
+        None, description="run folder that holds teacher/ and transfer/; default: this run's"
+    )
     task: TaskSection = TaskSection()
     data: Data
-    teacher: list[Teacher] = Field(min_length=1, description="the first of several lends layers, word embeddings and vocabulary")
+    teacher: list[Teacher] = Field(
+        min_length=1,
+        description="the first of several lends layers, word embeddings and vocabulary",
+    )
     transfer: Transfer = Transfer()
     augment: Augment | None = None
     student: list[Student] = Field(min_length=1)
@@ -66,14 +81,21 @@ class Recipe(Section):
     def _numbers_are_matched_as_numbers(cls, document: Any) -> Any:
         """Where a regression's recipe names no loss on logits, it is the squared difference."""
         task = document.get("task") if isinstance(document, dict) else None
-        if (task.get("kind") if isinstance(task, dict) else getattr(task, "kind", None)) != "regression":
+        if (
+            task.get("kind") if isinstance(task, dict) else getattr(task, "kind", None)
+        ) != "regression":
             return document
         students = document.get("student")
-        settled = [_matching_numbers(one) for one in (students if isinstance(students, list) else [students])]
+        settled = [
+            _matching_numbers(one)
+            for one in (students if isinstance(students, list) else [students])
+        ]
         return document | {"student": settled if isinstance(students, list) else settled[0]}
 
     @field_serializer("teacher", mode="wrap")
-    def _one_teacher_is_a_table(self, value: list[Teacher], write: SerializerFunctionWrapHandler) -> Any:
+    def _one_teacher_is_a_table(
+        self, value: list[Teacher], write: SerializerFunctionWrapHandler
+    ) -> Any:
         written = write(value)
         return written[0] if len(value) == 1 else written
 
@@ -82,7 +104,9 @@ class Recipe(Section):
         names = [self.student_name(s) for s in self.student]
         taken = sorted(set(names) & STAGES)
         if taken:
-            raise ValueError(f"a student cannot be called {taken[0]}: a folder of the run has that name")
+            raise ValueError(
+                f"a student cannot be called {taken[0]}: a folder of the run has that name"
+            )
         if len(set(names)) < len(names):
             raise ValueError(f"students are told apart by name, but these are {', '.join(names)}")
         return self
@@ -92,16 +116,27 @@ class Recipe(Section):
         names = self.teacher_names
         if len(set(names)) < len(names):
             raise ValueError(f"teachers are told apart by name, but these are {', '.join(names)}")
-        taken = sorted({f"teacher-{name}" for name in names} & {self.student_name(s) for s in self.student} | {"bundle"} & set(names))
+        taken = sorted(
+            {f"teacher-{name}" for name in names} & {self.student_name(s) for s in self.student}
+            | {"bundle"} & set(names)
+        )
         if taken:
-            raise ValueError(f"a student or teacher cannot be called {taken[0]}: a folder of the run has that name")
+            raise ValueError(
+                f"a student or teacher cannot be called {taken[0]}: a folder of the run has that name"
+            )
         return self
 
     @model_validator(mode="after")
     def _losses_fit_the_task(self) -> Recipe:
         for student in self.student:
-            if self.task.kind == "regression" and student.objective.logits != "mse" and student.objective.logits_weight:
-                raise ValueError(f'{self.student_name(student)}: a regression has no distribution to compare: set objective.logits = "mse"')
+            if (
+                self.task.kind == "regression"
+                and student.objective.logits != "mse"
+                and student.objective.logits_weight
+            ):
+                raise ValueError(
+                    f'{self.student_name(student)}: a regression has no distribution to compare: set objective.logits = "mse"'
+                )
         return self
 
     @property
@@ -125,10 +160,19 @@ class Recipe(Section):
 
 def _matching_numbers(student: Any) -> Any:
     """A student, or its table, with `objective.logits = "mse"` unless it says otherwise; anything else as it is."""
-    if isinstance(student, TinyBert | BiLstm) and "logits" not in student.objective.model_fields_set:
-        return student.model_copy(update={"objective": student.objective.model_copy(update={"logits": "mse"})})
+    if (
+        isinstance(student, TinyBert | BiLstm)
+        and "logits" not in student.objective.model_fields_set
+    ):
+        return student.model_copy(
+            update={"objective": student.objective.model_copy(update={"logits": "mse"})}
+        )
     objective = student.get("objective", {}) if isinstance(student, dict) else None
-    return student | {"objective": {"logits": "mse"} | objective} if isinstance(objective, dict) else student
+    return (
+        student | {"objective": {"logits": "mse"} | objective}
+        if isinstance(objective, dict)
+        else student
+    )
 
 
 def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
@@ -140,9 +184,15 @@ def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError("the recipe cannot be read", f"{path}: {error.strerror}", "name a TOML file, such as one in configs/") from error
+        raise UsageError(
+            "the recipe cannot be read",
+            f"{path}: {error.strerror}",
+            "name a TOML file, such as one in configs/",
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError("the recipe is not TOML", f"{path}: {error}", "see configs/quickstart.toml for the form") from error
+        raise UsageError(
+            "the recipe is not TOML", f"{path}: {error}", "see configs/quickstart.toml for the form"
+        ) from error
     for override in overrides:
         _apply_override(document, override)
     return _validated(str(path), document)
@@ -162,7 +212,11 @@ def _validated(where: str, document: dict[str, Any]) -> Recipe:
     except ValidationError as error:
         faults = _joined([_fault_line(Path(where), document, fault) for fault in error.errors()])
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise UsageError(f"{where}: {count} in the recipe", "\n         ".join(faults), "mend these and run again") from error
+        raise UsageError(
+            f"{where}: {count} in the recipe",
+            "\n         ".join(faults),
+            "mend these and run again",
+        ) from error
 
 
 def _apply_override(document: dict[str, Any], override: str) -> None:
@@ -170,7 +224,11 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     keys = key.strip().split(".")
     if not equals or not all(keys):
-        raise UsageError("an override has the form a.b=value", repr(override), "for example --set student.layers=6")
+        raise UsageError(
+            "an override has the form a.b=value",
+            repr(override),
+            "for example --set student.layers=6",
+        )
     _set_key(document, keys, None if text.strip() == "" else _toml_value(text), override)
 
 
@@ -185,21 +243,35 @@ def _set_key(document: dict[str, Any], keys: list[str], value: Any, override: st
             break
         table = table.setdefault(word, {})
         if not isinstance(table, dict | list):
-            raise UsageError(f"{'.'.join(keys[: depth + 1])} is a value, not a table", repr(override), "name a key of a table")
+            raise UsageError(
+                f"{'.'.join(keys[: depth + 1])} is a value, not a table",
+                repr(override),
+                "name a key of a table",
+            )
     if value is None:
         table.pop(keys[-1], None)
     else:
         table[keys[-1]] = value
 
 
-def _one_named(what: str, several: list[dict[str, Any]], word: str, override: str) -> tuple[dict[str, Any], bool]:
+def _one_named(
+    what: str, several: list[dict[str, Any]], word: str, override: str
+) -> tuple[dict[str, Any], bool]:
     """The student or teacher that `word` names, and whether it names one: of a single one it may be a key already."""
-    named = {str(one.get("name") or one.get("kind") or place): one for place, one in enumerate(several, 1) if isinstance(one, dict)}
+    named = {
+        str(one.get("name") or one.get("kind") or place): one
+        for place, one in enumerate(several, 1)
+        if isinstance(one, dict)
+    }
     if word in named:
         return named[word], True
     if len(several) == 1 and isinstance(several[0], dict):
         return several[0], False
-    raise UsageError(f"this recipe has several {what}s", repr(override), f"name one: {what}.{f' or {what}.'.join(named)}")
+    raise UsageError(
+        f"this recipe has several {what}s",
+        repr(override),
+        f"name one: {what}.{f' or {what}.'.join(named)}",
+    )
 
 
 def _toml_value(text: str) -> Any:
@@ -225,7 +297,9 @@ def _joined(lines: list[str]) -> list[str]:
 def _fault_line(path: Path, document: dict[str, Any], fault: Any) -> str:
     *outer, last = [*map(str, fault["loc"])] or [""]
     where = [part for part in outer if part not in ALTERNATIVES and re.fullmatch(r"\w+", part)]
-    if fault["type"] == "extra_forbidden" or (last not in ALTERNATIVES and re.fullmatch(r"\w+", last)):
+    if fault["type"] == "extra_forbidden" or (
+        last not in ALTERNATIVES and re.fullmatch(r"\w+", last)
+    ):
         where.append(last)
     if where[:2] == ["teacher", "0"] and isinstance(document.get("teacher"), dict):
         del where[1]
@@ -256,7 +330,10 @@ def _known_keys(document: dict[str, Any], loc: list[Any]) -> list[str]:
 
 def _table(annotation: Any) -> Any:
     """The section that a key holds, where it may also hold none."""
-    return next((one for one in get_args(annotation) if isinstance(one, type) and issubclass(one, Section)), annotation)
+    return next(
+        (one for one in get_args(annotation) if isinstance(one, type) and issubclass(one, Section)),
+        annotation,
+    )
 
 
 def _without_none(value: Any) -> Any:

@@ -29,5 +29,9 @@ class Fit(Section):
     learning_rate: Annotated[float, Field(gt=0, lt=10, allow_inf_nan=False)] = 5e-5
     warmup: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="share of all steps")
     weight_decay: Weight = 0.01
-    checks: Positive = Field(3, description="how often the select split is measured and a checkpoint kept, in all")
-    precision: Precision = Field("auto", description="auto: bf16 or fp16 where the device computes in it natively, else fp32")
+    checks: Positive = Field(
+        3, description="how often the select split is measured and a checkpoint kept, in all"
+    )
+    precision: Precision = Field(
+        "auto", description="auto: bf16 or fp16 where the device computes in it natively, else fp32"
+    )

@@ -19,7 +19,9 @@ class Range(Section):
     @model_validator(mode="after")
     def _is_a_range(self) -> Range:
         if not self.low < self.high or (self.log and self.low <= 0):
-            raise ValueError(f"a range runs from low to a larger high, and above 0 where log = true, not from {self.low} to {self.high}")
+            raise ValueError(
+                f"a range runs from low to a larger high, and above 0 where log = true, not from {self.low} to {self.high}"
+            )
         return self
 
 
@@ -27,17 +29,25 @@ class Tune(Section):
     """What `kdedge tune` tries: keys of a student, each with a range or a list of choices."""
 
     trials: Positive = 20
-    prune: bool = Field(True, description="give up a trial that is below the median of the others at the same check")
-    ranges: dict[str, Range | list[bool | int | float | str]] = Field(min_length=1, description='such as "student.fit.learning_rate"')
+    prune: bool = Field(
+        True, description="give up a trial that is below the median of the others at the same check"
+    )
+    ranges: dict[str, Range | list[bool | int | float | str]] = Field(
+        min_length=1, description='such as "student.fit.learning_rate"'
+    )
 
     @field_validator("ranges")
     @classmethod
     def _keys_are_a_students(cls, value: dict[str, Any]) -> dict[str, Any]:
         for key, choices in value.items():
             if not key.startswith("student."):
-                raise ValueError(f"{key}: only keys of a student can be tuned; teacher and transfer set are made once and shared by all trials")
+                raise ValueError(
+                    f"{key}: only keys of a student can be tuned; teacher and transfer set are made once and shared by all trials"
+                )
             if ".assistant." in key:
-                raise ValueError(f"{key}: trials train no assistant; tune it as a student of its own")
+                raise ValueError(
+                    f"{key}: trials train no assistant; tune it as a student of its own"
+                )
             if isinstance(choices, list) and len(choices) < 2:
                 raise ValueError(f"{key}: a choice is between two values or more")
         return value

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kdedge.errors import IntegrityError, UsageError
-from kdedge.files import json_text, write_whole
+from kdedge.io.atomic import json_text, write_whole
 from kdedge.runtime.metrics import METRICS, metric_fits
 from kdedge.runtime.spec import KINDS, TaskSpec
 
@@ -33,7 +33,14 @@ PRECISIONS = {
 }
 """Name of a file -> its place. fp16: weights alone. int8: for ONNX Runtime on CPUs. portable: int8 in plain operators, for any runtime."""
 
-LAYOUT = ("README.md", "config.json", "tokenizer.json", "tokenizer_config.json", "golden.json", *PRECISIONS.values())
+LAYOUT = (
+    "README.md",
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "golden.json",
+    *PRECISIONS.values(),
+)
 """Every file a bundle may hold beside its manifest."""
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -44,7 +51,12 @@ GRAPH_BYTES = 2 << 30
 TEXT_BYTES = 128 << 20
 """Most bytes of any other file."""
 
-PLAIN_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+PLAIN_READ = (
+    os.O_RDONLY
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_BINARY", 0)
+)
 """Flags that neither follow a link nor wait at a pipe."""
 
 
@@ -85,13 +97,17 @@ class Manifest:
             raise _broken(f"format is {version!r}, not a number from 1")
         if version > FORMAT:
             raise IntegrityError(
-                "this bundle was made by a newer kdedge", f"format {version}; this kdedge reads up to {FORMAT}", "pip install --upgrade kdedge"
+                "this bundle was made by a newer kdedge",
+                f"format {version}; this kdedge reads up to {FORMAT}",
+                "pip install --upgrade kdedge",
             )
         for name, fits in _FIELDS.items():
             if not fits(document.get(name)):
                 raise _broken(f"{name} is {str(document.get(name))[:80]!r}")
         known = {name: document[name] for name in _FIELDS if name in document}
-        spec = TaskSpec.from_json({name: document["spec"][name] for name in ("name", "kind", "labels", "metric", "pair")})
+        spec = TaskSpec.from_json(
+            {name: document["spec"][name] for name in ("name", "kind", "labels", "metric", "pair")}
+        )
         return cls(**{**known, "spec": spec, "inputs": tuple(document["inputs"])})
 
 
@@ -101,7 +117,9 @@ def _is_int(value: Any, low: int, high: int = 1 << 31) -> bool:
 
 def _is_text(value: Any) -> bool:
     """A string that can be printed: JSON may spell half a character."""
-    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+    return isinstance(value, str) and not any(
+        "\ud800" <= character <= "\udfff" for character in value
+    )
 
 
 def _is_spec(value: Any) -> bool:
@@ -123,7 +141,10 @@ def _is_spec(value: Any) -> bool:
 
 def _is_file_table(value: Any) -> bool:
     return isinstance(value, dict) and all(
-        isinstance(entry, dict) and isinstance(entry.get("sha256"), str) and _is_int(entry.get("bytes"), 0, _most_bytes(name)) for name, entry in value.items()
+        isinstance(entry, dict)
+        and isinstance(entry.get("sha256"), str)
+        and _is_int(entry.get("bytes"), 0, _most_bytes(name))
+        for name, entry in value.items()
     )
 
 
@@ -132,7 +153,12 @@ def _most_bytes(name: str) -> int:
 
 
 def _are_inputs(value: Any) -> bool:
-    return isinstance(value, list) and len(value) <= len(INPUTS) and all(name in INPUTS for name in value) and {"input_ids", "attention_mask"} <= set(value)
+    return (
+        isinstance(value, list)
+        and len(value) <= len(INPUTS)
+        and all(name in INPUTS for name in value)
+        and {"input_ids", "attention_mask"} <= set(value)
+    )
 
 
 def _is_table(value: Any) -> bool:
@@ -147,7 +173,11 @@ _FIELDS: dict[str, Any] = {
     "max_length": lambda v: _is_int(v, 2, 1 << 20),
     "pad_token_id": lambda v: _is_int(v, 0),
     "inputs": lambda v: _are_inputs(v) and len(set(v)) == len(v),
-    "precisions": lambda v: isinstance(v, dict) and bool(v) and all(PRECISIONS.get(name) == path for name, path in v.items()),
+    "precisions": lambda v: (
+        isinstance(v, dict)
+        and bool(v)
+        and all(PRECISIONS.get(name) == path for name, path in v.items())
+    ),
     "scheme": lambda v: v is None or _is_table(v),
     "parity": _is_table,
     "scores": _is_table,
@@ -158,7 +188,9 @@ _FIELDS: dict[str, Any] = {
 
 
 def _broken(found: str) -> IntegrityError:
-    return IntegrityError(f"the manifest {MANIFEST} is damaged", found, "copy the bundle again from where it was made")
+    return IntegrityError(
+        f"the manifest {MANIFEST} is damaged", found, "copy the bundle again from where it was made"
+    )
 
 
 @dataclass(frozen=True)
@@ -178,23 +210,33 @@ class Bundle:
         folder = Path(folder)
         if not (folder / MANIFEST).exists():
             raise UsageError(
-                "this is not a bundle", f"{folder} holds no {MANIFEST}", "name a folder made by `kdedge export`, such as runs/quickstart/tinybert/bundle"
+                "this is not a bundle",
+                f"{folder} holds no {MANIFEST}",
+                "name a folder made by `kdedge export`, such as runs/quickstart/tinybert/bundle",
             )
         manifest = _read_manifest(folder)
         _check_names(folder, manifest)
-        return cls(folder, manifest, {name: _read_checked(folder, name, entry) for name, entry in manifest.files.items()})
+        return cls(
+            folder,
+            manifest,
+            {name: _read_checked(folder, name, entry) for name, entry in manifest.files.items()},
+        )
 
     def json(self, name: str) -> Any:
         """One of the JSON files, parsed. Raises IntegrityError where it is not JSON."""
         try:
             return json.loads(self.contents[name])
         except (ValueError, RecursionError) as error:
-            raise IntegrityError(f"{name} of the bundle is not JSON", str(error)[:200], "export again") from error
+            raise IntegrityError(
+                f"{name} of the bundle is not JSON", str(error)[:200], "export again"
+            ) from error
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Hash every other file of a finished folder and write kdedge.json, last of all."""
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    names = sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
     files = {name: _describe((folder / name).read_bytes()) for name in names if name != MANIFEST}
     write_whole(folder / MANIFEST, json_text({**manifest.to_json(), "files": files}))
 
@@ -220,15 +262,25 @@ def _check_names(folder: Path, manifest: Manifest) -> None:
     """Only files of the layout, all of them there that must be, and none beside them."""
     listed = set(manifest.files)
     for name in sorted(listed - set(LAYOUT)):
-        raise IntegrityError("the manifest lists a file that no bundle has", repr(name)[:200], "do not use this bundle")
+        raise IntegrityError(
+            "the manifest lists a file that no bundle has",
+            repr(name)[:200],
+            "do not use this bundle",
+        )
     needed = {"tokenizer.json", "golden.json", *manifest.precisions.values()}
     for name in sorted(needed - listed):
-        raise IntegrityError("the manifest does not list a file that every bundle has", name, "export again")
+        raise IntegrityError(
+            "the manifest does not list a file that every bundle has", name, "export again"
+        )
     for found, folders, names in os.walk(folder):
         for name in [*names, *(f for f in folders if os.path.islink(os.path.join(found, f)))]:
             path = Path(found, name).relative_to(folder).as_posix()
             if path not in listed and path != MANIFEST:
-                raise IntegrityError("a file stands in the bundle that its manifest does not list", path[:200], "remove it, or copy the bundle again")
+                raise IntegrityError(
+                    "a file stands in the bundle that its manifest does not list",
+                    path[:200],
+                    "remove it, or copy the bundle again",
+                )
 
 
 def _read_checked(folder: Path, name: str, entry: Mapping[str, Any]) -> bytes:
@@ -262,7 +314,11 @@ def _read_plain_file(folder: Path, name: str, limit: int) -> bytes:
 
 
 def _changed(name: str, found: str) -> IntegrityError:
-    return IntegrityError(f"{name} of the bundle is not the file that was written", found, "copy the bundle again from where it was made")
+    return IntegrityError(
+        f"{name} of the bundle is not the file that was written",
+        found,
+        "copy the bundle again from where it was made",
+    )
 
 
 def is_finite_number(value: Any) -> bool:

@@ -30,7 +30,11 @@ class Replay:
 
     @property
     def passed(self) -> bool:
-        return self.other_tokens == 0 and self.max_abs_logit <= self.tolerance and self.quarter_abs_logit <= TYPICAL
+        return (
+            self.other_tokens == 0
+            and self.max_abs_logit <= self.tolerance
+            and self.quarter_abs_logit <= TYPICAL
+        )
 
 
 def replay(bundle: Bundle, provider: str = "cpu") -> list[Replay]:
@@ -45,9 +49,25 @@ def replay(bundle: Bundle, provider: str = "cpu") -> list[Replay]:
         for row in document["rows"]:
             encoded = classifier.encode([row["text"]], [row["pair"]] if "pair" in row else None)
             other += encoded["input_ids"][0].tolist() != row["input_ids"]
-            differences.append(float(np.abs(finite(classifier.run(encoded))[0] - np.array(row["logits"][precision], np.float32)).max()))
+            differences.append(
+                float(
+                    np.abs(
+                        finite(classifier.run(encoded))[0]
+                        - np.array(row["logits"][precision], np.float32)
+                    ).max()
+                )
+            )
         tolerance = float(document["tolerance"][precision])
-        replays.append(Replay(precision, len(document["rows"]), max(differences), sorted(differences)[(len(differences) - 1) // 4], tolerance, other))
+        replays.append(
+            Replay(
+                precision,
+                len(document["rows"]),
+                max(differences),
+                sorted(differences)[(len(differences) - 1) // 4],
+                tolerance,
+                other,
+            )
+        )
     return replays
 
 
@@ -55,14 +75,27 @@ def _checked(bundle: Bundle) -> dict:  # type: ignore[type-arg]
     document, spec = bundle.json("golden.json"), bundle.manifest.spec
     precisions = set(bundle.manifest.precisions)
     try:
-        good = all(is_finite_number(document["tolerance"][name]) for name in precisions) and len(document["rows"]) > 0
+        good = (
+            all(is_finite_number(document["tolerance"][name]) for name in precisions)
+            and len(document["rows"]) > 0
+        )
         for row in document["rows"]:
-            good &= isinstance(row["text"], str) and ("pair" in row) == spec.pair and isinstance(row.get("pair", ""), str)
+            good &= (
+                isinstance(row["text"], str)
+                and ("pair" in row) == spec.pair
+                and isinstance(row.get("pair", ""), str)
+            )
             good &= isinstance(row["input_ids"], list)
             for name in precisions:
-                good &= len(row["logits"][name]) == spec.outputs and all(is_finite_number(value) for value in row["logits"][name])
+                good &= len(row["logits"][name]) == spec.outputs and all(
+                    is_finite_number(value) for value in row["logits"][name]
+                )
     except (KeyError, TypeError, AttributeError):
         good = False
     if not good:
-        raise IntegrityError("golden.json of the bundle is not a list of golden answers", str(bundle.folder), "export again")
+        raise IntegrityError(
+            "golden.json of the bundle is not a list of golden answers",
+            str(bundle.folder),
+            "export again",
+        )
     return dict(document)

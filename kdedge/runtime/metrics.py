@@ -9,7 +9,11 @@ import numpy as np
 
 from kdedge.runtime.spec import KINDS, Kind
 
-DEFAULT_METRIC: dict[str, str] = {"classification": "accuracy", "multilabel": "micro_f1", "regression": "pearson"}
+DEFAULT_METRIC: dict[str, str] = {
+    "classification": "accuracy",
+    "multilabel": "micro_f1",
+    "regression": "pearson",
+}
 
 
 def decide(kind: Kind, logits: np.ndarray) -> np.ndarray:
@@ -114,4 +118,7 @@ def metric_fits(metric: str, kind: str) -> bool:
 
 def score(metric: str, kind: Kind, logits: np.ndarray, labels: np.ndarray) -> float:
     """The metric of logits (N, C) against labels as in `kdedge.data.task.Split`."""
-    return METRICS[metric].function(decide(kind, logits), np.asarray(labels, dtype=np.float64) if kind == "regression" else labels)
+    return METRICS[metric].function(
+        decide(kind, logits),
+        np.asarray(labels, dtype=np.float64) if kind == "regression" else labels,
+    )

@@ -21,14 +21,22 @@ def read_texts(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, ...]
     readers = {".txt": _txt, ".csv": _csv, ".tsv": _tsv, ".jsonl": _jsonl}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise UsageError("texts are read from txt, csv, tsv or jsonl files", str(path), "convert the file, or give the texts as arguments")
+        raise UsageError(
+            "texts are read from txt, csv, tsv or jsonl files",
+            str(path),
+            "convert the file, or give the texts as arguments",
+        )
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             yield from reader(path, stream, columns)
     except OSError as error:
-        raise DataError("the file cannot be read", f"{path}: {error.strerror}", "check its name") from error
+        raise DataError(
+            "the file cannot be read", f"{path}: {error.strerror}", "check its name"
+        ) from error
     except UnicodeDecodeError as error:
-        raise DataError("the file is not UTF-8", _undecodable(path), "convert it to UTF-8 first") from error
+        raise DataError(
+            "the file is not UTF-8", _undecodable(path), "convert it to UTF-8 first"
+        ) from error
 
 
 def _undecodable(path: Path) -> str:
@@ -44,9 +52,15 @@ def _undecodable(path: Path) -> str:
 
 def _txt(path: Path, stream: IO[str], columns: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     for number, line in enumerate(stream, 1):
-        cells = tuple(line.rstrip("\r\n").split("\t")) if len(columns) > 1 else (line.rstrip("\r\n"),)
+        cells = (
+            tuple(line.rstrip("\r\n").split("\t")) if len(columns) > 1 else (line.rstrip("\r\n"),)
+        )
         if len(cells) != len(columns):
-            raise DataError(f"each line holds {len(columns)} texts with a tab between", f"{path}:{number}: {len(cells)}", "mend the line")
+            raise DataError(
+                f"each line holds {len(columns)} texts with a tab between",
+                f"{path}:{number}: {len(cells)}",
+                "mend the line",
+            )
         yield cells
 
 
@@ -63,14 +77,24 @@ def _table(path: Path, reader: Any, columns: tuple[str, ...]) -> Iterator[tuple[
         header: list[str] = next(reader, [])
         missing = [name for name in columns if name not in header]
         if missing:
-            raise DataError(f"the file has no column {', '.join(missing)}", f"{path}: {', '.join(header)}", "name the columns with --column and --pair-column")
+            raise DataError(
+                f"the file has no column {', '.join(missing)}",
+                f"{path}: {', '.join(header)}",
+                "name the columns with --column and --pair-column",
+            )
         places = [header.index(name) for name in columns]
         for row in filter(None, reader):  # a blank line is no row
             if len(row) != len(header):
-                raise DataError(f"each row has {len(header)} cells", f"{path}:{reader.line_num}: {len(row)}", "mend the row; texts with commas need quotes")
+                raise DataError(
+                    f"each row has {len(header)} cells",
+                    f"{path}:{reader.line_num}: {len(row)}",
+                    "mend the row; texts with commas need quotes",
+                )
             yield tuple(row[place] for place in places)
     except csv.Error as error:
-        raise DataError("the file is not well-formed", f"{path}:{reader.line_num}: {error}", "mend the quotes") from error
+        raise DataError(
+            "the file is not well-formed", f"{path}:{reader.line_num}: {error}", "mend the quotes"
+        ) from error
 
 
 def _jsonl(path: Path, stream: IO[str], columns: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
@@ -80,10 +104,22 @@ def _jsonl(path: Path, stream: IO[str], columns: tuple[str, ...]) -> Iterator[tu
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise DataError("each line is one JSON object", f"{path}:{number}: {str(error)[:100]}", "mend the line") from error
-        cells = tuple(cell for name in columns if isinstance(row, dict) and isinstance(cell := row.get(name), str))
-        if len(cells) != len(columns) or any("\ud800" <= character <= "\udfff" for cell in cells for character in cell):
             raise DataError(
-                f"each line has the texts {', '.join(columns)}", f"{path}:{number}: {line.strip()[:80]}", "name the columns with --column and --pair-column"
+                "each line is one JSON object",
+                f"{path}:{number}: {str(error)[:100]}",
+                "mend the line",
+            ) from error
+        cells = tuple(
+            cell
+            for name in columns
+            if isinstance(row, dict) and isinstance(cell := row.get(name), str)
+        )
+        if len(cells) != len(columns) or any(
+            "\ud800" <= character <= "\udfff" for cell in cells for character in cell
+        ):
+            raise DataError(
+                f"each line has the texts {', '.join(columns)}",
+                f"{path}:{number}: {line.strip()[:80]}",
+                "name the columns with --column and --pair-column",
             )
         yield cells

@@ -47,8 +47,12 @@ class BiLstmForSequenceClassification(PreTrainedModel):
 
     def __init__(self, config: BiLstmConfig) -> None:
         super().__init__(config)
-        self.embedding = nn.Embedding(config.vocab_size, config.embedding_dim, padding_idx=config.pad_token_id)
-        self.lstm = nn.LSTM(config.embedding_dim, config.hidden_size, batch_first=True, bidirectional=True)
+        self.embedding = nn.Embedding(
+            config.vocab_size, config.embedding_dim, padding_idx=config.pad_token_id
+        )
+        self.lstm = nn.LSTM(
+            config.embedding_dim, config.hidden_size, batch_first=True, bidirectional=True
+        )
         self.dropout = nn.Dropout(config.dropout)
         self.dense = nn.Linear(config.hidden_size * (8 if config.pair else 2), config.head_size)
         self.classifier = nn.Linear(config.head_size, config.num_labels)
@@ -84,7 +88,9 @@ class BiLstmForSequenceClassification(PreTrainedModel):
         """Final forward and backward states (B, 2H) over the first `lengths` tokens of each row."""
         vectors = self.dropout(self.embedding(input_ids))
         lengths = lengths.clamp(min=1).cpu()
-        packed = nn.utils.rnn.pack_padded_sequence(vectors, lengths, batch_first=True, enforce_sorted=False)
+        packed = nn.utils.rnn.pack_padded_sequence(
+            vectors, lengths, batch_first=True, enforce_sorted=False
+        )
         _, (state, _) = self.lstm(packed)
         return torch.cat([state[0], state[1]], dim=1)
 

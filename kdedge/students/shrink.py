@@ -16,10 +16,10 @@ from torch import nn
 from transformers import BertForSequenceClassification, PreTrainedModel
 
 from kdedge.data.task import Task
-from kdedge.students.evidence import Batch, Evidence, by_head, gather
-from kdedge.students.heads import narrowed_head
+from kdedge.nn.text_model import TextModel
+from kdedge.students.activation_stats import Batch, Evidence, by_head, gather
+from kdedge.students.low_rank_head import narrowed_head
 from kdedge.students.refit import refit_head, refit_norms
-from kdedge.textmodel import TextModel
 
 TEXTS = 1024
 """Training texts, at most, on which the teacher is watched."""
@@ -35,23 +35,38 @@ class Space:
     mean: torch.Tensor
     directions: torch.Tensor
 
-    def reading(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def reading(
+        self, weight: torch.Tensor, bias: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """A linear layer (O, H) that reads hidden states, for states of the narrow space; what is left out stays at its mean."""
         lost = self.mean - self.directions @ (self.directions.T @ self.mean)
         return weight @ self.directions, bias + weight @ lost
 
-    def writing(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def writing(
+        self, weight: torch.Tensor, bias: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """A linear layer (H, I) that writes into hidden states, for the narrow space."""
         return self.directions.T @ weight, self.directions.T @ bias
 
 
-def shrink(student: BertForSequenceClassification, teacher: TextModel, task: Task, layers: list[int], seed: int) -> None:
+def shrink(
+    student: BertForSequenceClassification,
+    teacher: TextModel,
+    task: Task,
+    layers: list[int],
+    seed: int,
+) -> None:
     """Fill `student` in place from a BERT teacher; layers: one of the teacher's numbers (1-based) for each of the student's."""
     teacher.model.eval()
     chosen = np.sort(np.random.default_rng(seed).permutation(len(task.train))[:TEXTS])
-    batches = [_batch(teacher, task, chosen[start : start + BATCH]) for start in range(0, len(chosen), BATCH)]
+    batches = [
+        _batch(teacher, task, chosen[start : start + BATCH])
+        for start in range(0, len(chosen), BATCH)
+    ]
     space = cut(student, teacher.model, gather(teacher.model, batches, task.spec.kind), layers)
-    norms = _without_labels(_batch(teacher, task, chosen[:: max(1, len(chosen) // NORM_TEXTS)][:NORM_TEXTS]))
+    norms = _without_labels(
+        _batch(teacher, task, chosen[:: max(1, len(chosen) // NORM_TEXTS)][:NORM_TEXTS])
+    )
     refit_norms(student, teacher.model, norms, space.directions, layers)
     refit_head(student, teacher.model, [_without_labels(batch) for batch in batches])
 
@@ -68,14 +83,25 @@ def _without_labels(batch: Batch) -> Batch:
 
 
 @torch.no_grad()
-def cut(student: BertForSequenceClassification, teacher: PreTrainedModel, evidence: Evidence, layers: list[int]) -> Space:
+def cut(
+    student: BertForSequenceClassification,
+    teacher: PreTrainedModel,
+    evidence: Evidence,
+    layers: list[int],
+) -> Space:
     """Fill `student` in place from the teacher's layers of these numbers (1-based); returns the space it lives in."""
     space = Space(*evidence.directions(student.config.hidden_size))
     mine, theirs = student.bert.embeddings, teacher.bert.embeddings
     for name in ("word_embeddings", "position_embeddings", "token_type_embeddings"):
         getattr(mine, name).weight.copy_(getattr(theirs, name).weight.double() @ space.directions)
     for layer, number in zip(student.bert.encoder.layer, layers, strict=True):
-        _cut_attention(layer.attention, teacher.bert.encoder.layer[number - 1].attention, evidence, number - 1, space)
+        _cut_attention(
+            layer.attention,
+            teacher.bert.encoder.layer[number - 1].attention,
+            evidence,
+            number - 1,
+            space,
+        )
         _cut_units(layer, teacher.bert.encoder.layer[number - 1], evidence, number - 1, space)
     _cut_head(student, teacher, evidence, space)
     return space
@@ -89,7 +115,10 @@ def strongest(importance: torch.Tensor, count: int) -> torch.Tensor:
 def _cut_attention(mine: Any, theirs: Any, evidence: Evidence, layer: int, space: Space) -> None:
     heads = theirs.self.num_attention_heads
     kept = strongest(evidence.heads[layer], mine.self.num_attention_heads)
-    weights = {name: [by_head(part, heads, 0) for part in _double(getattr(theirs.self, name))] for name in ("query", "key", "value")}
+    weights = {
+        name: [by_head(part, heads, 0) for part in _double(getattr(theirs.self, name))]
+        for name in ("query", "key", "value")
+    }
     weight, bias = _double(theirs.output.dense)
     dropped = by_head(evidence.context[layer], heads, 0).index_fill(0, kept, 0).flatten()
     bias = bias + weight @ dropped / evidence.tokens
@@ -97,13 +126,21 @@ def _cut_attention(mine: Any, theirs: Any, evidence: Evidence, layer: int, space
     rows: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {name: [] for name in weights}
     columns = []
     for head in kept.tolist():
-        narrow = narrowed_head(evidence.moments[layer, :, head], by_head(out, heads, 1)[:, head], mine.self.attention_head_size)
+        narrow = narrowed_head(
+            evidence.moments[layer, :, head],
+            by_head(out, heads, 1)[:, head],
+            mine.self.attention_head_size,
+        )
         for name, basis in zip(weights, (narrow.query, narrow.key, narrow.value), strict=True):
             w, b = (part[head] for part in weights[name])
             rows[name].append(space.reading(basis @ w, basis @ b))
         columns.append(narrow.output)
     for name, parts in rows.items():
-        _fill(getattr(mine.self, name), torch.cat([w for w, _ in parts]), torch.cat([b for _, b in parts]))
+        _fill(
+            getattr(mine.self, name),
+            torch.cat([w for w, _ in parts]),
+            torch.cat([b for _, b in parts]),
+        )
     _fill(mine.output.dense, torch.cat(columns, dim=1), bias)
 
 
@@ -116,7 +153,12 @@ def _cut_units(mine: Any, theirs: Any, evidence: Evidence, layer: int, space: Sp
     _fill(mine.output.dense, *space.writing(weight[:, kept], bias))
 
 
-def _cut_head(student: BertForSequenceClassification, teacher: PreTrainedModel, evidence: Evidence, space: Space) -> None:
+def _cut_head(
+    student: BertForSequenceClassification,
+    teacher: PreTrainedModel,
+    evidence: Evidence,
+    space: Space,
+) -> None:
     kept = strongest(evidence.pooled, student.config.hidden_size)
     weight, bias = _double(teacher.bert.pooler.dense)
     _fill(student.bert.pooler.dense, *space.reading(weight[kept], bias[kept]))

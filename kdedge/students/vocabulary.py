@@ -18,11 +18,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from kdedge.encode import load_tokenizer
 from kdedge.errors import GateFailed, UsageError
-from kdedge.files import write_whole
-from kdedge.students.rows import word_embedding
-from kdedge.textmodel import TextModel
+from kdedge.io.atomic import write_whole
+from kdedge.nn.text_model import TextModel
+from kdedge.nn.tokenization import load_tokenizer
+from kdedge.students.subset_embedding import word_embedding
 
 CHOSEN_BY = "written"
 """The texts that choose the pieces: what was cut by another rule is another student."""
@@ -31,7 +31,9 @@ BATCH = 4096
 """Texts that are tokenized at once."""
 
 
-def trim(student: TextModel, texts: Sequence[str], size: int, made: Sequence[str] = ()) -> TextModel:
+def trim(
+    student: TextModel, texts: Sequence[str], size: int, made: Sequence[str] = ()
+) -> TextModel:
     """The student with a vocabulary of `size` pieces at most, chosen for `texts`.
 
     made: texts made from them, which choose nothing: words that were put there by chance are no likelier in a text to
@@ -41,7 +43,11 @@ def trim(student: TextModel, texts: Sequence[str], size: int, made: Sequence[str
     """
     tokenizer = student.tokenizer
     if tokenizer.backend_tokenizer.model.__class__.__name__ != "WordPiece":
-        raise UsageError("only a WordPiece vocabulary can be trimmed", tokenizer.backend_tokenizer.model.__class__.__name__, "keep its vocabulary whole")
+        raise UsageError(
+            "only a WordPiece vocabulary can be trimmed",
+            tokenizer.backend_tokenizer.model.__class__.__name__,
+            "keep its vocabulary whole",
+        )
     if size >= len(tokenizer):
         return student
     special = set(tokenizer.all_special_ids) | set(tokenizer.get_added_vocab().values())
@@ -49,7 +55,9 @@ def trim(student: TextModel, texts: Sequence[str], size: int, made: Sequence[str
     smaller = trimmed_tokenizer(tokenizer, kept)
     check_unknowns(tokenizer, smaller, texts)
     check_unknowns(tokenizer, smaller, made)
-    return TextModel(trimmed_model(student.model, kept, smaller.pad_token_id), smaller, student.max_length)
+    return TextModel(
+        trimmed_model(student.model, kept, smaller.pad_token_id), smaller, student.max_length
+    )
 
 
 def piece_counts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> np.ndarray:
@@ -60,13 +68,18 @@ def piece_counts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> np
     return counts
 
 
-def chosen_pieces(vocabulary: Mapping[str, int], special: set[int], counts: np.ndarray, size: int) -> np.ndarray:
+def chosen_pieces(
+    vocabulary: Mapping[str, int], special: set[int], counts: np.ndarray, size: int
+) -> np.ndarray:
     """Ids of `size` pieces, ascending: what must stay, then what the texts use most, then what the vocabulary names first.
 
     Vocabularies are written in order of frequency. What must stay: special tokens, single characters, and pieces with
     a character that has no piece of its own.
     """
-    alone = {True: {p[2:] for p in vocabulary if len(p) == 3 and p.startswith("##")}, False: {p for p in vocabulary if len(p) == 1}}
+    alone = {
+        True: {p[2:] for p in vocabulary if len(p) == 3 and p.startswith("##")},
+        False: {p for p in vocabulary if len(p) == 1},
+    }
 
     def must_stay(piece: str, number: int) -> bool:
         goes_on = piece.startswith("##") and len(piece) > 2
@@ -76,9 +89,19 @@ def chosen_pieces(vocabulary: Mapping[str, int], special: set[int], counts: np.n
 
     needed = {number for piece, number in vocabulary.items() if must_stay(piece, number)}
     if size < len(needed):
-        raise UsageError("the vocabulary cannot be that small", f"{size}; {len(needed)} special tokens and characters must stay", f"at least {len(needed)}")
-    others = [(-int(counts[number]), _unreachable(piece), number) for piece, number in vocabulary.items() if number not in needed]
-    return np.array(sorted(needed | {number for *_, number in sorted(others)[: size - len(needed)]}), np.int64)
+        raise UsageError(
+            "the vocabulary cannot be that small",
+            f"{size}; {len(needed)} special tokens and characters must stay",
+            f"at least {len(needed)}",
+        )
+    others = [
+        (-int(counts[number]), _unreachable(piece), number)
+        for piece, number in vocabulary.items()
+        if number not in needed
+    ]
+    return np.array(
+        sorted(needed | {number for *_, number in sorted(others)[: size - len(needed)]}), np.int64
+    )
 
 
 def _unreachable(piece: str) -> bool:
@@ -86,12 +109,16 @@ def _unreachable(piece: str) -> bool:
     return len(piece) > 2 and piece.startswith("[") and piece.endswith("]")
 
 
-def trimmed_tokenizer(tokenizer: PreTrainedTokenizerFast, kept: np.ndarray) -> PreTrainedTokenizerFast:
+def trimmed_tokenizer(
+    tokenizer: PreTrainedTokenizerFast, kept: np.ndarray
+) -> PreTrainedTokenizerFast:
     """The same tokenizer with the pieces `kept` alone, numbered anew in their old order."""
     numbers = {int(old): new for new, old in enumerate(kept)}
     document = json.loads(tokenizer.backend_tokenizer.to_str())
     words = document["model"]["vocab"]
-    document["model"]["vocab"] = {piece: numbers[old] for piece, old in words.items() if old in numbers}
+    document["model"]["vocab"] = {
+        piece: numbers[old] for piece, old in words.items() if old in numbers
+    }
     for token in document["added_tokens"]:
         token["id"] = numbers[token["id"]]
     _renumber_special(document["post_processor"] or {}, numbers)
@@ -104,7 +131,11 @@ def trimmed_tokenizer(tokenizer: PreTrainedTokenizerFast, kept: np.ndarray) -> P
         smaller = load_tokenizer(folder)
     before = {number: piece for piece, number in tokenizer.get_vocab().items()}
     if smaller.get_vocab() != {before[old]: new for old, new in numbers.items()}:
-        raise GateFailed("the trimmed tokenizer is not the one that was cut", type(tokenizer).__name__, "keep the vocabulary whole")
+        raise GateFailed(
+            "the trimmed tokenizer is not the one that was cut",
+            type(tokenizer).__name__,
+            "keep the vocabulary whole",
+        )
     return smaller
 
 
@@ -131,17 +162,25 @@ def trimmed_model(model: PreTrainedModel, kept: np.ndarray, pad: int) -> PreTrai
     return copy
 
 
-def check_unknowns(before: PreTrainedTokenizerFast, after: PreTrainedTokenizerFast, texts: Sequence[str]) -> None:
+def check_unknowns(
+    before: PreTrainedTokenizerFast, after: PreTrainedTokenizerFast, texts: Sequence[str]
+) -> None:
     """Raises GateFailed where a text, or an old piece read as a word, holds more unknown words than before."""
     pieces = [piece.removeprefix("##") for piece in before.get_vocab()]
     for some in (pieces, texts):
         for text, old, new in zip(some, _ids(before, some), _ids(after, some), strict=True):
             if (new == after.unk_token_id).sum() > (old == before.unk_token_id).sum():
-                raise GateFailed("trimming the vocabulary made a word unknown", f"{text[:80]!r}", "keep more pieces")
+                raise GateFailed(
+                    "trimming the vocabulary made a word unknown",
+                    f"{text[:80]!r}",
+                    "keep more pieces",
+                )
 
 
 def _ids(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> Iterable[np.ndarray]:
     """Token ids (T,) of each text, untruncated."""
     for start in range(0, len(texts), BATCH):
-        for encoding in tokenizer.backend_tokenizer.encode_batch_fast(list(texts[start : start + BATCH])):
+        for encoding in tokenizer.backend_tokenizer.encode_batch_fast(
+            list(texts[start : start + BATCH])
+        ):
             yield np.array(encoding.ids, np.int64)

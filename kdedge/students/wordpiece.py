@@ -30,15 +30,24 @@ def learned_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFas
     reader = BertTokenizer().backend_tokenizer
     words: Counter[str] = Counter()
     for text in texts:
-        words.update(word for word, _ in reader.pre_tokenizer.pre_tokenize_str(reader.normalizer.normalize_str(text)))
-    return BertTokenizer(vocab={piece: number for number, piece in enumerate(learned_pieces(words, size))})
+        words.update(
+            word
+            for word, _ in reader.pre_tokenizer.pre_tokenize_str(
+                reader.normalizer.normalize_str(text)
+            )
+        )
+    return BertTokenizer(
+        vocab={piece: number for number, piece in enumerate(learned_pieces(words, size))}
+    )
 
 
 def learned_pieces(words: Mapping[str, int], size: int) -> list[str]:
     """Special tokens, characters, then merged pieces, most frequent first. words: word -> how often it stands in the texts."""
     pieces = [*SPECIAL, *_alphabet(words, (size - len(SPECIAL)) // 2)]
     there = set(pieces)
-    merging = _Merging(words, {word: letters for word in words if there.issuperset(letters := _letters(word))})
+    merging = _Merging(
+        words, {word: letters for word in words if there.issuperset(letters := _letters(word))}
+    )
     while len(pieces) < size and (pair := merging.commonest()) is not None:
         piece = merging.merge(pair)
         if piece not in there:
@@ -56,7 +65,9 @@ def _alphabet(words: Mapping[str, int], most: int) -> list[str]:
     for word, count in words.items():
         for letter in word:
             letters[letter] += count
-    inside = {letter for word in words if len(word) > 1 for letter in word}  # no character of Chinese is: BERT reads each as a word
+    inside = {
+        letter for word in words if len(word) > 1 for letter in word
+    }  # no character of Chinese is: BERT reads each as a word
     known: list[str] = []
     for letter in sorted(letters, key=lambda letter: (-letters[letter], letter)):
         most -= 2 if letter in inside else 1

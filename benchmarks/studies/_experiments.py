@@ -1,0 +1,232 @@
+"""Many trainings side by side: each kept once it is done, compared with another at equal seeds, on equal texts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdedge.data.task import Task
+from kdedge.distillation.student_training import LABELS_ALONE, Lesson, rehearsed, what_decides
+from kdedge.errors import GateFailed, UsageError
+from kdedge.evaluation.bootstrap import resampled_scores, resamples
+from kdedge.evaluation.statistics import Comparison, compare
+from kdedge.io.atomic import json_text, write_whole
+from kdedge.recipe import BiLstm, Objective, TinyBert
+from kdedge.run.progress import Progress
+
+Rows = Mapping[int, Mapping[str, Any]]
+"""Seed -> what came of a training: its scores and seconds, or `why` it could not be made."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way of teaching: which student, from which lesson; its own objective and stages say how."""
+
+    name: str
+    lesson: Lesson
+    student: TinyBert | BiLstm
+
+    def stages(self) -> list[Objective]:
+        """What each stage of the training matches, in order."""
+        if isinstance(self.student, TinyBert) and self.student.layers_first:
+            return [self.student.objective.layers_alone(), self.student.objective.answers_alone()]
+        return [self.student.objective]
+
+    def key(self, seed: int, transfer: str) -> str:
+        """A hash of all that decides the weights; transfer: a hash of the texts. The number of threads only rounds otherwise, and is no part of it."""
+        *before, last = [
+            objective.model_dump(mode="json", exclude=objective.idle())
+            for objective in self.stages()
+        ]
+        inputs = what_decides(self.lesson, self.student, LABELS_ALONE, transfer) | {
+            "objective": last,
+            "seed": seed,
+        }
+        return hashlib.sha256(
+            json_text(inputs | ({"before": before} if before else {})).encode()
+        ).hexdigest()[:16]
+
+    def train(self, seed: int, folder: Path) -> dict[str, Any]:
+        """Train from a seed; returns metric, select and report, and leaves report_logits.npy in the folder."""
+        lesson = replace(
+            self.lesson, recipe=self.lesson.recipe.model_copy(update={"student_seed": seed})
+        )
+        result = rehearsed(lesson, self.student, folder)(folder)
+        return {name: result[name] for name in ("metric", "select", "report")}
+
+
+def undistilled(name: str, lesson: Lesson, student: TinyBert | BiLstm) -> Variant:
+    """The same student on the labelled texts, by their labels alone."""
+    lesson = replace(lesson, transfer=lesson.transfer.take(lesson.transfer.texts.gold))
+    changes: dict[str, Any] = {"objective": LABELS_ALONE} | (
+        {"layers_first": None} if isinstance(student, TinyBert) else {}
+    )
+    return Variant(name, lesson, student.model_copy(update=changes))
+
+
+class Ledger:
+    """The finished trainings of a study: a line each, and their logits (N, C) on the reported split beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.file = folder, folder / "runs.jsonl"
+        self.rows: dict[str, dict[str, Any]] = {row["key"]: row for row in self._read()}
+
+    def _read(self) -> Iterator[dict[str, Any]]:
+        """The lines that are whole; the last one may have been cut off while it was written, and goes."""
+        text = self.file.read_text(encoding="utf-8") if self.file.exists() else ""
+        whole, _, torn = text.rpartition("\n")
+        if torn:
+            write_whole(self.file, whole + "\n" if whole else "")
+        yield from map(json.loads, whole.splitlines())
+
+    def add(self, row: dict[str, Any], logits: Path | None) -> None:
+        if logits:
+            shutil.copyfile(logits, self.logits_file(row["key"]))
+        self.rows[row["key"]] = row
+        with self.file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row) + "\n")
+
+    def logits_file(self, key: str) -> Path:
+        return self.folder / f"{key}.npy"
+
+
+def train_all(
+    variants: Sequence[Variant], seeds: Sequence[int], ledger: Ledger, progress: Progress
+) -> list[Rows]:
+    """Every variant from every seed, seed by seed, those of the ledger kept; in the order of the variants."""
+    hashes = {id(variant.lesson): variant.lesson.transfer.content_hash() for variant in variants}
+    keys = {
+        (i, seed): variants[i].key(seed, hashes[id(variants[i].lesson)])
+        for seed, i in product(seeds, range(len(variants)))
+    }
+    missing = [place for place, key in keys.items() if key not in ledger.rows]
+    if len(missing) < len(keys):
+        progress.say(f"{len(keys) - len(missing)} of {len(keys)} trainings are kept")
+    progress.start("trainings", len(missing))
+    for done, (i, seed) in enumerate(missing, 1):
+        row = _one(variants[i], seed, keys[i, seed], ledger)
+        told = f"{row['report']:.4f} in {row['seconds']} s" if "report" in row else row["why"]
+        progress.advance(done, f"{variants[i].name}, seed {seed}: {told}")
+    progress.finish()
+    return [{seed: ledger.rows[keys[i, seed]] for seed in seeds} for i in range(len(variants))]
+
+
+def _one(variant: Variant, seed: int, key: str, ledger: Ledger) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "key": key,
+        "cell": variant.name,
+        "seed": seed,
+        "texts": len(variant.lesson.transfer),
+    }
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            result = variant.train(seed, Path(folder))
+        except (
+            UsageError,
+            GateFailed,
+        ) as error:  # a map that does not fit, a loss that is not finite
+            row |= {"why": error.what}
+            ledger.add(row, None)
+        else:
+            row |= result | {"seconds": round(time.monotonic() - start)}
+            ledger.add(row, Path(folder) / "report_logits.npy")
+    return row
+
+
+class Scores:
+    """Scores of trainings on the reported split and on resamples of its texts."""
+
+    def __init__(self, task: Task, ledger: Ledger) -> None:
+        self.task, self.ledger = task, ledger
+        self.draws = resamples(len(task.report), seed=0)
+        self.known: dict[str, np.ndarray] = {}
+
+    def resampled(self, key: str) -> np.ndarray:
+        """(R,) the metric on each resample."""
+        if key not in self.known:
+            logits = np.load(self.ledger.logits_file(key), allow_pickle=False)
+            self.known[key] = resampled_scores(
+                self.task.spec, logits, self.task.report.labels, self.draws
+            )
+        return self.known[key]
+
+    def against(self, mine: Rows, theirs: Rows) -> Comparison | None:
+        """Over the seeds that both came to the end from; None where there is none."""
+        both = [seed for seed in mine if "report" in mine[seed] and "report" in theirs[seed]]
+        if not both:
+            return None
+        scores = [np.array([rows[seed]["report"] for seed in both]) for rows in (mine, theirs)]
+        draws = [
+            np.stack([self.resampled(rows[seed]["key"]) for seed in both])
+            for rows in (mine, theirs)
+        ]
+        return compare(scores[0], scores[1], draws[0], draws[1])
+
+
+@dataclass(frozen=True)
+class Line:
+    """A variant in a table: its leading cells, its trainings, and what a comparison gave; None for the reference itself, or where no seed came to the end in both."""
+
+    name: list[str]
+    rows: Rows
+    compared: Comparison | None
+
+
+def table(
+    names: Sequence[str], metric: str, compared: str, lines: Iterable[Line], teacher: float
+) -> str:
+    """Markdown. names: heads of the leading cells; compared: of the comparison's mean; teacher: its score.
+
+    A variant that could not be trained tells why; one that failed from some seeds, from how many.
+    """
+    heads = [
+        metric,
+        "of the teacher",
+        "select",
+        compared,
+        "95 % over seeds",
+        "95 % over texts",
+        "verdict",
+        "seconds",
+    ]
+    sides = ["---", *["--:"] * (len(names) + 3), "---", "---", "---", "--:"]
+    told = [[*names, *heads], sides, *([*line.name, *_cells(line, teacher)] for line in lines)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in told)
+
+
+def _cells(line: Line, teacher: float) -> list[str]:
+    finished = [row for row in line.rows.values() if "report" in row]
+    if not finished:
+        return [*["–"] * 6, next(iter(line.rows.values()))["why"], "–"]
+    scores = {name: [row[name] for row in finished] for name in ("report", "select", "seconds")}
+    against = line.compared.cells() if line.compared else ["–"] * 4
+    failed = len(line.rows) - len(finished)
+    against[-1] += f"; {failed} failed" if failed else ""
+    mean = {name: statistics.mean(values) for name, values in scores.items()}
+    return [
+        spread(scores["report"]),
+        f"{100 * mean['report'] / teacher:.1f} %",
+        f"{mean['select']:.4f}",
+        *against,
+        f"{mean['seconds']:.0f}",
+    ]
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation, where there are two values or more."""
+    return f"{statistics.mean(values):.4f}" + (
+        f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    )

@@ -1,0 +1,33 @@
+"""What the students of a run learned from: how many texts of which origin, what the gates refused, what more of them was worth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kdedge.augment.sources import rounds_made
+from kdedge.run.layout import Run
+from kdedge.run.stage import read_stage
+from kdedge.transfer.dataset import transfer_hash
+
+
+def learned_from(run: Run) -> dict[str, Any]:
+    """origins: texts by origin. sources: asked, made, refused and kept by source. refused: by the gates behind the teacher.
+
+    curve: points, chosen and error of `kdedge augment --curve`, where it was measured on these texts. {} where the transfer set is gone.
+    """
+    if (
+        not run.transfer.exists()
+    ):  # removed, as a user may to save room: what was measured does not need it
+        return {}
+    result = read_stage(run.transfer)["result"]
+    found: dict[str, Any] = {"origins": result["origins"]}
+    if run.recipe.augment:
+        found |= {
+            "sources": rounds_made(run.shared, run.recipe.augment.rounds),
+            "refused": result["refused"],
+        }
+    if (run.folder / "curve").exists():
+        measured = read_stage(run.folder / "curve")
+        if measured["inputs"]["transfer"] == transfer_hash(run.transfer):
+            found["curve"] = measured["result"]
+    return found

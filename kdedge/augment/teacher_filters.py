@@ -1,0 +1,105 @@
+"""The gates that need the teacher's answer: how sure it is, whether a second one agrees, and how labels are shared out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+
+from kdedge.augment.filters import balanced, confident
+from kdedge.data.task import Task
+from kdedge.errors import UsageError
+from kdedge.io.atomic import hash_files
+from kdedge.io.paths import resolve_folder
+from kdedge.recipe import Gates
+from kdedge.run.stage import WEIGHTS
+from kdedge.runtime.spec import TaskSpec
+from kdedge.teacher.finetune import has_head, load_teacher
+from kdedge.transfer.dataset import Judge, Verdict
+from kdedge.transfer.texts import TransferTexts
+
+BLOCK = 65536
+TEACHER_GATES = {"confidence", "balance", "agree_with"}
+
+
+def teacher_gates(gates: Gates) -> dict[str, Any]:
+    """What decides a verdict beside texts and logits."""
+    place = resolve_folder(gates.agree_with) if gates.agree_with else None
+    return gates.model_dump(mode="json", include=TEACHER_GATES) | (
+        {"second": hash_files(place, WEIGHTS)} if place else {}
+    )
+
+
+def check_gates(gates: Gates, spec: TaskSpec) -> None:
+    """Raises UsageError where a gate cannot be asked of this task, or its second teacher cannot answer it."""
+    if spec.kind != "classification":
+        for key, unasked in (
+            ("confidence", gates.confidence == (0.0, 1.0)),
+            ("agree_with", gates.agree_with is None),
+        ):
+            if not unasked:
+                raise UsageError(
+                    f"augment.gates.{key} asks for a class",
+                    f"the task is {spec.kind}",
+                    "take the gate out",
+                )
+    if gates.agree_with and not has_head(gates.agree_with, spec):
+        found = f"{gates.agree_with} has no head for {spec.outputs} labels"
+        raise UsageError(
+            "augment.gates.agree_with is no classifier of this task",
+            found,
+            "name a fine-tuned one, or take the gate out",
+        )
+
+
+def judge_by(gates: Gates, task: Task, max_length: int, precision: str = "auto") -> Judge:
+    """A judge of made texts; gold ones always stay. precision: in which a second teacher computes. Of a regression no gate here can be asked: nothing is a class."""
+
+    def judge(texts: TransferTexts, answers: Iterable[np.ndarray]) -> Verdict:
+        kept = np.ones(len(texts), dtype=bool)
+        refused: dict[str, int] = {}
+        made = ~texts.origins.among(("gold",))
+        if task.spec.kind != "classification" or not made.any():
+            return Verdict(kept, refused)
+        labels, chances = _answered(answers)
+
+        def ask(reason: str, passes: Callable[[np.ndarray], np.ndarray]) -> None:
+            rows = np.flatnonzero(made & kept)
+            fails = rows[~passes(rows)]
+            kept[fails] = False
+            refused[reason] = len(fails)
+
+        if gates.confidence != (0.0, 1.0):
+            ask("confidence", lambda rows: confident(chances[rows], gates.confidence))
+        if gates.agree_with:
+            second = load_teacher(gates.agree_with, task.spec, max_length)
+
+            def agrees(rows: np.ndarray) -> np.ndarray:
+                blocks = (
+                    texts.take(rows[start : start + BLOCK]) for start in range(0, len(rows), BLOCK)
+                )
+                said = [
+                    second.annotate(some.texts, some.pairs, precision=precision).argmax(1)
+                    for some in blocks
+                ]
+                return np.asarray(np.concatenate([np.zeros(0, np.int64), *said]) == labels[rows])
+
+            ask("second teacher", agrees)
+        if gates.balance is not None:
+            ask(
+                "balance",
+                lambda rows: balanced(labels[rows], task.train.labels, gates.balance or 1.0),
+            )
+        return Verdict(kept, refused)
+
+    return judge
+
+
+def _answered(answers: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The likeliest label (N,) and its probability (N,), of logits that come in blocks (n, C)."""
+    blocks = [(some.argmax(1), softmax(some.astype(np.float32), axis=1).max(1)) for some in answers]
+    return np.concatenate([label for label, _ in blocks]), np.concatenate(
+        [chance for _, chance in blocks]
+    )

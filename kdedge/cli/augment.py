@@ -1,0 +1,176 @@
+"""`kdedge augment RECIPE`: the texts that students would learn from, what the gates refused, and what more of them is worth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.markup import escape
+from rich.table import Table
+
+from kdedge.augment.sources import rounds_made
+from kdedge.cli.console import ConsoleProgress, results
+from kdedge.cli.options import recipe_command
+from kdedge.distillation.learning_curve import Growth
+from kdedge.distillation.learning_curve_plot import growth_picture
+from kdedge.distillation.pipeline import prepare_lesson
+from kdedge.distillation.student_training import Lesson
+from kdedge.distillation.transfer_stage import measure_growth
+from kdedge.errors import UsageError
+from kdedge.io.atomic import write_whole
+from kdedge.recipe import load_recipe
+from kdedge.run.layout import Run
+from kdedge.run.processes import is_main
+from kdedge.run.progress import SILENT
+from kdedge.run.stage import read_stage
+from kdedge.run.threads import prepared
+from kdedge.runtime.spec import TaskSpec
+
+EXAMPLES = 3
+
+
+@click.command()
+@recipe_command
+@click.option(
+    "--curve",
+    is_flag=True,
+    help="Train the first student on growing parts of the texts and draw its score.",
+)
+def augment(
+    recipe: Path,
+    overrides: tuple[str, ...],
+    runs: Path,
+    force: bool,
+    threads: int | None,
+    as_json: bool,
+    curve: bool,
+) -> None:
+    """Make the texts of RECIPE's [augment] table and let the teacher label them.
+
+    Ends with what each source made, what the gates refused, and some examples. With --curve the first student is trained on
+    the labelled texts alone, on each source, and on growing sizes; scores are those of the select split.
+
+    \b
+    Example: kdedge augment configs/quickstart.toml --set augment.rules.mask=0.1 --curve
+    """
+    settled = prepared(load_recipe(recipe, overrides), runs, threads)
+    if settled.augment is None:
+        raise UsageError(
+            "the recipe has no [augment] table",
+            str(recipe),
+            "add one, or --set augment.rules.mask=0.1 and the like",
+        )
+    progress, run = ConsoleProgress() if is_main() else SILENT, Run.create(settled, runs)
+    with run.locked():
+        lesson = prepare_lesson(settled, run, force=force, progress=progress)
+        if is_main():
+            results().print(_sources(lesson))
+            results().print(_examples(lesson))
+        growth = measure_growth(lesson, force=force, progress=progress) if curve else None
+        if not is_main():
+            return
+        if growth:
+            results().print(_growth(growth, lesson.task.spec.metric))
+            write_whole(
+                run.folder / "curve" / "curve.svg",
+                growth_picture(growth, lesson.task.spec.metric, settled.name),
+            )
+            if (made := max(point.size for point in growth.points)) < max(settled.augment.curve):
+                click.echo(
+                    f'the curve ends at {made:.3g} texts per labelled one: no more were made (augment.size = "auto" makes {max(settled.augment.curve):g})'
+                )
+            click.echo(f"picture: {run.folder / 'curve' / 'curve.svg'}")
+    click.echo(f"run: {run.folder}")
+    if as_json:
+        click.echo(json.dumps(_document(lesson, growth)))
+
+
+def _made(lesson: Lesson) -> dict[str, dict[str, Any]]:
+    return rounds_made(
+        lesson.run.shared, lesson.recipe.augment.rounds if lesson.recipe.augment else 0
+    )
+
+
+def _sources(lesson: Lesson) -> Table:
+    table = Table(
+        title=f"{lesson.recipe.name}: new texts beside {len(lesson.task.train):,} labelled ones"
+    )
+    for column in ("source", "wanted", "asked", "made", "kept", "refused"):
+        table.add_column(column, justify="left" if column in ("source", "refused") else "right")
+    for name, counts in _made(lesson).items():
+        refused = ", ".join(f"{reason} {count:,}" for reason, count in counts["refused"].items())
+        table.add_row(
+            name,
+            *(f"{counts[key]:,}" for key in ("wanted", "asked", "made", "kept")),
+            refused or "none",
+        )
+    for reason, count in (
+        (reason, count)
+        for reason, count in read_stage(lesson.run.transfer)["result"]["refused"].items()
+        if count
+    ):
+        table.add_row("all, by the teacher", "", "", "", f"-{count:,}", reason)
+    return table
+
+
+def _examples(lesson: Lesson) -> Table:
+    table = Table(title="some of them, with the teacher's answer")
+    for column in ("source", "text", "answer"):
+        table.add_column(column)
+    texts, spec = lesson.transfer.texts, lesson.task.spec
+    for origin in dict.fromkeys(texts.origins):
+        for row in texts.rows(origin)[:EXAMPLES].tolist():
+            text = texts.texts[row] + (f" | {texts.pairs[row]}" if texts.pairs else "")
+            table.add_row(
+                origin, escape(text[:160]), escape(_answer(spec, lesson.transfer.logits[row])[:160])
+            )
+    return table
+
+
+def _answer(spec: TaskSpec, logits: np.ndarray) -> str:
+    """What a teacher's logits (C,) say, in words."""
+    if spec.kind == "regression":
+        return f"{logits[0]:.2f}"
+    if spec.kind == "multilabel":
+        return (
+            ", ".join(name for name, value in zip(spec.labels, logits, strict=True) if value > 0)
+            or "none"
+        )
+    return spec.labels[int(logits.argmax())]
+
+
+def _growth(growth: Growth, metric: str) -> Table:
+    table = Table(title=f"what they are worth: {metric} on the select split")
+    for column in ("texts from", "per labelled text", "texts", metric, "gain", "behind the best"):
+        table.add_column(column, justify="left" if column == "texts from" else "right")
+    for point in growth.points:
+        gain = point.select - growth.points[0].select
+        mark = " <" if point == growth.chosen else ""
+        told = "–" if not point.sources else f"{gain:+.4f}" + (" does not help" if gain < 0 else "")
+        score = f"{point.select:.4f}" + (f" ± {point.sd:.4f}" if point.sd is not None else "")
+        behind = (
+            f"{growth.best.select - point.select:.4f} ± {point.error:.4f}" if point.error else "–"
+        )
+        table.add_row(
+            "+".join(point.sources) or "labelled alone",
+            f"{point.size:.3g}",
+            f"{point.texts:,}",
+            f"{score}{mark}",
+            told,
+            behind,
+        )
+    return table
+
+
+def _document(lesson: Lesson, growth: Growth | None) -> dict[str, Any]:
+    kept = read_stage(lesson.run.transfer)["result"]
+    document = {
+        "run": str(lesson.run.folder),
+        "sources": _made(lesson),
+        "origins": kept["origins"],
+        "refused": kept["refused"],
+    }
+    return document | ({"curve": growth.document()} if growth else {})

@@ -1,0 +1,102 @@
+"""What a training job leaves behind: metric lines on stdout, the run in the model folder, reports beside it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kdedge.cli.console import ConsoleProgress
+from kdedge.cli.sagemaker import Container, metric_line
+from kdedge.distillation.pipeline import scores
+from kdedge.distillation.seeds import seeds_json
+from kdedge.errors import MachineError
+from kdedge.evaluation.statistics import Comparison, Spread
+from kdedge.io.atomic import json_text, put_in_place, write_whole
+from kdedge.run.layout import Run
+
+READINGS = ("loss", "select")
+LEFT_BEHIND = (
+    ".lock*",
+    "*.part",
+    "*.old",
+    "checkpoint-*",
+    "tensorboard",
+    "signals-*",
+    ".signals-*",
+)
+
+
+class JobProgress(ConsoleProgress):
+    """A Progress that also prints every new loss and score as a metric line: `kdedge_metric student_tinybert.loss=0.412300`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = ("", "")
+
+    def advance(self, done: int, note: str = "") -> None:
+        super().advance(done, note)
+        word, _, value = note.rpartition(" ")
+        if word in READINGS and self.told != (self.what, note):
+            self.told = (self.what, note)
+            click.echo(metric_line(f"{self.what}.{word}", float(value)))
+
+
+def hand_over(
+    runs: list[Run], container: Container, spreads: dict[str, Spread], taught: dict[str, Comparison]
+) -> None:
+    """Print the final metrics, copy the runs, with those they share stages with, to the model folder, and write the reports.
+
+    spreads: model -> its reported scores over several seeds; taught: student -> what it has above its undistilled twin; empty for one seed.
+    """
+    rows = scores(runs[0])
+    for name, value in (
+        final_metrics(rows, spreads) | {f"{name}.gain": gain.mean for name, gain in taught.items()}
+    ).items():
+        click.echo(metric_line(name, value))
+    copy_whole(
+        list(dict.fromkeys(folder for run in runs for folder in (run.folder, run.shared))),
+        container.model,
+    )
+    if container.reports:
+        container.reports.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(runs[0].folder / "recipe.toml", container.reports / "recipe.toml")
+        for name, home in runs[0].homes.items():
+            shutil.copyfile(home / "student" / "log.jsonl", container.reports / f"{name}.jsonl")
+        write_whole(
+            container.reports / "scores.json",
+            json_text({"rows": rows, **seeds_json(spreads, taught)}),
+        )
+
+
+def copy_whole(folders: list[Path], target: Path) -> None:
+    """Copy folders into `target`, where each appears under its name once all of them are copied. Raises MachineError."""
+    parts = [(folder, target / f".{folder.name}.part") for folder in folders]
+    try:
+        for folder, part in parts:
+            shutil.rmtree(part, ignore_errors=True)
+            shutil.copytree(folder, part, ignore=shutil.ignore_patterns(*LEFT_BEHIND))
+        for folder, part in parts:
+            put_in_place(part, target / folder.name)
+    except OSError as error:
+        raise MachineError(
+            "the run cannot be copied to the model folder",
+            f"{target}: {error}",
+            "give the job a larger volume, and start it again",
+        ) from error
+
+
+def final_metrics(rows: list[dict[str, Any]], spreads: dict[str, Spread]) -> dict[str, float]:
+    """`tinybert.select`, `.report`, `.kept` for every model; over several seeds also `.report_mean` and `.report_sd`."""
+    found = {
+        f"{row['model']}.{key}": float(row[key])
+        for row in rows
+        for key in ("select", "report", "kept")
+        if row[key] is not None
+    }
+    for name, spread in spreads.items():
+        if len(spread.values) > 1:
+            found |= {f"{name}.report_mean": spread.mean, f"{name}.report_sd": spread.sd}
+    return found

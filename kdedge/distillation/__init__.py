@@ -1,0 +1,1 @@
+"""Train students from a teacher: pipeline, objective, layer cache, learning curve."""

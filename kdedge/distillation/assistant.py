@@ -1,0 +1,177 @@
+"""The residual assistant: a second small student that learns what the first leaves out, teacher minus student.
+
+The answer is the sum of both logits. Each stage of boosting with squared error learns such a residual (Friedman 2001); of
+distillation it is Gao et al. 2021, "Residual Error Based Knowledge Distillation". The sum costs what both cost: see `Gain`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdedge.data.task import Task
+from kdedge.distillation.student_training import Lesson, Teaching, spelled_for, what_decides
+from kdedge.evaluation.bootstrap import interval, resampled_scores, resamples
+from kdedge.evaluation.latency import latencies
+from kdedge.io.atomic import hash_files
+from kdedge.nn.device import this_device
+from kdedge.nn.text_model import TextModel, save_measured, score_of
+from kdedge.nn.tokenization import load_tokenizer
+from kdedge.recipe import RESIDUAL, BiLstm, Recipe, TinyBert
+from kdedge.run.processes import main_does
+from kdedge.run.progress import SILENT, Progress
+from kdedge.run.stage import WEIGHTS, stage
+from kdedge.runtime import metrics
+from kdedge.students.build import load_student
+from kdedge.transfer.dataset import TransferSet
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What an assistant adds to its student, and what it costs.
+
+    select: score on the select split minus the student's; low, high: its 95 % interval over resampled texts.
+    parameters, bytes: of the assistant. alone_us, both_us: microseconds of one text in torch, student alone and with the assistant.
+    """
+
+    select: float
+    low: float
+    high: float
+    parameters: int
+    bytes: int
+    alone_us: float
+    both_us: float
+
+    @property
+    def verdict(self) -> str:
+        """Whether it pays, said as far as the select split shows; the moment of its training was chosen there, which flatters it."""
+        if self.low > 0:
+            return "pays"
+        return "does not pay" if self.select <= 0 else "undecided: the interval holds zero"
+
+    def __str__(self) -> str:
+        return (
+            f"{self.select:+.4f} on the select split [{self.low:+.4f}, {self.high:+.4f}] for {self.parameters:,} parameters, {self.bytes / 1e6:.2f} MB "
+            f"and {self.both_us / self.alone_us:.2f}x the time ({self.alone_us:,.0f} -> {self.both_us:,.0f} µs in torch): {self.verdict}"
+        )
+
+
+def assist(
+    lesson: Lesson,
+    student: TinyBert | BiLstm,
+    transfer: str,
+    *,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> None:
+    """The stage `assistant/` beside a trained `student/`; transfer: a hash of what is learned from."""
+    assert student.assistant is not None
+    home = lesson.run.homes[Recipe.student_name(student)]
+    first = TextModel(
+        load_student(home / "student").to(this_device()),
+        load_tokenizer(home / "student"),
+        student.max_length,
+    )
+    inputs = what_decides(lesson, student.assistant, RESIDUAL, transfer) | {
+        "first": hash_files(home / "student", WEIGHTS),
+        "residual": "centred",
+    }
+    title = f"assistant of {Recipe.student_name(student)}"
+    assisting = _Assisting(
+        lesson,
+        student.assistant,
+        RESIDUAL,
+        student.assistant.fit,
+        None,
+        title,
+        progress,
+        first=first,
+    )
+    stage(home / "assistant", inputs, assisting, force=force, progress=progress)
+
+
+@dataclass(frozen=True)
+class _Assisting(Teaching):
+    """How the stage `assistant/` is made. first: the trained student."""
+
+    first: TextModel | None = None
+
+    def __call__(self, part: Path) -> dict[str, Any]:
+        assert self.first is not None
+        task, first = self.lesson.task, self.first
+        said = first.annotate(task.select.texts, task.select.pairs)
+        learning = replace(
+            self,
+            lesson=replace(self.lesson, transfer=residual(self.lesson, first)),
+            score=lambda z: _score(task, said + z),
+        )
+        assistant, _, _ = learning.learn(part)
+        alone = save_measured(assistant, task, part, progress=self.progress)
+        return self._measured(assistant, said, alone, part)
+
+    def _measured(
+        self, assistant: TextModel, said: np.ndarray, alone: dict[str, Any], part: Path
+    ) -> dict[str, Any]:
+        """The stage's result, that of both together; report_logits.npy becomes their sum."""
+        assert self.first is not None
+        task, first = self.lesson.task, self.first
+        more = assistant.annotate(task.select.texts, task.select.pairs)
+        together = first.annotate(task.report.texts, task.report.pairs) + assistant.annotate(
+            task.report.texts, task.report.pairs
+        )
+        main_does(lambda: np.save(part / "report_logits.npy", together))
+        low, high = gained(task, said, said + more, self.lesson.recipe.training_seed)
+        select = score_of(task.spec, said + more, task.select)
+        alone_us, both_us = 1e6 * np.median(
+            latencies(task.select, (first,), (first, assistant)), axis=1
+        )
+        gain = Gain(
+            select=select - score_of(task.spec, said, task.select),
+            low=low,
+            high=high,
+            parameters=alone["parameters"],
+            bytes=(part / "model.safetensors").stat().st_size,
+            alone_us=float(alone_us),
+            both_us=float(both_us),
+        )
+        both = {"report": score_of(task.spec, together, task.report), "select": select}
+        return (
+            alone
+            | both
+            | {
+                "parameters": alone["parameters"]
+                + sum(p.numel() for p in first.model.parameters()),
+                "gain": asdict(gain),
+            }
+        )
+
+
+def residual(lesson: Lesson, first: TextModel) -> TransferSet:
+    """The transfer set with teacher minus student, float32, where the teacher's logits were.
+
+    Of classes each text's residual has mean 0: what is added to all its logits changes no answer, and KL leaves it to the student.
+    """
+    texts = spelled_for(first, lesson.teacher, lesson.transfer.texts)
+    left = lesson.transfer.logits.astype(np.float32) - first.annotate(texts.texts, texts.pairs)
+    return replace(
+        lesson.transfer,
+        logits=left - left.mean(1, keepdims=True)
+        if lesson.task.spec.kind == "classification"
+        else left,
+    )
+
+
+def gained(task: Task, before: np.ndarray, after: np.ndarray, seed: int) -> tuple[float, float]:
+    """95 % interval of the gain in score from logits (N, C) `before` to `after` on the select split, texts drawn with replacement."""
+    draws = resamples(len(task.select), seed)
+    scores = [
+        resampled_scores(task.spec, logits, task.select.labels, draws) for logits in (before, after)
+    ]
+    return interval(scores[1] - scores[0])
+
+
+def _score(task: Task, logits: np.ndarray) -> float:
+    return metrics.score(task.spec.metric, task.spec.kind, logits, task.select.labels)

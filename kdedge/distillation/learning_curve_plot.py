@@ -1,0 +1,52 @@
+"""Draw the learning curve."""
+
+from __future__ import annotations
+
+import altair as alt
+
+from kdedge.distillation.learning_curve import Growth
+from kdedge.evaluation.plots import _svg
+
+
+def growth_picture(growth: Growth, metric: str, title: str) -> str:
+    """Score on the select split against texts, a line through all that help, a point for each source alone, each with the error of its distance to the best."""
+    helpful = max((point.sources for point in growth.points), key=len)
+    rows = [
+        {
+            "texts": point.texts,
+            "score": point.select,
+            "low": point.select - point.error,
+            "high": point.select + point.error,
+            "from": "+".join(point.sources) or "labelled alone",
+            "line": point.sources in ((), helpful),
+        }
+        for point in growth.points
+    ]
+    x = alt.X(
+        "texts:Q", title="texts the student learns from", scale=alt.Scale(type="log", nice=True)
+    )
+    asked = f"{metric} on the select split"
+    y = alt.Y("score:Q", title=asked, scale=alt.Scale(nice=True, zero=False))
+    data, colour = alt.Data(values=rows), alt.Color("from:N", title="texts from")
+    level = (
+        alt.Chart(alt.Data(values=[{"score": growth.best.select}]))
+        .mark_rule(strokeDash=[4, 4], color="#888888")
+        .encode(y=y)
+    )
+    line = (
+        alt.Chart(alt.Data(values=[row for row in rows if row["line"]]))
+        .mark_line()
+        .encode(x=x, y=y)
+    )
+    bars = (
+        alt.Chart(data)
+        .mark_rule()
+        .encode(x=x, y=alt.Y("low:Q", title=asked), y2="high:Q", color=colour)
+    )
+    points = alt.Chart(data).mark_point(filled=True, size=70).encode(x=x, y=y, color=colour)
+    chosen = alt.Chart(
+        alt.Data(values=[{"texts": growth.chosen.texts, "score": growth.chosen.select}])
+    )
+    ring = chosen.mark_point(size=260, color="black").encode(x=x, y=y)
+    told = f"bars: one standard error of the distance to the best; ring: the smallest set whose bar reaches it ({growth.chosen.texts:,} texts)"
+    return _svg(alt.layer(level, line, bars, points, ring), title, told)

@@ -1,0 +1,159 @@
+"""The main job, in the order it happens: task, teacher, transfer set, students."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdedge.data import load_task
+from kdedge.distillation.assistant import Gain, assist
+from kdedge.distillation.student_training import LABELS_ALONE, Lesson, course
+from kdedge.distillation.transfer_stage import as_far_as_it_helps, augment_texts, label_texts
+from kdedge.recipe import BiLstm, Recipe, TinyBert
+from kdedge.run.layout import Run
+from kdedge.run.processes import main_does
+from kdedge.run.progress import SILENT, Progress
+from kdedge.run.stage import read_stage
+from kdedge.teacher.ensemble import prepare_teachers
+from kdedge.transfer.dataset import TransferSet, transfer_hash
+from kdedge.transfer.texts import TransferTexts
+
+NO_TEXTS = TransferSet(TransferTexts.of((), None, (), np.zeros(0)), np.zeros((0, 0), np.float16))
+"""What a lesson holds before its texts are made."""
+
+
+def distill(recipe: Recipe, runs: Path, *, force: bool = False, progress: Progress = SILENT) -> Run:
+    """From recipe to trained students, each stage kept where its inputs are unchanged; returns the run."""
+    run = Run.create(recipe, runs)
+    with run.locked():
+        lesson = prepare_lesson(recipe, run, force=force, progress=progress)
+        if recipe.augment and recipe.augment.size == "auto":
+            lesson = as_far_as_it_helps(lesson, force=force, progress=progress)
+        for student in recipe.student:
+            teach(lesson, student, force=force, progress=progress)
+        main_does(run.describe)
+    return run
+
+
+def prepare_lesson(
+    recipe: Recipe, run: Run, *, force: bool = False, progress: Progress = SILENT
+) -> Lesson:
+    """Load the task, prepare the teacher, make texts where the recipe asks for them, let the teacher label the transfer set."""
+    task = load_task(
+        recipe.data, recipe.task, name=recipe.name, seed=recipe.seed, progress=progress
+    )
+    for note in task.notes:
+        progress.say(f"data: {note}")
+    teacher = prepare_teachers(run, task, force=force, progress=progress)
+    lesson = Lesson(recipe, run, task, teacher, NO_TEXTS)
+    made = augment_texts(lesson, force=force, progress=progress) if recipe.augment else None
+    return replace(
+        lesson, transfer=label_texts(lesson, made, run.transfer, force=force, progress=progress)
+    )
+
+
+def teach(
+    lesson: Lesson, student: TinyBert | BiLstm, *, force: bool = False, progress: Progress = SILENT
+) -> None:
+    """The stages `student/` and, to compare with, `undistilled/`: same start and epochs, on the labelled texts alone.
+
+    Beside made texts the twin so takes fewer steps; `labels alone, more steps` of benchmarks/studies/augmentation.py takes as many.
+    Where layers are taught first, `layers/` is a stage before `student/`, which goes on from it; `assistant/` comes after it.
+    """
+    home = lesson.run.homes[Recipe.student_name(student)]
+    home.mkdir(parents=True, exist_ok=True)
+    transfer = transfer_hash(lesson.run.transfer) + (f", {lesson.chosen}" if lesson.chosen else "")
+    first = student.layers_first if isinstance(student, TinyBert) else None
+    if first:
+        course(
+            lesson,
+            student,
+            home / "layers",
+            student.objective.layers_alone(),
+            transfer,
+            fit=first,
+            force=force,
+            progress=progress,
+        )
+    objective, before = (
+        (student.objective.answers_alone(), home / "layers") if first else (student.objective, None)
+    )
+    course(
+        lesson,
+        student,
+        home / "student",
+        objective,
+        transfer,
+        before=before,
+        force=force,
+        progress=progress,
+    )
+    if student.assistant:
+        assist(lesson, student, transfer, force=force, progress=progress)
+    if student.undistilled:
+        course(
+            lesson,
+            student,
+            home / "undistilled",
+            LABELS_ALONE,
+            transfer,
+            force=force,
+            progress=progress,
+        )
+
+
+def scores(run: Run) -> list[dict[str, Any]]:
+    """One row per trained model of a run: name, metric, select, report, share of the teacher's score, parameters.
+
+    Of several teachers, `teacher` is what they say together; each has a row of its own with its temperature.
+    """
+    folders = {"teacher": run.teacher} | {
+        f"teacher {name}": folder for name, folder in run.teachers.items()
+    }
+    for name, home in run.homes.items():
+        folders[name] = home / "student"
+        if run.assistant(name):
+            folders[f"{name} + assistant"] = home / "assistant"
+        undistilled = run.undistilled(name)
+        if undistilled:
+            folders[f"{name} undistilled"] = undistilled
+    results = {name: read_stage(folder)["result"] for name, folder in folders.items()}
+    top = results["teacher"]["report"]
+    together = results["teacher"].get("teachers", {})
+    return [
+        {
+            "model": name,
+            **{key: result[key] for key in ("metric", "select", "report", "parameters")},
+            "kept": result["report"] / top if top > 0 else None,
+            **(
+                {"temperature": together[name.removeprefix("teacher ")]["temperature"]}
+                if name.startswith("teacher ")
+                else {}
+            ),
+        }
+        for name, result in results.items()
+    ]
+
+
+def learned_maps(run: Run) -> dict[str, list[list[float]]]:
+    """Student name -> shares (S, T) of teacher layers, for the students whose layer map was learned."""
+    first = {
+        Recipe.student_name(one): getattr(one, "layers_first", None) for one in run.recipe.student
+    }
+    results = {
+        name: read_stage(home / ("layers" if first[name] else "student"))["result"]
+        for name, home in run.homes.items()
+    }
+    return {name: result["layer_map"] for name, result in results.items() if "layer_map" in result}
+
+
+def gains(run: Run) -> dict[str, Gain]:
+    """Student name -> what its assistant adds and costs, for the students that have one."""
+    return {
+        name: Gain(**read_stage(home / "assistant")["result"]["gain"])
+        for name, home in run.homes.items()
+        if run.assistant(name)
+    }

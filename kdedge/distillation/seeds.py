@@ -1,0 +1,104 @@
+"""The same students from several seeds: what of a score is the recipe, and what is luck."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdedge.data import load_task
+from kdedge.data.task import Task
+from kdedge.distillation.pipeline import distill, scores
+from kdedge.evaluation.bootstrap import resampled_scores, resamples
+from kdedge.evaluation.statistics import Comparison, Spread, compare
+from kdedge.recipe import Recipe
+from kdedge.run.layout import Run
+from kdedge.run.progress import SILENT, Progress
+from kdedge.run.stage import read_stage
+
+
+def distill_seeds(
+    recipe: Recipe, runs: Path, count: int, *, force: bool = False, progress: Progress = SILENT
+) -> list[Run]:
+    """The recipe's run and, beside it, `count` - 1 runs with other seeds of the students; data and teacher are the same."""
+    first = recipe.training_seed
+    made = []
+    for number in range(count):
+        changes = {
+            "name": f"{recipe.name}-seed{first + number}",
+            "share": recipe.share or recipe.name,
+            "student_seed": first + number,
+        }
+        progress.say(f"seed {first + number}: {number + 1} of {count}")
+        made.append(
+            distill(
+                recipe.model_copy(update=changes) if number else recipe,
+                runs,
+                force=force,
+                progress=progress,
+            )
+        )
+    return made
+
+
+def spreads(runs: list[Run]) -> dict[str, Spread]:
+    """Model -> its scores on the reported split, seed by seed; a teacher, which is the same in all runs, counts once."""
+    rows: list[list[dict[str, Any]]] = [scores(run) for run in runs]
+    found = {
+        name: [row["report"] for run in rows for row in run if row["model"] == name]
+        for name in (row["model"] for row in rows[0])
+    }
+    return {
+        name: Spread(tuple(values[:1] if name.partition(" ")[0] == "teacher" else values))
+        for name, values in found.items()
+    }
+
+
+def distillation_gains(runs: list[Run]) -> dict[str, Comparison]:
+    """Student name -> what the teacher taught it: its scores on the reported split less those of its undistilled twin, seed by seed, where it has one."""
+    recipe = runs[0].recipe
+    twins = {
+        name: [(run.homes[name] / "student", run.undistilled(name)) for run in runs]
+        for name in runs[0].homes
+    }
+    told = {name: [(mine, twin) for mine, twin in pairs if twin] for name, pairs in twins.items()}
+    if not any(told.values()):
+        return {}
+    task = load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
+    return {name: _compared(task, pairs) for name, pairs in told.items() if pairs}
+
+
+def _compared(task: Task, pairs: list[tuple[Path, Path]]) -> Comparison:
+    """The first folders of the pairs less the second ones."""
+    draws = resamples(len(task.report), seed=0)
+    scores = [
+        np.array([read_stage(folder)["result"]["report"] for folder in folders])
+        for folders in zip(*pairs, strict=True)
+    ]
+    resampled = [
+        np.stack(
+            [
+                resampled_scores(task.spec, _answers(folder), task.report.labels, draws)
+                for folder in folders
+            ]
+        )
+        for folders in zip(*pairs, strict=True)
+    ]
+    return compare(*scores, *resampled)
+
+
+def _answers(folder: Path) -> np.ndarray:
+    """Logits (N, C) of a stage's model on the reported split."""
+    answers: np.ndarray = np.load(folder / "report_logits.npy", allow_pickle=False)
+    return answers
+
+
+def seeds_json(found: dict[str, Spread], taught: dict[str, Comparison]) -> dict[str, Any]:
+    """Model -> its scores by seed, and student -> what distillation gave it."""
+    gained = {name: asdict(gain) | {"verdict": gain.verdict} for name, gain in taught.items()}
+    return {
+        "seeds": {name: spread.values for name, spread in found.items()},
+        "distillation": gained,
+    }

@@ -1,0 +1,308 @@
+"""One student's training, as a stage that is kept or as a trial that is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from kdedge.data.task import Task
+from kdedge.distillation.layer_cache import StoredLayers, stored_layers
+from kdedge.distillation.module import Distillation
+from kdedge.distillation.objective import Objective
+from kdedge.errors import UsageError
+from kdedge.io.atomic import hash_files
+from kdedge.io.paths import resolve_folder
+from kdedge.io.text_column import Strings
+from kdedge.nn.batching import Encoded
+from kdedge.nn.device import this_device
+from kdedge.nn.text_model import TextModel, save_measured
+from kdedge.nn.tokenization import encode
+from kdedge.nn.training import Training, batches, select_predictor, train
+from kdedge.recipe import BiLstm, Fit, Recipe, TinyBert
+from kdedge.recipe import Objective as ObjectiveRecipe
+from kdedge.run.layout import Run
+from kdedge.run.progress import SILENT, Progress
+from kdedge.run.stage import WEIGHTS, stage
+from kdedge.runtime import metrics
+from kdedge.students.build import build_student, load_student
+from kdedge.students.shrink import shrink
+from kdedge.students.subset_embedding import only_rows
+from kdedge.students.tinybert import chosen_layers
+from kdedge.students.vocabulary import CHOSEN_BY, trim
+from kdedge.teacher.ensemble import teacher_hash
+from kdedge.teacher.finetune import Teacher
+from kdedge.transfer.dataset import TransferSet
+from kdedge.transfer.texts import TransferTexts
+
+LABELS_ALONE = ObjectiveRecipe(logits="mse", logits_weight=0.0, labels_weight=1.0)
+"""What the undistilled student is asked to match. It starts as the distilled one does, which may be with its teacher's own layers or embeddings."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """All that the students of one run share. chosen: which part of the made texts, where that was found out; "" for all."""
+
+    recipe: Recipe
+    run: Run
+    task: Task
+    teacher: Teacher
+    transfer: TransferSet
+    chosen: str = ""
+
+
+def course(
+    lesson: Lesson,
+    student: TinyBert | BiLstm,
+    folder: Path,
+    objective: ObjectiveRecipe,
+    transfer: str,
+    *,
+    fit: Fit | None = None,
+    before: Path | None = None,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> None:
+    """One stage of training, in `folder`; transfer: a hash of what is learned from; before: the stage whose weights it goes on from."""
+    inputs = what_decides(lesson, student, objective, transfer)
+    inputs["objective"] |= {"before": hash_files(before, WEIGHTS)} if before else {}
+    teaching = Teaching(
+        lesson,
+        student,
+        objective,
+        fit or student.fit,
+        before,
+        f"{folder.name} {Recipe.student_name(student)}",
+        progress,
+    )
+    stage(folder, inputs, teaching, force=force, progress=progress)
+
+
+def what_decides(
+    lesson: Lesson, student: TinyBert | BiLstm, objective: ObjectiveRecipe, transfer: str
+) -> dict[str, Any]:
+    """What decides a student's weights; transfer: a hash of what it learns from."""
+    unset = {
+        key
+        for key in ("layers_first", "vocabulary", "activation")
+        if getattr(student, key, None) is None
+    }  # keys that older runs did not have
+    return {
+        **(
+            {"pieces": CHOSEN_BY} if student.vocabulary and student.tokenizer != "wordpiece" else {}
+        ),
+        "student": student.model_dump(
+            mode="json", exclude={"objective", "undistilled", "quantize", "assistant"} | unset
+        ),
+        "objective": objective.model_dump(mode="json", exclude=objective.idle()),
+        "start": _start_hash(student),
+        "teacher": teacher_hash(lesson.run),
+        "transfer": transfer,
+        "data": lesson.task.content_hash(),
+        "seed": lesson.recipe.training_seed,
+    }
+
+
+def rehearsed(
+    lesson: Lesson,
+    student: TinyBert | BiLstm,
+    folder: Path,
+    *,
+    watch: Callable[[float], float] = float,
+    progress: Progress = SILENT,
+) -> Teaching:
+    """How a student is trained outside of any stage: its last stage, the one before already trained in `folder` where it has two."""
+    title, before, objective = f"student {Recipe.student_name(student)}", None, student.objective
+    if isinstance(student, TinyBert) and student.layers_first:
+        before, objective = folder / "layers", student.objective.answers_alone()
+        first = Teaching(
+            lesson,
+            student,
+            student.objective.layers_alone(),
+            student.layers_first,
+            None,
+            title,
+            progress,
+        )
+        first.learn(before)[0].model.save_pretrained(before)
+    return Teaching(lesson, student, objective, student.fit, before, title, progress, watch)
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """How one student stage is made; called with the folder to fill.
+
+    watch: is told each score on the select split, and may raise to give up.
+    score: logits (N, C) on the select split -> the score that chooses the best moment; default: the task's metric.
+    """
+
+    lesson: Lesson
+    student: TinyBert | BiLstm
+    objective: ObjectiveRecipe
+    fit: Fit
+    before: Path | None
+    title: str
+    progress: Progress
+    watch: Callable[[float], float] = float
+    score: Callable[[np.ndarray], float] | None = None
+
+    def __call__(self, part: Path) -> dict[str, Any]:
+        student, objective, _ = self.learn(part)
+        learned = {"layer_map": objective.learned.table()} if objective.learned else {}
+        return save_measured(student, self.lesson.task, part, progress=self.progress) | learned
+
+    def learn(self, part: Path) -> tuple[TextModel, Objective, float]:
+        """Build the student and train it; also returns its score on the select split."""
+        torch.manual_seed(self.lesson.recipe.training_seed)
+        task, teacher = self.lesson.task, self.lesson.teacher
+        model, tokenizer = build_student(
+            self.student,
+            task.spec,
+            teacher.model,
+            teacher.tokenizer,
+            (*task.train.texts, *(task.train.pairs or ())),
+        )
+        if isinstance(self.student, TinyBert) and self.student.start == "shrink":
+            self._shrink(model, tokenizer)
+        if self.before:
+            model.load_state_dict(load_student(self.before).state_dict())
+        positions = getattr(model.config, "max_position_embeddings", None)
+        if positions and self.student.max_length > positions:
+            raise UsageError(
+                "the student reads fewer tokens than asked",
+                f"max_length {self.student.max_length}, {positions} positions",
+                "lower max_length",
+            )
+        student = self._trimmed(TextModel(model, tokenizer, self.student.max_length))
+        model, tokenizer = student.model.to(this_device()), student.tokenizer
+        select = student.encode(task.select.texts, task.select.pairs)
+        plan = self._training(student, select)
+        objective = Objective(
+            self.objective,
+            task.spec.kind,
+            model.config,
+            teacher.model.config,
+            batches=batches(plan),
+        )
+        live = teacher if self.objective.reads_layers else None
+        if live and tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
+            raise UsageError(
+                "layers can be matched only token by token",
+                "student and teacher have different vocabularies",
+                "set hidden, attention and embedding weights to 0, or give the student the teacher's tokenizer",
+            )
+        stored = self._stored(objective, plan.data) if live else None
+        read = np.concatenate(
+            [
+                plan.data.tokens["input_ids"].values,
+                select.tokens["input_ids"].values,
+                [tokenizer.pad_token_id],
+            ]
+        )
+        with only_rows(model, read):
+            score = train(
+                Distillation(model, objective, live, stored).to(this_device()),
+                plan,
+                part,
+                progress=self.progress,
+            )
+        return student, objective, score
+
+    def _stored(self, objective: Objective, data: Encoded) -> StoredLayers | None:
+        """The teacher's layers on the texts of the training, and the texts numbered, where there is room for them."""
+        lesson, recipe = self.lesson, self.lesson.recipe.transfer
+        room, place = 1e9 * recipe.layers_gb, lesson.run.shared
+        stored = stored_layers(
+            lesson.teacher,
+            teacher_hash(lesson.run),
+            data,
+            objective.reads,
+            place,
+            room=room,
+            batch_tokens=recipe.batch_tokens,
+            progress=self.progress,
+        )
+        if stored:
+            data.columns["row"] = np.arange(len(data))
+        return stored
+
+    def _shrink(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+        teacher = self.lesson.teacher
+        if tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
+            raise UsageError(
+                "a shrunk student reads with its teacher's vocabulary",
+                f"{self.student.tokenizer}",
+                "remove student.tokenizer",
+            )
+        assert isinstance(self.student, TinyBert)
+        layers = chosen_layers(self.student, teacher.model.config.num_hidden_layers)
+        shrink(
+            model.to(this_device()),
+            teacher,
+            self.lesson.task,
+            layers,
+            self.lesson.recipe.training_seed,
+        )
+
+    def _trimmed(self, student: TextModel) -> TextModel:
+        """With the pieces that written texts use most, where the recipe wants fewer: what a rare word means is learned from its parts."""
+        texts = self.lesson.transfer.texts
+        return (
+            trim(student, texts.written, self.student.vocabulary, texts.made)
+            if self.student.vocabulary
+            else student
+        )
+
+    def _training(self, student: TextModel, select: Encoded) -> Training:
+        task, transfer = self.lesson.task, self.lesson.transfer
+        if self.objective == LABELS_ALONE:
+            transfer = transfer.take(transfer.texts.gold)
+        texts = spelled_for(student, self.lesson.teacher, transfer.texts)
+        score = self.score or (
+            lambda logits: metrics.score(
+                task.spec.metric, task.spec.kind, logits, task.select.labels
+            )
+        )
+        data = encode(
+            student.tokenizer,
+            texts.texts,
+            texts.pairs,
+            student.max_length,
+            labels=texts.labels,
+            teacher_logits=transfer.logits,
+        )
+        return Training(
+            fit=self.fit,
+            seed=self.lesson.recipe.training_seed,
+            data=data,
+            pad=student.pad,
+            predict=select_predictor(select, student.pad),
+            score=lambda logits: self.watch(score(logits)),
+            title=self.title,
+        )
+
+
+def spelled_for(student: TextModel, teacher: TextModel, texts: TransferTexts) -> TransferTexts:
+    """The texts with masked words written as the student's tokenizer knows them."""
+    theirs, mine = teacher.tokenizer.mask_token, student.tokenizer.mask_token
+    if theirs is None or theirs == mine or "rule" not in texts.origins:
+        return texts
+
+    def respelled(column: Strings) -> Strings:
+        return Strings.of(text.replace(theirs, mine or "") for text in column)
+
+    return replace(
+        texts, texts=respelled(texts.texts), pairs=texts.pairs and respelled(texts.pairs)
+    )
+
+
+def _start_hash(student: TinyBert | BiLstm) -> str:
+    place = (
+        None if student.start in ("teacher", "scratch", "shrink") else resolve_folder(student.start)
+    )
+    return hash_files(place, WEIGHTS) if place else student.start

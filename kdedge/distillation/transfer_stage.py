@@ -1,0 +1,195 @@
+"""The texts of one run: made where the recipe asks for more, labelled by the teacher, and as many as help."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdedge.augment.make import largest_size, make_texts
+from kdedge.augment.sources import open_workshop
+from kdedge.augment.teacher_filters import check_gates, judge_by, teacher_gates
+from kdedge.distillation.learning_curve import Growth, difficulty, grow, part_of
+from kdedge.distillation.student_training import Lesson, course, what_decides
+from kdedge.errors import UsageError
+from kdedge.nn.device import this_device
+from kdedge.nn.text_model import TextModel
+from kdedge.nn.tokenization import load_tokenizer
+from kdedge.recipe import Recipe
+from kdedge.run.progress import SILENT, Progress
+from kdedge.run.stage import read_stage, stage
+from kdedge.students.build import load_student
+from kdedge.teacher.ensemble import teacher_hash
+from kdedge.transfer.dataset import TransferSet, build_transfer_set, transfer_hash
+from kdedge.transfer.texts import TransferTexts, collect_texts, joined
+
+
+def augment_texts(
+    lesson: Lesson, *, force: bool = False, progress: Progress = SILENT
+) -> TransferTexts:
+    """The stages `generator/`, where texts are generated, and `augment/`; later rounds start from the texts that were learned worst."""
+    recipe, run, augment = lesson.recipe, lesson.run, lesson.recipe.augment
+    assert augment is not None
+    check_gates(augment.gates, lesson.task.spec)
+    workshop = open_workshop(
+        recipe,
+        lesson.task,
+        lesson.teacher,
+        teacher_hash(run),
+        run.shared,
+        force=force,
+        progress=progress,
+    )
+    made, weights = None, None
+    for number in range(augment.rounds):
+        new = make_texts(
+            augment,
+            lesson.task,
+            workshop.sources,
+            workshop.sieve(made),
+            run.shared / ("augment" if number == 0 else f"augment-{number + 1}"),
+            workshop.inputs | ({"round": number + 1} if number else {}),
+            seed=recipe.seed + 1000 * number,
+            size=largest_size(augment) / augment.rounds,
+            weights=weights,
+            force=force,
+            progress=progress,
+        )
+        made = new if made is None else joined(made, new)
+        if number + 1 < augment.rounds:
+            weights = _worst_learned(
+                lesson, made, run.shared / f"round-{number + 1}", force=force, progress=progress
+            )
+    assert made is not None
+    return made
+
+
+def _worst_learned(
+    lesson: Lesson, made: TransferTexts, folder: Path, *, force: bool, progress: Progress
+) -> np.ndarray:
+    """(N,) how far the first student, after learning from the texts so far, is from the teacher on each training text.
+
+    A run that shares its texts takes the student that chose them, whatever seed or settings its own students have.
+    """
+    transfer = label_texts(lesson, made, folder / "transfer", force=force, progress=progress)
+    if lesson.recipe.share and (folder / "student").exists():
+        model = _standing(folder / "student")
+    else:
+        model = probe(
+            replace(lesson, transfer=transfer), folder / "student", force=force, progress=progress
+        )
+    train = lesson.task.train
+    gold = transfer.logits[transfer.texts.gold].astype(np.float32)
+    return difficulty(
+        model.annotate(train.texts, train.pairs, progress=progress), gold, lesson.task.spec.kind
+    )
+
+
+def label_texts(
+    lesson: Lesson,
+    made: TransferTexts | None,
+    folder: Path,
+    *,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> TransferSet:
+    """The stage `transfer/`: gold and made texts with the teacher's answers; those of the run's own transfer set are not asked for again."""
+    recipe, run, augment = lesson.recipe, lesson.run, lesson.recipe.augment
+    return build_transfer_set(
+        recipe.transfer,
+        collect_texts(lesson.task, made),
+        lesson.teacher,
+        teacher_hash(run),
+        folder,
+        judge=judge_by(
+            augment.gates, lesson.task, lesson.teacher.max_length, recipe.transfer.precision
+        )
+        if augment
+        else None,
+        gates=teacher_gates(augment.gates) if augment else None,
+        known=(run.transfer, *sorted(run.shared.glob("round-*/transfer"))),
+        force=force,
+        progress=progress,
+    )
+
+
+def refuse_auto(recipe: Recipe) -> None:
+    """Raises UsageError where the number of made texts is still to be found, which only `kdedge distill` does."""
+    if recipe.augment and recipe.augment.size == "auto":
+        what = "students are compared on the same texts, and auto is yet to find how many"
+        raise UsageError(
+            what,
+            'augment.size = "auto"',
+            "run kdedge distill, which tells what auto takes, and set augment.size to it",
+        )
+
+
+def as_far_as_it_helps(
+    lesson: Lesson, *, force: bool = False, progress: Progress = SILENT
+) -> Lesson:
+    """The lesson with as many made texts, and from those sources, as the first student gains from."""
+    growth = measure_growth(lesson, force=force, progress=progress)
+    chosen = growth.chosen
+    progress.say(
+        f"augment: auto takes {chosen.size:.3g} made texts per training text, from {', '.join(chosen.sources) or 'no source'}"
+    )
+    part = part_of(lesson.transfer, chosen.size, chosen.sources)
+    return replace(lesson, transfer=part, chosen=f"{chosen.size:.3g} of {'+'.join(chosen.sources)}")
+
+
+def measure_growth(lesson: Lesson, *, force: bool = False, progress: Progress = SILENT) -> Growth:
+    """The stage `curve/`: what the first student scores on the select split after each size and source; every training is kept."""
+    augment, folder = lesson.recipe.augment, lesson.run.folder / "curve"
+    assert augment is not None
+    first = lesson.recipe.student[0]
+    seeds = {"seeds": augment.seeds} if augment.seeds > 1 else {}
+    inputs = {
+        "curve": augment.curve,
+        "judged_by": "difference",
+        **seeds,
+        **what_decides(lesson, first, first.objective, transfer_hash(lesson.run.transfer)),
+    }
+
+    def ask(transfer: TransferSet, number: int, place: Path) -> np.ndarray:
+        recipe = lesson.recipe.model_copy(
+            update={"student_seed": lesson.recipe.training_seed + number}
+        )
+        model = probe(
+            replace(lesson, transfer=transfer, recipe=recipe), place, force=force, progress=progress
+        )
+        return model.annotate(lesson.task.select.texts, lesson.task.select.pairs)
+
+    def make(part: Path) -> dict[str, Any]:
+        return grow(augment, lesson.transfer, lesson.task, ask, part).document()
+
+    return Growth.of(stage(folder, inputs, make, force=force, progress=progress))
+
+
+def _standing(folder: Path) -> TextModel:
+    """The student of a finished stage."""
+    return TextModel(
+        load_student(folder).to(this_device()),
+        load_tokenizer(folder),
+        read_stage(folder)["result"]["max_length"],
+    )
+
+
+def probe(
+    lesson: Lesson, folder: Path, *, force: bool = False, progress: Progress = SILENT
+) -> TextModel:
+    """The run's first student, trained on the lesson's transfer set in a folder of its own."""
+    student = lesson.recipe.student[0]
+    course(
+        lesson,
+        student,
+        folder,
+        student.objective,
+        lesson.transfer.content_hash(),
+        force=force,
+        progress=progress,
+    )
+    return TextModel(
+        load_student(folder).to(this_device()), load_tokenizer(folder), student.max_length
+    )

@@ -1,0 +1,1 @@
+"""Statistics and timing: bootstrap intervals, paired comparisons, latency, plots."""

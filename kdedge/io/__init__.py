@@ -1,0 +1,1 @@
+"""Read and write files: atomic writes, paths, Arrow tables, text tables."""

@@ -1,0 +1,1 @@
+"""Neural-network parts that teachers and students share: tokenization, batching, losses, training."""

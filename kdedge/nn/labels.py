@@ -1,0 +1,21 @@
+"""How a transformers configuration names the outputs of a task."""
+
+from __future__ import annotations
+
+from kdedge.runtime.spec import TaskSpec
+
+PROBLEM_TYPES = {
+    "classification": "single_label_classification",
+    "multilabel": "multi_label_classification",
+    "regression": "regression",
+}
+
+
+def label_settings(spec: TaskSpec) -> dict[str, object]:
+    """How a configuration of transformers names the outputs of a task."""
+    return {
+        "num_labels": spec.outputs,
+        "id2label": dict(enumerate(spec.labels)),
+        "label2id": {name: i for i, name in enumerate(spec.labels)},
+        "problem_type": PROBLEM_TYPES[spec.kind],
+    }

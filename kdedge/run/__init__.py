@@ -1,0 +1,1 @@
+"""One run on disk: folder layout, cached stages, processes, signals, progress."""

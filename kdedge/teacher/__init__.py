@@ -1,0 +1,1 @@
+"""Teachers: fine-tune an encoder, measure a classifier, combine several with temperatures."""

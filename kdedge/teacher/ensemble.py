@@ -1,0 +1,160 @@
+"""Several teachers that answer as one: each fine-tuned and measured by itself, then the mean of their calibrated logits.
+
+teacher-NAME/            each teacher: a stage as `teacher/` is where there is one alone
+teacher/ensemble.json    names, weights and temperatures of all; what decides the answer
+teacher/report_logits.npy, stage.json   what they say together, and its scores
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdedge.data.task import Task
+from kdedge.io.atomic import hash_files, json_text, write_whole
+from kdedge.io.paths import short_name
+from kdedge.nn.text_model import TextModel, score_of
+from kdedge.run.layout import Run
+from kdedge.run.processes import main_does
+from kdedge.run.progress import SILENT, Progress
+from kdedge.run.stage import WEIGHTS, read_stage, stage
+from kdedge.teacher.finetune import Teacher, load_teacher, prepare_teacher
+from kdedge.teacher.temperature import HIGHEST, LOWEST, fitted_temperature, mean_logits
+
+ENSEMBLE_FILE = "ensemble.json"
+
+
+@dataclass(frozen=True)
+class Ensemble(TextModel):
+    """Teachers and their temperatures; answers are the mean of their calibrated logits.
+
+    model, tokenizer and max_length are the first teacher's: it lends students its layers, word embeddings and vocabulary.
+    """
+
+    members: tuple[TextModel, ...]
+    temperatures: tuple[float, ...]
+
+    def annotate(
+        self, texts: Sequence[str], pairs: Sequence[str] | None, **settings: Any
+    ) -> np.ndarray:
+        """Logits (N, C) float32 of all teachers together; each reads with its own tokenizer."""
+        said = [
+            member.annotate(
+                self._spelled(texts, member), pairs and self._spelled(pairs, member), **settings
+            )
+            for member in self.members
+        ]
+        return mean_logits(said, self.temperatures)
+
+    def _spelled(self, texts: Sequence[str], member: TextModel) -> Sequence[str]:
+        """Masked words are written as the first teacher knows them."""
+        first, other = self.tokenizer.mask_token, member.tokenizer.mask_token
+        return (
+            texts
+            if first is None or first == other
+            else tuple(text.replace(first, other or "") for text in texts)
+        )
+
+
+def prepare_teachers(
+    run: Run, task: Task, *, force: bool = False, progress: Progress = SILENT
+) -> Teacher:
+    """The stages of the recipe's teachers, and the stage of what they say together where there are several; returns them, opened."""
+    recipe = run.recipe
+    if not run.teachers:
+        (only,) = recipe.teacher
+        prepare_teacher(only, task, run.teacher, seed=recipe.seed, force=force, progress=progress)
+        return load_teacher(run.teacher, task.spec, only.max_length)
+    for one, folder in zip(recipe.teacher, run.teachers.values(), strict=True):
+        prepare_teacher(one, task, folder, seed=recipe.seed, force=force, progress=progress)
+    members = tuple(
+        load_teacher(folder, task.spec, one.max_length)
+        for one, folder in zip(recipe.teacher, run.teachers.values(), strict=True)
+    )
+    result = _prepare_ensemble(run, task, members, force=force, progress=progress)
+    temperatures = tuple(result["teachers"][name]["temperature"] for name in run.teachers)
+    return Ensemble(
+        members[0].model, members[0].tokenizer, members[0].max_length, members, temperatures
+    )
+
+
+def _prepare_ensemble(
+    run: Run, task: Task, members: tuple[TextModel, ...], *, force: bool, progress: Progress
+) -> dict[str, Any]:
+    """The stage `teacher/` of several: a temperature for each from the select split, and the scores of the mean."""
+    weights = {name: hash_files(folder, WEIGHTS) for name, folder in run.teachers.items()}
+    inputs = {
+        "teachers": weights,
+        "max_lengths": [member.max_length for member in members],
+        "data": task.content_hash(),
+    }
+
+    def make(part: Path) -> dict[str, Any]:
+        start = time.monotonic()
+        alone = {name: read_stage(folder)["result"] for name, folder in run.teachers.items()}
+        select = [member.annotate(task.select.texts, task.select.pairs) for member in members]
+        temperatures = [
+            fitted_temperature(logits, task.select.labels, task.spec.kind) for logits in select
+        ]
+        for name, temperature in zip(alone, temperatures, strict=True):
+            doubt = {
+                LOWEST: ": it answers the select split without a fault",
+                HIGHEST: ": it knows next to nothing of the select split",
+            }.get(temperature, "")
+            progress.say(
+                f"teacher-{name}: {task.spec.metric} {alone[name]['report']:.4f}, temperature {temperature:.4g}{doubt}"
+            )
+        report = mean_logits(
+            [
+                np.load(folder / "report_logits.npy", allow_pickle=False)
+                for folder in run.teachers.values()
+            ],
+            temperatures,
+        )
+        shown = {
+            name: {key: alone[name][key] for key in SHOWN} | {"temperature": t}
+            for (name, t) in zip(alone, temperatures, strict=True)
+        }
+        main_does(lambda: _write(part, weights, shown, report))
+        return {
+            "model": " + ".join(short_name(result["model"]) for result in alone.values()),
+            "fine_tuned": any(result["fine_tuned"] for result in alone.values()),
+            "seconds": time.monotonic()
+            - start
+            + sum(result["seconds"] for result in alone.values()),
+            "metric": task.spec.metric,
+            "report": score_of(task.spec, report, task.report),
+            "select": score_of(task.spec, mean_logits(select, temperatures), task.select),
+            "parameters": sum(result["parameters"] for result in alone.values()),
+            "max_length": max(member.max_length for member in members),
+            "teachers": shown,
+        }
+
+    return stage(run.teacher, inputs, make, force=force, progress=progress)
+
+
+SHOWN = ("model", "metric", "report", "select", "parameters", "max_length")
+
+
+def _write(part: Path, weights: dict[str, str], shown: dict[str, Any], report: np.ndarray) -> None:
+    members = [
+        {
+            "name": name,
+            "weights": weights[name],
+            "temperature": one["temperature"],
+            "max_length": one["max_length"],
+        }
+        for name, one in shown.items()
+    ]
+    write_whole(part / ENSEMBLE_FILE, json_text({"teachers": members}))
+    np.save(part / "report_logits.npy", report)
+
+
+def teacher_hash(run: Run) -> str:
+    """What decides the answers of a run's teacher: its weights, or those of all teachers and their temperatures."""
+    return hash_files(run.teacher, (ENSEMBLE_FILE,) if run.teachers else WEIGHTS)

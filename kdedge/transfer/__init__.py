@@ -1,0 +1,1 @@
+"""The transfer set: texts with their origin and the teacher's logits, stored on disk."""

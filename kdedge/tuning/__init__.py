@@ -1,0 +1,1 @@
+"""Search for recipe values with Optuna."""
