@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from kdedge.benchmarks.subjects import Contender, Runner
+from kdedge.benchmarks.subjects import Runner, Subject
 
 from kdedge.data.task import Task
 from kdedge.runtime.spec import TaskSpec
@@ -20,7 +20,7 @@ ABSENT = -1e9
 """Logit of a class that the training texts do not show."""
 
 
-def constant(task: Task) -> Contender:
+def constant(task: Task) -> Subject:
     """The commonest answer of the training labels, whatever the text says; their mean for regression."""
     labels, spec = task.train.labels, task.spec
     if spec.kind == "regression":
@@ -32,7 +32,7 @@ def constant(task: Task) -> Contender:
             "majority class",
             np.eye(spec.outputs)[np.bincount(labels, minlength=spec.outputs).argmax()],
         )
-    return Contender(
+    return Subject(
         name,
         "baseline",
         "peer",
@@ -49,7 +49,7 @@ def has_words(task: Task) -> bool:
     )
 
 
-def tfidf(task: Task) -> Contender:
+def tfidf(task: Task) -> Subject:
     """TF-IDF over 1- and 2-grams with logistic regression (ridge for regression), fitted on the training split."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -66,7 +66,7 @@ def tfidf(task: Task) -> Contender:
     )
     name = "tf-idf + ridge" if spec.kind == "regression" else "tf-idf + logistic"
     logits = runner.run(runner.encode(task.report.texts, task.report.pairs))
-    return Contender(
+    return Subject(
         name,
         "baseline",
         "peer",

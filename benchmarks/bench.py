@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from kdedge.benchmarks import machine
 from kdedge.benchmarks.examples import Examples
-from kdedge.benchmarks.measure import DEFAULTS, Options, measured
+from kdedge.benchmarks.measure import DEFAULTS, Options, measure_subjects
 from kdedge.benchmarks.report import Report, Row
 from kdedge.benchmarks.retention import REFERENCE, Retention, retain, retain_fixed
-from kdedge.benchmarks.subjects import Contender, bundle_contenders
+from kdedge.benchmarks.subjects import Subject, bundle_subjects
 
 from kdedge import __version__
 from kdedge.errors import DataError, IntegrityError, UsageError
@@ -30,11 +30,11 @@ from kdedge.runtime.spec import TaskSpec
 
 if TYPE_CHECKING:
     from kdedge.data.task import Task
-    from kdedge.run.layout import Run
+    from kdedge.run.layout import RunDir
 
 
 def bench_run(
-    run: Run,
+    run: RunDir,
     students: Sequence[str],
     *,
     options: Options = DEFAULTS,
@@ -46,7 +46,7 @@ def bench_run(
     task: the run's, when the caller has it loaded already.
     Raises UsageError for a missing stage or bundle, MachineError for a provider that is not there.
     """
-    from kdedge.benchmarks.collect import contenders as contenders_of
+    from kdedge.benchmarks.collect import collect_subjects as contenders_of
     from kdedge.benchmarks.torch_runner import torch_threads
     from kdedge.benchmarks.training_data import learned_from
 
@@ -74,7 +74,7 @@ def bench_run(
             None if task.report.pairs is None else list(task.report.pairs),
             task.report.labels,
         )
-        rows = measured(
+        rows = measure_subjects(
             contenders,
             examples,
             task.spec,
@@ -142,7 +142,7 @@ def bench_bundle(
     found = (
         contender
         for bundle in bundles
-        for contender in bundle_contenders(
+        for contender in bundle_subjects(
             bundle.manifest.name,
             bundle,
             given.texts if labelled else None,
@@ -153,7 +153,7 @@ def bench_bundle(
     )
     with _one_thread_tokenizing():
         keep = _against_stored(spec, scores, given, options)
-        rows = measured(
+        rows = measure_subjects(
             _gathered(found, progress), given, spec, keep=keep, options=options, progress=progress
         )
     teacher = {
@@ -195,7 +195,7 @@ def golden_examples(bundle: Bundle) -> Examples:
     return Examples(texts, pairs)
 
 
-def _gathered(contenders: Iterable[Contender], progress: Progress) -> list[Contender]:
+def _gathered(contenders: Iterable[Subject], progress: Progress) -> list[Subject]:
     """All contenders, each told as it is ready."""
     ready = []
     progress.start("loading subjects", 0)

@@ -8,27 +8,27 @@ from typing import Any
 
 import torch
 from kdedge.benchmarks import baselines as peers
-from kdedge.benchmarks.subjects import Contender, bundle_contenders
+from kdedge.benchmarks.subjects import Subject, bundle_subjects
 from kdedge.benchmarks.torch_runner import opened
 
 from kdedge.data.task import Task
 from kdedge.errors import UsageError
 from kdedge.io.atomic import hash_files
 from kdedge.nn.text_model import read_measured
-from kdedge.run.layout import Run
+from kdedge.run.layout import RunDir
 from kdedge.run.stage import WEIGHTS
 from kdedge.runtime import Bundle
 
 
-def contenders(
-    run: Run,
+def collect_subjects(
+    run: RunDir,
     students: Sequence[str],
     task: Task,
     *,
     providers: Sequence[str],
     threads: int,
     teacher: bool,
-) -> Iterator[Contender]:
+) -> Iterator[Subject]:
     """Every row of the full bench, teacher first; made one by one, so that the caller can tell how far it is.
 
     teacher: whether the teacher runs; its stored answers are the yardstick in any case.
@@ -50,8 +50,8 @@ def contenders(
 
 
 def _teacher_contenders(
-    run: Run, task: Task, *, providers: Sequence[str], threads: int, runs: bool
-) -> Iterator[Contender]:
+    run: RunDir, task: Task, *, providers: Sequence[str], threads: int, runs: bool
+) -> Iterator[Subject]:
     """Several teachers are `teacher` together, at the cost of all, and a row each by itself."""
     if not runs:
         yield _quality_only(
@@ -70,10 +70,10 @@ def _teacher_contenders(
         yield from _bundle_contenders("teacher", bundle, run.teacher, task, providers, threads)
 
 
-def _torch_contender(name: str, folder: Path, task: Task, device: str, threads: int) -> Contender:
+def _torch_contender(name: str, folder: Path, task: Task, device: str, threads: int) -> Subject:
     result, logits = read_measured(folder, task)
     job = _job(folder, result["max_length"], device, threads)
-    return Contender(
+    return Subject(
         name,
         "model",
         "torch",
@@ -86,9 +86,7 @@ def _torch_contender(name: str, folder: Path, task: Task, device: str, threads: 
     )
 
 
-def _ensemble_contender(
-    name: str, folder: Path, task: Task, device: str, threads: int
-) -> Contender:
+def _ensemble_contender(name: str, folder: Path, task: Task, device: str, threads: int) -> Subject:
     """folder: the stage of what several teachers say together; each stands beside it."""
     result, logits = read_measured(folder, task)
     places = {member: folder.with_name(f"{folder.name}-{member}") for member in result["teachers"]}
@@ -106,7 +104,7 @@ def _ensemble_contender(
         f"{len(members)} teachers asked one after the other, and the mean of their calibrated logits",
     )
     weights = _bytes(tuple(places.values()))
-    return Contender(
+    return Subject(
         name,
         "model",
         "torch",
@@ -136,7 +134,7 @@ def _bytes(folders: Sequence[Path]) -> int:
 
 def _bundle_contenders(
     name: str, folder: Path, source: Path, task: Task, providers: Sequence[str], threads: int
-) -> Iterator[Contender]:
+) -> Iterator[Subject]:
     """source: the stage whose weights the bundle must have been made from."""
     if not folder.exists():
         raise UsageError(
@@ -151,16 +149,16 @@ def _bundle_contenders(
             f"{folder} and {source}",
             "run `kdedge export` on this run again",
         )
-    return bundle_contenders(
+    return bundle_subjects(
         name, bundle, task.report.texts, task.report.pairs, providers=providers, threads=threads
     )
 
 
 def _quality_only(
     name: str, folder: Path, task: Task, kind: Any = "baseline", weights: Sequence[Path] = ()
-) -> Contender:
+) -> Subject:
     """weights: the folders that hold them, where `folder` does not."""
     _, logits = read_measured(folder, task)
-    return Contender(
+    return Subject(
         name, kind, "torch", "fp32", None, logits=logits, bytes=_bytes(weights or (folder,))
     )

@@ -11,7 +11,7 @@ from kdedge.benchmarks.examples import Examples
 from kdedge.benchmarks.footprint import NOT_WEIGHED, Footprint, footprints
 from kdedge.benchmarks.report import Row
 from kdedge.benchmarks.retention import Retention
-from kdedge.benchmarks.subjects import Contender, Runner
+from kdedge.benchmarks.subjects import Runner, Subject
 
 from kdedge.evaluation.timing import VISIT, Timings, interleave, representative
 from kdedge.run.progress import Progress
@@ -47,8 +47,8 @@ class Options:
 DEFAULTS = Options()
 
 
-def measured(
-    contenders: Sequence[Contender],
+def measure_subjects(
+    contenders: Sequence[Subject],
     examples: Examples,
     spec: TaskSpec,
     *,
@@ -95,7 +95,7 @@ def measured(
 
 
 def _weighed(
-    contenders: Sequence[Contender], examples: Examples, progress: Progress
+    contenders: Sequence[Subject], examples: Examples, progress: Progress
 ) -> dict[str, Footprint]:
     """Memory and load time, each subject in a process of its own."""
     jobs = {c.key: c.job for c in contenders if c.job is not None}

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kdedge.errors import MachineError
-from kdedge.io.atomic import write_whole
+from kdedge.io.atomic import write_atomic
 
 NOTHING = "–"
 WORDS = ("subject", "form", "provider", "kept % [95 %]", "verdict", "source", "refused")
@@ -62,15 +62,17 @@ def write_report(report: Report, folder: Path) -> Path:
             "name another with --out",
         ) from error
     if curve := report.learned_from.get("curve"):
-        from kdedge.distillation.learning_curve import Growth
-        from kdedge.distillation.learning_curve_plot import growth_picture
+        from kdedge.distillation.learning_curve import LearningCurve
+        from kdedge.distillation.learning_curve_plot import plot_learning_curve
 
-        write_whole(
+        write_atomic(
             folder / CURVE_FILE,
-            growth_picture(Growth.of(curve), report.task["metric"], report.task["name"]),
+            plot_learning_curve(
+                LearningCurve.of(curve), report.task["metric"], report.task["name"]
+            ),
         )
-    write_whole(folder / "report.md", markdown(report))
-    write_whole(folder / "report.json", one_line(report) + "\n")
+    write_atomic(folder / "report.md", markdown(report))
+    write_atomic(folder / "report.json", one_line(report) + "\n")
     return folder / "report.json"
 
 

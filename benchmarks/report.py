@@ -11,7 +11,7 @@ import numpy as np
 from kdedge.benchmarks.footprint import NOT_WEIGHED, Footprint
 from kdedge.benchmarks.retention import Retention
 
-from kdedge.evaluation.timing import Timings, compare, spread
+from kdedge.evaluation.timing import Timings, compare_timings, speedup_quartiles
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Report:
         return (
             None
             if row.single is None or base is None or base.single is None
-            else spread(base.single, row.single)
+            else speedup_quartiles(base.single, row.single)
         )
 
     def notes_of(self, row: Row) -> list[str]:
@@ -119,7 +119,7 @@ class Report:
         )
         if row.precision != "int8" or row.single is None or twin is None or twin.single is None:
             return []
-        found = compare(row.single.medians, twin.single.medians)
+        found = compare_timings(row.single.medians, twin.single.medians)
         if found.different and found.ratio < 1:
             return []
         if not found.different:

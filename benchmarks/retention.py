@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from kdedge.errors import DataError
-from kdedge.evaluation.bootstrap import TAIL, resampled_scores, resamples
+from kdedge.evaluation.bootstrap import TAIL, bootstrap_rows, bootstrap_scores
 from kdedge.runtime import metrics
 from kdedge.runtime.spec import TaskSpec
 
@@ -68,8 +68,8 @@ def retain(
             "undecided",
             f"the teacher's {spec.metric} is {theirs:.3f}: there is nothing to keep a share of",
         )
-    draws = resamples(len(labels), seed)
-    top, bottom = (resampled_scores(spec, logits, labels, draws) for logits in (student, teacher))
+    draws = bootstrap_rows(len(labels), seed)
+    top, bottom = (bootstrap_scores(spec, logits, labels, draws) for logits in (student, teacher))
     return _verdict(ours / theirs, top, bottom, len(labels), target)
 
 
@@ -92,7 +92,7 @@ def retain_fixed(
             f"the teacher's stored {spec.metric} is {teacher:.3f}: there is nothing to keep a share of",
         )
     ours = metrics.score(spec.metric, spec.kind, student, labels)
-    top = resampled_scores(spec, student, labels, resamples(len(labels), seed))
+    top = bootstrap_scores(spec, student, labels, bootstrap_rows(len(labels), seed))
     return _verdict(ours / teacher, top, np.full(len(top), teacher), len(labels), target)
 
 

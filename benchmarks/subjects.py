@@ -24,7 +24,7 @@ class Runner:
 
 
 @dataclass(frozen=True)
-class Contender:
+class Subject:
     """One row to be.
 
     subject: `teacher`, a student's name, or a baseline's. form: torch, onnx or peer.
@@ -67,7 +67,7 @@ def full_name(provider: str) -> str:
     return PROVIDERS.get(provider.lower(), provider)
 
 
-def bundle_contenders(
+def bundle_subjects(
     subject: str,
     bundle: Bundle,
     texts: Sequence[str] | None,
@@ -75,7 +75,7 @@ def bundle_contenders(
     *,
     providers: Sequence[str],
     threads: int,
-) -> Iterator[Contender]:
+) -> Iterator[Subject]:
     """A bundle's files on every provider, each with its own answers to `texts` (None: timing alone)."""
     for provider in providers:
         fitting = [
@@ -107,7 +107,7 @@ def _contender(
     texts: Sequence[str] | None,
     pairs: Sequence[str] | None,
     threads: int,
-) -> Contender:
+) -> Subject:
     classifier, manifest = open_bundle(bundle, precision, provider, threads), bundle.manifest
     # Answers do not depend on the thread count, so quality may take every core.
     logits = (
@@ -115,7 +115,7 @@ def _contender(
         if texts is None
         else open_bundle(bundle, precision, provider, None).logits(texts, pairs)
     )
-    return Contender(
+    return Subject(
         subject,
         "model",
         "onnx",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from kdedge.errors import UsageError
 
 if TYPE_CHECKING:
-    from kdedge.run.layout import Run
+    from kdedge.run.layout import RunDir
 
 LAB = ("torch", "transformers", "datasets", "pydantic", "sklearn", "tomli_w", "filelock")
 """Packages of the extra `train` that the full bench needs."""
@@ -25,7 +25,7 @@ class Plan:
     out: where the report goes unless the user says. why: why bundles of a run are benched alone, or "".
     """
 
-    run: Run | None
+    run: RunDir | None
     students: tuple[str, ...]
     bundles: tuple[Path, ...]
     out: Path
@@ -83,7 +83,7 @@ def _homes(target: Path) -> list[Path]:
         return []
 
 
-def _one_run(targets: Sequence[Path]) -> tuple[Run, tuple[str, ...]] | None:
+def _one_run(targets: Sequence[Path]) -> tuple[RunDir, tuple[str, ...]] | None:
     """The run all targets belong to and the students they mean; None where one is a bundle from elsewhere."""
     from kdedge.run.layout import find_run
 
@@ -105,7 +105,7 @@ def _one_run(targets: Sequence[Path]) -> tuple[Run, tuple[str, ...]] | None:
     return first, tuple(name for name in first.homes if name in meant)
 
 
-def _report_home(run: Run, students: tuple[str, ...]) -> Path:
+def _report_home(run: RunDir, students: tuple[str, ...]) -> Path:
     """A report on one of several students stands beside that student: it must not replace the one on all."""
     return (run.folder if len(students) == len(run.homes) else run.homes[students[0]]) / "bench"
 

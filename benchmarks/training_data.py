@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from kdedge.augment.sources import rounds_made
-from kdedge.run.layout import Run
+from kdedge.run.layout import RunDir
 from kdedge.run.stage import read_stage
 from kdedge.transfer.dataset import transfer_hash
 
 
-def learned_from(run: Run) -> dict[str, Any]:
+def learned_from(run: RunDir) -> dict[str, Any]:
     """origins: texts by origin. sources: asked, made, refused and kept by source. refused: by the gates behind the teacher.
 
     curve: points, chosen and error of `kdedge augment --curve`, where it was measured on these texts. {} where the transfer set is gone.

@@ -14,34 +14,40 @@ from kdedge.export.dynamic_int8 import quantize
 from kdedge.export.graph import to_onnx
 from kdedge.export.int8_parity import check_integers, overflows
 from kdedge.export.int8_writer import to_int8
-from kdedge.export.pack import Ingredients, begin_bundle, file_score, finish_bundle, golden_answers
+from kdedge.export.pack import ExportInput, begin_bundle, file_score, finish_bundle, golden_answers
 from kdedge.export.parity import (
     GROUP,
     PADDED,
-    beside_others,
     check_batch_independence,
     check_parity,
     check_same_answers,
-    compare,
+    compare_logits,
+    measure_batch_dependence,
     parity_batches,
     spread_over,
 )
 from kdedge.export.portable import to_portable
-from kdedge.export.prepare import trimmed, tuned
+from kdedge.export.prepare import apply_qat, apply_vocab_trim
 from kdedge.export.scheme import QuantScheme
-from kdedge.export.variants import Verdict, judge
+from kdedge.export.variants import VariantDecision, evaluate_variants
 from kdedge.export.weightonly import half, weight_only
 
 from kdedge import __version__
 from kdedge.data import load_task
 from kdedge.data.task import Task
-from kdedge.errors import GateFailed, Interrupted, KdedgeError, MachineError, UsageError, first_line
-from kdedge.io.atomic import hash_files, put_back
+from kdedge.errors import (
+    CheckFailed,
+    Interrupted,
+    KdedgeError,
+    MachineError,
+    UsageError,
+    first_line,
+)
+from kdedge.io.atomic import hash_files, recover_dir
 from kdedge.nn.text_model import read_measured
 from kdedge.nn.tokenization import load_tokenizer
-from kdedge.recipe import Quantize as QuantizeRecipe
-from kdedge.recipe import TinyBert
-from kdedge.run.layout import Run
+from kdedge.recipe import QuantizeConfig, TinyBertConfig
+from kdedge.run.layout import RunDir
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import WEIGHTS, read_stage
 from kdedge.runtime import Bundle, Classifier
@@ -58,7 +64,7 @@ INT8 = QuantScheme(activations="static")
 
 
 @dataclass(frozen=True)
-class Choice:
+class ExportOptions:
     """What to put into a student's bundle. precisions: of fp32, fp16, int8, portable; the fp32 graph passes its gate in any case.
 
     tune: whether quantization-aware tuning follows calibration.
@@ -86,17 +92,17 @@ class Choice:
         return self.scheme.static and "int8" in self.precisions
 
 
-DEFAULT_CHOICE = Choice()
+DEFAULT_OPTIONS = ExportOptions()
 
-TEACHERS = Choice(scheme=QuantScheme())
+TEACHER_OPTIONS = ExportOptions(scheme=QuantScheme())
 """Of the teacher's bundle, whatever is chosen for students: it is what they are measured against. Dynamic: it is read by no fake-quant."""
 
 
 def export_run(
-    run: Run,
+    run: RunDir,
     students: Sequence[str],
     *,
-    choice: Choice = DEFAULT_CHOICE,
+    choice: ExportOptions = DEFAULT_OPTIONS,
     task: Task | None = None,
     force: bool = False,
     progress: Progress = SILENT,
@@ -109,7 +115,7 @@ def export_run(
     _refuse_idle_options(
         choice,
         any(
-            isinstance(student, TinyBert)
+            isinstance(student, TinyBertConfig)
             for student in recipe.student
             if recipe.student_name(student) in students
         ),
@@ -132,7 +138,7 @@ def export_run(
     ]
 
 
-def _refuse_idle_options(choice: Choice, attends: bool) -> None:
+def _refuse_idle_options(choice: ExportOptions, attends: bool) -> None:
     """Raises UsageError for what would be ignored. attends: whether a student has attention."""
     if choice.attention and not (attends and choice.in_fixed_ranges):
         beside = (
@@ -175,11 +181,11 @@ def _refuse_idle_options(choice: Choice, attends: bool) -> None:
 
 
 def _export_student(
-    run: Run, name: str, task: Task, choice: Choice, *, force: bool, progress: Progress
+    run: RunDir, name: str, task: Task, choice: ExportOptions, *, force: bool, progress: Progress
 ) -> Path:
     home = run.homes[name]
     source, bundle = home / "student", home / "bundle"
-    put_back(bundle)
+    recover_dir(bundle)
     title = f"{run.recipe.name}-{name}" if len(run.homes) > 1 else run.recipe.name
     if not (source / "stage.json").is_file():
         raise UsageError(
@@ -209,7 +215,7 @@ def _export_student(
         "student": student["report"],
     }
     model, tokenizer = load_student(source), load_tokenizer(source)
-    made = Ingredients(
+    made = ExportInput(
         model,
         tokenizer,
         task.spec,
@@ -219,9 +225,9 @@ def _export_student(
         {"model": teacher["model"], **made_from},
         largest_drop=quantize_recipe.largest_drop,
     )
-    made = trimmed(run, task, quantize_recipe, made, progress=progress)
+    made = apply_vocab_trim(run, task, quantize_recipe, made, progress=progress)
     if choice.in_fixed_ranges:
-        made = tuned(
+        made = apply_qat(
             run, name, task, quantize_recipe, choice.scheme, made, force=force, progress=progress
         )
     progress.say(f"{title}: writing the graph")
@@ -229,19 +235,19 @@ def _export_student(
     return bundle
 
 
-def _quantize_recipe(run: Run, name: str, choice: Choice) -> QuantizeRecipe:
+def _quantize_recipe(run: RunDir, name: str, choice: ExportOptions) -> QuantizeConfig:
     student = next(
         student for student in run.recipe.student if run.recipe.student_name(student) == name
     )
     changed: dict[str, Any] = {} if choice.tune else {"steps": 0}
     if choice.trim_vocab is not None:
         changed["trim_vocab"] = choice.trim_vocab
-    if choice.attention and isinstance(student, TinyBert):
+    if choice.attention and isinstance(student, TinyBertConfig):
         changed["attention"] = choice.attention
     return student.quantize.model_copy(update=changed)
 
 
-def _export_teacher(run: Run, task: Task, *, force: bool, progress: Progress) -> None:
+def _export_teacher(run: RunDir, task: Task, *, force: bool, progress: Progress) -> None:
     """The bundle that `kdedge bench` runs the teacher from; a teacher that cannot be exported stops nobody."""
     bundle = run.shared / "teacher-bundle"
     result = read_stage(run.teacher)["result"]
@@ -251,7 +257,7 @@ def _export_teacher(run: Run, task: Task, *, force: bool, progress: Progress) ->
             "teacher: several teachers make no single file, so they will be measured in torch alone"
         )
         return
-    made_from = _made_from(run.teacher, TEACHERS, task, result["max_length"])
+    made_from = _made_from(run.teacher, TEACHER_OPTIONS, task, result["max_length"])
     if not force and _is_current(bundle, made_from):
         progress.say(f"{bundle}: same inputs, kept")
         return
@@ -265,7 +271,7 @@ def _export_teacher(run: Run, task: Task, *, force: bool, progress: Progress) ->
         progress.say("teacher: writing the graph, to measure students against")
         teacher = load_teacher(run.teacher, task.spec, result["max_length"])
         model = teacher.model.cpu()
-        made = Ingredients(
+        made = ExportInput(
             model,
             teacher.tokenizer,
             task.spec,
@@ -274,7 +280,7 @@ def _export_teacher(run: Run, task: Task, *, force: bool, progress: Progress) ->
             scores,
             {"model": result["model"], **made_from},
         )
-        _check_and_pack(made, TEACHERS, task, bundle, progress)
+        _check_and_pack(made, TEACHER_OPTIONS, task, bundle, progress)
     except Interrupted:
         raise
     except (
@@ -296,7 +302,7 @@ def _remove_other(bundle: Path, made_from: Mapping[str, Any]) -> None:
 
 
 def _check_and_pack(
-    made: Ingredients, choice: Choice, task: Task, bundle: Path, progress: Progress
+    made: ExportInput, choice: ExportOptions, task: Task, bundle: Path, progress: Progress
 ) -> None:
     fp32 = to_onnx(made.model)
     graphs = {"fp32": fp32}
@@ -316,7 +322,7 @@ def _check_and_pack(
         ) from error
 
 
-def _int8_graph(fp32: onnx.ModelProto, scheme: QuantScheme, made: Ingredients) -> onnx.ModelProto:
+def _int8_graph(fp32: onnx.ModelProto, scheme: QuantScheme, made: ExportInput) -> onnx.ModelProto:
     if made.quantized is not None:
         return to_int8(made.quantized)
     return (
@@ -327,7 +333,7 @@ def _int8_graph(fp32: onnx.ModelProto, scheme: QuantScheme, made: Ingredients) -
 
 
 def _pack_checked(
-    made: Ingredients, choice: Choice, task: Task, bundle: Path, progress: Progress
+    made: ExportInput, choice: ExportOptions, task: Task, bundle: Path, progress: Progress
 ) -> None:
     part = bundle.with_name(bundle.name + ".part")
     report = task.report
@@ -358,10 +364,12 @@ def _pack_checked(
         padded_texts = (
             PADDED if made.quantized is not None else GROUP
         )  # where it gates nothing, and a teacher is slow, a few tell enough
-        beside = beside_others(
+        beside = measure_batch_dependence(
             classifiers["int8"].run, encode, lengths, task.spec.kind, padded_texts=padded_texts
         )
-        parity["int8"] = compare(logits["fp32"], logits["int8"], task.spec.kind).to_json() | beside
+        parity["int8"] = (
+            compare_logits(logits["fp32"], logits["int8"], task.spec.kind).to_json() | beside
+        )
     if made.quantized is not None:
         check_batch_independence(
             parity["int8"], exact=isinstance(made.quantized, BiLstmForSequenceClassification)
@@ -383,7 +391,7 @@ def _pack_checked(
         )
     packed = {name: classifiers[name] for name in classifiers if name in choice.precisions}
     if made.largest_drop is not None:
-        verdict = judge(opened, made, task)
+        verdict = evaluate_variants(opened, made, task)
         parity["ways"] = verdict.to_json()
         packed = _without_what_does_not_pay(made.name, verdict, packed, progress)
     made = replace(
@@ -393,14 +401,14 @@ def _pack_checked(
 
 
 def _without_what_does_not_pay(
-    name: str, verdict: Verdict, packed: dict[str, Classifier], progress: Progress
+    name: str, verdict: VariantDecision, packed: dict[str, Classifier], progress: Progress
 ) -> dict[str, Classifier]:
     if verdict.slow:
         progress.say(f"{name}: int8 saves bytes alone here: {verdict.slow}")
     if not verdict.lost:
         return packed
     if "fp32" not in packed:
-        raise GateFailed(
+        raise CheckFailed(
             "the int8 file does not pay",
             verdict.lost,
             "export --precision all to get the float file, or raise student.quantize.largest_drop",
@@ -426,7 +434,7 @@ def token_lengths(
     return np.concatenate(pieces)
 
 
-def _made_from(source: Path, choice: Choice, task: Task, max_length: int) -> dict[str, Any]:
+def _made_from(source: Path, choice: ExportOptions, task: Task, max_length: int) -> dict[str, Any]:
     """What decides a bundle: weights, longest text, scheme, precisions, the texts it was measured on, and who wrote it."""
     return {
         "weights": hash_files(source, WEIGHTS),

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from kdedge.export.fake_quant import SMALLEST_RANGE, ActivationRange, Watch, seen_of, to_integers
+from kdedge.export.fake_quant import SMALLEST_RANGE, ActivationRange, Hook, observed_by, to_integers
 from kdedge.export.scheme import STEPS, QuantScheme
 from torch import nn
 from transformers import AttentionInterface, BertForSequenceClassification
@@ -34,7 +34,7 @@ class Operand(nn.Module):
     def __init__(self, largest: int | None = None) -> None:
         super().__init__()
         self.range, self.largest = ActivationRange(), largest
-        self.watch: Watch | None = None
+        self.watch: Hook | None = None
         self.seen: list[torch.Tensor] | None = None
 
     @property
@@ -60,7 +60,7 @@ class Operand(nn.Module):
     def forward(self, x: torch.Tensor, enabled: bool) -> tuple[torch.Tensor, torch.Tensor | float]:
         """Whole numbers less their zero point, and what one of them is worth; where not enabled, x and 1."""
         if self.seen is not None:
-            self.seen.append(seen_of(x))
+            self.seen.append(observed_by(x))
         if not enabled:
             return x, 1.0
         scale, zero = self.scale(x.numel())

@@ -13,7 +13,7 @@ import torch
 from kdedge.export.fake_quant import (
     ActivationRange,
     activation_scale,
-    seen_of,
+    observed_by,
     to_integers,
     weight_scale,
 )
@@ -67,7 +67,7 @@ class FakeQuantLstm(nn.LSTM):
         """Final states (2, B, H) in the places where torch's own layer gives them."""
         x, lengths = pad_packed_sequence(packed, batch_first=True)  # (B, T, E)
         if self.seen is not None:
-            self.seen.append(seen_of(packed.data))
+            self.seen.append(observed_by(packed.data))
         if not self.enabled:
             answer: tuple[object, State] = super().forward(packed)
             return answer

@@ -73,7 +73,7 @@ SEEN = 100_000
 """Values of a tensor that calibration looks at, drawn at random: at equal steps some columns would never be met."""
 
 
-def seen_of(x: torch.Tensor) -> torch.Tensor:
+def observed_by(x: torch.Tensor) -> torch.Tensor:
     """(N,) of the values of x, always the same ones of as many, its lowest and highest among them."""
     flat = x.detach().reshape(-1)
     if len(flat) <= SEEN:
@@ -82,7 +82,7 @@ def seen_of(x: torch.Tensor) -> torch.Tensor:
     return torch.cat([flat[places.to(flat.device)], torch.stack(flat.aminmax())])
 
 
-Watch = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Hook = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Looks on while a tensor is rounded: what it was, in steps above the zero point's 0, and its whole numbers -> those to go on with."""
 
 
@@ -125,7 +125,7 @@ class FakeQuantLinear(nn.Module):
             () if shared is None else (shared,)
         )  # in a tuple: saved once, by its owner
         self.enabled = True
-        self.watch: Watch | None = None
+        self.watch: Hook | None = None
         self.seen: list[torch.Tensor] | None = None
 
     @property
@@ -141,7 +141,7 @@ class FakeQuantLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.seen is not None:
-            self.seen.append(seen_of(x))
+            self.seen.append(observed_by(x))
         if not self.enabled:
             return F.linear(x, self.weight, self.bias)
         scale, zero = self.input_range(x.numel())

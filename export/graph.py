@@ -12,7 +12,7 @@ from kdedge.export.bert_graph import ACTIVATIONS, write_bert
 from kdedge.export.bilstm_graph import write_bilstm
 from transformers import BertForSequenceClassification, PreTrainedModel
 
-from kdedge.errors import GateFailed, MachineError, first_line
+from kdedge.errors import CheckFailed, MachineError, first_line
 from kdedge.students.bilstm import BiLstmForSequenceClassification
 
 
@@ -23,7 +23,7 @@ def to_onnx(model: PreTrainedModel) -> onnx.ModelProto:
     Raises GateFailed for a model left in training mode: its reference would be noisy.
     """
     if model.training:
-        raise GateFailed(
+        raise CheckFailed(
             "a model must be in evaluation mode to be exported",
             type(model).__name__,
             "call .eval() first",

@@ -17,7 +17,7 @@ import torch
 from kdedge.export.fake_attention import Operand
 from kdedge.export.fake_lstm import FakeQuantLstm, state_scale
 from kdedge.export.fake_model import quantized_layers, quantized_products
-from kdedge.export.fake_quant import Watch, activation_scale, to_integers
+from kdedge.export.fake_quant import Hook, activation_scale, to_integers
 from kdedge.export.graph_writer import INPUT_SCALE
 from kdedge.export.parity import Encoded
 from kdedge.export.scheme import STEPS
@@ -30,14 +30,14 @@ LSTM_STATES = "lstm_states"
 WEIGHT = ".weight"
 
 
-class Stray(NamedTuple):
+class RoundingError(NamedTuple):
     """How far, in steps, a number lay from where it rounds to the file's integer, and what it was rounded for."""
 
     steps: float
     name: str
 
 
-class WatchedFile:
+class InstrumentedSession:
     """A session of an int8 file that also answers every rounded activation, and an LSTM's states."""
 
     def __init__(self, graph: bytes, options: onnxruntime.SessionOptions) -> None:
@@ -73,7 +73,7 @@ class WatchedFile:
         return dict(zip(self.outputs, self.session.run(self.outputs, dict(text)), strict=True))
 
 
-class Lockstep:
+class GuidedReplay:
     """One text (1, T) read by torch with a file's integers. strays: one for each rounding; logits: (1, C), what torch makes of these integers.
 
     tied: whether an integer is another than torch would have taken.
@@ -83,10 +83,10 @@ class Lockstep:
         self,
         model: PreTrainedModel,
         text: Encoded,
-        file: WatchedFile,
+        file: InstrumentedSession,
         theirs: Mapping[str, np.ndarray],
     ) -> None:
-        self.theirs, self.strays, self.tied, self.calls = theirs, list[Stray](), False, 0
+        self.theirs, self.strays, self.tied, self.calls = theirs, list[RoundingError](), False, 0
         watched = {
             **quantized_products(model),
             **{
@@ -111,10 +111,10 @@ class Lockstep:
                 module.watch = None
 
     @property
-    def farthest(self) -> Stray:
-        return max(self.strays, default=Stray(0.0, ""))
+    def farthest(self) -> RoundingError:
+        return max(self.strays, default=RoundingError(0.0, ""))
 
-    def _leading(self, name: str, module: nn.Module, source: str) -> Watch:
+    def _leading(self, name: str, module: nn.Module, source: str) -> Hook:
         low, high = (module.lowest, module.highest) if isinstance(module, Operand) else (0, STEPS)
 
         def watch(steps: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
@@ -133,7 +133,7 @@ class Lockstep:
         """The file computes the last layer for the first token alone: where it says nothing, torch's own integers stay."""
         places = tuple(map(slice, found.shape))
         apart = float((steps[places] - found).abs().max()) - 0.5
-        self.strays.append(Stray(math.inf if math.isnan(apart) else max(apart, 0.0), name))
+        self.strays.append(RoundingError(math.inf if math.isnan(apart) else max(apart, 0.0), name))
         led = whole.clone()
         led[places] = found
         self.tied |= not torch.equal(led, whole)

@@ -15,11 +15,11 @@ from kdedge.export.fake_attention import FakeQuantAttention
 from kdedge.export.fake_lstm import FakeQuantLstm
 from kdedge.export.fake_model import quantized_layers, quantized_products
 from kdedge.export.graph_writer import IR_VERSION, OPSET
-from kdedge.export.guided_replay import Lockstep, WatchedFile
-from kdedge.export.parity import Encoded, compare
+from kdedge.export.guided_replay import GuidedReplay, InstrumentedSession
+from kdedge.export.parity import Encoded, compare_logits
 from transformers import BertForSequenceClassification, PreTrainedModel
 
-from kdedge.errors import GateFailed
+from kdedge.errors import CheckFailed
 from kdedge.runtime.classifier import SLOW_FUSIONS
 from kdedge.runtime.spec import Kind
 
@@ -56,19 +56,19 @@ def check_integers(
     coverage = integer_coverage(graph)
     wanted = _wanted_coverage(model)
     if any(coverage[name] != count for name, count in wanted.items()):
-        raise GateFailed(
+        raise CheckFailed(
             "every quantized product must run in integers",
             f"{coverage}, wanted are {wanted}",
             "nothing was packed",
         )
     if coverage["float_matrix_bytes"] > (most := _float_bytes(model)):
         found = f"{coverage['float_matrix_bytes']:,} bytes of matrices in fp32, those that nothing rounds have {most:,}"
-        raise GateFailed(
+        raise CheckFailed(
             "every rounded table and weight must be stored in integers", found, "nothing was packed"
         )
-    file = WatchedFile(graph, _options())
+    file = InstrumentedSession(graph, _options())
     if unseen := _rounded(model) - file.read.keys():
-        raise GateFailed(
+        raise CheckFailed(
             "the int8 file must round what fake-quantized torch rounds",
             f"it does not round {', '.join(sorted(unseen))}",
             "nothing was packed",
@@ -76,7 +76,7 @@ def check_integers(
     alone, theirs, strays, ties, apart = [], [], [], 0, 0.0
     for text in texts:
         answers = file.run(text)
-        led = Lockstep(model, text, file, answers)
+        led = GuidedReplay(model, text, file, answers)
         strays.append(led.farthest)
         ties += led.tied
         apart = float(
@@ -89,7 +89,10 @@ def check_integers(
                     **{name: torch.from_numpy(values) for name, values in text.items()}
                 ).logits.numpy()
             )
-    report, farthest = compare(np.concatenate(alone), np.concatenate(theirs), kind), max(strays)
+    report, farthest = (
+        compare_logits(np.concatenate(alone), np.concatenate(theirs), kind),
+        max(strays),
+    )
     differences = np.abs(np.concatenate(alone) - np.concatenate(theirs)).max(1)
     figures = {
         **coverage,
@@ -106,7 +109,7 @@ def check_integers(
             f"{100 * report.agreement:.2f} % same answers over {len(texts)} texts; given the file's integers, torch is up to {farthest.steps:.2g} steps from "
             f"rounding to the next of them ({farthest.name}; {TIE:g} is allowed), and its logits differ by {apart:.2g} ({EQUAL_INTEGERS:g})"
         )
-        raise GateFailed(
+        raise CheckFailed(
             "the int8 file must answer as fake-quantized torch does",
             found,
             "nothing was packed; the former bundle is intact",

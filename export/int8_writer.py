@@ -89,7 +89,7 @@ class IntegerOperand:
 
 
 @dataclass(frozen=True)
-class Integers:
+class Int8Weights:
     """What of a student is stored and computed in integers, by the name of the layer; all else stays in fp32."""
 
     products: dict[str, IntegerProduct] = field(default_factory=dict)
@@ -98,7 +98,7 @@ class Integers:
     lstm: IntegerLstm | None = None
 
     @classmethod
-    def of(cls, model: PreTrainedModel) -> Integers:
+    def of(cls, model: PreTrainedModel) -> Int8Weights:
         """Of the layers of a fake-quantized model that are enabled. An LSTM in integers reads a table of integers, whatever that table says."""
         found, heads = cls(), getattr(model.config, "num_attention_heads", 0)
         root = (
@@ -133,7 +133,7 @@ class Int8Writer(GraphWriter):
 
     opsets: ClassVar[dict[str, int]] = {"": OPSET, MICROSOFT: 1}
 
-    def __init__(self, inputs: tuple[str, ...], integers: Integers) -> None:
+    def __init__(self, inputs: tuple[str, ...], integers: Int8Weights) -> None:
         super().__init__(inputs)
         self.products, self.tables, self.lstm = integers.products, integers.tables, integers.lstm
         self.operands = integers.operands
@@ -313,4 +313,4 @@ def write_student(
 
 def to_int8(model: PreTrainedModel) -> onnx.ModelProto:
     """The int8 graph of a fake-quantized student; layers that are not enabled stay in fp32."""
-    return write_student(model, lambda inputs: Int8Writer(inputs, Integers.of(model)))
+    return write_student(model, lambda inputs: Int8Writer(inputs, Int8Weights.of(model)))

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from kdedge import __version__
 from kdedge.data.task import Split
-from kdedge.io.atomic import json_text, put_in_place, remove, write_whole
+from kdedge.io.atomic import json_text, remove, replace_dir, write_atomic
 from kdedge.runtime import Classifier
 from kdedge.runtime.bundle import LAYOUT, PRECISIONS, Bundle, Manifest, write_manifest
 from kdedge.runtime.metrics import score
@@ -28,7 +28,7 @@ activations may fall on the other side of a rounding step, and an embedded model
 
 
 @dataclass(frozen=True)
-class Ingredients:
+class ExportInput:
     """What a bundle is made from.
 
     quantized: the fake-quantized model that the int8 file is written from; none: the fp32 graph is quantized dynamically.
@@ -53,7 +53,7 @@ class Ingredients:
     parity: Mapping[str, Any] = field(default_factory=dict)
 
 
-def begin_bundle(part: Path, made: Ingredients) -> Bundle:
+def begin_bundle(part: Path, made: ExportInput) -> Bundle:
     """Write everything but model card and golden answers into `part`, and open it."""
     remove(part)
     (part / "onnx").mkdir(parents=True)
@@ -62,7 +62,7 @@ def begin_bundle(part: Path, made: Ingredients) -> Bundle:
     made.model.config.save_pretrained(part)
     _save_tokenizer(made.tokenizer, part, made.max_length)
     for name in ("README.md", "golden.json"):
-        write_whole(part / name, "{}" if name.endswith("json") else "")
+        write_atomic(part / name, "{}" if name.endswith("json") else "")
     for path in list(
         part.iterdir()
     ):  # slow tokenizers save their vocabulary in files of their own, too
@@ -72,7 +72,7 @@ def begin_bundle(part: Path, made: Ingredients) -> Bundle:
     return Bundle.open(part)
 
 
-def manifest_of(made: Ingredients) -> Manifest:
+def manifest_of(made: ExportInput) -> Manifest:
     first = next(iter(made.graphs.values()))
     return Manifest(
         name=made.name,
@@ -89,19 +89,19 @@ def manifest_of(made: Ingredients) -> Manifest:
     )
 
 
-def finish_bundle(part: Path, folder: Path, made: Ingredients, golden: Mapping[str, Any]) -> None:
+def finish_bundle(part: Path, folder: Path, made: ExportInput, golden: Mapping[str, Any]) -> None:
     """Leave only the graphs of `made`, write golden answers, model card and manifest, and put the folder in its place."""
     for precision in PRECISIONS.keys() - made.graphs.keys():
         (part / PRECISIONS[precision]).unlink(missing_ok=True)
-    write_whole(part / "golden.json", json_text(golden))
+    write_atomic(part / "golden.json", json_text(golden))
     manifest = manifest_of(made)
     sizes = {
         precision: (part / path).stat().st_size for precision, path in manifest.precisions.items()
     }
-    write_whole(part / "README.md", model_card(manifest, sizes))
+    write_atomic(part / "README.md", model_card(manifest, sizes))
     write_manifest(part, manifest)
     Bundle.open(part)
-    put_in_place(part, folder)
+    replace_dir(part, folder)
 
 
 def golden_answers(classifiers: Mapping[str, Classifier], split: Split) -> dict[str, Any]:
@@ -135,4 +135,4 @@ def _save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, max_length
     tokenizer.save_pretrained(folder)
     config = folder / "tokenizer_config.json"
     document = json.loads(config.read_text(encoding="utf-8")) | {"model_max_length": max_length}
-    write_whole(config, json_text(document))
+    write_atomic(config, json_text(document))

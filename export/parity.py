@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from kdedge.errors import GateFailed
+from kdedge.errors import CheckFailed
 from kdedge.runtime.metrics import decide
 from kdedge.runtime.spec import Kind
 
@@ -37,7 +37,7 @@ SAME_ANSWERS = 0.99
 """Share of answers that a file must have in common with the one that it stands for."""
 
 Encoded = Mapping[str, np.ndarray]
-Run = Callable[[Encoded], np.ndarray]
+Forward = Callable[[Encoded], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class ParityReport:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-def compare(reference: np.ndarray, answers: np.ndarray, kind: Kind) -> ParityReport:
+def compare_logits(reference: np.ndarray, answers: np.ndarray, kind: Kind) -> ParityReport:
     """Logits (N, C) against logits (N, C); for regression, equal answers are those within 1 % of the reference's range."""
     if kind == "regression":
         same = np.abs(reference[:, 0] - answers[:, 0]) <= max(
@@ -77,7 +77,7 @@ def compare(reference: np.ndarray, answers: np.ndarray, kind: Kind) -> ParityRep
 
 
 def check_parity(
-    model: PreTrainedModel, run: Run, batches: Sequence[Encoded], kind: Kind
+    model: PreTrainedModel, run: Forward, batches: Sequence[Encoded], kind: Kind
 ) -> ParityReport:
     """The fp32 gate over encoded batches (B, T).
 
@@ -88,7 +88,7 @@ def check_parity(
     answers torch itself cannot give to 1e-5, since it is deep or its logits are large, twice torch's own error may be.
     """
     if model.training:
-        raise GateFailed(
+        raise CheckFailed(
             "the reference of parity must be in evaluation mode",
             type(model).__name__,
             "call .eval() first",
@@ -99,10 +99,12 @@ def check_parity(
         for ask in (partial(torch_logits, exact), partial(torch_logits, model), run)
     )
     own, beside = float(np.abs(rounded - reference).max()), float(np.abs(rounded - answers).max())
-    report = replace(compare(reference, answers, kind), torch_fp32=beside, torch_rounding=own)
+    report = replace(
+        compare_logits(reference, answers, kind), torch_fp32=beside, torch_rounding=own
+    )
     allowed = max(FP32_TOLERANCE, OWN_ROUNDING * own)
     if not (report.max_abs_logit <= allowed and report.agreement == 1.0):
-        raise GateFailed(
+        raise CheckFailed(
             f"the fp32 graph must answer as torch does: logits within {allowed:.2g}, all answers equal",
             f"largest difference {report.max_abs_logit:.3g} (torch's own: {own:.2g}), {100 * report.agreement:.2f} % equal answers over {report.texts} texts",
             "nothing was packed; the former bundle is intact",
@@ -163,8 +165,8 @@ def generated_batch(row: Mapping[str, np.ndarray], size: int, length: int) -> En
     return {name: np.where(kept, values[places], 0) for name, values in row.items()}
 
 
-def beside_others(
-    run: Run,
+def measure_batch_dependence(
+    run: Forward,
     encode: Callable[[Sequence[int]], Encoded],
     lengths: np.ndarray,
     kind: Kind,
@@ -177,10 +179,10 @@ def beside_others(
     the longest, as others may call the file: texts asked about (`padded_texts` at most), how many of them moved at all, how far, and answers changed.
     """
     group = [rows if len(rows) > 1 else rows * 2 for rows in of_one_length(lengths)]
-    batch = max(_apart(run, encode, rows, kind)[0].max_abs_logit for rows in group)
+    batch = max(compare_alone_vs_batch(run, encode, rows, kind)[0].max_abs_logit for rows in group)
     mixed = np.random.default_rng(0).permutation(spread_over(lengths, padded_texts)).tolist()
     padded = [
-        _apart(run, encode, mixed[start : start + GROUP], kind)
+        compare_alone_vs_batch(run, encode, mixed[start : start + GROUP], kind)
         for start in range(0, len(mixed), GROUP)
     ]
     return {
@@ -201,12 +203,12 @@ def of_one_length(lengths: np.ndarray) -> list[list[int]]:
     return [np.flatnonzero(lengths == length)[:GROUP].tolist() for length in chosen]
 
 
-def _apart(
-    run: Run, encode: Callable[[Sequence[int]], Encoded], rows: list[int], kind: Kind
+def compare_alone_vs_batch(
+    run: Forward, encode: Callable[[Sequence[int]], Encoded], rows: list[int], kind: Kind
 ) -> tuple[ParityReport, int]:
     """Texts alone against the same texts in one batch, and how many of them moved."""
     together, alone = run(encode(rows)), np.concatenate([run(encode([i])) for i in rows])
-    return compare(alone, together, kind), int(
+    return compare_logits(alone, together, kind), int(
         (~(np.abs(together - alone).max(1) <= BATCH_TOLERANCE)).sum()
     )
 
@@ -220,7 +222,7 @@ def check_batch_independence(figures: Mapping[str, Any], *, exact: bool = False)
     """
     most = 0 if exact else max(1, (1 - SAME_ANSWERS) * figures["padding_texts"])
     if not figures["batch_dependence"] <= BATCH_TOLERANCE or figures["padding_changes"] > most:
-        raise GateFailed(
+        raise CheckFailed(
             "a file with fixed ranges must answer a text alike alone and in a batch",
             f"logits differ by {figures['batch_dependence']:.3g}, {BATCH_TOLERANCE:g} is allowed; {figures['padding_changes']} of {figures['padding_texts']} answers change with padding",
             "nothing was packed; export with --scheme dynamic, which bounds the difference instead",
@@ -231,9 +233,9 @@ def check_same_answers(
     name: str, answers: np.ndarray, like: str, reference: np.ndarray, kind: Kind
 ) -> dict[str, Any]:
     """Figures of a file's logits (N, C) against those of the file that it stands for. Raises GateFailed where more answers than one differ, and than 1 %."""
-    report = compare(reference, answers, kind)
+    report = compare_logits(reference, answers, kind)
     if report.differs(SAME_ANSWERS):
-        raise GateFailed(
+        raise CheckFailed(
             f"the {name} file must answer as the {like} file does",
             f"{report}",
             f"nothing was packed; leave the {name} file out",

@@ -12,11 +12,11 @@ from typing import ClassVar
 import numpy as np
 import onnx
 from kdedge.export.graph_writer import INPUT_SCALE, OPSET, GraphWriter
-from kdedge.export.int8_writer import Int8Writer, Integers, write_student
+from kdedge.export.int8_writer import Int8Weights, Int8Writer, write_student
 from kdedge.export.lstm_weights import UniformTable
 from transformers import PreTrainedModel
 
-from kdedge.errors import GateFailed
+from kdedge.errors import CheckFailed
 
 ROW_LAYERS = ("bert.pooler.dense", "dense", "classifier")
 """Layers that read one row a text, (B, H)."""
@@ -123,13 +123,13 @@ class PortableWriter(Int8Writer):
 
 def to_portable(model: PreTrainedModel) -> onnx.ModelProto:
     """A fake-quantized student in plain ONNX. Raises GateFailed should an operator of another domain stand in it."""
-    graph = write_student(model, lambda inputs: PortableWriter(inputs, Integers.of(model)))
+    graph = write_student(model, lambda inputs: PortableWriter(inputs, Int8Weights.of(model)))
     foreign = sorted(
         {node.domain for node in graph.graph.node} - {""}
         | {item.domain for item in graph.opset_import} - {""}
     )
     if foreign:
-        raise GateFailed(
+        raise CheckFailed(
             "a portable file has plain operators of ONNX alone",
             ", ".join(foreign),
             "leave the portable file out",

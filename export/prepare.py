@@ -6,27 +6,38 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kdedge.export.pack import Ingredients
-from kdedge.export.parity import compare
-from kdedge.export.qat import CALIBRATED_FILE, WEIGHTS_FILE, Lesson, load_tuned, quantize_aware_tune
+from kdedge.export.pack import ExportInput
+from kdedge.export.parity import compare_logits
+from kdedge.export.qat import (
+    CALIBRATED_FILE,
+    WEIGHTS_FILE,
+    QatData,
+    load_tuned,
+    quantize_aware_tune,
+)
 from kdedge.export.scheme import QuantScheme
-from kdedge.export.variants import lost
+from kdedge.export.variants import accuracy_loss_reason
 
 from kdedge.data.task import Task
-from kdedge.errors import GateFailed, KdedgeError
+from kdedge.errors import CheckFailed, KdedgeError
 from kdedge.io.atomic import hash_files, remove
-from kdedge.nn.text_model import TextModel, score_of
-from kdedge.recipe import Quantize
-from kdedge.run.layout import Run
+from kdedge.nn.text_model import TextClassifier, score_of
+from kdedge.recipe import QuantizeConfig
+from kdedge.run.layout import RunDir
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import read_stage, stage
 from kdedge.students.vocabulary import CHOSEN_BY, trim
 from kdedge.transfer.dataset import read_transfer_set
 
 
-def trimmed(
-    run: Run, task: Task, recipe: Quantize, made: Ingredients, *, progress: Progress = SILENT
-) -> Ingredients:
+def apply_vocab_trim(
+    run: RunDir,
+    task: Task,
+    recipe: QuantizeConfig,
+    made: ExportInput,
+    *,
+    progress: Progress = SILENT,
+) -> ExportInput:
     """With a vocabulary of `recipe.trim_vocab` pieces, chosen by the written texts of the transfer set.
 
     Raises GateFailed where the student then loses more than `recipe.largest_drop` on the select split.
@@ -35,7 +46,7 @@ def trimmed(
         return made
     texts, before = (
         read_transfer_set(run.transfer).texts,
-        TextModel(made.model, made.tokenizer, made.max_length),
+        TextClassifier(made.model, made.tokenizer, made.max_length),
     )
     after = trim(before, texts.written, recipe.trim_vocab, texts.made)
     figures: dict[str, dict[str, float]] = {
@@ -47,13 +58,13 @@ def trimmed(
         f"{made.name}: {len(after.tokenizer):,} of {len(before.tokenizer):,} pieces kept: {told['before']:.4f} became {told['after']:.4f} "
         f"{task.spec.metric}, {100 * told['agreement']:.2f} % same answers"
     )
-    if reason := lost(
+    if reason := accuracy_loss_reason(
         figures["select"]["before"],
         figures["select"]["after"],
         len(task.select),
         recipe.largest_drop,
     ):
-        raise GateFailed(
+        raise CheckFailed(
             "the student needs more of its vocabulary",
             reason,
             "set student.vocabulary and distill again: it learns with fewer pieces; or keep more, or raise student.quantize.largest_drop",
@@ -63,14 +74,16 @@ def trimmed(
     )
 
 
-def _apart(before: TextModel, after: TextModel, task: Task, name: str) -> dict[str, float]:
+def _apart(
+    before: TextClassifier, after: TextClassifier, task: Task, name: str
+) -> dict[str, float]:
     """Scores of both on a split, read whole by each in its own pieces, and the share of equal answers."""
     split = getattr(task, name)
     old, new = (student.annotate(split.texts, split.pairs) for student in (before, after))
     return {
         "before": score_of(task.spec, old, split),
         "after": score_of(task.spec, new, split),
-        "agreement": compare(old, new, task.spec.kind).agreement,
+        "agreement": compare_logits(old, new, task.spec.kind).agreement,
     }
 
 
@@ -89,21 +102,21 @@ def _whole(folder: Path) -> bool:
         return False
 
 
-def tuned(
-    run: Run,
+def apply_qat(
+    run: RunDir,
     name: str,
     task: Task,
-    recipe: Quantize,
+    recipe: QuantizeConfig,
     scheme: QuantScheme,
-    made: Ingredients,
+    made: ExportInput,
     *,
     force: bool = False,
     progress: Progress = SILENT,
-) -> Ingredients:
+) -> ExportInput:
     """With the fake-quantized student of the stage `student-int8/`; force: made anew."""
     folder, student = (
         run.homes[name] / "student-int8",
-        TextModel(made.model, made.tokenizer, made.max_length),
+        TextClassifier(made.model, made.tokenizer, made.max_length),
     )
     inputs = {
         "weights": made.teacher["weights"],
@@ -124,7 +137,7 @@ def tuned(
     }
 
     def make(part: Any) -> dict[str, Any]:
-        lesson = Lesson(task, read_transfer_set(run.transfer), recipe, objective, run.recipe.seed)
+        lesson = QatData(task, read_transfer_set(run.transfer), recipe, objective, run.recipe.seed)
         figures = quantize_aware_tune(student, scheme, lesson, part, progress=progress)
         return figures | {"files": hash_files(part, FILES)}
 

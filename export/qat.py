@@ -12,7 +12,7 @@ import torch
 from kdedge.export.calibrate import calibrate, sensitivity, unpadded_batches
 from kdedge.export.fake_model import fake_quantized, quantized_layers, range_owners
 from kdedge.export.fake_quant import ActivationRange
-from kdedge.export.parity import SAME_ANSWERS, ParityReport, compare
+from kdedge.export.parity import SAME_ANSWERS, ParityReport, compare_logits
 from kdedge.export.scheme import QuantScheme
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -22,11 +22,10 @@ from kdedge.data.task import Task
 from kdedge.nn import losses
 from kdedge.nn.device import this_device
 from kdedge.nn.losses import LogitLoss, logit_loss
-from kdedge.nn.text_model import TextModel
+from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.tokenization import encode
-from kdedge.nn.training import Training, select_predictor, train
-from kdedge.recipe import Fit, Objective
-from kdedge.recipe import Quantize as QuantizeRecipe
+from kdedge.nn.training import Training, train, validation_predictor
+from kdedge.recipe import FitConfig, ObjectiveConfig, QuantizeConfig
 from kdedge.run.progress import SILENT, Progress
 from kdedge.runtime import metrics
 from kdedge.students.bilstm import BiLstmForSequenceClassification
@@ -42,17 +41,17 @@ SENSED_TEXTS = 64
 
 
 @dataclass(frozen=True)
-class Lesson:
+class QatData:
     """What a student is tuned on: its task, its transfer set, the recipe's section, and the objective it was distilled with."""
 
     task: Task
     transfer: TransferSet
-    recipe: QuantizeRecipe
-    objective: Objective
+    recipe: QuantizeConfig
+    objective: ObjectiveConfig
     seed: int
 
 
-class Tuning(nn.Module):
+class QatResult(nn.Module):
     """The fake-quantized student beside the float one: the teacher's logits, and the float student's logits and hidden states, to match.
 
     The teacher's are matched by the loss that taught the float student: KL asks only for its shares, and a student taught
@@ -63,14 +62,14 @@ class Tuning(nn.Module):
         self,
         model: PreTrainedModel,
         reference: PreTrainedModel,
-        recipe: QuantizeRecipe,
+        recipe: QuantizeConfig,
         teaching: LogitLoss,
     ) -> None:
         super().__init__()
         self.model, self.recipe, self.teaching = model, recipe, teaching
         self._reference = (reference.eval(),)  # in a tuple: not a part of what is trained or saved
 
-    def train(self, mode: bool = True) -> Tuning:
+    def train(self, mode: bool = True) -> QatResult:
         """Without dropout in any mode: the float student's states, which are to be met, have none."""
         super().train(mode)
         self.model.eval()
@@ -122,9 +121,9 @@ def read_states(
 
 
 def quantize_aware_tune(
-    student: TextModel,
+    student: TextClassifier,
     scheme: QuantScheme,
-    lesson: Lesson,
+    lesson: QatData,
     folder: Path,
     *,
     progress: Progress = SILENT,
@@ -141,7 +140,7 @@ def quantize_aware_tune(
     model, figures = calibrated(student, scheme, lesson, progress=progress)
     select = _select(student, lesson)
     answers = {"float": select(_Wrapped(student.model)), "calibrated": select(_Wrapped(model))}
-    judge = _Judge(lesson.task, answers["float"], answers["calibrated"])
+    judge = _ScoreWithAgreement(lesson.task, answers["float"], answers["calibrated"])
     _save(model, folder / CALIBRATED_FILE)
     final = "calibrated"
     if lesson.recipe.steps and judge.content():
@@ -176,7 +175,7 @@ def quantize_aware_tune(
 
 
 def calibrated(
-    student: TextModel, scheme: QuantScheme, lesson: Lesson, *, progress: Progress = SILENT
+    student: TextClassifier, scheme: QuantScheme, lesson: QatData, *, progress: Progress = SILENT
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """A fake-quantized copy of a student with ranges from its transfer set; the share of values they hold, each layer's sensitivity, layers left in fp32."""
     recipe = lesson.recipe
@@ -200,8 +199,8 @@ def calibrated(
 
 def tune(
     model: PreTrainedModel,
-    student: TextModel,
-    lesson: Lesson,
+    student: TextClassifier,
+    lesson: QatData,
     folder: Path,
     *,
     score: Callable[[np.ndarray], float],
@@ -211,14 +210,14 @@ def tune(
     recipe = lesson.recipe
     for owner in range_owners(model).values():
         owner.range.requires_grad_(recipe.learn_ranges)
-    tuning = Tuning(
+    tuning = QatResult(
         model,
         student.model.to(this_device()),
         recipe,
         logit_loss(lesson.objective, lesson.task.spec.kind),
     )
     epochs = recipe.steps * recipe.batch_size / len(lesson.transfer)
-    fit = Fit(
+    fit = FitConfig(
         epochs=epochs,
         batch_size=recipe.batch_size,
         learning_rate=recipe.learning_rate,
@@ -244,7 +243,7 @@ def tune(
         student.model.cpu()
 
 
-def range_rates(model: nn.Module, recipe: QuantizeRecipe) -> dict[str, float]:
+def range_rates(model: nn.Module, recipe: QuantizeConfig) -> dict[str, float]:
     """Learning rates of the ends of a model's ranges, where they learn: Adam's steps are as long as the rate, so it is a share of the width, 0 held."""
     rates = {}
     for name, owner in model.named_modules():
@@ -258,10 +257,10 @@ def range_rates(model: nn.Module, recipe: QuantizeRecipe) -> dict[str, float]:
     return rates
 
 
-def _select(student: TextModel, lesson: Lesson) -> Callable[[nn.Module], np.ndarray]:
+def _select(student: TextClassifier, lesson: QatData) -> Callable[[nn.Module], np.ndarray]:
     """What reads the select split: model -> logits (N, C)."""
     split = lesson.task.select
-    return select_predictor(student.encode(split.texts, split.pairs), student.pad)
+    return validation_predictor(student.encode(split.texts, split.pairs), student.pad)
 
 
 def _save(model: nn.Module, path: Path) -> None:
@@ -286,7 +285,7 @@ def load_tuned(
 
 
 @dataclass(frozen=True)
-class _Judge:
+class _ScoreWithAgreement:
     """Rates logits (N, C) of the select split: by their score; where too many answers are not the float student's, by how few these are, below -1.
 
     reference, calibrated: logits of the float and of the calibrated student.
@@ -306,7 +305,7 @@ class _Judge:
         )
 
     def beside(self, logits: np.ndarray) -> ParityReport:
-        return compare(self.reference, logits, self.task.spec.kind)
+        return compare_logits(self.reference, logits, self.task.spec.kind)
 
     def content(self) -> bool:
         """Whether calibration has lost nothing, or changed so few answers that what it lost is luck."""
@@ -333,7 +332,7 @@ class _Wrapped(nn.Module):
         self.model = model
 
 
-def _encode(student: TextModel, lesson: Lesson, chosen: np.ndarray | None = None) -> Any:
+def _encode(student: TextClassifier, lesson: QatData, chosen: np.ndarray | None = None) -> Any:
     texts, logits = lesson.transfer.texts, lesson.transfer.logits
     rows = np.arange(len(texts)) if chosen is None else chosen
     some = texts.take(rows)

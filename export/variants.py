@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from kdedge.export.card import FLOAT, times
 from kdedge.export.int8_writer import to_int8
-from kdedge.export.pack import Ingredients, file_score
-from kdedge.export.parity import compare, spread_over
+from kdedge.export.pack import ExportInput, file_score
+from kdedge.export.parity import compare_logits, spread_over
 
 from kdedge.data.task import Split, Task
 from kdedge.runtime import Bundle, Classifier
@@ -24,7 +24,7 @@ SECONDS = 3.0
 
 
 @dataclass(frozen=True)
-class Way:
+class Variant:
     """One file: its metric on the reported split, the share of its answers that are the float file's, its bytes, and
     the median time of one text alone on one thread, tokenization included, in µs. faster: median and quartiles of how many times
     less the same text took than with the float file, right before or after it.
@@ -41,15 +41,15 @@ class Way:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class VariantDecision:
     """All ways to a student, the name of the int8 one that is to be packed, and what speaks against it.
 
     lost: why the bundle is better off without it; slow: why it only saves bytes.
     """
 
-    ways: Mapping[str, Way]
+    ways: Mapping[str, Variant]
     int8: str | None = None
-    lost: str | None = None
+    accuracy_loss_reason: str | None = None
     slow: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class Verdict:
         }
 
 
-def judge(opened: Bundle, made: Ingredients, task: Task) -> Verdict:
+def evaluate_variants(opened: Bundle, made: ExportInput, task: Task) -> VariantDecision:
     """Measure the files of an opened bundle, and what it would be without tuning, against each other."""
     graphs = {FLOAT: opened.contents[PRECISIONS["fp32"]]}
     if made.calibrated is not None and made.tuning["weights"] == "tuned":
@@ -76,17 +76,19 @@ def judge(opened: Bundle, made: Ingredients, task: Task) -> Verdict:
         int8 = made.tuning["weights"] if made.quantized is not None else _name_of(made.scheme or {})
         graphs[int8] = opened.contents[PRECISIONS["int8"]]
     classifiers = {name: _open(opened, graph) for name, graph in graphs.items()}
-    ways = measure_ways(
+    ways = measure_variants(
         classifiers, {name: len(graph) for name, graph in graphs.items()}, task.report
     )
     if int8 is None:
-        return Verdict(ways)
+        return VariantDecision(ways)
     # What a smaller vocabulary has cost counts too: both stand between the student that was trained and the file.
     trained = made.parity.get("vocabulary", {}).get("select", {}).get("before")
     before = file_score(classifiers[FLOAT], task.select)[0] if trained is None else trained
     after = file_score(classifiers[int8], task.select)[0]
-    why = lost(before, after, len(task.select), made.largest_drop or 0.0) or no_smaller(ways, int8)
-    return Verdict(ways, int8, why, slower(ways, int8))
+    why = accuracy_loss_reason(
+        before, after, len(task.select), made.largest_drop or 0.0
+    ) or size_reason(ways, int8)
+    return VariantDecision(ways, int8, why, latency_reason(ways, int8))
 
 
 def _name_of(scheme: Mapping[str, Any]) -> str:
@@ -100,9 +102,9 @@ def _open(bundle: Bundle, graph: bytes) -> Classifier:
     )
 
 
-def measure_ways(
+def measure_variants(
     classifiers: Mapping[str, Classifier], sizes: Mapping[str, int], split: Split
-) -> dict[str, Way]:
+) -> dict[str, Variant]:
     """Every way to the same student, one of them `FLOAT`, each measured itself on a split and timed in turn with the others.
 
     classifiers: of one thread. sizes: bytes of their files.
@@ -115,8 +117,8 @@ def measure_ways(
         low, middle, high = np.quantile(
             np.array(seconds[FLOAT]) / np.array(seconds[name]), [0.25, 0.5, 0.75]
         ).tolist()
-        same = compare(scored[FLOAT][1], logits, kind).agreement
-        ways[name] = Way(
+        same = compare_logits(scored[FLOAT][1], logits, kind).agreement
+        ways[name] = Variant(
             metric, same, sizes[name], 1e6 * float(np.median(seconds[name])), (middle, low, high)
         )
     return ways
@@ -140,7 +142,9 @@ def time_in_turn(classifiers: Mapping[str, Classifier], split: Split) -> dict[st
     return seconds
 
 
-def lost(before: float, after: float, texts: int, largest_drop: float) -> str | None:
+def accuracy_loss_reason(
+    before: float, after: float, texts: int, largest_drop: float
+) -> str | None:
     """Why a file that scores `after` on `texts` examples is too much worse than one that scores `before`; None where it is not.
 
     A single text may always change: a drop of less than that cannot be measured.
@@ -150,7 +154,7 @@ def lost(before: float, after: float, texts: int, largest_drop: float) -> str | 
     return f"it loses {before - after:.4f} on the select split, {largest_drop:g} is allowed"
 
 
-def no_smaller(ways: Mapping[str, Way], way: str) -> str | None:
+def size_reason(ways: Mapping[str, Variant], way: str) -> str | None:
     """Why a file does not pay in bytes; None where it is smaller than the float file."""
     mine, theirs = ways[way].bytes, ways[FLOAT].bytes
     return (
@@ -160,7 +164,7 @@ def no_smaller(ways: Mapping[str, Way], way: str) -> str | None:
     )
 
 
-def slower(ways: Mapping[str, Way], way: str) -> str | None:
+def latency_reason(ways: Mapping[str, Variant], way: str) -> str | None:
     """Why a file does not pay in time; None where it is faster than the float file."""
     mine, theirs = ways[way], ways[FLOAT]
     return (

@@ -26,7 +26,7 @@ class KdedgeError(Exception):
         return "\n".join(lines)
 
 
-class GateFailed(KdedgeError):
+class CheckFailed(KdedgeError):
     """A measured claim did not hold: parity, retention, agreement."""
 
     exit_code = 1

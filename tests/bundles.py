@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 import tiny
 import torch
-from kdedge.export.export import TEACHERS, Choice, _check_and_pack
-from kdedge.export.pack import Ingredients
+from kdedge.export.export import TEACHER_OPTIONS, ExportOptions, _check_and_pack
+from kdedge.export.pack import ExportInput
 from transformers import PreTrainedModel
 
 from kdedge.data.task import Split, Task
-from kdedge.nn.labels import label_settings
+from kdedge.nn.labels import label_config
 from kdedge.run.progress import SILENT
 from kdedge.runtime.bundle import LAYOUT, PRECISIONS
 from kdedge.runtime.spec import TaskSpec
-from kdedge.students.bilstm import BiLstmConfig, BiLstmForSequenceClassification
+from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
 
 HELD = tuple(name for name in LAYOUT if name not in (PRECISIONS["fp16"], PRECISIONS["portable"]))
 """Files of a bundle as it is exported unless more is asked for."""
@@ -51,14 +51,16 @@ def _home() -> Path:
     return folder
 
 
-def pack(made: Ingredients, task: Task, folder: Path, choice: Choice = TEACHERS) -> Path:
+def pack(
+    made: ExportInput, task: Task, folder: Path, choice: ExportOptions = TEACHER_OPTIONS
+) -> Path:
     """Graphs, parity gate, scores, golden answers, card and manifest, as `kdedge export` makes them."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     _check_and_pack(made, choice, task, folder, SILENT)
     return folder
 
 
-def ingredients(kind: str, task: Task) -> Ingredients:
+def ingredients(kind: str, task: Task) -> ExportInput:
     """An untrained student of a task and the figures that training would have left."""
     scores = {
         "metric": task.spec.metric,
@@ -66,7 +68,7 @@ def ingredients(kind: str, task: Task) -> Ingredients:
         "teacher": 0.9375,
         "student": 0.875,
     }
-    return Ingredients(
+    return ExportInput(
         student(kind, task.spec),
         tiny.tokenizer(),
         task.spec,
@@ -82,20 +84,20 @@ def student(kind: str, spec: TaskSpec) -> PreTrainedModel:
     with torch.random.fork_rng():
         torch.manual_seed(7)
         if kind == "bilstm":
-            config = BiLstmConfig(
+            config = BiLstmModelConfig(
                 vocab_size=200,
                 embedding_dim=12,
                 hidden_size=7,
                 head_size=9,
                 pair=spec.pair,
-                **label_settings(spec),
+                **label_config(spec),
             )
             recurrent = BiLstmForSequenceClassification(config)
             for parameter in recurrent.parameters():
                 torch.nn.init.normal_(parameter, std=0.5)
             return recurrent.eval()
         model = tiny.bert(outputs=spec.outputs, initializer_range=0.3)
-        model.config.update(label_settings(spec))
+        model.config.update(label_config(spec))
         return model.eval()
 
 

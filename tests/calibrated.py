@@ -10,7 +10,7 @@ from kdedge.export.fake_model import fake_quantized
 from kdedge.export.scheme import QuantScheme
 from torch import nn
 
-from kdedge.nn.batching import Pad
+from kdedge.nn.batching import PaddingCollator
 from kdedge.nn.tokenization import encode
 
 Batches = list[dict[str, torch.Tensor]]
@@ -23,7 +23,9 @@ def small_bert(scheme: QuantScheme) -> tuple[nn.Module, nn.Module, Batches]:
     model = tiny.bert(
         layers=2, hidden=32, heads=4, vocabulary=len(tokenizer), initializer_range=0.2
     ).eval()
-    batches = unpadded_batches(Pad(0), encode(tokenizer, tiny.sentences(64, 5)[0], None, 48).tokens)
+    batches = unpadded_batches(
+        PaddingCollator(0), encode(tokenizer, tiny.sentences(64, 5)[0], None, 48).tokens
+    )
     quantized = fake_quantized(model, scheme).eval()
     calibrate(quantized, model, batches)
     return model, quantized, batches

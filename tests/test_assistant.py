@@ -15,13 +15,13 @@ from kdedge.export.export import export_run
 from kdedge.cli.distill import show
 from kdedge.data import load_task
 from kdedge.distillation.assistant import Gain, gained, residual
-from kdedge.distillation.pipeline import distill, gains, prepare_lesson, scores
-from kdedge.distillation.student_training import spelled_for
+from kdedge.distillation.pipeline import distill, gains, prepare_context, scores
+from kdedge.distillation.student_training import replace_mask_token
 from kdedge.errors import UsageError
-from kdedge.nn.text_model import TextModel
+from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.recipe import Recipe, load_recipe, with_values
-from kdedge.run.layout import Run
+from kdedge.run.layout import RunDir
 from kdedge.run.stage import read_stage
 from kdedge.students.build import load_student
 
@@ -37,7 +37,7 @@ ASSISTANT |= {"fit": {"epochs": 12.0, "checks": 3, "learning_rate": 1e-2, "batch
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def made(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """A student that has hardly learned, and its assistant."""
     folder = tmp_path_factory.mktemp("assistant")
     student = tinyrun.tinybert(
@@ -46,16 +46,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return distill(tinyrun.recipe(tinyrun.prepare(folder), student=student), folder / "runs")
 
 
-def opened(run: Run, name: str) -> TextModel:
+def opened(run: RunDir, name: str) -> TextClassifier:
     folder = run.folder / name
-    return TextModel(
+    return TextClassifier(
         load_student(folder), load_tokenizer(folder), read_stage(folder)["result"]["max_length"]
     )
 
 
-def test_the_assistant_comes_nearer_to_the_residual_than_nothing_does(made: Run) -> None:
-    lesson = prepare_lesson(made.recipe, made)
-    texts = spelled_for(opened(made, "student"), lesson.teacher, lesson.transfer.texts)
+def test_the_assistant_comes_nearer_to_the_residual_than_nothing_does(made: RunDir) -> None:
+    lesson = prepare_context(made.recipe, made)
+    texts = replace_mask_token(opened(made, "student"), lesson.teacher, lesson.transfer.texts)
     left = residual(lesson, opened(made, "student")).logits
     said = left + opened(made, "student").annotate(texts.texts, texts.pairs)
     assert (said.argmax(1) == lesson.transfer.logits.argmax(1)).all() and np.allclose(
@@ -67,7 +67,7 @@ def test_the_assistant_comes_nearer_to_the_residual_than_nothing_does(made: Run)
     )
 
 
-def test_what_is_reported_is_the_sum(made: Run) -> None:
+def test_what_is_reported_is_the_sum(made: RunDir) -> None:
     task = load_task(made.recipe.data, made.recipe.task, name="r", seed=0)
     student, assistant = opened(made, "student"), opened(made, "assistant")
     together = student.annotate(task.report.texts, None) + assistant.annotate(
@@ -95,7 +95,7 @@ def test_what_is_reported_is_the_sum(made: Run) -> None:
 
 
 def test_the_report_says_what_it_adds_and_costs(
-    made: Run, capsys: pytest.CaptureFixture[str]
+    made: RunDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
     show(made, as_json=False)
     said = capsys.readouterr().out
@@ -133,7 +133,7 @@ def test_the_interval_of_a_gain() -> None:
 
 
 def test_a_student_is_the_same_with_and_without_one_and_a_run_with_one_is_not_exported(
-    made: Run,
+    made: RunDir,
 ) -> None:
     before = (made.folder / "student" / "stage.json").read_text()
     with pytest.raises(UsageError, match="an assistant is not exported") as caught:

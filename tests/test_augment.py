@@ -13,19 +13,26 @@ import tinyrun
 import torch
 from transformers import BertForMaskedLM, BertModel
 
-from kdedge.augment.filters import Sieve
-from kdedge.augment.make import make_texts, read_made
+from kdedge.augment.filters import TextFilter
+from kdedge.augment.make import make_texts, read_augmented_texts
 from kdedge.augment.pool import read_pool
-from kdedge.augment.replace import MaskedGuesses, Neighbours, Replacing
-from kdedge.augment.rules import ByRule
-from kdedge.augment.source import Made
-from kdedge.augment.sources import open_workshop
+from kdedge.augment.replace import MaskedGuesses, Neighbours, ReplaceSource
+from kdedge.augment.rules import RuleSource
+from kdedge.augment.source import AugmentedText
+from kdedge.augment.sources import build_sources
 from kdedge.augment.word_classes import WordClasses, induce_classes
 from kdedge.data.task import Split
 from kdedge.errors import DataError, UsageError
 from kdedge.io.arrow import map_table
-from kdedge.nn.text_model import TextModel
-from kdedge.recipe import Augment, Data, Gates, Pool, Replace, Rules
+from kdedge.nn.text_model import TextClassifier
+from kdedge.recipe import (
+    AugmentConfig,
+    DataConfig,
+    FilterConfig,
+    PoolConfig,
+    ReplaceConfig,
+    RulesConfig,
+)
 from kdedge.run.stage import read_stage
 from kdedge.transfer.texts import collect_texts, no_labels
 
@@ -65,14 +72,14 @@ def test_a_frequent_word_is_drawn_more_often_and_the_word_itself_never() -> None
 
 def test_rules_do_what_they_say_as_often_as_they_say() -> None:
     text = " ".join(f"w{i}" for i in range(20))
-    rules = ByRule(
-        Rules(mask=0.3, exchange=0.0, window=0.0), split(text), WordClasses((), {}), "[MASK]"
+    rules = RuleSource(
+        RulesConfig(mask=0.3, exchange=0.0, window=0.0), split(text), WordClasses((), {}), "[MASK]"
     )
     made = [rules.altered(text, draw).split() for draw in [chance()] for _ in range(400)]
     assert all(len(words) == 20 for words in made)
     assert np.mean([words.count("[MASK]") for words in made]) == pytest.approx(6.0, abs=0.5)
-    windows = ByRule(
-        Rules(mask=0, exchange=0, window=1.0, longest_window=5),
+    windows = RuleSource(
+        RulesConfig(mask=0, exchange=0, window=1.0, longest_window=5),
         split(text),
         WordClasses((), {}),
         None,
@@ -82,17 +89,17 @@ def test_rules_do_what_they_say_as_often_as_they_say() -> None:
         part in text for part in cut
     )
     for mask in (None, "[MASK]"):
-        dropped = ByRule(
-            Rules(mask=1.0, exchange=0.0), split(text), WordClasses((), {}), mask
+        dropped = RuleSource(
+            RulesConfig(mask=1.0, exchange=0.0), split(text), WordClasses((), {}), mask
         ).make(np.array([0]), chance())
         assert dropped == [], "a text of which nothing is left is none"
 
 
 def test_rules_keep_pairs_together_and_take_their_sides_in_turn() -> None:
     train = tiny.pair_task().train
-    made = ByRule(Rules(mask=0.5, exchange=0, window=0), train, WordClasses((), {}), "[MASK]").make(
-        ROWS, chance()
-    )
+    made = RuleSource(
+        RulesConfig(mask=0.5, exchange=0, window=0), train, WordClasses((), {}), "[MASK]"
+    ).make(ROWS, chance())
     for i, text in enumerate(made):
         first, second = text.text == train.texts[text.row], text.pair == train.pairs[text.row]
         assert (first, second) in {
@@ -110,7 +117,9 @@ def test_replacement_takes_the_nearest_words_of_the_matrix() -> None:
     neighbours = Neighbours(tokenizer, matrix, 2)
     neighbours.learn(["good"])
     assert neighbours.known["good"] == ("great", "lovely")
-    source = Replacing(Replace(probability=1.0, candidates=2), split("good 12 good"), neighbours)
+    source = ReplaceSource(
+        ReplaceConfig(probability=1.0, candidates=2), split("good 12 good"), neighbours
+    )
     words = [text.text.split() for text in source.make(np.zeros(50, np.int64), chance())]
     assert {row[0] for row in words} == {"great", "lovely"} and all(row[1] == "12" for row in words)
 
@@ -164,11 +173,11 @@ def test_masked_words_are_guessed_where_the_teacher_began_from_a_model_that_can(
         tinyrun.recipe(document, augment={"size": 1.0, "replace": model}),
         tiny.single_task(),
     )
-    shop = open_workshop(
-        recipe, task, TextModel(tiny.bert().eval(), tokenizer, 32), "hash", tmp_path
+    shop = build_sources(
+        recipe, task, TextClassifier(tiny.bert().eval(), tokenizer, 32), "hash", tmp_path
     )
     (source,) = shop.sources
-    assert isinstance(source, Replacing) and (source.guesses is not None) == guesses == (
+    assert isinstance(source, ReplaceSource) and (source.guesses is not None) == guesses == (
         "masked language model" in shop.inputs
     )
     made = source.make(np.arange(20), chance())
@@ -183,10 +192,10 @@ def test_a_named_model_that_cannot_guess_is_told_of(tmp_path: Path) -> None:
         document, augment={"size": 1.0, "replace": {"model": str(tmp_path / "encoder")}}
     )
     with pytest.raises(UsageError, match="no head for it"):
-        open_workshop(
+        build_sources(
             recipe,
             tiny.single_task(),
-            TextModel(tiny.bert().eval(), tiny.tokenizer(), 32),
+            TextClassifier(tiny.bert().eval(), tiny.tokenizer(), 32),
             "hash",
             tmp_path,
         )
@@ -201,12 +210,12 @@ class Counting:
     renewable = True
     starts = 96
 
-    def make(self, rows: np.ndarray, chance: np.random.Generator) -> list[Made]:
+    def make(self, rows: np.ndarray, chance: np.random.Generator) -> list[AugmentedText]:
         if len(MADE) >= self.breaks_after:
             raise KeyboardInterrupt
         MADE.append(rows)
         return [
-            Made(
+            AugmentedText(
                 f"a new {tiny.THINGS[i % 10]} {chance.integers(10**9)} was fine here",
                 None,
                 int(row),
@@ -221,8 +230,8 @@ MADE: list[np.ndarray] = []
 def build(folder: Path, *sources: object, size: float = 2.0, **settings: object):
     MADE.clear()
     task = tiny.single_task()
-    recipe = Augment(size=size, shard_size=16, rules=Rules())
-    gates = Sieve.of(Gates(near=1.0), task)
+    recipe = AugmentConfig(size=size, shard_size=16, rules=RulesConfig())
+    gates = TextFilter.of(FilterConfig(near=1.0), task)
     return make_texts(
         recipe, task, list(sources), gates, folder / "augment", {"seed": 0}, **settings
     )
@@ -263,9 +272,9 @@ def test_every_beginning_of_the_set_holds_all_sources_alike(tmp_path: Path) -> N
         origin = "replace"
         renewable = True
 
-        def make(self, rows: np.ndarray, chance: np.random.Generator) -> list[Made]:
+        def make(self, rows: np.ndarray, chance: np.random.Generator) -> list[AugmentedText]:
             return [
-                Made(
+                AugmentedText(
                     f"another {tiny.THINGS[i % 10]} {chance.integers(10**9)} is here now",
                     None,
                     int(row),
@@ -282,8 +291,8 @@ def test_every_beginning_of_the_set_holds_all_sources_alike(tmp_path: Path) -> N
 def test_what_refuses_everything_ends_and_says_so(tmp_path: Path) -> None:
     @dataclass(frozen=True)
     class Same(Counting):
-        def make(self, rows: np.ndarray, chance: np.random.Generator) -> list[Made]:
-            return [Made("always the same new film here", None, int(row)) for row in rows]
+        def make(self, rows: np.ndarray, chance: np.random.Generator) -> list[AugmentedText]:
+            return [AugmentedText("always the same new film here", None, int(row)) for row in rows]
 
     made = build(tmp_path, Same())
     counts = read_stage(tmp_path / "augment")["result"]["sources"]["rule"]
@@ -294,7 +303,7 @@ def test_what_refuses_everything_ends_and_says_so(tmp_path: Path) -> None:
     )
     table = map_table(tmp_path / "augment" / "texts.arrow")
     assert table.column("origin").to_pylist() == ["rule"]
-    assert read_made(tmp_path / "augment", tiny.single_task()).texts == made.texts
+    assert read_augmented_texts(tmp_path / "augment", tiny.single_task()).texts == made.texts
 
 
 def test_a_half_written_shard_is_made_again(tmp_path: Path) -> None:
@@ -324,13 +333,13 @@ def test_made_texts_follow_the_gold_ones_without_a_label() -> None:
 def test_a_pool_is_read_like_the_data(tmp_path: Path) -> None:
     file = tmp_path / "pool.csv"
     file.write_text("text,other\none two three,x\nfour five six,y\n")
-    pool = read_pool(Pool(file=str(file)), Data(source="x", first_words=2))
+    pool = read_pool(PoolConfig(file=str(file)), DataConfig(source="x", first_words=2))
     assert pool.make(np.array([1, 0]), chance()) == [
-        Made("four five", None, -1),
-        Made("one two", None, -1),
+        AugmentedText("four five", None, -1),
+        AugmentedText("one two", None, -1),
     ]
     file.write_text("text\nfine\n\n,\n")
     with pytest.raises(DataError, match=r"pool\.csv:4"):
-        read_pool(Pool(file=str(file)), Data(source="x"))
+        read_pool(PoolConfig(file=str(file)), DataConfig(source="x"))
     with pytest.raises(UsageError, match="pair"):
-        read_pool(Pool(file=str(file)), Data(source="x", pair="second"))
+        read_pool(PoolConfig(file=str(file)), DataConfig(source="x", pair="second"))

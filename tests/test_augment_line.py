@@ -20,28 +20,28 @@ import pytest
 import tiny
 import torch
 
-from kdedge.augment.filters import Sieve
+from kdedge.augment.filters import TextFilter
 from kdedge.augment.make import make_texts
 from kdedge.augment.near_duplicates import jaccard, shingles
-from kdedge.augment.pool import FromPool
-from kdedge.augment.rules import ByRule
-from kdedge.augment.source import Made
+from kdedge.augment.pool import PoolSource
+from kdedge.augment.rules import RuleSource
+from kdedge.augment.source import AugmentedText
 from kdedge.augment.word_classes import induce_classes
 from kdedge.data.shares import normalised
 from kdedge.distillation.learning_curve import (
-    Growth,
-    Point,
+    CurvePoint,
+    LearningCurve,
     difference_error,
     difficulty,
-    grow,
-    part_of,
+    fit_learning_curve,
+    subset,
 )
-from kdedge.distillation.pipeline import distill, prepare_lesson
+from kdedge.distillation.pipeline import distill, prepare_context
 from kdedge.distillation.seeds import distill_seeds
 from kdedge.errors import IntegrityError
 from kdedge.io.arrow import map_table
-from kdedge.recipe import Augment, Gates, Recipe, Rules, load_recipe
-from kdedge.run.layout import Run
+from kdedge.recipe import AugmentConfig, FilterConfig, Recipe, RulesConfig, load_recipe
+from kdedge.run.layout import RunDir
 from kdedge.run.stage import read_stage
 from kdedge.transfer.dataset import TransferSet, read_transfer_set
 
@@ -160,8 +160,8 @@ def test_each_source_gives_its_share_and_is_counted(folder: Path) -> None:
 
 
 def test_no_made_text_stands_among_those_held_out(folder: Path) -> None:
-    run, _ = Run.open(folder / "whole" / "more")
-    lesson = prepare_lesson(run.recipe, run)
+    run, _ = RunDir.open(folder / "whole" / "more")
+    lesson = prepare_context(run.recipe, run)
     held = {
         normalised(text)
         for split in (lesson.task.select, lesson.task.report)
@@ -255,7 +255,7 @@ def test_auto_takes_what_the_curve_says(folder: Path) -> None:
         "student.undistilled=false",
     )
     run = distill(load_recipe(folder / "recipe.toml", overrides), folder / "auto")
-    growth = Growth.of(read_stage(run.folder / "curve")["result"])
+    growth = LearningCurve.of(read_stage(run.folder / "curve")["result"])
     assert {point.sources for point in growth.points} >= {
         (),
         ("rule",),
@@ -273,7 +273,7 @@ def test_the_picture_shows_every_point(folder: Path, tmp_path: Path) -> None:
     assert "picture:" in out, err
     picture = (folder / "whole" / "more" / "curve" / "curve.svg").read_text()
     assert picture.startswith("<svg") and "texts the student learns from" in picture
-    growth = Growth.of(read_stage(folder / "whole" / "more" / "curve")["result"])
+    growth = LearningCurve.of(read_stage(folder / "whole" / "more" / "curve")["result"])
     worse = sum(
         bool(point.sources) and point.select < growth.points[0].select for point in growth.points
     )
@@ -294,9 +294,9 @@ def set_of(*origins: str) -> TransferSet:
 
 def test_a_part_is_the_gold_texts_and_the_first_of_the_made() -> None:
     whole = set_of("gold", "gold", "rule", "replace", "rule", "replace", "rule")
-    assert part_of(whole, 1.0, ("rule",)).texts.texts == ("t0", "t1", "t2", "t4")
-    assert part_of(whole, 1.5, ("rule", "replace")).texts.texts == ("t0", "t1", "t2", "t3", "t4")
-    assert part_of(whole, 9.0, ()).logits.tolist() == whole.logits[:2].tolist()
+    assert subset(whole, 1.0, ("rule",)).texts.texts == ("t0", "t1", "t2", "t4")
+    assert subset(whole, 1.5, ("rule", "replace")).texts.texts == ("t0", "t1", "t2", "t3", "t4")
+    assert subset(whole, 9.0, ()).logits.tolist() == whole.logits[:2].tolist()
 
 
 def test_growth_leaves_out_what_hurts_and_stops_where_it_is_flat() -> None:
@@ -312,8 +312,8 @@ def test_growth_leaves_out_what_hurts_and_stops_where_it_is_flat() -> None:
         answers = np.eye(2, dtype=np.float32)[task.select.labels]
         return np.where(np.arange(32)[:, None] < right, answers, 1 - answers)
 
-    recipe = Augment(curve=[1, 2, 4], rules=Rules())
-    growth = grow(recipe, set_of(*origins), task, probe, Path("nowhere"))
+    recipe = AugmentConfig(curve=[1, 2, 4], rules=RulesConfig())
+    growth = fit_learning_curve(recipe, set_of(*origins), task, probe, Path("nowhere"))
     assert asked == [
         (0, ()),
         (40, ("rule",)),
@@ -327,10 +327,10 @@ def test_growth_leaves_out_what_hurts_and_stops_where_it_is_flat() -> None:
     assert [point.error for point in growth.points[3:]] == [0.0, 0.0] and growth.points[
         1
     ].error == pytest.approx(np.sqrt(apart * (1 - apart) / 32), rel=0.15)
-    assert Growth.of(json.loads(json.dumps(growth.document()))) == growth
+    assert LearningCurve.of(json.loads(json.dumps(growth.document()))) == growth
     asked.clear()
-    short = grow(
-        Augment(curve=[1, 4, 16], rules=Rules()),
+    short = fit_learning_curve(
+        AugmentConfig(curve=[1, 4, 16], rules=RulesConfig()),
         set_of(*["gold"] * 40, *["rule"] * 80),
         task,
         probe,
@@ -356,7 +356,13 @@ def test_growth_over_seeds_is_the_mean_and_its_error_knows_them() -> None:
 
     whole = set_of(*["gold"] * 40, *["rule"] * 40, *["replace"] * 40)
     lucky, told = (
-        grow(Augment(curve=[1], seeds=seeds, rules=Rules()), whole, task, probe, Path("nowhere"))
+        fit_learning_curve(
+            AugmentConfig(curve=[1], seeds=seeds, rules=RulesConfig()),
+            whole,
+            task,
+            probe,
+            Path("nowhere"),
+        )
         for seeds in (1, 3)
     )
     assert lucky.points[-1].sources == ("rule", "replace") and lucky.points[0].sd is None
@@ -401,22 +407,28 @@ def test_difficulty_is_how_far_answers_lie_apart_and_never_nothing() -> None:
     ), "each label is an answer"
 
 
-class Twenty(FromPool):
+class Twenty(PoolSource):
     """A pool that notes which rows it was asked for."""
 
     asked: ClassVar[list[int]] = []
 
-    def make(self, rows: np.ndarray, chance: np.random.Generator) -> list[Made]:
+    def make(self, rows: np.ndarray, chance: np.random.Generator) -> list[AugmentedText]:
         self.asked.extend(rows.tolist())
         return super().make(rows, chance)
 
 
 def test_a_pool_is_read_once_and_its_file_is_checked(tmp_path: Path) -> None:
-    task, recipe = tiny.single_task(40), Augment(size=4.0, shard_size=8, rules=Rules())
+    task, recipe = tiny.single_task(40), AugmentConfig(size=4.0, shard_size=8, rules=RulesConfig())
     pool = Twenty(tuple(tiny.sentences(20, 9)[0]), None)
     heavy = np.eye(40)[7][:20]
     made = make_texts(
-        recipe, task, [pool], Sieve.of(recipe.gates, task), tmp_path / "augment", {}, weights=heavy
+        recipe,
+        task,
+        [pool],
+        TextFilter.of(recipe.gates, task),
+        tmp_path / "augment",
+        {},
+        weights=heavy,
     )
     assert sorted(pool.asked) == list(range(20)), "each row once: asked again it would say the same"
     counts = read_stage(tmp_path / "augment")["result"]["sources"]["pool"]
@@ -428,7 +440,7 @@ def test_a_pool_is_read_once_and_its_file_is_checked(tmp_path: Path) -> None:
             recipe,
             task,
             [pool],
-            Sieve.of(recipe.gates, task),
+            TextFilter.of(recipe.gates, task),
             tmp_path / "augment",
             {},
             weights=heavy,
@@ -440,9 +452,13 @@ def test_what_is_too_short_to_pass_is_not_started_from(tmp_path: Path, weighted:
     task = tiny.single_task(40)
     lengths = [len(text.split()) for text in task.train.texts]
     shortest = sorted(lengths)[20]
-    recipe = Augment(size=1.0, shard_size=64, rules=Rules(), gates=Gates(shortest=shortest))
+    recipe = AugmentConfig(
+        size=1.0, shard_size=64, rules=RulesConfig(), gates=FilterConfig(shortest=shortest)
+    )
     source, asked = (
-        ByRule(Rules(window=0.0), task.train, induce_classes(tuple(task.train.texts)), "[MASK]"),
+        RuleSource(
+            RulesConfig(window=0.0), task.train, induce_classes(tuple(task.train.texts)), "[MASK]"
+        ),
         [],
     )
     noting = SimpleNamespace(
@@ -456,7 +472,7 @@ def test_what_is_too_short_to_pass_is_not_started_from(tmp_path: Path, weighted:
         recipe,
         task,
         [noting],
-        Sieve.of(recipe.gates, task),
+        TextFilter.of(recipe.gates, task),
         tmp_path / "augment",
         {},
         weights=weights,
@@ -464,9 +480,9 @@ def test_what_is_too_short_to_pass_is_not_started_from(tmp_path: Path, weighted:
     long_enough = {row for row, length in enumerate(lengths) if length >= shortest}
     assert 0 < len(long_enough) < 40 and set(asked) <= long_enough
     assert weighted or set(asked) == long_enough, "each of them, before any comes again"
-    assert Sieve.of(Gates(shortest=999, longest=2000), task).starts(task.train).tolist() == list(
-        range(40)
-    ), "a generator may write longer texts than it has read"
+    assert TextFilter.of(FilterConfig(shortest=999, longest=2000), task).starts(
+        task.train
+    ).tolist() == list(range(40)), "a generator may write longer texts than it has read"
 
 
 def test_a_recipe_without_sources_is_refused() -> None:
@@ -480,4 +496,4 @@ def test_a_recipe_without_sources_is_refused() -> None:
                 "augment": {"size": 2.0},
             }
         )
-    assert Point(0.0, (), 1, 0.5).sources == ()
+    assert CurvePoint(0.0, (), 1, 0.5).sources == ()

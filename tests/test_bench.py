@@ -155,13 +155,13 @@ def make_stage(folder: Path, seed: int, kind: str) -> None:
     from transformers import BertConfig, BertForSequenceClassification
 
     from kdedge.runtime.metrics import score
-    from kdedge.students.bilstm import BiLstmConfig, BiLstmForSequenceClassification
+    from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
 
     torch.manual_seed(seed)
     model: Any
     if kind == "bilstm":
         model = BiLstmForSequenceClassification(
-            BiLstmConfig(
+            BiLstmModelConfig(
                 vocab_size=len(WORDS),
                 embedding_dim=8,
                 hidden_size=4,
@@ -206,7 +206,7 @@ def make_stage(folder: Path, seed: int, kind: str) -> None:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A finished run of two students, with everything on disk that distill and export leave there."""
     from kdedge.recipe import Recipe
-    from kdedge.run.layout import Run
+    from kdedge.run.layout import RunDir
 
     recipe = Recipe.model_validate(
         {
@@ -216,7 +216,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
             "student": [{"kind": "tinybert", "name": "small"}, {"kind": "bilstm"}],
         }
     )
-    made = Run.create(recipe, tmp_path_factory.mktemp("runs"))
+    made = RunDir.create(recipe, tmp_path_factory.mktemp("runs"))
     make_stage(made.teacher, 0, "bert")
     make_bundle(made.shared / "teacher-bundle", "teacher")
     for seed, (name, home) in enumerate(made.homes.items(), 1):
@@ -468,13 +468,13 @@ def test_int8_is_measured_on_the_cpu_alone(bundle: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(subjects.Classifier, "from_bundle", on_cuda)
     opened = Bundle.open(bundle)
-    found = list(subjects.bundle_contenders("x", opened, None, None, providers=["cuda"], threads=1))
+    found = list(subjects.bundle_subjects("x", opened, None, None, providers=["cuda"], threads=1))
     assert [(c.precision, c.provider) for c in found] == [("fp32", "CUDAExecutionProvider")]
     only_int8 = replace(
         opened, manifest=replace(opened.manifest, precisions={"int8": "onnx/model_quantized.onnx"})
     )
     with pytest.raises(MachineError, match="nothing in this bundle runs on cuda"):
-        list(subjects.bundle_contenders("x", only_int8, None, None, providers=["cuda"], threads=1))
+        list(subjects.bundle_subjects("x", only_int8, None, None, providers=["cuda"], threads=1))
 
 
 def test_a_damaged_bundle_is_never_timed(bundle: Path, tmp_path: Path) -> None:

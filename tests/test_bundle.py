@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from kdedge.export.export import export_run
 from onnx import TensorProto, helper, numpy_helper
 
-from kdedge.errors import GateFailed, IntegrityError, KdedgeError, UsageError
+from kdedge.errors import CheckFailed, IntegrityError, KdedgeError, UsageError
 from kdedge.runtime import Bundle, Classifier, Manifest, classifier
 from kdedge.runtime.bundle import FORMAT, write_manifest
 
@@ -374,7 +374,7 @@ def test_answers_that_are_not_numbers_are_told(bundle: Path) -> None:
         "onnx/model.onnx",
         bag_of_words(numpy_helper.from_array(np.full((200, 2), np.nan, np.float32), "table")),
     )
-    with pytest.raises(GateFailed, match="not a number"):
+    with pytest.raises(CheckFailed, match="not a number"):
         load_fp32(bundle).predict("the film was good")
 
 

@@ -23,8 +23,8 @@ from kdedge.export.export import export_run
 
 from kdedge.cli.predict import predict, verify
 from kdedge.data.task import Split, Task
-from kdedge.errors import DataError, GateFailed, IntegrityError, MachineError, UsageError
-from kdedge.nn.text_model import TextModel
+from kdedge.errors import CheckFailed, DataError, IntegrityError, MachineError, UsageError
+from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.runtime import Bundle, Classifier, Prediction
 from kdedge.runtime import golden as golden_answers
@@ -97,8 +97,8 @@ def bundle(runs: dict[str, Path]) -> Path:
     return runs["single"] / "bundle"
 
 
-def torch_side(home: Path) -> TextModel:
-    return TextModel(
+def torch_side(home: Path) -> TextClassifier:
+    return TextClassifier(
         load_student(home / "student"), load_tokenizer(home / "student"), tinybundle.MAX_LENGTH
     )
 
@@ -504,7 +504,7 @@ def test_verify_fails_where_an_answer_differs(
     bundle: Path, tmp_path: Path, key: str, change: float
 ) -> None:
     result = CliRunner().invoke(verify, [str(forged_golden(bundle, tmp_path, key, change))])
-    assert isinstance(result.exception, GateFailed) and result.exception.exit_code == 1
+    assert isinstance(result.exception, CheckFailed) and result.exception.exit_code == 1
 
 
 def test_verify_tells_other_numbers_from_a_few_that_round_apart(bundle: Path) -> None:

@@ -16,10 +16,10 @@ import click
 import pytest
 import tinyrun
 
-from kdedge.cli.sagemaker import Container, job, layout
+from kdedge.cli.sagemaker import TrainingJob, job, layout
 from kdedge.errors import DataError, Interrupted, UsageError
 from kdedge.recipe import load_recipe
-from kdedge.run.layout import Run
+from kdedge.run.layout import RunDir
 from kdedge.run.stage import read_stage
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,8 +32,8 @@ def container(
     hyperparameters: dict[str, Any] | str = "{}",
     channels: tuple[str, ...] = (),
     **more: str,
-) -> Container:
-    found = Container.of(
+) -> TrainingJob:
+    found = TrainingJob.of(
         {
             "SM_MODEL_DIR": str(folder / "model"),
             "SM_HPS": hyperparameters
@@ -55,7 +55,7 @@ def holding(folder: Path, *names: str) -> Path:
 
 
 def test_outside_of_a_job_there_is_none() -> None:
-    assert Container.of({"SM_HPS": "{}", "SM_CHANNEL_TRAIN": "x"}) is None
+    assert TrainingJob.of({"SM_HPS": "{}", "SM_CHANNEL_TRAIN": "x"}) is None
 
 
 def test_hyperparameters_are_options_or_keys_of_the_recipe(tmp_path: Path) -> None:
@@ -225,10 +225,10 @@ def hyperparameters(ml: Path, values: dict[str, str]) -> None:
 
 def test_a_job_from_channels_to_artefacts(ml: Path) -> None:
     done = run_job(ml, KDEDGE_CHECKPOINTS=str(ml / "checkpoints"))
-    run = Run(ml / "model" / "r", load_recipe(ml / "model" / "r" / "recipe.toml"))
+    run = RunDir(ml / "model" / "r", load_recipe(ml / "model" / "r" / "recipe.toml"))
     assert run.recipe.student[0].fit.learning_rate == 0.002, done.stderr
     assert run.recipe.data.report == str(ml / "input" / "data" / "test" / "test.parquet")
-    assert Run.open(run.folder)[1] == ["tinybert"] and {"teacher", "transfer", "student"} <= {
+    assert RunDir.open(run.folder)[1] == ["tinybert"] and {"teacher", "transfer", "student"} <= {
         path.name for path in run.folder.iterdir()
     }
     assert not [
@@ -317,7 +317,7 @@ def test_the_layout_of_a_bare_container_is_what_the_toolkit_would_say(ml: Path) 
     assert environment["SM_CHANNEL_TRAIN"] == str(ml / "input" / "data" / "train") and environment[
         "SM_MODEL_DIR"
     ] == str(ml / "model")
-    found = Container.of(environment)
+    found = TrainingJob.of(environment)
     assert (
         found is not None
         and found.hyperparameters["recipe"] == "config"

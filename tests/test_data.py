@@ -17,11 +17,11 @@ from kdedge.data import Split, Task, load_task
 from kdedge.data.shares import draw_share, text_keys
 from kdedge.data.sources import read_hub
 from kdedge.errors import DataError, MachineError, UsageError
-from kdedge.recipe import Data, TaskSection
+from kdedge.recipe import DataConfig, TaskConfig
 
 
-def load(task: TaskSection | None = None, seed: int = 0, **data: object) -> Task:
-    return load_task(Data(**data), task or TaskSection(), name="test", seed=seed)  # type: ignore[arg-type]
+def load(task: TaskConfig | None = None, seed: int = 0, **data: object) -> Task:
+    return load_task(DataConfig(**data), task or TaskConfig(), name="test", seed=seed)  # type: ignore[arg-type]
 
 
 def sizes(task: Task) -> tuple[int, int, int]:
@@ -200,7 +200,7 @@ def test_real_pairs(shared: Path) -> None:
         True,
     )
     stsb = load(
-        TaskSection(kind="regression"),
+        TaskConfig(kind="regression"),
         source=str(shared / "data/stsb"),
         select="validation",
         text="sentence1",
@@ -253,7 +253,7 @@ def test_hub_reader_reads_class_labels(tmp_path: Path) -> None:
     WRITERS["parquet"](
         tmp_path / "train.parquet", [{"text": f"t{i}", "label": i % 2} for i in range(4)]
     )
-    table = read_hub(str(tmp_path), Data(), "train")
+    table = read_hub(str(tmp_path), DataConfig(), "train")
     assert (list(table.columns["text"]), list(table.columns["label"])) == (
         ["t0", "t1", "t2", "t3"],
         [0, 1, 0, 1],
@@ -261,7 +261,7 @@ def test_hub_reader_reads_class_labels(tmp_path: Path) -> None:
     assert table.label_names == ("bad", "good")
     assert table.where(2).endswith("train, row 3")
     with pytest.raises(UsageError, match="no such split"):
-        read_hub(str(tmp_path), Data(), "dev")
+        read_hub(str(tmp_path), DataConfig(), "dev")
 
 
 def test_without_network_a_hub_id_says_what_to_do() -> None:
@@ -314,7 +314,7 @@ def test_label_names(
             tmp_path / f"{split}.jsonl",
             [{"text": f"{split} {i}", "label": value} for i, value in enumerate(values)],
         )
-    task = load(TaskSection(labels=given), source=str(tmp_path), select="dev")
+    task = load(TaskConfig(labels=given), source=str(tmp_path), select="dev")
     assert task.spec.labels == names
     assert task.report.labels.tolist() == expected
 
@@ -326,7 +326,7 @@ def test_label_names_from_json(tmp_path: Path, document: object) -> None:
         tmp_path / "train.csv", [{"text": f"text {i}", "label": "ab"[i % 2]} for i in range(20)]
     )
     task = load(
-        TaskSection(labels=str(tmp_path / "names.json")),
+        TaskConfig(labels=str(tmp_path / "names.json")),
         train=str(tmp_path / "train.csv"),
         select=0.2,
         report=0.2,
@@ -343,7 +343,7 @@ def test_multilabel(tmp_path: Path, form: str) -> None:
             for i, cell in enumerate(cells)
         ]
         WRITERS[form](tmp_path / f"{split}.{form}", rows)
-    task = load(TaskSection(kind="multilabel"), source=str(tmp_path), select="dev")
+    task = load(TaskConfig(kind="multilabel"), source=str(tmp_path), select="dev")
     assert (task.spec.labels, task.spec.metric) == (("x", "y", "z"), "micro_f1")
     assert task.train.labels.dtype == np.float32
     assert task.train.labels.tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 0], [0, 0, 1]]
@@ -364,7 +364,7 @@ def test_multilabel_as_zeros_and_ones(tmp_path: Path, kind: type, names: list[st
                 for i, cell in enumerate(SWITCHES)
             ],
         )
-    task = load(TaskSection(kind="multilabel", labels=names), source=str(tmp_path), select="dev")
+    task = load(TaskConfig(kind="multilabel", labels=names), source=str(tmp_path), select="dev")
     assert task.spec.labels == tuple(names or "012")
     assert task.train.labels.tolist() == task.report.labels.tolist() == SWITCHES
 
@@ -380,7 +380,7 @@ def test_multilabel_as_indices(tmp_path: Path) -> None:
             tmp_path / f"{split}.jsonl",
             [{"text": f"{split} {i}", "label": cell} for i, cell in enumerate(cells)],
         )
-    task = load(TaskSection(kind="multilabel"), source=str(tmp_path), select="dev")
+    task = load(TaskConfig(kind="multilabel"), source=str(tmp_path), select="dev")
     assert task.train.labels.tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 1], [1, 1, 0]]
     assert task.report.labels.tolist() == [[1, 1, 0]]
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from kdedge.data import Task, load_task
 from kdedge.errors import DataError, KdedgeError, MachineError, UsageError
-from kdedge.recipe import Data, TaskSection
+from kdedge.recipe import DataConfig, TaskConfig
 
 GOOD = "text,label\n" + "".join(f"text {i},{'no' if i % 2 else 'yes'}\n" for i in range(20))
 JSONL = "".join(json.dumps({"text": f"text {i}", "label": i % 2}) + "\n" for i in range(20))
@@ -391,7 +391,7 @@ CASES = [
 
 def load_from(folder: Path, data: dict[str, object], task: dict[str, object]) -> Task:
     asked = {"source": str(folder), "report": 0.1, "select": 0.1} | data
-    return load_task(Data(**asked), TaskSection(**task), name="test", seed=0)  # type: ignore[arg-type]
+    return load_task(DataConfig(**asked), TaskConfig(**task), name="test", seed=0)  # type: ignore[arg-type]
 
 
 def write(folder: Path, files: dict[str, str | bytes]) -> None:
@@ -469,12 +469,12 @@ def test_strange_split_names(tmp_path: Path, split: str) -> None:
 @pytest.mark.parametrize("source", ["./not/here", "/not/here", "a b", "data/sets/mine", ""])
 def test_source_that_is_nothing(source: str) -> None:
     with pytest.raises(UsageError, match=r"data\.source is a folder"):
-        load_task(Data(source=source), TaskSection(), name="test", seed=0)
+        load_task(DataConfig(source=source), TaskConfig(), name="test", seed=0)
 
 
 def test_no_source_and_no_file() -> None:
     with pytest.raises(UsageError, match=r"data\.train = 'train' needs data\.source"):
-        load_task(Data(report=0.1), TaskSection(), name="test", seed=0)
+        load_task(DataConfig(report=0.1), TaskConfig(), name="test", seed=0)
 
 
 FUZZ = settings(

@@ -10,24 +10,24 @@ import pytest
 import tiny
 import tinyrun
 import torch
-from kdedge.benchmarks.collect import contenders
+from kdedge.benchmarks.collect import collect_subjects
 from kdedge.benchmarks.torch_runner import opened
-from kdedge.export.export import Choice, export_run
+from kdedge.export.export import ExportOptions, export_run
 from scipy.optimize import minimize_scalar
 from scipy.special import log_expit, log_softmax
 
 from kdedge.cli.distill import show
 from kdedge.data import load_task
 from kdedge.distillation.pipeline import distill, scores
-from kdedge.distillation.seeds import spreads
+from kdedge.distillation.seeds import seed_stats
 from kdedge.errors import UsageError
-from kdedge.nn.text_model import TextModel
+from kdedge.nn.text_model import TextClassifier
 from kdedge.recipe import Recipe, load_recipe, with_values
-from kdedge.run.layout import Run
+from kdedge.run.layout import RunDir
 from kdedge.run.stage import read_stage
 from kdedge.teacher.ensemble import Ensemble, teacher_hash
 from kdedge.teacher.finetune import load_teacher
-from kdedge.teacher.temperature import LOWEST, fitted_temperature, mean_logits
+from kdedge.teacher.temperature import LOWEST, fit_temperature, mean_logits
 from kdedge.transfer.dataset import read_transfer_set
 
 CHANCE = np.random.default_rng(0)
@@ -48,7 +48,7 @@ def test_the_temperature_is_where_the_likelihood_peaks() -> None:
     calm = CHANCE.normal(size=(400, 5))
     labels = np.array([CHANCE.choice(5, p=np.exp(row)) for row in log_softmax(calm, 1)])
     for factor in (0.5, 3.0):
-        found = fitted_temperature((factor * calm).astype(np.float32), labels, "classification")
+        found = fit_temperature((factor * calm).astype(np.float32), labels, "classification")
         assert found == pytest.approx(
             by_search(
                 lambda t, z=factor * calm: (
@@ -63,7 +63,7 @@ def test_the_temperature_is_where_the_likelihood_peaks() -> None:
 def test_the_temperature_of_label_sets() -> None:
     z = CHANCE.normal(size=(300, 4))
     given = (CHANCE.random((300, 4)) < 1 / (1 + np.exp(-z))).astype(np.float32)
-    found = fitted_temperature(2 * z, given, "multilabel")
+    found = fit_temperature(2 * z, given, "multilabel")
     assert found == pytest.approx(
         by_search(
             lambda t: (
@@ -78,8 +78,8 @@ def test_the_temperature_of_label_sets() -> None:
 
 
 def test_a_teacher_that_is_always_right_ends_at_the_lowest_and_a_regression_has_none() -> None:
-    assert fitted_temperature(np.eye(3), np.arange(3), "classification") == LOWEST
-    assert fitted_temperature(np.ones((3, 1)), np.arange(3.0), "regression") == 1.0
+    assert fit_temperature(np.eye(3), np.arange(3), "classification") == LOWEST
+    assert fit_temperature(np.ones((3, 1)), np.arange(3.0), "regression") == 1.0
 
 
 def test_the_mean_by_hand() -> None:
@@ -135,7 +135,7 @@ def test_several_teachers_are_refused_where_they_cannot_be_told_apart(tmp_path: 
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def made(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """A run with two teachers, one of them surer of itself than the other."""
     folder = tmp_path_factory.mktemp("ensemble")
     document = tinyrun.prepare(folder)
@@ -162,7 +162,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
     )
 
 
-def test_each_teacher_is_measured_and_the_answer_is_the_mean(made: Run) -> None:
+def test_each_teacher_is_measured_and_the_answer_is_the_mean(made: RunDir) -> None:
     task = load_task(made.recipe.data, made.recipe.task, name="r", seed=0)
     result = read_stage(made.teacher)["result"]
     alone = [
@@ -173,7 +173,7 @@ def test_each_teacher_is_measured_and_the_answer_is_the_mean(made: Run) -> None:
     assert list(result["teachers"]) == ["1", "loud"] and temperatures[1] > 2 * temperatures[0]
     for model, name, temperature in zip(alone, result["teachers"], temperatures, strict=True):
         said = model.annotate(task.select.texts, None)
-        assert temperature == fitted_temperature(said, task.select.labels, "classification")
+        assert temperature == fit_temperature(said, task.select.labels, "classification")
         assert result["teachers"][name]["select"] == pytest.approx(
             (said.argmax(1) == task.select.labels).mean()
         )
@@ -189,7 +189,7 @@ def test_each_teacher_is_measured_and_the_answer_is_the_mean(made: Run) -> None:
     assert np.allclose(stored.logits.astype(np.float32), taught, rtol=2**-11 + 1e-6, atol=1e-4)
 
 
-def test_what_is_kept_is_kept_of_all_teachers(made: Run) -> None:
+def test_what_is_kept_is_kept_of_all_teachers(made: RunDir) -> None:
     rows = {row["model"]: row for row in scores(made)}
     assert list(rows) == ["teacher", "teacher 1", "teacher loud", "tinybert"]
     assert rows["tinybert"]["kept"] == pytest.approx(
@@ -200,10 +200,10 @@ def test_what_is_kept_is_kept_of_all_teachers(made: Run) -> None:
         == rows["teacher 1"]["parameters"] + rows["teacher loud"]["parameters"]
     )
     assert "temperature" in rows["teacher loud"] and "temperature" not in rows["teacher"]
-    assert len(spreads([made, made])["teacher loud"].values) == 1
+    assert len(seed_stats([made, made])["teacher loud"].values) == 1
 
 
-def test_the_table_shows_each_temperature(made: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_shows_each_temperature(made: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
     show(made, as_json=False)
     said = capsys.readouterr().out
     assert "temperature" in said and all(
@@ -212,7 +212,7 @@ def test_the_table_shows_each_temperature(made: Run, capsys: pytest.CaptureFixtu
     )
 
 
-class Echo(TextModel):
+class Echo(TextClassifier):
     """A model that answers how often its own mask token stands in a text."""
 
     def annotate(self, texts, pairs, **settings):
@@ -227,7 +227,7 @@ def test_each_teacher_reads_masked_words_in_its_own_way() -> None:
     assert both.annotate(("a [MASK] film", "[MASK] [MASK]"), None).tolist() == [[1.0], [2.0]]
 
 
-def test_other_temperatures_or_weights_are_another_teacher(made: Run) -> None:
+def test_other_temperatures_or_weights_are_another_teacher(made: RunDir) -> None:
     before = teacher_hash(made)
     note = made.teacher / "ensemble.json"
     text = note.read_text()
@@ -239,7 +239,7 @@ def test_other_temperatures_or_weights_are_another_teacher(made: Run) -> None:
     note.write_text(text)
 
 
-def test_a_third_teacher_keeps_the_two_that_stand(made: Run) -> None:
+def test_a_third_teacher_keeps_the_two_that_stand(made: RunDir) -> None:
     third = made.recipe.teacher[0].model_copy(update={"name": "third", "max_length": 12})
     recipe = made.recipe.model_copy(update={"teacher": [*made.recipe.teacher, third]})
     with pytest.raises(UsageError, match=r"teachers\.third: was null"):
@@ -253,16 +253,18 @@ def test_a_third_teacher_keeps_the_two_that_stand(made: Run) -> None:
     assert distill(made.recipe, made.folder.parent).recipe == made.recipe, "all stages are kept"
 
 
-def test_the_bench_asks_all_teachers_and_a_bundle_tells_their_score(made: Run) -> None:
+def test_the_bench_asks_all_teachers_and_a_bundle_tells_their_score(made: RunDir) -> None:
     task = load_task(made.recipe.data, made.recipe.task, name="r", seed=0)
-    (bundle,) = export_run(made, ["tinybert"], choice=Choice(precisions=("fp32",)), task=task)
+    (bundle,) = export_run(
+        made, ["tinybert"], choice=ExportOptions(precisions=("fp32",)), task=task
+    )
     assert not (made.folder / "teacher-bundle").exists()
     told = json.loads((bundle / "kdedge.json").read_text())
     assert (
         told["scores"]["teacher"] == read_stage(made.teacher)["result"]["report"]
         and told["teacher"]["model"] == "model + other"
     )
-    together, *each = contenders(made, [], task, providers=("cpu",), threads=1, teacher=True)
+    together, *each = collect_subjects(made, [], task, providers=("cpu",), threads=1, teacher=True)
     each = [one for one in each if one.subject.startswith("teacher ")]
     assert (together.subject, together.provider) == ("teacher", "torch cpu"), (
         "what speed and scores are told against"
@@ -276,5 +278,5 @@ def test_the_bench_asks_all_teachers_and_a_bundle_tells_their_score(made: Run) -
             assert np.allclose(
                 runner.run(runner.encode(task.report.texts[:3], None)), one.logits[:3], atol=1e-4
             ), one.subject
-    unmoved = next(contenders(made, [], task, providers=("cpu",), threads=1, teacher=False))
+    unmoved = next(collect_subjects(made, [], task, providers=("cpu",), threads=1, teacher=False))
     assert unmoved.runner is None and unmoved.bytes == together.bytes

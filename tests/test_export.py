@@ -16,26 +16,26 @@ import tinybundle
 import torch
 from click.testing import CliRunner
 from kdedge.export import export, pack, prepare, qat
-from kdedge.export.export import Choice, export_run, token_lengths
+from kdedge.export.export import ExportOptions, export_run, token_lengths
 from kdedge.export.graph import to_onnx
 from kdedge.export.int8_parity import overflows
 from kdedge.export.parity import (
     FP32_TOLERANCE,
     ParityReport,
-    beside_others,
     check_batch_independence,
     check_parity,
-    compare,
+    compare_logits,
     generated_batch,
     length_steps,
+    measure_batch_dependence,
     of_one_length,
     parity_batches,
 )
 from kdedge.export.scheme import QuantScheme
 
 from kdedge.cli import export as command
-from kdedge.errors import GateFailed, IntegrityError, Interrupted, MachineError, UsageError
-from kdedge.run.layout import Run
+from kdedge.errors import CheckFailed, IntegrityError, Interrupted, MachineError, UsageError
+from kdedge.run.layout import RunDir
 from kdedge.run.progress import Silent
 from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.metrics import score
@@ -58,7 +58,7 @@ class Heard(Silent):
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """Two students and a teacher, exported."""
     run = tinybundle.make_run(tmp_path_factory.mktemp("runs"), TASK, ("tinybert", "bilstm"))
     export_run(run, ["tinybert", "bilstm"], task=TASK)
@@ -66,9 +66,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture
-def run(exported: Run, tmp_path: Path) -> Run:
+def run(exported: RunDir, tmp_path: Path) -> RunDir:
     """A copy to break."""
-    return Run.open(Path(shutil.copytree(exported.folder, tmp_path / "runs" / "tiny")))[0]
+    return RunDir.open(Path(shutil.copytree(exported.folder, tmp_path / "runs" / "tiny")))[0]
 
 
 def content_of(folder: Path) -> dict[str, bytes]:
@@ -83,7 +83,7 @@ def content_of(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", ["tinybert", "bilstm"])
-def test_the_figures_of_a_bundle_can_be_measured_again(exported: Run, name: str) -> None:
+def test_the_figures_of_a_bundle_can_be_measured_again(exported: RunDir, name: str) -> None:
     manifest = Bundle.open(exported.homes[name] / "bundle").manifest
     stored = np.load(exported.homes[name] / "student" / "report_logits.npy")
     assert manifest.scores["student"] == score(
@@ -124,8 +124,8 @@ def test_the_figures_of_a_bundle_can_be_measured_again(exported: Run, name: str)
     } <= set(select)
 
 
-def test_a_dynamic_file_says_how_far_its_answers_move(run: Run) -> None:
-    (bundle,) = export_run(run, ["bilstm"], task=TASK, choice=Choice(scheme=QuantScheme()))
+def test_a_dynamic_file_says_how_far_its_answers_move(run: RunDir) -> None:
+    (bundle,) = export_run(run, ["bilstm"], task=TASK, choice=ExportOptions(scheme=QuantScheme()))
     card, manifest = (bundle / "README.md").read_text(), Bundle.open(bundle).manifest
     assert manifest.scheme == QuantScheme().to_json() and "tuning" not in manifest.parity["int8"]
     int8 = manifest.parity["int8"]
@@ -135,13 +135,15 @@ def test_a_dynamic_file_says_how_far_its_answers_move(run: Run) -> None:
     )
 
 
-def test_the_teacher_has_a_bundle_of_its_own(exported: Run) -> None:
+def test_the_teacher_has_a_bundle_of_its_own(exported: RunDir) -> None:
     manifest = Bundle.open(exported.shared / "teacher-bundle").manifest
     assert manifest.name == "teacher" and set(manifest.precisions) == {"fp32", "int8"}
     assert manifest.scores["teacher"] == manifest.scores["student"] == manifest.scores["fp32"]
 
 
-def test_the_bundle_is_a_hugging_face_repository_without_this_machine_in_it(exported: Run) -> None:
+def test_the_bundle_is_a_hugging_face_repository_without_this_machine_in_it(
+    exported: RunDir,
+) -> None:
     bundle = exported.homes["tinybert"] / "bundle"
     assert json.loads((bundle / "config.json").read_text())["id2label"] == {"0": "bad", "1": "good"}
     tokenizer = json.loads((bundle / "tokenizer.json").read_text())
@@ -152,7 +154,7 @@ def test_the_bundle_is_a_hugging_face_repository_without_this_machine_in_it(expo
         )
 
 
-def test_the_card_says_what_was_measured(exported: Run) -> None:
+def test_the_card_says_what_was_measured(exported: RunDir) -> None:
     bundle = exported.homes["bilstm"] / "bundle"
     card, manifest = (bundle / "README.md").read_text(), Bundle.open(bundle).manifest
     for figure in ("teacher", "student", "fp32", "int8"):
@@ -167,7 +169,7 @@ def test_the_card_says_what_was_measured(exported: Run) -> None:
     exec(compile(block, "card", "exec"), {})
 
 
-def test_labels_from_data_cannot_write_html_into_the_card(exported: Run) -> None:
+def test_labels_from_data_cannot_write_html_into_the_card(exported: RunDir) -> None:
     from kdedge.export.card import model_card
 
     manifest = Bundle.open(exported.homes["bilstm"] / "bundle").manifest
@@ -180,7 +182,7 @@ def test_labels_from_data_cannot_write_html_into_the_card(exported: Run) -> None
     assert "<script>" not in card and "\n# b" not in card
 
 
-def test_golden_answers_are_real_texts_of_every_length(exported: Run) -> None:
+def test_golden_answers_are_real_texts_of_every_length(exported: RunDir) -> None:
     golden = Bundle.open(exported.homes["bilstm"] / "bundle").json("golden.json")
     texts = [row["text"] for row in golden["rows"]]
     assert len(set(texts)) == 16 and set(texts) <= set(TASK.report.texts)
@@ -200,7 +202,7 @@ def test_golden_answers_are_real_texts_of_every_length(exported: Run) -> None:
     ],
 )
 def test_a_disturbed_weight_fails_the_gate_and_the_former_bundle_stays(
-    run: Run, monkeypatch: pytest.MonkeyPatch, name: str, weight: str
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, name: str, weight: str
 ) -> None:
     bundle = run.homes[name] / "bundle"
     before = content_of(bundle)
@@ -213,7 +215,7 @@ def test_a_disturbed_weight_fails_the_gate_and_the_former_bundle_stays(
 
     monkeypatch.setattr(export, "to_onnx", disturbed)
     monkeypatch.setattr(export, "_export_teacher", lambda *_, **__: None)
-    with pytest.raises(GateFailed, match="largest difference"):
+    with pytest.raises(CheckFailed, match="largest difference"):
         export_run(run, [name], task=TASK, force=True)
     assert content_of(bundle) == before
 
@@ -231,9 +233,9 @@ def test_the_gate_is_absolute_and_wants_every_answer_equal() -> None:
         2, 0.0, 1.0, 0.0, 0.0
     )  # type: ignore[arg-type]
     for wrong in (right + np.float32(1e-3), right * np.nan, right[:, ::-1]):
-        with pytest.raises(GateFailed, match="must answer as torch does"):
+        with pytest.raises(CheckFailed, match="must answer as torch does"):
             check_parity(model, lambda _, wrong=wrong: wrong, [batch], "classification")  # type: ignore[arg-type,misc]
-    with pytest.raises(GateFailed, match="evaluation mode"):
+    with pytest.raises(CheckFailed, match="evaluation mode"):
         check_parity(model.train(), lambda _: right, [batch], "classification")  # type: ignore[arg-type]
 
 
@@ -256,7 +258,7 @@ def test_where_torch_itself_rounds_more_the_graph_may_round_twice_as_much() -> N
         and report.max_abs_logit == pytest.approx(3e-5)
         and report.torch_fp32 == pytest.approx(5e-5)
     )
-    with pytest.raises(GateFailed, match=r"(?s)within 4e-05.*torch's own: 2e-05"):
+    with pytest.raises(CheckFailed, match=r"(?s)within 4e-05.*torch's own: 2e-05"):
         check_parity(model, lambda _: np.array([[1.0 - 5e-5, 2.0]]), [batch], "classification")  # type: ignore[arg-type]
 
 
@@ -265,13 +267,17 @@ def test_agreement_counted_by_hand() -> None:
         np.array([[1, 0], [0, 1], [2, 3]], np.float32),
         np.array([[1, 0.5], [1, 0], [2, 3]], np.float32),
     )
-    assert compare(one, other, "classification") == ParityReport(3, 1.0, pytest.approx(2 / 3))  # type: ignore[arg-type]
-    assert compare(one - 0.5, other - 0.5, "multilabel").agreement == pytest.approx(1 / 3 + 1 / 3)
-    assert compare(one[:, :1], one[:, :1] + 0.01, "regression").agreement == 1.0
-    assert compare(one[:, :1], one[:, :1] + 0.1, "regression").agreement == 0.0
+    assert compare_logits(one, other, "classification") == ParityReport(
+        3, 1.0, pytest.approx(2 / 3)
+    )  # type: ignore[arg-type]
+    assert compare_logits(one - 0.5, other - 0.5, "multilabel").agreement == pytest.approx(
+        1 / 3 + 1 / 3
+    )
+    assert compare_logits(one[:, :1], one[:, :1] + 0.01, "regression").agreement == 1.0
+    assert compare_logits(one[:, :1], one[:, :1] + 0.1, "regression").agreement == 0.0
 
 
-def test_parity_covers_batches_lengths_and_padding(exported: Run) -> None:
+def test_parity_covers_batches_lengths_and_padding(exported: RunDir) -> None:
     classifier = Classifier.load(exported.homes["bilstm"] / "bundle", "fp32")
     texts = TASK.report.texts
     lengths = token_lengths(classifier, texts, None)
@@ -304,7 +310,7 @@ def test_length_steps_and_generated_rows_by_hand() -> None:
 
 
 def test_a_second_export_keeps_what_it_finds_unless_something_changed(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, heard = content_of(run.homes["bilstm"] / "bundle"), Heard()
     with monkeypatch.context() as patch:
@@ -314,13 +320,15 @@ def test_a_second_export_keeps_what_it_finds_unless_something_changed(
         heard.text.count("same inputs, kept") == 2
         and content_of(run.homes["bilstm"] / "bundle") == before
     )
-    export_run(run, ["bilstm"], task=TASK, choice=Choice(scheme=QuantScheme.named("weight_only")))
+    export_run(
+        run, ["bilstm"], task=TASK, choice=ExportOptions(scheme=QuantScheme.named("weight_only"))
+    )
     assert Bundle.open(run.homes["bilstm"] / "bundle").manifest.scheme["weight_bits"] == 8  # type: ignore[index]
     assert not list(run.folder.rglob("*.part")) and not list(run.folder.rglob("*.old"))
 
 
 @pytest.mark.parametrize("damage", ["cut", "zeroed", "figures", "no stage"])
-def test_a_damaged_int8_student_is_made_again(run: Run, damage: str) -> None:
+def test_a_damaged_int8_student_is_made_again(run: RunDir, damage: str) -> None:
     stage, before = (
         run.homes["bilstm"] / "student-int8",
         content_of(run.homes["bilstm"] / "bundle")["onnx/model_quantized.onnx"],
@@ -340,7 +348,7 @@ def test_a_damaged_int8_student_is_made_again(run: Run, damage: str) -> None:
     assert content_of(run.homes["bilstm"] / "bundle")["onnx/model_quantized.onnx"] == before
 
 
-def test_force_makes_the_int8_student_anew(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_force_makes_the_int8_student_anew(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     monkeypatch.setattr(
         prepare,
@@ -354,7 +362,7 @@ def test_force_makes_the_int8_student_anew(run: Run, monkeypatch: pytest.MonkeyP
     assert made == [1]
 
 
-def test_the_weights_of_a_student_that_are_cut_off_are_told(run: Run) -> None:
+def test_the_weights_of_a_student_that_are_cut_off_are_told(run: RunDir) -> None:
     weights, before = (
         run.homes["bilstm"] / "student" / "model.safetensors",
         content_of(run.homes["bilstm"] / "bundle"),
@@ -368,13 +376,13 @@ def test_the_weights_of_a_student_that_are_cut_off_are_told(run: Run) -> None:
 @pytest.mark.parametrize(
     "choice",
     [
-        Choice(("fp32",)),
-        Choice(scheme=QuantScheme.named("weight_only")),
-        Choice(scheme=QuantScheme()),
+        ExportOptions(("fp32",)),
+        ExportOptions(scheme=QuantScheme.named("weight_only")),
+        ExportOptions(scheme=QuantScheme()),
     ],
 )
 def test_the_teachers_bundle_is_the_same_whatever_is_chosen_for_students(
-    run: Run, choice: Choice
+    run: RunDir, choice: ExportOptions
 ) -> None:
     before = content_of(run.shared / "teacher-bundle")
     export_run(run, ["bilstm"], task=TASK, choice=choice)
@@ -382,7 +390,7 @@ def test_the_teachers_bundle_is_the_same_whatever_is_chosen_for_students(
 
 
 def test_a_manifest_that_tells_too_little_is_written_again(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export, "load_task", lambda *_, **__: TASK)
     note = run.homes["bilstm"] / "bundle" / "kdedge.json"
@@ -394,18 +402,20 @@ def test_a_manifest_that_tells_too_little_is_written_again(
 @pytest.mark.parametrize(
     "choice, says",
     [
-        (Choice(("fp32",), tune=False), "--precision fp32 with --no-qat"),
+        (ExportOptions(("fp32",), tune=False), "--precision fp32 with --no-qat"),
         (
-            Choice(("fp16",), QuantScheme()),
+            ExportOptions(("fp16",), QuantScheme()),
             "--precision fp16 with --scheme dynamic --weight-bits 7",
         ),
         (
-            Choice(scheme=QuantScheme.named("weight_only"), tune=False),
+            ExportOptions(scheme=QuantScheme.named("weight_only"), tune=False),
             "--no-qat with --scheme weight_only --weight-bits 8",
         ),
     ],
 )
-def test_options_that_would_be_ignored_are_refused(run: Run, choice: Choice, says: str) -> None:
+def test_options_that_would_be_ignored_are_refused(
+    run: RunDir, choice: ExportOptions, says: str
+) -> None:
     with pytest.raises(UsageError, match=says):
         export_run(run, ["bilstm"], task=TASK, choice=choice)
 
@@ -413,11 +423,11 @@ def test_options_that_would_be_ignored_are_refused(run: Run, choice: Choice, say
 @pytest.mark.parametrize("activations", ["static", "dynamic"])
 @pytest.mark.parametrize("overflow", [True, False])
 def test_eight_bits_are_refused_where_they_overflow(
-    run: Run, monkeypatch: pytest.MonkeyPatch, overflow: bool, activations: str
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, overflow: bool, activations: str
 ) -> None:
     monkeypatch.setattr(export, "overflows", lambda largest: overflow and largest == 127)
     monkeypatch.setattr(export, "_export_student", lambda *_, **__: Path("reached"))
-    choice = Choice(scheme=QuantScheme(weight_bits=8, activations=activations))
+    choice = ExportOptions(scheme=QuantScheme(weight_bits=8, activations=activations))
     if overflow:
         with pytest.raises(UsageError, match="overflow on this CPU"):
             export_run(run, ["bilstm"], task=TASK, choice=choice)
@@ -439,7 +449,7 @@ def test_a_text_is_compared_with_itself_among_others_of_its_length_and_padded() 
         shift = 2.0 * padded + 0.5 * ((batch["length"] == 9) & (len(batch["row"]) > 1))
         return np.stack([batch["row"] - 2.5 + shift, np.zeros(len(shift))], 1)
 
-    found = beside_others(run, encode, lengths, "classification")
+    found = measure_batch_dependence(run, encode, lengths, "classification")
     assert found == {
         "batch_dependence": 0.5,
         "padding_texts": 6,
@@ -466,7 +476,7 @@ def test_a_rounding_step_under_padding_passes_and_more_does_not() -> None:
             "padding_texts": 512,
         }
     )
-    with pytest.raises(GateFailed, match="alike alone and in a batch"):
+    with pytest.raises(CheckFailed, match="alike alone and in a batch"):
         check_batch_independence(
             {
                 "batch_dependence": 0.0,
@@ -482,12 +492,12 @@ def test_a_rounding_step_under_padding_passes_and_more_does_not() -> None:
         {"batch_dependence": 0.0, "padding_changes": 6, "padding_texts": 512},
         {"batch_dependence": float("nan"), "padding_changes": 0},
     ):
-        with pytest.raises(GateFailed, match="alike alone and in a batch"):
+        with pytest.raises(CheckFailed, match="alike alone and in a batch"):
             check_batch_independence({"padding_dependence": 0.0, "padding_texts": 32} | wrong)
 
 
 def test_the_most_sensitive_layers_are_named_in_the_end(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export, "load_task", lambda *_, **__: TASK)
     shown = (
@@ -502,15 +512,15 @@ def test_the_most_sensitive_layers_are_named_in_the_end(
     assert f"{worst} {felt[worst]:.2g}" in shown and f"these of {len(felt)} layers" in shown
 
 
-def test_a_damaged_bundle_is_made_again(run: Run) -> None:
+def test_a_damaged_bundle_is_made_again(run: RunDir) -> None:
     (run.homes["bilstm"] / "bundle" / "golden.json").write_text("{}")
     (bundle,) = export_run(run, ["bilstm"], task=TASK)
     assert Bundle.open(bundle).json("golden.json")["rows"]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_one_precision_alone(run: Run, precision: str) -> None:
-    (bundle,) = export_run(run, ["bilstm"], task=TASK, choice=Choice((precision,)))
+def test_one_precision_alone(run: RunDir, precision: str) -> None:
+    (bundle,) = export_run(run, ["bilstm"], task=TASK, choice=ExportOptions((precision,)))
     manifest = Bundle.open(bundle).manifest
     assert list(manifest.precisions) == [precision] and [
         path.name for path in (bundle / "onnx").iterdir()
@@ -529,7 +539,7 @@ def test_one_precision_alone(run: Run, precision: str) -> None:
     ],
 )
 def test_a_teacher_that_cannot_be_exported_stops_nobody_and_leaves_no_stale_bundle(
-    run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     (run.teacher / "tokenizer.json").write_text(
         (run.teacher / "tokenizer.json").read_text() + "\n"
@@ -546,7 +556,7 @@ def test_a_teacher_that_cannot_be_exported_stops_nobody_and_leaves_no_stale_bund
 
 
 def test_an_interruption_in_the_teacher_is_not_swallowed(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*_: Any, **__: Any) -> None:
         raise Interrupted(2, "stopped")
@@ -557,7 +567,7 @@ def test_an_interruption_in_the_teacher_is_not_swallowed(
 
 
 def test_a_full_disk_is_told_and_the_former_bundle_stays(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = content_of(run.homes["bilstm"] / "bundle")
 
@@ -570,7 +580,7 @@ def test_a_full_disk_is_told_and_the_former_bundle_stays(
     assert content_of(run.homes["bilstm"] / "bundle") == before
 
 
-def test_a_student_that_was_not_trained_is_told(run: Run) -> None:
+def test_a_student_that_was_not_trained_is_told(run: RunDir) -> None:
     shutil.rmtree(run.homes["bilstm"] / "student")
     with pytest.raises(UsageError, match="not been trained"):
         export_run(run, ["bilstm"], task=TASK)
@@ -589,7 +599,7 @@ def test_a_pair_run_goes_through_with_both_students(tmp_path: Path) -> None:
 
 
 def test_the_command_ends_with_a_table_and_one_document(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export, "load_task", lambda *_, **__: TASK)
     result = CliRunner().invoke(
@@ -604,11 +614,11 @@ def test_the_command_ends_with_a_table_and_one_document(
         assert f"{bundle.manifest.files[path]['bytes']:,}" in result.stdout
 
 
-def test_a_bench_refuses_a_bundle_of_other_weights(run: Run) -> None:
-    from kdedge.benchmarks.collect import contenders
+def test_a_bench_refuses_a_bundle_of_other_weights(run: RunDir) -> None:
+    from kdedge.benchmarks.collect import collect_subjects
 
     (run.homes["bilstm"] / "student" / "tokenizer.json").write_text(
         (run.homes["bilstm"] / "student" / "tokenizer.json").read_text() + "\n"
     )
     with pytest.raises(UsageError, match="made from other weights"):
-        list(contenders(run, ["bilstm"], TASK, providers=["cpu"], threads=1, teacher=False))
+        list(collect_subjects(run, ["bilstm"], TASK, providers=["cpu"], threads=1, teacher=False))

@@ -12,18 +12,18 @@ import torch
 from calibrated import Batches, small_bert, texts_of
 from kdedge.export import int8_parity as integers
 from kdedge.export.calibrate import calibrate, sensitivity
-from kdedge.export.export import Choice, export_run
+from kdedge.export.export import ExportOptions, export_run
 from kdedge.export.fake_attention import FakeQuantAttention
 from kdedge.export.fake_model import fake_quantized, quantized_layers, range_owners
-from kdedge.export.fake_quant import seen_of
+from kdedge.export.fake_quant import observed_by
 from kdedge.export.int8_writer import to_int8
 from kdedge.export.portable import to_portable
 from kdedge.export.scheme import QuantScheme
 from torch import nn
 
 from kdedge.distillation.pipeline import distill
-from kdedge.errors import GateFailed, UsageError
-from kdedge.recipe import BiLstm
+from kdedge.errors import CheckFailed, UsageError
+from kdedge.recipe import BiLstmConfig
 from kdedge.runtime import Bundle
 
 SCHEME = QuantScheme(activations="static", attention="integers")
@@ -52,14 +52,14 @@ def test_calibration_sees_every_column() -> None:
     for length in (63, 64, 96, 128):
         x = torch.full((32, 12, length, length), 0.01)
         x[..., -1] = 0.9
-        seen = seen_of(x)
+        seen = observed_by(x)
         assert (
             len(seen) == 100_002
             and float(seen.max()) == pytest.approx(0.9)
             and float(seen.min()) == pytest.approx(0.01)
         )
         assert float((seen > 0.5).float().mean()) == pytest.approx(1 / length, rel=0.1)
-    assert torch.equal(seen_of(torch.arange(6.0).reshape(2, 3)), torch.arange(6.0))
+    assert torch.equal(observed_by(torch.arange(6.0).reshape(2, 3)), torch.arange(6.0))
 
 
 def test_both_products_by_hand() -> None:
@@ -126,7 +126,7 @@ def test_a_file_that_rounds_an_operand_otherwise_is_refused(
             integers.onnx.numpy_helper.to_array(scale) * np.float32(1.5), scale.name
         )
     )
-    with pytest.raises(GateFailed, match="answer as fake-quantized torch"):
+    with pytest.raises(CheckFailed, match="answer as fake-quantized torch"):
         integers.check_integers(
             quantized, graph.SerializeToString(), texts_of(batches), "classification"
         )
@@ -143,7 +143,7 @@ def test_an_operand_that_the_gate_cannot_find_is_refused(
     for node in graph.graph.node:
         for i, one in enumerate(node.input):
             node.input[i] = scale.name if one == name else one
-    with pytest.raises(GateFailed, match=r"products\.shares"):
+    with pytest.raises(CheckFailed, match=r"products\.shares"):
         integers.check_integers(
             quantized, graph.SerializeToString(), texts_of(batches), "classification"
         )
@@ -154,7 +154,7 @@ def test_attention_in_float_is_no_attention_in_integers(
 ) -> None:
     model, quantized, batches = made
     graph = to_int8(fake_quantized(model, QuantScheme(activations="static"))).SerializeToString()
-    with pytest.raises(GateFailed, match="run in integers"):
+    with pytest.raises(CheckFailed, match="run in integers"):
         integers.check_integers(quantized, graph, texts_of(batches), "classification")
 
 
@@ -263,7 +263,7 @@ def test_export_rounds_attention_where_it_is_asked_to(tmp_path: Path) -> None:
     student = tinyrun.tinybert(quantize={"steps": 2, "checks": 1, "attention": "integers"})
     run = distill(tinyrun.recipe(tinyrun.prepare(tmp_path), student=student), tmp_path / "runs")
 
-    def exported(choice: Choice) -> tuple[str, int, str]:
+    def exported(choice: ExportOptions) -> tuple[str, int, str]:
         (folder,) = export_run(run, ["tinybert"], choice=choice)
         manifest = Bundle.open(folder).manifest
         return (
@@ -272,22 +272,24 @@ def test_export_rounds_attention_where_it_is_asked_to(tmp_path: Path) -> None:
             (folder / "README.md").read_text(),
         )
 
-    said, products, card = exported(Choice())
+    said, products, card = exported(ExportOptions())
     assert (said, products) == (
         "integers",
         2,
     ) and "2 of attention, run as integer kernels; in fp32 stay: none" in card
-    said, products, card = exported(Choice(attention="float"))
+    said, products, card = exported(ExportOptions(attention="float"))
     assert (said, products) == ("float", 0) and "in fp32 stay: 2 of attention" in card
-    assert exported(Choice(("fp32", "int8", "portable"), attention="integers"))[:2] == (
+    assert exported(ExportOptions(("fp32", "int8", "portable"), attention="integers"))[:2] == (
         "integers",
         2,
     )
     with pytest.raises(UsageError, match="fixed ranges alone") as caught:
-        export_run(run, ["tinybert"], choice=Choice(scheme=QuantScheme(), attention="integers"))
+        export_run(
+            run, ["tinybert"], choice=ExportOptions(scheme=QuantScheme(), attention="integers")
+        )
     assert "--scheme dynamic" in caught.value.found
     with pytest.raises(UsageError, match="overrule"):
-        Choice(scheme=SCHEME)
+        ExportOptions(scheme=SCHEME)
 
 
 def test_integers_need_fixed_ranges() -> None:
@@ -297,4 +299,4 @@ def test_integers_need_fixed_ranges() -> None:
 
 def test_a_bilstm_has_no_attention_to_round() -> None:
     with pytest.raises(ValueError, match="attention"):
-        BiLstm.model_validate({"kind": "bilstm", "quantize": {"attention": "integers"}})
+        BiLstmConfig.model_validate({"kind": "bilstm", "quantize": {"attention": "integers"}})

@@ -12,15 +12,15 @@ from kdedge.export import int8_parity as integers
 from kdedge.export.calibrate import calibrate, sensitivity, unpadded_batches
 from kdedge.export.fake_lstm import FakeQuantLstm, state_scale
 from kdedge.export.fake_model import fake_quantized, quantized_layers
-from kdedge.export.guided_replay import Lockstep, WatchedFile, rounded_states
+from kdedge.export.guided_replay import GuidedReplay, InstrumentedSession, rounded_states
 from kdedge.export.int8_writer import to_int8
 from kdedge.export.scheme import QuantScheme
 from transformers import PreTrainedModel
 
-from kdedge.errors import GateFailed
-from kdedge.nn.batching import Pad
+from kdedge.errors import CheckFailed
+from kdedge.nn.batching import PaddingCollator
 from kdedge.nn.tokenization import encode
-from kdedge.students.bilstm import BiLstmConfig, BiLstmForSequenceClassification
+from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
 
 STATIC = QuantScheme(activations="static")
 
@@ -31,7 +31,7 @@ def bilstm(pair: bool, spread: float = 0.5, **sizes: int) -> BiLstmForSequenceCl
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = BiLstmForSequenceClassification(
-            BiLstmConfig(
+            BiLstmModelConfig(
                 **{
                     "vocab_size": 200,
                     "embedding_dim": 12,
@@ -51,7 +51,7 @@ def bilstm(pair: bool, spread: float = 0.5, **sizes: int) -> BiLstmForSequenceCl
 def read(pair: bool, count: int = 48) -> list[dict[str, torch.Tensor]]:
     texts = tiny.sentences(count, 5)[0]
     return unpadded_batches(
-        Pad(0),
+        PaddingCollator(0),
         encode(tiny.tokenizer(), texts, tiny.sentences(count, 6)[0] if pair else None, 48).tokens,
     )
 
@@ -95,8 +95,8 @@ def test_the_file_does_the_integer_arithmetic_of_torch(pair: bool) -> None:
 def test_every_state_of_every_step_is_compared() -> None:
     batches = read(pair=True, count=4)
     model, text = quantized(bilstm(pair=True), batches), texts_of(batches, pair=True)[0]
-    file = WatchedFile(to_int8(model).SerializeToString(), onnxruntime.SessionOptions())
-    names = [stray.name for stray in Lockstep(model, text, file, file.run(text)).strays]
+    file = InstrumentedSession(to_int8(model).SerializeToString(), onnxruntime.SessionOptions())
+    names = [stray.name for stray in GuidedReplay(model, text, file, file.run(text)).strays]
     first, second = (int((text["token_type_ids"] == kind).sum()) for kind in (0, 1))
     assert [sum(name.startswith(f"lstm_states.{row}.") for name in names) for row in (0, 1)] == [
         first - 1,
@@ -173,12 +173,12 @@ def test_another_weight_and_a_float_lstm_are_refused() -> None:
     graph, texts = to_int8(model), texts_of(batches, False)
     weight = next(tensor for tensor in graph.graph.initializer if tensor.name == "lstm.r")
     weight.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weight), "lstm.r"))
-    with pytest.raises(GateFailed, match="answer as fake-quantized torch"):
+    with pytest.raises(CheckFailed, match="answer as fake-quantized torch"):
         integers.check_integers(model, graph.SerializeToString(), texts, "classification")
     model.lstm.enabled = False
     floating = to_int8(model).SerializeToString()
     model.lstm.enabled = True
-    with pytest.raises(GateFailed, match="run in integers"):
+    with pytest.raises(CheckFailed, match="run in integers"):
         integers.check_integers(model, floating, texts, "classification")
 
 

@@ -23,7 +23,7 @@ from kdedge.export.int8_writer import to_int8
 from kdedge.export.scheme import QuantScheme
 from onnx import TensorProto, helper
 
-from kdedge.errors import GateFailed, UsageError
+from kdedge.errors import CheckFailed, UsageError
 
 STATIC = QuantScheme(activations="static")
 
@@ -199,7 +199,7 @@ def test_a_file_with_another_weight_is_refused(tuned: tuple) -> None:
     changed = onnx.numpy_helper.to_array(weight).copy()
     changed[:, 0] = -changed[:, 0]
     weight.CopyFrom(onnx.numpy_helper.from_array(changed, weight.name))
-    with pytest.raises(GateFailed, match="answer as fake-quantized torch"):
+    with pytest.raises(CheckFailed, match="answer as fake-quantized torch"):
         integers.check_integers(
             quantized, graph.SerializeToString(), texts_of(batches), "classification"
         )
@@ -254,7 +254,7 @@ def test_ties_hide_no_wrong_file(deep: tuple, name: str) -> None:
             values + np.float32(0.02) if name.endswith("bias") else values * np.float32(1.3), name
         )
     )
-    with pytest.raises(GateFailed, match="answer as fake-quantized torch"):
+    with pytest.raises(CheckFailed, match="answer as fake-quantized torch"):
         integers.check_integers(deep[0], graph.SerializeToString(), deep[1], "classification")
 
 
@@ -265,7 +265,7 @@ def test_a_float_product_in_the_file_is_refused(tuned: tuple) -> None:
     graph = to_int8(quantized).SerializeToString()
     assert integers.integer_coverage(graph)["float_products"] == 1
     layer.enabled = True
-    with pytest.raises(GateFailed, match="run in integers"):
+    with pytest.raises(CheckFailed, match="run in integers"):
         integers.check_integers(quantized, graph, texts_of(batches), "classification")
 
 
@@ -278,7 +278,7 @@ def test_a_table_of_floats_in_the_file_is_refused(tuned: tuple) -> None:
         "float_matrix_bytes"
     ] == 4 * (table.weight.numel() + 2 * 32)
     table.enabled = True
-    with pytest.raises(GateFailed, match="stored in integers"):
+    with pytest.raises(CheckFailed, match="stored in integers"):
         integers.check_integers(quantized, graph, texts_of(batches), "classification")
 
 

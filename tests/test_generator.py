@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from kdedge.augment import generator
-from kdedge.augment.generate import Writing, prompt_kinds, prompt_text
+from kdedge.augment.generate import GenerateSource, prompt_kinds, prompt_text
 from kdedge.augment.generator import (
     Generator,
     Reading,
@@ -30,18 +30,18 @@ from kdedge.augment.generator import (
 )
 from kdedge.augment.sampling import draw, sample
 from kdedge.errors import MachineError, UsageError
-from kdedge.nn.batching import Pad
-from kdedge.recipe import Generate, GeneratorFit
+from kdedge.nn.batching import PaddingCollator
+from kdedge.recipe import GenerateConfig, GeneratorFitConfig
 from kdedge.runtime.spec import TaskSpec
 
-RECIPE = Generate(
+RECIPE = GenerateConfig(
     layers=2,
     hidden=32,
     heads=2,
     vocabulary=300,
     max_length=96,
     batch_size=16,
-    fit=GeneratorFit(epochs=25, batch_size=16, learning_rate=1e-2),
+    fit=GeneratorFitConfig(epochs=25, batch_size=16, learning_rate=1e-2),
 )
 
 
@@ -52,8 +52,8 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Generator:
     )
 
 
-def writing(writer: Generator, **settings: object) -> Writing:
-    return Writing(writer, RECIPE.model_copy(update=settings), tiny.pair_task())
+def writing(writer: Generator, **settings: object) -> GenerateSource:
+    return GenerateSource(writer, RECIPE.model_copy(update=settings), tiny.pair_task())
 
 
 def test_loss_counts_real_tokens_alone() -> None:
@@ -62,7 +62,9 @@ def test_loss_counts_real_tokens_alone() -> None:
         GPT2Config(vocab_size=50, n_positions=16, n_embd=16, n_layer=1, n_head=2)
     ).eval()
     rows = [[1, 5, 6, 7, 2], [1, 9, 2]]
-    batch = Pad(2)([{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in rows])
+    batch = PaddingCollator(2)(
+        [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in rows]
+    )
     total, count = 0.0, 0
     for ids in rows:
         scores = model(torch.tensor([ids])).logits[0].double().log_softmax(-1).detach().numpy()
@@ -270,7 +272,7 @@ def test_a_gguf_file_is_read_weights_pieces_and_all(tmp_path: Path) -> None:
         update={
             "model": str(tmp_path / "tiny.gguf"),
             "max_length": 32,
-            "fit": GeneratorFit(epochs=10, batch_size=16, learning_rate=1e-2),
+            "fit": GeneratorFitConfig(epochs=10, batch_size=16, learning_rate=1e-2),
         }
     )
     taught = prepare_generator(recipe, tiny.single_task(), tmp_path / "run" / "generator")

@@ -23,8 +23,8 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from kdedge.errors import GateFailed, MachineError
-from kdedge.students.bilstm import BiLstmConfig, BiLstmForSequenceClassification
+from kdedge.errors import CheckFailed, MachineError
+from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
 
 SHAPES = [(1, 1), (1, 2), (1, 3), (2, 5), (3, 17), (8, 33), (32, 12), (4, 64)]
 VOCABULARY = 200
@@ -89,7 +89,7 @@ def bilstm(pair: bool, **settings: int) -> BiLstmForSequenceClassification:
         "head_size": 9,
         "num_labels": 3,
     } | settings
-    return BiLstmForSequenceClassification(BiLstmConfig(pair=pair, **sizes)).eval()
+    return BiLstmForSequenceClassification(BiLstmModelConfig(pair=pair, **sizes)).eval()
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_an_architecture_that_cannot_be_exported_is_told(monkeypatch: pytest.Mon
 
 
 def test_a_model_in_training_mode_is_refused() -> None:
-    with pytest.raises(GateFailed, match="evaluation mode"):
+    with pytest.raises(CheckFailed, match="evaluation mode"):
         to_onnx(tiny.bert().train())
 
 

@@ -19,7 +19,7 @@ import torch
 
 from kdedge.distillation.pipeline import distill, scores
 from kdedge.recipe import load_recipe
-from kdedge.run.layout import Run
+from kdedge.run.layout import RunDir
 from kdedge.run.stage import read_stage
 from kdedge.runtime import Classifier
 from kdedge.transfer.dataset import read_transfer_set
@@ -202,7 +202,7 @@ def test_the_report_has_every_subject_with_all_its_columns(made: tuple[Path, str
 def test_the_file_answers_each_example_with_its_own_two_texts(made: tuple[Path, str]) -> None:
     """What was measured in torch on the reported split is what the file answers for these very rows."""
     run_folder, _ = made
-    run, students = Run.open(run_folder)
+    run, students = RunDir.open(run_folder)
     table = pq.read_table(Path(run.recipe.data.source) / "test.parquet").to_pydict()
     pairs = table.get("second")
     for student in students:
@@ -218,7 +218,7 @@ def test_the_file_answers_each_example_with_its_own_two_texts(made: tuple[Path, 
 
 
 def test_the_transfer_set_keeps_text_pair_label_and_answer_together(made: tuple[Path, str]) -> None:
-    run, _ = Run.open(made[0])
+    run, _ = RunDir.open(made[0])
     source = pq.read_table(Path(run.recipe.data.source) / "train.parquet").to_pydict()
     known = {
         row[:-1]: row[-1]
@@ -249,7 +249,7 @@ def test_a_second_run_keeps_every_stage(made: tuple[Path, str]) -> None:
 
 
 def test_the_saved_recipe_is_the_whole_experiment(made: tuple[Path, str]) -> None:
-    run, _ = Run.open(made[0])
+    run, _ = RunDir.open(made[0])
     assert load_recipe(run.folder / "recipe.toml") == run.recipe
 
 
@@ -257,7 +257,7 @@ def test_the_saved_recipe_gives_the_same_weights_in_another_environment(
     made: tuple[Path, str], tmp_path: Path
 ) -> None:
     """R15: threads of the environment, hash seed, locale and folder decide nothing."""
-    run, _ = Run.open(made[0])
+    run, _ = RunDir.open(made[0])
     (tmp_path / "elsewhere").mkdir()
     environment = {
         "OMP_NUM_THREADS": "2",
@@ -269,7 +269,7 @@ def test_the_saved_recipe_gives_the_same_weights_in_another_environment(
         tmp_path / "elsewhere", "distill", str(run.folder / "recipe.toml"), **environment
     )
     assert done.returncode == 0, done.stderr
-    again, _ = Run.open(tmp_path / "elsewhere" / "runs" / "r")
+    again, _ = RunDir.open(tmp_path / "elsewhere" / "runs" / "r")
     assert again.recipe == run.recipe
     for name in (
         "teacher",
@@ -294,7 +294,7 @@ def test_parts_of_the_loss_are_logged(made: tuple[Path, str]) -> None:
 
 
 def test_scores_are_shares_of_the_teacher_measured_here(made: tuple[Path, str]) -> None:
-    run, _ = Run.open(made[0])
+    run, _ = RunDir.open(made[0])
     found = {row["model"]: row for row in scores(run)}
     assert set(found) == {
         "teacher",
@@ -313,7 +313,7 @@ def test_scores_are_shares_of_the_teacher_measured_here(made: tuple[Path, str]) 
 def test_a_fine_tuned_teacher_is_measured_not_trusted(
     tmp_path: Path, made: tuple[Path, str]
 ) -> None:
-    first, _ = Run.open(made[0])
+    first, _ = RunDir.open(made[0])
     shutil.copytree(first.teacher, tmp_path / "teacher")
     recipe = load_recipe(
         first.folder / "recipe.toml",

@@ -24,7 +24,7 @@ from kdedge.data import load_task
 from kdedge.distillation.pipeline import distill
 from kdedge.errors import UsageError
 from kdedge.recipe import Recipe
-from kdedge.run.layout import Run
+from kdedge.run.layout import RunDir
 from kdedge.run.progress import SILENT
 from kdedge.run.stage import read_stage
 from kdedge.runtime import Bundle, Classifier
@@ -44,7 +44,7 @@ def few_of_each(path: Path, count: int) -> pa.Table:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Run:
+def made(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> RunDir:
     """Both students of a teacher of 150 intents, who knows none, on three texts of each."""
     folder = tmp_path_factory.mktemp("intents")
     (folder / "data").mkdir()
@@ -81,7 +81,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Run:
 
 
 def test_the_line_answers_with_150_names(
-    made: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shared: Path
+    made: RunDir, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shared: Path
 ) -> None:
     monkeypatch.setattr(export, "_export_teacher", lambda *_, **__: None)
     names = list(json.loads((shared / "data" / "clinc150" / "labels.json").read_text()))

@@ -6,13 +6,13 @@ import pytest
 import tiny
 import torch
 
-from kdedge.distillation.module import Distillation
+from kdedge.distillation.module import DistillationModule
 from kdedge.distillation.objective import Objective
 from kdedge.errors import UsageError
 from kdedge.nn import losses
 from kdedge.nn.signals import Signals, read_signals
-from kdedge.nn.text_model import TextModel
-from kdedge.recipe import Objective as ObjectiveRecipe
+from kdedge.nn.text_model import TextClassifier
+from kdedge.recipe import ObjectiveConfig
 
 BATCH = {
     "input_ids": torch.tensor([[2, 10, 11, 12, 3], [2, 13, 3, 0, 0]]),
@@ -57,7 +57,7 @@ def test_total_is_the_weighted_sum_of_the_parts() -> None:
         "embedding_weight": 1.5,
     }
     objective = Objective(
-        ObjectiveRecipe(**weights), "classification", student.config, teacher.config
+        ObjectiveConfig(**weights), "classification", student.config, teacher.config
     )
     mine, theirs = (
         read_signals(student, BATCH, layers=True),
@@ -88,14 +88,14 @@ def test_total_is_the_weighted_sum_of_the_parts() -> None:
 def test_a_narrower_student_gets_projections_that_are_trained_and_left_behind() -> None:
     student, teacher = tiny.bert(hidden=12), tiny.bert(layers=4)
     objective = Objective(
-        ObjectiveRecipe(hidden_weight=1.0, embedding_weight=1.0),
+        ObjectiveConfig(hidden_weight=1.0, embedding_weight=1.0),
         "classification",
         student.config,
         teacher.config,
     )
     assert set(objective.projections) == {"0", "1", "2"}
     assert objective.projections["1"].weight.shape == (24, 12)
-    model = Distillation(student, objective, TextModel(teacher, tiny.tokenizer(), 32))
+    model = DistillationModule(student, objective, TextClassifier(teacher, tiny.tokenizer(), 32))
     model(teacher_logits=torch.zeros(2, 2), labels=torch.tensor([0, 1]), **BATCH)["loss"].backward()
     assert all(p.weight.grad.abs().sum() > 0 for p in objective.projections.values())
     assert not any("projections" in name for name in student.state_dict())
@@ -105,8 +105,8 @@ def test_a_narrower_student_gets_projections_that_are_trained_and_left_behind() 
 
 def test_logits_alone_never_run_the_teacher() -> None:
     student = tiny.bert()
-    model = Distillation(
-        student, Objective(ObjectiveRecipe(), "classification", student.config, None), None
+    model = DistillationModule(
+        student, Objective(ObjectiveConfig(), "classification", student.config, None), None
     )
     outputs = model(teacher_logits=torch.ones(2, 2), labels=torch.tensor([0, 1]), **BATCH)
     assert set(outputs["parts"]) == {"logits"}
@@ -119,16 +119,16 @@ def test_what_does_not_fit_is_told() -> None:
     student, teacher = tiny.bert(heads=2), tiny.bert(layers=4, heads=4)
     with pytest.raises(UsageError, match="head by head"):
         Objective(
-            ObjectiveRecipe(attention_weight=1.0), "classification", student.config, teacher.config
+            ObjectiveConfig(attention_weight=1.0), "classification", student.config, teacher.config
         )
     with pytest.raises(UsageError, match="no distribution"):
-        Objective(ObjectiveRecipe(), "regression", student.config, teacher.config)
+        Objective(ObjectiveConfig(), "regression", student.config, teacher.config)
 
 
 def test_kinds_choose_their_own_kl() -> None:
     mine, theirs = Signals(torch.randn(4, 3)), Signals(torch.randn(4, 3))
     mask = torch.ones(4, 5)
-    recipe = ObjectiveRecipe(logits="kl", temperature=2.0)
+    recipe = ObjectiveConfig(logits="kl", temperature=2.0)
     for kind, loss in (
         ("classification", losses.soft_cross_entropy_kl),
         ("multilabel", losses.soft_binary_kl),
@@ -140,20 +140,20 @@ def test_kinds_choose_their_own_kl() -> None:
 def test_sizes_are_read_under_any_architectures_names() -> None:
     from transformers import BertConfig, DistilBertConfig, ElectraConfig, RobertaConfig
 
-    from kdedge.distillation.objective import Sizes, sizes_of
-    from kdedge.students.bilstm import BiLstmConfig
+    from kdedge.distillation.objective import LayerSizes, layer_sizes
+    from kdedge.students.bilstm import BiLstmModelConfig
 
-    assert sizes_of(DistilBertConfig(n_layers=3, n_heads=4, dim=32)) == Sizes(3, 4, 32, 8)
+    assert layer_sizes(DistilBertConfig(n_layers=3, n_heads=4, dim=32)) == LayerSizes(3, 4, 32, 8)
     for config in (BertConfig, RobertaConfig, ElectraConfig):
-        assert sizes_of(
+        assert layer_sizes(
             config(num_hidden_layers=5, num_attention_heads=2, hidden_size=16)
-        ) == Sizes(5, 2, 16, 8)
+        ) == LayerSizes(5, 2, 16, 8)
     with pytest.raises(UsageError, match="cannot be matched"):
-        sizes_of(BiLstmConfig())
+        layer_sizes(BiLstmModelConfig())
 
 
 def layer_parts(
-    recipe: ObjectiveRecipe, student, teacher
+    recipe: ObjectiveConfig, student, teacher
 ) -> tuple[Objective, dict[str, torch.Tensor]]:
     objective = Objective(recipe, "classification", student.config, teacher.config)
     mine, theirs = (
@@ -174,7 +174,7 @@ def test_vectors_are_those_the_scores_come_from() -> None:
 @pytest.mark.parametrize("hidden", ["mse", "cosine", "pkd", "cka"])
 def test_every_hidden_loss_falls_to_zero_at_the_teacher_itself(hidden: str) -> None:
     teacher, other = tiny.bert(layers=2), tiny.bert(layers=2)
-    recipe = ObjectiveRecipe(hidden=hidden, hidden_weight=1.0)
+    recipe = ObjectiveConfig(hidden=hidden, hidden_weight=1.0)
     assert float(layer_parts(recipe, teacher, teacher)[1]["hidden"]) == pytest.approx(0, abs=1e-5)
     assert float(layer_parts(recipe, other, teacher)[1]["hidden"]) > 1e-3
     narrow, parts = layer_parts(recipe, tiny.bert(layers=2, hidden=12), teacher)
@@ -189,7 +189,7 @@ def test_every_hidden_loss_falls_to_zero_at_the_teacher_itself(hidden: str) -> N
 )
 def test_every_attention_loss_falls_to_zero_at_the_teacher_itself(attention: str) -> None:
     teacher, other = tiny.bert(layers=2), tiny.bert(layers=2)
-    recipe = ObjectiveRecipe(attention=attention, attention_weight=1.0)
+    recipe = ObjectiveConfig(attention=attention, attention_weight=1.0)
     assert float(layer_parts(recipe, teacher, teacher)[1]["attention"]) == pytest.approx(
         0, abs=1e-5
     )
@@ -198,7 +198,7 @@ def test_every_attention_loss_falls_to_zero_at_the_teacher_itself(attention: str
 
 @pytest.mark.parametrize("attention", ["value_relation", "qk_relation", "minilm"])
 def test_relations_fit_any_heads_and_widths(attention: str) -> None:
-    recipe = ObjectiveRecipe(attention=attention, attention_weight=1.0)
+    recipe = ObjectiveConfig(attention=attention, attention_weight=1.0)
     objective, parts = layer_parts(
         recipe, tiny.bert(layers=2, hidden=18, heads=3), tiny.bert(layers=4, heads=4)
     )
@@ -213,7 +213,7 @@ def test_relations_fit_any_heads_and_widths(attention: str) -> None:
 
 @pytest.mark.parametrize("attention", ["scores", "probabilities", "kl"])
 def test_other_numbers_of_heads_are_told_which_losses_fit(attention: str) -> None:
-    recipe = ObjectiveRecipe(attention=attention, attention_weight=1.0)
+    recipe = ObjectiveConfig(attention=attention, attention_weight=1.0)
     with pytest.raises(
         UsageError,
         match=r"(?s)head by head.*2 student and 4 teacher heads.*value_relation, qk_relation, minilm",
@@ -228,7 +228,7 @@ def test_a_learned_map_starts_even_and_finds_the_layer_that_fits() -> None:
     teacher = tiny.bert(layers=3)
     student = tiny.bert(layers=1)
     objective = Objective(
-        ObjectiveRecipe(hidden_weight=1.0, layer_map="learned"),
+        ObjectiveConfig(hidden_weight=1.0, layer_map="learned"),
         "classification",
         student.config,
         teacher.config,

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from objectives import Cell, cells, chosen, study
 
 from kdedge.errors import UsageError
-from kdedge.recipe import Objective
+from kdedge.recipe import ObjectiveConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDIES = str(ROOT / "benchmarks" / "studies")
@@ -42,7 +42,7 @@ def test_one_choice_is_varied_at_a_time_and_full_is_the_whole_cross() -> None:
 
 def test_every_cell_is_an_objective_that_differs_from_the_others() -> None:
     base = objectives.logits_alone(
-        Objective(labels_weight=0.5, hidden_weight=2.0, layer_map="last")
+        ObjectiveConfig(labels_weight=0.5, hidden_weight=2.0, layer_map="last")
     )
     made = {cell: cell.objective(base) for cell in cells("mse", full=True, layers=True)}
     assert len({objective.model_dump_json() for objective in made.values()}) == len(made)

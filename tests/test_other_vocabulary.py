@@ -14,7 +14,7 @@ import tiny
 import tinyrun
 import torch
 from kdedge.export import export
-from kdedge.export.export import Choice, export_run
+from kdedge.export.export import ExportOptions, export_run
 from tokenizers import ByteLevelBPETokenizer
 from transformers import (
     PreTrainedTokenizerFast,
@@ -28,8 +28,8 @@ from kdedge.data import load_task
 from kdedge.distillation.pipeline import distill
 from kdedge.errors import UsageError
 from kdedge.nn.tokenization import load_tokenizer
-from kdedge.recipe import BiLstm, Recipe, TinyBert
-from kdedge.run.layout import Run
+from kdedge.recipe import BiLstmConfig, Recipe, TinyBertConfig
+from kdedge.run.layout import RunDir
 from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.golden import replay
 from kdedge.students.build import build_student
@@ -125,7 +125,7 @@ STUDENTS = {
 @pytest.fixture(scope="module", params=["single", "pair"])
 def made(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, shared: Path
-) -> Run:
+) -> RunDir:
     """A run of small students of a RoBERTa, distilled and exported."""
     folder = tmp_path_factory.mktemp("bytes")
     texts, labels = questions(shared)
@@ -165,12 +165,12 @@ def made(
         export_run(
             run,
             list(run.homes),
-            choice=Choice(precisions=("fp32", "int8") if second else ("fp32",)),
+            choice=ExportOptions(precisions=("fp32", "int8") if second else ("fp32",)),
         )
     return run
 
 
-def test_the_teacher_reads_bytes_and_no_further_than_its_positions(made: Run) -> None:
+def test_the_teacher_reads_bytes_and_no_further_than_its_positions(made: RunDir) -> None:
     task = load_task(made.recipe.data, made.recipe.task, name="r", seed=0)
     teacher = load_teacher(made.teacher, task.spec, 64)
     assert teacher.max_length == 40, (
@@ -185,7 +185,7 @@ def test_the_teacher_reads_bytes_and_no_further_than_its_positions(made: Run) ->
     )
 
 
-def test_students_read_with_their_own_tokens_and_files_answer_as_they_do(made: Run) -> None:
+def test_students_read_with_their_own_tokens_and_files_answer_as_they_do(made: RunDir) -> None:
     task = load_task(made.recipe.data, made.recipe.task, name="r", seed=0)
     for name, home in made.homes.items():
         tokenizer = load_tokenizer(home / "student")
@@ -202,7 +202,7 @@ def test_students_read_with_their_own_tokens_and_files_answer_as_they_do(made: R
         assert all(replayed.passed for replayed in replay(Bundle.open(home / "bundle")))
 
 
-def test_a_bundle_tokenizes_strange_texts_as_the_student_did(made: Run) -> None:
+def test_a_bundle_tokenizes_strange_texts_as_the_student_did(made: RunDir) -> None:
     for home in made.homes.values():
         tokenizer, classifier = (
             load_tokenizer(home / "student"),
@@ -228,26 +228,28 @@ def test_a_student_that_cannot_read_so_is_refused(shared: Path, tmp_path: Path) 
     tokenizer = byte_pairs(questions(shared)[0])
     teacher, single, pair = roberta(tokenizer, 2), tiny.single_task().spec, tiny.pair_task().spec
     with pytest.raises(UsageError, match="token_type_ids") as caught:
-        build_student(BiLstm(kind="bilstm"), pair, teacher, tokenizer)
+        build_student(BiLstmConfig(kind="bilstm"), pair, teacher, tokenizer)
     assert 'student.tokenizer = "wordpiece"' in str(caught.value.next_step)
     for start in ("teacher", "shrink"):
         with pytest.raises(UsageError, match="only a BERT teacher"):
-            build_student(TinyBert(kind="tinybert", start=start), single, teacher, tokenizer)
+            build_student(TinyBertConfig(kind="tinybert", start=start), single, teacher, tokenizer)
     teacher.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(UsageError, match="a TinyBERT starts from a BERT") as caught:
-        build_student(TinyBert(kind="tinybert", start=str(tmp_path)), single, teacher, tokenizer)
+        build_student(
+            TinyBertConfig(kind="tinybert", start=str(tmp_path)), single, teacher, tokenizer
+        )
     assert "is a roberta" in caught.value.found
     with pytest.raises(ValueError, match=r'set start = "scratch"'):
-        BiLstm(kind="bilstm", tokenizer="wordpiece")
+        BiLstmConfig(kind="bilstm", tokenizer="wordpiece")
     with pytest.raises(ValueError, match=r'set start = "scratch"'):
-        TinyBert(kind="tinybert", tokenizer="wordpiece", start="shrink")
+        TinyBertConfig(kind="tinybert", tokenizer="wordpiece", start="shrink")
 
 
 def test_layers_of_a_teacher_with_other_tokens_cannot_start_a_student(tmp_path: Path) -> None:
     mine, theirs = learned_tokenizer(tiny.sentences(40, 1)[0], 120), tiny.tokenizer()
     mine.save_pretrained(tmp_path)
-    recipe = TinyBert(
+    recipe = TinyBertConfig(
         kind="tinybert", layers=1, hidden=24, heads=2, intermediate=48, tokenizer=str(tmp_path)
     )
     with pytest.raises(UsageError, match="only where the vocabulary is the same"):

@@ -22,7 +22,7 @@ from kdedge.export.parity import spread_over
 from onnx import numpy_helper
 
 from kdedge.cli.predict import verify
-from kdedge.errors import GateFailed
+from kdedge.errors import CheckFailed
 from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.bundle import MANIFEST, Manifest, write_manifest
 from kdedge.runtime.golden import replay
@@ -69,7 +69,7 @@ def test_a_thousandth_on_one_weight_of_the_graph_fails_the_gate(
     folder, task = bundles.copy_of(bundles.tiny_bundle(kind), tmp_path), tiny.single_task()
     before = contents(folder)
     monkeypatch.setattr(export_module, "to_onnx", disturbed(weight, 1e-3))
-    with pytest.raises(GateFailed, match="must answer as torch does") as failed:
+    with pytest.raises(CheckFailed, match="must answer as torch does") as failed:
         bundles.pack(bundles.ingredients(kind, task), task, folder)
     assert failed.value.exit_code == 1 and "largest difference" in failed.value.found
     assert contents(folder) == before, "the former bundle is intact"
@@ -129,7 +129,7 @@ def test_a_golden_logit_may_move_within_its_tolerance_alone(
     (folder / "golden.json").write_text(json.dumps(golden))
     write_manifest(folder, Manifest.from_json(json.loads((folder / MANIFEST).read_text())))
     error = CliRunner().invoke(verify, [str(folder)]).exception
-    assert (error.exit_code if isinstance(error, GateFailed) else error) == (code or None)
+    assert (error.exit_code if isinstance(error, CheckFailed) else error) == (code or None)
 
 
 # What is written

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kdedge.errors import MachineError, UsageError
-from kdedge.io.paths import resolve_folder
+from kdedge.io.paths import resolve_model_path
 
 
 @pytest.fixture
@@ -24,12 +24,12 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_folder_is_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert resolve_folder(str(tmp_path)) == tmp_path
+    assert resolve_model_path(str(tmp_path)) == tmp_path
     (tmp_path / "near").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert resolve_folder("near") == Path("near")
+    assert resolve_model_path("near") == Path("near")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert resolve_folder("~/near") == tmp_path / "near"
+    assert resolve_model_path("~/near") == tmp_path / "near"
 
 
 @pytest.mark.parametrize("name", ["nyu-mll/glue", "bert-base-uncased", "", "a\0b"])
@@ -37,12 +37,12 @@ def test_what_is_not_here_is_none(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert resolve_folder(name) in (None, Path("."))
+    assert resolve_model_path(name) in (None, Path("."))
 
 
 def test_a_folder_inside_a_package(package: Path) -> None:
-    assert resolve_folder("package:some_data/data/inner") == package / "data" / "inner"
-    assert resolve_folder("package:some_data") == package
+    assert resolve_model_path("package:some_data/data/inner") == package / "data" / "inner"
+    assert resolve_model_path("package:some_data") == package
     assert "some_data" not in sys.modules
 
 
@@ -52,7 +52,7 @@ def test_a_folder_inside_a_package(package: Path) -> None:
 )
 def test_only_folders_inside_the_package(package: Path, inside: str) -> None:
     with pytest.raises(UsageError, match=r"(?s)folder inside the package.*some_data"):
-        resolve_folder(f"package:some_data/{inside}")
+        resolve_model_path(f"package:some_data/{inside}")
 
 
 @pytest.mark.parametrize(
@@ -67,10 +67,10 @@ def test_only_folders_inside_the_package(package: Path, inside: str) -> None:
 )
 def test_packages_that_are_not_installed(name: str) -> None:
     with pytest.raises(MachineError, match=r"(?s)not installed.*pip install"):
-        resolve_folder(name)
+        resolve_model_path(name)
 
 
 def test_a_link_out_of_the_package_is_refused(package: Path) -> None:
     (package / "out").symlink_to(package.parent / "secret")
     with pytest.raises(UsageError, match="folder inside the package"):
-        resolve_folder("package:some_data/out")
+        resolve_model_path("package:some_data/out")

@@ -16,7 +16,7 @@ import tiny
 import tinybundle
 import torch
 from kdedge.export import export
-from kdedge.export.export import INT8, Choice, export_run
+from kdedge.export.export import INT8, ExportOptions, export_run
 from kdedge.export.int8_parity import integer_coverage
 from kdedge.export.int8_writer import to_int8
 from kdedge.export.parity import check_same_answers
@@ -24,7 +24,7 @@ from kdedge.export.portable import to_portable
 from kdedge.export.scheme import QuantScheme
 from transformers import PreTrainedModel
 
-from kdedge.errors import GateFailed, UsageError
+from kdedge.errors import CheckFailed, UsageError
 from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.bundle import PRECISIONS
 from kdedge.runtime.golden import replay
@@ -107,7 +107,7 @@ def test_other_answers_are_refused() -> None:
     logits = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
     other = logits.copy()
     other[:3] = other[:3, ::-1]
-    with pytest.raises(GateFailed, match="portable file must answer"):
+    with pytest.raises(CheckFailed, match="portable file must answer"):
         check_same_answers("portable", other, "int8", logits, "classification")
     other[:1] = logits[:1]
     assert check_same_answers("portable", other, "int8", logits, "classification")[
@@ -123,7 +123,7 @@ def test_a_bundle_holds_it_beside_the_int8_file(
     task = tiny.single_task()
     run = tinybundle.make_run(tmp_path, task, (kind,), quantize={"largest_drop": 1.0})
     (folder,) = export_run(
-        run, [kind], task=task, choice=Choice(("fp32", "int8", "portable"), tune=False)
+        run, [kind], task=task, choice=ExportOptions(("fp32", "int8", "portable"), tune=False)
     )
     bundle = Bundle.open(folder)
     assert (
@@ -171,11 +171,13 @@ def test_the_first_file_that_a_provider_runs_well_is_taken(monkeypatch: pytest.M
 @pytest.mark.parametrize(
     "choice",
     [
-        Choice(("fp32", "portable")),
-        Choice(("fp32", "int8", "portable"), QuantScheme(weight_bits=8, activations="static")),
+        ExportOptions(("fp32", "portable")),
+        ExportOptions(
+            ("fp32", "int8", "portable"), QuantScheme(weight_bits=8, activations="static")
+        ),
     ],
 )
-def test_it_stands_beside_an_int8_file_of_seven_bits(choice: Choice, tmp_path: Path) -> None:
+def test_it_stands_beside_an_int8_file_of_seven_bits(choice: ExportOptions, tmp_path: Path) -> None:
     run = tinybundle.make_run(tmp_path, tiny.single_task())
     with pytest.raises(UsageError, match="7-bit weights"):
         export_run(run, ["bilstm"], task=tiny.single_task(), choice=choice)

@@ -24,12 +24,12 @@ from torch import nn
 
 from kdedge.errors import Interrupted
 from kdedge.nn import losses
-from kdedge.nn.batching import Pad
+from kdedge.nn.batching import PaddingCollator
 from kdedge.nn.inference import predict_logits
-from kdedge.nn.text_model import TextModel
+from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.tokenization import encode
 from kdedge.nn.training import Training, train
-from kdedge.recipe import Fit, Objective, Quantize
+from kdedge.recipe import FitConfig, ObjectiveConfig, QuantizeConfig
 from kdedge.run.progress import Silent
 from kdedge.transfer.dataset import TransferSet
 from kdedge.transfer.texts import collect_texts
@@ -83,15 +83,17 @@ def test_an_end_that_starts_a_fifth_short_recovers(
     worse = apart(spoiled, model, batches)
     for parameter in spoiled.parameters():
         parameter.requires_grad_(parameter is learned)
-    recipe = Quantize(batch_size=16)
+    recipe = QuantizeConfig(batch_size=16)
     tuning, good, started = (
-        qat.Tuning(spoiled, model, recipe, losses.logit_mse),
+        qat.QatResult(spoiled, model, recipe, losses.logit_mse),
         apart(quantized, model, batches),
         learned.item(),
     )  # type: ignore[arg-type]
     encoded = encode(tiny.tokenizer(), tiny.sentences(256, 9)[0], None, 48)
-    data = replace(encoded, columns={"teacher_logits": predict_logits(model, encoded, Pad(0))})
-    fit = Fit(
+    data = replace(
+        encoded, columns={"teacher_logits": predict_logits(model, encoded, PaddingCollator(0))}
+    )
+    fit = FitConfig(
         epochs=10,
         batch_size=16,
         learning_rate=recipe.learning_rate,
@@ -99,7 +101,9 @@ def test_an_end_that_starts_a_fifth_short_recovers(
         checks=1,
         precision="fp32",
     )
-    plan = Training(fit, 0, data, Pad(0), lambda _: np.zeros(1), lambda _: 0.0, "ranges")
+    plan = Training(
+        fit, 0, data, PaddingCollator(0), lambda _: np.zeros(1), lambda _: 0.0, "ranges"
+    )
     train(tuning, plan, tmp_path / "slow")
     assert abs(learned.item() - started) < 0.01 * abs(before)
     with torch.no_grad():
@@ -124,21 +128,21 @@ class Stopping(Silent):
 def test_tuning_that_a_signal_cut_off_goes_on_to_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(qat._Judge, "content", lambda _: False)
-    monkeypatch.setattr(qat._Judge, "holds", lambda *_: True)
+    monkeypatch.setattr(qat._ScoreWithAgreement, "content", lambda _: False)
+    monkeypatch.setattr(qat._ScoreWithAgreement, "holds", lambda *_: True)
     monkeypatch.setattr(
-        qat._Judge,
+        qat._ScoreWithAgreement,
         "score",
         lambda judge, logits: -float(np.square(judge.reference - logits).mean()),
     )
     task, tokenizer = tiny.single_task(), tiny.tokenizer()
     model = bundles.student("bert", task.spec)
-    student = TextModel(model.eval(), tokenizer, 48)
-    lesson = qat.Lesson(
+    student = TextClassifier(model.eval(), tokenizer, 48)
+    lesson = qat.QatData(
         task,
         TransferSet(collect_texts(task), student.annotate(task.train.texts, None)),
-        Quantize(steps=40, batch_size=8, checks=2),
-        Objective(),
+        QuantizeConfig(steps=40, batch_size=8, checks=2),
+        ObjectiveConfig(),
         0,
     )
     for folder in ("whole", "cut"):

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kdedge.errors import KdedgeError, UsageError
-from kdedge.recipe import BiLstm, Recipe, TinyBert, load_recipe, with_values
+from kdedge.recipe import BiLstmConfig, Recipe, TinyBertConfig, load_recipe, with_values
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.toml"))
 ONE_STUDENT = """
@@ -131,7 +131,7 @@ def test_overrides(write) -> None:  # type: ignore[no-untyped-def]
     )
     recipe = load_recipe(path, overrides)
     student = recipe.student[0]
-    assert isinstance(student, TinyBert)
+    assert isinstance(student, TinyBertConfig)
     assert (student.layers, recipe.teacher[0].fit.epochs, recipe.task.labels) == (
         6,
         0.5,
@@ -149,8 +149,8 @@ def test_overrides_name_a_student(write) -> None:  # type: ignore[no-untyped-def
     small, bilstm = load_recipe(
         path, ("student.small.layers=2", "student.bilstm.fit.epochs=9")
     ).student
-    assert isinstance(small, TinyBert)
-    assert isinstance(bilstm, BiLstm)
+    assert isinstance(small, TinyBertConfig)
+    assert isinstance(bilstm, BiLstmConfig)
     assert (small.layers, bilstm.fit.epochs) == (2, 9)
     with pytest.raises(
         UsageError, match=r"(?s)several students.*student\.small or student\.bilstm"
@@ -275,15 +275,15 @@ def test_a_regression_matches_numbers_unless_told_otherwise(write) -> None:  # t
 
 def test_the_threads_of_a_run_are_settled_once(tmp_path: Path, write) -> None:  # type: ignore[no-untyped-def]
     torch = pytest.importorskip("torch")
-    from kdedge.run.layout import Run
-    from kdedge.run.threads import prepared
+    from kdedge.run.layout import RunDir
+    from kdedge.run.threads import settle_threads
 
     before, recipe = torch.get_num_threads(), load_recipe(write(ONE_STUDENT))
     try:
-        assert prepared(recipe, tmp_path, 3).threads == 3 and torch.get_num_threads() == 3
-        Run.create(prepared(recipe, tmp_path, 5), tmp_path)
-        assert prepared(recipe, tmp_path, None).threads == 5, "a run goes on as it began"
-        assert prepared(recipe.model_copy(update={"threads": 2}), tmp_path, None).threads == 2
+        assert settle_threads(recipe, tmp_path, 3).threads == 3 and torch.get_num_threads() == 3
+        RunDir.create(settle_threads(recipe, tmp_path, 5), tmp_path)
+        assert settle_threads(recipe, tmp_path, None).threads == 5, "a run goes on as it began"
+        assert settle_threads(recipe.model_copy(update={"threads": 2}), tmp_path, None).threads == 2
     finally:
         torch.set_num_threads(before)
 

@@ -7,7 +7,7 @@ import pytest
 from kdedge.benchmarks.retention import retain, retain_fixed, unseen, verdict_of, widened
 
 from kdedge.errors import DataError
-from kdedge.evaluation.bootstrap import resampled_scores, resamples
+from kdedge.evaluation.bootstrap import bootstrap_rows, bootstrap_scores
 from kdedge.runtime import metrics
 from kdedge.runtime.spec import Kind, TaskSpec
 
@@ -54,9 +54,9 @@ KINDS: list[tuple[Kind, str]] = [
 def test_every_resample_is_scored_as_the_metric_scores_it(kind: Kind, metric: str) -> None:
     labels, _, student = example(kind)
     spec = spec_of(kind, metric, student.shape[1])
-    draws = resamples(len(labels), seed=1, count=20)
+    draws = bootstrap_rows(len(labels), seed=1, count=20)
     expected = [metrics.score(metric, kind, student[draw], labels[draw]) for draw in draws]
-    np.testing.assert_allclose(resampled_scores(spec, student, labels, draws), expected, rtol=1e-6)
+    np.testing.assert_allclose(bootstrap_scores(spec, student, labels, draws), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

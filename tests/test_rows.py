@@ -10,8 +10,8 @@ import tiny
 import torch
 from transformers import PreTrainedModel
 
-from kdedge.students.bilstm import BiLstmConfig, BiLstmForSequenceClassification
-from kdedge.students.subset_embedding import only_rows, word_embedding
+from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
+from kdedge.students.subset_embedding import train_used_embeddings_only, word_embedding
 
 READ = np.array([5, 9, 9, 7, 30, 31, 12])
 
@@ -20,7 +20,7 @@ def student(kind: str) -> PreTrainedModel:
     torch.manual_seed(0)
     if kind == "bilstm":
         return BiLstmForSequenceClassification(
-            BiLstmConfig(vocab_size=40, embedding_dim=8, hidden_size=8, head_size=8)
+            BiLstmModelConfig(vocab_size=40, embedding_dim=8, hidden_size=8, head_size=8)
         )
     return tiny.bert(layers=2, vocabulary=40)
 
@@ -43,7 +43,7 @@ def test_the_rows_that_are_read_become_what_they_become_among_all(kind: str) -> 
     whole = student(kind)
     some, before = deepcopy(whole), deepcopy(whole.state_dict())
     train(whole)
-    with only_rows(some, READ):
+    with train_used_embeddings_only(some, READ):
         train(some)
         assert sum(p.numel() for p in some.parameters()) < sum(
             p.numel() for p in whole.parameters()
@@ -65,6 +65,6 @@ def test_the_rows_that_are_read_become_what_they_become_among_all(kind: str) -> 
 
 def test_other_tokens_are_refused_and_all_rows_come_back_whatever_happens() -> None:
     model = student("bilstm")
-    with pytest.raises(IndexError), only_rows(model, READ):
+    with pytest.raises(IndexError), train_used_embeddings_only(model, READ):
         model(input_ids=torch.tensor([[6]]), attention_mask=torch.ones(1, 1, dtype=torch.long))
     assert isinstance(model.embedding, torch.nn.Embedding) and model.embedding.num_embeddings == 40

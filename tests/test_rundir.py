@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from kdedge.errors import MachineError, UsageError
-from kdedge.io.atomic import put_back, put_in_place
+from kdedge.io.atomic import recover_dir, replace_dir
 from kdedge.recipe import Recipe
 from kdedge.run import stage as rundir
-from kdedge.run.layout import Run, find_run
+from kdedge.run.layout import RunDir, find_run
 from kdedge.run.stage import read_stage, stage
 
 
@@ -94,7 +94,7 @@ def test_a_folder_replaces_another_in_one_move(tmp_path: Path) -> None:
     for name in ("new.part", "new"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "who").write_text(name)
-    put_in_place(tmp_path / "new.part", tmp_path / "new")
+    replace_dir(tmp_path / "new.part", tmp_path / "new")
     assert (tmp_path / "new" / "who").read_text() == "new.part"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new"]
 
@@ -113,11 +113,11 @@ def test_a_folder_takes_its_place_whatever_stood_there(tmp_path: Path, was: str)
         old.write_text("left over")
     else:
         (tmp_path / "elsewhere").rename(old)
-        put_back(folder)
+        recover_dir(folder)
         assert (folder / "who").read_text() == "elsewhere", (
             "what a kill between two renames left aside"
         )
-    put_in_place(part, folder)
+    replace_dir(part, folder)
     assert (folder / "who").read_text() == "new.part" and not folder.is_symlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == (
         ["new"] if was == "killed" else ["elsewhere", "new"]
@@ -128,24 +128,24 @@ def test_a_folder_takes_its_place_whatever_stood_there(tmp_path: Path, was: str)
 
 
 def test_one_student_lives_in_the_run_and_several_in_folders_of_their_own(tmp_path: Path) -> None:
-    assert Run(tmp_path, recipe()).homes == {"bilstm": tmp_path}
-    assert Run(tmp_path, recipe("a", "b")).homes == {"a": tmp_path / "a", "b": tmp_path / "b"}
+    assert RunDir(tmp_path, recipe()).homes == {"bilstm": tmp_path}
+    assert RunDir(tmp_path, recipe("a", "b")).homes == {"a": tmp_path / "a", "b": tmp_path / "b"}
 
 
 def test_a_run_is_found_from_inside_and_names_the_students_meant(tmp_path: Path) -> None:
-    made = Run.create(recipe("a", "b"), tmp_path)
+    made = RunDir.create(recipe("a", "b"), tmp_path)
     inside = made.folder / "b" / "bundle"
     inside.mkdir(parents=True)
-    run, students = Run.open(inside)
+    run, students = RunDir.open(inside)
     assert run.recipe == made.recipe and students == ["b"]
-    assert Run.open(made.folder)[1] == ["a", "b"]
+    assert RunDir.open(made.folder)[1] == ["a", "b"]
     assert find_run(tmp_path) is None
     with pytest.raises(UsageError, match="not a run"):
-        Run.open(tmp_path)
+        RunDir.open(tmp_path)
 
 
 def test_shared_stages_stand_in_the_run_that_is_shared(tmp_path: Path) -> None:
-    run = Run(tmp_path / "r", recipe(share="both"))
+    run = RunDir(tmp_path / "r", recipe(share="both"))
     assert (
         run.teacher == tmp_path / "both" / "teacher"
         and run.transfer == tmp_path / "both" / "transfer"
@@ -153,7 +153,7 @@ def test_shared_stages_stand_in_the_run_that_is_shared(tmp_path: Path) -> None:
 
 
 def test_a_second_holder_is_refused_and_told_of_the_first(tmp_path: Path) -> None:
-    run = Run.create(recipe(), tmp_path)
+    run = RunDir.create(recipe(), tmp_path)
     code = f"""
 import sys; sys.path[:0] = {sys.path!r}
 from pathlib import Path
@@ -176,9 +176,9 @@ with run.locked():
 
 
 def test_a_recipe_gives_way_only_when_the_stages_are_those_of_the_new_one(tmp_path: Path) -> None:
-    first = Run.create(recipe(), tmp_path)
+    first = RunDir.create(recipe(), tmp_path)
     before = (first.folder / "recipe.toml").read_text()
-    again = Run.create(recipe().model_copy(update={"seed": 7}), tmp_path)
+    again = RunDir.create(recipe().model_copy(update={"seed": 7}), tmp_path)
     assert (first.folder / "recipe.toml").read_text() == before, (
         "a run that is refused later must still know itself"
     )
@@ -189,7 +189,7 @@ def test_a_recipe_gives_way_only_when_the_stages_are_those_of_the_new_one(tmp_pa
 def test_a_file_where_runs_should_stand_is_told(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
     with pytest.raises(MachineError, match="folder cannot be made"):
-        Run.create(recipe(), tmp_path / "runs")
+        RunDir.create(recipe(), tmp_path / "runs")
 
 
 def test_a_student_is_not_named_after_a_folder_of_the_run() -> None:
@@ -198,7 +198,7 @@ def test_a_student_is_not_named_after_a_folder_of_the_run() -> None:
 
 
 def test_an_undistilled_twin_of_another_student_does_not_count(tmp_path: Path) -> None:
-    run = Run.create(recipe(), tmp_path)
+    run = RunDir.create(recipe(), tmp_path)
     for name, size in (("student", 20), ("undistilled", 20)):
         stage(run.folder / name, {"student": size, "objective": name}, lambda part: {})
     assert run.undistilled("bilstm") == run.folder / "undistilled"

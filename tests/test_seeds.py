@@ -13,20 +13,20 @@ import tinyrun
 import torch
 
 from kdedge.cli.distill import seeds_json, seeds_table
-from kdedge.distillation.seeds import distill_seeds, distillation_gains, spreads
-from kdedge.evaluation.statistics import Spread
+from kdedge.distillation.seeds import distill_seeds, distillation_gains, seed_stats
+from kdedge.evaluation.statistics import SeedStats
 from kdedge.run.stage import read_stage
 from kdedge.students.build import load_student
 
 
 def test_a_spread_has_students_interval() -> None:
     """Three values: t(0.975, 2) = 4.303 (any table of Student's t)."""
-    spread = Spread((0.8, 0.9, 1.0))
+    spread = SeedStats((0.8, 0.9, 1.0))
     assert (spread.mean, spread.sd) == (pytest.approx(0.9), pytest.approx(0.1))
     assert spread.interval == pytest.approx(
         (0.9 - 4.303 * 0.1 / 3**0.5, 0.9 + 4.303 * 0.1 / 3**0.5), abs=1e-4
     )
-    assert Spread((0.8,)).mean == 0.8 and math.isnan(Spread((0.8,)).sd)
+    assert SeedStats((0.8,)).mean == 0.8 and math.isnan(SeedStats((0.8,)).sd)
 
 
 def test_seeds_change_the_students_alone(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_seeds_change_the_students_alone(tmp_path: Path) -> None:
         load_student(run.folder / "student").state_dict()["classifier.weight"] for run in runs
     ]
     assert not any(torch.equal(a, b) for a, b in pairwise(weights))
-    found = spreads(runs)
+    found = seed_stats(runs)
     assert {name: len(spread.values) for name, spread in found.items()} == {
         "teacher": 1,
         "tinybert": 3,
@@ -55,7 +55,7 @@ def test_seeds_change_the_students_alone(tmp_path: Path) -> None:
     gain = distillation_gains(runs)["tinybert"]
     taught, alone = (np.array(found[name].values) for name in ("tinybert", "tinybert undistilled"))
     assert gain.mean == pytest.approx((taught - alone).mean()) and gain.seeds == pytest.approx(
-        Spread(tuple(taught - alone)).interval
+        SeedStats(tuple(taught - alone)).interval
     )
     assert gain.texts[0] <= gain.mean <= gain.texts[1] and gain.texts[0] < gain.texts[1]
     told = seeds_json(found, {"tinybert": gain})

@@ -10,21 +10,21 @@ import tiny
 import torch
 
 from kdedge.errors import UsageError
-from kdedge.nn.text_model import TextModel
-from kdedge.nn.training import Labelled, Training, select_predictor, train
-from kdedge.recipe import Fit, TinyBert
+from kdedge.nn.text_model import TextClassifier
+from kdedge.nn.training import LabelLossModule, Training, train, validation_predictor
+from kdedge.recipe import FitConfig, TinyBertConfig
 from kdedge.runtime.metrics import accuracy
-from kdedge.students.activation_stats import gather
+from kdedge.students.activation_stats import collect_stats
 from kdedge.students.build import build_student
-from kdedge.students.low_rank_head import narrowed_head
+from kdedge.students.low_rank_head import fit_low_rank_head
 from kdedge.students.shrink import shrink, strongest
-from kdedge.students.tinybert import chosen_layers
+from kdedge.students.tinybert import teacher_layers
 
 TASK = tiny.single_task(256)
 
 
-def recipe(**settings) -> TinyBert:
-    return TinyBert(
+def recipe(**settings) -> TinyBertConfig:
+    return TinyBertConfig(
         kind="tinybert",
         start="shrink",
         **{"layers": 3, "hidden": 48, "heads": 4, "intermediate": 96, "max_length": 32} | settings,
@@ -32,7 +32,7 @@ def recipe(**settings) -> TinyBert:
 
 
 @pytest.fixture(scope="module")
-def teacher(tmp_path_factory: pytest.TempPathFactory) -> TextModel:
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> TextClassifier:
     """A three-layer BERT that knows which words are kind, as a pretrained one would, and has learned the tiny task."""
     torch.manual_seed(0)
     tokenizer = tiny.tokenizer()
@@ -50,46 +50,46 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> TextModel:
             model.bert.embeddings.word_embeddings.weight[
                 tokenizer.convert_tokens_to_ids(words)
             ] += sign * kindness
-    reader = TextModel(model, tokenizer, 32)
+    reader = TextClassifier(model, tokenizer, 32)
     plan = Training(
-        fit=Fit(epochs=3, batch_size=16, learning_rate=1e-3, checks=1),
+        fit=FitConfig(epochs=3, batch_size=16, learning_rate=1e-3, checks=1),
         seed=0,
         data=reader.encode(TASK.train.texts, None, labels=TASK.train.labels),
         pad=reader.pad,
-        predict=select_predictor(reader.encode(TASK.select.texts, None), reader.pad),
+        predict=validation_predictor(reader.encode(TASK.select.texts, None), reader.pad),
         score=lambda logits: accuracy(logits.argmax(1), TASK.select.labels),
         title="teacher",
     )
-    assert train(Labelled(model), plan, tmp_path_factory.mktemp("teacher")) > 0.95
+    assert train(LabelLossModule(model), plan, tmp_path_factory.mktemp("teacher")) > 0.95
     model.eval()
     return reader
 
 
-def shrunk(teacher: TextModel, seed: int = 0, **settings) -> TextModel:
+def shrunk(teacher: TextClassifier, seed: int = 0, **settings) -> TextClassifier:
     wish = recipe(**settings)
     torch.manual_seed(seed)
     student, tokenizer = build_student(wish, TASK.spec, teacher.model, teacher.tokenizer)
     shrink(
-        student, teacher, TASK, chosen_layers(wish, teacher.model.config.num_hidden_layers), seed
+        student, teacher, TASK, teacher_layers(wish, teacher.model.config.num_hidden_layers), seed
     )
-    return TextModel(student.eval(), tokenizer, 32)
+    return TextClassifier(student.eval(), tokenizer, 32)
 
 
-def agreement(student: TextModel, teacher: TextModel) -> float:
+def agreement(student: TextClassifier, teacher: TextClassifier) -> float:
     mine, theirs = (
         model.annotate(TASK.report.texts, None).argmax(1) for model in (student, teacher)
     )
     return float((mine == theirs).mean())
 
 
-def test_at_its_own_shape_the_teacher_is_reproduced(teacher: TextModel) -> None:
+def test_at_its_own_shape_the_teacher_is_reproduced(teacher: TextClassifier) -> None:
     student = shrunk(teacher)
     mine, theirs = (model.annotate(TASK.report.texts, None) for model in (student, teacher))
     assert np.ptp(theirs) > 1, "answers must differ for this to show anything"
     assert np.abs(mine - theirs).max() < 1e-3
 
 
-def test_a_smaller_student_knows_something_before_it_is_trained(teacher: TextModel) -> None:
+def test_a_smaller_student_knows_something_before_it_is_trained(teacher: TextClassifier) -> None:
     sizes = {"layers": 2, "hidden": 24, "heads": 2, "intermediate": 32}
     cut = shrunk(teacher, **sizes)
     scratch = []
@@ -101,18 +101,18 @@ def test_a_smaller_student_knows_something_before_it_is_trained(teacher: TextMod
             teacher.model,
             teacher.tokenizer,
         )
-        scratch.append(agreement(TextModel(model.eval(), teacher.tokenizer, 32), teacher))
+        scratch.append(agreement(TextClassifier(model.eval(), teacher.tokenizer, 32), teacher))
     assert agreement(cut, teacher) > max(scratch) + 0.1, (agreement(cut, teacher), scratch)
 
 
-def hooks_of(model: TextModel) -> int:
+def hooks_of(model: TextClassifier) -> int:
     return sum(
         len(module._forward_pre_hooks) + len(module._forward_hooks)
         for module in model.model.modules()
     )
 
 
-def test_watching_the_teacher_leaves_it_as_it_was(teacher: TextModel) -> None:
+def test_watching_the_teacher_leaves_it_as_it_was(teacher: TextClassifier) -> None:
     shrunk(
         teacher, hidden=24
     )  # transformers leaves hooks of its own when it is first asked for hidden states
@@ -128,12 +128,12 @@ def test_watching_the_teacher_leaves_it_as_it_was(teacher: TextModel) -> None:
     assert hooks_of(teacher) == hooks
 
 
-def test_importance_is_what_removing_a_part_costs_to_first_order(teacher: TextModel) -> None:
+def test_importance_is_what_removing_a_part_costs_to_first_order(teacher: TextClassifier) -> None:
     """Against the loss itself: a head's output scaled by 1 - ε changes the loss of a text by ε times its importance."""
     batch = teacher.pad(
         [teacher.encode(TASK.train.texts[3:4], None, labels=TASK.train.labels[3:4])[0]]
     )
-    found = gather(teacher.model, [batch], "classification")
+    found = collect_stats(teacher.model, [batch], "classification")
     inputs = {name: values for name, values in batch.items() if name != "labels"}
     epsilon = 1e-2
     for layer, head in ((0, 1), (2, 3)):
@@ -171,7 +171,7 @@ def test_a_narrowed_head_keeps_the_best_of_its_scores() -> None:
     scores = queries @ keys.T / 8**0.5
     best = torch.linalg.svdvals(scores)
     for width in (3, 6, 8, 10):
-        narrow = narrowed_head(moments, output, width)
+        narrow = fit_low_rank_head(moments, output, width)
         mine = (queries @ narrow.query.T) @ (keys @ narrow.key.T).T / width**0.5
         assert float((mine - scores).norm()) == pytest.approx(
             float(best[width:].norm()), rel=1e-3, abs=1e-6
@@ -188,20 +188,20 @@ def test_the_strongest_keep_their_order() -> None:
 
 
 def test_layers_are_spread_evenly_and_end_with_the_last() -> None:
-    assert chosen_layers(recipe(layers=4), 12) == [3, 6, 9, 12]
-    assert chosen_layers(recipe(layers=4), 6) == [2, 3, 4, 6]
-    assert chosen_layers(recipe(layers=2, teacher_layers=[1, 3]), 4) == [1, 3]
+    assert teacher_layers(recipe(layers=4), 12) == [3, 6, 9, 12]
+    assert teacher_layers(recipe(layers=4), 6) == [2, 3, 4, 6]
+    assert teacher_layers(recipe(layers=2, teacher_layers=[1, 3]), 4) == [1, 3]
 
 
 @pytest.mark.parametrize(
     "settings", [{"hidden": 60}, {"layers": 4}, {"heads": 6}, {"intermediate": 97}]
 )
-def test_nothing_is_shrunk_to_something_bigger(teacher: TextModel, settings: dict) -> None:
+def test_nothing_is_shrunk_to_something_bigger(teacher: TextClassifier, settings: dict) -> None:
     with pytest.raises(UsageError, match="nowhere bigger"):
         build_student(recipe(**settings), TASK.spec, teacher.model, teacher.tokenizer)
 
 
-def test_a_teacher_of_another_make_is_told(teacher: TextModel, tmp_path: Path) -> None:
+def test_a_teacher_of_another_make_is_told(teacher: TextClassifier, tmp_path: Path) -> None:
     from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
     other = DistilBertForSequenceClassification(

@@ -15,8 +15,8 @@ from kdedge.cli.distill import map_table
 from kdedge.distillation.pipeline import distill, learned_maps
 from kdedge.errors import UsageError
 from kdedge.nn.tokenization import load_tokenizer
-from kdedge.recipe import TinyBert, load_recipe
-from kdedge.run.layout import Run
+from kdedge.recipe import TinyBertConfig, load_recipe
+from kdedge.run.layout import RunDir
 from kdedge.run.stage import read_stage
 from kdedge.students.build import load_student
 
@@ -62,10 +62,10 @@ def test_layers_are_taught_first_and_answers_go_on_from_there(tmp_path: Path) ->
 
 
 def _untrained(run) -> dict[str, torch.Tensor]:
-    from kdedge.distillation.pipeline import prepare_lesson
+    from kdedge.distillation.pipeline import prepare_context
     from kdedge.students.build import build_student
 
-    lesson = prepare_lesson(run.recipe, run)
+    lesson = prepare_context(run.recipe, run)
     torch.manual_seed(run.recipe.seed)
     return build_student(
         run.recipe.student[0], lesson.task.spec, lesson.teacher.model, lesson.teacher.tokenizer
@@ -77,7 +77,7 @@ def _untrained(run) -> dict[str, torch.Tensor]:
 )
 def test_two_stages_need_something_to_learn_in_each(tmp_path: Path, objective: dict) -> None:
     with pytest.raises(ValueError, match=r"two stages|nothing to learn"):
-        TinyBert.model_validate(tinyrun.tinybert(objective=objective, layers_first={}))
+        TinyBertConfig.model_validate(tinyrun.tinybert(objective=objective, layers_first={}))
 
 
 def test_a_learned_map_and_a_shrunk_start_go_through_a_whole_run(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_map_that_was_learned_in_the_first_stage_is_told(tmp_path: Path) -> No
     at_once = run.recipe.model_copy(
         update={"student": [run.recipe.student[0].model_copy(update={"layers_first": None})]}
     )
-    assert learned_maps(Run(run.folder, at_once)) == {}, (
+    assert learned_maps(RunDir(run.folder, at_once)) == {}, (
         "layers/ of an earlier recipe tells nothing of this student"
     )
 

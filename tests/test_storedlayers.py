@@ -17,45 +17,45 @@ from filelock import FileLock
 
 from kdedge.cli.sagemaker_output import copy_whole
 from kdedge.distillation import layer_cache as storedlayers
-from kdedge.distillation.layer_cache import StoredLayers, stored_layers
-from kdedge.distillation.module import Distillation
+from kdedge.distillation.layer_cache import LayerCache, open_layer_cache
+from kdedge.distillation.module import DistillationModule
 from kdedge.distillation.objective import Objective
 from kdedge.distillation.pipeline import distill
 from kdedge.nn.batching import Encoded
-from kdedge.nn.signals import Reads, Signals, read_signals
-from kdedge.nn.text_model import TextModel
-from kdedge.recipe import Objective as ObjectiveRecipe
+from kdedge.nn.signals import LayerSelection, Signals, read_signals
+from kdedge.nn.text_model import TextClassifier
+from kdedge.recipe import ObjectiveConfig
 from kdedge.run.progress import Silent
 
 TEXTS = (*tiny.sentences(37, 5)[0], "good", "a film " * 9)
-EVERYTHING = Reads((0, 1, 2, 3, 4), (0, 1, 2, 3), (0, 2))
+EVERYTHING = LayerSelection((0, 1, 2, 3, 4), (0, 1, 2, 3), (0, 2))
 ROOM = 1e9
 
 
 @pytest.fixture(scope="module")
-def teacher() -> TextModel:
+def teacher() -> TextClassifier:
     torch.manual_seed(3)
-    return TextModel(
+    return TextClassifier(
         tiny.bert(layers=4, vocabulary=len(tiny.tokenizer())).eval(), tiny.tokenizer(), 32
     )
 
 
 @pytest.fixture(scope="module")
-def data(teacher: TextModel) -> Encoded:
+def data(teacher: TextClassifier) -> Encoded:
     return teacher.encode(
         TEXTS, None, row=np.arange(len(TEXTS)), teacher_logits=np.zeros((len(TEXTS), 2), np.float16)
     )
 
 
 def ask(
-    teacher: TextModel, data: Encoded, reads: Reads, folder: Path, **settings: Any
-) -> StoredLayers | None:
-    return stored_layers(
+    teacher: TextClassifier, data: Encoded, reads: LayerSelection, folder: Path, **settings: Any
+) -> LayerCache | None:
+    return open_layer_cache(
         teacher, "t", data, reads, folder, **({"room": ROOM, "batch_tokens": 64} | settings)
     )
 
 
-def batch_of(teacher: TextModel, data: Encoded, rows: list[int]) -> dict[str, torch.Tensor]:
+def batch_of(teacher: TextClassifier, data: Encoded, rows: list[int]) -> dict[str, torch.Tensor]:
     return teacher.pad([data[row] for row in rows])
 
 
@@ -65,7 +65,7 @@ def same(mine: torch.Tensor, theirs: torch.Tensor) -> bool:
 
 
 def test_signals_from_the_disk_are_the_teachers(
-    teacher: TextModel, data: Encoded, tmp_path: Path
+    teacher: TextClassifier, data: Encoded, tmp_path: Path
 ) -> None:
     stored = ask(teacher, data, EVERYTHING, tmp_path)
     assert stored
@@ -99,18 +99,18 @@ LAYERS = {"hidden_weight": 1.0, "attention_weight": 1.0, "embedding_weight": 1.0
 )
 @pytest.mark.parametrize("layer_map", ["uniform", "last", "learned", [(1, 0), (2, 3), (0, 0)]])
 def test_an_objective_reads_all_that_it_needs_and_no_more(
-    attention: str, layer_map: Any, teacher: TextModel, data: Encoded, tmp_path: Path
+    attention: str, layer_map: Any, teacher: TextClassifier, data: Encoded, tmp_path: Path
 ) -> None:
     torch.manual_seed(4)
     student = tiny.bert(layers=2, vocabulary=len(tiny.tokenizer())).eval()
-    recipe = ObjectiveRecipe(attention=attention, layer_map=layer_map, **LAYERS)
+    recipe = ObjectiveConfig(attention=attention, layer_map=layer_map, **LAYERS)
     objective = Objective(recipe, "classification", student.config, teacher.model.config).eval()
     stored = ask(teacher, data, objective.reads, tmp_path)
     assert stored
     batch = batch_of(teacher, data, [5, 38, 1])
     with torch.no_grad():
         live, kept = (
-            Distillation(student, objective, teacher, one)(**batch) for one in (None, stored)
+            DistillationModule(student, objective, teacher, one)(**batch) for one in (None, stored)
         )
     assert {name: float(value) for name, value in kept["parts"].items()} == pytest.approx(
         {name: float(value) for name, value in live["parts"].items()}, rel=3e-3, abs=1e-5
@@ -119,13 +119,15 @@ def test_an_objective_reads_all_that_it_needs_and_no_more(
         other = ask(teacher, data, blind, tmp_path)
         assert other
         with pytest.raises((IndexError, RuntimeError, ValueError)):
-            Distillation(student, objective, teacher, other)(**batch)
+            DistillationModule(student, objective, teacher, other)(**batch)
 
 
-def _without_one(reads: Reads) -> list[Reads]:
+def _without_one(reads: LayerSelection) -> list[LayerSelection]:
     """What is left when the first layer of each kind is left out."""
     kinds = {name: getattr(reads, name) for name in ("hidden", "attention", "vectors")}
-    return [Reads(**(kinds | {name: layers[1:]})) for name, layers in kinds.items() if layers]
+    return [
+        LayerSelection(**(kinds | {name: layers[1:]})) for name, layers in kinds.items() if layers
+    ]
 
 
 class Cut(Exception):
@@ -133,7 +135,7 @@ class Cut(Exception):
 
 
 def test_a_reading_that_was_cut_off_begins_anew(
-    teacher: TextModel, data: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    teacher: TextClassifier, data: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
 
@@ -167,7 +169,7 @@ def folders_of(run: Path) -> list[Path]:
 
 
 def test_a_damaged_file_is_made_again_and_other_texts_are_other_layers(
-    teacher: TextModel, data: Encoded, tmp_path: Path
+    teacher: TextClassifier, data: Encoded, tmp_path: Path
 ) -> None:
     ask(teacher, data, EVERYTHING, tmp_path)
     hidden = folders_of(tmp_path)[0] / "hidden.npy"
@@ -181,14 +183,16 @@ def test_a_damaged_file_is_made_again_and_other_texts_are_other_layers(
         damage()
         assert ask(teacher, data, EVERYTHING, tmp_path) and hidden.read_bytes() == whole
     others = teacher.encode(TEXTS[:-1], None)
-    assert ask(teacher, others, EVERYTHING, tmp_path) and ask(teacher, data, Reads((1,)), tmp_path)
+    assert ask(teacher, others, EVERYTHING, tmp_path) and ask(
+        teacher, data, LayerSelection((1,)), tmp_path
+    )
     assert len(folders_of(tmp_path)) == 3
 
 
 def test_a_finished_job_does_not_carry_them_away(
-    teacher: TextModel, data: Encoded, tmp_path: Path
+    teacher: TextClassifier, data: Encoded, tmp_path: Path
 ) -> None:
-    assert ask(teacher, data, Reads((1,)), tmp_path / "run")
+    assert ask(teacher, data, LayerSelection((1,)), tmp_path / "run")
     (tmp_path / "run" / "student").mkdir()
     copy_whole([tmp_path / "run"], tmp_path / "model")
     assert [path.name for path in (tmp_path / "model" / "run").iterdir()] == ["student"]
@@ -202,13 +206,17 @@ class Heard(Silent):
         self.lines.append(line)
 
 
-def test_who_waits_for_another_says_so(teacher: TextModel, data: Encoded, tmp_path: Path) -> None:
-    assert ask(teacher, data, Reads((0,), (), ()), tmp_path)
+def test_who_waits_for_another_says_so(
+    teacher: TextClassifier, data: Encoded, tmp_path: Path
+) -> None:
+    assert ask(teacher, data, LayerSelection((0,), (), ()), tmp_path)
     (lock,) = tmp_path.glob(".signals-*.lock")
     heard = Heard()
     with ThreadPoolExecutor(1) as pool:
         with FileLock(str(lock)):
-            found = pool.submit(ask, teacher, data, Reads((0,), (), ()), tmp_path, progress=heard)
+            found = pool.submit(
+                ask, teacher, data, LayerSelection((0,), (), ()), tmp_path, progress=heard
+            )
             while not heard.lines and not found.done():
                 time.sleep(0.01)
         assert found.result()
@@ -219,7 +227,7 @@ def test_who_waits_for_another_says_so(teacher: TextModel, data: Encoded, tmp_pa
 
 
 def test_many_at_once_read_once(
-    teacher: TextModel, data: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    teacher: TextClassifier, data: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
     monkeypatch.setattr(
@@ -239,7 +247,7 @@ ON_A_CPU = RuntimeError(
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError(), ON_A_CPU])
 def test_a_batch_that_does_not_fit_is_halved(
-    teacher: TextModel,
+    teacher: TextClassifier,
     data: Encoded,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -264,7 +272,7 @@ def test_a_batch_that_does_not_fit_is_halved(
 
 
 def test_another_error_is_not_taken_for_want_of_memory(
-    teacher: TextModel, data: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    teacher: TextClassifier, data: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any, **__: Any) -> Signals:
         raise RuntimeError("the size of tensor a (3) must match the size of tensor b (4)")
@@ -275,7 +283,7 @@ def test_another_error_is_not_taken_for_want_of_memory(
 
 
 def test_without_room_or_with_too_large_values_the_teacher_runs(
-    teacher: TextModel, data: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    teacher: TextClassifier, data: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard = Heard()
     tokens = int(data.lengths.sum())
@@ -286,16 +294,16 @@ def test_without_room_or_with_too_large_values_the_teacher_runs(
         torch.zeros(0), hidden=(torch.full((*batch["input_ids"].shape, 24), 1e5),)
     )  # noqa: E731
     monkeypatch.setattr(storedlayers, "read_signals", large)
-    assert ask(teacher, data, Reads((0,)), tmp_path, progress=heard) is None and not folders_of(
-        tmp_path
-    )
+    assert ask(
+        teacher, data, LayerSelection((0,)), tmp_path, progress=heard
+    ) is None and not folders_of(tmp_path)
     assert "16 bits" in heard.lines[-1] and "the teacher runs at every step" in heard.lines[-1]
     padded = lambda model, batch, *, layers: Signals(
         torch.zeros(0),
         hidden=(1e5 * (1.0 - batch["attention_mask"])[:, :, None].expand(-1, -1, 24),),
     )  # noqa: E731
     monkeypatch.setattr(storedlayers, "read_signals", padded)
-    assert ask(teacher, data, Reads((0,)), tmp_path), "padding is not kept"
+    assert ask(teacher, data, LayerSelection((0,)), tmp_path), "padding is not kept"
     monkeypatch.undo()
     others = sum(file.stat().st_size for file in tmp_path.glob("signals-*/*.npy"))
     assert ask(teacher, data, EVERYTHING, tmp_path, room=needed) is None, (
@@ -318,13 +326,13 @@ def test_a_run_learns_the_same_from_the_disk(
     )
     document = tinyrun.prepare(tmp_path) | {"student": [student]}
     read: list[int] = []
-    real = Distillation.forward
+    real = DistillationModule.forward
 
-    def forward(self: Distillation, *args: Any, **batch: Any) -> dict[str, Any]:
+    def forward(self: DistillationModule, *args: Any, **batch: Any) -> dict[str, Any]:
         read.append(int(self.stored is not None and "row" in batch))
         return real(self, *args, **batch)
 
-    monkeypatch.setattr(Distillation, "forward", forward)
+    monkeypatch.setattr(DistillationModule, "forward", forward)
     logits = {}
     for name, room in (("stored", 8.0), ("live", 0.0)):
         run = distill(

@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdedge.io.arrow import ROWS, blocks_of, map_table, write_table
-from kdedge.io.text_column import Strings
+from kdedge.io.text_column import TextColumn
 from kdedge.nn.inference import token_batches
-from kdedge.nn.ragged import Runs
+from kdedge.nn.ragged import RaggedArray
 
 texts = st.lists(st.text(st.characters(codec="utf-8"), max_size=8), max_size=20)
 
 
 @given(texts, st.integers(-22, 22), st.integers(-22, 22))
 def test_strings_read_like_a_tuple(given_texts: list[str], start: int, stop: int) -> None:
-    whole = Strings.of(given_texts)
+    whole = TextColumn.of(given_texts)
     assert (
         whole == tuple(given_texts)
         and len(whole) == len(given_texts)
@@ -42,7 +42,7 @@ def test_strings_in_several_chunks_read_like_one(
     chunks: list[list[str]], chance: random.Random
 ) -> None:
     flat = [text for chunk in chunks for text in chunk]
-    whole = Strings(
+    whole = TextColumn(
         pa.chunked_array(
             [pa.array(chunk, pa.large_string()) for chunk in chunks], pa.large_string()
         )
@@ -75,17 +75,17 @@ def test_a_table_has_the_same_bytes_however_its_chunks_lie(tmp_path: Path) -> No
 
 def test_strings_are_equal_only_to_the_same() -> None:
     assert (
-        Strings.of(["a", "b"]) != ("a", "c")
-        and Strings.of(["a"]) != ("a", "b")
-        and Strings.of(["a"]) != "a b"
+        TextColumn.of(["a", "b"]) != ("a", "c")
+        and TextColumn.of(["a"]) != ("a", "b")
+        and TextColumn.of(["a"]) != "a b"
     )
     with pytest.raises(ValueError, match="1 of 2 strings are missing"):
-        Strings.of(["a", None])  # type: ignore[list-item]
+        TextColumn.of(["a", None])  # type: ignore[list-item]
 
 
 @given(st.lists(st.lists(st.integers(0, 2**31 - 1), max_size=5), max_size=12))
 def test_runs_read_like_a_list_of_lists(lists: list[list[int]]) -> None:
-    runs = Runs.of(lists)
+    runs = RaggedArray.of(lists)
     assert (
         list(runs) == lists
         and runs[1:] == lists[1:]

@@ -11,31 +11,31 @@ import torch
 
 from kdedge.errors import KdedgeError, UsageError
 from kdedge.nn.inference import predict_logits
-from kdedge.nn.text_model import TextModel
+from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.tokenization import encode
-from kdedge.recipe import BiLstm, TinyBert
-from kdedge.students.bilstm import BiLstmConfig, BiLstmForSequenceClassification
+from kdedge.recipe import BiLstmConfig, TinyBertConfig
+from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
 from kdedge.students.build import build_student, load_student, principal_columns
 
 
-def tinybert(**settings) -> TinyBert:
-    return TinyBert(
+def tinybert(**settings) -> TinyBertConfig:
+    return TinyBertConfig(
         kind="tinybert",
         **{"layers": 2, "hidden": 24, "heads": 2, "intermediate": 48, "max_length": 32} | settings,
     )
 
 
 @pytest.fixture(scope="module")
-def teacher() -> TextModel:
+def teacher() -> TextClassifier:
     torch.manual_seed(0)
     tokenizer = tiny.tokenizer()
-    return TextModel(tiny.bert(layers=4, vocabulary=len(tokenizer)).eval(), tokenizer, 32)
+    return TextClassifier(tiny.bert(layers=4, vocabulary=len(tokenizer)).eval(), tokenizer, 32)
 
 
 def bilstm(pair: bool) -> BiLstmForSequenceClassification:
     torch.manual_seed(1)
     return BiLstmForSequenceClassification(
-        BiLstmConfig(
+        BiLstmModelConfig(
             vocab_size=200, embedding_dim=12, hidden_size=7, head_size=9, pair=pair, num_labels=3
         )
     ).eval()
@@ -45,7 +45,7 @@ def bilstm(pair: bool) -> BiLstmForSequenceClassification:
 def test_a_bilstm_answers_the_same_alone_padded_and_in_a_batch(pair: bool) -> None:
     task = tiny.pair_task() if pair else tiny.single_task()
     data = encode(tiny.tokenizer(), task.train.texts, task.train.pairs, 48)
-    model, pad = bilstm(pair), TextModel(bilstm(pair), tiny.tokenizer(), 48).pad
+    model, pad = bilstm(pair), TextClassifier(bilstm(pair), tiny.tokenizer(), 48).pad
     together = predict_logits(model, data, pad, batch_tokens=4096)
     alone = predict_logits(model, data, pad, batch_tokens=1)
     assert np.abs(together - alone).max() < 1e-6
@@ -71,30 +71,30 @@ def test_a_pair_bilstm_reads_each_text_as_a_single_one_would() -> None:
 
 def test_a_pair_bilstm_tells_its_texts_apart() -> None:
     task, tokenizer = tiny.pair_task(), tiny.tokenizer()
-    model = TextModel(bilstm(pair=True), tokenizer, 48)
+    model = TextClassifier(bilstm(pair=True), tokenizer, 48)
     there = model.annotate(task.train.texts, task.train.pairs)
     back = model.annotate(task.train.pairs, task.train.texts)
     assert np.abs(there - back).max() > 1e-3
 
 
-def test_saved_and_loaded_students_answer_alike(tmp_path: Path, teacher: TextModel) -> None:
+def test_saved_and_loaded_students_answer_alike(tmp_path: Path, teacher: TextClassifier) -> None:
     task = tiny.single_task()
     for name, recipe in {
         "b": tinybert(),
-        "l": BiLstm(kind="bilstm", hidden=5, head=6, max_length=32),
+        "l": BiLstmConfig(kind="bilstm", hidden=5, head=6, max_length=32),
     }.items():
         model, tokenizer = build_student(recipe, task.spec, teacher.model, teacher.tokenizer)
         model.save_pretrained(tmp_path / name)
-        before = TextModel(model.eval(), tokenizer, 32).annotate(task.report.texts, None)
+        before = TextClassifier(model.eval(), tokenizer, 32).annotate(task.report.texts, None)
         loaded = load_student(tmp_path / name)
         assert type(loaded) is type(model) and not loaded.training
         assert np.array_equal(
-            TextModel(loaded, tokenizer, 32).annotate(task.report.texts, None), before
+            TextClassifier(loaded, tokenizer, 32).annotate(task.report.texts, None), before
         )
         assert loaded.config.id2label == {0: "bad", 1: "good"}
 
 
-def test_a_student_started_from_the_teacher_holds_its_layers(teacher: TextModel) -> None:
+def test_a_student_started_from_the_teacher_holds_its_layers(teacher: TextClassifier) -> None:
     spec = tiny.single_task().spec
     uniform, _ = build_student(tinybert(), spec, teacher.model, teacher.tokenizer)
     chosen, _ = build_student(
@@ -120,14 +120,16 @@ def test_a_student_started_from_the_teacher_holds_its_layers(teacher: TextModel)
         ({"layers": 3}, "maps uniformly"),
     ],
 )
-def test_a_start_that_does_not_fit_is_told(teacher: TextModel, settings: dict, says: str) -> None:
+def test_a_start_that_does_not_fit_is_told(
+    teacher: TextClassifier, settings: dict, says: str
+) -> None:
     with pytest.raises(UsageError, match=says):
         build_student(
             tinybert(**settings), tiny.single_task().spec, teacher.model, teacher.tokenizer
         )
 
 
-def test_a_checkpoint_start_keeps_its_encoder(tmp_path: Path, teacher: TextModel) -> None:
+def test_a_checkpoint_start_keeps_its_encoder(tmp_path: Path, teacher: TextClassifier) -> None:
     tiny.bert(layers=2, outputs=5, vocabulary=len(teacher.tokenizer)).save_pretrained(tmp_path)
     teacher.tokenizer.save_pretrained(tmp_path)
     start = load_student(tmp_path)
@@ -150,7 +152,7 @@ def test_a_checkpoint_start_keeps_its_encoder(tmp_path: Path, teacher: TextModel
 
 @pytest.mark.parametrize("start", ["scratch", "teacher", "shrink", "checkpoint"])
 def test_a_student_of_another_activation_computes_with_it_wherever_it_starts(
-    tmp_path: Path, teacher: TextModel, start: str
+    tmp_path: Path, teacher: TextClassifier, start: str
 ) -> None:
     if start == "checkpoint":
         tiny.bert(layers=2, vocabulary=len(teacher.tokenizer)).save_pretrained(tmp_path / "start")
@@ -172,10 +174,12 @@ def test_a_student_of_another_activation_computes_with_it_wherever_it_starts(
     )
 
 
-def test_embeddings_start_from_the_teacher_or_its_principal_directions(teacher: TextModel) -> None:
+def test_embeddings_start_from_the_teacher_or_its_principal_directions(
+    teacher: TextClassifier,
+) -> None:
     spec = tiny.single_task().spec
     table = teacher.model.get_input_embeddings().weight.detach()
-    full, _ = build_student(BiLstm(kind="bilstm"), spec, teacher.model, teacher.tokenizer)
+    full, _ = build_student(BiLstmConfig(kind="bilstm"), spec, teacher.model, teacher.tokenizer)
     assert torch.allclose(full.embedding.weight * table.std(), table, atol=1e-6)
     narrow = principal_columns(table, 6)
     assert float(full.embedding.weight.detach().std()) == pytest.approx(1) and float(

@@ -7,7 +7,13 @@ import time
 import numpy as np
 import pytest
 
-from kdedge.evaluation.timing import Timings, compare, interleave, representative, spread
+from kdedge.evaluation.timing import (
+    Timings,
+    compare_timings,
+    interleave,
+    representative,
+    speedup_quartiles,
+)
 
 ROUNDS = 30
 TRIALS = 400
@@ -33,7 +39,12 @@ def simulated_medians(
 def share_said_different(factor: float, seed: int) -> float:
     generator = np.random.default_rng(seed)
     return float(
-        np.mean([compare(*simulated_medians(generator, factor)).different for _ in range(TRIALS)])
+        np.mean(
+            [
+                compare_timings(*simulated_medians(generator, factor)).different
+                for _ in range(TRIALS)
+            ]
+        )
     )
 
 
@@ -48,24 +59,24 @@ def test_a_ten_percent_change_is_found(factor: float) -> None:
 
 def test_the_interval_of_a_comparison_covers_the_true_ratio() -> None:
     generator = np.random.default_rng(3)
-    found = [compare(*simulated_medians(generator, 1.3)) for _ in range(TRIALS)]
+    found = [compare_timings(*simulated_medians(generator, 1.3)) for _ in range(TRIALS)]
     assert np.mean([c.low <= 1.3 <= c.high for c in found]) >= 0.97
 
 
 def test_a_difference_too_small_to_matter_is_not_called_one() -> None:
     base = np.full(50, 1e-3)
-    assert not compare(base * 1.01, base).different
-    assert compare(base * 1.05, base).different
+    assert not compare_timings(base * 1.01, base).different
+    assert compare_timings(base * 1.05, base).different
 
 
 def test_few_rounds_never_tell_a_difference() -> None:
     base = np.full(6, 1e-3)
-    assert not compare(base * 2, base).different
+    assert not compare_timings(base * 2, base).different
 
 
 def test_rounds_that_do_not_match_are_refused() -> None:
     with pytest.raises(ValueError, match="pairwise"):
-        compare(np.ones(3), np.ones(4))
+        compare_timings(np.ones(3), np.ones(4))
 
 
 def test_real_work_against_itself_and_against_slower_work() -> None:
@@ -84,8 +95,8 @@ def test_real_work_against_itself_and_against_slower_work() -> None:
         name: parts[0]
         for name, parts in interleave(works, 20, seconds=1.0, rounds=40, visit=8).items()
     }
-    assert not compare(timed["a"].medians, timed["b"].medians, least=0.15).different
-    slower = compare(timed["slower"].medians, timed["a"].medians)
+    assert not compare_timings(timed["a"].medians, timed["b"].medians, least=0.15).different
+    slower = compare_timings(timed["slower"].medians, timed["a"].medians)
     assert slower.different and 1.2 < slower.ratio < 1.7
 
 
@@ -141,7 +152,7 @@ def test_doubts_are_said_aloud() -> None:
 def test_speed_up_is_the_median_over_rounds_with_quartiles() -> None:
     slow = Timings(tuple(np.full(4, value) for value in (2.0, 4.0, 6.0, 8.0, 10.0)))
     fast = Timings(tuple(np.full(4, 1.0) for _ in range(5)))
-    assert spread(slow, fast) == (6.0, 4.0, 8.0)
+    assert speedup_quartiles(slow, fast) == (6.0, 4.0, 8.0)
 
 
 def test_a_small_sample_has_the_lengths_of_the_whole() -> None:

@@ -16,12 +16,12 @@ import pytest
 import torch
 from torch import nn
 
-from kdedge.errors import GateFailed
-from kdedge.nn.batching import Pad
+from kdedge.errors import CheckFailed
+from kdedge.nn.batching import PaddingCollator
 from kdedge.nn.device import native_precision
 from kdedge.nn.tokenization import encode
 from kdedge.nn.training import LengthGrouped, Training, train
-from kdedge.recipe import Fit
+from kdedge.recipe import FitConfig
 
 HERE = Path(__file__).resolve().parent
 
@@ -152,15 +152,15 @@ def test_a_loss_that_is_not_a_number_stops_training(tmp_path: Path) -> None:
 
     task, tokenizer = tiny.single_task(), tiny.tokenizer()
     plan = Training(
-        fit=Fit(epochs=1, batch_size=8, checks=1),
+        fit=FitConfig(epochs=1, batch_size=8, checks=1),
         seed=0,
         data=encode(tokenizer, task.train.texts, None, 32, labels=task.train.labels),
-        pad=Pad(0),
+        pad=PaddingCollator(0),
         predict=lambda model: np.zeros((32, 2), np.float32),
         score=lambda logits: 0.0,
         title="exploding",
     )
-    with pytest.raises(GateFailed, match="the loss is not finite"):
+    with pytest.raises(CheckFailed, match="the loss is not finite"):
         train(Exploding(), plan, tmp_path)
     assert not list(tmp_path.glob("**/*.safetensors"))
 

@@ -11,43 +11,46 @@ import pytest
 import tinyrun
 import torch
 from click.testing import CliRunner
-from kdedge.benchmarks.studies._experiments import Ledger
+from kdedge.benchmarks.studies._experiments import ResultLog
 from leave_one_out import study, without
 
-from kdedge.evaluation.statistics import Comparison, compare
-from kdedge.recipe import BiLstm, TinyBert
+from kdedge.evaluation.statistics import PairedDifference, paired_difference
+from kdedge.recipe import BiLstmConfig, TinyBertConfig
 
 
 def test_a_difference_counts_only_where_seeds_and_texts_agree() -> None:
     """Three differences of mean 0.02 and standard deviation 0.01: t(0.975, 2) = 4.303."""
     mine, theirs = np.array([0.81, 0.82, 0.83]), np.array([0.80, 0.80, 0.80])
     draws = np.linspace(0.0, 0.04, 1001)
-    found = compare(mine, theirs, np.tile(draws, (3, 1)), np.zeros((3, 1001)))
+    found = paired_difference(mine, theirs, np.tile(draws, (3, 1)), np.zeros((3, 1001)))
     assert found.seeds == pytest.approx(
         (0.02 - 4.303 * 0.01 / math.sqrt(3), 0.02 + 4.303 * 0.01 / math.sqrt(3)), abs=1e-5
     )
     assert found.texts == pytest.approx((0.001, 0.039)) and found.verdict == "undecided", (
         "seeds could turn it round"
     )
-    assert Comparison(0.02, (0.01, 0.03), (0.005, 0.03)).verdict == "better"
-    assert Comparison(0.02, (0.01, 0.03), (-0.005, 0.03)).verdict == "undecided", (
+    assert PairedDifference(0.02, (0.01, 0.03), (0.005, 0.03)).verdict == "better"
+    assert PairedDifference(0.02, (0.01, 0.03), (-0.005, 0.03)).verdict == "undecided", (
         "texts could turn it round"
     )
-    assert Comparison(-0.02, (-0.03, -0.01), (-0.04, -0.001)).verdict == "worse"
-    assert Comparison(0.02, (0.02, 0.02), (0.01, 0.03)).verdict == "undecided", (
+    assert PairedDifference(-0.02, (-0.03, -0.01), (-0.04, -0.001)).verdict == "worse"
+    assert PairedDifference(0.02, (0.02, 0.02), (0.01, 0.03)).verdict == "undecided", (
         "two seeds that differ by as many answers"
     )
-    assert compare(mine[:1], theirs[:1], np.ones((1, 9)), np.zeros((1, 9))).verdict == "one seed"
+    assert (
+        paired_difference(mine[:1], theirs[:1], np.ones((1, 9)), np.zeros((1, 9))).verdict
+        == "one seed"
+    )
 
 
 def test_a_line_that_was_cut_off_is_not_one(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+    ledger = ResultLog(tmp_path)
     ledger.add({"key": "a"}, None)
     with ledger.file.open("a") as stream:
         stream.write('{"key": "b", "sco')
-    again = Ledger(tmp_path)
+    again = ResultLog(tmp_path)
     again.add({"key": "c"}, None)
-    assert set(Ledger(tmp_path).rows) == {"a", "c"}
+    assert set(ResultLog(tmp_path).rows) == {"a", "c"}
 
 
 def test_each_part_that_a_student_has_is_left_out_once() -> None:
@@ -59,7 +62,7 @@ def test_each_part_that_a_student_has_is_left_out_once() -> None:
         "balanced": True,
         "ramp": {"hidden": (1.0, 0.0)},
     }
-    student = TinyBert.model_validate(
+    student = TinyBertConfig.model_validate(
         {"kind": "tinybert", "start": "shrink", "layers_first": {}, "objective": objective}
     )
     found = dict(without(student))
@@ -73,7 +76,7 @@ def test_each_part_that_a_student_has_is_left_out_once() -> None:
         "balance",
         "start (shrink)",
     ]
-    assert all(TinyBert.model_validate(one.model_dump()) == one for one in found.values()), (
+    assert all(TinyBertConfig.model_validate(one.model_dump()) == one for one in found.values()), (
         "each is a student that a recipe could ask for"
     )
     assert len({one.model_dump_json() for one in (student, *found.values())}) == 9
@@ -81,7 +84,7 @@ def test_each_part_that_a_student_has_is_left_out_once() -> None:
         not found["layers"].objective.reads_layers
         and found["attention term"].objective.hidden_weight == 1.0
     )
-    assert [name for name, _ in without(BiLstm(kind="bilstm"))] == ["start (teacher)"]
+    assert [name for name, _ in without(BiLstmConfig(kind="bilstm"))] == ["start (teacher)"]
 
 
 def test_parts_are_left_out_over_seeds_and_nothing_is_trained_twice(tmp_path: Path) -> None:

@@ -15,19 +15,19 @@ import pytest
 import tiny
 import torch
 
-from kdedge.errors import GateFailed, IntegrityError
-from kdedge.io.text_column import Strings
-from kdedge.nn.text_model import TextModel
-from kdedge.recipe import Transfer
+from kdedge.errors import CheckFailed, IntegrityError
+from kdedge.io.text_column import TextColumn
+from kdedge.nn.text_model import TextClassifier
+from kdedge.recipe import TransferConfig
 from kdedge.transfer import dataset as transfer
-from kdedge.transfer.dataset import FILES, Verdict, build_transfer_set, read_transfer_set
+from kdedge.transfer.dataset import FILES, FilterResult, build_transfer_set, read_transfer_set
 from kdedge.transfer.logit_cache import text_key
 from kdedge.transfer.texts import TransferTexts, collect_texts
 
-RECIPE = Transfer(shard_size=16, batch_tokens=256, precision="fp32")
+RECIPE = TransferConfig(shard_size=16, batch_tokens=256, precision="fp32")
 
 
-class Counting(TextModel):
+class Counting(TextClassifier):
     """A teacher that counts the texts it is asked about, and can be told to break down."""
 
     asked = 0
@@ -116,9 +116,9 @@ def test_refused_texts_are_left_out_and_their_answers_kept(
     every = build_transfer_set(RECIPE, texts, teacher, "hash", tmp_path / "every")
     stays = np.random.default_rng(0).random(80) < 0.5
 
-    def judge(given: TransferTexts, answers: Iterable[np.ndarray]) -> Verdict:
+    def judge(given: TransferTexts, answers: Iterable[np.ndarray]) -> FilterResult:
         assert np.array_equal(np.concatenate(list(answers)), every.logits)
-        return Verdict(stays, {"chance": int((~stays).sum())})
+        return FilterResult(stays, {"chance": int((~stays).sum())})
 
     some = build_transfer_set(
         RECIPE, texts, teacher, "hash", tmp_path / "some", judge=judge, gates={"half": 1}
@@ -157,8 +157,8 @@ def test_more_texts_ask_only_about_the_new_ones(tmp_path: Path, teacher: Countin
     build_transfer_set(RECIPE, texts, teacher, "hash", tmp_path / "transfer")
     more = replace(
         texts,
-        texts=texts.texts + Strings.of(["a new film"]),
-        origins=texts.origins + Strings.of(["rule"]),
+        texts=texts.texts + TextColumn.of(["a new film"]),
+        origins=texts.origins + TextColumn.of(["rule"]),
         labels=np.append(texts.labels, -1),
     )
     Counting.asked = 0
@@ -269,7 +269,7 @@ def test_memory_does_not_grow_with_texts(tmp_path: Path) -> None:
 def test_a_teacher_that_answers_infinity_is_stopped(tmp_path: Path, teacher: Counting) -> None:
     with torch.no_grad():
         teacher.model.classifier.bias[0] = float("inf")
-    with pytest.raises(GateFailed, match="not finite"):
+    with pytest.raises(CheckFailed, match="not finite"):
         build_transfer_set(
             RECIPE, collect_texts(tiny.single_task()), teacher, "hash", tmp_path / "transfer"
         )

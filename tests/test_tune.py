@@ -20,14 +20,22 @@ import torch
 from optuna.trial import FixedTrial, TrialState, create_trial
 
 from kdedge.distillation.pipeline import distill, scores
-from kdedge.distillation.student_training import Lesson
+from kdedge.distillation.student_training import DistillContext
 from kdedge.errors import UsageError
 from kdedge.evaluation.latency import share_of_time
-from kdedge.nn.text_model import TextModel
-from kdedge.recipe import Augment, Range, Recipe, Rules, load_recipe
+from kdedge.nn.text_model import TextClassifier
+from kdedge.recipe import AugmentConfig, RangeConfig, Recipe, RulesConfig, load_recipe
 from kdedge.tuning import study as trials
 from kdedge.tuning.run import check, read_trials, tune, write_results
-from kdedge.tuning.study import Studio, count, front, give_up_the_dead, own_values, suggest, work
+from kdedge.tuning.study import (
+    TuningStudy,
+    baseline_params,
+    count,
+    fail_stale_trials,
+    pareto_front,
+    run_trials,
+    suggest,
+)
 
 RATE = {"student.fit.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}
 
@@ -72,7 +80,11 @@ def test_ranges_that_do_not_fit_the_student(ranges: dict, says: str) -> None:
     with pytest.raises(UsageError, match="not tuned"):
         check(recipe({"student.kind": ["tinybert", "bilstm"]}))
     with pytest.raises(UsageError, match="auto is yet to find"):
-        check(recipe(RATE).model_copy(update={"augment": Augment(size="auto", rules=Rules())}))
+        check(
+            recipe(RATE).model_copy(
+                update={"augment": AugmentConfig(size="auto", rules=RulesConfig())}
+            )
+        )
     check(
         recipe(
             RATE
@@ -88,11 +100,14 @@ def test_whole_numbers_stay_whole_and_the_recipe_goes_first() -> None:
         "student.objective.logits": "kl",
     }
     trial = FixedTrial(values)
-    assert suggest(trial, "student.layers", Range(low=1, high=3)) == 3
+    assert suggest(trial, "student.layers", RangeConfig(low=1, high=3)) == 3
     assert isinstance(trial.distributions["student.layers"], optuna.distributions.IntDistribution)
-    assert suggest(trial, "student.fit.learning_rate", Range(low=1e-4, high=1e-2, log=True)) == 1e-3
+    assert (
+        suggest(trial, "student.fit.learning_rate", RangeConfig(low=1e-4, high=1e-2, log=True))
+        == 1e-3
+    )
     assert suggest(trial, "student.objective.logits", ["mse", "kl"]) == "kl"
-    assert own_values(recipe(RATE | {"student.layers": {"low": 2, "high": 3}})) == {
+    assert baseline_params(recipe(RATE | {"student.layers": {"low": 2, "high": 3}})) == {
         "student.fit.learning_rate": 1e-3
     }, "1 layer is out of its range"
 
@@ -110,7 +125,7 @@ def test_the_front_holds_what_nothing_beats_in_both() -> None:
         finished(0.8, 120),
         create_trial(state=TrialState.PRUNED),
     ]
-    assert [(t.value, t.user_attrs["share_of_time"]) for t in front(made)] == [
+    assert [(t.value, t.user_attrs["share_of_time"]) for t in pareto_front(made)] == [
         (0.7, 90),
         (0.8, 100),
         (0.9, 200),
@@ -120,7 +135,7 @@ def test_the_front_holds_what_nothing_beats_in_both() -> None:
 def test_latency_is_a_share_of_all_that_the_reference_runs() -> None:
     tokenizer = tiny.tokenizer()
     small, deep = (
-        TextModel(
+        TextClassifier(
             tiny.bert(layers=n, hidden=96, heads=4, vocabulary=len(tokenizer)).eval(), tokenizer, 32
         )
         for n in (1, 12)
@@ -149,42 +164,42 @@ class Pretended:
         for share in (0.5, 0.8, 1.0):
             watch(share * score)
         tokenizer = tiny.tokenizer()
-        model = TextModel(tiny.bert(vocabulary=len(tokenizer)).eval(), tokenizer, 32)
+        model = TextClassifier(tiny.bert(vocabulary=len(tokenizer)).eval(), tokenizer, 32)
         return SimpleNamespace(learn=lambda folder: (model, None, score))
 
 
 @pytest.fixture
-def studio(tmp_path: Path) -> Studio:
-    return Studio(recipe(RATE, trials=12), tmp_path, f"sqlite:///{tmp_path}/study.db")
+def studio(tmp_path: Path) -> TuningStudy:
+    return TuningStudy(recipe(RATE, trials=12), tmp_path, f"sqlite:///{tmp_path}/study.db")
 
 
 @pytest.fixture
-def lesson(studio: Studio) -> Lesson:
+def lesson(studio: TuningStudy) -> DistillContext:
     """As much of a lesson as a pretended training reads."""
     tokenizer = tiny.tokenizer()
-    return Lesson(
+    return DistillContext(
         studio.recipe,
         None,
         tiny.single_task(),
-        TextModel(tiny.bert(vocabulary=len(tokenizer)).eval(), tokenizer, 32),
+        TextClassifier(tiny.bert(vocabulary=len(tokenizer)).eval(), tokenizer, 32),
         None,
     )
 
 
 def test_an_interrupted_study_goes_on_and_finishes_what_was_asked(
-    studio: Studio, monkeypatch: pytest.MonkeyPatch, lesson
+    studio: TuningStudy, monkeypatch: pytest.MonkeyPatch, lesson
 ) -> None:
     monkeypatch.setattr(trials, "rehearsed", Pretended(stop_at=4))
     with pytest.raises(KeyboardInterrupt):
-        work(studio, lesson)
+        run_trials(studio, lesson)
     study = studio.open()
     before = [t.state for t in study.trials]
     assert before.count(TrialState.FAIL) == 1 and count(study) == 3
     pretended = Pretended()
     monkeypatch.setattr(trials, "rehearsed", pretended)
-    work(studio, lesson)
+    run_trials(studio, lesson)
     assert pretended.calls == 9 and count(studio.open()) == 12
-    work(studio, lesson)
+    run_trials(studio, lesson)
     assert pretended.calls == 9, "a study that is finished runs nothing"
     states = [t.state for t in study.trials]
     assert TrialState.PRUNED in states and states.count(TrialState.COMPLETE) >= 4
@@ -202,7 +217,9 @@ def test_an_interrupted_study_goes_on_and_finishes_what_was_asked(
     )
 
 
-def test_trials_of_a_dead_process_do_not_count_and_those_of_a_living_one_do(studio: Studio) -> None:
+def test_trials_of_a_dead_process_do_not_count_and_those_of_a_living_one_do(
+    studio: TuningStudy,
+) -> None:
     study = studio.open()
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
@@ -212,7 +229,7 @@ def test_trials_of_a_dead_process_do_not_count_and_those_of_a_living_one_do(stud
         (gone.pid, "elsewhere"),
     ):
         study.ask().set_user_attr("process", f"{host} {process}")
-    assert give_up_the_dead(study) == [0]
+    assert fail_stale_trials(study) == [0]
     assert [t.state for t in study.trials] == [
         TrialState.FAIL,
         TrialState.RUNNING,
@@ -220,7 +237,7 @@ def test_trials_of_a_dead_process_do_not_count_and_those_of_a_living_one_do(stud
     ] and count(study) == 2
 
 
-def test_trials_of_another_recipe_are_not_mixed_in(studio: Studio) -> None:
+def test_trials_of_another_recipe_are_not_mixed_in(studio: TuningStudy) -> None:
     study = studio.open()
     replace(studio, recipe=recipe(RATE, trials=99)).open()
     document = json.loads(study.user_attrs["recipe"])
@@ -233,7 +250,7 @@ def test_trials_of_another_recipe_are_not_mixed_in(studio: Studio) -> None:
         replace(studio, recipe=recipe(RATE, heads=3)).open()
 
 
-def test_results_name_the_best_recipe_and_draw_two_pictures(studio: Studio) -> None:
+def test_results_name_the_best_recipe_and_draw_two_pictures(studio: TuningStudy) -> None:
     study = studio.open()
     with pytest.raises(Exception, match="no trial came to its end"):
         write_results(studio, study)

@@ -11,17 +11,17 @@ import pytest
 import tiny
 import torch
 from kdedge.export import export
-from kdedge.export.export import Choice, export_run
+from kdedge.export.export import ExportOptions, export_run
 from test_ways import decided_run
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from kdedge.errors import GateFailed, UsageError
-from kdedge.nn.text_model import TextModel
+from kdedge.errors import CheckFailed, UsageError
+from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.golden import replay
-from kdedge.students.bilstm import BiLstmConfig, BiLstmForSequenceClassification
+from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
 from kdedge.students.vocabulary import (
     check_unknowns,
     chosen_pieces,
@@ -65,7 +65,7 @@ def trimmed_bert(size: int = 4000) -> PreTrainedTokenizerFast:
     )
 
 
-def student(kind: str, tokenizer: PreTrainedTokenizerFast) -> TextModel:
+def student(kind: str, tokenizer: PreTrainedTokenizerFast) -> TextClassifier:
     torch.manual_seed(0)
     if kind == "bert":
         model = tiny.bert(
@@ -74,9 +74,11 @@ def student(kind: str, tokenizer: PreTrainedTokenizerFast) -> TextModel:
     else:
         sizes = {"embedding_dim": 6, "hidden_size": 5, "head_size": 4, "num_labels": 2}
         model = BiLstmForSequenceClassification(
-            BiLstmConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **sizes)
+            BiLstmModelConfig(
+                vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **sizes
+            )
         ).eval()
-    return TextModel(model, tokenizer, 48)
+    return TextClassifier(model, tokenizer, 48)
 
 
 def test_texts_of_kept_pieces_are_read_as_before() -> None:
@@ -192,7 +194,7 @@ def test_a_word_that_would_become_unknown_is_refused() -> None:
     without = trimmed_tokenizer(
         tokenizer, np.array([n for n in kept if n != tokenizer.get_vocab()["film"]])
     )
-    with pytest.raises(GateFailed, match="made a word unknown"):
+    with pytest.raises(CheckFailed, match="made a word unknown"):
         check_unknowns(tokenizer, without, ["the film"])
 
 
@@ -242,6 +244,6 @@ def test_a_vocabulary_too_small_for_the_answers_is_refused(
 ) -> None:
     monkeypatch.setattr(export, "_export_teacher", lambda *_, **__: None)
     run, task = decided_run(tmp_path)
-    with pytest.raises(GateFailed, match="needs more of its vocabulary"):
-        export_run(run, ["bilstm"], task=task, choice=Choice(trim_vocab=SMALL))
+    with pytest.raises(CheckFailed, match="needs more of its vocabulary"):
+        export_run(run, ["bilstm"], task=task, choice=ExportOptions(trim_vocab=SMALL))
     assert not (run.folder / "bundle").exists()

@@ -16,22 +16,22 @@ from click.testing import CliRunner
 from kdedge.export import export, qat
 from kdedge.export import variants as ways
 from kdedge.export.card import rows_of
-from kdedge.export.export import Choice, export_run
+from kdedge.export.export import ExportOptions, export_run
 from kdedge.export.fake_model import quantized_layers, range_owners
-from kdedge.export.variants import FLOAT, Way, lost, slower
+from kdedge.export.variants import FLOAT, Variant, accuracy_loss_reason, latency_reason
 from transformers import PreTrainedModel
 
 from kdedge.cli import export as command
 from kdedge.data.task import Split, Task
-from kdedge.errors import GateFailed
+from kdedge.errors import CheckFailed
 from kdedge.nn import losses
-from kdedge.nn.batching import Pad
+from kdedge.nn.batching import PaddingCollator
 from kdedge.nn.inference import predict_logits
 from kdedge.nn.losses import logit_loss
 from kdedge.nn.tokenization import encode
 from kdedge.nn.training import Training
-from kdedge.recipe import Objective, Quantize
-from kdedge.run.layout import Run
+from kdedge.recipe import ObjectiveConfig, QuantizeConfig
+from kdedge.run.layout import RunDir
 from kdedge.run.progress import Silent
 from kdedge.runtime import Bundle, Classifier
 
@@ -48,7 +48,9 @@ def decided_student(kind: str) -> PreTrainedModel:
 
 def logits_of(model: PreTrainedModel, split: Split) -> np.ndarray:
     return predict_logits(
-        model, encode(tiny.tokenizer(), split.texts, None, tinybundle.MAX_LENGTH), Pad(0)
+        model,
+        encode(tiny.tokenizer(), split.texts, None, tinybundle.MAX_LENGTH),
+        PaddingCollator(0),
     )
 
 
@@ -66,7 +68,7 @@ def answered_by(model: PreTrainedModel) -> Task:
 TASK = answered_by(decided_student("bilstm"))
 
 
-def decided_run(folder: Path, kind: str = "bilstm", **quantize: object) -> tuple[Run, Task]:
+def decided_run(folder: Path, kind: str = "bilstm", **quantize: object) -> tuple[RunDir, Task]:
     model = decided_student(kind)
     task = answered_by(model)
     return tinybundle.make_run(folder, task, (kind,), quantize=quantize, model=model), task
@@ -81,7 +83,7 @@ class Heard(Silent):
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
     monkeypatch.setattr(export, "_export_teacher", lambda *_, **__: None)
     return decided_run(tmp_path)[0]
 
@@ -95,7 +97,7 @@ def deafened(model: torch.nn.Module, *_: object) -> float:
 
 
 def test_the_figures_of_every_way_can_be_measured_again(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export, "load_task", lambda *_, **__: TASK)
     result = CliRunner().invoke(command.export, [str(run.folder)], catch_exceptions=False)
@@ -126,9 +128,9 @@ def test_the_figures_of_every_way_can_be_measured_again(
 
 
 def test_tuning_is_left_out_where_calibration_lost_nothing(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(qat._Judge, "score", lambda *_: 0.5)
+    monkeypatch.setattr(qat._ScoreWithAgreement, "score", lambda *_: 0.5)
     heard = Heard()
     manifest = Bundle.open(export_run(run, ["bilstm"], task=TASK, progress=heard)[0]).manifest
     assert (
@@ -160,8 +162,11 @@ def test_tuning_wins_back_what_calibration_lost(
 @pytest.mark.parametrize("kind", ["tinybert", "bilstm"])
 def test_tuning_matches_the_teacher_and_the_float_student(kind: str) -> None:
     student = decided_student(kind).eval()
-    tuning = qat.Tuning(
-        deepcopy(student), student, Quantize(float_weight=2.0, hidden_weight=3.0), losses.logit_mse
+    tuning = qat.QatResult(
+        deepcopy(student),
+        student,
+        QuantizeConfig(float_weight=2.0, hidden_weight=3.0),
+        losses.logit_mse,
     )
     texts = tiny.tokenizer()(list(TASK.select.texts[:8]), padding=True, return_tensors="pt")
     batch = {name: texts[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
@@ -192,23 +197,26 @@ def test_tuning_matches_the_teacher_and_the_float_student(kind: str) -> None:
 def test_a_student_of_shares_is_tuned_by_shares() -> None:
     """KL leaves a student its own height of logits: the teacher's is no reason to move it, the float student's is."""
     student = decided_student("tinybert").eval()
-    tuning = qat.Tuning(
-        deepcopy(student), student, Quantize(), logit_loss(Objective(), "classification")
+    tuning = qat.QatResult(
+        deepcopy(student),
+        student,
+        QuantizeConfig(),
+        logit_loss(ObjectiveConfig(), "classification"),
     )
     batch = dict(tiny.tokenizer()(list(TASK.select.texts[:8]), padding=True, return_tensors="pt"))
     logits = student(**batch).logits
     assert float(tuning(logits + 3.0, **batch)["parts"]["logits"]) == pytest.approx(0.0, abs=1e-6)
     assert float(
-        qat.Tuning(deepcopy(student), student, Quantize(), losses.logit_mse)(logits + 3.0, **batch)[
-            "parts"
-        ]["logits"]
+        qat.QatResult(deepcopy(student), student, QuantizeConfig(), losses.logit_mse)(
+            logits + 3.0, **batch
+        )["parts"]["logits"]
     ) == pytest.approx(9.0, rel=1e-4)
     tuning.model.classifier.bias += 0.5
     assert float(tuning(logits, **batch)["parts"]["float"]) == pytest.approx(0.25, rel=1e-4)
 
 
 def test_tuning_that_changes_answers_is_not_kept_for_its_score(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def turned(tuning: torch.nn.Module, training: Training, *_: object, **__: object) -> float:
         """A student of other answers."""
@@ -217,10 +225,10 @@ def test_tuning_that_changes_answers_is_not_kept_for_its_score(
         return training.score(training.predict(tuning))
 
     rising = {"float": 0.5, "calibrated": 0.4}
-    monkeypatch.setattr(qat._Judge, "content", lambda _: False)
+    monkeypatch.setattr(qat._ScoreWithAgreement, "content", lambda _: False)
     monkeypatch.setattr(qat, "train", turned)
     monkeypatch.setattr(
-        qat._Judge,
+        qat._ScoreWithAgreement,
         "score",
         lambda judge, logits: (
             0.5 if logits is judge.reference else 0.4 if logits is judge.calibrated else 0.6
@@ -246,9 +254,11 @@ def test_tuning_is_called_for_where_the_score_fell_and_more_than_a_few_answers_c
         logits[rows] = logits[rows, ::-1]
         return logits
 
-    assert qat._Judge(task, right, turned(slice(2))).content(), "0.5 % of the answers"
-    assert not qat._Judge(task, right, turned(slice(3))).content()
-    assert qat._Judge(task, turned(slice(3)), right).content(), "many answers, and a better score"
+    assert qat._ScoreWithAgreement(task, right, turned(slice(2))).content(), "0.5 % of the answers"
+    assert not qat._ScoreWithAgreement(task, right, turned(slice(3))).content()
+    assert qat._ScoreWithAgreement(task, turned(slice(3)), right).content(), (
+        "many answers, and a better score"
+    )
 
 
 def test_a_tuned_student_is_rated_by_its_score_where_its_answers_hold() -> None:
@@ -259,19 +269,21 @@ def test_a_tuned_student_is_rated_by_its_score_where_its_answers_hold() -> None:
         return np.concatenate([float_student[:count, ::-1], float_student[count:]])
 
     task = replace(TASK, select=Split(tuple(map(str, range(400))), None, np.arange(400) % 2))
-    rated = qat._Judge(task, float_student, others(0))
+    rated = qat._ScoreWithAgreement(task, float_student, others(0))
     assert [rated(others(count)) for count in (0, 4, 5)] == pytest.approx([1.0, 0.99, -1 - 5 / 400])
-    assert qat._Judge(task, float_student, others(20))(others(20)) == pytest.approx(0.95), (
-        "no worse than calibration alone"
+    assert qat._ScoreWithAgreement(task, float_student, others(20))(others(20)) == pytest.approx(
+        0.95
+    ), "no worse than calibration alone"
+    assert qat._ScoreWithAgreement(task, float_student, others(20))(others(21)) == pytest.approx(
+        -1 - 21 / 400
     )
-    assert qat._Judge(task, float_student, others(20))(others(21)) == pytest.approx(-1 - 21 / 400)
-    assert not qat._Judge(task, float_student, others(20)).holds(others(21)) and qat._Judge(
-        task, float_student, others(20)
-    ).holds(others(20))
+    assert not qat._ScoreWithAgreement(task, float_student, others(20)).holds(
+        others(21)
+    ) and qat._ScoreWithAgreement(task, float_student, others(20)).holds(others(20))
 
 
-def test_without_tuning_there_are_two_ways(run: Run) -> None:
-    (bundle,) = export_run(run, ["bilstm"], task=TASK, choice=Choice(tune=False))
+def test_without_tuning_there_are_two_ways(run: RunDir) -> None:
+    (bundle,) = export_run(run, ["bilstm"], task=TASK, choice=ExportOptions(tune=False))
     judged = Bundle.open(bundle).manifest.parity["ways"]
     assert [name for name, _ in rows_of(judged)] == [FLOAT, "calibrated"] and judged[
         "int8"
@@ -279,11 +291,13 @@ def test_without_tuning_there_are_two_ways(run: Run) -> None:
 
 
 def test_int8_that_does_not_pay_is_left_out_and_said(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(qat, "calibrate", deafened)
     heard = Heard()
-    (bundle,) = export_run(run, ["bilstm"], task=TASK, choice=Choice(tune=False), progress=heard)
+    (bundle,) = export_run(
+        run, ["bilstm"], task=TASK, choice=ExportOptions(tune=False), progress=heard
+    )
     manifest = Bundle.open(bundle).manifest
     assert (
         list(manifest.precisions) == ["fp32"]
@@ -298,16 +312,16 @@ def test_int8_that_does_not_pay_is_left_out_and_said(
 
 
 def test_an_int8_file_without_integers_is_left_out(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def all_float(recipe: Run, name: str, choice: Choice) -> object:
+    def all_float(recipe: RunDir, name: str, choice: ExportOptions) -> object:
         return quantize_recipe(recipe, name, choice).model_copy(update={"keep_float_above": 1e-12})
 
     quantize_recipe = export._quantize_recipe
     monkeypatch.setattr(export, "_quantize_recipe", all_float)
     heard = Heard()
     manifest = Bundle.open(
-        export_run(run, ["bilstm"], task=TASK, choice=Choice(tune=False), progress=heard)[0]
+        export_run(run, ["bilstm"], task=TASK, choice=ExportOptions(tune=False), progress=heard)[0]
     ).manifest
     assert list(manifest.precisions) == ["fp32"] and "it is no smaller" in heard.text
     assert (
@@ -316,24 +330,24 @@ def test_an_int8_file_without_integers_is_left_out(
 
 
 def test_a_table_that_an_lstm_reads_is_as_integer_as_the_lstm(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def only_the_table(model: torch.nn.Module, batches: object) -> dict[str, float]:
         return {name: 1.0 if name == "embedding" else 0.0 for name, _ in quantized_layers(model)}
 
     monkeypatch.setattr(qat, "sensitivity", only_the_table)
-    recipe = export._quantize_recipe(run, "bilstm", Choice(tune=False)).model_copy(
+    recipe = export._quantize_recipe(run, "bilstm", ExportOptions(tune=False)).model_copy(
         update={"keep_float_above": 0.5}
     )
     monkeypatch.setattr(export, "_quantize_recipe", lambda *_: recipe)
     tuning = Bundle.open(
-        export_run(run, ["bilstm"], task=TASK, choice=Choice(tune=False))[0]
+        export_run(run, ["bilstm"], task=TASK, choice=ExportOptions(tune=False))[0]
     ).manifest.parity["int8"]["tuning"]
     assert tuning["float_layers"] == [], "what is stored in integers is not told to be in fp32"
 
 
 def test_what_a_smaller_vocabulary_cost_counts_beside_what_int8_costs(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         export,
@@ -343,26 +357,35 @@ def test_what_a_smaller_vocabulary_cost_counts_beside_what_int8_costs(
     monkeypatch.setattr("kdedge.export.card._parity_lines", lambda manifest: [])
     heard = Heard()
     manifest = Bundle.open(
-        export_run(run, ["bilstm"], task=TASK, choice=Choice(tune=False), progress=heard)[0]
+        export_run(run, ["bilstm"], task=TASK, choice=ExportOptions(tune=False), progress=heard)[0]
     ).manifest
     assert list(manifest.precisions) == ["fp32"] and "it loses 0.5" in heard.text
 
 
 def test_int8_alone_that_does_not_pay_fails_and_the_former_bundle_stays(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (bundle,) = export_run(run, ["bilstm"], task=TASK, choice=Choice(("fp32",)))
+    (bundle,) = export_run(run, ["bilstm"], task=TASK, choice=ExportOptions(("fp32",)))
     before = (bundle / "kdedge.json").read_bytes()
     monkeypatch.setattr(qat, "calibrate", deafened)
-    with pytest.raises(GateFailed, match="does not pay"):
-        export_run(run, ["bilstm"], task=TASK, choice=Choice(("int8",), tune=False))
+    with pytest.raises(CheckFailed, match="does not pay"):
+        export_run(run, ["bilstm"], task=TASK, choice=ExportOptions(("int8",), tune=False))
     assert (bundle / "kdedge.json").read_bytes() == before
 
 
 def test_a_drop_counts_when_it_is_more_than_the_limit_and_more_than_one_text() -> None:
-    assert lost(0.9, 0.89, 1000, 0.01) is None and lost(0.9, 0.91, 1000, 0.0) is None
-    assert lost(0.9, 0.88, 1000, 0.01) == "it loses 0.0200 on the select split, 0.01 is allowed"
-    assert lost(1.0, 0.9, 10, 0.01) is None and lost(1.0, 0.8, 10, 0.01) is not None
+    assert (
+        accuracy_loss_reason(0.9, 0.89, 1000, 0.01) is None
+        and accuracy_loss_reason(0.9, 0.91, 1000, 0.0) is None
+    )
+    assert (
+        accuracy_loss_reason(0.9, 0.88, 1000, 0.01)
+        == "it loses 0.0200 on the select split, 0.01 is allowed"
+    )
+    assert (
+        accuracy_loss_reason(1.0, 0.9, 10, 0.01) is None
+        and accuracy_loss_reason(1.0, 0.8, 10, 0.01) is not None
+    )
 
 
 def test_a_file_that_is_not_faster_is_told() -> None:
@@ -371,11 +394,13 @@ def test_a_file_that_is_not_faster_is_told() -> None:
         "tuned": (130.0, (1.8, 1.7, 1.9)),
         "dynamic": (90.0, (0.9, 0.8, 1.1)),
     }
-    files = {name: Way(1.0, 1.0, 3, *figures) for name, figures in times.items()}
-    assert slower(files, "tuned") is None, (
+    files = {name: Variant(1.0, 1.0, 3, *figures) for name, figures in times.items()}
+    assert latency_reason(files, "tuned") is None, (
         "a median over other moments says less than the ratios of the same ones"
     )
-    assert slower(files, "dynamic") == "it is not faster: 90 µs against 100, 0.90x [0.80-1.10]"
+    assert (
+        latency_reason(files, "dynamic") == "it is not faster: 90 µs against 100, 0.90x [0.80-1.10]"
+    )
 
 
 def test_files_are_timed_in_turn() -> None:

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from kdedge.distillation.objective import Objective
-from kdedge.distillation.weighting import MEMORY, Weighting, trust
+from kdedge.distillation.weighting import MEMORY, Weighting, per_example_weight
 from kdedge.nn import losses
 from kdedge.nn.signals import Signals
-from kdedge.recipe import Objective as ObjectiveRecipe
+from kdedge.recipe import ObjectiveConfig
 
 
 def part(value: float) -> torch.Tensor:
@@ -18,7 +18,7 @@ def part(value: float) -> torch.Tensor:
 
 
 def test_fixed_weights_are_the_recipes() -> None:
-    weighting = Weighting(ObjectiveRecipe(labels_weight=0.25, hidden_weight=3.0), batches=10)
+    weighting = Weighting(ObjectiveConfig(labels_weight=0.25, hidden_weight=3.0), batches=10)
     for _ in range(3):
         found = weighting({"logits": part(5.0), "labels": part(1.0), "hidden": part(2.0)})
     assert {name: float(weight) for name, weight in found.items()} == {
@@ -30,7 +30,7 @@ def test_fixed_weights_are_the_recipes() -> None:
 
 def test_a_ramp_runs_from_its_first_factor_to_its_last() -> None:
     weighting = Weighting(
-        ObjectiveRecipe(hidden_weight=2.0, ramp={"hidden": (1.0, 0.0), "logits": (0.0, 1.0)}),
+        ObjectiveConfig(hidden_weight=2.0, ramp={"hidden": (1.0, 0.0), "logits": (0.0, 1.0)}),
         batches=5,
     )
     found = [weighting({"logits": part(1.0), "hidden": part(1.0)}) for _ in range(7)]
@@ -41,7 +41,7 @@ def test_a_ramp_runs_from_its_first_factor_to_its_last() -> None:
 
 
 def test_balanced_weights_divide_by_the_running_magnitude() -> None:
-    weighting = Weighting(ObjectiveRecipe(hidden_weight=0.5, balanced=True), batches=10)
+    weighting = Weighting(ObjectiveConfig(hidden_weight=0.5, balanced=True), batches=10)
     running = None
     for value in (100.0, 80.0, 10.0):
         running = value if running is None else MEMORY * running + (1 - MEMORY) * value
@@ -55,7 +55,7 @@ def test_balanced_weights_divide_by_the_running_magnitude() -> None:
 
 
 def test_a_checkpoint_holds_what_the_weights_depend_on() -> None:
-    recipe = ObjectiveRecipe(hidden_weight=1.0, balanced=True, ramp={"hidden": (1.0, 0.0)})
+    recipe = ObjectiveConfig(hidden_weight=1.0, balanced=True, ramp={"hidden": (1.0, 0.0)})
     whole, begun = Weighting(recipe, 6), Weighting(recipe, 6)
     values = [3.0, 2.0, 5.0, 1.0, 4.0, 2.0]
     expected = [float(whole({"hidden": part(v)})["hidden"]) for v in values]
@@ -68,17 +68,17 @@ def test_a_checkpoint_holds_what_the_weights_depend_on() -> None:
 
 def test_trust_is_the_probability_of_the_right_label() -> None:
     logits = torch.tensor([[2.0, 0.0, -1.0], [0.0, 0.0, 0.0], [5.0, 1.0, 1.0]])
-    found = trust(logits, torch.tensor([0, 2, -1]), "classification")
+    found = per_example_weight(logits, torch.tensor([0, 2, -1]), "classification")
     assert found.tolist() == pytest.approx([float(logits[0].softmax(-1)[0]), 1 / 3, 1.0], rel=1e-5)
     teacher, labels = torch.tensor([[1.0], [4.0], [2.0]]), torch.tensor([1.5, float("nan"), 1.0])
-    numbers = trust(teacher, labels, "regression")
+    numbers = per_example_weight(teacher, labels, "regression")
     assert numbers.tolist() == pytest.approx(
         [np.exp(-0.25 / 0.625), 1.0, np.exp(-1 / 0.625)], rel=1e-5
     )
-    assert trust(100 * teacher, 100 * labels, "regression").tolist() == pytest.approx(
+    assert per_example_weight(100 * teacher, 100 * labels, "regression").tolist() == pytest.approx(
         numbers.tolist(), rel=1e-4
     ), "whatever the numbers' scale"
-    assert trust(teacher[:1], teacher[:1, 0], "regression").tolist() == [1.0], (
+    assert per_example_weight(teacher[:1], teacher[:1, 0], "regression").tolist() == [1.0], (
         "a teacher that is right is followed"
     )
 
@@ -86,7 +86,7 @@ def test_trust_is_the_probability_of_the_right_label() -> None:
 def test_each_text_is_divided_between_teacher_and_label() -> None:
     torch.manual_seed(0)
     mine, theirs, labels = torch.randn(4, 3), torch.randn(4, 3), torch.tensor([0, 1, 2, -1])
-    recipe = ObjectiveRecipe(logits="kl", temperature=2.0, labels_weight=0.5, per_example=True)
+    recipe = ObjectiveConfig(logits="kl", temperature=2.0, labels_weight=0.5, per_example=True)
     total, parts = Objective(recipe, "classification", None, None)(
         Signals(mine), Signals(theirs), labels, torch.ones(4, 5)
     )

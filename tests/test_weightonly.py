@@ -16,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kdedge.export import export
-from kdedge.export.export import Choice, export_run
+from kdedge.export.export import ExportOptions, export_run
 from kdedge.export.graph import to_onnx
 from kdedge.export.scheme import QuantScheme
 from kdedge.export.weightonly import BLOCK, _nibbles, half, weight_only
@@ -147,13 +147,13 @@ def test_weights_are_worked_out_once_when_the_file_is_opened(bits: int, tmp_path
 @pytest.mark.parametrize(
     "choice, name",
     [
-        (Choice(("fp32", "int8"), QuantScheme.named("weight_only")), "int8"),
-        (Choice(("fp32", "int8"), QuantScheme.named("weight_only", 4)), "int8"),
-        (Choice(("fp16",)), "fp16"),
+        (ExportOptions(("fp32", "int8"), QuantScheme.named("weight_only")), "int8"),
+        (ExportOptions(("fp32", "int8"), QuantScheme.named("weight_only", 4)), "int8"),
+        (ExportOptions(("fp16",)), "fp16"),
     ],
 )
 def test_a_bundle_may_hold_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choice: Choice, name: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choice: ExportOptions, name: str
 ) -> None:
     monkeypatch.setattr(export, "_export_teacher", lambda *_, **__: None)
     task = tiny.single_task()

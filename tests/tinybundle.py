@@ -10,12 +10,12 @@ from transformers import PreTrainedModel
 
 from kdedge.data.task import Task
 from kdedge.io.atomic import hash_files
-from kdedge.nn.labels import label_settings
-from kdedge.nn.text_model import TextModel, save_measured
+from kdedge.nn.labels import label_config
+from kdedge.nn.text_model import TextClassifier, save_measured
 from kdedge.recipe import Recipe
-from kdedge.run.layout import Run
+from kdedge.run.layout import RunDir
 from kdedge.run.stage import WEIGHTS, stage
-from kdedge.students.bilstm import BiLstmConfig, BiLstmForSequenceClassification
+from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
 from kdedge.teacher.finetune import load_teacher
 from kdedge.transfer.dataset import build_transfer_set
 from kdedge.transfer.texts import collect_texts
@@ -26,10 +26,10 @@ MAX_LENGTH = 48
 def student(task: Task, kind: str) -> PreTrainedModel:
     """A random student whose answers differ from text to text."""
     torch.manual_seed(3)
-    labels = label_settings(task.spec)
+    labels = label_config(task.spec)
     if kind == "bilstm":
         model = BiLstmForSequenceClassification(
-            BiLstmConfig(
+            BiLstmModelConfig(
                 vocab_size=200,
                 embedding_dim=12,
                 hidden_size=7,
@@ -54,7 +54,7 @@ def make_run(
     teacher: PreTrainedModel | None = None,
     quantize: dict[str, object] | None = None,
     model: PreTrainedModel | None = None,
-) -> Run:
+) -> RunDir:
     """quantize: keys of the recipe's section beside `TUNING`. model: every student; default: `student`."""
     # Untrained students: their logits are the teacher's or anything, and only the squared difference tells which.
     students = [
@@ -67,7 +67,7 @@ def make_run(
         "teacher": {"model": "a-tiny-teacher"},
         "student": students,
     }
-    run = Run.create(Recipe.model_validate(recipe), folder)
+    run = RunDir.create(Recipe.model_validate(recipe), folder)
     torch.manual_seed(4)
     _save(run.teacher, teacher or student(task, "tinybert"), task)
     labelled = load_teacher(run.teacher, task.spec, MAX_LENGTH)
@@ -84,7 +84,7 @@ def make_run(
 
 
 def _save(folder: Path, model: PreTrainedModel, task: Task) -> None:
-    whole = TextModel(model.eval(), tiny.tokenizer(), MAX_LENGTH)
+    whole = TextClassifier(model.eval(), tiny.tokenizer(), MAX_LENGTH)
     stage(
         folder,
         {"made": "here"},

@@ -17,12 +17,17 @@ from typing import Any
 import numpy as np
 
 from kdedge.data.task import Task
-from kdedge.distillation.student_training import LABELS_ALONE, Lesson, rehearsed, what_decides
-from kdedge.errors import GateFailed, UsageError
-from kdedge.evaluation.bootstrap import resampled_scores, resamples
-from kdedge.evaluation.statistics import Comparison, compare
-from kdedge.io.atomic import json_text, write_whole
-from kdedge.recipe import BiLstm, Objective, TinyBert
+from kdedge.distillation.student_training import (
+    LABELS_ONLY,
+    DistillContext,
+    stage_inputs,
+    training_without_stage,
+)
+from kdedge.errors import CheckFailed, UsageError
+from kdedge.evaluation.bootstrap import bootstrap_rows, bootstrap_scores
+from kdedge.evaluation.statistics import PairedDifference, paired_difference
+from kdedge.io.atomic import json_text, write_atomic
+from kdedge.recipe import BiLstmConfig, ObjectiveConfig, TinyBertConfig
 from kdedge.run.progress import Progress
 
 Rows = Mapping[int, Mapping[str, Any]]
@@ -34,12 +39,12 @@ class Variant:
     """One way of teaching: which student, from which lesson; its own objective and stages say how."""
 
     name: str
-    lesson: Lesson
-    student: TinyBert | BiLstm
+    lesson: DistillContext
+    student: TinyBertConfig | BiLstmConfig
 
-    def stages(self) -> list[Objective]:
+    def stages(self) -> list[ObjectiveConfig]:
         """What each stage of the training matches, in order."""
-        if isinstance(self.student, TinyBert) and self.student.layers_first:
+        if isinstance(self.student, TinyBertConfig) and self.student.layers_first:
             return [self.student.objective.layers_alone(), self.student.objective.answers_alone()]
         return [self.student.objective]
 
@@ -49,7 +54,7 @@ class Variant:
             objective.model_dump(mode="json", exclude=objective.idle())
             for objective in self.stages()
         ]
-        inputs = what_decides(self.lesson, self.student, LABELS_ALONE, transfer) | {
+        inputs = stage_inputs(self.lesson, self.student, LABELS_ONLY, transfer) | {
             "objective": last,
             "seed": seed,
         }
@@ -62,20 +67,22 @@ class Variant:
         lesson = replace(
             self.lesson, recipe=self.lesson.recipe.model_copy(update={"student_seed": seed})
         )
-        result = rehearsed(lesson, self.student, folder)(folder)
+        result = training_without_stage(lesson, self.student, folder)(folder)
         return {name: result[name] for name in ("metric", "select", "report")}
 
 
-def undistilled(name: str, lesson: Lesson, student: TinyBert | BiLstm) -> Variant:
+def undistilled(
+    name: str, lesson: DistillContext, student: TinyBertConfig | BiLstmConfig
+) -> Variant:
     """The same student on the labelled texts, by their labels alone."""
     lesson = replace(lesson, transfer=lesson.transfer.take(lesson.transfer.texts.gold))
-    changes: dict[str, Any] = {"objective": LABELS_ALONE} | (
-        {"layers_first": None} if isinstance(student, TinyBert) else {}
+    changes: dict[str, Any] = {"objective": LABELS_ONLY} | (
+        {"layers_first": None} if isinstance(student, TinyBertConfig) else {}
     )
     return Variant(name, lesson, student.model_copy(update=changes))
 
 
-class Ledger:
+class ResultLog:
     """The finished trainings of a study: a line each, and their logits (N, C) on the reported split beside it."""
 
     def __init__(self, folder: Path) -> None:
@@ -88,7 +95,7 @@ class Ledger:
         text = self.file.read_text(encoding="utf-8") if self.file.exists() else ""
         whole, _, torn = text.rpartition("\n")
         if torn:
-            write_whole(self.file, whole + "\n" if whole else "")
+            write_atomic(self.file, whole + "\n" if whole else "")
         yield from map(json.loads, whole.splitlines())
 
     def add(self, row: dict[str, Any], logits: Path | None) -> None:
@@ -103,7 +110,7 @@ class Ledger:
 
 
 def train_all(
-    variants: Sequence[Variant], seeds: Sequence[int], ledger: Ledger, progress: Progress
+    variants: Sequence[Variant], seeds: Sequence[int], ledger: ResultLog, progress: Progress
 ) -> list[Rows]:
     """Every variant from every seed, seed by seed, those of the ledger kept; in the order of the variants."""
     hashes = {id(variant.lesson): variant.lesson.transfer.content_hash() for variant in variants}
@@ -123,7 +130,7 @@ def train_all(
     return [{seed: ledger.rows[keys[i, seed]] for seed in seeds} for i in range(len(variants))]
 
 
-def _one(variant: Variant, seed: int, key: str, ledger: Ledger) -> dict[str, Any]:
+def _one(variant: Variant, seed: int, key: str, ledger: ResultLog) -> dict[str, Any]:
     row: dict[str, Any] = {
         "key": key,
         "cell": variant.name,
@@ -136,7 +143,7 @@ def _one(variant: Variant, seed: int, key: str, ledger: Ledger) -> dict[str, Any
             result = variant.train(seed, Path(folder))
         except (
             UsageError,
-            GateFailed,
+            CheckFailed,
         ) as error:  # a map that does not fit, a loss that is not finite
             row |= {"why": error.what}
             ledger.add(row, None)
@@ -149,21 +156,21 @@ def _one(variant: Variant, seed: int, key: str, ledger: Ledger) -> dict[str, Any
 class Scores:
     """Scores of trainings on the reported split and on resamples of its texts."""
 
-    def __init__(self, task: Task, ledger: Ledger) -> None:
+    def __init__(self, task: Task, ledger: ResultLog) -> None:
         self.task, self.ledger = task, ledger
-        self.draws = resamples(len(task.report), seed=0)
+        self.draws = bootstrap_rows(len(task.report), seed=0)
         self.known: dict[str, np.ndarray] = {}
 
     def resampled(self, key: str) -> np.ndarray:
         """(R,) the metric on each resample."""
         if key not in self.known:
             logits = np.load(self.ledger.logits_file(key), allow_pickle=False)
-            self.known[key] = resampled_scores(
+            self.known[key] = bootstrap_scores(
                 self.task.spec, logits, self.task.report.labels, self.draws
             )
         return self.known[key]
 
-    def against(self, mine: Rows, theirs: Rows) -> Comparison | None:
+    def against(self, mine: Rows, theirs: Rows) -> PairedDifference | None:
         """Over the seeds that both came to the end from; None where there is none."""
         both = [seed for seed in mine if "report" in mine[seed] and "report" in theirs[seed]]
         if not both:
@@ -173,20 +180,20 @@ class Scores:
             np.stack([self.resampled(rows[seed]["key"]) for seed in both])
             for rows in (mine, theirs)
         ]
-        return compare(scores[0], scores[1], draws[0], draws[1])
+        return paired_difference(scores[0], scores[1], draws[0], draws[1])
 
 
 @dataclass(frozen=True)
-class Line:
+class TableRow:
     """A variant in a table: its leading cells, its trainings, and what a comparison gave; None for the reference itself, or where no seed came to the end in both."""
 
     name: list[str]
     rows: Rows
-    compared: Comparison | None
+    compared: PairedDifference | None
 
 
 def table(
-    names: Sequence[str], metric: str, compared: str, lines: Iterable[Line], teacher: float
+    names: Sequence[str], metric: str, compared: str, lines: Iterable[TableRow], teacher: float
 ) -> str:
     """Markdown. names: heads of the leading cells; compared: of the comparison's mean; teacher: its score.
 
@@ -207,7 +214,7 @@ def table(
     return "\n".join(f"| {' | '.join(cells)} |" for cells in told)
 
 
-def _cells(line: Line, teacher: float) -> list[str]:
+def _cells(line: TableRow, teacher: float) -> list[str]:
     finished = [row for row in line.rows.values() if "report" in row]
     if not finished:
         return [*["–"] * 6, next(iter(line.rows.values()))["why"], "–"]

@@ -17,32 +17,36 @@ from pathlib import Path
 
 import click
 from kdedge.benchmarks.studies._experiments import (
-    Ledger,
-    Line,
+    ResultLog,
     Scores,
+    TableRow,
     Variant,
     table,
     train_all,
     undistilled,
 )
 
-from kdedge.augment.sources import made_from
+from kdedge.augment.sources import transfer_texts_of
 from kdedge.cli.console import ConsoleProgress
 from kdedge.cli.main import main
-from kdedge.distillation.pipeline import prepare_lesson
-from kdedge.distillation.student_training import Lesson
+from kdedge.distillation.pipeline import prepare_context
+from kdedge.distillation.student_training import DistillContext
 from kdedge.errors import UsageError
-from kdedge.recipe import BiLstm, Gates, Recipe, TinyBert, load_recipe
-from kdedge.run.layout import Run
+from kdedge.recipe import BiLstmConfig, FilterConfig, Recipe, TinyBertConfig, load_recipe
+from kdedge.run.layout import RunDir
 from kdedge.run.stage import read_stage
-from kdedge.run.threads import prepared
+from kdedge.run.threads import settle_threads
 
 OPEN_NAME, LABELS, LONGER = "all, no gates", "labels alone", ", more steps"
-OPEN = Gates(near=1.0, held_out=1.0, shortest=1, longest=10**6, perplexity=(0.0, 1.0), balance=None)
+OPEN = FilterConfig(
+    near=1.0, held_out=1.0, shortest=1, longest=10**6, perplexity=(0.0, 1.0), balance=None
+)
 """Gates that refuse only what is equal to a text that is there, or to one that is held out."""
 
 
-def variant(name: str, lesson: Lesson, free: Lesson, student: TinyBert | BiLstm) -> Variant:
+def variant(
+    name: str, lesson: DistillContext, free: DistillContext, student: TinyBertConfig | BiLstmConfig
+) -> Variant:
     """The student and the texts of a variant; free: the lesson whose gates are open."""
     if name.startswith("all"):
         return Variant(name, free if name == OPEN_NAME else lesson, student)
@@ -61,10 +65,10 @@ def variant(name: str, lesson: Lesson, free: Lesson, student: TinyBert | BiLstm)
     return Variant(name, replace(lesson, transfer=part), student)
 
 
-def ungated(recipe: Recipe, runs: Path, progress: ConsoleProgress) -> Lesson:
+def ungated(recipe: Recipe, runs: Path, progress: ConsoleProgress) -> DistillContext:
     """The same lesson with the gates open, in a run of its own that takes teacher and generator over."""
     assert recipe.augment is not None
-    run = Run(runs / recipe.name, recipe)
+    run = RunDir(runs / recipe.name, recipe)
     name = f"{(recipe.share or recipe.name)[:70]}-ungated"
     for stage in ("teacher", "generator"):
         if (run.shared / stage).exists() and not (runs / name / stage).exists():
@@ -72,13 +76,13 @@ def ungated(recipe: Recipe, runs: Path, progress: ConsoleProgress) -> Lesson:
     opened = recipe.model_copy(
         update={"share": name, "augment": recipe.augment.model_copy(update={"gates": OPEN})}
     )
-    return prepare_lesson(opened, Run(runs / recipe.name, opened), progress=progress)
+    return prepare_context(opened, RunDir(runs / recipe.name, opened), progress=progress)
 
 
-def sources_table(run: Run) -> str:
+def sources_table(run: RunDir) -> str:
     """Markdown: what each source made and what the gates refused."""
     lines = ["| source | wanted | made | kept | refused |", "| --- | --: | --: | --: | --- |"]
-    for origin, counts in made_from(run.augment).items():
+    for origin, counts in transfer_texts_of(run.augment).items():
         refused = ", ".join(f"{reason} {count:,}" for reason, count in counts["refused"].items())
         lines.append(
             f"| {origin} | {counts['wanted']:,} | {counts['made']:,} | {counts['kept']:,} | {refused or '–'} |"
@@ -109,7 +113,10 @@ def study(
     threads: int | None,
 ) -> None:
     """Train, score, and print the tables."""
-    settled, progress = prepared(load_recipe(recipe, overrides), runs, threads), ConsoleProgress()
+    settled, progress = (
+        settle_threads(load_recipe(recipe, overrides), runs, threads),
+        ConsoleProgress(),
+    )
     named = {Recipe.student_name(student): student for student in settled.student}
     if set(students) - set(named):
         raise UsageError(
@@ -117,9 +124,9 @@ def study(
             ", ".join(set(students) - set(named)),
             f"one of {', '.join(named)}",
         )
-    run = Run.create(settled, runs)
+    run = RunDir.create(settled, runs)
     with run.locked():
-        lesson = prepare_lesson(settled, run, progress=progress)
+        lesson = prepare_context(settled, run, progress=progress)
         known = [
             *dict.fromkeys(("gold", *lesson.transfer.texts.origins)),
             "all",
@@ -136,7 +143,7 @@ def study(
                 f"some of {'; '.join(known)}",
             )
         free = ungated(settled, runs, progress) if OPEN_NAME in wanted else lesson
-        ledger, teacher = Ledger(run.folder / "augmentation"), read_stage(run.teacher)["result"]
+        ledger, teacher = ResultLog(run.folder / "augmentation"), read_stage(run.teacher)["result"]
         print(
             f"# {settled.name}: what more text gives\n\nTeacher: {teacher['metric']} {teacher['report']:.4f} on {len(lesson.task.report):,} texts; {seeds} seeds.\n"
         )
@@ -147,7 +154,7 @@ def study(
             )
             scores = Scores(lesson.task, ledger)
             lines = [
-                Line(
+                TableRow(
                     [one.name, f"{len(one.lesson.transfer):,}"],
                     rows,
                     None if rows is made[0] else scores.against(rows, made[0]),

@@ -23,9 +23,9 @@ from kdedge.benchmarks import machine
 
 from kdedge.data import load_task
 from kdedge.data.task import Split
-from kdedge.evaluation.timing import Work, interleave, representative, spread
-from kdedge.recipe import Recipe, TinyBert
-from kdedge.run.layout import Run
+from kdedge.evaluation.timing import Work, interleave, representative, speedup_quartiles
+from kdedge.recipe import Recipe, TinyBertConfig
+from kdedge.run.layout import RunDir
 from kdedge.runtime import Classifier
 from kdedge.runtime.metrics import decide, score
 
@@ -119,11 +119,11 @@ def study(targets: list[Path]) -> None:
 
 def of_target(folder: Path) -> Iterator[Line]:
     """All files of the students that a folder means."""
-    run, students = Run.open(folder)
+    run, students = RunDir.open(folder)
     attends = {
         Recipe.student_name(student)
         for student in run.recipe.student
-        if isinstance(student, TinyBert)
+        if isinstance(student, TinyBertConfig)
     }
     report = load_task(
         run.recipe.data, run.recipe.task, name=run.recipe.name, seed=run.recipe.seed
@@ -188,7 +188,7 @@ def lines_of(
                 "bytes"
             ],
             timed[name].p50,
-            spread(timed[DYNAMIC], timed[name]),
+            speedup_quartiles(timed[DYNAMIC], timed[name]),
         )
 
 

@@ -26,7 +26,7 @@ from kdedge.benchmarks import machine
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
-from kdedge.evaluation.timing import Timings, Work, interleave, spread
+from kdedge.evaluation.timing import Timings, Work, interleave, speedup_quartiles
 from kdedge.runtime.classifier import SLOW_FUSIONS
 
 LENGTHS = (8, 32, 128)
@@ -187,7 +187,7 @@ def speed_row(
 
 
 def ratio(base: Timings, row: Timings) -> str:
-    middle, low, high = spread(base, row)
+    middle, low, high = speedup_quartiles(base, row)
     return f"{middle:.2f}x [{low:.2f}-{high:.2f}]"
 
 

@@ -73,10 +73,10 @@ def label(file: Path, teacher_folder: str | None, threads: int) -> dict[str, flo
     from transformers import BertConfig, BertForSequenceClassification
 
     from kdedge.io.arrow import map_table
-    from kdedge.io.text_column import Strings
-    from kdedge.nn.text_model import TextModel
+    from kdedge.io.text_column import TextColumn
+    from kdedge.nn.text_model import TextClassifier
     from kdedge.nn.tokenization import encode, load_tokenizer
-    from kdedge.recipe import Transfer
+    from kdedge.recipe import TransferConfig
     from kdedge.transfer.dataset import build_transfer_set
     from kdedge.transfer.texts import TransferTexts, no_labels
 
@@ -94,15 +94,17 @@ def label(file: Path, teacher_folder: str | None, threads: int) -> dict[str, flo
             intermediate_size=128,
         )
         model = BertForSequenceClassification(shape)
-    teacher = TextModel(model.eval(), tokenizer, 64)
+    teacher = TextClassifier(model.eval(), tokenizer, 64)
     teacher.annotate(("a first text",), None)
     before, start = held(), time.monotonic()
     with Peak() as peak:
-        given = Strings(map_table(file)["text"])
+        given = TextColumn(map_table(file)["text"])
         texts = TransferTexts.of(
             given, None, ("pool",) * len(given), no_labels(len(given), "classification", 2)
         )
-        whole = build_transfer_set(Transfer(), texts, teacher, "teacher", file.parent / "transfer")
+        whole = build_transfer_set(
+            TransferConfig(), texts, teacher, "teacher", file.parent / "transfer"
+        )
         seconds = time.monotonic() - start
     disk = sum(path.stat().st_size for path in (file.parent / "transfer").iterdir()) / 1e6
     data = encode(tokenizer, whole.texts.texts, None, 64, teacher_logits=whole.logits)
@@ -121,7 +123,7 @@ def measured(count: int, teacher: str | None, threads: int) -> dict[str, float]:
     import pyarrow as pa
 
     from kdedge.io.arrow import blocks_of, write_table
-    from kdedge.io.text_column import Strings
+    from kdedge.io.text_column import TextColumn
     from kdedge.nn.tokenization import load_tokenizer
 
     words = [
@@ -132,7 +134,7 @@ def measured(count: int, teacher: str | None, threads: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "texts.arrow"
         write_table(
-            blocks_of(pa.table({"text": Strings.of(short_texts(count, words)).column})), file
+            blocks_of(pa.table({"text": TextColumn.of(short_texts(count, words)).column})), file
         )
         command = [
             sys.executable,

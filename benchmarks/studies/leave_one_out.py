@@ -16,9 +16,9 @@ from typing import Any
 
 import click
 from kdedge.benchmarks.studies._experiments import (
-    Ledger,
-    Line,
+    ResultLog,
     Scores,
+    TableRow,
     Variant,
     table,
     train_all,
@@ -27,19 +27,19 @@ from kdedge.benchmarks.studies._experiments import (
 
 from kdedge.cli.console import ConsoleProgress
 from kdedge.cli.main import main
-from kdedge.distillation.pipeline import prepare_lesson
-from kdedge.distillation.student_training import Lesson
-from kdedge.distillation.transfer_stage import refuse_auto
+from kdedge.distillation.pipeline import prepare_context
+from kdedge.distillation.student_training import DistillContext
+from kdedge.distillation.transfer_stage import reject_auto_size
 from kdedge.errors import UsageError
-from kdedge.recipe import BiLstm, Objective, Recipe, TinyBert, load_recipe
-from kdedge.run.layout import Run
+from kdedge.recipe import BiLstmConfig, ObjectiveConfig, Recipe, TinyBertConfig, load_recipe
+from kdedge.run.layout import RunDir
 from kdedge.run.stage import read_stage
-from kdedge.run.threads import prepared
+from kdedge.run.threads import settle_threads
 
 TERMS = ("hidden", "attention", "embedding")
 
 
-def variants(lesson: Lesson, student: TinyBert | BiLstm) -> list[Variant]:
+def variants(lesson: DistillContext, student: TinyBertConfig | BiLstmConfig) -> list[Variant]:
     """The whole first, then without each part, then without the teacher."""
     texts, gold = lesson.transfer, lesson.transfer.texts.gold
     found = [Variant("all", lesson, student)]
@@ -51,7 +51,9 @@ def variants(lesson: Lesson, student: TinyBert | BiLstm) -> list[Variant]:
     return [*found, undistilled("labels alone", lesson, student)]
 
 
-def without(student: TinyBert | BiLstm) -> Iterator[tuple[str, TinyBert | BiLstm]]:
+def without(
+    student: TinyBertConfig | BiLstmConfig,
+) -> Iterator[tuple[str, TinyBertConfig | BiLstmConfig]]:
     """Each part that the student has, and the student that lacks it."""
     objective = student.objective
     terms = [term for term in TERMS if getattr(objective, f"{term}_weight")]
@@ -91,7 +93,7 @@ def without(student: TinyBert | BiLstm) -> Iterator[tuple[str, TinyBert | BiLstm
         yield f"start ({Path(student.start).name})", changed(student, start="scratch")
 
 
-def left_out(objective: Objective, term: str) -> Objective:
+def left_out(objective: ObjectiveConfig, term: str) -> ObjectiveConfig:
     """The objective without one term on layers."""
     return objective.model_copy(
         update={
@@ -101,7 +103,9 @@ def left_out(objective: Objective, term: str) -> Objective:
     )
 
 
-def changed(student: TinyBert | BiLstm, **changes: Any) -> TinyBert | BiLstm:
+def changed(
+    student: TinyBertConfig | BiLstmConfig, **changes: Any
+) -> TinyBertConfig | BiLstmConfig:
     """A student with other values; keys that its kind does not have are left away."""
     return student.model_copy(
         update={key: value for key, value in changes.items() if key in type(student).model_fields}
@@ -124,16 +128,19 @@ def study(
     threads: int | None,
 ) -> None:
     """Train, compare, and print the table."""
-    settled, progress = prepared(load_recipe(recipe, overrides), runs, threads), ConsoleProgress()
+    settled, progress = (
+        settle_threads(load_recipe(recipe, overrides), runs, threads),
+        ConsoleProgress(),
+    )
     named = {Recipe.student_name(one): one for one in settled.student}
     if student is not None and student not in named:
         raise UsageError("the recipe has no such student", student, f"one of {', '.join(named)}")
-    refuse_auto(settled)
-    run = Run.create(settled, runs)
+    reject_auto_size(settled)
+    run = RunDir.create(settled, runs)
     with run.locked():
-        lesson = prepare_lesson(settled, run, progress=progress)
+        lesson = prepare_context(settled, run, progress=progress)
         found = variants(lesson, named[student] if student else settled.student[0])
-        ledger = Ledger(run.folder / "leave-one-out")
+        ledger = ResultLog(run.folder / "leave-one-out")
         made = train_all(
             found, [settled.training_seed + number for number in range(seeds)], ledger, progress
         )
@@ -143,7 +150,7 @@ def study(
     )
     scores = Scores(lesson.task, ledger)
     lines = [
-        Line(
+        TableRow(
             [one.name, f"{len(one.lesson.transfer):,}"],
             rows,
             None if rows is made[0] else scores.against(made[0], rows),

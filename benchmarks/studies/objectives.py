@@ -23,10 +23,10 @@ from typing import Any
 import click
 import numpy as np
 from kdedge.benchmarks.studies._experiments import (
-    Ledger,
-    Line,
+    ResultLog,
     Rows,
     Scores,
+    TableRow,
     Variant,
     table,
     train_all,
@@ -35,16 +35,16 @@ from kdedge.benchmarks.studies._experiments import (
 
 from kdedge.cli.console import ConsoleProgress
 from kdedge.cli.main import main
-from kdedge.distillation.pipeline import prepare_lesson
-from kdedge.distillation.student_training import Lesson
-from kdedge.distillation.transfer_stage import refuse_auto
+from kdedge.distillation.pipeline import prepare_context
+from kdedge.distillation.student_training import DistillContext
+from kdedge.distillation.transfer_stage import reject_auto_size
 from kdedge.errors import UsageError
 from kdedge.evaluation.bootstrap import TAIL
-from kdedge.recipe import BiLstm, Objective, Recipe, TinyBert, load_recipe
-from kdedge.run.layout import Run
+from kdedge.recipe import BiLstmConfig, ObjectiveConfig, Recipe, TinyBertConfig, load_recipe
+from kdedge.run.layout import RunDir
 from kdedge.run.progress import Progress
 from kdedge.run.stage import read_stage
-from kdedge.run.threads import prepared
+from kdedge.run.threads import settle_threads
 
 LOGITS = ("kl T=1", "kl T=2", "kl T=4", "kl T=8", "mse", "cosine", "soft_ce")
 LAYERS = (
@@ -96,7 +96,7 @@ class Cell:
             else self.layers
         )
 
-    def objective(self, base: Objective) -> Objective:
+    def objective(self, base: ObjectiveConfig) -> ObjectiveConfig:
         """The recipe's objective with this cell's terms; its weights of logits and labels stay."""
         kind, _, temperature = self.logits.partition(" T=")
         changes: dict[str, Any] = {"logits": kind, "temperature": float(temperature or 1.0)}
@@ -111,7 +111,7 @@ class Cell:
             changes["ramp"] = changes.get("ramp", {}) | (
                 {term: weight["ramp"]} if "ramp" in weight else {}
             )
-        return Objective.model_validate(base.model_dump() | changes)
+        return ObjectiveConfig.model_validate(base.model_dump() | changes)
 
 
 UNDISTILLED = Cell("–", "undistilled")
@@ -160,14 +160,14 @@ def chosen(grid: list[Cell], only: str | None) -> list[Cell]:
     ]
 
 
-def logits_alone(objective: Objective) -> Objective:
+def logits_alone(objective: ObjectiveConfig) -> ObjectiveConfig:
     """The recipe's losses on logits and labels, with nothing that the grid varies."""
     return objective.answers_alone().model_copy(
         update={"ramp": {}, "balanced": False, "layer_map": "uniform"}
     )
 
 
-def logits_name(objective: Objective) -> str:
+def logits_name(objective: ObjectiveConfig) -> str:
     return f"kl T={objective.temperature:g}" if objective.logits == "kl" else objective.logits
 
 
@@ -175,10 +175,10 @@ def logits_name(objective: Objective) -> str:
 class Bench:
     """Where all cells are trained: same teacher, student, budget and texts."""
 
-    lesson: Lesson
-    student: TinyBert | BiLstm
+    lesson: DistillContext
+    student: TinyBertConfig | BiLstmConfig
     seeds: tuple[int, ...]
-    ledger: Ledger
+    ledger: ResultLog
     progress: Progress
 
     def variant(self, cell: Cell) -> Variant:
@@ -205,11 +205,13 @@ class Bench:
         )
 
 
-def lines(made: Mapping[Cell, Rows], reference: Cell, scores: Scores) -> Iterator[Line]:
+def lines(made: Mapping[Cell, Rows], reference: Cell, scores: Scores) -> Iterator[TableRow]:
     """The reference, the undistilled student, then the cells in the order of the grid."""
     for cell, rows in made.items():
         name = [cell.layers or "–", cell.layer_map or "–", cell.weight or "–", cell.logits]
-        yield Line(name, rows, None if cell == reference else scores.against(rows, made[reference]))
+        yield TableRow(
+            name, rows, None if cell == reference else scores.against(rows, made[reference])
+        )
 
 
 def summary(made: Mapping[Cell, Rows], seeds: int) -> str:
@@ -231,7 +233,7 @@ def best(made: Mapping[Cell, Rows], reference: Cell, count: int) -> list[Cell]:
     return sorted(rated, key=lambda cell: -rated[cell])[:count]
 
 
-def part_of(lesson: Lesson, texts: int | None) -> Lesson:
+def part_of(lesson: DistillContext, texts: int | None) -> DistillContext:
     """The lesson on so many texts of its transfer set, always the same ones, in their order."""
     if texts is None or texts >= len(lesson.transfer):
         return lesson
@@ -239,7 +241,7 @@ def part_of(lesson: Lesson, texts: int | None) -> Lesson:
     return replace(lesson, transfer=lesson.transfer.take(np.sort(rows)))
 
 
-def one_student(recipe: Recipe, name: str | None) -> TinyBert | BiLstm:
+def one_student(recipe: Recipe, name: str | None) -> TinyBertConfig | BiLstmConfig:
     """The student of that name, or the first, taught in one stage."""
     named = {Recipe.student_name(student): student for student in recipe.student}
     if name is not None and name not in named:
@@ -247,7 +249,7 @@ def one_student(recipe: Recipe, name: str | None) -> TinyBert | BiLstm:
     student = named[name] if name else recipe.student[0]
     return (
         student.model_copy(update={"layers_first": None})
-        if isinstance(student, TinyBert)
+        if isinstance(student, TinyBertConfig)
         else student
     )
 
@@ -287,12 +289,15 @@ def study(
     threads: int | None,
 ) -> None:
     """Train, compare, and print the tables."""
-    settled, progress = prepared(load_recipe(recipe, overrides), runs, threads), ConsoleProgress()
+    settled, progress = (
+        settle_threads(load_recipe(recipe, overrides), runs, threads),
+        ConsoleProgress(),
+    )
     taught = one_student(settled, student)
-    refuse_auto(settled)
-    run = Run.create(settled, runs)
+    reject_auto_size(settled)
+    run = RunDir.create(settled, runs)
     with run.locked():
-        lesson = prepare_lesson(settled, run, progress=progress)
+        lesson = prepare_context(settled, run, progress=progress)
         part = part_of(lesson, texts)
         if winners and part is lesson:
             raise UsageError(
@@ -301,9 +306,9 @@ def study(
                 "give --texts fewer",
             )
         first = tuple(settled.training_seed + number for number in range(seeds))
-        bench = Bench(part, taught, first, Ledger(run.folder / "objectives"), progress)
+        bench = Bench(part, taught, first, ResultLog(run.folder / "objectives"), progress)
         centre = logits_name(taught.objective)
-        grid = chosen(cells(centre, full=full, layers=isinstance(taught, TinyBert)), only)
+        grid = chosen(cells(centre, full=full, layers=isinstance(taught, TinyBertConfig)), only)
         if settled.task.kind == "regression":
             grid = [cell for cell in grid if cell.logits == "mse"]
         teacher = read_stage(run.teacher)["result"]

@@ -16,16 +16,16 @@ from pathlib import Path
 
 import numpy as np
 from kdedge.export.export import INT8
-from kdedge.export.parity import compare
-from kdedge.export.qat import Lesson, calibrated, tune
+from kdedge.export.parity import compare_logits
+from kdedge.export.qat import QatData, calibrated, tune
 
 from kdedge.cli.console import ConsoleProgress
 from kdedge.data import load_task
 from kdedge.nn.inference import predict_logits
-from kdedge.nn.text_model import TextModel
+from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.recipe import Recipe
-from kdedge.run.layout import Run
+from kdedge.run.layout import RunDir
 from kdedge.runtime.metrics import score
 from kdedge.students.build import load_student
 from kdedge.transfer.dataset import read_transfer_set
@@ -44,18 +44,18 @@ VARIANTS = {
 
 def lines(folder: Path, tuned: bool) -> Iterator[list[str]]:
     """A row of the table for each variant of a student."""
-    run, (name,) = Run.open(folder)
+    run, (name,) = RunDir.open(folder)
     recipe = next(student for student in run.recipe.student if Recipe.student_name(student) == name)
     task = load_task(run.recipe.data, run.recipe.task, name=run.recipe.name, seed=run.recipe.seed)
     source = run.homes[name] / "student"
-    student = TextModel(load_student(source), load_tokenizer(source), recipe.max_length)
+    student = TextClassifier(load_student(source), load_tokenizer(source), recipe.max_length)
     select, report = (
         student.encode(split.texts, split.pairs) for split in (task.select, task.report)
     )
     wanted, nearest = (
         predict_logits(student.model, texts, student.pad) for texts in (report, select)
     )
-    lesson = Lesson(
+    lesson = QatData(
         task, read_transfer_set(run.transfer), recipe.quantize, recipe.objective, run.recipe.seed
     )
     spec, labels = task.spec, task.report.labels
@@ -89,7 +89,7 @@ def lines(folder: Path, tuned: bool) -> Iterator[list[str]]:
         moved = [
             _moved(key, before, model.state_dict()) for key in before if key.endswith(".range.low")
         ]
-        same = compare(wanted, logits, spec.kind).agreement
+        same = compare_logits(wanted, logits, spec.kind).agreement
         apart = float(np.square(logits - wanted).mean() ** 0.5)
         told = [
             f"{score(spec.metric, spec.kind, logits, labels):.4f}",

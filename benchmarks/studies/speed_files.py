@@ -34,8 +34,8 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
 from kdedge.cli.console import ConsoleProgress
-from kdedge.io.atomic import json_text, write_whole
-from kdedge.students.bilstm import BiLstmConfig, BiLstmForSequenceClassification
+from kdedge.io.atomic import json_text, write_atomic
+from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
 from kdedge.students.vocabulary import trimmed_model
 
 TRACED, DIRECT = "traced, dynamic", "direct, dynamic"
@@ -73,7 +73,7 @@ class BiLstm:
             "hidden_size": self.hidden,
             "head_size": self.head,
         }
-        return BiLstmForSequenceClassification(BiLstmConfig(vocab_size=pieces, **sizes)).eval()
+        return BiLstmForSequenceClassification(BiLstmModelConfig(vocab_size=pieces, **sizes)).eval()
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def study() -> None:
     )
     given.folder.mkdir(parents=True, exist_ok=True)
     written = [entry for one in wanted for entry in write(one, given.folder)]
-    write_whole(given.folder / "files.json", json_text({"files": written}))
+    write_atomic(given.folder / "files.json", json_text({"files": written}))
 
 
 def write(wanted: Wanted, folder: Path) -> Iterator[dict[str, Any]]:

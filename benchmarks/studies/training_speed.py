@@ -25,14 +25,14 @@ from int8_speed import bert
 from kdedge.benchmarks import machine
 from transformers import PreTrainedModel
 
-from kdedge.distillation.layer_cache import stored_layers
-from kdedge.distillation.module import Distillation
+from kdedge.distillation.layer_cache import open_layer_cache
+from kdedge.distillation.module import DistillationModule
 from kdedge.distillation.objective import Objective
-from kdedge.evaluation.timing import Timings, interleave, spread
+from kdedge.evaluation.timing import Timings, interleave, speedup_quartiles
 from kdedge.nn.batching import Encoded
-from kdedge.nn.text_model import TextModel
-from kdedge.recipe import Objective as ObjectiveRecipe
-from kdedge.students.bilstm import BiLstmConfig, BiLstmForSequenceClassification
+from kdedge.nn.text_model import TextClassifier
+from kdedge.recipe import ObjectiveConfig
+from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
 
 PIECES, BATCH, LENGTH, ITEMS = 30522, 32, 24, 4
 TEACHERS = {"BERT-base, 12x768": (12, 768, 12, 3072), "MiniLM, 6x384": (6, 384, 12, 1536)}
@@ -85,7 +85,7 @@ def study() -> None:
 
 def bilstm() -> BiLstmForSequenceClassification:
     return BiLstmForSequenceClassification(
-        BiLstmConfig(vocab_size=PIECES, embedding_dim=384, hidden_size=150)
+        BiLstmModelConfig(vocab_size=PIECES, embedding_dim=384, hidden_size=150)
     )
 
 
@@ -104,13 +104,13 @@ def ways(
     ]
     with torch.no_grad():
         stored = [teacher(**batch).logits for batch in batches]
-    taught = {way: teaching(student, teacher, ObjectiveRecipe()) for way in (STORED, LIVE)}
+    taught = {way: teaching(student, teacher, ObjectiveConfig()) for way in (STORED, LIVE)}
     if folder:
-        recipe = ObjectiveRecipe(hidden_weight=1.0, layer_map="last")
+        recipe = ObjectiveConfig(hidden_weight=1.0, layer_map="last")
         taught |= {way: teaching(student, teacher, recipe) for way in (LAYERS, STORED_LAYERS)}
-        model = TextModel(teacher, SimpleNamespace(pad_token_id=0), LENGTH)  # type: ignore[arg-type]
+        model = TextClassifier(teacher, SimpleNamespace(pad_token_id=0), LENGTH)  # type: ignore[arg-type]
         data = Encoded.of(torch.cat(texts).tolist())
-        taught[STORED_LAYERS][0].stored = stored_layers(
+        taught[STORED_LAYERS][0].stored = open_layer_cache(
             model, "", data, taught[STORED_LAYERS][0].objective.reads, folder, room=math.inf
         )
 
@@ -129,12 +129,12 @@ def ways(
 
 
 def teaching(
-    student: PreTrainedModel, teacher: PreTrainedModel, recipe: ObjectiveRecipe
+    student: PreTrainedModel, teacher: PreTrainedModel, recipe: ObjectiveConfig
 ) -> tuple[Any, Any]:
     """A student being taught, as `kdedge distill` does it, and its optimizer."""
     objective = Objective(recipe, "classification", student.config, teacher.config, batches=1000)
-    model = Distillation(
-        student, objective, TextModel(teacher, None, LENGTH) if recipe.reads_layers else None
+    model = DistillationModule(
+        student, objective, TextClassifier(teacher, None, LENGTH) if recipe.reads_layers else None
     ).train()  # type: ignore[arg-type]
     return model, torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
 
@@ -149,7 +149,7 @@ def timed(step: Callable[[int], None]) -> Callable[[int], tuple[float, ...]]:
 
 
 def ratio(base: Timings, row: Timings) -> str:
-    middle, low, high = spread(base, row)
+    middle, low, high = speedup_quartiles(base, row)
     return f"{middle:.1f}x [{low:.1f}-{high:.1f}]"
 
 

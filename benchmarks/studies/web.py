@@ -21,7 +21,7 @@ import numpy as np
 from kdedge.benchmarks import machine
 
 from kdedge.data import load_task
-from kdedge.run.layout import Run
+from kdedge.run.layout import RunDir
 from kdedge.runtime import Classifier
 from kdedge.runtime.metrics import decide
 
@@ -36,7 +36,7 @@ def study(modules: Path, targets: list[Path]) -> None:
         "| bundle | file | largest logit difference | same answers as fp32 here | p50 µs in WebAssembly | against fp32 there |\n|---|---|---|---|---|---|"
     )
     for target in targets:
-        run, students = Run.open(target)
+        run, students = RunDir.open(target)
         report = load_task(
             run.recipe.data, run.recipe.task, name=run.recipe.name, seed=run.recipe.seed
         ).report

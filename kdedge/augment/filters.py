@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from kdedge.augment.near_duplicates import NearIndex, shingle_counts, shingles
-from kdedge.augment.source import Made
+from kdedge.augment.source import AugmentedText
 from kdedge.data.shares import normalised, text_keys
 from kdedge.data.task import Split, Task
 from kdedge.errors import UsageError
-from kdedge.recipe import Gates
+from kdedge.recipe import FilterConfig
 
 WHOLE = 0.9
 """Share of a held-out text's shingles that a made text may not hold, whatever stands around them; never less than `gates.held_out`."""
@@ -36,14 +36,14 @@ def writes_spaces(texts: tuple[str, ...]) -> bool:
 
 
 @dataclass
-class Sieve:
+class TextFilter:
     """The gates that need no teacher, in the order in which they are asked; texts it passes count as seen from then on.
 
     perplexity: lowest and highest mean surprise (nats per token) of generated text; None lets all pass.
     refused: (origin, reason) -> texts.
     """
 
-    gates: Gates
+    gates: FilterConfig
     by_words: bool
     shortest: int
     longest: int
@@ -55,7 +55,9 @@ class Sieve:
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     @classmethod
-    def of(cls, gates: Gates, task: Task, perplexity: tuple[float, float] | None = None) -> Sieve:
+    def of(
+        cls, gates: FilterConfig, task: Task, perplexity: tuple[float, float] | None = None
+    ) -> TextFilter:
         """A sieve that knows the training texts as seen and the select and report texts as forbidden, pairs in either order."""
         train = task.train
         forbidden: tuple[Split, ...] = (task.select, task.report)
@@ -103,14 +105,14 @@ class Sieve:
         rows = np.flatnonzero([self._has_length(texts) for texts in sides])
         return rows if len(rows) else np.arange(len(split))
 
-    def admit(self, made: Made, origin: str) -> bool:
+    def admit(self, made: AugmentedText, origin: str) -> bool:
         """Whether the text passes; if not, why is counted."""
         reason = self._fault(made)
         if reason:
             self.refused[origin, reason] += 1
         return reason is None
 
-    def _fault(self, made: Made) -> str | None:
+    def _fault(self, made: AugmentedText) -> str | None:
         key = normalised(made.text, made.pair)
         if key in self.seen:
             return "duplicate"

@@ -11,22 +11,22 @@ import torch
 
 from kdedge.augment.generator import Generator, as_line, label_name
 from kdedge.augment.sampling import sample
-from kdedge.augment.source import Made
+from kdedge.augment.source import AugmentedText
 from kdedge.data.task import Split, Task
 from kdedge.errors import UsageError
 from kdedge.nn.device import native_precision
-from kdedge.recipe import Generate
+from kdedge.recipe import GenerateConfig
 
 Prompt = str
 PROMPTS = ("bare", "label", "prefix", "second")
 
 
 @dataclass(frozen=True)
-class Writing:
+class GenerateSource:
     """The source `generate`: sampled continuations of prompts that come from training texts, kinds of prompt in turn."""
 
     generator: Generator
-    recipe: Generate
+    recipe: GenerateConfig
     task: Task
 
     origin = "generate"
@@ -36,7 +36,7 @@ class Writing:
     def starts(self) -> int:
         return len(self.task.train)
 
-    def make(self, rows: np.ndarray, chance: np.random.Generator) -> list[Made]:
+    def make(self, rows: np.ndarray, chance: np.random.Generator) -> list[AugmentedText]:
         """One text for each training row (N,); one that is empty, not whole letters, or a pair without its second text is left out."""
         kinds = prompt_kinds(self.recipe, self.task)
         prompts = [
@@ -85,7 +85,7 @@ class Writing:
         )
         return [row[1:] for row in rows]
 
-    def _read(self, row: int, ids: list[int], surprise: float) -> Made | None:
+    def _read(self, row: int, ids: list[int], surprise: float) -> AugmentedText | None:
         line = self.generator.tokenizer.decode(ids, skip_special_tokens=True)
         text, newline, pair = line.rpartition("\t")[2].partition("\n")
         text, pair = " ".join(text.split()), " ".join(pair.split())
@@ -96,10 +96,10 @@ class Writing:
             or (self.task.spec.pair and not pair)
         ):
             return None
-        return Made(text, pair if self.task.spec.pair else None, row, surprise)
+        return AugmentedText(text, pair if self.task.spec.pair else None, row, surprise)
 
 
-def prompt_kinds(recipe: Generate, task: Task) -> tuple[Prompt, ...]:
+def prompt_kinds(recipe: GenerateConfig, task: Task) -> tuple[Prompt, ...]:
     """The kinds of prompt asked for, or all that fit the task. Raises UsageError for `second` without pairs."""
     if recipe.prompts is None:
         return PROMPTS if task.spec.pair else PROMPTS[:3]

@@ -27,12 +27,12 @@ from transformers import (
 from kdedge.data.task import Split, Task
 from kdedge.errors import MachineError, UsageError, first_line
 from kdedge.io.atomic import hash_files
-from kdedge.io.paths import resolve_folder
-from kdedge.nn.batching import Encoded, Pad
+from kdedge.io.paths import resolve_model_path
+from kdedge.nn.batching import Encoded, PaddingCollator
 from kdedge.nn.device import this_device
 from kdedge.nn.inference import predict_logits
 from kdedge.nn.training import Training, train
-from kdedge.recipe import Generate
+from kdedge.recipe import GenerateConfig
 from kdedge.run.processes import barrier, is_main
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import stage
@@ -63,7 +63,10 @@ class Generator:
     def surprise(self, texts: list[list[int]], *, batch_tokens: int = 2048) -> np.ndarray:
         """Mean negative log-likelihood per token (N,) float32, in nats, of N texts given as token ids from `start` to `end`."""
         return predict_logits(
-            _Surprise(self.model), Encoded.of(texts), Pad(self.end), batch_tokens=batch_tokens
+            _Surprise(self.model),
+            Encoded.of(texts),
+            PaddingCollator(self.end),
+            batch_tokens=batch_tokens,
         )[:, 0]
 
 
@@ -101,7 +104,7 @@ def lines_of(split: Split, spec: TaskSpec, seed: int) -> list[str]:
 
 
 def prepare_generator(
-    recipe: Generate,
+    recipe: GenerateConfig,
     task: Task,
     folder: Path,
     *,
@@ -142,7 +145,7 @@ def load_generator(name: str, revision: str | None = None) -> Generator:
     """A causal language model from a folder, `package:` place, .gguf file or hub id, on this machine's device, in evaluation mode."""
     file = {"gguf_file": Path(name).name} if name.endswith(".gguf") else {}
     outer = name.rpartition("/")[0] or "." if file else name
-    place = resolve_folder(outer)
+    place = resolve_model_path(outer)
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(place or outer), revision=revision, **file)
         model, told = AutoModelForCausalLM.from_pretrained(
@@ -205,15 +208,15 @@ def _opened(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> Gener
     return Generator(model.to(this_device()).eval(), tokenizer, start, end)
 
 
-def _place(recipe: Generate) -> Path | None:
+def _place(recipe: GenerateConfig) -> Path | None:
     if recipe.model == "scratch":
         return None
-    return resolve_folder(
+    return resolve_model_path(
         recipe.model.rpartition("/")[0] or "." if recipe.model.endswith(".gguf") else recipe.model
     )
 
 
-def _weight_files(recipe: Generate, place: Path) -> tuple[str, ...]:
+def _weight_files(recipe: GenerateConfig, place: Path) -> tuple[str, ...]:
     if recipe.model.endswith(".gguf"):
         return (Path(recipe.model).name,)
     return tuple(
@@ -221,7 +224,7 @@ def _weight_files(recipe: Generate, place: Path) -> tuple[str, ...]:
     )
 
 
-def _begin(recipe: Generate, task: Task, seed: int) -> Generator:
+def _begin(recipe: GenerateConfig, task: Task, seed: int) -> Generator:
     if recipe.model != "scratch":
         return load_generator(recipe.model, recipe.revision)
     tokenizer = _train_tokenizer(lines_of(task.train, task.spec, seed), recipe.vocabulary)
@@ -259,7 +262,12 @@ def _train_tokenizer(lines: list[str], vocabulary: int) -> PreTrainedTokenizerFa
 
 
 def _read_texts(
-    generator: Generator, recipe: Generate, task: Task, folder: Path, seed: int, progress: Progress
+    generator: Generator,
+    recipe: GenerateConfig,
+    task: Task,
+    folder: Path,
+    seed: int,
+    progress: Progress,
 ) -> float:
     select = token_lines(generator, lines_of(task.select, task.spec, seed), recipe.max_length)
     training = Training(
@@ -268,7 +276,7 @@ def _read_texts(
         data=Encoded.of(
             token_lines(generator, lines_of(task.train, task.spec, seed), recipe.max_length)
         ),
-        pad=Pad(generator.end),
+        pad=PaddingCollator(generator.end),
         predict=lambda wrapper: Generator(
             wrapper.model, generator.tokenizer, generator.start, generator.end
         ).surprise(select),

@@ -18,13 +18,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kdedge.augment.filters import Sieve
-from kdedge.augment.source import Made, Source
+from kdedge.augment.filters import TextFilter
+from kdedge.augment.source import AugmentedText, Source
 from kdedge.data.task import Task
 from kdedge.io.arrow import blocks_of, map_table, write_table
 from kdedge.io.atomic import hash_file, require_hash
-from kdedge.io.text_column import Strings
-from kdedge.recipe import Augment
+from kdedge.io.text_column import TextColumn
+from kdedge.recipe import AugmentConfig
 from kdedge.run.processes import barrier, is_main, processes, rank
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import read_stage, stage
@@ -47,10 +47,10 @@ PATIENCE = 3
 
 
 def make_texts(
-    recipe: Augment,
+    recipe: AugmentConfig,
     task: Task,
     sources: list[Source],
-    sieve: Sieve,
+    sieve: TextFilter,
     folder: Path,
     inputs: dict[str, Any],
     *,
@@ -80,15 +80,15 @@ def make_texts(
         return _make_all(recipe, task, sources, sieve, part, wanted, seed, progress, weights)
 
     stage(folder, inputs, make, force=force, progress=progress)
-    return read_made(folder, task)
+    return read_augmented_texts(folder, task)
 
 
-def largest_size(recipe: Augment) -> float:
+def largest_size(recipe: AugmentConfig) -> float:
     """Made texts per training text that a run needs at most: `auto` chooses among those of the curve."""
     return max(recipe.curve) if recipe.size == "auto" else recipe.size
 
 
-def read_made(folder: Path, task: Task) -> TransferTexts:
+def read_augmented_texts(folder: Path, task: Task) -> TransferTexts:
     """The texts of a finished stage `augment/`."""
     require_hash(
         folder / TEXTS_FILE,
@@ -97,18 +97,18 @@ def read_made(folder: Path, task: Task) -> TransferTexts:
         "remove the folder and make them again",
     )
     table = map_table(folder / TEXTS_FILE)
-    pairs = Strings(table.column("pair")) if task.spec.pair else None
+    pairs = TextColumn(table.column("pair")) if task.spec.pair else None
     labels = no_labels(len(table), task.spec.kind, task.spec.outputs)
     return TransferTexts.of(
-        Strings(table.column("text")), pairs, Strings(table.column("origin")), labels
+        TextColumn(table.column("text")), pairs, TextColumn(table.column("origin")), labels
     )
 
 
 def _make_all(
-    recipe: Augment,
+    recipe: AugmentConfig,
     task: Task,
     sources: list[Source],
-    sieve: Sieve,
+    sieve: TextFilter,
     part: Path,
     wanted: int,
     seed: int,
@@ -172,7 +172,7 @@ def _make_all(
 
 
 def _shards(
-    recipe: Augment,
+    recipe: AugmentConfig,
     source: Source,
     part: Path,
     wanted: int,
@@ -245,14 +245,14 @@ def _interleaved(kept: dict[str, pa.Table]) -> pa.Table:
     return pa.concat_tables(tables).take(pa.array(np.argsort(places, kind="stable")))
 
 
-def _read_texts(table: pa.Table) -> Iterator[Made]:
+def _read_texts(table: pa.Table) -> Iterator[AugmentedText]:
     return (
-        Made(*values)
+        AugmentedText(*values)
         for values in zip(*(table.column(name).to_pylist() for name in TEXTS.names), strict=True)
     )
 
 
-def _write_shard(texts: list[Made], asked: int, seconds: float, path: Path) -> None:
+def _write_shard(texts: list[AugmentedText], asked: int, seconds: float, path: Path) -> None:
     """Whole or absent: written beside, then renamed."""
     columns = [[getattr(made, field) for made in texts] for field in TEXTS.names]
     table = pa.table(

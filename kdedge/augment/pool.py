@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from kdedge.augment.source import Made
+from kdedge.augment.source import AugmentedText
 from kdedge.data.check import Faults, checked_texts
 from kdedge.data.read import read_file
 from kdedge.errors import DataError, UsageError
-from kdedge.recipe import Data, Pool
+from kdedge.recipe import DataConfig, PoolConfig
 
 
 @dataclass(frozen=True)
-class FromPool:
+class PoolSource:
     """The source `pool`: N texts, pairs or None."""
 
     texts: tuple[str, ...]
@@ -28,12 +28,15 @@ class FromPool:
     def starts(self) -> int:
         return len(self.texts)
 
-    def make(self, rows: np.ndarray, chance: np.random.Generator) -> list[Made]:
+    def make(self, rows: np.ndarray, chance: np.random.Generator) -> list[AugmentedText]:
         """The texts at `rows`; they belong to no training example."""
-        return [Made(self.texts[row], self.pairs[row] if self.pairs else None, -1) for row in rows]
+        return [
+            AugmentedText(self.texts[row], self.pairs[row] if self.pairs else None, -1)
+            for row in rows
+        ]
 
 
-def read_pool(recipe: Pool, data: Data) -> FromPool:
+def read_pool(recipe: PoolConfig, data: DataConfig) -> PoolSource:
     """The texts of a pool file, checked row by row, cut to `data.first_words` as the labelled ones are.
 
     Raises DataError with file and line, UsageError where the second text of pairs is not named.
@@ -71,4 +74,4 @@ def read_pool(recipe: Pool, data: Data) -> FromPool:
         )
         for side in sides
     ]
-    return FromPool(cut[0], cut[1] if len(cut) == 2 else None)
+    return PoolSource(cut[0], cut[1] if len(cut) == 2 else None)

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from kdedge.augment.source import Made
+from kdedge.augment.source import AugmentedText
 from kdedge.data.task import Split
 from kdedge.nn.tokenization import CHARACTERS_PER_TOKEN
-from kdedge.recipe import Replace
+from kdedge.recipe import ReplaceConfig
 
 BATCH = 64
 """Masked texts a language model reads at once."""
@@ -147,10 +147,10 @@ class MaskedGuesses:
 
 
 @dataclass(frozen=True)
-class Replacing:
+class ReplaceSource:
     """The source `replace`. guesses: None where no masked language model is to be had."""
 
-    recipe: Replace
+    recipe: ReplaceConfig
     train: Split
     neighbours: Neighbours
     guesses: MaskedGuesses | None = None
@@ -162,7 +162,7 @@ class Replacing:
     def starts(self) -> int:
         return len(self.train)
 
-    def make(self, rows: np.ndarray, chance: np.random.Generator) -> list[Made]:
+    def make(self, rows: np.ndarray, chance: np.random.Generator) -> list[AugmentedText]:
         """One altered text for each training row (N,), of pairs both sides; a word is replaced with the recipe's probability."""
         self.neighbours.learn(
             word for row in rows for text in self._sides(int(row)) for word in text.split()
@@ -174,7 +174,7 @@ class Replacing:
                 self._altered(text, sides[1 - i] if len(sides) == 2 else None, chance)
                 for i, text in enumerate(sides)
             ]
-            made.append(Made(new[0], new[1] if len(new) == 2 else None, int(row)))
+            made.append(AugmentedText(new[0], new[1] if len(new) == 2 else None, int(row)))
         return made
 
     def _sides(self, row: int) -> list[str]:

@@ -6,20 +6,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kdedge.augment.source import Made
+from kdedge.augment.source import AugmentedText
 from kdedge.augment.word_classes import WordClasses
 from kdedge.data.task import Split
-from kdedge.recipe import Rules
+from kdedge.recipe import RulesConfig
 
 SIDES = ("first", "second", "both")
 """Of a pair, which text is altered, in turn."""
 
 
 @dataclass(frozen=True)
-class ByRule:
+class RuleSource:
     """The source `rule`. mask: the word that stands for a masked one; None where the teacher knows none, and then the word is dropped."""
 
-    recipe: Rules
+    recipe: RulesConfig
     train: Split
     classes: WordClasses
     mask: str | None
@@ -31,7 +31,7 @@ class ByRule:
     def starts(self) -> int:
         return len(self.train)
 
-    def make(self, rows: np.ndarray, chance: np.random.Generator) -> list[Made]:
+    def make(self, rows: np.ndarray, chance: np.random.Generator) -> list[AugmentedText]:
         """One altered text for each training row (N,); of pairs the first, the second or both sides in turn."""
         made = []
         for i, row in enumerate(rows):
@@ -42,7 +42,7 @@ class ByRule:
             if pair is not None and side != "first":
                 pair = self.altered(pair, chance)
             if text and pair != "":
-                made.append(Made(text, pair, int(row)))
+                made.append(AugmentedText(text, pair, int(row)))
         return made
 
     def altered(self, text: str, chance: np.random.Generator) -> str:

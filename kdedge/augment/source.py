@@ -9,7 +9,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Made:
+class AugmentedText:
     """One new text, and pair. row: the training example it was made from or near. surprise: nats per token, of generated text alone."""
 
     text: str
@@ -32,5 +32,5 @@ class Source(Protocol):
     def starts(self) -> int:
         """How many rows there are to start from: those of the training split, but for a pool."""
 
-    def make(self, rows: np.ndarray, chance: np.random.Generator) -> list[Made]:
+    def make(self, rows: np.ndarray, chance: np.random.Generator) -> list[AugmentedText]:
         """At most one text for each row (N,), a pure function of rows and chance."""

@@ -10,22 +10,21 @@ import numpy as np
 import torch
 from transformers import AutoModelForMaskedLM
 
-from kdedge.augment.filters import Sieve
-from kdedge.augment.generate import Writing, prompt_kinds
+from kdedge.augment.filters import TextFilter
+from kdedge.augment.generate import GenerateSource, prompt_kinds
 from kdedge.augment.generator import Generator, lines_of, prepare_generator, token_lines
 from kdedge.augment.pool import read_pool
-from kdedge.augment.replace import MaskedGuesses, Neighbours, Replacing
-from kdedge.augment.rules import ByRule
+from kdedge.augment.replace import MaskedGuesses, Neighbours, ReplaceSource
+from kdedge.augment.rules import RuleSource
 from kdedge.augment.source import Source
 from kdedge.augment.word_classes import induce_classes
 from kdedge.data.task import Task
 from kdedge.errors import MachineError, UsageError, first_line
 from kdedge.io.atomic import hash_files
-from kdedge.io.paths import resolve_folder
+from kdedge.io.paths import resolve_model_path
 from kdedge.nn.device import this_device
 from kdedge.nn.tokenization import load_tokenizer
-from kdedge.recipe import Augment, Gates, Recipe, Replace
-from kdedge.recipe import Teacher as TeacherRecipe
+from kdedge.recipe import AugmentConfig, FilterConfig, Recipe, ReplaceConfig, TeacherConfig
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import WEIGHTS, read_stage
 from kdedge.teacher.finetune import Teacher, guesses_masked_words
@@ -37,7 +36,7 @@ TEXT_GATES = {"near", "held_out", "shortest", "longest", "perplexity"}
 
 
 @dataclass(frozen=True)
-class Workshop:
+class Sources:
     """All that makes texts for one task: sources in order, and the inputs that decide their texts.
 
     perplexity: lowest and highest mean surprise that generated text may have, in nats per token.
@@ -45,19 +44,19 @@ class Workshop:
 
     sources: list[Source]
     inputs: dict[str, Any]
-    gates: Gates
+    gates: FilterConfig
     task: Task
     perplexity: tuple[float, float] | None
 
-    def sieve(self, known: TransferTexts | None = None) -> Sieve:
+    def sieve(self, known: TransferTexts | None = None) -> TextFilter:
         """The gates, before any text was made but the `known` ones."""
-        sieve = Sieve.of(self.gates, self.task, self.perplexity)
+        sieve = TextFilter.of(self.gates, self.task, self.perplexity)
         if known is not None:
             sieve.know(known.texts, known.pairs)
         return sieve
 
 
-def open_workshop(
+def build_sources(
     recipe: Recipe,
     task: Task,
     teacher: Teacher,
@@ -66,7 +65,7 @@ def open_workshop(
     *,
     force: bool = False,
     progress: Progress = SILENT,
-) -> Workshop:
+) -> Sources:
     """The sources that `[augment]` names; the generator is the stage `generator/` in `folder`."""
     augment = recipe.augment
     assert augment is not None
@@ -81,7 +80,7 @@ def open_workshop(
     pool = read_pool(augment.pool, recipe.data) if augment.pool else None
     if augment.rules:
         sources.append(
-            ByRule(
+            RuleSource(
                 augment.rules,
                 task.train,
                 induce_classes((*task.train.texts, *(task.train.pairs or ()))),
@@ -93,7 +92,7 @@ def open_workshop(
         sources.append(_replacing(augment.replace, task, teacher, *(masked or (None,))))
         if masked:
             inputs["masked language model"] = (
-                hash_files(place, WEIGHTS) if (place := resolve_folder(masked[0])) else masked
+                hash_files(place, WEIGHTS) if (place := resolve_model_path(masked[0])) else masked
             )
     surprise = None
     if augment.generate:
@@ -107,16 +106,16 @@ def open_workshop(
             progress=progress,
         )
         inputs["generator"] = hash_files(folder / "generator", WEIGHTS)
-        surprise = usual_surprise(generator, task, augment, recipe.seed)
-        sources.append(Writing(generator, augment.generate, task))
+        surprise = typical_nll(generator, task, augment, recipe.seed)
+        sources.append(GenerateSource(generator, augment.generate, task))
     if augment.pool and pool:
         sources.append(pool)
         inputs["pool"] = hash_files(Path(augment.pool.file).parent, (Path(augment.pool.file).name,))
-    return Workshop(sources, inputs, augment.gates, task, surprise)
+    return Sources(sources, inputs, augment.gates, task, surprise)
 
 
-def usual_surprise(
-    generator: Generator, task: Task, recipe: Augment, seed: int
+def typical_nll(
+    generator: Generator, task: Task, recipe: AugmentConfig, seed: int
 ) -> tuple[float, float]:
     """The surprises at the gates' two quantiles of real texts, those of the select split, in nats per token; from the 0th on nothing is too low."""
     assert recipe.generate is not None
@@ -127,7 +126,7 @@ def usual_surprise(
     return float(np.quantile(real, low)) if low else 0.0, float(np.quantile(real, high))
 
 
-def made_from(folder: Path) -> dict[str, Any]:
+def transfer_texts_of(folder: Path) -> dict[str, Any]:
     """Counts and speeds of the stage `augment/`, by source."""
     counts: dict[str, Any] = read_stage(folder)["result"]["sources"]
     return counts
@@ -143,11 +142,11 @@ def rounds_made(shared: Path, rounds: int) -> dict[str, dict[str, Any]]:
         origin + (f", round {i + 1}" if i else ""): counts
         for i, folder in enumerate(folders)
         if folder.exists()
-        for origin, counts in made_from(folder).items()
+        for origin, counts in transfer_texts_of(folder).items()
     }
 
 
-def masked_model(recipe: Replace, teacher: TeacherRecipe) -> tuple[str, str | None] | None:
+def masked_model(recipe: ReplaceConfig, teacher: TeacherConfig) -> tuple[str, str | None] | None:
     """Name and revision of what guesses masked words: the model that is named, or the one the teacher begins from where its checkpoint can."""
     if recipe.model is None:
         return (
@@ -159,20 +158,20 @@ def masked_model(recipe: Replace, teacher: TeacherRecipe) -> tuple[str, str | No
 
 
 def _replacing(
-    recipe: Replace,
+    recipe: ReplaceConfig,
     task: Task,
     teacher: Teacher,
     name: str | None = None,
     revision: str | None = None,
-) -> Replacing:
+) -> ReplaceSource:
     matrix = teacher.model.get_input_embeddings().weight.detach().float().cpu().numpy()
     neighbours = Neighbours(teacher.tokenizer, matrix, recipe.candidates)
     if name is None:
-        return Replacing(recipe, task.train, neighbours)
+        return ReplaceSource(recipe, task.train, neighbours)
     next_step = 'name another as augment.replace.model, or "neighbours"'
     try:
         model, told = AutoModelForMaskedLM.from_pretrained(
-            str(resolve_folder(name) or name),
+            str(resolve_model_path(name) or name),
             revision=revision,
             output_loading_info=True,
             use_safetensors=True,
@@ -191,7 +190,7 @@ def _replacing(
     tokenizer = load_tokenizer(name, revision)
     if tokenizer.mask_token is None:
         raise UsageError("the masked language model's tokenizer has no mask token", name, next_step)
-    return Replacing(
+    return ReplaceSource(
         recipe,
         task.train,
         neighbours,

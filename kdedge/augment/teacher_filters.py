@@ -12,27 +12,27 @@ from kdedge.augment.filters import balanced, confident
 from kdedge.data.task import Task
 from kdedge.errors import UsageError
 from kdedge.io.atomic import hash_files
-from kdedge.io.paths import resolve_folder
-from kdedge.recipe import Gates
+from kdedge.io.paths import resolve_model_path
+from kdedge.recipe import FilterConfig
 from kdedge.run.stage import WEIGHTS
 from kdedge.runtime.spec import TaskSpec
 from kdedge.teacher.finetune import has_head, load_teacher
-from kdedge.transfer.dataset import Judge, Verdict
+from kdedge.transfer.dataset import FilterResult, TextJudge
 from kdedge.transfer.texts import TransferTexts
 
 BLOCK = 65536
-TEACHER_GATES = {"confidence", "balance", "agree_with"}
+TEACHER_FILTERS = {"confidence", "balance", "agree_with"}
 
 
-def teacher_gates(gates: Gates) -> dict[str, Any]:
+def teacher_filter_settings(gates: FilterConfig) -> dict[str, Any]:
     """What decides a verdict beside texts and logits."""
-    place = resolve_folder(gates.agree_with) if gates.agree_with else None
-    return gates.model_dump(mode="json", include=TEACHER_GATES) | (
+    place = resolve_model_path(gates.agree_with) if gates.agree_with else None
+    return gates.model_dump(mode="json", include=TEACHER_FILTERS) | (
         {"second": hash_files(place, WEIGHTS)} if place else {}
     )
 
 
-def check_gates(gates: Gates, spec: TaskSpec) -> None:
+def check_teacher_filters(gates: FilterConfig, spec: TaskSpec) -> None:
     """Raises UsageError where a gate cannot be asked of this task, or its second teacher cannot answer it."""
     if spec.kind != "classification":
         for key, unasked in (
@@ -54,15 +54,17 @@ def check_gates(gates: Gates, spec: TaskSpec) -> None:
         )
 
 
-def judge_by(gates: Gates, task: Task, max_length: int, precision: str = "auto") -> Judge:
+def teacher_filter(
+    gates: FilterConfig, task: Task, max_length: int, precision: str = "auto"
+) -> TextJudge:
     """A judge of made texts; gold ones always stay. precision: in which a second teacher computes. Of a regression no gate here can be asked: nothing is a class."""
 
-    def judge(texts: TransferTexts, answers: Iterable[np.ndarray]) -> Verdict:
+    def judge(texts: TransferTexts, answers: Iterable[np.ndarray]) -> FilterResult:
         kept = np.ones(len(texts), dtype=bool)
         refused: dict[str, int] = {}
         made = ~texts.origins.among(("gold",))
         if task.spec.kind != "classification" or not made.any():
-            return Verdict(kept, refused)
+            return FilterResult(kept, refused)
         labels, chances = _answered(answers)
 
         def ask(reason: str, passes: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -92,7 +94,7 @@ def judge_by(gates: Gates, task: Task, max_length: int, precision: str = "auto")
                 "balance",
                 lambda rows: balanced(labels[rows], task.train.labels, gates.balance or 1.0),
             )
-        return Verdict(kept, refused)
+        return FilterResult(kept, refused)
 
     return judge
 

@@ -14,19 +14,19 @@ from rich.table import Table
 from kdedge.augment.sources import rounds_made
 from kdedge.cli.console import ConsoleProgress, results
 from kdedge.cli.options import recipe_command
-from kdedge.distillation.learning_curve import Growth
-from kdedge.distillation.learning_curve_plot import growth_picture
-from kdedge.distillation.pipeline import prepare_lesson
-from kdedge.distillation.student_training import Lesson
-from kdedge.distillation.transfer_stage import measure_growth
+from kdedge.distillation.learning_curve import LearningCurve
+from kdedge.distillation.learning_curve_plot import plot_learning_curve
+from kdedge.distillation.pipeline import prepare_context
+from kdedge.distillation.student_training import DistillContext
+from kdedge.distillation.transfer_stage import measure_learning_curve
 from kdedge.errors import UsageError
-from kdedge.io.atomic import write_whole
+from kdedge.io.atomic import write_atomic
 from kdedge.recipe import load_recipe
-from kdedge.run.layout import Run
+from kdedge.run.layout import RunDir
 from kdedge.run.processes import is_main
 from kdedge.run.progress import SILENT
 from kdedge.run.stage import read_stage
-from kdedge.run.threads import prepared
+from kdedge.run.threads import settle_threads
 from kdedge.runtime.spec import TaskSpec
 
 EXAMPLES = 3
@@ -56,27 +56,27 @@ def augment(
     \b
     Example: kdedge augment configs/quickstart.toml --set augment.rules.mask=0.1 --curve
     """
-    settled = prepared(load_recipe(recipe, overrides), runs, threads)
+    settled = settle_threads(load_recipe(recipe, overrides), runs, threads)
     if settled.augment is None:
         raise UsageError(
             "the recipe has no [augment] table",
             str(recipe),
             "add one, or --set augment.rules.mask=0.1 and the like",
         )
-    progress, run = ConsoleProgress() if is_main() else SILENT, Run.create(settled, runs)
+    progress, run = ConsoleProgress() if is_main() else SILENT, RunDir.create(settled, runs)
     with run.locked():
-        lesson = prepare_lesson(settled, run, force=force, progress=progress)
+        lesson = prepare_context(settled, run, force=force, progress=progress)
         if is_main():
             results().print(_sources(lesson))
             results().print(_examples(lesson))
-        growth = measure_growth(lesson, force=force, progress=progress) if curve else None
+        growth = measure_learning_curve(lesson, force=force, progress=progress) if curve else None
         if not is_main():
             return
         if growth:
             results().print(_growth(growth, lesson.task.spec.metric))
-            write_whole(
+            write_atomic(
                 run.folder / "curve" / "curve.svg",
-                growth_picture(growth, lesson.task.spec.metric, settled.name),
+                plot_learning_curve(growth, lesson.task.spec.metric, settled.name),
             )
             if (made := max(point.size for point in growth.points)) < max(settled.augment.curve):
                 click.echo(
@@ -88,13 +88,13 @@ def augment(
         click.echo(json.dumps(_document(lesson, growth)))
 
 
-def _made(lesson: Lesson) -> dict[str, dict[str, Any]]:
+def _made(lesson: DistillContext) -> dict[str, dict[str, Any]]:
     return rounds_made(
         lesson.run.shared, lesson.recipe.augment.rounds if lesson.recipe.augment else 0
     )
 
 
-def _sources(lesson: Lesson) -> Table:
+def _sources(lesson: DistillContext) -> Table:
     table = Table(
         title=f"{lesson.recipe.name}: new texts beside {len(lesson.task.train):,} labelled ones"
     )
@@ -116,7 +116,7 @@ def _sources(lesson: Lesson) -> Table:
     return table
 
 
-def _examples(lesson: Lesson) -> Table:
+def _examples(lesson: DistillContext) -> Table:
     table = Table(title="some of them, with the teacher's answer")
     for column in ("source", "text", "answer"):
         table.add_column(column)
@@ -142,7 +142,7 @@ def _answer(spec: TaskSpec, logits: np.ndarray) -> str:
     return spec.labels[int(logits.argmax())]
 
 
-def _growth(growth: Growth, metric: str) -> Table:
+def _growth(growth: LearningCurve, metric: str) -> Table:
     table = Table(title=f"what they are worth: {metric} on the select split")
     for column in ("texts from", "per labelled text", "texts", metric, "gain", "behind the best"):
         table.add_column(column, justify="left" if column == "texts from" else "right")
@@ -165,7 +165,7 @@ def _growth(growth: Growth, metric: str) -> Table:
     return table
 
 
-def _document(lesson: Lesson, growth: Growth | None) -> dict[str, Any]:
+def _document(lesson: DistillContext, growth: LearningCurve | None) -> dict[str, Any]:
     kept = read_stage(lesson.run.transfer)["result"]
     document = {
         "run": str(lesson.run.folder),

@@ -154,11 +154,11 @@ def bench_and_show(
     progress: Progress | None = None,
 ) -> Report:
     """Bench a whole run, write its report and show it, as `kdedge run` does at its end."""
-    from kdedge.run.layout import Run
+    from kdedge.run.layout import RunDir
 
     _quiet()
     progress = progress or ConsoleProgress()
-    run, students = Run.open(folder)
+    run, students = RunDir.open(folder)
     with run.locked():
         report = bench_run(run, students, options=options, progress=progress)
         path = write_report(report, run.folder / "bench")

@@ -12,19 +12,19 @@ from rich.table import Table
 
 from kdedge.cli.console import ConsoleProgress, results
 from kdedge.cli.options import recipe_command
-from kdedge.cli.sagemaker import Container, JobCommand
-from kdedge.cli.sagemaker_output import JobProgress, hand_over
+from kdedge.cli.sagemaker import SageMakerCommand, TrainingJob
+from kdedge.cli.sagemaker_output import JobProgress, write_job_output
 from kdedge.distillation.pipeline import gains, learned_maps, scores
-from kdedge.distillation.seeds import distill_seeds, distillation_gains, seeds_json, spreads
-from kdedge.evaluation.statistics import Spread
+from kdedge.distillation.seeds import distill_seeds, distillation_gains, seed_stats, seeds_json
+from kdedge.evaluation.statistics import SeedStats
 from kdedge.recipe import load_recipe
-from kdedge.run.layout import Run
+from kdedge.run.layout import RunDir
 from kdedge.run.processes import is_main
 from kdedge.run.progress import SILENT
-from kdedge.run.threads import prepared
+from kdedge.run.threads import settle_threads
 
 
-@click.command(cls=JobCommand)
+@click.command(cls=SageMakerCommand)
 @recipe_command
 @click.option(
     "--seeds",
@@ -49,13 +49,13 @@ def distill(
     \b
     Example: kdedge distill configs/sst2-tinybert.toml --set student.fit.epochs=1
     """
-    settled = prepared(load_recipe(recipe, overrides), runs, threads)
-    container = Container.of(os.environ)
+    settled = settle_threads(load_recipe(recipe, overrides), runs, threads)
+    container = TrainingJob.of(os.environ)
     progress = SILENT if not is_main() else JobProgress() if container else ConsoleProgress()
     made = distill_seeds(settled, runs, seeds, force=force, progress=progress)
     if not is_main():
         return
-    found = spreads(made) if seeds > 1 else {}
+    found = seed_stats(made) if seeds > 1 else {}
     taught = distillation_gains(made) if seeds > 1 else {}
     if found:
         results().print(seeds_table(made[0].recipe.name, found))
@@ -67,11 +67,11 @@ def distill(
             highlight=False,
         )
     if container:
-        hand_over(made, container, found, taught)
+        write_job_output(made, container, found, taught)
     show(made[0], as_json, seeds_json(found, taught) if found else {})
 
 
-def show(run: Run, as_json: bool, more: dict[str, Any] | None = None) -> None:
+def show(run: RunDir, as_json: bool, more: dict[str, Any] | None = None) -> None:
     """The scores of a run's models: a table, or one JSON line at the end of stdout."""
     rows = scores(run)
     table = Table(title=f"{run.recipe.name}: scores on the reported split")
@@ -118,7 +118,7 @@ def map_table(student: str, shares: list[list[float]]) -> Table:
     return table
 
 
-def seeds_table(name: str, found: dict[str, Spread]) -> Table:
+def seeds_table(name: str, found: dict[str, SeedStats]) -> Table:
     """One row per model: mean, standard deviation and 95 % interval of its scores over seeds."""
     table = Table(title=f"{name}: reported score over seeds")
     for column in ("model", "seeds", "mean", "sd", "95 % interval"):

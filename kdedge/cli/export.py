@@ -14,10 +14,10 @@ from rich.table import Table
 
 from kdedge.cli.console import ConsoleProgress, results
 from kdedge.export.card import FLOAT, rows_of, times
-from kdedge.export.export import DEFAULT_CHOICE, Choice, export_run
+from kdedge.export.export import DEFAULT_OPTIONS, ExportOptions, export_run
 from kdedge.export.parity import SAME_ANSWERS
 from kdedge.export.scheme import QuantScheme
-from kdedge.run.layout import Run
+from kdedge.run.layout import RunDir
 from kdedge.run.progress import Progress
 from kdedge.runtime import Bundle, Manifest
 
@@ -90,7 +90,7 @@ def export(
     transformers.utils.logging.disable_progress_bar()
     made_with = QuantScheme.named(scheme, int(weight_bits) if weight_bits else None)
     files = ("fp32", "int8") if precision == "all" else (precision,)
-    choice = Choice(
+    choice = ExportOptions(
         (*files, "portable") if portable else files,
         made_with,
         tune=not no_qat,
@@ -103,10 +103,14 @@ def export(
 
 
 def export_and_show(
-    folder: Path, *, choice: Choice = DEFAULT_CHOICE, force: bool = False, progress: Progress
+    folder: Path,
+    *,
+    choice: ExportOptions = DEFAULT_OPTIONS,
+    force: bool = False,
+    progress: Progress,
 ) -> list[Path]:
     """Export what `folder` means and print the table of its files; returns the bundle folders."""
-    run, students = Run.open(folder)
+    run, students = RunDir.open(folder)
     if run.recipe.threads:
         torch.set_num_threads(run.recipe.threads)  # tuning is training
     with run.locked(), torch.random.fork_rng():

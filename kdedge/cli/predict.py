@@ -12,7 +12,7 @@ import click
 from rich.text import Text
 
 from kdedge.cli.console import results
-from kdedge.errors import GateFailed, UsageError
+from kdedge.errors import CheckFailed, UsageError
 from kdedge.runtime.bundle import Bundle
 from kdedge.runtime.classifier import Classifier, Prediction
 from kdedge.runtime.golden import TYPICAL, replay
@@ -162,13 +162,13 @@ def verify(bundle: Path, provider: str, as_json: bool) -> None:
             )
     for one in replays:
         if one.other_tokens:
-            raise GateFailed(
+            raise CheckFailed(
                 "this machine tokenizes golden texts otherwise",
                 f"{one.precision}: {one.other_tokens} of {one.texts}",
                 "install the tokenizers version that kdedge asks for",
             )
         if not one.passed:
-            raise GateFailed(
+            raise CheckFailed(
                 "this machine gives other answers than the one that made the bundle",
                 f"{one.precision}: a logit differs by {one.max_abs_logit:.3g}, at most {one.tolerance:g} was expected; "
                 f"of three in four texts one differs by {one.quarter_abs_logit:.3g} or more, at most {TYPICAL:g} was",

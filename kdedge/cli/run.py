@@ -15,8 +15,8 @@ from kdedge.cli.console import ConsoleProgress
 from kdedge.cli.options import recipe_command
 from kdedge.distillation.pipeline import distill
 from kdedge.recipe import load_recipe
-from kdedge.run.layout import Run
-from kdedge.run.threads import prepared
+from kdedge.run.layout import RunDir
+from kdedge.run.threads import settle_threads
 
 EXPORT = "kdedge.cli.export:export_and_show"
 BENCH = "kdedge.cli.bench:bench_and_show"
@@ -38,8 +38,8 @@ def run(
     Example: kdedge run configs/quickstart.toml
     """
     progress = ConsoleProgress()
-    settled = prepared(load_recipe(recipe, overrides), runs, threads)
-    unmade = Run(runs / settled.name, settled)
+    settled = settle_threads(load_recipe(recipe, overrides), runs, threads)
+    unmade = RunDir(runs / settled.name, settled)
     unmade.check_exportable(unmade.homes)
     made = distill(settled, runs, force=force, progress=progress)
     _room(EXPORT)(made.folder, force=force, progress=progress)

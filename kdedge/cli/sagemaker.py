@@ -39,7 +39,7 @@ FAILURE_LENGTH = 1024
 
 
 @dataclass(frozen=True)
-class Container:
+class TrainingJob:
     """A training job as its environment tells it.
 
     channels: name -> folder of data. hyperparameters: key of the recipe, or `recipe`, `seeds`, ... -> value.
@@ -53,7 +53,7 @@ class Container:
     checkpoints: Path | None
 
     @classmethod
-    def of(cls, environment: Mapping[str, str]) -> Container | None:
+    def of(cls, environment: Mapping[str, str]) -> TrainingJob | None:
         """None outside of a training job, where SM_MODEL_DIR is not set. Raises UsageError where SM_HPS is not a JSON object."""
         if not environment.get("SM_MODEL_DIR"):
             return None
@@ -247,13 +247,13 @@ def _unquoted(text: str) -> str:
 
 
 @contextmanager
-def job(environment: Mapping[str, str]) -> Iterator[Container | None]:
+def job(environment: Mapping[str, str]) -> Iterator[TrainingJob | None]:
     """The training job of this environment, or None, and what is owed to SageMaker: why it failed."""
     if not environment.get("SM_MODEL_DIR"):
         yield None
         return
     try:
-        yield Container.of(environment)
+        yield TrainingJob.of(environment)
     except (Interrupted, click.exceptions.Exit):  # a job that was stopped has not failed
         raise
     except Exception as error:
@@ -284,7 +284,7 @@ def metric_line(name: str, value: float) -> str:
     return f"kdedge_metric {name.replace(' ', '_')}={value:.6f}"
 
 
-class JobCommand(click.Command):
+class SageMakerCommand(click.Command):
     """A command that, where it runs as a SageMaker training job, takes the job's data and hyper-parameters too, and tells why it failed."""
 
     def make_context(

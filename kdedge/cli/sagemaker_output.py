@@ -9,13 +9,13 @@ from typing import Any
 import click
 
 from kdedge.cli.console import ConsoleProgress
-from kdedge.cli.sagemaker import Container, metric_line
+from kdedge.cli.sagemaker import TrainingJob, metric_line
 from kdedge.distillation.pipeline import scores
 from kdedge.distillation.seeds import seeds_json
 from kdedge.errors import MachineError
-from kdedge.evaluation.statistics import Comparison, Spread
-from kdedge.io.atomic import json_text, put_in_place, write_whole
-from kdedge.run.layout import Run
+from kdedge.evaluation.statistics import PairedDifference, SeedStats
+from kdedge.io.atomic import json_text, replace_dir, write_atomic
+from kdedge.run.layout import RunDir
 
 READINGS = ("loss", "select")
 LEFT_BEHIND = (
@@ -44,8 +44,11 @@ class JobProgress(ConsoleProgress):
             click.echo(metric_line(f"{self.what}.{word}", float(value)))
 
 
-def hand_over(
-    runs: list[Run], container: Container, spreads: dict[str, Spread], taught: dict[str, Comparison]
+def write_job_output(
+    runs: list[RunDir],
+    container: TrainingJob,
+    spreads: dict[str, SeedStats],
+    taught: dict[str, PairedDifference],
 ) -> None:
     """Print the final metrics, copy the runs, with those they share stages with, to the model folder, and write the reports.
 
@@ -65,7 +68,7 @@ def hand_over(
         shutil.copyfile(runs[0].folder / "recipe.toml", container.reports / "recipe.toml")
         for name, home in runs[0].homes.items():
             shutil.copyfile(home / "student" / "log.jsonl", container.reports / f"{name}.jsonl")
-        write_whole(
+        write_atomic(
             container.reports / "scores.json",
             json_text({"rows": rows, **seeds_json(spreads, taught)}),
         )
@@ -79,7 +82,7 @@ def copy_whole(folders: list[Path], target: Path) -> None:
             shutil.rmtree(part, ignore_errors=True)
             shutil.copytree(folder, part, ignore=shutil.ignore_patterns(*LEFT_BEHIND))
         for folder, part in parts:
-            put_in_place(part, target / folder.name)
+            replace_dir(part, target / folder.name)
     except OSError as error:
         raise MachineError(
             "the run cannot be copied to the model folder",
@@ -88,7 +91,7 @@ def copy_whole(folders: list[Path], target: Path) -> None:
         ) from error
 
 
-def final_metrics(rows: list[dict[str, Any]], spreads: dict[str, Spread]) -> dict[str, float]:
+def final_metrics(rows: list[dict[str, Any]], spreads: dict[str, SeedStats]) -> dict[str, float]:
     """`tinybert.select`, `.report`, `.kept` for every model; over several seeds also `.report_mean` and `.report_sd`."""
     found = {
         f"{row['model']}.{key}": float(row[key])

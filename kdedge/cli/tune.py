@@ -12,7 +12,7 @@ from rich.table import Table
 from kdedge.cli.console import ConsoleProgress, results
 from kdedge.errors import MachineError
 from kdedge.recipe import load_recipe
-from kdedge.run.threads import prepared
+from kdedge.run.threads import settle_threads
 
 
 @click.command()
@@ -78,7 +78,7 @@ def tune(
             f"{error.name} is not installed",
             'pip install "kdedge[train,tune]"',
         ) from error
-    settled = prepared(load_recipe(recipe, overrides), runs, threads)
+    settled = settle_threads(load_recipe(recipe, overrides), runs, threads)
     folder = tune_recipe(
         settled, runs, storage=storage, workers=workers, progress=ConsoleProgress()
     )

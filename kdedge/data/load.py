@@ -13,14 +13,14 @@ from kdedge.data.shares import draw_share
 from kdedge.data.sources import Source
 from kdedge.data.task import Split, Task
 from kdedge.errors import DataError, MachineError, UsageError
-from kdedge.recipe import Data, TaskSection
+from kdedge.recipe import DataConfig, TaskConfig
 from kdedge.run.progress import SILENT, Progress
 from kdedge.runtime.metrics import DEFAULT_METRIC, METRICS, metric_fits
 from kdedge.runtime.spec import Kind, TaskSpec
 
 
 def load_task(
-    data: Data, task: TaskSection, *, name: str, seed: int, progress: Progress = SILENT
+    data: DataConfig, task: TaskConfig, *, name: str, seed: int, progress: Progress = SILENT
 ) -> Task:
     """The three splits of a recipe, every row checked.
 
@@ -41,7 +41,7 @@ def load_task(
     return loaded
 
 
-def _loaded(data: Data, task: TaskSection, name: str, metric: str, seed: int) -> Task:
+def _loaded(data: DataConfig, task: TaskConfig, name: str, metric: str, seed: int) -> Task:
     _refuse_shared_columns(data)
     source = Source.of(data)
     _refuse_shared_roles(source)
@@ -63,7 +63,7 @@ def _loaded(data: Data, task: TaskSection, name: str, metric: str, seed: int) ->
     return Task(spec, train.split, parts[1].split, parts[2].split, tuple(notes))
 
 
-def _metric(task: TaskSection) -> str:
+def _metric(task: TaskConfig) -> str:
     metric = task.metric or DEFAULT_METRIC[task.kind]
     if not metric_fits(metric, task.kind):
         fitting = ", ".join(name for name in METRICS if metric_fits(name, task.kind))
@@ -73,7 +73,7 @@ def _metric(task: TaskSection) -> str:
     return metric
 
 
-def _refuse_shared_columns(data: Data) -> None:
+def _refuse_shared_columns(data: DataConfig) -> None:
     """Raises UsageError when one column would be both text and answer, or both texts of a pair."""
     asked: dict[str, str] = {}
     for key, column in (("text", data.text), ("pair", data.pair), ("label", data.label)):
@@ -103,7 +103,7 @@ def _refuse_shared_roles(source: Source) -> None:
                 )
 
 
-def _read_train(source: Source, task: TaskSection) -> tuple[Part, _Reader]:
+def _read_train(source: Source, task: TaskConfig) -> tuple[Part, _Reader]:
     table = source.read(source.data.train, "train")
     _refuse_empty(table, "train")
     faults = Faults(table.origin)
@@ -204,7 +204,7 @@ def _refuse_nothing_left(part: Part) -> None:
         )
 
 
-def _check_classes(parts: tuple[Part, Part, Part], task: TaskSection, names: Names) -> None:
+def _check_classes(parts: tuple[Part, Part, Part], task: TaskConfig, names: Names) -> None:
     """Raises DataError when a part is empty, train teaches one answer alone, or another part asks for a class train lacks."""
     for part in parts:
         _refuse_nothing_left(part)
@@ -229,7 +229,7 @@ def _check_classes(parts: tuple[Part, Part, Part], task: TaskSection, names: Nam
             )
 
 
-def _refuse_one_answer(train: Part, task: TaskSection, names: Names, next_step: str) -> None:
+def _refuse_one_answer(train: Part, task: TaskConfig, names: Names, next_step: str) -> None:
     labels = train.split.labels
     if task.kind != "multilabel" and len(np.unique(labels)) < 2:
         only = names[int(labels[0])] if task.kind == "classification" else str(labels[0])
@@ -241,7 +241,7 @@ def _refuse_one_answer(train: Part, task: TaskSection, names: Names, next_step: 
 
 
 def _limit_note(
-    train: Part, parts: tuple[Part, Part, Part], task: TaskSection, names: Names
+    train: Part, parts: tuple[Part, Part, Part], task: TaskConfig, names: Names
 ) -> list[str]:
     """A note when data.limit left classes of select or report without an example. Raises DataError when it left one answer."""
     if len(train.split) == len(parts[0].split):

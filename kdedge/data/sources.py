@@ -11,13 +11,13 @@ from typing import Any
 from kdedge.data.check import Table
 from kdedge.data.read import READERS, read_file, read_text
 from kdedge.errors import MachineError, UsageError
-from kdedge.io.paths import resolve_folder
-from kdedge.recipe import Data
+from kdedge.io.paths import resolve_model_path
+from kdedge.recipe import DataConfig
 
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
-def wanted_columns(data: Data) -> tuple[str, ...]:
+def wanted_columns(data: DataConfig) -> tuple[str, ...]:
     """The columns of the recipe."""
     return tuple(name for name in (data.text, data.pair, data.label) if name is not None)
 
@@ -26,15 +26,15 @@ def wanted_columns(data: Data) -> tuple[str, ...]:
 class Source:
     """data.source, found: a folder, a hub id, or neither when every split is a file."""
 
-    data: Data
+    data: DataConfig
     folder: Path | None
 
     @classmethod
-    def of(cls, data: Data) -> Source:
+    def of(cls, data: DataConfig) -> Source:
         """Raises UsageError when the source is neither a folder nor a hub id, MachineError for a package that is not installed."""
         if data.source is None:
             return cls(data, None)
-        folder = resolve_folder(data.source) if data.source else None
+        folder = resolve_model_path(data.source) if data.source else None
         if folder is None and not HUB_ID.fullmatch(data.source):
             raise UsageError(
                 "data.source is a folder, package:NAME/FOLDER or a hub id",
@@ -141,7 +141,7 @@ def _classes(folder: Path) -> list[Path]:
     )
 
 
-def read_class_folders(folder: Path, data: Data) -> Table:
+def read_class_folders(folder: Path, data: DataConfig) -> Table:
     """One text a file, labelled with the name of its folder; classes and files in the order of their names."""
     if data.pair is not None:
         raise UsageError(
@@ -164,7 +164,7 @@ def read_class_folders(folder: Path, data: Data) -> Table:
     )
 
 
-def read_hub(source: str, data: Data, split: str) -> Table:
+def read_hub(source: str, data: DataConfig, split: str) -> Table:
     """A split of a hub data set; rows are counted from 1. Code of the data set is never run.
 
     Raises UsageError for a split there is not, MachineError when it cannot be had from here.

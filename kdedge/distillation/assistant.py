@@ -13,15 +13,20 @@ from typing import Any
 import numpy as np
 
 from kdedge.data.task import Task
-from kdedge.distillation.student_training import Lesson, Teaching, spelled_for, what_decides
-from kdedge.evaluation.bootstrap import interval, resampled_scores, resamples
+from kdedge.distillation.student_training import (
+    DistillContext,
+    StudentTraining,
+    replace_mask_token,
+    stage_inputs,
+)
+from kdedge.evaluation.bootstrap import bootstrap_rows, bootstrap_scores, percentile_interval
 from kdedge.evaluation.latency import latencies
 from kdedge.io.atomic import hash_files
 from kdedge.nn.device import this_device
-from kdedge.nn.text_model import TextModel, save_measured, score_of
+from kdedge.nn.text_model import TextClassifier, save_measured, score_of
 from kdedge.nn.tokenization import load_tokenizer
-from kdedge.recipe import RESIDUAL, BiLstm, Recipe, TinyBert
-from kdedge.run.processes import main_does
+from kdedge.recipe import RESIDUAL, BiLstmConfig, Recipe, TinyBertConfig
+from kdedge.run.processes import on_main_process
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import WEIGHTS, stage
 from kdedge.runtime import metrics
@@ -60,8 +65,8 @@ class Gain:
 
 
 def assist(
-    lesson: Lesson,
-    student: TinyBert | BiLstm,
+    lesson: DistillContext,
+    student: TinyBertConfig | BiLstmConfig,
     transfer: str,
     *,
     force: bool = False,
@@ -70,12 +75,12 @@ def assist(
     """The stage `assistant/` beside a trained `student/`; transfer: a hash of what is learned from."""
     assert student.assistant is not None
     home = lesson.run.homes[Recipe.student_name(student)]
-    first = TextModel(
+    first = TextClassifier(
         load_student(home / "student").to(this_device()),
         load_tokenizer(home / "student"),
         student.max_length,
     )
-    inputs = what_decides(lesson, student.assistant, RESIDUAL, transfer) | {
+    inputs = stage_inputs(lesson, student.assistant, RESIDUAL, transfer) | {
         "first": hash_files(home / "student", WEIGHTS),
         "residual": "centred",
     }
@@ -94,10 +99,10 @@ def assist(
 
 
 @dataclass(frozen=True)
-class _Assisting(Teaching):
+class _Assisting(StudentTraining):
     """How the stage `assistant/` is made. first: the trained student."""
 
-    first: TextModel | None = None
+    first: TextClassifier | None = None
 
     def __call__(self, part: Path) -> dict[str, Any]:
         assert self.first is not None
@@ -113,7 +118,7 @@ class _Assisting(Teaching):
         return self._measured(assistant, said, alone, part)
 
     def _measured(
-        self, assistant: TextModel, said: np.ndarray, alone: dict[str, Any], part: Path
+        self, assistant: TextClassifier, said: np.ndarray, alone: dict[str, Any], part: Path
     ) -> dict[str, Any]:
         """The stage's result, that of both together; report_logits.npy becomes their sum."""
         assert self.first is not None
@@ -122,7 +127,7 @@ class _Assisting(Teaching):
         together = first.annotate(task.report.texts, task.report.pairs) + assistant.annotate(
             task.report.texts, task.report.pairs
         )
-        main_does(lambda: np.save(part / "report_logits.npy", together))
+        on_main_process(lambda: np.save(part / "report_logits.npy", together))
         low, high = gained(task, said, said + more, self.lesson.recipe.training_seed)
         select = score_of(task.spec, said + more, task.select)
         alone_us, both_us = 1e6 * np.median(
@@ -149,12 +154,12 @@ class _Assisting(Teaching):
         )
 
 
-def residual(lesson: Lesson, first: TextModel) -> TransferSet:
+def residual(lesson: DistillContext, first: TextClassifier) -> TransferSet:
     """The transfer set with teacher minus student, float32, where the teacher's logits were.
 
     Of classes each text's residual has mean 0: what is added to all its logits changes no answer, and KL leaves it to the student.
     """
-    texts = spelled_for(first, lesson.teacher, lesson.transfer.texts)
+    texts = replace_mask_token(first, lesson.teacher, lesson.transfer.texts)
     left = lesson.transfer.logits.astype(np.float32) - first.annotate(texts.texts, texts.pairs)
     return replace(
         lesson.transfer,
@@ -166,11 +171,11 @@ def residual(lesson: Lesson, first: TextModel) -> TransferSet:
 
 def gained(task: Task, before: np.ndarray, after: np.ndarray, seed: int) -> tuple[float, float]:
     """95 % interval of the gain in score from logits (N, C) `before` to `after` on the select split, texts drawn with replacement."""
-    draws = resamples(len(task.select), seed)
+    draws = bootstrap_rows(len(task.select), seed)
     scores = [
-        resampled_scores(task.spec, logits, task.select.labels, draws) for logits in (before, after)
+        bootstrap_scores(task.spec, logits, task.select.labels, draws) for logits in (before, after)
     ]
-    return interval(scores[1] - scores[0])
+    return percentile_interval(scores[1] - scores[0])
 
 
 def _score(task: Task, logits: np.ndarray) -> float:

@@ -25,14 +25,14 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from kdedge.distillation.objective import Sizes, sizes_of
+from kdedge.distillation.objective import LayerSizes, layer_sizes
 from kdedge.errors import KdedgeError
-from kdedge.io.atomic import hash_files, json_text, put_in_place, remove, write_whole
+from kdedge.io.atomic import hash_files, json_text, remove, replace_dir, write_atomic
 from kdedge.nn.batching import Encoded
-from kdedge.nn.inference import batch_answers
-from kdedge.nn.signals import Reads, Signals, read_signals
-from kdedge.nn.text_model import TextModel
-from kdedge.run.processes import main_does
+from kdedge.nn.inference import iter_predictions
+from kdedge.nn.signals import LayerSelection, Signals, read_signals
+from kdedge.nn.text_model import TextClassifier
+from kdedge.run.processes import on_main_process
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import STAGE_FILE, read_stage
 
@@ -50,7 +50,7 @@ class Layout:
     lengths: np.ndarray
 
     @classmethod
-    def of(cls, reads: Reads, sizes: Sizes, lengths: np.ndarray) -> Layout:
+    def of(cls, reads: LayerSelection, sizes: LayerSizes, lengths: np.ndarray) -> Layout:
         """lengths: (N,) tokens of each text."""
         shapes = {
             "hidden": (len(reads.hidden), sizes.width),
@@ -96,10 +96,10 @@ class Layout:
         return files
 
 
-class StoredLayers:
+class LayerCache:
     """The teacher's layers on N texts, on disk."""
 
-    def __init__(self, folder: Path, layout: Layout, reads: Reads) -> None:
+    def __init__(self, folder: Path, layout: Layout, reads: LayerSelection) -> None:
         self.reads, self.layout = reads, layout
         self._files = layout.open(folder, "r")
         self._starts = {name: layout.starts(name) for name in layout.shapes}
@@ -148,23 +148,23 @@ def _placed(found: dict[int, Any], blank: Any) -> tuple[Any, ...]:
     return tuple(found.get(layer, blank) for layer in range(max(found, default=-1) + 1))
 
 
-def stored_layers(
-    teacher: TextModel,
+def open_layer_cache(
+    teacher: TextClassifier,
     teacher_hash: str,
     data: Encoded,
-    reads: Reads,
+    reads: LayerSelection,
     run: Path,
     *,
     room: float,
     batch_tokens: int = 4096,
     progress: Progress = SILENT,
-) -> StoredLayers | None:
+) -> LayerCache | None:
     """The stage `signals-<hash>/` in the folder of a run; None where the teacher must run at every step: all such folders of the run
     would take more than `room` bytes, or more than nine tenths of what the disk has free, or a value does not fit into 16 bits.
 
     data: the texts as student and teacher read them. Several processes may ask at once: one reads, the others wait.
     """
-    layout = Layout.of(reads, sizes_of(teacher.model.config), data.lengths)
+    layout = Layout.of(reads, layer_sizes(teacher.model.config), data.lengths)
     inputs = {
         "teacher": teacher_hash,
         "texts": _hash(data),
@@ -202,11 +202,11 @@ def stored_layers(
             progress.say(f"the teacher runs at every step: its layers cannot be kept ({error})")
             return
         result = {"texts": len(data), "files": hash_files(part, layout.names)}
-        write_whole(part / STAGE_FILE, json_text({"inputs": inputs, "result": result}))
-        put_in_place(part, folder)
+        write_atomic(part / STAGE_FILE, json_text({"inputs": inputs, "result": result}))
+        replace_dir(part, folder)
 
-    main_does(work)
-    return StoredLayers(folder, layout, reads) if folder.exists() else None
+    on_main_process(work)
+    return LayerCache(folder, layout, reads) if folder.exists() else None
 
 
 def _is_whole(folder: Path, inputs: dict[str, Any], layout: Layout) -> bool:
@@ -245,9 +245,9 @@ class _TooLarge(Exception):
 
 
 def _read(
-    teacher: TextModel,
+    teacher: TextClassifier,
     data: Encoded,
-    reads: Reads,
+    reads: LayerSelection,
     layout: Layout,
     part: Path,
     batch_tokens: int,
@@ -263,7 +263,7 @@ def _read(
             return {name: block.to(torch.float16).cpu().numpy() for name, block in blocks.items()}
 
     progress.start("the teacher's layers on every text", len(data))
-    for rows, blocks in batch_answers(ask, data, teacher.pad, device, batch_tokens):
+    for rows, blocks in iter_predictions(ask, data, teacher.pad, device, batch_tokens):
         for (name, block), (place, row) in product(blocks.items(), enumerate(rows)):
             values = block[layout.inside(name, place, row)].reshape(-1, *layout.shapes[name])
             if not np.isfinite(values).all():
@@ -276,7 +276,7 @@ def _read(
     progress.finish()
 
 
-def _blocks(signals: Signals, reads: Reads) -> dict[str, torch.Tensor]:
+def _blocks(signals: Signals, reads: LayerSelection) -> dict[str, torch.Tensor]:
     """What is kept of a batch: (B, T, layers, ...), of attention (B, T, T, layers, A)."""
     found = {}
     if reads.hidden:

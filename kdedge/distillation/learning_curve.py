@@ -14,12 +14,12 @@ from kdedge.data.task import Split, Task
 from kdedge.errors import UsageError
 from kdedge.nn import losses
 from kdedge.nn.losses import logit_loss
-from kdedge.recipe import Augment, Objective
+from kdedge.recipe import AugmentConfig, ObjectiveConfig
 from kdedge.runtime import metrics
 from kdedge.runtime.spec import Kind
 from kdedge.transfer.dataset import TransferSet
 
-Probe = Callable[[TransferSet, int, Path], np.ndarray]
+TrainAndPredict = Callable[[TransferSet, int, Path], np.ndarray]
 """Trains a student on a transfer set from the first seed (0) or a later one, in a folder where finished work is kept.
 
 Returns its logits (N, C) on the select split.
@@ -27,7 +27,7 @@ Returns its logits (N, C) on the select split.
 
 
 @dataclass(frozen=True)
-class Point:
+class CurvePoint:
     """What a student scored on the select split after learning from `size` made texts per training text. sources: their origins.
 
     select: the mean over seeds. sd: their standard deviation, None of one seed. error: the standard error of what it lies behind the
@@ -43,37 +43,41 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Growth:
+class LearningCurve:
     """points: gold alone, then each source alone, then all that help at growing sizes. chosen: one of them."""
 
-    points: tuple[Point, ...]
-    chosen: Point
+    points: tuple[CurvePoint, ...]
+    chosen: CurvePoint
 
     @property
-    def best(self) -> Point:
+    def best(self) -> CurvePoint:
         return max(self.points, key=lambda point: point.select)
 
     def document(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
-    def of(cls, document: dict[str, Any]) -> Growth:
+    def of(cls, document: dict[str, Any]) -> LearningCurve:
         points = tuple(
-            Point(**{**point, "sources": tuple(point["sources"])}) for point in document["points"]
+            CurvePoint(**{**point, "sources": tuple(point["sources"])})
+            for point in document["points"]
         )
         return cls(
-            points, Point(**{**document["chosen"], "sources": tuple(document["chosen"]["sources"])})
+            points,
+            CurvePoint(**{**document["chosen"], "sources": tuple(document["chosen"]["sources"])}),
         )
 
 
-def part_of(transfer: TransferSet, size: float, sources: tuple[str, ...]) -> TransferSet:
+def subset(transfer: TransferSet, size: float, sources: tuple[str, ...]) -> TransferSet:
     """The gold texts and, of the made ones from these sources, the first `size` for each gold text."""
     gold = transfer.texts.gold
     made = transfer.texts.rows(*sources)[: round(size * len(gold))]
     return transfer.take(np.concatenate([gold, made]))
 
 
-def grow(recipe: Augment, transfer: TransferSet, task: Task, probe: Probe, folder: Path) -> Growth:
+def fit_learning_curve(
+    recipe: AugmentConfig, transfer: TransferSet, task: Task, probe: TrainAndPredict, folder: Path
+) -> LearningCurve:
     """Train on gold alone, on each source at the smallest size, and on all that help at every size of `recipe.curve` that was made.
 
     A source that scores below gold alone is left out. Chosen is the smallest set that lies behind the best by no more than the
@@ -83,10 +87,10 @@ def grow(recipe: Augment, transfer: TransferSet, task: Task, probe: Probe, folde
     """
     origins = tuple(dict.fromkeys(origin for origin in transfer.texts.origins if origin != "gold"))
     sizes = sorted(set(recipe.curve))
-    answers: dict[Point, np.ndarray] = {}  # (S, N, C)
+    answers: dict[CurvePoint, np.ndarray] = {}  # (S, N, C)
 
-    def ask(size: float, sources: tuple[str, ...]) -> Point:
-        some = part_of(transfer, size, sources)
+    def ask(size: float, sources: tuple[str, ...]) -> CurvePoint:
+        some = subset(transfer, size, sources)
         places = [
             folder
             / ("+".join(sources) or "gold")
@@ -95,7 +99,7 @@ def grow(recipe: Augment, transfer: TransferSet, task: Task, probe: Probe, folde
         ]
         logits = np.stack([probe(some, number, place) for number, place in enumerate(places)])
         scores = [_score(task, one, task.select.labels) for one in logits]
-        point = Point(
+        point = CurvePoint(
             len(some) / len(some.texts.gold) - 1,
             sources,
             len(some),
@@ -114,7 +118,7 @@ def grow(recipe: Augment, transfer: TransferSet, task: Task, probe: Probe, folde
     )
     points += alone
     if helpful:
-        counts = [len(part_of(transfer, size, helpful)) for size in sizes]
+        counts = [len(subset(transfer, size, helpful)) for size in sizes]
         new = [
             size
             for size, count, before in zip(sizes, counts, [0, *counts], strict=False)
@@ -135,7 +139,7 @@ def grow(recipe: Augment, transfer: TransferSet, task: Task, probe: Probe, folde
     ]
     line = [point for point in told if not point.sources or point.sources == helpful]
     near = [point for point in line if point.select >= best.select - point.error]
-    return Growth(
+    return LearningCurve(
         tuple(told), min(near or [told[points.index(best)]], key=lambda point: point.texts)
     )
 
@@ -182,7 +186,9 @@ def difficulty(student: np.ndarray, teacher: np.ndarray, kind: Kind) -> np.ndarr
         )
     mine, theirs = (torch.from_numpy(logits.astype(np.float64)) for logits in (student, teacher))
     apart = losses.per_text(
-        losses.logit_mse if kind == "regression" else logit_loss(Objective(), kind), mine, theirs
+        losses.logit_mse if kind == "regression" else logit_loss(ObjectiveConfig(), kind),
+        mine,
+        theirs,
     ).numpy()
     return np.asarray(apart + 0.1 * max(float(apart.mean()), 1e-12))
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import altair as alt
 
-from kdedge.distillation.learning_curve import Growth
+from kdedge.distillation.learning_curve import LearningCurve
 from kdedge.evaluation.plots import _svg
 
 
-def growth_picture(growth: Growth, metric: str, title: str) -> str:
+def plot_learning_curve(growth: LearningCurve, metric: str, title: str) -> str:
     """Score on the select split against texts, a line through all that help, a point for each source alone, each with the error of its distance to the best."""
     helpful = max((point.sources for point in growth.points), key=len)
     rows = [

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from kdedge.distillation.layer_cache import StoredLayers
+from kdedge.distillation.layer_cache import LayerCache
 from kdedge.distillation.objective import Objective
 from kdedge.nn.signals import Signals, read_signals
-from kdedge.nn.text_model import TextModel
+from kdedge.nn.text_model import TextClassifier
 
 
-class Distillation(nn.Module):
+class DistillationModule(nn.Module):
     """A student being taught: batches in, loss, logits and the parts of the loss out.
 
     The teacher's logits come with the batch. Where its layers are matched they are read from `stored`, by the batch's `row` (B,);
@@ -24,8 +24,8 @@ class Distillation(nn.Module):
         self,
         student: nn.Module,
         objective: Objective,
-        teacher: TextModel | None,
-        stored: StoredLayers | None = None,
+        teacher: TextClassifier | None,
+        stored: LayerCache | None = None,
     ) -> None:
         super().__init__()
         self.model, self.objective, self.stored = student, objective, stored

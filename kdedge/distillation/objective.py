@@ -12,13 +12,13 @@ from optimum.utils import NormalizedConfigManager
 from torch import nn
 
 from kdedge.distillation.learned_map import LearnedMap
-from kdedge.distillation.weighting import Weighting, trust
+from kdedge.distillation.weighting import Weighting, per_example_weight
 from kdedge.errors import UsageError
 from kdedge.nn import losses
 from kdedge.nn.layer_map import LayerMap
 from kdedge.nn.losses import logit_loss
-from kdedge.nn.signals import Reads, Signals, Vectors
-from kdedge.recipe import Objective as ObjectiveRecipe
+from kdedge.nn.signals import LayerSelection, Signals, Vectors
+from kdedge.recipe import ObjectiveConfig
 from kdedge.runtime.spec import Kind
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -42,7 +42,7 @@ class Objective(nn.Module):
     """Weighted terms; the projections from student width to teacher width live here and stay behind at export."""
 
     def __init__(
-        self, recipe: ObjectiveRecipe, kind: Kind, student: Any, teacher: Any, *, batches: int = 1
+        self, recipe: ObjectiveConfig, kind: Kind, student: Any, teacher: Any, *, batches: int = 1
     ) -> None:
         """student, teacher: their configurations; only sizes are read, and only if layers are matched.
 
@@ -61,9 +61,9 @@ class Objective(nn.Module):
         self.learned: LearnedMap | None = None
         self.projections = nn.ModuleDict()
         if recipe.reads_layers:
-            self._prepare_layers(sizes_of(student), sizes_of(teacher))
+            self._prepare_layers(layer_sizes(student), layer_sizes(teacher))
 
-    def _prepare_layers(self, mine: Sizes, theirs: Sizes) -> None:
+    def _prepare_layers(self, mine: LayerSizes, theirs: LayerSizes) -> None:
         recipe = self.recipe
         self.teacher_layers = theirs.layers
         if recipe.layer_map == "learned":
@@ -86,11 +86,11 @@ class Objective(nn.Module):
                 self.projections[str(layer)] = nn.Linear(mine.width, theirs.width, bias=False)
 
     @property
-    def reads(self) -> Reads:
+    def reads(self) -> LayerSelection:
         """The teacher's layers that the terms are computed from."""
         recipe = self.recipe
         if not recipe.reads_layers:
-            return Reads()
+            return LayerSelection()
         matched = (
             {t for s, t in self.layer_map.pairs if s > 0}
             if self.layer_map
@@ -101,7 +101,9 @@ class Objective(nn.Module):
         )
         blocks = tuple(sorted(t - 1 for t in matched if t > 0)) if recipe.attention_weight else ()
         by_head = recipe.attention in HEAD_BY_HEAD
-        return Reads(tuple(sorted(hidden)), blocks if by_head else (), () if by_head else blocks)
+        return LayerSelection(
+            tuple(sorted(hidden)), blocks if by_head else (), () if by_head else blocks
+        )
 
     def _projected(self, layers: int) -> list[int]:
         """Student layers whose states are compared number by number with the teacher's, 0 for the embedding output."""
@@ -148,7 +150,7 @@ class Objective(nn.Module):
     ) -> Iterator[tuple[str, torch.Tensor]]:
         loss = logit_loss(self.recipe, self.kind)
         if self.recipe.per_example and labels is not None:
-            share = trust(teacher, labels, self.kind)  # (B,)
+            share = per_example_weight(teacher, labels, self.kind)  # (B,)
             rows, known = losses.label_rows(student, labels, self.kind)
             yield "logits", (share * losses.per_text(loss, student, teacher)).mean()
             yield "labels", ((1 - share) * rows).sum() / known.sum().clamp(min=1)
@@ -226,7 +228,7 @@ class Objective(nn.Module):
 
 
 @dataclass(frozen=True)
-class Sizes:
+class LayerSizes:
     """Layers, heads and width of an encoder; depth: numbers in a head's queries, keys or values."""
 
     layers: int
@@ -235,12 +237,12 @@ class Sizes:
     depth: int
 
 
-def sizes_of(config: Any) -> Sizes:
+def layer_sizes(config: Any) -> LayerSizes:
     """Sizes under whichever names an architecture gives them. Raises UsageError for one that has no such layers."""
     try:
         named = NormalizedConfigManager.get_normalized_config_class(config.model_type)(config)
         depth = getattr(config, "head_dim", None) or named.hidden_size // named.num_attention_heads
-        return Sizes(named.num_layers, named.num_attention_heads, named.hidden_size, depth)
+        return LayerSizes(named.num_layers, named.num_attention_heads, named.hidden_size, depth)
     except (KeyError, AttributeError) as error:
         raise UsageError(
             "layers of this architecture cannot be matched",
@@ -249,7 +251,7 @@ def sizes_of(config: Any) -> Sizes:
         ) from error
 
 
-def _refuse_other_heads(name: str, mine: Sizes, theirs: Sizes) -> None:
+def _refuse_other_heads(name: str, mine: LayerSizes, theirs: LayerSizes) -> None:
     if mine.heads != theirs.heads:
         raise UsageError(
             f"attention {name} can be matched only head by head",

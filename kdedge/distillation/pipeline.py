@@ -10,11 +10,11 @@ import numpy as np
 
 from kdedge.data import load_task
 from kdedge.distillation.assistant import Gain, assist
-from kdedge.distillation.student_training import LABELS_ALONE, Lesson, course
-from kdedge.distillation.transfer_stage import as_far_as_it_helps, augment_texts, label_texts
-from kdedge.recipe import BiLstm, Recipe, TinyBert
-from kdedge.run.layout import Run
-from kdedge.run.processes import main_does
+from kdedge.distillation.student_training import LABELS_ONLY, DistillContext, train_student
+from kdedge.distillation.transfer_stage import augment_texts, choose_size, label_texts
+from kdedge.recipe import BiLstmConfig, Recipe, TinyBertConfig
+from kdedge.run.layout import RunDir
+from kdedge.run.processes import on_main_process
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import read_stage
 from kdedge.teacher.ensemble import prepare_teachers
@@ -25,22 +25,24 @@ NO_TEXTS = TransferSet(TransferTexts.of((), None, (), np.zeros(0)), np.zeros((0,
 """What a lesson holds before its texts are made."""
 
 
-def distill(recipe: Recipe, runs: Path, *, force: bool = False, progress: Progress = SILENT) -> Run:
+def distill(
+    recipe: Recipe, runs: Path, *, force: bool = False, progress: Progress = SILENT
+) -> RunDir:
     """From recipe to trained students, each stage kept where its inputs are unchanged; returns the run."""
-    run = Run.create(recipe, runs)
+    run = RunDir.create(recipe, runs)
     with run.locked():
-        lesson = prepare_lesson(recipe, run, force=force, progress=progress)
+        lesson = prepare_context(recipe, run, force=force, progress=progress)
         if recipe.augment and recipe.augment.size == "auto":
-            lesson = as_far_as_it_helps(lesson, force=force, progress=progress)
+            lesson = choose_size(lesson, force=force, progress=progress)
         for student in recipe.student:
-            teach(lesson, student, force=force, progress=progress)
-        main_does(run.describe)
+            train_student_stages(lesson, student, force=force, progress=progress)
+        on_main_process(run.describe)
     return run
 
 
-def prepare_lesson(
-    recipe: Recipe, run: Run, *, force: bool = False, progress: Progress = SILENT
-) -> Lesson:
+def prepare_context(
+    recipe: Recipe, run: RunDir, *, force: bool = False, progress: Progress = SILENT
+) -> DistillContext:
     """Load the task, prepare the teacher, make texts where the recipe asks for them, let the teacher label the transfer set."""
     task = load_task(
         recipe.data, recipe.task, name=recipe.name, seed=recipe.seed, progress=progress
@@ -48,15 +50,19 @@ def prepare_lesson(
     for note in task.notes:
         progress.say(f"data: {note}")
     teacher = prepare_teachers(run, task, force=force, progress=progress)
-    lesson = Lesson(recipe, run, task, teacher, NO_TEXTS)
+    lesson = DistillContext(recipe, run, task, teacher, NO_TEXTS)
     made = augment_texts(lesson, force=force, progress=progress) if recipe.augment else None
     return replace(
         lesson, transfer=label_texts(lesson, made, run.transfer, force=force, progress=progress)
     )
 
 
-def teach(
-    lesson: Lesson, student: TinyBert | BiLstm, *, force: bool = False, progress: Progress = SILENT
+def train_student_stages(
+    lesson: DistillContext,
+    student: TinyBertConfig | BiLstmConfig,
+    *,
+    force: bool = False,
+    progress: Progress = SILENT,
 ) -> None:
     """The stages `student/` and, to compare with, `undistilled/`: same start and epochs, on the labelled texts alone.
 
@@ -66,9 +72,9 @@ def teach(
     home = lesson.run.homes[Recipe.student_name(student)]
     home.mkdir(parents=True, exist_ok=True)
     transfer = transfer_hash(lesson.run.transfer) + (f", {lesson.chosen}" if lesson.chosen else "")
-    first = student.layers_first if isinstance(student, TinyBert) else None
+    first = student.layers_first if isinstance(student, TinyBertConfig) else None
     if first:
-        course(
+        train_student(
             lesson,
             student,
             home / "layers",
@@ -81,7 +87,7 @@ def teach(
     objective, before = (
         (student.objective.answers_alone(), home / "layers") if first else (student.objective, None)
     )
-    course(
+    train_student(
         lesson,
         student,
         home / "student",
@@ -94,18 +100,18 @@ def teach(
     if student.assistant:
         assist(lesson, student, transfer, force=force, progress=progress)
     if student.undistilled:
-        course(
+        train_student(
             lesson,
             student,
             home / "undistilled",
-            LABELS_ALONE,
+            LABELS_ONLY,
             transfer,
             force=force,
             progress=progress,
         )
 
 
-def scores(run: Run) -> list[dict[str, Any]]:
+def scores(run: RunDir) -> list[dict[str, Any]]:
     """One row per trained model of a run: name, metric, select, report, share of the teacher's score, parameters.
 
     Of several teachers, `teacher` is what they say together; each has a row of its own with its temperature.
@@ -138,7 +144,7 @@ def scores(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def learned_maps(run: Run) -> dict[str, list[list[float]]]:
+def learned_maps(run: RunDir) -> dict[str, list[list[float]]]:
     """Student name -> shares (S, T) of teacher layers, for the students whose layer map was learned."""
     first = {
         Recipe.student_name(one): getattr(one, "layers_first", None) for one in run.recipe.student
@@ -150,7 +156,7 @@ def learned_maps(run: Run) -> dict[str, list[list[float]]]:
     return {name: result["layer_map"] for name, result in results.items() if "layer_map" in result}
 
 
-def gains(run: Run) -> dict[str, Gain]:
+def gains(run: RunDir) -> dict[str, Gain]:
     """Student name -> what its assistant adds and costs, for the students that have one."""
     return {
         name: Gain(**read_stage(home / "assistant")["result"]["gain"])

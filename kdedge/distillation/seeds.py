@@ -11,17 +11,17 @@ import numpy as np
 from kdedge.data import load_task
 from kdedge.data.task import Task
 from kdedge.distillation.pipeline import distill, scores
-from kdedge.evaluation.bootstrap import resampled_scores, resamples
-from kdedge.evaluation.statistics import Comparison, Spread, compare
+from kdedge.evaluation.bootstrap import bootstrap_rows, bootstrap_scores
+from kdedge.evaluation.statistics import PairedDifference, SeedStats, paired_difference
 from kdedge.recipe import Recipe
-from kdedge.run.layout import Run
+from kdedge.run.layout import RunDir
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import read_stage
 
 
 def distill_seeds(
     recipe: Recipe, runs: Path, count: int, *, force: bool = False, progress: Progress = SILENT
-) -> list[Run]:
+) -> list[RunDir]:
     """The recipe's run and, beside it, `count` - 1 runs with other seeds of the students; data and teacher are the same."""
     first = recipe.training_seed
     made = []
@@ -43,7 +43,7 @@ def distill_seeds(
     return made
 
 
-def spreads(runs: list[Run]) -> dict[str, Spread]:
+def seed_stats(runs: list[RunDir]) -> dict[str, SeedStats]:
     """Model -> its scores on the reported split, seed by seed; a teacher, which is the same in all runs, counts once."""
     rows: list[list[dict[str, Any]]] = [scores(run) for run in runs]
     found = {
@@ -51,12 +51,12 @@ def spreads(runs: list[Run]) -> dict[str, Spread]:
         for name in (row["model"] for row in rows[0])
     }
     return {
-        name: Spread(tuple(values[:1] if name.partition(" ")[0] == "teacher" else values))
+        name: SeedStats(tuple(values[:1] if name.partition(" ")[0] == "teacher" else values))
         for name, values in found.items()
     }
 
 
-def distillation_gains(runs: list[Run]) -> dict[str, Comparison]:
+def distillation_gains(runs: list[RunDir]) -> dict[str, PairedDifference]:
     """Student name -> what the teacher taught it: its scores on the reported split less those of its undistilled twin, seed by seed, where it has one."""
     recipe = runs[0].recipe
     twins = {
@@ -70,9 +70,9 @@ def distillation_gains(runs: list[Run]) -> dict[str, Comparison]:
     return {name: _compared(task, pairs) for name, pairs in told.items() if pairs}
 
 
-def _compared(task: Task, pairs: list[tuple[Path, Path]]) -> Comparison:
+def _compared(task: Task, pairs: list[tuple[Path, Path]]) -> PairedDifference:
     """The first folders of the pairs less the second ones."""
-    draws = resamples(len(task.report), seed=0)
+    draws = bootstrap_rows(len(task.report), seed=0)
     scores = [
         np.array([read_stage(folder)["result"]["report"] for folder in folders])
         for folders in zip(*pairs, strict=True)
@@ -80,13 +80,13 @@ def _compared(task: Task, pairs: list[tuple[Path, Path]]) -> Comparison:
     resampled = [
         np.stack(
             [
-                resampled_scores(task.spec, _answers(folder), task.report.labels, draws)
+                bootstrap_scores(task.spec, _answers(folder), task.report.labels, draws)
                 for folder in folders
             ]
         )
         for folders in zip(*pairs, strict=True)
     ]
-    return compare(*scores, *resampled)
+    return paired_difference(*scores, *resampled)
 
 
 def _answers(folder: Path) -> np.ndarray:
@@ -95,7 +95,7 @@ def _answers(folder: Path) -> np.ndarray:
     return answers
 
 
-def seeds_json(found: dict[str, Spread], taught: dict[str, Comparison]) -> dict[str, Any]:
+def seeds_json(found: dict[str, SeedStats], taught: dict[str, PairedDifference]) -> dict[str, Any]:
     """Model -> its scores by seed, and student -> what distillation gave it."""
     gained = {name: asdict(gain) | {"verdict": gain.verdict} for name, gain in taught.items()}
     return {

@@ -12,66 +12,65 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from kdedge.data.task import Task
-from kdedge.distillation.layer_cache import StoredLayers, stored_layers
-from kdedge.distillation.module import Distillation
+from kdedge.distillation.layer_cache import LayerCache, open_layer_cache
+from kdedge.distillation.module import DistillationModule
 from kdedge.distillation.objective import Objective
 from kdedge.errors import UsageError
 from kdedge.io.atomic import hash_files
-from kdedge.io.paths import resolve_folder
-from kdedge.io.text_column import Strings
+from kdedge.io.paths import resolve_model_path
+from kdedge.io.text_column import TextColumn
 from kdedge.nn.batching import Encoded
 from kdedge.nn.device import this_device
-from kdedge.nn.text_model import TextModel, save_measured
+from kdedge.nn.text_model import TextClassifier, save_measured
 from kdedge.nn.tokenization import encode
-from kdedge.nn.training import Training, batches, select_predictor, train
-from kdedge.recipe import BiLstm, Fit, Recipe, TinyBert
-from kdedge.recipe import Objective as ObjectiveRecipe
-from kdedge.run.layout import Run
+from kdedge.nn.training import Training, batches, train, validation_predictor
+from kdedge.recipe import BiLstmConfig, FitConfig, ObjectiveConfig, Recipe, TinyBertConfig
+from kdedge.run.layout import RunDir
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import WEIGHTS, stage
 from kdedge.runtime import metrics
 from kdedge.students.build import build_student, load_student
 from kdedge.students.shrink import shrink
-from kdedge.students.subset_embedding import only_rows
-from kdedge.students.tinybert import chosen_layers
+from kdedge.students.subset_embedding import train_used_embeddings_only
+from kdedge.students.tinybert import teacher_layers
 from kdedge.students.vocabulary import CHOSEN_BY, trim
 from kdedge.teacher.ensemble import teacher_hash
 from kdedge.teacher.finetune import Teacher
 from kdedge.transfer.dataset import TransferSet
 from kdedge.transfer.texts import TransferTexts
 
-LABELS_ALONE = ObjectiveRecipe(logits="mse", logits_weight=0.0, labels_weight=1.0)
+LABELS_ONLY = ObjectiveConfig(logits="mse", logits_weight=0.0, labels_weight=1.0)
 """What the undistilled student is asked to match. It starts as the distilled one does, which may be with its teacher's own layers or embeddings."""
 
 
 @dataclass(frozen=True)
-class Lesson:
+class DistillContext:
     """All that the students of one run share. chosen: which part of the made texts, where that was found out; "" for all."""
 
     recipe: Recipe
-    run: Run
+    run: RunDir
     task: Task
     teacher: Teacher
     transfer: TransferSet
     chosen: str = ""
 
 
-def course(
-    lesson: Lesson,
-    student: TinyBert | BiLstm,
+def train_student(
+    lesson: DistillContext,
+    student: TinyBertConfig | BiLstmConfig,
     folder: Path,
-    objective: ObjectiveRecipe,
+    objective: ObjectiveConfig,
     transfer: str,
     *,
-    fit: Fit | None = None,
+    fit: FitConfig | None = None,
     before: Path | None = None,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> None:
     """One stage of training, in `folder`; transfer: a hash of what is learned from; before: the stage whose weights it goes on from."""
-    inputs = what_decides(lesson, student, objective, transfer)
+    inputs = stage_inputs(lesson, student, objective, transfer)
     inputs["objective"] |= {"before": hash_files(before, WEIGHTS)} if before else {}
-    teaching = Teaching(
+    teaching = StudentTraining(
         lesson,
         student,
         objective,
@@ -83,8 +82,11 @@ def course(
     stage(folder, inputs, teaching, force=force, progress=progress)
 
 
-def what_decides(
-    lesson: Lesson, student: TinyBert | BiLstm, objective: ObjectiveRecipe, transfer: str
+def stage_inputs(
+    lesson: DistillContext,
+    student: TinyBertConfig | BiLstmConfig,
+    objective: ObjectiveConfig,
+    transfer: str,
 ) -> dict[str, Any]:
     """What decides a student's weights; transfer: a hash of what it learns from."""
     unset = {
@@ -108,19 +110,19 @@ def what_decides(
     }
 
 
-def rehearsed(
-    lesson: Lesson,
-    student: TinyBert | BiLstm,
+def training_without_stage(
+    lesson: DistillContext,
+    student: TinyBertConfig | BiLstmConfig,
     folder: Path,
     *,
     watch: Callable[[float], float] = float,
     progress: Progress = SILENT,
-) -> Teaching:
+) -> StudentTraining:
     """How a student is trained outside of any stage: its last stage, the one before already trained in `folder` where it has two."""
     title, before, objective = f"student {Recipe.student_name(student)}", None, student.objective
-    if isinstance(student, TinyBert) and student.layers_first:
+    if isinstance(student, TinyBertConfig) and student.layers_first:
         before, objective = folder / "layers", student.objective.answers_alone()
-        first = Teaching(
+        first = StudentTraining(
             lesson,
             student,
             student.objective.layers_alone(),
@@ -130,21 +132,21 @@ def rehearsed(
             progress,
         )
         first.learn(before)[0].model.save_pretrained(before)
-    return Teaching(lesson, student, objective, student.fit, before, title, progress, watch)
+    return StudentTraining(lesson, student, objective, student.fit, before, title, progress, watch)
 
 
 @dataclass(frozen=True)
-class Teaching:
+class StudentTraining:
     """How one student stage is made; called with the folder to fill.
 
     watch: is told each score on the select split, and may raise to give up.
     score: logits (N, C) on the select split -> the score that chooses the best moment; default: the task's metric.
     """
 
-    lesson: Lesson
-    student: TinyBert | BiLstm
-    objective: ObjectiveRecipe
-    fit: Fit
+    lesson: DistillContext
+    student: TinyBertConfig | BiLstmConfig
+    objective: ObjectiveConfig
+    fit: FitConfig
     before: Path | None
     title: str
     progress: Progress
@@ -156,7 +158,7 @@ class Teaching:
         learned = {"layer_map": objective.learned.table()} if objective.learned else {}
         return save_measured(student, self.lesson.task, part, progress=self.progress) | learned
 
-    def learn(self, part: Path) -> tuple[TextModel, Objective, float]:
+    def learn(self, part: Path) -> tuple[TextClassifier, Objective, float]:
         """Build the student and train it; also returns its score on the select split."""
         torch.manual_seed(self.lesson.recipe.training_seed)
         task, teacher = self.lesson.task, self.lesson.teacher
@@ -167,7 +169,7 @@ class Teaching:
             teacher.tokenizer,
             (*task.train.texts, *(task.train.pairs or ())),
         )
-        if isinstance(self.student, TinyBert) and self.student.start == "shrink":
+        if isinstance(self.student, TinyBertConfig) and self.student.start == "shrink":
             self._shrink(model, tokenizer)
         if self.before:
             model.load_state_dict(load_student(self.before).state_dict())
@@ -178,7 +180,7 @@ class Teaching:
                 f"max_length {self.student.max_length}, {positions} positions",
                 "lower max_length",
             )
-        student = self._trimmed(TextModel(model, tokenizer, self.student.max_length))
+        student = self._trimmed(TextClassifier(model, tokenizer, self.student.max_length))
         model, tokenizer = student.model.to(this_device()), student.tokenizer
         select = student.encode(task.select.texts, task.select.pairs)
         plan = self._training(student, select)
@@ -204,20 +206,20 @@ class Teaching:
                 [tokenizer.pad_token_id],
             ]
         )
-        with only_rows(model, read):
+        with train_used_embeddings_only(model, read):
             score = train(
-                Distillation(model, objective, live, stored).to(this_device()),
+                DistillationModule(model, objective, live, stored).to(this_device()),
                 plan,
                 part,
                 progress=self.progress,
             )
         return student, objective, score
 
-    def _stored(self, objective: Objective, data: Encoded) -> StoredLayers | None:
+    def _stored(self, objective: Objective, data: Encoded) -> LayerCache | None:
         """The teacher's layers on the texts of the training, and the texts numbered, where there is room for them."""
         lesson, recipe = self.lesson, self.lesson.recipe.transfer
         room, place = 1e9 * recipe.layers_gb, lesson.run.shared
-        stored = stored_layers(
+        stored = open_layer_cache(
             lesson.teacher,
             teacher_hash(lesson.run),
             data,
@@ -239,8 +241,8 @@ class Teaching:
                 f"{self.student.tokenizer}",
                 "remove student.tokenizer",
             )
-        assert isinstance(self.student, TinyBert)
-        layers = chosen_layers(self.student, teacher.model.config.num_hidden_layers)
+        assert isinstance(self.student, TinyBertConfig)
+        layers = teacher_layers(self.student, teacher.model.config.num_hidden_layers)
         shrink(
             model.to(this_device()),
             teacher,
@@ -249,7 +251,7 @@ class Teaching:
             self.lesson.recipe.training_seed,
         )
 
-    def _trimmed(self, student: TextModel) -> TextModel:
+    def _trimmed(self, student: TextClassifier) -> TextClassifier:
         """With the pieces that written texts use most, where the recipe wants fewer: what a rare word means is learned from its parts."""
         texts = self.lesson.transfer.texts
         return (
@@ -258,11 +260,11 @@ class Teaching:
             else student
         )
 
-    def _training(self, student: TextModel, select: Encoded) -> Training:
+    def _training(self, student: TextClassifier, select: Encoded) -> Training:
         task, transfer = self.lesson.task, self.lesson.transfer
-        if self.objective == LABELS_ALONE:
+        if self.objective == LABELS_ONLY:
             transfer = transfer.take(transfer.texts.gold)
-        texts = spelled_for(student, self.lesson.teacher, transfer.texts)
+        texts = replace_mask_token(student, self.lesson.teacher, transfer.texts)
         score = self.score or (
             lambda logits: metrics.score(
                 task.spec.metric, task.spec.kind, logits, task.select.labels
@@ -281,28 +283,32 @@ class Teaching:
             seed=self.lesson.recipe.training_seed,
             data=data,
             pad=student.pad,
-            predict=select_predictor(select, student.pad),
+            predict=validation_predictor(select, student.pad),
             score=lambda logits: self.watch(score(logits)),
             title=self.title,
         )
 
 
-def spelled_for(student: TextModel, teacher: TextModel, texts: TransferTexts) -> TransferTexts:
+def replace_mask_token(
+    student: TextClassifier, teacher: TextClassifier, texts: TransferTexts
+) -> TransferTexts:
     """The texts with masked words written as the student's tokenizer knows them."""
     theirs, mine = teacher.tokenizer.mask_token, student.tokenizer.mask_token
     if theirs is None or theirs == mine or "rule" not in texts.origins:
         return texts
 
-    def respelled(column: Strings) -> Strings:
-        return Strings.of(text.replace(theirs, mine or "") for text in column)
+    def respelled(column: TextColumn) -> TextColumn:
+        return TextColumn.of(text.replace(theirs, mine or "") for text in column)
 
     return replace(
         texts, texts=respelled(texts.texts), pairs=texts.pairs and respelled(texts.pairs)
     )
 
 
-def _start_hash(student: TinyBert | BiLstm) -> str:
+def _start_hash(student: TinyBertConfig | BiLstmConfig) -> str:
     place = (
-        None if student.start in ("teacher", "scratch", "shrink") else resolve_folder(student.start)
+        None
+        if student.start in ("teacher", "scratch", "shrink")
+        else resolve_model_path(student.start)
     )
     return hash_files(place, WEIGHTS) if place else student.start

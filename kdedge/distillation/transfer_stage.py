@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 
 from kdedge.augment.make import largest_size, make_texts
-from kdedge.augment.sources import open_workshop
-from kdedge.augment.teacher_filters import check_gates, judge_by, teacher_gates
-from kdedge.distillation.learning_curve import Growth, difficulty, grow, part_of
-from kdedge.distillation.student_training import Lesson, course, what_decides
+from kdedge.augment.sources import build_sources
+from kdedge.augment.teacher_filters import (
+    check_teacher_filters,
+    teacher_filter,
+    teacher_filter_settings,
+)
+from kdedge.distillation.learning_curve import LearningCurve, difficulty, fit_learning_curve, subset
+from kdedge.distillation.student_training import DistillContext, stage_inputs, train_student
 from kdedge.errors import UsageError
 from kdedge.nn.device import this_device
-from kdedge.nn.text_model import TextModel
+from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.recipe import Recipe
 from kdedge.run.progress import SILENT, Progress
@@ -27,13 +31,13 @@ from kdedge.transfer.texts import TransferTexts, collect_texts, joined
 
 
 def augment_texts(
-    lesson: Lesson, *, force: bool = False, progress: Progress = SILENT
+    lesson: DistillContext, *, force: bool = False, progress: Progress = SILENT
 ) -> TransferTexts:
     """The stages `generator/`, where texts are generated, and `augment/`; later rounds start from the texts that were learned worst."""
     recipe, run, augment = lesson.recipe, lesson.run, lesson.recipe.augment
     assert augment is not None
-    check_gates(augment.gates, lesson.task.spec)
-    workshop = open_workshop(
+    check_teacher_filters(augment.gates, lesson.task.spec)
+    workshop = build_sources(
         recipe,
         lesson.task,
         lesson.teacher,
@@ -67,7 +71,7 @@ def augment_texts(
 
 
 def _worst_learned(
-    lesson: Lesson, made: TransferTexts, folder: Path, *, force: bool, progress: Progress
+    lesson: DistillContext, made: TransferTexts, folder: Path, *, force: bool, progress: Progress
 ) -> np.ndarray:
     """(N,) how far the first student, after learning from the texts so far, is from the teacher on each training text.
 
@@ -77,7 +81,7 @@ def _worst_learned(
     if lesson.recipe.share and (folder / "student").exists():
         model = _standing(folder / "student")
     else:
-        model = probe(
+        model = train_and_predict(
             replace(lesson, transfer=transfer), folder / "student", force=force, progress=progress
         )
     train = lesson.task.train
@@ -88,7 +92,7 @@ def _worst_learned(
 
 
 def label_texts(
-    lesson: Lesson,
+    lesson: DistillContext,
     made: TransferTexts | None,
     folder: Path,
     *,
@@ -103,19 +107,19 @@ def label_texts(
         lesson.teacher,
         teacher_hash(run),
         folder,
-        judge=judge_by(
+        judge=teacher_filter(
             augment.gates, lesson.task, lesson.teacher.max_length, recipe.transfer.precision
         )
         if augment
         else None,
-        gates=teacher_gates(augment.gates) if augment else None,
+        gates=teacher_filter_settings(augment.gates) if augment else None,
         known=(run.transfer, *sorted(run.shared.glob("round-*/transfer"))),
         force=force,
         progress=progress,
     )
 
 
-def refuse_auto(recipe: Recipe) -> None:
+def reject_auto_size(recipe: Recipe) -> None:
     """Raises UsageError where the number of made texts is still to be found, which only `kdedge distill` does."""
     if recipe.augment and recipe.augment.size == "auto":
         what = "students are compared on the same texts, and auto is yet to find how many"
@@ -126,20 +130,22 @@ def refuse_auto(recipe: Recipe) -> None:
         )
 
 
-def as_far_as_it_helps(
-    lesson: Lesson, *, force: bool = False, progress: Progress = SILENT
-) -> Lesson:
+def choose_size(
+    lesson: DistillContext, *, force: bool = False, progress: Progress = SILENT
+) -> DistillContext:
     """The lesson with as many made texts, and from those sources, as the first student gains from."""
-    growth = measure_growth(lesson, force=force, progress=progress)
+    growth = measure_learning_curve(lesson, force=force, progress=progress)
     chosen = growth.chosen
     progress.say(
         f"augment: auto takes {chosen.size:.3g} made texts per training text, from {', '.join(chosen.sources) or 'no source'}"
     )
-    part = part_of(lesson.transfer, chosen.size, chosen.sources)
+    part = subset(lesson.transfer, chosen.size, chosen.sources)
     return replace(lesson, transfer=part, chosen=f"{chosen.size:.3g} of {'+'.join(chosen.sources)}")
 
 
-def measure_growth(lesson: Lesson, *, force: bool = False, progress: Progress = SILENT) -> Growth:
+def measure_learning_curve(
+    lesson: DistillContext, *, force: bool = False, progress: Progress = SILENT
+) -> LearningCurve:
     """The stage `curve/`: what the first student scores on the select split after each size and source; every training is kept."""
     augment, folder = lesson.recipe.augment, lesson.run.folder / "curve"
     assert augment is not None
@@ -149,39 +155,39 @@ def measure_growth(lesson: Lesson, *, force: bool = False, progress: Progress = 
         "curve": augment.curve,
         "judged_by": "difference",
         **seeds,
-        **what_decides(lesson, first, first.objective, transfer_hash(lesson.run.transfer)),
+        **stage_inputs(lesson, first, first.objective, transfer_hash(lesson.run.transfer)),
     }
 
     def ask(transfer: TransferSet, number: int, place: Path) -> np.ndarray:
         recipe = lesson.recipe.model_copy(
             update={"student_seed": lesson.recipe.training_seed + number}
         )
-        model = probe(
+        model = train_and_predict(
             replace(lesson, transfer=transfer, recipe=recipe), place, force=force, progress=progress
         )
         return model.annotate(lesson.task.select.texts, lesson.task.select.pairs)
 
     def make(part: Path) -> dict[str, Any]:
-        return grow(augment, lesson.transfer, lesson.task, ask, part).document()
+        return fit_learning_curve(augment, lesson.transfer, lesson.task, ask, part).document()
 
-    return Growth.of(stage(folder, inputs, make, force=force, progress=progress))
+    return LearningCurve.of(stage(folder, inputs, make, force=force, progress=progress))
 
 
-def _standing(folder: Path) -> TextModel:
+def _standing(folder: Path) -> TextClassifier:
     """The student of a finished stage."""
-    return TextModel(
+    return TextClassifier(
         load_student(folder).to(this_device()),
         load_tokenizer(folder),
         read_stage(folder)["result"]["max_length"],
     )
 
 
-def probe(
-    lesson: Lesson, folder: Path, *, force: bool = False, progress: Progress = SILENT
-) -> TextModel:
+def train_and_predict(
+    lesson: DistillContext, folder: Path, *, force: bool = False, progress: Progress = SILENT
+) -> TextClassifier:
     """The run's first student, trained on the lesson's transfer set in a folder of its own."""
     student = lesson.recipe.student[0]
-    course(
+    train_student(
         lesson,
         student,
         folder,
@@ -190,6 +196,6 @@ def probe(
         force=force,
         progress=progress,
     )
-    return TextModel(
+    return TextClassifier(
         load_student(folder).to(this_device()), load_tokenizer(folder), student.max_length
     )

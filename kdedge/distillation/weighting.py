@@ -6,8 +6,7 @@ import torch
 from torch import nn
 
 from kdedge.nn import losses
-from kdedge.recipe import TERMS
-from kdedge.recipe import Objective as ObjectiveRecipe
+from kdedge.recipe import TERMS, ObjectiveConfig
 from kdedge.runtime.spec import Kind
 
 PLACES: dict[str, int] = {name: place for place, name in enumerate(TERMS)}
@@ -25,7 +24,7 @@ class Weighting(nn.Module):
     shown: torch.Tensor
     magnitudes: torch.Tensor
 
-    def __init__(self, recipe: ObjectiveRecipe, batches: int) -> None:
+    def __init__(self, recipe: ObjectiveConfig, batches: int) -> None:
         """batches: how many a whole training has; ramps reach their end with the last."""
         super().__init__()
         self.recipe, self.batches = recipe, batches
@@ -69,7 +68,7 @@ class Weighting(nn.Module):
             )
 
 
-def trust(teacher: torch.Tensor, labels: torch.Tensor, kind: Kind) -> torch.Tensor:
+def per_example_weight(teacher: torch.Tensor, labels: torch.Tensor, kind: Kind) -> torch.Tensor:
     """(B,) how far each text's label bears its teacher out: exp(-loss of the teacher's logits (B, C) on the label), 1 without one.
 
     Numbers have no scale of their own: there the loss counts in units of its mean over the batch's labelled texts. For classes this is the probability the teacher gives the right one: the teacher is followed where it is right, the label

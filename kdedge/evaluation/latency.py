@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from kdedge.data.task import Split
-from kdedge.nn.text_model import TextModel
+from kdedge.nn.text_model import TextClassifier
 
 TEXTS = 64
 
 
-def latencies(split: Split, *ways: tuple[TextModel, ...]) -> np.ndarray:
+def latencies(split: Split, *ways: tuple[TextClassifier, ...]) -> np.ndarray:
     """Seconds (W, N) of each way, its models one after the other, for single texts of `split`; tokenization is left out.
 
     The ways take turns at every text: what slows the machine for a while slows all of them.
@@ -29,17 +29,17 @@ def latencies(split: Split, *ways: tuple[TextModel, ...]) -> np.ndarray:
     return seconds
 
 
-def share_of_time(split: Split, model: TextModel, *reference: TextModel) -> float:
+def share_of_time(split: Split, model: TextClassifier, *reference: TextClassifier) -> float:
     """Median share that `model` takes of the time of `reference` for the same text, which says more than seconds where machines differ."""
     mine, theirs = latencies(split, (model,), reference)
     return float(np.median(mine / theirs))
 
 
-def _batch(model: TextModel, row: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+def _batch(model: TextClassifier, row: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
     return {name: values.to(model.model.device) for name, values in model.pad([row]).items()}
 
 
-def _timed(asked: list[tuple[TextModel, dict[str, torch.Tensor]]]) -> float:
+def _timed(asked: list[tuple[TextClassifier, dict[str, torch.Tensor]]]) -> float:
     with torch.inference_mode():
         for model, _ in asked:
             model.model.eval()

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from kdedge.evaluation.bootstrap import interval
+from kdedge.evaluation.bootstrap import percentile_interval
 
 LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Spread:
+class SeedStats:
     """Scores of one model from several seeds."""
 
     values: tuple[float, ...]
@@ -40,7 +40,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedDifference:
     """Scores on the reported split less those of a reference, at equal seeds.
 
     seeds: 95 % interval of the mean over seeds (Student's t), which says nothing about other texts.
@@ -74,9 +74,11 @@ class Comparison:
         return [f"{self.mean:+.4f}", *intervals, self.verdict]
 
 
-def compare(
+def paired_difference(
     mine: np.ndarray, theirs: np.ndarray, my_draws: np.ndarray, their_draws: np.ndarray
-) -> Comparison:
+) -> PairedDifference:
     """mine, theirs: (S,) scores by seed; my_draws, their_draws: (S, R) the same on R resamples of the texts."""
-    spread = Spread(tuple((mine - theirs).tolist()))
-    return Comparison(spread.mean, spread.interval, interval((my_draws - their_draws).mean(0)))
+    spread = SeedStats(tuple((mine - theirs).tolist()))
+    return PairedDifference(
+        spread.mean, spread.interval, percentile_interval((my_draws - their_draws).mean(0))
+    )

@@ -73,7 +73,7 @@ class Timings:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class TimingRatio:
     """How long one subject takes as a multiple of another, from rounds that both took part in.
 
     ratio: median over rounds; low, high: its distribution-free interval; different: whether the two may be told apart.
@@ -86,9 +86,9 @@ class Comparison:
     different: bool
 
 
-def compare(
+def compare_timings(
     a: np.ndarray, b: np.ndarray, *, confidence: float = 0.99, least: float = 0.02
-) -> Comparison:
+) -> TimingRatio:
     """Compare per-round medians a (R,) and b (R,) in seconds.
 
     The interval is the sign test's (order statistics of the R ratios), which assumes no shape of noise.
@@ -101,7 +101,7 @@ def compare(
     low, high = float(ratios[max(rank, 0)]), float(ratios[len(ratios) - 1 - max(rank, 0)])
     middle = float(np.median(ratios))
     apart = rank >= 0 and (low > 0 or high < 0) and abs(middle) > math.log1p(least)
-    return Comparison(math.exp(middle), math.exp(low), math.exp(high), len(ratios), apart)
+    return TimingRatio(math.exp(middle), math.exp(low), math.exp(high), len(ratios), apart)
 
 
 def _sign_rank(n: int, confidence: float) -> int:
@@ -115,7 +115,7 @@ def _sign_rank(n: int, confidence: float) -> int:
     return rank
 
 
-def spread(base: Timings, row: Timings) -> tuple[float, float, float]:
+def speedup_quartiles(base: Timings, row: Timings) -> tuple[float, float, float]:
     """Speed-up of `row` against `base`: median, lower and upper quartile of the per-round ratios of medians."""
     ratios = base.medians / row.medians
     middle, low, high = np.quantile(ratios, [0.5, 0.25, 0.75])

@@ -11,7 +11,7 @@ from typing import Any
 from kdedge.errors import IntegrityError, MachineError
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_atomic(path: Path, text: str) -> None:
     """Write a small file so that a reader sees the old text or the new one, never a part."""
     part = path.with_name(path.name + ".part")
     try:
@@ -57,10 +57,10 @@ def require_hash(path: Path, written: str | None, what: str, next_step: str) -> 
         )
 
 
-def put_in_place(part: Path, folder: Path) -> None:
+def replace_dir(part: Path, folder: Path) -> None:
     """Rename a finished folder over an older one; at every moment one of the two is whole."""
     old = folder.with_name(folder.name + ".old")
-    put_back(folder)
+    recover_dir(folder)
     remove(old)
     if folder.exists() or folder.is_symlink():
         folder.rename(old)
@@ -68,7 +68,7 @@ def put_in_place(part: Path, folder: Path) -> None:
     remove(old)
 
 
-def put_back(folder: Path) -> None:
+def recover_dir(folder: Path) -> None:
     """Where a kill came between the two renames of `put_in_place`, what was there before is there again."""
     old = folder.with_name(folder.name + ".old")
     if old.exists() and not folder.exists():

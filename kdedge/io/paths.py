@@ -10,7 +10,7 @@ from kdedge.errors import MachineError, UsageError
 PACKAGE = "package:"
 
 
-def resolve_folder(name: str) -> Path | None:
+def resolve_model_path(name: str) -> Path | None:
     """The folder that `name` means, or None when it can only be a hub id.
 
     `package:NAME/FOLDER` is FOLDER inside the installed package NAME, found without importing it.

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 BLOCK = 8192
 
 
-class Strings(Sequence[str]):
+class TextColumn(Sequence[str]):
     """N strings, read like a tuple of them; a slice, and a sum, share their buffers with the whole."""
 
     def __init__(self, column: pa.Array | pa.ChunkedArray) -> None:
@@ -23,9 +23,9 @@ class Strings(Sequence[str]):
             raise ValueError(f"{self.column.null_count} of {len(self.column)} strings are missing")
 
     @classmethod
-    def of(cls, texts: Iterable[str]) -> Strings:
+    def of(cls, texts: Iterable[str]) -> TextColumn:
         """These strings themselves, or a copy."""
-        if isinstance(texts, Strings):
+        if isinstance(texts, TextColumn):
             return texts
         rest = iter(texts)
         blocks = [
@@ -40,14 +40,14 @@ class Strings(Sequence[str]):
     @overload
     def __getitem__(self, index: int) -> str: ...
     @overload
-    def __getitem__(self, index: slice) -> Strings: ...
-    def __getitem__(self, index: int | slice) -> str | Strings:
+    def __getitem__(self, index: slice) -> TextColumn: ...
+    def __getitem__(self, index: int | slice) -> str | TextColumn:
         if isinstance(index, slice):
             start, stop, step = index.indices(len(self))
             return (
                 self.take(np.arange(start, stop, step))
                 if step != 1
-                else Strings(self.column.slice(start, max(0, stop - start)))
+                else TextColumn(self.column.slice(start, max(0, stop - start)))
             )
         return str(self.column[range(len(self))[int(index)]].as_py())
 
@@ -56,7 +56,7 @@ class Strings(Sequence[str]):
             yield from self.column.slice(start, BLOCK).to_pylist()
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, Strings):
+        if isinstance(other, TextColumn):
             return bool(self.column.equals(other.column))
         return (
             isinstance(other, Sequence)
@@ -69,10 +69,10 @@ class Strings(Sequence[str]):
     def __repr__(self) -> str:
         return f"Strings({list(self[:3])}{', ...' if len(self) > 3 else ''}; {len(self)})"
 
-    def __add__(self, other: Sequence[str]) -> Strings:
-        return Strings(
+    def __add__(self, other: Sequence[str]) -> TextColumn:
+        return TextColumn(
             pa.chunked_array(
-                [*self.column.chunks, *Strings.of(other).column.chunks], pa.large_string()
+                [*self.column.chunks, *TextColumn.of(other).column.chunks], pa.large_string()
             )
         )
 
@@ -80,7 +80,7 @@ class Strings(Sequence[str]):
         """(N,) whether each is one of those."""
         return np.asarray(pc.is_in(self.column, pa.array(wanted, pa.large_string())))
 
-    def take(self, rows: np.ndarray) -> Strings:
+    def take(self, rows: np.ndarray) -> TextColumn:
         """The strings at `rows`, in that order. (Arrow's own `take` would join all chunks first.)"""
         rows = np.asarray(rows, np.int64)
         starts = np.cumsum([0, *map(len, self.column.chunks)])
@@ -93,4 +93,4 @@ class Strings(Sequence[str]):
             if len(some)
         ]
         grouped = pa.concat_arrays([pa.array([], pa.large_string()), *found])
-        return Strings(grouped.take(pa.array(np.argsort(order))))
+        return TextColumn(grouped.take(pa.array(np.argsort(order))))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from kdedge.nn.ragged import Runs
+from kdedge.nn.ragged import RaggedArray
 
 
 @dataclass
@@ -21,15 +21,18 @@ class Encoded(Dataset[dict[str, Any]]):
     columns: name -> N rows, such as labels (N,) or teacher_logits (N, C).
     """
 
-    tokens: dict[str, Runs]
+    tokens: dict[str, RaggedArray]
     columns: dict[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(cls, ids: list[list[int]]) -> Encoded:
         """From token ids, with a mask that leaves none out."""
-        whole = Runs.of(ids)
+        whole = RaggedArray.of(ids)
         return cls(
-            {"input_ids": whole, "attention_mask": Runs(np.ones_like(whole.values), whole.lengths)}
+            {
+                "input_ids": whole,
+                "attention_mask": RaggedArray(np.ones_like(whole.values), whole.lengths),
+            }
         )
 
     def __len__(self) -> int:
@@ -46,7 +49,7 @@ class Encoded(Dataset[dict[str, Any]]):
 
 
 @dataclass(frozen=True)
-class Pad:
+class PaddingCollator:
     """Collator: right padding to the longest text of the batch."""
 
     pad_token_id: int

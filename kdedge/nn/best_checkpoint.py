@@ -8,10 +8,10 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from kdedge.io.atomic import write_whole
+from kdedge.io.atomic import write_atomic
 
 
-class Best:
+class BestCheckpoint:
     """The best weights so far and their score, on disk so that a resumed run has them too."""
 
     def __init__(self, folder: Path) -> None:
@@ -27,7 +27,7 @@ class Best:
             name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
         }
         save_file(weights, self.folder / f"best-{step}.safetensors")
-        write_whole(self.note, json.dumps({"score": score, "step": step}))
+        write_atomic(self.note, json.dumps({"score": score, "step": step}))
         if kept is not None and kept["step"] != step:
             (self.folder / f"best-{kept['step']}.safetensors").unlink(missing_ok=True)
 

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from kdedge.errors import MachineError
-from kdedge.nn.batching import Encoded, Pad
+from kdedge.nn.batching import Encoded, PaddingCollator
 from kdedge.run.progress import SILENT, Progress
 
-Answer = TypeVar("Answer")
+Output = TypeVar("Output")
 
 
 def token_batches(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
@@ -30,13 +30,13 @@ def token_batches(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray
         start += size
 
 
-def batch_answers(
-    ask: Callable[[dict[str, torch.Tensor]], Answer],
+def iter_predictions(
+    ask: Callable[[dict[str, torch.Tensor]], Output],
     data: Encoded,
-    pad: Pad,
+    pad: PaddingCollator,
     device: torch.device,
     batch_tokens: int,
-) -> Iterator[tuple[np.ndarray, Answer]]:
+) -> Iterator[tuple[np.ndarray, Output]]:
     """Rows of `data` and what `ask` says of their padded batch on `device`, longest texts first, until every row was asked about.
 
     A batch is halved when memory runs out; MachineError when one text alone does not fit.
@@ -70,7 +70,7 @@ def _no_memory(error: RuntimeError) -> bool:
 def predict_logits(
     model: nn.Module,
     data: Encoded,
-    pad: Pad,
+    pad: PaddingCollator,
     *,
     batch_tokens: int = 4096,
     precision: torch.dtype | None = None,
@@ -90,7 +90,7 @@ def predict_logits(
         ):
             return model(**batch)["logits"].float().cpu().numpy()  # type: ignore[no-any-return]
 
-    for rows, logits in batch_answers(ask, data, pad, device, batch_tokens):
+    for rows, logits in iter_predictions(ask, data, pad, device, batch_tokens):
         if answers is None:
             answers = np.empty((len(data), logits.shape[1]), np.float32)
         answers[rows] = logits

@@ -11,7 +11,7 @@ PROBLEM_TYPES = {
 }
 
 
-def label_settings(spec: TaskSpec) -> dict[str, object]:
+def label_config(spec: TaskSpec) -> dict[str, object]:
     """How a configuration of transformers names the outputs of a task."""
     return {
         "num_labels": spec.outputs,

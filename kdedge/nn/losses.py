@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from kdedge.nn import losses
-from kdedge.recipe import Objective as ObjectiveRecipe
+from kdedge.recipe import ObjectiveConfig
 from kdedge.runtime.spec import Kind
 
 
@@ -184,7 +184,7 @@ def _split_anew(vectors: torch.Tensor, heads: int) -> torch.Tensor:
 LogitLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def logit_loss(recipe: ObjectiveRecipe, kind: Kind) -> LogitLoss:
+def logit_loss(recipe: ObjectiveConfig, kind: Kind) -> LogitLoss:
     """The loss that `objective.logits` names: (student, teacher), logits (N, C) -> mean over texts. KL and cross-entropy go label by label where there are many."""
     many = kind == "multilabel"
     if recipe.logits == "kl":

@@ -9,7 +9,7 @@ from typing import overload
 import numpy as np
 
 
-class Runs(Sequence[list[int]]):
+class RaggedArray(Sequence[list[int]]):
     """N lists of whole numbers, each of its own length, in one array."""
 
     def __init__(self, values: np.ndarray, lengths: np.ndarray) -> None:
@@ -18,7 +18,7 @@ class Runs(Sequence[list[int]]):
         self._starts = np.concatenate([[0], np.cumsum(lengths)])
 
     @classmethod
-    def of(cls, runs: Sequence[list[int]]) -> Runs:
+    def of(cls, runs: Sequence[list[int]]) -> RaggedArray:
         """From N lists."""
         lengths = np.array([len(run) for run in runs], np.int64)
         values = np.fromiter(chain.from_iterable(runs), np.int32, int(lengths.sum()))
@@ -40,9 +40,9 @@ class Runs(Sequence[list[int]]):
         return run
 
 
-def joined_runs(parts: Sequence[Runs]) -> Runs:
+def concatenate_ragged(parts: Sequence[RaggedArray]) -> RaggedArray:
     """The lists of all parts, in order."""
-    return Runs(
+    return RaggedArray(
         np.concatenate([part.values for part in parts]),
         np.concatenate([part.lengths for part in parts]),
     )

@@ -37,7 +37,7 @@ class Signals:
 
 
 @dataclass(frozen=True)
-class Reads:
+class LayerSelection:
     """Which of a teacher's signals an objective reads: places in the tuples of `Signals`."""
 
     hidden: tuple[int, ...] = ()

@@ -11,8 +11,8 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from kdedge.data.task import Split, Task
-from kdedge.errors import DataError, GateFailed, UsageError
-from kdedge.nn.batching import Encoded, Pad
+from kdedge.errors import CheckFailed, DataError, UsageError
+from kdedge.nn.batching import Encoded, PaddingCollator
 from kdedge.nn.device import native_precision
 from kdedge.nn.inference import predict_logits
 from kdedge.nn.tokenization import encode
@@ -24,7 +24,7 @@ from kdedge.runtime.spec import TaskSpec
 
 
 @dataclass(frozen=True)
-class TextModel:
+class TextClassifier:
     """A classifier and the tokenizer it reads with: a teacher, or a student once it is built."""
 
     model: PreTrainedModel
@@ -37,8 +37,8 @@ class TextModel:
         return encode(self.tokenizer, texts, pairs, self.max_length, **columns)
 
     @property
-    def pad(self) -> Pad:
-        return Pad(self.tokenizer.pad_token_id)
+    def pad(self) -> PaddingCollator:
+        return PaddingCollator(self.tokenizer.pad_token_id)
 
     def annotate(
         self,
@@ -60,7 +60,7 @@ class TextModel:
         )
         if not np.isfinite(logits).all():
             row = int(np.flatnonzero(~np.isfinite(logits).all(1))[0])
-            raise GateFailed(
+            raise CheckFailed(
                 "the model gives a logit that is not finite",
                 f"text {row}: {texts[row][:80]!r}",
                 "check its weights",
@@ -69,7 +69,7 @@ class TextModel:
 
 
 def save_measured(
-    model: TextModel, task: Task, folder: Path, *, progress: Progress = SILENT
+    model: TextClassifier, task: Task, folder: Path, *, progress: Progress = SILENT
 ) -> dict[str, Any]:
     """Save weights and tokenizer, the logits on the reported split, and return the scores that follow from them."""
     progress.start("measuring on the reported split", len(task.report))

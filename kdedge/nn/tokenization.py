@@ -9,11 +9,11 @@ import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from kdedge.errors import MachineError, UsageError, first_line
-from kdedge.io.paths import resolve_folder
+from kdedge.io.paths import resolve_model_path
 from kdedge.nn.batching import (
     Encoded,
 )
-from kdedge.nn.ragged import Runs, joined_runs
+from kdedge.nn.ragged import RaggedArray, concatenate_ragged
 
 BLOCK = 8192
 """Texts that are tokenized at once."""
@@ -25,7 +25,7 @@ CHARACTERS_PER_TOKEN = 32
 
 def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedTokenizerFast:
     """A fast tokenizer from a folder, `package:` place or hub id, with any baked-in padding and truncation undone."""
-    place = resolve_folder(str(name))
+    place = resolve_model_path(str(name))
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             str(place or name), revision=revision, use_fast=True
@@ -73,13 +73,13 @@ def encode(
         )
 
     blocks = [
-        {name: Runs.of(rows) for name, rows in tokenized(start).items()}
+        {name: RaggedArray.of(rows) for name, rows in tokenized(start).items()}
         for start in range(0, max(1, len(texts)), BLOCK)
     ]
     tokenizer.backend_tokenizer.no_truncation()
     return Encoded(
         {
-            name: joined_runs([block[name] for block in blocks])
+            name: concatenate_ragged([block[name] for block in blocks])
             for name in blocks[0]
             if name != "overflow_to_sample_mapping"
         },

@@ -20,15 +20,15 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from kdedge.errors import GateFailed, Interrupted
-from kdedge.nn.batching import Encoded, Pad
-from kdedge.nn.best_checkpoint import Best
+from kdedge.errors import CheckFailed, Interrupted
+from kdedge.nn.batching import Encoded, PaddingCollator
+from kdedge.nn.best_checkpoint import BestCheckpoint
 from kdedge.nn.device import native_precision, this_device
 from kdedge.nn.inference import predict_logits
-from kdedge.recipe import Fit
+from kdedge.recipe import FitConfig
 from kdedge.run.processes import barrier, is_main, processes
 from kdedge.run.progress import SILENT, Progress
-from kdedge.run.signals import caught_signals
+from kdedge.run.signals import deferred_signals
 
 SAVE_SECONDS = 60.0
 """A checkpoint is written at least this often, so a kill loses about a minute."""
@@ -46,10 +46,10 @@ class Training:
     rates: learning rates of the parameters that have one of their own, by name; they rise and fall as `fit`'s does, and nothing decays them.
     """
 
-    fit: Fit
+    fit: FitConfig
     seed: int
     data: Encoded
-    pad: Pad
+    pad: PaddingCollator
     predict: Callable[[nn.Module], np.ndarray]
     score: Callable[[np.ndarray], float]
     title: str
@@ -68,9 +68,9 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     set_seed(training.seed)
     last = _last_whole_checkpoint(folder)
-    best = Best(folder)
+    best = BestCheckpoint(folder)
     trainer = _Trainer(model, training, folder, best, progress)
-    with caught_signals() as caught:
+    with deferred_signals() as caught:
         trainer.add_callback(_Keeper(caught))
         trainer.train(resume_from_checkpoint=str(last) if last else None)
         barrier()
@@ -82,7 +82,7 @@ def train(
             )
     score = best.restore(model)
     if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
-        raise GateFailed(
+        raise CheckFailed(
             "a weight is not finite after training", training.title, "lower the learning rate"
         )
     barrier()
@@ -128,7 +128,12 @@ class _Trainer(Trainer):
     """transformers' Trainer with our loss, our order of examples and our measure of the best moment."""
 
     def __init__(
-        self, model: nn.Module, training: Training, folder: Path, best: Best, progress: Progress
+        self,
+        model: nn.Module,
+        training: Training,
+        folder: Path,
+        best: BestCheckpoint,
+        progress: Progress,
     ) -> None:
         device = this_device()
         precision = native_precision(training.fit.precision, device)
@@ -170,7 +175,7 @@ class _Trainer(Trainer):
         outputs = model(**inputs)
         loss = outputs["loss"]
         if not torch.isfinite(loss):
-            raise GateFailed(
+            raise CheckFailed(
                 "the loss is not finite",
                 f"{self.training_plan.title}, step {self.state.global_step}: {float(loss)}",
                 "lower the learning rate; nothing was saved over",
@@ -196,7 +201,7 @@ class _Trainer(Trainer):
             self.training_plan.predict(self.accelerator.unwrap_model(self.model))
         )
         if not math.isfinite(score):
-            raise GateFailed(
+            raise CheckFailed(
                 "the score on the select split is not finite",
                 self.training_plan.title,
                 "lower the learning rate",
@@ -309,7 +314,7 @@ def _last_whole_checkpoint(folder: Path) -> Path | None:
     return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
-class Labelled(nn.Module):
+class LabelLossModule(nn.Module):
     """A classifier of transformers as a model that returns its own loss on the labels."""
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -321,6 +326,6 @@ class Labelled(nn.Module):
         return {"loss": outputs.loss, "logits": outputs.logits}
 
 
-def select_predictor(data: Encoded, pad: Pad) -> Any:
+def validation_predictor(data: Encoded, pad: PaddingCollator) -> Any:
     """A function from a training wrapper (its `.model` answers) to logits (N, C) on `data`."""
     return lambda wrapper: predict_logits(wrapper.model, data, pad)

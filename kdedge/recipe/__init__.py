@@ -1,47 +1,55 @@
 """One experiment as a value, read from TOML: everything that decides a run, and nothing else."""
 
-from kdedge.recipe.augment import Augment, Gates, Generate, GeneratorFit, Pool, Replace, Rules
+from kdedge.recipe.augment import (
+    AugmentConfig,
+    FilterConfig,
+    GenerateConfig,
+    GeneratorFitConfig,
+    PoolConfig,
+    ReplaceConfig,
+    RulesConfig,
+)
 from kdedge.recipe.reading import STAGES, Recipe, load_recipe, with_values
-from kdedge.recipe.section import Fit, Section
+from kdedge.recipe.section import FitConfig, Section
 from kdedge.recipe.students import (
     RESIDUAL,
     TERMS,
-    BiLstm,
-    BiLstmQuantize,
-    Objective,
-    Quantize,
+    BiLstmConfig,
+    BiLstmQuantizeConfig,
+    ObjectiveConfig,
+    QuantizeConfig,
     Student,
-    TinyBert,
+    TinyBertConfig,
 )
-from kdedge.recipe.task import Data, TaskSection, Teacher, Transfer
-from kdedge.recipe.tune import Range, Tune
+from kdedge.recipe.task import DataConfig, TaskConfig, TeacherConfig, TransferConfig
+from kdedge.recipe.tune import RangeConfig, TuneConfig
 
 __all__ = [
     "RESIDUAL",
     "STAGES",
     "TERMS",
-    "Augment",
-    "BiLstm",
-    "BiLstmQuantize",
-    "Data",
-    "Fit",
-    "Gates",
-    "Generate",
-    "GeneratorFit",
-    "Objective",
-    "Pool",
-    "Quantize",
-    "Range",
+    "AugmentConfig",
+    "BiLstmConfig",
+    "BiLstmQuantizeConfig",
+    "DataConfig",
+    "FitConfig",
+    "FilterConfig",
+    "GenerateConfig",
+    "GeneratorFitConfig",
+    "ObjectiveConfig",
+    "PoolConfig",
+    "QuantizeConfig",
+    "RangeConfig",
     "Recipe",
-    "Replace",
-    "Rules",
+    "ReplaceConfig",
+    "RulesConfig",
     "Section",
     "Student",
-    "TaskSection",
-    "Teacher",
-    "TinyBert",
-    "Transfer",
-    "Tune",
+    "TaskConfig",
+    "TeacherConfig",
+    "TinyBertConfig",
+    "TransferConfig",
+    "TuneConfig",
     "load_recipe",
     "with_values",
 ]

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from kdedge.recipe.section import Fit, Length, Positive, Probability, Section, Weight
+from kdedge.recipe.section import FitConfig, Length, Positive, Probability, Section, Weight
 
 
-class Rules(Section):
+class RulesConfig(Section):
     """Texts altered by rule (Tang et al. 2019): words masked, exchanged for words of like use, a window of words kept."""
 
     mask: Probability = 0.1
@@ -20,7 +20,7 @@ class Rules(Section):
     longest_window: Positive = 5
 
     @model_validator(mode="after")
-    def _shares_add_up(self) -> Rules:
+    def _shares_add_up(self) -> RulesConfig:
         if self.mask + self.exchange > 1:
             raise ValueError(
                 f"mask = {self.mask:g} and exchange = {self.exchange:g} of the words are more than all"
@@ -28,7 +28,7 @@ class Rules(Section):
         return self
 
 
-class Replace(Section):
+class ReplaceConfig(Section):
     """Texts with words replaced by the candidates of a model (TinyBERT, Jiao et al. 2020)."""
 
     model: str | None = Field(
@@ -40,14 +40,14 @@ class Replace(Section):
     candidates: Positive = 15
 
 
-class GeneratorFit(Fit):
+class GeneratorFitConfig(FitConfig):
     """How a language model learns the task's texts."""
 
     learning_rate: Annotated[float, Field(gt=0, lt=10, allow_inf_nan=False)] = 1e-3
     weight_decay: Weight = 0.1
 
 
-class Generate(Section):
+class GenerateConfig(Section):
     """Texts written by a causal language model that has read the task's training texts."""
 
     model: str = Field(
@@ -60,7 +60,7 @@ class Generate(Section):
     heads: Positive = 4
     vocabulary: Positive = 8000
     max_length: Length = 64
-    fit: GeneratorFit = GeneratorFit()
+    fit: GeneratorFitConfig = GeneratorFitConfig()
     prompts: list[Literal["bare", "label", "prefix", "second"]] | None = Field(
         None,
         min_length=1,
@@ -71,13 +71,13 @@ class Generate(Section):
     batch_size: Positive = 128
 
     @model_validator(mode="after")
-    def _heads_divide_width(self) -> Generate:
+    def _heads_divide_width(self) -> GenerateConfig:
         if self.hidden % self.heads:
             raise ValueError(f"hidden = {self.hidden} cannot be shared among heads = {self.heads}")
         return self
 
 
-class Pool(Section):
+class PoolConfig(Section):
     """Unlabelled texts of the user's own."""
 
     file: str = Field(description="a csv, tsv, jsonl or parquet file")
@@ -85,7 +85,7 @@ class Pool(Section):
     pair: str | None = None
 
 
-class Gates(Section):
+class FilterConfig(Section):
     """What a made text must pass. Text lengths are in words, or in characters where a language writes no spaces."""
 
     near: Annotated[float, Field(gt=0, le=1)] = Field(
@@ -117,7 +117,7 @@ class Gates(Section):
         return (0.0, value) if isinstance(value, int | float) else value
 
     @model_validator(mode="after")
-    def _bands_hold_something(self) -> Gates:
+    def _bands_hold_something(self) -> FilterConfig:
         for key, band in (("confidence", self.confidence), ("perplexity", self.perplexity)):
             if band[0] > band[1]:
                 raise ValueError(
@@ -128,7 +128,7 @@ class Gates(Section):
         return self
 
 
-class Augment(Section):
+class AugmentConfig(Section):
     """More texts for the transfer set: each source is used when its table is there."""
 
     size: Annotated[float, Field(ge=0, le=1000)] | Literal["auto"] = Field(
@@ -146,14 +146,14 @@ class Augment(Section):
         description="beyond the first, texts are made near those on which student and teacher differ most",
     )
     shard_size: Positive = 2048
-    rules: Rules | None = None
-    replace: Replace | None = None
-    generate: Generate | None = None
-    pool: Pool | None = None
-    gates: Gates = Gates()
+    rules: RulesConfig | None = None
+    replace: ReplaceConfig | None = None
+    generate: GenerateConfig | None = None
+    pool: PoolConfig | None = None
+    gates: FilterConfig = FilterConfig()
 
     @model_validator(mode="after")
-    def _has_a_source(self) -> Augment:
+    def _has_a_source(self) -> AugmentConfig:
         if not (self.rules or self.replace or self.generate or self.pool):
             raise ValueError(
                 "names no source of texts: add [augment.rules], [augment.replace], [augment.generate] or [augment.pool]"

@@ -19,11 +19,11 @@ from pydantic import (
 )
 
 from kdedge.errors import UsageError
-from kdedge.recipe.augment import Augment
+from kdedge.recipe.augment import AugmentConfig
 from kdedge.recipe.section import Name, Positive, Section
-from kdedge.recipe.students import BiLstm, Student, TinyBert
-from kdedge.recipe.task import Data, TaskSection, Teacher, Transfer
-from kdedge.recipe.tune import Tune
+from kdedge.recipe.students import BiLstmConfig, Student, TinyBertConfig
+from kdedge.recipe.task import DataConfig, TaskConfig, TeacherConfig, TransferConfig
+from kdedge.recipe.tune import TuneConfig
 
 STAGES = frozenset(
     (
@@ -60,16 +60,16 @@ class Recipe(Section):
     share: Name | None = Field(
         None, description="run folder that holds teacher/ and transfer/; default: this run's"
     )
-    task: TaskSection = TaskSection()
-    data: Data
-    teacher: list[Teacher] = Field(
+    task: TaskConfig = TaskConfig()
+    data: DataConfig
+    teacher: list[TeacherConfig] = Field(
         min_length=1,
         description="the first of several lends layers, word embeddings and vocabulary",
     )
-    transfer: Transfer = Transfer()
-    augment: Augment | None = None
+    transfer: TransferConfig = TransferConfig()
+    augment: AugmentConfig | None = None
     student: list[Student] = Field(min_length=1)
-    tune: Tune | None = None
+    tune: TuneConfig | None = None
 
     @field_validator("teacher", "student", mode="before")
     @classmethod
@@ -94,7 +94,7 @@ class Recipe(Section):
 
     @field_serializer("teacher", mode="wrap")
     def _one_teacher_is_a_table(
-        self, value: list[Teacher], write: SerializerFunctionWrapHandler
+        self, value: list[TeacherConfig], write: SerializerFunctionWrapHandler
     ) -> Any:
         written = write(value)
         return written[0] if len(value) == 1 else written
@@ -150,7 +150,7 @@ class Recipe(Section):
         return [one.name or str(place) for place, one in enumerate(self.teacher, 1)]
 
     @staticmethod
-    def student_name(student: TinyBert | BiLstm) -> str:
+    def student_name(student: TinyBertConfig | BiLstmConfig) -> str:
         return student.name or student.kind
 
     def to_toml(self) -> str:
@@ -161,7 +161,7 @@ class Recipe(Section):
 def _matching_numbers(student: Any) -> Any:
     """A student, or its table, with `objective.logits = "mse"` unless it says otherwise; anything else as it is."""
     if (
-        isinstance(student, TinyBert | BiLstm)
+        isinstance(student, TinyBertConfig | BiLstmConfig)
         and "logits" not in student.objective.model_fields_set
     ):
         return student.model_copy(
@@ -322,7 +322,7 @@ def _known_keys(document: dict[str, Any], loc: list[Any]) -> list[str]:
     model: Any = Recipe
     for part in loc[:-1]:
         if part in ("tinybert", "bilstm"):
-            model = TinyBert if part == "tinybert" else BiLstm
+            model = TinyBertConfig if part == "tinybert" else BiLstmConfig
         elif isinstance(part, str) and part != "student":
             model = _table(model.model_fields[part].annotation)
     return list(model.model_fields)

@@ -20,7 +20,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Fit(Section):
+class FitConfig(Section):
     """How one model is trained."""
 
     epochs: Annotated[float, Field(gt=0, le=1000)] = 3.0

@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal, Self, Union, get_args
 
 from pydantic import Field, model_validator
 
-from kdedge.recipe.section import Fit, Length, Name, Positive, Section, Weight
+from kdedge.recipe.section import FitConfig, Length, Name, Positive, Section, Weight
 
 Term = Literal["logits", "labels", "hidden", "attention", "embedding"]
 TERMS: tuple[Term, ...] = get_args(Term)
 
 
-class Objective(Section):
+class ObjectiveConfig(Section):
     """What the student is asked to match, and how much each part weighs."""
 
     logits: Literal["kl", "mse", "cosine", "soft_ce"] = Field(
@@ -75,7 +75,7 @@ class Objective(Section):
             key for key in ("hidden", "attention") if not getattr(self, f"{key}_weight")
         }
 
-    def layers_alone(self) -> Objective:
+    def layers_alone(self) -> ObjectiveConfig:
         """The first of two stages."""
         return self.model_copy(
             update={
@@ -87,20 +87,20 @@ class Objective(Section):
             }
         )
 
-    def answers_alone(self) -> Objective:
+    def answers_alone(self) -> ObjectiveConfig:
         """The second of two stages."""
         return self.model_copy(
             update={"hidden_weight": 0.0, "attention_weight": 0.0, "embedding_weight": 0.0}
         )
 
     @model_validator(mode="after")
-    def _asks_for_something(self) -> Objective:
+    def _asks_for_something(self) -> ObjectiveConfig:
         if self.logits_weight + self.labels_weight == 0 and not self.reads_layers:
             raise ValueError("all weights are 0: nothing to learn from")
         return self
 
     @model_validator(mode="after")
-    def _terms_are_there(self) -> Objective:
+    def _terms_are_there(self) -> ObjectiveConfig:
         idle = [name for name in self.ramp if not getattr(self, f"{name}_weight")]
         if idle:
             raise ValueError(f"ramp names {', '.join(idle)}, whose weight is 0")
@@ -111,11 +111,11 @@ class Objective(Section):
         return self
 
 
-RESIDUAL = Objective(logits="mse")
+RESIDUAL = ObjectiveConfig(logits="mse")
 """What an assistant is asked to match: the mean over texts and outputs of (teacher - student - assistant)²."""
 
 
-class Quantize(Section):
+class QuantizeConfig(Section):
     """How a student learns the numbers of its int8 file."""
 
     steps: Annotated[int, Field(ge=0)] = Field(
@@ -154,21 +154,21 @@ class Quantize(Section):
     )
 
 
-class BiLstmQuantize(Quantize):
+class BiLstmQuantizeConfig(QuantizeConfig):
     """How a BiLSTM learns them."""
 
     learning_rate: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 1e-4
     attention: Literal["float"] = Field("float", description="a BiLSTM has none")
 
 
-class BiLstmFit(Fit):
+class BiLstmFit(FitConfig):
     """How a BiLSTM is trained."""
 
     epochs: Annotated[float, Field(gt=0, le=1000)] = 5.0
     learning_rate: Annotated[float, Field(gt=0, lt=10, allow_inf_nan=False)] = 2e-3
 
 
-class LayersFirst(Fit):
+class LayersFirst(FitConfig):
     """A first stage of training on the teacher's layers alone; the objective's logits and labels come in the second."""
 
     epochs: Annotated[float, Field(gt=0, le=1000)] = 3.0
@@ -189,8 +189,8 @@ class StudentBase(Section):
     undistilled: bool = Field(
         True, description="also train the same student on the labels alone, to compare with"
     )
-    fit: Fit = Fit()
-    objective: Objective = Objective()
+    fit: FitConfig = FitConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
     assistant: Student | None = Field(
         None,
         description="a second student, trained on what the first leaves of the teacher's logits; answers are their sum",
@@ -228,7 +228,7 @@ def _default(section: Section, key: str) -> Any:
     return None if field is None else field.default
 
 
-class TinyBert(StudentBase):
+class TinyBertConfig(StudentBase):
     """A BERT of any depth and width."""
 
     kind: Literal["tinybert"]
@@ -252,10 +252,10 @@ class TinyBert(StudentBase):
     layers_first: LayersFirst | None = Field(
         None, description="two stages, as TinyBERT is trained; default: everything at once"
     )
-    quantize: Quantize = Quantize()
+    quantize: QuantizeConfig = QuantizeConfig()
 
     @model_validator(mode="after")
-    def _heads_divide_width(self) -> TinyBert:
+    def _heads_divide_width(self) -> TinyBertConfig:
         if self.hidden % self.heads:
             raise ValueError(f"hidden = {self.hidden} cannot be shared among heads = {self.heads}")
         if self.teacher_layers is not None and len(self.teacher_layers) != self.layers:
@@ -265,7 +265,7 @@ class TinyBert(StudentBase):
         return self
 
     @model_validator(mode="after")
-    def _both_stages_have_something_to_learn(self) -> TinyBert:
+    def _both_stages_have_something_to_learn(self) -> TinyBertConfig:
         if self.layers_first and not (
             self.objective.reads_layers
             and self.objective.logits_weight + self.objective.labels_weight
@@ -276,7 +276,7 @@ class TinyBert(StudentBase):
         return self
 
 
-class BiLstm(StudentBase):
+class BiLstmConfig(StudentBase):
     """One bidirectional LSTM layer (Tang et al. 2019)."""
 
     kind: Literal["bilstm"]
@@ -290,10 +290,10 @@ class BiLstm(StudentBase):
     head: Positive = 200
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     fit: BiLstmFit = BiLstmFit()
-    quantize: BiLstmQuantize = BiLstmQuantize()
+    quantize: BiLstmQuantizeConfig = BiLstmQuantizeConfig()
 
     @model_validator(mode="after")
-    def _has_no_layers(self) -> BiLstm:
+    def _has_no_layers(self) -> BiLstmConfig:
         if self.objective.reads_layers:
             raise ValueError(
                 "a BiLSTM has no layers to match: hidden, attention and embedding weights must be 0"
@@ -301,7 +301,7 @@ class BiLstm(StudentBase):
         return self
 
 
-Student = Annotated[Union[TinyBert, BiLstm], Field(discriminator="kind")]
+Student = Annotated[Union[TinyBertConfig, BiLstmConfig], Field(discriminator="kind")]
 
-TinyBert.model_rebuild()
-BiLstm.model_rebuild()
+TinyBertConfig.model_rebuild()
+BiLstmConfig.model_rebuild()

@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from kdedge.recipe.section import Fit, Length, Name, Positive, Precision, Section, Weight
+from kdedge.recipe.section import FitConfig, Length, Name, Positive, Precision, Section, Weight
 from kdedge.runtime.spec import Kind
 
 
-class Data(Section):
+class DataConfig(Section):
     """Where the examples are, which columns to read, and how they are split."""
 
     source: str | None = Field(
@@ -54,7 +54,7 @@ class Data(Section):
         return value
 
 
-class TaskSection(Section):
+class TaskConfig(Section):
     """What is asked of a text."""
 
     kind: Kind = "classification"
@@ -64,14 +64,14 @@ class TaskSection(Section):
     metric: str | None = Field(None, description="default: accuracy, micro_f1 or pearson, by kind")
 
 
-class TeacherFit(Fit):
+class TeacherFit(FitConfig):
     """How the teacher is fine-tuned."""
 
     epochs: Annotated[float, Field(gt=0, le=1000)] = 2.0
     learning_rate: Annotated[float, Field(gt=0, lt=10, allow_inf_nan=False)] = 6e-5
 
 
-class Teacher(Section):
+class TeacherConfig(Section):
     """The big model, or one of several that teach together."""
 
     name: Name | None = Field(
@@ -88,7 +88,7 @@ class Teacher(Section):
     fit: TeacherFit = TeacherFit()
 
 
-class Transfer(Section):
+class TransferConfig(Section):
     """The texts the student learns from, and what the teacher says of them."""
 
     shard_size: Positive = 4096

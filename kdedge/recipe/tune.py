@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from kdedge.recipe.section import Positive, Section
 
 
-class Range(Section):
+class RangeConfig(Section):
     """Numbers between two, which are among them; whole numbers where both are."""
 
     low: int | float
@@ -17,7 +17,7 @@ class Range(Section):
     log: bool = Field(False, description="even in the logarithm: for learning rates and the like")
 
     @model_validator(mode="after")
-    def _is_a_range(self) -> Range:
+    def _is_a_range(self) -> RangeConfig:
         if not self.low < self.high or (self.log and self.low <= 0):
             raise ValueError(
                 f"a range runs from low to a larger high, and above 0 where log = true, not from {self.low} to {self.high}"
@@ -25,14 +25,14 @@ class Range(Section):
         return self
 
 
-class Tune(Section):
+class TuneConfig(Section):
     """What `kdedge tune` tries: keys of a student, each with a range or a list of choices."""
 
     trials: Positive = 20
     prune: bool = Field(
         True, description="give up a trial that is below the median of the others at the same check"
     )
-    ranges: dict[str, Range | list[bool | int | float | str]] = Field(
+    ranges: dict[str, RangeConfig | list[bool | int | float | str]] = Field(
         min_length=1, description='such as "student.fit.learning_rate"'
     )
 

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from kdedge import __version__
 from kdedge.errors import MachineError, UsageError
-from kdedge.io.atomic import json_text, write_whole
+from kdedge.io.atomic import json_text, write_atomic
 from kdedge.recipe import Recipe, load_recipe
 from kdedge.run.processes import is_main
 from kdedge.run.stage import (
@@ -21,7 +21,7 @@ from kdedge.run.stage import (
 
 
 @dataclass(frozen=True)
-class Run:
+class RunDir:
     """An experiment's folder and the recipe that made it."""
 
     folder: Path
@@ -90,7 +90,7 @@ class Run:
         return folder if mine == twin else None
 
     @classmethod
-    def create(cls, recipe: Recipe, runs: Path) -> Run:
+    def create(cls, recipe: Recipe, runs: Path) -> RunDir:
         """Make `runs/<name>/` with the resolved recipe in it, or re-enter it: `describe` then says when its recipe gives way.
 
         Raises MachineError where the folder cannot be made.
@@ -110,15 +110,15 @@ class Run:
                 f"{self.folder}: {error.strerror}",
                 "choose another folder with --runs",
             ) from error
-        write_whole(self.folder / "recipe.toml", self.recipe.to_toml())
+        write_atomic(self.folder / "recipe.toml", self.recipe.to_toml())
         homes = {name: os.path.relpath(home, self.folder) for name, home in self.homes.items()}
-        write_whole(
+        write_atomic(
             self.folder / "run.json",
             json_text({"kdedge": __version__, "share": self.recipe.share, "students": homes}),
         )
 
     @classmethod
-    def open(cls, path: Path) -> tuple[Run, list[str]]:
+    def open(cls, path: Path) -> tuple[RunDir, list[str]]:
         """The run that `path` is or lies in, and the names of the students `path` means.
 
         `runs/x` means all students, `runs/x/bilstm`, `runs/x/bilstm/student` or `.../bundle` the one.
@@ -165,10 +165,10 @@ class Run:
                 lock.release()
 
 
-def find_run(path: Path) -> Run | None:
+def find_run(path: Path) -> RunDir | None:
     """The nearest run at or above `path`, at most three folders up."""
     here = path.resolve()
     for folder in (here, *list(here.parents)[:3]):
         if (folder / "run.json").is_file() and (folder / "recipe.toml").is_file():
-            return Run(folder, load_recipe(folder / "recipe.toml"))
+            return RunDir(folder, load_recipe(folder / "recipe.toml"))
     return None

@@ -42,7 +42,7 @@ def _on_cpu() -> bool:
     return not torch.cuda.is_available()
 
 
-def main_does(work: Callable[[], Any]) -> Any:
+def on_main_process(work: Callable[[], Any]) -> Any:
     """Run `work` in the main process alone while the others wait; None in those."""
     result = work() if is_main() else None
     barrier()

@@ -9,7 +9,7 @@ from typing import Any
 
 
 @contextmanager
-def caught_signals() -> Iterator[list[int]]:
+def deferred_signals() -> Iterator[list[int]]:
     """SIGINT and SIGTERM are noted in the list instead of ending the program; a second one ends it."""
     caught: list[int] = []
 

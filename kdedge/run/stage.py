@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from kdedge.errors import MachineError, UsageError
-from kdedge.io.atomic import json_text, put_in_place, remove, write_whole
-from kdedge.run.processes import barrier, main_does
+from kdedge.io.atomic import json_text, remove, replace_dir, write_atomic
+from kdedge.run.processes import barrier, on_main_process
 from kdedge.run.progress import SILENT, Progress
 
 STAGE_FILE = "stage.json"
@@ -52,10 +52,10 @@ def stage(
             )
     part = folder.with_name(folder.name + ".part")
     try:
-        main_does(lambda: _begin(part, inputs))
+        on_main_process(lambda: _begin(part, inputs))
         result = make(part)
         barrier()  # another process may still read what stands in `part`
-        main_does(lambda: _finish(part, folder, inputs, result))
+        on_main_process(lambda: _finish(part, folder, inputs, result))
     except Exception as error:
         if _no_room(error):
             raise MachineError(
@@ -87,13 +87,13 @@ def _begin(part: Path, inputs: dict[str, Any]) -> None:
     ):
         remove(part)
     part.mkdir(parents=True, exist_ok=True)
-    write_whole(plan, json_text(inputs))
+    write_atomic(plan, json_text(inputs))
 
 
 def _finish(part: Path, folder: Path, inputs: dict[str, Any], result: dict[str, Any]) -> None:
     (part / "inputs.json").unlink(missing_ok=True)
-    write_whole(part / STAGE_FILE, json_text({"inputs": inputs, "result": result}))
-    put_in_place(part, folder)
+    write_atomic(part / STAGE_FILE, json_text({"inputs": inputs, "result": result}))
+    replace_dir(part, folder)
 
 
 def read_stage(folder: Path) -> dict[str, Any]:

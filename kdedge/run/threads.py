@@ -11,7 +11,7 @@ import transformers
 from kdedge.recipe import Recipe, load_recipe
 
 
-def prepared(recipe: Recipe, runs: Path, threads: int | None) -> Recipe:
+def settle_threads(recipe: Recipe, runs: Path, threads: int | None) -> Recipe:
     """The recipe with its number of CPU threads settled, and this process set up for it.
 
     The number decides in which order sums are added, hence the weights: it is the one asked for, else the recipe's, else the one

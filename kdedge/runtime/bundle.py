@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kdedge.errors import IntegrityError, UsageError
-from kdedge.io.atomic import json_text, write_whole
+from kdedge.io.atomic import json_text, write_atomic
 from kdedge.runtime.metrics import METRICS, metric_fits
 from kdedge.runtime.spec import KINDS, TaskSpec
 
@@ -238,7 +238,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
     )
     files = {name: _describe((folder / name).read_bytes()) for name in names if name != MANIFEST}
-    write_whole(folder / MANIFEST, json_text({**manifest.to_json(), "files": files}))
+    write_atomic(folder / MANIFEST, json_text({**manifest.to_json(), "files": files}))
 
 
 def _describe(content: bytes) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
-from kdedge.errors import DataError, GateFailed, IntegrityError, MachineError, UsageError
+from kdedge.errors import CheckFailed, DataError, IntegrityError, MachineError, UsageError
 from kdedge.runtime.bundle import Bundle, Manifest
 from kdedge.runtime.spec import TaskSpec
 
@@ -275,7 +275,7 @@ def finite(logits: np.ndarray) -> np.ndarray:
     """The logits (N, C) themselves. Raises GateFailed where one is not a finite number."""
     if not np.isfinite(logits).all():
         row = int(np.flatnonzero(~np.isfinite(logits).all(1))[0])
-        raise GateFailed(
+        raise CheckFailed(
             "the graph answers with a logit that is not a number",
             f"text {row}: {logits[row][:8].tolist()}",
             "run `kdedge verify`",

@@ -18,7 +18,7 @@ Batch = dict[str, torch.Tensor]
 
 
 @dataclass
-class Evidence:
+class ActivationStats:
     """Sums over N texts, N' real tokens, of a teacher of L layers, A heads of D numbers, H wide, with F FFN units.
 
     heads (L, A), units (L, F), pooled (H,): importance |activation x gradient of the loss|, summed over a text's tokens before
@@ -39,7 +39,7 @@ class Evidence:
     tokens: int
 
     @classmethod
-    def empty(cls, teacher: PreTrainedModel) -> Evidence:
+    def empty(cls, teacher: PreTrainedModel) -> ActivationStats:
         config = teacher.config
         layers, heads, width, units = (
             config.num_hidden_layers,
@@ -77,9 +77,11 @@ def by_head(values: torch.Tensor, heads: int, axis: int) -> torch.Tensor:
     return values.reshape(*values.shape[:axis], heads, -1, *values.shape[axis + 1 :])
 
 
-def gather(teacher: PreTrainedModel, batches: Sequence[Batch], kind: Kind) -> Evidence:
+def collect_stats(
+    teacher: PreTrainedModel, batches: Sequence[Batch], kind: Kind
+) -> ActivationStats:
     """The evidence of all batches, which hold labels beside the teacher's inputs. The teacher is left as it was."""
-    evidence = Evidence.empty(teacher)
+    evidence = ActivationStats.empty(teacher)
     for batch in batches:
         inputs = {name: values for name, values in batch.items() if name != "labels"}
         with _watched(teacher) as seen:
@@ -112,7 +114,7 @@ def _watched(teacher: PreTrainedModel) -> Iterator[list[torch.Tensor]]:
 
 
 def _add_importance(
-    evidence: Evidence, seen: list[torch.Tensor], gradients: Sequence[torch.Tensor]
+    evidence: ActivationStats, seen: list[torch.Tensor], gradients: Sequence[torch.Tensor]
 ) -> None:
     costs = [(value * gradient).double() for value, gradient in zip(seen, gradients, strict=True)]
     heads = evidence.heads.shape[1]
@@ -124,7 +126,7 @@ def _add_importance(
 
 
 def _add_moments(
-    evidence: Evidence, seen: list[torch.Tensor], signals: Signals, real: torch.Tensor
+    evidence: ActivationStats, seen: list[torch.Tensor], signals: Signals, real: torch.Tensor
 ) -> None:
     evidence.tokens += int(real.sum())
     for hidden in signals.hidden:

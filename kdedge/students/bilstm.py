@@ -10,7 +10,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 
-class BiLstmConfig(PretrainedConfig):
+class BiLstmModelConfig(PretrainedConfig):
     """Sizes of a BiLSTM student; `pair` says whether it reads two texts."""
 
     model_type = "kdedge-bilstm"
@@ -42,10 +42,10 @@ class BiLstmForSequenceClassification(PreTrainedModel):
     Padding never enters the LSTM, so an answer does not depend on it.
     """
 
-    config_class = BiLstmConfig
+    config_class = BiLstmModelConfig
     base_model_prefix = "bilstm"
 
-    def __init__(self, config: BiLstmConfig) -> None:
+    def __init__(self, config: BiLstmModelConfig) -> None:
         super().__init__(config)
         self.embedding = nn.Embedding(
             config.vocab_size, config.embedding_dim, padding_idx=config.pad_token_id

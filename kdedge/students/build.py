@@ -11,12 +11,12 @@ from safetensors import SafetensorError
 from transformers import BertForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 
 from kdedge.errors import IntegrityError, UsageError
-from kdedge.io.paths import resolve_folder
-from kdedge.nn.labels import label_settings
+from kdedge.io.paths import resolve_model_path
+from kdedge.nn.labels import label_config
 from kdedge.nn.tokenization import load_tokenizer
-from kdedge.recipe import BiLstm, TinyBert
+from kdedge.recipe import BiLstmConfig, TinyBertConfig
 from kdedge.runtime.spec import TaskSpec
-from kdedge.students.bilstm import BiLstmConfig, BiLstmForSequenceClassification
+from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
 from kdedge.students.tinybert import build_tinybert
 from kdedge.students.wordpiece import SIZE, learned_tokenizer
 
@@ -28,7 +28,9 @@ MODELS: dict[str, type[PreTrainedModel]] = {
 
 
 def student_tokenizer(
-    recipe: TinyBert | BiLstm, teacher_tokenizer: PreTrainedTokenizerFast, texts: Iterable[str] = ()
+    recipe: TinyBertConfig | BiLstmConfig,
+    teacher_tokenizer: PreTrainedTokenizerFast,
+    texts: Iterable[str] = (),
 ) -> PreTrainedTokenizerFast:
     """The tokenizer the recipe names, or one learned from `texts`; else that of the student's start; else the teacher's."""
     if recipe.tokenizer == "wordpiece":
@@ -43,7 +45,7 @@ def student_tokenizer(
 
 
 def build_student(
-    recipe: TinyBert | BiLstm,
+    recipe: TinyBertConfig | BiLstmConfig,
     spec: TaskSpec,
     teacher: PreTrainedModel,
     teacher_tokenizer: PreTrainedTokenizerFast,
@@ -54,8 +56,8 @@ def build_student(
     Raises UsageError where the student cannot start as the recipe says from this teacher.
     """
     tokenizer = student_tokenizer(recipe, teacher_tokenizer, texts)
-    labels = label_settings(spec)
-    if isinstance(recipe, TinyBert):
+    labels = label_config(spec)
+    if isinstance(recipe, TinyBertConfig):
         if recipe.start == "teacher" and tokenizer.get_vocab() != teacher_tokenizer.get_vocab():
             raise UsageError(
                 "layers can start from the teacher only where the vocabulary is the same",
@@ -80,7 +82,7 @@ def build_student(
 
 
 def _build_bilstm(
-    recipe: BiLstm,
+    recipe: BiLstmConfig,
     spec: TaskSpec,
     labels: dict[str, object],
     teacher: PreTrainedModel,
@@ -94,7 +96,7 @@ def _build_bilstm(
             f"{recipe.tokenizer} is another",
             'set student.start = "scratch"',
         )
-    config = BiLstmConfig(
+    config = BiLstmModelConfig(
         vocab_size=len(tokenizer),
         embedding_dim=recipe.embedding or table.shape[1],
         hidden_size=recipe.hidden,
@@ -133,7 +135,7 @@ def principal_columns(table: torch.Tensor, width: int) -> torch.Tensor:
 
 def load_student(folder: Path) -> PreTrainedModel:
     """A saved student in evaluation mode. Raises UsageError for a folder that holds none, IntegrityError where its weights are damaged."""
-    place = resolve_folder(str(folder)) or Path(folder)
+    place = resolve_model_path(str(folder)) or Path(folder)
     try:
         kind = json.loads((place / "config.json").read_text(encoding="utf-8"))["model_type"]
     except (OSError, ValueError, KeyError) as error:

@@ -8,7 +8,7 @@ import torch
 
 
 @dataclass(frozen=True)
-class Narrowed:
+class LowRankHead:
     """query, key, value: (d, D), to be put after the head's three layers; output: (h, d), in place of what read the values."""
 
     query: torch.Tensor
@@ -17,7 +17,7 @@ class Narrowed:
     output: torch.Tensor
 
 
-def narrowed_head(moments: torch.Tensor, output: torch.Tensor, width: int) -> Narrowed:
+def fit_low_rank_head(moments: torch.Tensor, output: torch.Tensor, width: int) -> LowRankHead:
     """The best `width` directions of a head: of its scores q·k, and of what its values add to the hidden states.
 
     moments: (3, D, D), sums of outer products of queries, keys and values over tokens.
@@ -28,7 +28,7 @@ def narrowed_head(moments: torch.Tensor, output: torch.Tensor, width: int) -> Na
     scale = (width / old) ** 0.25
     if width >= old:
         same = torch.eye(width, old, dtype=output.dtype, device=output.device)
-        return Narrowed(scale * same, scale * same, same, output @ same.T)
+        return LowRankHead(scale * same, scale * same, same, output @ same.T)
     query, key, value = (_roots(moment) for moment in moments)
     left, sizes, right = torch.linalg.svd(query[0] @ key[0])
     shares = scale * sizes[:width].sqrt()[:, None]
@@ -39,7 +39,7 @@ def narrowed_head(moments: torch.Tensor, output: torch.Tensor, width: int) -> Na
         for shape in ((width, old), (len(output), width))
     )
     values[:rank], outputs[:, :rank] = v[:rank] @ value[1], u[:, :rank] * s[:rank]
-    return Narrowed(
+    return LowRankHead(
         shares * (left.T[:width] @ query[1]), shares * (right[:width] @ key[1]), values, outputs
     )
 

@@ -16,9 +16,9 @@ from torch import nn
 from transformers import BertForSequenceClassification, PreTrainedModel
 
 from kdedge.data.task import Task
-from kdedge.nn.text_model import TextModel
-from kdedge.students.activation_stats import Batch, Evidence, by_head, gather
-from kdedge.students.low_rank_head import narrowed_head
+from kdedge.nn.text_model import TextClassifier
+from kdedge.students.activation_stats import ActivationStats, Batch, by_head, collect_stats
+from kdedge.students.low_rank_head import fit_low_rank_head
 from kdedge.students.refit import refit_head, refit_norms
 
 TEXTS = 1024
@@ -51,7 +51,7 @@ class Space:
 
 def shrink(
     student: BertForSequenceClassification,
-    teacher: TextModel,
+    teacher: TextClassifier,
     task: Task,
     layers: list[int],
     seed: int,
@@ -63,7 +63,9 @@ def shrink(
         _batch(teacher, task, chosen[start : start + BATCH])
         for start in range(0, len(chosen), BATCH)
     ]
-    space = cut(student, teacher.model, gather(teacher.model, batches, task.spec.kind), layers)
+    space = cut(
+        student, teacher.model, collect_stats(teacher.model, batches, task.spec.kind), layers
+    )
     norms = _without_labels(
         _batch(teacher, task, chosen[:: max(1, len(chosen) // NORM_TEXTS)][:NORM_TEXTS])
     )
@@ -71,7 +73,7 @@ def shrink(
     refit_head(student, teacher.model, [_without_labels(batch) for batch in batches])
 
 
-def _batch(teacher: TextModel, task: Task, rows: np.ndarray) -> Batch:
+def _batch(teacher: TextClassifier, task: Task, rows: np.ndarray) -> Batch:
     part = task.train.take(rows)
     data = teacher.encode(part.texts, part.pairs, labels=part.labels)
     batch = teacher.pad([data[i] for i in range(len(data))])
@@ -86,7 +88,7 @@ def _without_labels(batch: Batch) -> Batch:
 def cut(
     student: BertForSequenceClassification,
     teacher: PreTrainedModel,
-    evidence: Evidence,
+    evidence: ActivationStats,
     layers: list[int],
 ) -> Space:
     """Fill `student` in place from the teacher's layers of these numbers (1-based); returns the space it lives in."""
@@ -112,7 +114,9 @@ def strongest(importance: torch.Tensor, count: int) -> torch.Tensor:
     return importance.argsort(descending=True, stable=True)[:count].sort().values
 
 
-def _cut_attention(mine: Any, theirs: Any, evidence: Evidence, layer: int, space: Space) -> None:
+def _cut_attention(
+    mine: Any, theirs: Any, evidence: ActivationStats, layer: int, space: Space
+) -> None:
     heads = theirs.self.num_attention_heads
     kept = strongest(evidence.heads[layer], mine.self.num_attention_heads)
     weights = {
@@ -126,7 +130,7 @@ def _cut_attention(mine: Any, theirs: Any, evidence: Evidence, layer: int, space
     rows: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {name: [] for name in weights}
     columns = []
     for head in kept.tolist():
-        narrow = narrowed_head(
+        narrow = fit_low_rank_head(
             evidence.moments[layer, :, head],
             by_head(out, heads, 1)[:, head],
             mine.self.attention_head_size,
@@ -144,7 +148,7 @@ def _cut_attention(mine: Any, theirs: Any, evidence: Evidence, layer: int, space
     _fill(mine.output.dense, torch.cat(columns, dim=1), bias)
 
 
-def _cut_units(mine: Any, theirs: Any, evidence: Evidence, layer: int, space: Space) -> None:
+def _cut_units(mine: Any, theirs: Any, evidence: ActivationStats, layer: int, space: Space) -> None:
     kept = strongest(evidence.units[layer], mine.intermediate.dense.out_features)
     weight, bias = _double(theirs.intermediate.dense)
     _fill(mine.intermediate.dense, *space.reading(weight[kept], bias[kept]))
@@ -156,7 +160,7 @@ def _cut_units(mine: Any, theirs: Any, evidence: Evidence, layer: int, space: Sp
 def _cut_head(
     student: BertForSequenceClassification,
     teacher: PreTrainedModel,
-    evidence: Evidence,
+    evidence: ActivationStats,
     space: Space,
 ) -> None:
     kept = strongest(evidence.pooled, student.config.hidden_size)

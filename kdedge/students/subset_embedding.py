@@ -22,7 +22,7 @@ def word_embedding(model: PreTrainedModel) -> tuple[nn.Module, str]:
     )
 
 
-class SomeRows(nn.Module):
+class SubsetEmbedding(nn.Module):
     """The rows `used` (U,) of an embedding, sorted; any other token id is an IndexError."""
 
     numbers: torch.Tensor
@@ -47,7 +47,7 @@ class SomeRows(nn.Module):
 
 
 @contextmanager
-def only_rows(model: PreTrainedModel, used: np.ndarray) -> Iterator[None]:
+def train_used_embeddings_only(model: PreTrainedModel, used: np.ndarray) -> Iterator[None]:
     """Let a student train the embeddings of the token ids `used` alone; the others stay as they are, not even decayed.
 
     What the used rows become is what they become with all rows there: no other row has a gradient.
@@ -56,7 +56,7 @@ def only_rows(model: PreTrainedModel, used: np.ndarray) -> Iterator[None]:
     whole: nn.Embedding = getattr(owner, name)
     padding = [] if whole.padding_idx is None else [whole.padding_idx]
     rows = torch.from_numpy(np.union1d(used, padding).astype(np.int64)).to(whole.weight.device)
-    some = SomeRows(whole, rows)
+    some = SubsetEmbedding(whole, rows)
     setattr(owner, name, some)
     try:
         yield

@@ -12,13 +12,13 @@ from transformers import (
 )
 
 from kdedge.errors import MachineError, UsageError, first_line
-from kdedge.io.paths import resolve_folder
+from kdedge.io.paths import resolve_model_path
 from kdedge.nn.layer_map import LayerMap
-from kdedge.recipe import TinyBert
+from kdedge.recipe import TinyBertConfig
 
 
 def build_tinybert(
-    recipe: TinyBert,
+    recipe: TinyBertConfig,
     settings: dict[str, object],
     teacher: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
@@ -40,7 +40,7 @@ def build_tinybert(
 
 
 def _config(
-    recipe: TinyBert, settings: dict[str, object], tokenizer: PreTrainedTokenizerFast
+    recipe: TinyBertConfig, settings: dict[str, object], tokenizer: PreTrainedTokenizerFast
 ) -> BertConfig:
     return BertConfig(
         vocab_size=len(tokenizer),
@@ -55,7 +55,7 @@ def _config(
 
 
 def _from_teacher(
-    recipe: TinyBert,
+    recipe: TinyBertConfig,
     settings: dict[str, object],
     teacher: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
@@ -102,7 +102,7 @@ def _from_teacher(
 
 
 def _to_be_filled(
-    recipe: TinyBert,
+    recipe: TinyBertConfig,
     settings: dict[str, object],
     teacher: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
@@ -138,7 +138,7 @@ def _to_be_filled(
     )
 
 
-def chosen_layers(recipe: TinyBert, teacher_layers: int) -> list[int]:
+def teacher_layers(recipe: TinyBertConfig, teacher_layers: int) -> list[int]:
     """The teacher layers (1-based) that a student's layers start from: the recipe's, else evenly spaced with the last at the end."""
     chosen = recipe.teacher_layers or [
         round((m + 1) * teacher_layers / recipe.layers) for m in range(recipe.layers)
@@ -153,9 +153,9 @@ def chosen_layers(recipe: TinyBert, teacher_layers: int) -> list[int]:
 
 
 def _from_checkpoint(
-    recipe: TinyBert, settings: dict[str, object]
+    recipe: TinyBertConfig, settings: dict[str, object]
 ) -> BertForSequenceClassification:
-    place = str(resolve_folder(recipe.start) or recipe.start)
+    place = str(resolve_model_path(recipe.start) or recipe.start)
     try:
         config = AutoConfig.from_pretrained(place)
     except (OSError, ValueError) as error:

@@ -18,9 +18,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from kdedge.errors import GateFailed, UsageError
-from kdedge.io.atomic import write_whole
-from kdedge.nn.text_model import TextModel
+from kdedge.errors import CheckFailed, UsageError
+from kdedge.io.atomic import write_atomic
+from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.students.subset_embedding import word_embedding
 
@@ -32,8 +32,8 @@ BATCH = 4096
 
 
 def trim(
-    student: TextModel, texts: Sequence[str], size: int, made: Sequence[str] = ()
-) -> TextModel:
+    student: TextClassifier, texts: Sequence[str], size: int, made: Sequence[str] = ()
+) -> TextClassifier:
     """The student with a vocabulary of `size` pieces at most, chosen for `texts`.
 
     made: texts made from them, which choose nothing: words that were put there by chance are no likelier in a text to
@@ -55,7 +55,7 @@ def trim(
     smaller = trimmed_tokenizer(tokenizer, kept)
     check_unknowns(tokenizer, smaller, texts)
     check_unknowns(tokenizer, smaller, made)
-    return TextModel(
+    return TextClassifier(
         trimmed_model(student.model, kept, smaller.pad_token_id), smaller, student.max_length
     )
 
@@ -127,11 +127,11 @@ def trimmed_tokenizer(
         tokenizer.save_pretrained(folder)
         for path in folder.glob("vocab*"):
             path.unlink()
-        write_whole(folder / "tokenizer.json", json.dumps(document, ensure_ascii=False))
+        write_atomic(folder / "tokenizer.json", json.dumps(document, ensure_ascii=False))
         smaller = load_tokenizer(folder)
     before = {number: piece for piece, number in tokenizer.get_vocab().items()}
     if smaller.get_vocab() != {before[old]: new for old, new in numbers.items()}:
-        raise GateFailed(
+        raise CheckFailed(
             "the trimmed tokenizer is not the one that was cut",
             type(tokenizer).__name__,
             "keep the vocabulary whole",
@@ -170,7 +170,7 @@ def check_unknowns(
     for some in (pieces, texts):
         for text, old, new in zip(some, _ids(before, some), _ids(after, some), strict=True):
             if (new == after.unk_token_id).sum() > (old == before.unk_token_id).sum():
-                raise GateFailed(
+                raise CheckFailed(
                     "trimming the vocabulary made a word unknown",
                     f"{text[:80]!r}",
                     "keep more pieces",

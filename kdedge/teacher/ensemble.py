@@ -16,27 +16,27 @@ from typing import Any
 import numpy as np
 
 from kdedge.data.task import Task
-from kdedge.io.atomic import hash_files, json_text, write_whole
+from kdedge.io.atomic import hash_files, json_text, write_atomic
 from kdedge.io.paths import short_name
-from kdedge.nn.text_model import TextModel, score_of
-from kdedge.run.layout import Run
-from kdedge.run.processes import main_does
+from kdedge.nn.text_model import TextClassifier, score_of
+from kdedge.run.layout import RunDir
+from kdedge.run.processes import on_main_process
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import WEIGHTS, read_stage, stage
 from kdedge.teacher.finetune import Teacher, load_teacher, prepare_teacher
-from kdedge.teacher.temperature import HIGHEST, LOWEST, fitted_temperature, mean_logits
+from kdedge.teacher.temperature import HIGHEST, LOWEST, fit_temperature, mean_logits
 
 ENSEMBLE_FILE = "ensemble.json"
 
 
 @dataclass(frozen=True)
-class Ensemble(TextModel):
+class Ensemble(TextClassifier):
     """Teachers and their temperatures; answers are the mean of their calibrated logits.
 
     model, tokenizer and max_length are the first teacher's: it lends students its layers, word embeddings and vocabulary.
     """
 
-    members: tuple[TextModel, ...]
+    members: tuple[TextClassifier, ...]
     temperatures: tuple[float, ...]
 
     def annotate(
@@ -51,7 +51,7 @@ class Ensemble(TextModel):
         ]
         return mean_logits(said, self.temperatures)
 
-    def _spelled(self, texts: Sequence[str], member: TextModel) -> Sequence[str]:
+    def _spelled(self, texts: Sequence[str], member: TextClassifier) -> Sequence[str]:
         """Masked words are written as the first teacher knows them."""
         first, other = self.tokenizer.mask_token, member.tokenizer.mask_token
         return (
@@ -62,7 +62,7 @@ class Ensemble(TextModel):
 
 
 def prepare_teachers(
-    run: Run, task: Task, *, force: bool = False, progress: Progress = SILENT
+    run: RunDir, task: Task, *, force: bool = False, progress: Progress = SILENT
 ) -> Teacher:
     """The stages of the recipe's teachers, and the stage of what they say together where there are several; returns them, opened."""
     recipe = run.recipe
@@ -84,7 +84,7 @@ def prepare_teachers(
 
 
 def _prepare_ensemble(
-    run: Run, task: Task, members: tuple[TextModel, ...], *, force: bool, progress: Progress
+    run: RunDir, task: Task, members: tuple[TextClassifier, ...], *, force: bool, progress: Progress
 ) -> dict[str, Any]:
     """The stage `teacher/` of several: a temperature for each from the select split, and the scores of the mean."""
     weights = {name: hash_files(folder, WEIGHTS) for name, folder in run.teachers.items()}
@@ -99,7 +99,7 @@ def _prepare_ensemble(
         alone = {name: read_stage(folder)["result"] for name, folder in run.teachers.items()}
         select = [member.annotate(task.select.texts, task.select.pairs) for member in members]
         temperatures = [
-            fitted_temperature(logits, task.select.labels, task.spec.kind) for logits in select
+            fit_temperature(logits, task.select.labels, task.spec.kind) for logits in select
         ]
         for name, temperature in zip(alone, temperatures, strict=True):
             doubt = {
@@ -120,7 +120,7 @@ def _prepare_ensemble(
             name: {key: alone[name][key] for key in SHOWN} | {"temperature": t}
             for (name, t) in zip(alone, temperatures, strict=True)
         }
-        main_does(lambda: _write(part, weights, shown, report))
+        on_main_process(lambda: _write(part, weights, shown, report))
         return {
             "model": " + ".join(short_name(result["model"]) for result in alone.values()),
             "fine_tuned": any(result["fine_tuned"] for result in alone.values()),
@@ -151,10 +151,10 @@ def _write(part: Path, weights: dict[str, str], shown: dict[str, Any], report: n
         }
         for name, one in shown.items()
     ]
-    write_whole(part / ENSEMBLE_FILE, json_text({"teachers": members}))
+    write_atomic(part / ENSEMBLE_FILE, json_text({"teachers": members}))
     np.save(part / "report_logits.npy", report)
 
 
-def teacher_hash(run: Run) -> str:
+def teacher_hash(run: RunDir) -> str:
     """What decides the answers of a run's teacher: its weights, or those of all teachers and their temperatures."""
     return hash_files(run.teacher, (ENSEMBLE_FILE,) if run.teachers else WEIGHTS)

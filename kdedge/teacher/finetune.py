@@ -18,19 +18,19 @@ from transformers import (
 from kdedge.data.task import Task
 from kdedge.errors import MachineError, UsageError, first_line
 from kdedge.io.atomic import hash_files
-from kdedge.io.paths import resolve_folder
+from kdedge.io.paths import resolve_model_path
 from kdedge.nn.device import this_device
-from kdedge.nn.labels import label_settings
-from kdedge.nn.text_model import TextModel, save_measured
+from kdedge.nn.labels import label_config
+from kdedge.nn.text_model import TextClassifier, save_measured
 from kdedge.nn.tokenization import load_tokenizer
-from kdedge.nn.training import Labelled, Training, select_predictor, train
-from kdedge.recipe import Teacher as TeacherRecipe
+from kdedge.nn.training import LabelLossModule, Training, train, validation_predictor
+from kdedge.recipe import TeacherConfig
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import WEIGHTS, stage
 from kdedge.runtime import metrics
 from kdedge.runtime.spec import TaskSpec
 
-Teacher = TextModel
+Teacher = TextClassifier
 
 
 def load_teacher(
@@ -68,7 +68,7 @@ def _same_order_of_labels(model: PreTrainedModel, spec: TaskSpec, name: str | Pa
 
 
 def _load(name: str, revision: str | None, **settings: Any) -> PreTrainedModel:
-    place = resolve_folder(name)
+    place = resolve_model_path(name)
     try:
         return AutoModelForSequenceClassification.from_pretrained(
             str(place or name),
@@ -99,7 +99,7 @@ def _cap_length(model: PreTrainedModel, max_length: int) -> int:
 
 
 def _config(name: str, revision: str | None = None) -> PretrainedConfig:
-    place = resolve_folder(name)
+    place = resolve_model_path(name)
     try:
         return AutoConfig.from_pretrained(str(place or name), revision=revision)
     except (OSError, ValueError) as error:
@@ -126,7 +126,7 @@ def guesses_masked_words(name: str, revision: str | None = None) -> bool:
 
 
 def prepare_teacher(
-    recipe: TeacherRecipe,
+    recipe: TeacherConfig,
     task: Task,
     folder: Path,
     *,
@@ -143,7 +143,7 @@ def prepare_teacher(
         if recipe.fine_tune is None
         else recipe.fine_tune
     )
-    place = resolve_folder(recipe.model)
+    place = resolve_model_path(recipe.model)
     inputs = {
         "teacher": recipe.model_dump(mode="json", exclude={"name"}),
         "weights": hash_files(place, WEIGHTS) if place else recipe.model,
@@ -168,23 +168,23 @@ def prepare_teacher(
 
 
 def fine_tune_teacher(
-    recipe: TeacherRecipe, task: Task, folder: Path, *, seed: int, progress: Progress = SILENT
+    recipe: TeacherConfig, task: Task, folder: Path, *, seed: int, progress: Progress = SILENT
 ) -> Teacher:
     """Train an encoder with a new head on the labels; `folder` holds the checkpoints meanwhile."""
     torch.manual_seed(seed)
     tokenizer = load_tokenizer(recipe.model, recipe.revision)
     model = _load(
-        recipe.model, recipe.revision, ignore_mismatched_sizes=True, **label_settings(task.spec)
+        recipe.model, recipe.revision, ignore_mismatched_sizes=True, **label_config(task.spec)
     )
     teacher = Teacher(model.to(this_device()), tokenizer, _cap_length(model, recipe.max_length))
     train(
-        Labelled(model),
+        LabelLossModule(model),
         Training(
             fit=recipe.fit,
             seed=seed,
             data=teacher.encode(task.train.texts, task.train.pairs, labels=task.train.labels),
             pad=teacher.pad,
-            predict=select_predictor(
+            predict=validation_predictor(
                 teacher.encode(task.select.texts, task.select.pairs), teacher.pad
             ),
             score=lambda logits: metrics.score(

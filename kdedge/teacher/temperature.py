@@ -12,7 +12,7 @@ LOWEST, HIGHEST = 0.1, 10.0
 """Temperatures a fit may end at: the lowest where every label is answered right, the highest where answers are guesses."""
 
 
-def fitted_temperature(logits: np.ndarray, labels: np.ndarray, kind: Kind) -> float:
+def fit_temperature(logits: np.ndarray, labels: np.ndarray, kind: Kind) -> float:
     """The T at which logits / T give the labels the least negative log-likelihood, to four digits (Guo et al. 2017).
 
     logits: (N, C). labels: (N,) classes, or (N, C) of 0 and 1 for label sets. A regression has no likelihood to fit: 1.

@@ -23,19 +23,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from kdedge.errors import GateFailed
+from kdedge.errors import CheckFailed
 from kdedge.io.arrow import ROWS, map_table, write_table
 from kdedge.io.atomic import hash_file, require_hash
-from kdedge.io.text_column import Strings
-from kdedge.recipe import Transfer as TransferRecipe
-from kdedge.run.processes import barrier, main_does, processes, rank
+from kdedge.io.text_column import TextColumn
+from kdedge.recipe import TransferConfig
+from kdedge.run.processes import barrier, on_main_process, processes, rank
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import read_stage, stage
 from kdedge.teacher.finetune import Teacher
 from kdedge.transfer.logit_cache import (
     KEYS_FILE,
     LOGITS_FILE,
-    KnownAnswers,
+    LogitCache,
     join_shards,
     map_array,
     read_logits,
@@ -75,12 +75,12 @@ class TransferSet:
         return digest.hexdigest()
 
 
-Judge = Callable[[TransferTexts, Iterable[np.ndarray]], "Verdict"]
+TextJudge = Callable[[TransferTexts, Iterable[np.ndarray]], "FilterResult"]
 """The gates that need the teacher's answer: N texts and their logits in blocks (n, C) float16 -> which to keep."""
 
 
 @dataclass(frozen=True)
-class Verdict:
+class FilterResult:
     """kept: (N,) which texts stay. refused: reason -> texts."""
 
     kept: np.ndarray
@@ -94,13 +94,13 @@ def update_joined(digest: Any, parts: Iterable[str], separator: str) -> None:
 
 
 def build_transfer_set(
-    recipe: TransferRecipe,
+    recipe: TransferConfig,
     texts: TransferTexts,
     teacher: Teacher,
     teacher_hash: str,
     folder: Path,
     *,
-    judge: Judge | None = None,
+    judge: TextJudge | None = None,
     known: tuple[Path, ...] = (),
     gates: dict[str, Any] | None = None,
     force: bool = False,
@@ -130,7 +130,7 @@ def build_transfer_set(
 
     def make(part: Path) -> dict[str, Any]:
         start = time.monotonic()
-        answers = KnownAnswers(tuple(dict.fromkeys((folder, *known))), teacher.max_length)
+        answers = LogitCache(tuple(dict.fromkeys((folder, *known))), teacher.max_length)
         asked = _label_mine(recipe, texts, teacher, teacher_hash, part, answers, progress)
         barrier()
         if asked:
@@ -144,7 +144,7 @@ def build_transfer_set(
             verdict = (
                 judge(texts, map(partial(read_logits, part), range(_shards(texts, recipe))))
                 if judge
-                else Verdict(np.ones(len(texts), bool), {})
+                else FilterResult(np.ones(len(texts), bool), {})
             )
             _write_texts(texts, np.flatnonzero(verdict.kept), part)
             join_shards(part, verdict.kept, recipe.shard_size)
@@ -162,10 +162,10 @@ def build_transfer_set(
                 "sha256": hashes,
             }
 
-        return main_does(work) or {}
+        return on_main_process(work) or {}
 
     stage(folder, inputs, make, force=force, progress=progress)
-    main_does(lambda: remove_shards(folder))
+    on_main_process(lambda: remove_shards(folder))
     return read_transfer_set(folder)
 
 
@@ -177,12 +177,12 @@ def _keys(teacher: str, texts: TransferTexts) -> Iterator[str]:
 
 
 def _label_mine(
-    recipe: TransferRecipe,
+    recipe: TransferConfig,
     texts: TransferTexts,
     teacher: Teacher,
     teacher_hash: str,
     part: Path,
-    known: KnownAnswers,
+    known: LogitCache,
     progress: Progress,
 ) -> int:
     """Ask for what is not known of this process's share of the shards; returns how many texts the teacher read.
@@ -242,12 +242,12 @@ def _read_labels(column: pa.ChunkedArray) -> np.ndarray:
     )
 
 
-def _ask(teacher: Teacher, texts: TransferTexts, recipe: TransferRecipe) -> np.ndarray:
+def _ask(teacher: Teacher, texts: TransferTexts, recipe: TransferConfig) -> np.ndarray:
     logits = teacher.annotate(
         texts.texts, texts.pairs, batch_tokens=recipe.batch_tokens, precision=recipe.precision
     )
     if logits.size and np.abs(logits).max() > FLOAT16_MAX:
-        raise GateFailed(
+        raise CheckFailed(
             "a teacher logit does not fit into 16 bits",
             f"{np.abs(logits).max():g}",
             "check the teacher's weights",
@@ -255,7 +255,7 @@ def _ask(teacher: Teacher, texts: TransferTexts, recipe: TransferRecipe) -> np.n
     return logits.astype(np.float16)
 
 
-def _shards(texts: TransferTexts, recipe: TransferRecipe) -> int:
+def _shards(texts: TransferTexts, recipe: TransferConfig) -> int:
     return -(-len(texts) // recipe.shard_size)
 
 
@@ -277,8 +277,11 @@ def read_transfer_set(folder: Path) -> TransferSet:
             "remove the folder and distill again",
         )
     columns = map_table(folder / TEXTS_FILE)
-    pairs = Strings(columns["pair"]) if "pair" in columns.column_names else None
+    pairs = TextColumn(columns["pair"]) if "pair" in columns.column_names else None
     texts = TransferTexts.of(
-        Strings(columns["text"]), pairs, Strings(columns["origin"]), _read_labels(columns["label"])
+        TextColumn(columns["text"]),
+        pairs,
+        TextColumn(columns["origin"]),
+        _read_labels(columns["label"]),
     )
     return TransferSet(texts, map_array(folder / LOGITS_FILE)[: len(texts)])

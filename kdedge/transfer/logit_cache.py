@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdedge.io.atomic import is_as_written, json_text, write_whole
+from kdedge.io.atomic import is_as_written, json_text, write_atomic
 from kdedge.run.stage import read_stage
 
 LOGITS_FILE, KEYS_FILE = "logits.npy", "keys.npy"
@@ -43,7 +43,7 @@ def write_shard(folder: Path, number: int, keys: list[str], logits: np.ndarray) 
     """Logits first, their description last: a shard without it does not count."""
     path = shard_file(folder, number)
     np.save(path, logits)
-    write_whole(
+    write_atomic(
         path.with_suffix(".json"),
         json_text({"keys": keys, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}),
     )
@@ -90,7 +90,7 @@ def remove_shards(folder: Path) -> None:
         path.unlink()
 
 
-class KnownAnswers:
+class LogitCache:
     """Answers of older transfer sets, whose keys name their teacher, where it read as far as now; 24 bytes for each are held in memory."""
 
     def __init__(self, folders: tuple[Path, ...], max_length: int) -> None:

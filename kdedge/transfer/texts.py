@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kdedge.data.task import Task
-from kdedge.io.text_column import Strings
+from kdedge.io.text_column import TextColumn
 from kdedge.runtime.spec import Kind
 
 ORIGINS = ("gold", "rule", "replace", "generate", "pool")
@@ -22,9 +22,9 @@ class TransferTexts:
     labels: as in `Split.labels`; rows without a label hold NaN (float) or -1 (class index).
     """
 
-    texts: Strings
-    pairs: Strings | None
-    origins: Strings
+    texts: TextColumn
+    pairs: TextColumn | None
+    origins: TextColumn
     labels: np.ndarray
 
     @classmethod
@@ -37,9 +37,9 @@ class TransferTexts:
     ) -> TransferTexts:
         """From any sequences of N strings."""
         return cls(
-            Strings.of(texts),
-            None if pairs is None else Strings.of(pairs),
-            Strings.of(origins),
+            TextColumn.of(texts),
+            None if pairs is None else TextColumn.of(pairs),
+            TextColumn.of(origins),
             labels,
         )
 
@@ -64,16 +64,16 @@ class TransferTexts:
         return self.rows("gold")
 
     @property
-    def written(self) -> Strings:
+    def written(self) -> TextColumn:
         """What somebody wrote, both texts of a pair: the labelled texts and the user's pool."""
         return self._of_origins("gold", "pool")
 
     @property
-    def made(self) -> Strings:
+    def made(self) -> TextColumn:
         """What was made from it."""
         return self._of_origins("rule", "replace", "generate")
 
-    def _of_origins(self, *wanted: str) -> Strings:
+    def _of_origins(self, *wanted: str) -> TextColumn:
         some = self.take(self.rows(*wanted))
         return some.texts if some.pairs is None else some.texts + some.pairs
 

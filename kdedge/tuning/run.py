@@ -11,16 +11,22 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from kdedge.distillation.pipeline import prepare_lesson
-from kdedge.distillation.transfer_stage import refuse_auto
-from kdedge.errors import GateFailed, UsageError
+from kdedge.distillation.pipeline import prepare_context
+from kdedge.distillation.transfer_stage import reject_auto_size
+from kdedge.errors import CheckFailed, UsageError
 from kdedge.evaluation.plots import bars, scatter
-from kdedge.io.atomic import json_text, write_whole
-from kdedge.recipe import Range, Recipe, with_values
-from kdedge.run.layout import Run
+from kdedge.io.atomic import json_text, write_atomic
+from kdedge.recipe import RangeConfig, Recipe, with_values
+from kdedge.run.layout import RunDir
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.threads import prepare_process
-from kdedge.tuning.study import Studio, bare, front, give_up_the_dead, work
+from kdedge.tuning.study import (
+    TuningStudy,
+    fail_stale_trials,
+    pareto_front,
+    run_trials,
+    strip_prefix,
+)
 
 
 def tune(
@@ -36,17 +42,17 @@ def tune(
     storage: a database URL; default: a SQLite file in the run. Teacher and transfer set are made first, once.
     """
     check(recipe)
-    run = Run.create(recipe, runs)
+    run = RunDir.create(recipe, runs)
     folder = run.folder / "tune"
     with run.locked():
-        lesson = prepare_lesson(recipe, run, progress=progress)
+        lesson = prepare_context(recipe, run, progress=progress)
         folder.mkdir(exist_ok=True)
-        studio = Studio(recipe, folder, storage or f"sqlite:///{folder.resolve()}/study.db")
+        studio = TuningStudy(recipe, folder, storage or f"sqlite:///{folder.resolve()}/study.db")
         study = studio.open()
-        for number in give_up_the_dead(study):
+        for number in fail_stale_trials(study):
             progress.say(f"trial {number}: its process is gone; it does not count")
         if workers == 1:
-            work(studio, lesson, progress)
+            run_trials(studio, lesson, progress)
         else:
             _in_processes(studio, runs, workers)
         write_results(studio, study)
@@ -67,15 +73,15 @@ def check(recipe: Recipe) -> None:
             f"{recipe.name} has {len(recipe.student)}",
             "keep one [[student]] in this recipe",
         )
-    refuse_auto(recipe)
+    reject_auto_size(recipe)
     for key, wish in recipe.tune.ranges.items():
-        if bare(recipe, key) in ("kind", "name"):
+        if strip_prefix(recipe, key) in ("kind", "name"):
             raise UsageError(
                 "this key of a student is not tuned",
                 key,
                 "tune one student after the other: a recipe for each kind",
             )
-        for value in (wish.low, wish.high) if isinstance(wish, Range) else wish:
+        for value in (wish.low, wish.high) if isinstance(wish, RangeConfig) else wish:
             _fits(recipe, key, value)
 
 
@@ -84,11 +90,11 @@ def _fits(recipe: Recipe, key: str, value: Any) -> None:
     try:
         with_values(recipe, {key: value})
     except UsageError as error:
-        if f"{bare(recipe, key)}:" in error.found.replace("student.0.", ""):
+        if f"{strip_prefix(recipe, key)}:" in error.found.replace("student.0.", ""):
             raise
 
 
-def _in_processes(studio: Studio, runs: Path, workers: int) -> None:
+def _in_processes(studio: TuningStudy, runs: Path, workers: int) -> None:
     context = multiprocessing.get_context("spawn")
     processes = [
         context.Process(target=_worker, args=(replace(studio, worker=number), runs))
@@ -100,40 +106,44 @@ def _in_processes(studio: Studio, runs: Path, workers: int) -> None:
         process.join()
     broken = [process for process in processes if process.exitcode]
     if len(broken) == workers:
-        raise GateFailed(
+        raise CheckFailed(
             "every worker ended with an error",
             f"exit codes {[process.exitcode for process in broken]}",
             "run with one worker to see why",
         )
 
 
-def _worker(studio: Studio, runs: Path) -> None:
+def _worker(studio: TuningStudy, runs: Path) -> None:
     from kdedge.cli.console import ConsoleProgress
 
     prepare_process(studio.recipe.threads or 1)
-    work(studio, prepare_lesson(studio.recipe, Run.create(studio.recipe, runs)), ConsoleProgress())
+    run_trials(
+        studio,
+        prepare_context(studio.recipe, RunDir.create(studio.recipe, runs)),
+        ConsoleProgress(),
+    )
 
 
-def write_results(studio: Studio, study: optuna.Study) -> None:
+def write_results(studio: TuningStudy, study: optuna.Study) -> None:
     """best.toml, trials.json, importance.svg and pareto.svg. Raises GateFailed where no trial came to its end."""
     done = [t for t in study.trials if t.state is TrialState.COMPLETE]
     if not done:
         why = sorted({str(t.user_attrs["why"]) for t in study.trials if "why" in t.user_attrs})
-        raise GateFailed(
+        raise CheckFailed(
             "no trial came to its end",
             "; ".join(why) or f"{len(study.trials)} trials",
             "narrow the ranges",
         )
     best = best_recipe(studio.recipe, study.best_trial)
-    write_whole(studio.folder / "best.toml", best.to_toml())
-    write_whole(studio.folder / "trials.json", json_text([row(t) for t in study.trials]))
-    write_whole(
+    write_atomic(studio.folder / "best.toml", best.to_toml())
+    write_atomic(studio.folder / "trials.json", json_text([row(t) for t in study.trials]))
+    write_atomic(
         studio.folder / "importance.svg", bars("What decided the score (fANOVA)", importance(study))
     )
-    fastest = [(100 * t.user_attrs["share_of_time"], t.value) for t in front(done)]
+    fastest = [(100 * t.user_attrs["share_of_time"], t.value) for t in pareto_front(done)]
     points = [(100 * t.user_attrs["share_of_time"], float(t.value or 0.0)) for t in done]
     title = "Score on the select split against latency"
-    write_whole(
+    write_atomic(
         studio.folder / "pareto.svg",
         scatter(title, "% of the teacher's time for one text, in torch", "score", points, fastest),
     )

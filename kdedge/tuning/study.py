@@ -13,10 +13,10 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from kdedge.distillation.student_training import Lesson, rehearsed
-from kdedge.errors import GateFailed, UsageError
+from kdedge.distillation.student_training import DistillContext, training_without_stage
+from kdedge.errors import CheckFailed, UsageError
 from kdedge.evaluation.latency import share_of_time
-from kdedge.recipe import Range, Recipe, Tune, with_values
+from kdedge.recipe import RangeConfig, Recipe, TuneConfig, with_values
 from kdedge.run.progress import SILENT, Progress
 from kdedge.teacher.ensemble import Ensemble
 
@@ -24,7 +24,7 @@ COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @dataclass(frozen=True)
-class Studio:
+class TuningStudy:
     """One worker's view of a study: the recipe it varies, the run it works in, and where the trials are written down.
 
     storage: a database URL that several processes, on one machine or on many, may share.
@@ -36,7 +36,7 @@ class Studio:
     worker: int = 0
 
     @property
-    def plan(self) -> Tune:
+    def plan(self) -> TuneConfig:
         assert self.recipe.tune is not None
         return self.recipe.tune
 
@@ -79,10 +79,10 @@ class Studio:
         return study
 
 
-def work(studio: Studio, lesson: Lesson, progress: Progress = SILENT) -> None:
+def run_trials(studio: TuningStudy, lesson: DistillContext, progress: Progress = SILENT) -> None:
     """Run trials until the study has as many as the recipe asks for; every worker of a study does this."""
     study = studio.open()
-    give_up_the_dead(study)
+    fail_stale_trials(study)
     # A trial reads no reported split: it is not there.
     blind = replace(lesson, task=replace(lesson.task, report=lesson.task.select))
     while count(study) < studio.plan.trials:
@@ -96,7 +96,7 @@ def work(studio: Studio, lesson: Lesson, progress: Progress = SILENT) -> None:
         _run(studio, study, trial, blind, progress)
 
 
-def _ask(studio: Studio, study: optuna.Study) -> optuna.Trial:
+def _ask(studio: TuningStudy, study: optuna.Study) -> optuna.Trial:
     """A new trial; the first worker's first one is the recipe as it stands.
 
     It is not put into Optuna's queue: two workers on SQLite can draw the same queued trial.
@@ -104,7 +104,7 @@ def _ask(studio: Studio, study: optuna.Study) -> optuna.Trial:
     if studio.worker or study.get_trials(deepcopy=False):
         return study.ask()
     usual = study.sampler
-    study.sampler = optuna.samplers.PartialFixedSampler(own_values(studio.recipe), usual)
+    study.sampler = optuna.samplers.PartialFixedSampler(baseline_params(studio.recipe), usual)
     trial = study.ask()
     for key, wish in studio.plan.ranges.items():
         suggest(trial, key, wish)
@@ -121,7 +121,7 @@ def count(study: optuna.Study, before: int | None = None) -> int:
     )
 
 
-def give_up_the_dead(study: optuna.Study) -> list[int]:
+def fail_stale_trials(study: optuna.Study) -> list[int]:
     """Trials whose process on this machine is gone are marked as failed, which count for nothing; returns their numbers."""
     gone = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -143,7 +143,11 @@ def _alive(process: int) -> bool:
 
 
 def _run(
-    studio: Studio, study: optuna.Study, trial: optuna.Trial, lesson: Lesson, progress: Progress
+    studio: TuningStudy,
+    study: optuna.Study,
+    trial: optuna.Trial,
+    lesson: DistillContext,
+    progress: Progress,
 ) -> None:
     values = {key: suggest(trial, key, wish) for key, wish in studio.plan.ranges.items()}
     shown = ", ".join(
@@ -155,13 +159,13 @@ def _run(
     folder = studio.folder / f"trial-{trial.number:04d}"
     try:
         student = with_values(studio.recipe, values).student[0]
-        model, _, score = rehearsed(
-            lesson, student, folder, watch=_Judge(trial), progress=progress
+        model, _, score = training_without_stage(
+            lesson, student, folder, watch=PruningCallback(trial), progress=progress
         ).learn(folder / "student")
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
         progress.say(f"trial {trial.number}: given up ({shown})")
-    except (GateFailed, UsageError) as error:
+    except (CheckFailed, UsageError) as error:
         trial.set_user_attr("why", error.what)
         study.tell(trial, state=TrialState.PRUNED)
         progress.say(f"trial {trial.number}: {error.what} ({shown})")
@@ -180,7 +184,7 @@ def _run(
     shutil.rmtree(folder, ignore_errors=True)
 
 
-class _Judge:
+class PruningCallback:
     """Tells a trial each score on the select split, and stops it where it falls behind."""
 
     def __init__(self, trial: optuna.Trial) -> None:
@@ -194,7 +198,7 @@ class _Judge:
         return score
 
 
-def suggest(trial: Any, key: str, wish: Range | list[Any]) -> Any:
+def suggest(trial: Any, key: str, wish: RangeConfig | list[Any]) -> Any:
     """A value for one key of the recipe."""
     if isinstance(wish, list):
         return trial.suggest_categorical(key, wish)
@@ -203,18 +207,18 @@ def suggest(trial: Any, key: str, wish: Range | list[Any]) -> Any:
     return trial.suggest_float(key, wish.low, wish.high, log=wish.log)
 
 
-def bare(recipe: Recipe, key: str) -> str:
+def strip_prefix(recipe: Recipe, key: str) -> str:
     """`fit.learning_rate` of `student.fit.learning_rate` and of `student.NAME.fit.learning_rate`."""
     return key.removeprefix("student.").removeprefix(f"{Recipe.student_name(recipe.student[0])}.")
 
 
-def own_values(recipe: Recipe) -> dict[str, Any]:
+def baseline_params(recipe: Recipe) -> dict[str, Any]:
     """The recipe's own values of the keys to tune, where they lie within their ranges: the first trial."""
     assert recipe.tune is not None
     found, student = {}, recipe.student[0]
     for key, wish in recipe.tune.ranges.items():
         value: Any = student
-        for word in bare(recipe, key).split("."):
+        for word in strip_prefix(recipe, key).split("."):
             value = getattr(value, word)
         if (
             value in wish
@@ -225,7 +229,7 @@ def own_values(recipe: Recipe) -> dict[str, Any]:
     return found
 
 
-def front(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+def pareto_front(trials: list[FrozenTrial]) -> list[FrozenTrial]:
     """Finished trials that no other beats in both score and share of the teacher's time, fastest first."""
     done = sorted(
         (t for t in trials if t.state is TrialState.COMPLETE),
