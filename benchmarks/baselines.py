@@ -38,7 +38,7 @@ def constant(task: Task) -> Subject:
         "peer",
         None,
         None,
-        logits=np.tile(row, (len(task.report), 1)).astype(np.float32),
+        logits=np.tile(row, (len(task.test), 1)).astype(np.float32),
     )
 
 
@@ -65,7 +65,7 @@ def tfidf(task: Task) -> Subject:
         run=lambda features: _logits(spec, model, features),
     )
     name = "tf-idf + ridge" if spec.kind == "regression" else "tf-idf + logistic"
-    logits = runner.run(runner.encode(task.report.texts, task.report.pairs))
+    logits = runner.run(runner.encode(task.test.texts, task.test.pairs))
     return Subject(
         name,
         "baseline",

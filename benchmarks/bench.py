@@ -41,7 +41,7 @@ def bench_run(
     task: Task | None = None,
     progress: Progress = SILENT,
 ) -> Report:
-    """Measure a run's students, teacher and baselines on its reported split.
+    """Measure a run's students, teacher and baselines on its test split.
 
     task: the run's, when the caller has it loaded already.
     Raises UsageError for a missing stage or bundle, MachineError for a provider that is not there.
@@ -70,9 +70,9 @@ def bench_run(
         yardstick = contenders[0].logits
         assert yardstick is not None
         examples = Examples(
-            list(task.report.texts),
-            None if task.report.pairs is None else list(task.report.pairs),
-            task.report.labels,
+            list(task.test.texts),
+            None if task.test.pairs is None else list(task.test.pairs),
+            task.test.labels,
         )
         rows = measure_subjects(
             contenders,
@@ -85,7 +85,7 @@ def bench_run(
                     task.spec,
                     logits,
                     yardstick,
-                    task.report.labels,
+                    task.test.labels,
                     target=options.target,
                     seed=options.seed,
                 )
@@ -139,7 +139,7 @@ def bench_bundle(
         )
     given = examples or golden_examples(bundles[0])
     labelled = given.labels is not None
-    found = (
+    subjects = (
         contender
         for bundle in bundles
         for contender in bundle_subjects(
@@ -154,7 +154,7 @@ def bench_bundle(
     with _one_thread_tokenizing():
         keep = _against_stored(spec, scores, given, options)
         rows = measure_subjects(
-            _gathered(found, progress), given, spec, keep=keep, options=options, progress=progress
+            _gathered(subjects, progress), given, spec, keep=keep, options=options, progress=progress
         )
     teacher = {
         "model": _short_name(manifests[0].teacher.get("model")),

@@ -36,14 +36,14 @@ def collect_subjects(
     """
     yield from _teacher_contenders(run, task, providers=providers, threads=threads, runs=teacher)
     for name in students:
-        home = run.homes[name]
+        home = run.student_dirs[name]
         yield _torch_contender(name, home / "student", task, "cpu", threads)
         yield from _bundle_contenders(
             name, home / "bundle", home / "student", task, providers, threads
         )
-        undistilled = run.undistilled(name)
-        if undistilled:
-            yield _quality_only(f"{name} undistilled", undistilled, task)
+        baseline = run.baseline_dir(name)
+        if baseline:
+            yield _quality_only(f"{name} baseline", baseline, task)
     if peers.has_words(task):
         yield peers.tfidf(task)
     yield peers.constant(task)
@@ -150,7 +150,7 @@ def _bundle_contenders(
             "run `kdedge export` on this run again",
         )
     return bundle_subjects(
-        name, bundle, task.report.texts, task.report.pairs, providers=providers, threads=threads
+        name, bundle, task.test.texts, task.test.pairs, providers=providers, threads=threads
     )
 
 

@@ -17,7 +17,7 @@ from kdedge.errors import MachineError
 from kdedge.io.atomic import write_atomic
 
 NOTHING = "–"
-WORDS = ("subject", "form", "provider", "kept % [95 %]", "verdict", "source", "refused")
+WORDS = ("subject", "form", "provider", "kept % [95 %]", "verdict", "source", "rejected")
 """Columns of Markdown tables that are not numbers."""
 CURVE_FILE = "curve.svg"
 SUBJECT_WIDTH = 26
@@ -31,7 +31,7 @@ COLUMNS = (
     ),
     (
         "verdict",
-        "kept: the whole interval reaches the target; lost: it stays below; undecided: it does not tell; reference: the yardstick",
+        "kept: the whole interval reaches the target; lost: it stays below; inconclusive: it does not tell; reference: the yardstick",
     ),
     ("p50, p90, p99", "microseconds for a single text, tokenization included"),
     ("model p50", "the same without tokenization"),
@@ -168,17 +168,17 @@ def _learned_from(report: Report) -> list[str]:
             [
                 name,
                 *(_count(made.get(key)) for key in ("asked", "made", "kept")),
-                ", ".join(f"{why} {n:,}" for why, n in made["refused"].items()) or "none",
+                ", ".join(f"{why} {n:,}" for why, n in made["rejected"].items()) or "none",
             ]
             for name, made in learned["sources"].items()
         ]
-        lines += ["", *_md_table(["source", "asked", "made", "kept", "refused"], rows)]
+        lines += ["", *_md_table(["source", "asked", "made", "kept", "rejected"], rows)]
         late = ", ".join(
-            f"{_md(why)} {count:,}" for why, count in learned["refused"].items() if count
+            f"{_md(why)} {count:,}" for why, count in learned["rejected"].items() if count
         )
         lines += ["", f"Refused once the teacher had answered: {late or 'none'}."]
     return lines + (
-        ["", f"![score on the select split against texts]({CURVE_FILE})"]
+        ["", f"![score on the validation split against texts]({CURVE_FILE})"]
         if "curve" in learned
         else []
     )

@@ -108,7 +108,7 @@ class Report:
 
     def _int8_pays(self, row: Row) -> list[str]:
         """Whether int8 is measurably faster than fp32 of the same subject, where both were timed."""
-        twin = next(
+        baseline = next(
             (
                 r
                 for r in self.rows
@@ -117,9 +117,14 @@ class Report:
             ),
             None,
         )
-        if row.precision != "int8" or row.single is None or twin is None or twin.single is None:
+        if (
+            row.precision != "int8"
+            or row.single is None
+            or baseline is None
+            or baseline.single is None
+        ):
             return []
-        found = compare_timings(row.single.medians, twin.single.medians)
+        found = compare_timings(row.single.medians, baseline.single.medians)
         if found.different and found.ratio < 1:
             return []
         if not found.different:

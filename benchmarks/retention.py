@@ -1,4 +1,4 @@
-"""How much of the teacher's quality a student keeps, with an interval and a verdict that may be "undecided"."""
+"""How much of the teacher's quality a student keeps, with an interval and a verdict that may be "inconclusive"."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kdedge.evaluation.bootstrap import TAIL, bootstrap_rows, bootstrap_scores
 from kdedge.runtime import metrics
 from kdedge.runtime.spec import TaskSpec
 
-Verdict = Literal["kept", "lost", "undecided", "reference"]
+Verdict = Literal["kept", "lost", "inconclusive", "reference"]
 
 STEP = 1.5
 """Texts' worth by which both ends are moved out. Simulated with 1 to 15 % of answers differing and 200 to 5,000 texts,
@@ -65,7 +65,7 @@ def retain(
             None,
             None,
             None,
-            "undecided",
+            "inconclusive",
             f"the teacher's {spec.metric} is {theirs:.3f}: there is nothing to keep a share of",
         )
     draws = bootstrap_rows(len(labels), seed)
@@ -88,7 +88,7 @@ def retain_fixed(
             None,
             None,
             None,
-            "undecided",
+            "inconclusive",
             f"the teacher's stored {spec.metric} is {teacher:.3f}: there is nothing to keep a share of",
         )
     ours = metrics.score(spec.metric, spec.kind, student, labels)
@@ -99,7 +99,7 @@ def retain_fixed(
 def verdict_of(low: float, high: float, target: float) -> Verdict:
     if low >= target:
         return "kept"
-    return "lost" if high < target else "undecided"
+    return "lost" if high < target else "inconclusive"
 
 
 def _verdict(
@@ -111,15 +111,15 @@ def _verdict(
             share,
             None,
             None,
-            "undecided",
+            "inconclusive",
             f"the teacher's score is not above 0 in {np.sum(~defined)} of {len(bottom)} resamples: no interval",
         )
     low, high = np.quantile(top[defined] / bottom[defined], [TAIL, 1 - TAIL])
     low, high = widened(share, float(low), float(high), size)
     verdict = verdict_of(low, high, target)
     note = (
-        f"undecided: {size} texts are too few to tell whether {target:.0%} is kept"
-        if verdict == "undecided"
+        f"inconclusive: {size} texts are too few to tell whether {target:.0%} is kept"
+        if verdict == "inconclusive"
         else ""
     )
     return Retention(share, low, high, verdict, note)

@@ -96,18 +96,20 @@ def _one_run(targets: Sequence[Path]) -> tuple[RunDir, tuple[str, ...]] | None:
         here = target.resolve()
         own = {
             name
-            for name, home in first.homes.items()
+            for name, home in first.student_dirs.items()
             if here in (home.resolve(), (home / "bundle").resolve())
         }
         if not own and here != first.folder:
             return None  # a bundle somewhere in the run's folder that is none of its students'
-        meant |= set(first.homes) if here == first.folder else own
-    return first, tuple(name for name in first.homes if name in meant)
+        meant |= set(first.student_dirs) if here == first.folder else own
+    return first, tuple(name for name in first.student_dirs if name in meant)
 
 
 def _report_home(run: RunDir, students: tuple[str, ...]) -> Path:
     """A report on one of several students stands beside that student: it must not replace the one on all."""
-    return (run.folder if len(students) == len(run.homes) else run.homes[students[0]]) / "bench"
+    return (
+        run.folder if len(students) == len(run.student_dirs) else run.student_dirs[students[0]]
+    ) / "bench"
 
 
 def _bundle_name(bundle: Path) -> str:

@@ -1,4 +1,4 @@
-"""What the students of a run learned from: how many texts of which origin, what the gates refused, what more of them was worth."""
+"""What the students of a run learned from: how many texts of which origin, what the filters rejected, what more of them was worth."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kdedge.transfer.dataset import transfer_hash
 
 
 def learned_from(run: RunDir) -> dict[str, Any]:
-    """origins: texts by origin. sources: asked, made, refused and kept by source. refused: by the gates behind the teacher.
+    """origins: texts by origin. sources: asked, made, rejected and kept by source. rejected: by the filters behind the teacher.
 
     curve: points, chosen and error of `kdedge augment --curve`, where it was measured on these texts. {} where the transfer set is gone.
     """
@@ -24,7 +24,7 @@ def learned_from(run: RunDir) -> dict[str, Any]:
     if run.recipe.augment:
         found |= {
             "sources": rounds_made(run.shared, run.recipe.augment.rounds),
-            "refused": result["refused"],
+            "rejected": result["rejected"],
         }
     if (run.folder / "curve").exists():
         measured = read_stage(run.folder / "curve")

@@ -41,7 +41,7 @@ def model_card(manifest: Manifest, sizes: Mapping[str, int]) -> str:
         f"It reads {'pairs of texts' if spec.pair else 'texts'} of up to {manifest.max_length} tokens and answers with {spec.kind}: {labels}.",
         "",
         "## Measured",
-        f"{spec.metric} on the {scores.get('split_size', 0)} examples of the reported split, each file measured itself:",
+        f"{spec.metric} on the {scores.get('split_size', 0)} examples of the test split, each file measured itself:",
         "",
         "| | score | share of the teacher's | bytes |",
         "|---|---|---|---|",
@@ -94,7 +94,7 @@ def _parity_lines(manifest: Manifest) -> list[str]:
             f"The fp32 graph answers as torch does: {difference} from the model in double precision{beside}, all answers equal."
         )
     if words := parity.get("vocabulary"):
-        told, pieces = words["report"], words["pieces"]
+        told, pieces = words["test"], words["pieces"]
         lines.append(
             f"Its vocabulary was cut from {pieces['before']:,} pieces to {pieces['after']:,}: the student scored {told['before']:.4f} before "
             f"and {told['after']:.4f} after, with the same answer to {100 * told['agreement']:.2f} % of the texts."

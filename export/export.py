@@ -112,7 +112,7 @@ def export_run(
     Raises GateFailed when a graph does not answer as its model does; the former bundle is intact then.
     """
     recipe = run.recipe
-    _refuse_idle_options(
+    _reject_idle_options(
         choice,
         any(
             isinstance(student, TinyBertConfig)
@@ -138,7 +138,7 @@ def export_run(
     ]
 
 
-def _refuse_idle_options(choice: ExportOptions, attends: bool) -> None:
+def _reject_idle_options(choice: ExportOptions, attends: bool) -> None:
     """Raises UsageError for what would be ignored. attends: whether a student has attention."""
     if choice.attention and not (attends and choice.in_fixed_ranges):
         beside = (
@@ -183,10 +183,10 @@ def _refuse_idle_options(choice: ExportOptions, attends: bool) -> None:
 def _export_student(
     run: RunDir, name: str, task: Task, choice: ExportOptions, *, force: bool, progress: Progress
 ) -> Path:
-    home = run.homes[name]
+    home = run.student_dirs[name]
     source, bundle = home / "student", home / "bundle"
     recover_dir(bundle)
-    title = f"{run.recipe.name}-{name}" if len(run.homes) > 1 else run.recipe.name
+    title = f"{run.recipe.name}-{name}" if len(run.student_dirs) > 1 else run.recipe.name
     if not (source / "stage.json").is_file():
         raise UsageError(
             "this student has not been trained yet",
@@ -210,9 +210,9 @@ def _export_student(
         return bundle
     scores = {
         "metric": task.spec.metric,
-        "split_size": len(task.report),
-        "teacher": teacher["report"],
-        "student": student["report"],
+        "split_size": len(task.test),
+        "teacher": teacher["test"],
+        "student": student["test"],
     }
     model, tokenizer = load_student(source), load_tokenizer(source)
     made = ExportInput(
@@ -263,9 +263,9 @@ def _export_teacher(run: RunDir, task: Task, *, force: bool, progress: Progress)
         return
     scores = {
         "metric": task.spec.metric,
-        "split_size": len(task.report),
-        "teacher": result["report"],
-        "student": result["report"],
+        "split_size": len(task.test),
+        "teacher": result["test"],
+        "student": result["test"],
     }
     try:
         progress.say("teacher: writing the graph, to measure students against")
@@ -316,9 +316,9 @@ def _check_and_pack(
     try:
         _pack_checked(made, choice, task, bundle, progress)
     except OSError as error:
-        next_step = "free space or choose another folder; what was there before is intact"
+        hint = "free space or choose another folder; what was there before is intact"
         raise MachineError(
-            "the bundle cannot be written", f"{bundle}: {error.strerror}", next_step
+            "the bundle cannot be written", f"{bundle}: {error.strerror}", hint
         ) from error
 
 
@@ -336,18 +336,18 @@ def _pack_checked(
     made: ExportInput, choice: ExportOptions, task: Task, bundle: Path, progress: Progress
 ) -> None:
     part = bundle.with_name(bundle.name + ".part")
-    report = task.report
+    test = task.test
     opened = begin_bundle(part, made)
     classifiers = {name: Classifier.from_bundle(opened, name) for name in made.graphs}
     fp32 = classifiers["fp32"]
 
     def encode(indices: Sequence[int]) -> Mapping[str, np.ndarray]:
         return fp32.encode(
-            [report.texts[i] for i in indices],
-            None if report.pairs is None else [report.pairs[i] for i in indices],
+            [test.texts[i] for i in indices],
+            None if test.pairs is None else [test.pairs[i] for i in indices],
         )
 
-    lengths = token_lengths(fp32, report.texts, report.pairs)
+    lengths = token_lengths(fp32, test.texts, test.pairs)
     batches = parity_batches(encode, lengths, made.max_length)
     parity = dict(made.parity) | {
         "fp32": check_parity(made.model, fp32.run, batches, task.spec.kind).to_json()
@@ -358,12 +358,12 @@ def _pack_checked(
     scores = dict(made.scores)
     logits: dict[str, np.ndarray] = {}
     for name, classifier in classifiers.items():
-        scores[name], logits[name] = file_score(classifier, report)
+        scores[name], logits[name] = file_score(classifier, test)
         progress.say(f"{made.name}: {name} file scores {scores[name]:.4f} {task.spec.metric}")
     if "int8" in logits:
         padded_texts = (
             PADDED if made.quantized is not None else GROUP
-        )  # where it gates nothing, and a teacher is slow, a few tell enough
+        )  # where it filters nothing, and a teacher is slow, a few tell enough
         beside = measure_batch_dependence(
             classifiers["int8"].run, encode, lengths, task.spec.kind, padded_texts=padded_texts
         )
@@ -397,7 +397,7 @@ def _pack_checked(
     made = replace(
         made, graphs={name: made.graphs[name] for name in packed}, scores=scores, parity=parity
     )
-    finish_bundle(part, bundle, made, golden_answers(packed, report))
+    finish_bundle(part, bundle, made, golden_answers(packed, test))
 
 
 def _without_what_does_not_pay(
@@ -405,16 +405,16 @@ def _without_what_does_not_pay(
 ) -> dict[str, Classifier]:
     if verdict.slow:
         progress.say(f"{name}: int8 saves bytes alone here: {verdict.slow}")
-    if not verdict.lost:
+    if not verdict.loss_reason:
         return packed
     if "fp32" not in packed:
         raise CheckFailed(
             "the int8 file does not pay",
-            verdict.lost,
+            verdict.loss_reason,
             "export --precision all to get the float file, or raise student.quantize.largest_drop",
         )
     progress.say(
-        f"{name}: int8 does not pay: {verdict.lost}; the bundle holds the float file alone"
+        f"{name}: int8 does not pay: {verdict.loss_reason}; the bundle holds the float file alone"
     )
     return {"fp32": packed["fp32"]}
 
@@ -441,7 +441,7 @@ def _made_from(source: Path, choice: ExportOptions, task: Task, max_length: int)
         "max_length": max_length,
         "precisions": list(choice.precisions),
         "scheme": choice.scheme.to_json(),
-        "report": task.report.content_hash(),
+        "test": task.test.content_hash(),
         "format": FORMAT,
         "kdedge": __version__,
     }

@@ -74,7 +74,7 @@ class FakeQuantLstm(nn.LSTM):
         return None, self._steps(self._inputs(x, lengths), lengths)
 
     def _inputs(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """(2, B, T, 4H): what the tokens add to the gates, in the order in which each direction reads them."""
+        """(2, B, T, 4H): what the tokens add to the filters, in the order in which each direction reads them."""
         scale, zero = self.input_range(x.numel())
         whole = to_integers(x, scale, zero, 0, STEPS) - zero
         places = (
@@ -100,14 +100,14 @@ class FakeQuantLstm(nn.LSTM):
         look = None if self.watch is None else self.watch(inputs.shape[2])
         state = cell = torch.zeros_like(inputs[:, :, 0, : self.hidden_size])  # (2, B, H)
         for step in range(inputs.shape[2]):
-            gates = inputs[:, :, step]
+            filters = inputs[:, :, step]
             if step:
                 scale, zero = state_scale(step)
                 whole = to_integers(state, scale, zero, 0, STEPS)
                 if look is not None:
                     whole = look(step, state / scale + zero, whole)
-                gates = gates + torch.bmm(whole - zero, turned) * (scale * scales)
-            i, f, g, o = gates.chunk(4, dim=2)
+                filters = filters + torch.bmm(whole - zero, turned) * (scale * scales)
+            i, f, g, o = filters.chunk(4, dim=2)
             fresh = f.sigmoid() * cell + i.sigmoid() * g.tanh()
             reading = (step < lengths)[None, :, None].to(state.device)
             cell = torch.where(reading, fresh, cell)

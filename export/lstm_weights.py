@@ -17,13 +17,13 @@ SATURATED = 40.0
 
 
 def onnx_order(values: np.ndarray) -> np.ndarray:
-    """(4H, ...): torch's gates i, f, g, o in ONNX's order i, o, f, g (ONNX LSTM-14)."""
+    """(4H, ...): torch's filters i, f, g, o in ONNX's order i, o, f, g (ONNX LSTM-14)."""
     i, f, g, o = np.split(values, 4, axis=0)
     return np.concatenate([i, o, f, g], axis=0)
 
 
 def lstm_weights(weights: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """W (2, 4H, E), R (2, 4H, H), B (2, 8H), forward and backward, in ONNX's order of gates."""
+    """W (2, 4H, E), R (2, 4H, H), B (2, 8H), forward and backward, in ONNX's order of filters."""
 
     def both(name: str) -> np.ndarray:
         return np.stack(
@@ -92,10 +92,10 @@ class IntegerLstm:
     def pinned(self) -> IntegerLstm:
         """With two more inputs that no gate reads, and two more units that read nothing and that nothing reads.
 
-        Their gates are open and add 1, or -1, to their cells at every step: their states are tanh t and -tanh t after
+        Their filters are open and add 1, or -1, to their cells at every step: their states are tanh t and -tanh t after
         t steps, whatever the text, and no other unit's are larger.
         """
-        gates = self.bias.reshape(2, 8, -1)  # i, o, f, g of W, then of R
+        filters = self.bias.reshape(2, 8, -1)  # i, o, f, g of W, then of R
         ends = np.zeros((2, 8, PINS), np.float32)
         ends[:, :4], ends[:, 3, 1] = SATURATED, -SATURATED
         return IntegerLstm(
@@ -103,7 +103,7 @@ class IntegerLstm:
             _wider(self.r, 0),
             _wider(self.w_scales[:, None], 1, rows=0)[:, 0],
             _wider(self.r_scales[:, None], 1, rows=0)[:, 0],
-            np.concatenate([gates, ends], axis=2).reshape(2, -1),
+            np.concatenate([filters, ends], axis=2).reshape(2, -1),
         )
 
 

@@ -33,7 +33,7 @@ class ExportInput:
 
     quantized: the fake-quantized model that the int8 file is written from; none: the fp32 graph is quantized dynamically.
     calibrated: the same as it was before tuning; none: it was not tuned. tuning: figures of calibration and tuning.
-    largest_drop: of the int8 file on the select split, to be packed; none: it is packed in any case.
+    largest_drop: of the int8 file on the validation split, to be packed; none: it is packed in any case.
     scores, parity, teacher: as in the manifest. graphs: precision -> ONNX model. scheme: of the int8 one.
     """
 

@@ -40,7 +40,7 @@ def apply_vocab_trim(
 ) -> ExportInput:
     """With a vocabulary of `recipe.trim_vocab` pieces, chosen by the written texts of the transfer set.
 
-    Raises GateFailed where the student then loses more than `recipe.largest_drop` on the select split.
+    Raises GateFailed where the student then loses more than `recipe.largest_drop` on the validation split.
     """
     if not recipe.trim_vocab:
         return made
@@ -52,16 +52,16 @@ def apply_vocab_trim(
     figures: dict[str, dict[str, float]] = {
         "pieces": {"before": len(before.tokenizer), "after": len(after.tokenizer)}
     }
-    figures |= {name: _apart(before, after, task, name) for name in ("select", "report")}
-    told = figures["report"]
+    figures |= {name: _apart(before, after, task, name) for name in ("validation", "test")}
+    told = figures["test"]
     progress.say(
         f"{made.name}: {len(after.tokenizer):,} of {len(before.tokenizer):,} pieces kept: {told['before']:.4f} became {told['after']:.4f} "
         f"{task.spec.metric}, {100 * told['agreement']:.2f} % same answers"
     )
     if reason := accuracy_loss_reason(
-        figures["select"]["before"],
-        figures["select"]["after"],
-        len(task.select),
+        figures["validation"]["before"],
+        figures["validation"]["after"],
+        len(task.validation),
         recipe.largest_drop,
     ):
         raise CheckFailed(
@@ -79,7 +79,7 @@ def _apart(
 ) -> dict[str, float]:
     """Scores of both on a split, read whole by each in its own pieces, and the share of equal answers."""
     split = getattr(task, name)
-    old, new = (student.annotate(split.texts, split.pairs) for student in (before, after))
+    old, new = (student.predict_logits(split.texts, split.pairs) for student in (before, after))
     return {
         "before": score_of(task.spec, old, split),
         "after": score_of(task.spec, new, split),
@@ -115,7 +115,7 @@ def apply_qat(
 ) -> ExportInput:
     """With the fake-quantized student of the stage `student-int8/`; force: made anew."""
     folder, student = (
-        run.homes[name] / "student-int8",
+        run.student_dirs[name] / "student-int8",
         TextClassifier(made.model, made.tokenizer, made.max_length),
     )
     inputs = {
@@ -132,13 +132,13 @@ def apply_qat(
     )
     inputs |= {
         "transfer": read_stage(run.transfer)["inputs"],
-        "select": task.select.content_hash(),
+        "validation": task.validation.content_hash(),
         "seed": run.recipe.seed,
     }
 
     def make(part: Any) -> dict[str, Any]:
-        lesson = QatData(task, read_transfer_set(run.transfer), recipe, objective, run.recipe.seed)
-        figures = quantize_aware_tune(student, scheme, lesson, part, progress=progress)
+        context = QatData(task, read_transfer_set(run.transfer), recipe, objective, run.recipe.seed)
+        figures = quantize_aware_tune(student, scheme, context, part, progress=progress)
         return figures | {"files": hash_files(part, FILES)}
 
     if force or not _whole(folder):

@@ -34,7 +34,7 @@ from kdedge.transfer.dataset import TransferSet
 WEIGHTS_FILE = "model.safetensors"
 CALIBRATED_FILE = "calibrated.safetensors"
 UNTOUCHED = 0.995
-"""Share of the float student's answers on the select split above which calibrated ranges are good enough."""
+"""Share of the float student's answers on the validation split above which calibrated ranges are good enough."""
 
 SENSED_TEXTS = 64
 """Texts that each layer's sensitivity is measured on: every layer reads them again."""
@@ -123,7 +123,7 @@ def read_states(
 def quantize_aware_tune(
     student: TextClassifier,
     scheme: QuantScheme,
-    lesson: QatData,
+    context: QatData,
     folder: Path,
     *,
     progress: Progress = SILENT,
@@ -131,30 +131,33 @@ def quantize_aware_tune(
     """Leave in `folder` a fake-quantized copy of a student, calibrated on its transfer set and, for `steps` > 0, tuned; both are kept.
 
     Tuning is training: it also moves answers that calibration left as they were. So it is done only where calibration costs
-    something on the select split and changes more than 0.5 % of the answers there, and kept only where it wins some of
+    something on the validation split and changes more than 0.5 % of the answers there, and kept only where it wins some of
     that back and still gives 99 % of the float student's answers, or as many as the calibrated one.
-    Returns figures: share of values the ranges hold, sensitivity of each layer, layers left in fp32; select scores
+    Returns figures: share of values the ranges hold, sensitivity of each layer, layers left in fp32; validation scores
     of the float, calibrated and, where there is one, tuned student, and shares of the float student's answers that
     the latter two give; and which of the two the weights are.
     """
-    model, figures = calibrated(student, scheme, lesson, progress=progress)
-    select = _select(student, lesson)
-    answers = {"float": select(_Wrapped(student.model)), "calibrated": select(_Wrapped(model))}
-    judge = _ScoreWithAgreement(lesson.task, answers["float"], answers["calibrated"])
+    model, figures = calibrated(student, scheme, context, progress=progress)
+    validation = _validation(student, context)
+    answers = {
+        "float": validation(_Wrapped(student.model)),
+        "calibrated": validation(_Wrapped(model)),
+    }
+    judge = _ScoreWithAgreement(context.task, answers["float"], answers["calibrated"])
     _save(model, folder / CALIBRATED_FILE)
     final = "calibrated"
-    if lesson.recipe.steps and judge.content():
-        left = f"calibration left {100 * judge.beside(answers['calibrated']).agreement:.2f} % of the answers on the select split as they were"
+    if context.recipe.steps and judge.content():
+        left = f"calibration left {100 * judge.beside(answers['calibrated']).agreement:.2f} % of the answers on the validation split as they were"
         progress.say(
             f"{left}, the score {judge.score(answers['calibrated']):.4f} of {judge.score(answers['float']):.4f}: there is nothing to tune for"
         )
-    elif lesson.recipe.steps:
+    elif context.recipe.steps:
         progress.say(
-            "tuning; a select score below -1 marks weights under which too many answers are no longer the float student's"
+            "tuning; a validation score below -1 marks weights under which too many answers are no longer the float student's"
         )
         before = {name: value.clone() for name, value in model.state_dict().items()}
-        tune(model, student, lesson, folder, score=judge, progress=progress)
-        answers["tuned"] = select(_Wrapped(model))
+        tune(model, student, context, folder, score=judge, progress=progress)
+        answers["tuned"] = validation(_Wrapped(model))
         if judge.holds(answers["tuned"]) and judge.score(answers["tuned"]) > judge.score(
             answers["calibrated"]
         ):
@@ -164,7 +167,7 @@ def quantize_aware_tune(
             model.load_state_dict(before)
     _save(model.eval(), folder / WEIGHTS_FILE)
     return figures | {
-        "select": {name: judge.score(logits) for name, logits in answers.items()},
+        "validation": {name: judge.score(logits) for name, logits in answers.items()},
         "agreement": {
             name: judge.beside(logits).agreement
             for name, logits in answers.items()
@@ -175,19 +178,20 @@ def quantize_aware_tune(
 
 
 def calibrated(
-    student: TextClassifier, scheme: QuantScheme, lesson: QatData, *, progress: Progress = SILENT
+    student: TextClassifier, scheme: QuantScheme, context: QatData, *, progress: Progress = SILENT
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """A fake-quantized copy of a student with ranges from its transfer set; the share of values they hold, each layer's sensitivity, layers left in fp32."""
-    recipe = lesson.recipe
-    chosen = np.random.default_rng(lesson.seed).permutation(len(lesson.transfer))[
+    recipe = context.recipe
+    chosen = np.random.default_rng(context.seed).permutation(len(context.transfer))[
         : recipe.calibration_texts
     ]
-    batches = unpadded_batches(student.pad, _encode(student, lesson, chosen).tokens)
+    batches = unpadded_batches(student.pad, _encode(student, context, chosen).tokens)
     model = fake_quantized(student.model, scheme).eval()
     progress.say(f"calibrating on {len(chosen)} texts")
     kept = calibrate(model, student.model, batches, recipe.calibration)
     felt = sensitivity(
-        model, unpadded_batches(student.pad, _encode(student, lesson, chosen[:SENSED_TEXTS]).tokens)
+        model,
+        unpadded_batches(student.pad, _encode(student, context, chosen[:SENSED_TEXTS]).tokens),
     )
     for name, layer in quantized_layers(model):
         layer.enabled = recipe.keep_float_above is None or felt[name] <= recipe.keep_float_above
@@ -200,23 +204,23 @@ def calibrated(
 def tune(
     model: PreTrainedModel,
     student: TextClassifier,
-    lesson: QatData,
+    context: QatData,
     folder: Path,
     *,
     score: Callable[[np.ndarray], float],
     progress: Progress = SILENT,
 ) -> None:
-    """Train a calibrated student in place, and its ranges with it; score: logits (N, C) of the select split -> what chooses its best moment."""
-    recipe = lesson.recipe
+    """Train a calibrated student in place, and its ranges with it; score: logits (N, C) of the validation split -> what chooses its best moment."""
+    recipe = context.recipe
     for owner in range_owners(model).values():
         owner.range.requires_grad_(recipe.learn_ranges)
     tuning = QatResult(
         model,
         student.model.to(this_device()),
         recipe,
-        logit_loss(lesson.objective, lesson.task.spec.kind),
+        logit_loss(context.objective, context.task.spec.kind),
     )
-    epochs = recipe.steps * recipe.batch_size / len(lesson.transfer)
+    epochs = recipe.steps * recipe.batch_size / len(context.transfer)
     fit = FitConfig(
         epochs=epochs,
         batch_size=recipe.batch_size,
@@ -228,10 +232,10 @@ def tune(
     title, rates = "quantization-aware tuning", range_rates(tuning, recipe)
     plan = Training(
         fit,
-        lesson.seed,
-        _encode(student, lesson),
+        context.seed,
+        _encode(student, context),
         student.pad,
-        _select(student, lesson),
+        _validation(student, context),
         score,
         title,
         rates,
@@ -257,9 +261,9 @@ def range_rates(model: nn.Module, recipe: QuantizeConfig) -> dict[str, float]:
     return rates
 
 
-def _select(student: TextClassifier, lesson: QatData) -> Callable[[nn.Module], np.ndarray]:
-    """What reads the select split: model -> logits (N, C)."""
-    split = lesson.task.select
+def _validation(student: TextClassifier, context: QatData) -> Callable[[nn.Module], np.ndarray]:
+    """What reads the validation split: model -> logits (N, C)."""
+    split = context.task.validation
     return validation_predictor(student.encode(split.texts, split.pairs), student.pad)
 
 
@@ -286,7 +290,7 @@ def load_tuned(
 
 @dataclass(frozen=True)
 class _ScoreWithAgreement:
-    """Rates logits (N, C) of the select split: by their score; where too many answers are not the float student's, by how few these are, below -1.
+    """Rates logits (N, C) of the validation split: by their score; where too many answers are not the float student's, by how few these are, below -1.
 
     reference, calibrated: logits of the float and of the calibrated student.
     """
@@ -301,7 +305,7 @@ class _ScoreWithAgreement:
 
     def score(self, logits: np.ndarray) -> float:
         return metrics.score(
-            self.task.spec.metric, self.task.spec.kind, logits, self.task.select.labels
+            self.task.spec.metric, self.task.spec.kind, logits, self.task.validation.labels
         )
 
     def beside(self, logits: np.ndarray) -> ParityReport:
@@ -322,8 +326,8 @@ class _ScoreWithAgreement:
     def verdict(self, logits: np.ndarray) -> str:
         """Why these are not taken."""
         if self.holds(logits):
-            return "tuning made the select score no better"
-        return f"after tuning {100 * self.beside(logits).agreement:.2f} % of the answers on the select split were the float student's"
+            return "tuning made the validation score no better"
+        return f"after tuning {100 * self.beside(logits).agreement:.2f} % of the answers on the validation split were the float student's"
 
 
 class _Wrapped(nn.Module):
@@ -332,8 +336,8 @@ class _Wrapped(nn.Module):
         self.model = model
 
 
-def _encode(student: TextClassifier, lesson: QatData, chosen: np.ndarray | None = None) -> Any:
-    texts, logits = lesson.transfer.texts, lesson.transfer.logits
+def _encode(student: TextClassifier, context: QatData, chosen: np.ndarray | None = None) -> Any:
+    texts, logits = context.transfer.texts, context.transfer.logits
     rows = np.arange(len(texts)) if chosen is None else chosen
     some = texts.take(rows)
     return encode(

@@ -25,7 +25,7 @@ SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Variant:
-    """One file: its metric on the reported split, the share of its answers that are the float file's, its bytes, and
+    """One file: its metric on the test split, the share of its answers that are the float file's, its bytes, and
     the median time of one text alone on one thread, tokenization included, in µs. faster: median and quartiles of how many times
     less the same text took than with the float file, right before or after it.
     """
@@ -49,14 +49,14 @@ class VariantDecision:
 
     ways: Mapping[str, Variant]
     int8: str | None = None
-    accuracy_loss_reason: str | None = None
+    loss_reason: str | None = None
     slow: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
             "files": {name: way.to_json() for name, way in self.ways.items()},
             "int8": self.int8,
-            "lost": self.lost,
+            "lost": self.loss_reason,
             "slow": self.slow,
         }
 
@@ -77,16 +77,16 @@ def evaluate_variants(opened: Bundle, made: ExportInput, task: Task) -> VariantD
         graphs[int8] = opened.contents[PRECISIONS["int8"]]
     classifiers = {name: _open(opened, graph) for name, graph in graphs.items()}
     ways = measure_variants(
-        classifiers, {name: len(graph) for name, graph in graphs.items()}, task.report
+        classifiers, {name: len(graph) for name, graph in graphs.items()}, task.test
     )
     if int8 is None:
         return VariantDecision(ways)
     # What a smaller vocabulary has cost counts too: both stand between the student that was trained and the file.
-    trained = made.parity.get("vocabulary", {}).get("select", {}).get("before")
-    before = file_score(classifiers[FLOAT], task.select)[0] if trained is None else trained
-    after = file_score(classifiers[int8], task.select)[0]
+    trained = made.parity.get("vocabulary", {}).get("validation", {}).get("before")
+    before = file_score(classifiers[FLOAT], task.validation)[0] if trained is None else trained
+    after = file_score(classifiers[int8], task.validation)[0]
     why = accuracy_loss_reason(
-        before, after, len(task.select), made.largest_drop or 0.0
+        before, after, len(task.validation), made.largest_drop or 0.0
     ) or size_reason(ways, int8)
     return VariantDecision(ways, int8, why, latency_reason(ways, int8))
 
@@ -151,7 +151,7 @@ def accuracy_loss_reason(
     """
     if before - after <= max(largest_drop, 1 / texts) + 1e-9:
         return None
-    return f"it loses {before - after:.4f} on the select split, {largest_drop:g} is allowed"
+    return f"it loses {before - after:.4f} on the validation split, {largest_drop:g} is allowed"
 
 
 def size_reason(ways: Mapping[str, Variant], way: str) -> str | None:

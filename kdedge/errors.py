@@ -8,21 +8,21 @@ class KdedgeError(Exception):
 
     what: the rule that was broken, in one sentence.
     found: what was there instead.
-    next_step: what the user can do now.
+    hint: what the user can do now.
     """
 
     exit_code = 2
 
-    def __init__(self, what: str, found: str = "", next_step: str = "") -> None:
-        self.what, self.found, self.next_step = what, found, next_step
-        super().__init__(self.letter())
+    def __init__(self, what: str, found: str = "", hint: str = "") -> None:
+        self.what, self.found, self.hint = what, found, hint
+        super().__init__(self.format())
 
-    def letter(self) -> str:
+    def format(self) -> str:
         lines = [self.what]
         if self.found:
             lines.append(f"  found: {self.found}")
-        if self.next_step:
-            lines.append(f"  next:  {self.next_step}")
+        if self.hint:
+            lines.append(f"  next:  {self.hint}")
         return "\n".join(lines)
 
 
@@ -59,9 +59,9 @@ class IntegrityError(KdedgeError):
 class Interrupted(KdedgeError):
     """SIGINT or SIGTERM arrived; work was saved first. Exit code 128 + signal number."""
 
-    def __init__(self, signal_number: int, what: str, next_step: str = "") -> None:
+    def __init__(self, signal_number: int, what: str, hint: str = "") -> None:
         self.exit_code = 128 + signal_number
-        super().__init__(what, next_step=next_step)
+        super().__init__(what, hint=hint)
 
 
 def first_line(error: BaseException) -> str:

@@ -16,9 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LONGEST = (
     "test_training.py",
-    "test_augment_line.py",
-    "test_line.py",
-    "test_objectives.py",
+    "test_augment_run.py",
+    "test_run.py",
+    "test_study_objectives.py",
     "test_tune.py",
 )
 """Files that take minutes: begun last, one of them would keep a single worker busy at the end."""

@@ -78,7 +78,7 @@ def make_run(
         hash_files(run.teacher, WEIGHTS),
         run.transfer,
     )
-    for kind, home in zip(kinds, run.homes.values(), strict=True):
+    for kind, home in zip(kinds, run.student_dirs.values(), strict=True):
         _save(home / "student", model or student(task, kind), task)
     return run
 

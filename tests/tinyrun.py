@@ -20,7 +20,7 @@ def prepare(folder: Path, *, train: int = 96, layers: int = 2) -> dict[str, Any]
     tiny.bert(layers=layers, vocabulary=len(tokenizer)).save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     (folder / "data").mkdir()
-    for split, count, seed in (("train", train, 1), ("select", 32, 2), ("test", 48, 3)):
+    for split, count, seed in (("train", train, 1), ("validation", 32, 2), ("test", 48, 3)):
         texts, labels = tiny.sentences(count, seed)
         pq.write_table(
             pa.table({"text": list(texts), "label": labels.tolist()}),
@@ -31,8 +31,8 @@ def prepare(folder: Path, *, train: int = 96, layers: int = 2) -> dict[str, Any]
         "threads": 1,
         "data": {
             "source": str(folder / "data"),
-            "select": "select",
-            "report": "test",
+            "validation": "validation",
+            "test": "test",
             "overlap": "allow",
         },
         "teacher": {"model": str(folder / "model"), "max_length": 32},
@@ -49,7 +49,7 @@ def tinybert(**settings: Any) -> dict[str, Any]:
         "heads": 2,
         "intermediate": 48,
         "max_length": 32,
-        "undistilled": False,
+        "baseline": False,
     }
     return sizes | {"fit": {"epochs": 1.0, "checks": 1, "learning_rate": 1e-3}} | settings
 

@@ -36,10 +36,10 @@ Rows = Mapping[int, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Variant:
-    """One way of teaching: which student, from which lesson; its own objective and stages say how."""
+    """One way of teaching: which student, from which context; its own objective and stages say how."""
 
     name: str
-    lesson: DistillContext
+    context: DistillContext
     student: TinyBertConfig | BiLstmConfig
 
     def stages(self) -> list[ObjectiveConfig]:
@@ -54,7 +54,7 @@ class Variant:
             objective.model_dump(mode="json", exclude=objective.idle())
             for objective in self.stages()
         ]
-        inputs = stage_inputs(self.lesson, self.student, LABELS_ONLY, transfer) | {
+        inputs = stage_inputs(self.context, self.student, LABELS_ONLY, transfer) | {
             "objective": last,
             "seed": seed,
         }
@@ -63,27 +63,25 @@ class Variant:
         ).hexdigest()[:16]
 
     def train(self, seed: int, folder: Path) -> dict[str, Any]:
-        """Train from a seed; returns metric, select and report, and leaves report_logits.npy in the folder."""
-        lesson = replace(
-            self.lesson, recipe=self.lesson.recipe.model_copy(update={"student_seed": seed})
+        """Train from a seed; returns metric, validation and report, and leaves test_logits.npy in the folder."""
+        context = replace(
+            self.context, recipe=self.context.recipe.model_copy(update={"student_seed": seed})
         )
-        result = training_without_stage(lesson, self.student, folder)(folder)
-        return {name: result[name] for name in ("metric", "select", "report")}
+        result = training_without_stage(context, self.student, folder)(folder)
+        return {name: result[name] for name in ("metric", "validation", "test")}
 
 
-def undistilled(
-    name: str, lesson: DistillContext, student: TinyBertConfig | BiLstmConfig
-) -> Variant:
+def baseline(name: str, context: DistillContext, student: TinyBertConfig | BiLstmConfig) -> Variant:
     """The same student on the labelled texts, by their labels alone."""
-    lesson = replace(lesson, transfer=lesson.transfer.take(lesson.transfer.texts.gold))
+    context = replace(context, transfer=context.transfer.take(context.transfer.texts.labelled))
     changes: dict[str, Any] = {"objective": LABELS_ONLY} | (
         {"layers_first": None} if isinstance(student, TinyBertConfig) else {}
     )
-    return Variant(name, lesson, student.model_copy(update=changes))
+    return Variant(name, context, student.model_copy(update=changes))
 
 
 class ResultLog:
-    """The finished trainings of a study: a line each, and their logits (N, C) on the reported split beside it."""
+    """The finished trainings of a study: a line each, and their logits (N, C) on the test split beside it."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -113,9 +111,9 @@ def train_all(
     variants: Sequence[Variant], seeds: Sequence[int], ledger: ResultLog, progress: Progress
 ) -> list[Rows]:
     """Every variant from every seed, seed by seed, those of the ledger kept; in the order of the variants."""
-    hashes = {id(variant.lesson): variant.lesson.transfer.content_hash() for variant in variants}
+    hashes = {id(variant.context): variant.context.transfer.content_hash() for variant in variants}
     keys = {
-        (i, seed): variants[i].key(seed, hashes[id(variants[i].lesson)])
+        (i, seed): variants[i].key(seed, hashes[id(variants[i].context)])
         for seed, i in product(seeds, range(len(variants)))
     }
     missing = [place for place, key in keys.items() if key not in ledger.rows]
@@ -124,7 +122,7 @@ def train_all(
     progress.start("trainings", len(missing))
     for done, (i, seed) in enumerate(missing, 1):
         row = _one(variants[i], seed, keys[i, seed], ledger)
-        told = f"{row['report']:.4f} in {row['seconds']} s" if "report" in row else row["why"]
+        told = f"{row['test']:.4f} in {row['seconds']} s" if "test" in row else row["why"]
         progress.advance(done, f"{variants[i].name}, seed {seed}: {told}")
     progress.finish()
     return [{seed: ledger.rows[keys[i, seed]] for seed in seeds} for i in range(len(variants))]
@@ -135,7 +133,7 @@ def _one(variant: Variant, seed: int, key: str, ledger: ResultLog) -> dict[str, 
         "key": key,
         "cell": variant.name,
         "seed": seed,
-        "texts": len(variant.lesson.transfer),
+        "texts": len(variant.context.transfer),
     }
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -149,16 +147,16 @@ def _one(variant: Variant, seed: int, key: str, ledger: ResultLog) -> dict[str, 
             ledger.add(row, None)
         else:
             row |= result | {"seconds": round(time.monotonic() - start)}
-            ledger.add(row, Path(folder) / "report_logits.npy")
+            ledger.add(row, Path(folder) / "test_logits.npy")
     return row
 
 
 class Scores:
-    """Scores of trainings on the reported split and on resamples of its texts."""
+    """Scores of trainings on the test split and on resamples of its texts."""
 
     def __init__(self, task: Task, ledger: ResultLog) -> None:
         self.task, self.ledger = task, ledger
-        self.draws = bootstrap_rows(len(task.report), seed=0)
+        self.draws = bootstrap_rows(len(task.test), seed=0)
         self.known: dict[str, np.ndarray] = {}
 
     def resampled(self, key: str) -> np.ndarray:
@@ -166,16 +164,16 @@ class Scores:
         if key not in self.known:
             logits = np.load(self.ledger.logits_file(key), allow_pickle=False)
             self.known[key] = bootstrap_scores(
-                self.task.spec, logits, self.task.report.labels, self.draws
+                self.task.spec, logits, self.task.test.labels, self.draws
             )
         return self.known[key]
 
     def against(self, mine: Rows, theirs: Rows) -> PairedDifference | None:
         """Over the seeds that both came to the end from; None where there is none."""
-        both = [seed for seed in mine if "report" in mine[seed] and "report" in theirs[seed]]
+        both = [seed for seed in mine if "test" in mine[seed] and "test" in theirs[seed]]
         if not both:
             return None
-        scores = [np.array([rows[seed]["report"] for seed in both]) for rows in (mine, theirs)]
+        scores = [np.array([rows[seed]["test"] for seed in both]) for rows in (mine, theirs)]
         draws = [
             np.stack([self.resampled(rows[seed]["key"]) for seed in both])
             for rows in (mine, theirs)
@@ -202,7 +200,7 @@ def table(
     heads = [
         metric,
         "of the teacher",
-        "select",
+        "validation",
         compared,
         "95 % over seeds",
         "95 % over texts",
@@ -215,18 +213,18 @@ def table(
 
 
 def _cells(line: TableRow, teacher: float) -> list[str]:
-    finished = [row for row in line.rows.values() if "report" in row]
+    finished = [row for row in line.rows.values() if "test" in row]
     if not finished:
         return [*["–"] * 6, next(iter(line.rows.values()))["why"], "–"]
-    scores = {name: [row[name] for row in finished] for name in ("report", "select", "seconds")}
+    scores = {name: [row[name] for row in finished] for name in ("test", "validation", "seconds")}
     against = line.compared.cells() if line.compared else ["–"] * 4
     failed = len(line.rows) - len(finished)
     against[-1] += f"; {failed} failed" if failed else ""
     mean = {name: statistics.mean(values) for name, values in scores.items()}
     return [
-        spread(scores["report"]),
-        f"{100 * mean['report'] / teacher:.1f} %",
-        f"{mean['select']:.4f}",
+        spread(scores["test"]),
+        f"{100 * mean['test'] / teacher:.1f} %",
+        f"{mean['validation']:.4f}",
         *against,
         f"{mean['seconds']:.0f}",
     ]

@@ -1,12 +1,12 @@
-"""Does more text help? One student on each source of new texts alone, on all, and on all without gates; several seeds.
+"""Does more text help? One student on each source of new texts alone, on all, and on all without filters; several seeds.
 
-    python benchmarks/studies/augmentation.py RECIPE [--set KEY=VALUE ...] [--student NAME] [--variants "gold;rule"] [--seeds 3] [--threads 1]
+    python benchmarks/studies/augmentation.py RECIPE [--set KEY=VALUE ...] [--student NAME] [--variants "labelled;rule"] [--seeds 3] [--threads 1]
 
 RECIPE has an [augment] table. The teacher, the generator, the texts and the teacher's answers are made once; a variant takes
-its part of them. `labels alone` is the student by its labels, on the gold texts; with `more steps` a student sees these for as many
+its part of them. `labels alone` is the student by its labels, on the labelled texts; with `more steps` a student sees these for as many
 steps as `all` takes: what longer training gives by itself.
 Each training is a line of runs/NAME/augmentation/runs.jsonl; a study that was cut off goes on after the last one. The table goes to
-stdout. The select split chooses checkpoints alone; what is told is the reported split.
+stdout. The validation split chooses checkpoints alone; what is told is the test split.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from kdedge.benchmarks.studies._experiments import (
     Scores,
     TableRow,
     Variant,
+    baseline,
     table,
     train_all,
-    undistilled,
 )
 
 from kdedge.augment.sources import transfer_texts_of
@@ -37,22 +37,22 @@ from kdedge.run.layout import RunDir
 from kdedge.run.stage import read_stage
 from kdedge.run.threads import settle_threads
 
-OPEN_NAME, LABELS, LONGER = "all, no gates", "labels alone", ", more steps"
+OPEN_NAME, LABELS, LONGER = "all, no filters", "labels alone", ", more steps"
 OPEN = FilterConfig(
     near=1.0, held_out=1.0, shortest=1, longest=10**6, perplexity=(0.0, 1.0), balance=None
 )
-"""Gates that refuse only what is equal to a text that is there, or to one that is held out."""
+"""Gates that reject only what is equal to a text that is there, or to one that is held out."""
 
 
 def variant(
-    name: str, lesson: DistillContext, free: DistillContext, student: TinyBertConfig | BiLstmConfig
+    name: str, context: DistillContext, free: DistillContext, student: TinyBertConfig | BiLstmConfig
 ) -> Variant:
-    """The student and the texts of a variant; free: the lesson whose gates are open."""
+    """The student and the texts of a variant; free: the context whose filters are open."""
     if name.startswith("all"):
-        return Variant(name, free if name == OPEN_NAME else lesson, student)
-    part = lesson.transfer.take(lesson.transfer.texts.rows("gold", name))
+        return Variant(name, free if name == OPEN_NAME else context, student)
+    part = context.transfer.take(context.transfer.texts.rows("labelled", name))
     if name.endswith(LONGER):
-        times = len(lesson.transfer) / len(part)
+        times = len(context.transfer) / len(part)
         fits = {key: fit for key in ("fit", "layers_first") if (fit := getattr(student, key, None))}
         student = student.model_copy(
             update={
@@ -61,12 +61,12 @@ def variant(
             }
         )
     if name.startswith(LABELS):
-        return undistilled(name, lesson, student)
-    return Variant(name, replace(lesson, transfer=part), student)
+        return baseline(name, context, student)
+    return Variant(name, replace(context, transfer=part), student)
 
 
 def ungated(recipe: Recipe, runs: Path, progress: ConsoleProgress) -> DistillContext:
-    """The same lesson with the gates open, in a run of its own that takes teacher and generator over."""
+    """The same context with the filters open, in a run of its own that takes teacher and generator over."""
     assert recipe.augment is not None
     run = RunDir(runs / recipe.name, recipe)
     name = f"{(recipe.share or recipe.name)[:70]}-ungated"
@@ -74,22 +74,22 @@ def ungated(recipe: Recipe, runs: Path, progress: ConsoleProgress) -> DistillCon
         if (run.shared / stage).exists() and not (runs / name / stage).exists():
             shutil.copytree(run.shared / stage, runs / name / stage)
     opened = recipe.model_copy(
-        update={"share": name, "augment": recipe.augment.model_copy(update={"gates": OPEN})}
+        update={"share": name, "augment": recipe.augment.model_copy(update={"filters": OPEN})}
     )
     return prepare_context(opened, RunDir(runs / recipe.name, opened), progress=progress)
 
 
 def sources_table(run: RunDir) -> str:
-    """Markdown: what each source made and what the gates refused."""
-    lines = ["| source | wanted | made | kept | refused |", "| --- | --: | --: | --: | --- |"]
+    """Markdown: what each source made and what the filters rejected."""
+    lines = ["| source | wanted | made | kept | rejected |", "| --- | --: | --: | --: | --- |"]
     for origin, counts in transfer_texts_of(run.augment).items():
-        refused = ", ".join(f"{reason} {count:,}" for reason, count in counts["refused"].items())
+        rejected = ", ".join(f"{reason} {count:,}" for reason, count in counts["rejected"].items())
         lines.append(
-            f"| {origin} | {counts['wanted']:,} | {counts['made']:,} | {counts['kept']:,} | {refused or '–'} |"
+            f"| {origin} | {counts['wanted']:,} | {counts['made']:,} | {counts['kept']:,} | {rejected or '–'} |"
         )
-    late = read_stage(run.transfer)["result"]["refused"]
+    late = read_stage(run.transfer)["result"]["rejected"]
     told = ", ".join(f"{reason} {count:,}" for reason, count in late.items() if count) or "nothing"
-    return "\n".join(lines) + f"\n\nAfter the teacher had labelled them: {told} refused."
+    return "\n".join(lines) + f"\n\nAfter the teacher had labelled them: {told} rejected."
 
 
 @click.command()
@@ -99,7 +99,7 @@ def sources_table(run: RunDir) -> str:
 @click.option("--seeds", type=click.IntRange(min=1), default=3)
 @click.option(
     "--variants",
-    help="gold, sources, all; all, no gates; labels alone; gold or labels alone, more steps: separated by semicolons. The first is what the others are held against.",
+    help="labelled, sources, all; all, no filters; labels alone; labelled or labels alone, more steps: separated by semicolons. The first is what the others are held against.",
 )
 @click.option("--student", "students", multiple=True)
 @click.option("--threads", type=click.IntRange(min=1))
@@ -126,12 +126,12 @@ def study(
         )
     run = RunDir.create(settled, runs)
     with run.locked():
-        lesson = prepare_context(settled, run, progress=progress)
+        context = prepare_context(settled, run, progress=progress)
         known = [
-            *dict.fromkeys(("gold", *lesson.transfer.texts.origins)),
+            *dict.fromkeys(("labelled", *context.transfer.texts.origins)),
             "all",
             OPEN_NAME,
-            f"gold{LONGER}",
+            f"labelled{LONGER}",
             LABELS,
             LABELS + LONGER,
         ]
@@ -142,20 +142,20 @@ def study(
                 "; ".join(set(wanted) - set(known)),
                 f"some of {'; '.join(known)}",
             )
-        free = ungated(settled, runs, progress) if OPEN_NAME in wanted else lesson
+        free = ungated(settled, runs, progress) if OPEN_NAME in wanted else context
         ledger, teacher = ResultLog(run.folder / "augmentation"), read_stage(run.teacher)["result"]
         print(
-            f"# {settled.name}: what more text gives\n\nTeacher: {teacher['metric']} {teacher['report']:.4f} on {len(lesson.task.report):,} texts; {seeds} seeds.\n"
+            f"# {settled.name}: what more text gives\n\nTeacher: {teacher['metric']} {teacher['test']:.4f} on {len(context.task.test):,} texts; {seeds} seeds.\n"
         )
         for name in students or named:
-            found = [variant(one, lesson, free, named[name]) for one in wanted]
+            found = [variant(one, context, free, named[name]) for one in wanted]
             made = train_all(
                 found, [settled.training_seed + number for number in range(seeds)], ledger, progress
             )
-            scores = Scores(lesson.task, ledger)
+            scores = Scores(context.task, ledger)
             lines = [
                 TableRow(
-                    [one.name, f"{len(one.lesson.transfer):,}"],
+                    [one.name, f"{len(one.context.transfer):,}"],
                     rows,
                     None if rows is made[0] else scores.against(rows, made[0]),
                 )
@@ -164,10 +164,10 @@ def study(
             print(
                 table(
                     [f"{name} on", "texts"],
-                    lesson.task.spec.metric,
+                    context.task.spec.metric,
                     f"gain over {found[0].name}",
                     lines,
-                    teacher["report"],
+                    teacher["test"],
                 )
                 + "\n"
             )

@@ -125,9 +125,9 @@ def of_target(folder: Path) -> Iterator[Line]:
         for student in run.recipe.student
         if isinstance(student, TinyBertConfig)
     }
-    report = load_task(
+    test = load_task(
         run.recipe.data, run.recipe.task, name=run.recipe.name, seed=run.recipe.seed
-    ).report
+    ).test
     with tempfile.TemporaryDirectory() as place:
         opened: dict[str, dict[str, Classifier]] = {student: {} for student in students}
         for name, options in VARIANTS.items():
@@ -141,30 +141,29 @@ def of_target(folder: Path) -> Iterator[Line]:
             )
             for student in made:
                 copy = shutil.copytree(
-                    run.homes[student] / "bundle", Path(place) / student / name.replace(", ", "-")
+                    run.student_dirs[student] / "bundle",
+                    Path(place) / student / name.replace(", ", "-"),
                 )
                 opened[student].setdefault("fp32", Classifier.load(copy, "fp32", threads=1))
                 opened[student][name] = Classifier.load(copy, "int8", threads=1)
         for student in students:
-            yield from lines_of(student, run.folder.name, opened[student], report)
+            yield from lines_of(student, run.folder.name, opened[student], test)
 
 
-def lines_of(
-    student: str, run: str, opened: dict[str, Classifier], report: Split
-) -> Iterator[Line]:
+def lines_of(student: str, run: str, opened: dict[str, Classifier], test: Split) -> Iterator[Line]:
     timed = {
         name: parts[0]
         for name, parts in interleave(
-            {n: timing_of(c, report) for n, c in opened.items()}, TEXTS, seconds=SECONDS
+            {n: timing_of(c, test) for n, c in opened.items()}, TEXTS, seconds=SECONDS
         ).items()
     }
-    alone = {name: answers(classifier, report, 1) for name, classifier in opened.items()}
+    alone = {name: answers(classifier, test, 1) for name, classifier in opened.items()}
     spec = opened["fp32"].spec
     values = {
-        name: score(spec.metric, spec.kind, logits, report.labels) for name, logits in alone.items()
+        name: score(spec.metric, spec.kind, logits, test.labels) for name, logits in alone.items()
     }
     for name, classifier in opened.items():
-        logits, batched = alone[name], answers(classifier, report, 32)
+        logits, batched = alone[name], answers(classifier, test, 32)
         figures = classifier.manifest.parity["int8"] if name != "fp32" else {}
         torch = (
             (figures["max_abs_logit_torch"], figures["same_answers_torch"])
@@ -192,25 +191,25 @@ def lines_of(
         )
 
 
-def timing_of(classifier: Classifier, report: Split) -> Work:
+def timing_of(classifier: Classifier, test: Split) -> Work:
     """Seconds of one text, tokenization included."""
-    chosen = representative(np.array([len(text) for text in report.texts]), TEXTS, seed=0)
+    chosen = representative(np.array([len(text) for text in test.texts]), TEXTS, seed=0)
 
     def work(item: int) -> tuple[float, ...]:
         i = chosen[item]
         start = time.perf_counter()
-        classifier.predict(report.texts[i], None if report.pairs is None else report.pairs[i])
+        classifier.predict(test.texts[i], None if test.pairs is None else test.pairs[i])
         return (time.perf_counter() - start,)
 
     return work
 
 
-def answers(classifier: Classifier, report: Split, batch: int) -> np.ndarray:
+def answers(classifier: Classifier, test: Split, batch: int) -> np.ndarray:
     """Logits (N, C) in batches of consecutive texts, whatever their lengths."""
     rows = []
-    for start in range(0, len(report), batch):
-        pairs = None if report.pairs is None else report.pairs[start : start + batch]
-        rows.append(classifier.run(classifier.encode(report.texts[start : start + batch], pairs)))
+    for start in range(0, len(test), batch):
+        pairs = None if test.pairs is None else test.pairs[start : start + batch]
+        rows.append(classifier.run(classifier.encode(test.texts[start : start + batch], pairs)))
     return np.concatenate(rows)
 
 

@@ -95,7 +95,7 @@ def label(file: Path, teacher_folder: str | None, threads: int) -> dict[str, flo
         )
         model = BertForSequenceClassification(shape)
     teacher = TextClassifier(model.eval(), tokenizer, 64)
-    teacher.annotate(("a first text",), None)
+    teacher.predict_logits(("a first text",), None)
     before, start = held(), time.monotonic()
     with Peak() as peak:
         given = TextColumn(map_table(file)["text"])

@@ -20,9 +20,9 @@ from kdedge.benchmarks.studies._experiments import (
     Scores,
     TableRow,
     Variant,
+    baseline,
     table,
     train_all,
-    undistilled,
 )
 
 from kdedge.cli.console import ConsoleProgress
@@ -39,16 +39,16 @@ from kdedge.run.threads import settle_threads
 TERMS = ("hidden", "attention", "embedding")
 
 
-def variants(lesson: DistillContext, student: TinyBertConfig | BiLstmConfig) -> list[Variant]:
+def variants(context: DistillContext, student: TinyBertConfig | BiLstmConfig) -> list[Variant]:
     """The whole first, then without each part, then without the teacher."""
-    texts, gold = lesson.transfer, lesson.transfer.texts.gold
-    found = [Variant("all", lesson, student)]
-    found += [Variant(f"without {name}", lesson, changed) for name, changed in without(student)]
-    if len(gold) < len(texts):
+    texts, labelled = context.transfer, context.transfer.texts.labelled
+    found = [Variant("all", context, student)]
+    found += [Variant(f"without {name}", context, changed) for name, changed in without(student)]
+    if len(labelled) < len(texts):
         found.append(
-            Variant("without made texts", replace(lesson, transfer=texts.take(gold)), student)
+            Variant("without made texts", replace(context, transfer=texts.take(labelled)), student)
         )
-    return [*found, undistilled("labels alone", lesson, student)]
+    return [*found, baseline("labels alone", context, student)]
 
 
 def without(
@@ -138,20 +138,20 @@ def study(
     reject_auto_size(settled)
     run = RunDir.create(settled, runs)
     with run.locked():
-        lesson = prepare_context(settled, run, progress=progress)
-        found = variants(lesson, named[student] if student else settled.student[0])
+        context = prepare_context(settled, run, progress=progress)
+        found = variants(context, named[student] if student else settled.student[0])
         ledger = ResultLog(run.folder / "leave-one-out")
         made = train_all(
             found, [settled.training_seed + number for number in range(seeds)], ledger, progress
         )
-    teacher, metric = read_stage(run.teacher)["result"]["report"], lesson.task.spec.metric
+    teacher, metric = read_stage(run.teacher)["result"]["test"], context.task.spec.metric
     print(
-        f"# {settled.name}: what each part adds\n\nTeacher: {metric} {teacher:.4f} on {len(lesson.task.report):,} texts; {seeds} seeds.\n"
+        f"# {settled.name}: what each part adds\n\nTeacher: {metric} {teacher:.4f} on {len(context.task.test):,} texts; {seeds} seeds.\n"
     )
-    scores = Scores(lesson.task, ledger)
+    scores = Scores(context.task, ledger)
     lines = [
         TableRow(
-            [one.name, f"{len(one.lesson.transfer):,}"],
+            [one.name, f"{len(one.context.transfer):,}"],
             rows,
             None if rows is made[0] else scores.against(made[0], rows),
         )

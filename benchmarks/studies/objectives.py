@@ -5,7 +5,7 @@
 
 The grid is `LOGITS`, `LAYERS`, `MAPS` and `WEIGHTS` below (after arXiv 2308.13958). One of the four is varied at a time around
 `CENTRE` and the recipe's own loss on logits; `--full` takes the whole cross. Teacher and transfer set are made once. `--texts`
-trains on a fixed part of the transfer set, and `--winners` trains the best, by the select split, again on all of it.
+trains on a fixed part of the transfer set, and `--winners` trains the best, by the validation split, again on all of it.
 
 Each training is a line of runs/NAME/objectives/runs.jsonl, found again by all that decides its weights; a study that was cut off
 goes on after the last one. The tables go to stdout. `kl T=1` and `soft_ce` have the same gradient: what lies between them is rounding.
@@ -28,9 +28,9 @@ from kdedge.benchmarks.studies._experiments import (
     Scores,
     TableRow,
     Variant,
+    baseline,
     table,
     train_all,
-    undistilled,
 )
 
 from kdedge.cli.console import ConsoleProgress
@@ -114,7 +114,7 @@ class Cell:
         return ObjectiveConfig.model_validate(base.model_dump() | changes)
 
 
-UNDISTILLED = Cell("–", "undistilled")
+BASELINE = Cell("–", "baseline")
 """The same student on the labels alone."""
 
 
@@ -175,18 +175,18 @@ def logits_name(objective: ObjectiveConfig) -> str:
 class Bench:
     """Where all cells are trained: same teacher, student, budget and texts."""
 
-    lesson: DistillContext
+    context: DistillContext
     student: TinyBertConfig | BiLstmConfig
     seeds: tuple[int, ...]
     ledger: ResultLog
     progress: Progress
 
     def variant(self, cell: Cell) -> Variant:
-        if cell is UNDISTILLED:
-            return undistilled(cell.name, self.lesson, self.student)
+        if cell is BASELINE:
+            return baseline(cell.name, self.context, self.student)
         return Variant(
             cell.name,
-            self.lesson,
+            self.context,
             self.student.model_copy(
                 update={"objective": cell.objective(logits_alone(self.student.objective))}
             ),
@@ -206,7 +206,7 @@ class Bench:
 
 
 def lines(made: Mapping[Cell, Rows], reference: Cell, scores: Scores) -> Iterator[TableRow]:
-    """The reference, the undistilled student, then the cells in the order of the grid."""
+    """The reference, the label-only baseline, then the cells in the order of the grid."""
     for cell, rows in made.items():
         name = [cell.layers or "–", cell.layer_map or "–", cell.weight or "–", cell.logits]
         yield TableRow(
@@ -224,21 +224,21 @@ def summary(made: Mapping[Cell, Rows], seeds: int) -> str:
 
 
 def best(made: Mapping[Cell, Rows], reference: Cell, count: int) -> list[Cell]:
-    """The cells with the highest mean score on the select split; the reported split chooses nothing."""
+    """The cells with the highest mean score on the validation split; the test split chooses nothing."""
     rated = {
-        cell: statistics.mean(row["select"] for row in rows.values())
+        cell: statistics.mean(row["validation"] for row in rows.values())
         for cell, rows in made.items()
-        if cell not in (reference, UNDISTILLED) and all("select" in row for row in rows.values())
+        if cell not in (reference, BASELINE) and all("validation" in row for row in rows.values())
     }
     return sorted(rated, key=lambda cell: -rated[cell])[:count]
 
 
-def part_of(lesson: DistillContext, texts: int | None) -> DistillContext:
-    """The lesson on so many texts of its transfer set, always the same ones, in their order."""
-    if texts is None or texts >= len(lesson.transfer):
-        return lesson
-    rows = np.random.default_rng(PART_SEED).permutation(len(lesson.transfer))[:texts]
-    return replace(lesson, transfer=lesson.transfer.take(np.sort(rows)))
+def part_of(context: DistillContext, texts: int | None) -> DistillContext:
+    """The context on so many texts of its transfer set, always the same ones, in their order."""
+    if texts is None or texts >= len(context.transfer):
+        return context
+    rows = np.random.default_rng(PART_SEED).permutation(len(context.transfer))[:texts]
+    return replace(context, transfer=context.transfer.take(np.sort(rows)))
 
 
 def one_student(recipe: Recipe, name: str | None) -> TinyBertConfig | BiLstmConfig:
@@ -272,7 +272,7 @@ def one_student(recipe: Recipe, name: str | None) -> TinyBertConfig | BiLstmConf
     "--winners",
     type=click.IntRange(min=0),
     default=0,
-    help="Then train the best, by the select split, on all texts.",
+    help="Then train the best, by the validation split, on all texts.",
 )
 @click.option("--student")
 @click.option("--threads", type=click.IntRange(min=1))
@@ -297,12 +297,12 @@ def study(
     reject_auto_size(settled)
     run = RunDir.create(settled, runs)
     with run.locked():
-        lesson = prepare_context(settled, run, progress=progress)
-        part = part_of(lesson, texts)
-        if winners and part is lesson:
+        context = prepare_context(settled, run, progress=progress)
+        part = part_of(context, texts)
+        if winners and part is context:
             raise UsageError(
                 "--winners trains the best again on more texts",
-                f"{len(lesson.transfer)} texts were used",
+                f"{len(context.transfer)} texts were used",
                 "give --texts fewer",
             )
         first = tuple(settled.training_seed + number for number in range(seeds))
@@ -313,34 +313,34 @@ def study(
             grid = [cell for cell in grid if cell.logits == "mse"]
         teacher = read_stage(run.teacher)["result"]
         print(
-            f"# {settled.name}: losses, layer maps and weights\n\nTeacher: {teacher['metric']} {teacher['report']:.4f} on {len(lesson.task.report):,} texts."
+            f"# {settled.name}: losses, layer maps and weights\n\nTeacher: {teacher['metric']} {teacher['test']:.4f} on {len(context.task.test):,} texts."
         )
-        made = bench.train([grid[0], UNDISTILLED, *grid[1:]])
-        _show(bench, made, grid[0], teacher["report"])
+        made = bench.train([grid[0], BASELINE, *grid[1:]])
+        _show(bench, made, grid[0], teacher["test"])
         if winners:
-            whole = replace(bench, lesson=lesson)
+            whole = replace(bench, context=context)
             _show(
                 whole,
-                whole.train([grid[0], UNDISTILLED, *best(made, grid[0], winners)]),
+                whole.train([grid[0], BASELINE, *best(made, grid[0], winners)]),
                 grid[0],
-                teacher["report"],
+                teacher["test"],
             )
 
 
 def _show(bench: Bench, made: Mapping[Cell, Rows], reference: Cell, teacher: float) -> None:
-    if not any("report" in row for row in made[reference].values()):
+    if not any("test" in row for row in made[reference].values()):
         raise UsageError(
             "the reference cannot be trained",
             next(iter(made[reference].values()))["why"],
             "mend the recipe; the study compares with it",
         )
-    task = bench.lesson.task
+    task = bench.context.task
     told = lines(made, reference, Scores(task, bench.ledger))
     drawn = table(
         ["layers", "map", "weight", "logits"], task.spec.metric, "less logits alone", told, teacher
     )
     print(
-        f"\n## {len(bench.lesson.transfer):,} texts\n\n{drawn}\n\n{summary(made, len(bench.seeds))}"
+        f"\n## {len(bench.context.transfer):,} texts\n\n{drawn}\n\n{summary(made, len(bench.seeds))}"
     )
 
 

@@ -3,7 +3,7 @@
     python export/studies/ranges.py [--untuned] runs/trec-vocabulary/eleven-thousand runs/trec-vocabulary-seed1/eleven-thousand ...
 
 Torch computes in the integers of the int8 file. Each TARGET is a student's folder in a run. Every student is tuned, whether or not `kdedge export` would call for it; the moment is taken at which
-its logits on the select split are nearest to those of the float student. What is told is of the reported split.
+its logits on the validation split are nearest to those of the float student. What is told is of the test split.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ def lines(folder: Path, tuned: bool) -> Iterator[list[str]]:
     run, (name,) = RunDir.open(folder)
     recipe = next(student for student in run.recipe.student if Recipe.student_name(student) == name)
     task = load_task(run.recipe.data, run.recipe.task, name=run.recipe.name, seed=run.recipe.seed)
-    source = run.homes[name] / "student"
+    source = run.student_dirs[name] / "student"
     student = TextClassifier(load_student(source), load_tokenizer(source), recipe.max_length)
-    select, report = (
-        student.encode(split.texts, split.pairs) for split in (task.select, task.report)
+    validation, test = (
+        student.encode(split.texts, split.pairs) for split in (task.validation, task.test)
     )
     wanted, nearest = (
-        predict_logits(student.model, texts, student.pad) for texts in (report, select)
+        predict_logits(student.model, texts, student.pad) for texts in (test, validation)
     )
-    lesson = QatData(
+    context = QatData(
         task, read_transfer_set(run.transfer), recipe.quantize, recipe.objective, run.recipe.seed
     )
-    spec, labels = task.spec, task.report.labels
+    spec, labels = task.spec, task.test.labels
     yield [
         folder.parent.name,
         "float",
@@ -70,7 +70,7 @@ def lines(folder: Path, tuned: bool) -> Iterator[list[str]]:
     for title, changed in VARIANTS.items():
         if changed is not None and not tuned:
             continue
-        tried = replace(lesson, recipe=recipe.quantize.model_copy(update=changed or {}))
+        tried = replace(context, recipe=recipe.quantize.model_copy(update=changed or {}))
         model, _ = calibrated(
             student, replace(INT8, weight_bits=8) if title == EIGHT else INT8, tried
         )
@@ -85,7 +85,7 @@ def lines(folder: Path, tuned: bool) -> Iterator[list[str]]:
                     score=lambda logits: -float(np.square(logits - nearest).mean()),
                     progress=ConsoleProgress(),
                 )
-        logits = predict_logits(model, report, student.pad)
+        logits = predict_logits(model, test, student.pad)
         moved = [
             _moved(key, before, model.state_dict()) for key in before if key.endswith(".range.low")
         ]

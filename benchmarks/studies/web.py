@@ -4,7 +4,7 @@
     kdedge export RUN --portable
     python benchmarks/studies/web.py DIR/node_modules RUN [STUDENT's folder ...] > benchmarks/results/int8-web.md
 
-Node runs the WebAssembly build, one thread, single texts of the reported split; the files take turns. Logits are compared with those of
+Node runs the WebAssembly build, one thread, single texts of the test split; the files take turns. Logits are compared with those of
 the same file in `Classifier`, answers with those of the fp32 file there.
 """
 
@@ -37,12 +37,12 @@ def study(modules: Path, targets: list[Path]) -> None:
     )
     for target in targets:
         run, students = RunDir.open(target)
-        report = load_task(
+        test = load_task(
             run.recipe.data, run.recipe.task, name=run.recipe.name, seed=run.recipe.seed
-        ).report
-        texts, pairs = report.texts[:TEXTS], None if report.pairs is None else report.pairs[:TEXTS]
+        ).test
+        texts, pairs = test.texts[:TEXTS], None if test.pairs is None else test.pairs[:TEXTS]
         for student in students:
-            for row in of_bundle(modules, run.homes[student] / "bundle", texts, pairs):
+            for row in of_bundle(modules, run.student_dirs[student] / "bundle", texts, pairs):
                 print("| " + " | ".join(row) + " |")
 
 

@@ -1,4 +1,4 @@
-"""What a made text must pass before the teacher sees it, and after; every refusal is counted by origin and reason."""
+"""What a made text must pass before the teacher sees it, and after; every rejection is counted by origin and reason."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kdedge.errors import UsageError
 from kdedge.recipe import FilterConfig
 
 WHOLE = 0.9
-"""Share of a held-out text's shingles that a made text may not hold, whatever stands around them; never less than `gates.held_out`."""
+"""Share of a held-out text's shingles that a made text may not hold, whatever stands around them; never less than `filters.held_out`."""
 
 SPACED = 0.08
 """Share of white space from which a language counts as one that separates words by it."""
@@ -37,13 +37,13 @@ def writes_spaces(texts: tuple[str, ...]) -> bool:
 
 @dataclass
 class TextFilter:
-    """The gates that need no teacher, in the order in which they are asked; texts it passes count as seen from then on.
+    """The filters that need no teacher, in the order in which they are asked; texts it passes count as seen from then on.
 
     perplexity: lowest and highest mean surprise (nats per token) of generated text; None lets all pass.
-    refused: (origin, reason) -> texts.
+    rejected: (origin, reason) -> texts.
     """
 
-    gates: FilterConfig
+    filters: FilterConfig
     by_words: bool
     shortest: int
     longest: int
@@ -52,15 +52,15 @@ class TextFilter:
     seen: set[str]
     near: NearIndex
     perplexity: tuple[float, float] | None = None
-    refused: Counter[tuple[str, str]] = field(default_factory=Counter)
+    rejected: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     @classmethod
     def of(
-        cls, gates: FilterConfig, task: Task, perplexity: tuple[float, float] | None = None
+        cls, filters: FilterConfig, task: Task, perplexity: tuple[float, float] | None = None
     ) -> TextFilter:
-        """A sieve that knows the training texts as seen and the select and report texts as forbidden, pairs in either order."""
+        """A sieve that knows the training texts as seen and the validation and test texts as forbidden, pairs in either order."""
         train = task.train
-        forbidden: tuple[Split, ...] = (task.select, task.report)
+        forbidden: tuple[Split, ...] = (task.validation, task.test)
         by_words = writes_spaces(train.texts)
         lengths = [
             text_length(side, by_words)
@@ -69,8 +69,8 @@ class TextFilter:
         ]
         order = shingle_counts(_all_shingles(train))
         near, held_out = (
-            NearIndex(gates.near, order),
-            NearIndex(gates.held_out, order, whole=max(WHOLE, gates.held_out)),
+            NearIndex(filters.near, order),
+            NearIndex(filters.held_out, order, whole=max(WHOLE, filters.held_out)),
         )
         for runs in _all_shingles(train):
             near.add(runs)
@@ -83,15 +83,17 @@ class TextFilter:
             for runs in _all_shingles(split):
                 held_out.add(runs)
         keys = frozenset(key for split in forbidden for key in text_keys(split))
-        band = (gates.shortest or min(lengths), gates.longest or max(lengths))
+        band = (filters.shortest or min(lengths), filters.longest or max(lengths))
         if band[0] > band[1]:
             found = f"from {band[0]} to {band[1]} {'words' if by_words else 'characters'}; training texts have {min(lengths)} to {max(lengths)}"
             raise UsageError(
                 "no text can pass the length gate",
                 found,
-                "set augment.gates.shortest and longest together",
+                "set augment.filters.shortest and longest together",
             )
-        return cls(gates, by_words, *band, keys, held_out, set(text_keys(train)), near, perplexity)
+        return cls(
+            filters, by_words, *band, keys, held_out, set(text_keys(train)), near, perplexity
+        )
 
     def know(self, texts: Sequence[str], pairs: Sequence[str] | None) -> None:
         """Count N texts as seen."""
@@ -109,7 +111,7 @@ class TextFilter:
         """Whether the text passes; if not, why is counted."""
         reason = self._fault(made)
         if reason:
-            self.refused[origin, reason] += 1
+            self.rejected[origin, reason] += 1
         return reason is None
 
     def _fault(self, made: AugmentedText) -> str | None:
@@ -149,14 +151,14 @@ def confident(highest: np.ndarray, band: tuple[float, float]) -> np.ndarray:
     return np.asarray((highest >= band[0]) & (highest <= band[1]))
 
 
-def balanced(labels: np.ndarray, gold: np.ndarray, most: float) -> np.ndarray:
-    """(N,) which made texts to keep so that no label has more than `most` times the texts that it would have in the gold proportions.
+def balanced(labels: np.ndarray, labelled: np.ndarray, most: float) -> np.ndarray:
+    """(N,) which made texts to keep so that no label has more than `most` times the texts that it would have in the labelled proportions.
 
-    labels: (N,) the teacher's; gold: (M,) class indices. The earlier text of a label is kept before the later one.
+    labels: (N,) the teacher's; labelled: (M,) class indices. The earlier text of a label is kept before the later one.
     """
     shares = np.bincount(
-        gold, minlength=int(max(labels.max(initial=0), gold.max(initial=0))) + 1
-    ) / max(1, len(gold))
+        labelled, minlength=int(max(labels.max(initial=0), labelled.max(initial=0))) + 1
+    ) / max(1, len(labelled))
     rank = np.zeros(len(labels), np.int64)  # how many texts of the same label stand before this one
     for label in np.unique(labels):
         mine = np.flatnonzero(labels == label)

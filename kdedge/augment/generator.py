@@ -112,7 +112,7 @@ def prepare_generator(
     force: bool = False,
     progress: Progress = SILENT,
 ) -> Generator:
-    """The stage `generator/`: the language model after reading the training split, best by its surprise at the select split."""
+    """The stage `generator/`: the language model after reading the training split, best by its surprise at the validation split."""
     place = _place(recipe)
     inputs = {
         "generate": recipe.model_dump(mode="json", include=set(READ)),
@@ -132,7 +132,7 @@ def prepare_generator(
         barrier()
         parameters = sum(p.numel() for p in generator.model.parameters())
         return {
-            "select_surprise": surprise,
+            "validation_surprise": surprise,
             "parameters": parameters,
             "seconds": time.monotonic() - start,
         }
@@ -269,7 +269,9 @@ def _read_texts(
     seed: int,
     progress: Progress,
 ) -> float:
-    select = token_lines(generator, lines_of(task.select, task.spec, seed), recipe.max_length)
+    validation = token_lines(
+        generator, lines_of(task.validation, task.spec, seed), recipe.max_length
+    )
     training = Training(
         fit=recipe.fit,
         seed=seed,
@@ -279,7 +281,7 @@ def _read_texts(
         pad=PaddingCollator(generator.end),
         predict=lambda wrapper: Generator(
             wrapper.model, generator.tokenizer, generator.start, generator.end
-        ).surprise(select),
+        ).surprise(validation),
         score=lambda surprise: -float(surprise.mean()),
         title="the generator reads the training texts",
     )

@@ -1,4 +1,4 @@
-"""The stage `augment/`: every source asked, shard by shard, until it has given what is wanted; each text through the gates.
+"""The stage `augment/`: every source asked, shard by shard, until it has given what is wanted; each text through the filters.
 
 augment/texts.arrow  text, pair, origin, row (training example it was made from), surprise; in the order in which a smaller set takes them
 augment/stage.json   inputs, counts and speeds
@@ -62,7 +62,7 @@ def make_texts(
 ) -> TransferTexts:
     """The stage `augment/`: made texts without labels, in an order of which every beginning holds all sources alike.
 
-    Training texts of a length that the gates refuse are not started from.
+    Training texts of a length that the filters reject are not started from.
     weights: (N,) how often each training text is to be started from, in proportion; None: all alike.
     size: made texts per training text, in all sources together.
     """
@@ -144,16 +144,16 @@ def _make_all(
                 break
         progress.finish()
         kept[source.origin] = pa.concat_tables(mine)[:wanted]
-        refused = {
+        rejected = {
             reason: count
-            for (origin, reason), count in sorted(sieve.refused.items())
+            for (origin, reason), count in sorted(sieve.rejected.items())
             if origin == source.origin
         }
         counts[source.origin] = {
             "wanted": wanted,
             "asked": asked,
             "made": tried,
-            "refused": refused,
+            "rejected": rejected,
             "unused": max(0, passed - wanted),
         }
         counts[source.origin]["kept"] = len(kept[source.origin])
@@ -263,7 +263,7 @@ def _write_shard(texts: list[AugmentedText], asked: int, seconds: float, path: P
 
 
 def _told(origin: str, counts: dict[str, Any], seconds: float) -> str:
-    refused = ", ".join(f"{reason} {count:,}" for reason, count in counts["refused"].items())
+    rejected = ", ".join(f"{reason} {count:,}" for reason, count in counts["rejected"].items())
     speed = f" at {counts['made'] / seconds:,.0f} texts/s" if seconds and counts["made"] else ""
     lost = (
         f" ({counts['asked'] - counts['made']:,} more came to nothing)"
@@ -276,4 +276,4 @@ def _told(origin: str, counts: dict[str, Any], seconds: float) -> str:
         else "; so it is short, and no other source makes up for it"
     )
     kept = f"{counts['kept']:,} kept of {counts['wanted']:,} wanted"
-    return f"augment: {origin}: {counts['made']:,} made{speed}{lost}, {kept}; refused: {refused or 'none'}{short}"
+    return f"augment: {origin}: {counts['made']:,} made{speed}{lost}, {kept}; rejected: {rejected or 'none'}{short}"

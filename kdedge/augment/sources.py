@@ -31,8 +31,8 @@ from kdedge.teacher.finetune import Teacher, guesses_masked_words
 from kdedge.transfer.texts import TransferTexts
 
 BEFORE_LABELLING = {"rules", "replace", "generate", "pool", "shard_size"}
-"""Keys of [augment] that decide which texts are made; those of its gates that decide it are in `TEXT_GATES`."""
-TEXT_GATES = {"near", "held_out", "shortest", "longest", "perplexity"}
+"""Keys of [augment] that decide which texts are made; those of its filters that decide it are in `TEXT_FILTERS`."""
+TEXT_FILTERS = {"near", "held_out", "shortest", "longest", "perplexity"}
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Sources:
 
     sources: list[Source]
     inputs: dict[str, Any]
-    gates: FilterConfig
+    filters: FilterConfig
     task: Task
     perplexity: tuple[float, float] | None
 
     def sieve(self, known: TransferTexts | None = None) -> TextFilter:
-        """The gates, before any text was made but the `known` ones."""
-        sieve = TextFilter.of(self.gates, self.task, self.perplexity)
+        """The filters, before any text was made but the `known` ones."""
+        sieve = TextFilter.of(self.filters, self.task, self.perplexity)
         if known is not None:
             sieve.know(known.texts, known.pairs)
         return sieve
@@ -72,7 +72,7 @@ def build_sources(
     sources: list[Source] = []
     inputs: dict[str, Any] = {
         "augment": augment.model_dump(mode="json", include=BEFORE_LABELLING),
-        "gates": augment.gates.model_dump(mode="json", include=TEXT_GATES),
+        "filters": augment.filters.model_dump(mode="json", include=TEXT_FILTERS),
         "data": task.content_hash(),
         "teacher": teacher_hash,
         "seed": recipe.seed,
@@ -111,18 +111,20 @@ def build_sources(
     if augment.pool and pool:
         sources.append(pool)
         inputs["pool"] = hash_files(Path(augment.pool.file).parent, (Path(augment.pool.file).name,))
-    return Sources(sources, inputs, augment.gates, task, surprise)
+    return Sources(sources, inputs, augment.filters, task, surprise)
 
 
 def typical_nll(
     generator: Generator, task: Task, recipe: AugmentConfig, seed: int
 ) -> tuple[float, float]:
-    """The surprises at the gates' two quantiles of real texts, those of the select split, in nats per token; from the 0th on nothing is too low."""
+    """The surprises at the filters' two quantiles of real texts, those of the validation split, in nats per token; from the 0th on nothing is too low."""
     assert recipe.generate is not None
     real = generator.surprise(
-        token_lines(generator, lines_of(task.select, task.spec, seed), recipe.generate.max_length)
+        token_lines(
+            generator, lines_of(task.validation, task.spec, seed), recipe.generate.max_length
+        )
     )
-    low, high = recipe.gates.perplexity
+    low, high = recipe.filters.perplexity
     return float(np.quantile(real, low)) if low else 0.0, float(np.quantile(real, high))
 
 
@@ -168,7 +170,7 @@ def _replacing(
     neighbours = Neighbours(teacher.tokenizer, matrix, recipe.candidates)
     if name is None:
         return ReplaceSource(recipe, task.train, neighbours)
-    next_step = 'name another as augment.replace.model, or "neighbours"'
+    hint = 'name another as augment.replace.model, or "neighbours"'
     try:
         model, told = AutoModelForMaskedLM.from_pretrained(
             str(resolve_model_path(name) or name),
@@ -179,17 +181,17 @@ def _replacing(
         )
     except (OSError, ValueError) as error:
         raise MachineError(
-            "the masked language model cannot be loaded", f"{name}: {first_line(error)}", next_step
+            "the masked language model cannot be loaded", f"{name}: {first_line(error)}", hint
         ) from error
     if told["missing_keys"]:
         raise UsageError(
             "the model that should guess masked words has no head for it",
             f"{name} lacks {sorted(told['missing_keys'])[0]}",
-            next_step,
+            hint,
         )
     tokenizer = load_tokenizer(name, revision)
     if tokenizer.mask_token is None:
-        raise UsageError("the masked language model's tokenizer has no mask token", name, next_step)
+        raise UsageError("the masked language model's tokenizer has no mask token", name, hint)
     return ReplaceSource(
         recipe,
         task.train,

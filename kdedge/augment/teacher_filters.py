@@ -1,4 +1,4 @@
-"""The gates that need the teacher's answer: how sure it is, whether a second one agrees, and how labels are shared out."""
+"""The filters that need the teacher's answer: how sure it is, whether a second one agrees, and how labels are shared out."""
 
 from __future__ import annotations
 
@@ -24,77 +24,77 @@ BLOCK = 65536
 TEACHER_FILTERS = {"confidence", "balance", "agree_with"}
 
 
-def teacher_filter_settings(gates: FilterConfig) -> dict[str, Any]:
+def teacher_filter_settings(filters: FilterConfig) -> dict[str, Any]:
     """What decides a verdict beside texts and logits."""
-    place = resolve_model_path(gates.agree_with) if gates.agree_with else None
-    return gates.model_dump(mode="json", include=TEACHER_FILTERS) | (
+    place = resolve_model_path(filters.agree_with) if filters.agree_with else None
+    return filters.model_dump(mode="json", include=TEACHER_FILTERS) | (
         {"second": hash_files(place, WEIGHTS)} if place else {}
     )
 
 
-def check_teacher_filters(gates: FilterConfig, spec: TaskSpec) -> None:
+def check_teacher_filters(filters: FilterConfig, spec: TaskSpec) -> None:
     """Raises UsageError where a gate cannot be asked of this task, or its second teacher cannot answer it."""
     if spec.kind != "classification":
         for key, unasked in (
-            ("confidence", gates.confidence == (0.0, 1.0)),
-            ("agree_with", gates.agree_with is None),
+            ("confidence", filters.confidence == (0.0, 1.0)),
+            ("agree_with", filters.agree_with is None),
         ):
             if not unasked:
                 raise UsageError(
-                    f"augment.gates.{key} asks for a class",
+                    f"augment.filters.{key} asks for a class",
                     f"the task is {spec.kind}",
                     "take the gate out",
                 )
-    if gates.agree_with and not has_head(gates.agree_with, spec):
-        found = f"{gates.agree_with} has no head for {spec.outputs} labels"
+    if filters.agree_with and not has_head(filters.agree_with, spec):
+        found = f"{filters.agree_with} has no head for {spec.outputs} labels"
         raise UsageError(
-            "augment.gates.agree_with is no classifier of this task",
+            "augment.filters.agree_with is no classifier of this task",
             found,
             "name a fine-tuned one, or take the gate out",
         )
 
 
 def teacher_filter(
-    gates: FilterConfig, task: Task, max_length: int, precision: str = "auto"
+    filters: FilterConfig, task: Task, max_length: int, precision: str = "auto"
 ) -> TextJudge:
-    """A judge of made texts; gold ones always stay. precision: in which a second teacher computes. Of a regression no gate here can be asked: nothing is a class."""
+    """A judge of made texts; labelled ones always stay. precision: in which a second teacher computes. Of a regression no gate here can be asked: nothing is a class."""
 
     def judge(texts: TransferTexts, answers: Iterable[np.ndarray]) -> FilterResult:
         kept = np.ones(len(texts), dtype=bool)
-        refused: dict[str, int] = {}
-        made = ~texts.origins.among(("gold",))
+        rejected: dict[str, int] = {}
+        made = ~texts.origins.among(("labelled",))
         if task.spec.kind != "classification" or not made.any():
-            return FilterResult(kept, refused)
+            return FilterResult(kept, rejected)
         labels, chances = _answered(answers)
 
         def ask(reason: str, passes: Callable[[np.ndarray], np.ndarray]) -> None:
             rows = np.flatnonzero(made & kept)
             fails = rows[~passes(rows)]
             kept[fails] = False
-            refused[reason] = len(fails)
+            rejected[reason] = len(fails)
 
-        if gates.confidence != (0.0, 1.0):
-            ask("confidence", lambda rows: confident(chances[rows], gates.confidence))
-        if gates.agree_with:
-            second = load_teacher(gates.agree_with, task.spec, max_length)
+        if filters.confidence != (0.0, 1.0):
+            ask("confidence", lambda rows: confident(chances[rows], filters.confidence))
+        if filters.agree_with:
+            second = load_teacher(filters.agree_with, task.spec, max_length)
 
             def agrees(rows: np.ndarray) -> np.ndarray:
                 blocks = (
                     texts.take(rows[start : start + BLOCK]) for start in range(0, len(rows), BLOCK)
                 )
                 said = [
-                    second.annotate(some.texts, some.pairs, precision=precision).argmax(1)
+                    second.predict_logits(some.texts, some.pairs, precision=precision).argmax(1)
                     for some in blocks
                 ]
                 return np.asarray(np.concatenate([np.zeros(0, np.int64), *said]) == labels[rows])
 
             ask("second teacher", agrees)
-        if gates.balance is not None:
+        if filters.balance is not None:
             ask(
                 "balance",
-                lambda rows: balanced(labels[rows], task.train.labels, gates.balance or 1.0),
+                lambda rows: balanced(labels[rows], task.train.labels, filters.balance or 1.0),
             )
-        return FilterResult(kept, refused)
+        return FilterResult(kept, rejected)
 
     return judge
 

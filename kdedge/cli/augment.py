@@ -1,4 +1,4 @@
-"""`kdedge augment RECIPE`: the texts that students would learn from, what the gates refused, and what more of them is worth."""
+"""`kdedge augment RECIPE`: the texts that students would learn from, what the filters rejected, and what more of them is worth."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def augment(
 ) -> None:
     """Make the texts of RECIPE's [augment] table and let the teacher label them.
 
-    Ends with what each source made, what the gates refused, and some examples. With --curve the first student is trained on
-    the labelled texts alone, on each source, and on growing sizes; scores are those of the select split.
+    Ends with what each source made, what the filters rejected, and some examples. With --curve the first student is trained on
+    the labelled texts alone, on each source, and on growing sizes; scores are those of the validation split.
 
     \b
     Example: kdedge augment configs/quickstart.toml --set augment.rules.mask=0.1 --curve
@@ -65,18 +65,18 @@ def augment(
         )
     progress, run = ConsoleProgress() if is_main() else SILENT, RunDir.create(settled, runs)
     with run.locked():
-        lesson = prepare_context(settled, run, force=force, progress=progress)
+        context = prepare_context(settled, run, force=force, progress=progress)
         if is_main():
-            results().print(_sources(lesson))
-            results().print(_examples(lesson))
-        growth = measure_learning_curve(lesson, force=force, progress=progress) if curve else None
+            results().print(_sources(context))
+            results().print(_examples(context))
+        growth = measure_learning_curve(context, force=force, progress=progress) if curve else None
         if not is_main():
             return
         if growth:
-            results().print(_growth(growth, lesson.task.spec.metric))
+            results().print(_growth(growth, context.task.spec.metric))
             write_atomic(
                 run.folder / "curve" / "curve.svg",
-                plot_learning_curve(growth, lesson.task.spec.metric, settled.name),
+                plot_learning_curve(growth, context.task.spec.metric, settled.name),
             )
             if (made := max(point.size for point in growth.points)) < max(settled.augment.curve):
                 click.echo(
@@ -85,47 +85,49 @@ def augment(
             click.echo(f"picture: {run.folder / 'curve' / 'curve.svg'}")
     click.echo(f"run: {run.folder}")
     if as_json:
-        click.echo(json.dumps(_document(lesson, growth)))
+        click.echo(json.dumps(_document(context, growth)))
 
 
-def _made(lesson: DistillContext) -> dict[str, dict[str, Any]]:
+def _made(context: DistillContext) -> dict[str, dict[str, Any]]:
     return rounds_made(
-        lesson.run.shared, lesson.recipe.augment.rounds if lesson.recipe.augment else 0
+        context.run.shared, context.recipe.augment.rounds if context.recipe.augment else 0
     )
 
 
-def _sources(lesson: DistillContext) -> Table:
+def _sources(context: DistillContext) -> Table:
     table = Table(
-        title=f"{lesson.recipe.name}: new texts beside {len(lesson.task.train):,} labelled ones"
+        title=f"{context.recipe.name}: new texts beside {len(context.task.train):,} labelled ones"
     )
-    for column in ("source", "wanted", "asked", "made", "kept", "refused"):
-        table.add_column(column, justify="left" if column in ("source", "refused") else "right")
-    for name, counts in _made(lesson).items():
-        refused = ", ".join(f"{reason} {count:,}" for reason, count in counts["refused"].items())
+    for column in ("source", "wanted", "asked", "made", "kept", "rejected"):
+        table.add_column(column, justify="left" if column in ("source", "rejected") else "right")
+    for name, counts in _made(context).items():
+        rejected = ", ".join(f"{reason} {count:,}" for reason, count in counts["rejected"].items())
         table.add_row(
             name,
             *(f"{counts[key]:,}" for key in ("wanted", "asked", "made", "kept")),
-            refused or "none",
+            rejected or "none",
         )
     for reason, count in (
         (reason, count)
-        for reason, count in read_stage(lesson.run.transfer)["result"]["refused"].items()
+        for reason, count in read_stage(context.run.transfer)["result"]["rejected"].items()
         if count
     ):
         table.add_row("all, by the teacher", "", "", "", f"-{count:,}", reason)
     return table
 
 
-def _examples(lesson: DistillContext) -> Table:
+def _examples(context: DistillContext) -> Table:
     table = Table(title="some of them, with the teacher's answer")
     for column in ("source", "text", "answer"):
         table.add_column(column)
-    texts, spec = lesson.transfer.texts, lesson.task.spec
+    texts, spec = context.transfer.texts, context.task.spec
     for origin in dict.fromkeys(texts.origins):
         for row in texts.rows(origin)[:EXAMPLES].tolist():
             text = texts.texts[row] + (f" | {texts.pairs[row]}" if texts.pairs else "")
             table.add_row(
-                origin, escape(text[:160]), escape(_answer(spec, lesson.transfer.logits[row])[:160])
+                origin,
+                escape(text[:160]),
+                escape(_answer(spec, context.transfer.logits[row])[:160]),
             )
     return table
 
@@ -143,16 +145,18 @@ def _answer(spec: TaskSpec, logits: np.ndarray) -> str:
 
 
 def _growth(growth: LearningCurve, metric: str) -> Table:
-    table = Table(title=f"what they are worth: {metric} on the select split")
+    table = Table(title=f"what they are worth: {metric} on the validation split")
     for column in ("texts from", "per labelled text", "texts", metric, "gain", "behind the best"):
         table.add_column(column, justify="left" if column == "texts from" else "right")
     for point in growth.points:
-        gain = point.select - growth.points[0].select
+        gain = point.validation - growth.points[0].validation
         mark = " <" if point == growth.chosen else ""
         told = "–" if not point.sources else f"{gain:+.4f}" + (" does not help" if gain < 0 else "")
-        score = f"{point.select:.4f}" + (f" ± {point.sd:.4f}" if point.sd is not None else "")
+        score = f"{point.validation:.4f}" + (f" ± {point.sd:.4f}" if point.sd is not None else "")
         behind = (
-            f"{growth.best.select - point.select:.4f} ± {point.error:.4f}" if point.error else "–"
+            f"{growth.best.validation - point.validation:.4f} ± {point.error:.4f}"
+            if point.error
+            else "–"
         )
         table.add_row(
             "+".join(point.sources) or "labelled alone",
@@ -165,12 +169,12 @@ def _growth(growth: LearningCurve, metric: str) -> Table:
     return table
 
 
-def _document(lesson: DistillContext, growth: LearningCurve | None) -> dict[str, Any]:
-    kept = read_stage(lesson.run.transfer)["result"]
+def _document(context: DistillContext, growth: LearningCurve | None) -> dict[str, Any]:
+    kept = read_stage(context.run.transfer)["result"]
     document = {
-        "run": str(lesson.run.folder),
-        "sources": _made(lesson),
+        "run": str(context.run.folder),
+        "sources": _made(context),
         "origins": kept["origins"],
-        "refused": kept["refused"],
+        "rejected": kept["rejected"],
     }
     return document | ({"curve": growth.document()} if growth else {})

@@ -61,7 +61,7 @@ def distill(
         results().print(seeds_table(made[0].recipe.name, found))
     for name, gain in taught.items():
         results().print(
-            f"{name} less its undistilled twin: {gain}",
+            f"{name} less its label-only baseline: {gain}",
             soft_wrap=True,
             markup=False,
             highlight=False,
@@ -74,13 +74,13 @@ def distill(
 def show(run: RunDir, as_json: bool, more: dict[str, Any] | None = None) -> None:
     """The scores of a run's models: a table, or one JSON line at the end of stdout."""
     rows = scores(run)
-    table = Table(title=f"{run.recipe.name}: scores on the reported split")
+    table = Table(title=f"{run.recipe.name}: scores on the test split")
     several = any("temperature" in row for row in rows)
     for column in (
         "model",
         str(rows[0]["metric"]),
         "kept",
-        "select",
+        "validation",
         "parameters",
         *(["temperature"] if several else []),
     ):
@@ -90,9 +90,9 @@ def show(run: RunDir, as_json: bool, more: dict[str, Any] | None = None) -> None
         warmth = [f"{row['temperature']:.4g}" if "temperature" in row else ""] if several else []
         table.add_row(
             row["model"],
-            f"{row['report']:.4f}",
+            f"{row['test']:.4f}",
             kept,
-            f"{row['select']:.4f}",
+            f"{row['validation']:.4f}",
             f"{row['parameters']:,}",
             *warmth,
         )
@@ -120,7 +120,7 @@ def map_table(student: str, shares: list[list[float]]) -> Table:
 
 def seeds_table(name: str, found: dict[str, SeedStats]) -> Table:
     """One row per model: mean, standard deviation and 95 % interval of its scores over seeds."""
-    table = Table(title=f"{name}: reported score over seeds")
+    table = Table(title=f"{name}: test score over seeds")
     for column in ("model", "seeds", "mean", "sd", "95 % interval"):
         table.add_column(column, justify="left" if column == "model" else "right")
     for model, spread in found.items():

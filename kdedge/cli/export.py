@@ -128,7 +128,7 @@ def export_and_show(
 def _table(bundles: list[Bundle]) -> Table:
     metric = bundles[0].manifest.spec.metric
     table = Table(
-        title="each way measured itself on the reported split; one text at a time on one thread, in turn"
+        title="each way measured itself on the test split; one text at a time on one thread, in turn"
     )
     for column in (
         "bundle",

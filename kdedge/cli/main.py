@@ -120,7 +120,7 @@ def main(command: click.Command = cli) -> Any:
     except KdedgeError as error:
         from kdedge.cli.console import print_error
 
-        print_error(error.letter())
+        print_error(error.format())
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()

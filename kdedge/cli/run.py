@@ -40,7 +40,7 @@ def run(
     progress = ConsoleProgress()
     settled = settle_threads(load_recipe(recipe, overrides), runs, threads)
     unmade = RunDir(runs / settled.name, settled)
-    unmade.check_exportable(unmade.homes)
+    unmade.check_exportable(unmade.student_dirs)
     made = distill(settled, runs, force=force, progress=progress)
     _room(EXPORT)(made.folder, force=force, progress=progress)
     _room(BENCH)(made.folder, as_json=as_json, progress=progress)

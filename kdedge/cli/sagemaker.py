@@ -23,10 +23,8 @@ from kdedge.errors import Interrupted, KdedgeError, UsageError
 
 ROLES = {
     "train": "train",
-    "validation": "select",
-    "select": "select",
-    "test": "report",
-    "report": "report",
+    "validation": "validation",
+    "test": "test",
 }
 """Channel -> the key of [data] that it fills."""
 
@@ -107,7 +105,7 @@ class TrainingJob:
         """Keys of the recipe that the channels fill."""
         found: dict[str, str] = {}
         for channel, folder in self.channels.items():
-            _refuse_two_of_a_kind(channel, self.channels)
+            _reject_two_of_a_kind(channel, self.channels)
             if channel == "train":
                 found |= _training_data(folder)
             elif channel in ROLES:
@@ -137,7 +135,7 @@ class TrainingJob:
         )
 
 
-def _refuse_two_of_a_kind(channel: str, channels: Mapping[str, Path]) -> None:
+def _reject_two_of_a_kind(channel: str, channels: Mapping[str, Path]) -> None:
     """Raises UsageError where another channel would fill the same key of the recipe."""
     kinds = ROLES | dict.fromkeys(TEACHERS, "teacher")
     same = [other for other in channels if channel in kinds and kinds.get(other) == kinds[channel]]
@@ -263,7 +261,7 @@ def job(environment: Mapping[str, str]) -> Iterator[TrainingJob | None]:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, KdedgeError):
-        return error.letter()
+        return error.format()
     return (
         error.format_message()
         if isinstance(error, click.ClickException)
@@ -280,7 +278,7 @@ def _write_failure(file: Path, text: str) -> None:
 
 
 def metric_line(name: str, value: float) -> str:
-    """A line that a metric definition's regular expression can take: `kdedge_metric tinybert.select=0.912300`."""
+    """A line that a metric definition's regular expression can take: `kdedge_metric tinybert.validation=0.912300`."""
     return f"kdedge_metric {name.replace(' ', '_')}={value:.6f}"
 
 

@@ -17,7 +17,7 @@ from kdedge.evaluation.statistics import PairedDifference, SeedStats
 from kdedge.io.atomic import json_text, replace_dir, write_atomic
 from kdedge.run.layout import RunDir
 
-READINGS = ("loss", "select")
+READINGS = ("loss", "validation")
 LEFT_BEHIND = (
     ".lock*",
     "*.part",
@@ -52,7 +52,7 @@ def write_job_output(
 ) -> None:
     """Print the final metrics, copy the runs, with those they share stages with, to the model folder, and write the reports.
 
-    spreads: model -> its reported scores over several seeds; taught: student -> what it has above its undistilled twin; empty for one seed.
+    spreads: model -> its test scores over several seeds; taught: student -> what it has above its label-only baseline; empty for one seed.
     """
     rows = scores(runs[0])
     for name, value in (
@@ -66,7 +66,7 @@ def write_job_output(
     if container.reports:
         container.reports.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(runs[0].folder / "recipe.toml", container.reports / "recipe.toml")
-        for name, home in runs[0].homes.items():
+        for name, home in runs[0].student_dirs.items():
             shutil.copyfile(home / "student" / "log.jsonl", container.reports / f"{name}.jsonl")
         write_atomic(
             container.reports / "scores.json",
@@ -92,11 +92,11 @@ def copy_whole(folders: list[Path], target: Path) -> None:
 
 
 def final_metrics(rows: list[dict[str, Any]], spreads: dict[str, SeedStats]) -> dict[str, float]:
-    """`tinybert.select`, `.report`, `.kept` for every model; over several seeds also `.report_mean` and `.report_sd`."""
+    """`tinybert.validation`, `.test`, `.kept` for every model; over several seeds also `.report_mean` and `.report_sd`."""
     found = {
         f"{row['model']}.{key}": float(row[key])
         for row in rows
-        for key in ("select", "report", "kept")
+        for key in ("validation", "test", "kept")
         if row[key] is not None
     }
     for name, spread in spreads.items():

@@ -60,7 +60,7 @@ def tune(
 ) -> None:
     """Try other values for keys of RECIPE's student, and write down the best recipe.
 
-    The table [tune.ranges] says what to try. Teacher and transfer set are made once; trials are compared on the select split
+    The table [tune.ranges] says what to try. Teacher and transfer set are made once; trials are compared on the validation split
     alone. The same command goes on where it was cut off, and with --storage on other machines too. Then distill the best
     recipe: it starts from the start.
 
@@ -95,7 +95,9 @@ def _table(name: str, rows: list[dict[str, Any]]) -> Table:
         (r for r in rows if r["state"] == "complete"),
         key=lambda r: (-r["score"], r["share_of_time"]),
     )
-    table = Table(title=f"{name}: {len(done)} finished of {len(rows)} trials, by the select split")
+    table = Table(
+        title=f"{name}: {len(done)} finished of {len(rows)} trials, by the validation split"
+    )
     for column in ("trial", "score", "teacher's time", "front", "values"):
         table.add_column(column, justify="left" if column == "values" else "right")
     fastest = float("inf")

@@ -80,10 +80,10 @@ class Table:
         """The values of a column. Raises UsageError that names the columns there are, the nearest first."""
         if name in self.columns:
             return self.columns[name]
-        refuse_column(name, asked_by, self.origin, self.names)
+        reject_column(name, asked_by, self.origin, self.names)
 
 
-def refuse_column(name: str, asked_by: str, origin: str, names: Sequence[str]) -> NoReturn:
+def reject_column(name: str, asked_by: str, origin: str, names: Sequence[str]) -> NoReturn:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     there = ", ".join(shown(n) for n in names[:20]) or "none"
     hint = (

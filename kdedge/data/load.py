@@ -19,6 +19,10 @@ from kdedge.runtime.metrics import DEFAULT_METRIC, METRICS, metric_fits
 from kdedge.runtime.spec import Kind, TaskSpec
 
 
+SPLIT_SALTS = {"validation": "select", "test": "report"}
+"""Salt of the draw for each split. A change draws other texts, and no committed table holds."""
+
+
 def load_task(
     data: DataConfig, task: TaskConfig, *, name: str, seed: int, progress: Progress = SILENT
 ) -> Task:
@@ -42,9 +46,9 @@ def load_task(
 
 
 def _loaded(data: DataConfig, task: TaskConfig, name: str, metric: str, seed: int) -> Task:
-    _refuse_shared_columns(data)
+    _reject_shared_columns(data)
     source = Source.of(data)
-    _refuse_shared_roles(source)
+    _reject_shared_roles(source)
     train, read = _read_train(source, task)
     names = read.names
     if metric == "f1" and len(names) != 2:
@@ -53,9 +57,9 @@ def _loaded(data: DataConfig, task: TaskConfig, name: str, metric: str, seed: in
             f"{len(names)} labels",
             'set task.metric to "macro_f1" or "micro_f1"',
         )
-    train, report = _part(train, data.report, "report", read, seed)
-    train, select = _part(train, data.select, "select", read, seed)
-    parts, notes = _apart(train, select, report, data.overlap)
+    train, test = _part(train, data.test, "test", read, seed)
+    train, validation = _part(train, data.validation, "validation", read, seed)
+    parts, notes = _apart(train, validation, test, data.overlap)
     _check_classes(parts, task, names)
     train = _limited(parts[0], data.limit, seed)
     notes += _limit_note(train, parts, task, names)
@@ -73,7 +77,7 @@ def _metric(task: TaskConfig) -> str:
     return metric
 
 
-def _refuse_shared_columns(data: DataConfig) -> None:
+def _reject_shared_columns(data: DataConfig) -> None:
     """Raises UsageError when one column would be both text and answer, or both texts of a pair."""
     asked: dict[str, str] = {}
     for key, column in (("text", data.text), ("pair", data.pair), ("label", data.label)):
@@ -86,13 +90,13 @@ def _refuse_shared_columns(data: DataConfig) -> None:
             )
 
 
-def _refuse_shared_roles(source: Source) -> None:
+def _reject_shared_roles(source: Source) -> None:
     """Raises UsageError when one file or split would both teach and judge."""
     roles: dict[str, str] = {}
     for key, split in (
         ("train", source.data.train),
-        ("select", source.data.select),
-        ("report", source.data.report),
+        ("validation", source.data.validation),
+        ("test", source.data.test),
     ):
         if isinstance(split, str):
             other = roles.setdefault(source.identity(split, key), key)
@@ -105,7 +109,7 @@ def _refuse_shared_roles(source: Source) -> None:
 
 def _read_train(source: Source, task: TaskConfig) -> tuple[Part, _Reader]:
     table = source.read(source.data.train, "train")
-    _refuse_empty(table, "train")
+    _reject_empty(table, "train")
     faults = Faults(table.origin)
     values = table.column(source.data.label, "data.label")
     names = known_names(task.kind, task.labels, source.folder, table)
@@ -120,7 +124,7 @@ def _read_train(source: Source, task: TaskConfig) -> tuple[Part, _Reader]:
     return read.checked(table, "train", faults), read
 
 
-def _refuse_empty(table: Table, role: str) -> None:
+def _reject_empty(table: Table, role: str) -> None:
     if not len(table):
         raise DataError(
             f"{table.origin}: no rows in {role}",
@@ -140,7 +144,7 @@ class _Reader:
 
     def read(self, split: str, role: str) -> Part:
         table = self.source.read(split, role)
-        _refuse_empty(table, role)
+        _reject_empty(table, role)
         return self.checked(table, role, Faults(table.origin))
 
     def checked(self, table: Table, role: str, faults: Faults) -> Part:
@@ -179,23 +183,23 @@ def _part(
     """(train, the split or share `role`); a share leaves train."""
     if isinstance(wanted, str):
         return train, read.read(wanted, role)
-    _refuse_nothing_left(train)
-    stays, drawn = draw_share(train.split, wanted, seed, role)
+    _reject_nothing_left(train)
+    stays, drawn = draw_share(train.split, wanted, seed, SPLIT_SALTS[role])
     return replace(train, split=stays), replace(train, role=role, split=drawn)
 
 
 def _apart(
-    train: Part, select: Part, report: Part, rule: Overlap
+    train: Part, validation: Part, test: Part, rule: Overlap
 ) -> tuple[tuple[Part, Part, Part], list[str]]:
-    """The parts with equal texts dropped, refused or noted, as data.overlap says."""
+    """The parts with equal texts dropped, rejected or noted, as data.overlap says."""
     notes = conflict_note(train)
-    train, more = without_overlap(train, [select, report], rule)
+    train, more = without_overlap(train, [validation, test], rule)
     notes += more
-    select, more = without_overlap(select, [report], rule)
-    return (train, select, report), notes + more
+    validation, more = without_overlap(validation, [test], rule)
+    return (train, validation, test), notes + more
 
 
-def _refuse_nothing_left(part: Part) -> None:
+def _reject_nothing_left(part: Part) -> None:
     if not len(part.split):
         raise DataError(
             f"no examples are left in {part.role}",
@@ -207,7 +211,7 @@ def _refuse_nothing_left(part: Part) -> None:
 def _check_classes(parts: tuple[Part, Part, Part], task: TaskConfig, names: Names) -> None:
     """Raises DataError when a part is empty, train teaches one answer alone, or another part asks for a class train lacks."""
     for part in parts:
-        _refuse_nothing_left(part)
+        _reject_nothing_left(part)
     train = parts[0].split.labels
     if not names:
         raise DataError(
@@ -215,7 +219,7 @@ def _check_classes(parts: tuple[Part, Part, Part], task: TaskConfig, names: Name
             f"{parts[0].table.origin}",
             "fill in labels, or name them in task.labels",
         )
-    _refuse_one_answer(parts[0], task, names, "give examples of at least two answers")
+    _reject_one_answer(parts[0], task, names, "give examples of at least two answers")
     for part in parts[1:] if task.kind != "regression" else ():
         absent = sorted(_classes(part.split.labels) - _classes(train))
         if absent:
@@ -229,24 +233,24 @@ def _check_classes(parts: tuple[Part, Part, Part], task: TaskConfig, names: Name
             )
 
 
-def _refuse_one_answer(train: Part, task: TaskConfig, names: Names, next_step: str) -> None:
+def _reject_one_answer(train: Part, task: TaskConfig, names: Names, hint: str) -> None:
     labels = train.split.labels
     if task.kind != "multilabel" and len(np.unique(labels)) < 2:
         only = names[int(labels[0])] if task.kind == "classification" else str(labels[0])
         raise DataError(
             "train holds one answer alone",
             f"every label is {only!r} in {train.table.origin}",
-            next_step,
+            hint,
         )
 
 
 def _limit_note(
     train: Part, parts: tuple[Part, Part, Part], task: TaskConfig, names: Names
 ) -> list[str]:
-    """A note when data.limit left classes of select or report without an example. Raises DataError when it left one answer."""
+    """A note when data.limit left classes of validation or test without an example. Raises DataError when it left one answer."""
     if len(train.split) == len(parts[0].split):
         return []
-    _refuse_one_answer(train, task, names, "raise data.limit")
+    _reject_one_answer(train, task, names, "raise data.limit")
     if task.kind == "regression":
         return []
     lost = sorted(
@@ -274,5 +278,5 @@ def _limited(train: Part, limit: int | None, seed: int) -> Part:
 
 
 def _summary(task: Task) -> str:
-    sizes = f"{len(task.train)} train, {len(task.select)} select, {len(task.report)} report"
+    sizes = f"{len(task.train)} train, {len(task.validation)} validation, {len(task.test)} test"
     return f"data: {sizes}; {task.spec.kind}, {len(task.spec.labels)} labels, {task.spec.metric}"

@@ -12,12 +12,12 @@ from kdedge.data.shares import text_keys
 from kdedge.data.task import Split
 from kdedge.errors import DataError
 
-Overlap = Literal["refuse", "drop", "allow"]
+Overlap = Literal["error", "drop", "allow"]
 
 
 @dataclass(frozen=True)
 class Part:
-    """A role (train, select, report), its examples, and the table they came from."""
+    """A role (train, validation, test), its examples, and the table they came from."""
 
     role: str
     split: Split
@@ -33,7 +33,7 @@ class Part:
 def without_overlap(part: Part, others: list[Part], rule: Overlap) -> tuple[Part, list[str]]:
     """`part` without the texts of `others` where the rule says so, and a note for each other part it shares texts with.
 
-    Raises DataError under `refuse`, with the count and one example.
+    Raises DataError under `reject`, with the count and one example.
     """
     keys = text_keys(part.split)
     notes: list[str] = []
@@ -44,8 +44,8 @@ def without_overlap(part: Part, others: list[Part], rule: Overlap) -> tuple[Part
             continue
         found = sum(key in shared_keys for key in keys)
         fact = f"{found} of {len(keys)} {part.role} examples also stand in {other.role}"
-        if rule == "refuse":
-            raise _refusal(fact, part, other, next(key for key in keys if key in shared_keys))
+        if rule == "error":
+            raise _rejection(fact, part, other, next(key for key in keys if key in shared_keys))
         notes.append(
             f"{fact}: {'dropped from ' + part.role if rule == 'drop' else 'allowed by data.overlap'}."
         )
@@ -56,7 +56,7 @@ def without_overlap(part: Part, others: list[Part], rule: Overlap) -> tuple[Part
     ), notes
 
 
-def _refusal(fact: str, part: Part, other: Part, key: str) -> DataError:
+def _rejection(fact: str, part: Part, other: Part, key: str) -> DataError:
     example = f"{part.example(key)} and {other.example(key)}"
     step = f'data.overlap = "drop" removes them from {part.role}; data.overlap = "allow" keeps them'
     return DataError(f"{fact}, letter case and white space aside", example, step)

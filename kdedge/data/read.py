@@ -67,7 +67,7 @@ def _decoded(path: Path, content: bytes, encoding: str) -> str:
             f"data.encoding = {encoding!r}",
             f'set data.encoding = "{MARKS[mark]}"',
         )
-    _refuse_unmarked_utf16(path, content, codec)
+    _reject_unmarked_utf16(path, content, codec)
     try:
         return content.decode(codec).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
@@ -80,7 +80,7 @@ def _decoded(path: Path, content: bytes, encoding: str) -> str:
         ) from error
 
 
-def _refuse_unmarked_utf16(path: Path, content: bytes, codec: str) -> None:
+def _reject_unmarked_utf16(path: Path, content: bytes, codec: str) -> None:
     """Latin letters in utf-16 have a NUL byte each, and read as utf-8 without complaint."""
     nul_odd, nul_even = content[1::2].count(0), content[::2].count(0)
     if not codec.startswith(("utf-16", "utf-32")) and max(nul_odd, nul_even) > len(content) // 4:

@@ -203,7 +203,7 @@ def _load(source: str, config: str | None, revision: str | None, split: str) -> 
         raise UsageError(
             f"{source} has no such split or configuration",
             _first_line(error),
-            "set data.config, and the splits of train, select and report",
+            "set data.config, and the splits of train, validation and test",
         ) from error
     # Networks, caches and hubs fail in many ways, and all of them mean: not from here.
     except Exception as error:

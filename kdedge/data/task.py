@@ -50,23 +50,23 @@ class Split:
 
 @dataclass(frozen=True)
 class Task:
-    """train teaches, select chooses (checkpoints, settings), report is only ever measured on.
+    """train teaches, validation chooses (checkpoints, settings), test is only ever measured on.
 
     notes: what the checks saw and let pass, one sentence each; shown to the user and kept in the run.
     """
 
     spec: TaskSpec
     train: Split
-    select: Split
-    report: Split
+    validation: Split
+    test: Split
     notes: tuple[str, ...] = ()
 
     def content_hash(self) -> str:
         """SHA-256 over the splits and what is asked of them; the task's name does not matter."""
         parts = [
             self.train.content_hash(),
-            self.select.content_hash(),
-            self.report.content_hash(),
+            self.validation.content_hash(),
+            self.test.content_hash(),
             repr(replace(self.spec, name="")),
         ]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()

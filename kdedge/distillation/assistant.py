@@ -38,11 +38,11 @@ from kdedge.transfer.dataset import TransferSet
 class Gain:
     """What an assistant adds to its student, and what it costs.
 
-    select: score on the select split minus the student's; low, high: its 95 % interval over resampled texts.
+    validation: score on the validation split minus the student's; low, high: its 95 % interval over resampled texts.
     parameters, bytes: of the assistant. alone_us, both_us: microseconds of one text in torch, student alone and with the assistant.
     """
 
-    select: float
+    validation: float
     low: float
     high: float
     parameters: int
@@ -52,20 +52,20 @@ class Gain:
 
     @property
     def verdict(self) -> str:
-        """Whether it pays, said as far as the select split shows; the moment of its training was chosen there, which flatters it."""
+        """Whether it pays, said as far as the validation split shows; the moment of its training was chosen there, which flatters it."""
         if self.low > 0:
             return "pays"
-        return "does not pay" if self.select <= 0 else "undecided: the interval holds zero"
+        return "does not pay" if self.validation <= 0 else "inconclusive: the interval holds zero"
 
     def __str__(self) -> str:
         return (
-            f"{self.select:+.4f} on the select split [{self.low:+.4f}, {self.high:+.4f}] for {self.parameters:,} parameters, {self.bytes / 1e6:.2f} MB "
+            f"{self.validation:+.4f} on the validation split [{self.low:+.4f}, {self.high:+.4f}] for {self.parameters:,} parameters, {self.bytes / 1e6:.2f} MB "
             f"and {self.both_us / self.alone_us:.2f}x the time ({self.alone_us:,.0f} -> {self.both_us:,.0f} µs in torch): {self.verdict}"
         )
 
 
 def assist(
-    lesson: DistillContext,
+    context: DistillContext,
     student: TinyBertConfig | BiLstmConfig,
     transfer: str,
     *,
@@ -74,19 +74,19 @@ def assist(
 ) -> None:
     """The stage `assistant/` beside a trained `student/`; transfer: a hash of what is learned from."""
     assert student.assistant is not None
-    home = lesson.run.homes[Recipe.student_name(student)]
+    home = context.run.student_dirs[Recipe.student_name(student)]
     first = TextClassifier(
         load_student(home / "student").to(this_device()),
         load_tokenizer(home / "student"),
         student.max_length,
     )
-    inputs = stage_inputs(lesson, student.assistant, RESIDUAL, transfer) | {
+    inputs = stage_inputs(context, student.assistant, RESIDUAL, transfer) | {
         "first": hash_files(home / "student", WEIGHTS),
         "residual": "centred",
     }
     title = f"assistant of {Recipe.student_name(student)}"
     assisting = _Assisting(
-        lesson,
+        context,
         student.assistant,
         RESIDUAL,
         student.assistant.fit,
@@ -106,11 +106,11 @@ class _Assisting(StudentTraining):
 
     def __call__(self, part: Path) -> dict[str, Any]:
         assert self.first is not None
-        task, first = self.lesson.task, self.first
-        said = first.annotate(task.select.texts, task.select.pairs)
+        task, first = self.context.task, self.first
+        said = first.predict_logits(task.validation.texts, task.validation.pairs)
         learning = replace(
             self,
-            lesson=replace(self.lesson, transfer=residual(self.lesson, first)),
+            context=replace(self.context, transfer=residual(self.context, first)),
             score=lambda z: _score(task, said + z),
         )
         assistant, _, _ = learning.learn(part)
@@ -120,21 +120,21 @@ class _Assisting(StudentTraining):
     def _measured(
         self, assistant: TextClassifier, said: np.ndarray, alone: dict[str, Any], part: Path
     ) -> dict[str, Any]:
-        """The stage's result, that of both together; report_logits.npy becomes their sum."""
+        """The stage's result, that of both together; test_logits.npy becomes their sum."""
         assert self.first is not None
-        task, first = self.lesson.task, self.first
-        more = assistant.annotate(task.select.texts, task.select.pairs)
-        together = first.annotate(task.report.texts, task.report.pairs) + assistant.annotate(
-            task.report.texts, task.report.pairs
-        )
-        on_main_process(lambda: np.save(part / "report_logits.npy", together))
-        low, high = gained(task, said, said + more, self.lesson.recipe.training_seed)
-        select = score_of(task.spec, said + more, task.select)
+        task, first = self.context.task, self.first
+        more = assistant.predict_logits(task.validation.texts, task.validation.pairs)
+        together = first.predict_logits(
+            task.test.texts, task.test.pairs
+        ) + assistant.predict_logits(task.test.texts, task.test.pairs)
+        on_main_process(lambda: np.save(part / "test_logits.npy", together))
+        low, high = gained(task, said, said + more, self.context.recipe.training_seed)
+        validation = score_of(task.spec, said + more, task.validation)
         alone_us, both_us = 1e6 * np.median(
-            latencies(task.select, (first,), (first, assistant)), axis=1
+            latencies(task.validation, (first,), (first, assistant)), axis=1
         )
         gain = Gain(
-            select=select - score_of(task.spec, said, task.select),
+            validation=validation - score_of(task.spec, said, task.validation),
             low=low,
             high=high,
             parameters=alone["parameters"],
@@ -142,7 +142,7 @@ class _Assisting(StudentTraining):
             alone_us=float(alone_us),
             both_us=float(both_us),
         )
-        both = {"report": score_of(task.spec, together, task.report), "select": select}
+        both = {"test": score_of(task.spec, together, task.test), "validation": validation}
         return (
             alone
             | both
@@ -154,29 +154,32 @@ class _Assisting(StudentTraining):
         )
 
 
-def residual(lesson: DistillContext, first: TextClassifier) -> TransferSet:
+def residual(context: DistillContext, first: TextClassifier) -> TransferSet:
     """The transfer set with teacher minus student, float32, where the teacher's logits were.
 
     Of classes each text's residual has mean 0: what is added to all its logits changes no answer, and KL leaves it to the student.
     """
-    texts = replace_mask_token(first, lesson.teacher, lesson.transfer.texts)
-    left = lesson.transfer.logits.astype(np.float32) - first.annotate(texts.texts, texts.pairs)
+    texts = replace_mask_token(first, context.teacher, context.transfer.texts)
+    left = context.transfer.logits.astype(np.float32) - first.predict_logits(
+        texts.texts, texts.pairs
+    )
     return replace(
-        lesson.transfer,
+        context.transfer,
         logits=left - left.mean(1, keepdims=True)
-        if lesson.task.spec.kind == "classification"
+        if context.task.spec.kind == "classification"
         else left,
     )
 
 
 def gained(task: Task, before: np.ndarray, after: np.ndarray, seed: int) -> tuple[float, float]:
-    """95 % interval of the gain in score from logits (N, C) `before` to `after` on the select split, texts drawn with replacement."""
-    draws = bootstrap_rows(len(task.select), seed)
+    """95 % interval of the gain in score from logits (N, C) `before` to `after` on the validation split, texts drawn with replacement."""
+    draws = bootstrap_rows(len(task.validation), seed)
     scores = [
-        bootstrap_scores(task.spec, logits, task.select.labels, draws) for logits in (before, after)
+        bootstrap_scores(task.spec, logits, task.validation.labels, draws)
+        for logits in (before, after)
     ]
     return percentile_interval(scores[1] - scores[0])
 
 
 def _score(task: Task, logits: np.ndarray) -> float:
-    return metrics.score(task.spec.metric, task.spec.kind, logits, task.select.labels)
+    return metrics.score(task.spec.metric, task.spec.kind, logits, task.validation.labels)

@@ -22,36 +22,36 @@ from kdedge.transfer.dataset import TransferSet
 TrainAndPredict = Callable[[TransferSet, int, Path], np.ndarray]
 """Trains a student on a transfer set from the first seed (0) or a later one, in a folder where finished work is kept.
 
-Returns its logits (N, C) on the select split.
+Returns its logits (N, C) on the validation split.
 """
 
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """What a student scored on the select split after learning from `size` made texts per training text. sources: their origins.
+    """What a student scored on the validation split after learning from `size` made texts per training text. sources: their origins.
 
-    select: the mean over seeds. sd: their standard deviation, None of one seed. error: the standard error of what it lies behind the
+    validation: the mean over seeds. sd: their standard deviation, None of one seed. error: the standard error of what it lies behind the
     best point, which answered the same texts; 0 of the best.
     """
 
     size: float
     sources: tuple[str, ...]
     texts: int
-    select: float
+    validation: float
     sd: float | None = None
     error: float = 0.0
 
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """points: gold alone, then each source alone, then all that help at growing sizes. chosen: one of them."""
+    """points: labelled alone, then each source alone, then all that help at growing sizes. chosen: one of them."""
 
     points: tuple[CurvePoint, ...]
     chosen: CurvePoint
 
     @property
     def best(self) -> CurvePoint:
-        return max(self.points, key=lambda point: point.select)
+        return max(self.points, key=lambda point: point.validation)
 
     def document(self) -> dict[str, Any]:
         return asdict(self)
@@ -69,23 +69,25 @@ class LearningCurve:
 
 
 def subset(transfer: TransferSet, size: float, sources: tuple[str, ...]) -> TransferSet:
-    """The gold texts and, of the made ones from these sources, the first `size` for each gold text."""
-    gold = transfer.texts.gold
-    made = transfer.texts.rows(*sources)[: round(size * len(gold))]
-    return transfer.take(np.concatenate([gold, made]))
+    """The labelled texts and, of the made ones from these sources, the first `size` for each labelled text."""
+    labelled = transfer.texts.labelled
+    made = transfer.texts.rows(*sources)[: round(size * len(labelled))]
+    return transfer.take(np.concatenate([labelled, made]))
 
 
 def fit_learning_curve(
     recipe: AugmentConfig, transfer: TransferSet, task: Task, probe: TrainAndPredict, folder: Path
 ) -> LearningCurve:
-    """Train on gold alone, on each source at the smallest size, and on all that help at every size of `recipe.curve` that was made.
+    """Train on labelled alone, on each source at the smallest size, and on all that help at every size of `recipe.curve` that was made.
 
-    A source that scores below gold alone is left out. Chosen is the smallest set that lies behind the best by no more than the
+    A source that scores below labelled alone is left out. Chosen is the smallest set that lies behind the best by no more than the
     standard error of this very difference (the rule of Breiman et al. 1984, section 3.4.3, on paired answers: what two students
     get wrong alike tells nothing of which is better). Each size is trained from `recipe.seeds` seeds: of one, the error tells
     what other texts would change, and not what another seed would.
     """
-    origins = tuple(dict.fromkeys(origin for origin in transfer.texts.origins if origin != "gold"))
+    origins = tuple(
+        dict.fromkeys(origin for origin in transfer.texts.origins if origin != "labelled")
+    )
     sizes = sorted(set(recipe.curve))
     answers: dict[CurvePoint, np.ndarray] = {}  # (S, N, C)
 
@@ -93,14 +95,14 @@ def fit_learning_curve(
         some = subset(transfer, size, sources)
         places = [
             folder
-            / ("+".join(sources) or "gold")
+            / ("+".join(sources) or "labelled")
             / (f"{size:g}-seed{number}" if number else f"{size:g}")
             for number in range(recipe.seeds)
         ]
         logits = np.stack([probe(some, number, place) for number, place in enumerate(places)])
-        scores = [_score(task, one, task.select.labels) for one in logits]
+        scores = [_score(task, one, task.validation.labels) for one in logits]
         point = CurvePoint(
-            len(some) / len(some.texts.gold) - 1,
+            len(some) / len(some.texts.labelled) - 1,
             sources,
             len(some),
             float(np.mean(scores)),
@@ -112,7 +114,7 @@ def fit_learning_curve(
     points = [ask(0.0, ())]
     alone = [ask(sizes[0], (origin,)) for origin in origins] if len(origins) > 1 else []
     helpful = (
-        tuple(point.sources[0] for point in alone if point.select >= points[0].select)
+        tuple(point.sources[0] for point in alone if point.validation >= points[0].validation)
         if alone
         else origins
     )
@@ -127,18 +129,18 @@ def fit_learning_curve(
         points += [
             ask(size, helpful) for size in new if len(helpful) > 1 or not alone or size > sizes[0]
         ]
-    best = max(points, key=lambda point: point.select)
+    best = max(points, key=lambda point: point.validation)
     told = [
         replace(
             point,
             error=0.0
             if point is best
-            else difference_error(task, answers[best], answers[point], task.select),
+            else difference_error(task, answers[best], answers[point], task.validation),
         )
         for point in points
     ]
     line = [point for point in told if not point.sources or point.sources == helpful]
-    near = [point for point in line if point.select >= best.select - point.error]
+    near = [point for point in line if point.validation >= best.validation - point.error]
     return LearningCurve(
         tuple(told), min(near or [told[points.index(best)]], key=lambda point: point.texts)
     )

@@ -9,14 +9,14 @@ from kdedge.evaluation.plots import _svg
 
 
 def plot_learning_curve(growth: LearningCurve, metric: str, title: str) -> str:
-    """Score on the select split against texts, a line through all that help, a point for each source alone, each with the error of its distance to the best."""
+    """Score on the validation split against texts, a line through all that help, a point for each source alone, each with the error of its distance to the best."""
     helpful = max((point.sources for point in growth.points), key=len)
     rows = [
         {
             "texts": point.texts,
-            "score": point.select,
-            "low": point.select - point.error,
-            "high": point.select + point.error,
+            "score": point.validation,
+            "low": point.validation - point.error,
+            "high": point.validation + point.error,
             "from": "+".join(point.sources) or "labelled alone",
             "line": point.sources in ((), helpful),
         }
@@ -25,11 +25,11 @@ def plot_learning_curve(growth: LearningCurve, metric: str, title: str) -> str:
     x = alt.X(
         "texts:Q", title="texts the student learns from", scale=alt.Scale(type="log", nice=True)
     )
-    asked = f"{metric} on the select split"
+    asked = f"{metric} on the validation split"
     y = alt.Y("score:Q", title=asked, scale=alt.Scale(nice=True, zero=False))
     data, colour = alt.Data(values=rows), alt.Color("from:N", title="texts from")
     level = (
-        alt.Chart(alt.Data(values=[{"score": growth.best.select}]))
+        alt.Chart(alt.Data(values=[{"score": growth.best.validation}]))
         .mark_rule(strokeDash=[4, 4], color="#888888")
         .encode(y=y)
     )
@@ -45,7 +45,7 @@ def plot_learning_curve(growth: LearningCurve, metric: str, title: str) -> str:
     )
     points = alt.Chart(data).mark_point(filled=True, size=70).encode(x=x, y=y, color=colour)
     chosen = alt.Chart(
-        alt.Data(values=[{"texts": growth.chosen.texts, "score": growth.chosen.select}])
+        alt.Data(values=[{"texts": growth.chosen.texts, "score": growth.chosen.validation}])
     )
     ring = chosen.mark_point(size=260, color="black").encode(x=x, y=y)
     told = f"bars: one standard error of the distance to the best; ring: the smallest set whose bar reaches it ({growth.chosen.texts:,} texts)"

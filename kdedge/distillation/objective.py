@@ -70,9 +70,9 @@ class Objective(nn.Module):
             self.learned = LearnedMap(mine.layers, theirs.layers)
         else:
             self.layer_map = LayerMap.named(recipe.layer_map, mine.layers, theirs.layers)
-            self._refuse_empty_terms(self.layer_map.pairs)
+            self._reject_empty_terms(self.layer_map.pairs)
         if recipe.attention_weight and recipe.attention in HEAD_BY_HEAD:
-            _refuse_other_heads(recipe.attention, mine, theirs)
+            _reject_other_heads(recipe.attention, mine, theirs)
         self.relation_heads = recipe.relation_heads or math.gcd(mine.width, theirs.heads)
         if mine.width % self.relation_heads or theirs.width % self.relation_heads:
             what = "objective.relation_heads must divide the widths of student and teacher"
@@ -115,7 +115,7 @@ class Objective(nn.Module):
         hidden = self.recipe.hidden_weight if self.recipe.hidden != "cka" else 0.0
         return [s for s in matched if (self.recipe.embedding_weight if s == 0 else hidden)]
 
-    def _refuse_empty_terms(self, pairs: tuple[tuple[int, int], ...]) -> None:
+    def _reject_empty_terms(self, pairs: tuple[tuple[int, int], ...]) -> None:
         """Raises UsageError where a term has no layers to match."""
         needed = {
             "embedding": (0, 0) in pairs,
@@ -251,7 +251,7 @@ def layer_sizes(config: Any) -> LayerSizes:
         ) from error
 
 
-def _refuse_other_heads(name: str, mine: LayerSizes, theirs: LayerSizes) -> None:
+def _reject_other_heads(name: str, mine: LayerSizes, theirs: LayerSizes) -> None:
     if mine.heads != theirs.heads:
         raise UsageError(
             f"attention {name} can be matched only head by head",

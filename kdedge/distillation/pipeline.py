@@ -22,7 +22,7 @@ from kdedge.transfer.dataset import TransferSet, transfer_hash
 from kdedge.transfer.texts import TransferTexts
 
 NO_TEXTS = TransferSet(TransferTexts.of((), None, (), np.zeros(0)), np.zeros((0, 0), np.float16))
-"""What a lesson holds before its texts are made."""
+"""What a context holds before its texts are made."""
 
 
 def distill(
@@ -31,11 +31,11 @@ def distill(
     """From recipe to trained students, each stage kept where its inputs are unchanged; returns the run."""
     run = RunDir.create(recipe, runs)
     with run.locked():
-        lesson = prepare_context(recipe, run, force=force, progress=progress)
+        context = prepare_context(recipe, run, force=force, progress=progress)
         if recipe.augment and recipe.augment.size == "auto":
-            lesson = choose_size(lesson, force=force, progress=progress)
+            context = choose_size(context, force=force, progress=progress)
         for student in recipe.student:
-            train_student_stages(lesson, student, force=force, progress=progress)
+            train_student_stages(context, student, force=force, progress=progress)
         on_main_process(run.describe)
     return run
 
@@ -50,32 +50,34 @@ def prepare_context(
     for note in task.notes:
         progress.say(f"data: {note}")
     teacher = prepare_teachers(run, task, force=force, progress=progress)
-    lesson = DistillContext(recipe, run, task, teacher, NO_TEXTS)
-    made = augment_texts(lesson, force=force, progress=progress) if recipe.augment else None
+    context = DistillContext(recipe, run, task, teacher, NO_TEXTS)
+    made = augment_texts(context, force=force, progress=progress) if recipe.augment else None
     return replace(
-        lesson, transfer=label_texts(lesson, made, run.transfer, force=force, progress=progress)
+        context, transfer=label_texts(context, made, run.transfer, force=force, progress=progress)
     )
 
 
 def train_student_stages(
-    lesson: DistillContext,
+    context: DistillContext,
     student: TinyBertConfig | BiLstmConfig,
     *,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> None:
-    """The stages `student/` and, to compare with, `undistilled/`: same start and epochs, on the labelled texts alone.
+    """The stages `student/` and, to compare with, `baseline/`: same start and epochs, on the labelled texts alone.
 
-    Beside made texts the twin so takes fewer steps; `labels alone, more steps` of benchmarks/studies/augmentation.py takes as many.
+    Beside made texts the baseline so takes fewer steps; `labels alone, more steps` of benchmarks/studies/augmentation.py takes as many.
     Where layers are taught first, `layers/` is a stage before `student/`, which goes on from it; `assistant/` comes after it.
     """
-    home = lesson.run.homes[Recipe.student_name(student)]
+    home = context.run.student_dirs[Recipe.student_name(student)]
     home.mkdir(parents=True, exist_ok=True)
-    transfer = transfer_hash(lesson.run.transfer) + (f", {lesson.chosen}" if lesson.chosen else "")
+    transfer = transfer_hash(context.run.transfer) + (
+        f", {context.chosen}" if context.chosen else ""
+    )
     first = student.layers_first if isinstance(student, TinyBertConfig) else None
     if first:
         train_student(
-            lesson,
+            context,
             student,
             home / "layers",
             student.objective.layers_alone(),
@@ -88,7 +90,7 @@ def train_student_stages(
         (student.objective.answers_alone(), home / "layers") if first else (student.objective, None)
     )
     train_student(
-        lesson,
+        context,
         student,
         home / "student",
         objective,
@@ -98,12 +100,12 @@ def train_student_stages(
         progress=progress,
     )
     if student.assistant:
-        assist(lesson, student, transfer, force=force, progress=progress)
-    if student.undistilled:
+        assist(context, student, transfer, force=force, progress=progress)
+    if student.baseline:
         train_student(
-            lesson,
+            context,
             student,
-            home / "undistilled",
+            home / "baseline",
             LABELS_ONLY,
             transfer,
             force=force,
@@ -112,28 +114,28 @@ def train_student_stages(
 
 
 def scores(run: RunDir) -> list[dict[str, Any]]:
-    """One row per trained model of a run: name, metric, select, report, share of the teacher's score, parameters.
+    """One row per trained model of a run: name, metric, validation, test, share of the teacher's score, parameters.
 
     Of several teachers, `teacher` is what they say together; each has a row of its own with its temperature.
     """
     folders = {"teacher": run.teacher} | {
         f"teacher {name}": folder for name, folder in run.teachers.items()
     }
-    for name, home in run.homes.items():
+    for name, home in run.student_dirs.items():
         folders[name] = home / "student"
         if run.assistant(name):
             folders[f"{name} + assistant"] = home / "assistant"
-        undistilled = run.undistilled(name)
-        if undistilled:
-            folders[f"{name} undistilled"] = undistilled
+        baseline = run.baseline_dir(name)
+        if baseline:
+            folders[f"{name} baseline"] = baseline
     results = {name: read_stage(folder)["result"] for name, folder in folders.items()}
-    top = results["teacher"]["report"]
+    top = results["teacher"]["test"]
     together = results["teacher"].get("teachers", {})
     return [
         {
             "model": name,
-            **{key: result[key] for key in ("metric", "select", "report", "parameters")},
-            "kept": result["report"] / top if top > 0 else None,
+            **{key: result[key] for key in ("metric", "validation", "test", "parameters")},
+            "kept": result["test"] / top if top > 0 else None,
             **(
                 {"temperature": together[name.removeprefix("teacher ")]["temperature"]}
                 if name.startswith("teacher ")
@@ -151,7 +153,7 @@ def learned_maps(run: RunDir) -> dict[str, list[list[float]]]:
     }
     results = {
         name: read_stage(home / ("layers" if first[name] else "student"))["result"]
-        for name, home in run.homes.items()
+        for name, home in run.student_dirs.items()
     }
     return {name: result["layer_map"] for name, result in results.items() if "layer_map" in result}
 
@@ -160,6 +162,6 @@ def gains(run: RunDir) -> dict[str, Gain]:
     """Student name -> what its assistant adds and costs, for the students that have one."""
     return {
         name: Gain(**read_stage(home / "assistant")["result"]["gain"])
-        for name, home in run.homes.items()
+        for name, home in run.student_dirs.items()
         if run.assistant(name)
     }

@@ -44,10 +44,10 @@ def distill_seeds(
 
 
 def seed_stats(runs: list[RunDir]) -> dict[str, SeedStats]:
-    """Model -> its scores on the reported split, seed by seed; a teacher, which is the same in all runs, counts once."""
+    """Model -> its scores on the test split, seed by seed; a teacher, which is the same in all runs, counts once."""
     rows: list[list[dict[str, Any]]] = [scores(run) for run in runs]
     found = {
-        name: [row["report"] for run in rows for row in run if row["model"] == name]
+        name: [row["test"] for run in rows for row in run if row["model"] == name]
         for name in (row["model"] for row in rows[0])
     }
     return {
@@ -57,13 +57,16 @@ def seed_stats(runs: list[RunDir]) -> dict[str, SeedStats]:
 
 
 def distillation_gains(runs: list[RunDir]) -> dict[str, PairedDifference]:
-    """Student name -> what the teacher taught it: its scores on the reported split less those of its undistilled twin, seed by seed, where it has one."""
+    """Student name -> what the teacher taught it: its scores on the test split less those of its label-only baseline, seed by seed, where it has one."""
     recipe = runs[0].recipe
-    twins = {
-        name: [(run.homes[name] / "student", run.undistilled(name)) for run in runs]
-        for name in runs[0].homes
+    baselines = {
+        name: [(run.student_dirs[name] / "student", run.baseline_dir(name)) for run in runs]
+        for name in runs[0].student_dirs
     }
-    told = {name: [(mine, twin) for mine, twin in pairs if twin] for name, pairs in twins.items()}
+    told = {
+        name: [(mine, baseline) for mine, baseline in pairs if baseline]
+        for name, pairs in baselines.items()
+    }
     if not any(told.values()):
         return {}
     task = load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
@@ -72,15 +75,15 @@ def distillation_gains(runs: list[RunDir]) -> dict[str, PairedDifference]:
 
 def _compared(task: Task, pairs: list[tuple[Path, Path]]) -> PairedDifference:
     """The first folders of the pairs less the second ones."""
-    draws = bootstrap_rows(len(task.report), seed=0)
+    draws = bootstrap_rows(len(task.test), seed=0)
     scores = [
-        np.array([read_stage(folder)["result"]["report"] for folder in folders])
+        np.array([read_stage(folder)["result"]["test"] for folder in folders])
         for folders in zip(*pairs, strict=True)
     ]
     resampled = [
         np.stack(
             [
-                bootstrap_scores(task.spec, _answers(folder), task.report.labels, draws)
+                bootstrap_scores(task.spec, _answers(folder), task.test.labels, draws)
                 for folder in folders
             ]
         )
@@ -90,8 +93,8 @@ def _compared(task: Task, pairs: list[tuple[Path, Path]]) -> PairedDifference:
 
 
 def _answers(folder: Path) -> np.ndarray:
-    """Logits (N, C) of a stage's model on the reported split."""
-    answers: np.ndarray = np.load(folder / "report_logits.npy", allow_pickle=False)
+    """Logits (N, C) of a stage's model on the test split."""
+    answers: np.ndarray = np.load(folder / "test_logits.npy", allow_pickle=False)
     return answers
 
 

@@ -40,7 +40,7 @@ from kdedge.transfer.dataset import TransferSet
 from kdedge.transfer.texts import TransferTexts
 
 LABELS_ONLY = ObjectiveConfig(logits="mse", logits_weight=0.0, labels_weight=1.0)
-"""What the undistilled student is asked to match. It starts as the distilled one does, which may be with its teacher's own layers or embeddings."""
+"""What the label-only baseline is asked to match. It starts as the distilled one does, which may be with its teacher's own layers or embeddings."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class DistillContext:
 
 
 def train_student(
-    lesson: DistillContext,
+    context: DistillContext,
     student: TinyBertConfig | BiLstmConfig,
     folder: Path,
     objective: ObjectiveConfig,
@@ -68,10 +68,10 @@ def train_student(
     progress: Progress = SILENT,
 ) -> None:
     """One stage of training, in `folder`; transfer: a hash of what is learned from; before: the stage whose weights it goes on from."""
-    inputs = stage_inputs(lesson, student, objective, transfer)
+    inputs = stage_inputs(context, student, objective, transfer)
     inputs["objective"] |= {"before": hash_files(before, WEIGHTS)} if before else {}
     teaching = StudentTraining(
-        lesson,
+        context,
         student,
         objective,
         fit or student.fit,
@@ -83,7 +83,7 @@ def train_student(
 
 
 def stage_inputs(
-    lesson: DistillContext,
+    context: DistillContext,
     student: TinyBertConfig | BiLstmConfig,
     objective: ObjectiveConfig,
     transfer: str,
@@ -99,19 +99,19 @@ def stage_inputs(
             {"pieces": CHOSEN_BY} if student.vocabulary and student.tokenizer != "wordpiece" else {}
         ),
         "student": student.model_dump(
-            mode="json", exclude={"objective", "undistilled", "quantize", "assistant"} | unset
+            mode="json", exclude={"objective", "baseline", "quantize", "assistant"} | unset
         ),
         "objective": objective.model_dump(mode="json", exclude=objective.idle()),
         "start": _start_hash(student),
-        "teacher": teacher_hash(lesson.run),
+        "teacher": teacher_hash(context.run),
         "transfer": transfer,
-        "data": lesson.task.content_hash(),
-        "seed": lesson.recipe.training_seed,
+        "data": context.task.content_hash(),
+        "seed": context.recipe.training_seed,
     }
 
 
 def training_without_stage(
-    lesson: DistillContext,
+    context: DistillContext,
     student: TinyBertConfig | BiLstmConfig,
     folder: Path,
     *,
@@ -123,7 +123,7 @@ def training_without_stage(
     if isinstance(student, TinyBertConfig) and student.layers_first:
         before, objective = folder / "layers", student.objective.answers_alone()
         first = StudentTraining(
-            lesson,
+            context,
             student,
             student.objective.layers_alone(),
             student.layers_first,
@@ -132,18 +132,18 @@ def training_without_stage(
             progress,
         )
         first.learn(before)[0].model.save_pretrained(before)
-    return StudentTraining(lesson, student, objective, student.fit, before, title, progress, watch)
+    return StudentTraining(context, student, objective, student.fit, before, title, progress, watch)
 
 
 @dataclass(frozen=True)
 class StudentTraining:
     """How one student stage is made; called with the folder to fill.
 
-    watch: is told each score on the select split, and may raise to give up.
-    score: logits (N, C) on the select split -> the score that chooses the best moment; default: the task's metric.
+    watch: is told each score on the validation split, and may raise to give up.
+    score: logits (N, C) on the validation split -> the score that chooses the best moment; default: the task's metric.
     """
 
-    lesson: DistillContext
+    context: DistillContext
     student: TinyBertConfig | BiLstmConfig
     objective: ObjectiveConfig
     fit: FitConfig
@@ -156,12 +156,12 @@ class StudentTraining:
     def __call__(self, part: Path) -> dict[str, Any]:
         student, objective, _ = self.learn(part)
         learned = {"layer_map": objective.learned.table()} if objective.learned else {}
-        return save_measured(student, self.lesson.task, part, progress=self.progress) | learned
+        return save_measured(student, self.context.task, part, progress=self.progress) | learned
 
     def learn(self, part: Path) -> tuple[TextClassifier, Objective, float]:
-        """Build the student and train it; also returns its score on the select split."""
-        torch.manual_seed(self.lesson.recipe.training_seed)
-        task, teacher = self.lesson.task, self.lesson.teacher
+        """Build the student and train it; also returns its score on the validation split."""
+        torch.manual_seed(self.context.recipe.training_seed)
+        task, teacher = self.context.task, self.context.teacher
         model, tokenizer = build_student(
             self.student,
             task.spec,
@@ -182,8 +182,8 @@ class StudentTraining:
             )
         student = self._trimmed(TextClassifier(model, tokenizer, self.student.max_length))
         model, tokenizer = student.model.to(this_device()), student.tokenizer
-        select = student.encode(task.select.texts, task.select.pairs)
-        plan = self._training(student, select)
+        validation = student.encode(task.validation.texts, task.validation.pairs)
+        plan = self._training(student, validation)
         objective = Objective(
             self.objective,
             task.spec.kind,
@@ -202,7 +202,7 @@ class StudentTraining:
         read = np.concatenate(
             [
                 plan.data.tokens["input_ids"].values,
-                select.tokens["input_ids"].values,
+                validation.tokens["input_ids"].values,
                 [tokenizer.pad_token_id],
             ]
         )
@@ -217,11 +217,11 @@ class StudentTraining:
 
     def _stored(self, objective: Objective, data: Encoded) -> LayerCache | None:
         """The teacher's layers on the texts of the training, and the texts numbered, where there is room for them."""
-        lesson, recipe = self.lesson, self.lesson.recipe.transfer
-        room, place = 1e9 * recipe.layers_gb, lesson.run.shared
+        context, recipe = self.context, self.context.recipe.transfer
+        room, place = 1e9 * recipe.layers_gb, context.run.shared
         stored = open_layer_cache(
-            lesson.teacher,
-            teacher_hash(lesson.run),
+            context.teacher,
+            teacher_hash(context.run),
             data,
             objective.reads,
             place,
@@ -234,7 +234,7 @@ class StudentTraining:
         return stored
 
     def _shrink(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-        teacher = self.lesson.teacher
+        teacher = self.context.teacher
         if tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
             raise UsageError(
                 "a shrunk student reads with its teacher's vocabulary",
@@ -246,28 +246,28 @@ class StudentTraining:
         shrink(
             model.to(this_device()),
             teacher,
-            self.lesson.task,
+            self.context.task,
             layers,
-            self.lesson.recipe.training_seed,
+            self.context.recipe.training_seed,
         )
 
     def _trimmed(self, student: TextClassifier) -> TextClassifier:
         """With the pieces that written texts use most, where the recipe wants fewer: what a rare word means is learned from its parts."""
-        texts = self.lesson.transfer.texts
+        texts = self.context.transfer.texts
         return (
             trim(student, texts.written, self.student.vocabulary, texts.made)
             if self.student.vocabulary
             else student
         )
 
-    def _training(self, student: TextClassifier, select: Encoded) -> Training:
-        task, transfer = self.lesson.task, self.lesson.transfer
+    def _training(self, student: TextClassifier, validation: Encoded) -> Training:
+        task, transfer = self.context.task, self.context.transfer
         if self.objective == LABELS_ONLY:
-            transfer = transfer.take(transfer.texts.gold)
-        texts = replace_mask_token(student, self.lesson.teacher, transfer.texts)
+            transfer = transfer.take(transfer.texts.labelled)
+        texts = replace_mask_token(student, self.context.teacher, transfer.texts)
         score = self.score or (
             lambda logits: metrics.score(
-                task.spec.metric, task.spec.kind, logits, task.select.labels
+                task.spec.metric, task.spec.kind, logits, task.validation.labels
             )
         )
         data = encode(
@@ -280,10 +280,10 @@ class StudentTraining:
         )
         return Training(
             fit=self.fit,
-            seed=self.lesson.recipe.training_seed,
+            seed=self.context.recipe.training_seed,
             data=data,
             pad=student.pad,
-            predict=validation_predictor(select, student.pad),
+            predict=validation_predictor(validation, student.pad),
             score=lambda logits: self.watch(score(logits)),
             title=self.title,
         )

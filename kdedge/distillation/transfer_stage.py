@@ -31,16 +31,16 @@ from kdedge.transfer.texts import TransferTexts, collect_texts, joined
 
 
 def augment_texts(
-    lesson: DistillContext, *, force: bool = False, progress: Progress = SILENT
+    context: DistillContext, *, force: bool = False, progress: Progress = SILENT
 ) -> TransferTexts:
     """The stages `generator/`, where texts are generated, and `augment/`; later rounds start from the texts that were learned worst."""
-    recipe, run, augment = lesson.recipe, lesson.run, lesson.recipe.augment
+    recipe, run, augment = context.recipe, context.run, context.recipe.augment
     assert augment is not None
-    check_teacher_filters(augment.gates, lesson.task.spec)
+    check_teacher_filters(augment.filters, context.task.spec)
     workshop = build_sources(
         recipe,
-        lesson.task,
-        lesson.teacher,
+        context.task,
+        context.teacher,
         teacher_hash(run),
         run.shared,
         force=force,
@@ -50,7 +50,7 @@ def augment_texts(
     for number in range(augment.rounds):
         new = make_texts(
             augment,
-            lesson.task,
+            context.task,
             workshop.sources,
             workshop.sieve(made),
             run.shared / ("augment" if number == 0 else f"augment-{number + 1}"),
@@ -64,55 +64,57 @@ def augment_texts(
         made = new if made is None else joined(made, new)
         if number + 1 < augment.rounds:
             weights = _worst_learned(
-                lesson, made, run.shared / f"round-{number + 1}", force=force, progress=progress
+                context, made, run.shared / f"round-{number + 1}", force=force, progress=progress
             )
     assert made is not None
     return made
 
 
 def _worst_learned(
-    lesson: DistillContext, made: TransferTexts, folder: Path, *, force: bool, progress: Progress
+    context: DistillContext, made: TransferTexts, folder: Path, *, force: bool, progress: Progress
 ) -> np.ndarray:
     """(N,) how far the first student, after learning from the texts so far, is from the teacher on each training text.
 
     A run that shares its texts takes the student that chose them, whatever seed or settings its own students have.
     """
-    transfer = label_texts(lesson, made, folder / "transfer", force=force, progress=progress)
-    if lesson.recipe.share and (folder / "student").exists():
+    transfer = label_texts(context, made, folder / "transfer", force=force, progress=progress)
+    if context.recipe.share and (folder / "student").exists():
         model = _standing(folder / "student")
     else:
         model = train_and_predict(
-            replace(lesson, transfer=transfer), folder / "student", force=force, progress=progress
+            replace(context, transfer=transfer), folder / "student", force=force, progress=progress
         )
-    train = lesson.task.train
-    gold = transfer.logits[transfer.texts.gold].astype(np.float32)
+    train = context.task.train
+    labelled = transfer.logits[transfer.texts.labelled].astype(np.float32)
     return difficulty(
-        model.annotate(train.texts, train.pairs, progress=progress), gold, lesson.task.spec.kind
+        model.predict_logits(train.texts, train.pairs, progress=progress),
+        labelled,
+        context.task.spec.kind,
     )
 
 
 def label_texts(
-    lesson: DistillContext,
+    context: DistillContext,
     made: TransferTexts | None,
     folder: Path,
     *,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> TransferSet:
-    """The stage `transfer/`: gold and made texts with the teacher's answers; those of the run's own transfer set are not asked for again."""
-    recipe, run, augment = lesson.recipe, lesson.run, lesson.recipe.augment
+    """The stage `transfer/`: labelled and made texts with the teacher's answers; those of the run's own transfer set are not asked for again."""
+    recipe, run, augment = context.recipe, context.run, context.recipe.augment
     return build_transfer_set(
         recipe.transfer,
-        collect_texts(lesson.task, made),
-        lesson.teacher,
+        collect_texts(context.task, made),
+        context.teacher,
         teacher_hash(run),
         folder,
         judge=teacher_filter(
-            augment.gates, lesson.task, lesson.teacher.max_length, recipe.transfer.precision
+            augment.filters, context.task, context.teacher.max_length, recipe.transfer.precision
         )
         if augment
         else None,
-        gates=teacher_filter_settings(augment.gates) if augment else None,
+        filters=teacher_filter_settings(augment.filters) if augment else None,
         known=(run.transfer, *sorted(run.shared.glob("round-*/transfer"))),
         force=force,
         progress=progress,
@@ -131,44 +133,49 @@ def reject_auto_size(recipe: Recipe) -> None:
 
 
 def choose_size(
-    lesson: DistillContext, *, force: bool = False, progress: Progress = SILENT
+    context: DistillContext, *, force: bool = False, progress: Progress = SILENT
 ) -> DistillContext:
-    """The lesson with as many made texts, and from those sources, as the first student gains from."""
-    growth = measure_learning_curve(lesson, force=force, progress=progress)
+    """The context with as many made texts, and from those sources, as the first student gains from."""
+    growth = measure_learning_curve(context, force=force, progress=progress)
     chosen = growth.chosen
     progress.say(
         f"augment: auto takes {chosen.size:.3g} made texts per training text, from {', '.join(chosen.sources) or 'no source'}"
     )
-    part = subset(lesson.transfer, chosen.size, chosen.sources)
-    return replace(lesson, transfer=part, chosen=f"{chosen.size:.3g} of {'+'.join(chosen.sources)}")
+    part = subset(context.transfer, chosen.size, chosen.sources)
+    return replace(
+        context, transfer=part, chosen=f"{chosen.size:.3g} of {'+'.join(chosen.sources)}"
+    )
 
 
 def measure_learning_curve(
-    lesson: DistillContext, *, force: bool = False, progress: Progress = SILENT
+    context: DistillContext, *, force: bool = False, progress: Progress = SILENT
 ) -> LearningCurve:
-    """The stage `curve/`: what the first student scores on the select split after each size and source; every training is kept."""
-    augment, folder = lesson.recipe.augment, lesson.run.folder / "curve"
+    """The stage `curve/`: what the first student scores on the validation split after each size and source; every training is kept."""
+    augment, folder = context.recipe.augment, context.run.folder / "curve"
     assert augment is not None
-    first = lesson.recipe.student[0]
+    first = context.recipe.student[0]
     seeds = {"seeds": augment.seeds} if augment.seeds > 1 else {}
     inputs = {
         "curve": augment.curve,
         "judged_by": "difference",
         **seeds,
-        **stage_inputs(lesson, first, first.objective, transfer_hash(lesson.run.transfer)),
+        **stage_inputs(context, first, first.objective, transfer_hash(context.run.transfer)),
     }
 
     def ask(transfer: TransferSet, number: int, place: Path) -> np.ndarray:
-        recipe = lesson.recipe.model_copy(
-            update={"student_seed": lesson.recipe.training_seed + number}
+        recipe = context.recipe.model_copy(
+            update={"student_seed": context.recipe.training_seed + number}
         )
         model = train_and_predict(
-            replace(lesson, transfer=transfer, recipe=recipe), place, force=force, progress=progress
+            replace(context, transfer=transfer, recipe=recipe),
+            place,
+            force=force,
+            progress=progress,
         )
-        return model.annotate(lesson.task.select.texts, lesson.task.select.pairs)
+        return model.predict_logits(context.task.validation.texts, context.task.validation.pairs)
 
     def make(part: Path) -> dict[str, Any]:
-        return fit_learning_curve(augment, lesson.transfer, lesson.task, ask, part).document()
+        return fit_learning_curve(augment, context.transfer, context.task, ask, part).document()
 
     return LearningCurve.of(stage(folder, inputs, make, force=force, progress=progress))
 
@@ -183,16 +190,16 @@ def _standing(folder: Path) -> TextClassifier:
 
 
 def train_and_predict(
-    lesson: DistillContext, folder: Path, *, force: bool = False, progress: Progress = SILENT
+    context: DistillContext, folder: Path, *, force: bool = False, progress: Progress = SILENT
 ) -> TextClassifier:
-    """The run's first student, trained on the lesson's transfer set in a folder of its own."""
-    student = lesson.recipe.student[0]
+    """The run's first student, trained on the context's transfer set in a folder of its own."""
+    student = context.recipe.student[0]
     train_student(
-        lesson,
+        context,
         student,
         folder,
         student.objective,
-        lesson.transfer.content_hash(),
+        context.transfer.content_hash(),
         force=force,
         progress=progress,
     )

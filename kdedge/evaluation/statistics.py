@@ -41,7 +41,7 @@ class SeedStats:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Scores on the reported split less those of a reference, at equal seeds.
+    """Scores on the test split less those of a reference, at equal seeds.
 
     seeds: 95 % interval of the mean over seeds (Student's t), which says nothing about other texts.
     texts: 95 % interval of the mean over resampled texts (paired bootstrap), which says nothing about other seeds.
@@ -53,13 +53,13 @@ class PairedDifference:
 
     @property
     def verdict(self) -> str:
-        """`better` or `worse` where both intervals, each by itself, exclude 0, else `undecided`."""
+        """`better` or `worse` where both intervals, each by itself, exclude 0, else `inconclusive`."""
         ends = (*self.seeds, *self.texts)
         if any(map(math.isnan, ends)):
             return "one seed"
         if self.seeds[0] == self.seeds[1]:
-            return "undecided"  # seeds that all differ by as many answers are too few to tell what others would
-        return "better" if min(ends) > 0 else "worse" if max(ends) < 0 else "undecided"
+            return "inconclusive"  # seeds that all differ by as many answers are too few to tell what others would
+        return "better" if min(ends) > 0 else "worse" if max(ends) < 0 else "inconclusive"
 
     def __str__(self) -> str:
         mean, seeds, texts, verdict = self.cells()

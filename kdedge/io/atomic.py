@@ -18,10 +18,8 @@ def write_atomic(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
         part.replace(path)
     except OSError as error:
-        next_step = "free space or choose another folder; what was there before is intact"
-        raise MachineError(
-            "a file cannot be written", f"{path}: {error.strerror}", next_step
-        ) from error
+        hint = "free space or choose another folder; what was there before is intact"
+        raise MachineError("a file cannot be written", f"{path}: {error.strerror}", hint) from error
 
 
 def remove(path: Path) -> None:
@@ -47,13 +45,13 @@ def is_as_written(path: Path, written: str | None) -> bool:
     return path.is_file() and hash_file(path) == written
 
 
-def require_hash(path: Path, written: str | None, what: str, next_step: str) -> None:
+def require_hash(path: Path, written: str | None, what: str, hint: str) -> None:
     """Raises IntegrityError unless the file stands there as it was written. what: what it is a part of."""
     if not is_as_written(path, written):
         raise IntegrityError(
             f"{what} is not what was written",
             str(path) if path.is_file() else f"{path} is not there",
-            next_step,
+            hint,
         )
 
 

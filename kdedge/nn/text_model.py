@@ -40,7 +40,7 @@ class TextClassifier:
     def pad(self) -> PaddingCollator:
         return PaddingCollator(self.tokenizer.pad_token_id)
 
-    def annotate(
+    def predict_logits(
         self,
         texts: Sequence[str],
         pairs: Sequence[str] | None,
@@ -71,40 +71,40 @@ class TextClassifier:
 def save_measured(
     model: TextClassifier, task: Task, folder: Path, *, progress: Progress = SILENT
 ) -> dict[str, Any]:
-    """Save weights and tokenizer, the logits on the reported split, and return the scores that follow from them."""
-    progress.start("measuring on the reported split", len(task.report))
-    logits = model.annotate(task.report.texts, task.report.pairs, progress=progress)
+    """Save weights and tokenizer, the logits on the test split, and return the scores that follow from them."""
+    progress.start("measuring on the test split", len(task.test))
+    logits = model.predict_logits(task.test.texts, task.test.pairs, progress=progress)
     progress.finish()
-    select = model.annotate(task.select.texts, task.select.pairs)
+    validation = model.predict_logits(task.validation.texts, task.validation.pairs)
     if is_main():
         model.model.save_pretrained(folder)
         model.tokenizer.save_pretrained(folder)
-        np.save(folder / "report_logits.npy", logits)
+        np.save(folder / "test_logits.npy", logits)
     barrier()
     return {
         "metric": task.spec.metric,
-        "report": score_of(task.spec, logits, task.report),
-        "select": score_of(task.spec, select, task.select),
+        "test": score_of(task.spec, logits, task.test),
+        "validation": score_of(task.spec, validation, task.validation),
         "parameters": sum(p.numel() for p in model.model.parameters()),
         "max_length": model.max_length,
     }
 
 
 def read_measured(folder: Path, task: Task) -> tuple[dict[str, Any], np.ndarray]:
-    """What `save_measured` left in a finished stage: its result, and its logits (N, C) on the reported split.
+    """What `save_measured` left in a finished stage: its result, and its logits (N, C) on the test split.
 
     Raises UsageError where the stage was made from other data than `task`.
     """
     whole = read_stage(folder)
-    logits = np.load(folder / "report_logits.npy", allow_pickle=False)
+    logits = np.load(folder / "test_logits.npy", allow_pickle=False)
     same = whole["inputs"].get("data", task.content_hash()) == task.content_hash()
-    if not same or logits.shape != (len(task.report), task.spec.outputs):
+    if not same or logits.shape != (len(task.test), task.spec.outputs):
         raise UsageError(
             "the data has changed since this stage was measured",
-            f"{folder}: {logits.shape[0]} texts of {logits.shape[1]} outputs; the recipe now gives {len(task.report)} of {task.spec.outputs}"
+            f"{folder}: {logits.shape[0]} texts of {logits.shape[1]} outputs; the recipe now gives {len(task.test)} of {task.spec.outputs}"
             + (
                 ", as many but not the same"
-                if logits.shape == (len(task.report), task.spec.outputs)
+                if logits.shape == (len(task.test), task.spec.outputs)
                 else ""
             ),
             "run `kdedge distill --force` on the recipe, or bring the data back",

@@ -41,8 +41,8 @@ COMPLETE = "complete"
 class Training:
     """What is trained on what: everything `train` needs beside the model.
 
-    score: logits (N, C) of the select split -> the metric that chooses the best moment.
-    predict: model -> logits (N, C) on the select split.
+    score: logits (N, C) of the validation split -> the metric that chooses the best moment.
+    predict: model -> logits (N, C) on the validation split.
     rates: learning rates of the parameters that have one of their own, by name; they rise and fall as `fit`'s does, and nothing decays them.
     """
 
@@ -59,7 +59,7 @@ class Training:
 def train(
     model: nn.Module, training: Training, folder: Path, *, progress: Progress = SILENT
 ) -> float:
-    """Fit `model` in place and leave its best weights in it; returns their score on the select split.
+    """Fit `model` in place and leave its best weights in it; returns their score on the validation split.
 
     model(**batch) returns a mapping with `loss`, `logits` and, if it likes, `parts`: named shares of the loss.
     folder: checkpoints and log.jsonl; a run that was cut off goes on from its last whole checkpoint there.
@@ -145,7 +145,7 @@ class _Trainer(Trainer):
             args=_arguments(training, folder, device, precision),
             data_collator=training.pad,
             train_dataset=training.data,
-            eval_dataset=training.data,  # asked for by the Trainer; evaluate() below reads the select split itself
+            eval_dataset=training.data,  # asked for by the Trainer; evaluate() below reads the validation split itself
             callbacks=[_Talk(training.title, progress), *_tensorboard(folder)],
         )
         self.model_accepts_loss_kwargs = False
@@ -202,7 +202,7 @@ class _Trainer(Trainer):
         )
         if not math.isfinite(score):
             raise CheckFailed(
-                "the score on the select split is not finite",
+                "the score on the validation split is not finite",
                 self.training_plan.title,
                 "lower the learning rate",
             )
@@ -210,7 +210,7 @@ class _Trainer(Trainer):
             self.best.offer(
                 self.accelerator.unwrap_model(self.model), score, self.state.global_step
             )
-        metrics = {"select_score": score}
+        metrics = {"validation_score": score}
         self.log(metrics)
         return metrics
 
@@ -274,8 +274,8 @@ class _Talk(TrainerCallback):
         self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
     ) -> None:
         logs = logs or {}
-        if "select_score" in logs:
-            self.note = f"select {logs['select_score']:.4f}"
+        if "validation_score" in logs:
+            self.note = f"validation {logs['validation_score']:.4f}"
         elif "part/loss" in logs:
             self.note = f"loss {logs['part/loss']:.4f}"
 

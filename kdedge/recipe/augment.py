@@ -1,4 +1,4 @@
-"""The table on more texts: sources, and gates they must pass."""
+"""The table on more texts: sources, and filters they must pass."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class FilterConfig(Section):
         0.9, description="Jaccard similarity from which two texts of the set count as one"
     )
     held_out: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.6, description="the same against texts of the select and report splits: strict"
+        0.6, description="the same against texts of the validation and test splits: strict"
     )
     shortest: Positive | None = Field(None, description="default: the shortest training text")
     longest: Positive | None = Field(None, description="default: the longest training text")
@@ -150,7 +150,7 @@ class AugmentConfig(Section):
     replace: ReplaceConfig | None = None
     generate: GenerateConfig | None = None
     pool: PoolConfig | None = None
-    gates: FilterConfig = FilterConfig()
+    filters: FilterConfig = FilterConfig()
 
     @model_validator(mode="after")
     def _has_a_source(self) -> AugmentConfig:

@@ -1,4 +1,4 @@
-"""The recipe as a whole, and how it is read: unknown keys refused, all faults at once."""
+"""The recipe as a whole, and how it is read: unknown keys rejected, all faults at once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ STAGES = frozenset(
         "layers",
         "assistant",
         "tune",
-        "undistilled",
+        "baseline",
         "bundle",
         "bench",
     )

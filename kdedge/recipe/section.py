@@ -30,7 +30,7 @@ class FitConfig(Section):
     warmup: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="share of all steps")
     weight_decay: Weight = 0.01
     checks: Positive = Field(
-        3, description="how often the select split is measured and a checkpoint kept, in all"
+        3, description="how often the validation split is measured and a checkpoint kept, in all"
     )
     precision: Precision = Field(
         "auto", description="auto: bf16 or fp16 where the device computes in it natively, else fp32"

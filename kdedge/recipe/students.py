@@ -147,7 +147,7 @@ class QuantizeConfig(Section):
     )
     largest_drop: Weight = Field(
         0.01,
-        description="loss of the int8 file on the select split above which the bundle holds the float file alone",
+        description="loss of the int8 file on the validation split above which the bundle holds the float file alone",
     )
     trim_vocab: Positive | None = Field(
         None, description="pieces to keep of a WordPiece vocabulary after training; default: all"
@@ -186,7 +186,7 @@ class StudentBase(Section):
         None,
         description="pieces to keep of a WordPiece vocabulary, chosen by labelled texts and the pool before training, default: all; or to learn, default: 8000",
     )
-    undistilled: bool = Field(
+    baseline: bool = Field(
         True, description="also train the same student on the labels alone, to compare with"
     )
     fit: FitConfig = FitConfig()
@@ -209,7 +209,7 @@ class StudentBase(Section):
     def _assistant_learns_the_residual(self) -> Self:
         if self.assistant is None:
             return self
-        fixed = ("name", "undistilled", "objective", "quantize", "assistant", "layers_first")
+        fixed = ("name", "baseline", "objective", "quantize", "assistant", "layers_first")
         given = [
             key
             for key in fixed

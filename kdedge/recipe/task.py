@@ -21,10 +21,10 @@ class DataConfig(Section):
     )
     revision: str | None = Field(None, description="commit or tag of a hub data set")
     train: str = Field("train", description="split name, or a csv, tsv, jsonl or parquet file")
-    select: str | float = Field(
+    validation: str | float = Field(
         0.1, description="split, file, or share of train to choose checkpoints on"
     )
-    report: str | float = Field(
+    test: str | float = Field(
         "test", description="split, file, or share of train that results are reported on"
     )
     text: str = Field("text", description="column of the (first) text")
@@ -42,11 +42,11 @@ class DataConfig(Section):
     limit: Positive | None = Field(
         None, description="use only this many training examples, drawn by the seed"
     )
-    overlap: Literal["refuse", "drop", "allow"] = Field(
-        "refuse", description="when a text of train also stands in select or report"
+    overlap: Literal["error", "drop", "allow"] = Field(
+        "error", description="when a text of train also stands in validation or test"
     )
 
-    @field_validator("select", "report")
+    @field_validator("validation", "test")
     @classmethod
     def _share_is_a_share(cls, value: str | float) -> str | float:
         if isinstance(value, float) and not 0 < value < 1:

@@ -51,8 +51,8 @@ class RunDir:
         return self.shared / "augment"
 
     @property
-    def homes(self) -> dict[str, Path]:
-        """Student name -> folder that holds its student/, undistilled/ and bundle/."""
+    def student_dirs(self) -> dict[str, Path]:
+        """Student name -> folder that holds its student/, baseline/ and bundle/."""
         names = [self.recipe.student_name(s) for s in self.recipe.student]
         return {name: self.folder if len(names) == 1 else self.folder / name for name in names}
 
@@ -68,26 +68,30 @@ class RunDir:
         """Raises UsageError for a student whose answer is a sum of two models, which no bundle holds."""
         for name in students:
             if self.assistant(name):
-                key = f"student.{name}.assistant" if len(self.homes) > 1 else "student.assistant"
-                next_step = (
+                key = (
+                    f"student.{name}.assistant"
+                    if len(self.student_dirs) > 1
+                    else "student.assistant"
+                )
+                hint = (
                     f"distill once more with --set {key}= (the student itself is kept), then export"
                 )
                 raise UsageError(
                     "an assistant is not exported: a bundle holds one student",
                     f"{name} has one",
-                    next_step,
+                    hint,
                 )
 
-    def undistilled(self, student: str) -> Path | None:
+    def baseline_dir(self, student: str) -> Path | None:
         """The folder of the same student trained on the labels alone, where there is one made like the student that stands now."""
-        folder = self.homes[student] / "undistilled"
+        folder = self.student_dirs[student] / "baseline"
         if not folder.exists():
             return None
-        mine, twin = (
-            read_stage(self.homes[student] / name)["inputs"] | {"objective": None}
-            for name in ("student", "undistilled")
+        mine, baseline = (
+            read_stage(self.student_dirs[student] / name)["inputs"] | {"objective": None}
+            for name in ("student", "baseline")
         )
-        return folder if mine == twin else None
+        return folder if mine == baseline else None
 
     @classmethod
     def create(cls, recipe: Recipe, runs: Path) -> RunDir:
@@ -111,7 +115,9 @@ class RunDir:
                 "choose another folder with --runs",
             ) from error
         write_atomic(self.folder / "recipe.toml", self.recipe.to_toml())
-        homes = {name: os.path.relpath(home, self.folder) for name, home in self.homes.items()}
+        homes = {
+            name: os.path.relpath(home, self.folder) for name, home in self.student_dirs.items()
+        }
         write_atomic(
             self.folder / "run.json",
             json_text({"kdedge": __version__, "share": self.recipe.share, "students": homes}),
@@ -132,8 +138,10 @@ class RunDir:
                 "name a folder made by `kdedge distill`, such as runs/quickstart",
             )
         here = path.resolve()
-        meant = [name for name, home in run.homes.items() if here.is_relative_to(home.resolve())]
-        return run, meant or list(run.homes)
+        meant = [
+            name for name, home in run.student_dirs.items() if here.is_relative_to(home.resolve())
+        ]
+        return run, meant or list(run.student_dirs)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

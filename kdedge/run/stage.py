@@ -1,8 +1,8 @@
 """One experiment on disk: stages that are whole or absent, kept while their inputs stay the same.
 
-    runs/<name>/recipe.toml  run.json  teacher/  generator/  augment/  transfer/  student/  undistilled/  bundle/  bench/
+    runs/<name>/recipe.toml  run.json  teacher/  generator/  augment/  transfer/  student/  baseline/  bundle/  bench/
 
-With several students, `student/`, `undistilled/` and `bundle/` stand in a folder of the student's name.
+With several students, `student/`, `baseline/` and `bundle/` stand in a folder of the student's name.
 With several teachers, each stands in `teacher-NAME/` and what they say together in `teacher/`.
 `teacher/`, `generator/`, `augment/` and `transfer/` stand in `runs/<share>/` when the recipe says so.
 """

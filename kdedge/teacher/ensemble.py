@@ -2,7 +2,7 @@
 
 teacher-NAME/            each teacher: a stage as `teacher/` is where there is one alone
 teacher/ensemble.json    names, weights and temperatures of all; what decides the answer
-teacher/report_logits.npy, stage.json   what they say together, and its scores
+teacher/test_logits.npy, stage.json   what they say together, and its scores
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class Ensemble(TextClassifier):
     members: tuple[TextClassifier, ...]
     temperatures: tuple[float, ...]
 
-    def annotate(
+    def predict_logits(
         self, texts: Sequence[str], pairs: Sequence[str] | None, **settings: Any
     ) -> np.ndarray:
         """Logits (N, C) float32 of all teachers together; each reads with its own tokenizer."""
         said = [
-            member.annotate(
+            member.predict_logits(
                 self._spelled(texts, member), pairs and self._spelled(pairs, member), **settings
             )
             for member in self.members
@@ -86,7 +86,7 @@ def prepare_teachers(
 def _prepare_ensemble(
     run: RunDir, task: Task, members: tuple[TextClassifier, ...], *, force: bool, progress: Progress
 ) -> dict[str, Any]:
-    """The stage `teacher/` of several: a temperature for each from the select split, and the scores of the mean."""
+    """The stage `teacher/` of several: a temperature for each from the validation split, and the scores of the mean."""
     weights = {name: hash_files(folder, WEIGHTS) for name, folder in run.teachers.items()}
     inputs = {
         "teachers": weights,
@@ -97,21 +97,24 @@ def _prepare_ensemble(
     def make(part: Path) -> dict[str, Any]:
         start = time.monotonic()
         alone = {name: read_stage(folder)["result"] for name, folder in run.teachers.items()}
-        select = [member.annotate(task.select.texts, task.select.pairs) for member in members]
+        validation = [
+            member.predict_logits(task.validation.texts, task.validation.pairs)
+            for member in members
+        ]
         temperatures = [
-            fit_temperature(logits, task.select.labels, task.spec.kind) for logits in select
+            fit_temperature(logits, task.validation.labels, task.spec.kind) for logits in validation
         ]
         for name, temperature in zip(alone, temperatures, strict=True):
             doubt = {
-                LOWEST: ": it answers the select split without a fault",
-                HIGHEST: ": it knows next to nothing of the select split",
+                LOWEST: ": it answers the validation split without a fault",
+                HIGHEST: ": it knows next to nothing of the validation split",
             }.get(temperature, "")
             progress.say(
-                f"teacher-{name}: {task.spec.metric} {alone[name]['report']:.4f}, temperature {temperature:.4g}{doubt}"
+                f"teacher-{name}: {task.spec.metric} {alone[name]['test']:.4f}, temperature {temperature:.4g}{doubt}"
             )
-        report = mean_logits(
+        test = mean_logits(
             [
-                np.load(folder / "report_logits.npy", allow_pickle=False)
+                np.load(folder / "test_logits.npy", allow_pickle=False)
                 for folder in run.teachers.values()
             ],
             temperatures,
@@ -120,7 +123,7 @@ def _prepare_ensemble(
             name: {key: alone[name][key] for key in SHOWN} | {"temperature": t}
             for (name, t) in zip(alone, temperatures, strict=True)
         }
-        on_main_process(lambda: _write(part, weights, shown, report))
+        on_main_process(lambda: _write(part, weights, shown, test))
         return {
             "model": " + ".join(short_name(result["model"]) for result in alone.values()),
             "fine_tuned": any(result["fine_tuned"] for result in alone.values()),
@@ -128,8 +131,10 @@ def _prepare_ensemble(
             - start
             + sum(result["seconds"] for result in alone.values()),
             "metric": task.spec.metric,
-            "report": score_of(task.spec, report, task.report),
-            "select": score_of(task.spec, mean_logits(select, temperatures), task.select),
+            "test": score_of(task.spec, test, task.test),
+            "validation": score_of(
+                task.spec, mean_logits(validation, temperatures), task.validation
+            ),
             "parameters": sum(result["parameters"] for result in alone.values()),
             "max_length": max(member.max_length for member in members),
             "teachers": shown,
@@ -138,10 +143,10 @@ def _prepare_ensemble(
     return stage(run.teacher, inputs, make, force=force, progress=progress)
 
 
-SHOWN = ("model", "metric", "report", "select", "parameters", "max_length")
+SHOWN = ("model", "metric", "test", "validation", "parameters", "max_length")
 
 
-def _write(part: Path, weights: dict[str, str], shown: dict[str, Any], report: np.ndarray) -> None:
+def _write(part: Path, weights: dict[str, str], shown: dict[str, Any], test: np.ndarray) -> None:
     members = [
         {
             "name": name,
@@ -152,7 +157,7 @@ def _write(part: Path, weights: dict[str, str], shown: dict[str, Any], report: n
         for name, one in shown.items()
     ]
     write_atomic(part / ENSEMBLE_FILE, json_text({"teachers": members}))
-    np.save(part / "report_logits.npy", report)
+    np.save(part / "test_logits.npy", test)
 
 
 def teacher_hash(run: RunDir) -> str:

@@ -134,7 +134,7 @@ def prepare_teacher(
     force: bool = False,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """The stage `teacher/`: weights, tokenizer, its logits on the reported split and its scores.
+    """The stage `teacher/`: weights, tokenizer, its logits on the test split and its scores.
 
     An encoder is fine-tuned first; a fine-tuned model is measured, not trusted.
     """
@@ -185,10 +185,10 @@ def fine_tune_teacher(
             data=teacher.encode(task.train.texts, task.train.pairs, labels=task.train.labels),
             pad=teacher.pad,
             predict=validation_predictor(
-                teacher.encode(task.select.texts, task.select.pairs), teacher.pad
+                teacher.encode(task.validation.texts, task.validation.pairs), teacher.pad
             ),
             score=lambda logits: metrics.score(
-                task.spec.metric, task.spec.kind, logits, task.select.labels
+                task.spec.metric, task.spec.kind, logits, task.validation.labels
             ),
             title="fine-tuning the teacher",
         ),

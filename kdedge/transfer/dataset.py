@@ -1,7 +1,7 @@
 """The transfer set: texts and what the teacher says of them, labelled once, on disk, for every student.
 
 transfer/texts.arrow  text, pair, origin, label of the N texts, in order
-transfer/logits.npy   what the teacher says of them, (N, C) float16; after them, of the texts that its gates refused
+transfer/logits.npy   what the teacher says of them, (N, C) float16; after them, of the texts that its filters rejected
 transfer/keys.npy     hashes of (teacher, text, pair), 128 bits each, in the order of the logits
 transfer/stage.json   inputs, counts and the SHA-256 of each file, written last
 While it is made, the answers stand beside in shards; a build goes on where it was cut off. Texts and logits are mapped, not held in
@@ -55,7 +55,7 @@ FLOAT16_MAX = 65504.0
 
 @dataclass(frozen=True)
 class TransferSet:
-    """N texts, where each came from, its gold label where it has one, and the teacher's logits (N, C) float16."""
+    """N texts, where each came from, its labelled label where it has one, and the teacher's logits (N, C) float16."""
 
     texts: TransferTexts
     logits: np.ndarray
@@ -76,15 +76,15 @@ class TransferSet:
 
 
 TextJudge = Callable[[TransferTexts, Iterable[np.ndarray]], "FilterResult"]
-"""The gates that need the teacher's answer: N texts and their logits in blocks (n, C) float16 -> which to keep."""
+"""The filters that need the teacher's answer: N texts and their logits in blocks (n, C) float16 -> which to keep."""
 
 
 @dataclass(frozen=True)
 class FilterResult:
-    """kept: (N,) which texts stay. refused: reason -> texts."""
+    """kept: (N,) which texts stay. rejected: reason -> texts."""
 
     kept: np.ndarray
-    refused: dict[str, int]
+    rejected: dict[str, int]
 
 
 def update_joined(digest: Any, parts: Iterable[str], separator: str) -> None:
@@ -102,14 +102,14 @@ def build_transfer_set(
     *,
     judge: TextJudge | None = None,
     known: tuple[Path, ...] = (),
-    gates: dict[str, Any] | None = None,
+    filters: dict[str, Any] | None = None,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> TransferSet:
     """The stage `transfer/`: every text labelled once by the teacher, shard by shard.
 
     Finished shards of a build that was cut off are used again, and so is every answer of the same teacher
-    in an older transfer set that stands in `folder` or is `known`. `judge` decides which labelled texts are kept; `gates` are the settings it
+    in an older transfer set that stands in `folder` or is `known`. `judge` decides which labelled texts are kept; `filters` are the settings it
     decides by.
     """
     if recipe.precision != "auto":
@@ -125,8 +125,8 @@ def build_transfer_set(
         "shard_size": recipe.shard_size,
         "layout": LAYOUT,
     }
-    if gates is not None:
-        inputs["gates"] = gates
+    if filters is not None:
+        inputs["filters"] = filters
 
     def make(part: Path) -> dict[str, Any]:
         start = time.monotonic()
@@ -154,7 +154,7 @@ def build_transfer_set(
             counts = {
                 "texts": int(verdict.kept.sum()),
                 "origins": dict(sorted(origins.items())),
-                "refused": verdict.refused,
+                "rejected": verdict.rejected,
             }
             hashes = {name: hash_file(part / name) for name in FILES}
             return counts | {
@@ -243,7 +243,7 @@ def _read_labels(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _ask(teacher: Teacher, texts: TransferTexts, recipe: TransferConfig) -> np.ndarray:
-    logits = teacher.annotate(
+    logits = teacher.predict_logits(
         texts.texts, texts.pairs, batch_tokens=recipe.batch_tokens, precision=recipe.precision
     )
     if logits.size and np.abs(logits).max() > FLOAT16_MAX:
@@ -262,7 +262,7 @@ def _shards(texts: TransferTexts, recipe: TransferConfig) -> int:
 def transfer_hash(folder: Path) -> str:
     """What decides the texts of a finished transfer set and their logits: for a stage that is made from it."""
     whole = read_stage(folder)
-    kept = whole["result"].get("kept") if "gates" in whole["inputs"] else None
+    kept = whole["result"].get("kept") if "filters" in whole["inputs"] else None
     return str(whole["inputs"]["texts"] + (f"+{kept}" if kept else ""))
 
 

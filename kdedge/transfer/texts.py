@@ -11,7 +11,7 @@ from kdedge.data.task import Task
 from kdedge.io.text_column import TextColumn
 from kdedge.runtime.spec import Kind
 
-ORIGINS = ("gold", "rule", "replace", "generate", "pool")
+ORIGINS = ("labelled", "rule", "replace", "generate", "pool")
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,14 @@ class TransferTexts:
         return np.flatnonzero(self.origins.among(origins))
 
     @property
-    def gold(self) -> np.ndarray:
+    def labelled(self) -> np.ndarray:
         """Rows of the labelled texts, in order."""
-        return self.rows("gold")
+        return self.rows("labelled")
 
     @property
     def written(self) -> TextColumn:
         """What somebody wrote, both texts of a pair: the labelled texts and the user's pool."""
-        return self._of_origins("gold", "pool")
+        return self._of_origins("labelled", "pool")
 
     @property
     def made(self) -> TextColumn:
@@ -81,8 +81,8 @@ class TransferTexts:
 def collect_texts(task: Task, made: TransferTexts | None = None) -> TransferTexts:
     """All texts the student will learn from: the training split as it stands, then the made ones."""
     train = task.train
-    gold = TransferTexts.of(train.texts, train.pairs, ("gold",) * len(train), train.labels)
-    return gold if made is None else joined(gold, made)
+    labelled = TransferTexts.of(train.texts, train.pairs, ("labelled",) * len(train), train.labels)
+    return labelled if made is None else joined(labelled, made)
 
 
 def joined(first: TransferTexts, second: TransferTexts) -> TransferTexts:

@@ -45,14 +45,14 @@ def tune(
     run = RunDir.create(recipe, runs)
     folder = run.folder / "tune"
     with run.locked():
-        lesson = prepare_context(recipe, run, progress=progress)
+        context = prepare_context(recipe, run, progress=progress)
         folder.mkdir(exist_ok=True)
         studio = TuningStudy(recipe, folder, storage or f"sqlite:///{folder.resolve()}/study.db")
         study = studio.open()
         for number in fail_stale_trials(study):
             progress.say(f"trial {number}: its process is gone; it does not count")
         if workers == 1:
-            run_trials(studio, lesson, progress)
+            run_trials(studio, context, progress)
         else:
             _in_processes(studio, runs, workers)
         write_results(studio, study)
@@ -63,9 +63,9 @@ def tune(
 def check(recipe: Recipe) -> None:
     """Raises UsageError unless the recipe has one student and every range fits it at both of its ends."""
     if recipe.tune is None:
-        next_step = 'add [tune.ranges] with lines such as "student.fit.learning_rate" = { low = 1e-4, high = 1e-2, log = true }'
+        hint = 'add [tune.ranges] with lines such as "student.fit.learning_rate" = { low = 1e-4, high = 1e-2, log = true }'
         raise UsageError(
-            "the recipe names nothing to tune", f"{recipe.name} has no [tune] table", next_step
+            "the recipe names nothing to tune", f"{recipe.name} has no [tune] table", hint
         )
     if len(recipe.student) > 1:
         raise UsageError(
@@ -142,7 +142,7 @@ def write_results(studio: TuningStudy, study: optuna.Study) -> None:
     )
     fastest = [(100 * t.user_attrs["share_of_time"], t.value) for t in pareto_front(done)]
     points = [(100 * t.user_attrs["share_of_time"], float(t.value or 0.0)) for t in done]
-    title = "Score on the select split against latency"
+    title = "Score on the validation split against latency"
     write_atomic(
         studio.folder / "pareto.svg",
         scatter(title, "% of the teacher's time for one text, in torch", "score", points, fastest),

@@ -79,12 +79,12 @@ class TuningStudy:
         return study
 
 
-def run_trials(studio: TuningStudy, lesson: DistillContext, progress: Progress = SILENT) -> None:
+def run_trials(studio: TuningStudy, context: DistillContext, progress: Progress = SILENT) -> None:
     """Run trials until the study has as many as the recipe asks for; every worker of a study does this."""
     study = studio.open()
     fail_stale_trials(study)
-    # A trial reads no reported split: it is not there.
-    blind = replace(lesson, task=replace(lesson.task, report=lesson.task.select))
+    # A trial reads no test split: it is not there.
+    blind = replace(context, task=replace(context.task, test=context.task.validation))
     while count(study) < studio.plan.trials:
         trial = _ask(studio, study)
         trial.set_user_attr("process", f"{socket.gethostname()} {os.getpid()}")
@@ -146,7 +146,7 @@ def _run(
     studio: TuningStudy,
     study: optuna.Study,
     trial: optuna.Trial,
-    lesson: DistillContext,
+    context: DistillContext,
     progress: Progress,
 ) -> None:
     values = {key: suggest(trial, key, wish) for key, wish in studio.plan.ranges.items()}
@@ -160,7 +160,7 @@ def _run(
     try:
         student = with_values(studio.recipe, values).student[0]
         model, _, score = training_without_stage(
-            lesson, student, folder, watch=PruningCallback(trial), progress=progress
+            context, student, folder, watch=PruningCallback(trial), progress=progress
         ).learn(folder / "student")
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
@@ -174,18 +174,20 @@ def _run(
         raise
     else:
         teachers = (
-            lesson.teacher.members if isinstance(lesson.teacher, Ensemble) else (lesson.teacher,)
+            context.teacher.members if isinstance(context.teacher, Ensemble) else (context.teacher,)
         )
-        trial.set_user_attr("share_of_time", share_of_time(lesson.task.select, model, *teachers))
+        trial.set_user_attr(
+            "share_of_time", share_of_time(context.task.validation, model, *teachers)
+        )
         trial.set_user_attr("parameters", sum(p.numel() for p in model.model.parameters()))
         study.tell(trial, score)
-        progress.say(f"trial {trial.number}: {score:.4f} on the select split ({shown})")
+        progress.say(f"trial {trial.number}: {score:.4f} on the validation split ({shown})")
         return
     shutil.rmtree(folder, ignore_errors=True)
 
 
 class PruningCallback:
-    """Tells a trial each score on the select split, and stops it where it falls behind."""
+    """Tells a trial each score on the validation split, and stops it where it falls behind."""
 
     def __init__(self, trial: optuna.Trial) -> None:
         self.trial, self.check = trial, 0

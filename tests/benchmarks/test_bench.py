@@ -1,0 +1,748 @@
+"""A whole bench on tiny real bundles and a tiny real run, and what it rejects."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from kdedge.benchmarks import baselines as peers
+from kdedge.benchmarks import footprint as probe
+from kdedge.benchmarks import measure, subjects
+from kdedge.benchmarks.bench import bench_bundle, bench_run
+from kdedge.benchmarks.examples import read_examples
+from kdedge.benchmarks.measure import Options
+from kdedge.benchmarks.targets import plan
+
+import kdedge
+from kdedge.cli.bench import bench
+from kdedge.data.task import Split, Task
+from kdedge.errors import DataError, IntegrityError, KdedgeError, MachineError, UsageError
+from kdedge.runtime.bundle import Bundle, Manifest, write_manifest
+from kdedge.runtime.spec import TaskSpec
+
+GOOD, BAD = ("good", "great", "fine", "superb"), ("bad", "awful", "poor", "dull")
+FILLER = ("the", "film", "was", "a", "very", "plot", "and", "cast")
+WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", *GOOD, *BAD, *FILLER)
+SPEC = TaskSpec("toy", "classification", ("bad", "good"), "accuracy", pair=False)
+QUICK = Options(seconds=0.4, batch=4)
+
+
+def make_split(size: int, seed: int, pair: bool = False) -> Split:
+    """Texts of filler with one good or bad word, labelled by it, 5 % wrongly."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 2, size)
+    texts = []
+    for label in labels:
+        words = list(generator.choice(FILLER, generator.integers(2, 12)))
+        said = label if generator.random() > 0.05 else 1 - label
+        words.insert(
+            int(generator.integers(len(words))), str(generator.choice(GOOD if said else BAD))
+        )
+        texts.append(" ".join(words) + f" {len(texts)}")
+    return Split(tuple(texts), tuple(texts[::-1]) if pair else None, labels.astype(np.int64))
+
+
+TASK = Task(SPEC, make_split(200, 1), make_split(40, 2), make_split(60, 3))
+
+
+def save_tokenizer(folder: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    tokenizer = Tokenizer(
+        models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]")
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = [("[CLS]", 2), ("[SEP]", 3)]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", special
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
+def save_graph(path: Path) -> None:
+    """logits = sum over the tokens of a table that knows good from bad words, padding left out."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    table = np.zeros((len(WORDS), 2), np.float32)
+    table[4:8] = [-1, 1]
+    table[8:12] = [1, -1]
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["each"]),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["column"]),
+        helper.make_node("Mul", ["each", "column"], ["read"]),
+        helper.make_node("ReduceSum", ["read", "axes"], ["logits"], keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "toy",
+        [
+            helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"])
+            for name in ("input_ids", "attention_mask")
+        ],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2])],
+        [
+            numpy_helper.from_array(np.asarray(v), n)
+            for n, v in (("table", table), ("axes", np.array([1])), ("last", np.array([2])))
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, str(path))
+
+
+def make_bundle(folder: Path, name: str = "toy-student") -> Path:
+    folder.mkdir(parents=True)
+    save_tokenizer(folder)
+    save_graph(folder / "onnx" / "model.onnx")
+    save_graph(folder / "onnx" / "model_quantized.onnx")
+    (folder / "config.json").write_text("{}")
+    (folder / "README.md").write_text("toy\n")
+    (folder / "golden.json").write_text(
+        json.dumps({"tolerance": {}, "rows": [{"text": text} for text in TASK.test.texts[:12]]})
+    )
+    manifest = Manifest(
+        kdedge=kdedge.__version__,
+        name=name,
+        spec=SPEC,
+        max_length=32,
+        pad_token_id=0,
+        inputs=("input_ids", "attention_mask"),
+        precisions={"fp32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"},
+        scheme={"activations": "dynamic"},
+        parity={},
+        scores={
+            "metric": "accuracy",
+            "split_size": 60,
+            "teacher": 0.95,
+            "student": 0.94,
+            "fp32": 0.94,
+            "int8": 0.94,
+        },
+        teacher={"model": "big"},
+    )
+    write_manifest(folder, manifest)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("bundles") / "toy")
+
+
+def make_stage(folder: Path, seed: int, kind: str) -> None:
+    """A stage folder as distillation leaves it: a tiny random model, its tokenizer, its answers and scores."""
+    import torch
+    from kdedge.benchmarks.torch_runner import torch_runner
+    from transformers import BertConfig, BertForSequenceClassification
+
+    from kdedge.runtime.metrics import score
+    from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
+
+    torch.manual_seed(seed)
+    model: Any
+    if kind == "bilstm":
+        model = BiLstmForSequenceClassification(
+            BiLstmModelConfig(
+                vocab_size=len(WORDS),
+                embedding_dim=8,
+                hidden_size=4,
+                head_size=4,
+                dropout=0.0,
+                pad_token_id=0,
+                pair=False,
+                num_labels=2,
+            )
+        )
+    else:
+        model = BertForSequenceClassification(
+            BertConfig(
+                vocab_size=len(WORDS),
+                hidden_size=16,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                intermediate_size=16,
+                num_labels=2,
+            )
+        )
+    folder.mkdir(parents=True)
+    model.save_pretrained(folder)
+    save_tokenizer(folder)
+    runner = torch_runner(folder, 32, "cpu", 1)
+    logits = runner.run(runner.encode(TASK.test.texts, None))
+    np.save(folder / "test_logits.npy", logits)
+    report = score("accuracy", "classification", logits, TASK.test.labels)
+    result = {
+        "metric": "accuracy",
+        "test": report,
+        "validation": report,
+        "model": "/home/somebody/tiny",
+        "parameters": 1,
+        "max_length": 32,
+        "seconds": 1.0,
+    }
+    (folder / "stage.json").write_text(json.dumps({"inputs": {}, "result": result}))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A finished run of two students, with everything on disk that distill and export leave there."""
+    from kdedge.recipe import Recipe
+    from kdedge.run.layout import RunDir
+
+    recipe = Recipe.model_validate(
+        {
+            "name": "toy",
+            "data": {"source": "nowhere"},
+            "teacher": {"model": "tiny"},
+            "student": [{"kind": "tinybert", "name": "small"}, {"kind": "bilstm"}],
+        }
+    )
+    made = RunDir.create(recipe, tmp_path_factory.mktemp("runs"))
+    make_stage(made.teacher, 0, "bert")
+    make_bundle(made.shared / "teacher-bundle", "teacher")
+    for seed, (name, home) in enumerate(made.student_dirs.items(), 1):
+        make_stage(home / "student", seed, "bilstm" if name == "bilstm" else "bert")
+        make_stage(home / "baseline", seed + 10, "bilstm" if name == "bilstm" else "bert")
+        make_bundle(home / "bundle", name)
+    return made
+
+
+@pytest.fixture
+def no_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children that import torch take seconds; one test keeps them."""
+    weights = probe.Footprint(0.1, 0.2, 100.0)
+    monkeypatch.setattr(
+        measure, "footprints", lambda jobs, texts, pairs, progress: dict.fromkeys(jobs, weights)
+    )
+
+
+def write_csv(path: Path, split: Split) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["sentence", "class"])
+        writer.writerows(
+            (text, SPEC.labels[label])
+            for text, label in zip(split.texts, split.labels, strict=True)
+        )
+    return path
+
+
+def by_key(report: Any) -> dict[tuple[str, str, str | None], dict[str, Any]]:
+    return {
+        (row["subject"], row["form"], row["precision"]): row for row in report.to_json()["rows"]
+    }
+
+
+# A run
+
+
+def test_answers_to_other_texts_are_no_yardstick(run: Any, tmp_path: Path) -> None:
+    from kdedge.nn.text_model import read_measured
+
+    folder = Path(shutil.copytree(run.teacher, tmp_path / "teacher"))
+    document = json.loads((folder / "stage.json").read_text())
+    document["inputs"]["data"] = TASK.content_hash()
+    (folder / "stage.json").write_text(json.dumps(document))
+    assert len(read_measured(folder, TASK)[1]) == len(TASK.test)
+    turned = replace(TASK, test=TASK.test.take(list(range(len(TASK.test)))[::-1]))
+    with pytest.raises(UsageError, match="data has changed"):
+        read_measured(folder, turned)
+
+
+def test_a_run_is_measured_whole(run: Any, no_children: None) -> None:
+    report = bench_run(run, ["small", "bilstm"], options=QUICK, task=TASK)
+    rows = by_key(report)
+    expected = [
+        ("teacher", "torch", "fp32"),
+        ("teacher", "onnx", "fp32"),
+        ("teacher", "onnx", "int8"),
+    ]
+    for name in ("small", "bilstm"):
+        expected += [
+            (name, "torch", "fp32"),
+            (name, "onnx", "fp32"),
+            (name, "onnx", "int8"),
+            (f"{name} baseline", "torch", "fp32"),
+        ]
+    expected += [("tf-idf + logistic", "peer", None), ("majority class", "peer", None)]
+    assert [key for key in rows if key[:2] != ("teacher", "torch")] == expected[1:]
+    teacher = rows["teacher", "torch", "fp32"]
+    assert (
+        teacher["verdict"] == "reference"
+        and teacher["value"] == report.teacher["value"]
+        and teacher["speedup"] == 1.0
+    )
+    for key in expected[:-1]:
+        row = rows[key]
+        timed = "baseline" not in key[0]
+        assert (row["p50_us"] is not None) == timed and (row["texts_per_s"] is not None) == timed
+        assert row["value"] is not None and row["bytes"] > 0
+        if timed:
+            assert 0 < row["p50_model_us"] < row["p50_us"] <= row["p90_us"] <= row["p99_us"]
+            assert (row["threads"], row["batch"]) == (1, 4)
+    assert rows["bilstm", "onnx", "fp32"]["value"] == pytest.approx(_table_accuracy(TASK.test))
+    assert rows["bilstm", "onnx", "fp32"]["provider"] == "CPUExecutionProvider"
+    assert rows["tf-idf + logistic", "peer", None]["value"] > 0.8
+    assert (
+        rows["majority class", "peer", None]["kind"]
+        == rows["bilstm baseline", "torch", "fp32"]["kind"]
+        == "baseline"
+    )
+
+
+def _table_accuracy(split: Split) -> float:
+    """What the toy graph scores, counted by hand."""
+    said = [
+        sum((word in GOOD) - (word in BAD) for word in text.split()) > 0 for text in split.texts
+    ]
+    return float(np.mean(np.array(said) == split.labels))
+
+
+def test_without_the_teacher_running_its_stored_answers_are_the_yardstick(
+    run: Any, no_children: None
+) -> None:
+    report = bench_run(run, ["bilstm"], options=replace(QUICK, teacher=False), task=TASK)
+    rows = by_key(report)
+    assert rows["teacher", "torch", "fp32"]["p50_us"] is None
+    student = rows["bilstm", "onnx", "int8"]
+    assert student["speedup"] is None and student["retention"] == pytest.approx(
+        student["value"] / report.teacher["value"], abs=1e-5
+    )
+    assert not any(subject == "small" for subject, _, _ in rows)
+
+
+def test_answers_to_other_data_are_refused(run: Any) -> None:
+    with pytest.raises(UsageError, match="data has changed"):
+        bench_run(
+            run, ["bilstm"], options=QUICK, task=replace(TASK, test=TASK.test.take(range(50)))
+        )
+
+
+def test_a_student_without_a_bundle_is_told(run: Any, no_children: None) -> None:
+    home = run.student_dirs["small"]
+    (home / "bundle").rename(home / "elsewhere")
+    try:
+        with pytest.raises(UsageError, match="not been exported"):
+            bench_run(run, ["small"], options=QUICK, task=TASK)
+    finally:
+        (home / "elsewhere").rename(home / "bundle")
+
+
+def test_the_command_writes_the_report_into_the_run(
+    run: Any, no_children: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kdedge.data.load_task", lambda *args, **kwargs: TASK, raising=False)
+    result = CliRunner().invoke(
+        bench, [str(run.folder), "--seconds", "0.3", "--json"], catch_exceptions=False
+    )
+    assert result.exit_code == 0
+    document = json.loads(result.stdout.strip().splitlines()[-1])
+    assert document == json.loads(
+        (run.folder / "bench" / "report.json").read_text(encoding="utf-8")
+    )
+    assert str(run.folder / "bench" / "report.json").replace("\n", "") in result.stderr.replace(
+        "\n", ""
+    )
+    assert document["teacher"]["model"] == "tiny"
+    page = (run.folder / "bench" / "report.md").read_text(encoding="utf-8")
+    for text in (json.dumps(document), page):
+        assert str(run.folder) not in text and "/home" not in text, (
+            "a report holds no paths of this machine"
+        )
+    one = CliRunner().invoke(
+        bench,
+        [str(run.student_dirs["bilstm"] / "bundle"), "--seconds", "0.3"],
+        catch_exceptions=False,
+    )
+    assert one.exit_code == 0 and "bilstm onnx int8" in one.stdout and "small" not in one.stdout
+    assert (run.student_dirs["bilstm"] / "bench" / "report.md").is_file()
+
+
+def test_targets_mean_what_they_say(run: Any, bundle: Path) -> None:
+    assert plan([run.folder]).students == ("small", "bilstm")
+    assert plan([run.student_dirs["bilstm"]]).students == ("bilstm",)
+    assert (
+        plan([run.student_dirs["small"] / "bundle", run.student_dirs["bilstm"] / "bundle"]).out
+        == run.folder / "bench"
+    )
+    assert set(plan([run.folder], alone=True).bundles) == {
+        (home / "bundle").resolve() for home in run.student_dirs.values()
+    }
+    assert plan([run.folder]).run is not None and plan([bundle]).run is None
+    assert plan([run.student_dirs["small"] / "bundle", bundle]).run is None
+    assert plan([run.shared / "teacher-bundle"]).run is None
+    with pytest.raises(UsageError, match="neither a bundle nor a run"):
+        plan([run.teacher])
+
+
+def test_without_the_lab_a_run_means_its_bundles(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kdedge.benchmarks.targets.find_spec", lambda name: None)
+    found = plan([run.folder])
+    assert found.run is None and len(found.bundles) == 2 and "torch" in found.why
+
+
+# Bundles alone
+
+
+def test_a_bundle_is_measured_on_given_texts(bundle: Path, tmp_path: Path) -> None:
+    given = read_examples(
+        write_csv(tmp_path / "t.csv", TASK.test), SPEC, text="sentence", label="class"
+    )
+    report = bench_bundle([bundle], options=QUICK, examples=given)
+    row = by_key(report)["toy-student", "onnx", "int8"]
+    assert row["value"] == pytest.approx(_table_accuracy(TASK.test))
+    assert row["retention"] == pytest.approx(row["value"] / 0.95, abs=1e-5)
+    assert row["retention_low"] < row["retention"] < row["retention_high"]
+    assert 5 < row["peak_mb"] < 2000 and row["load_s"] > 0, row["notes"]
+    assert any("dynamic int8" in note for note in row["notes"])
+    assert any("only the student is resampled" in note for note in report.notes)
+    fewer = bench_bundle(
+        [bundle],
+        options=QUICK,
+        examples=replace(given, texts=given.texts[:30], labels=given.labels[:30]),
+    )  # type: ignore[index]
+    assert any("30 texts and not those" in note for note in fewer.notes)
+
+
+def test_without_labels_only_time_is_told(bundle: Path, no_children: None) -> None:
+    report = bench_bundle([bundle], options=QUICK)
+    assert report.task["texts"] == 12 and not report.task["measured"]
+    row = by_key(report)["toy-student", "onnx", "fp32"]
+    assert (row["metric"], row["value"], row["retention"], row["verdict"]) == (None,) * 4
+    assert row["p50_us"] > 0
+
+
+def test_repeats_decide_how_many_texts(bundle: Path, no_children: None) -> None:
+    report = bench_bundle([bundle], options=replace(QUICK, repeats=24))
+    assert report.rows[0].single is not None and len(report.rows[0].single.values) == 24
+
+
+def test_a_provider_that_is_not_there_is_an_error(bundle: Path, no_children: None) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine has CUDA")
+    with pytest.raises(MachineError):
+        bench_bundle([bundle], options=replace(QUICK, providers=("cuda",)))
+
+
+def test_a_provider_that_is_there_and_not_used_is_an_error(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A classifier that silently answers on the CPU, whatever was asked."""
+    load = subjects.Classifier.from_bundle
+    monkeypatch.setattr(
+        subjects.Classifier,
+        "from_bundle",
+        lambda opened, precision, provider, threads: load(opened, precision, "cpu", threads),
+    )
+    with pytest.raises(MachineError, match="is not the one that runs"):
+        subjects.open_bundle(Bundle.open(bundle), "fp32", "cuda", 1)
+
+
+def test_int8_is_measured_on_the_cpu_alone(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere such a graph would run on the CPU in part, and nobody would be told."""
+    load = subjects.Classifier.from_bundle
+
+    def on_cuda(opened: Any, precision: str, provider: str, threads: int | None) -> Any:
+        classifier = load(opened, precision, "cpu", threads)
+        classifier.provider = "CUDAExecutionProvider"
+        return classifier
+
+    monkeypatch.setattr(subjects.Classifier, "from_bundle", on_cuda)
+    opened = Bundle.open(bundle)
+    found = list(subjects.bundle_subjects("x", opened, None, None, providers=["cuda"], threads=1))
+    assert [(c.precision, c.provider) for c in found] == [("fp32", "CUDAExecutionProvider")]
+    only_int8 = replace(
+        opened, manifest=replace(opened.manifest, precisions={"int8": "onnx/model_quantized.onnx"})
+    )
+    with pytest.raises(MachineError, match="nothing in this bundle runs on cuda"):
+        list(subjects.bundle_subjects("x", only_int8, None, None, providers=["cuda"], threads=1))
+
+
+def test_a_damaged_bundle_is_never_timed(bundle: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(bundle, copy)
+    data = bytearray((copy / "onnx" / "model.onnx").read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / "onnx" / "model.onnx").write_bytes(data)
+    with pytest.raises(IntegrityError):
+        bench_bundle([copy], options=QUICK)
+
+
+def test_bundles_of_different_tasks_are_not_mixed(bundle: Path, tmp_path: Path) -> None:
+    other = make_bundle(tmp_path / "other")
+    (other / "kdedge.json").unlink()
+    write_manifest(
+        other,
+        replace(Bundle.open(bundle).manifest, spec=replace(SPEC, labels=("yes", "no")), files={}),
+    )
+    with pytest.raises(UsageError, match="different tasks"):
+        bench_bundle([bundle, other], options=QUICK)
+
+
+def test_the_command_shows_a_table_and_leaves_the_bundle_alone(
+    bundle: Path, tmp_path: Path, no_children: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = write_csv(tmp_path / "t.csv", TASK.test)
+    flags = ["--data", str(data), "--text", "sentence", "--label", "class", "--seconds", "0.3"]
+    before = sorted(bundle.rglob("*"))
+    result = CliRunner().invoke(bench, [str(bundle), *flags], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert (
+        "toy-student onnx int8" in result.stdout
+        and "report: bench/toy/report.json" in result.stdout
+    )
+    assert max(map(len, result.stdout.split("\n- ")[0].splitlines())) <= 120
+    assert sorted(bundle.rglob("*")) == before
+    inside = CliRunner().invoke(bench, [str(bundle), *flags, "--out", str(bundle / "bench")])
+    assert isinstance(inside.exception, UsageError)
+
+
+# Texts of the user's own
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv", 'text,label\n"good, really",good\nbad,bad\n'),
+        ("t.tsv", "text\tlabel\ngood, really\t1\nbad\t0\n"),
+        ("t.tsv", 'text\tlabel\n"good, really\t1\nbad\t0\n'),
+        ("t.jsonl", '{"text": "good, really", "label": "good"}\n\n{"text": "bad", "label": 0}\n'),
+        ("t.csv", '\ufefftext,label\r\n"good, really",good\r\nbad,bad\r\n'),
+    ],
+)
+def test_texts_are_read_from_every_form(tmp_path: Path, name: str, content: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content.encode())
+    found = read_examples(path, SPEC)
+    assert (
+        [text.strip('"') for text in found.texts] == ["good, really", "bad"]
+        and found.labels is not None
+        and found.labels.tolist() == [1, 0]
+    )
+
+
+def test_plain_texts_have_no_labels(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("one\ntwo, three\n\n", encoding="utf-8")
+    found = read_examples(tmp_path / "t.txt", SPEC)
+    assert found.texts == ["one", "two, three"] and found.labels is None
+
+
+def test_labels_of_every_kind_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("a,b,label\nx,y,joy | fear\nz,w,\n", encoding="utf-8")
+    many = TaskSpec("toy", "multilabel", ("fear", "joy", "anger"), "micro_f1", pair=True)
+    found = read_examples(path, many, text="a", pair="b")
+    assert (
+        found.pairs == ["y", "w"]
+        and found.labels is not None
+        and found.labels.tolist() == [[1, 1, 0], [0, 0, 0]]
+    )
+    path.write_text("text,label\nx,2.5\n", encoding="utf-8")
+    number = read_examples(
+        path, TaskSpec("toy", "regression", ("score",), "pearson", pair=False)
+    ).labels
+    assert number is not None and number.tolist() == [2.5]
+    digits = TaskSpec("toy", "classification", ("1", "0"), "accuracy", pair=False)
+    path.write_text("text,label\nx,1\n", encoding="utf-8")
+    assert read_examples(path, digits).labels.tolist() == [0]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("t.csv", "text,label\nx,lovely\n", ":2 has 'lovely'"),
+        ("t.csv", "text,label\nx,7\n", ":2 has '7'"),
+        ("t.csv", "text,label\nx\n", "number of columns"),
+        ("t.csv", "words,label\nx,good\n", "no 'text'"),
+        ("t.csv", 'text,label\n"x,good\n', "not well-formed"),
+        ("t.jsonl", '{"text": "x"}\n{"text": \n', ":2"),
+        ("t.jsonl", '{"text": 3}\n', "not a string"),
+        ("t.jsonl", "[1]\n", "not a JSON object"),
+        ("t.csv", "text,label\n", "nothing to bench"),
+        ("t.txt", "caf\udce9\n", "not UTF-8"),
+        ("t.xlsx", "x", "not read here"),
+    ],
+)
+def test_files_that_cannot_be_trusted_are_told_with_their_line(
+    tmp_path: Path, name: str, content: str, told: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises((DataError, UsageError)) as caught:
+        read_examples(path, SPEC)
+    assert told in str(caught.value)
+
+
+# Baselines
+
+
+def test_baselines_of_every_kind_of_task() -> None:
+    from kdedge.runtime.metrics import score
+
+    generator = np.random.default_rng(0)
+
+    def relabelled(kind: str, split: Split) -> Split:
+        if kind == "regression":
+            return replace(
+                split,
+                labels=(split.labels * 4 + generator.normal(0, 0.1, len(split))).astype(np.float32),
+            )
+        return replace(
+            split,
+            labels=np.stack([split.labels, 1 - split.labels, np.ones(len(split))], 1).astype(
+                np.float32
+            ),
+        )
+
+    for kind, metric, labels in (
+        ("regression", "pearson", ("score",)),
+        ("multilabel", "micro_f1", ("good", "bad", "any")),
+    ):
+        spec = TaskSpec("toy", kind, labels, metric, pair=True)  # type: ignore[arg-type]
+        parts = [
+            relabelled(kind, make_split(size, seed, pair=True))
+            for size, seed in ((200, 1), (10, 2), (50, 3))
+        ]
+        task = Task(spec, *parts)
+        words, constant = peers.tfidf(task), peers.constant(task)
+        assert words.logits is not None and words.logits.shape == (50, len(labels))
+        assert constant.logits is not None and constant.logits.shape == (50, len(labels))
+        worth = [score(metric, spec.kind, c.logits, task.test.labels) for c in (words, constant)]  # type: ignore[arg-type]
+        assert worth[0] > 0.6 and worth[0] > worth[1]
+
+
+def test_a_class_that_train_does_not_show_is_never_answered() -> None:
+    spec = replace(SPEC, labels=("bad", "never", "good"))
+    shifted = [replace(s, labels=s.labels * 2) for s in (TASK.train, TASK.validation, TASK.test)]
+    logits = peers.tfidf(Task(spec, *shifted)).logits
+    assert logits is not None and logits.shape == (60, 3) and set(logits.argmax(1)) == {0, 2}
+
+
+def test_the_majority_is_that_of_train() -> None:
+    skewed = replace(TASK, train=TASK.train.take(np.flatnonzero(TASK.train.labels == 1)))
+    assert (peers.constant(skewed).logits.argmax(1) == 1).all()  # type: ignore[union-attr]
+
+
+# Children
+
+
+def onnx_job(folder: Path) -> dict[str, Any]:
+    return {
+        "form": "onnx",
+        "folder": str(folder),
+        "precision": "fp32",
+        "provider": "cpu",
+        "threads": 1,
+    }
+
+
+def torch_job(folder: Path) -> dict[str, Any]:
+    return {"form": "torch", "folder": str(folder), "max_length": 32, "device": "cpu", "threads": 1}
+
+
+def test_the_memory_of_a_child_is_its_own(bundle: Path) -> None:
+    """The parent holds 600 MB here; a child that showed them would show its parent's peak."""
+    ballast = np.ones(75_000_000)
+    found = probe.footprints({"a": onnx_job(bundle)}, ["good film"], None)["a"]
+    assert (
+        found.problem == ""
+        and found.peak_mb is not None
+        and 5 < found.peak_mb < ballast.nbytes / 2**20
+    )
+
+
+def test_torch_subjects_are_weighed_each_on_its_own(run: Any) -> None:
+    jobs = {
+        "teacher": torch_job(run.teacher),
+        "gone": torch_job(run.teacher / "nothing"),
+        "bilstm": torch_job(run.student_dirs["bilstm"] / "student"),
+    }
+    found = probe.footprints(jobs, ["good film"], None)
+    assert list(found) == list(jobs)
+    assert "not measured" in found["gone"].problem and found["gone"].peak_mb is None
+    for key in ("teacher", "bilstm"):
+        weight = found[key]
+        assert weight.problem == "" and None not in (weight.peak_mb, weight.import_s, weight.load_s)
+        assert weight.peak_mb > 100 and weight.import_s > weight.load_s > 0  # type: ignore[operator]
+
+
+def test_a_fork_does_not_show_the_memory_of_the_one_before(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two jobs in one process: the first takes 300 MB, which the second must not show."""
+    monkeypatch.setattr(probe, "LOADER", probe.LOADER.replace("main(work)", GREEDY_MAIN))
+    found = probe.footprints(
+        {"greedy": onnx_job(bundle), "modest": onnx_job(bundle)}, ["good film"], None
+    )
+    greedy, modest = found["greedy"].peak_mb, found["modest"].peak_mb
+    assert greedy is not None and modest is not None and greedy > modest + 250
+
+
+GREEDY_MAIN = """
+from kdedge.benchmarks import footprint as probe
+weigh = probe._weigh
+probe._weigh = lambda job, loader, import_s, work: [b"x" * (300 << 20) if job is work["jobs"][0] else b"", weigh(job, loader, import_s, work)][1]
+main(work)
+"""
+
+
+def test_a_child_that_fails_is_a_note_and_no_crash(tmp_path: Path) -> None:
+    found = probe.footprints({"a": onnx_job(tmp_path), "b": onnx_job(tmp_path)}, ["x"], None)
+    assert all(
+        f.peak_mb is None and "UsageError: this is not a bundle" in f.problem
+        for f in found.values()
+    )
+
+
+def test_a_child_that_dies_is_a_note_and_no_crash(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "LOADER", "raise SystemExit(3)")
+    assert "ended early" in probe.footprints({"a": onnx_job(bundle)}, ["x"], None)["a"].problem
+
+
+def test_the_command_imports_nothing_of_the_lab() -> None:
+    heavy = ["torch", "transformers", "sklearn", "pydantic", "datasets", "onnx", "filelock"]
+    code = (
+        f"import sys, kdedge; kdedge.__path__ = {list(map(str, kdedge.__path__))!r}; import kdedge.cli.bench; "
+        f"print([name for name in {heavy!r} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        cwd=Path(kdedge.__file__).parent.parent,
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_errors_are_letters(bundle: Path) -> None:
+    with pytest.raises(KdedgeError) as caught:
+        plan([bundle.parent])
+    assert "next:" in str(caught.value)

@@ -1,0 +1,340 @@
+"""The report says what was measured, as strict JSON, as a table of 120 columns and as Markdown that nobody can break."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from kdedge.benchmarks import machine
+from kdedge.benchmarks.footprint import Footprint
+from kdedge.benchmarks.render import COLUMNS, markdown, rich_table, warnings, write_report
+from kdedge.benchmarks.report import Report, Row, finite, one_line
+from kdedge.benchmarks.retention import REFERENCE, Retention
+from rich.console import Console
+
+from kdedge.errors import MachineError
+from kdedge.evaluation.timing import Timings
+
+ROW_KEYS = {
+    "subject", "precision", "provider", "threads", "batch", "p50_us", "p90_us", "p99_us", "texts_per_s",
+    "metric", "value", "retention", "retention_low", "retention_high", "bytes", "peak_mb",
+}  # fmt: skip
+
+
+def timings(seconds: float, seed: int = 0) -> Timings:
+    generator = np.random.default_rng(seed)
+    return Timings(tuple(seconds * generator.lognormal(0, 0.1, 8) for _ in range(25)))
+
+
+def row(
+    subject: str,
+    form: str,
+    precision: str,
+    provider: str,
+    *,
+    seconds: float,
+    value: float,
+    **more: object,
+) -> Row:
+    made = Row(
+        subject,
+        "model",
+        form,
+        precision,
+        provider,
+        threads=1,
+        batch=32,
+        value=value,
+        retention=Retention(
+            value / 0.9,
+            value / 0.9 - 0.01,
+            value / 0.9 + 0.01,
+            "inconclusive",
+            "inconclusive: 300 texts are too few",
+        ),
+        single=timings(seconds),
+        model=timings(seconds * 0.9),
+        batched=timings(seconds * 16),
+        bytes=91_000_000,
+        footprint=Footprint(2.5, 0.8, 1234.5),
+    )
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+CPU = "CPUExecutionProvider"
+
+
+def report(name: str = "student", label_name: str = "accuracy") -> Report:
+    rows = (
+        row("teacher", "torch", "fp32", "torch cpu", seconds=40e-3, value=0.9, retention=REFERENCE),
+        row("teacher", "onnx", "int8", CPU, seconds=4e-3, value=0.89),
+        row(name, "onnx", "fp32", CPU, seconds=2e-3, value=0.88),
+        row(name, "onnx", "int8", CPU, seconds=1e-3, value=0.87, bytes=211_000),
+        Row(
+            "majority class",
+            "baseline",
+            "peer",
+            None,
+            None,
+            value=0.2,
+            retention=Retention(0.222, 0.2, 0.24, "lost"),
+        ),
+    )
+    described = machine.describe(1)
+    task = {
+        "name": "toy",
+        "kind": "classification",
+        "metric": label_name,
+        "pair": False,
+        "texts": 300,
+        "measured": True,
+    }
+    teacher = {"model": "bert-base", "metric": label_name, "value": 0.9}
+    return Report(
+        task,
+        teacher,
+        described,
+        rows,
+        0.99,
+        "2026-01-01T00:00:00+00:00",
+        "0.1.0",
+        "kdedge bench runs/toy",
+        ("said once",),
+    )
+
+
+GROWN = {
+    "origins": {"labelled": 100, "rule": 80},
+    "sources": {
+        "rule": {
+            "wanted": 100,
+            "asked": 128,
+            "made": 120,
+            "rejected": {"held out": 30, "near | duplicate": 10},
+            "kept": 80,
+        }
+    },
+    "rejected": {"confidence": 0, "balance": 7},
+    "curve": {
+        "points": [
+            {"size": 0.0, "sources": [], "texts": 100, "validation": 0.8},
+            {"size": 0.4, "sources": ["rule"], "texts": 140, "validation": 0.82},
+            {"size": 0.8, "sources": ["rule"], "texts": 180, "validation": 0.825},
+        ],
+        "chosen": {"size": 0.4, "sources": ["rule"], "texts": 140, "validation": 0.82},
+        "error": 0.01,
+    },
+}
+
+
+def test_the_page_tells_what_the_students_learned_from(tmp_path: Path) -> None:
+    write_report(replace(report(), learned_from=GROWN), tmp_path)
+    page = (tmp_path / "report.md").read_text()
+    assert "Texts by origin: 100 labelled, 80 rule." in page
+    assert "| rule | 128 | 120 | 80 | held out 30, near \\| duplicate 10 |" in page
+    assert (
+        "Refused once the teacher had answered: balance 7." in page
+        and "![score on the validation split against texts](curve.svg)" in page
+    )
+    picture = (tmp_path / "curve.svg").read_text()
+    assert (
+        "labelled alone" in picture
+        and "accuracy on the validation split" in picture
+        and "(140 texts)" in picture
+    )
+    assert json.loads((tmp_path / "report.json").read_text())["learned_from"] == GROWN
+    write_report(report(), tmp_path / "alone")
+    assert (
+        "learned from" not in (tmp_path / "alone" / "report.md").read_text()
+        and not (tmp_path / "alone" / "curve.svg").exists()
+    )
+
+
+def shown(made: Report, width: int = 120) -> str:
+    console = Console(file=io.StringIO(), width=width, legacy_windows=False)
+    console.print(rich_table(made))
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_the_document_has_the_promised_keys_and_derives_its_numbers() -> None:
+    made = report()
+    document = json.loads(one_line(made))
+    assert all(entry.keys() >= ROW_KEYS for entry in document["rows"])
+    teacher, _, fp32, int8, majority = document["rows"]
+    assert int8["p50_us"] == pytest.approx(made.rows[3].single.p50 * 1e6, abs=0.1)  # type: ignore[union-attr]
+    assert int8["p50_us"] < int8["p90_us"] < int8["p99_us"]
+    assert int8["texts_per_s"] == pytest.approx(32 / 16e-3, rel=0.05)
+    assert int8["speedup_low"] <= int8["speedup"] <= int8["speedup_high"]
+    assert int8["speedup"] == pytest.approx(40, rel=0.05) and int8[
+        "speedup_fastest_teacher"
+    ] == pytest.approx(4, rel=0.05)
+    assert teacher["speedup"] == 1.0
+    assert (fp32["retention"], fp32["verdict"]) == (
+        pytest.approx(0.88 / 0.9, abs=1e-6),
+        "inconclusive",
+    )
+    assert (
+        majority["p50_us"] is None
+        and majority["threads"] is None
+        and majority["kind"] == "baseline"
+    )
+
+
+def test_raw_values_are_kept() -> None:
+    document = report().to_json()
+    raw = next(
+        entry
+        for entry in document["raw"]
+        if (entry["subject"], entry["precision"]) == ("student", "int8")
+    )
+    kept = np.array(raw["single_us"])
+    assert kept.shape == (25, 8)
+    assert np.median(kept) == pytest.approx(document["rows"][3]["p50_us"], abs=0.2)
+    assert set(raw) >= {"single_us", "model_us", "batch_us"}
+
+
+def test_numbers_that_are_not_finite_are_null() -> None:
+    broken = replace(report().rows[0], value=math.nan, footprint=Footprint(peak_mb=math.inf))
+    document = json.loads(one_line(replace(report(), rows=(broken,))), parse_constant=pytest.fail)
+    assert document["rows"][0]["value"] is None and document["rows"][0]["peak_mb"] is None
+    assert finite({"a": np.float32("nan"), "b": (np.int64(3), np.array([1.5, np.inf]))}) == {
+        "a": None,
+        "b": [3, [1.5, None]],
+    }
+
+
+def test_equal_reports_give_equal_lines() -> None:
+    assert one_line(report()) == one_line(report())
+    assert "\n" not in one_line(report("two\nlines"))
+
+
+def test_the_table_fits_120_columns_and_shows_every_number() -> None:
+    long = report("a-student-with-quite-a-long-name")
+    text = shown(long)
+    assert max(len(line) for line in text.splitlines()) <= 120
+    for cell in (
+        "0.8700",
+        "96.7 [95.7–97.7]",
+        "inconclusive",
+        "reference",
+        "40.",
+        "2000",
+        "211 kB",
+        "91.0 MB",
+        "1234",
+        "majority class",
+        "lost",
+    ):
+        assert cell in text, cell
+    assert "…" not in shown(report()), "a common name is not cut"
+    assert "… onnx int8" in text, "of a long one the form stays"
+
+
+@pytest.mark.parametrize("name", ["[bold]student", "[/]", "<script>", "a|b", "`x`", "**x**"])
+def test_names_are_shown_as_they_stand_and_never_read_as_markup(name: str) -> None:
+    made = report(name)
+    assert name in shown(made)
+    page = markdown(made)
+    assert "<script" not in page
+    table = [line for line in page.splitlines() if line.startswith("|")]
+    columns = {line.replace("\\|", "").count("|") for line in table}
+    assert len(columns) == 1, "every row of the table has the same number of columns"
+
+
+def test_doubts_are_told_once_with_all_they_concern() -> None:
+    few = Timings((np.array([1e-3] * 9 + [5e-3]),))
+    made = report()
+    rows = tuple(replace(r, single=few) if r.single else r for r in made.rows)
+    told = warnings(replace(made, rows=rows))
+    assert told[0] == "said once"
+    unstable = [line for line in told if "unstable: p99 is 4.6x p50" in line]
+    assert (
+        len(unstable) == 1
+        and "student onnx fp32" in unstable[0]
+        and "teacher torch fp32" in unstable[0]
+    )
+
+
+def test_int8_that_does_not_pay_is_said_aloud() -> None:
+    made = report()
+    assert not any("does not pay" in line for line in warnings(made))
+    fp32, int8 = made.rows[2], made.rows[3]
+    slower = replace(int8, single=timings(2.4e-3, seed=1))
+    told = warnings(replace(made, rows=(fp32, slower)))
+    assert any("student onnx int8: int8 does not pay here: 1.2" in line for line in told)
+    as_fast = replace(int8, single=timings(2e-3, seed=1))
+    assert any(
+        "whether int8 pays here is not told" in line
+        for line in warnings(replace(made, rows=(fp32, as_fast)))
+    )
+
+
+def test_the_page_explains_itself() -> None:
+    page = markdown(report())
+    for name, meaning in COLUMNS:
+        assert f"**{name}**: {meaning}" in page
+    for part in (
+        "## Machine",
+        "## Doubts and conditions",
+        "numpy",
+        "1 thread",
+        "kdedge bench runs/toy",
+    ):
+        assert part in page
+
+
+def test_a_report_without_labels_says_so() -> None:
+    made = report()
+    made = replace(
+        made,
+        task={**made.task, "measured": False},
+        teacher={},
+        rows=tuple(replace(r, value=None, retention=None) for r in made.rows),
+    )
+    assert "time alone" in shown(made)
+    assert made.to_json()["rows"][0]["metric"] is None
+    assert "| – |" in markdown(made)
+
+
+def test_written_reports_are_whole_or_an_error(tmp_path: Path) -> None:
+    path = write_report(report(), tmp_path / "new" / "bench")
+    assert json.loads(path.read_text(encoding="utf-8")) == report().to_json()
+    assert sorted(p.name for p in path.parent.iterdir()) == ["report.json", "report.md"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MachineError, match="cannot be made"):
+        write_report(report(), tmp_path / "file" / "bench")
+
+
+def test_the_machine_is_described_without_names_or_paths() -> None:
+    import platform
+
+    described = machine.describe(2)
+    assert (
+        described["threads"] == 2
+        and described["cpu"]
+        and described["packages"]["numpy"] == np.__version__
+    )
+    assert CPU in described["providers"]
+    text = json.dumps(described)
+    assert platform.node() not in text or len(platform.node()) < 3
+    assert str(Path.home()) not in text
+
+
+def test_what_this_machine_lacks_is_noted() -> None:
+    bare = {"architecture": "x86_64", "flags": ["avx2"], "threads": 1, "cores": 2}
+    assert ["no VNNI" in note for note in machine.notes(bare)] == [True]
+    assert machine.notes({**bare, "flags": ["avx2", "avx512_vnni"]}) == []
+    assert any(
+        "4 threads were asked for on 2 cores" in note
+        for note in machine.notes({**bare, "threads": 4})
+    )
+    assert any(
+        "asimddp" in note
+        for note in machine.notes({**bare, "architecture": "aarch64", "flags": ["asimd"]})
+    )
+    assert machine.notes({**bare, "flags": None}) == []

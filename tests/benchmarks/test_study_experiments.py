@@ -1,0 +1,132 @@
+"""Trainings side by side: what is a difference, what is kept, and what each part of a recipe is tried without."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tinyrun
+import torch
+from click.testing import CliRunner
+from kdedge.benchmarks.studies._experiments import ResultLog
+from leave_one_out import study, without
+
+from kdedge.evaluation.statistics import PairedDifference, paired_difference
+from kdedge.recipe import BiLstmConfig, TinyBertConfig
+
+
+def test_a_difference_counts_only_where_seeds_and_texts_agree() -> None:
+    """Three differences of mean 0.02 and standard deviation 0.01: t(0.975, 2) = 4.303."""
+    mine, theirs = np.array([0.81, 0.82, 0.83]), np.array([0.80, 0.80, 0.80])
+    draws = np.linspace(0.0, 0.04, 1001)
+    found = paired_difference(mine, theirs, np.tile(draws, (3, 1)), np.zeros((3, 1001)))
+    assert found.seeds == pytest.approx(
+        (0.02 - 4.303 * 0.01 / math.sqrt(3), 0.02 + 4.303 * 0.01 / math.sqrt(3)), abs=1e-5
+    )
+    assert found.texts == pytest.approx((0.001, 0.039)) and found.verdict == "inconclusive", (
+        "seeds could turn it round"
+    )
+    assert PairedDifference(0.02, (0.01, 0.03), (0.005, 0.03)).verdict == "better"
+    assert PairedDifference(0.02, (0.01, 0.03), (-0.005, 0.03)).verdict == "inconclusive", (
+        "texts could turn it round"
+    )
+    assert PairedDifference(-0.02, (-0.03, -0.01), (-0.04, -0.001)).verdict == "worse"
+    assert PairedDifference(0.02, (0.02, 0.02), (0.01, 0.03)).verdict == "inconclusive", (
+        "two seeds that differ by as many answers"
+    )
+    assert (
+        paired_difference(mine[:1], theirs[:1], np.ones((1, 9)), np.zeros((1, 9))).verdict
+        == "one seed"
+    )
+
+
+def test_a_line_that_was_cut_off_is_not_one(tmp_path: Path) -> None:
+    ledger = ResultLog(tmp_path)
+    ledger.add({"key": "a"}, None)
+    with ledger.file.open("a") as stream:
+        stream.write('{"key": "b", "sco')
+    again = ResultLog(tmp_path)
+    again.add({"key": "c"}, None)
+    assert set(ResultLog(tmp_path).rows) == {"a", "c"}
+
+
+def test_each_part_that_a_student_has_is_left_out_once() -> None:
+    objective = {
+        "hidden_weight": 1.0,
+        "attention_weight": 2.0,
+        "labels_weight": 0.5,
+        "per_example": True,
+        "balanced": True,
+        "ramp": {"hidden": (1.0, 0.0)},
+    }
+    student = TinyBertConfig.model_validate(
+        {"kind": "tinybert", "start": "shrink", "layers_first": {}, "objective": objective}
+    )
+    found = dict(without(student))
+    assert list(found) == [
+        "hidden term",
+        "attention term",
+        "layers",
+        "a stage for layers",
+        "weights by example",
+        "labels",
+        "balance",
+        "start (shrink)",
+    ]
+    assert all(TinyBertConfig.model_validate(one.model_dump()) == one for one in found.values()), (
+        "each is a student that a recipe could ask for"
+    )
+    assert len({one.model_dump_json() for one in (student, *found.values())}) == 9
+    assert (
+        not found["layers"].objective.reads_layers
+        and found["attention term"].objective.hidden_weight == 1.0
+    )
+    assert [name for name, _ in without(BiLstmConfig(kind="bilstm"))] == ["start (teacher)"]
+
+
+def test_parts_are_left_out_over_seeds_and_nothing_is_trained_twice(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    document = tinyrun.prepare(tmp_path, train=64)
+    student = tinyrun.tinybert(
+        start="teacher",
+        fit={"epochs": 2.0, "checks": 1, "learning_rate": 5e-3},
+        layers_first={"epochs": 1.0},
+        objective={"hidden_weight": 1.0},
+    )
+    (tmp_path / "r.toml").write_text(tinyrun.recipe(document, student=student).to_toml())
+    options = [
+        str(tmp_path / "r.toml"),
+        "--runs",
+        str(tmp_path / "runs"),
+        "--seeds",
+        "2",
+        "--threads",
+        "1",
+    ]
+    first = CliRunner().invoke(study, options, catch_exceptions=False)
+    rows = [
+        json.loads(line)
+        for line in (tmp_path / "runs" / "r" / "leave-one-out" / "runs.jsonl")
+        .read_text()
+        .splitlines()
+    ]
+    names = [
+        "all",
+        "without layers",
+        "without a stage for layers",
+        "without start (teacher)",
+        "labels alone",
+    ]
+    assert [(row["cell"], row["seed"]) for row in rows] == [
+        (name, seed) for seed in (0, 1) for name in names
+    ]
+    assert len({row["key"] for row in rows}) == 10 and all("test" in row for row in rows)
+    assert [
+        line.split(" | ")[0].removeprefix("| ") for line in first.stdout.splitlines()[-5:]
+    ] == names
+    again = CliRunner().invoke(study, options, catch_exceptions=False)
+    assert "10 of 10 trainings are kept" in again.stderr and again.stdout == first.stdout
+    torch.set_num_threads(before)

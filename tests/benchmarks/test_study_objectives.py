@@ -1,0 +1,185 @@
+"""The study of objectives: the grid is what it says, verdicts exclude luck of both kinds, and a killed study ends with the same table."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import objectives
+import pytest
+import tinyrun
+import torch
+from click.testing import CliRunner
+from objectives import Cell, cells, chosen, study
+
+from kdedge.errors import UsageError
+from kdedge.recipe import ObjectiveConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+STUDIES = str(ROOT / "benchmarks" / "studies")
+START = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}, {STUDIES!r}]; import conftest, objectives; objectives.study()"
+HIDDEN = "hidden cosine, uniform, 1, kl T=1"
+
+
+def test_one_choice_is_varied_at_a_time_and_full_is_the_whole_cross() -> None:
+    grid = cells("mse", full=False, layers=True)
+    assert grid[0] == Cell("mse") and len(set(grid)) == len(grid) == 7 + 12 + 4 + 4
+    assert {cell.logits for cell in grid if cell.layers} == {"mse"}
+    centre = objectives.CENTRE
+    assert all(
+        sum(a != b for a, b in zip((c.layers, c.layer_map, c.weight), centre, strict=True)) <= 1
+        for c in grid
+        if c.layers
+    )
+    assert len(cells("mse", full=True, layers=True)) == 7 + 7 * (11 * 5 * 5 + 5)
+    assert cells("kl T=3", full=False, layers=False)[0].name == "logits kl T=3"
+
+
+def test_every_cell_is_an_objective_that_differs_from_the_others() -> None:
+    base = objectives.logits_alone(
+        ObjectiveConfig(labels_weight=0.5, hidden_weight=2.0, layer_map="last")
+    )
+    made = {cell: cell.objective(base) for cell in cells("mse", full=True, layers=True)}
+    assert len({objective.model_dump_json() for objective in made.values()}) == len(made)
+    assert all(
+        objective.labels_weight == 0.5 and objective.logits_weight == 1
+        for objective in made.values()
+    )
+    tinybert = made[
+        Cell("mse", "hidden mse & attention scores & embedding mse", "skip", "ramp 1-0")
+    ]
+    assert (
+        tinybert.hidden_weight,
+        tinybert.attention_weight,
+        tinybert.embedding_weight,
+        tinybert.layer_map,
+    ) == (1, 1, 1, "skip")
+    assert set(tinybert.ramp) == {"hidden", "attention", "embedding"}
+    assert made[Cell("kl T=4")] == base.model_copy(update={"logits": "kl", "temperature": 4.0})
+
+
+def test_cells_are_chosen_by_the_beginning_of_their_name() -> None:
+    grid = cells("mse", full=False, layers=True)
+    assert {cell.name.split()[0] for cell in chosen(grid, "attention; embedding")} == {
+        "logits",
+        "attention",
+        "embedding",
+    }
+    assert [cell.name for cell in chosen(grid, "hidden mse, last")] == [
+        "logits mse",
+        "hidden mse, last, 1, mse",
+    ]
+    with pytest.raises(UsageError, match="hiden"):
+        chosen(grid, "logits;hiden")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def recipe_file(folder: Path) -> Path:
+    document = tinyrun.prepare(folder, train=64)
+    file = folder / "r.toml"
+    file.write_text(
+        tinyrun.recipe(
+            document,
+            student=tinyrun.tinybert(fit={"epochs": 2.0, "checks": 1, "learning_rate": 5e-3}),
+        ).to_toml()
+    )
+    return file
+
+
+def test_a_killed_study_goes_on_and_ends_with_the_same_table(
+    tmp_path: Path, one_thread: None
+) -> None:
+    recipe = recipe_file(tmp_path)
+    options = ["--only", "hidden cosine", "--seeds", "2", "--threads", "1"]
+    whole = CliRunner().invoke(
+        study, [str(recipe), "--runs", str(tmp_path / "whole"), *options], catch_exceptions=False
+    )
+
+    log = tmp_path / "cut" / "r" / "objectives" / "runs.jsonl"
+    command = [sys.executable, "-c", START, str(recipe), "--runs", str(tmp_path / "cut"), *options]
+    child = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    until = time.monotonic() + 300
+    while (
+        not (log.exists() and log.read_text().count("\n") >= 2)
+        and child.poll() is None
+        and time.monotonic() < until
+    ):
+        time.sleep(0.002)
+    child.kill()
+    _, said = child.communicate()
+    kept = log.read_text().rpartition("\n")[0].splitlines()
+    assert 2 <= len(kept) < 6, said
+
+    again = CliRunner().invoke(
+        study, [str(recipe), "--runs", str(tmp_path / "cut"), *options], catch_exceptions=False
+    )
+    assert without_seconds(again.stdout) == without_seconds(whole.stdout)
+    assert f"{len(kept)} of 6 trainings are kept" in again.stderr
+    assert log.read_text().splitlines()[: len(kept)] == kept, (
+        "finished trainings are not made again"
+    )
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(row["cell"], row["seed"]) for row in rows] == [
+        (name, seed) for seed in (0, 1) for name in ("logits kl T=1", "baseline", HIDDEN)
+    ]
+    assert len({row["test"] for row in rows}) > 1, (
+        "equal tables say nothing of students that all answer alike"
+    )
+
+
+def test_winners_are_trained_again_on_all_texts_and_what_does_not_fit_is_said(
+    tmp_path: Path, one_thread: None
+) -> None:
+    """A student of one head cannot match the teacher's two head by head."""
+    options = [
+        "--seeds",
+        "1",
+        "--texts",
+        "32",
+        "--winners",
+        "1",
+        "--threads",
+        "1",
+        "--set",
+        "student.heads=1",
+        "--only",
+        "hidden cosine; attention scores",
+    ]
+    done = CliRunner().invoke(
+        study,
+        [str(recipe_file(tmp_path)), "--runs", str(tmp_path / "runs"), *options],
+        catch_exceptions=False,
+    )
+    part, _, whole = done.stdout.partition("## 64 texts")
+    assert "## 32 texts" in part and "attention scores can be matched only head by head" in part
+    assert "| hidden cosine |" in whole and "baseline" in whole and "attention scores" not in whole
+    rows = [
+        json.loads(line)
+        for line in (tmp_path / "runs" / "r" / "objectives" / "runs.jsonl").read_text().splitlines()
+    ]
+    assert [row["texts"] for row in rows] == [32] * 4 + [64] * 3
+
+
+def without_seconds(text: str) -> list[str]:
+    return [
+        line.rpartition(" | ")[0] if line.startswith("|") else line
+        for line in text.splitlines()
+        if "trainings" not in line
+    ]

@@ -1,0 +1,149 @@
+"""How a student's training is put together: at once, in two stages, from what it starts with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import tiny
+import tinyrun
+import torch
+
+from kdedge.cli.distill import map_table
+from kdedge.distillation.pipeline import distill, learned_maps
+from kdedge.errors import UsageError
+from kdedge.nn.tokenization import load_tokenizer
+from kdedge.recipe import TinyBertConfig, load_recipe
+from kdedge.run.layout import RunDir
+from kdedge.run.stage import read_stage
+from kdedge.students.build import load_student
+
+LAYERS = {"hidden_weight": 1.0, "attention_weight": 1.0, "labels_weight": 0.5}
+
+
+def logged(folder: Path) -> set[str]:
+    return set().union(
+        *(json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines())
+    )
+
+
+def test_layers_are_taught_first_and_answers_go_on_from_there(tmp_path: Path) -> None:
+    first = {"epochs": 2.0, "learning_rate": 1e-3}
+    document = tinyrun.prepare(tmp_path) | {
+        "student": [tinyrun.tinybert(objective=LAYERS, layers_first=first, baseline=True)]
+    }
+    run = distill(tinyrun.recipe(document), tmp_path / "runs")
+    assert {"part/hidden", "part/attention"} <= logged(
+        run.folder / "layers"
+    ) and "part/logits" not in logged(run.folder / "layers")
+    assert {"part/logits", "part/labels"} <= logged(
+        run.folder / "student"
+    ) and "part/hidden" not in logged(run.folder / "student")
+    layers, student = (
+        load_student(run.folder / name).state_dict() for name in ("layers", "student")
+    )
+    assert torch.equal(layers["classifier.weight"], _untrained(run)["classifier.weight"]), (
+        "layers alone do not move the head"
+    )
+    name = "bert.encoder.layer.0.output.dense.weight"
+    assert (
+        0
+        < float((student[name] - layers[name]).abs().max())
+        < 0.2 * float((layers[name] - _untrained(run)[name]).abs().max() + 0.1)
+    )
+    assert run.baseline_dir("tinybert") is not None
+    inputs = read_stage(run.folder / "student")["inputs"]["objective"]
+    assert inputs["before"] and inputs["hidden_weight"] == 0
+    assert not {"hidden", "attention", "ramp", "balanced"} & set(inputs), (
+        "what decides nothing is no input: changing it makes no stage anew"
+    )
+
+
+def _untrained(run) -> dict[str, torch.Tensor]:
+    from kdedge.distillation.pipeline import prepare_context
+    from kdedge.students.build import build_student
+
+    context = prepare_context(run.recipe, run)
+    torch.manual_seed(run.recipe.seed)
+    return build_student(
+        run.recipe.student[0], context.task.spec, context.teacher.model, context.teacher.tokenizer
+    )[0].state_dict()
+
+
+@pytest.mark.parametrize(
+    "objective", [{"hidden_weight": 0.0}, {"hidden_weight": 1.0, "logits_weight": 0.0}]
+)
+def test_two_stages_need_something_to_learn_in_each(tmp_path: Path, objective: dict) -> None:
+    with pytest.raises(ValueError, match=r"two stages|nothing to learn"):
+        TinyBertConfig.model_validate(tinyrun.tinybert(objective=objective, layers_first={}))
+
+
+def test_a_learned_map_and_a_shrunk_start_go_through_a_whole_run(tmp_path: Path) -> None:
+    document = tinyrun.prepare(tmp_path, layers=3)
+    student = tinyrun.tinybert(
+        start="shrink", hidden=12, objective={"hidden_weight": 1.0, "layer_map": "learned"}
+    )
+    run = distill(tinyrun.recipe(document, student=student), tmp_path / "runs")
+    (shares,) = learned_maps(run)["tinybert"]
+    assert len(shares) == 3 and sum(shares) == pytest.approx(1, abs=1e-3) and max(shares) > 0.34
+    assert map_table("tinybert", [shares]).row_count == 1
+    assert load_recipe(run.folder / "recipe.toml") == run.recipe
+
+
+def test_a_map_that_was_learned_in_the_first_stage_is_told(tmp_path: Path) -> None:
+    objective = {"hidden_weight": 1.0, "layer_map": "learned"}
+    student = tinyrun.tinybert(
+        objective=objective, layers_first={"epochs": 1.0, "learning_rate": 1e-3}
+    )
+    run = distill(
+        tinyrun.recipe(tinyrun.prepare(tmp_path, layers=3), student=student), tmp_path / "runs"
+    )
+    (shares,) = learned_maps(run)["tinybert"]
+    assert len(shares) == 3 and sum(shares) == pytest.approx(1, abs=1e-3)
+    at_once = run.recipe.model_copy(
+        update={"student": [run.recipe.student[0].model_copy(update={"layers_first": None})]}
+    )
+    assert learned_maps(RunDir(run.folder, at_once)) == {}, (
+        "layers/ of an earlier recipe tells nothing of this student"
+    )
+
+
+def test_a_shrunk_student_reads_as_its_teacher_does(tmp_path: Path) -> None:
+    document = tinyrun.prepare(tmp_path)
+    other = tmp_path / "other"
+    tiny.tokenizer().save_pretrained(other)
+    words = (other / "tokenizer.json").read_text()
+    (other / "tokenizer.json").write_text(words.replace('"film"', '"reel"'))
+    with pytest.raises(UsageError, match="teacher's vocabulary"):
+        distill(
+            tinyrun.recipe(
+                document, student=tinyrun.tinybert(start="shrink", tokenizer=str(other))
+            ),
+            tmp_path / "runs",
+        )
+
+
+def test_a_student_learns_with_the_pieces_that_its_texts_use(tmp_path: Path) -> None:
+    document = tinyrun.prepare(tmp_path)
+    whole = len(tiny.tokenizer())
+    run = distill(
+        tinyrun.recipe(document, student=tinyrun.tinybert(vocabulary=whole - 20)), tmp_path / "runs"
+    )
+    model, pieces = (
+        load_student(run.folder / "student"),
+        load_tokenizer(run.folder / "student").get_vocab(),
+    )
+    assert (
+        len(pieces)
+        == model.config.vocab_size
+        == model.get_input_embeddings().num_embeddings
+        == whole - 20
+    )
+    assert set(pieces) < set(tiny.tokenizer().get_vocab())
+    rows = pq.read_table(tmp_path / "data" / "train.parquet").column("text").to_pylist()
+    unknown = load_tokenizer(run.folder / "student").unk_token_id
+    assert not any(
+        unknown in ids for ids in load_tokenizer(run.folder / "student")(rows)["input_ids"]
+    )

@@ -1,0 +1,73 @@
+"""Several seeds: one teacher, students that differ, and what their scores say together."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tinyrun
+import torch
+
+from kdedge.cli.distill import seeds_json, seeds_table
+from kdedge.distillation.seeds import distill_seeds, distillation_gains, seed_stats
+from kdedge.evaluation.statistics import SeedStats
+from kdedge.run.stage import read_stage
+from kdedge.students.build import load_student
+
+
+def test_a_spread_has_students_interval() -> None:
+    """Three values: t(0.975, 2) = 4.303 (any table of Student's t)."""
+    spread = SeedStats((0.8, 0.9, 1.0))
+    assert (spread.mean, spread.sd) == (pytest.approx(0.9), pytest.approx(0.1))
+    assert spread.interval == pytest.approx(
+        (0.9 - 4.303 * 0.1 / 3**0.5, 0.9 + 4.303 * 0.1 / 3**0.5), abs=1e-4
+    )
+    assert SeedStats((0.8,)).mean == 0.8 and math.isnan(SeedStats((0.8,)).sd)
+
+
+def test_seeds_change_the_students_alone(tmp_path: Path) -> None:
+    document = tinyrun.prepare(tmp_path, train=48)
+    recipe = tinyrun.recipe(document, seed=5, student=tinyrun.tinybert(baseline=True))
+    runs = distill_seeds(recipe, tmp_path / "runs", 3)
+    assert [run.folder.name for run in runs] == ["r", "r-seed6", "r-seed7"]
+    assert [run.recipe.training_seed for run in runs] == [5, 6, 7] and {
+        run.teacher for run in runs
+    } == {tmp_path / "runs" / "r" / "teacher"}
+    weights = [
+        load_student(run.folder / "student").state_dict()["classifier.weight"] for run in runs
+    ]
+    assert not any(torch.equal(a, b) for a, b in pairwise(weights))
+    found = seed_stats(runs)
+    assert {name: len(spread.values) for name, spread in found.items()} == {
+        "teacher": 1,
+        "tinybert": 3,
+        "tinybert baseline": 3,
+    }
+    assert found["tinybert"].values == tuple(
+        read_stage(run.folder / "student")["result"]["test"] for run in runs
+    )
+    assert seeds_table("r", found).row_count == 3
+
+    gain = distillation_gains(runs)["tinybert"]
+    taught, alone = (np.array(found[name].values) for name in ("tinybert", "tinybert baseline"))
+    assert gain.mean == pytest.approx((taught - alone).mean()) and gain.seeds == pytest.approx(
+        SeedStats(tuple(taught - alone)).interval
+    )
+    assert gain.texts[0] <= gain.mean <= gain.texts[1] and gain.texts[0] < gain.texts[1]
+    told = seeds_json(found, {"tinybert": gain})
+    assert told["distillation"]["tinybert"]["verdict"] == gain.verdict and str(gain).endswith(
+        gain.verdict
+    )
+    shutil.move(runs[0].folder / "baseline", tmp_path / "baseline")
+    assert distillation_gains(runs[:1]) == {}
+    shutil.move(tmp_path / "baseline", runs[0].folder / "baseline")
+
+    first = [(run.folder / "student" / "stage.json").stat().st_mtime_ns for run in runs]
+    again = distill_seeds(recipe, tmp_path / "runs", 3)
+    assert [(run.folder / "student" / "stage.json").stat().st_mtime_ns for run in again] == first, (
+        "finished seeds are kept"
+    )

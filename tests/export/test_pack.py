@@ -1,0 +1,209 @@
+"""What packing leaves on disk: a gate that one moved number does not pass, golden answers that replay, figures that are measured."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import bundles
+import numpy as np
+import onnx
+import pytest
+import tiny
+from click.testing import CliRunner
+from kdedge.export import export as export_module
+from kdedge.export.graph import to_onnx
+from kdedge.export.pack import GOLDEN_TOLERANCE
+from kdedge.export.parity import spread_over
+from onnx import numpy_helper
+
+from kdedge.cli.predict import verify
+from kdedge.errors import CheckFailed
+from kdedge.runtime import Bundle, Classifier
+from kdedge.runtime.bundle import MANIFEST, Manifest, write_manifest
+from kdedge.runtime.golden import replay
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def disturbed(weight: str, by: float) -> Callable[[Any], onnx.ModelProto]:
+    """`to_onnx` with one number of one weight moved."""
+
+    def write(model: Any) -> onnx.ModelProto:
+        graph = to_onnx(model)
+        (tensor,) = (one for one in graph.graph.initializer if one.name == weight)
+        values = numpy_helper.to_array(tensor).copy()
+        values.flat[0] += by
+        tensor.CopyFrom(numpy_helper.from_array(values, weight))
+        return graph
+
+    return write
+
+
+# The gate
+
+
+@pytest.mark.parametrize(
+    "kind, weight",
+    [
+        ("bert", "classifier.bias"),
+        ("bert", "bert.encoder.layer.0.output.dense.bias"),
+        ("bert", "bert.encoder.layer.1.attention.self.query.weight"),
+        ("bilstm", "classifier.bias"),
+        ("bilstm", "lstm.B"),
+    ],
+)
+def test_a_thousandth_on_one_weight_of_the_graph_fails_the_gate(
+    kind: str, weight: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, task = bundles.copy_of(bundles.tiny_bundle(kind), tmp_path), tiny.single_task()
+    before = contents(folder)
+    monkeypatch.setattr(export_module, "to_onnx", disturbed(weight, 1e-3))
+    with pytest.raises(CheckFailed, match="must answer as torch does") as failed:
+        bundles.pack(bundles.ingredients(kind, task), task, folder)
+    assert failed.value.exit_code == 1 and "largest difference" in failed.value.found
+    assert contents(folder) == before, "the former bundle is intact"
+    assert Classifier.load(folder).predict("the film was good").label in ("bad", "good")
+
+
+def test_the_same_graph_undisturbed_takes_the_former_ones_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, task = bundles.copy_of(bundles.tiny_bundle("bilstm"), tmp_path), tiny.single_task()
+    monkeypatch.setattr(export_module, "to_onnx", disturbed("lstm.B", 0.0))
+    bundles.pack(replace(bundles.ingredients("bilstm", task), name="second"), task, folder)
+    assert Bundle.open(folder).manifest.name == "second"
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"], (
+        "neither a part nor an old bundle is left"
+    )
+
+
+def test_a_spread_holds_the_shortest_and_the_longest() -> None:
+    lengths = np.random.default_rng(1).integers(3, 60, 200)
+    chosen = spread_over(lengths)
+    assert len(chosen) == len(set(chosen)) == 32
+    assert lengths[chosen[0]] == lengths.min() and lengths[chosen[-1]] == lengths.max()
+    assert sorted(spread_over(lengths[:5])) == [0, 1, 2, 3, 4]
+
+
+# Golden answers
+
+
+@pytest.mark.parametrize(
+    "kind, task",
+    [("bert", "pair"), ("bilstm", "single"), ("bert", "multilabel"), ("bert", "regression")],
+)
+def test_a_fresh_bundle_replays_its_golden_answers(kind: str, task: str) -> None:
+    replays = replay(Bundle.open(bundles.tiny_bundle(kind, task)))
+    assert [one.precision for one in replays] == ["fp32", "int8"]
+    for one in replays:
+        assert (
+            one.passed
+            and one.texts == 16
+            and one.other_tokens == 0
+            and one.tolerance == GOLDEN_TOLERANCE[one.precision]
+        )
+        assert one.max_abs_logit <= 5e-6, (
+            "the same machine answers the same, but for seven written digits"
+        )
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("share, code", [(0.5, 0), (1.5, 1), (-1.5, 1)])
+def test_a_golden_logit_may_move_within_its_tolerance_alone(
+    precision: str, share: float, code: int, tmp_path: Path
+) -> None:
+    folder = bundles.copy_of(bundles.tiny_bundle("bert"), tmp_path)
+    golden = json.loads((folder / "golden.json").read_text())
+    golden["rows"][-1]["logits"][precision][1] += share * GOLDEN_TOLERANCE[precision]
+    (folder / "golden.json").write_text(json.dumps(golden))
+    write_manifest(folder, Manifest.from_json(json.loads((folder / MANIFEST).read_text())))
+    error = CliRunner().invoke(verify, [str(folder)]).exception
+    assert (error.exit_code if isinstance(error, CheckFailed) else error) == (code or None)
+
+
+# What is written
+
+
+def test_the_manifest_lists_every_file_with_its_size_and_hash() -> None:
+    folder = bundles.tiny_bundle("bert")
+    listed, found = json.loads((folder / MANIFEST).read_text())["files"], contents(folder)
+    assert set(listed) == set(found) - {MANIFEST} == set(bundles.HELD)
+    for name, entry in listed.items():
+        assert entry == {
+            "sha256": hashlib.sha256(found[name]).hexdigest(),
+            "bytes": len(found[name]),
+        }
+
+
+@pytest.mark.parametrize(
+    "kind, task", [("bert", "single"), ("bilstm", "pair"), ("bert", "multilabel")]
+)
+def test_a_written_manifest_reads_back_as_itself(kind: str, task: str) -> None:
+    manifest = Bundle.open(bundles.tiny_bundle(kind, task)).manifest
+    assert Manifest.from_json(json.loads(json.dumps(manifest.to_json()))) == manifest
+
+
+@pytest.mark.parametrize(
+    "kind, task_name",
+    [("bert", "single"), ("bilstm", "pair"), ("bert", "multilabel"), ("bert", "regression")],
+)
+def test_written_scores_are_those_of_the_files(kind: str, task_name: str) -> None:
+    folder, task = bundles.tiny_bundle(kind, task_name), bundles.TASKS[task_name]()
+    scores = Bundle.open(folder).manifest.scores
+    for precision in ("fp32", "int8"):
+        logits = Classifier.load(folder, precision).logits(task.test.texts, task.test.pairs)
+        assert scores[precision] == pytest.approx(
+            second_opinion(task.spec.metric, logits, task.test.labels), abs=1e-9
+        )
+
+
+def second_opinion(metric: str, logits: np.ndarray, labels: np.ndarray) -> float:
+    from scipy.stats import spearmanr
+    from sklearn.metrics import accuracy_score, f1_score
+
+    if metric == "accuracy":
+        return float(accuracy_score(labels, logits.argmax(1)))
+    return float(
+        f1_score(labels, logits > 0, average="micro")
+        if metric == "micro_f1"
+        else spearmanr(logits[:, 0], labels).statistic
+    )
+
+
+def test_the_model_card_shows_the_measured_numbers() -> None:
+    folder = bundles.tiny_bundle("bert")
+    manifest, card = Bundle.open(folder).manifest, (folder / "README.md").read_text()
+    for precision, path in manifest.precisions.items():
+        value = manifest.scores[precision]
+        assert (
+            f"| {path} ({precision}) | {value:.4f} | {100 * value / 0.9375:.1f} % | {(folder / path).stat().st_size:,} |"
+            in card
+        )
+    assert (
+        "| teacher (torch) | 0.9375 | 100.0 % |" in card and "accuracy on the 48 examples" in card
+    )
+    fp32, int8 = manifest.parity["fp32"], manifest.parity["int8"]
+    assert (
+        f"largest logit difference {fp32['max_abs_logit']:.2g} over {fp32['texts']} texts" in card
+    )
+    assert f"on {100 * int8['agreement']:.2f} % of {int8['texts']} texts" in card
+    assert (
+        f"by up to {max(int8['batch_dependence'], int8['padding_dependence']):.2g} (measured)"
+        in card
+    )
+
+
+def test_the_written_tokenizer_neither_pads_nor_truncates_of_itself() -> None:
+    document = Bundle.open(bundles.tiny_bundle("bert")).json("tokenizer.json")
+    assert document["padding"] is None and document["truncation"] is None

@@ -1,0 +1,185 @@
+"""The portable file: plain ONNX, the same integers as the int8 file, with ONNX Runtime's rewriting and without it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import test_fake_lstm as recurrent
+import tiny
+import tinybundle
+import torch
+from kdedge.export import export
+from kdedge.export.export import INT8, ExportOptions, export_run
+from kdedge.export.int8_parity import integer_coverage
+from kdedge.export.int8_writer import to_int8
+from kdedge.export.parity import check_same_answers
+from kdedge.export.portable import to_portable
+from kdedge.export.scheme import QuantScheme
+from transformers import PreTrainedModel
+
+from kdedge.errors import CheckFailed, UsageError
+from kdedge.runtime import Bundle, Classifier
+from kdedge.runtime.bundle import PRECISIONS
+from kdedge.runtime.golden import replay
+
+Batches = list[dict[str, torch.Tensor]]
+
+
+@cache
+def quantized(kind: str) -> tuple[PreTrainedModel, list[dict[str, np.ndarray]]]:
+    """A calibrated student, `bert`, `bilstm` or `pair`, and texts (1, T)."""
+    pair = kind == "pair"
+    batches = recurrent.read(pair)
+    if kind == "bert":
+        torch.manual_seed(3)
+        model = tiny.bert(layers=2, hidden=32, heads=4, initializer_range=0.2).eval()
+    else:
+        model = recurrent.bilstm(pair)
+    return recurrent.quantized(model, batches), recurrent.texts_of(batches, pair or kind == "bert")
+
+
+def answers(
+    graph: onnx.ModelProto, texts: list[dict[str, np.ndarray]], rewriting: bool = True
+) -> np.ndarray:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = (
+        levels.ORT_ENABLE_ALL if rewriting else levels.ORT_DISABLE_ALL
+    )
+    session = onnxruntime.InferenceSession(
+        graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return np.concatenate([session.run(["logits"], text)[0] for text in texts])
+
+
+@pytest.mark.parametrize("kind", ["bert", "bilstm", "pair"])
+def test_every_operator_is_plain_onnx(kind: str) -> None:
+    graph = to_portable(quantized(kind)[0])
+    onnx.checker.check_model(graph, full_check=True)
+    assert {node.domain for node in graph.graph.node} == {""} and [
+        (item.domain, item.version) for item in graph.opset_import
+    ] == [("", 17)]
+    assert graph.ByteSize() < 1.5 * to_int8(quantized(kind)[0]).ByteSize(), (
+        "integers are stored, not floats"
+    )
+    weights = [
+        onnx.numpy_helper.to_array(t)
+        for t in graph.graph.initializer
+        if t.data_type == onnx.TensorProto.INT8 and "embedding" not in t.name
+    ]
+    assert max(int(np.abs(w.astype(int)).max()) for w in weights) == 63
+
+
+def test_no_two_readers_share_a_dequantized_activation() -> None:
+    graph = to_portable(quantized("bert")[0])
+    fresh = [node.output[0] for node in graph.graph.node if node.op_type == "DequantizeLinear"]
+    readers = [sum(name in node.input for node in graph.graph.node) for name in fresh]
+    assert len(fresh) == 2 * 14 and set(readers) == {1}
+
+
+@pytest.mark.parametrize("rewriting", [True, False])
+@pytest.mark.parametrize("kind, within", [("bert", 1e-5), ("bilstm", 0.02), ("pair", 0.05)])
+def test_it_answers_as_the_int8_file(kind: str, within: float, rewriting: bool) -> None:
+    """A BERT's integers are the same ones; an LSTM's states are rounded in the int8 file alone."""
+    model, texts = quantized(kind)
+    int8, portable = answers(to_int8(model), texts), answers(to_portable(model), texts, rewriting)
+    assert np.abs(int8 - portable).max() <= within and np.ptp(int8) > 20 * within
+    check_same_answers("portable", portable, "int8", int8, "classification")
+
+
+@pytest.mark.parametrize("kind, products", [("bert", 14), ("bilstm", 2)])
+def test_onnx_runtime_multiplies_it_in_integers(kind: str, products: int) -> None:
+    assert (
+        integer_coverage(to_portable(quantized(kind)[0]).SerializeToString())["integer_products"]
+        == products
+    )
+
+
+def test_other_answers_are_refused() -> None:
+    logits = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
+    other = logits.copy()
+    other[:3] = other[:3, ::-1]
+    with pytest.raises(CheckFailed, match="portable file must answer"):
+        check_same_answers("portable", other, "int8", logits, "classification")
+    other[:1] = logits[:1]
+    assert check_same_answers("portable", other, "int8", logits, "classification")[
+        "agreement"
+    ] == pytest.approx(0.99)
+
+
+@pytest.mark.parametrize("kind", ["tinybert", "bilstm"])
+def test_a_bundle_holds_it_beside_the_int8_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(export, "_export_teacher", lambda *_, **__: None)
+    task = tiny.single_task()
+    run = tinybundle.make_run(tmp_path, task, (kind,), quantize={"largest_drop": 1.0})
+    (folder,) = export_run(
+        run, [kind], task=task, choice=ExportOptions(("fp32", "int8", "portable"), tune=False)
+    )
+    bundle = Bundle.open(folder)
+    assert (
+        dict(bundle.manifest.precisions) == {n: p for n, p in PRECISIONS.items() if n != "fp16"}
+        and all(replayed.passed for replayed in replay(bundle))
+        and len(replay(bundle)) == 3
+    )
+    assert (
+        bundle.manifest.parity["portable"]["agreement"] >= 0.97
+        and "in plain operators of ONNX" in (folder / "README.md").read_text()
+    )
+    assert Classifier.from_bundle(bundle, "portable").predict(task.test.texts[0]).scores.keys() == {
+        "bad",
+        "good",
+    }
+
+
+def test_the_first_file_that_a_provider_runs_well_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    import bundles
+
+    from kdedge.runtime import classifier
+
+    bundle = Bundle.open(bundles.tiny_bundle("bert"))
+    taken: list[Any] = []
+    monkeypatch.setattr(classifier, "_session", lambda graph, *_: taken.append(graph))
+    monkeypatch.setattr(classifier, "_check_graph", lambda *_: None)
+    for held, provider, wanted in (
+        (("fp32", "int8", "portable"), "cpu", "int8"),
+        (("fp32", "portable"), "cpu", "portable"),
+        (("fp32",), "cpu", "fp32"),
+        (("fp32", "int8", "portable"), "cuda", "fp32"),
+        (("int8", "portable"), "coreml", "portable"),
+        (("int8",), "cuda", "int8"),
+    ):
+        files = {name: PRECISIONS[name] for name in held}
+        contents = {**bundle.contents, **{path: name.encode() for name, path in files.items()}}
+        opened = replace(
+            bundle, manifest=replace(bundle.manifest, precisions=files), contents=contents
+        )
+        assert (
+            Classifier.from_bundle(opened, provider=provider).precision == wanted
+            and taken[-1] == wanted.encode()
+        )
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        ExportOptions(("fp32", "portable")),
+        ExportOptions(
+            ("fp32", "int8", "portable"), QuantScheme(weight_bits=8, activations="static")
+        ),
+    ],
+)
+def test_it_stands_beside_an_int8_file_of_seven_bits(choice: ExportOptions, tmp_path: Path) -> None:
+    run = tinybundle.make_run(tmp_path, tiny.single_task())
+    with pytest.raises(UsageError, match="7-bit weights"):
+        export_run(run, ["bilstm"], task=tiny.single_task(), choice=choice)
+    assert INT8.weight_bits == 7

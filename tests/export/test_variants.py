@@ -1,0 +1,423 @@
+"""Float, calibrated and tuned beside each other, and a bundle that holds int8 only where it pays."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import bundles
+import numpy as np
+import pytest
+import tiny
+import tinybundle
+import torch
+from click.testing import CliRunner
+from kdedge.export import export, qat
+from kdedge.export import variants as ways
+from kdedge.export.card import rows_of
+from kdedge.export.export import ExportOptions, export_run
+from kdedge.export.fake_model import quantized_layers, range_owners
+from kdedge.export.variants import FLOAT, Variant, accuracy_loss_reason, latency_reason
+from transformers import PreTrainedModel
+
+from kdedge.cli import export as command
+from kdedge.data.task import Split, Task
+from kdedge.errors import CheckFailed
+from kdedge.nn import losses
+from kdedge.nn.batching import PaddingCollator
+from kdedge.nn.inference import predict_logits
+from kdedge.nn.losses import logit_loss
+from kdedge.nn.tokenization import encode
+from kdedge.nn.training import Training
+from kdedge.recipe import ObjectiveConfig, QuantizeConfig
+from kdedge.run.layout import RunDir
+from kdedge.run.progress import Silent
+from kdedge.runtime import Bundle, Classifier
+
+
+def decided_student(kind: str) -> PreTrainedModel:
+    """An untrained student that gives both labels, each to half of the texts."""
+    task = tiny.single_task()
+    model = bundles.student({"tinybert": "bert"}.get(kind, kind), task.spec)
+    logits = logits_of(model, task.validation)
+    with torch.no_grad():
+        model.classifier.bias[0] -= float(np.median(logits[:, 0] - logits[:, 1]))
+    return model
+
+
+def logits_of(model: PreTrainedModel, split: Split) -> np.ndarray:
+    return predict_logits(
+        model,
+        encode(tiny.tokenizer(), split.texts, None, tinybundle.MAX_LENGTH),
+        PaddingCollator(0),
+    )
+
+
+def answered_by(model: PreTrainedModel) -> Task:
+    """A task whose labels are what the student says: it scores 1, and any other answer costs."""
+    task = tiny.single_task()
+    train, validation, test = (
+        replace(split, labels=logits_of(model, split).argmax(1))
+        for split in (task.train, task.validation, task.test)
+    )
+    assert 0.3 < validation.labels.mean() < 0.7 and 0.2 < test.labels.mean() < 0.8
+    return replace(task, train=train, validation=validation, test=test)
+
+
+TASK = answered_by(decided_student("bilstm"))
+
+
+def decided_run(folder: Path, kind: str = "bilstm", **quantize: object) -> tuple[RunDir, Task]:
+    model = decided_student(kind)
+    task = answered_by(model)
+    return tinybundle.make_run(folder, task, (kind,), quantize=quantize, model=model), task
+
+
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.text = ""
+
+    def say(self, line: str) -> None:
+        self.text += line + "\n"
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
+    monkeypatch.setattr(export, "_export_teacher", lambda *_, **__: None)
+    return decided_run(tmp_path)[0]
+
+
+def deafened(model: torch.nn.Module, *_: object) -> float:
+    """Calibration gone wrong: every activation becomes nearly 0."""
+    with torch.no_grad():
+        for layer in range_owners(model).values():
+            layer.range.high.fill_(1e-3)
+    return 1.0
+
+
+def test_the_figures_of_every_way_can_be_measured_again(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "load_task", lambda *_, **__: TASK)
+    result = CliRunner().invoke(command.export, [str(run.folder)], catch_exceptions=False)
+    bundle = Bundle.open(run.student_dirs["bilstm"] / "bundle")
+    judged, manifest = bundle.manifest.parity["ways"], bundle.manifest
+    named = {FLOAT: "fp32", judged["int8"]: "int8"}
+    assert judged["int8"] in ("calibrated", "tuned") and judged["lost"] is None
+    logits = {
+        name: Classifier.from_bundle(bundle, precision).logits(TASK.test.texts)
+        for name, precision in named.items()
+    }
+    for name, precision in named.items():
+        way = judged["files"][name]
+        assert (
+            way["metric"] == manifest.scores[precision]
+            and way["bytes"] == manifest.files[manifest.precisions[precision]]["bytes"]
+        )
+        assert (
+            way["agreement"] == np.mean(logits[name].argmax(1) == logits[FLOAT].argmax(1))
+            and way["p50_us"] > 1
+        )
+        assert f"{way['bytes']:,}" in result.stdout and f"{way['p50_us']:,.0f}" in result.stdout
+    for name, way in judged["files"].items():
+        assert (
+            name in result.stdout
+            and f"| {name} | {way['metric']:.4f} |" in (bundle.folder / "README.md").read_text()
+        )
+
+
+def test_tuning_is_left_out_where_calibration_lost_nothing(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qat._ScoreWithAgreement, "score", lambda *_: 0.5)
+    heard = Heard()
+    manifest = Bundle.open(export_run(run, ["bilstm"], task=TASK, progress=heard)[0]).manifest
+    assert (
+        manifest.parity["int8"]["tuning"]["validation"] == {"float": 0.5, "calibrated": 0.5}
+        and "there is nothing to tune for" in heard.text
+    )
+    assert set(manifest.parity["ways"]["files"]) == {FLOAT, "calibrated"}
+
+
+def test_tuning_wins_back_what_calibration_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "_export_teacher", lambda *_, **__: None)
+    model = decided_student("tinybert")
+    task = answered_by(model)
+    settings = {"steps": 150, "learning_rate": 2e-4, "checks": 5}
+    run = tinybundle.make_run(
+        tmp_path, task, ("tinybert",), teacher=deepcopy(model), model=model, quantize=settings
+    )
+    manifest = Bundle.open(export_run(run, ["tinybert"], task=task)[0]).manifest
+    judged, validation = manifest.parity["ways"], manifest.parity["int8"]["tuning"]["validation"]
+    assert (
+        validation["calibrated"] < validation["tuned"] <= validation["float"]
+        and judged["int8"] == "tuned"
+    )
+    assert judged["files"]["calibrated"]["agreement"] < judged["files"]["tuned"]["agreement"], (
+        "of the reported texts, which chose nothing"
+    )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["tinybert", "bilstm"])
+def test_tuning_matches_the_teacher_and_the_float_student(kind: str) -> None:
+    student = decided_student(kind).eval()
+    tuning = qat.QatResult(
+        deepcopy(student),
+        student,
+        QuantizeConfig(float_weight=2.0, hidden_weight=3.0),
+        losses.logit_mse,
+    )
+    texts = tiny.tokenizer()(list(TASK.validation.texts[:8]), padding=True, return_tensors="pt")
+    batch = {name: texts[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
+    logits = student(**batch).logits.detach()
+    assert [float(part) for part in tuning(logits, **batch)["parts"].values()] == pytest.approx(
+        [0.0, 0.0, 0.0]
+    )
+    tuning.model.classifier.bias += 0.5
+    moved = tuning(logits - 0.5, **batch)
+    assert {name: float(part) for name, part in moved["parts"].items()} == pytest.approx(
+        {"logits": 1.0, "float": 0.25, "hidden": 0.0}, abs=1e-6
+    )
+    assert float(moved["loss"]) == pytest.approx(1.0 + 2 * 0.25, rel=1e-5)
+    next(tuning.model.parameters()).add_(0.1 * torch.randn(next(tuning.model.parameters()).shape))
+    changed = tuning(logits, **batch)
+    assert changed["parts"]["hidden"] > 1e-6
+    assert float(changed["loss"]) == pytest.approx(
+        float(
+            changed["parts"]["logits"]
+            + 2 * changed["parts"]["float"]
+            + 3 * changed["parts"]["hidden"]
+        ),
+        rel=1e-5,
+    )
+
+
+@torch.no_grad()
+def test_a_student_of_shares_is_tuned_by_shares() -> None:
+    """KL leaves a student its own height of logits: the teacher's is no reason to move it, the float student's is."""
+    student = decided_student("tinybert").eval()
+    tuning = qat.QatResult(
+        deepcopy(student),
+        student,
+        QuantizeConfig(),
+        logit_loss(ObjectiveConfig(), "classification"),
+    )
+    batch = dict(
+        tiny.tokenizer()(list(TASK.validation.texts[:8]), padding=True, return_tensors="pt")
+    )
+    logits = student(**batch).logits
+    assert float(tuning(logits + 3.0, **batch)["parts"]["logits"]) == pytest.approx(0.0, abs=1e-6)
+    assert float(
+        qat.QatResult(deepcopy(student), student, QuantizeConfig(), losses.logit_mse)(
+            logits + 3.0, **batch
+        )["parts"]["logits"]
+    ) == pytest.approx(9.0, rel=1e-4)
+    tuning.model.classifier.bias += 0.5
+    assert float(tuning(logits, **batch)["parts"]["float"]) == pytest.approx(0.25, rel=1e-4)
+
+
+def test_tuning_that_changes_answers_is_not_kept_for_its_score(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def turned(tuning: torch.nn.Module, training: Training, *_: object, **__: object) -> float:
+        """A student of other answers."""
+        with torch.no_grad():
+            tuning.model.classifier.weight.neg_()  # type: ignore[union-attr,operator]
+        return training.score(training.predict(tuning))
+
+    rising = {"float": 0.5, "calibrated": 0.4}
+    monkeypatch.setattr(qat._ScoreWithAgreement, "content", lambda _: False)
+    monkeypatch.setattr(qat, "train", turned)
+    monkeypatch.setattr(
+        qat._ScoreWithAgreement,
+        "score",
+        lambda judge, logits: (
+            0.5 if logits is judge.reference else 0.4 if logits is judge.calibrated else 0.6
+        ),
+    )
+    heard = Heard()
+    manifest = Bundle.open(export_run(run, ["bilstm"], task=TASK, progress=heard)[0]).manifest
+    tuning = manifest.parity["int8"]["tuning"]
+    assert tuning["validation"] == rising | {"tuned": 0.6} and tuning["weights"] == "calibrated"
+    assert (
+        tuning["agreement"]["tuned"] < 0.9 < tuning["agreement"]["calibrated"]
+        and "answers on the validation split were the float student's" in heard.text
+    )
+
+
+def test_tuning_is_called_for_where_the_score_fell_and_more_than_a_few_answers_changed() -> None:
+    labels = np.arange(400) % 2
+    right = np.eye(2, dtype=np.float32)[labels]
+    task = replace(TASK, validation=Split(tuple(map(str, range(400))), None, labels))
+
+    def turned(rows: slice) -> np.ndarray:
+        logits = right.copy()
+        logits[rows] = logits[rows, ::-1]
+        return logits
+
+    assert qat._ScoreWithAgreement(task, right, turned(slice(2))).content(), "0.5 % of the answers"
+    assert not qat._ScoreWithAgreement(task, right, turned(slice(3))).content()
+    assert qat._ScoreWithAgreement(task, turned(slice(3)), right).content(), (
+        "many answers, and a better score"
+    )
+
+
+def test_a_tuned_student_is_rated_by_its_score_where_its_answers_hold() -> None:
+    float_student = np.eye(2, dtype=np.float32)[np.arange(400) % 2]
+
+    def others(count: int) -> np.ndarray:
+        """The same logits, so many of them turned around."""
+        return np.concatenate([float_student[:count, ::-1], float_student[count:]])
+
+    task = replace(TASK, validation=Split(tuple(map(str, range(400))), None, np.arange(400) % 2))
+    rated = qat._ScoreWithAgreement(task, float_student, others(0))
+    assert [rated(others(count)) for count in (0, 4, 5)] == pytest.approx([1.0, 0.99, -1 - 5 / 400])
+    assert qat._ScoreWithAgreement(task, float_student, others(20))(others(20)) == pytest.approx(
+        0.95
+    ), "no worse than calibration alone"
+    assert qat._ScoreWithAgreement(task, float_student, others(20))(others(21)) == pytest.approx(
+        -1 - 21 / 400
+    )
+    assert not qat._ScoreWithAgreement(task, float_student, others(20)).holds(
+        others(21)
+    ) and qat._ScoreWithAgreement(task, float_student, others(20)).holds(others(20))
+
+
+def test_without_tuning_there_are_two_ways(run: RunDir) -> None:
+    (bundle,) = export_run(run, ["bilstm"], task=TASK, choice=ExportOptions(tune=False))
+    judged = Bundle.open(bundle).manifest.parity["ways"]
+    assert [name for name, _ in rows_of(judged)] == [FLOAT, "calibrated"] and judged[
+        "int8"
+    ] == "calibrated"
+
+
+def test_int8_that_does_not_pay_is_left_out_and_said(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qat, "calibrate", deafened)
+    heard = Heard()
+    (bundle,) = export_run(
+        run, ["bilstm"], task=TASK, choice=ExportOptions(tune=False), progress=heard
+    )
+    manifest = Bundle.open(bundle).manifest
+    assert (
+        list(manifest.precisions) == ["fp32"]
+        and manifest.scheme is None
+        and Classifier.load(bundle).precision == "fp32"
+    )
+    assert (
+        "int8 does not pay" in heard.text
+        and "holds no int8 file" in (bundle / "README.md").read_text()
+    )
+    assert manifest.parity["ways"]["files"]["calibrated"]["metric"] < manifest.scores["fp32"] == 1.0
+
+
+def test_an_int8_file_without_integers_is_left_out(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def all_float(recipe: RunDir, name: str, choice: ExportOptions) -> object:
+        return quantize_recipe(recipe, name, choice).model_copy(update={"keep_float_above": 1e-12})
+
+    quantize_recipe = export._quantize_recipe
+    monkeypatch.setattr(export, "_quantize_recipe", all_float)
+    heard = Heard()
+    manifest = Bundle.open(
+        export_run(run, ["bilstm"], task=TASK, choice=ExportOptions(tune=False), progress=heard)[0]
+    ).manifest
+    assert list(manifest.precisions) == ["fp32"] and "it is no smaller" in heard.text
+    assert (
+        manifest.parity["int8"]["integer_products"] == manifest.parity["int8"]["integer_lstms"] == 0
+    )
+
+
+def test_a_table_that_an_lstm_reads_is_as_integer_as_the_lstm(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def only_the_table(model: torch.nn.Module, batches: object) -> dict[str, float]:
+        return {name: 1.0 if name == "embedding" else 0.0 for name, _ in quantized_layers(model)}
+
+    monkeypatch.setattr(qat, "sensitivity", only_the_table)
+    recipe = export._quantize_recipe(run, "bilstm", ExportOptions(tune=False)).model_copy(
+        update={"keep_float_above": 0.5}
+    )
+    monkeypatch.setattr(export, "_quantize_recipe", lambda *_: recipe)
+    tuning = Bundle.open(
+        export_run(run, ["bilstm"], task=TASK, choice=ExportOptions(tune=False))[0]
+    ).manifest.parity["int8"]["tuning"]
+    assert tuning["float_layers"] == [], "what is stored in integers is not told to be in fp32"
+
+
+def test_what_a_smaller_vocabulary_cost_counts_beside_what_int8_costs(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        export,
+        "trimmed",
+        lambda *args, **_: replace(args[3], parity={"vocabulary": {"validation": {"before": 1.5}}}),
+    )
+    monkeypatch.setattr("kdedge.export.card._parity_lines", lambda manifest: [])
+    heard = Heard()
+    manifest = Bundle.open(
+        export_run(run, ["bilstm"], task=TASK, choice=ExportOptions(tune=False), progress=heard)[0]
+    ).manifest
+    assert list(manifest.precisions) == ["fp32"] and "it loses 0.5" in heard.text
+
+
+def test_int8_alone_that_does_not_pay_fails_and_the_former_bundle_stays(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bundle,) = export_run(run, ["bilstm"], task=TASK, choice=ExportOptions(("fp32",)))
+    before = (bundle / "kdedge.json").read_bytes()
+    monkeypatch.setattr(qat, "calibrate", deafened)
+    with pytest.raises(CheckFailed, match="does not pay"):
+        export_run(run, ["bilstm"], task=TASK, choice=ExportOptions(("int8",), tune=False))
+    assert (bundle / "kdedge.json").read_bytes() == before
+
+
+def test_a_drop_counts_when_it_is_more_than_the_limit_and_more_than_one_text() -> None:
+    assert (
+        accuracy_loss_reason(0.9, 0.89, 1000, 0.01) is None
+        and accuracy_loss_reason(0.9, 0.91, 1000, 0.0) is None
+    )
+    assert (
+        accuracy_loss_reason(0.9, 0.88, 1000, 0.01)
+        == "it loses 0.0200 on the validation split, 0.01 is allowed"
+    )
+    assert (
+        accuracy_loss_reason(1.0, 0.9, 10, 0.01) is None
+        and accuracy_loss_reason(1.0, 0.8, 10, 0.01) is not None
+    )
+
+
+def test_a_file_that_is_not_faster_is_told() -> None:
+    times = {
+        FLOAT: (100.0, (1.0, 1.0, 1.0)),
+        "tuned": (130.0, (1.8, 1.7, 1.9)),
+        "dynamic": (90.0, (0.9, 0.8, 1.1)),
+    }
+    files = {name: Variant(1.0, 1.0, 3, *figures) for name, figures in times.items()}
+    assert latency_reason(files, "tuned") is None, (
+        "a median over other moments says less than the ratios of the same ones"
+    )
+    assert (
+        latency_reason(files, "dynamic") == "it is not faster: 90 µs against 100, 0.90x [0.80-1.10]"
+    )
+
+
+def test_files_are_timed_in_turn() -> None:
+    asked: list[str] = []
+
+    class Named:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def logits(self, *_: object) -> None:
+            asked.append(self.name)
+
+    seconds = ways.time_in_turn({name: Named(name) for name in "ab"}, TASK.test)  # type: ignore[misc]
+    assert len(seconds["a"]) == len(seconds["b"]) == len(asked) / 2
+    assert all({asked[i], asked[i + 1]} == {"a", "b"} for i in range(0, len(asked), 2))

@@ -1,0 +1,156 @@
+"""A second environment, as on a device: `pip install kdedge` alone, and no torch anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import bundles
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LAB = ("torch", "transformers", "datasets", "onnx", "pydantic", "sklearn", "scipy", "pandas")
+
+WATCHED = """
+import sys
+from kdedge.cli.main import main
+try:
+    main()
+finally:
+    loaded = sorted(set({lab!r}) & set(sys.modules))
+    assert not loaded, loaded
+"""
+
+
+def _uv() -> str:
+    beside = Path(sys.executable).with_name("uv")
+    return str(beside) if beside.exists() else shutil.which("uv") or "uv"
+
+
+@pytest.fixture(scope="session")
+def device(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with kdedge's base dependencies, installed from a copy of this checkout."""
+    folder = tmp_path_factory.mktemp("device")
+    source = folder / "source"
+    shutil.copytree(
+        ROOT,
+        source,
+        ignore=shutil.ignore_patterns(
+            ".venv", "runs", ".git", "build", "*.egg-info", "__pycache__", "tests"
+        ),
+    )
+    python = folder / "venv" / "bin" / "python"
+    for command in (
+        [_uv(), "venv", "--quiet", "--python", sys.executable, str(folder / "venv")],
+        [
+            _uv(),
+            "pip",
+            "install",
+            "--quiet",
+            "--python",
+            str(python),
+            "-c",
+            str(ROOT / "configs" / "locks" / "device.txt"),
+            str(source),
+        ],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+        assert done.returncode == 0, done.stderr
+    return python
+
+
+def on_device(python: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    return subprocess.run(
+        [str(python), "-c", WATCHED.format(lab=LAB), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        cwd=folder,
+        env=environment,
+    )
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """A bundle, copied to a place that has no run around it."""
+    shutil.copytree(bundles.tiny_bundle("bert"), tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+def test_the_lab_is_not_installed(device: Path) -> None:
+    code = f"import importlib.util as u, json; print(json.dumps([n for n in {LAB!r} if u.find_spec(n)]))"
+    assert (
+        json.loads(
+            subprocess.run(
+                [str(device), "-I", "-c", code], capture_output=True, text=True, timeout=60
+            ).stdout
+        )
+        == []
+    )
+
+
+def test_the_wheel_has_one_top_level_name(device: Path) -> None:
+    code = "import importlib.metadata as m; print(sorted({f.parts[0] for f in m.files('kdedge') if f.suffix == '.py'}))"
+    assert (
+        subprocess.run(
+            [str(device), "-I", "-c", code], capture_output=True, text=True, timeout=60
+        ).stdout.strip()
+        == "['kdedge']"
+    )
+
+
+def test_predict_answers_as_it_does_here(device: Path, copied: Path, tmp_path: Path) -> None:
+    from kdedge.runtime import Classifier
+
+    done = on_device(
+        device, tmp_path, "predict", "bundle", "the film was lovely", "the plot was grim", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    here = Classifier.load(copied).predict_batch(["the film was lovely", "the plot was grim"])
+    assert [row["label"] for row in rows] == [answer.label for answer in here]
+    assert [row["score"] for row in rows] == pytest.approx(
+        [answer.score for answer in here], abs=1e-5
+    )
+
+
+def test_verify_passes_and_refuses_a_changed_file(
+    device: Path, copied: Path, tmp_path: Path
+) -> None:
+    done = on_device(device, tmp_path, "verify", "bundle")
+    assert done.returncode == 0, done.stderr
+    with (copied / "onnx" / "model.onnx").open("ab") as stream:
+        stream.write(b"x")
+    done = on_device(device, tmp_path, "verify", "bundle")
+    assert done.returncode == 5 and "onnx/model.onnx" in done.stderr
+
+
+def test_bench_measures_the_bundle_alone(device: Path, copied: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.csv").write_text(
+        "text,label\n"
+        + "".join(
+            f"the film was {word},{label}\n"
+            for word, label in (("lovely", "good"), ("grim", "bad")) * 20
+        )
+    )
+    done = on_device(
+        device, tmp_path, "bench", "bundle", "--data", "texts.csv", "--seconds", "1", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout.splitlines()[-1])
+    assert {row["precision"] for row in document["rows"]} >= {"fp32", "int8"}
+    assert all(
+        row["p50_us"] > 0 and row["provider"] == "CPUExecutionProvider"
+        for row in document["rows"]
+        if row["precision"]
+    )
+
+
+def test_distill_says_what_to_install(device: Path, tmp_path: Path) -> None:
+    done = on_device(device, tmp_path, "distill", "recipe.toml")
+    assert done.returncode == 4 and 'pip install "kdedge[train]"' in done.stderr

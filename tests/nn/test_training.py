@@ -1,0 +1,183 @@
+"""Training is a pure function of its inputs, and survives being killed (R1, R8, R15, R23)."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from kdedge.errors import CheckFailed
+from kdedge.nn.batching import PaddingCollator
+from kdedge.nn.device import native_precision
+from kdedge.nn.tokenization import encode
+from kdedge.nn.training import LengthGrouped, Training, train
+from kdedge.recipe import FitConfig
+
+HERE = Path(__file__).resolve().parent
+
+CHILD = """
+import sys, hashlib
+sys.path[:0] = [{root!r}, {here!r}]
+import torch, conftest, tiny
+import kdedge.nn.training as training
+from kdedge.nn.batching import Pad
+from kdedge.nn.inference import predict_logits
+from kdedge.nn.tokenization import encode
+from kdedge.recipe import Fit
+from kdedge.runtime import metrics
+from kdedge.nn.training import Labelled, validation_predictor
+training.SAVE_SECONDS = {seconds}
+torch.set_num_threads(int(sys.argv[2]))
+torch.manual_seed(0)
+task, tokenizer = tiny.single_task(200), tiny.tokenizer()
+model = tiny.bert(vocabulary=len(tokenizer))
+pad = Pad(0)
+plan = training.Training(
+    fit=Fit(epochs=3, batch_size=8, learning_rate=1e-3, checks=4), seed=3,
+    data=encode(tokenizer, task.train.texts, None, 32, labels=task.train.labels), pad=pad,
+    predict=validation_predictor(encode(tokenizer, task.validation.texts, None, 32), pad),
+    score=lambda logits: metrics.score("accuracy", "classification", logits, task.validation.labels), title="test")
+class Steps:
+    def say(self, line): pass
+    def start(self, what, total, done=0): pass
+    def finish(self): pass
+    def advance(self, done, note=""): print("step", done, flush=True)
+try:
+    training.train(Labelled(model), plan, __import__("pathlib").Path(sys.argv[1]), progress=Steps())
+except training.Interrupted as error:
+    print("interrupted", flush=True)
+    sys.exit(error.exit_code)
+digest = hashlib.sha256(b"".join(v.numpy().tobytes() for v in model.state_dict().values())).hexdigest()
+print("weights", digest, flush=True)
+"""
+
+
+def child(
+    folder: Path, threads: int = 1, seconds: float = 0.1, **environment: str
+) -> subprocess.Popen[str]:
+    code = CHILD.format(root=str(HERE.parent), here=str(HERE), seconds=seconds)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(folder), str(threads)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=folder.parent,
+        env={**os.environ, "OMP_NUM_THREADS": str(threads), **environment},
+    )
+
+
+def steps_of(process: subprocess.Popen[str]) -> Iterator[int]:
+    assert process.stdout is not None
+    return (int(line.split()[1]) for line in process.stdout if line.startswith("step"))
+
+
+def weights_of(process: subprocess.Popen[str]) -> str:
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out
+    return out.split("weights ")[1].strip()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """SHA-256 of the weights of the run that nothing interrupts."""
+    return weights_of(child(tmp_path_factory.mktemp("undisturbed") / "run", seconds=1e9))
+
+
+def test_killed_at_random_points_and_resumed_gives_the_same_weights(
+    tmp_path: Path, undisturbed: str
+) -> None:
+    chance = random.Random(7)
+    stops = sorted(chance.sample(range(3, 72), 6))
+    for number, stop in enumerate(stops):
+        process = child(tmp_path / "run")
+        for step in steps_of(process):
+            if step >= stop:
+                time.sleep(chance.random() * 0.2)
+                process.kill()
+                break
+        process.wait(timeout=60)
+        assert process.returncode == -signal.SIGKILL, f"kill {number} came too late"
+    assert weights_of(child(tmp_path / "run")) == undisturbed
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_ends_with_its_own_exit_code(
+    tmp_path: Path, undisturbed: str, number: int
+) -> None:
+    process = child(tmp_path / "run", seconds=1e9)
+    for step in steps_of(process):
+        if step >= 40:
+            process.send_signal(number)
+            break
+    sent = time.monotonic()
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number and "interrupted" in out
+    assert time.monotonic() - sent < 10
+    assert list((tmp_path / "run").glob("checkpoint-*/complete"))
+    assert weights_of(child(tmp_path / "run", seconds=1e9)) == undisturbed
+
+
+def test_hash_seed_locale_and_folder_do_not_change_the_weights(
+    tmp_path: Path, undisturbed: str
+) -> None:
+    other = child(tmp_path / "elsewhere", seconds=1e9, PYTHONHASHSEED="77", LC_ALL="C")
+    assert weights_of(other) == undisturbed
+
+
+class Exploding(nn.Module):
+    """A model whose loss is not a number from its third step on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(2))
+        self.steps = 0
+
+    def forward(self, labels: torch.Tensor, **_: torch.Tensor) -> dict[str, torch.Tensor]:
+        self.steps += 1
+        loss = self.weight.sum() * (float("nan") if self.steps > 2 else 1.0)
+        return {"loss": loss, "logits": self.weight.expand(len(labels), 2)}
+
+
+def test_a_loss_that_is_not_a_number_stops_training(tmp_path: Path) -> None:
+    import tiny
+
+    task, tokenizer = tiny.single_task(), tiny.tokenizer()
+    plan = Training(
+        fit=FitConfig(epochs=1, batch_size=8, checks=1),
+        seed=0,
+        data=encode(tokenizer, task.train.texts, None, 32, labels=task.train.labels),
+        pad=PaddingCollator(0),
+        predict=lambda model: np.zeros((32, 2), np.float32),
+        score=lambda logits: 0.0,
+        title="exploding",
+    )
+    with pytest.raises(CheckFailed, match="the loss is not finite"):
+        train(Exploding(), plan, tmp_path)
+    assert not list(tmp_path.glob("**/*.safetensors"))
+
+
+def test_batches_hold_each_text_once_and_texts_of_like_length() -> None:
+    lengths = np.random.default_rng(0).integers(3, 60, size=1003)
+    order = list(LengthGrouped(lengths, 16, seed=1))
+    assert sorted(order) == list(range(1003))
+    spread = [np.ptp(lengths[order[i : i + 16]]) for i in range(0, 1003 - 16, 16)]
+    assert np.mean(spread) < 5
+    other = LengthGrouped(lengths, 16, seed=1)
+    assert list(other) == order
+    other.set_epoch(1)
+    assert list(other) != order
+
+
+def test_auto_precision_is_never_an_emulated_one() -> None:
+    chosen = native_precision("auto", torch.device("cpu"))
+    assert chosen is None or torch.cpu._is_avx512_bf16_supported()
+    assert native_precision("bf16", torch.device("cpu")) is torch.bfloat16

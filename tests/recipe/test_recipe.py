@@ -1,0 +1,302 @@
+"""A recipe is read whole or rejected whole: every fault at once, overrides by name, and a round trip that loses nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tomli_w
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from kdedge.errors import KdedgeError, UsageError
+from kdedge.recipe import BiLstmConfig, Recipe, TinyBertConfig, load_recipe, with_values
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
+ONE_STUDENT = """
+name = "one"
+[data]
+source = "somewhere"
+[teacher]
+model = "a-model"
+[student]
+kind = "tinybert"
+"""
+TWO_STUDENTS = """
+name = "two"
+[data]
+source = "somewhere"
+[teacher]
+model = "a-model"
+[[student]]
+kind = "tinybert"
+name = "small"
+[[student]]
+kind = "bilstm"
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path):  # type: ignore[no-untyped-def]
+    """Writes a recipe and gives its path."""
+
+    def write_recipe(text: str) -> Path:
+        path = tmp_path / "recipe.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write_recipe
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_configs_survive_the_round_trip(path: Path, write) -> None:  # type: ignore[no-untyped-def]
+    recipe = load_recipe(path)
+    assert load_recipe(write(recipe.to_toml())) == recipe
+
+
+def test_resolved_recipe_writes_defaults_out(write) -> None:  # type: ignore[no-untyped-def]
+    assert "learning_rate = 6e-05" in load_recipe(write(ONE_STUDENT)).to_toml()
+
+
+def test_all_faults_are_told_at_once(write) -> None:  # type: ignore[no-untyped-def]
+    text = (
+        ONE_STUDENT.replace("source", "sauce").replace('name = "one"', 'name = "one"\nseed = -1')
+        + "hidden = 100\nlayrs = 3\n"
+    )
+    with pytest.raises(UsageError) as caught:
+        load_recipe(write(text))
+    letter = caught.value.format()
+    assert "3 faults" in letter
+    assert "data.sauce: no such key; did you mean source?" in letter
+    assert (
+        "student.0.layrs: no such key; did you mean layers?" in letter or "student.layrs" in letter
+    )
+    assert "seed: " in letter
+
+
+WRONG = [
+    pytest.param("hidden = 100", "hidden = 100 cannot be shared among heads = 12", id="heads"),
+    pytest.param(
+        "teacher_layers = [1, 2]",
+        "teacher_layers names 2 layers, but layers = 4",
+        id="teacher_layers",
+    ),
+    pytest.param("layers = 0", "layers: .*greater than 0, not 0", id="positive"),
+    pytest.param("[student.fit]\nlearning_rate = nan", "learning_rate: .*finite", id="nan"),
+    pytest.param("[student.fit]\nprecision = 'int4'", "precision: .*'bf16'", id="choice"),
+    pytest.param("[student.objective]\nlogits_weight = 0", "nothing to learn from", id="weights"),
+    pytest.param("name = '../up'", "name: ", id="name"),
+    pytest.param(
+        "[augment]\nsize = 'huge'",
+        "1 fault(.|\n)*augment.size: .*number.*; or .*'auto'",
+        id="either",
+    ),
+    pytest.param("[student.fit]\nlearning-rate = 1", "fit.learning-rate: no such key", id="hyphen"),
+]
+
+
+@pytest.mark.parametrize(("line", "says"), WRONG)
+def test_wrong_values(write, line: str, says: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UsageError, match=says):
+        load_recipe(write(ONE_STUDENT + line))
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, 1.5, -0.1, 1, float("nan")])
+def test_shares_lie_between_0_and_1(write, share: float) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UsageError, match=r"data\.validation.*between 0 and 1"):
+        load_recipe(write(ONE_STUDENT), (f"data.validation={share}",))
+
+
+def test_students_need_names_of_their_own(write) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UsageError, match="told apart by name, but these are bilstm, bilstm"):
+        load_recipe(
+            write(TWO_STUDENTS.replace('kind = "tinybert"\nname = "small"', 'kind = "bilstm"'))
+        )
+
+
+def test_bilstm_has_no_layers_to_match(write) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UsageError, match="a BiLSTM has no layers to match"):
+        load_recipe(write(TWO_STUDENTS + "[student.objective]\nhidden_weight = 1.0\n"))
+
+
+def test_overrides(write) -> None:  # type: ignore[no-untyped-def]
+    path = write(ONE_STUDENT)
+    overrides = (
+        "student.layers=6",
+        "teacher.fit.epochs=0.5",
+        'task.labels=["no", "yes"]',
+        "data.test=validation",
+        "student.baseline=false",
+        "data.source=",
+    )
+    recipe = load_recipe(path, overrides)
+    student = recipe.student[0]
+    assert isinstance(student, TinyBertConfig)
+    assert (student.layers, recipe.teacher[0].fit.epochs, recipe.task.labels) == (
+        6,
+        0.5,
+        ["no", "yes"],
+    )
+    assert (recipe.data.test, student.baseline, recipe.data.source) == (
+        "validation",
+        False,
+        None,
+    )
+
+
+def test_overrides_name_a_student(write) -> None:  # type: ignore[no-untyped-def]
+    path = write(TWO_STUDENTS)
+    small, bilstm = load_recipe(
+        path, ("student.small.layers=2", "student.bilstm.fit.epochs=9")
+    ).student
+    assert isinstance(small, TinyBertConfig)
+    assert isinstance(bilstm, BiLstmConfig)
+    assert (small.layers, bilstm.fit.epochs) == (2, 9)
+    with pytest.raises(
+        UsageError, match=r"(?s)several students.*student\.small or student\.bilstm"
+    ):
+        load_recipe(path, ("student.layers=2",))
+
+
+@pytest.mark.parametrize("override", ["layers", "=3", "a..b=1", "name.first=1"])
+def test_overrides_that_are_none(write, override: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UsageError):
+        load_recipe(write(ONE_STUDENT), (override,))
+
+
+@pytest.mark.parametrize(("text", "says"), [("name = ", "not TOML"), ("", "faults in the recipe")])
+def test_files_that_are_no_recipe(write, text: str, says: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UsageError, match=says):
+        load_recipe(write(text))
+
+
+def test_missing_and_unreadable_files(tmp_path: Path) -> None:
+    for path in (tmp_path / "gone.toml", tmp_path):
+        with pytest.raises(UsageError, match="cannot be read"):
+            load_recipe(path)
+    (tmp_path / "bytes.toml").write_bytes(b'name = "\xff"')
+    with pytest.raises(UsageError, match="not TOML"):
+        load_recipe(tmp_path / "bytes.toml")
+
+
+FUZZ = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+KEYS = [
+    "name",
+    "seed",
+    "data",
+    "teacher",
+    "student",
+    "task",
+    "kind",
+    "model",
+    "source",
+    "validation",
+    "fit",
+    "epochs",
+    "objective",
+    "layer_map",
+    "labels",
+    "x",
+]
+LEAVES = (
+    st.booleans()
+    | st.integers(-(2**40), 2**40)
+    | st.floats()
+    | st.sampled_from(["tinybert", "bilstm", "", "a", "\u00e9", "a.b"])
+)
+TABLES = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=5)
+    ),
+    max_leaves=12,
+)
+OVERRIDES = st.builds(
+    "{}={}".format,
+    st.lists(st.sampled_from(KEYS), min_size=1, max_size=4).map(".".join),
+    st.sampled_from(["", "1", "[1", "{}", "'a'", "nan"]),
+)
+
+
+def assert_reads_or_is_refused(path: Path, overrides: tuple[str, ...] = ()) -> None:
+    try:
+        assert isinstance(load_recipe(path, overrides), Recipe)
+    except KdedgeError as error:
+        assert error.what
+
+
+@FUZZ
+@given(content=st.binary(max_size=200))
+def test_any_bytes(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "recipe.toml").write_bytes(content)
+    assert_reads_or_is_refused(tmp_path / "recipe.toml")
+
+
+@FUZZ
+@given(
+    document=st.dictionaries(st.sampled_from(KEYS), TABLES, max_size=6),
+    overrides=st.lists(OVERRIDES, max_size=3),
+)
+@example(document={"student": [{"name": []}]}, overrides=["student.x=1"])
+def test_any_document_and_overrides(
+    tmp_path: Path, document: dict[str, object], overrides: list[str]
+) -> None:
+    (tmp_path / "recipe.toml").write_text(tomli_w.dumps(document), encoding="utf-8")
+    assert_reads_or_is_refused(tmp_path / "recipe.toml", tuple(overrides))
+    (tmp_path / "recipe.toml").write_text(TWO_STUDENTS, encoding="utf-8")
+    assert_reads_or_is_refused(tmp_path / "recipe.toml", tuple(overrides))
+
+
+def test_a_loss_that_cannot_serve_the_task_is_refused_before_anything_is_trained(write) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UsageError, match="regression has no distribution"):
+        load_recipe(write(ONE_STUDENT), ("task.kind=regression", "student.objective.logits=kl"))
+
+
+def test_a_regression_matches_numbers_unless_told_otherwise(write) -> None:  # type: ignore[no-untyped-def]
+    recipe = load_recipe(write(ONE_STUDENT))
+    assert recipe.student[0].objective.logits == "kl"
+    number = load_recipe(
+        write(TWO_STUDENTS), ("task.kind=regression", "student.bilstm.objective.labels_weight=0.5")
+    )
+    assert [student.objective.logits for student in number.student] == [
+        "mse",
+        "mse",
+    ] and number.student[1].objective.labels_weight == 0.5
+    assert load_recipe(write(number.to_toml())) == number
+    assert (
+        with_values(number, {"student.bilstm.objective.labels_weight": 0.1})
+        .student[1]
+        .objective.logits
+        == "mse"
+    )
+
+
+def test_the_threads_of_a_run_are_settled_once(tmp_path: Path, write) -> None:  # type: ignore[no-untyped-def]
+    torch = pytest.importorskip("torch")
+    from kdedge.run.layout import RunDir
+    from kdedge.run.threads import settle_threads
+
+    before, recipe = torch.get_num_threads(), load_recipe(write(ONE_STUDENT))
+    try:
+        assert settle_threads(recipe, tmp_path, 3).threads == 3 and torch.get_num_threads() == 3
+        RunDir.create(settle_threads(recipe, tmp_path, 5), tmp_path)
+        assert settle_threads(recipe, tmp_path, None).threads == 5, "a run goes on as it began"
+        assert settle_threads(recipe.model_copy(update={"threads": 2}), tmp_path, None).threads == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_an_unknown_key_of_an_optional_table_names_the_nearest(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(
+        'name = "r"\n[data]\nsource = "x"\n[teacher]\nmodel = "y"\n[student]\nkind = "bilstm"\n'
+    )
+    for override, near in (
+        ("augment.rulez.mask=1", "rules"),
+        ("augment.rules.masc=1", "mask"),
+        ("augment.generate.fit.epoch=3", "epochs"),
+    ):
+        with pytest.raises(UsageError, match=f"did you mean {near}"):
+            load_recipe(recipe, (override,))

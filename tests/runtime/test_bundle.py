@@ -1,0 +1,423 @@
+"""A bundle is rejected, its file named, before anything of it is used, unless every byte is the one that was written."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import tiny
+import tinybundle
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from kdedge.export.export import export_run
+from onnx import TensorProto, helper, numpy_helper
+
+from kdedge.errors import CheckFailed, IntegrityError, KdedgeError, UsageError
+from kdedge.runtime import Bundle, Classifier, Manifest, classifier
+from kdedge.runtime.bundle import FORMAT, write_manifest
+
+FILES = "README.md config.json golden.json kdedge.json tokenizer.json tokenizer_config.json onnx/model.onnx onnx/model_quantized.onnx".split()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tinybundle.make_run(tmp_path_factory.mktemp("runs"), tiny.single_task())
+    return export_run(run, ["bilstm"], task=tiny.single_task())[0]
+
+
+@pytest.fixture
+def bundle(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "bundle"))
+
+
+@pytest.fixture
+def nothing_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session or a tokenizer that is made fails the test."""
+
+    def used(*_: Any, **__: Any) -> None:
+        raise AssertionError("something of a damaged bundle was used")
+
+    monkeypatch.setattr(classifier.onnxruntime, "InferenceSession", used)
+    monkeypatch.setattr(classifier, "Tokenizer", used)
+
+
+def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    document = json.loads((folder / "kdedge.json").read_text())
+    change(document)
+    (folder / "kdedge.json").write_text(json.dumps(document))
+
+
+def rewrite(folder: Path, name: str, content: bytes) -> None:
+    """As a forger would: another file, and a manifest that fits it."""
+    (folder / name).write_bytes(content)
+    write_manifest(folder, Manifest.from_json(json.loads((folder / "kdedge.json").read_text())))
+
+
+def assert_refused(folder: Path, name: str = "") -> None:
+    with pytest.raises((IntegrityError, UsageError)) as rejected:
+        Classifier.load(folder)
+    assert name in str(rejected.value)
+
+
+def test_the_untouched_copy_opens(bundle: Path) -> None:
+    assert sorted(Bundle.open(bundle).contents) == sorted(set(FILES) - {"kdedge.json"})
+    assert sorted(
+        path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()
+    ) == sorted(FILES)
+
+
+# Damage
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != "kdedge.json"])
+def test_every_damage_to_a_file_is_refused_and_names_it(
+    bundle: Path, name: str, nothing_used: None
+) -> None:
+    path = bundle / name
+    content = path.read_bytes()
+    random = np.random.default_rng(len(content))
+    damaged = [content + b"\0", content[:-1], content[: len(content) // 2], b"", content[::-1]]
+    for place in [0, len(content) - 1, *random.integers(0, len(content), 36)]:
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << int(random.integers(8))
+        damaged.append(bytes(flipped))
+    for other in damaged:
+        path.write_bytes(other)
+        assert_refused(bundle, name)
+    path.unlink()
+    assert_refused(bundle, name)
+
+
+def test_a_flipped_manifest_is_refused_or_says_the_same_of_every_file(bundle: Path) -> None:
+    """The manifest has no hash of its own: a flip may change a note in it, never a file, and never ends in a stack trace."""
+    path, whole = bundle / "kdedge.json", Bundle.open(bundle)
+    content, random = path.read_bytes(), np.random.default_rng(0)
+    for place in random.integers(0, len(content), 200):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << int(random.integers(8))
+        path.write_bytes(bytes(flipped))
+        try:
+            opened = Bundle.open(bundle)
+        except IntegrityError:
+            continue
+        assert opened.contents == whole.contents
+
+
+def test_swapped_files_are_refused(bundle: Path, nothing_used: None) -> None:
+    first, second = (bundle / "onnx" / name for name in ("model.onnx", "model_quantized.onnx"))
+    first.rename(bundle / "onnx" / "x")
+    second.rename(first)
+    (bundle / "onnx" / "x").rename(second)
+    assert_refused(bundle, "onnx/model")
+
+
+# Manifests
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../outside",
+        "/etc/passwd",
+        "onnx\\model.onnx",
+        "onnx/../../outside",
+        "onnx/model.onnx.data",
+        "model.py",
+        "pytorch_model.bin",
+        "",
+        ".",
+        "C:/x",
+    ],
+)
+def test_a_manifest_that_lists_any_other_file_is_refused(
+    bundle: Path, name: str, nothing_used: None
+) -> None:
+    (bundle.parent / "outside").write_text("secret")
+    edit_manifest(
+        bundle, lambda document: document["files"].update({name: {"sha256": "0" * 64, "bytes": 6}})
+    )
+    assert_refused(bundle, repr(name))
+
+
+@pytest.mark.parametrize("path", ["../outside", "onnx/other.onnx", "/dev/zero", None, 3])
+def test_a_precision_elsewhere_is_refused(bundle: Path, path: Any, nothing_used: None) -> None:
+    edit_manifest(bundle, lambda document: document["precisions"].update(fp32=path))
+    assert_refused(bundle, "precisions")
+
+
+def test_a_manifest_of_a_newer_format_is_refused(bundle: Path, nothing_used: None) -> None:
+    edit_manifest(bundle, lambda document: document.update(format=FORMAT + 1, surprise=[1]))
+    assert_refused(bundle, "newer kdedge")
+
+
+def test_a_bundle_of_the_first_format_opens(bundle: Path) -> None:
+    edit_manifest(bundle, lambda document: document.update(format=1))
+    assert Classifier.load(bundle).predict("the film was good").label in ("bad", "good")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b"null",
+        b'{"format": 1}',
+        b"\xff\xfe{}",
+        b"[" * 200_000,
+        b"9" * 9000,
+        b'{"format": NaN}',
+    ],
+)
+def test_a_manifest_that_is_no_manifest_is_refused(
+    bundle: Path, content: bytes, nothing_used: None
+) -> None:
+    (bundle / "kdedge.json").write_bytes(content)
+    assert_refused(bundle, "kdedge.json")
+
+
+def test_bombs_are_not_read(bundle: Path, nothing_used: None) -> None:
+    """Sparse files of gigabytes: larger than their entry, larger than any file of their kind, a manifest without end."""
+    for name in ("README.md", "onnx/model.onnx", "kdedge.json"):
+        kept = (bundle / name).read_bytes()
+        os.truncate(bundle / name, 3 << 30)
+        assert_refused(bundle, name)
+        (bundle / name).write_bytes(kept)
+    edit_manifest(
+        bundle, lambda document: document["files"]["tokenizer.json"].update(bytes=1 << 30)
+    )
+    assert_refused(bundle, "files")
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["\ud800", "fp32", "input_ids"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_whatever_stands_in_a_manifest_ends_in_a_letter(made: Path, data: st.DataObject) -> None:
+    document = json.loads((made / "kdedge.json").read_text())
+    table = document if data.draw(st.booleans()) else document["spec"]
+    table[data.draw(st.sampled_from(sorted(table)))] = data.draw(json_values)
+    try:
+        manifest = Manifest.from_json(document)
+    except KdedgeError:
+        return
+    assert all(isinstance(label, str) for label in manifest.spec.labels)
+    json.dumps(manifest.to_json())
+    " ".join([manifest.name, manifest.kdedge, manifest.spec.name, *manifest.spec.labels]).encode()
+
+
+# What stands in the folder
+
+
+@pytest.mark.parametrize(
+    "name", ["evil.py", "onnx/model.onnx.data", ".hidden", "sub/pytorch_model.bin"]
+)
+def test_a_file_that_is_not_listed_is_refused(bundle: Path, name: str, nothing_used: None) -> None:
+    (bundle / name).parent.mkdir(exist_ok=True)
+    (bundle / name).write_text("x")
+    assert_refused(bundle, name)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_link_is_refused_even_to_the_right_bytes(
+    bundle: Path, name: str, nothing_used: None
+) -> None:
+    elsewhere = bundle.parent / "elsewhere"
+    (bundle / name).rename(elsewhere)
+    (bundle / name).symlink_to(elsewhere)
+    assert_refused(bundle, name)
+
+
+def test_a_linked_folder_is_refused(bundle: Path, nothing_used: None) -> None:
+    (bundle / "onnx").rename(bundle.parent / "onnx")
+    (bundle / "onnx").symlink_to(bundle.parent / "onnx")
+    assert_refused(bundle, "onnx")
+
+
+def test_a_hard_link_with_the_right_bytes_is_accepted(bundle: Path) -> None:
+    """Package caches and container layers make them; the hash judges."""
+    os.link(bundle / "onnx" / "model.onnx", bundle.parent / "elsewhere")
+    assert Classifier.load(bundle).predict("the film was good").label in ("bad", "good")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+@pytest.mark.parametrize("name", ["tokenizer.json", "kdedge.json"])
+def test_a_pipe_is_refused_and_not_waited_for(bundle: Path, name: str, nothing_used: None) -> None:
+    (bundle / name).unlink()
+    os.mkfifo(bundle / name)
+    assert_refused(bundle, name)
+
+
+def test_a_folder_without_a_manifest_is_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not a bundle"):
+        Bundle.open(tmp_path)
+
+
+# Forged files with hashes that fit
+
+
+def graph_bytes(
+    nodes: list[onnx.NodeProto], weights: list[onnx.TensorProto], outputs: Any = 2, **settings: Any
+) -> bytes:
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"])
+        for name in ("input_ids", "attention_mask")
+    ]
+    logits = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", outputs])]
+    return bytes(
+        helper.make_model(
+            helper.make_graph(nodes, "g", inputs, logits, weights), ir_version=8, **settings
+        ).SerializeToString()
+    )
+
+
+def bag_of_words(table: onnx.TensorProto, last: str = "Identity", domain: str = "") -> bytes:
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["each"]),
+        helper.make_node("ReduceSum", ["each", "axes"], ["sum"], keepdims=0),
+        helper.make_node(last, ["sum"], ["logits"], domain=domain),
+    ]
+    opsets = [helper.make_opsetid("", 17)] + ([helper.make_opsetid(domain, 1)] if domain else [])
+    return graph_bytes(
+        nodes, [table, numpy_helper.from_array(np.array([1]), "axes")], opset_imports=opsets
+    )
+
+
+def table(rows: int = 200) -> onnx.TensorProto:
+    return numpy_helper.from_array(
+        np.random.default_rng(0).normal(size=(rows, 2)).astype(np.float32), "table"
+    )
+
+
+def external(location: str) -> onnx.TensorProto:
+    tensor = TensorProto(
+        name="table", data_type=TensorProto.FLOAT, dims=[200, 2], data_location=TensorProto.EXTERNAL
+    )
+    for key, value in {"location": location, "offset": "0", "length": "1600"}.items():
+        tensor.external_data.add(key=key, value=value)
+    return tensor
+
+
+def load_fp32(folder: Path) -> Classifier:
+    return Classifier.load(folder, "fp32")
+
+
+def test_a_forged_graph_works_in_principle(bundle: Path) -> None:
+    rewrite(bundle, "onnx/model.onnx", bag_of_words(table()))
+    assert load_fp32(bundle).predict("the film").label in ("bad", "good")
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "README.md",
+        "secret.bin",
+        "{folder}/secret.bin",
+        "../secret.bin",
+        "onnx/model_quantized.onnx",
+    ],
+)
+def test_external_data_is_refused_wherever_it_is(
+    bundle: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (bundle, bundle.parent):
+        np.zeros(400, np.float32).tofile(folder.parent / "secret.bin")
+    monkeypatch.chdir(bundle.parent)  # a graph from memory might look for its data here
+    np.zeros(400, np.float32).tofile("secret.bin")
+    rewrite(bundle, "onnx/model.onnx", bag_of_words(external(where.format(folder=bundle.parent))))
+    with pytest.raises(IntegrityError, match="cannot load the graph"):
+        load_fp32(bundle)
+
+
+def test_a_custom_operator_is_refused(bundle: Path) -> None:
+    rewrite(bundle, "onnx/model.onnx", bag_of_words(table(), "Evil", "evil.ops"))
+    with pytest.raises(IntegrityError, match="cannot load the graph"):
+        load_fp32(bundle)
+
+
+def test_a_graph_of_another_shape_is_refused(bundle: Path) -> None:
+    edit_manifest(bundle, lambda document: document["spec"].update(labels=["a", "b", "c"]))
+    with pytest.raises(IntegrityError, match="not the one the manifest describes"):
+        load_fp32(bundle)
+
+
+def test_tokens_the_graph_does_not_know_are_told(bundle: Path) -> None:
+    rewrite(bundle, "onnx/model.onnx", bag_of_words(table(rows=3)))
+    with pytest.raises(IntegrityError, match="cannot answer"):
+        load_fp32(bundle).predict("the film was good")
+
+
+def test_answers_that_are_not_numbers_are_told(bundle: Path) -> None:
+    rewrite(
+        bundle,
+        "onnx/model.onnx",
+        bag_of_words(numpy_helper.from_array(np.full((200, 2), np.nan, np.float32), "table")),
+    )
+    with pytest.raises(CheckFailed, match="not a number"):
+        load_fp32(bundle).predict("the film was good")
+
+
+HOSTILE = {
+    "not JSON": b"\x80pickle",
+    "empty": b"{}",
+    "no model": b'{"version": "1.0", "model": null}',
+    "unknown model": b'{"version": "1.0", "added_tokens": [], "model": {"type": "Evil"}}',
+    "vocabulary of the wrong form": b'{"version": "1.0", "added_tokens": [], "model": {"type": "WordPiece", "vocab": [1, 2]}}',
+    "deep": b'{"a":' * 5000 + b"1" + b"}" * 5000,
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_tokenizer_ends_in_a_letter(bundle: Path, kind: str) -> None:
+    rewrite(bundle, "tokenizer.json", HOSTILE[kind])
+    with pytest.raises(IntegrityError, match=r"tokenizer\.json"):
+        Classifier.load(bundle)
+
+
+def test_a_panic_of_the_tokenizer_ends_in_a_letter(bundle: Path) -> None:
+    """PanicException is no Exception; a template without its second text panics or fails inside Rust."""
+
+    class Panic(BaseException):
+        pass
+
+    def panic() -> None:
+        raise Panic("called `Option::unwrap()` on a `None` value")
+
+    with pytest.raises(IntegrityError, match="unwrap"):
+        classifier._unpanicked(panic)
+
+
+def test_a_golden_file_of_another_form_is_told(bundle: Path) -> None:
+    from kdedge.runtime.golden import replay
+
+    for content in (
+        b"{}",
+        b"[]",
+        b'{"tolerance": {"fp32": 1, "int8": 1}, "rows": []}',
+        b'{"tolerance": {"fp32": NaN, "int8": 1}, "rows": [{}]}',
+        b"\xff",
+    ):
+        rewrite(bundle, "golden.json", content)
+        with pytest.raises(IntegrityError, match=r"golden\.json"):
+            replay(Bundle.open(bundle))
