@@ -154,7 +154,12 @@ def bench_bundle(
     with _one_thread_tokenizing():
         keep = _against_stored(spec, scores, given, options)
         rows = measure_subjects(
-            _gathered(subjects, progress), given, spec, keep=keep, options=options, progress=progress
+            _gathered(subjects, progress),
+            given,
+            spec,
+            keep=keep,
+            options=options,
+            progress=progress,
         )
     teacher = {
         "model": _short_name(manifests[0].teacher.get("model")),

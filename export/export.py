@@ -48,8 +48,8 @@ from kdedge.nn.text_model import read_measured
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.recipe import QuantizeConfig, TinyBertConfig
 from kdedge.run.layout import RunDir
-from kdedge.run.progress import SILENT, Progress
-from kdedge.run.stage import WEIGHTS, read_stage
+from kdedge.run.progress import Progress
+from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, read_stage
 from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.bundle import FORMAT, PRECISIONS
 from kdedge.students.bilstm import BiLstmForSequenceClassification
@@ -104,8 +104,7 @@ def export_run(
     *,
     choice: ExportOptions = DEFAULT_OPTIONS,
     task: Task | None = None,
-    force: bool = False,
-    progress: Progress = SILENT,
+    stages: StageContext = DEFAULT_STAGES,
 ) -> list[Path]:
     """Export students of a run, and its teacher once; returns the students' bundle folders.
 
@@ -131,11 +130,8 @@ def export_run(
         )
     run.check_exportable(students)
     task = task or load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
-    _export_teacher(run, task, force=force, progress=progress)
-    return [
-        _export_student(run, name, task, choice, force=force, progress=progress)
-        for name in students
-    ]
+    _export_teacher(run, task, stages=stages)
+    return [_export_student(run, name, task, choice, stages=stages) for name in students]
 
 
 def _reject_idle_options(choice: ExportOptions, attends: bool) -> None:
@@ -181,7 +177,7 @@ def _reject_idle_options(choice: ExportOptions, attends: bool) -> None:
 
 
 def _export_student(
-    run: RunDir, name: str, task: Task, choice: ExportOptions, *, force: bool, progress: Progress
+    run: RunDir, name: str, task: Task, choice: ExportOptions, *, stages: StageContext
 ) -> Path:
     home = run.student_dirs[name]
     source, bundle = home / "student", home / "bundle"
@@ -205,8 +201,8 @@ def _export_student(
         "quantize": quantize_recipe.model_dump(mode="json")
     }
     made_from |= {"pieces": CHOSEN_BY} if quantize_recipe.trim_vocab else {}
-    if not force and _is_current(bundle, made_from, student=True):
-        progress.say(f"{bundle}: same inputs, kept")
+    if not stages.force and _is_current(bundle, made_from, student=True):
+        stages.progress.say(f"{bundle}: same inputs, kept")
         return bundle
     scores = {
         "metric": task.spec.metric,
@@ -225,13 +221,11 @@ def _export_student(
         {"model": teacher["model"], **made_from},
         largest_drop=quantize_recipe.largest_drop,
     )
-    made = apply_vocab_trim(run, task, quantize_recipe, made, progress=progress)
+    made = apply_vocab_trim(run, task, quantize_recipe, made, progress=stages.progress)
     if choice.in_fixed_ranges:
-        made = apply_qat(
-            run, name, task, quantize_recipe, choice.scheme, made, force=force, progress=progress
-        )
-    progress.say(f"{title}: writing the graph")
-    _check_and_pack(made, choice, task, bundle, progress)
+        made = apply_qat(run, name, task, quantize_recipe, choice.scheme, made, stages=stages)
+    stages.progress.say(f"{title}: writing the graph")
+    _check_and_pack(made, choice, task, bundle, stages.progress)
     return bundle
 
 
@@ -247,19 +241,19 @@ def _quantize_recipe(run: RunDir, name: str, choice: ExportOptions) -> QuantizeC
     return student.quantize.model_copy(update=changed)
 
 
-def _export_teacher(run: RunDir, task: Task, *, force: bool, progress: Progress) -> None:
+def _export_teacher(run: RunDir, task: Task, *, stages: StageContext) -> None:
     """The bundle that `kdedge bench` runs the teacher from; a teacher that cannot be exported stops nobody."""
     bundle = run.shared / "teacher-bundle"
     result = read_stage(run.teacher)["result"]
     if run.teachers:
         _remove_other(bundle, {"weights": None})
-        progress.say(
+        stages.progress.say(
             "teacher: several teachers make no single file, so they will be measured in torch alone"
         )
         return
     made_from = _made_from(run.teacher, TEACHER_OPTIONS, task, result["max_length"])
-    if not force and _is_current(bundle, made_from):
-        progress.say(f"{bundle}: same inputs, kept")
+    if not stages.force and _is_current(bundle, made_from):
+        stages.progress.say(f"{bundle}: same inputs, kept")
         return
     scores = {
         "metric": task.spec.metric,
@@ -268,7 +262,7 @@ def _export_teacher(run: RunDir, task: Task, *, force: bool, progress: Progress)
         "student": result["test"],
     }
     try:
-        progress.say("teacher: writing the graph, to measure students against")
+        stages.progress.say("teacher: writing the graph, to measure students against")
         teacher = load_teacher(run.teacher, task.spec, result["max_length"])
         model = teacher.model.cpu()
         made = ExportInput(
@@ -280,7 +274,7 @@ def _export_teacher(run: RunDir, task: Task, *, force: bool, progress: Progress)
             scores,
             {"model": result["model"], **made_from},
         )
-        _check_and_pack(made, TEACHER_OPTIONS, task, bundle, progress)
+        _check_and_pack(made, TEACHER_OPTIONS, task, bundle, stages.progress)
     except Interrupted:
         raise
     except (
@@ -292,7 +286,9 @@ def _export_teacher(run: RunDir, task: Task, *, force: bool, progress: Progress)
             if isinstance(error, KdedgeError)
             else f"{type(error).__name__}: {first_line(error)}"
         )
-        progress.say(f"teacher: not exported, so it will be measured in torch alone ({said})")
+        stages.progress.say(
+            f"teacher: not exported, so it will be measured in torch alone ({said})"
+        )
 
 
 def _remove_other(bundle: Path, made_from: Mapping[str, Any]) -> None:

@@ -25,7 +25,7 @@ from kdedge.nn.text_model import TextClassifier, score_of
 from kdedge.recipe import QuantizeConfig
 from kdedge.run.layout import RunDir
 from kdedge.run.progress import SILENT, Progress
-from kdedge.run.stage import read_stage, stage
+from kdedge.run.stage import DEFAULT_STAGES, StageContext, read_stage, stage
 from kdedge.students.vocabulary import CHOSEN_BY, trim
 from kdedge.transfer.dataset import read_transfer_set
 
@@ -110,8 +110,7 @@ def apply_qat(
     scheme: QuantScheme,
     made: ExportInput,
     *,
-    force: bool = False,
-    progress: Progress = SILENT,
+    stages: StageContext = DEFAULT_STAGES,
 ) -> ExportInput:
     """With the fake-quantized student of the stage `student-int8/`; force: made anew."""
     folder, student = (
@@ -138,13 +137,13 @@ def apply_qat(
 
     def make(part: Any) -> dict[str, Any]:
         context = QatData(task, read_transfer_set(run.transfer), recipe, objective, run.recipe.seed)
-        figures = quantize_aware_tune(student, scheme, context, part, progress=progress)
+        figures = quantize_aware_tune(student, scheme, context, part, progress=stages.progress)
         return figures | {"files": hash_files(part, FILES)}
 
-    if force or not _whole(folder):
+    if stages.force or not _whole(folder):
         remove(folder)
     # A folder of another choice gives way: it costs minutes, and `kdedge export` says what it was asked for.
-    figures = stage(folder, inputs, make, force=True, progress=progress)
+    figures = stage(folder, inputs, make, stages=replace(stages, force=True))
     made.model.eval()
     final, calibrated = (
         load_tuned(made.model, scheme, folder, figures, file)

@@ -34,7 +34,7 @@ from kdedge.distillation.student_training import DistillContext
 from kdedge.errors import UsageError
 from kdedge.recipe import BiLstmConfig, FilterConfig, Recipe, TinyBertConfig, load_recipe
 from kdedge.run.layout import RunDir
-from kdedge.run.stage import read_stage
+from kdedge.run.stage import StageContext, read_stage
 from kdedge.run.threads import settle_threads
 
 OPEN_NAME, LABELS, LONGER = "all, no filters", "labels alone", ", more steps"
@@ -76,7 +76,9 @@ def ungated(recipe: Recipe, runs: Path, progress: ConsoleProgress) -> DistillCon
     opened = recipe.model_copy(
         update={"share": name, "augment": recipe.augment.model_copy(update={"filters": OPEN})}
     )
-    return prepare_context(opened, RunDir(runs / recipe.name, opened), progress=progress)
+    return prepare_context(
+        opened, RunDir(runs / recipe.name, opened), stages=StageContext(progress=progress)
+    )
 
 
 def sources_table(run: RunDir) -> str:
@@ -126,7 +128,7 @@ def study(
         )
     run = RunDir.create(settled, runs)
     with run.locked():
-        context = prepare_context(settled, run, progress=progress)
+        context = prepare_context(settled, run, stages=StageContext(progress=progress))
         known = [
             *dict.fromkeys(("labelled", *context.transfer.texts.origins)),
             "all",

@@ -33,7 +33,7 @@ from kdedge.distillation.transfer_stage import reject_auto_size
 from kdedge.errors import UsageError
 from kdedge.recipe import BiLstmConfig, ObjectiveConfig, Recipe, TinyBertConfig, load_recipe
 from kdedge.run.layout import RunDir
-from kdedge.run.stage import read_stage
+from kdedge.run.stage import StageContext, read_stage
 from kdedge.run.threads import settle_threads
 
 TERMS = ("hidden", "attention", "embedding")
@@ -138,7 +138,7 @@ def study(
     reject_auto_size(settled)
     run = RunDir.create(settled, runs)
     with run.locked():
-        context = prepare_context(settled, run, progress=progress)
+        context = prepare_context(settled, run, stages=StageContext(progress=progress))
         found = variants(context, named[student] if student else settled.student[0])
         ledger = ResultLog(run.folder / "leave-one-out")
         made = train_all(

@@ -43,7 +43,7 @@ from kdedge.evaluation.bootstrap import TAIL
 from kdedge.recipe import BiLstmConfig, ObjectiveConfig, Recipe, TinyBertConfig, load_recipe
 from kdedge.run.layout import RunDir
 from kdedge.run.progress import Progress
-from kdedge.run.stage import read_stage
+from kdedge.run.stage import StageContext, read_stage
 from kdedge.run.threads import settle_threads
 
 LOGITS = ("kl T=1", "kl T=2", "kl T=4", "kl T=8", "mse", "cosine", "soft_ce")
@@ -297,7 +297,7 @@ def study(
     reject_auto_size(settled)
     run = RunDir.create(settled, runs)
     with run.locked():
-        context = prepare_context(settled, run, progress=progress)
+        context = prepare_context(settled, run, stages=StageContext(progress=progress))
         part = part_of(context, texts)
         if winners and part is context:
             raise UsageError(

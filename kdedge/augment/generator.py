@@ -34,8 +34,8 @@ from kdedge.nn.inference import predict_logits
 from kdedge.nn.training import Training, train
 from kdedge.recipe import GenerateConfig
 from kdedge.run.processes import barrier, is_main
-from kdedge.run.progress import SILENT, Progress
-from kdedge.run.stage import stage
+from kdedge.run.progress import Progress
+from kdedge.run.stage import DEFAULT_STAGES, StageContext, stage
 from kdedge.runtime.spec import TaskSpec
 
 END = "<|endoftext|>"
@@ -109,8 +109,7 @@ def prepare_generator(
     folder: Path,
     *,
     seed: int = 0,
-    force: bool = False,
-    progress: Progress = SILENT,
+    stages: StageContext = DEFAULT_STAGES,
 ) -> Generator:
     """The stage `generator/`: the language model after reading the training split, best by its surprise at the validation split."""
     place = _place(recipe)
@@ -125,7 +124,7 @@ def prepare_generator(
         start = time.monotonic()
         torch.manual_seed(seed)
         generator = _begin(recipe, task, seed)
-        surprise = _read_texts(generator, recipe, task, part, seed, progress)
+        surprise = _read_texts(generator, recipe, task, part, seed, stages.progress)
         if is_main():
             generator.model.save_pretrained(part)
             generator.tokenizer.save_pretrained(part)
@@ -137,7 +136,7 @@ def prepare_generator(
             "seconds": time.monotonic() - start,
         }
 
-    stage(folder, inputs, make, force=force, progress=progress)
+    stage(folder, inputs, make, stages=stages)
     return load_generator(str(folder))
 
 

@@ -26,8 +26,8 @@ from kdedge.io.atomic import hash_file, require_hash
 from kdedge.io.text_column import TextColumn
 from kdedge.recipe import AugmentConfig
 from kdedge.run.processes import barrier, is_main, processes, rank
-from kdedge.run.progress import SILENT, Progress
-from kdedge.run.stage import read_stage, stage
+from kdedge.run.progress import Progress
+from kdedge.run.stage import DEFAULT_STAGES, StageContext, read_stage, stage
 from kdedge.transfer.texts import TransferTexts, no_labels
 
 TEXTS_FILE = "texts.arrow"
@@ -55,8 +55,7 @@ def make_texts(
     inputs: dict[str, Any],
     *,
     seed: int = 0,
-    force: bool = False,
-    progress: Progress = SILENT,
+    stages: StageContext = DEFAULT_STAGES,
     weights: np.ndarray | None = None,
     size: float | None = None,
 ) -> TransferTexts:
@@ -77,9 +76,9 @@ def make_texts(
     }
 
     def make(part: Path) -> dict[str, Any]:
-        return _make_all(recipe, task, sources, sieve, part, wanted, seed, progress, weights)
+        return _make_all(recipe, task, sources, sieve, part, wanted, seed, stages.progress, weights)
 
-    stage(folder, inputs, make, force=force, progress=progress)
+    stage(folder, inputs, make, stages=stages)
     return read_augmented_texts(folder, task)
 
 

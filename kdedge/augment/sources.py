@@ -25,8 +25,7 @@ from kdedge.io.paths import resolve_model_path
 from kdedge.nn.device import this_device
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.recipe import AugmentConfig, FilterConfig, Recipe, ReplaceConfig, TeacherConfig
-from kdedge.run.progress import SILENT, Progress
-from kdedge.run.stage import WEIGHTS, read_stage
+from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, read_stage
 from kdedge.teacher.finetune import Teacher, guesses_masked_words
 from kdedge.transfer.texts import TransferTexts
 
@@ -63,8 +62,7 @@ def build_sources(
     teacher_hash: str,
     folder: Path,
     *,
-    force: bool = False,
-    progress: Progress = SILENT,
+    stages: StageContext = DEFAULT_STAGES,
 ) -> Sources:
     """The sources that `[augment]` names; the generator is the stage `generator/` in `folder`."""
     augment = recipe.augment
@@ -102,8 +100,7 @@ def build_sources(
             task,
             folder / "generator",
             seed=recipe.seed,
-            force=force,
-            progress=progress,
+            stages=stages,
         )
         inputs["generator"] = hash_files(folder / "generator", WEIGHTS)
         surprise = typical_nll(generator, task, augment, recipe.seed)

@@ -25,7 +25,7 @@ from kdedge.recipe import load_recipe
 from kdedge.run.layout import RunDir
 from kdedge.run.processes import is_main
 from kdedge.run.progress import SILENT
-from kdedge.run.stage import read_stage
+from kdedge.run.stage import StageContext, read_stage
 from kdedge.run.threads import settle_threads
 from kdedge.runtime.spec import TaskSpec
 
@@ -63,13 +63,14 @@ def augment(
             str(recipe),
             "add one, or --set augment.rules.mask=0.1 and the like",
         )
-    progress, run = ConsoleProgress() if is_main() else SILENT, RunDir.create(settled, runs)
+    stages = StageContext(force, ConsoleProgress() if is_main() else SILENT)
+    run = RunDir.create(settled, runs)
     with run.locked():
-        context = prepare_context(settled, run, force=force, progress=progress)
+        context = prepare_context(settled, run, stages=stages)
         if is_main():
             results().print(_sources(context))
             results().print(_examples(context))
-        growth = measure_learning_curve(context, force=force, progress=progress) if curve else None
+        growth = measure_learning_curve(context, stages=stages) if curve else None
         if not is_main():
             return
         if growth:

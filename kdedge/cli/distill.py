@@ -21,6 +21,7 @@ from kdedge.recipe import load_recipe
 from kdedge.run.layout import RunDir
 from kdedge.run.processes import is_main
 from kdedge.run.progress import SILENT
+from kdedge.run.stage import StageContext
 from kdedge.run.threads import settle_threads
 
 
@@ -52,7 +53,7 @@ def distill(
     settled = settle_threads(load_recipe(recipe, overrides), runs, threads)
     container = TrainingJob.of(os.environ)
     progress = SILENT if not is_main() else JobProgress() if container else ConsoleProgress()
-    made = distill_seeds(settled, runs, seeds, force=force, progress=progress)
+    made = distill_seeds(settled, runs, seeds, stages=StageContext(force, progress))
     if not is_main():
         return
     found = seed_stats(made) if seeds > 1 else {}

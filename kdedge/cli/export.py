@@ -18,7 +18,7 @@ from kdedge.export.export import DEFAULT_OPTIONS, ExportOptions, export_run
 from kdedge.export.parity import SAME_ANSWERS
 from kdedge.export.scheme import QuantScheme
 from kdedge.run.layout import RunDir
-from kdedge.run.progress import Progress
+from kdedge.run.stage import StageContext
 from kdedge.runtime import Bundle, Manifest
 
 MOST_SENSITIVE = 5
@@ -97,7 +97,7 @@ def export(
         trim_vocab=trim_vocab,
         attention=attention,
     )
-    bundles = export_and_show(run, choice=choice, force=force, progress=ConsoleProgress())
+    bundles = export_and_show(run, choice=choice, stages=StageContext(force, ConsoleProgress()))
     if as_json:
         click.echo(json.dumps({"bundles": [_document(bundle) for bundle in bundles]}))
 
@@ -106,15 +106,14 @@ def export_and_show(
     folder: Path,
     *,
     choice: ExportOptions = DEFAULT_OPTIONS,
-    force: bool = False,
-    progress: Progress,
+    stages: StageContext,
 ) -> list[Path]:
     """Export what `folder` means and print the table of its files; returns the bundle folders."""
     run, students = RunDir.open(folder)
     if run.recipe.threads:
         torch.set_num_threads(run.recipe.threads)  # tuning is training
     with run.locked(), torch.random.fork_rng():
-        bundles = export_run(run, students, choice=choice, force=force, progress=progress)
+        bundles = export_run(run, students, choice=choice, stages=stages)
     results().print(_table([Bundle.open(bundle) for bundle in bundles]))
     for bundle in bundles:
         for line in _doubts(Bundle.open(bundle).manifest) + _sensitive(

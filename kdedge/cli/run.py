@@ -16,6 +16,7 @@ from kdedge.cli.options import recipe_command
 from kdedge.distillation.pipeline import distill
 from kdedge.recipe import load_recipe
 from kdedge.run.layout import RunDir
+from kdedge.run.stage import StageContext
 from kdedge.run.threads import settle_threads
 
 EXPORT = "kdedge.cli.export:export_and_show"
@@ -37,13 +38,13 @@ def run(
     \b
     Example: kdedge run configs/quickstart.toml
     """
-    progress = ConsoleProgress()
+    stages = StageContext(force, ConsoleProgress())
     settled = settle_threads(load_recipe(recipe, overrides), runs, threads)
     unmade = RunDir(runs / settled.name, settled)
     unmade.check_exportable(unmade.student_dirs)
-    made = distill(settled, runs, force=force, progress=progress)
-    _room(EXPORT)(made.folder, force=force, progress=progress)
-    _room(BENCH)(made.folder, as_json=as_json, progress=progress)
+    made = distill(settled, runs, stages=stages)
+    _room(EXPORT)(made.folder, stages=stages)
+    _room(BENCH)(made.folder, as_json=as_json, progress=stages.progress)
 
 
 def _room(name: str) -> Any:

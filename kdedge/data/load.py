@@ -18,7 +18,6 @@ from kdedge.run.progress import SILENT, Progress
 from kdedge.runtime.metrics import DEFAULT_METRIC, METRICS, metric_fits
 from kdedge.runtime.spec import Kind, TaskSpec
 
-
 SPLIT_SALTS = {"validation": "select", "test": "report"}
 """Salt of the draw for each split. A change draws other texts, and no committed table holds."""
 

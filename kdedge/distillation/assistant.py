@@ -27,8 +27,7 @@ from kdedge.nn.text_model import TextClassifier, save_measured, score_of
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.recipe import RESIDUAL, BiLstmConfig, Recipe, TinyBertConfig
 from kdedge.run.processes import on_main_process
-from kdedge.run.progress import SILENT, Progress
-from kdedge.run.stage import WEIGHTS, stage
+from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, stage
 from kdedge.runtime import metrics
 from kdedge.students.build import load_student
 from kdedge.transfer.dataset import TransferSet
@@ -69,8 +68,7 @@ def assist(
     student: TinyBertConfig | BiLstmConfig,
     transfer: str,
     *,
-    force: bool = False,
-    progress: Progress = SILENT,
+    stages: StageContext = DEFAULT_STAGES,
 ) -> None:
     """The stage `assistant/` beside a trained `student/`; transfer: a hash of what is learned from."""
     assert student.assistant is not None
@@ -92,10 +90,10 @@ def assist(
         student.assistant.fit,
         None,
         title,
-        progress,
+        stages.progress,
         first=first,
     )
-    stage(home / "assistant", inputs, assisting, force=force, progress=progress)
+    stage(home / "assistant", inputs, assisting, stages=stages)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ from kdedge.distillation.transfer_stage import augment_texts, choose_size, label
 from kdedge.recipe import BiLstmConfig, Recipe, TinyBertConfig
 from kdedge.run.layout import RunDir
 from kdedge.run.processes import on_main_process
-from kdedge.run.progress import SILENT, Progress
-from kdedge.run.stage import read_stage
+from kdedge.run.stage import DEFAULT_STAGES, StageContext, read_stage
 from kdedge.teacher.ensemble import prepare_teachers
 from kdedge.transfer.dataset import TransferSet, transfer_hash
 from kdedge.transfer.texts import TransferTexts
@@ -25,44 +24,39 @@ NO_TEXTS = TransferSet(TransferTexts.of((), None, (), np.zeros(0)), np.zeros((0,
 """What a context holds before its texts are made."""
 
 
-def distill(
-    recipe: Recipe, runs: Path, *, force: bool = False, progress: Progress = SILENT
-) -> RunDir:
+def distill(recipe: Recipe, runs: Path, *, stages: StageContext = DEFAULT_STAGES) -> RunDir:
     """From recipe to trained students, each stage kept where its inputs are unchanged; returns the run."""
     run = RunDir.create(recipe, runs)
     with run.locked():
-        context = prepare_context(recipe, run, force=force, progress=progress)
+        context = prepare_context(recipe, run, stages=stages)
         if recipe.augment and recipe.augment.size == "auto":
-            context = choose_size(context, force=force, progress=progress)
+            context = choose_size(context, stages=stages)
         for student in recipe.student:
-            train_student_stages(context, student, force=force, progress=progress)
+            train_student_stages(context, student, stages=stages)
         on_main_process(run.describe)
     return run
 
 
 def prepare_context(
-    recipe: Recipe, run: RunDir, *, force: bool = False, progress: Progress = SILENT
+    recipe: Recipe, run: RunDir, *, stages: StageContext = DEFAULT_STAGES
 ) -> DistillContext:
     """Load the task, prepare the teacher, make texts where the recipe asks for them, let the teacher label the transfer set."""
     task = load_task(
-        recipe.data, recipe.task, name=recipe.name, seed=recipe.seed, progress=progress
+        recipe.data, recipe.task, name=recipe.name, seed=recipe.seed, progress=stages.progress
     )
     for note in task.notes:
-        progress.say(f"data: {note}")
-    teacher = prepare_teachers(run, task, force=force, progress=progress)
+        stages.progress.say(f"data: {note}")
+    teacher = prepare_teachers(run, task, stages=stages)
     context = DistillContext(recipe, run, task, teacher, NO_TEXTS)
-    made = augment_texts(context, force=force, progress=progress) if recipe.augment else None
-    return replace(
-        context, transfer=label_texts(context, made, run.transfer, force=force, progress=progress)
-    )
+    made = augment_texts(context, stages=stages) if recipe.augment else None
+    return replace(context, transfer=label_texts(context, made, run.transfer, stages=stages))
 
 
 def train_student_stages(
     context: DistillContext,
     student: TinyBertConfig | BiLstmConfig,
     *,
-    force: bool = False,
-    progress: Progress = SILENT,
+    stages: StageContext = DEFAULT_STAGES,
 ) -> None:
     """The stages `student/` and, to compare with, `baseline/`: same start and epochs, on the labelled texts alone.
 
@@ -83,8 +77,7 @@ def train_student_stages(
             student.objective.layers_alone(),
             transfer,
             fit=first,
-            force=force,
-            progress=progress,
+            stages=stages,
         )
     objective, before = (
         (student.objective.answers_alone(), home / "layers") if first else (student.objective, None)
@@ -96,11 +89,10 @@ def train_student_stages(
         objective,
         transfer,
         before=before,
-        force=force,
-        progress=progress,
+        stages=stages,
     )
     if student.assistant:
-        assist(context, student, transfer, force=force, progress=progress)
+        assist(context, student, transfer, stages=stages)
     if student.baseline:
         train_student(
             context,
@@ -108,8 +100,7 @@ def train_student_stages(
             home / "baseline",
             LABELS_ONLY,
             transfer,
-            force=force,
-            progress=progress,
+            stages=stages,
         )
 
 

@@ -15,12 +15,11 @@ from kdedge.evaluation.bootstrap import bootstrap_rows, bootstrap_scores
 from kdedge.evaluation.statistics import PairedDifference, SeedStats, paired_difference
 from kdedge.recipe import Recipe
 from kdedge.run.layout import RunDir
-from kdedge.run.progress import SILENT, Progress
-from kdedge.run.stage import read_stage
+from kdedge.run.stage import DEFAULT_STAGES, StageContext, read_stage
 
 
 def distill_seeds(
-    recipe: Recipe, runs: Path, count: int, *, force: bool = False, progress: Progress = SILENT
+    recipe: Recipe, runs: Path, count: int, *, stages: StageContext = DEFAULT_STAGES
 ) -> list[RunDir]:
     """The recipe's run and, beside it, `count` - 1 runs with other seeds of the students; data and teacher are the same."""
     first = recipe.training_seed
@@ -31,13 +30,12 @@ def distill_seeds(
             "share": recipe.share or recipe.name,
             "student_seed": first + number,
         }
-        progress.say(f"seed {first + number}: {number + 1} of {count}")
+        stages.progress.say(f"seed {first + number}: {number + 1} of {count}")
         made.append(
             distill(
                 recipe.model_copy(update=changes) if number else recipe,
                 runs,
-                force=force,
-                progress=progress,
+                stages=stages,
             )
         )
     return made

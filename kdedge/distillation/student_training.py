@@ -27,7 +27,7 @@ from kdedge.nn.training import Training, batches, train, validation_predictor
 from kdedge.recipe import BiLstmConfig, FitConfig, ObjectiveConfig, Recipe, TinyBertConfig
 from kdedge.run.layout import RunDir
 from kdedge.run.progress import SILENT, Progress
-from kdedge.run.stage import WEIGHTS, stage
+from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, stage
 from kdedge.runtime import metrics
 from kdedge.students.build import build_student, load_student
 from kdedge.students.shrink import shrink
@@ -64,8 +64,7 @@ def train_student(
     *,
     fit: FitConfig | None = None,
     before: Path | None = None,
-    force: bool = False,
-    progress: Progress = SILENT,
+    stages: StageContext = DEFAULT_STAGES,
 ) -> None:
     """One stage of training, in `folder`; transfer: a hash of what is learned from; before: the stage whose weights it goes on from."""
     inputs = stage_inputs(context, student, objective, transfer)
@@ -77,9 +76,9 @@ def train_student(
         fit or student.fit,
         before,
         f"{folder.name} {Recipe.student_name(student)}",
-        progress,
+        stages.progress,
     )
-    stage(folder, inputs, teaching, force=force, progress=progress)
+    stage(folder, inputs, teaching, stages=stages)
 
 
 def stage_inputs(

@@ -22,8 +22,7 @@ from kdedge.nn.device import this_device
 from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.recipe import Recipe
-from kdedge.run.progress import SILENT, Progress
-from kdedge.run.stage import read_stage, stage
+from kdedge.run.stage import DEFAULT_STAGES, StageContext, read_stage, stage
 from kdedge.students.build import load_student
 from kdedge.teacher.ensemble import teacher_hash
 from kdedge.transfer.dataset import TransferSet, build_transfer_set, transfer_hash
@@ -31,7 +30,7 @@ from kdedge.transfer.texts import TransferTexts, collect_texts, joined
 
 
 def augment_texts(
-    context: DistillContext, *, force: bool = False, progress: Progress = SILENT
+    context: DistillContext, *, stages: StageContext = DEFAULT_STAGES
 ) -> TransferTexts:
     """The stages `generator/`, where texts are generated, and `augment/`; later rounds start from the texts that were learned worst."""
     recipe, run, augment = context.recipe, context.run, context.recipe.augment
@@ -43,8 +42,7 @@ def augment_texts(
         context.teacher,
         teacher_hash(run),
         run.shared,
-        force=force,
-        progress=progress,
+        stages=stages,
     )
     made, weights = None, None
     for number in range(augment.rounds):
@@ -58,36 +56,35 @@ def augment_texts(
             seed=recipe.seed + 1000 * number,
             size=largest_size(augment) / augment.rounds,
             weights=weights,
-            force=force,
-            progress=progress,
+            stages=stages,
         )
         made = new if made is None else joined(made, new)
         if number + 1 < augment.rounds:
             weights = _worst_learned(
-                context, made, run.shared / f"round-{number + 1}", force=force, progress=progress
+                context, made, run.shared / f"round-{number + 1}", stages=stages
             )
     assert made is not None
     return made
 
 
 def _worst_learned(
-    context: DistillContext, made: TransferTexts, folder: Path, *, force: bool, progress: Progress
+    context: DistillContext, made: TransferTexts, folder: Path, *, stages: StageContext
 ) -> np.ndarray:
     """(N,) how far the first student, after learning from the texts so far, is from the teacher on each training text.
 
     A run that shares its texts takes the student that chose them, whatever seed or settings its own students have.
     """
-    transfer = label_texts(context, made, folder / "transfer", force=force, progress=progress)
+    transfer = label_texts(context, made, folder / "transfer", stages=stages)
     if context.recipe.share and (folder / "student").exists():
         model = _standing(folder / "student")
     else:
         model = train_and_predict(
-            replace(context, transfer=transfer), folder / "student", force=force, progress=progress
+            replace(context, transfer=transfer), folder / "student", stages=stages
         )
     train = context.task.train
     labelled = transfer.logits[transfer.texts.labelled].astype(np.float32)
     return difficulty(
-        model.predict_logits(train.texts, train.pairs, progress=progress),
+        model.predict_logits(train.texts, train.pairs, progress=stages.progress),
         labelled,
         context.task.spec.kind,
     )
@@ -98,8 +95,7 @@ def label_texts(
     made: TransferTexts | None,
     folder: Path,
     *,
-    force: bool = False,
-    progress: Progress = SILENT,
+    stages: StageContext = DEFAULT_STAGES,
 ) -> TransferSet:
     """The stage `transfer/`: labelled and made texts with the teacher's answers; those of the run's own transfer set are not asked for again."""
     recipe, run, augment = context.recipe, context.run, context.recipe.augment
@@ -116,8 +112,7 @@ def label_texts(
         else None,
         filters=teacher_filter_settings(augment.filters) if augment else None,
         known=(run.transfer, *sorted(run.shared.glob("round-*/transfer"))),
-        force=force,
-        progress=progress,
+        stages=stages,
     )
 
 
@@ -133,12 +128,12 @@ def reject_auto_size(recipe: Recipe) -> None:
 
 
 def choose_size(
-    context: DistillContext, *, force: bool = False, progress: Progress = SILENT
+    context: DistillContext, *, stages: StageContext = DEFAULT_STAGES
 ) -> DistillContext:
     """The context with as many made texts, and from those sources, as the first student gains from."""
-    growth = measure_learning_curve(context, force=force, progress=progress)
+    growth = measure_learning_curve(context, stages=stages)
     chosen = growth.chosen
-    progress.say(
+    stages.progress.say(
         f"augment: auto takes {chosen.size:.3g} made texts per training text, from {', '.join(chosen.sources) or 'no source'}"
     )
     part = subset(context.transfer, chosen.size, chosen.sources)
@@ -148,7 +143,7 @@ def choose_size(
 
 
 def measure_learning_curve(
-    context: DistillContext, *, force: bool = False, progress: Progress = SILENT
+    context: DistillContext, *, stages: StageContext = DEFAULT_STAGES
 ) -> LearningCurve:
     """The stage `curve/`: what the first student scores on the validation split after each size and source; every training is kept."""
     augment, folder = context.recipe.augment, context.run.folder / "curve"
@@ -169,15 +164,14 @@ def measure_learning_curve(
         model = train_and_predict(
             replace(context, transfer=transfer, recipe=recipe),
             place,
-            force=force,
-            progress=progress,
+            stages=stages,
         )
         return model.predict_logits(context.task.validation.texts, context.task.validation.pairs)
 
     def make(part: Path) -> dict[str, Any]:
         return fit_learning_curve(augment, context.transfer, context.task, ask, part).document()
 
-    return LearningCurve.of(stage(folder, inputs, make, force=force, progress=progress))
+    return LearningCurve.of(stage(folder, inputs, make, stages=stages))
 
 
 def _standing(folder: Path) -> TextClassifier:
@@ -190,7 +184,7 @@ def _standing(folder: Path) -> TextClassifier:
 
 
 def train_and_predict(
-    context: DistillContext, folder: Path, *, force: bool = False, progress: Progress = SILENT
+    context: DistillContext, folder: Path, *, stages: StageContext = DEFAULT_STAGES
 ) -> TextClassifier:
     """The run's first student, trained on the context's transfer set in a folder of its own."""
     student = context.recipe.student[0]
@@ -200,8 +194,7 @@ def train_and_predict(
         folder,
         student.objective,
         context.transfer.content_hash(),
-        force=force,
-        progress=progress,
+        stages=stages,
     )
     return TextClassifier(
         load_student(folder).to(this_device()), load_tokenizer(folder), student.max_length

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,28 @@ from kdedge.run.progress import SILENT, Progress
 STAGE_FILE = "stage.json"
 
 
+@dataclass(frozen=True)
+class StageContext:
+    """How the stages of one command run.
+
+    force: make a stage again if its inputs have changed. Without it such a stage is an error.
+    progress: where messages and progress go.
+    """
+
+    force: bool = False
+    progress: Progress = SILENT
+
+
+DEFAULT_STAGES = StageContext()
+"""Keep what is there, say nothing."""
+
+
 def stage(
     folder: Path,
     inputs: dict[str, Any],
     make: Callable[[Path], dict[str, Any]],
     *,
-    force: bool = False,
-    progress: Progress = SILENT,
+    stages: StageContext = DEFAULT_STAGES,
 ) -> dict[str, Any]:
     """Make one stage folder, or keep it when it was made from equal inputs; returns its result.
 
@@ -41,9 +57,9 @@ def stage(
     if folder.exists():
         old = read_stage(folder)
         if old["inputs"] == inputs:
-            progress.say(f"{folder.name}: same inputs, kept")
+            stages.progress.say(f"{folder.name}: same inputs, kept")
             return dict(old["result"])
-        if not force:
+        if not stages.force:
             changed = "; ".join(_differences(old["inputs"], inputs))
             raise UsageError(
                 f"{folder} was made from other inputs",

@@ -21,8 +21,7 @@ from kdedge.io.paths import short_name
 from kdedge.nn.text_model import TextClassifier, score_of
 from kdedge.run.layout import RunDir
 from kdedge.run.processes import on_main_process
-from kdedge.run.progress import SILENT, Progress
-from kdedge.run.stage import WEIGHTS, read_stage, stage
+from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, read_stage, stage
 from kdedge.teacher.finetune import Teacher, load_teacher, prepare_teacher
 from kdedge.teacher.temperature import HIGHEST, LOWEST, fit_temperature, mean_logits
 
@@ -61,22 +60,20 @@ class Ensemble(TextClassifier):
         )
 
 
-def prepare_teachers(
-    run: RunDir, task: Task, *, force: bool = False, progress: Progress = SILENT
-) -> Teacher:
+def prepare_teachers(run: RunDir, task: Task, *, stages: StageContext = DEFAULT_STAGES) -> Teacher:
     """The stages of the recipe's teachers, and the stage of what they say together where there are several; returns them, opened."""
     recipe = run.recipe
     if not run.teachers:
         (only,) = recipe.teacher
-        prepare_teacher(only, task, run.teacher, seed=recipe.seed, force=force, progress=progress)
+        prepare_teacher(only, task, run.teacher, seed=recipe.seed, stages=stages)
         return load_teacher(run.teacher, task.spec, only.max_length)
     for one, folder in zip(recipe.teacher, run.teachers.values(), strict=True):
-        prepare_teacher(one, task, folder, seed=recipe.seed, force=force, progress=progress)
+        prepare_teacher(one, task, folder, seed=recipe.seed, stages=stages)
     members = tuple(
         load_teacher(folder, task.spec, one.max_length)
         for one, folder in zip(recipe.teacher, run.teachers.values(), strict=True)
     )
-    result = _prepare_ensemble(run, task, members, force=force, progress=progress)
+    result = _prepare_ensemble(run, task, members, stages=stages)
     temperatures = tuple(result["teachers"][name]["temperature"] for name in run.teachers)
     return Ensemble(
         members[0].model, members[0].tokenizer, members[0].max_length, members, temperatures
@@ -84,7 +81,7 @@ def prepare_teachers(
 
 
 def _prepare_ensemble(
-    run: RunDir, task: Task, members: tuple[TextClassifier, ...], *, force: bool, progress: Progress
+    run: RunDir, task: Task, members: tuple[TextClassifier, ...], *, stages: StageContext
 ) -> dict[str, Any]:
     """The stage `teacher/` of several: a temperature for each from the validation split, and the scores of the mean."""
     weights = {name: hash_files(folder, WEIGHTS) for name, folder in run.teachers.items()}
@@ -109,7 +106,7 @@ def _prepare_ensemble(
                 LOWEST: ": it answers the validation split without a fault",
                 HIGHEST: ": it knows next to nothing of the validation split",
             }.get(temperature, "")
-            progress.say(
+            stages.progress.say(
                 f"teacher-{name}: {task.spec.metric} {alone[name]['test']:.4f}, temperature {temperature:.4g}{doubt}"
             )
         test = mean_logits(
@@ -140,7 +137,7 @@ def _prepare_ensemble(
             "teachers": shown,
         }
 
-    return stage(run.teacher, inputs, make, force=force, progress=progress)
+    return stage(run.teacher, inputs, make, stages=stages)
 
 
 SHOWN = ("model", "metric", "test", "validation", "parameters", "max_length")

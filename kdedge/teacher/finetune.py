@@ -26,7 +26,7 @@ from kdedge.nn.tokenization import load_tokenizer
 from kdedge.nn.training import LabelLossModule, Training, train, validation_predictor
 from kdedge.recipe import TeacherConfig
 from kdedge.run.progress import SILENT, Progress
-from kdedge.run.stage import WEIGHTS, stage
+from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, stage
 from kdedge.runtime import metrics
 from kdedge.runtime.spec import TaskSpec
 
@@ -131,8 +131,7 @@ def prepare_teacher(
     folder: Path,
     *,
     seed: int = 0,
-    force: bool = False,
-    progress: Progress = SILENT,
+    stages: StageContext = DEFAULT_STAGES,
 ) -> dict[str, Any]:
     """The stage `teacher/`: weights, tokenizer, its logits on the test split and its scores.
 
@@ -154,7 +153,7 @@ def prepare_teacher(
     def make(part: Path) -> dict[str, Any]:
         start = time.monotonic()
         if fine_tune:
-            teacher = fine_tune_teacher(recipe, task, part, seed=seed, progress=progress)
+            teacher = fine_tune_teacher(recipe, task, part, seed=seed, progress=stages.progress)
         else:
             teacher = load_teacher(recipe.model, task.spec, recipe.max_length, recipe.revision)
         result = {
@@ -162,9 +161,9 @@ def prepare_teacher(
             "fine_tuned": fine_tune,
             "seconds": time.monotonic() - start,
         }
-        return result | save_measured(teacher, task, part, progress=progress)
+        return result | save_measured(teacher, task, part, progress=stages.progress)
 
-    return stage(folder, inputs, make, force=force, progress=progress)
+    return stage(folder, inputs, make, stages=stages)
 
 
 def fine_tune_teacher(

@@ -29,8 +29,8 @@ from kdedge.io.atomic import hash_file, require_hash
 from kdedge.io.text_column import TextColumn
 from kdedge.recipe import TransferConfig
 from kdedge.run.processes import barrier, on_main_process, processes, rank
-from kdedge.run.progress import SILENT, Progress
-from kdedge.run.stage import read_stage, stage
+from kdedge.run.progress import Progress
+from kdedge.run.stage import DEFAULT_STAGES, StageContext, read_stage, stage
 from kdedge.teacher.finetune import Teacher
 from kdedge.transfer.logit_cache import (
     KEYS_FILE,
@@ -103,8 +103,7 @@ def build_transfer_set(
     judge: TextJudge | None = None,
     known: tuple[Path, ...] = (),
     filters: dict[str, Any] | None = None,
-    force: bool = False,
-    progress: Progress = SILENT,
+    stages: StageContext = DEFAULT_STAGES,
 ) -> TransferSet:
     """The stage `transfer/`: every text labelled once by the teacher, shard by shard.
 
@@ -131,12 +130,12 @@ def build_transfer_set(
     def make(part: Path) -> dict[str, Any]:
         start = time.monotonic()
         answers = LogitCache(tuple(dict.fromkeys((folder, *known))), teacher.max_length)
-        asked = _label_mine(recipe, texts, teacher, teacher_hash, part, answers, progress)
+        asked = _label_mine(recipe, texts, teacher, teacher_hash, part, answers, stages.progress)
         barrier()
         if asked:
             seconds = time.monotonic() - start
             shared = f", of those that {processes()} processes share" if processes() > 1 else ""
-            progress.say(
+            stages.progress.say(
                 f"transfer: the teacher read {asked:,} texts in {seconds:.0f} s ({asked / seconds:,.0f} texts/s){shared}"
             )
 
@@ -164,7 +163,7 @@ def build_transfer_set(
 
         return on_main_process(work) or {}
 
-    stage(folder, inputs, make, force=force, progress=progress)
+    stage(folder, inputs, make, stages=stages)
     on_main_process(lambda: remove_shards(folder))
     return read_transfer_set(folder)
 

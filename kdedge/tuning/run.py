@@ -19,6 +19,7 @@ from kdedge.io.atomic import json_text, write_atomic
 from kdedge.recipe import RangeConfig, Recipe, with_values
 from kdedge.run.layout import RunDir
 from kdedge.run.progress import SILENT, Progress
+from kdedge.run.stage import StageContext
 from kdedge.run.threads import prepare_process
 from kdedge.tuning.study import (
     TuningStudy,
@@ -45,7 +46,7 @@ def tune(
     run = RunDir.create(recipe, runs)
     folder = run.folder / "tune"
     with run.locked():
-        context = prepare_context(recipe, run, progress=progress)
+        context = prepare_context(recipe, run, stages=StageContext(progress=progress))
         folder.mkdir(exist_ok=True)
         studio = TuningStudy(recipe, folder, storage or f"sqlite:///{folder.resolve()}/study.db")
         study = studio.open()

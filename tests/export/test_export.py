@@ -37,6 +37,7 @@ from kdedge.cli import export as command
 from kdedge.errors import CheckFailed, IntegrityError, Interrupted, MachineError, UsageError
 from kdedge.run.layout import RunDir
 from kdedge.run.progress import Silent
+from kdedge.run.stage import StageContext
 from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.metrics import score
 
@@ -216,7 +217,7 @@ def test_a_disturbed_weight_fails_the_gate_and_the_former_bundle_stays(
     monkeypatch.setattr(export, "to_onnx", disturbed)
     monkeypatch.setattr(export, "_export_teacher", lambda *_, **__: None)
     with pytest.raises(CheckFailed, match="largest difference"):
-        export_run(run, [name], task=TASK, force=True)
+        export_run(run, [name], task=TASK, stages=StageContext(force=True))
     assert content_of(bundle) == before
 
 
@@ -315,7 +316,7 @@ def test_a_second_export_keeps_what_it_finds_unless_something_changed(
     before, heard = content_of(run.student_dirs["bilstm"] / "bundle"), Heard()
     with monkeypatch.context() as patch:
         patch.setattr(export, "to_onnx", lambda _: pytest.fail("nothing has changed"))
-        export_run(run, ["bilstm"], task=TASK, progress=heard)
+        export_run(run, ["bilstm"], task=TASK, stages=StageContext(progress=heard))
     assert (
         heard.text.count("same inputs, kept") == 2
         and content_of(run.student_dirs["bilstm"] / "bundle") == before
@@ -358,7 +359,7 @@ def test_force_makes_the_int8_student_anew(run: RunDir, monkeypatch: pytest.Monk
     shutil.rmtree(run.student_dirs["bilstm"] / "bundle")
     export_run(run, ["bilstm"], task=TASK)
     assert not made, "it stands there from the same inputs"
-    export_run(run, ["bilstm"], task=TASK, force=True)
+    export_run(run, ["bilstm"], task=TASK, stages=StageContext(force=True))
     assert made == [1]
 
 
@@ -552,7 +553,7 @@ def test_a_teacher_that_cannot_be_exported_stops_nobody_and_leaves_no_stale_bund
 
     monkeypatch.setattr(export, "load_teacher", fail)
     heard = Heard()
-    (bundle,) = export_run(run, ["bilstm"], task=TASK, progress=heard)
+    (bundle,) = export_run(run, ["bilstm"], task=TASK, stages=StageContext(progress=heard))
     assert Bundle.open(bundle) and "teacher: not exported" in heard.text
     assert not (run.shared / "teacher-bundle").exists()
 
@@ -565,7 +566,7 @@ def test_an_interruption_in_the_teacher_is_not_swallowed(
 
     monkeypatch.setattr(export, "load_teacher", stop)
     with pytest.raises(Interrupted):
-        export_run(run, ["bilstm"], task=TASK, force=True)
+        export_run(run, ["bilstm"], task=TASK, stages=StageContext(force=True))
 
 
 def test_a_full_disk_is_told_and_the_former_bundle_stays(
@@ -578,7 +579,7 @@ def test_a_full_disk_is_told_and_the_former_bundle_stays(
 
     monkeypatch.setattr(pack, "_save_tokenizer", full)
     with pytest.raises(MachineError, match="No space left"):
-        export_run(run, ["bilstm"], task=TASK, force=True)
+        export_run(run, ["bilstm"], task=TASK, stages=StageContext(force=True))
     assert content_of(run.student_dirs["bilstm"] / "bundle") == before
 
 

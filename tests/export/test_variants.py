@@ -33,6 +33,7 @@ from kdedge.nn.training import Training
 from kdedge.recipe import ObjectiveConfig, QuantizeConfig
 from kdedge.run.layout import RunDir
 from kdedge.run.progress import Silent
+from kdedge.run.stage import StageContext
 from kdedge.runtime import Bundle, Classifier
 
 
@@ -132,7 +133,9 @@ def test_tuning_is_left_out_where_calibration_lost_nothing(
 ) -> None:
     monkeypatch.setattr(qat._ScoreWithAgreement, "score", lambda *_: 0.5)
     heard = Heard()
-    manifest = Bundle.open(export_run(run, ["bilstm"], task=TASK, progress=heard)[0]).manifest
+    manifest = Bundle.open(
+        export_run(run, ["bilstm"], task=TASK, stages=StageContext(progress=heard))[0]
+    ).manifest
     assert (
         manifest.parity["int8"]["tuning"]["validation"] == {"float": 0.5, "calibrated": 0.5}
         and "there is nothing to tune for" in heard.text
@@ -240,7 +243,9 @@ def test_tuning_that_changes_answers_is_not_kept_for_its_score(
         ),
     )
     heard = Heard()
-    manifest = Bundle.open(export_run(run, ["bilstm"], task=TASK, progress=heard)[0]).manifest
+    manifest = Bundle.open(
+        export_run(run, ["bilstm"], task=TASK, stages=StageContext(progress=heard))[0]
+    ).manifest
     tuning = manifest.parity["int8"]["tuning"]
     assert tuning["validation"] == rising | {"tuned": 0.6} and tuning["weights"] == "calibrated"
     assert (
@@ -301,7 +306,11 @@ def test_int8_that_does_not_pay_is_left_out_and_said(
     monkeypatch.setattr(qat, "calibrate", deafened)
     heard = Heard()
     (bundle,) = export_run(
-        run, ["bilstm"], task=TASK, choice=ExportOptions(tune=False), progress=heard
+        run,
+        ["bilstm"],
+        task=TASK,
+        choice=ExportOptions(tune=False),
+        stages=StageContext(progress=heard),
     )
     manifest = Bundle.open(bundle).manifest
     assert (
@@ -326,7 +335,13 @@ def test_an_int8_file_without_integers_is_left_out(
     monkeypatch.setattr(export, "_quantize_recipe", all_float)
     heard = Heard()
     manifest = Bundle.open(
-        export_run(run, ["bilstm"], task=TASK, choice=ExportOptions(tune=False), progress=heard)[0]
+        export_run(
+            run,
+            ["bilstm"],
+            task=TASK,
+            choice=ExportOptions(tune=False),
+            stages=StageContext(progress=heard),
+        )[0]
     ).manifest
     assert list(manifest.precisions) == ["fp32"] and "it is no smaller" in heard.text
     assert (
@@ -362,7 +377,13 @@ def test_what_a_smaller_vocabulary_cost_counts_beside_what_int8_costs(
     monkeypatch.setattr("kdedge.export.card._parity_lines", lambda manifest: [])
     heard = Heard()
     manifest = Bundle.open(
-        export_run(run, ["bilstm"], task=TASK, choice=ExportOptions(tune=False), progress=heard)[0]
+        export_run(
+            run,
+            ["bilstm"],
+            task=TASK,
+            choice=ExportOptions(tune=False),
+            stages=StageContext(progress=heard),
+        )[0]
     ).manifest
     assert list(manifest.precisions) == ["fp32"] and "it loses 0.5" in heard.text
 

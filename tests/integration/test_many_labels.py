@@ -25,8 +25,7 @@ from kdedge.distillation.pipeline import distill
 from kdedge.errors import UsageError
 from kdedge.recipe import Recipe
 from kdedge.run.layout import RunDir
-from kdedge.run.progress import SILENT
-from kdedge.run.stage import read_stage
+from kdedge.run.stage import StageContext, read_stage
 from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.metrics import macro_f1
 from kdedge.runtime.spec import TaskSpec
@@ -91,7 +90,7 @@ def test_the_line_answers_with_150_names(
         len(np.unique(split.labels)) == INTENTS
         for split in (task.train, task.validation, task.test)
     ), "a share is drawn from every class"
-    bundles = export_and_show(made.folder, progress=SILENT)
+    bundles = export_and_show(made.folder, stages=StageContext())
     show(made, as_json=False)
     said = capsys.readouterr().out
     assert len(said.splitlines()) < 60 and names[75] not in said, (

@@ -14,7 +14,7 @@ from kdedge.io.atomic import recover_dir, replace_dir
 from kdedge.recipe import Recipe
 from kdedge.run import stage as rundir
 from kdedge.run.layout import RunDir, find_run
-from kdedge.run.stage import read_stage, stage
+from kdedge.run.stage import StageContext, read_stage, stage
 
 
 def recipe(*students: str, **keys: str) -> Recipe:
@@ -53,7 +53,12 @@ def test_other_inputs_stop_and_say_what_changed(tmp_path: Path) -> None:
         stage(tmp_path / "s", {"fit": {"epochs": 2, "seed": 0}}, never)
     assert "--force" in str(caught.value) and "seed" not in caught.value.found
     assert (tmp_path / "s" / "out.txt").read_text() == "one"
-    stage(tmp_path / "s", {"fit": {"epochs": 2, "seed": 0}}, writes("two"), force=True)
+    stage(
+        tmp_path / "s",
+        {"fit": {"epochs": 2, "seed": 0}},
+        writes("two"),
+        stages=StageContext(force=True),
+    )
     assert (tmp_path / "s" / "out.txt").read_text() == "two"
 
 
@@ -65,14 +70,14 @@ def test_a_failed_stage_leaves_the_former_one_and_is_gone_on_with(tmp_path: Path
         raise OSError("disk full")
 
     with pytest.raises(OSError):
-        stage(tmp_path / "s", {"a": 2}, fails, force=True)
+        stage(tmp_path / "s", {"a": 2}, fails, stages=StageContext(force=True))
     assert read_stage(tmp_path / "s")["result"] == {"wrote": "one"}
 
     def goes_on(part: Path) -> dict[str, str]:
         assert (part / "half").exists(), "work of the same inputs is there to go on from"
         return {}
 
-    stage(tmp_path / "s", {"a": 2}, goes_on, force=True)
+    stage(tmp_path / "s", {"a": 2}, goes_on, stages=StageContext(force=True))
 
 
 def test_half_work_of_other_inputs_is_not_gone_on_with(tmp_path: Path) -> None:
@@ -206,7 +211,10 @@ def test_an_undistilled_twin_of_another_student_does_not_count(tmp_path: Path) -
         stage(run.folder / name, {"student": size, "objective": name}, lambda part: {})
     assert run.baseline_dir("bilstm") == run.folder / "baseline"
     stage(
-        run.folder / "student", {"student": 30, "objective": "student"}, lambda part: {}, force=True
+        run.folder / "student",
+        {"student": 30, "objective": "student"},
+        lambda part: {},
+        stages=StageContext(force=True),
     )
     assert run.baseline_dir("bilstm") is None
 

@@ -19,6 +19,7 @@ from kdedge.errors import CheckFailed, IntegrityError
 from kdedge.io.text_column import TextColumn
 from kdedge.nn.text_model import TextClassifier
 from kdedge.recipe import TransferConfig
+from kdedge.run.stage import StageContext
 from kdedge.transfer import dataset as transfer
 from kdedge.transfer.dataset import FILES, FilterResult, build_transfer_set, read_transfer_set
 from kdedge.transfer.logit_cache import text_key
@@ -134,7 +135,13 @@ def test_refused_texts_are_left_out_and_their_answers_kept(
     assert np.array_equal(some.texts.labels, expected.texts.labels)
     Counting.asked = 0
     again = build_transfer_set(
-        RECIPE, texts, teacher, "hash", tmp_path / "some", filters={"none": 1}, force=True
+        RECIPE,
+        texts,
+        teacher,
+        "hash",
+        tmp_path / "some",
+        filters={"none": 1},
+        stages=StageContext(force=True),
     )
     assert Counting.asked == 0 and again.content_hash() == every.content_hash()
 
@@ -164,10 +171,19 @@ def test_more_texts_ask_only_about_the_new_ones(tmp_path: Path, teacher: Countin
         labels=np.append(texts.labels, -1),
     )
     Counting.asked = 0
-    grown = build_transfer_set(RECIPE, more, teacher, "hash", tmp_path / "transfer", force=True)
+    grown = build_transfer_set(
+        RECIPE, more, teacher, "hash", tmp_path / "transfer", stages=StageContext(force=True)
+    )
     assert Counting.asked == 1 and len(grown) == 81 and grown.texts.origins[-1] == "rule"
     Counting.asked = 0
-    build_transfer_set(RECIPE, more, teacher, "another teacher", tmp_path / "transfer", force=True)
+    build_transfer_set(
+        RECIPE,
+        more,
+        teacher,
+        "another teacher",
+        tmp_path / "transfer",
+        stages=StageContext(force=True),
+    )
     assert Counting.asked == 81, "another teacher's answers are not these"
     Counting.asked = 0
     coarse = build_transfer_set(
@@ -176,7 +192,7 @@ def test_more_texts_ask_only_about_the_new_ones(tmp_path: Path, teacher: Countin
         teacher,
         "another teacher",
         tmp_path / "transfer",
-        force=True,
+        stages=StageContext(force=True),
     )
     assert Counting.asked == 81 and not np.array_equal(coarse.logits, grown.logits), (
         "nor are those of another precision"
@@ -208,7 +224,13 @@ def test_answers_of_a_damaged_set_are_not_used_again(tmp_path: Path, teacher: Co
     (tmp_path / "transfer" / "logits.npy").write_bytes(bytes(content))
     Counting.asked = 0
     again = build_transfer_set(
-        RECIPE, texts, teacher, "hash", tmp_path / "transfer", filters={"other": 1}, force=True
+        RECIPE,
+        texts,
+        teacher,
+        "hash",
+        tmp_path / "transfer",
+        filters={"other": 1},
+        stages=StageContext(force=True),
     )
     assert Counting.asked == 80 and np.array_equal(again.logits, said)
 
@@ -296,6 +318,8 @@ def test_answers_to_texts_cut_elsewhere_are_not_used_again(
     texts = collect_texts(tiny.single_task(80))
     short = replace(teacher, max_length=6)
     build_transfer_set(RECIPE, texts, short, "hash", tmp_path / "transfer")
-    longer = build_transfer_set(RECIPE, texts, teacher, "hash", tmp_path / "transfer", force=True)
+    longer = build_transfer_set(
+        RECIPE, texts, teacher, "hash", tmp_path / "transfer", stages=StageContext(force=True)
+    )
     fresh = build_transfer_set(RECIPE, texts, teacher, "hash", tmp_path / "fresh")
     assert np.array_equal(longer.logits, fresh.logits)
