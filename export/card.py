@@ -56,7 +56,7 @@ def model_card(manifest: Manifest, sizes: Mapping[str, int]) -> str:
         "",
         "## Use",
         "```python",
-        "from kdedge.runtime import Classifier  # pip install kdedge: no torch",
+        "from kdedge.runtime import Classifier  # pip install kdedge-toolkit: no torch",
         "",
         'classifier = Classifier.load("path/to/this/folder")',
         'answer = classifier.predict("a text", "its second text")'

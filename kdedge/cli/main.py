@@ -72,7 +72,7 @@ def load_command(name: str) -> click.Command:
         raise MachineError(
             f"`kdedge {name}` needs the training packages",
             f"{package} is not installed",
-            'pip install "kdedge[train]"',
+            'pip install "kdedge-toolkit[train]"',
         ) from error
     assert isinstance(command, click.Command)
     return command

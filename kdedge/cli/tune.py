@@ -76,7 +76,7 @@ def tune(
         raise MachineError(
             "`kdedge tune` needs Optuna",
             f"{error.name} is not installed",
-            'pip install "kdedge[train,tune]"',
+            'pip install "kdedge-toolkit[train,tune]"',
         ) from error
     settled = settle_threads(load_recipe(recipe, overrides), runs, threads)
     folder = tune_recipe(

@@ -282,7 +282,9 @@ def _pyarrow() -> Any:
         import pyarrow.parquet
     except ImportError as error:
         raise MachineError(
-            "parquet files need pyarrow", "it is not installed", 'pip install "kdedge[train]"'
+            "parquet files need pyarrow",
+            "it is not installed",
+            'pip install "kdedge-toolkit[train]"',
         ) from error
     return pyarrow
 

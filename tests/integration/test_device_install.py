@@ -1,4 +1,4 @@
-"""A second environment, as on a device: `pip install kdedge` alone, and no torch anywhere."""
+"""A device: an environment with `pip install kdedge-toolkit` alone, and no torch anywhere."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_the_lab_is_not_installed(device: Path) -> None:
 
 
 def test_the_wheel_has_one_top_level_name(device: Path) -> None:
-    code = "import importlib.metadata as m; print(sorted({f.parts[0] for f in m.files('kdedge') if f.suffix == '.py'}))"
+    code = "import importlib.metadata as m; print(sorted({f.parts[0] for f in m.files('kdedge-toolkit') if f.suffix == '.py'}))"
     assert (
         subprocess.run(
             [str(device), "-I", "-c", code], capture_output=True, text=True, timeout=60
@@ -153,4 +153,4 @@ def test_bench_measures_the_bundle_alone(device: Path, copied: Path, tmp_path: P
 
 def test_distill_says_what_to_install(device: Path, tmp_path: Path) -> None:
     done = on_device(device, tmp_path, "distill", "recipe.toml")
-    assert done.returncode == 4 and 'pip install "kdedge[train]"' in done.stderr
+    assert done.returncode == 4 and 'pip install "kdedge-toolkit[train]"' in done.stderr
