@@ -37,7 +37,7 @@ class SourceCounts:
         if self.attempts > self.produced:
             line += f" ({self.attempts - self.produced:,} attempts gave no text)"
         reasons = [f"{reason} {count:,}" for reason, count in self.rejected.items()]
-        line += f"; used {self.used:,} of {self.target:,} wanted"
+        line += f"; used {self.used:,}, target {self.target:,}"
         line += f"; rejected: {', '.join(reasons) or 'none'}"
         if self.used < self.target:
             line += "; the set is smaller than planned"

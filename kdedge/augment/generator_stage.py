@@ -54,7 +54,7 @@ def prepare_generator(
 ) -> Generator:
     """Make the stage `generator/` and return its model.
 
-    The checkpoint with the lowest mean negative log-likelihood on the validation split is kept.
+    Training keeps the checkpoint with the lowest mean negative log-likelihood on validation.
     """
     inputs = {
         "generate": recipe.model_dump(mode="json", include=MODEL_KEYS),

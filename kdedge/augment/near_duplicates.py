@@ -89,14 +89,14 @@ def _shingles_of_one(text: str) -> frozenset[str]:
     if not UNSPACED_CHARACTER.search(padded):
         last = max(1, len(padded) - SHINGLE_LENGTH + 1)
         return frozenset(padded[start : start + SHINGLE_LENGTH] for start in range(last))
-    found = set()
+    result = set()
     for start in range(len(padded)):
         end = start + UNSPACED_SHINGLE_LENGTH
         if not UNSPACED_CHARACTER.search(padded, start, end):
             end = start + SHINGLE_LENGTH
         if end <= len(padded):
-            found.add(padded[start:end])
-    return frozenset(found)
+            result.add(padded[start:end])
+    return frozenset(result)
 
 
 def jaccard(first: frozenset[str], second: frozenset[str]) -> float:
