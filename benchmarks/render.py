@@ -167,12 +167,12 @@ def _learned_from(report: Report) -> list[str]:
         rows = [
             [
                 name,
-                *(_count(made.get(key)) for key in ("asked", "made", "kept")),
+                *(_count(made.get(key)) for key in ("attempts", "produced", "used")),
                 ", ".join(f"{why} {n:,}" for why, n in made["rejected"].items()) or "none",
             ]
             for name, made in learned["sources"].items()
         ]
-        lines += ["", *_md_table(["source", "asked", "made", "kept", "rejected"], rows)]
+        lines += ["", *_md_table(["source", "attempts", "produced", "used", "rejected"], rows)]
         late = ", ".join(
             f"{_md(why)} {count:,}" for why, count in learned["rejected"].items() if count
         )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from kdedge.augment.sources import rounds_made
+from kdedge.augment.counts import read_round_counts
 from kdedge.run.layout import RunDir
 from kdedge.run.stage import read_stage
 from kdedge.transfer.dataset import transfer_hash
 
 
 def learned_from(run: RunDir) -> dict[str, Any]:
-    """origins: texts by origin. sources: asked, made, rejected and kept by source. rejected: by the filters behind the teacher.
+    """origins: texts by origin. sources: see `SourceCounts`, by source. rejected: by the filters behind the teacher.
 
     curve: points, chosen and error of `kdedge augment --curve`, where it was measured on these texts. {} where the transfer set is gone.
     """
@@ -23,7 +23,7 @@ def learned_from(run: RunDir) -> dict[str, Any]:
     found: dict[str, Any] = {"origins": result["origins"]}
     if run.recipe.augment:
         found |= {
-            "sources": rounds_made(run.shared, run.recipe.augment.rounds),
+            "sources": read_round_counts(run.shared, run.recipe.augment.rounds),
             "rejected": result["rejected"],
         }
     if (run.folder / "curve").exists():

@@ -26,7 +26,7 @@ from kdedge.benchmarks.studies._experiments import (
     train_all,
 )
 
-from kdedge.augment.sources import transfer_texts_of
+from kdedge.augment.counts import read_source_counts
 from kdedge.cli.console import ConsoleProgress
 from kdedge.cli.main import main
 from kdedge.distillation.pipeline import prepare_context
@@ -83,11 +83,11 @@ def ungated(recipe: Recipe, runs: Path, progress: ConsoleProgress) -> DistillCon
 
 def sources_table(run: RunDir) -> str:
     """Markdown: what each source made and what the filters rejected."""
-    lines = ["| source | wanted | made | kept | rejected |", "| --- | --: | --: | --: | --- |"]
-    for origin, counts in transfer_texts_of(run.augment).items():
+    lines = ["| source | target | produced | used | rejected |", "| --- | --: | --: | --: | --- |"]
+    for origin, counts in read_source_counts(run.augment).items():
         rejected = ", ".join(f"{reason} {count:,}" for reason, count in counts["rejected"].items())
         lines.append(
-            f"| {origin} | {counts['wanted']:,} | {counts['made']:,} | {counts['kept']:,} | {rejected or '–'} |"
+            f"| {origin} | {counts['target']:,} | {counts['produced']:,} | {counts['used']:,} | {rejected or '–'} |"
         )
     late = read_stage(run.transfer)["result"]["rejected"]
     told = ", ".join(f"{reason} {count:,}" for reason, count in late.items() if count) or "nothing"

@@ -1,134 +1,146 @@
-"""Texts written by the generator: from nothing, from a label, from opening words, or the second text from the first."""
+"""Generate texts with a causal language model, each from a prompt that a training text gives."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import torch
 
-from kdedge.augment.generator import Generator, as_line, label_name
+from kdedge.augment.generator import Generator
+from kdedge.augment.lines import join_line, label_name, split_line
 from kdedge.augment.sampling import sample
 from kdedge.augment.source import AugmentedText
-from kdedge.data.task import Split, Task
+from kdedge.data.task import Task
 from kdedge.errors import UsageError
 from kdedge.nn.device import native_precision
 from kdedge.recipe import GenerateConfig
 
-Prompt = str
-PROMPTS = ("bare", "label", "prefix", "second")
+PromptKind = Literal["bare", "label", "prefix", "second"]
+"""Nothing, the label, the first words of the text, or the first text of a pair."""
+
+REPLACEMENT_CHARACTER = "\ufffd"
+"""Decoding writes it for bytes that are no whole character."""
 
 
 @dataclass(frozen=True)
 class GenerateSource:
-    """The source `generate`: sampled continuations of prompts that come from training texts, kinds of prompt in turn."""
+    """The source `generate`: sampled continuations of prompts, whose kinds take turns."""
 
     generator: Generator
     recipe: GenerateConfig
     task: Task
 
     origin = "generate"
-    renewable = True
+    reuses_rows = True
 
     @property
-    def starts(self) -> int:
+    def num_rows(self) -> int:
         return len(self.task.train)
 
-    def make(self, rows: np.ndarray, chance: np.random.Generator) -> list[AugmentedText]:
-        """One text for each training row (N,); one that is empty, not whole letters, or a pair without its second text is left out."""
+    def produce(self, rows: np.ndarray, rng: np.random.Generator) -> list[AugmentedText]:
+        """Generate one text for each training row; drop unfinished and malformed texts."""
         kinds = prompt_kinds(self.recipe, self.task)
-        prompts = [
-            self._prompt(int(row), kinds[i % len(kinds)], chance) for i, row in enumerate(rows)
-        ]
-        written = list(self._continue(prompts, int(chance.integers(2**62))))
-        surprise = (
-            self.generator.surprise(
-                [[self.generator.start, *ids, self.generator.end] for _, ids in written]
-            )
-            if written
-            else ()
-        )
-        made = [
-            self._read(int(rows[i]), ids, float(nats))
-            for (i, ids), nats in zip(written, surprise, strict=True)
-        ]
-        return [text for text in made if text is not None]
+        prompts = []
+        for i, row in enumerate(rows):
+            prompts.append(self._prompt(int(row), kinds[i % len(kinds)], rng))
+        finished = self._continue(prompts, seed=int(rng.integers(2**62)))
+        if not finished:
+            return []
+        start, end = self.generator.start, self.generator.end
+        mean_nlls = self.generator.mean_nll([[start, *ids, end] for _, ids in finished])
+        texts = []
+        for (i, ids), mean_nll in zip(finished, mean_nlls, strict=True):
+            text = self._decode(ids, int(rows[i]), float(mean_nll))
+            if text is not None:
+                texts.append(text)
+        return texts
 
-    def _prompt(self, row: int, kind: Prompt, chance: np.random.Generator) -> list[int]:
-        lead = prompt_text(self.task, row, kind, chance)
-        ids = self.generator.tokenizer(lead, add_special_tokens=False)["input_ids"] if lead else []
-        # A first text that leaves no room for a second cannot be shortened: it is a part of the pair. Then nothing is given.
-        room = self.generator.cap(self.recipe.max_length) - 4
-        return [self.generator.start, *(ids if len(ids) <= room else [])]
+    def _prompt(self, row: int, kind: PromptKind, rng: np.random.Generator) -> list[int]:
+        text = prompt_text(self.task, row, kind, rng)
+        start = [self.generator.start]
+        if not text:
+            return start
+        ids = self.generator.tokenizer(text, add_special_tokens=False)["input_ids"]
+        # A long first text of a pair must not be cut, so it is not used as a prompt.
+        room = self.generator.limit(self.recipe.max_length) - 4
+        return start + ids if len(ids) <= room else start
 
-    def _continue(self, prompts: list[list[int]], seed: int) -> Iterator[tuple[int, list[int]]]:
-        """(place in `prompts`, token ids of the whole line without `start` and `end`), prompts of equal length together."""
-        order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
-        with torch.random.fork_rng(
-            devices=[self.generator.model.device]
-            if self.generator.model.device.type == "cuda"
-            else []
-        ):
+    def _continue(self, prompts: list[list[int]], seed: int) -> list[tuple[int, list[int]]]:
+        """Return index and token ids of every text that ended, shortest prompts first.
+
+        The ids include the prompt, but neither `start` nor `end`.
+        """
+        generator, recipe = self.generator, self.recipe
+        device = generator.model.device
+        finished = []
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
-            for batch in _equal_length(order, prompts, self.recipe.batch_size):
-                for i, ids in zip(batch, self._sample([prompts[i] for i in batch]), strict=True):
-                    if self.generator.end in ids:  # one that never ended is half a text
-                        yield i, ids[: ids.index(self.generator.end)]
+            for batch in equal_length_batches(prompts, recipe.batch_size):
+                sampled = sample(
+                    generator,
+                    [prompts[i] for i in batch],
+                    max_length=generator.limit(recipe.max_length),
+                    top_p=recipe.top_p,
+                    temperature=recipe.temperature,
+                    precision=native_precision("auto", device),
+                )
+                for i, ids in zip(batch, sampled, strict=True):
+                    continued = ids[1:]
+                    if generator.end in continued:
+                        finished.append((i, continued[: continued.index(generator.end)]))
+        return finished
 
-    def _sample(self, prompts: list[list[int]]) -> list[list[int]]:
-        precision = native_precision("auto", self.generator.model.device)
-        longest = self.generator.cap(self.recipe.max_length)
-        rows = sample(
-            self.generator, prompts, longest, self.recipe.top_p, self.recipe.temperature, precision
-        )
-        return [row[1:] for row in rows]
-
-    def _read(self, row: int, ids: list[int], surprise: float) -> AugmentedText | None:
+    def _decode(self, ids: list[int], row: int, mean_nll: float) -> AugmentedText | None:
         line = self.generator.tokenizer.decode(ids, skip_special_tokens=True)
-        text, newline, pair = line.rpartition("\t")[2].partition("\n")
-        text, pair = " ".join(text.split()), " ".join(pair.split())
-        if (
-            not text
-            or "\ufffd" in line
-            or bool(newline) != self.task.spec.pair
-            or (self.task.spec.pair and not pair)
-        ):
+        text, pair = split_line(line)
+        if not text or pair == "" or REPLACEMENT_CHARACTER in line:
             return None
-        return AugmentedText(text, pair if self.task.spec.pair else None, row, surprise)
+        if (pair is not None) != self.task.spec.pair:
+            return None
+        return AugmentedText(text, pair, row, mean_nll)
 
 
-def prompt_kinds(recipe: GenerateConfig, task: Task) -> tuple[Prompt, ...]:
-    """The kinds of prompt asked for, or all that fit the task. Raises UsageError for `second` without pairs."""
+def prompt_kinds(recipe: GenerateConfig, task: Task) -> tuple[PromptKind, ...]:
+    """Return the kinds of prompt that the recipe names, or all that fit the task.
+
+    Raises:
+        UsageError: If the recipe names "second" and the task has no pairs.
+    """
     if recipe.prompts is None:
-        return PROMPTS if task.spec.pair else PROMPTS[:3]
+        single: tuple[PromptKind, ...] = ("bare", "label", "prefix")
+        return (*single, "second") if task.spec.pair else single
     if "second" in recipe.prompts and not task.spec.pair:
         raise UsageError(
-            'prompts = ["second"] writes the second text of a pair',
+            'prompts = ["second"] generates the second text of a pair',
             "this task has single texts",
             'use "bare", "label" or "prefix"',
         )
     return tuple(recipe.prompts)
 
 
-def prompt_text(task: Task, row: int, kind: Prompt, chance: np.random.Generator) -> str:
-    """What stands before the text that is to be written."""
-    train: Split = task.train
+def prompt_text(task: Task, row: int, kind: PromptKind, rng: np.random.Generator) -> str:
+    """Return the text of a prompt; "prefix" takes at most half of the words."""
+    train = task.train
     if kind == "label":
         return label_name(task.spec, train.labels[row]) + "\t"
     if kind == "prefix":
         words = train.texts[row].split()
-        return " ".join(words[: int(chance.integers(1, max(2, len(words) // 2 + 1)))])
+        count = int(rng.integers(1, max(2, len(words) // 2 + 1)))
+        return " ".join(words[:count])
     if kind == "second":
-        return as_line(train.texts[row]) + "\n"
+        return join_line(train.texts[row]) + "\n"
     return ""
 
 
-def _equal_length(order: list[int], prompts: list[Any], size: int) -> Iterator[list[int]]:
+def equal_length_batches(prompts: list[list[int]], batch_size: int) -> Iterator[list[int]]:
+    """Yield the indices of prompts of equal length, shortest first."""
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     batch: list[int] = []
     for i in order:
-        if batch and (len(batch) == size or len(prompts[i]) != len(prompts[batch[0]])):
+        if batch and (len(batch) == batch_size or len(prompts[i]) != len(prompts[batch[0]])):
             yield batch
             batch = []
         batch.append(i)

@@ -1,278 +1,198 @@
-"""The stage `augment/`: every source asked, shard by shard, until it has given what is wanted; each text through the filters.
+"""Make the stage `augment/`: new texts from all sources, each accepted by the filters.
 
-augment/texts.arrow  text, pair, origin, row (training example it was made from), surprise; in the order in which a smaller set takes them
-augment/stage.json   inputs, counts and speeds
-While it is made, each source's shards stand beside: a pure function of seed, source and number, so a build goes on where it was cut off.
+augment/texts.arrow  text, pair, row, mean_nll and origin; every prefix mixes the sources evenly
+augment/stage.json   inputs, and counts for each source
+
+While the stage is unfinished its folder also holds the shards of each source.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-import time
-from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from kdedge.augment.counts import SourceCounts
 from kdedge.augment.filters import TextFilter
-from kdedge.augment.source import AugmentedText, Source
+from kdedge.augment.shards import TEXT_FIELDS, ShardPlan, read_texts
+from kdedge.augment.source import TextSource
+from kdedge.augment.sources import Sources
 from kdedge.data.task import Task
 from kdedge.io.arrow import blocks_of, map_table, write_table
 from kdedge.io.atomic import hash_file, require_hash
 from kdedge.io.text_column import TextColumn
 from kdedge.recipe import AugmentConfig
-from kdedge.run.processes import barrier, is_main, processes, rank
+from kdedge.run.processes import barrier, is_main
 from kdedge.run.progress import Progress
 from kdedge.run.stage import DEFAULT_STAGES, StageContext, read_stage, stage
 from kdedge.transfer.texts import TransferTexts, no_labels
 
 TEXTS_FILE = "texts.arrow"
-LAYOUT = 2
-"""Of the files of this stage; 1 was a parquet file."""
-TEXTS = pa.schema(
-    [
-        ("text", pa.large_string()),
-        ("pair", pa.large_string()),
-        ("row", pa.int64()),
-        ("surprise", pa.float32()),
-    ]
-)
-"""The fields of `Made`, in order."""
-PATIENCE = 3
-"""A source is asked for at most so many times the texts that are wanted of it: most of what it makes may not pass."""
+
+ATTEMPTS_PER_TEXT = 3
+"""A source gets at most this many rows per text of its target: filters may reject most texts."""
+
+
+@dataclass(frozen=True)
+class AugmentRound:
+    """What one round of augmentation makes.
+
+    Attributes:
+        size: New texts per training text, all sources together.
+        number: Rounds count from 1.
+        earlier: The texts of earlier rounds; a copy of one is a duplicate.
+        weights: (N,) how often each training text is used, in proportion; None: equally often.
+    """
+
+    size: float
+    seed: int = 0
+    number: int = 1
+    earlier: TransferTexts | None = None
+    weights: np.ndarray | None = None
+
+    def inputs(self) -> dict[str, Any]:
+        """Return what decides the texts of this round, apart from the sources."""
+        weights = None
+        if self.weights is not None:
+            weights = hashlib.sha256(self.weights.tobytes()).hexdigest()
+        return {"round": self.number, "size": self.size, "weights": weights}
 
 
 def make_texts(
-    recipe: AugmentConfig,
-    task: Task,
-    sources: list[Source],
-    sieve: TextFilter,
+    sources: Sources,
     folder: Path,
-    inputs: dict[str, Any],
+    augment_round: AugmentRound,
     *,
-    seed: int = 0,
     stages: StageContext = DEFAULT_STAGES,
-    weights: np.ndarray | None = None,
-    size: float | None = None,
 ) -> TransferTexts:
-    """The stage `augment/`: made texts without labels, in an order of which every beginning holds all sources alike.
+    """Make the stage `augment/` of one round in `folder` and return its unlabelled texts.
 
-    Training texts of a length that the filters reject are not started from.
-    weights: (N,) how often each training text is to be started from, in proportion; None: all alike.
-    size: made texts per training text, in all sources together.
+    Sources do not start from training texts whose length the filters reject.
     """
-    wanted = math.ceil(
-        (size if size is not None else largest_size(recipe)) * len(task.train) / len(sources)
-    )
-    inputs = {
-        **inputs,
-        "layout": LAYOUT,
-        "wanted": wanted,
-        "weights": None if weights is None else hashlib.sha256(weights.tobytes()).hexdigest(),
-    }
 
     def make(part: Path) -> dict[str, Any]:
-        return _make_all(recipe, task, sources, sieve, part, wanted, seed, stages.progress, weights)
+        return _Round(sources, augment_round, part, stages.progress).make()
 
-    stage(folder, inputs, make, stages=stages)
-    return read_augmented_texts(folder, task)
+    stage(folder, sources.inputs | augment_round.inputs(), make, stages=stages)
+    return read_augmented_texts(folder, sources.task)
 
 
 def largest_size(recipe: AugmentConfig) -> float:
-    """Made texts per training text that a run needs at most: `auto` chooses among those of the curve."""
+    """Return the largest number of new texts per training text that a run may use."""
     return max(recipe.curve) if recipe.size == "auto" else recipe.size
 
 
 def read_augmented_texts(folder: Path, task: Task) -> TransferTexts:
-    """The texts of a finished stage `augment/`."""
+    """Read the texts of a finished stage `augment/`.
+
+    Raises:
+        IntegrityError: If the file is not the one that the stage wrote.
+    """
     require_hash(
         folder / TEXTS_FILE,
         read_stage(folder)["result"]["sha256"],
-        "the set of made texts",
-        "remove the folder and make them again",
+        "the set of new texts",
+        "remove the folder and run the command again",
     )
     table = map_table(folder / TEXTS_FILE)
+    texts = TextColumn(table.column("text"))
     pairs = TextColumn(table.column("pair")) if task.spec.pair else None
+    origins = TextColumn(table.column("origin"))
     labels = no_labels(len(table), task.spec.kind, task.spec.outputs)
-    return TransferTexts.of(
-        TextColumn(table.column("text")), pairs, TextColumn(table.column("origin")), labels
-    )
+    return TransferTexts.of(texts, pairs, origins, labels)
 
 
-def _make_all(
-    recipe: AugmentConfig,
-    task: Task,
-    sources: list[Source],
-    sieve: TextFilter,
-    part: Path,
-    wanted: int,
-    seed: int,
-    progress: Progress,
-    weights: np.ndarray | None,
-) -> dict[str, Any]:
-    kept: dict[str, pa.Table] = {}
-    counts: dict[str, Any] = {}
-    starts = sieve.starts(task.train)
-    for source in sources:
-        progress.start(f"new texts: {source.origin}", wanted)
-        mine = [TEXTS.empty_table()]
-        asked, tried, passed, seconds = 0, 0, 0, 0.0
-        for shard in _shards(
-            recipe,
-            source,
-            part,
-            wanted,
-            seed,
-            starts if source.renewable else np.arange(source.starts),
-            weights,
-        ):
-            tried += len(shard)
-            asked += int(shard.schema.metadata[b"asked"])
+class _Round:
+    """Collects the texts of all sources in the folder of an unfinished stage."""
+
+    def __init__(
+        self, sources: Sources, augment_round: AugmentRound, folder: Path, progress: Progress
+    ) -> None:
+        self.sources = sources
+        self.round = augment_round
+        self.folder = folder
+        self.progress = progress
+        self.text_filter: TextFilter = sources.text_filter(augment_round.earlier)
+        self.eligible = self.text_filter.eligible_rows(sources.task.train)
+        texts = augment_round.size * len(sources.task.train)
+        self.target = math.ceil(texts / len(sources.sources))
+
+    def make(self) -> dict[str, Any]:
+        texts: dict[str, pa.Table] = {}
+        counts: dict[str, Any] = {}
+        for source in self.sources.sources:
+            texts[source.origin], source_counts = self._collect(source)
+            counts[source.origin] = asdict(source_counts)
+        barrier()  # every process has read the shards
+        if is_main():
+            write_table(blocks_of(interleave_sources(texts)), self.folder / TEXTS_FILE)
+            for shard_file in self.folder.glob("*-*.parquet"):
+                shard_file.unlink()
+        barrier()
+        return {
+            "texts": sum(map(len, texts.values())),
+            "sources": counts,
+            "sha256": hash_file(self.folder / TEXTS_FILE),
+        }
+
+    def _collect(self, source: TextSource) -> tuple[pa.Table, SourceCounts]:
+        """Read shards of one source until it has enough accepted texts."""
+        accepted = TEXT_FIELDS.empty_table()
+        produced, attempts, seconds = 0, 0, 0.0
+        self.progress.start(f"new texts: {source.origin}", self.target)
+        for shard in self._plan(source).read():
+            produced += len(shard)
+            attempts += int(shard.schema.metadata[b"attempts"])
             seconds += float(shard.schema.metadata[b"seconds"])
-            passes = pa.array(
-                [sieve.admit(made, source.origin) for made in _read_texts(shard)], pa.bool_()
-            )
-            mine.append(shard.replace_schema_metadata().filter(passes))
-            passed += len(mine[-1])
-            progress.advance(min(passed, wanted))
-            if passed >= wanted:
+            passes = [self.text_filter.accept(text, source.origin) for text in read_texts(shard)]
+            passing = shard.replace_schema_metadata().filter(pa.array(passes, pa.bool_()))
+            accepted = pa.concat_tables([accepted, passing])
+            self.progress.advance(min(len(accepted), self.target))
+            if len(accepted) >= self.target:
                 break
-        progress.finish()
-        kept[source.origin] = pa.concat_tables(mine)[:wanted]
-        rejected = {
-            reason: count
-            for (origin, reason), count in sorted(sieve.rejected.items())
-            if origin == source.origin
-        }
-        counts[source.origin] = {
-            "wanted": wanted,
-            "asked": asked,
-            "made": tried,
-            "rejected": rejected,
-            "unused": max(0, passed - wanted),
-        }
-        counts[source.origin]["kept"] = len(kept[source.origin])
-        progress.say(_told(source.origin, counts[source.origin], seconds))
-    barrier()  # all have read the shards
-    if is_main():
-        write_table(blocks_of(_interleaved(kept)), part / TEXTS_FILE)
-        for shard_file in part.glob("*-*.parquet"):
-            shard_file.unlink()
-    barrier()
-    return {
-        "texts": sum(map(len, kept.values())),
-        "sources": counts,
-        "sha256": hash_file(part / TEXTS_FILE),
-    }
-
-
-def _shards(
-    recipe: AugmentConfig,
-    source: Source,
-    part: Path,
-    wanted: int,
-    seed: int,
-    starts: np.ndarray,
-    weights: np.ndarray | None,
-) -> Iterator[pa.Table]:
-    """Texts of one source; the metadata of each table tells how many were asked for, and the seconds that it took.
-
-    Several processes make a shard each, then all read them in order and judge them alike.
-    """
-    most = PATIENCE * wanted if source.renewable else len(starts)
-    shards = math.ceil(most / recipe.shard_size)
-
-    def make_shard(number: int, path: Path) -> None:
-        chance = np.random.default_rng([seed, number, *source.origin.encode()])
-        start = time.monotonic()
-        rows = _rows(
-            starts,
-            number,
-            recipe.shard_size,
-            seed,
-            source.origin,
-            weights if source.renewable else None,
+        self.progress.finish()
+        counts = SourceCounts(
+            target=self.target,
+            attempts=attempts,
+            produced=produced,
+            rejected=self.text_filter.rejected_by_reason(source.origin),
+            unused=max(0, len(accepted) - self.target),
+            used=min(len(accepted), self.target),
         )
-        rows = rows if source.renewable else rows[: most - number * recipe.shard_size]
-        _write_shard(source.make(rows, chance), len(rows), time.monotonic() - start, path)
+        self.progress.say(counts.summary(source.origin, seconds))
+        return accepted[: self.target], counts
 
-    for number in range(shards):
-        if number % processes() == 0:
-            mine = number + rank()
-            if mine < shards and not _shard_file(part, source, mine).exists():
-                make_shard(mine, _shard_file(part, source, mine))
-            barrier()
-        shard = pq.read_table(_shard_file(part, source, number))
-        yield shard
-        if not len(shard) and number >= 2:  # three shards without a text: there will be none
-            return
-
-
-def _shard_file(part: Path, source: Source, number: int) -> Path:
-    return part / f"{source.origin}-{number:05d}.parquet"
-
-
-def _rows(
-    starts: np.ndarray, number: int, size: int, seed: int, origin: str, weights: np.ndarray | None
-) -> np.ndarray:
-    """(size,) the training rows that a shard starts from: each of `starts` once before any comes again, or drawn by weight."""
-    if weights is not None and weights[starts].any():
-        return np.random.default_rng([seed, 1, number, *origin.encode()]).choice(
-            starts, size, p=weights[starts] / weights[starts].sum()
+    def _plan(self, source: TextSource) -> ShardPlan:
+        rows, weights = np.arange(source.num_rows), None
+        max_attempts = source.num_rows
+        if source.reuses_rows:
+            rows = self.eligible
+            max_attempts = ATTEMPTS_PER_TEXT * self.target
+            if self.round.weights is not None:
+                weights = self.round.weights[rows]
+        return ShardPlan(
+            source=source,
+            folder=self.folder,
+            rows=rows,
+            weights=weights,
+            max_attempts=max_attempts,
+            shard_size=self.sources.recipe.shard_size,
+            seed=self.round.seed,
         )
-    places, count = np.arange(number * size, (number + 1) * size), len(starts)
-    orders = {
-        turn: np.random.default_rng([seed, 2, turn, *origin.encode()]).permutation(starts)
-        for turn in set((places // count).tolist())
-    }
-    return np.array([orders[int(place // count)][place % count] for place in places])
 
 
-def _interleaved(kept: dict[str, pa.Table]) -> pa.Table:
-    """The texts of all sources, each spread evenly over the whole, and a column that names their origin."""
-    tables = [
-        table.append_column("origin", pa.array([origin] * len(table), pa.string()))
-        for origin, table in kept.items()
-    ]
-    places = np.concatenate(
-        [(np.arange(len(table)) + 0.5) / max(1, len(table)) for table in tables]
-    )
-    return pa.concat_tables(tables).take(pa.array(np.argsort(places, kind="stable")))
-
-
-def _read_texts(table: pa.Table) -> Iterator[AugmentedText]:
-    return (
-        AugmentedText(*values)
-        for values in zip(*(table.column(name).to_pylist() for name in TEXTS.names), strict=True)
-    )
-
-
-def _write_shard(texts: list[AugmentedText], asked: int, seconds: float, path: Path) -> None:
-    """Whole or absent: written beside, then renamed."""
-    columns = [[getattr(made, field) for made in texts] for field in TEXTS.names]
-    table = pa.table(
-        columns, schema=TEXTS.with_metadata({"asked": str(asked), "seconds": str(seconds)})
-    )
-    pq.write_table(table, path.with_suffix(".part"), compression="zstd")
-    path.with_suffix(".part").replace(path)
-
-
-def _told(origin: str, counts: dict[str, Any], seconds: float) -> str:
-    rejected = ", ".join(f"{reason} {count:,}" for reason, count in counts["rejected"].items())
-    speed = f" at {counts['made'] / seconds:,.0f} texts/s" if seconds and counts["made"] else ""
-    lost = (
-        f" ({counts['asked'] - counts['made']:,} more came to nothing)"
-        if counts["asked"] > counts["made"]
-        else ""
-    )
-    short = (
-        ""
-        if counts["kept"] >= counts["wanted"]
-        else "; so it is short, and no other source makes up for it"
-    )
-    kept = f"{counts['kept']:,} kept of {counts['wanted']:,} wanted"
-    return f"augment: {origin}: {counts['made']:,} made{speed}{lost}, {kept}; rejected: {rejected or 'none'}{short}"
+def interleave_sources(texts: dict[str, pa.Table]) -> pa.Table:
+    """Spread the texts of each source evenly over one table with a column `origin`."""
+    tables = []
+    positions = []
+    for origin, table in texts.items():
+        origins = pa.array([origin] * len(table), pa.string())
+        tables.append(table.append_column("origin", origins))
+        positions.append((np.arange(len(table)) + 0.5) / max(1, len(table)))
+    order = np.argsort(np.concatenate(positions), kind="stable")
+    return pa.concat_tables(tables).take(pa.array(order))

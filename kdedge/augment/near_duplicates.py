@@ -1,12 +1,25 @@
-"""Near duplicates, found without a miss: an exact set-similarity join on character shingles.
+"""Find near duplicates of a text exactly: a set-similarity join on character shingles.
 
-Two texts are near where the Jaccard similarity of their shingles reaches a threshold t. Of sets x and y with that
-similarity, the rarest |x| - ceil(t |x|) + 1 shingles of x share at least one with those of y (the prefix filter: Bayardo,
-Ma and Srikant, "Scaling Up All Pairs Similarity Search", 2007), so only texts that meet there are compared.
-MinHash would find the same pairs with a chance of missing one; a leak must not be missed.
+A text is represented by the set of its 4-letter shingles (all substrings of 4 characters).
+Two texts x and y are near duplicates if the share of common shingles, the Jaccard
+similarity |x ∩ y| / |x ∪ y|, is at least a threshold t.
 
-An index may also be asked whether a text holds one of its own nearly whole, however much stands around it: of a text that is
-held to a share c, one of its rarest |y| - ceil(c |y|) + 1 shingles is met then, by the same argument.
+Comparing every pair of texts is too slow. The prefix filter (Bayardo, Ma and Srikant 2007,
+"Scaling Up All Pairs Similarity Search") skips only pairs that cannot be near duplicates:
+
+- Near duplicates have at least t |x| shingles in common, because |x ∪ y| >= |x|.
+  So at most |x| - ceil(t |x|) shingles of x are missing from y; the same holds for y.
+- Sort the shingles of every text in one fixed order, rarest first. The prefix of x is its
+  first |x| - ceil(t |x|) + 1 shingles: one more than can be missing from y.
+- The first common shingle in this order is then in the prefix of x and in the prefix of y.
+
+So only texts with a common shingle in their prefixes are compared. Rare shingles come first,
+so few texts share one. MinHash is faster, but it misses some near duplicates by chance, and
+a missed copy of a test text would make the evaluation worthless.
+
+The index also detects containment: a text that holds a share c of the shingles of an indexed
+text y, however long the rest of it is. By the same argument it holds at least one of the
+first |y| - ceil(c |y|) + 1 shingles of y.
 """
 
 from __future__ import annotations
@@ -15,153 +28,188 @@ import math
 import re
 import unicodedata
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 import numpy as np
 
 from kdedge.data.shares import normalised
 
-SHINGLE, UNSPACED_SHINGLE = 4, 2
-"""Characters of a run: of words of letters, and in scripts that write no spaces, where a word has one to three."""
+SHINGLE_LENGTH = 4
+UNSPACED_SHINGLE_LENGTH = 2
+"""Characters of a shingle in scripts without spaces, where a word has one to three characters."""
 
-LEAST = 16
-"""Shingles from which a text can be told to stand inside another: short ones are phrases that anybody may write."""
+MIN_CONTAINED_SHINGLES = 16
+"""Containment is checked only for texts with this many shingles: anybody may write a short one."""
 
-MANY = 64
-"""From so many texts in one place on, their sizes are compared all at once."""
-NOISE = re.compile(r"[\W_]+")
-UNSPACED = "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff]"
-"""Thai, Lao, Burmese, Khmer, kana and Chinese characters: white space beside them says nothing, and tokenizers read past it."""
+VECTORISE_FROM = 64
+"""Number of candidate texts from which numpy compares their sizes faster than a loop."""
 
-BESIDE = re.compile(f"(?<={UNSPACED}) | (?={UNSPACED})")
-IN_RUN = re.compile(UNSPACED)
-UNSEEN = {"Mn", "Cf"}
-"""Unicode's marks on letters and characters without a shape: uncased tokenizers read past both."""
+PUNCTUATION = re.compile(r"[\W_]+")
+UNSPACED = (
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\U00020000-\U0003ffff]"
+)
+"""A character of Thai, Lao, Burmese, Khmer, kana or Chinese: scripts without spaces."""
+
+UNSPACED_CHARACTER = re.compile(UNSPACED)
+MEANINGLESS_SPACE = re.compile(f"(?<={UNSPACED}) | (?={UNSPACED})")
+INVISIBLE_CATEGORIES = {"Mn", "Cf"}
+"""Unicode categories of accents and invisible characters, which uncased tokenizers ignore."""
 
 
 def shingles(text: str, pair: str | None = None) -> frozenset[str]:
-    """The runs of `SHINGLE` characters of a text, what `plain` takes out aside; those of a pair's sides are kept apart."""
-    sides = [
-        _runs(plain(side) or normalised(side))
-        for side in (text, *(() if pair is None else (pair,)))
-    ]
-    return (
-        sides[0]
-        if pair is None
-        else frozenset({"1" + run for run in sides[0]} | {"2" + run for run in sides[1]})
-    )
+    """Return the shingles of a simplified text; a prefix marks those of each text of a pair."""
+    first = _shingles_of_one(text)
+    if pair is None:
+        return first
+    second = _shingles_of_one(pair)
+    return frozenset({"1" + shingle for shingle in first} | {"2" + shingle for shingle in second})
 
 
-def plain(text: str) -> str:
-    """Letters and digits in their plainest form: no case, accents, wide or invisible characters; all between words is one space,
-    and nothing beside a character of a script that writes no spaces."""
+def simplify(text: str) -> str:
+    """Keep letters and digits only, without case, accents and width variants.
+
+    One space separates words. No space is next to a character of a script without spaces.
+    """
     if not text.isascii():
+        decomposed = unicodedata.normalize("NFKD", text)
         text = "".join(
-            one
-            for one in unicodedata.normalize("NFKD", text)
-            if unicodedata.category(one) not in UNSEEN
+            character
+            for character in decomposed
+            if unicodedata.category(character) not in INVISIBLE_CATEGORIES
         )
-    return BESIDE.sub("", NOISE.sub(" ", normalised(text)).strip())
+    words = PUNCTUATION.sub(" ", normalised(text)).strip()
+    return MEANINGLESS_SPACE.sub("", words)
 
 
-def _runs(text: str) -> frozenset[str]:
-    padded = f" {text} "
-    if not IN_RUN.search(padded):
-        return frozenset(padded[i : i + SHINGLE] for i in range(max(1, len(padded) - SHINGLE + 1)))
-    lengths = [
-        UNSPACED_SHINGLE if IN_RUN.search(padded, i, i + UNSPACED_SHINGLE) else SHINGLE
-        for i in range(len(padded))
-    ]
-    return frozenset(
-        padded[i : i + length] for i, length in enumerate(lengths) if i + length <= len(padded)
-    )
+def _shingles_of_one(text: str) -> frozenset[str]:
+    # A text of punctuation alone is compared as it is.
+    padded = f" {simplify(text) or normalised(text)} "
+    if not UNSPACED_CHARACTER.search(padded):
+        last = max(1, len(padded) - SHINGLE_LENGTH + 1)
+        return frozenset(padded[start : start + SHINGLE_LENGTH] for start in range(last))
+    result = set()
+    for start in range(len(padded)):
+        end = start + UNSPACED_SHINGLE_LENGTH
+        if not UNSPACED_CHARACTER.search(padded, start, end):
+            end = start + SHINGLE_LENGTH
+        if end <= len(padded):
+            result.add(padded[start:end])
+    return frozenset(result)
 
 
 def jaccard(first: frozenset[str], second: frozenset[str]) -> float:
-    """Size of the intersection over size of the union of two sets that are not both empty."""
+    """Return the Jaccard similarity of two sets, at least one of which is not empty."""
     shared = len(first & second)
     return shared / (len(first) + len(second) - shared)
 
 
-class NearIndex:
-    """Texts to be compared with: `near` tells whether one of those added has at least the threshold's similarity, or is held nearly whole.
+def count_shingles(texts: Iterable[frozenset[str]]) -> Counter[str]:
+    """Count in how many texts each shingle occurs."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text)
+    return counts
 
-    whole: the share of a text's shingles from which another holds it; None does not ask. A shingle is kept once, under a number; a text is a run of numbers in one array, so that a million texts fit.
+
+class NearDuplicateIndex:
+    """An index of texts that answers whether a new text is a near duplicate of one of them.
+
+    Every shingle is stored once, under a number; a text is a slice of one array of numbers.
+    A million texts fit into memory this way.
     """
 
-    def __init__(self, threshold: float, order: Counter[str], whole: float | None = None) -> None:
-        """order: how often a shingle occurs, in any sample; it decides speed alone, but may not change while the index lives."""
-        self.threshold, self.order, self.whole = threshold, order, whole
+    def __init__(
+        self, threshold: float, frequencies: Counter[str], containment: float | None = None
+    ) -> None:
+        """Create an empty index.
+
+        Args:
+            threshold: Jaccard similarity from which two texts are near duplicates.
+            frequencies: Count of each shingle in a sample of texts. It defines the order
+                "rarest first", which affects the speed only. Do not change it later.
+            containment: Share of an indexed text's shingles from which another text
+                contains it. None switches this check off.
+        """
+        self.threshold = threshold
+        self.frequencies = frequencies
+        self.containment = containment
         self.numbers: dict[str, int] = {}
-        self.runs = array("i")  # text after text, the numbers of its shingles
-        self.ends = array("q", [0])
-        self.sizes = array("i")  # shingles of each text
-        self.places: dict[
-            int, array[int]
-        ] = {}  # number of a shingle -> texts that would be met at it
-        self.inner: dict[
-            int, array[int]
-        ] = {}  # the same of texts that would be met where they are held whole
+        self.shingle_numbers = array("i")  # the shingles of all texts, one text after the other
+        self.ends = array("q", [0])  # where each text ends in `shingle_numbers`
+        self.sizes = array("i")
+        # Number of a shingle -> texts with this shingle in their prefix.
+        self.by_similarity_prefix: dict[int, array[int]] = defaultdict(lambda: array("i"))
+        self.by_containment_prefix: dict[int, array[int]] = defaultdict(lambda: array("i"))
 
-    def add(self, runs: frozenset[str]) -> None:
-        """Put one text's shingles into the index."""
-        for run in self._prefix(runs, self.threshold):
-            self.places.setdefault(
-                self.numbers.setdefault(run, len(self.numbers)), array("i")
-            ).append(len(self.sizes))
-        if self.whole is not None and len(runs) >= LEAST:
-            for run in self._prefix(runs, self.whole):
-                self.inner.setdefault(
-                    self.numbers.setdefault(run, len(self.numbers)), array("i")
-                ).append(len(self.sizes))
-        self.runs.extend(self.numbers.setdefault(run, len(self.numbers)) for run in runs)
-        self.ends.append(len(self.runs))
-        self.sizes.append(len(runs))
+    def add(self, text: frozenset[str]) -> None:
+        """Add a text, given as its shingles."""
+        index = len(self.sizes)
+        for shingle in self._prefix(text, self.threshold):
+            self.by_similarity_prefix[self._number(shingle)].append(index)
+        if self.containment is not None and len(text) >= MIN_CONTAINED_SHINGLES:
+            for shingle in self._prefix(text, self.containment):
+                self.by_containment_prefix[self._number(shingle)].append(index)
+        self.shingle_numbers.extend(map(self._number, text))
+        self.ends.append(len(self.shingle_numbers))
+        self.sizes.append(len(text))
 
-    def near(self, runs: frozenset[str]) -> bool:
-        """Whether a text of the index is near one with these shingles, or held by it."""
-        # Similar sets are of similar size: t |x| <= |y| <= |x| / t. A little wider, against rounding.
-        least, most = self.threshold * len(runs) - 1e-6, len(runs) / self.threshold + 1e-6
-        mine = {self.numbers[run] for run in runs if run in self.numbers}
-        met: set[int] = set()
-        for run in self._prefix(runs, self.threshold):
-            for place in self._of_size(
-                self.places.get(self.numbers.get(run, -1), array("i")), least, most
-            ):
-                if place not in met:
-                    met.add(place)
-                    shared = self._shared(mine, place)
-                    if shared / (len(runs) + self.sizes[place] - shared) >= self.threshold:
-                        return True
-        return self.whole is not None and self._holds(mine, self.whole)
+    def has_near_duplicate(self, text: frozenset[str]) -> bool:
+        """Return whether an indexed text is similar to this one or contained in it."""
+        known = {self.numbers[shingle] for shingle in text if shingle in self.numbers}
+        return self._has_similar(text, known) or self._contains_indexed(known)
 
-    def _holds(self, mine: set[int], share: float) -> bool:
-        inside = {place for number in mine for place in self.inner.get(number, ())}
-        return any(
-            self._shared(mine, place) >= share * self.sizes[place] - 1e-9 for place in inside
-        )
+    def _has_similar(self, text: frozenset[str], known: set[int]) -> bool:
+        # Similar sets have similar sizes: t |x| <= |y| <= |x| / t. The margin absorbs rounding.
+        smallest = self.threshold * len(text) - 1e-6
+        largest = len(text) / self.threshold + 1e-6
+        compared: set[int] = set()
+        for shingle in self._prefix(text, self.threshold):
+            indices = self.by_similarity_prefix.get(self.numbers.get(shingle, -1))
+            if indices is None:
+                continue
+            for index in self._of_size(indices, smallest, largest):
+                if index in compared:
+                    continue
+                compared.add(index)
+                shared = self._count_shared(known, index)
+                if shared / (len(text) + self.sizes[index] - shared) >= self.threshold:
+                    return True
+        return False
 
-    def _shared(self, mine: set[int], place: int) -> int:
-        return len(mine.intersection(self.runs[self.ends[place] : self.ends[place + 1]]))
+    def _contains_indexed(self, known: set[int]) -> bool:
+        if self.containment is None:
+            return False
+        candidates: set[int] = set()
+        for number in known:
+            candidates.update(self.by_containment_prefix.get(number, ()))
+        for index in candidates:
+            required = self.containment * self.sizes[index] - 1e-9
+            if self._count_shared(known, index) >= required:
+                return True
+        return False
 
-    def _of_size(self, places: array[int], least: float, most: float) -> Iterable[int]:
-        if len(places) < MANY:
-            return [place for place in places if least <= self.sizes[place] <= most]
-        # The views must not outlive this call: an array that is looked at cannot grow.
-        found = np.frombuffer(places, np.int32)
-        sizes = np.frombuffer(self.sizes, np.int32)[found]
-        return found[(sizes >= least) & (sizes <= most)].tolist()  # type: ignore[no-any-return]
+    def _number(self, shingle: str) -> int:
+        return self.numbers.setdefault(shingle, len(self.numbers))
 
-    def _prefix(self, runs: frozenset[str], share: float) -> list[str]:
-        # Rounded down against 0.6 * 5 = 3.0000000000000004: a longer prefix costs time, a shorter one would miss.
-        length = len(runs) - math.ceil(share * len(runs) - 1e-9) + 1
-        return sorted(runs, key=lambda run: (self.order[run], run))[:length]
+    def _count_shared(self, known: set[int], index: int) -> int:
+        start, end = self.ends[index], self.ends[index + 1]
+        return len(known.intersection(self.shingle_numbers[start:end]))
 
+    def _of_size(self, indices: array[int], smallest: float, largest: float) -> Iterable[int]:
+        if len(indices) < VECTORISE_FROM:
+            return [index for index in indices if smallest <= self.sizes[index] <= largest]
+        # These views must not outlive the call: an array with a view cannot grow.
+        candidates = np.frombuffer(indices, np.int32)
+        sizes = np.frombuffer(self.sizes, np.int32)[candidates]
+        matching: list[int] = candidates[(sizes >= smallest) & (sizes <= largest)].tolist()
+        return matching
 
-def shingle_counts(texts: Iterable[frozenset[str]]) -> Counter[str]:
-    """How often each shingle occurs among N texts."""
-    counts: Counter[str] = Counter()
-    for runs in texts:
-        counts.update(runs)
-    return counts
+    def _prefix(self, text: frozenset[str], share: float) -> list[str]:
+        # 0.6 * 5 is 3.0000000000000004: without the margin the prefix would be one too short.
+        length = len(text) - math.ceil(share * len(text) - 1e-9) + 1
+        return sorted(text, key=self._rarest_first)[:length]
+
+    def _rarest_first(self, shingle: str) -> tuple[int, str]:
+        return self.frequencies[shingle], shingle

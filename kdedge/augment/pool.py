@@ -1,4 +1,4 @@
-"""Unlabelled texts of the user's own, as a source like the others."""
+"""Read the user's own unlabelled texts as a source."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from kdedge.augment.source import AugmentedText
-from kdedge.data.check import Faults, checked_texts
+from kdedge.data.check import Faults, Table, checked_texts
 from kdedge.data.read import read_file
 from kdedge.errors import DataError, UsageError
 from kdedge.recipe import DataConfig, PoolConfig
@@ -16,62 +16,65 @@ from kdedge.recipe import DataConfig, PoolConfig
 
 @dataclass(frozen=True)
 class PoolSource:
-    """The source `pool`: N texts, pairs or None."""
+    """The source `pool`: N texts; `pairs` are N second texts or None."""
 
     texts: tuple[str, ...]
     pairs: tuple[str, ...] | None
 
     origin = "pool"
-    renewable = False
+    reuses_rows = False
 
     @property
-    def starts(self) -> int:
+    def num_rows(self) -> int:
         return len(self.texts)
 
-    def make(self, rows: np.ndarray, chance: np.random.Generator) -> list[AugmentedText]:
-        """The texts at `rows`; they belong to no training example."""
-        return [
-            AugmentedText(self.texts[row], self.pairs[row] if self.pairs else None, -1)
-            for row in rows
-        ]
+    def produce(self, rows: np.ndarray, rng: np.random.Generator) -> list[AugmentedText]:
+        """Return the texts at `rows`, which belong to no training example."""
+        texts = []
+        for row in rows:
+            pair = self.pairs[row] if self.pairs else None
+            texts.append(AugmentedText(self.texts[row], pair, -1))
+        return texts
 
 
 def read_pool(recipe: PoolConfig, data: DataConfig) -> PoolSource:
-    """The texts of a pool file, checked row by row, cut to `data.first_words` as the labelled ones are.
+    """Read and check the texts of a pool file; `data.first_words` cuts them like labelled texts.
 
-    Raises DataError with file and line, UsageError where the second text of pairs is not named.
+    Raises:
+        DataError: If the file is empty or a text is unusable; names file and line.
+        UsageError: If the pool has pairs and the task has none, or the other way round.
     """
-    if (recipe.pair is None) != (data.pair is None):
-        have, lack = (
-            ("single texts", "augment.pool.pair is set")
-            if data.pair is None
-            else ("pairs", "augment.pool.pair is not set")
-        )
-        raise UsageError(
-            "the pool must hold what the task is made of",
-            f"the task has {have}, {lack}",
-            "name the pool's columns like the task's",
-        )
-    wanted = tuple(column for column in (recipe.text, recipe.pair) if column)
-    table = read_file(Path(recipe.file), data.encoding, wanted)
+    if data.pair is None and recipe.pair is not None:
+        _reject_columns("the task has single texts, augment.pool.pair is set")
+    if data.pair is not None and recipe.pair is None:
+        _reject_columns("the task has pairs, augment.pool.pair is not set")
+    columns = (recipe.text,) if recipe.pair is None else (recipe.text, recipe.pair)
+    table = read_file(Path(recipe.file), data.encoding, columns)
     if not len(table):
         raise DataError(
-            "the pool is empty", recipe.file, "fill it, or take [augment.pool] out of the recipe"
+            "the pool is empty", recipe.file, "add texts, or remove [augment.pool] from the recipe"
         )
     faults = Faults(table.origin)
-    sides = [
-        checked_texts(table, column, f"augment.pool.{key}", faults)
-        for key, column in (("text", recipe.text), ("pair", recipe.pair))
-        if column
-    ]
+    texts = _read_column(table, recipe.text, "text", data.first_words, faults)
+    pairs = None
+    if recipe.pair is not None:
+        pairs = _read_column(table, recipe.pair, "pair", data.first_words, faults)
     faults.raise_if_any()
-    cut = [
-        tuple(
-            " ".join(text.split(None, data.first_words)[: data.first_words])
-            if data.first_words
-            else text
-            for text in side
-        )
-        for side in sides
-    ]
-    return PoolSource(cut[0], cut[1] if len(cut) == 2 else None)
+    return PoolSource(texts, pairs)
+
+
+def _reject_columns(detail: str) -> None:
+    raise UsageError(
+        "the pool must have single texts or pairs, like the task",
+        detail,
+        "name the pool's columns like the task's",
+    )
+
+
+def _read_column(
+    table: Table, column: str, key: str, first_words: int | None, faults: Faults
+) -> tuple[str, ...]:
+    texts = checked_texts(table, column, f"augment.pool.{key}", faults)
+    if first_words and not faults.count:
+        texts = [" ".join(text.split(None, first_words)[:first_words]) for text in texts]
+    return tuple(texts)

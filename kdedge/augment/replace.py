@@ -1,7 +1,7 @@
-"""Texts with words replaced by a model's candidates: TinyBERT (Jiao et al. 2020), algorithm 1.
+"""Rewrite texts by replacing words: TinyBERT (Jiao et al. 2020), algorithm 1.
 
-A word that is one word piece takes a masked language model's guesses, where there is such a model; any other word the
-nearest words in an embedding matrix.
+A masked language model predicts candidates for a word that is a single token. For any other
+word, or without such a model, the candidates are the nearest words in an embedding matrix.
 """
 
 from __future__ import annotations
@@ -9,146 +9,228 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from kdedge.augment.source import AugmentedText
 from kdedge.data.task import Split
-from kdedge.nn.tokenization import CHARACTERS_PER_TOKEN
+from kdedge.errors import MachineError, UsageError, first_line
+from kdedge.io.paths import resolve_model_path
+from kdedge.nn.device import this_device
+from kdedge.nn.tokenization import CHARACTERS_PER_TOKEN, load_tokenizer
 from kdedge.recipe import ReplaceConfig
 
-BATCH = 64
-"""Masked texts a language model reads at once."""
+MASKED_BATCH = 64
+"""Copies of a text, each with one masked token, in one batch of the language model."""
+
+NEIGHBOUR_BATCH = 512
+"""Words whose neighbours are searched at once."""
+
+Candidates = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Nearest whole words in an embedding matrix (V, H), by cosine. A word of several pieces stands where their mean stands."""
+    """Nearest whole words by cosine; a word of several tokens has the mean of their vectors.
+
+    Attributes:
+        matrix: (V, H) embeddings of the vocabulary.
+        candidates: Number of neighbours of a word.
+        known: The neighbours of each word met so far, nearest first.
+    """
 
     tokenizer: PreTrainedTokenizerFast
     matrix: np.ndarray
     candidates: int
-    known: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    known: dict[str, Candidates] = field(default_factory=dict)
 
     def learn(self, words: Iterable[str]) -> None:
-        """Find the candidates of words not met before."""
+        """Find the neighbours of new words."""
         new = sorted({word for word in words if word not in self.known})
         names, ids = whole_words(self.tokenizer)
-        if not len(ids):
+        if not names:
             return
         targets = _unit(self.matrix[ids])
-        for start in range(0, len(new), 512):
-            batch = new[start : start + 512]
-            inside = (
-                [f" {word}" for word in batch] if byte_level(self.tokenizer) else batch
-            )  # pieces as within a text, like those of `names`
-            pieces = self.tokenizer(inside, add_special_tokens=False)["input_ids"] if batch else []
-            points = _unit(
-                np.stack(
-                    [
-                        self.matrix[p].mean(0) if p else np.zeros(self.matrix.shape[1], np.float32)
-                        for p in pieces
-                    ]
-                )
-            )
-            near = np.argsort(-(points @ targets.T), axis=1, kind="stable")[
-                :, : self.candidates + 1
-            ]  # (B, K + 1): itself is the nearest
-            for word, row in zip(batch, near, strict=True):
-                self.known[word] = tuple(
-                    name for name in (names[i] for i in row) if name != word.casefold()
-                )[: self.candidates]
+        for start in range(0, len(new), NEIGHBOUR_BATCH):
+            batch = new[start : start + NEIGHBOUR_BATCH]
+            similarity = self._vectors(batch) @ targets.T  # (B, names)
+            # One more than needed: a word is its own nearest neighbour.
+            nearest = np.argsort(-similarity, axis=1, kind="stable")[:, : self.candidates + 1]
+            for word, columns in zip(batch, nearest, strict=True):
+                self.known[word] = _other_words(word, names, columns, self.candidates)
 
-
-def byte_level(tokenizer: PreTrainedTokenizerFast) -> bool:
-    """Whether a space before a word is a part of its piece, as in GPT-2 and RoBERTa."""
-    return any(token[:1] == "Ġ" for token in tokenizer.get_vocab())
+    def _vectors(self, words: list[str]) -> np.ndarray:
+        """Return the unit vectors (B, H) of words; 0 for a word without a token."""
+        if _is_byte_level(self.tokenizer):
+            words = [f" {word}" for word in words]  # tokens as inside a text
+        vectors = []
+        for ids in self.tokenizer(words, add_special_tokens=False)["input_ids"]:
+            if ids:
+                vectors.append(self.matrix[ids].mean(0))
+            else:
+                vectors.append(np.zeros(self.matrix.shape[1], np.float32))
+        return _unit(np.stack(vectors))
 
 
 def whole_words(tokenizer: PreTrainedTokenizerFast) -> tuple[list[str], np.ndarray]:
-    """Vocabulary entries that are words by themselves, as texts spell them, and their ids, by id."""
+    """Return the tokens that are whole words, as texts spell them, and their ids in order."""
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    # Byte-level and SentencePiece vocabularies mark the tokens that begin a word.
+    marks_words = any(token.startswith(("Ġ", "▁")) for token, _ in vocabulary)
     special = set(tokenizer.all_special_tokens)
-    words = []
-    marked = any(token[:1] in "Ġ▁" for token in tokenizer.get_vocab() if token)
-    for token, place in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
-        name = token[1:] if marked and token[:1] in "Ġ▁" else token
-        if token not in special and name.isalpha() and (not marked or token[:1] in "Ġ▁"):
-            words.append((name, place))
-    return [name for name, _ in words], np.array([place for _, place in words], dtype=np.int64)
+    names = []
+    ids = []
+    for token, token_id in vocabulary:
+        if token in special:
+            continue
+        name = token
+        if marks_words:
+            if not token.startswith(("Ġ", "▁")):
+                continue
+            name = token[1:]
+        if name.isalpha():
+            names.append(name)
+            ids.append(token_id)
+    return names, np.array(ids, dtype=np.int64)
+
+
+def _is_byte_level(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Return whether tokens include the space before a word, as in GPT-2 and RoBERTa."""
+    return any(token.startswith("Ġ") for token in tokenizer.get_vocab())
+
+
+def _other_words(word: str, names: list[str], columns: Iterable[int], count: int) -> Candidates:
+    """Return the first `count` of the names in these columns that are not the word itself."""
+    candidates = [names[column] for column in columns]
+    others = [name for name in candidates if name != word.casefold()]
+    return tuple(others[:count])
 
 
 @dataclass(frozen=True)
 class MaskedGuesses:
-    """A masked language model's best whole words at each place of a text."""
+    """The whole words that a masked language model predicts for the words of a text.
+
+    Attributes:
+        known: The results for each text met so far.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     candidates: int
     max_length: int
-    known: dict[tuple[str, str | None], dict[int, tuple[str, ...]]] = field(default_factory=dict)
+    known: dict[tuple[str, str | None], dict[int, Candidates]] = field(default_factory=dict)
 
-    def at(self, text: str, second: str | None) -> dict[int, tuple[str, ...]]:
-        """Character position in `text` where a word of one piece starts -> candidates, best first. `second` is read along with it."""
-        if (text, second) not in self.known:
-            self.known[text, second] = self._ask(text, second)
-        return self.known[text, second]
+    def predict(self, text: str, context: str | None) -> dict[int, Candidates]:
+        """Predict candidates, best first, for each word of one token.
 
-    def _ask(self, text: str, second: str | None) -> dict[int, tuple[str, ...]]:
-        budget = self.max_length * CHARACTERS_PER_TOKEN
-        read = self.tokenizer(
-            text[:budget],
-            None if second is None else second[:budget],
+        Args:
+            context: The other text of a pair, which the model reads too.
+
+        Returns:
+            Index of the word's first character -> candidates.
+        """
+        if (text, context) not in self.known:
+            self.known[text, context] = self._predict(text, context)
+        return self.known[text, context]
+
+    def _predict(self, text: str, context: str | None) -> dict[int, Candidates]:
+        encoding = self._encode(text, context)
+        positions = _single_token_words(encoding)
+        names, ids = whole_words(self.tokenizer)
+        count = min(self.candidates + 1, len(ids))
+        guesses: dict[int, Candidates] = {}
+        for start in range(0, len(positions), MASKED_BATCH):
+            batch = positions[start : start + MASKED_BATCH]
+            logits = self._masked_logits(encoding, batch)
+            words = logits[:, torch.from_numpy(ids).to(logits.device)]  # (B, names)
+            best = words.topk(count, dim=1).indices.tolist()
+            for position, columns in zip(batch, best, strict=True):
+                first, last = encoding["offset_mapping"][position]
+                guesses[first] = _other_words(text[first:last], names, columns, self.candidates)
+        return guesses
+
+    def _encode(self, text: str, context: str | None) -> Any:
+        limit = self.max_length * CHARACTERS_PER_TOKEN
+        encoding = self.tokenizer(
+            text[:limit],
+            None if context is None else context[:limit],
             truncation=True,
             max_length=self.max_length,
             return_offsets_mapping=True,
         )
         self.tokenizer.backend_tokenizer.no_truncation()
-        words = {
-            i: word
-            for i, (sequence, word) in enumerate(
-                zip(read.sequence_ids(), read.word_ids(), strict=True)
-            )
-            if sequence == 0 and word is not None
-        }
-        pieces = Counter(words.values())
-        whole = [i for i, word in words.items() if pieces[word] == 1]
-        names, ids = whole_words(self.tokenizer)
-        guesses: dict[int, tuple[str, ...]] = {}
-        for start in range(0, len(whole), BATCH):
-            at = whole[start : start + BATCH]
-            rows = torch.tensor(read["input_ids"]).repeat(
-                len(at), 1
-            )  # (B, T), one place masked in each
-            rows[torch.arange(len(at)), torch.tensor(at)] = self.tokenizer.mask_token_id
-            rest = {
-                name: torch.tensor(read[name]).repeat(len(at), 1)
-                for name in read
-                if name in ("attention_mask", "token_type_ids")
-            }
-            device = self.model.device
-            with torch.inference_mode():
-                logits = self.model(
-                    input_ids=rows.to(device), **{k: v.to(device) for k, v in rest.items()}
-                ).logits[torch.arange(len(at)), torch.tensor(at)]
-            best = (
-                logits[:, torch.from_numpy(ids).to(device)]
-                .topk(min(self.candidates + 1, len(ids)), dim=1)
-                .indices.tolist()
-            )
-            for place, row in zip(at, best, strict=True):
-                begin, end = read["offset_mapping"][place]
-                word = text[begin:end].casefold()
-                guesses[begin] = tuple(name for name in (names[i] for i in row) if name != word)[
-                    : self.candidates
-                ]
-        return guesses
+        return encoding
+
+    def _masked_logits(self, encoding: Any, positions: list[int]) -> torch.Tensor:
+        """Mask each of B positions in its own copy of the text; return their logits (B, V)."""
+        device = self.model.device
+        inputs = {}
+        for name in ("input_ids", "attention_mask", "token_type_ids"):
+            if name in encoding:
+                inputs[name] = torch.tensor(encoding[name]).repeat(len(positions), 1)  # (B, T)
+        rows, columns = torch.arange(len(positions)), torch.tensor(positions)
+        inputs["input_ids"][rows, columns] = self.tokenizer.mask_token_id
+        on_device = {name: values.to(device) for name, values in inputs.items()}
+        with torch.inference_mode():
+            logits: torch.Tensor = self.model(**on_device).logits[rows, columns]
+        return logits
+
+
+def _single_token_words(encoding: Any) -> list[int]:
+    """Return the positions of those words of the first text that are a single token."""
+    word_at = {}
+    sequences_and_words = zip(encoding.sequence_ids(), encoding.word_ids(), strict=True)
+    for position, (sequence, word) in enumerate(sequences_and_words):
+        if sequence == 0 and word is not None:
+            word_at[position] = word
+    tokens_of = Counter(word_at.values())
+    return [position for position, word in word_at.items() if tokens_of[word] == 1]
+
+
+def load_masked_guesses(
+    name: str, revision: str | None, candidates: int, max_length: int
+) -> MaskedGuesses:
+    """Load a masked language model by its folder, `package:` path or hub id.
+
+    Raises:
+        MachineError: If it cannot be loaded.
+        UsageError: If it cannot predict masked words.
+    """
+    hint = 'name another as augment.replace.model, or "neighbours"'
+    try:
+        model, loading = AutoModelForMaskedLM.from_pretrained(
+            str(resolve_model_path(name) or name),
+            revision=revision,
+            output_loading_info=True,
+            use_safetensors=True,
+            dtype=torch.float32,
+        )
+    except (OSError, ValueError) as error:
+        raise MachineError(
+            "the masked language model cannot be loaded", f"{name}: {first_line(error)}", hint
+        ) from error
+    if loading["missing_keys"]:
+        raise UsageError(
+            "the model for masked words has no head that predicts them",
+            f"{name} lacks {sorted(loading['missing_keys'])[0]}",
+            hint,
+        )
+    tokenizer = load_tokenizer(name, revision)
+    if tokenizer.mask_token is None:
+        raise UsageError("the masked language model's tokenizer has no mask token", name, hint)
+    return MaskedGuesses(model.to(this_device()).eval(), tokenizer, candidates, max_length)
 
 
 @dataclass(frozen=True)
 class ReplaceSource:
-    """The source `replace`. guesses: None where no masked language model is to be had."""
+    """The source `replace`: each word is replaced with the recipe's probability.
+
+    Attributes:
+        guesses: None if there is no masked language model.
+    """
 
     recipe: ReplaceConfig
     train: Split
@@ -156,47 +238,55 @@ class ReplaceSource:
     guesses: MaskedGuesses | None = None
 
     origin = "replace"
-    renewable = True
+    reuses_rows = True
 
     @property
-    def starts(self) -> int:
+    def num_rows(self) -> int:
         return len(self.train)
 
-    def make(self, rows: np.ndarray, chance: np.random.Generator) -> list[AugmentedText]:
-        """One altered text for each training row (N,), of pairs both sides; a word is replaced with the recipe's probability."""
-        self.neighbours.learn(
-            word for row in rows for text in self._sides(int(row)) for word in text.split()
-        )
-        made = []
+    def produce(self, rows: np.ndarray, rng: np.random.Generator) -> list[AugmentedText]:
+        """Rewrite the text of each training row; of a pair both texts."""
+        self._learn_neighbours(rows)
+        texts = []
         for row in rows:
-            sides = self._sides(int(row))
-            new = [
-                self._altered(text, sides[1 - i] if len(sides) == 2 else None, chance)
-                for i, text in enumerate(sides)
-            ]
-            made.append(AugmentedText(new[0], new[1] if len(new) == 2 else None, int(row)))
-        return made
+            text = self.train.texts[row]
+            if self.train.pairs is None:
+                new = AugmentedText(self._rewrite(text, None, rng), None, int(row))
+            else:
+                pair = self.train.pairs[row]
+                new_text = self._rewrite(text, pair, rng)
+                new = AugmentedText(new_text, self._rewrite(pair, text, rng), int(row))
+            texts.append(new)
+        return texts
 
-    def _sides(self, row: int) -> list[str]:
-        return [self.train.texts[row], *([self.train.pairs[row]] if self.train.pairs else [])]
+    def _learn_neighbours(self, rows: np.ndarray) -> None:
+        words: set[str] = set()
+        for row in rows:
+            words.update(self.train.texts[row].split())
+            if self.train.pairs is not None:
+                words.update(self.train.pairs[row].split())
+        self.neighbours.learn(words)
 
-    def _altered(self, text: str, other: str | None, chance: np.random.Generator) -> str:
+    def _rewrite(self, text: str, context: str | None, rng: np.random.Generator) -> str:
         words = text.split()
-        draws = chance.random(len(words)) < self.recipe.probability
-        guesses = self.guesses.at(" ".join(words), other) if self.guesses and draws.any() else {}
-        position, new = 0, []
-        for word, drawn in zip(words, draws, strict=True):
-            choices = (
-                (guesses.get(position) or self.neighbours.known.get(word, ()))
-                if drawn and word.isalpha()
-                else ()
-            )
-            new.append(choices[int(chance.integers(len(choices)))] if choices else word)
-            position += len(word) + 1
-        return " ".join(new)
+        replaced = rng.random(len(words)) < self.recipe.probability
+        guesses: dict[int, Candidates] = {}
+        if self.guesses is not None and replaced.any():
+            guesses = self.guesses.predict(" ".join(words), context)
+        first = 0  # character of the word
+        new_words = []
+        for word, is_replaced in zip(words, replaced, strict=True):
+            new_word = word
+            if is_replaced and word.isalpha():
+                candidates = guesses.get(first) or self.neighbours.known.get(word, ())
+                if candidates:
+                    new_word = candidates[int(rng.integers(len(candidates)))]
+            new_words.append(new_word)
+            first += len(word) + 1
+        return " ".join(new_words)
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
-    """Each row (N, H) at length 1; a row of zeros stays."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(lengths > 0, lengths, 1)
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """Scale each row to length 1; a row of zeros stays."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(lengths > 0, lengths, 1)

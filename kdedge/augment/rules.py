@@ -1,4 +1,8 @@
-"""Texts altered by rule: Tang et al. 2019, "Distilling Task-Specific Knowledge from BERT into Simple Neural Networks", section 3."""
+"""Rewrite texts by rule: mask words, exchange words, keep a window of words.
+
+Tang et al. 2019, "Distilling Task-Specific Knowledge from BERT into Simple Neural Networks",
+section 3.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,18 @@ from kdedge.augment.word_classes import WordClasses
 from kdedge.data.task import Split
 from kdedge.recipe import RulesConfig
 
-SIDES = ("first", "second", "both")
-"""Of a pair, which text is altered, in turn."""
+REWRITTEN_SIDES = ("first", "second", "both")
+"""Which text of a pair is rewritten, in turn."""
 
 
 @dataclass(frozen=True)
 class RuleSource:
-    """The source `rule`. mask: the word that stands for a masked one; None where the teacher knows none, and then the word is dropped."""
+    """The source `rule`.
+
+    Attributes:
+        classes: A word is exchanged for another word of its class.
+        mask: The teacher's mask token; None drops masked words.
+    """
 
     recipe: RulesConfig
     train: Split
@@ -25,43 +34,49 @@ class RuleSource:
     mask: str | None
 
     origin = "rule"
-    renewable = True
+    reuses_rows = True
 
     @property
-    def starts(self) -> int:
+    def num_rows(self) -> int:
         return len(self.train)
 
-    def make(self, rows: np.ndarray, chance: np.random.Generator) -> list[AugmentedText]:
-        """One altered text for each training row (N,); of pairs the first, the second or both sides in turn."""
-        made = []
+    def produce(self, rows: np.ndarray, rng: np.random.Generator) -> list[AugmentedText]:
+        """Rewrite the text of each training row; drop texts without a word."""
+        texts = []
         for i, row in enumerate(rows):
-            text, pair = self.train.texts[row], self.train.pairs[row] if self.train.pairs else None
-            side = SIDES[i % 3] if pair is not None else "first"
-            if side != "second":
-                text = self.altered(text, chance)
-            if pair is not None and side != "first":
-                pair = self.altered(pair, chance)
+            text = self.train.texts[row]
+            if self.train.pairs is None:
+                text, pair = self.rewrite(text, rng), None
+            else:
+                sides = REWRITTEN_SIDES[i % len(REWRITTEN_SIDES)]
+                pair = self.train.pairs[row]
+                if sides != "second":
+                    text = self.rewrite(text, rng)
+                if sides != "first":
+                    pair = self.rewrite(pair, rng)
             if text and pair != "":
-                made.append(AugmentedText(text, pair, int(row)))
-        return made
+                texts.append(AugmentedText(text, pair, int(row)))
+        return texts
 
-    def altered(self, text: str, chance: np.random.Generator) -> str:
-        """Each word masked, exchanged or kept by its own draw; then, by one draw, only a window of the words kept; empty where all are masked."""
-        words = text.split()
-        words = [
-            new
-            for word, draw in zip(words, chance.random(len(words)), strict=True)
-            if (new := self._word(word, float(draw), chance))
-        ]
-        if words and chance.random() < self.recipe.window:
-            size = int(chance.integers(1, self.recipe.longest_window + 1))
-            start = int(chance.integers(0, max(1, len(words) - size + 1)))
+    def rewrite(self, text: str, rng: np.random.Generator) -> str:
+        """Mask, exchange or keep each word, then maybe keep a window; "" if all are masked."""
+        old_words = text.split()
+        words = []
+        for word, draw in zip(old_words, rng.random(len(old_words)), strict=True):
+            new = self._rewrite_word(word, float(draw), rng)
+            if new:
+                words.append(new)
+        if words and rng.random() < self.recipe.window:
+            size = int(rng.integers(1, self.recipe.longest_window + 1))
+            start = int(rng.integers(0, max(1, len(words) - size + 1)))
             words = words[start : start + size]
-        return "" if all(word == self.mask for word in words) else " ".join(words)
+        if all(word == self.mask for word in words):
+            return ""
+        return " ".join(words)
 
-    def _word(self, word: str, draw: float, chance: np.random.Generator) -> str:
+    def _rewrite_word(self, word: str, draw: float, rng: np.random.Generator) -> str:
         if draw < self.recipe.mask:
             return self.mask or ""
         if draw < self.recipe.mask + self.recipe.exchange:
-            return self.classes.other(word, chance) or word
+            return self.classes.sample_other(word, rng) or word
         return word

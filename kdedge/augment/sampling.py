@@ -1,7 +1,8 @@
-"""Sampling from a causal language model, many texts at once: a text that has ended makes room at once.
+"""Sample many texts from a causal language model; a finished text leaves the batch at once.
 
-transformers' `generate` carries every text on until the last has ended and sorts the whole vocabulary at every step; texts of
-a data set are short and of many lengths, so that most of its work is spent on texts that are done.
+The `generate` method of transformers keeps every text in the batch until the last one ends,
+and sorts the whole vocabulary at every step. Texts of a data set are short and differ in
+length, so most of that work is spent on finished texts.
 """
 
 from __future__ import annotations
@@ -10,61 +11,78 @@ import torch
 
 from kdedge.augment.generator import Generator
 
-LIKELY = 256
-"""Tokens among which the nucleus is looked for first."""
+FIRST_CANDIDATES = 256
+"""The nucleus is first searched among this many of the most likely tokens."""
 
 
 def sample(
     generator: Generator,
     prompts: list[list[int]],
-    longest: int,
+    *,
+    max_length: int,
     top_p: float,
     temperature: float,
     precision: torch.dtype | None,
 ) -> list[list[int]]:
-    """Continuations of B prompts of equal length: token ids (B lists) with their prompt, up to the first `end` or to `longest` tokens.
+    """Sample continuations with torch's global random number generator.
 
-    Draws from torch's own random numbers.
+    Args:
+        prompts: B lists of token ids, all of the same length.
+        max_length: Largest number of tokens, prompt included.
+        precision: Type for autocast; None computes in float32.
+
+    Returns:
+        B lists of token ids: the prompt, then tokens up to `end` or to `max_length`.
     """
     model, device = generator.model, generator.model.device
-    rows = [list(prompt) for prompt in prompts]
-    alive = list(range(len(rows)))
-    ids, cache = torch.tensor(prompts, device=device), None  # (B, P)
+    texts = [list(prompt) for prompt in prompts]
+    unfinished = list(range(len(texts)))  # the text in each row of the batch
+    input_ids = torch.tensor(prompts, device=device)  # (B, T)
+    cache = None
     with (
         torch.inference_mode(),
         torch.autocast(device.type, precision, enabled=precision is not None),
     ):
-        for _ in range(longest - ids.shape[1]):
-            answer = model(input_ids=ids, past_key_values=cache, use_cache=True)
-            cache = answer.past_key_values
-            drawn = draw(answer.logits[:, -1].float() / temperature, top_p)  # (B,)
-            tokens = drawn.tolist()
-            for row, token in zip(alive, tokens, strict=True):
-                rows[row].append(token)
-            going = [i for i, token in enumerate(tokens) if token != generator.end]
-            if not going:
+        for _ in range(max_length - input_ids.shape[1]):
+            output = model(input_ids=input_ids, past_key_values=cache, use_cache=True)
+            cache = output.past_key_values
+            tokens = sample_nucleus(output.logits[:, -1].float() / temperature, top_p)  # (B,)
+            rows = []  # of the batch whose text goes on
+            for row, token in enumerate(tokens.tolist()):
+                texts[unfinished[row]].append(token)
+                if token != generator.end:
+                    rows.append(row)
+            if not rows:
                 break
-            if len(going) < len(tokens):
-                keep = torch.tensor(going, device=device)
-                cache.batch_select_indices(keep)
-                alive, drawn = [alive[i] for i in going], drawn[keep]
-            ids = drawn[:, None]
-    return rows
+            if len(rows) < len(tokens):
+                remaining = torch.tensor(rows, device=device)
+                cache.batch_select_indices(remaining)
+                tokens = tokens[remaining]
+                unfinished = [unfinished[row] for row in rows]
+            input_ids = tokens[:, None]  # (B, 1)
+    return texts
 
 
-def draw(scores: torch.Tensor, top_p: float) -> torch.Tensor:
-    """One token (B,) for each row of scores (B, V), from the smallest set of likeliest tokens that holds `top_p` of the probability.
+def sample_nucleus(logits: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Sample one token per row from the nucleus (Holtzman et al. 2020).
 
-    Nucleus sampling (Holtzman et al. 2020). The set is sought among the `LIKELY` first tokens, and among all where these hold less.
+    The nucleus is the smallest set of most likely tokens whose probabilities sum to `top_p`.
+
+    Args:
+        logits: (B, V)
+
+    Returns:
+        (B,) token ids.
     """
-    chances = scores.softmax(-1)
+    probabilities = logits.softmax(-1)
     if top_p >= 1:
-        return torch.multinomial(chances, 1)[:, 0]
-    most, tokens = chances.topk(min(LIKELY, chances.shape[1]), dim=-1)
-    if bool((most.sum(-1) < top_p).any()) and most.shape[1] < chances.shape[1]:
-        most, tokens = chances.sort(-1, descending=True)
-    before = (
-        most.cumsum(-1) - most
-    )  # of the likelier tokens: the token that crosses the line belongs to the set
-    most = most.masked_fill(before >= top_p, 0.0)
-    return tokens.gather(-1, torch.multinomial(most, 1))[:, 0]
+        return torch.multinomial(probabilities, 1)[:, 0]
+    vocabulary = probabilities.shape[1]
+    # Sorting the whole vocabulary is slow, and the first tokens almost always suffice.
+    top, tokens = probabilities.topk(min(FIRST_CANDIDATES, vocabulary), dim=-1)
+    if top.shape[1] < vocabulary and bool((top.sum(-1) < top_p).any()):
+        top, tokens = probabilities.sort(-1, descending=True)
+    # A token is in the nucleus if the more likely tokens do not reach `top_p` without it.
+    before = top.cumsum(-1) - top
+    nucleus = top.masked_fill(before >= top_p, 0.0)
+    return tokens.gather(-1, torch.multinomial(nucleus, 1))[:, 0]

@@ -1,4 +1,4 @@
-"""What a source of new texts gives, and how it is asked."""
+"""The interface of all sources of new texts."""
 
 from __future__ import annotations
 
@@ -10,27 +10,38 @@ import numpy as np
 
 @dataclass(frozen=True)
 class AugmentedText:
-    """One new text, and pair. row: the training example it was made from or near. surprise: nats per token, of generated text alone."""
+    """One new text, or pair of texts, without a label.
+
+    Attributes:
+        row: The training example that it comes from; -1 if there is none.
+        mean_nll: Mean negative log-likelihood in nats per token; generated texts only.
+    """
 
     text: str
     pair: str | None
     row: int
-    surprise: float | None = None
-
-
-class Source(Protocol):
-    """A way of making texts. origin: its name in a transfer set."""
+    mean_nll: float | None = None
 
     @property
-    def origin(self) -> str: ...
+    def sides(self) -> tuple[str, ...]:
+        """The text, or both texts of a pair."""
+        return (self.text,) if self.pair is None else (self.text, self.pair)
+
+
+class TextSource(Protocol):
+    """A source generates, rewrites or reads texts, each from one of its rows."""
 
     @property
-    def renewable(self) -> bool:
-        """Whether a row gives another text when it is asked again."""
+    def origin(self) -> str:
+        """The name of the source in a transfer set."""
 
     @property
-    def starts(self) -> int:
-        """How many rows there are to start from: those of the training split, but for a pool."""
+    def reuses_rows(self) -> bool:
+        """Whether a row yields a new text each time it is used."""
 
-    def make(self, rows: np.ndarray, chance: np.random.Generator) -> list[AugmentedText]:
-        """At most one text for each row (N,), a pure function of rows and chance."""
+    @property
+    def num_rows(self) -> int:
+        """The number of rows: that of the training split, or of the pool's texts."""
+
+    def produce(self, rows: np.ndarray, rng: np.random.Generator) -> list[AugmentedText]:
+        """Return at most one text for each of N rows, determined by the rows and `rng`."""

@@ -1,7 +1,8 @@
-"""Parts of speech without a tagger: words that stand between the same neighbours, found in the task's own texts.
+"""Group words by their use, without a part-of-speech tagger.
 
-Schütze, "Distributional Part-of-Speech Tagging", EACL 1995: a word is described by how often each frequent word stands
-left and right of it; the descriptions are shortened by a singular value decomposition and clustered.
+Schütze 1995, "Distributional Part-of-Speech Tagging": a word is described by how often each
+frequent word is its left and its right neighbour. A singular value decomposition shortens
+these descriptions and k-means clusters them.
 """
 
 from __future__ import annotations
@@ -17,96 +18,115 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import TruncatedSVD
 from sklearn.preprocessing import normalize
 
-CLASSES = 60
-FREQUENT = 500
-"""Neighbours that describe a word: the most frequent words, most of them grammatical."""
-SEEN = 3
-"""A word seen less often has told too little of its use to be exchanged."""
-DIRECTIONS = 50
+NUM_CLASSES = 60
+
+NUM_NEIGHBOURS = 500
+"""The most frequent words, most of them grammatical, describe the use of all others."""
+
+MIN_COUNT = 3
+"""A rarer word has too few neighbours to know its use."""
+
+MIN_WORDS = 4
+"""With fewer words there are no classes."""
+
+NUM_DIMENSIONS = 50
 
 WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 
 
-def words_of(text: str) -> list[str]:
-    """Words and single marks of punctuation, in order."""
-    return WORD.findall(text)
+@dataclass(frozen=True)
+class WordClass:
+    """Words of similar use.
+
+    Attributes:
+        cumulative: (N,) cumulative shares of the words' counts; the last is 1.
+    """
+
+    words: tuple[str, ...]
+    cumulative: np.ndarray
 
 
 @dataclass(frozen=True)
 class WordClasses:
-    """members: for each class, its words and their shares by frequency, summed up from the first word on. of: word -> class."""
+    """All classes, and the number of each word's class."""
 
-    members: tuple[tuple[tuple[str, ...], np.ndarray], ...]
-    of: dict[str, int]
+    classes: tuple[WordClass, ...]
+    class_of: dict[str, int]
 
-    def other(self, word: str, chance: np.random.Generator) -> str | None:
-        """Another word of the same class, more often a frequent one; None for a word without a class or alone in it."""
-        group = self.of.get(word.casefold())
-        if group is None:
+    def sample_other(self, word: str, rng: np.random.Generator) -> str | None:
+        """Sample another word of the same class in proportion to its count.
+
+        Returns:
+            The word, capitalised like `word`; None if there is no other word.
+        """
+        number = self.class_of.get(word.casefold())
+        if number is None:
             return None
-        words, weights = self.members[group]
+        words, cumulative = self.classes[number].words, self.classes[number].cumulative
         if len(words) < 2:
             return None
         own = words.index(word.casefold())
-        low, high = weights[own - 1] if own else 0.0, weights[own]
-        point = chance.random() * (1 - (high - low))
-        # The word's own stretch of the line from 0 to 1 is stepped over.
-        drawn = words[
-            min(
-                int(
-                    np.searchsorted(
-                        weights, point if point < low else point + high - low, side="right"
-                    )
-                ),
-                len(words) - 1,
-            )
-        ]
-        return drawn.capitalize() if word[:1].isupper() and word[1:].islower() else drawn
+        low = cumulative[own - 1] if own else 0.0
+        high = cumulative[own]
+        # Skip the word's own interval [low, high) of the line from 0 to 1.
+        point = rng.random() * (1 - (high - low))
+        if point >= low:
+            point = point + high - low
+        index = int(np.searchsorted(cumulative, point, side="right"))
+        other = words[min(index, len(words) - 1)]
+        is_capitalised = word[:1].isupper() and word[1:].islower()
+        return other.capitalize() if is_capitalised else other
 
 
-def induce_classes(texts: tuple[str, ...], *, classes: int = CLASSES) -> WordClasses:
-    """Classes of the words of N texts that were seen at least `SEEN` times; letter case is ignored."""
-    lines = [[word.casefold() for word in words_of(text)] for text in texts]
-    counts = Counter(word for line in lines for word in line)
-    # Equal counts in the order of the alphabet: the classes must not depend on the order of the texts.
-    ranked = sorted(
-        (word for word, count in counts.items() if count >= SEEN and word[0].isalpha()),
-        key=lambda word: (-counts[word], word),
-    )
-    if len(ranked) < 4:
+def induce_classes(texts: tuple[str, ...], *, num_classes: int = NUM_CLASSES) -> WordClasses:
+    """Group the words that occur at least `MIN_COUNT` times in the texts, ignoring case."""
+    lines = [WORD.findall(text) for text in texts]
+    lines = [[word.casefold() for word in line] for line in lines]
+    counts: Counter[str] = Counter()
+    for line in lines:
+        counts.update(line)
+    # Alphabetical order breaks ties: the classes must not depend on the order of the texts.
+    by_count = sorted(counts, key=lambda word: (-counts[word], word))
+    words = [word for word in by_count if counts[word] >= MIN_COUNT and word[0].isalpha()]
+    if len(words) < MIN_WORDS:
         return WordClasses((), {})
-    described = _neighbours(
-        lines, ranked, sorted(counts, key=lambda word: (-counts[word], word))[:FREQUENT]
-    )
-    width = min(DIRECTIONS, min(described.shape) - 1)
-    points = normalize(TruncatedSVD(width, random_state=0).fit_transform(described))
-    groups = KMeans(min(classes, max(2, len(ranked) // 4)), random_state=0, n_init=1).fit_predict(
-        points
-    )
-    members = []
-    for group in range(int(groups.max()) + 1):
-        words = tuple(word for word, mine in zip(ranked, groups, strict=True) if mine == group)
-        shares = np.cumsum([counts[word] for word in words], dtype=np.float64)
-        members.append((words, shares / shares[-1] if words else shares))
-    return WordClasses(
-        tuple(members), {word: int(group) for word, group in zip(ranked, groups, strict=True)}
-    )
+    neighbours = _count_neighbours(lines, words, by_count[:NUM_NEIGHBOURS])
+    dimensions = min(NUM_DIMENSIONS, min(neighbours.shape) - 1)
+    points = normalize(TruncatedSVD(dimensions, random_state=0).fit_transform(neighbours))
+    clusters = min(num_classes, max(2, len(words) // 4))
+    numbers = KMeans(clusters, random_state=0, n_init=1).fit_predict(points).tolist()
+    members: list[list[str]] = [[] for _ in range(max(numbers) + 1)]
+    for word, number in zip(words, numbers, strict=True):
+        members[number].append(word)
+    classes = [_word_class(group, counts) for group in members]
+    return WordClasses(tuple(classes), dict(zip(words, numbers, strict=True)))
 
 
-def _neighbours(lines: list[list[str]], words: list[str], frequent: list[str]) -> csr_matrix:
-    """(words, 2 x frequent): log of 1 + how often each frequent word stands left of a word, then right of it."""
-    row = {word: i for i, word in enumerate(words)}
-    column = {word: i for i, word in enumerate(frequent)}
+def _word_class(words: list[str], counts: Counter[str]) -> WordClass:
+    sums = np.cumsum([counts[word] for word in words], dtype=np.float64)
+    return WordClass(tuple(words), sums / sums[-1] if words else sums)
+
+
+def _count_neighbours(
+    lines: list[list[str]], words: list[str], neighbours: list[str]
+) -> csr_matrix:
+    """Return log(1 + count) of each left, then of each right neighbour, for every word.
+
+    *Shape:* (words, 2 * neighbours)
+    """
+    row_of = {word: i for i, word in enumerate(words)}
+    column_of = {word: i for i, word in enumerate(neighbours)}
     rows, columns = [], []
     for line in lines:
         for left, right in pairwise(line):
-            if right in row and left in column:
-                rows.append(row[right])
-                columns.append(column[left])
-            if left in row and right in column:
-                rows.append(row[left])
-                columns.append(len(frequent) + column[right])
-    table = csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(words), 2 * len(frequent)))
+            if right in row_of and left in column_of:
+                rows.append(row_of[right])
+                columns.append(column_of[left])
+            if left in row_of and right in column_of:
+                rows.append(row_of[left])
+                columns.append(len(neighbours) + column_of[right])
+    shape = (len(words), 2 * len(neighbours))
+    table = csr_matrix((np.ones(len(rows)), (rows, columns)), shape=shape)
     table.sum_duplicates()
     table.data = np.log1p(table.data)
     return table

@@ -11,7 +11,7 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from kdedge.augment.sources import rounds_made
+from kdedge.augment.counts import read_round_counts
 from kdedge.cli.console import ConsoleProgress, results
 from kdedge.cli.options import recipe_command
 from kdedge.distillation.learning_curve import LearningCurve
@@ -90,7 +90,7 @@ def augment(
 
 
 def _made(context: DistillContext) -> dict[str, dict[str, Any]]:
-    return rounds_made(
+    return read_round_counts(
         context.run.shared, context.recipe.augment.rounds if context.recipe.augment else 0
     )
 
@@ -99,13 +99,13 @@ def _sources(context: DistillContext) -> Table:
     table = Table(
         title=f"{context.recipe.name}: new texts beside {len(context.task.train):,} labelled ones"
     )
-    for column in ("source", "wanted", "asked", "made", "kept", "rejected"):
+    for column in ("source", "target", "attempts", "produced", "used", "rejected"):
         table.add_column(column, justify="left" if column in ("source", "rejected") else "right")
     for name, counts in _made(context).items():
         rejected = ", ".join(f"{reason} {count:,}" for reason, count in counts["rejected"].items())
         table.add_row(
             name,
-            *(f"{counts[key]:,}" for key in ("wanted", "asked", "made", "kept")),
+            *(f"{counts[key]:,}" for key in ("target", "attempts", "produced", "used")),
             rejected or "none",
         )
     for reason, count in (

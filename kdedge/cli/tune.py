@@ -80,7 +80,12 @@ def tune(
         ) from error
     settled = settle_threads(load_recipe(recipe, overrides), runs, threads)
     folder = tune_recipe(
-        settled, runs, storage=storage, workers=workers, progress=ConsoleProgress()
+        settled,
+        runs,
+        storage=storage,
+        workers=workers,
+        progress=ConsoleProgress(),
+        worker_progress=ConsoleProgress,
     )
     rows = read_trials(folder)
     results().print(_table(settled.name, rows))

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from kdedge.augment.make import largest_size, make_texts
+from kdedge.augment.counts import round_folder
+from kdedge.augment.make import AugmentRound, largest_size, make_texts
 from kdedge.augment.sources import build_sources
 from kdedge.augment.teacher_filters import (
     check_teacher_filters,
@@ -36,7 +37,7 @@ def augment_texts(
     recipe, run, augment = context.recipe, context.run, context.recipe.augment
     assert augment is not None
     check_teacher_filters(augment.filters, context.task.spec)
-    workshop = build_sources(
+    sources = build_sources(
         recipe,
         context.task,
         context.teacher,
@@ -45,24 +46,18 @@ def augment_texts(
         stages=stages,
     )
     made, weights = None, None
-    for number in range(augment.rounds):
-        new = make_texts(
-            augment,
-            context.task,
-            workshop.sources,
-            workshop.sieve(made),
-            run.shared / ("augment" if number == 0 else f"augment-{number + 1}"),
-            workshop.inputs | ({"round": number + 1} if number else {}),
-            seed=recipe.seed + 1000 * number,
+    for number in range(1, augment.rounds + 1):
+        augment_round = AugmentRound(
             size=largest_size(augment) / augment.rounds,
+            seed=recipe.seed + 1000 * (number - 1),
+            number=number,
+            earlier=made,
             weights=weights,
-            stages=stages,
         )
+        new = make_texts(sources, round_folder(run.shared, number), augment_round, stages=stages)
         made = new if made is None else joined(made, new)
-        if number + 1 < augment.rounds:
-            weights = _worst_learned(
-                context, made, run.shared / f"round-{number + 1}", stages=stages
-            )
+        if number < augment.rounds:
+            weights = _worst_learned(context, made, run.shared / f"round-{number}", stages=stages)
     assert made is not None
     return made
 

@@ -1,9 +1,16 @@
-"""The best recipe among many: trials on one teacher's answers, shared among workers, and what came of them."""
+"""Search for the best recipe: run trials in one or more workers and write the results.
+
+tune/best.toml       the recipe of the best trial
+tune/trials.json     every trial with its values, score and time
+tune/importance.svg  how much each key decides the score
+tune/pareto.svg      score against time
+"""
 
 from __future__ import annotations
 
 import json
 import multiprocessing
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +25,7 @@ from kdedge.evaluation.plots import bars, scatter
 from kdedge.io.atomic import json_text, write_atomic
 from kdedge.recipe import RangeConfig, Recipe, with_values
 from kdedge.run.layout import RunDir
-from kdedge.run.progress import SILENT, Progress
+from kdedge.run.progress import SILENT, Progress, Silent
 from kdedge.run.stage import StageContext
 from kdedge.run.threads import prepare_process
 from kdedge.tuning.study import (
@@ -29,6 +36,10 @@ from kdedge.tuning.study import (
     strip_prefix,
 )
 
+TRIALS_FILE = "trials.json"
+
+TRIAL_ATTRIBUTES = ("share_of_time", "parameters", "process", "reason")
+
 
 def tune(
     recipe: Recipe,
@@ -37,154 +48,176 @@ def tune(
     storage: str | None = None,
     workers: int = 1,
     progress: Progress = SILENT,
+    worker_progress: Callable[[], Progress] = Silent,
 ) -> Path:
-    """Run the recipe's trials, together with whoever else works on `storage`; returns the folder of the results.
+    """Run the recipe's trials, and write the best recipe and figures about all trials.
 
-    storage: a database URL; default: a SQLite file in the run. Teacher and transfer set are made first, once.
+    Teacher and transfer set are made first; all trials share them.
+
+    Args:
+        runs: Folder of all runs.
+        storage: Database URL of the study; default: a SQLite file in the run's folder.
+            Other machines may run trials of the same study.
+        workers: Number of processes that share the trials.
+        worker_progress: Creates the progress of each process if there are several.
+
+    Returns:
+        The folder with the results.
     """
-    check(recipe)
+    check_recipe(recipe)
     run = RunDir.create(recipe, runs)
     folder = run.folder / "tune"
     with run.locked():
         context = prepare_context(recipe, run, stages=StageContext(progress=progress))
         folder.mkdir(exist_ok=True)
-        studio = TuningStudy(recipe, folder, storage or f"sqlite:///{folder.resolve()}/study.db")
-        study = studio.open()
+        tuning = TuningStudy(recipe, folder, storage or f"sqlite:///{folder.resolve()}/study.db")
+        study = tuning.open()
         for number in fail_stale_trials(study):
-            progress.say(f"trial {number}: its process is gone; it does not count")
+            progress.say(f"trial {number}: its process has ended; the trial does not count")
         if workers == 1:
-            run_trials(studio, context, progress)
+            run_trials(tuning, context, progress)
         else:
-            _in_processes(studio, runs, workers)
-        write_results(studio, study)
+            _run_workers(tuning, runs, workers, worker_progress)
+        write_results(tuning, study)
         run.describe()
     return folder
 
 
-def check(recipe: Recipe) -> None:
-    """Raises UsageError unless the recipe has one student and every range fits it at both of its ends."""
+def check_recipe(recipe: Recipe) -> None:
+    """Check that the recipe has one student and that the search spaces fit it.
+
+    Raises:
+        UsageError: If something does not fit, or if there is nothing to tune.
+    """
     if recipe.tune is None:
-        hint = 'add [tune.ranges] with lines such as "student.fit.learning_rate" = { low = 1e-4, high = 1e-2, log = true }'
         raise UsageError(
-            "the recipe names nothing to tune", f"{recipe.name} has no [tune] table", hint
+            "the recipe has nothing to tune",
+            f"{recipe.name} has no [tune] table",
+            'add [tune.ranges] with lines such as "student.fit.learning_rate" = '
+            "{ low = 1e-4, high = 1e-2, log = true }",
         )
     if len(recipe.student) > 1:
         raise UsageError(
-            "one student is tuned at a time",
+            "only one student can be tuned at a time",
             f"{recipe.name} has {len(recipe.student)}",
             "keep one [[student]] in this recipe",
         )
     reject_auto_size(recipe)
-    for key, wish in recipe.tune.ranges.items():
+    for key, space in recipe.tune.ranges.items():
         if strip_prefix(recipe, key) in ("kind", "name"):
             raise UsageError(
-                "this key of a student is not tuned",
+                "this key of a student cannot be tuned",
                 key,
-                "tune one student after the other: a recipe for each kind",
+                "write one recipe for each kind of student, and tune them one by one",
             )
-        for value in (wish.low, wish.high) if isinstance(wish, RangeConfig) else wish:
-            _fits(recipe, key, value)
+        values = [space.low, space.high] if isinstance(space, RangeConfig) else space
+        for value in values:
+            _check_value(recipe, key, value)
 
 
-def _fits(recipe: Recipe, key: str, value: Any) -> None:
-    """A key must be known and take such a value; whether it goes with the other keys is seen trial by trial."""
+def _check_value(recipe: Recipe, key: str, value: Any) -> None:
+    """Check that the key exists and may have this value, whatever the other keys are."""
     try:
         with_values(recipe, {key: value})
     except UsageError as error:
-        if f"{strip_prefix(recipe, key)}:" in error.found.replace("student.0.", ""):
+        # Faults of other keys may vanish with their values in a trial.
+        if f"{strip_prefix(recipe, key)}:" in str(error).replace("student.0.", ""):
             raise
 
 
-def _in_processes(studio: TuningStudy, runs: Path, workers: int) -> None:
+def _run_workers(
+    tuning: TuningStudy, runs: Path, workers: int, worker_progress: Callable[[], Progress]
+) -> None:
     context = multiprocessing.get_context("spawn")
-    processes = [
-        context.Process(target=_worker, args=(replace(studio, worker=number), runs))
-        for number in range(workers)
-    ]
+    processes = []
+    for number in range(workers):
+        arguments = (replace(tuning, worker=number), runs, worker_progress)
+        processes.append(context.Process(target=_run_worker, args=arguments))
     for process in processes:
         process.start()
     for process in processes:
         process.join()
-    broken = [process for process in processes if process.exitcode]
-    if len(broken) == workers:
+    exit_codes = [process.exitcode for process in processes]
+    if all(exit_codes):
         raise CheckFailed(
-            "every worker ended with an error",
-            f"exit codes {[process.exitcode for process in broken]}",
-            "run with one worker to see why",
+            "every worker failed", f"exit codes {exit_codes}", "run with one worker to see why"
         )
 
 
-def _worker(studio: TuningStudy, runs: Path) -> None:
-    from kdedge.cli.console import ConsoleProgress
-
-    prepare_process(studio.recipe.threads or 1)
-    run_trials(
-        studio,
-        prepare_context(studio.recipe, RunDir.create(studio.recipe, runs)),
-        ConsoleProgress(),
-    )
+def _run_worker(tuning: TuningStudy, runs: Path, worker_progress: Callable[[], Progress]) -> None:
+    prepare_process(tuning.recipe.threads or 1)
+    context = prepare_context(tuning.recipe, RunDir.create(tuning.recipe, runs))
+    run_trials(tuning, context, worker_progress())
 
 
-def write_results(studio: TuningStudy, study: optuna.Study) -> None:
-    """best.toml, trials.json, importance.svg and pareto.svg. Raises GateFailed where no trial came to its end."""
-    done = [t for t in study.trials if t.state is TrialState.COMPLETE]
-    if not done:
-        why = sorted({str(t.user_attrs["why"]) for t in study.trials if "why" in t.user_attrs})
-        raise CheckFailed(
-            "no trial came to its end",
-            "; ".join(why) or f"{len(study.trials)} trials",
-            "narrow the ranges",
-        )
-    best = best_recipe(studio.recipe, study.best_trial)
-    write_atomic(studio.folder / "best.toml", best.to_toml())
-    write_atomic(studio.folder / "trials.json", json_text([row(t) for t in study.trials]))
-    write_atomic(
-        studio.folder / "importance.svg", bars("What decided the score (fANOVA)", importance(study))
+def write_results(tuning: TuningStudy, study: optuna.Study) -> None:
+    """Write the best recipe, the list of trials and two plots.
+
+    Raises:
+        CheckFailed: If no trial finished.
+    """
+    trials = study.trials
+    finished = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    if not finished:
+        reasons = {str(trial.user_attrs.get("reason", "")) for trial in trials} - {""}
+        detail = "; ".join(sorted(reasons)) or f"{len(trials)} trials"
+        raise CheckFailed("no trial finished", detail, "narrow the ranges")
+    best = best_recipe(tuning.recipe, study.best_trial)
+    rows = [trial_row(trial) for trial in trials]
+    points = [_time_and_score(trial) for trial in finished]
+    front = [_time_and_score(trial) for trial in pareto_front(finished)]
+    pareto = scatter(
+        "Score on the validation split against latency",
+        "% of the teacher's time for one text, in torch",
+        "score",
+        points,
+        front,
     )
-    fastest = [(100 * t.user_attrs["share_of_time"], t.value) for t in pareto_front(done)]
-    points = [(100 * t.user_attrs["share_of_time"], float(t.value or 0.0)) for t in done]
-    title = "Score on the validation split against latency"
-    write_atomic(
-        studio.folder / "pareto.svg",
-        scatter(title, "% of the teacher's time for one text, in torch", "score", points, fastest),
-    )
+    importance_plot = bars("Importance for the score (fANOVA)", importance(study))
+    write_atomic(tuning.folder / "best.toml", best.to_toml())
+    write_atomic(tuning.folder / TRIALS_FILE, json_text(rows))
+    write_atomic(tuning.folder / "importance.svg", importance_plot)
+    write_atomic(tuning.folder / "pareto.svg", pareto)
+
+
+def _time_and_score(trial: FrozenTrial) -> tuple[float, float]:
+    return 100 * trial.user_attrs["share_of_time"], float(trial.value or 0.0)
 
 
 def best_recipe(recipe: Recipe, trial: FrozenTrial) -> Recipe:
-    """The recipe of the best trial, to be distilled from its start: same teacher and transfer set, a run of its own."""
-    found = with_values(recipe, trial.params)
-    return found.model_copy(
-        update={"name": f"{recipe.name}-best", "share": recipe.share or recipe.name, "tune": None}
-    )
+    """Return the recipe of a trial as a run of its own, with the same teacher and transfer set."""
+    changes = {"name": f"{recipe.name}-best", "share": recipe.share or recipe.name, "tune": None}
+    return with_values(recipe, trial.params).model_copy(update=changes)
 
 
 def importance(study: optuna.Study) -> dict[str, float]:
-    """Key -> its share of the variance of the score, largest first (fANOVA, Hutter et al. 2014); empty where there is none."""
+    """Compute each key's share of the variance of the score (fANOVA, Hutter et al. 2014).
+
+    Returns:
+        Key -> share, largest first; empty if the trials are too few or all alike.
+    """
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     try:
-        found = optuna.importance.get_param_importances(
-            study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0)
-        )
-    except (RuntimeError, ValueError):  # too few trials, or all alike
+        shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    except (RuntimeError, ValueError):
         return {}
-    return {key: float(value) for key, value in found.items()}
+    return {key: float(share) for key, share in shares.items()}
 
 
-def row(trial: FrozenTrial) -> dict[str, Any]:
-    """One trial as a document."""
-    attributes = {
-        key: trial.user_attrs[key]
-        for key in ("share_of_time", "parameters", "process", "why")
-        if key in trial.user_attrs
-    }
-    return {
+def trial_row(trial: FrozenTrial) -> dict[str, Any]:
+    """Return one trial as an entry of trials.json; missing figures are None."""
+    row = {
         "number": trial.number,
         "state": trial.state.name.lower(),
         "score": trial.value,
         "values": trial.params,
-        **attributes,
     }
+    for attribute in TRIAL_ATTRIBUTES:
+        row[attribute] = trial.user_attrs.get(attribute)
+    return row
 
 
 def read_trials(folder: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = json.loads((folder / "trials.json").read_text(encoding="utf-8"))
+    """Read the entries of trials.json in a folder of results."""
+    rows: list[dict[str, Any]] = json.loads((folder / TRIALS_FILE).read_text(encoding="utf-8"))
     return rows

@@ -1,4 +1,7 @@
-"""The trials of `kdedge tune`: students from one recipe with other values for some of its keys, in a study that many processes share."""
+"""The trials of `kdedge tune`: train one recipe's student with other values for some keys.
+
+The trials are in an Optuna study, which several processes may share.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +17,29 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from kdedge.distillation.student_training import DistillContext, training_without_stage
-from kdedge.errors import CheckFailed, UsageError
+from kdedge.errors import CheckFailed, UsageError, first_line
 from kdedge.evaluation.latency import share_of_time
+from kdedge.nn.text_model import TextClassifier
 from kdedge.recipe import RangeConfig, Recipe, TuneConfig, with_values
 from kdedge.run.progress import SILENT, Progress
 from kdedge.teacher.ensemble import Ensemble
 
-COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
+COUNTED_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+"""Trials in these states count towards the number that the recipe requests."""
+
+SearchSpace = RangeConfig | list[bool | int | float | str]
+"""The values that one key may have: a range of numbers, or a list of choices."""
 
 
 @dataclass(frozen=True)
 class TuningStudy:
-    """One worker's view of a study: the recipe it varies, the run it works in, and where the trials are written down.
+    """One worker's access to a study.
 
-    storage: a database URL that several processes, on one machine or on many, may share.
+    Attributes:
+        recipe: The recipe whose keys the trials vary.
+        folder: The folder of the trials' students and of the results.
+        storage: URL of a database, which processes on several machines may share.
+        worker: Number of this worker, from 0.
     """
 
     recipe: Recipe
@@ -36,103 +48,113 @@ class TuningStudy:
     worker: int = 0
 
     @property
-    def plan(self) -> TuneConfig:
+    def config(self) -> TuneConfig:
         assert self.recipe.tune is not None
         return self.recipe.tune
 
     def open(self) -> optuna.Study:
-        """The study, made where there is none. Raises UsageError where it is one of another recipe."""
+        """Open the study, and create it if it does not exist.
+
+        Raises:
+            UsageError: If it belongs to another recipe.
+        """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        patience = {"connect_args": {"timeout": 60}} if self.storage.startswith("sqlite:") else {}
-        storage = optuna.storages.RDBStorage(self.storage, engine_kwargs=patience)
-        pruner = (
-            optuna.pruners.MedianPruner(n_startup_trials=4)
-            if self.plan.prune
-            else optuna.pruners.NopPruner()
-        )
         study = optuna.create_study(
             study_name=self.recipe.name,
-            storage=storage,
+            storage=self._open_storage(),
             direction="maximize",
-            pruner=pruner,
+            pruner=self._pruner(),
             load_if_exists=True,
         )
-        mine = self.recipe.model_dump_json(exclude={"tune": {"trials"}, "threads": True})
-        if Recipe.model_validate_json(
-            study.user_attrs.setdefault("recipe", mine)
-        ) != Recipe.model_validate_json(mine):
+        recipe = self.recipe.model_dump_json(exclude={"tune": {"trials"}, "threads": True})
+        if study.user_attrs.get("recipe", recipe) != recipe:
             raise UsageError(
-                "these trials were made from another recipe",
+                "these trials belong to another recipe",
                 self.storage,
                 "give the recipe another name, or remove its tune/ folder",
             )
-        study.set_user_attr("recipe", mine)
-        # Drawn anew for every worker and every return to the study: equal seeds would try equal values.
-        seed = int(
-            np.random.SeedSequence(
-                [self.recipe.seed, self.worker, len(study.trials)]
-            ).generate_state(1)[0]
-        )
-        study.sampler = optuna.samplers.TPESampler(
-            seed=seed, n_startup_trials=min(10, 1 + self.plan.trials // 3), constant_liar=True
-        )
+        study.set_user_attr("recipe", recipe)
+        study.sampler = self._sampler(len(study.trials))
         return study
 
+    def _open_storage(self) -> optuna.storages.RDBStorage:
+        options = {}
+        if self.storage.startswith("sqlite:"):
+            options = {"connect_args": {"timeout": 60}}  # seconds to wait for another worker
+        return optuna.storages.RDBStorage(self.storage, engine_kwargs=options)
 
-def run_trials(studio: TuningStudy, context: DistillContext, progress: Progress = SILENT) -> None:
-    """Run trials until the study has as many as the recipe asks for; every worker of a study does this."""
-    study = studio.open()
+    def _pruner(self) -> optuna.pruners.BasePruner:
+        if self.config.prune:
+            return optuna.pruners.MedianPruner(n_startup_trials=4)
+        return optuna.pruners.NopPruner()
+
+    def _sampler(self, existing_trials: int) -> optuna.samplers.BaseSampler:
+        # Workers with equal seeds would try equal values, and so would a resumed study.
+        entropy = [self.recipe.seed, self.worker, existing_trials]
+        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+        return optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=min(10, 1 + self.config.trials // 3), constant_liar=True
+        )
+
+
+def run_trials(tuning: TuningStudy, context: DistillContext, progress: Progress = SILENT) -> None:
+    """Run trials until the study has the number that the recipe requests.
+
+    Every worker of a study calls this function.
+    """
+    study = tuning.open()
     fail_stale_trials(study)
-    # A trial reads no test split: it is not there.
-    blind = replace(context, task=replace(context.task, test=context.task.validation))
-    while count(study) < studio.plan.trials:
-        trial = _ask(studio, study)
+    # Without the test split no trial can read it.
+    without_test = replace(context, task=replace(context.task, test=context.task.validation))
+    while count_trials(study) < tuning.config.trials:
+        trial = _new_trial(tuning, study)
         trial.set_user_attr("process", f"{socket.gethostname()} {os.getpid()}")
-        if (
-            count(study, before=trial.number) >= studio.plan.trials
-        ):  # another worker took the last one meanwhile
+        if count_trials(study, before=trial.number) >= tuning.config.trials:
+            # Another worker has started the last trial in the meantime.
             study.tell(trial, state=TrialState.FAIL)
             return
-        _run(studio, study, trial, blind, progress)
+        _run_trial(tuning, study, trial, without_test, progress)
 
 
-def _ask(studio: TuningStudy, study: optuna.Study) -> optuna.Trial:
-    """A new trial; the first worker's first one is the recipe as it stands.
+def _new_trial(tuning: TuningStudy, study: optuna.Study) -> optuna.Trial:
+    """Create a trial; the first trial of the first worker has the recipe's own values.
 
-    It is not put into Optuna's queue: two workers on SQLite can draw the same queued trial.
+    `Study.enqueue_trial` is no alternative: two workers on SQLite can get the same queued trial.
     """
-    if studio.worker or study.get_trials(deepcopy=False):
+    if tuning.worker or study.get_trials(deepcopy=False):
         return study.ask()
-    usual = study.sampler
-    study.sampler = optuna.samplers.PartialFixedSampler(baseline_params(studio.recipe), usual)
+    sampler = study.sampler
+    study.sampler = optuna.samplers.PartialFixedSampler(baseline_params(tuning.recipe), sampler)
     trial = study.ask()
-    for key, wish in studio.plan.ranges.items():
-        suggest(trial, key, wish)
-    study.sampler = usual
+    _suggest_all(trial, tuning.config)
+    study.sampler = sampler
     return trial
 
 
-def count(study: optuna.Study, before: int | None = None) -> int:
-    """Trials that are finished or being run, those below a number alone if one is given."""
-    states = (*COUNTED, TrialState.RUNNING)
-    return sum(
-        t.state in states and (before is None or t.number < before)
-        for t in study.get_trials(deepcopy=False)
-    )
+def count_trials(study: optuna.Study, before: int | None = None) -> int:
+    """Count the finished and running trials, optionally only those below a number."""
+    trials = study.get_trials(deepcopy=False, states=COUNTED_STATES)
+    if before is not None:
+        trials = [trial for trial in trials if trial.number < before]
+    return len(trials)
 
 
 def fail_stale_trials(study: optuna.Study) -> list[int]:
-    """Trials whose process on this machine is gone are marked as failed, which count for nothing; returns their numbers."""
-    gone = []
+    """Mark running trials as failed if their process on this machine has ended.
+
+    Returns:
+        The numbers of these trials.
+    """
+    stale = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         host, _, process = str(trial.user_attrs.get("process", "")).partition(" ")
-        if host == socket.gethostname() and not _alive(int(process)):
+        if host == socket.gethostname() and not _is_running(int(process)):
             study.tell(trial.number, state=TrialState.FAIL)
-            gone.append(trial.number)
-    return gone
+            stale.append(trial.number)
+    return stale
 
 
-def _alive(process: int) -> bool:
+def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -142,108 +164,125 @@ def _alive(process: int) -> bool:
     return True
 
 
-def _run(
-    studio: TuningStudy,
+def _run_trial(
+    tuning: TuningStudy,
     study: optuna.Study,
     trial: optuna.Trial,
     context: DistillContext,
     progress: Progress,
 ) -> None:
-    values = {key: suggest(trial, key, wish) for key, wish in studio.plan.ranges.items()}
-    shown = ", ".join(
-        f"{key.removeprefix('student.')} {value:.3g}"
-        if isinstance(value, float)
-        else f"{key} {value}"
-        for key, value in values.items()
-    )
-    folder = studio.folder / f"trial-{trial.number:04d}"
+    """Train the trial's student, and record its score and its share of the teacher's time."""
+    values = _suggest_all(trial, tuning.config)
+    description = f"({_format_values(values)})"
+    folder = tuning.folder / f"trial-{trial.number:04d}"
     try:
-        student = with_values(studio.recipe, values).student[0]
-        model, _, score = training_without_stage(
+        student = with_values(tuning.recipe, values).student[0]
+        training = training_without_stage(
             context, student, folder, watch=PruningCallback(trial), progress=progress
-        ).learn(folder / "student")
+        )
+        model, _, score = training.learn(folder / "student")
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
-        progress.say(f"trial {trial.number}: given up ({shown})")
+        progress.say(f"trial {trial.number}: pruned {description}")
+        shutil.rmtree(folder, ignore_errors=True)
     except (CheckFailed, UsageError) as error:
-        trial.set_user_attr("why", error.what)
+        reason = first_line(error)
+        trial.set_user_attr("reason", reason)
         study.tell(trial, state=TrialState.PRUNED)
-        progress.say(f"trial {trial.number}: {error.what} ({shown})")
+        progress.say(f"trial {trial.number}: {reason} {description}")
+        shutil.rmtree(folder, ignore_errors=True)
     except BaseException:
         study.tell(trial, state=TrialState.FAIL)
         raise
     else:
-        teachers = (
-            context.teacher.members if isinstance(context.teacher, Ensemble) else (context.teacher,)
-        )
-        trial.set_user_attr(
-            "share_of_time", share_of_time(context.task.validation, model, *teachers)
-        )
+        time_share = share_of_time(context.task.validation, model, *_teachers(context))
+        trial.set_user_attr("share_of_time", time_share)
         trial.set_user_attr("parameters", sum(p.numel() for p in model.model.parameters()))
         study.tell(trial, score)
-        progress.say(f"trial {trial.number}: {score:.4f} on the validation split ({shown})")
-        return
-    shutil.rmtree(folder, ignore_errors=True)
+        progress.say(f"trial {trial.number}: validation score {score:.4f} {description}")
+
+
+def _teachers(context: DistillContext) -> tuple[TextClassifier, ...]:
+    if isinstance(context.teacher, Ensemble):
+        return tuple(context.teacher.members)
+    return (context.teacher,)
+
+
+def _format_values(values: dict[str, Any]) -> str:
+    parts = []
+    for key, value in values.items():
+        shown = f"{value:.3g}" if isinstance(value, float) else str(value)
+        parts.append(f"{key.removeprefix('student.')} {shown}")
+    return ", ".join(parts)
 
 
 class PruningCallback:
-    """Tells a trial each score on the validation split, and stops it where it falls behind."""
+    """Reports each validation score to a trial, and stops a trial that falls behind."""
 
     def __init__(self, trial: optuna.Trial) -> None:
-        self.trial, self.check = trial, 0
+        self.trial = trial
+        self.step = 0
 
     def __call__(self, score: float) -> float:
-        self.trial.report(score, self.check)
-        self.check += 1
+        self.trial.report(score, self.step)
+        self.step += 1
         if self.trial.should_prune():
             raise optuna.TrialPruned
         return score
 
 
-def suggest(trial: Any, key: str, wish: RangeConfig | list[Any]) -> Any:
-    """A value for one key of the recipe."""
-    if isinstance(wish, list):
-        return trial.suggest_categorical(key, wish)
-    if isinstance(wish.low, int) and isinstance(wish.high, int):
-        return trial.suggest_int(key, wish.low, wish.high, log=wish.log)
-    return trial.suggest_float(key, wish.low, wish.high, log=wish.log)
+def _suggest_all(trial: optuna.Trial, config: TuneConfig) -> dict[str, Any]:
+    return {key: suggest(trial, key, space) for key, space in config.ranges.items()}
+
+
+def suggest(trial: optuna.trial.BaseTrial, key: str, space: SearchSpace) -> Any:
+    """Return the trial's value for one key of the recipe."""
+    if isinstance(space, list):
+        return trial.suggest_categorical(key, space)
+    if isinstance(space.low, int) and isinstance(space.high, int):
+        return trial.suggest_int(key, space.low, space.high, log=space.log)
+    return trial.suggest_float(key, space.low, space.high, log=space.log)
 
 
 def strip_prefix(recipe: Recipe, key: str) -> str:
-    """`fit.learning_rate` of `student.fit.learning_rate` and of `student.NAME.fit.learning_rate`."""
-    return key.removeprefix("student.").removeprefix(f"{Recipe.student_name(recipe.student[0])}.")
+    """Return `fit.epochs` for the keys `student.fit.epochs` and `student.NAME.fit.epochs`."""
+    name = Recipe.student_name(recipe.student[0])
+    return key.removeprefix("student.").removeprefix(f"{name}.")
 
 
 def baseline_params(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's own values of the keys to tune, where they lie within their ranges: the first trial."""
+    """Return the recipe's own values of the keys to tune, if they are in their search space."""
     assert recipe.tune is not None
-    found, student = {}, recipe.student[0]
-    for key, wish in recipe.tune.ranges.items():
-        value: Any = student
-        for word in strip_prefix(recipe, key).split("."):
-            value = getattr(value, word)
-        if (
-            value in wish
-            if isinstance(wish, list)
-            else value is not None and wish.low <= value <= wish.high
-        ):
-            found[key] = value
-    return found
+    params = {}
+    for key, space in recipe.tune.ranges.items():
+        value: Any = recipe.student[0]
+        for attribute in strip_prefix(recipe, key).split("."):
+            value = getattr(value, attribute)
+        if _contains(space, value):
+            params[key] = value
+    return params
+
+
+def _contains(space: SearchSpace, value: Any) -> bool:
+    if isinstance(space, list):
+        return value in space
+    return value is not None and space.low <= value <= space.high
 
 
 def pareto_front(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-    """Finished trials that no other beats in both score and share of the teacher's time, fastest first."""
-    done = sorted(
-        (t for t in trials if t.state is TrialState.COMPLETE),
-        key=lambda t: (t.user_attrs["share_of_time"], -_value(t)),
-    )
-    kept: list[FrozenTrial] = []
-    for trial in done:
-        if not kept or _value(trial) > _value(kept[-1]):
-            kept.append(trial)
-    return kept
+    """Return the finished trials that no other trial beats in both score and time, fastest first.
+
+    The time is the share of the teacher's time.
+    """
+    finished = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    finished.sort(key=lambda trial: (trial.user_attrs["share_of_time"], -_score(trial)))
+    front: list[FrozenTrial] = []
+    for trial in finished:
+        if not front or _score(trial) > _score(front[-1]):
+            front.append(trial)
+    return front
 
 
-def _value(trial: FrozenTrial) -> float:
+def _score(trial: FrozenTrial) -> float:
     assert trial.value is not None
     return float(trial.value)

@@ -1,4 +1,4 @@
-"""Gates: what may not pass does not, and is counted."""
+"""Filters reject what they should, and count it."""
 
 from __future__ import annotations
 
@@ -10,30 +10,34 @@ import numpy as np
 import pytest
 import tiny
 
-from kdedge.augment import teacher_filters as judge
-from kdedge.augment.filters import TextFilter, balanced, confident, writes_spaces
+from kdedge.augment import teacher_filters
+from kdedge.augment.filters import TextFilter, writes_spaces
 from kdedge.augment.source import AugmentedText
-from kdedge.augment.teacher_filters import check_teacher_filters, teacher_filter
+from kdedge.augment.teacher_filters import (
+    check_teacher_filters,
+    select_balanced,
+    teacher_filter,
+    within,
+)
 from kdedge.errors import UsageError
 from kdedge.recipe import FilterConfig, GenerateConfig, RulesConfig
 from kdedge.transfer.texts import TransferTexts, collect_texts, no_labels
 
 
-def sieve(
+def make_filter(
     filters: FilterConfig | None = None,
-    perplexity: tuple[float, float] | None = None,
+    nll_range: tuple[float, float] | None = None,
     pair: bool = False,
 ) -> TextFilter:
-    return TextFilter.of(
-        filters or FilterConfig(), tiny.pair_task() if pair else tiny.single_task(), perplexity
-    )
+    task = tiny.pair_task() if pair else tiny.single_task()
+    return TextFilter.for_task(filters or FilterConfig(), task, nll_range)
 
 
 @pytest.mark.parametrize("role", ["validation", "test"])
-def test_a_held_out_text_cannot_come_in_by_any_disguise(role: str) -> None:
+def test_a_disguised_held_out_text_is_rejected(role: str) -> None:
     task = tiny.single_task()
     secret = max(getattr(task, role).texts, key=len)
-    gate = sieve(FilterConfig(shortest=1, longest=99))
+    text_filter = make_filter(FilterConfig(shortest=1, longest=99))
     disguises = [
         secret,
         secret.upper(),
@@ -42,7 +46,9 @@ def test_a_held_out_text_cannot_come_in_by_any_disguise(role: str) -> None:
         secret.replace("the ", "a ", 1),
         " ".join(secret.split()[:-1]),
     ]
-    wide = "".join(chr(ord(one) + 0xFEE0) if "a" <= one <= "z" else one for one in secret)
+    wide = "".join(
+        chr(ord(letter) + 0xFEE0) if "a" <= letter <= "z" else letter for letter in secret
+    )
     accents = unicodedata.normalize("NFC", secret.replace("e", "e\u0301").replace("a", "a\u0308"))
     disguises += [
         wide,
@@ -55,21 +61,23 @@ def test_a_held_out_text_cannot_come_in_by_any_disguise(role: str) -> None:
         f"{secret} and then everybody went home for supper by the late train",
         f"as my uncle never tired of saying, {secret}, or nearly",
     ]
-    assert not any(gate.admit(AugmentedText(text, None, 0), "generate") for text in disguises)
-    assert gate.rejected["generate", "held out"] == len(disguises)
+    assert not any(
+        text_filter.accept(AugmentedText(text, None, 0), "generate") for text in disguises
+    )
+    assert text_filter.rejected["generate", "held out"] == len(disguises)
 
 
-def test_either_side_of_a_held_out_pair_may_recur_but_not_both() -> None:
+def test_one_text_of_a_held_out_pair_may_recur_but_not_both() -> None:
     task = tiny.pair_task()
-    gate = sieve(pair=True)
+    text_filter = make_filter(pair=True)
     first, second = task.test.texts[0], task.test.pairs[0]
-    assert not gate.admit(AugmentedText(first, second, 0), "rule")
-    assert gate.rejected["rule", "held out"] == 1
+    assert not text_filter.accept(AugmentedText(first, second, 0), "rule")
+    assert text_filter.rejected["rule", "held out"] == 1
     assert (
-        not gate.admit(AugmentedText(second, first, 0), "rule")
-        and gate.rejected["rule", "held out"] == 2
-    ), "nor with its sides exchanged"
-    assert gate.admit(
+        not text_filter.accept(AugmentedText(second, first, 0), "rule")
+        and text_filter.rejected["rule", "held out"] == 2
+    ), "also in the other order"
+    assert text_filter.accept(
         AugmentedText(
             first, "zebras queue by quiet jetties while brown foxes jump over lazy dogs", 0
         ),
@@ -77,40 +85,40 @@ def test_either_side_of_a_held_out_pair_may_recur_but_not_both() -> None:
     )
 
 
-def test_training_texts_and_their_near_copies_count_as_seen() -> None:
-    task, gate = tiny.single_task(), sieve()
+def test_training_texts_and_their_near_duplicates_count_as_seen() -> None:
+    task, text_filter = tiny.single_task(), make_filter()
     longest = max(task.train.texts, key=len)
     assert (
-        not gate.admit(AugmentedText(longest.title(), None, 0), "rule")
-        and gate.rejected["rule", "duplicate"] == 1
+        not text_filter.accept(AugmentedText(longest.title(), None, 0), "rule")
+        and text_filter.rejected["rule", "duplicate"] == 1
     )
     assert (
-        not gate.admit(AugmentedText(longest + ".", None, 0), "rule")
-        and gate.rejected["rule", "near duplicate"] == 1
+        not text_filter.accept(AugmentedText(longest + ".", None, 0), "rule")
+        and text_filter.rejected["rule", "near duplicate"] == 1
     )
     new = "a cold camera and a clever script was warm"
-    assert gate.admit(AugmentedText(new, None, 0), "replace")
+    assert text_filter.accept(AugmentedText(new, None, 0), "replace")
     assert (
-        not gate.admit(AugmentedText(new, None, 0), "rule")
-        and gate.rejected["rule", "duplicate"] == 2
+        not text_filter.accept(AugmentedText(new, None, 0), "rule")
+        and text_filter.rejected["rule", "duplicate"] == 2
     )
 
 
-def test_lengths_stay_inside_those_of_the_training_texts() -> None:
-    gate = sieve()
-    assert (gate.shortest, gate.longest) == (5, 13)
-    assert not gate.admit(AugmentedText("great", None, 0), "rule")
-    assert not gate.admit(AugmentedText("great " * 14, None, 0), "rule")
-    assert gate.rejected["rule", "length"] == 2
-    assert sieve(FilterConfig(shortest=1)).admit(AugmentedText("great", None, 0), "rule")
+def test_lengths_stay_in_the_range_of_the_training_texts() -> None:
+    text_filter = make_filter()
+    assert (text_filter.lengths.shortest, text_filter.lengths.longest) == (5, 13)
+    assert not text_filter.accept(AugmentedText("great", None, 0), "rule")
+    assert not text_filter.accept(AugmentedText("great " * 14, None, 0), "rule")
+    assert text_filter.rejected["rule", "length"] == 2
+    assert make_filter(FilterConfig(shortest=1)).accept(AugmentedText("great", None, 0), "rule")
 
 
-def test_a_length_that_no_text_can_have_is_told() -> None:
-    with pytest.raises(UsageError, match="no text can pass the length gate"):
-        sieve(FilterConfig(shortest=1000))
+def test_an_empty_length_range_is_an_error() -> None:
+    with pytest.raises(UsageError, match="no text can pass the length filter"):
+        make_filter(FilterConfig(shortest=1000))
 
 
-def test_a_band_of_perplexity_may_be_told_by_its_upper_end() -> None:
+def test_one_number_is_the_upper_quantile_of_perplexity() -> None:
     assert FilterConfig(perplexity=0.9).perplexity == (0.0, 0.9) and FilterConfig(
         perplexity=(0.05, 0.95)
     ).perplexity == (0.05, 0.95)  # type: ignore[arg-type]
@@ -118,85 +126,87 @@ def test_a_band_of_perplexity_may_be_told_by_its_upper_end() -> None:
         FilterConfig(perplexity=(0.9, 0.1))
 
 
-def test_lengths_of_a_language_without_spaces_are_characters() -> None:
+def test_lengths_count_characters_in_a_language_without_spaces() -> None:
     assert not writes_spaces(("这部电影非常好看我很喜欢", "剧情无聊"))
     assert writes_spaces(("this film is good", "dull"))
 
 
-def test_what_surprises_its_own_generator_is_refused() -> None:
-    gate = sieve(perplexity=(0.5, 2.0))
-    assert not gate.admit(
+def test_texts_that_are_too_likely_or_too_unlikely_are_rejected() -> None:
+    text_filter = make_filter(nll_range=(0.5, 2.0))
+    assert not text_filter.accept(
         AugmentedText("a warm script and the dull cast was moving", None, 0, 2.5), "generate"
     )
-    assert not gate.admit(
+    assert not text_filter.accept(
         AugmentedText("a warm script and the dull cast was moving", None, 0, 0.4), "generate"
-    ), "learned by heart, or one word over and over"
-    assert gate.rejected["generate", "perplexity"] == 2
-    assert gate.admit(
+    ), "a memorised text, or one word repeated"
+    assert text_filter.rejected["generate", "perplexity"] == 2
+    assert text_filter.accept(
         AugmentedText("a warm script and the dull cast was moving", None, 0, 1.5), "generate"
     )
 
 
-def test_confidence_band() -> None:
-    chances = np.array([[0.5, 0.5], [0.7, 0.3], [0.05, 0.95]])
-    assert confident(chances.max(1), (0.6, 0.9)).tolist() == [False, True, False]
+def test_confidence_range() -> None:
+    probabilities = np.array([[0.5, 0.5], [0.7, 0.3], [0.05, 0.95]])
+    assert within(probabilities.max(1), 0.6, 0.9).tolist() == [False, True, False]
 
 
-def test_balance_caps_a_label_at_its_multiple_of_the_gold_share() -> None:
-    labelled = np.array([0] * 50 + [1] * 40 + [2] * 10)
-    made = np.array([2] * 60 + [0] * 40)
-    kept = balanced(made, labelled, 3.0)
-    assert kept[:60].sum() == 30 and kept[:30].all(), (
-        "label 2 may have three times 10 % of 100, the first ones"
+def test_balance_limits_a_label_to_a_multiple_of_its_training_share() -> None:
+    train_labels = np.array([0] * 50 + [1] * 40 + [2] * 10)
+    predicted = np.array([2] * 60 + [0] * 40)
+    selected = select_balanced(predicted, train_labels, 3.0)
+    assert selected[:60].sum() == 30 and selected[:30].all(), (
+        "label 2 may have 3 x 10 % of 100 texts: the first 30"
     )
-    assert kept[60:].all()
+    assert selected[60:].all()
 
 
-def test_a_judge_never_drops_gold_texts_and_counts_the_rest() -> None:
+def test_labelled_texts_are_never_rejected() -> None:
     task = tiny.single_task()
-    made = TransferTexts.of(
+    augmented = TransferTexts.of(
         ("x one", "x two", "x three"), None, ("rule",) * 3, no_labels(3, "classification", 2)
     )
-    texts = collect_texts(task, made)
-    logits = np.zeros((len(texts), 2), np.float32)  # the teacher is unsure of everything
+    texts = collect_texts(task, augmented)
+    logits = np.zeros(
+        (len(texts), 2), np.float32
+    )  # the teacher is unsure about every text but the last
     logits[-1] = (9, -9)
-    verdict = teacher_filter(FilterConfig(confidence=(0.9, 1.0), balance=None), task, 32)(
+    result = teacher_filter(FilterConfig(confidence=(0.9, 1.0), balance=None), task, 32)(
         texts, np.array_split(logits, 3)
     )
-    assert verdict.kept[: len(task.train)].all() and verdict.kept[-3:].tolist() == [
+    assert result.kept[: len(task.train)].all() and result.kept[-3:].tolist() == [
         False,
         False,
         True,
     ]
-    assert verdict.rejected == {"confidence": 2}
+    assert result.rejected == {"confidence": 2}
 
 
-def test_a_second_teacher_computes_in_the_precision_that_the_first_does(
+def test_the_second_teacher_computes_in_the_precision_of_the_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked = []
+    precisions = []
 
     class Second:
         def predict_logits(self, texts: object, pairs: object, *, precision: str) -> np.ndarray:
-            asked.append(precision)
+            precisions.append(precision)
             return np.array([[1.0, 0.0], [0.0, 1.0]])
 
-    monkeypatch.setattr(judge, "load_teacher", lambda *_: Second())
+    monkeypatch.setattr(teacher_filters, "load_teacher", lambda *_: Second())
     texts = TransferTexts.of(
         ("x one", "x two"), None, ("rule",) * 2, no_labels(2, "classification", 2)
     )
-    said = [np.array([[2.0, 0.0], [2.0, 0.0]], np.float16)]
-    verdict = teacher_filter(
+    logits = [np.array([[2.0, 0.0], [2.0, 0.0]], np.float16)]
+    result = teacher_filter(
         FilterConfig(agree_with="another", balance=None), tiny.single_task(), 32, "fp32"
-    )(texts, said)
+    )(texts, logits)
     assert (
-        asked == ["fp32"]
-        and verdict.kept.tolist() == [True, False]
-        and verdict.rejected == {"second teacher": 1}
+        precisions == ["fp32"]
+        and result.kept.tolist() == [True, False]
+        and result.rejected == {"second teacher": 1}
     )
 
 
-def test_a_regression_has_no_classes_to_judge_by() -> None:
+def test_a_regression_has_no_teacher_filters() -> None:
     task = tiny.single_task()
     task = replace(task, spec=replace(task.spec, kind="regression"))
     texts = TransferTexts.of(("x",), None, ("rule",), no_labels(1, "regression", 1))
@@ -205,20 +215,20 @@ def test_a_regression_has_no_classes_to_judge_by() -> None:
     ).kept.all()
 
 
-def test_gates_that_cannot_be_asked_are_refused(tmp_path: Path) -> None:
+def test_filters_that_do_not_fit_the_task_are_an_error(tmp_path: Path) -> None:
     spec = tiny.single_task().spec
     for filters in (FilterConfig(confidence=(0.9, 1.0)), FilterConfig(agree_with=str(tmp_path))):
-        with pytest.raises(UsageError, match="asks for a class"):
+        with pytest.raises(UsageError, match="needs a classification task"):
             check_teacher_filters(filters, replace(spec, kind="multilabel"))
     tiny.bert().bert.save_pretrained(tmp_path)
-    with pytest.raises(UsageError, match="no classifier of this task"):
+    with pytest.raises(UsageError, match="no classifier for this task"):
         check_teacher_filters(FilterConfig(agree_with=str(tmp_path)), spec)
     tiny.bert().save_pretrained(tmp_path)
     check_teacher_filters(FilterConfig(agree_with=str(tmp_path)), spec)
 
 
 @pytest.mark.parametrize(
-    "section, wrong, says",
+    "section, wrong, message",
     [
         (FilterConfig, {"confidence": (0.9, 0.1)}, "lower end"),
         (FilterConfig, {"shortest": 50, "longest": 3}, "more than longest"),
@@ -226,8 +236,8 @@ def test_gates_that_cannot_be_asked_are_refused(tmp_path: Path) -> None:
         (GenerateConfig, {"prompts": []}, "prompts"),
     ],
 )
-def test_settings_that_let_nothing_through_are_refused(
-    section: type, wrong: dict[str, object], says: str
+def test_settings_that_reject_every_text_are_an_error(
+    section: type, wrong: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=message):
         section(**wrong)

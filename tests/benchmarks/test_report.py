@@ -112,11 +112,11 @@ GROWN = {
     "origins": {"labelled": 100, "rule": 80},
     "sources": {
         "rule": {
-            "wanted": 100,
-            "asked": 128,
-            "made": 120,
+            "target": 100,
+            "attempts": 128,
+            "produced": 120,
             "rejected": {"held out": 30, "near | duplicate": 10},
-            "kept": 80,
+            "used": 80,
         }
     },
     "rejected": {"confidence": 0, "balance": 7},

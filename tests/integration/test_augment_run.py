@@ -21,11 +21,12 @@ import tiny
 import torch
 
 from kdedge.augment.filters import TextFilter
-from kdedge.augment.make import make_texts
+from kdedge.augment.make import AugmentRound, make_texts
 from kdedge.augment.near_duplicates import jaccard, shingles
 from kdedge.augment.pool import PoolSource
 from kdedge.augment.rules import RuleSource
 from kdedge.augment.source import AugmentedText
+from kdedge.augment.sources import Sources
 from kdedge.augment.word_classes import induce_classes
 from kdedge.data.shares import normalised
 from kdedge.distillation.learning_curve import (
@@ -150,9 +151,9 @@ def test_each_source_gives_its_share_and_is_counted(folder: Path) -> None:
     transfer = read_transfer_set(folder / "whole" / "more" / "transfer")
     assert set(said["sources"]) == {"rule", "replace", "generate"}
     for origin, counts in said["sources"].items():
-        assert counts["wanted"] == 64 and counts["asked"] >= counts["made"] == counts[
-            "kept"
-        ] + counts["unused"] + sum(counts["rejected"].values())
+        accepted = counts["used"] + counts["unused"]
+        assert counts["produced"] == accepted + sum(counts["rejected"].values())
+        assert counts["target"] == 64 and counts["attempts"] >= counts["produced"]
         assert transfer.texts.origins.count(origin) == said["origins"][origin] > 20, (
             "enough of each passes its filters"
         )
@@ -419,39 +420,25 @@ class Twenty(PoolSource):
 
     asked: ClassVar[list[int]] = []
 
-    def make(self, rows: np.ndarray, chance: np.random.Generator) -> list[AugmentedText]:
+    def produce(self, rows: np.ndarray, rng: np.random.Generator) -> list[AugmentedText]:
         self.asked.extend(rows.tolist())
-        return super().make(rows, chance)
+        return super().produce(rows, rng)
 
 
 def test_a_pool_is_read_once_and_its_file_is_checked(tmp_path: Path) -> None:
     task, recipe = tiny.single_task(40), AugmentConfig(size=4.0, shard_size=8, rules=RulesConfig())
     pool = Twenty(tuple(tiny.sentences(20, 9)[0]), None)
     heavy = np.eye(40)[7][:20]
-    made = make_texts(
-        recipe,
-        task,
-        [pool],
-        TextFilter.of(recipe.filters, task),
-        tmp_path / "augment",
-        {},
-        weights=heavy,
-    )
+    sources = Sources([pool], {}, recipe, task)
+    augment_round = AugmentRound(4.0, weights=heavy)
+    made = make_texts(sources, tmp_path / "augment", augment_round)
     assert sorted(pool.asked) == list(range(20)), "each row once: asked again it would say the same"
     counts = read_stage(tmp_path / "augment")["result"]["sources"]["pool"]
-    assert counts["asked"] == counts["made"] == 20 and counts["kept"] == len(made) > 5
+    assert counts["attempts"] == counts["produced"] == 20 and counts["used"] == len(made) > 5
     path = tmp_path / "augment" / "texts.arrow"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(IntegrityError, match="made texts is not what was written"):
-        make_texts(
-            recipe,
-            task,
-            [pool],
-            TextFilter.of(recipe.filters, task),
-            tmp_path / "augment",
-            {},
-            weights=heavy,
-        )
+    with pytest.raises(IntegrityError, match="set of new texts is not what was written"):
+        make_texts(sources, tmp_path / "augment", augment_round)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -470,24 +457,17 @@ def test_what_is_too_short_to_pass_is_not_started_from(tmp_path: Path, weighted:
     )
     noting = SimpleNamespace(
         origin="rule",
-        renewable=True,
-        starts=40,
-        make=lambda rows, chance: asked.extend(rows.tolist()) or source.make(rows, chance),
+        reuses_rows=True,
+        num_rows=40,
+        produce=lambda rows, rng: asked.extend(rows.tolist()) or source.produce(rows, rng),
     )
     weights = np.arange(1.0, 41.0) if weighted else None
-    make_texts(
-        recipe,
-        task,
-        [noting],
-        TextFilter.of(recipe.filters, task),
-        tmp_path / "augment",
-        {},
-        weights=weights,
-    )
+    sources = Sources([noting], {}, recipe, task)
+    make_texts(sources, tmp_path / "augment", AugmentRound(1.0, weights=weights))
     long_enough = {row for row, length in enumerate(lengths) if length >= shortest}
     assert 0 < len(long_enough) < 40 and set(asked) <= long_enough
     assert weighted or set(asked) == long_enough, "each of them, before any comes again"
-    assert TextFilter.of(FilterConfig(shortest=999, longest=2000), task).starts(
+    assert TextFilter.for_task(FilterConfig(shortest=999, longest=2000), task).eligible_rows(
         task.train
     ).tolist() == list(range(40)), "a generator may write longer texts than it has read"
 

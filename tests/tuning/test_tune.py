@@ -1,12 +1,12 @@
-"""Tuning: ranges are read whole or rejected, trials are shared and never lost, and the test split decides nothing."""
+"""Tuning: search spaces, trials that several workers share, results."""
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,12 +25,12 @@ from kdedge.errors import UsageError
 from kdedge.evaluation.latency import share_of_time
 from kdedge.nn.text_model import TextClassifier
 from kdedge.recipe import AugmentConfig, RangeConfig, Recipe, RulesConfig, load_recipe
-from kdedge.tuning import study as trials
-from kdedge.tuning.run import check, read_trials, tune, write_results
+from kdedge.tuning import study as tuning_study
+from kdedge.tuning.run import check_recipe, read_trials, tune, write_results
 from kdedge.tuning.study import (
     TuningStudy,
     baseline_params,
-    count,
+    count_trials,
     fail_stale_trials,
     pareto_front,
     run_trials,
@@ -49,7 +49,7 @@ def recipe(ranges: dict, trials: int = 4, **student) -> Recipe:
 
 
 @pytest.mark.parametrize(
-    ("ranges", "says"),
+    ("ranges", "message"),
     [
         ({"teacher.max_length": [64, 128]}, "only keys of a student"),
         ({"student.layers": [2]}, "between two values"),
@@ -58,34 +58,36 @@ def recipe(ranges: dict, trials: int = 4, **student) -> Recipe:
         ({}, "at least 1"),
     ],
 )
-def test_ranges_that_are_none(ranges: dict, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+def test_invalid_search_spaces(ranges: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         recipe(ranges)
 
 
 @pytest.mark.parametrize(
-    ("ranges", "says"),
+    ("ranges", "message"),
     [
         ({"student.layrs": [1, 2]}, "did you mean layers"),
         ({"student.fit.epochs": [0.5, -1.0]}, "greater than 0"),
     ],
 )
-def test_ranges_that_do_not_fit_the_student(ranges: dict, says: str) -> None:
-    with pytest.raises(UsageError, match=says):
-        check(recipe(ranges))
+def test_search_spaces_that_do_not_fit_the_student(ranges: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        check_recipe(recipe(ranges))
     for word in ("tinybert", "small"):
-        typed = {key.replace("student.", f"student.{word}."): wish for key, wish in ranges.items()}
-        with pytest.raises(UsageError, match=says):
-            check(recipe(typed, **({"name": word} if word == "small" else {})))
-    with pytest.raises(UsageError, match="not tuned"):
-        check(recipe({"student.kind": ["tinybert", "bilstm"]}))
+        named = {
+            key.replace("student.", f"student.{word}."): space for key, space in ranges.items()
+        }
+        with pytest.raises(UsageError, match=message):
+            check_recipe(recipe(named, **({"name": word} if word == "small" else {})))
+    with pytest.raises(UsageError, match="cannot be tuned"):
+        check_recipe(recipe({"student.kind": ["tinybert", "bilstm"]}))
     with pytest.raises(UsageError, match="auto is yet to find"):
-        check(
+        check_recipe(
             recipe(RATE).model_copy(
                 update={"augment": AugmentConfig(size="auto", rules=RulesConfig())}
             )
         )
-    check(
+    check_recipe(
         recipe(
             RATE
             | {"student.objective.logits": ["mse", "kl"], "student.layers": {"low": 1, "high": 3}}
@@ -93,7 +95,7 @@ def test_ranges_that_do_not_fit_the_student(ranges: dict, says: str) -> None:
     )
 
 
-def test_whole_numbers_stay_whole_and_the_recipe_goes_first() -> None:
+def test_integers_stay_integers_and_the_first_trial_has_the_recipes_values() -> None:
     values = {
         "student.layers": 3,
         "student.fit.learning_rate": 1e-3,
@@ -109,15 +111,15 @@ def test_whole_numbers_stay_whole_and_the_recipe_goes_first() -> None:
     assert suggest(trial, "student.objective.logits", ["mse", "kl"]) == "kl"
     assert baseline_params(recipe(RATE | {"student.layers": {"low": 2, "high": 3}})) == {
         "student.fit.learning_rate": 1e-3
-    }, "1 layer is out of its range"
+    }, "1 layer is not in the range"
 
 
 def finished(value: float, latency: float) -> optuna.trial.FrozenTrial:
     return create_trial(value=value, user_attrs={"share_of_time": latency})
 
 
-def test_the_front_holds_what_nothing_beats_in_both() -> None:
-    made = [
+def test_the_pareto_front_holds_trials_that_none_beats_in_score_and_time() -> None:
+    candidates = [
         finished(0.8, 100),
         finished(0.9, 200),
         finished(0.85, 300),
@@ -125,30 +127,37 @@ def test_the_front_holds_what_nothing_beats_in_both() -> None:
         finished(0.8, 120),
         create_trial(state=TrialState.PRUNED),
     ]
-    assert [(t.value, t.user_attrs["share_of_time"]) for t in pareto_front(made)] == [
+    assert [(t.value, t.user_attrs["share_of_time"]) for t in pareto_front(candidates)] == [
         (0.7, 90),
         (0.8, 100),
         (0.9, 200),
     ]
 
 
-def test_latency_is_a_share_of_all_that_the_reference_runs() -> None:
-    tokenizer = tiny.tokenizer()
-    small, deep = (
-        TextClassifier(
-            tiny.bert(layers=n, hidden=96, heads=4, vocabulary=len(tokenizer)).eval(), tokenizer, 32
-        )
-        for n in (1, 12)
-    )
+def test_latency_is_relative_to_all_reference_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that only models advance, by one second per layer."""
+    clock = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+
+    def model(layers: int) -> TextClassifier:
+        def advance(*_: object) -> None:
+            clock[0] += layers
+
+        tokenizer = tiny.tokenizer()
+        bert = tiny.bert(layers=layers, vocabulary=len(tokenizer)).eval()
+        bert.register_forward_pre_hook(advance)
+        return TextClassifier(bert, tokenizer, 32)
+
+    small, deep = model(1), model(4)
     split = tiny.single_task().validation
-    assert 0.8 < share_of_time(split, deep, deep) < 1.25
-    assert share_of_time(split, small, deep) < 0.6
-    assert share_of_time(split, deep, small) > 1.5
-    assert share_of_time(split, deep, deep, deep) < 0.7
+    assert share_of_time(split, deep, deep) == 1
+    assert share_of_time(split, small, deep) == 1 / 4
+    assert share_of_time(split, deep, small) == 4
+    assert share_of_time(split, deep, deep, deep) == 1 / 2
 
 
-class Pretended:
-    """Training that takes no time: the score is best at a learning rate of 0.01, told in three checks."""
+class FakeTraining:
+    """Training that takes no time: the score is best at a learning rate of 0.01."""
 
     def __init__(self, stop_at: int | None = None) -> None:
         self.calls, self.stop_at, self.rates = 0, stop_at, []
@@ -157,7 +166,7 @@ class Pretended:
         self.calls += 1
         if self.calls == self.stop_at:
             raise KeyboardInterrupt
-        assert context.task.test is context.task.validation, "a trial could read the test split"
+        assert context.task.test is context.task.validation, "a trial can read the test split"
         rate = student.fit.learning_rate
         self.rates.append(rate)
         score = 1 / (1 + abs(torch.log10(torch.tensor(rate / 0.01)).item()))
@@ -169,16 +178,16 @@ class Pretended:
 
 
 @pytest.fixture
-def studio(tmp_path: Path) -> TuningStudy:
+def tuning(tmp_path: Path) -> TuningStudy:
     return TuningStudy(recipe(RATE, trials=12), tmp_path, f"sqlite:///{tmp_path}/study.db")
 
 
 @pytest.fixture
-def context(studio: TuningStudy) -> DistillContext:
-    """As much of a context as a pretended training reads."""
+def context(tuning: TuningStudy) -> DistillContext:
+    """The part of a context that a fake training reads."""
     tokenizer = tiny.tokenizer()
     return DistillContext(
-        studio.recipe,
+        tuning.recipe,
         None,
         tiny.single_task(),
         TextClassifier(tiny.bert(vocabulary=len(tokenizer)).eval(), tokenizer, 32),
@@ -186,47 +195,45 @@ def context(studio: TuningStudy) -> DistillContext:
     )
 
 
-def test_an_interrupted_study_goes_on_and_finishes_what_was_asked(
-    studio: TuningStudy, monkeypatch: pytest.MonkeyPatch, context
+def test_an_interrupted_study_resumes_and_runs_the_remaining_trials(
+    tuning: TuningStudy, monkeypatch: pytest.MonkeyPatch, context
 ) -> None:
-    monkeypatch.setattr(trials, "rehearsed", Pretended(stop_at=4))
+    monkeypatch.setattr(tuning_study, "training_without_stage", FakeTraining(stop_at=4))
     with pytest.raises(KeyboardInterrupt):
-        run_trials(studio, context)
-    study = studio.open()
+        run_trials(tuning, context)
+    study = tuning.open()
     before = [t.state for t in study.trials]
-    assert before.count(TrialState.FAIL) == 1 and count(study) == 3
-    pretended = Pretended()
-    monkeypatch.setattr(trials, "rehearsed", pretended)
-    run_trials(studio, context)
-    assert pretended.calls == 9 and count(studio.open()) == 12
-    run_trials(studio, context)
-    assert pretended.calls == 9, "a study that is finished runs nothing"
+    assert before.count(TrialState.FAIL) == 1 and count_trials(study) == 3
+    fake = FakeTraining()
+    monkeypatch.setattr(tuning_study, "training_without_stage", fake)
+    run_trials(tuning, context)
+    assert fake.calls == 9 and count_trials(tuning.open()) == 12
+    run_trials(tuning, context)
+    assert fake.calls == 9, "a finished study runs no trial"
     states = [t.state for t in study.trials]
     assert TrialState.PRUNED in states and states.count(TrialState.COMPLETE) >= 4
-    assert len(set(pretended.rates)) == 9, (
-        "a study that is resumed must not try the same values again"
-    )
+    assert len(set(fake.rates)) == 9, "a resumed study must not try the same values again"
     assert (
         abs(torch.log10(torch.tensor(study.best_params["student.fit.learning_rate"] / 0.01)).item())
         < 0.7
     )
     assert not any(
-        (studio.folder / f"trial-{t.number:04d}").exists()
+        (tuning.folder / f"trial-{t.number:04d}").exists()
         for t in study.trials
         if t.state is TrialState.PRUNED
     )
 
 
-def test_trials_of_a_dead_process_do_not_count_and_those_of_a_living_one_do(
-    studio: TuningStudy,
+def test_trials_of_ended_processes_fail_and_do_not_count(
+    tuning: TuningStudy,
 ) -> None:
-    study = studio.open()
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
+    study = tuning.open()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
     for process, host in (
-        (gone.pid, socket.gethostname()),
+        (ended.pid, socket.gethostname()),
         (os.getpid(), socket.gethostname()),
-        (gone.pid, "elsewhere"),
+        (ended.pid, "elsewhere"),
     ):
         study.ask().set_user_attr("process", f"{host} {process}")
     assert fail_stale_trials(study) == [0]
@@ -234,26 +241,21 @@ def test_trials_of_a_dead_process_do_not_count_and_those_of_a_living_one_do(
         TrialState.FAIL,
         TrialState.RUNNING,
         TrialState.RUNNING,
-    ] and count(study) == 2
+    ] and count_trials(study) == 2
 
 
-def test_trials_of_another_recipe_are_not_mixed_in(studio: TuningStudy) -> None:
-    study = studio.open()
-    replace(studio, recipe=recipe(RATE, trials=99)).open()
-    document = json.loads(study.user_attrs["recipe"])
-    del document["student"][0]["assistant"]
-    study.set_user_attr(
-        "recipe", json.dumps(document)
-    )  # as it was written before recipes had this key
-    studio.open()
+def test_a_study_belongs_to_one_recipe(tuning: TuningStudy) -> None:
+    tuning.open()
+    tuning.open()
+    replace(tuning, recipe=recipe(RATE, trials=99)).open()
     with pytest.raises(UsageError, match="another recipe"):
-        replace(studio, recipe=recipe(RATE, heads=3)).open()
+        replace(tuning, recipe=recipe(RATE, heads=3)).open()
 
 
-def test_results_name_the_best_recipe_and_draw_two_pictures(studio: TuningStudy) -> None:
-    study = studio.open()
-    with pytest.raises(Exception, match="no trial came to its end"):
-        write_results(studio, study)
+def test_results_are_the_best_recipe_all_trials_and_two_plots(tuning: TuningStudy) -> None:
+    study = tuning.open()
+    with pytest.raises(Exception, match="no trial finished"):
+        write_results(tuning, study)
     for rate, value, latency in ((1e-3, 0.7, 100.0), (1e-2, 0.9, 200.0), (5e-2, 0.8, 300.0)):
         distribution = {
             "student.fit.learning_rate": optuna.distributions.FloatDistribution(
@@ -268,25 +270,21 @@ def test_results_name_the_best_recipe_and_draw_two_pictures(studio: TuningStudy)
                 user_attrs={"share_of_time": latency},
             )
         )
-    write_results(studio, study)
-    best = load_recipe(studio.folder / "best.toml")
+    write_results(tuning, study)
+    best = load_recipe(tuning.folder / "best.toml")
     assert (best.student[0].fit.learning_rate, best.name, best.share, best.tune) == (
         1e-2,
         "r-best",
         "r",
         None,
     )
-    assert [r["score"] for r in read_trials(studio.folder)] == [0.7, 0.9, 0.8]
+    assert [r["score"] for r in read_trials(tuning.folder)] == [0.7, 0.9, 0.8]
     pareto, importance = (
-        (studio.folder / f"{name}.svg").read_text() for name in ("pareto", "importance")
+        (tuning.folder / f"{name}.svg").read_text() for name in ("pareto", "importance")
     )
-    assert pareto.count('aria-roledescription="point"') == 3 + 2, (
-        "every trial, and again those of the front"
-    )
+    assert pareto.count('aria-roledescription="point"') == 3 + 2, "every trial, and the front again"
     assert "learning_rate" in importance
-    assert all(
-        ElementTree.fromstring(picture).tag.endswith("svg") for picture in (pareto, importance)
-    )
+    assert all(ElementTree.fromstring(plot).tag.endswith("svg") for plot in (pareto, importance))
 
 
 def test_two_workers_share_the_trials_of_a_real_run(tmp_path: Path) -> None:
@@ -295,18 +293,18 @@ def test_two_workers_share_the_trials_of_a_real_run(tmp_path: Path) -> None:
         "student.fit.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
         "student.layers": [1, 2],
     }
-    whole = tinyrun.recipe(
+    tuned = tinyrun.recipe(
         document, student=tinyrun.tinybert(), tune={"trials": 6, "ranges": ranges, "prune": False}
     )
-    folder = tune(whole, tmp_path / "runs", workers=2)
+    folder = tune(tuned, tmp_path / "runs", workers=2)
     rows = read_trials(folder)
     assert [r["state"] for r in rows].count("complete") == 6
-    assert len({r["process"] for r in rows if "process" in r}) == 2, "both workers must have worked"
+    assert len({r["process"] for r in rows}) == 2, "both workers must have run trials"
     assert [path.parent.name for path in (tmp_path / "runs").rglob("logits.npy")] == ["transfer"], (
         "labelled once, for all trials"
     )
     before = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the workers had
+    torch.set_num_threads(1)  # like the workers
     try:
         run = distill(load_recipe(folder / "best.toml"), tmp_path / "runs")
     finally:
@@ -314,4 +312,4 @@ def test_two_workers_share_the_trials_of_a_real_run(tmp_path: Path) -> None:
     (top,) = [row for row in scores(run) if row["model"] == "tinybert"]
     assert top["validation"] == pytest.approx(
         max(r["score"] for r in rows if r["score"] is not None)
-    ), "the best recipe gives the best trial again"
+    ), "the best recipe reproduces the best trial"

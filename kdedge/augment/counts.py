@@ -1,0 +1,68 @@
+"""How many texts each source produced, and how many of them the filters rejected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdedge.run.stage import read_stage
+
+
+@dataclass(frozen=True)
+class SourceCounts:
+    """What became of the texts of one source: produced = used + unused + rejected.
+
+    Attributes:
+        target: Texts that the source should contribute.
+        attempts: Rows that the source was given; some rows yield no text.
+        produced: Texts before the filters.
+        rejected: Reason -> number of texts.
+        unused: Accepted texts beyond the target.
+        used: Texts in the set.
+    """
+
+    target: int
+    attempts: int
+    produced: int
+    rejected: dict[str, int]
+    unused: int
+    used: int
+
+    def summary(self, origin: str, seconds: float) -> str:
+        """Return one line for the log; `seconds` is the time the source took."""
+        line = f"augment: {origin}: {self.produced:,} texts"
+        if seconds and self.produced:
+            line += f", {self.produced / seconds:,.0f} per second"
+        if self.attempts > self.produced:
+            line += f" ({self.attempts - self.produced:,} attempts gave no text)"
+        reasons = [f"{reason} {count:,}" for reason, count in self.rejected.items()]
+        line += f"; used {self.used:,}, target {self.target:,}"
+        line += f"; rejected: {', '.join(reasons) or 'none'}"
+        if self.used < self.target:
+            line += "; the set is smaller than planned"
+        return line
+
+
+def read_source_counts(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the counts of a finished stage `augment/`, by source (fields of `SourceCounts`)."""
+    counts: dict[str, dict[str, Any]] = read_stage(folder)["result"]["sources"]
+    return counts
+
+
+def read_round_counts(shared: Path, rounds: int) -> dict[str, dict[str, Any]]:
+    """Return the counts of all rounds in a run's shared folder, by source and round."""
+    counts = {}
+    for number in range(1, rounds + 1):
+        folder = round_folder(shared, number)
+        if not folder.exists():
+            continue
+        for origin, source_counts in read_source_counts(folder).items():
+            name = origin if number == 1 else f"{origin}, round {number}"
+            counts[name] = source_counts
+    return counts
+
+
+def round_folder(shared: Path, number: int) -> Path:
+    """Return the folder of a round's stage; rounds count from 1."""
+    return shared / ("augment" if number == 1 else f"augment-{number}")

@@ -1,0 +1,108 @@
+"""The stage `augment/`: shards, resumption, order of rows, counts."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+
+from kdedge.augment.make import AugmentRound, make_texts, read_augmented_texts
+from kdedge.augment.source import AugmentedText, TextSource
+from kdedge.augment.sources import Sources
+from kdedge.io.arrow import map_table
+from kdedge.recipe import AugmentConfig, FilterConfig, RulesConfig
+from kdedge.run.stage import read_stage
+from kdedge.transfer.texts import TransferTexts
+
+
+@dataclass
+class RandomSource:
+    """Produces random texts and records its rows; stops with an error after some shards."""
+
+    stop_after: int = 10**9
+    origin: str = "rule"
+    num_rows: int = 96
+    reuses_rows: bool = True
+    shards: list[np.ndarray] = field(default_factory=list)
+
+    def produce(self, rows: np.ndarray, rng: np.random.Generator) -> list[AugmentedText]:
+        if len(self.shards) >= self.stop_after:
+            raise KeyboardInterrupt
+        self.shards.append(rows)
+        texts = []
+        for i, row in enumerate(rows):
+            text = f"{self.origin} {tiny.THINGS[i % 10]} {rng.integers(10**9)} was fine here"
+            texts.append(AugmentedText(text, None, int(row)))
+        return texts
+
+
+class ConstantSource(RandomSource):
+    def produce(self, rows: np.ndarray, rng: np.random.Generator) -> list[AugmentedText]:
+        return [AugmentedText("always the same new film here", None, int(row)) for row in rows]
+
+
+def make(folder: Path, *sources: TextSource, weights: np.ndarray | None = None) -> TransferTexts:
+    recipe = AugmentConfig(shard_size=16, rules=RulesConfig(), filters=FilterConfig(near=1.0))
+    augmentation = Sources(list(sources), {"seed": 0}, recipe, tiny.single_task())
+    return make_texts(augmentation, folder / "augment", AugmentRound(2.0, weights=weights))
+
+
+def test_an_interrupted_stage_resumes_and_makes_the_same_texts(tmp_path: Path) -> None:
+    whole = make(tmp_path / "whole", RandomSource())
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "cut", RandomSource(stop_after=5))
+    assert not (tmp_path / "cut" / "augment").exists()
+    source = RandomSource()
+    resumed = make(tmp_path / "cut", source)
+    assert len(source.shards) == 12 - 5, "the five finished shards are used again"
+    assert resumed.texts == whole.texts
+    first = (tmp_path / "whole" / "augment" / "texts.arrow").read_bytes()
+    second = (tmp_path / "cut" / "augment" / "texts.arrow").read_bytes()
+    assert first == second
+    assert read_stage(tmp_path / "whole" / "augment") == read_stage(tmp_path / "cut" / "augment")
+
+
+def test_every_training_text_is_used_once_before_any_is_used_again(tmp_path: Path) -> None:
+    source = RandomSource()
+    make(tmp_path, source)
+    rows = np.concatenate(source.shards)
+    assert np.bincount(rows[:96]).tolist() == [1] * 96 and np.bincount(rows).tolist() == [2] * 96
+
+
+def test_weights_decide_how_often_a_training_text_is_used(tmp_path: Path) -> None:
+    weights = np.zeros(96)
+    weights[[3, 7]] = (1.0, 3.0)
+    source = RandomSource()
+    make(tmp_path, source, weights=weights)
+    rows = np.concatenate(source.shards)
+    assert set(rows) == {3, 7} and (rows == 7).mean() == pytest.approx(0.75, abs=0.1)
+
+
+def test_every_prefix_of_the_set_mixes_the_sources_evenly(tmp_path: Path) -> None:
+    texts = make(tmp_path, RandomSource(), RandomSource(origin="replace"))
+    assert len(texts) == 192
+    for n in (10, 50, 192):
+        assert texts.origins[:n].count("rule") == n // 2
+
+
+def test_a_source_of_duplicates_ends_and_is_counted(tmp_path: Path) -> None:
+    texts = make(tmp_path, ConstantSource())
+    counts = read_stage(tmp_path / "augment")["result"]["sources"]["rule"]
+    assert len(texts) == counts["used"] == 1
+    assert counts["rejected"] == {"duplicate": counts["produced"] - 1}
+    table = map_table(tmp_path / "augment" / "texts.arrow")
+    assert table.column("origin").to_pylist() == ["rule"]
+    assert read_augmented_texts(tmp_path / "augment", tiny.single_task()).texts == texts.texts
+
+
+def test_a_half_written_shard_is_made_again(tmp_path: Path) -> None:
+    whole = make(tmp_path / "whole", RandomSource())
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "cut", RandomSource(stop_after=2))
+    part = tmp_path / "cut" / "augment.part"
+    shutil.copy(part / "rule-00001.parquet", part / "rule-00002.part")
+    assert make(tmp_path / "cut", RandomSource()).texts == whole.texts
