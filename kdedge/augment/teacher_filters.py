@@ -17,7 +17,7 @@ from kdedge.recipe import FilterConfig
 from kdedge.run.stage import WEIGHTS
 from kdedge.runtime.spec import TaskSpec
 from kdedge.teacher.finetune import has_head, load_teacher
-from kdedge.transfer.dataset import FilterResult, TextJudge
+from kdedge.transfer.dataset import FilterResult, TeacherFilter
 from kdedge.transfer.texts import TransferTexts
 
 BLOCK = 65536
@@ -56,7 +56,7 @@ def check_teacher_filters(filters: FilterConfig, spec: TaskSpec) -> None:
 
 def teacher_filter(
     filters: FilterConfig, task: Task, max_length: int, precision: str = "auto"
-) -> TextJudge:
+) -> TeacherFilter:
     """A judge of made texts; labelled ones always stay. precision: in which a second teacher computes. Of a regression no gate here can be asked: nothing is a class."""
 
     def judge(texts: TransferTexts, answers: Iterable[np.ndarray]) -> FilterResult:
