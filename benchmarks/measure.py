@@ -13,7 +13,7 @@ from kdedge.benchmarks.report import Row
 from kdedge.benchmarks.retention import Retention
 from kdedge.benchmarks.subjects import Runner, Subject
 
-from kdedge.evaluation.timing import VISIT, Timings, interleave, representative
+from kdedge.evaluation.timing import VISIT, TimingPlan, Timings, interleave, representative
 from kdedge.run.progress import Progress
 from kdedge.runtime.metrics import score
 from kdedge.runtime.spec import TaskSpec
@@ -128,10 +128,12 @@ def _time_singles(
     timed = interleave(
         works,
         len(texts),
-        seconds=options.seconds * SINGLE_SHARE,
-        seed=options.seed,
-        visit=-(-options.repeats // -(-options.repeats // VISIT)) if options.repeats else None,
-        rounds=-(-options.repeats // VISIT) if options.repeats else None,
+        TimingPlan(
+            seconds=options.seconds * SINGLE_SHARE,
+            seed=options.seed,
+            visit=-(-options.repeats // -(-options.repeats // VISIT)) if options.repeats else None,
+            rounds=-(-options.repeats // VISIT) if options.repeats else None,
+        ),
         title="timing single texts",
         progress=progress,
     )
@@ -166,11 +168,7 @@ def _time_batches(
     timed = interleave(
         works,
         len(batches),
-        seconds=seconds,
-        seed=options.seed,
-        visit=1,
-        lead_in=False,
-        at_most=40,
+        TimingPlan(seconds=seconds, seed=options.seed, visit=1, lead_in=False, at_most=40),
         title="timing batches",
         progress=progress,
     )

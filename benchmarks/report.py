@@ -101,7 +101,7 @@ class Report:
         if row.retention is not None and row.retention.note:
             said.append(row.retention.note)
         if row.single is not None:
-            said += row.single.doubts()
+            said += row.single.warnings()
         if row.footprint.problem:
             said.append(row.footprint.problem)
         return said + self._int8_pays(row)

@@ -54,7 +54,6 @@ from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.bundle import FORMAT, PRECISIONS
 from kdedge.students.bilstm import BiLstmForSequenceClassification
 from kdedge.students.build import load_student
-from kdedge.students.vocabulary import CHOSEN_BY
 from kdedge.teacher.finetune import load_teacher
 
 COMPARED_TEXTS = 128
@@ -200,7 +199,6 @@ def _export_student(
     made_from = _made_from(source, choice, task, student["max_length"]) | {
         "quantize": quantize_recipe.model_dump(mode="json")
     }
-    made_from |= {"pieces": CHOSEN_BY} if quantize_recipe.trim_vocab else {}
     if not stages.force and _is_current(bundle, made_from, student=True):
         stages.progress.say(f"{bundle}: same inputs, kept")
         return bundle

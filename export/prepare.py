@@ -26,7 +26,7 @@ from kdedge.recipe import QuantizeConfig
 from kdedge.run.layout import RunDir
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import DEFAULT_STAGES, StageContext, read_stage, stage
-from kdedge.students.vocabulary import CHOSEN_BY, trim
+from kdedge.students.vocabulary import trim
 from kdedge.transfer.dataset import read_transfer_set
 
 
@@ -48,7 +48,7 @@ def apply_vocab_trim(
         read_transfer_set(run.transfer).texts,
         TextClassifier(made.model, made.tokenizer, made.max_length),
     )
-    after = trim(before, texts.written, recipe.trim_vocab, texts.made)
+    after = trim(before, texts.written, recipe.trim_vocab, texts.augmented)
     figures: dict[str, dict[str, float]] = {
         "pieces": {"before": len(before.tokenizer), "after": len(after.tokenizer)}
     }
@@ -122,7 +122,6 @@ def apply_qat(
         "scheme": scheme.to_json(),
         "quantize": recipe.model_dump(mode="json", exclude={"largest_drop"}),
     }
-    inputs |= {"pieces": CHOSEN_BY} if recipe.trim_vocab else {}
     objective = next(
         one.objective for one in run.recipe.student if run.recipe.student_name(one) == name
     )

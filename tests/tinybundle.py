@@ -17,7 +17,7 @@ from kdedge.run.layout import RunDir
 from kdedge.run.stage import WEIGHTS, stage
 from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
 from kdedge.teacher.finetune import load_teacher
-from kdedge.transfer.dataset import build_transfer_set
+from kdedge.transfer.dataset import TransferBuilder
 from kdedge.transfer.texts import collect_texts
 
 MAX_LENGTH = 48
@@ -71,13 +71,8 @@ def make_run(
     torch.manual_seed(4)
     _save(run.teacher, teacher or student(task, "tinybert"), task)
     labelled = load_teacher(run.teacher, task.spec, MAX_LENGTH)
-    build_transfer_set(
-        run.recipe.transfer,
-        collect_texts(task),
-        labelled,
-        hash_files(run.teacher, WEIGHTS),
-        run.transfer,
-    )
+    builder = TransferBuilder(run.recipe.transfer, labelled, hash_files(run.teacher, WEIGHTS))
+    builder.build(collect_texts(task), run.transfer)
     for kind, home in zip(kinds, run.student_dirs.values(), strict=True):
         _save(home / "student", model or student(task, kind), task)
     return run

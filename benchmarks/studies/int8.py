@@ -23,7 +23,7 @@ from kdedge.benchmarks import machine
 
 from kdedge.data import load_task
 from kdedge.data.task import Split
-from kdedge.evaluation.timing import Work, interleave, representative, speedup_quartiles
+from kdedge.evaluation.timing import TimingPlan, Work, interleave, representative, speedup_quartiles
 from kdedge.recipe import Recipe, TinyBertConfig
 from kdedge.run.layout import RunDir
 from kdedge.runtime import Classifier
@@ -154,7 +154,7 @@ def lines_of(student: str, run: str, opened: dict[str, Classifier], test: Split)
     timed = {
         name: parts[0]
         for name, parts in interleave(
-            {n: timing_of(c, test) for n, c in opened.items()}, TEXTS, seconds=SECONDS
+            {n: timing_of(c, test) for n, c in opened.items()}, TEXTS, TimingPlan(SECONDS)
         ).items()
     }
     alone = {name: answers(classifier, test, 1) for name, classifier in opened.items()}

@@ -26,7 +26,7 @@ from kdedge.benchmarks import machine
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
-from kdedge.evaluation.timing import Timings, Work, interleave, speedup_quartiles
+from kdedge.evaluation.timing import TimingPlan, Timings, Work, interleave, speedup_quartiles
 from kdedge.runtime.classifier import SLOW_FUSIONS
 
 LENGTHS = (8, 32, 128)
@@ -153,7 +153,7 @@ def print_speed(files: list[Made], peak: float, seconds: float) -> None:
         )
         done = {
             name: parts[0]
-            for name, parts in interleave(works, ITEMS, seconds=seconds / len(LENGTHS)).items()
+            for name, parts in interleave(works, ITEMS, TimingPlan(seconds / len(LENGTHS))).items()
         }
         print(f"## {length} tokens, one text at a time, {len(done[BASE].rounds)} rounds\n")
         print(

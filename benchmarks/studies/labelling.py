@@ -77,7 +77,7 @@ def label(file: Path, teacher_folder: str | None, threads: int) -> dict[str, flo
     from kdedge.nn.text_model import TextClassifier
     from kdedge.nn.tokenization import encode, load_tokenizer
     from kdedge.recipe import TransferConfig
-    from kdedge.transfer.dataset import build_transfer_set
+    from kdedge.transfer.dataset import TransferBuilder
     from kdedge.transfer.texts import TransferTexts, no_labels
 
     torch.set_num_threads(threads)
@@ -102,9 +102,8 @@ def label(file: Path, teacher_folder: str | None, threads: int) -> dict[str, flo
         texts = TransferTexts.of(
             given, None, ("pool",) * len(given), no_labels(len(given), "classification", 2)
         )
-        whole = build_transfer_set(
-            TransferConfig(), texts, teacher, "teacher", file.parent / "transfer"
-        )
+        builder = TransferBuilder(TransferConfig(), teacher, "teacher")
+        whole = builder.build(texts, file.parent / "transfer")
         seconds = time.monotonic() - start
     disk = sum(path.stat().st_size for path in (file.parent / "transfer").iterdir()) / 1e6
     data = encode(tokenizer, whole.texts.texts, None, 64, teacher_logits=whole.logits)

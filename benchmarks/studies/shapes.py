@@ -21,7 +21,7 @@ import torch
 from int8_speed import ITEMS, Made, files_in, ratio, texts, timed
 from kdedge.benchmarks import machine
 
-from kdedge.evaluation.timing import interleave
+from kdedge.evaluation.timing import TimingPlan, interleave
 
 LENGTHS = (8, 32, 128)
 BASE = "TinyBERT 4x312, 12 heads"
@@ -59,7 +59,9 @@ def study() -> None:
         done = {
             name: parts[0]
             for name, parts in interleave(
-                {n: timed(run, items) for n, run in runs.items()}, ITEMS, seconds=given.seconds / 3
+                {n: timed(run, items) for n, run in runs.items()},
+                ITEMS,
+                TimingPlan(given.seconds / 3),
             ).items()
         }
         print(f"## {length} tokens, one text at a time, {len(done[BASE].rounds)} rounds\n")

@@ -28,7 +28,7 @@ from transformers import PreTrainedModel
 from kdedge.distillation.layer_cache import open_layer_cache
 from kdedge.distillation.module import DistillationModule
 from kdedge.distillation.objective import Objective
-from kdedge.evaluation.timing import Timings, interleave, speedup_quartiles
+from kdedge.evaluation.timing import TimingPlan, Timings, interleave, speedup_quartiles
 from kdedge.nn.batching import Encoded
 from kdedge.nn.text_model import TextClassifier
 from kdedge.recipe import ObjectiveConfig
@@ -74,7 +74,7 @@ def study() -> None:
                 seconds = given.seconds / len(STUDENTS) / len(TEACHERS)
                 done = {
                     way: parts[0]
-                    for way, parts in interleave(works, ITEMS, seconds=seconds).items()
+                    for way, parts in interleave(works, ITEMS, TimingPlan(seconds)).items()
                 }
             for way, timings in done.items():
                 mine = STORED_LAYERS if "layers" in way else STORED

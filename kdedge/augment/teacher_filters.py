@@ -17,7 +17,7 @@ from kdedge.recipe import FilterConfig
 from kdedge.run.stage import WEIGHTS
 from kdedge.runtime.spec import TaskSpec
 from kdedge.teacher.finetune import has_head, load_teacher
-from kdedge.transfer.dataset import FilterResult, TextJudge
+from kdedge.transfer.dataset import FilterResult, TeacherFilter
 from kdedge.transfer.texts import TransferTexts
 
 BLOCK = 65536
@@ -65,7 +65,7 @@ def _reject_filter(key: str, spec: TaskSpec) -> None:
 
 def teacher_filter(
     filters: FilterConfig, task: Task, max_length: int, precision: str = "auto"
-) -> TextJudge:
+) -> TeacherFilter:
     """Create the function that accepts or rejects texts by their logits.
 
     It never rejects labelled texts. For tasks other than classification it accepts all texts.

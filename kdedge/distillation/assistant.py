@@ -16,7 +16,6 @@ from kdedge.data.task import Task
 from kdedge.distillation.student_training import (
     DistillContext,
     StudentTraining,
-    replace_mask_token,
     stage_inputs,
 )
 from kdedge.evaluation.bootstrap import bootstrap_rows, bootstrap_scores, percentile_interval
@@ -157,7 +156,7 @@ def residual(context: DistillContext, first: TextClassifier) -> TransferSet:
 
     Of classes each text's residual has mean 0: what is added to all its logits changes no answer, and KL leaves it to the student.
     """
-    texts = replace_mask_token(first, context.teacher, context.transfer.texts)
+    texts = context.transfer.texts.replace_mask_token(context.teacher.tokenizer, first.tokenizer)
     left = context.transfer.logits.astype(np.float32) - first.predict_logits(
         texts.texts, texts.pairs
     )

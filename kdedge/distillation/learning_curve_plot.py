@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 
 from kdedge.distillation.learning_curve import LearningCurve
-from kdedge.evaluation.plots import _svg
+from kdedge.evaluation.plots import chart, to_svg
 
 
 def plot_learning_curve(growth: LearningCurve, metric: str, title: str) -> str:
@@ -27,26 +27,20 @@ def plot_learning_curve(growth: LearningCurve, metric: str, title: str) -> str:
     )
     asked = f"{metric} on the validation split"
     y = alt.Y("score:Q", title=asked, scale=alt.Scale(nice=True, zero=False))
-    data, colour = alt.Data(values=rows), alt.Color("from:N", title="texts from")
+    data, colour = rows, alt.Color("from:N", title="texts from")
     level = (
-        alt.Chart(alt.Data(values=[{"score": growth.best.validation}]))
+        chart([{"score": growth.best.validation}])
         .mark_rule(strokeDash=[4, 4], color="#888888")
         .encode(y=y)
     )
-    line = (
-        alt.Chart(alt.Data(values=[row for row in rows if row["line"]]))
-        .mark_line()
-        .encode(x=x, y=y)
-    )
+    line = chart([row for row in rows if row["line"]]).mark_line().encode(x=x, y=y)
     bars = (
-        alt.Chart(data)
+        chart(data)
         .mark_rule()
         .encode(x=x, y=alt.Y("low:Q", title=asked), y2="high:Q", color=colour)
     )
-    points = alt.Chart(data).mark_point(filled=True, size=70).encode(x=x, y=y, color=colour)
-    chosen = alt.Chart(
-        alt.Data(values=[{"texts": growth.chosen.texts, "score": growth.chosen.validation}])
-    )
+    points = chart(data).mark_point(filled=True, size=70).encode(x=x, y=y, color=colour)
+    chosen = chart([{"texts": growth.chosen.texts, "score": growth.chosen.validation}])
     ring = chosen.mark_point(size=260, color="black").encode(x=x, y=y)
     told = f"bars: one standard error of the distance to the best; ring: the smallest set whose bar reaches it ({growth.chosen.texts:,} texts)"
-    return _svg(alt.layer(level, line, bars, points, ring), title, told)
+    return to_svg(alt.layer(level, line, bars, points, ring), title, told)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from kdedge.distillation.objective import Objective
 from kdedge.errors import UsageError
 from kdedge.io.atomic import hash_files
 from kdedge.io.paths import resolve_model_path
-from kdedge.io.text_column import TextColumn
 from kdedge.nn.batching import Encoded
 from kdedge.nn.device import this_device
 from kdedge.nn.text_model import TextClassifier, save_measured
@@ -33,11 +32,10 @@ from kdedge.students.build import build_student, load_student
 from kdedge.students.shrink import shrink
 from kdedge.students.subset_embedding import train_used_embeddings_only
 from kdedge.students.tinybert import teacher_layers
-from kdedge.students.vocabulary import CHOSEN_BY, trim
+from kdedge.students.vocabulary import trim
 from kdedge.teacher.ensemble import teacher_hash
 from kdedge.teacher.finetune import Teacher
 from kdedge.transfer.dataset import TransferSet
-from kdedge.transfer.texts import TransferTexts
 
 LABELS_ONLY = ObjectiveConfig(logits="mse", logits_weight=0.0, labels_weight=1.0)
 """What the label-only baseline is asked to match. It starts as the distilled one does, which may be with its teacher's own layers or embeddings."""
@@ -94,9 +92,6 @@ def stage_inputs(
         if getattr(student, key, None) is None
     }  # keys that older runs did not have
     return {
-        **(
-            {"pieces": CHOSEN_BY} if student.vocabulary and student.tokenizer != "wordpiece" else {}
-        ),
         "student": student.model_dump(
             mode="json", exclude={"objective", "baseline", "quantize", "assistant"} | unset
         ),
@@ -254,7 +249,7 @@ class StudentTraining:
         """With the pieces that written texts use most, where the recipe wants fewer: what a rare word means is learned from its parts."""
         texts = self.context.transfer.texts
         return (
-            trim(student, texts.written, self.student.vocabulary, texts.made)
+            trim(student, texts.written, self.student.vocabulary, texts.augmented)
             if self.student.vocabulary
             else student
         )
@@ -263,7 +258,7 @@ class StudentTraining:
         task, transfer = self.context.task, self.context.transfer
         if self.objective == LABELS_ONLY:
             transfer = transfer.take(transfer.texts.labelled)
-        texts = replace_mask_token(student, self.context.teacher, transfer.texts)
+        texts = transfer.texts.replace_mask_token(self.context.teacher.tokenizer, student.tokenizer)
         score = self.score or (
             lambda logits: metrics.score(
                 task.spec.metric, task.spec.kind, logits, task.validation.labels
@@ -286,22 +281,6 @@ class StudentTraining:
             score=lambda logits: self.watch(score(logits)),
             title=self.title,
         )
-
-
-def replace_mask_token(
-    student: TextClassifier, teacher: TextClassifier, texts: TransferTexts
-) -> TransferTexts:
-    """The texts with masked words written as the student's tokenizer knows them."""
-    theirs, mine = teacher.tokenizer.mask_token, student.tokenizer.mask_token
-    if theirs is None or theirs == mine or "rule" not in texts.origins:
-        return texts
-
-    def respelled(column: TextColumn) -> TextColumn:
-        return TextColumn.of(text.replace(theirs, mine or "") for text in column)
-
-    return replace(
-        texts, texts=respelled(texts.texts), pairs=texts.pairs and respelled(texts.pairs)
-    )
 
 
 def _start_hash(student: TinyBertConfig | BiLstmConfig) -> str:

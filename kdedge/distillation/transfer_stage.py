@@ -26,7 +26,7 @@ from kdedge.recipe import Recipe
 from kdedge.run.stage import DEFAULT_STAGES, StageContext, read_stage, stage
 from kdedge.students.build import load_student
 from kdedge.teacher.ensemble import teacher_hash
-from kdedge.transfer.dataset import TransferSet, build_transfer_set, transfer_hash
+from kdedge.transfer.dataset import TransferBuilder, TransferSet, transfer_hash
 from kdedge.transfer.texts import TransferTexts, collect_texts, joined
 
 
@@ -94,21 +94,20 @@ def label_texts(
 ) -> TransferSet:
     """The stage `transfer/`: labelled and made texts with the teacher's answers; those of the run's own transfer set are not asked for again."""
     recipe, run, augment = context.recipe, context.run, context.recipe.augment
-    return build_transfer_set(
-        recipe.transfer,
-        collect_texts(context.task, made),
-        context.teacher,
-        teacher_hash(run),
-        folder,
-        judge=teacher_filter(
-            augment.filters, context.task, context.teacher.max_length, recipe.transfer.precision
-        )
-        if augment
-        else None,
-        filters=teacher_filter_settings(augment.filters) if augment else None,
-        known=(run.transfer, *sorted(run.shared.glob("round-*/transfer"))),
-        stages=stages,
+    older_sets = (run.transfer, *sorted(run.shared.glob("round-*/transfer")))
+    builder = TransferBuilder(
+        recipe.transfer, context.teacher, teacher_hash(run), older_sets=older_sets
     )
+    if augment:
+        precision = recipe.transfer.precision
+        builder = replace(
+            builder,
+            teacher_filter=teacher_filter(
+                augment.filters, context.task, context.teacher.max_length, precision
+            ),
+            filter_settings=teacher_filter_settings(augment.filters),
+        )
+    return builder.build(collect_texts(context.task, made), folder, stages=stages)
 
 
 def reject_auto_size(recipe: Recipe) -> None:

@@ -1,1 +1,1 @@
-"""Statistics and timing: bootstrap intervals, paired comparisons, latency, plots."""
+"""Statistics, timing and plots: bootstrap intervals, paired comparisons, latency."""

@@ -1,4 +1,4 @@
-"""Scores on texts drawn again with replacement: how much of a score, or of a difference, is the luck of these texts (Efron 1979)."""
+"""Bootstrap: how much of a score, or of a difference, depends on these texts (Efron 1979)."""
 
 from __future__ import annotations
 
@@ -8,24 +8,36 @@ from kdedge.runtime import metrics
 from kdedge.runtime.spec import TaskSpec
 
 RESAMPLES = 1000
+
 TAIL = 0.025
-"""Share of the resamples beyond each end of the interval: 95 % lie inside."""
+"""Share of the resamples beyond each end of an interval: 95 % are inside."""
 
 
 def bootstrap_rows(size: int, seed: int, count: int = RESAMPLES) -> np.ndarray:
-    """(count, size) indices drawn with replacement."""
+    """Draw row indices with replacement. *Shape:* (count, size)"""
     return np.random.default_rng(seed).integers(0, size, (count, size), dtype=np.int32)
 
 
 def bootstrap_scores(
     spec: TaskSpec, logits: np.ndarray, labels: np.ndarray, draws: np.ndarray
 ) -> np.ndarray:
-    """(R,) the metric of logits (N, C) on each row of `draws` (R, N); NaN where a draw leaves it undefined."""
-    measure, answers = metrics.METRICS[spec.metric].function, metrics.decide(spec.kind, logits)
-    return np.array([measure(answers[draw], labels[draw]) for draw in draws])
+    """Compute the task's metric on each resample.
+
+    Args:
+        spec: The task.
+        logits: *Shape:* (N, C)
+        labels: As in `Split.labels`.
+        draws: Row indices of R resamples. *Shape:* (R, N)
+
+    Returns:
+        Scores, NaN where a resample leaves the metric undefined. *Shape:* (R,)
+    """
+    metric = metrics.METRICS[spec.metric].function
+    predictions = metrics.decide(spec.kind, logits)
+    return np.array([metric(predictions[rows], labels[rows]) for rows in draws])
 
 
-def percentile_interval(draws: np.ndarray) -> tuple[float, float]:
-    """The 95 % percentile interval of (R,) resampled values, those left out that are undefined."""
-    low, high = np.nanquantile(draws, [TAIL, 1 - TAIL])
+def percentile_interval(values: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % percentile interval of resampled values (R,), ignoring NaN."""
+    low, high = np.nanquantile(values, [TAIL, 1 - TAIL])
     return float(low), float(high)

@@ -1,4 +1,4 @@
-"""How long models take for one text in torch, well enough to compare what was tried; `kdedge bench` measures real files."""
+"""Latency of models in torch, to compare trials; `kdedge bench` measures exported files."""
 
 from __future__ import annotations
 
@@ -8,42 +8,61 @@ import numpy as np
 import torch
 
 from kdedge.data.task import Split
+from kdedge.evaluation.timing import TimingPlan, Work, interleave
 from kdedge.nn.text_model import TextClassifier
 
 TEXTS = 64
 
 
-def latencies(split: Split, *ways: tuple[TextClassifier, ...]) -> np.ndarray:
-    """Seconds (W, N) of each way, its models one after the other, for single texts of `split`; tokenization is left out.
+def latencies(split: Split, *subjects: tuple[TextClassifier, ...]) -> np.ndarray:
+    """Time single texts of `split` without tokenization.
 
-    The ways take turns at every text: what slows the machine for a while slows all of them.
+    A subject is a tuple of models that run one after another. The subjects take turns at every
+    text, so that a slow phase of the machine affects all of them.
+
+    Returns:
+        Seconds per subject and text. *Shape:* (len(subjects), N)
     """
-    texts, pairs = split.texts[:TEXTS], None if split.pairs is None else split.pairs[:TEXTS]
-    read = [[(model, model.encode(texts, pairs)) for model in models] for models in ways]
-    seconds = np.empty((len(ways), len(texts)))
-    for models in read:
-        _timed([(model, _batch(model, rows[0])) for model, rows in models])
-    for i in range(len(texts)):
-        for way, models in enumerate(read):
-            seconds[way, i] = _timed([(model, _batch(model, rows[i])) for model, rows in models])
-    return seconds
+    texts = split.texts[:TEXTS]
+    pairs = None if split.pairs is None else split.pairs[:TEXTS]
+    works: dict[str, Work] = {}
+    for number, models in enumerate(subjects):
+        batches = []
+        for i in range(len(texts)):
+            pair = None if pairs is None else pairs[i : i + 1]
+            batches.append([_batch(model, texts[i : i + 1], pair) for model in models])
+        works[str(number)] = _work(models, batches)
+    plan = TimingPlan(rounds=len(texts), visit=1, lead_in=False)
+    timed = interleave(works, len(texts), plan)
+    return np.stack([timed[name][0].values for name in works])
 
 
 def share_of_time(split: Split, model: TextClassifier, *reference: TextClassifier) -> float:
-    """Median share that `model` takes of the time of `reference` for the same text, which says more than seconds where machines differ."""
-    mine, theirs = latencies(split, (model,), reference)
-    return float(np.median(mine / theirs))
+    """Return the median share of the reference's time that `model` needs for the same text.
+
+    Unlike seconds, shares can be compared between machines.
+    """
+    seconds, reference_seconds = latencies(split, (model,), reference)
+    return float(np.median(seconds / reference_seconds))
 
 
-def _batch(model: TextClassifier, row: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
-    return {name: values.to(model.model.device) for name, values in model.pad([row]).items()}
+Batch = dict[str, torch.Tensor]
 
 
-def _timed(asked: list[tuple[TextClassifier, dict[str, torch.Tensor]]]) -> float:
-    with torch.inference_mode():
-        for model, _ in asked:
-            model.model.eval()
+def _batch(model: TextClassifier, texts: tuple[str, ...], pairs: tuple[str, ...] | None) -> Batch:
+    batch = model.pad([model.encode(texts, pairs)[0]])
+    return {name: values.to(model.model.device) for name, values in batch.items()}
+
+
+def _work(models: tuple[TextClassifier, ...], batches: list[list[Batch]]) -> Work:
+    for classifier in models:
+        classifier.model.eval()
+
+    @torch.inference_mode()
+    def work(item: int) -> tuple[float]:
         start = time.perf_counter()
-        for model, batch in asked:
-            model.model(**batch)["logits"].cpu()  # the copy waits for a GPU to finish
-        return time.perf_counter() - start
+        for classifier, batch in zip(models, batches[item], strict=True):
+            classifier.model(**batch)["logits"].cpu()  # the copy waits for a GPU to finish
+        return (time.perf_counter() - start,)
+
+    return work

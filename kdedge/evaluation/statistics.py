@@ -12,10 +12,12 @@ from kdedge.evaluation.bootstrap import percentile_interval
 
 LEVEL = 0.95
 
+Interval = tuple[float, float]
+
 
 @dataclass(frozen=True)
 class SeedStats:
-    """Scores of one model from several seeds."""
+    """Scores of one model trained with several seeds."""
 
     values: tuple[float, ...]
 
@@ -25,60 +27,82 @@ class SeedStats:
 
     @property
     def sd(self) -> float:
-        """Standard deviation of the scores (n - 1); NaN of a single one."""
+        """Standard deviation of the scores (n - 1); NaN for a single score."""
         return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else math.nan
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """95 % interval of the mean over seeds (Student's t), which says nothing about other texts; NaN of a single score."""
-        half = (
-            float(stats.t.ppf((1 + LEVEL) / 2, max(1, len(self.values) - 1)))
-            * self.sd
-            / math.sqrt(len(self.values))
-        )
+    def interval(self) -> Interval:
+        """95 % interval of the mean over seeds (Student's t); NaN for a single score.
+
+        It does not cover the variation over texts.
+        """
+        count = len(self.values)
+        t = float(stats.t.ppf((1 + LEVEL) / 2, max(1, count - 1)))
+        half = t * self.sd / math.sqrt(count)
         return self.mean - half, self.mean + half
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Scores on the test split less those of a reference, at equal seeds.
+    """Test scores minus those of a reference with the same seeds.
 
-    seeds: 95 % interval of the mean over seeds (Student's t), which says nothing about other texts.
-    texts: 95 % interval of the mean over resampled texts (paired bootstrap), which says nothing about other seeds.
+    mean: mean over seeds.
+    seeds: 95 % interval over seeds (Student's t); it does not cover the variation over texts.
+    texts: 95 % interval over texts (paired bootstrap); it does not cover the variation over seeds.
     """
 
     mean: float
-    seeds: tuple[float, float]
-    texts: tuple[float, float]
+    seeds: Interval
+    texts: Interval
 
     @property
     def verdict(self) -> str:
-        """`better` or `worse` where both intervals, each by itself, exclude 0, else `inconclusive`."""
+        """`better` or `worse` if both intervals exclude 0, else `inconclusive` or `one seed`."""
         ends = (*self.seeds, *self.texts)
-        if any(map(math.isnan, ends)):
+        if any(math.isnan(end) for end in ends):
             return "one seed"
         if self.seeds[0] == self.seeds[1]:
-            return "inconclusive"  # seeds that all differ by as many answers are too few to tell what others would
-        return "better" if min(ends) > 0 else "worse" if max(ends) < 0 else "inconclusive"
+            # All seeds differ by the same number of texts: too few values for an interval.
+            return "inconclusive"
+        if min(ends) > 0:
+            return "better"
+        if max(ends) < 0:
+            return "worse"
+        return "inconclusive"
 
     def __str__(self) -> str:
         mean, seeds, texts, verdict = self.cells()
         return f"{mean} (95 % over seeds {seeds}, over texts {texts}): {verdict}"
 
     def cells(self) -> list[str]:
-        """Mean, both intervals and the verdict, for a table."""
-        intervals = [
-            "–" if math.isnan(low) else f"{low:+.4f} to {high:+.4f}"
-            for low, high in (self.seeds, self.texts)
+        """Return mean, both intervals and the verdict, for a table."""
+        return [
+            f"{self.mean:+.4f}",
+            _interval_cell(self.seeds),
+            _interval_cell(self.texts),
+            self.verdict,
         ]
-        return [f"{self.mean:+.4f}", *intervals, self.verdict]
+
+
+def _interval_cell(interval: Interval) -> str:
+    low, high = interval
+    return "–" if math.isnan(low) else f"{low:+.4f} to {high:+.4f}"
 
 
 def paired_difference(
-    mine: np.ndarray, theirs: np.ndarray, my_draws: np.ndarray, their_draws: np.ndarray
+    scores: np.ndarray,
+    reference: np.ndarray,
+    resampled_scores: np.ndarray,
+    resampled_reference: np.ndarray,
 ) -> PairedDifference:
-    """mine, theirs: (S,) scores by seed; my_draws, their_draws: (S, R) the same on R resamples of the texts."""
-    spread = SeedStats(tuple((mine - theirs).tolist()))
-    return PairedDifference(
-        spread.mean, spread.interval, percentile_interval((my_draws - their_draws).mean(0))
-    )
+    """Compare the scores of S seeds with a reference of the same seeds.
+
+    Args:
+        scores: *Shape:* (S,)
+        reference: *Shape:* (S,)
+        resampled_scores: The scores on R resamples of the texts. *Shape:* (S, R)
+        resampled_reference: The reference on the same resamples. *Shape:* (S, R)
+    """
+    by_seed = SeedStats(tuple((scores - reference).tolist()))
+    by_resample = (resampled_scores - resampled_reference).mean(0)
+    return PairedDifference(by_seed.mean, by_seed.interval, percentile_interval(by_resample))

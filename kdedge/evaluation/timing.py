@@ -1,6 +1,7 @@
-"""Times several subjects so that drift of the machine hits all alike, and keeps every raw value.
+"""Time several subjects in turns, so that drift of the machine affects all of them alike.
 
-A round visits all subjects in a shuffled order and gives each the same few texts; statistics are derived later.
+A round visits all subjects in random order and gives each the same few items. All raw values are
+kept; statistics are derived from them later.
 """
 
 from __future__ import annotations
@@ -16,33 +17,34 @@ import numpy as np
 from kdedge.run.progress import SILENT, Progress
 
 Work = Callable[[int], tuple[float, ...]]
-"""Does item i once and returns how many seconds its parts took."""
+"""Processes item i once and returns the seconds of its parts."""
 
 VISIT = 8
-"""Most texts a subject answers in one visit."""
+"""Maximum of items per visit."""
 
-WISHED_ROUNDS = 25
+TARGET_ROUNDS = 25
+
 UNSTABLE = 3.0
-"""p99 above this many times p50 is said aloud."""
+"""A p99 above this many times the p50 is a warning."""
 
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds of one subject, as measured.
+    """Measured seconds of one subject.
 
-    rounds: R arrays, one value for each text of the visit.
+    rounds: one array for each of R rounds, with a value for each item of the visit.
     """
 
     rounds: tuple[np.ndarray, ...]
 
     @property
     def values(self) -> np.ndarray:
-        """(n,) seconds, all rounds after one another."""
+        """Seconds of all rounds. *Shape:* (n,)"""
         return np.concatenate(self.rounds)
 
     @property
     def medians(self) -> np.ndarray:
-        """(R,) seconds, the median of each round."""
+        """Median seconds of each round. *Shape:* (R,)"""
         return np.array([np.median(values) for values in self.rounds])
 
     def quantile(self, q: float) -> float:
@@ -60,23 +62,26 @@ class Timings:
     def p99(self) -> float:
         return self.quantile(0.99)
 
-    def doubts(self) -> list[str]:
-        """What makes these values less than they seem, one sentence each."""
-        said = []
+    def warnings(self) -> list[str]:
+        """Return one sentence for each reason not to trust these values."""
+        warnings = []
         if self.p99 > UNSTABLE * self.p50:
-            said.append(f"unstable: p99 is {self.p99 / self.p50:.1f}x p50")
+            warnings.append(f"unstable: p99 is {self.p99 / self.p50:.1f}x p50")
         if len(self.values) < 100:
-            said.append(
-                f"only {len(self.values)} values: p99 is little more than their maximum; give more --seconds"
+            warnings.append(
+                f"only {len(self.values)} values: p99 is close to their maximum; "
+                "give more --seconds"
             )
-        return said
+        return warnings
 
 
 @dataclass(frozen=True)
 class TimingRatio:
-    """How long one subject takes as a multiple of another, from rounds that both took part in.
+    """Time of one subject divided by another's, from the rounds of both.
 
-    ratio: median over rounds; low, high: its distribution-free interval; different: whether the two may be told apart.
+    ratio: median over rounds.
+    low, high: distribution-free confidence interval.
+    different: whether the two subjects differ.
     """
 
     ratio: float
@@ -89,23 +94,31 @@ class TimingRatio:
 def compare_timings(
     a: np.ndarray, b: np.ndarray, *, confidence: float = 0.99, least: float = 0.02
 ) -> TimingRatio:
-    """Compare per-round medians a (R,) and b (R,) in seconds.
+    """Compare the medians of R rounds of two subjects.
 
-    The interval is the sign test's (order statistics of the R ratios), which assumes no shape of noise.
-    "Different" needs an interval apart from 1 and a median more than `least` away from it.
+    The interval is that of the sign test (order statistics of the R ratios), which makes no
+    assumption about the noise.
+
+    Args:
+        a: Seconds. *Shape:* (R,)
+        b: Seconds. *Shape:* (R,)
+        confidence: Of the interval.
+        least: Two subjects differ if the interval excludes 1 and the median is further from 1 than
+            this.
     """
     if len(a) != len(b) or len(a) == 0:
-        raise ValueError(f"rounds are compared pairwise: {len(a)} and {len(b)} were given")
+        raise ValueError(f"rounds are compared pairwise, but there are {len(a)} and {len(b)}")
     ratios = np.sort(np.log(a / b))
     rank = _sign_rank(len(ratios), confidence)
-    low, high = float(ratios[max(rank, 0)]), float(ratios[len(ratios) - 1 - max(rank, 0)])
+    low = float(ratios[max(rank, 0)])
+    high = float(ratios[len(ratios) - 1 - max(rank, 0)])
     middle = float(np.median(ratios))
-    apart = rank >= 0 and (low > 0 or high < 0) and abs(middle) > math.log1p(least)
-    return TimingRatio(math.exp(middle), math.exp(low), math.exp(high), len(ratios), apart)
+    different = rank >= 0 and (low > 0 or high < 0) and abs(middle) > math.log1p(least)
+    return TimingRatio(math.exp(middle), math.exp(low), math.exp(high), len(ratios), different)
 
 
 def _sign_rank(n: int, confidence: float) -> int:
-    """0-based rank of the lower end of the sign interval of n values; -1 where n is too small for one."""
+    """Return the 0-based rank of the sign interval's lower end; -1 if n is too small for one."""
     tail, rank = 0.0, -1
     for k in range(n):
         tail += math.comb(n, k) * 0.5**n
@@ -115,77 +128,100 @@ def _sign_rank(n: int, confidence: float) -> int:
     return rank
 
 
-def speedup_quartiles(base: Timings, row: Timings) -> tuple[float, float, float]:
-    """Speed-up of `row` against `base`: median, lower and upper quartile of the per-round ratios of medians."""
-    ratios = base.medians / row.medians
+def speedup_quartiles(base: Timings, subject: Timings) -> tuple[float, float, float]:
+    """Return median, lower and upper quartile over rounds of base's median / subject's median."""
+    ratios = base.medians / subject.medians
     middle, low, high = np.quantile(ratios, [0.5, 0.25, 0.75])
     return float(middle), float(low), float(high)
 
 
 def representative(lengths: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """Indices of `size` texts whose lengths (N,) spread as those of all N, in a seeded random order."""
+    """Return `size` rows whose lengths are spread as all lengths (N,), in random order."""
     generator = np.random.default_rng(seed)
     strata = np.array_split(np.argsort(lengths, kind="stable"), min(size, len(lengths)))
     return generator.permutation(np.array([generator.choice(stratum) for stratum in strata]))
 
 
+@dataclass(frozen=True)
+class TimingPlan:
+    """How long `interleave` measures.
+
+    seconds: time for everything, unless `rounds` is given.
+    seed: order of the subjects.
+    visit: items per visit; None chooses it so that many rounds fit into the time.
+    rounds: exact number of rounds; None makes as many as fit, within `at_least` and `at_most`.
+    lead_in: repeat the first item of each visit and do not count it: the subject before has filled
+        the caches with its own weights. Long items do not need it.
+    """
+
+    seconds: float = 1.0
+    seed: int = 0
+    visit: int | None = None
+    rounds: int | None = None
+    lead_in: bool = True
+    at_least: int = 3
+    at_most: int = 250
+
+    def next_round_fits(self, done: int, elapsed: float, left: float) -> bool:
+        """Return whether another round follows.
+
+        elapsed: seconds of the rounds so far. left: seconds that remain.
+        """
+        if self.rounds is not None:
+            return done < self.rounds
+        if done < self.at_least:
+            return True
+        return done < self.at_most and elapsed / done <= left
+
+    def share_done(self, done: int, spent: float) -> float:
+        """Return how much of the measurement is done, for a progress bar."""
+        if self.rounds is not None:
+            return done / self.rounds
+        return min(done / self.at_least, spent / self.seconds)
+
+
 def interleave(
     works: Mapping[str, Work],
     items: int,
+    plan: TimingPlan,
     *,
-    seconds: float,
-    seed: int = 0,
-    visit: int | None = None,
-    rounds: int | None = None,
-    lead_in: bool = True,
-    at_least: int = 3,
-    at_most: int = 250,
     title: str = "timing",
     progress: Progress = SILENT,
 ) -> dict[str, tuple[Timings, ...]]:
-    """Time every work on the same items, in rounds, until about `seconds` are spent.
+    """Time every subject on the same items, in rounds.
 
-    items: how many there are; rounds walk through them and begin again.
-    visit: items a work does in one round; None chooses it so that many rounds fit.
-    rounds: exactly so many, whatever time they take; else between `at_least` and `at_most`, as time allows.
-    lead_in: whether each visit begins with an item that is not counted: the subject before has filled the caches with
-        its own weights. Items that take long need none.
-    Returns for each work the Timings of its parts, in the order in which it returns them.
+    Args:
+        works: Subject -> its work.
+        items: Number of items; rounds go through them and start again.
+        plan: How long to measure.
+        title: For the progress bar.
+        progress: Shows the rounds.
+
+    Returns:
+        For each subject the timings of its parts, in the order in which its work returns them.
     """
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(plan.seed)
     start = time.perf_counter()
     cost = _warm_up(works, items)
-    visit = visit or max(1, min(VISIT, int(seconds / WISHED_ROUNDS / cost)))
-    kept: dict[str, list[np.ndarray]] = {name: [] for name in works}
+    visit = plan.visit or max(1, min(VISIT, int(plan.seconds / TARGET_ROUNDS / cost)))
+    visits: dict[str, list[np.ndarray]] = {name: [] for name in works}
     progress.start(title, 100)
-    done, begun = 0, time.perf_counter()
-    while (
-        done < rounds
-        if rounds
-        else done < at_least or (done < at_most and _another_fits(done, begun, start + seconds))
-    ):
+    done = 0
+    first_round = now = time.perf_counter()
+    while plan.next_round_fits(done, now - first_round, start + plan.seconds - now):
         chosen = [(done * visit + i) % items for i in range(visit)]
-        for name in generator.permutation(list(works)):
-            kept[str(name)].append(_visit(works[str(name)], chosen, lead_in))
+        for name in generator.permutation(list(works)).tolist():
+            visits[name].append(_visit(works[name], chosen, plan.lead_in))
         done += 1
-        share = (
-            done / rounds
-            if rounds
-            else min(done / at_least, (time.perf_counter() - start) / seconds)
-        )
+        now = time.perf_counter()
+        share = plan.share_done(done, now - start)
         progress.advance(min(99, int(100 * share)), f"round {done}")
     progress.finish()
-    return {name: _parts(visits) for name, visits in kept.items()}
-
-
-def _another_fits(done: int, begun: float, end: float) -> bool:
-    """Whether a further round of mean length ends in time."""
-    now = time.perf_counter()
-    return now + (now - begun) / done <= end
+    return {name: _parts(arrays) for name, arrays in visits.items()}
 
 
 def _warm_up(works: Mapping[str, Work], items: int) -> float:
-    """Run every work a few times; returns the seconds that one item takes all works together."""
+    """Run every work a few times; return the seconds of one item, summed over all works."""
     cost = 0.0
     for work in works.values():
         start = time.perf_counter()
@@ -200,7 +236,7 @@ def _warm_up(works: Mapping[str, Work], items: int) -> float:
 
 
 def _visit(work: Work, chosen: Sequence[int], lead_in: bool) -> np.ndarray:
-    """Seconds (len(chosen), parts) of one visit."""
+    """Return the seconds of one visit. *Shape:* (len(chosen), parts)"""
     if lead_in:
         work(chosen[0])
     collecting = gc.isenabled()
@@ -213,6 +249,8 @@ def _visit(work: Work, chosen: Sequence[int], lead_in: bool) -> np.ndarray:
 
 
 def _parts(visits: Sequence[np.ndarray]) -> tuple[Timings, ...]:
-    return tuple(
-        Timings(tuple(visit[:, part] for visit in visits)) for part in range(visits[0].shape[1])
-    )
+    """Split the visits of a subject into the timings of each part."""
+    parts = []
+    for part in range(visits[0].shape[1]):
+        parts.append(Timings(tuple(visit[:, part] for visit in visits)))
+    return tuple(parts)

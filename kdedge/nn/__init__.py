@@ -1,1 +1,1 @@
-"""Neural-network parts that teachers and students share: tokenization, batching, losses, training."""
+"""What teachers and students share: tokenization, batching, inference, losses, training."""

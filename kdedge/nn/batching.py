@@ -1,4 +1,4 @@
-"""From texts to padded batches of token ids, and a model's logits over many of them."""
+"""Tokenized texts, and how they are padded to batches."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from kdedge.nn.ragged import RaggedArray
 
 @dataclass
 class Encoded(Dataset[dict[str, Any]]):
-    """N tokenized texts, unpadded, with any number of columns beside them.
+    """N tokenized texts without padding, and further columns.
 
-    tokens: input name -> N lists of token ids (or masks, or types), each of its own length T_i.
+    tokens: model input -> N lists of token ids, masks or types; text i has T_i of each.
     columns: name -> N rows, such as labels (N,) or teacher_logits (N, C).
     """
 
@@ -26,43 +26,44 @@ class Encoded(Dataset[dict[str, Any]]):
 
     @classmethod
     def of(cls, ids: list[list[int]]) -> Encoded:
-        """From token ids, with a mask that leaves none out."""
-        whole = RaggedArray.of(ids)
-        return cls(
-            {
-                "input_ids": whole,
-                "attention_mask": RaggedArray(np.ones_like(whole.values), whole.lengths),
-            }
-        )
+        """Build from token ids alone; the mask keeps every token."""
+        input_ids = RaggedArray.of(ids)
+        mask = RaggedArray(np.ones_like(input_ids.values), input_ids.lengths)
+        return cls({"input_ids": input_ids, "attention_mask": mask})
 
     def __len__(self) -> int:
         return len(self.tokens["input_ids"])
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        row: dict[str, Any] = {name: values[index] for name, values in self.tokens.items()}
-        return row | {name: values[index] for name, values in self.columns.items()}
+        row: dict[str, Any] = self.inputs(index)
+        for name, values in self.columns.items():
+            row[name] = values[index]
+        return row
+
+    def inputs(self, index: int) -> dict[str, list[int]]:
+        """Return the model's inputs for one text."""
+        return {name: values[index] for name, values in self.tokens.items()}
 
     @property
     def lengths(self) -> np.ndarray:
-        """(N,) tokens of each text."""
+        """Number of tokens of each text. *Shape:* (N,)"""
         return self.tokens["input_ids"].lengths
 
 
 @dataclass(frozen=True)
 class PaddingCollator:
-    """Collator: right padding to the longest text of the batch."""
+    """Collate rows to a batch, padded on the right to its longest text."""
 
     pad_token_id: int
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         longest = max(len(row["input_ids"]) for row in rows)
         batch: dict[str, torch.Tensor] = {}
-        for name in rows[0]:
-            if isinstance(rows[0][name], list):
+        for name, first in rows[0].items():
+            if isinstance(first, list):
                 fill = self.pad_token_id if name == "input_ids" else 0
-                batch[name] = torch.tensor(
-                    [[*row[name], *[fill] * (longest - len(row[name]))] for row in rows]
-                )  # (B, T)
+                padded = [row[name] + [fill] * (longest - len(row[name])) for row in rows]
+                batch[name] = torch.tensor(padded)  # (B, T)
             else:
                 batch[name] = torch.from_numpy(np.stack([row[name] for row in rows]))
         return batch

@@ -1,9 +1,10 @@
-"""The best weights of a training, kept while it goes on."""
+"""The best weights of a training so far, on disk."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -12,32 +13,39 @@ from kdedge.io.atomic import write_atomic
 
 
 class BestCheckpoint:
-    """The best weights so far and their score, on disk so that a resumed run has them too."""
+    """The best weights so far and their score; a resumed training finds them again."""
 
     def __init__(self, folder: Path) -> None:
-        self.note = folder / "best.json"
         self.folder = folder
+        self.record = folder / "best.json"
 
-    def offer(self, model: nn.Module, score: float, step: int) -> None:
-        """Keep the weights if they are strictly better than those kept from another step."""
-        kept = json.loads(self.note.read_text()) if self.note.exists() else None
-        if kept is not None and score <= kept["score"]:
+    def update(self, model: nn.Module, score: float, step: int) -> None:
+        """Save the weights if their score is strictly better than the best so far."""
+        best = self._best() if self.record.exists() else None
+        if best is not None and score <= best["score"]:
             return
-        weights = {
-            name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
-        }
-        save_file(weights, self.folder / f"best-{step}.safetensors")
-        write_atomic(self.note, json.dumps({"score": score, "step": step}))
-        if kept is not None and kept["step"] != step:
-            (self.folder / f"best-{kept['step']}.safetensors").unlink(missing_ok=True)
+        weights = {}
+        for name, value in model.state_dict().items():
+            weights[name] = value.detach().cpu().contiguous()
+        save_file(weights, self._weights(step))
+        write_atomic(self.record, json.dumps({"score": score, "step": step}))
+        if best is not None and best["step"] != step:
+            self._weights(best["step"]).unlink(missing_ok=True)
 
     def restore(self, model: nn.Module) -> float:
-        """Put the best weights back into the model."""
-        kept = json.loads(self.note.read_text())
-        model.load_state_dict(load_file(self.folder / f"best-{kept['step']}.safetensors"))
-        return float(kept["score"])
+        """Load the best weights into the model and return their score."""
+        best = self._best()
+        model.load_state_dict(load_file(self._weights(best["step"])))
+        return float(best["score"])
 
     def remove(self) -> None:
-        self.note.unlink(missing_ok=True)
+        """Remove record and weights."""
+        self.record.unlink(missing_ok=True)
         for weights in self.folder.glob("best-*.safetensors"):
             weights.unlink()
+
+    def _best(self) -> dict[str, Any]:
+        return dict(json.loads(self.record.read_text()))
+
+    def _weights(self, step: int) -> Path:
+        return self.folder / f"best-{step}.safetensors"

@@ -17,38 +17,52 @@ Output = TypeVar("Output")
 
 
 def token_batches(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
-    """Indices of texts of like length, longest first, at most `batch_tokens` tokens a batch with padding counted.
+    """Yield rows of texts of similar length, longest first.
 
-    What is left at the end comes in powers of two: every new shape of a batch costs a kernel of its own, and the memory to keep it.
+    A batch has at most `batch_tokens` tokens, padding included. The last texts come in batches of
+    powers of two: every new shape of a batch costs a new kernel and memory for it.
     """
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
-        size, rest = max(1, batch_tokens // max(1, int(lengths[order[start]]))), len(order) - start
-        size = size if size <= rest else 1 << (rest.bit_length() - 1)
+        longest = max(1, int(lengths[order[start]]))
+        remaining = len(order) - start
+        size = max(1, batch_tokens // longest)
+        if size > remaining:
+            size = 1 << (remaining.bit_length() - 1)
         yield order[start : start + size]
         start += size
 
 
 def iter_predictions(
-    ask: Callable[[dict[str, torch.Tensor]], Output],
+    forward: Callable[[dict[str, torch.Tensor]], Output],
     data: Encoded,
     pad: PaddingCollator,
     device: torch.device,
     batch_tokens: int,
 ) -> Iterator[tuple[np.ndarray, Output]]:
-    """Rows of `data` and what `ask` says of their padded batch on `device`, longest texts first, until every row was asked about.
+    """Yield rows of `data` and the output of `forward` for them, longest texts first.
 
-    A batch is halved when memory runs out; MachineError when one text alone does not fit.
+    A batch is halved if memory runs out.
+
+    Args:
+        forward: Called with each padded batch on `device`.
+        data: Tokenized texts.
+        pad: Pads a batch.
+        device: Where `forward` computes.
+        batch_tokens: Maximum of tokens per batch, padding included.
+
+    Raises:
+        MachineError: If a single text does not fit into memory.
     """
     pending = list(token_batches(data.lengths, batch_tokens))[::-1]
     while pending:
         rows = pending.pop()
-        batch = pad([{name: values[i] for name, values in data.tokens.items()} for i in rows])
+        batch = pad([data.inputs(i) for i in rows])
         try:
-            answer = ask({name: values.to(device) for name, values in batch.items()})
+            output = forward({name: values.to(device) for name, values in batch.items()})
         except RuntimeError as error:
-            if not _no_memory(error):
+            if not _is_out_of_memory(error):
                 raise
             if len(rows) == 1:
                 raise MachineError(
@@ -57,13 +71,14 @@ def iter_predictions(
                     "lower max_length",
                 ) from error
             torch.cuda.empty_cache()
-            pending += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
+            middle = len(rows) // 2
+            pending += [rows[middle:], rows[:middle]]
         else:
-            yield rows, answer
+            yield rows, output
 
 
-def _no_memory(error: RuntimeError) -> bool:
-    """A device has a kind of error of its own for it; a CPU tells it in words alone."""
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether memory ran out; a CPU has no error class for it."""
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
@@ -76,25 +91,27 @@ def predict_logits(
     precision: torch.dtype | None = None,
     progress: Progress = SILENT,
 ) -> np.ndarray:
-    """Logits (N, C) float32 of `model` in evaluation mode, in the order of `data`; halves a batch as `batch_answers` does."""
+    """Compute logits (N, C) float32 in evaluation mode, in the order of `data`.
+
+    precision: autocast type; None is fp32.
+    """
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    answers: np.ndarray | None = None
+    result = np.zeros((0, 0), np.float32)
     done = 0
 
-    def ask(batch: dict[str, torch.Tensor]) -> np.ndarray:
-        with (
-            torch.inference_mode(),
-            torch.autocast(device.type, precision, enabled=precision is not None),
-        ):
-            return model(**batch)["logits"].float().cpu().numpy()  # type: ignore[no-any-return]
+    @torch.inference_mode()
+    def forward(batch: dict[str, torch.Tensor]) -> np.ndarray:
+        with torch.autocast(device.type, precision, enabled=precision is not None):
+            logits: torch.Tensor = model(**batch)["logits"]
+        return np.asarray(logits.float().cpu())
 
-    for rows, logits in iter_predictions(ask, data, pad, device, batch_tokens):
-        if answers is None:
-            answers = np.empty((len(data), logits.shape[1]), np.float32)
-        answers[rows] = logits
+    for rows, logits in iter_predictions(forward, data, pad, device, batch_tokens):
+        if done == 0:
+            result = np.empty((len(data), logits.shape[1]), np.float32)
+        result[rows] = logits
         done += len(rows)
         progress.advance(done)
     model.train(was_training)
-    return np.zeros((0, 0), np.float32) if answers is None else answers
+    return result

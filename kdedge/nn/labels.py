@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from kdedge.runtime.spec import TaskSpec
 
 PROBLEM_TYPES = {
@@ -11,8 +13,8 @@ PROBLEM_TYPES = {
 }
 
 
-def label_config(spec: TaskSpec) -> dict[str, object]:
-    """How a configuration of transformers names the outputs of a task."""
+def label_config(spec: TaskSpec) -> dict[str, Any]:
+    """Return the settings of a transformers configuration that describe the task's outputs."""
     return {
         "num_labels": spec.outputs,
         "id2label": dict(enumerate(spec.labels)),

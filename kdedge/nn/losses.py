@@ -1,4 +1,7 @@
-"""Losses of distillation as pure functions: tensors in, one number out."""
+"""Distillation losses as pure functions: tensors in, one number out.
+
+Shapes: B texts of T tokens, C logits, A heads, hidden states of H numbers.
+"""
 
 from __future__ import annotations
 
@@ -9,29 +12,40 @@ from functools import partial
 import torch
 from torch.nn import functional as F
 
-from kdedge.nn import losses
 from kdedge.recipe import ObjectiveConfig
 from kdedge.runtime.spec import Kind
 
+LogitLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""(student, teacher) logits (B, C) -> mean over texts."""
+
 
 def logit_mse(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Mean squared difference of logits (B, C) (Ba and Caruana 2014; Tang et al. 2019, section 3.1)."""
+    """Mean squared difference of logits (B, C).
+
+    Ba and Caruana 2014; Tang et al. 2019, section 3.1.
+    """
     return F.mse_loss(student, teacher)
 
 
 def soft_cross_entropy_kl(
     student: torch.Tensor, teacher: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    """T² · mean over texts of KL(softmax(teacher / T) || softmax(student / T)), logits (B, C) (Hinton et al. 2015)."""
+    """T² · mean over texts of KL(softmax(teacher / T) || softmax(student / T)).
+
+    Hinton et al. 2015, section 2. Logits (B, C).
+    """
     target = F.log_softmax(teacher / temperature, dim=-1)
-    answer = F.log_softmax(student / temperature, dim=-1)
-    return temperature**2 * (target.exp() * (target - answer)).sum(-1).mean()
+    prediction = F.log_softmax(student / temperature, dim=-1)
+    return temperature**2 * (target.exp() * (target - prediction)).sum(-1).mean()
 
 
 def soft_binary_kl(
     student: torch.Tensor, teacher: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    """T² · mean over texts and labels of the KL between Bernoulli(sigmoid(· / T)) of teacher and student, logits (B, C)."""
+    """T² · mean over texts and labels of the KL between Bernoulli(sigmoid(logit / T)).
+
+    Logits (B, C).
+    """
     p = torch.sigmoid(teacher / temperature)
     cross = F.binary_cross_entropy_with_logits(student / temperature, p)
     entropy = F.binary_cross_entropy_with_logits(teacher / temperature, p)
@@ -39,39 +53,47 @@ def soft_binary_kl(
 
 
 def logit_cosine(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Mean over texts of 1 - cos of logits (B, C): their direction counts, their size does not."""
+    """Mean over texts of 1 - cos of logits (B, C); their size does not matter."""
     return (1 - F.cosine_similarity(student, teacher, dim=-1)).mean()
 
 
 def soft_cross_entropy(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Mean over texts of -Σ softmax(teacher) · log softmax(student), logits (B, C) (TinyBERT, eq. 10, at temperature 1)."""
+    """Mean over texts of -Σ softmax(teacher) · log softmax(student).
+
+    TinyBERT, eq. 10, at temperature 1. Logits (B, C).
+    """
     return F.cross_entropy(student, teacher.softmax(-1))
 
 
 def soft_binary_cross_entropy(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """The same for labels that do not exclude one another: mean over texts and labels, sigmoid(teacher) as target."""
+    """Mean over texts and labels of the cross-entropy with target sigmoid(teacher).
+
+    For labels that do not exclude each other. Logits (B, C).
+    """
     return F.binary_cross_entropy_with_logits(student, teacher.sigmoid())
 
 
-def per_text(
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    student: torch.Tensor,
-    teacher: torch.Tensor,
-) -> torch.Tensor:
-    """(B,) what a loss that is a mean over texts says of each text of logits (B, C) alone."""
-    rows: torch.Tensor = torch.vmap(lambda s, t: loss(s[None], t[None]))(student, teacher)
+def per_text(loss: LogitLoss, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Compute a loss for each text of logits (B, C) alone. *Shape:* (B,)"""
+
+    def loss_of_row(s: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return loss(s[None], t[None])
+
+    rows: torch.Tensor = torch.vmap(loss_of_row)(student, teacher)
     return rows
 
 
 def label_rows(
     logits: torch.Tensor, labels: torch.Tensor, kind: Kind
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The label loss of each text (B,), 0 where it has no label, and whether it has one (B,) bool; labels as in `label_loss`."""
-    known = (
-        labels >= 0
-        if kind == "classification"
-        else ~torch.isnan(labels.reshape(len(labels), -1)).any(1)
-    )
+    """Return the label loss of each text (B,), and whether it has a label (B,) bool.
+
+    The loss is 0 for a text without a label. Arguments are those of `label_loss`.
+    """
+    if kind == "classification":
+        known = labels >= 0
+    else:
+        known = ~torch.isnan(labels.reshape(len(labels), -1)).any(1)
     rows = logits.sum(1) * 0.0  # zeros with a gradient
     if bool(known.any()):
         rows = rows.masked_scatter(known, _known_rows(logits[known], labels[known], kind))
@@ -87,111 +109,137 @@ def _known_rows(logits: torch.Tensor, labels: torch.Tensor, kind: Kind) -> torch
 
 
 def label_loss(logits: torch.Tensor, labels: torch.Tensor, kind: Kind) -> torch.Tensor:
-    """Cross-entropy, binary cross-entropy or squared error, over the rows that have a label; 0 where none has.
+    """Mean cross-entropy, binary cross-entropy or squared error of the texts with a label.
 
-    labels: (B,) int64 with -1 for none; (B, C) float or (B,) float with NaN for none.
+    Args:
+        logits: *Shape:* (B, C)
+        labels: Classes (B,), -1 for none; or label sets (B, C) or scores (B,), NaN for none.
+        kind: The kind of task.
+
+    Returns:
+        A scalar; 0 if no text has a label.
     """
     rows, known = label_rows(logits, labels, kind)
     return rows.sum() / known.sum().clamp(min=1)
 
 
 def hidden_mse(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean squared difference of hidden states (B, T, H) over real tokens, mask (B, T) (TinyBERT, eq. 8 and 9)."""
+    """Mean squared difference of hidden states (B, T, H) over real tokens, mask (B, T).
+
+    TinyBERT, eq. 8 and 9.
+    """
     squared = (student - teacher).square().mean(-1)  # (B, T)
     return (squared * mask).sum() / mask.sum()
 
 
 def hidden_cosine(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean of 1 - cos of hidden states (B, T, H) over real tokens, mask (B, T) (DistilBERT, Sanh et al. 2019, section 3)."""
-    apart = 1 - F.cosine_similarity(student, teacher, dim=-1)  # (B, T)
-    return (apart * mask).sum() / mask.sum()
+    """Mean of 1 - cos of hidden states (B, T, H) over real tokens, mask (B, T).
+
+    DistilBERT, Sanh et al. 2019, section 3.
+    """
+    distance = 1 - F.cosine_similarity(student, teacher, dim=-1)  # (B, T)
+    return (distance * mask).sum() / mask.sum()
 
 
 def hidden_pkd(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Squared distance of the first tokens' hidden states, each scaled to length 1; mean over texts of (B, T, H).
+    """Mean squared distance of the first tokens' states (B, T, H), each scaled to length 1.
 
-    Patient knowledge distillation (Sun et al. 2019, eq. 7). The first token is always real, so the mask (B, T) decides nothing.
+    Patient knowledge distillation, Sun et al. 2019, eq. 7. The mask is not used: the first token is
+    never padding.
     """
-    mine, theirs = (F.normalize(states[:, 0], dim=-1) for states in (student, teacher))  # (B, H)
-    return (mine - theirs).square().sum(-1).mean()
+    student_first = F.normalize(student[:, 0], dim=-1)  # (B, H)
+    teacher_first = F.normalize(teacher[:, 0], dim=-1)
+    return (student_first - teacher_first).square().sum(-1).mean()
 
 
 def hidden_cka(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """1 - linear CKA of the real tokens' hidden states (B, T, H) and (B, T, H'), of any two widths; mask (B, T).
+    """1 - linear CKA of real tokens' states (B, T, H) and (B, T, H'), mask (B, T).
 
-    CKA = |Y'X|² / (|X'X| |Y'Y|) with Frobenius norms of centred X, Y (Kornblith et al. 2019, eq. 1 and section 3).
+    CKA = |Y'X|² / (|X'X| |Y'Y|) with Frobenius norms of centred X, Y (Kornblith et al. 2019,
+    eq. 1 and section 3). The two widths may differ.
     """
     real = mask.bool()
-    x, y = (states[real] - states[real].mean(0) for states in (student, teacher))  # (N, H), (N, H')
+    x = student[real] - student[real].mean(0)  # (N, H)
+    y = teacher[real] - teacher[real].mean(0)  # (N, H')
     own: torch.Tensor = torch.linalg.matrix_norm(x.T @ x) * torch.linalg.matrix_norm(y.T @ y)
     shared: torch.Tensor = (y.T @ x).square().sum() / own.clamp(min=torch.finfo(own.dtype).tiny)
     return 1 - shared
 
 
 def attention_mse(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean squared difference of attention (B, A, T, T) over heads and pairs of real tokens, mask (B, T).
+    """Mean squared difference of attention (B, A, T, T) over pairs of real tokens, mask (B, T).
 
-    TinyBERT, eq. 7, which matches the scores before softmax; both must have the same number of heads.
+    TinyBERT, eq. 7, which matches the scores before softmax. Both have the same number of heads.
     """
-    both = (mask[:, None, :, None] * mask[:, None, None, :]).to(student.dtype)  # (B, 1, T, T)
-    return ((student - teacher).square() * both).sum() / (both.sum() * student.shape[1])
+    pairs = (mask[:, None, :, None] * mask[:, None, None, :]).to(student.dtype)  # (B, 1, T, T)
+    return ((student - teacher).square() * pairs).sum() / (pairs.sum() * student.shape[1])
 
 
 def attention_probability_mse(
     student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor
 ) -> torch.Tensor:
     """`attention_mse` of the probabilities, from scores (B, A, T, T)."""
-    return attention_mse(
-        masked_log_softmax(student, mask).exp(), masked_log_softmax(teacher, mask).exp(), mask
-    )
+    student_probs = masked_log_softmax(student, mask).exp()
+    teacher_probs = masked_log_softmax(teacher, mask).exp()
+    return attention_mse(student_probs, teacher_probs, mask)
 
 
 def attention_kl(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean over heads and real tokens of KL(teacher || student) of where a token looks, from scores (B, A, T, T).
+    """Mean over heads and real tokens of KL(teacher || student), from scores (B, A, T, T).
 
-    MiniLM, Wang et al. 2020, eq. 6; both must have the same number of heads.
+    MiniLM, Wang et al. 2020, eq. 6. Both have the same number of heads.
     """
-    answer, target = masked_log_softmax(student, mask), masked_log_softmax(teacher, mask)
-    each = (target.exp() * (target - answer)).sum(-1)  # (B, A, T)
-    return (each * mask[:, None, :]).sum() / (mask.sum() * student.shape[1])
+    prediction = masked_log_softmax(student, mask)
+    target = masked_log_softmax(teacher, mask)
+    divergence = (target.exp() * (target - prediction)).sum(-1)  # (B, A, T)
+    return (divergence * mask[:, None, :]).sum() / (mask.sum() * student.shape[1])
 
 
 def masked_log_softmax(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Log-probabilities of scores (B, A, T, T) over the real tokens; elsewhere a number so low, but finite, that its probability is 0."""
-    return scores.masked_fill(
-        mask[:, None, None, :] == 0, torch.finfo(scores.dtype).min / 2
-    ).log_softmax(-1)
+    """Log-probabilities of scores (B, A, T, T) over the real tokens.
+
+    Padding gets a finite number so low that its probability is 0.
+    """
+    lowest = torch.finfo(scores.dtype).min / 2
+    return scores.masked_fill(mask[:, None, None, :] == 0, lowest).log_softmax(-1)
 
 
 def relation_scores(first: torch.Tensor, second: torch.Tensor, heads: int) -> torch.Tensor:
-    """How each token's vector in `first` (B, A, T, D) meets that in `second`, cut anew into R heads: scores (B, R, T, T).
+    """Scaled products of all pairs of tokens' vectors, split into R heads.
 
-    The vectors of all heads are joined to A·D numbers and split into R equal parts of d, whose products are divided by √d:
-    student and teacher become comparable whatever A and D are (MiniLMv2, Wang et al. 2021, section 3.1).
+    The vectors of all heads are joined to A·D numbers and split into R equal parts of d. Products
+    are divided by √d. So student and teacher can have different A and D (MiniLMv2, Wang et al.
+    2021, section 3.1).
+
+    Args:
+        first: Queries, keys or values. *Shape:* (B, A, T, D)
+        second: The same of the other side of the product.
+        heads: R; it divides A·D.
+
+    Returns:
+        Scores. *Shape:* (B, R, T, T)
     """
-    left, right = (_split_anew(vectors, heads) for vectors in (first, second))
+    left = _regroup_heads(first, heads)
+    right = _regroup_heads(second, heads)
     scores: torch.Tensor = left @ right.transpose(-1, -2) / math.sqrt(left.shape[-1])
     return scores
 
 
-def _split_anew(vectors: torch.Tensor, heads: int) -> torch.Tensor:
+def _regroup_heads(vectors: torch.Tensor, heads: int) -> torch.Tensor:
     b, a, t, d = vectors.shape
-    return (
-        vectors.transpose(1, 2).reshape(b, t, heads, a * d // heads).transpose(1, 2)
-    )  # (B, R, T, A·D / R)
+    tokens = vectors.transpose(1, 2).reshape(b, t, heads, a * d // heads)
+    return tokens.transpose(1, 2)  # (B, R, T, A·D / R)
 
 
-LogitLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+def logit_loss(objective: ObjectiveConfig, kind: Kind) -> LogitLoss:
+    """Return the loss that `objective.logits` names.
 
-
-def logit_loss(recipe: ObjectiveConfig, kind: Kind) -> LogitLoss:
-    """The loss that `objective.logits` names: (student, teacher), logits (N, C) -> mean over texts. KL and cross-entropy go label by label where there are many."""
-    many = kind == "multilabel"
-    if recipe.logits == "kl":
-        return partial(
-            losses.soft_binary_kl if many else losses.soft_cross_entropy_kl,
-            temperature=recipe.temperature,
-        )
-    if recipe.logits == "soft_ce":
-        return losses.soft_binary_cross_entropy if many else losses.soft_cross_entropy
-    return losses.logit_cosine if recipe.logits == "cosine" else losses.logit_mse
+    For multilabel tasks KL and cross-entropy compare each label alone.
+    """
+    multilabel = kind == "multilabel"
+    if objective.logits == "kl":
+        kl = soft_binary_kl if multilabel else soft_cross_entropy_kl
+        return partial(kl, temperature=objective.temperature)
+    if objective.logits == "soft_ce":
+        return soft_binary_cross_entropy if multilabel else soft_cross_entropy
+    return logit_cosine if objective.logits == "cosine" else logit_mse

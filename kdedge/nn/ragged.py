@@ -10,20 +10,24 @@ import numpy as np
 
 
 class RaggedArray(Sequence[list[int]]):
-    """N lists of whole numbers, each of its own length, in one array."""
+    """N lists of integers in one array.
+
+    values: the integers of all lists, list after list.
+    lengths: *Shape:* (N,)
+    """
 
     def __init__(self, values: np.ndarray, lengths: np.ndarray) -> None:
-        """values: all numbers, list after list. lengths: (N,)."""
-        self.values, self.lengths = values, lengths
+        self.values = values
+        self.lengths = lengths
         self._starts = np.concatenate([[0], np.cumsum(lengths)])
 
     @classmethod
-    def of(cls, runs: Sequence[list[int]]) -> RaggedArray:
-        """From N lists."""
-        lengths = np.array([len(run) for run in runs], np.int64)
-        values = np.fromiter(chain.from_iterable(runs), np.int32, int(lengths.sum()))
-        # A mask fits into 8 bits, the pieces of most vocabularies into 16.
-        return cls(values.astype(np.min_scalar_type(int(values.max(initial=0)))), lengths)
+    def of(cls, lists: Sequence[list[int]]) -> RaggedArray:
+        """Build from N lists, with the smallest integer type that holds all numbers."""
+        lengths = np.array([len(numbers) for numbers in lists], np.int64)
+        values = np.fromiter(chain.from_iterable(lists), np.int32, int(lengths.sum()))
+        smallest = np.min_scalar_type(int(values.max(initial=0)))
+        return cls(values.astype(smallest), lengths)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -35,14 +39,13 @@ class RaggedArray(Sequence[list[int]]):
     def __getitem__(self, index: int | slice) -> list[int] | list[list[int]]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        place = range(len(self))[index]
-        run: list[int] = self.values[self._starts[place] : self._starts[place + 1]].tolist()
-        return run
+        i = range(len(self))[index]
+        numbers: list[int] = self.values[self._starts[i] : self._starts[i + 1]].tolist()
+        return numbers
 
 
 def concatenate_ragged(parts: Sequence[RaggedArray]) -> RaggedArray:
-    """The lists of all parts, in order."""
-    return RaggedArray(
-        np.concatenate([part.values for part in parts]),
-        np.concatenate([part.lengths for part in parts]),
-    )
+    """Return the lists of all parts, in order."""
+    values = np.concatenate([part.values for part in parts])
+    lengths = np.concatenate([part.lengths for part in parts])
+    return RaggedArray(values, lengths)

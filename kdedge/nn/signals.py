@@ -1,4 +1,4 @@
-"""What a model says about B texts of T tokens; teacher and students answer in this one form."""
+"""What a model computes for a batch, in one form for teachers and students."""
 
 from __future__ import annotations
 
@@ -14,20 +14,23 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 
 SCORES = "kdedge_scores"
+"""Name of our attention implementation in transformers."""
 
 Vectors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Queries, keys and values of one layer, each (B, A, T, D)."""
 
-_SEEN: ContextVar[list[Vectors] | None] = ContextVar("seen", default=None)
+_RECORDED: ContextVar[list[Vectors] | None] = ContextVar("recorded", default=None)
 
 
 @dataclass(frozen=True)
 class Signals:
-    """logits: (B, C).
-    hidden: L + 1 of (B, T, H), [0] is the embedding output; empty when layers were not asked for.
-    attention: L of (B, A, T, T), scaled scores before softmax, mask not added (TinyBERT matches these);
-    empty when layers were not asked for.
-    vectors: L of (queries, keys, values), each (B, A, T, D) (MiniLM matches how these relate); empty likewise.
+    """Outputs of a model of L layers for B texts of T tokens.
+
+    logits: *Shape:* (B, C)
+    hidden: L + 1 tensors (B, T, H); [0] is the embedding output.
+    attention: L tensors (B, A, T, T) of scaled scores before mask and softmax (for TinyBERT).
+    vectors: L triples of queries, keys and values, each (B, A, T, D) (for MiniLM).
+    The last three are empty unless layers were requested.
     """
 
     logits: torch.Tensor
@@ -38,7 +41,7 @@ class Signals:
 
 @dataclass(frozen=True)
 class LayerSelection:
-    """Which of a teacher's signals an objective reads: places in the tuples of `Signals`."""
+    """The teacher's signals that an objective needs: indices into the tuples of `Signals`."""
 
     hidden: tuple[int, ...] = ()
     attention: tuple[int, ...] = ()
@@ -48,27 +51,26 @@ class LayerSelection:
 def read_signals(
     model: PreTrainedModel, batch: dict[str, torch.Tensor], *, layers: bool
 ) -> Signals:
-    """One forward pass; with `layers` also hidden states, attention scores and the vectors they come from."""
+    """Run one forward pass; `layers` adds hidden states, attention scores and vectors."""
     if not layers:
         return Signals(model(**batch)["logits"])
-    with _answering_scores(model) as seen:
+    with _attention_scores(model) as vectors:
         outputs = model(**batch, output_hidden_states=True, output_attentions=True)
-    return Signals(
-        outputs.logits, tuple(outputs.hidden_states), tuple(outputs.attentions), tuple(seen)
-    )
+    hidden, attention = tuple(outputs.hidden_states), tuple(outputs.attentions)
+    return Signals(outputs.logits, hidden, attention, tuple(vectors))
 
 
 @contextmanager
-def _answering_scores(model: PreTrainedModel) -> Iterator[list[Vectors]]:
-    """Let the model's attention return scores where it otherwise returns probabilities, and list its vectors layer by layer."""
+def _attention_scores(model: PreTrainedModel) -> Iterator[list[Vectors]]:
+    """Make the model return attention scores instead of probabilities, and record its vectors."""
     before = model.config._attn_implementation
     model.config._attn_implementation = SCORES
-    seen: list[Vectors] = []
-    token = _SEEN.set(seen)
+    recorded: list[Vectors] = []
+    token = _RECORDED.set(recorded)
     try:
-        yield seen
+        yield recorded
     finally:
-        _SEEN.reset(token)
+        _RECORDED.reset(token)
         model.config._attn_implementation = before
 
 
@@ -82,9 +84,10 @@ def _attention_with_scores(
     dropout: float = 0.0,
     **_: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """transformers' eager attention, but its second answer is the scores before mask and softmax; its inputs are noted."""
-    if (seen := _SEEN.get()) is not None:
-        seen.append((query, key, value))
+    """Compute transformers' eager attention, but return the scores before mask and softmax."""
+    recorded = _RECORDED.get()
+    if recorded is not None:
+        recorded.append((query, key, value))
     scale = query.size(-1) ** -0.5 if scaling is None else scaling
     scores = torch.matmul(query, key.transpose(2, 3)) * scale  # (B, A, T, T)
     masked = scores if attention_mask is None else scores + attention_mask

@@ -1,4 +1,4 @@
-"""A classifier with its tokenizer: texts in, logits out, and what it scores written beside its weights."""
+"""A classifier with its tokenizer: texts in, logits out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from kdedge.runtime.spec import TaskSpec
 
 @dataclass(frozen=True)
 class TextClassifier:
-    """A classifier and the tokenizer it reads with: a teacher, or a student once it is built."""
+    """A classifier and its tokenizer: a teacher, or a student once it is built."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
@@ -34,6 +34,7 @@ class TextClassifier:
     def encode(
         self, texts: Sequence[str], pairs: Sequence[str] | None, **columns: np.ndarray
     ) -> Encoded:
+        """Tokenize N texts and attach columns of N rows."""
         return encode(self.tokenizer, texts, pairs, self.max_length, **columns)
 
     @property
@@ -49,17 +50,24 @@ class TextClassifier:
         precision: str = "fp32",
         progress: Progress = SILENT,
     ) -> np.ndarray:
-        """Logits (N, C) float32 for N texts, computed in `precision` as recipes name it.
+        """Compute logits (N, C) float32 for N texts.
 
-        Raises GateFailed where one is not finite.
+        precision: one of a recipe's: "fp32", "bf16", "fp16" or "auto".
+
+        Raises:
+            CheckFailed: If a logit is not finite.
         """
-        kind = native_precision(precision, next(self.model.parameters()).device)
-        data = self.encode(texts, pairs)
         logits = predict_logits(
-            self.model, data, self.pad, batch_tokens=batch_tokens, precision=kind, progress=progress
+            self.model,
+            self.encode(texts, pairs),
+            self.pad,
+            batch_tokens=batch_tokens,
+            precision=native_precision(precision, next(self.model.parameters()).device),
+            progress=progress,
         )
-        if not np.isfinite(logits).all():
-            row = int(np.flatnonzero(~np.isfinite(logits).all(1))[0])
+        finite = np.isfinite(logits).all(1)
+        if not finite.all():
+            row = int(np.argmin(finite))
             raise CheckFailed(
                 "the model gives a logit that is not finite",
                 f"text {row}: {texts[row][:80]!r}",
@@ -71,7 +79,7 @@ class TextClassifier:
 def save_measured(
     model: TextClassifier, task: Task, folder: Path, *, progress: Progress = SILENT
 ) -> dict[str, Any]:
-    """Save weights and tokenizer, the logits on the test split, and return the scores that follow from them."""
+    """Save weights, tokenizer and test logits; return scores and sizes for the stage's result."""
     progress.start("measuring on the test split", len(task.test))
     logits = model.predict_logits(task.test.texts, task.test.pairs, progress=progress)
     progress.finish()
@@ -91,29 +99,29 @@ def save_measured(
 
 
 def read_measured(folder: Path, task: Task) -> tuple[dict[str, Any], np.ndarray]:
-    """What `save_measured` left in a finished stage: its result, and its logits (N, C) on the test split.
+    """Return the result of a finished stage of `save_measured`, and its test logits (N, C).
 
-    Raises UsageError where the stage was made from other data than `task`.
+    Raises:
+        UsageError: If the stage was measured on other data than `task`.
     """
-    whole = read_stage(folder)
+    document = read_stage(folder)
     logits = np.load(folder / "test_logits.npy", allow_pickle=False)
-    same = whole["inputs"].get("data", task.content_hash()) == task.content_hash()
-    if not same or logits.shape != (len(task.test), task.spec.outputs):
-        raise UsageError(
-            "the data has changed since this stage was measured",
-            f"{folder}: {logits.shape[0]} texts of {logits.shape[1]} outputs; the recipe now gives {len(task.test)} of {task.spec.outputs}"
-            + (
-                ", as many but not the same"
-                if logits.shape == (len(task.test), task.spec.outputs)
-                else ""
-            ),
-            "run `kdedge distill --force` on the recipe, or bring the data back",
-        )
-    return whole["result"], logits
+    expected = (len(task.test), task.spec.outputs)
+    if logits.shape != expected:
+        difference = f"{logits.shape[0]} texts of {logits.shape[1]} outputs instead of {expected}"
+    elif document["inputs"].get("data", task.content_hash()) != task.content_hash():
+        difference = "as many texts, but not the same"
+    else:
+        return document["result"], logits
+    raise UsageError(
+        "the data has changed since this stage was measured",
+        f"{folder}: {difference}",
+        "run `kdedge distill --force` on the recipe, or restore the data",
+    )
 
 
 def score_of(spec: TaskSpec, logits: np.ndarray, split: Split) -> float:
-    """The task's metric of logits (N, C) on a split of N examples."""
+    """Return the task's metric for logits (N, C) on a split of N examples."""
     if logits.shape != (len(split), spec.outputs):
         raise DataError(
             "logits and examples do not belong together",

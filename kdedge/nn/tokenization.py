@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,26 +10,30 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from kdedge.errors import MachineError, UsageError, first_line
 from kdedge.io.paths import resolve_model_path
-from kdedge.nn.batching import (
-    Encoded,
-)
+from kdedge.nn.batching import Encoded
 from kdedge.nn.ragged import RaggedArray, concatenate_ragged
 
 BLOCK = 8192
-"""Texts that are tokenized at once."""
-
+"""Texts per call of the tokenizer."""
 
 CHARACTERS_PER_TOKEN = 32
-"""The tokenizer reads a whole text before it truncates: texts are cut to this many characters a token first."""
+"""Texts are first cut to this many characters per token: a tokenizer truncates only at its end."""
 
 
 def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedTokenizerFast:
-    """A fast tokenizer from a folder, `package:` place or hub id, with any baked-in padding and truncation undone."""
-    place = resolve_model_path(str(name))
+    """Load a fast tokenizer and remove its own padding and truncation.
+
+    Args:
+        name: A folder, `package:` path or hub id.
+        revision: Revision on the hub.
+
+    Raises:
+        MachineError: If it cannot be loaded.
+        UsageError: If it is not fast, or has no words.
+    """
+    path = resolve_model_path(str(name)) or name
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            str(place or name), revision=revision, use_fast=True
-        )
+        tokenizer = AutoTokenizer.from_pretrained(str(path), revision=revision, use_fast=True)
     except (OSError, ValueError, KeyError) as error:
         raise MachineError(
             "the tokenizer cannot be loaded",
@@ -38,15 +42,15 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
         ) from error
     if not tokenizer.is_fast:
         raise UsageError(
-            "only tokenizers with a tokenizer.json can go to a device",
+            "only tokenizers with a tokenizer.json run on a device",
             f"{name} is {type(tokenizer).__name__}",
             "convert it to a fast tokenizer first",
         )
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
         raise UsageError(
-            "the tokenizer knows no words",
-            f"{name}: a vocabulary of {len(tokenizer)} special tokens",
-            "put tokenizer.json beside the weights",
+            "the tokenizer has no words",
+            f"{name}: its vocabulary has only {len(tokenizer)} special tokens",
+            "put tokenizer.json into the folder of the weights",
         )
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.no_truncation()
@@ -60,28 +64,37 @@ def encode(
     max_length: int,
     **columns: np.ndarray,
 ) -> Encoded:
-    """Tokenize N texts (and their second texts), truncating to `max_length` tokens, longest text first."""
-    budget = max_length * CHARACTERS_PER_TOKEN
+    """Tokenize N texts and attach columns of N rows.
 
-    def tokenized(start: int) -> Mapping[str, list[list[int]]]:
-        return tokenizer(  # type: ignore[no-any-return]
-            [text[:budget] for text in texts[start : start + BLOCK]],
-            None if pairs is None else [text[:budget] for text in pairs[start : start + BLOCK]],
+    pairs: second texts, or None. A pair is truncated from its longer text.
+    max_length: maximum of tokens, special tokens included.
+    """
+    characters = max_length * CHARACTERS_PER_TOKEN
+    parts: dict[str, list[RaggedArray]] = {}
+    for start in range(0, max(1, len(texts)), BLOCK):
+        block = slice(start, start + BLOCK)
+        tokens = tokenizer(
+            [text[:characters] for text in texts[block]],
+            None if pairs is None else [text[:characters] for text in pairs[block]],
             truncation=True,
             max_length=max_length,
             padding=False,
         )
-
-    blocks = [
-        {name: RaggedArray.of(rows) for name, rows in tokenized(start).items()}
-        for start in range(0, max(1, len(texts)), BLOCK)
-    ]
+        tokens.pop("overflow_to_sample_mapping", None)
+        for name, rows in tokens.items():
+            parts.setdefault(name, []).append(RaggedArray.of(rows))
     tokenizer.backend_tokenizer.no_truncation()
-    return Encoded(
-        {
-            name: concatenate_ragged([block[name] for block in blocks])
-            for name in blocks[0]
-            if name != "overflow_to_sample_mapping"
-        },
-        columns,
-    )
+    return Encoded({name: concatenate_ragged(part) for name, part in parts.items()}, columns)
+
+
+def replace_mask_token(
+    texts: Iterable[str], source: PreTrainedTokenizerFast, target: PreTrainedTokenizerFast
+) -> Iterable[str]:
+    """Write the mask token of tokenizer `source` in the texts as tokenizer `target` writes it.
+
+    It is removed if `target` has none. Returns `texts` itself if both write the same.
+    """
+    old, new = source.mask_token, target.mask_token
+    if old is None or old == new:
+        return texts
+    return (text.replace(old, new or "") for text in texts)

@@ -1,4 +1,4 @@
-"""How any model is trained here: transformers' Trainer, made resumable, watchful and quiet."""
+"""Train any model with transformers' Trainer: resumable, reproducible, and logged to files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch.utils.data import Sampler
 from torch.utils.tensorboard import SummaryWriter
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.integrations import TensorBoardCallback
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_callback import PrinterCallback
 
 from kdedge.errors import CheckFailed, Interrupted
 from kdedge.nn.batching import Encoded, PaddingCollator
@@ -34,51 +34,61 @@ SAVE_SECONDS = 60.0
 """A checkpoint is written at least this often, so a kill loses about a minute."""
 
 COMPLETE = "complete"
-"""Written into a checkpoint last: a folder without it was cut off while being written."""
+"""Name of the file that is written into a checkpoint last."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """What is trained on what: everything `train` needs beside the model.
-
-    score: logits (N, C) of the validation split -> the metric that chooses the best moment.
-    predict: model -> logits (N, C) on the validation split.
-    rates: learning rates of the parameters that have one of their own, by name; they rise and fall as `fit`'s does, and nothing decays them.
-    """
+    """Everything that `train` needs except the model."""
 
     fit: FitConfig
     seed: int
     data: Encoded
     pad: PaddingCollator
     predict: Callable[[nn.Module], np.ndarray]
+    """Model -> logits (N, C) on the validation split."""
     score: Callable[[np.ndarray], float]
+    """Logits (N, C) on the validation split -> the metric that chooses the best weights."""
     title: str
     rates: Mapping[str, float] = field(default_factory=dict)
+    """Parameter name -> its own learning rate. It follows the schedule; nothing decays it."""
 
 
 def train(
     model: nn.Module, training: Training, folder: Path, *, progress: Progress = SILENT
 ) -> float:
-    """Fit `model` in place and leave its best weights in it; returns their score on the validation split.
+    """Train `model` in place and leave its best weights in it.
 
-    model(**batch) returns a mapping with `loss`, `logits` and, if it likes, `parts`: named shares of the loss.
-    folder: checkpoints and log.jsonl; a run that was cut off goes on from its last whole checkpoint there.
-    Raises GateFailed when the loss or a weight is not finite, Interrupted after saving when a signal arrives.
+    Args:
+        model: `model(**batch)` returns a mapping with `loss`, `logits` and, optionally, `parts`:
+            named parts of the loss for the log.
+        training: Data, settings and how to score.
+        folder: For checkpoints and log.jsonl. A training that was interrupted continues from its
+            last complete checkpoint in it.
+        progress: Shows steps and loss.
+
+    Returns:
+        The score of the best weights on the validation split.
+
+    Raises:
+        CheckFailed: If the loss or a weight is not finite.
+        Interrupted: If a signal arrives; a checkpoint is saved first.
     """
     folder.mkdir(parents=True, exist_ok=True)
     set_seed(training.seed)
-    last = _last_whole_checkpoint(folder)
+    checkpoint = _last_complete_checkpoint(folder)
     best = BestCheckpoint(folder)
     trainer = _Trainer(model, training, folder, best, progress)
     with deferred_signals() as caught:
-        trainer.add_callback(_Keeper(caught))
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        trainer.add_callback(_SaveCallback(caught))
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         barrier()
         if caught:
             raise Interrupted(
                 caught[0],
-                f"{training.title}: stopped by signal {caught[0]} after step {trainer.state.global_step}; the work is saved",
-                "run the same command to go on",
+                f"{training.title}: stopped by signal {caught[0]} "
+                f"after step {trainer.state.global_step}; the work is saved",
+                "run the same command to continue",
             )
     score = best.restore(model)
     if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
@@ -95,10 +105,16 @@ def train(
 
 
 class LengthGrouped(Sampler[int]):
-    """Batches of like length in random order; a pure function of seed and epoch, so a resumed run sees the same."""
+    """Batches of similar length in random order.
+
+    The order depends only on seed and epoch, so a resumed training sees the same batches.
+    """
 
     def __init__(self, lengths: np.ndarray, batch_size: int, seed: int) -> None:
-        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -107,25 +123,26 @@ class LengthGrouped(Sampler[int]):
         return len(self.lengths)
 
     def __iter__(self) -> Iterator[int]:
-        chance = np.random.default_rng((self.seed, self.epoch))
-        order = chance.permutation(len(self.lengths))
+        generator = np.random.default_rng((self.seed, self.epoch))
+        order = generator.permutation(len(self.lengths))
         window = self.batch_size * 50
-        batches = []
+        full: list[np.ndarray] = []
+        short: list[np.ndarray] = []
         for start in range(0, len(order), window):
-            near = order[start : start + window]
-            near = near[np.argsort(self.lengths[near], kind="stable")]
-            batches += [near[i : i + self.batch_size] for i in range(0, len(near), self.batch_size)]
-        # The one short batch stays last: only there may a batch of the loader be short.
-        short = [b for b in batches if len(b) < self.batch_size]
-        whole = [b for b in batches if len(b) == self.batch_size]
-        for i in chance.permutation(len(whole)):
-            yield from whole[i].tolist()
-        for b in short:
-            yield from b.tolist()
+            rows = order[start : start + window]
+            rows = rows[np.argsort(self.lengths[rows], kind="stable")]
+            for i in range(0, len(rows), self.batch_size):
+                batch = rows[i : i + self.batch_size]
+                (full if len(batch) == self.batch_size else short).append(batch)
+        for i in generator.permutation(len(full)):
+            yield from full[i].tolist()
+        # The loader cuts this stream into batches, so the short one must be the last.
+        for batch in short:
+            yield from batch.tolist()
 
 
 class _Trainer(Trainer):
-    """transformers' Trainer with our loss, our order of examples and our measure of the best moment."""
+    """transformers' Trainer with our loss, our order of examples and our best weights."""
 
     def __init__(
         self,
@@ -135,101 +152,101 @@ class _Trainer(Trainer):
         best: BestCheckpoint,
         progress: Progress,
     ) -> None:
-        device = this_device()
-        precision = native_precision(training.fit.precision, device)
-        self.training_plan, self.best = training, best
+        self.training_plan = training
+        self.best = best
         self.parts: dict[str, list[torch.Tensor]] = {}
         self.log_file = folder / "log.jsonl"
+        callbacks: list[TrainerCallback] = [_ProgressCallback(training.title, progress)]
+        if is_main():
+            callbacks.append(TensorBoardCallback(SummaryWriter(folder / "tensorboard")))
         super().__init__(
             model=model,
-            args=_arguments(training, folder, device, precision),
+            args=_arguments(training, folder),
             data_collator=training.pad,
             train_dataset=training.data,
-            eval_dataset=training.data,  # asked for by the Trainer; evaluate() below reads the validation split itself
-            callbacks=[_Talk(training.title, progress), *_tensorboard(folder)],
+            eval_dataset=training.data,  # Trainer requires one; evaluate() below does not use it
+            callbacks=callbacks,
         )
         self.model_accepts_loss_kwargs = False
-        self.can_return_loss = True
         self.remove_callback(PrinterCallback)
-        self.remove_callback(ProgressCallback)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         plan = self.training_plan
-        return LengthGrouped(
-            plan.data.lengths, plan.fit.batch_size * self.args.world_size, plan.seed
-        )
+        batch_size = plan.fit.batch_size * self.args.world_size
+        return LengthGrouped(plan.data.lengths, batch_size, plan.seed)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Move the parameters with their own learning rate into groups of their own."""
         optimizer: torch.optim.Optimizer = super().create_optimizer(model)
-        named = dict((model or self.model).named_parameters())
-        own = {named[name]: rate for name, rate in self.training_plan.rates.items()}
+        parameters = dict((model or self.model).named_parameters())
+        own_rates = {parameters[name]: rate for name, rate in self.training_plan.rates.items()}
         for group in optimizer.param_groups:
-            group["params"] = [parameter for parameter in group["params"] if parameter not in own]
-        for parameter, rate in own.items():
+            group["params"] = [p for p in group["params"] if p not in own_rates]
+        for parameter, rate in own_rates.items():
             optimizer.add_param_group({"params": [parameter], "lr": rate, "weight_decay": 0.0})
         return optimizer
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any
     ) -> Any:
+        """Return the model's own loss, and collect its parts for the log."""
         outputs = model(**inputs)
         loss = outputs["loss"]
         if not torch.isfinite(loss):
             raise CheckFailed(
                 "the loss is not finite",
-                f"{self.training_plan.title}, step {self.state.global_step}: {float(loss)}",
-                "lower the learning rate; nothing was saved over",
+                f"{self.training_plan.title}, step {self.state.global_step}: {loss.item()}",
+                "lower the learning rate; nothing was overwritten",
             )
-        parts = outputs.get("parts", {})
-        for name, value in {"loss": loss, **parts}.items():
+        for name, value in {"loss": loss, **outputs.get("parts", {})}.items():
             self.parts.setdefault(name, []).append(value.detach())
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Every part of the loss, averaged since the last line, to log.jsonl and to the callbacks."""
-        means = {
-            f"part/{name}": float(torch.stack(values).mean()) for name, values in self.parts.items()
-        }
+        """Log every part of the loss, averaged since the last line, to log.jsonl and callbacks."""
+        means = {}
+        for name, values in self.parts.items():
+            means[f"part/{name}"] = float(torch.stack(values).mean())
         self.parts.clear()
         super().log(logs | means, start_time)
         if is_main():
+            line = json.dumps({"step": self.state.global_step, **logs, **means})
             with self.log_file.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps({"step": self.state.global_step, **logs, **means}) + "\n")
+                stream.write(line + "\n")
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        score = self.training_plan.score(
-            self.training_plan.predict(self.accelerator.unwrap_model(self.model))
-        )
+        """Score the validation split, and save the weights if they are the best so far."""
+        plan = self.training_plan
+        model = self.accelerator.unwrap_model(self.model)
+        score = plan.score(plan.predict(model))
         if not math.isfinite(score):
             raise CheckFailed(
                 "the score on the validation split is not finite",
-                self.training_plan.title,
+                plan.title,
                 "lower the learning rate",
             )
         if is_main():
-            self.best.offer(
-                self.accelerator.unwrap_model(self.model), score, self.state.global_step
-            )
+            self.best.update(model, score, self.state.global_step)
         metrics = {"validation_score": score}
         self.log(metrics)
         return metrics
 
 
 def batches(training: Training) -> int:
-    """How many batches each process is shown in a whole training."""
-    return max(1, math.ceil(_batches_of_epoch(training) * training.fit.epochs))
+    """Return the number of batches of one process in the whole training."""
+    return max(1, math.ceil(_batches_per_epoch(training) * training.fit.epochs))
 
 
-def _batches_of_epoch(training: Training) -> int:
+def _batches_per_epoch(training: Training) -> int:
     return math.ceil(len(training.data) / (training.fit.batch_size * processes()))
 
 
-def _arguments(
-    training: Training, folder: Path, device: torch.device, precision: torch.dtype | None
-) -> TrainingArguments:
+def _arguments(training: Training, folder: Path) -> TrainingArguments:
     fit = training.fit
-    per_epoch = math.ceil(_batches_of_epoch(training) / fit.gradient_accumulation)
-    steps = max(1, math.ceil(per_epoch * fit.epochs))
+    device = this_device()
+    precision = native_precision(fit.precision, device)
+    steps_per_epoch = math.ceil(_batches_per_epoch(training) / fit.gradient_accumulation)
+    steps = max(1, math.ceil(steps_per_epoch * fit.epochs))
     return TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=fit.epochs,
@@ -241,7 +258,7 @@ def _arguments(
         lr_scheduler_type="linear",
         eval_strategy="steps",
         eval_steps=max(1, math.ceil(steps / fit.checks)),
-        save_strategy="no",
+        save_strategy="no",  # _SaveCallback saves
         save_total_limit=2,
         logging_steps=max(1, min(50, steps // 10)),
         logging_nan_inf_filter=False,
@@ -252,28 +269,24 @@ def _arguments(
         disable_tqdm=True,
         dataloader_pin_memory=device.type == "cuda",
         remove_unused_columns=False,
-        report_to="none",  # TensorBoard is added by hand, to choose its folder
-        label_names=[],
+        report_to="none",  # _Trainer adds TensorBoard with a folder of its choice
     )
 
 
-def _tensorboard(folder: Path) -> list[TrainerCallback]:
-    return [TensorBoardCallback(SummaryWriter(folder / "tensorboard"))] if is_main() else []
-
-
-class _Talk(TrainerCallback):
-    """Tells a Progress how far the training is, and what the loss was last."""
+class _ProgressCallback(TrainerCallback):
+    """Show the current step and the last loss or validation score."""
 
     def __init__(self, title: str, progress: Progress) -> None:
-        self.title, self.progress, self.note = title, progress, ""
+        self.title = title
+        self.progress = progress
+        self.note = ""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.progress.start(self.title, state.max_steps, state.global_step)
 
     def on_log(
-        self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
+        self, args: Any, state: Any, control: Any, *, logs: dict[str, float], **_: Any
     ) -> None:
-        logs = logs or {}
         if "validation_score" in logs:
             self.note = f"validation {logs['validation_score']:.4f}"
         elif "part/loss" in logs:
@@ -283,17 +296,19 @@ class _Talk(TrainerCallback):
         self.progress.advance(state.global_step, self.note)
 
 
-class _Keeper(TrainerCallback):
-    """Saves by the clock and on a signal, and marks a checkpoint once it is whole."""
+class _SaveCallback(TrainerCallback):
+    """Save every `SAVE_SECONDS` and on a signal, and mark each checkpoint once it is complete."""
 
     def __init__(self, caught: list[int]) -> None:
-        self.caught, self.saved = caught, time.monotonic()
+        self.caught = caught
+        self.saved = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step >= state.max_steps:
             control.should_evaluate = True
         if self.caught:
-            control.should_save = control.should_training_stop = True
+            control.should_save = True
+            control.should_training_stop = True
         elif time.monotonic() - self.saved > SAVE_SECONDS:
             control.should_save = True
 
@@ -302,20 +317,20 @@ class _Keeper(TrainerCallback):
         (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
 
 
-def _last_whole_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; half ones are removed."""
-    whole = []
+def _last_complete_checkpoint(folder: Path) -> Path | None:
+    """Return the newest complete checkpoint, and remove incomplete ones."""
+    complete = []
     for checkpoint in folder.glob("checkpoint-*"):
         if (checkpoint / COMPLETE).exists():
-            whole.append(checkpoint)
+            complete.append(checkpoint)
         elif is_main():
             shutil.rmtree(checkpoint)
     barrier()
-    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 class LabelLossModule(nn.Module):
-    """A classifier of transformers as a model that returns its own loss on the labels."""
+    """A transformers classifier that is trained on its own loss for the labels."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
@@ -326,6 +341,11 @@ class LabelLossModule(nn.Module):
         return {"loss": outputs.loss, "logits": outputs.logits}
 
 
-def validation_predictor(data: Encoded, pad: PaddingCollator) -> Any:
-    """A function from a training wrapper (its `.model` answers) to logits (N, C) on `data`."""
-    return lambda wrapper: predict_logits(wrapper.model, data, pad)
+def validation_predictor(data: Encoded, pad: PaddingCollator) -> Callable[[nn.Module], np.ndarray]:
+    """Return a function from a training module to its `.model`'s logits (N, C) on `data`."""
+
+    def predict(module: nn.Module) -> np.ndarray:
+        model: Any = module.model
+        return predict_logits(model, data, pad)
+
+    return predict

@@ -1,4 +1,7 @@
-"""The BiLSTM student of Tang et al. 2019, "Distilling Task-Specific Knowledge from BERT into Simple Neural Networks"."""
+"""The BiLSTM student (Tang et al. 2019), registered with transformers' Auto classes.
+
+"Distilling Task-Specific Knowledge from BERT into Simple Neural Networks", arXiv:1903.12136.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,18 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 
 class BiLstmModelConfig(PretrainedConfig):
-    """Sizes of a BiLSTM student; `pair` says whether it reads two texts."""
+    """Sizes of a BiLSTM student; `pair` is true if it reads two texts."""
 
     model_type = "kdedge-bilstm"
 
@@ -38,12 +47,13 @@ class BiLstmModelConfig(PretrainedConfig):
 class BiLstmForSequenceClassification(PreTrainedModel):
     """One bidirectional LSTM layer, its two final states, a ReLU layer, logits.
 
-    A pair goes through the same LSTM one text after the other and meets as `[u; v; |u - v|; u * v]`.
-    Padding never enters the LSTM, so an answer does not depend on it.
+    The same LSTM reads both texts of a pair separately; the head sees `[u; v; |u - v|; u * v]`.
+    Padding never enters the LSTM, so the logits do not depend on it.
     """
 
     config_class = BiLstmModelConfig
     base_model_prefix = "bilstm"
+    _input_embed_layer = "embedding"
 
     def __init__(self, config: BiLstmModelConfig) -> None:
         super().__init__(config)
@@ -54,38 +64,63 @@ class BiLstmForSequenceClassification(PreTrainedModel):
             config.embedding_dim, config.hidden_size, batch_first=True, bidirectional=True
         )
         self.dropout = nn.Dropout(config.dropout)
-        self.dense = nn.Linear(config.hidden_size * (8 if config.pair else 2), config.head_size)
+        features = 8 if config.pair else 2
+        self.dense = nn.Linear(config.hidden_size * features, config.head_size)
         self.classifier = nn.Linear(config.head_size, config.num_labels)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """PyTorch's own initial values: of word embeddings a standard deviation of 1."""
+        """Use PyTorch's initial values: word embeddings have a standard deviation of 1."""
         if isinstance(module, nn.Embedding | nn.Linear | nn.LSTM):
             module.reset_parameters()
 
     def forward(
         self,
         input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
-        **_: Any,
-    ) -> SequenceClassifierOutput:
-        """Logits (B, C) from input_ids, attention_mask and, for pairs, token_type_ids (B, T), padded on the right."""
-        if self.config.pair:
-            if token_type_ids is None:
-                raise ValueError("a pair BiLSTM tells its two texts apart by token_type_ids")
-            first = (attention_mask * (token_type_ids == 0)).sum(1)
-            second = (attention_mask * (token_type_ids == 1)).sum(1)
-            u = self._read(input_ids, first)
-            v = self._read(_shift_left(input_ids, first), second)
-            features = torch.cat([u, v, (u - v).abs(), u * v], dim=1)  # (B, 8H)
-        else:
-            features = self._read(input_ids, attention_mask.sum(1))  # (B, 2H)
-        hidden = torch.relu(self.dense(self.dropout(features)))
-        return SequenceClassifierOutput(logits=self.classifier(self.dropout(hidden)))
+        labels: torch.Tensor | None = None,
+        return_dict: bool | None = None,
+    ) -> SequenceClassifierOutput | tuple[torch.Tensor, ...]:
+        """Compute logits, and the loss if labels are given.
 
-    def _read(self, input_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Final forward and backward states (B, 2H) over the first `lengths` tokens of each row."""
+        Args:
+            input_ids: Token ids, padded on the right. *Shape:* (batch_size, seq_len)
+            attention_mask: 1 for real tokens, 0 for padding. Default: all tokens are real.
+            token_type_ids: 0 for the first text, 1 for the second. Required for pairs.
+            labels: Classes (batch_size,), or floats as `config.problem_type` needs them.
+            return_dict: False returns a tuple.
+        """
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        if self.config.pair:
+            features = self._pair_features(input_ids, attention_mask, token_type_ids)  # (B, 8H)
+        else:
+            features = self._final_states(input_ids, attention_mask.sum(1))  # (B, 2H)
+        hidden = torch.relu(self.dense(self.dropout(features)))
+        logits = self.classifier(self.dropout(hidden))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(labels, logits, self.config)
+        output = SequenceClassifierOutput(loss=loss, logits=logits)
+        return output.to_tuple() if return_dict is False else output
+
+    def _pair_features(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        token_type_ids: torch.Tensor | None,
+    ) -> torch.Tensor:
+        if token_type_ids is None:
+            raise ValueError("a BiLSTM on pairs needs token_type_ids to separate the two texts")
+        first = (attention_mask * (token_type_ids == 0)).sum(1)
+        second = (attention_mask * (token_type_ids == 1)).sum(1)
+        u = self._final_states(input_ids, first)
+        v = self._final_states(_shift_left(input_ids, first), second)
+        return torch.cat([u, v, (u - v).abs(), u * v], dim=1)
+
+    def _final_states(self, input_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Return final forward and backward states (B, 2H) of the first `lengths` tokens."""
         vectors = self.dropout(self.embedding(input_ids))
         lengths = lengths.clamp(min=1).cpu()
         packed = nn.utils.rnn.pack_padded_sequence(
@@ -96,7 +131,12 @@ class BiLstmForSequenceClassification(PreTrainedModel):
 
 
 def _shift_left(input_ids: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
-    """Row i moved left by `by[i]` tokens; the places that come free repeat the last token and are never read."""
+    """Move row i left by `by[i]` tokens; its end repeats the last token and is never read."""
     length = input_ids.shape[1]
-    places = torch.arange(length, device=input_ids.device)[None, :] + by[:, None]
-    return input_ids.gather(1, places.clamp(max=length - 1))
+    positions = torch.arange(length, device=input_ids.device)[None, :] + by[:, None]
+    return input_ids.gather(1, positions.clamp(max=length - 1))
+
+
+AutoConfig.register(BiLstmModelConfig.model_type, BiLstmModelConfig)
+AutoModel.register(BiLstmModelConfig, BiLstmForSequenceClassification)
+AutoModelForSequenceClassification.register(BiLstmModelConfig, BiLstmForSequenceClassification)

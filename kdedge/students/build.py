@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,111 +18,106 @@ from kdedge.recipe import BiLstmConfig, TinyBertConfig
 from kdedge.runtime.spec import TaskSpec
 from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
 from kdedge.students.tinybert import build_tinybert
-from kdedge.students.wordpiece import SIZE, learned_tokenizer
+from kdedge.students.wordpiece import DEFAULT_SIZE, train_wordpiece
 
 MODELS: dict[str, type[PreTrainedModel]] = {
     "bert": BertForSequenceClassification,
-    "kdedge-bilstm": BiLstmForSequenceClassification,
+    BiLstmModelConfig.model_type: BiLstmForSequenceClassification,
 }
 """model_type in config.json -> class."""
 
 
 def student_tokenizer(
-    recipe: TinyBertConfig | BiLstmConfig,
+    config: TinyBertConfig | BiLstmConfig,
     teacher_tokenizer: PreTrainedTokenizerFast,
-    texts: Iterable[str] = (),
+    texts: Sequence[str] = (),
 ) -> PreTrainedTokenizerFast:
-    """The tokenizer the recipe names, or one learned from `texts`; else that of the student's start; else the teacher's."""
-    if recipe.tokenizer == "wordpiece":
-        return learned_tokenizer(texts, recipe.vocabulary or SIZE)
-    if recipe.tokenizer:
-        return load_tokenizer(recipe.tokenizer)
-    return (
-        teacher_tokenizer
-        if recipe.start in ("teacher", "scratch", "shrink")
-        else load_tokenizer(recipe.start)
-    )
+    """Return the tokenizer that the recipe names; by default the start's, else the teacher's.
+
+    texts: they train the tokenizer if the recipe names "wordpiece".
+    """
+    if config.tokenizer == "wordpiece":
+        return train_wordpiece(texts, config.vocabulary or DEFAULT_SIZE)
+    if config.tokenizer:
+        return load_tokenizer(config.tokenizer)
+    if config.start in ("teacher", "scratch", "shrink"):
+        return teacher_tokenizer
+    return load_tokenizer(config.start)
 
 
 def build_student(
-    recipe: TinyBertConfig | BiLstmConfig,
+    config: TinyBertConfig | BiLstmConfig,
     spec: TaskSpec,
     teacher: PreTrainedModel,
     teacher_tokenizer: PreTrainedTokenizerFast,
-    texts: Iterable[str] = (),
+    texts: Sequence[str] = (),
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """A student that has learned nothing yet, and the tokenizer it reads with; texts: what a vocabulary is learned from, where the recipe wants one.
+    """Build a student with its initial weights, and its tokenizer.
 
-    Raises UsageError where the student cannot start as the recipe says from this teacher.
+    texts: they train the tokenizer if the recipe names "wordpiece".
+
+    Raises:
+        UsageError: If the student cannot start from this teacher as the recipe says.
     """
-    tokenizer = student_tokenizer(recipe, teacher_tokenizer, texts)
-    labels = label_config(spec)
-    if isinstance(recipe, TinyBertConfig):
-        if recipe.start == "teacher" and tokenizer.get_vocab() != teacher_tokenizer.get_vocab():
-            raise UsageError(
-                "layers can start from the teacher only where the vocabulary is the same",
-                f"{recipe.tokenizer} is another",
-                'set student.start = "scratch"',
-            )
-        return build_tinybert(recipe, labels, teacher, tokenizer), tokenizer
+    tokenizer = student_tokenizer(config, teacher_tokenizer, texts)
+    if config.start == "teacher" and tokenizer.get_vocab() != teacher_tokenizer.get_vocab():
+        raise UsageError(
+            "a student can start from the teacher only with the teacher's vocabulary",
+            f"the vocabulary of {config.tokenizer} is different",
+            'set student.start = "scratch"',
+        )
+    if isinstance(config, TinyBertConfig):
+        return build_tinybert(config, label_config(spec), teacher, tokenizer), tokenizer
+    return _build_bilstm(config, spec, teacher, tokenizer), tokenizer
+
+
+def _build_bilstm(
+    config: BiLstmConfig,
+    spec: TaskSpec,
+    teacher: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+) -> BiLstmForSequenceClassification:
     if spec.pair and "token_type_ids" not in tokenizer.model_input_names:
         raise UsageError(
             "a BiLSTM on pairs needs a tokenizer with token_type_ids",
             f"{type(tokenizer).__name__} has none",
             'set student.tokenizer = "wordpiece"',
         )
-    return _build_bilstm(
-        recipe,
-        spec,
-        labels,
-        teacher,
-        tokenizer,
-        tokenizer.get_vocab() == teacher_tokenizer.get_vocab(),
-    ), tokenizer
-
-
-def _build_bilstm(
-    recipe: BiLstmConfig,
-    spec: TaskSpec,
-    labels: dict[str, object],
-    teacher: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    same_words: bool,
-) -> BiLstmForSequenceClassification:
     table = teacher.get_input_embeddings().weight.detach()  # (V, H of the teacher)
-    if recipe.start == "teacher" and not same_words:
-        raise UsageError(
-            "word embeddings can start from the teacher only where the vocabulary is the same",
-            f"{recipe.tokenizer} is another",
-            'set student.start = "scratch"',
-        )
-    config = BiLstmModelConfig(
+    model_config = BiLstmModelConfig(
         vocab_size=len(tokenizer),
-        embedding_dim=recipe.embedding or table.shape[1],
-        hidden_size=recipe.hidden,
-        head_size=recipe.head,
-        dropout=recipe.dropout,
+        embedding_dim=config.embedding or table.shape[1],
+        hidden_size=config.hidden,
+        head_size=config.head,
+        dropout=config.dropout,
         pair=spec.pair,
         pad_token_id=tokenizer.pad_token_id,
-        **labels,
+        **label_config(spec),
     )
-    student = BiLstmForSequenceClassification(config)
-    if recipe.start == "teacher":
+    student = BiLstmForSequenceClassification(model_config)
+    if config.start == "teacher":
+        columns = principal_columns(table[: len(tokenizer)], model_config.embedding_dim)
         with torch.no_grad():
-            student.embedding.weight[:] = principal_columns(
-                table[: len(tokenizer)], config.embedding_dim
-            )
+            student.embedding.weight[:] = columns
     return student
 
 
 def principal_columns(table: torch.Tensor, width: int) -> torch.Tensor:
-    """(V, H) -> (V, width) of standard deviation 1: the table itself, or its projection onto its principal directions.
+    """Project an embedding table onto its principal directions, scaled to standard deviation 1.
 
-    An LSTM's own initial weights expect inputs of that size; a BERT's table, which a LayerNorm follows, has a twentieth of it.
+    The initial weights of an LSTM expect inputs of that size. A BERT's table has a twentieth of
+    it, because a LayerNorm follows.
+
+    Args:
+        table: *Shape:* (vocabulary, teacher_width)
+        width: Columns of the result. At `teacher_width` the table is scaled but not projected.
+
+    Raises:
+        UsageError: If `width` is larger than the table's.
     """
     if width > table.shape[1]:
         raise UsageError(
-            "embeddings cannot start wider than the teacher's",
+            "a student's embeddings cannot be wider than the teacher's that they start from",
             f"{width} > {table.shape[1]}",
             "lower student.embedding",
         )
@@ -134,29 +129,31 @@ def principal_columns(table: torch.Tensor, width: int) -> torch.Tensor:
 
 
 def load_student(folder: Path) -> PreTrainedModel:
-    """A saved student in evaluation mode. Raises UsageError for a folder that holds none, IntegrityError where its weights are damaged."""
-    place = resolve_model_path(str(folder)) or Path(folder)
+    """Load a saved student in evaluation mode.
+
+    Raises:
+        UsageError: If the folder holds no student of kdedge.
+        IntegrityError: If its weights are damaged.
+    """
+    path = resolve_model_path(str(folder)) or Path(folder)
     try:
-        kind = json.loads((place / "config.json").read_text(encoding="utf-8"))["model_type"]
+        kind = json.loads((path / "config.json").read_text(encoding="utf-8"))["model_type"]
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(
-            "this folder holds no student", f"{place}: {error}", "name the student/ folder of a run"
+            "this folder holds no student", f"{path}: {error}", "name the student/ folder of a run"
         ) from error
     if kind not in MODELS:
         raise UsageError(
             "this is not a student of kdedge",
-            f"{place}: model_type {kind}",
-            f"one of {', '.join(MODELS)}",
+            f"{path}: model_type is {kind}",
+            f"use one of: {', '.join(MODELS)}",
         )
     try:
-        return (
-            MODELS[kind]
-            .from_pretrained(str(place), use_safetensors=True, dtype=torch.float32)
-            .eval()
-        )
+        model = MODELS[kind].from_pretrained(str(path), use_safetensors=True, dtype=torch.float32)
     except SafetensorError as error:
         raise IntegrityError(
             "the student's weights cannot be read",
-            f"{place}: {error}",
+            f"{path}: {error}",
             "distill again with --force",
         ) from error
+    return model.eval()

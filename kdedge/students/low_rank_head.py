@@ -1,4 +1,4 @@
-"""An attention head of D numbers made to do with d of them."""
+"""Reduce an attention head from D numbers to d."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ import torch
 
 @dataclass(frozen=True)
 class LowRankHead:
-    """query, key, value: (d, D), to be put after the head's three layers; output: (h, d), in place of what read the values."""
+    """Matrices that narrow one head.
+
+    query, key, value: to multiply the head's three layers with. *Shape:* (d, D)
+    output: replaces the layer (h, D) that reads the head's values. *Shape:* (h, d)
+    """
 
     query: torch.Tensor
     key: torch.Tensor
@@ -18,34 +22,41 @@ class LowRankHead:
 
 
 def fit_low_rank_head(moments: torch.Tensor, output: torch.Tensor, width: int) -> LowRankHead:
-    """The best `width` directions of a head: of its scores q·k, and of what its values add to the hidden states.
+    """Keep the best `width` directions of a head's scores, and of what its values add.
 
-    moments: (3, D, D), sums of outer products of queries, keys and values over tokens.
-    output: (h, D), the layer that reads the head's values.
-    Scores are divided by the root of a head's width, so queries and keys are scaled to make up for a new one.
+    Attention divides scores by the root of the head's width; queries and keys are scaled so that
+    the scores stay the same at the new width.
+
+    Args:
+        moments: Outer products of queries, keys and values, summed over tokens. *Shape:* (3, D, D)
+        output: The layer that reads the head's values. *Shape:* (h, D)
+        width: The new width d.
     """
-    old = output.shape[1]
-    scale = (width / old) ** 0.25
-    if width >= old:
-        same = torch.eye(width, old, dtype=output.dtype, device=output.device)
+    old_width = output.shape[1]
+    scale = (width / old_width) ** 0.25
+    if width >= old_width:
+        same = torch.eye(width, old_width, dtype=output.dtype, device=output.device)
         return LowRankHead(scale * same, scale * same, same, output @ same.T)
-    query, key, value = (_roots(moment) for moment in moments)
-    left, sizes, right = torch.linalg.svd(query[0] @ key[0])
-    shares = scale * sizes[:width].sqrt()[:, None]
-    u, s, v = torch.linalg.svd(output @ value[0], full_matrices=False)
-    rank = min(width, len(s))
-    values, outputs = (
-        torch.zeros(shape, dtype=output.dtype, device=output.device)
-        for shape in ((width, old), (len(output), width))
-    )
-    values[:rank], outputs[:, :rank] = v[:rank] @ value[1], u[:, :rank] * s[:rank]
-    return LowRankHead(
-        shares * (left.T[:width] @ query[1]), shares * (right[:width] @ key[1]), values, outputs
-    )
+    query_root, query_inverse = _roots(moments[0])
+    key_root, key_inverse = _roots(moments[1])
+    value_root, value_inverse = _roots(moments[2])
+
+    left, sizes, right = torch.linalg.svd(query_root @ key_root)
+    score_scale = scale * sizes[:width].sqrt()[:, None]
+    query = score_scale * (left.T[:width] @ query_inverse)
+    key = score_scale * (right[:width] @ key_inverse)
+
+    left, sizes, right = torch.linalg.svd(output @ value_root, full_matrices=False)
+    rank = min(width, len(sizes))
+    value = torch.zeros(width, old_width, dtype=output.dtype, device=output.device)
+    value[:rank] = right[:rank] @ value_inverse
+    narrow_output = torch.zeros(len(output), width, dtype=output.dtype, device=output.device)
+    narrow_output[:, :rank] = left[:, :rank] * sizes[:rank]
+    return LowRankHead(query, key, value, narrow_output)
 
 
 def _roots(moment: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The symmetric root of a moment (D, D) and its inverse, directions without any weight left out."""
+    """Return the symmetric root of a moment (D, D) and its inverse, with tiny sizes clamped."""
     sizes, directions = torch.linalg.eigh(moment)
     roots = sizes.clamp(min=float(sizes.max()) * 1e-9 + 1e-30).sqrt()
     return directions * roots @ directions.T, directions / roots @ directions.T

@@ -1,4 +1,4 @@
-"""Closed-form fits of a shrunk student to its teacher: every norm to the teacher's states, then the head to its logits."""
+"""Fit a shrunk student's norms and head to its teacher in closed form."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transformers import BertForSequenceClassification, PreTrainedModel
 from kdedge.students.activation_stats import Batch
 
 RIDGE = 1e-2
-"""How much a fitted head is held back to what it was, as a share of its inputs' variance."""
+"""Ridge penalty of the fitted head, as a share of its inputs' variance."""
 
 
 @torch.no_grad()
@@ -23,39 +23,43 @@ def refit_norms(
     directions: torch.Tensor,
     layers: list[int],
 ) -> None:
-    """Give every LayerNorm of the student, in the order they run, the scale and shift that come nearest to the teacher's states.
+    """Fit scale and shift of every LayerNorm of the student to the teacher's states, in order.
 
-    batch: the model's inputs. directions: (H, h), how the student's space lies in the teacher's.
+    Args:
+        student: Changed in place.
+        teacher: The BERT that the student was cut from.
+        batch: The model's inputs.
+        directions: Basis of the student's hidden space in the teacher's. *Shape:* (H, h)
+        layers: Teacher layer (1-based) of each student layer.
     """
-    theirs = [
-        teacher.bert.embeddings.LayerNorm,
-        *(norm for number in layers for norm in _norms(teacher.bert.encoder.layer[number - 1])),
-    ]
-    mine = [
-        student.bert.embeddings.LayerNorm,
-        *(norm for layer in student.bert.encoder.layer for norm in _norms(layer)),
-    ]
     real = batch["attention_mask"].bool()
-    wanted: dict[int, torch.Tensor] = {}
+    teacher_layers = [teacher.bert.encoder.layer[number - 1] for number in layers]
+    targets: dict[int, torch.Tensor] = {}
+    hooks = []
+    for i, norm in enumerate(_norms(teacher, teacher_layers)):
 
-    def note(place: int, output: torch.Tensor) -> None:
-        wanted[place] = output[real].double() @ directions  # (N', h)
+        def record(_: Any, __: Any, output: torch.Tensor, i: int = i) -> None:
+            targets[i] = output[real].double() @ directions  # (N, h)
 
-    _run(
-        teacher,
-        batch,
-        [
-            norm.register_forward_hook(lambda _, __, output, i=i: note(i, output))
-            for i, norm in enumerate(theirs)
-        ],
-    )
-    fit = [
-        norm.register_forward_hook(
-            lambda norm, inputs, _, i=i: _fit_norm(norm, inputs[0], real, wanted[i])
-        )
-        for i, norm in enumerate(mine)
-    ]
-    _run(student, batch, fit)
+        hooks.append(norm.register_forward_hook(record))
+    _run(teacher, batch, hooks)
+
+    hooks = []
+    for i, norm in enumerate(_norms(student, student.bert.encoder.layer)):
+
+        def fit(norm: Any, inputs: Any, _: Any, i: int = i) -> torch.Tensor:
+            return _fit_norm(norm, inputs[0], real, targets[i])
+
+        hooks.append(norm.register_forward_hook(fit))
+    _run(student, batch, hooks)
+
+
+def _norms(model: PreTrainedModel, layers: Sequence[Any]) -> list[Any]:
+    """Return the LayerNorms of embeddings and layers, in the order in which they run."""
+    norms = [model.bert.embeddings.LayerNorm]
+    for layer in layers:
+        norms += [layer.attention.output.LayerNorm, layer.output.LayerNorm]
+    return norms
 
 
 def _run(model: PreTrainedModel, batch: Batch, hooks: list[Any]) -> None:
@@ -66,49 +70,44 @@ def _run(model: PreTrainedModel, batch: Batch, hooks: list[Any]) -> None:
             hook.remove()
 
 
-def _norms(layer: Any) -> tuple[Any, Any]:
-    return layer.attention.output.LayerNorm, layer.output.LayerNorm
-
-
 def _fit_norm(
-    norm: Any, states: torch.Tensor, real: torch.Tensor, wanted: torch.Tensor
+    norm: Any, states: torch.Tensor, real: torch.Tensor, target: torch.Tensor
 ) -> torch.Tensor:
-    """Least squares number by number over real tokens, then the norm's answer (B, T, h) with its new scale and shift."""
-    plain = nn.functional.layer_norm(
-        states[real], norm.normalized_shape, eps=norm.eps
-    ).double()  # (N', h)
-    centred, target = plain - plain.mean(0), wanted - wanted.mean(0)
-    scale = (centred * target).mean(0) / centred.square().mean(0).clamp(min=1e-9)
+    """Fit each number by least squares over real tokens; return the new output (B, T, h)."""
+    layer_norm = nn.functional.layer_norm
+    plain = layer_norm(states[real], norm.normalized_shape, eps=norm.eps).double()  # (N, h)
+    centred = plain - plain.mean(0)
+    centred_target = target - target.mean(0)
+    scale = (centred * centred_target).mean(0) / centred.square().mean(0).clamp(min=1e-9)
     norm.weight.copy_(scale)
-    norm.bias.copy_(wanted.mean(0) - scale * plain.mean(0))
-    answer: torch.Tensor = nn.functional.layer_norm(
+    norm.bias.copy_(target.mean(0) - scale * plain.mean(0))
+    output: torch.Tensor = layer_norm(
         states, norm.normalized_shape, norm.weight, norm.bias, norm.eps
     )
-    return answer
+    return output
 
 
 @torch.no_grad()
 def refit_head(
     student: BertForSequenceClassification, teacher: PreTrainedModel, batches: Sequence[Batch]
 ) -> None:
-    """Fit the student's classifier to the teacher's logits by ridge regression around what it is."""
-    head, read = student.eval().classifier, []
-    hook = head.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].double()))
+    """Fit the student's classifier to the teacher's logits by ridge regression around itself."""
+    head = student.eval().classifier
+    inputs: list[torch.Tensor] = []
+    hook = head.register_forward_pre_hook(lambda _, given: inputs.append(given[0].double()))
+    errors = []
     try:
-        off = torch.cat(
-            [
-                teacher(**batch).logits.double() - student(**batch).logits.double()
-                for batch in batches
-            ]
-        )  # (N, C)
+        for batch in batches:
+            errors.append(teacher(**batch).logits.double() - student(**batch).logits.double())
     finally:
         hook.remove()
-    x = torch.cat(read)  # (N, h)
+    error = torch.cat(errors)  # (N, C)
+    x = torch.cat(inputs)  # (N, h)
     centred = x - x.mean(0)
-    held = RIDGE * centred.square().sum() / x.shape[1]
+    penalty = RIDGE * centred.square().sum() / x.shape[1]
+    identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
     change = torch.linalg.solve(
-        centred.T @ centred + held * torch.eye(x.shape[1], dtype=x.dtype, device=x.device),
-        centred.T @ (off - off.mean(0)),
+        centred.T @ centred + penalty * identity, centred.T @ (error - error.mean(0))
     )
     head.weight += change.T
-    head.bias += off.mean(0) - x.mean(0) @ change
+    head.bias += error.mean(0) - x.mean(0) @ change

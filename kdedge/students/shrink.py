@@ -1,8 +1,8 @@
-"""A student cut out of its teacher: fewer layers, a narrower hidden space, its strongest heads and FFN units.
+"""Cut a student out of its teacher: fewer layers, a narrower hidden space, its strongest heads.
 
-Hidden states keep their principal directions on the task's texts, heads and units those that the answers hang on most.
-Then the norms and the head are fitted, in closed form, to what the teacher says there. At the teacher's own shape nothing
-is lost: the student answers as the teacher does.
+Hidden states keep their principal directions on the task's texts. Heads and FFN units stay if the
+predictions depend on them most. Then norms and head are fitted in closed form to the teacher's
+states and logits. At the teacher's own shape the student computes the same logits.
 """
 
 from __future__ import annotations
@@ -17,35 +17,40 @@ from transformers import BertForSequenceClassification, PreTrainedModel
 
 from kdedge.data.task import Task
 from kdedge.nn.text_model import TextClassifier
-from kdedge.students.activation_stats import ActivationStats, Batch, by_head, collect_stats
+from kdedge.students.activation_stats import ActivationStats, Batch, collect_stats, split_heads
 from kdedge.students.low_rank_head import fit_low_rank_head
 from kdedge.students.refit import refit_head, refit_norms
 
 TEXTS = 1024
-"""Training texts, at most, on which the teacher is watched."""
+"""Maximum of training texts for the teacher's statistics."""
 
 NORM_TEXTS = 256
+"""Maximum of training texts that the norms are fitted to."""
+
 BATCH = 32
+
+Linear = tuple[torch.Tensor, torch.Tensor]
+"""Weight and bias."""
 
 
 @dataclass(frozen=True)
-class Space:
-    """The student's hidden space in the teacher's: mean (H,) of its states, directions (H, h), orthonormal columns."""
+class HiddenSpace:
+    """The student's hidden space as a part of the teacher's.
+
+    mean: mean of the teacher's states. *Shape:* (H,)
+    directions: orthonormal columns. *Shape:* (H, h)
+    """
 
     mean: torch.Tensor
     directions: torch.Tensor
 
-    def reading(
-        self, weight: torch.Tensor, bias: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """A linear layer (O, H) that reads hidden states, for states of the narrow space; what is left out stays at its mean."""
-        lost = self.mean - self.directions @ (self.directions.T @ self.mean)
-        return weight @ self.directions, bias + weight @ lost
+    def project_input(self, weight: torch.Tensor, bias: torch.Tensor) -> Linear:
+        """Narrow the input of a layer (O, H); removed directions count at their mean."""
+        removed = self.mean - self.directions @ (self.directions.T @ self.mean)
+        return weight @ self.directions, bias + weight @ removed
 
-    def writing(
-        self, weight: torch.Tensor, bias: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """A linear layer (H, I) that writes into hidden states, for the narrow space."""
+    def project_output(self, weight: torch.Tensor, bias: torch.Tensor) -> Linear:
+        """Narrow the output of a layer (H, I)."""
         return self.directions.T @ weight, self.directions.T @ bias
 
 
@@ -56,20 +61,25 @@ def shrink(
     layers: list[int],
     seed: int,
 ) -> None:
-    """Fill `student` in place from a BERT teacher; layers: one of the teacher's numbers (1-based) for each of the student's."""
+    """Fill `student` in place from a BERT teacher.
+
+    Args:
+        student: A BERT that is nowhere bigger than the teacher.
+        teacher: The fine-tuned teacher.
+        task: Its training split chooses what stays.
+        layers: Teacher layer (1-based) of each student layer.
+        seed: It chooses the texts if there are more than `TEXTS`.
+    """
     teacher.model.eval()
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(task.train))[:TEXTS])
-    batches = [
-        _batch(teacher, task, chosen[start : start + BATCH])
-        for start in range(0, len(chosen), BATCH)
-    ]
-    space = cut(
-        student, teacher.model, collect_stats(teacher.model, batches, task.spec.kind), layers
-    )
-    norms = _without_labels(
-        _batch(teacher, task, chosen[:: max(1, len(chosen) // NORM_TEXTS)][:NORM_TEXTS])
-    )
-    refit_norms(student, teacher.model, norms, space.directions, layers)
+    rows = np.sort(np.random.default_rng(seed).permutation(len(task.train))[:TEXTS])
+    batches = []
+    for start in range(0, len(rows), BATCH):
+        batches.append(_batch(teacher, task, rows[start : start + BATCH]))
+    stats = collect_stats(teacher.model, batches, task.spec.kind)
+    space = fill_from_teacher(student, teacher.model, stats, layers)
+    norm_rows = rows[:: max(1, len(rows) // NORM_TEXTS)][:NORM_TEXTS]
+    norm_batch = _without_labels(_batch(teacher, task, norm_rows))
+    refit_norms(student, teacher.model, norm_batch, space.directions, layers)
     refit_head(student, teacher.model, [_without_labels(batch) for batch in batches])
 
 
@@ -85,92 +95,85 @@ def _without_labels(batch: Batch) -> Batch:
 
 
 @torch.no_grad()
-def cut(
+def fill_from_teacher(
     student: BertForSequenceClassification,
     teacher: PreTrainedModel,
-    evidence: ActivationStats,
+    stats: ActivationStats,
     layers: list[int],
-) -> Space:
-    """Fill `student` in place from the teacher's layers of these numbers (1-based); returns the space it lives in."""
-    space = Space(*evidence.directions(student.config.hidden_size))
-    mine, theirs = student.bert.embeddings, teacher.bert.embeddings
+) -> HiddenSpace:
+    """Fill `student` in place from these teacher layers (1-based); return its hidden space."""
+    mean, directions = stats.principal_directions(student.config.hidden_size)
+    space = HiddenSpace(mean, directions)
     for name in ("word_embeddings", "position_embeddings", "token_type_embeddings"):
-        getattr(mine, name).weight.copy_(getattr(theirs, name).weight.double() @ space.directions)
+        table = getattr(teacher.bert.embeddings, name).weight.double()
+        getattr(student.bert.embeddings, name).weight.copy_(table @ space.directions)
     for layer, number in zip(student.bert.encoder.layer, layers, strict=True):
-        _cut_attention(
-            layer.attention,
-            teacher.bert.encoder.layer[number - 1].attention,
-            evidence,
-            number - 1,
-            space,
-        )
-        _cut_units(layer, teacher.bert.encoder.layer[number - 1], evidence, number - 1, space)
-    _cut_head(student, teacher, evidence, space)
+        source = teacher.bert.encoder.layer[number - 1]
+        _fill_attention(layer.attention, source.attention, stats, number - 1, space)
+        _fill_ffn(layer, source, stats, number - 1, space)
+    _fill_classifier(student, teacher, stats, space)
     return space
 
 
 def strongest(importance: torch.Tensor, count: int) -> torch.Tensor:
-    """Places of the `count` largest numbers, in their own order."""
+    """Return the positions of the `count` largest numbers, ascending."""
     return importance.argsort(descending=True, stable=True)[:count].sort().values
 
 
-def _cut_attention(
-    mine: Any, theirs: Any, evidence: ActivationStats, layer: int, space: Space
+def _fill_attention(
+    target: Any, source: Any, stats: ActivationStats, layer: int, space: HiddenSpace
 ) -> None:
-    heads = theirs.self.num_attention_heads
-    kept = strongest(evidence.heads[layer], mine.self.num_attention_heads)
-    weights = {
-        name: [by_head(part, heads, 0) for part in _double(getattr(theirs.self, name))]
-        for name in ("query", "key", "value")
-    }
-    weight, bias = _double(theirs.output.dense)
-    dropped = by_head(evidence.context[layer], heads, 0).index_fill(0, kept, 0).flatten()
-    bias = bias + weight @ dropped / evidence.tokens
-    out, bias = space.writing(weight, bias)
-    rows: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {name: [] for name in weights}
-    columns = []
+    heads = source.self.num_attention_heads
+    kept = strongest(stats.heads[layer], target.self.num_attention_heads)
+    weight, bias = _double(source.output.dense)
+    removed = split_heads(stats.context[layer], heads, 0).index_fill(0, kept, 0).flatten()
+    bias = bias + weight @ removed / stats.tokens
+    output, bias = space.project_output(weight, bias)
+    output_by_head = split_heads(output, heads, 1)  # (h, A, D)
+    narrow_heads = []
     for head in kept.tolist():
-        narrow = fit_low_rank_head(
-            evidence.moments[layer, :, head],
-            by_head(out, heads, 1)[:, head],
-            mine.self.attention_head_size,
-        )
-        for name, basis in zip(weights, (narrow.query, narrow.key, narrow.value), strict=True):
-            w, b = (part[head] for part in weights[name])
-            rows[name].append(space.reading(basis @ w, basis @ b))
-        columns.append(narrow.output)
-    for name, parts in rows.items():
-        _fill(
-            getattr(mine.self, name),
-            torch.cat([w for w, _ in parts]),
-            torch.cat([b for _, b in parts]),
-        )
-    _fill(mine.output.dense, torch.cat(columns, dim=1), bias)
+        moments = stats.moments[layer, :, head]
+        width = target.self.attention_head_size
+        narrow_heads.append(fit_low_rank_head(moments, output_by_head[:, head], width))
+    for name in ("query", "key", "value"):
+        linear_weight, linear_bias = _double(getattr(source.self, name))
+        weight_by_head = split_heads(linear_weight, heads, 0)  # (A, D, H)
+        bias_by_head = split_heads(linear_bias, heads, 0)  # (A, D)
+        weights, biases = [], []
+        for head, narrow in zip(kept.tolist(), narrow_heads, strict=True):
+            basis = getattr(narrow, name)  # (d, D)
+            w, b = space.project_input(basis @ weight_by_head[head], basis @ bias_by_head[head])
+            weights.append(w)
+            biases.append(b)
+        _fill(getattr(target.self, name), torch.cat(weights), torch.cat(biases))
+    _fill(target.output.dense, torch.cat([narrow.output for narrow in narrow_heads], dim=1), bias)
 
 
-def _cut_units(mine: Any, theirs: Any, evidence: ActivationStats, layer: int, space: Space) -> None:
-    kept = strongest(evidence.units[layer], mine.intermediate.dense.out_features)
-    weight, bias = _double(theirs.intermediate.dense)
-    _fill(mine.intermediate.dense, *space.reading(weight[kept], bias[kept]))
-    weight, bias = _double(theirs.output.dense)
-    bias = bias + weight @ evidence.active[layer].index_fill(0, kept, 0) / evidence.tokens
-    _fill(mine.output.dense, *space.writing(weight[:, kept], bias))
+def _fill_ffn(
+    target: Any, source: Any, stats: ActivationStats, layer: int, space: HiddenSpace
+) -> None:
+    kept = strongest(stats.units[layer], target.intermediate.dense.out_features)
+    weight, bias = _double(source.intermediate.dense)
+    _fill(target.intermediate.dense, *space.project_input(weight[kept], bias[kept]))
+    weight, bias = _double(source.output.dense)
+    bias = bias + weight @ stats.active[layer].index_fill(0, kept, 0) / stats.tokens
+    _fill(target.output.dense, *space.project_output(weight[:, kept], bias))
 
 
-def _cut_head(
+def _fill_classifier(
     student: BertForSequenceClassification,
     teacher: PreTrainedModel,
-    evidence: ActivationStats,
-    space: Space,
+    stats: ActivationStats,
+    space: HiddenSpace,
 ) -> None:
-    kept = strongest(evidence.pooled, student.config.hidden_size)
+    kept = strongest(stats.pooled, student.config.hidden_size)
     weight, bias = _double(teacher.bert.pooler.dense)
-    _fill(student.bert.pooler.dense, *space.reading(weight[kept], bias[kept]))
+    _fill(student.bert.pooler.dense, *space.project_input(weight[kept], bias[kept]))
     weight, bias = _double(teacher.classifier)
     _fill(student.classifier, weight[:, kept], bias)
 
 
-def _double(linear: nn.Linear) -> tuple[torch.Tensor, torch.Tensor]:
+def _double(linear: nn.Linear) -> Linear:
     return linear.weight.double(), linear.bias.double()
 
 

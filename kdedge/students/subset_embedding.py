@@ -1,4 +1,7 @@
-"""A word embedding cut to the rows that a training reads: gradient, optimizer and checkpoints of the others are work for nothing."""
+"""Train only the word embeddings that a training reads.
+
+Gradients, optimizer state and checkpoints of the other rows would be wasted work.
+"""
 
 from __future__ import annotations
 
@@ -10,29 +13,18 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from kdedge.students.bilstm import BiLstmForSequenceClassification
-
-
-def word_embedding(model: PreTrainedModel) -> tuple[nn.Module, str]:
-    """The module of a student that holds its word embedding, and the name it has there."""
-    return (
-        (model, "embedding")
-        if isinstance(model, BiLstmForSequenceClassification)
-        else (model.bert.embeddings, "word_embeddings")
-    )
-
 
 class SubsetEmbedding(nn.Module):
     """The rows `used` (U,) of an embedding, sorted; any other token id is an IndexError."""
 
-    numbers: torch.Tensor
+    positions: torch.Tensor
 
     def __init__(self, whole: nn.Embedding, used: torch.Tensor) -> None:
         super().__init__()
-        numbers = torch.full((whole.num_embeddings,), -1, device=used.device)
-        numbers[used] = torch.arange(len(used), device=used.device)
-        self.register_buffer("numbers", numbers, persistent=False)
-        pad = None if whole.padding_idx is None else int(numbers[whole.padding_idx])
+        positions = torch.full((whole.num_embeddings,), -1, device=used.device)
+        positions[used] = torch.arange(len(used), device=used.device)
+        self.register_buffer("positions", positions, persistent=False)
+        pad = None if whole.padding_idx is None else int(positions[whole.padding_idx])
         self.rows = nn.Embedding(
             len(used),
             whole.embedding_dim,
@@ -41,26 +33,25 @@ class SubsetEmbedding(nn.Module):
         )
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Vectors (B, T, H)."""
-        vectors: torch.Tensor = self.rows(self.numbers[input_ids])
+        """Return vectors (B, T, H)."""
+        vectors: torch.Tensor = self.rows(self.positions[input_ids])
         return vectors
 
 
 @contextmanager
 def train_used_embeddings_only(model: PreTrainedModel, used: np.ndarray) -> Iterator[None]:
-    """Let a student train the embeddings of the token ids `used` alone; the others stay as they are, not even decayed.
+    """Train only the embeddings of the token ids `used`; weight decay skips the others too.
 
-    What the used rows become is what they become with all rows there: no other row has a gradient.
+    The used rows change exactly as in a training of all rows: no other row has a gradient.
     """
-    owner, name = word_embedding(model)
-    whole: nn.Embedding = getattr(owner, name)
+    whole: nn.Embedding = model.get_input_embeddings()
     padding = [] if whole.padding_idx is None else [whole.padding_idx]
     rows = torch.from_numpy(np.union1d(used, padding).astype(np.int64)).to(whole.weight.device)
-    some = SubsetEmbedding(whole, rows)
-    setattr(owner, name, some)
+    subset = SubsetEmbedding(whole, rows)
+    model.set_input_embeddings(subset)
     try:
         yield
     finally:
-        setattr(owner, name, whole)
+        model.set_input_embeddings(whole)
         with torch.no_grad():
-            whole.weight[rows] = some.rows.weight.to(whole.weight.device)
+            whole.weight[rows] = subset.rows.weight.to(whole.weight.device)

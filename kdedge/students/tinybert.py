@@ -1,6 +1,8 @@
-"""The TinyBERT student: a BERT of any depth and width, and the places it can start from."""
+"""The TinyBERT student: a BERT of any depth and width, with several possible starts."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from transformers import (
@@ -18,171 +20,171 @@ from kdedge.recipe import TinyBertConfig
 
 
 def build_tinybert(
-    recipe: TinyBertConfig,
-    settings: dict[str, object],
+    config: TinyBertConfig,
+    labels: dict[str, Any],
     teacher: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
 ) -> BertForSequenceClassification:
-    """A BERT classifier of the recipe's shape, started as the recipe says.
+    """Build a BERT classifier and give it its initial weights.
 
-    settings: num_labels, id2label, label2id and problem_type, as a configuration takes them.
-    Raises UsageError when the start and the shape do not fit.
+    Args:
+        config: Shape and start of the student.
+        labels: num_labels, id2label, label2id and problem_type for the model's configuration.
+        teacher: It lends its layers if `config.start` is "teacher", its shape if it is "shrink".
+        tokenizer: The student's tokenizer.
+
+    Raises:
+        UsageError: If start and shape do not fit together.
     """
-    if recipe.activation:
-        settings = {**settings, "hidden_act": recipe.activation}
-    if recipe.start == "scratch":
-        return BertForSequenceClassification(_config(recipe, settings, tokenizer))
-    if recipe.start == "teacher":
-        return _from_teacher(recipe, settings, teacher, tokenizer)
-    if recipe.start == "shrink":
-        return _to_be_filled(recipe, settings, teacher, tokenizer)
-    return _from_checkpoint(recipe, settings)
+    settings = dict(labels)
+    if config.activation:
+        settings["hidden_act"] = config.activation
+    if config.start == "scratch":
+        return BertForSequenceClassification(_bert_config(config, settings, tokenizer))
+    if config.start == "teacher":
+        return _from_teacher(config, settings, teacher, tokenizer)
+    if config.start == "shrink":
+        return _like_teacher(config, settings, teacher, tokenizer)
+    return _from_checkpoint(config, settings)
 
 
-def _config(
-    recipe: TinyBertConfig, settings: dict[str, object], tokenizer: PreTrainedTokenizerFast
+def _shape(config: TinyBertConfig) -> dict[str, int]:
+    """Return the student's sizes, by their names in a BertConfig."""
+    return {
+        "num_hidden_layers": config.layers,
+        "hidden_size": config.hidden,
+        "num_attention_heads": config.heads,
+        "intermediate_size": config.intermediate,
+    }
+
+
+def _bert_config(
+    config: TinyBertConfig, settings: dict[str, Any], tokenizer: PreTrainedTokenizerFast
 ) -> BertConfig:
     return BertConfig(
         vocab_size=len(tokenizer),
-        num_hidden_layers=recipe.layers,
-        hidden_size=recipe.hidden,
-        num_attention_heads=recipe.heads,
-        intermediate_size=recipe.intermediate,
-        max_position_embeddings=max(512, recipe.max_length),
+        max_position_embeddings=max(512, config.max_length),
         pad_token_id=tokenizer.pad_token_id,
+        **_shape(config),
         **settings,
     )
 
 
 def _from_teacher(
-    recipe: TinyBertConfig,
-    settings: dict[str, object],
+    config: TinyBertConfig,
+    settings: dict[str, Any],
     teacher: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
 ) -> BertForSequenceClassification:
-    """Embeddings, pooler and chosen layers of a BERT teacher of the same width; the head is left to learn."""
-    theirs = teacher.config
-    if theirs.model_type != "bert":
+    """Copy embeddings, pooler and some layers of a BERT teacher; the head starts at random."""
+    _require_bert(teacher, "only a BERT teacher can lend its layers")
+    width = _shape(config)
+    del width["num_hidden_layers"]
+    teacher_width = {name: getattr(teacher.config, name) for name in width}
+    if width != teacher_width or len(tokenizer) > teacher.config.vocab_size:
         raise UsageError(
-            "only a BERT teacher can lend its layers",
-            f"the teacher is a {theirs.model_type}",
-            'set student.start to "scratch" or to a BERT checkpoint',
+            "layers of the teacher fit only into a student of its width",
+            f"student {width} with {len(tokenizer)} tokens, "
+            f"teacher {teacher_width} with {teacher.config.vocab_size}",
+            "give the student the teacher's sizes, "
+            'or set student.start to "scratch" or to a BERT checkpoint',
         )
-    ours = {"hidden": recipe.hidden, "heads": recipe.heads, "intermediate": recipe.intermediate}
-    needed = {
-        "hidden": theirs.hidden_size,
-        "heads": theirs.num_attention_heads,
-        "intermediate": theirs.intermediate_size,
-    }
-    if ours != needed or len(tokenizer) > theirs.vocab_size:
-        raise UsageError(
-            "layers of the teacher fit only a student of its width",
-            f"student {ours} with {len(tokenizer)} tokens, teacher {needed} with {theirs.vocab_size}",
-            'give the student the teacher\'s sizes, or set student.start to "scratch" or to a BERT checkpoint',
-        )
-    config = BertConfig.from_dict(
-        {**theirs.to_dict(), "num_hidden_layers": recipe.layers, **settings}
-    )
-    student = BertForSequenceClassification(config)
-    chosen = recipe.teacher_layers or [
-        t for _, t in LayerMap.uniform(recipe.layers, theirs.num_hidden_layers).pairs[1:]
-    ]
-    if max(chosen) > theirs.num_hidden_layers:
-        raise UsageError(
-            "student.teacher_layers names a layer that is not there",
-            f"{max(chosen)} of {theirs.num_hidden_layers}",
-            "count layers from 1",
-        )
+    depth = teacher.config.num_hidden_layers
+    numbers = config.teacher_layers
+    if not numbers:
+        numbers = [number for _, number in LayerMap.uniform(config.layers, depth).pairs[1:]]
+    _check_layer_numbers(numbers, depth)
+    shape = teacher.config.to_dict() | {"num_hidden_layers": config.layers} | settings
+    student = BertForSequenceClassification(BertConfig.from_dict(shape))
     with torch.no_grad():
         student.bert.embeddings.load_state_dict(teacher.bert.embeddings.state_dict())
         student.bert.pooler.load_state_dict(teacher.bert.pooler.state_dict())
-        for layer, number in zip(student.bert.encoder.layer, chosen, strict=True):
+        for layer, number in zip(student.bert.encoder.layer, numbers, strict=True):
             layer.load_state_dict(teacher.bert.encoder.layer[number - 1].state_dict())
     return student
 
 
-def _to_be_filled(
-    recipe: TinyBertConfig,
-    settings: dict[str, object],
+def _like_teacher(
+    config: TinyBertConfig,
+    settings: dict[str, Any],
     teacher: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
 ) -> BertForSequenceClassification:
-    """A smaller BERT of the teacher's make, for `kdedge.students.shrink` to fill."""
-    theirs = teacher.config
-    if theirs.model_type != "bert":
+    """Build a smaller BERT with the teacher's other settings; `shrink` then sets its weights."""
+    _require_bert(teacher, "only a BERT teacher can be shrunk")
+    too_big = []
+    for name, size in _shape(config).items():
+        limit = getattr(teacher.config, name)
+        if size > limit:
+            too_big.append(f"{name} {size} > {limit}")
+    if len(tokenizer) > teacher.config.vocab_size:
+        too_big.append(f"{len(tokenizer)} tokens > {teacher.config.vocab_size}")
+    if too_big:
         raise UsageError(
-            "only a BERT teacher can be shrunk",
-            f"the teacher is a {theirs.model_type}",
-            'set student.start to "scratch" or to a BERT checkpoint',
-        )
-    ours = {
-        "num_hidden_layers": recipe.layers,
-        "hidden_size": recipe.hidden,
-        "num_attention_heads": recipe.heads,
-        "intermediate_size": recipe.intermediate,
-    }
-    bigger = [
-        f"{name} {size} of {getattr(theirs, name)}"
-        for name, size in ours.items()
-        if size > getattr(theirs, name)
-    ]
-    if bigger or len(tokenizer) > theirs.vocab_size:
-        found = ", ".join(bigger) or f"{len(tokenizer)} tokens of {theirs.vocab_size}"
-        raise UsageError(
-            "a student shrunk from its teacher is nowhere bigger",
-            found,
+            "a shrunk student cannot be bigger than its teacher",
+            ", ".join(too_big),
             'lower these sizes, or set student.start to "scratch"',
         )
-    return BertForSequenceClassification(
-        BertConfig.from_dict({**theirs.to_dict(), **ours, **settings})
-    )
+    shape = teacher.config.to_dict() | _shape(config) | settings
+    return BertForSequenceClassification(BertConfig.from_dict(shape))
 
 
-def teacher_layers(recipe: TinyBertConfig, teacher_layers: int) -> list[int]:
-    """The teacher layers (1-based) that a student's layers start from: the recipe's, else evenly spaced with the last at the end."""
-    chosen = recipe.teacher_layers or [
-        round((m + 1) * teacher_layers / recipe.layers) for m in range(recipe.layers)
-    ]
-    if max(chosen) > teacher_layers:
+def _require_bert(teacher: PreTrainedModel, message: str) -> None:
+    if teacher.config.model_type != "bert":
         raise UsageError(
-            "student.teacher_layers names a layer that is not there",
-            f"{max(chosen)} of {teacher_layers}",
+            message,
+            f"the teacher is a {teacher.config.model_type}",
+            'set student.start to "scratch" or to a BERT checkpoint',
+        )
+
+
+def teacher_layers(config: TinyBertConfig, depth: int) -> list[int]:
+    """Return the teacher layer (1-based) that each layer of a shrunk student starts from.
+
+    Without `config.teacher_layers` they are evenly spaced and end with the last of `depth` layers.
+    """
+    numbers = config.teacher_layers
+    if not numbers:
+        numbers = [round((m + 1) * depth / config.layers) for m in range(config.layers)]
+    _check_layer_numbers(numbers, depth)
+    return numbers
+
+
+def _check_layer_numbers(numbers: list[int], depth: int) -> None:
+    if max(numbers) > depth:
+        raise UsageError(
+            "student.teacher_layers names a layer that does not exist",
+            f"{max(numbers)}, but the teacher has {depth} layers",
             "count layers from 1",
         )
-    return chosen
 
 
 def _from_checkpoint(
-    recipe: TinyBertConfig, settings: dict[str, object]
+    config: TinyBertConfig, settings: dict[str, Any]
 ) -> BertForSequenceClassification:
-    place = str(resolve_model_path(recipe.start) or recipe.start)
+    path = str(resolve_model_path(config.start) or config.start)
     try:
-        config = AutoConfig.from_pretrained(place)
+        checkpoint = AutoConfig.from_pretrained(path)
     except (OSError, ValueError) as error:
         raise MachineError(
-            "the student's start cannot be loaded",
-            f"{recipe.start}: {first_line(error)}",
+            "the checkpoint of student.start cannot be loaded",
+            f"{config.start}: {first_line(error)}",
             "give a local folder, or allow the hub",
         ) from error
-    if config.model_type != "bert":
+    if checkpoint.model_type != "bert":
         raise UsageError(
             "a TinyBERT starts from a BERT",
-            f"{recipe.start} is a {config.model_type}",
+            f"{config.start} is a {checkpoint.model_type}",
             "name a BERT checkpoint",
         )
-    ours = (recipe.layers, recipe.hidden, recipe.heads, recipe.intermediate)
-    theirs = (
-        config.num_hidden_layers,
-        config.hidden_size,
-        config.num_attention_heads,
-        config.intermediate_size,
-    )
-    if ours != theirs:
+    shape = _shape(config)
+    checkpoint_shape = {name: getattr(checkpoint, name) for name in shape}
+    if shape != checkpoint_shape:
         raise UsageError(
-            "the student's shape is not that of its start",
-            f"layers, hidden, heads, intermediate are {ours} in the recipe and {theirs} in {recipe.start}",
+            "the student's shape differs from its checkpoint's",
+            f"{shape} in the recipe, {checkpoint_shape} in {config.start}",
             "copy the shape of the checkpoint into the recipe",
         )
     return BertForSequenceClassification.from_pretrained(
-        place, use_safetensors=True, dtype=torch.float32, ignore_mismatched_sizes=True, **settings
+        path, use_safetensors=True, dtype=torch.float32, ignore_mismatched_sizes=True, **settings
     )

@@ -1,7 +1,7 @@
-"""A smaller vocabulary: the pieces that the written texts of a transfer set use, most frequent first, and letters for all the rest.
+"""Trim a WordPiece vocabulary to the pieces that the task's texts use most.
 
-Tokenizer and embedding table are cut together. WordPiece (Schuster and Nakajima 2012) reads a word whose piece is gone
-as smaller ones, and every single character stays, so nothing becomes unknown that was not.
+Tokenizer and embedding table are trimmed together. WordPiece (Schuster and Nakajima 2012) splits a
+word without a piece into smaller ones. All single characters stay, so no word becomes unknown.
 """
 
 from __future__ import annotations
@@ -22,153 +22,162 @@ from kdedge.errors import CheckFailed, UsageError
 from kdedge.io.atomic import write_atomic
 from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.tokenization import load_tokenizer
-from kdedge.students.subset_embedding import word_embedding
-
-CHOSEN_BY = "written"
-"""The texts that choose the pieces: what was cut by another rule is another student."""
 
 BATCH = 4096
-"""Texts that are tokenized at once."""
+"""Texts per call of the tokenizer."""
 
 
 def trim(
-    student: TextClassifier, texts: Sequence[str], size: int, made: Sequence[str] = ()
+    student: TextClassifier, texts: Sequence[str], size: int, augmented: Sequence[str] = ()
 ) -> TextClassifier:
-    """The student with a vocabulary of `size` pieces at most, chosen for `texts`.
+    """Return the student with a vocabulary of at most `size` pieces.
 
-    made: texts made from them, which choose nothing: words that were put there by chance are no likelier in a text to
-    come than those that the vocabulary names first.
-    Raises UsageError where its tokenizer is no WordPiece or `size` is too small for what must stay, GateFailed where
-    a text, or a piece of the old vocabulary, would hold an unknown word that it did not.
+    Args:
+        student: Stays as it is.
+        texts: They choose the pieces.
+        size: Number of pieces, special tokens included.
+        augmented: Texts made from `texts`. They are only checked: how often a random replacement
+            puts in a word says nothing about how often users write it.
+
+    Raises:
+        UsageError: If the tokenizer is not a WordPiece, or `size` is too small.
+        CheckFailed: If a text or an old piece has more unknown words than before.
     """
     tokenizer = student.tokenizer
-    if tokenizer.backend_tokenizer.model.__class__.__name__ != "WordPiece":
-        raise UsageError(
-            "only a WordPiece vocabulary can be trimmed",
-            tokenizer.backend_tokenizer.model.__class__.__name__,
-            "keep its vocabulary whole",
-        )
+    kind = type(tokenizer.backend_tokenizer.model).__name__
+    if kind != "WordPiece":
+        raise UsageError("only a WordPiece vocabulary can be trimmed", kind, "do not trim it")
     if size >= len(tokenizer):
         return student
     special = set(tokenizer.all_special_ids) | set(tokenizer.get_added_vocab().values())
-    kept = chosen_pieces(tokenizer.get_vocab(), special, piece_counts(tokenizer, texts), size)
-    smaller = trimmed_tokenizer(tokenizer, kept)
-    check_unknowns(tokenizer, smaller, texts)
-    check_unknowns(tokenizer, smaller, made)
-    return TextClassifier(
-        trimmed_model(student.model, kept, smaller.pad_token_id), smaller, student.max_length
-    )
+    kept = choose_pieces(tokenizer.get_vocab(), special, piece_counts(tokenizer, texts), size)
+    trimmed = trim_tokenizer(tokenizer, kept)
+    check_unknowns(tokenizer, trimmed, texts)
+    check_unknowns(tokenizer, trimmed, augmented)
+    model = trimmed_model(student.model, kept, trimmed.pad_token_id)
+    return TextClassifier(model, trimmed, student.max_length)
 
 
 def piece_counts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> np.ndarray:
-    """(V,) how often each piece occurs in the texts."""
+    """Count how often each piece occurs in the texts. *Shape:* (vocabulary,)"""
     counts = np.zeros(len(tokenizer), np.int64)
-    for ids in _ids(tokenizer, texts):
+    for ids in _token_ids(tokenizer, texts):
         np.add.at(counts, ids, 1)
     return counts
 
 
-def chosen_pieces(
+def choose_pieces(
     vocabulary: Mapping[str, int], special: set[int], counts: np.ndarray, size: int
 ) -> np.ndarray:
-    """Ids of `size` pieces, ascending: what must stay, then what the texts use most, then what the vocabulary names first.
+    """Return the ids of `size` pieces, ascending.
 
-    Vocabularies are written in order of frequency. What must stay: special tokens, single characters, and pieces with
-    a character that has no piece of its own.
+    Required pieces come first: special tokens, single characters, and pieces with a character that
+    has no piece. Then the texts' most frequent pieces, then those with the lowest ids: vocabularies
+    are written in order of frequency.
+
+    Args:
+        vocabulary: Piece -> id.
+        special: Ids of the special tokens.
+        counts: Occurrences of each id. *Shape:* (vocabulary,)
+        size: Number of pieces to return.
+
+    Raises:
+        UsageError: If there are more than `size` required pieces.
     """
-    alone = {
-        True: {p[2:] for p in vocabulary if len(p) == 3 and p.startswith("##")},
-        False: {p for p in vocabulary if len(p) == 1},
-    }
+    initials = {piece for piece in vocabulary if len(piece) == 1}
+    continuations = {piece[2:] for piece in vocabulary if len(piece) == 3 and piece[:2] == "##"}
 
-    def must_stay(piece: str, number: int) -> bool:
-        goes_on = piece.startswith("##") and len(piece) > 2
-        bare = piece[2:] if goes_on else piece
-        covered = bare[0] in alone[goes_on] and set(bare[1:]) <= alone[True]
-        return number in special or len(bare) == 1 or not (covered or _unreachable(piece))
+    def is_required(piece: str, number: int) -> bool:
+        continues = piece.startswith("##") and len(piece) > 2
+        characters = piece[2:] if continues else piece
+        if number in special or len(characters) == 1:
+            return True
+        first_known = characters[0] in (continuations if continues else initials)
+        replaceable = first_known and set(characters[1:]) <= continuations
+        return not replaceable and not _is_unreachable(piece)
 
-    needed = {number for piece, number in vocabulary.items() if must_stay(piece, number)}
-    if size < len(needed):
+    required = []
+    optional = []
+    for piece, number in vocabulary.items():
+        if is_required(piece, number):
+            required.append(number)
+        else:
+            optional.append((-int(counts[number]), _is_unreachable(piece), number))
+    if size < len(required):
         raise UsageError(
-            "the vocabulary cannot be that small",
-            f"{size}; {len(needed)} special tokens and characters must stay",
-            f"at least {len(needed)}",
+            f"a vocabulary of {size} pieces is too small",
+            f"{len(required)} special tokens and characters must stay",
+            f"set it to at least {len(required)}",
         )
-    others = [
-        (-int(counts[number]), _unreachable(piece), number)
-        for piece, number in vocabulary.items()
-        if number not in needed
-    ]
-    return np.array(
-        sorted(needed | {number for *_, number in sorted(others)[: size - len(needed)]}), np.int64
-    )
+    chosen = sorted(optional)[: size - len(required)]
+    return np.array(sorted([*required, *(number for *_, number in chosen)]), np.int64)
 
 
-def _unreachable(piece: str) -> bool:
-    """Whether no text gives this piece: brackets are words of their own."""
+def _is_unreachable(piece: str) -> bool:
+    """Return whether no text contains this piece: the tokenizer splits brackets from words."""
     return len(piece) > 2 and piece.startswith("[") and piece.endswith("]")
 
 
-def trimmed_tokenizer(
-    tokenizer: PreTrainedTokenizerFast, kept: np.ndarray
-) -> PreTrainedTokenizerFast:
-    """The same tokenizer with the pieces `kept` alone, numbered anew in their old order."""
-    numbers = {int(old): new for new, old in enumerate(kept)}
+def trim_tokenizer(tokenizer: PreTrainedTokenizerFast, kept: np.ndarray) -> PreTrainedTokenizerFast:
+    """Return the same tokenizer with only the pieces `kept`, renumbered in their old order."""
+    new_ids = {int(old): new for new, old in enumerate(kept)}
     document = json.loads(tokenizer.backend_tokenizer.to_str())
-    words = document["model"]["vocab"]
+    old_vocabulary = document["model"]["vocab"]
     document["model"]["vocab"] = {
-        piece: numbers[old] for piece, old in words.items() if old in numbers
+        piece: new_ids[old] for piece, old in old_vocabulary.items() if old in new_ids
     }
     for token in document["added_tokens"]:
-        token["id"] = numbers[token["id"]]
-    _renumber_special(document["post_processor"] or {}, numbers)
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+        token["id"] = new_ids[token["id"]]
+    _renumber_special(document["post_processor"] or {}, new_ids)
+    with tempfile.TemporaryDirectory() as directory:
+        folder = Path(directory)
         tokenizer.save_pretrained(folder)
         for path in folder.glob("vocab*"):
             path.unlink()
         write_atomic(folder / "tokenizer.json", json.dumps(document, ensure_ascii=False))
-        smaller = load_tokenizer(folder)
-    before = {number: piece for piece, number in tokenizer.get_vocab().items()}
-    if smaller.get_vocab() != {before[old]: new for old, new in numbers.items()}:
+        trimmed = load_tokenizer(folder)
+    pieces = {number: piece for piece, number in tokenizer.get_vocab().items()}
+    if trimmed.get_vocab() != {pieces[old]: new for old, new in new_ids.items()}:
         raise CheckFailed(
-            "the trimmed tokenizer is not the one that was cut",
+            "the trimmed tokenizer has other pieces than it should",
             type(tokenizer).__name__,
-            "keep the vocabulary whole",
+            "do not trim its vocabulary",
         )
-    return smaller
+    return trimmed
 
 
-def _renumber_special(processor: dict[str, Any], numbers: Mapping[int, int]) -> None:
-    """The ids that a post-processor of tokenizer.json adds to every text: a template's, or BERT's own."""
+def _renumber_special(processor: dict[str, Any], new_ids: Mapping[int, int]) -> None:
+    """Renumber the ids that a post-processor of tokenizer.json adds: a template or BERT's own."""
     for token in processor.get("special_tokens", {}).values():
-        token["ids"] = [numbers[old] for old in token["ids"]]
+        token["ids"] = [new_ids[old] for old in token["ids"]]
     for name in ("sep", "cls"):
         if name in processor:
-            processor[name] = [processor[name][0], numbers[processor[name][1]]]
+            piece, old = processor[name]
+            processor[name] = [piece, new_ids[old]]
     for part in processor.get("processors", []):
-        _renumber_special(part, numbers)
+        _renumber_special(part, new_ids)
 
 
 def trimmed_model(model: PreTrainedModel, kept: np.ndarray, pad: int) -> PreTrainedModel:
-    """A copy whose embedding table holds the rows `kept` alone."""
+    """Return a copy whose embedding table has only the rows `kept`."""
     copy = deepcopy(model)
-    owner, name = word_embedding(copy)
-    rows: torch.Tensor = getattr(owner, name).weight.detach()[torch.from_numpy(kept)]
+    rows: torch.Tensor = copy.get_input_embeddings().weight.detach()[torch.from_numpy(kept)]
     table = nn.Embedding(len(kept), rows.shape[1], padding_idx=pad)
     table.weight = nn.Parameter(rows.clone())
-    setattr(owner, name, table)
-    copy.config.vocab_size, copy.config.pad_token_id = len(kept), pad
+    copy.set_input_embeddings(table)
+    copy.config.vocab_size = len(kept)
+    copy.config.pad_token_id = pad
     return copy
 
 
 def check_unknowns(
     before: PreTrainedTokenizerFast, after: PreTrainedTokenizerFast, texts: Sequence[str]
 ) -> None:
-    """Raises GateFailed where a text, or an old piece read as a word, holds more unknown words than before."""
+    """Raise CheckFailed if a text or an old piece has more unknown words than before."""
     pieces = [piece.removeprefix("##") for piece in before.get_vocab()]
-    for some in (pieces, texts):
-        for text, old, new in zip(some, _ids(before, some), _ids(after, some), strict=True):
+    for group in (pieces, texts):
+        old_ids, new_ids = _token_ids(before, group), _token_ids(after, group)
+        for text, old, new in zip(group, old_ids, new_ids, strict=True):
             if (new == after.unk_token_id).sum() > (old == before.unk_token_id).sum():
                 raise CheckFailed(
                     "trimming the vocabulary made a word unknown",
@@ -177,10 +186,9 @@ def check_unknowns(
                 )
 
 
-def _ids(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> Iterable[np.ndarray]:
-    """Token ids (T,) of each text, untruncated."""
+def _token_ids(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> Iterable[np.ndarray]:
+    """Yield the token ids (T,) of each text, not truncated."""
     for start in range(0, len(texts), BATCH):
-        for encoding in tokenizer.backend_tokenizer.encode_batch_fast(
-            list(texts[start : start + BATCH])
-        ):
+        batch = list(texts[start : start + BATCH])
+        for encoding in tokenizer.backend_tokenizer.encode_batch_fast(batch):
             yield np.array(encoding.ids, np.int64)

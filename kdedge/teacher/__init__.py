@@ -1,1 +1,1 @@
-"""Teachers: fine-tune an encoder, measure a classifier, combine several with temperatures."""
+"""Teachers: fine-tune and load them, and combine several."""

@@ -1,8 +1,9 @@
-"""Several teachers that answer as one: each fine-tuned and measured by itself, then the mean of their calibrated logits.
+"""Prepare a run's teachers; several are combined by the mean of their calibrated logits.
 
-teacher-NAME/            each teacher: a stage as `teacher/` is where there is one alone
-teacher/ensemble.json    names, weights and temperatures of all; what decides the answer
-teacher/test_logits.npy, stage.json   what they say together, and its scores
+teacher-NAME/            each of several teachers: the same stage as `teacher/` of a single one
+teacher/ensemble.json    names, weights and temperatures: they decide the combined logits
+teacher/test_logits.npy  the combined logits on the test split
+teacher/stage.json       inputs and scores
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers import PreTrainedTokenizerFast
 
 from kdedge.data.task import Task
 from kdedge.io.atomic import hash_files, json_text, write_atomic
 from kdedge.io.paths import short_name
 from kdedge.nn.text_model import TextClassifier, score_of
+from kdedge.nn.tokenization import replace_mask_token
 from kdedge.run.layout import RunDir
 from kdedge.run.processes import on_main_process
 from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, read_stage, stage
@@ -27,12 +30,15 @@ from kdedge.teacher.temperature import HIGHEST, LOWEST, fit_temperature, mean_lo
 
 ENSEMBLE_FILE = "ensemble.json"
 
+MEMBER_KEYS = ("model", "metric", "test", "validation", "parameters", "max_length")
+"""What the ensemble's result repeats of each member's."""
+
 
 @dataclass(frozen=True)
 class Ensemble(TextClassifier):
-    """Teachers and their temperatures; answers are the mean of their calibrated logits.
+    """Several teachers; the logits are the mean of their calibrated logits.
 
-    model, tokenizer and max_length are the first teacher's: it lends students its layers, word embeddings and vocabulary.
+    model, tokenizer and max_length are the first teacher's: students start from it.
     """
 
     members: tuple[TextClassifier, ...]
@@ -41,49 +47,48 @@ class Ensemble(TextClassifier):
     def predict_logits(
         self, texts: Sequence[str], pairs: Sequence[str] | None, **settings: Any
     ) -> np.ndarray:
-        """Logits (N, C) float32 of all teachers together; each reads with its own tokenizer."""
-        said = [
-            member.predict_logits(
-                self._spelled(texts, member), pairs and self._spelled(pairs, member), **settings
-            )
-            for member in self.members
-        ]
-        return mean_logits(said, self.temperatures)
+        """Compute the combined logits (N, C) float32; each member uses its own tokenizer."""
+        logits = []
+        for member in self.members:
+            member_texts = self._for_member(texts, member.tokenizer)
+            member_pairs = None if pairs is None else self._for_member(pairs, member.tokenizer)
+            logits.append(member.predict_logits(member_texts, member_pairs, **settings))
+        return mean_logits(logits, self.temperatures)
 
-    def _spelled(self, texts: Sequence[str], member: TextClassifier) -> Sequence[str]:
-        """Masked words are written as the first teacher knows them."""
-        first, other = self.tokenizer.mask_token, member.tokenizer.mask_token
-        return (
-            texts
-            if first is None or first == other
-            else tuple(text.replace(first, other or "") for text in texts)
-        )
+    def _for_member(
+        self, texts: Sequence[str], tokenizer: PreTrainedTokenizerFast
+    ) -> Sequence[str]:
+        return tuple(replace_mask_token(texts, self.tokenizer, tokenizer))
 
 
 def prepare_teachers(run: RunDir, task: Task, *, stages: StageContext = DEFAULT_STAGES) -> Teacher:
-    """The stages of the recipe's teachers, and the stage of what they say together where there are several; returns them, opened."""
+    """Run the stages of the recipe's teachers and load the result: one teacher, or an ensemble."""
     recipe = run.recipe
     if not run.teachers:
-        (only,) = recipe.teacher
-        prepare_teacher(only, task, run.teacher, seed=recipe.seed, stages=stages)
-        return load_teacher(run.teacher, task.spec, only.max_length)
-    for one, folder in zip(recipe.teacher, run.teachers.values(), strict=True):
-        prepare_teacher(one, task, folder, seed=recipe.seed, stages=stages)
-    members = tuple(
-        load_teacher(folder, task.spec, one.max_length)
-        for one, folder in zip(recipe.teacher, run.teachers.values(), strict=True)
-    )
+        (config,) = recipe.teacher
+        prepare_teacher(config, task, run.teacher, seed=recipe.seed, stages=stages)
+        return load_teacher(run.teacher, task.spec, config.max_length)
+    folders = list(run.teachers.values())
+    for config, folder in zip(recipe.teacher, folders, strict=True):
+        prepare_teacher(config, task, folder, seed=recipe.seed, stages=stages)
+    members = []
+    for config, folder in zip(recipe.teacher, folders, strict=True):
+        members.append(load_teacher(folder, task.spec, config.max_length))
     result = _prepare_ensemble(run, task, members, stages=stages)
-    temperatures = tuple(result["teachers"][name]["temperature"] for name in run.teachers)
+    first = members[0]
     return Ensemble(
-        members[0].model, members[0].tokenizer, members[0].max_length, members, temperatures
+        first.model,
+        first.tokenizer,
+        first.max_length,
+        members=tuple(members),
+        temperatures=tuple(result["teachers"][name]["temperature"] for name in run.teachers),
     )
 
 
 def _prepare_ensemble(
-    run: RunDir, task: Task, members: tuple[TextClassifier, ...], *, stages: StageContext
+    run: RunDir, task: Task, members: list[TextClassifier], *, stages: StageContext
 ) -> dict[str, Any]:
-    """The stage `teacher/` of several: a temperature for each from the validation split, and the scores of the mean."""
+    """Run the stage `teacher/` of several teachers: fit temperatures, score the mean."""
     weights = {name: hash_files(folder, WEIGHTS) for name, folder in run.teachers.items()}
     inputs = {
         "teachers": weights,
@@ -93,70 +98,66 @@ def _prepare_ensemble(
 
     def make(part: Path) -> dict[str, Any]:
         start = time.monotonic()
-        alone = {name: read_stage(folder)["result"] for name, folder in run.teachers.items()}
-        validation = [
-            member.predict_logits(task.validation.texts, task.validation.pairs)
-            for member in members
-        ]
-        temperatures = [
-            fit_temperature(logits, task.validation.labels, task.spec.kind) for logits in validation
-        ]
-        for name, temperature in zip(alone, temperatures, strict=True):
-            doubt = {
-                LOWEST: ": it answers the validation split without a fault",
-                HIGHEST: ": it knows next to nothing of the validation split",
-            }.get(temperature, "")
-            stages.progress.say(
-                f"teacher-{name}: {task.spec.metric} {alone[name]['test']:.4f}, temperature {temperature:.4g}{doubt}"
-            )
-        test = mean_logits(
-            [
-                np.load(folder / "test_logits.npy", allow_pickle=False)
-                for folder in run.teachers.values()
-            ],
-            temperatures,
-        )
-        shown = {
-            name: {key: alone[name][key] for key in SHOWN} | {"temperature": t}
-            for (name, t) in zip(alone, temperatures, strict=True)
-        }
-        on_main_process(lambda: _write(part, weights, shown, test))
+        validation, test, temperatures = [], [], []
+        results: dict[str, dict[str, Any]] = {}
+        for (name, folder), member in zip(run.teachers.items(), members, strict=True):
+            result = read_stage(folder)["result"]
+            logits = member.predict_logits(task.validation.texts, task.validation.pairs)
+            temperature = fit_temperature(logits, task.validation.labels, task.spec.kind)
+            stages.progress.say(_member_line(name, result, temperature))
+            validation.append(logits)
+            test.append(np.load(folder / "test_logits.npy", allow_pickle=False))
+            temperatures.append(temperature)
+            results[name] = {**result, "temperature": temperature}
+        test_logits = mean_logits(test, temperatures)
+        on_main_process(lambda: _write(part, weights, results, test_logits))
+        validation_logits = mean_logits(validation, temperatures)
+        seconds = time.monotonic() - start
         return {
-            "model": " + ".join(short_name(result["model"]) for result in alone.values()),
-            "fine_tuned": any(result["fine_tuned"] for result in alone.values()),
-            "seconds": time.monotonic()
-            - start
-            + sum(result["seconds"] for result in alone.values()),
+            "model": " + ".join(short_name(result["model"]) for result in results.values()),
+            "fine_tuned": any(result["fine_tuned"] for result in results.values()),
+            "seconds": seconds + sum(result["seconds"] for result in results.values()),
             "metric": task.spec.metric,
-            "test": score_of(task.spec, test, task.test),
-            "validation": score_of(
-                task.spec, mean_logits(validation, temperatures), task.validation
-            ),
-            "parameters": sum(result["parameters"] for result in alone.values()),
+            "test": score_of(task.spec, test_logits, task.test),
+            "validation": score_of(task.spec, validation_logits, task.validation),
+            "parameters": sum(result["parameters"] for result in results.values()),
             "max_length": max(member.max_length for member in members),
-            "teachers": shown,
+            "teachers": {name: _summary(result) for name, result in results.items()},
         }
 
     return stage(run.teacher, inputs, make, stages=stages)
 
 
-SHOWN = ("model", "metric", "test", "validation", "parameters", "max_length")
+def _member_line(name: str, result: dict[str, Any], temperature: float) -> str:
+    line = f"teacher-{name}: {result['metric']} {result['test']:.4f}, temperature {temperature:.4g}"
+    if temperature <= LOWEST:
+        line += ": it makes no error on the validation split"
+    elif temperature >= HIGHEST:
+        line += ": it is no better than chance on the validation split"
+    return line
 
 
-def _write(part: Path, weights: dict[str, str], shown: dict[str, Any], test: np.ndarray) -> None:
-    members = [
-        {
-            "name": name,
-            "weights": weights[name],
-            "temperature": one["temperature"],
-            "max_length": one["max_length"],
-        }
-        for name, one in shown.items()
-    ]
+def _summary(result: dict[str, Any]) -> dict[str, Any]:
+    return {key: result[key] for key in (*MEMBER_KEYS, "temperature")}
+
+
+def _write(
+    part: Path,
+    weights: dict[str, str],
+    results: dict[str, dict[str, Any]],
+    test_logits: np.ndarray,
+) -> None:
+    members = []
+    for name, result in results.items():
+        member = {key: result[key] for key in ("temperature", "max_length")}
+        members.append({"name": name, "weights": weights[name], **member})
     write_atomic(part / ENSEMBLE_FILE, json_text({"teachers": members}))
-    np.save(part / "test_logits.npy", test)
+    np.save(part / "test_logits.npy", test_logits)
 
 
 def teacher_hash(run: RunDir) -> str:
-    """What decides the answers of a run's teacher: its weights, or those of all teachers and their temperatures."""
+    """Hash what decides the logits of a run's teacher.
+
+    That is its weights; for several teachers their weights and temperatures.
+    """
     return hash_files(run.teacher, (ENSEMBLE_FILE,) if run.teachers else WEIGHTS)

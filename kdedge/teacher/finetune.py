@@ -1,4 +1,4 @@
-"""The big model: bring a fine-tuned one or fine-tune an encoder, and measure it either way."""
+"""Prepare one teacher: load a fine-tuned model, or fine-tune an encoder."""
 
 from __future__ import annotations
 
@@ -21,131 +21,137 @@ from kdedge.io.atomic import hash_files
 from kdedge.io.paths import resolve_model_path
 from kdedge.nn.device import this_device
 from kdedge.nn.labels import label_config
-from kdedge.nn.text_model import TextClassifier, save_measured
+from kdedge.nn.text_model import TextClassifier, save_measured, score_of
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.nn.training import LabelLossModule, Training, train, validation_predictor
 from kdedge.recipe import TeacherConfig
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, stage
-from kdedge.runtime import metrics
 from kdedge.runtime.spec import TaskSpec
 
 Teacher = TextClassifier
+
+LOAD_HINT = (
+    "give a folder with config.json and model.safetensors, a package: path, "
+    "or a hub id that this machine can reach"
+)
 
 
 def load_teacher(
     name: str | Path, spec: TaskSpec, max_length: int, revision: str | None = None
 ) -> Teacher:
-    """A fine-tuned teacher from a folder, `package:` place or hub id, on this machine's device, in evaluation mode.
+    """Load a fine-tuned teacher onto this machine's device, in evaluation mode.
 
-    Raises UsageError when its outputs are not those of the task.
+    Args:
+        name: A folder, `package:` path or hub id.
+        spec: The task that the teacher must fit.
+        max_length: Maximum of tokens; lowered to what the model's positions allow.
+        revision: Revision on the hub.
+
+    Raises:
+        UsageError: If its outputs are not the task's.
+        MachineError: If it cannot be loaded.
     """
-    model = _load(str(name), revision)
+    model = _load_model(str(name), revision)
     if model.config.num_labels != spec.outputs:
         raise UsageError(
-            "the teacher does not answer this task",
-            f"{name} has {model.config.num_labels} outputs, the task {spec.outputs}: {', '.join(spec.labels[:8])}",
+            "the teacher was fine-tuned for another task",
+            f"{name} has {model.config.num_labels} outputs, "
+            f"the task {spec.outputs}: {', '.join(spec.labels[:8])}",
             "set teacher.fine_tune = true, or name a teacher of this task",
         )
-    _same_order_of_labels(model, spec, name)
-    return Teacher(
-        model.to(this_device()).eval(),
-        load_tokenizer(name, revision),
-        _cap_length(model, max_length),
-    )
+    _check_label_order(model, spec, name)
+    tokenizer = load_tokenizer(name, revision)
+    return Teacher(model.to(this_device()).eval(), tokenizer, _cap_length(model, max_length))
 
 
-def _same_order_of_labels(model: PreTrainedModel, spec: TaskSpec, name: str | Path) -> None:
-    theirs = [str(model.config.id2label[i]).casefold() for i in range(spec.outputs)]
-    ours = [label.casefold() for label in spec.labels]
-    if theirs != ours and set(theirs) == set(ours):
-        place = next(i for i in range(spec.outputs) if theirs[i] != ours[i])
-        raise UsageError(
-            "the teacher's labels stand in another order than the task's",
-            f"{name}: output {place} is {theirs[place]}, label {place} of the task {ours[place]}",
-            "list task.labels in the teacher's order if the data names its labels; else relabel the data",
-        )
+def _check_label_order(model: PreTrainedModel, spec: TaskSpec, name: str | Path) -> None:
+    """Raise UsageError if the teacher has the task's labels in another order."""
+    outputs = [str(model.config.id2label[i]).casefold() for i in range(spec.outputs)]
+    labels = [label.casefold() for label in spec.labels]
+    if outputs == labels or set(outputs) != set(labels):
+        return
+    for i, (output, label) in enumerate(zip(outputs, labels, strict=True)):
+        if output != label:
+            raise UsageError(
+                "the teacher's labels are in another order than the task's",
+                f"{name}: output {i} is {output}, label {i} of the task is {label}",
+                "list task.labels in the teacher's order if the data has label names; "
+                "else relabel the data",
+            )
 
 
-def _load(name: str, revision: str | None, **settings: Any) -> PreTrainedModel:
-    place = resolve_model_path(name)
+def _load_model(name: str, revision: str | None, **settings: Any) -> PreTrainedModel:
     try:
         return AutoModelForSequenceClassification.from_pretrained(
-            str(place or name),
+            str(resolve_model_path(name) or name),
             revision=revision,
             use_safetensors=True,
             dtype=torch.float32,
             **settings,
         )
     except (OSError, ValueError, SafetensorError) as error:
-        raise MachineError(
-            "the teacher cannot be loaded",
-            f"{name}: {first_line(error)}",
-            "give a folder with config.json and model.safetensors, a package: place, or a hub id that this machine can reach",
-        ) from error
+        raise _cannot_load(name, error) from error
+
+
+def _load_config(name: str, revision: str | None) -> PretrainedConfig:
+    try:
+        path = str(resolve_model_path(name) or name)
+        return AutoConfig.from_pretrained(path, revision=revision)
+    except (OSError, ValueError) as error:
+        raise _cannot_load(name, error) from error
+
+
+def _cannot_load(name: str, error: Exception) -> MachineError:
+    return MachineError("the teacher cannot be loaded", f"{name}: {first_line(error)}", LOAD_HINT)
 
 
 def _cap_length(model: PreTrainedModel, max_length: int) -> int:
-    """Tokens the positions allow: RoBERTa-like models lose those up to the padding index."""
+    """Lower `max_length` to the model's number of positions."""
     positions = getattr(model.config, "max_position_embeddings", None)
     if not positions:
         return max_length
-    spent = (
-        (model.config.pad_token_id or 0) + 1
-        if model.config.model_type in ("roberta", "xlm-roberta", "camembert")
-        else 0
-    )
-    return min(max_length, int(positions) - spent)
+    if model.config.model_type in ("roberta", "xlm-roberta", "camembert"):
+        # These models use no position up to the padding index.
+        positions -= (model.config.pad_token_id or 0) + 1
+    return min(max_length, int(positions))
 
 
-def _config(name: str, revision: str | None = None) -> PretrainedConfig:
-    place = resolve_model_path(name)
-    try:
-        return AutoConfig.from_pretrained(str(place or name), revision=revision)
-    except (OSError, ValueError) as error:
-        raise MachineError(
-            "the teacher cannot be loaded",
-            f"{name}: {first_line(error)}",
-            "give a local folder, a package: place, or allow the hub",
-        ) from error
-
-
-def _is_for(purpose: str, config: PretrainedConfig) -> bool:
+def _has_head_for(purpose: str, config: PretrainedConfig) -> bool:
     return any(kind.endswith(f"For{purpose}") for kind in config.architectures or [])
 
 
 def has_head(name: str, spec: TaskSpec, revision: str | None = None) -> bool:
-    """Whether a checkpoint already answers a task of this many outputs."""
-    config = _config(name, revision)
-    return _is_for("SequenceClassification", config) and bool(config.num_labels == spec.outputs)
+    """Return whether a checkpoint classifies texts, with as many outputs as the task."""
+    config = _load_config(name, revision)
+    same_outputs = bool(config.num_labels == spec.outputs)
+    return same_outputs and _has_head_for("SequenceClassification", config)
 
 
 def guesses_masked_words(name: str, revision: str | None = None) -> bool:
-    """Whether a checkpoint has, by its own word, a head for masked words."""
-    return _is_for("MaskedLM", _config(name, revision))
+    """Return whether a checkpoint's config.json names a head for masked words."""
+    return _has_head_for("MaskedLM", _load_config(name, revision))
 
 
 def prepare_teacher(
-    recipe: TeacherConfig,
+    config: TeacherConfig,
     task: Task,
     folder: Path,
     *,
     seed: int = 0,
     stages: StageContext = DEFAULT_STAGES,
 ) -> dict[str, Any]:
-    """The stage `teacher/`: weights, tokenizer, its logits on the test split and its scores.
+    """Run the stage of one teacher: weights, tokenizer, test logits and scores.
 
-    An encoder is fine-tuned first; a fine-tuned model is measured, not trusted.
+    An encoder without a head for the task is fine-tuned first.
     """
-    fine_tune = (
-        not has_head(recipe.model, task.spec, recipe.revision)
-        if recipe.fine_tune is None
-        else recipe.fine_tune
-    )
-    place = resolve_model_path(recipe.model)
+    fine_tune = config.fine_tune
+    if fine_tune is None:
+        fine_tune = not has_head(config.model, task.spec, config.revision)
+    path = resolve_model_path(config.model)
     inputs = {
-        "teacher": recipe.model_dump(mode="json", exclude={"name"}),
-        "weights": hash_files(place, WEIGHTS) if place else recipe.model,
+        "teacher": config.model_dump(mode="json", exclude={"name"}),
+        "weights": hash_files(path, WEIGHTS) if path else config.model,
         "data": task.content_hash(),
         "seed": seed,
     }
@@ -153,45 +159,37 @@ def prepare_teacher(
     def make(part: Path) -> dict[str, Any]:
         start = time.monotonic()
         if fine_tune:
-            teacher = fine_tune_teacher(recipe, task, part, seed=seed, progress=stages.progress)
+            teacher = fine_tune_teacher(config, task, part, seed=seed, progress=stages.progress)
         else:
-            teacher = load_teacher(recipe.model, task.spec, recipe.max_length, recipe.revision)
-        result = {
-            "model": recipe.model,
-            "fine_tuned": fine_tune,
-            "seconds": time.monotonic() - start,
-        }
-        return result | save_measured(teacher, task, part, progress=stages.progress)
+            teacher = load_teacher(config.model, task.spec, config.max_length, config.revision)
+        seconds = time.monotonic() - start
+        measured = save_measured(teacher, task, part, progress=stages.progress)
+        return {"model": config.model, "fine_tuned": fine_tune, "seconds": seconds, **measured}
 
     return stage(folder, inputs, make, stages=stages)
 
 
 def fine_tune_teacher(
-    recipe: TeacherConfig, task: Task, folder: Path, *, seed: int, progress: Progress = SILENT
+    config: TeacherConfig, task: Task, folder: Path, *, seed: int, progress: Progress = SILENT
 ) -> Teacher:
-    """Train an encoder with a new head on the labels; `folder` holds the checkpoints meanwhile."""
+    """Train an encoder with a new head on the labels; `folder` is for checkpoints."""
     torch.manual_seed(seed)
-    tokenizer = load_tokenizer(recipe.model, recipe.revision)
-    model = _load(
-        recipe.model, recipe.revision, ignore_mismatched_sizes=True, **label_config(task.spec)
+    tokenizer = load_tokenizer(config.model, config.revision)
+    model = _load_model(
+        config.model, config.revision, ignore_mismatched_sizes=True, **label_config(task.spec)
     )
-    teacher = Teacher(model.to(this_device()), tokenizer, _cap_length(model, recipe.max_length))
-    train(
-        LabelLossModule(model),
-        Training(
-            fit=recipe.fit,
-            seed=seed,
-            data=teacher.encode(task.train.texts, task.train.pairs, labels=task.train.labels),
-            pad=teacher.pad,
-            predict=validation_predictor(
-                teacher.encode(task.validation.texts, task.validation.pairs), teacher.pad
-            ),
-            score=lambda logits: metrics.score(
-                task.spec.metric, task.spec.kind, logits, task.validation.labels
-            ),
-            title="fine-tuning the teacher",
-        ),
-        folder,
-        progress=progress,
+    teacher = Teacher(model.to(this_device()), tokenizer, _cap_length(model, config.max_length))
+    data = teacher.encode(task.train.texts, task.train.pairs, labels=task.train.labels)
+    validation = teacher.encode(task.validation.texts, task.validation.pairs)
+    training = Training(
+        fit=config.fit,
+        seed=seed,
+        data=data,
+        pad=teacher.pad,
+        predict=validation_predictor(validation, teacher.pad),
+        score=lambda logits: score_of(task.spec, logits, task.validation),
+        title="fine-tuning the teacher",
     )
-    return Teacher(model.eval(), tokenizer, teacher.max_length)
+    train(LabelLossModule(model), training, folder, progress=progress)
+    model.eval()
+    return teacher

@@ -1,1 +1,1 @@
-"""The transfer set: texts with their origin and the teacher's logits, stored on disk."""
+"""The transfer set: texts with their origins and the teacher's logits, on disk."""

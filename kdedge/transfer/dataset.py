@@ -1,22 +1,23 @@
-"""The transfer set: texts and what the teacher says of them, labelled once, on disk, for every student.
+"""The transfer set: texts and the teacher's logits, computed once for all students.
 
-transfer/texts.arrow  text, pair, origin, label of the N texts, in order
-transfer/logits.npy   what the teacher says of them, (N, C) float16; after them, of the texts that its filters rejected
+transfer/texts.arrow  text, pair, origin and label of the N texts
+transfer/logits.npy   the teacher's logits (N, C) float16; after them those of rejected texts
 transfer/keys.npy     hashes of (teacher, text, pair), 128 bits each, in the order of the logits
 transfer/stage.json   inputs, counts and the SHA-256 of each file, written last
-While it is made, the answers stand beside in shards; a build goes on where it was cut off. Texts and logits are mapped, not held in
-memory: neither labelling nor a finished set takes more of it for more texts, but for their labels and some 30 bytes each.
+
+While the teacher labels, the logits are in shards, and an interrupted build continues with the next
+shard. Texts and logits are mapped from disk, so memory grows only by the labels and some 30 bytes
+per text.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,12 @@ from kdedge.transfer.texts import TransferTexts
 
 TEXTS_FILE = "texts.arrow"
 FILES = (TEXTS_FILE, LOGITS_FILE, KEYS_FILE)
-LAYOUT = 2
-"""Of those files; 1 was shards and a parquet file."""
 FLOAT16_MAX = 65504.0
 
 
 @dataclass(frozen=True)
 class TransferSet:
-    """N texts, where each came from, its labelled label where it has one, and the teacher's logits (N, C) float16."""
+    """N texts with origins and labels, and the teacher's logits (N, C) float16."""
 
     texts: TransferTexts
     logits: np.ndarray
@@ -64,223 +63,223 @@ class TransferSet:
         return len(self.texts)
 
     def take(self, rows: np.ndarray) -> TransferSet:
-        """The texts at `rows`, in that order, each with its logits."""
+        """Return the texts at `rows`, in that order, with their logits."""
         return TransferSet(self.texts.take(rows), self.logits[rows])
 
     def content_hash(self) -> str:
-        """SHA-256 over texts, pairs and logits in order."""
+        """Return the SHA-256 of texts, pairs and logits in order."""
         digest = hashlib.sha256(np.ascontiguousarray(self.logits).data)
         for column in (self.texts.texts, self.texts.pairs or ()):
             update_joined(digest, column, "\x1e")
         return digest.hexdigest()
 
 
-TextJudge = Callable[[TransferTexts, Iterable[np.ndarray]], "FilterResult"]
-"""The filters that need the teacher's answer: N texts and their logits in blocks (n, C) float16 -> which to keep."""
-
-
 @dataclass(frozen=True)
 class FilterResult:
-    """kept: (N,) which texts stay. rejected: reason -> texts."""
+    """Which of N texts the filters keep, and how many they reject.
+
+    kept: *Shape:* (N,) bool
+    rejected: reason -> number of texts.
+    """
 
     kept: np.ndarray
     rejected: dict[str, int]
 
 
+TeacherFilter = Callable[[TransferTexts, Iterable[np.ndarray]], FilterResult]
+"""Filters that need the teacher: N texts and their logits in blocks (n, C) float16 -> result."""
+
+
 def update_joined(digest: Any, parts: Iterable[str], separator: str) -> None:
-    """Give a hash the strings with a separator between them, without joining them in memory."""
+    """Update a hash with strings and separators, without joining them in memory."""
     for number, part in enumerate(parts):
         digest.update((separator + part if number else part).encode())
 
 
-def build_transfer_set(
-    recipe: TransferConfig,
-    texts: TransferTexts,
-    teacher: Teacher,
-    teacher_hash: str,
-    folder: Path,
-    *,
-    judge: TextJudge | None = None,
-    known: tuple[Path, ...] = (),
-    filters: dict[str, Any] | None = None,
-    stages: StageContext = DEFAULT_STAGES,
-) -> TransferSet:
-    """The stage `transfer/`: every text labelled once by the teacher, shard by shard.
+@dataclass(frozen=True)
+class TransferBuilder:
+    """Build transfer sets with one teacher."""
 
-    Finished shards of a build that was cut off are used again, and so is every answer of the same teacher
-    in an older transfer set that stands in `folder` or is `known`. `judge` decides which labelled texts are kept; `filters` are the settings it
-    decides by.
-    """
-    if recipe.precision != "auto":
-        teacher_hash = f"{teacher_hash}-{recipe.precision}"
-    digest = hashlib.sha256()
-    update_joined(digest, _keys(teacher_hash, texts), "\n")
-    update_joined(digest, texts.origins, "\n")
-    digest.update(np.ascontiguousarray(texts.labels).data)
-    inputs = {
-        "teacher": teacher_hash,
-        "max_length": teacher.max_length,
-        "texts": digest.hexdigest(),
-        "shard_size": recipe.shard_size,
-        "layout": LAYOUT,
-    }
-    if filters is not None:
-        inputs["filters"] = filters
+    config: TransferConfig
+    teacher: Teacher
+    teacher_hash: str
+    """Hash of what decides the teacher's logits, without the precision."""
+    teacher_filter: TeacherFilter | None = None
+    """Decides which labelled texts stay; None keeps all."""
+    filter_settings: dict[str, Any] | None = None
+    """What decides the filter's result."""
+    older_sets: tuple[Path, ...] = ()
+    """Folders of other transfer sets; their logits are reused."""
 
-    def make(part: Path) -> dict[str, Any]:
-        start = time.monotonic()
-        answers = LogitCache(tuple(dict.fromkeys((folder, *known))), teacher.max_length)
-        asked = _label_mine(recipe, texts, teacher, teacher_hash, part, answers, stages.progress)
-        barrier()
-        if asked:
-            seconds = time.monotonic() - start
-            shared = f", of those that {processes()} processes share" if processes() > 1 else ""
-            stages.progress.say(
-                f"transfer: the teacher read {asked:,} texts in {seconds:.0f} s ({asked / seconds:,.0f} texts/s){shared}"
-            )
+    def build(
+        self, texts: TransferTexts, folder: Path, *, stages: StageContext = DEFAULT_STAGES
+    ) -> TransferSet:
+        """Run the stage `transfer/` in `folder`: the teacher labels every text once.
 
-        def work() -> dict[str, Any]:
-            verdict = (
-                judge(texts, map(partial(read_logits, part), range(_shards(texts, recipe))))
-                if judge
-                else FilterResult(np.ones(len(texts), bool), {})
-            )
-            _write_texts(texts, np.flatnonzero(verdict.kept), part)
-            join_shards(part, verdict.kept, recipe.shard_size)
-            origins = Counter(
-                origin for origin, stays in zip(texts.origins, verdict.kept, strict=True) if stays
-            )
-            counts = {
-                "texts": int(verdict.kept.sum()),
-                "origins": dict(sorted(origins.items())),
-                "rejected": verdict.rejected,
-            }
-            hashes = {name: hash_file(part / name) for name in FILES}
-            return counts | {
-                "kept": hashlib.sha256(verdict.kept.tobytes()).hexdigest(),
-                "sha256": hashes,
-            }
+        Complete shards of an interrupted build are reused, and so are the logits of the same
+        teacher in the older set that `folder` replaces.
+        """
 
-        return on_main_process(work) or {}
+        def make(part: Path) -> dict[str, Any]:
+            self._label(texts, folder, part, stages.progress)
+            return on_main_process(lambda: self._write(texts, part)) or {}
 
-    stage(folder, inputs, make, stages=stages)
-    on_main_process(lambda: remove_shards(folder))
-    return read_transfer_set(folder)
+        stage(folder, self._inputs(texts), make, stages=stages)
+        on_main_process(lambda: remove_shards(folder))
+        return read_transfer_set(folder)
 
-
-def _keys(teacher: str, texts: TransferTexts) -> Iterator[str]:
-    return (
-        text_key(teacher, text, pair)
-        for text, pair in zip(texts.texts, texts.pairs or repeat(None, len(texts)), strict=True)
-    )
-
-
-def _label_mine(
-    recipe: TransferConfig,
-    texts: TransferTexts,
-    teacher: Teacher,
-    teacher_hash: str,
-    part: Path,
-    known: LogitCache,
-    progress: Progress,
-) -> int:
-    """Ask for what is not known of this process's share of the shards; returns how many texts the teacher read.
-
-    One shard is in memory at a time.
-    """
-    read = 0
-    progress.start("the teacher labels the transfer set", len(texts))
-    for number in range(rank(), _shards(texts, recipe), processes()):
-        start = number * recipe.shard_size
-        some = texts.take(np.arange(start, min(start + recipe.shard_size, len(texts))))
-        wanted = list(_keys(teacher_hash, some))
-        if shard_keys(part, number) != wanted:
-            answers = [known.of(key) for key in wanted]
-            missing = [i for i, answer in enumerate(answers) if answer is None]
-            read += len(missing)
-            for i, answer in zip(
-                missing,
-                _ask(teacher, some.take(np.array(missing)), recipe) if missing else (),
-                strict=True,
-            ):
-                answers[i] = answer
-            write_shard(part, number, wanted, np.stack(answers))  # type: ignore[arg-type]
-        progress.advance(start + len(wanted))
-    progress.finish()
-    return read
-
-
-def _write_texts(texts: TransferTexts, rows: np.ndarray, part: Path) -> None:
-    def block(start: int) -> pa.Table:
-        some = texts.take(rows[start : start + ROWS])
-        columns = {
-            "text": some.texts.column,
-            "origin": some.origins.column,
-            "label": _column(some.labels),
+    def _inputs(self, texts: TransferTexts) -> dict[str, Any]:
+        digest = hashlib.sha256()
+        update_joined(digest, self._keys(texts), "\n")
+        update_joined(digest, texts.origins, "\n")
+        digest.update(np.ascontiguousarray(texts.labels).data)
+        return {
+            "teacher": self._teacher_key,
+            "max_length": self.teacher.max_length,
+            "texts": digest.hexdigest(),
+            "shard_size": self.config.shard_size,
+            "filters": self.filter_settings,
         }
-        return pa.table(columns | ({} if some.pairs is None else {"pair": some.pairs.column}))
 
-    write_table(map(block, range(0, max(1, len(rows)), ROWS)), part / TEXTS_FILE)
+    @property
+    def _teacher_key(self) -> str:
+        return f"{self.teacher_hash}-{self.config.precision}"
+
+    def _keys(self, texts: TransferTexts) -> Iterator[str]:
+        if texts.pairs is None:
+            for text in texts.texts:
+                yield text_key(self._teacher_key, text, None)
+        else:
+            for text, pair in zip(texts.texts, texts.pairs, strict=True):
+                yield text_key(self._teacher_key, text, pair)
+
+    def _shards(self, texts: TransferTexts) -> int:
+        return math.ceil(len(texts) / self.config.shard_size)
+
+    def _label(self, texts: TransferTexts, folder: Path, part: Path, progress: Progress) -> None:
+        """Write this process's share of the shards, one shard in memory at a time."""
+        start = time.monotonic()
+        older = tuple(dict.fromkeys((folder, *self.older_sets)))
+        cache = LogitCache(older, self.teacher.max_length)
+        labelled = 0
+        progress.start("the teacher labels the transfer set", len(texts))
+        for number in range(rank(), self._shards(texts), processes()):
+            first = number * self.config.shard_size
+            rows = np.arange(first, min(first + self.config.shard_size, len(texts)))
+            labelled += self._write_shard(texts.take(rows), cache, part, number)
+            progress.advance(first + len(rows))
+        progress.finish()
+        barrier()
+        if labelled:
+            seconds = time.monotonic() - start
+            line = (
+                f"transfer: the teacher labelled {labelled:,} texts in {seconds:.0f} s "
+                f"({labelled / seconds:,.0f} texts/s)"
+            )
+            if processes() > 1:
+                line += f" in one of {processes()} processes"
+            progress.say(line)
+
+    def _write_shard(self, texts: TransferTexts, cache: LogitCache, part: Path, number: int) -> int:
+        """Write a shard unless it is complete; return how many texts the teacher labelled."""
+        keys = list(self._keys(texts))
+        if shard_keys(part, number) == keys:
+            return 0
+        rows = [cache.get(key) for key in keys]
+        missing = np.array([i for i, row in enumerate(rows) if row is None], np.int64)
+        if len(missing):
+            for i, row in zip(missing, self._predict(texts.take(missing)), strict=True):
+                rows[i] = row
+        write_shard(part, number, keys, np.stack([row for row in rows if row is not None]))
+        return len(missing)
+
+    def _predict(self, texts: TransferTexts) -> np.ndarray:
+        """Return the teacher's logits (n, C) float16."""
+        logits = self.teacher.predict_logits(
+            texts.texts,
+            texts.pairs,
+            batch_tokens=self.config.batch_tokens,
+            precision=self.config.precision,
+        )
+        largest = np.abs(logits).max(initial=0)
+        if largest > FLOAT16_MAX:
+            raise CheckFailed(
+                "a logit of the teacher does not fit into 16 bits",
+                f"{largest:g}",
+                "check the teacher's weights",
+            )
+        return logits.astype(np.float16)
+
+    def _write(self, texts: TransferTexts, part: Path) -> dict[str, Any]:
+        """Filter the labelled texts and write the files of the set; return the stage's result."""
+        result = FilterResult(np.ones(len(texts), bool), {})
+        if self.teacher_filter is not None:
+            blocks = (read_logits(part, number) for number in range(self._shards(texts)))
+            result = self.teacher_filter(texts, blocks)
+        rows = np.flatnonzero(result.kept)
+        write_table(_tables(texts, rows), part / TEXTS_FILE)
+        join_shards(part, result.kept, self.config.shard_size)
+        origins = Counter(texts.origins.take(rows))
+        return {
+            "texts": len(rows),
+            "origins": dict(sorted(origins.items())),
+            "rejected": result.rejected,
+            "kept": hashlib.sha256(result.kept.tobytes()).hexdigest(),
+            "sha256": {name: hash_file(part / name) for name in FILES},
+        }
 
 
-def _column(labels: np.ndarray) -> pa.Array:
-    return (
-        pa.array(labels)
-        if labels.ndim == 1
-        else pa.FixedSizeListArray.from_arrays(pa.array(labels.ravel()), labels.shape[1])
-    )
+def _tables(texts: TransferTexts, rows: np.ndarray) -> Iterator[pa.Table]:
+    """Yield the texts at `rows` in tables of `ROWS` rows; at least one table."""
+    for start in range(0, max(1, len(rows)), ROWS):
+        block = texts.take(rows[start : start + ROWS])
+        columns = {
+            "text": block.texts.column,
+            "origin": block.origins.column,
+            "label": _label_column(block.labels),
+        }
+        if block.pairs is not None:
+            columns["pair"] = block.pairs.column
+        yield pa.table(columns)
+
+
+def _label_column(labels: np.ndarray) -> pa.Array:
+    if labels.ndim == 1:
+        return pa.array(labels)
+    return pa.FixedSizeListArray.from_arrays(pa.array(labels.ravel()), labels.shape[1])
 
 
 def _read_labels(column: pa.ChunkedArray) -> np.ndarray:
-    """Class indices (N,) int64, or scores (N,) and label sets (N, C) as float32."""
+    """Return classes (N,) int64, or scores (N,) or label sets (N, C) as float32."""
     if pa.types.is_fixed_size_list(column.type):
         flat = np.concatenate([np.asarray(chunk.flatten(), np.float32) for chunk in column.chunks])
         return flat.reshape(len(column), column.type.list_size)
-    return np.asarray(
-        column.to_numpy(), np.int64 if pa.types.is_integer(column.type) else np.float32
-    )
-
-
-def _ask(teacher: Teacher, texts: TransferTexts, recipe: TransferConfig) -> np.ndarray:
-    logits = teacher.predict_logits(
-        texts.texts, texts.pairs, batch_tokens=recipe.batch_tokens, precision=recipe.precision
-    )
-    if logits.size and np.abs(logits).max() > FLOAT16_MAX:
-        raise CheckFailed(
-            "a teacher logit does not fit into 16 bits",
-            f"{np.abs(logits).max():g}",
-            "check the teacher's weights",
-        )
-    return logits.astype(np.float16)
-
-
-def _shards(texts: TransferTexts, recipe: TransferConfig) -> int:
-    return -(-len(texts) // recipe.shard_size)
+    dtype = np.int64 if pa.types.is_integer(column.type) else np.float32
+    return np.asarray(column.to_numpy(), dtype)
 
 
 def transfer_hash(folder: Path) -> str:
-    """What decides the texts of a finished transfer set and their logits: for a stage that is made from it."""
-    whole = read_stage(folder)
-    kept = whole["result"].get("kept") if "filters" in whole["inputs"] else None
-    return str(whole["inputs"]["texts"] + (f"+{kept}" if kept else ""))
+    """Hash what decides a finished transfer set, for stages that are made from it."""
+    document = read_stage(folder)
+    return f"{document['inputs']['texts']}+{document['result']['kept']}"
 
 
 def read_transfer_set(folder: Path) -> TransferSet:
-    """A finished transfer set, its texts and logits mapped. Raises IntegrityError where a file is not the one that was written."""
-    written = read_stage(folder)["result"].get("sha256", {})
+    """Map a finished transfer set from disk.
+
+    Raises:
+        IntegrityError: If a file is missing or damaged.
+    """
+    hashes = read_stage(folder)["result"]["sha256"]
     for name in FILES:
-        require_hash(
-            folder / name,
-            written.get(name),
-            "the transfer set",
-            "remove the folder and distill again",
-        )
-    columns = map_table(folder / TEXTS_FILE)
-    pairs = TextColumn(columns["pair"]) if "pair" in columns.column_names else None
+        hint = "remove the folder and distill again"
+        require_hash(folder / name, hashes[name], "the transfer set", hint)
+    table = map_table(folder / TEXTS_FILE)
+    pairs = TextColumn(table["pair"]) if "pair" in table.column_names else None
     texts = TransferTexts.of(
-        TextColumn(columns["text"]),
+        TextColumn(table["text"]),
         pairs,
-        TextColumn(columns["origin"]),
-        _read_labels(columns["label"]),
+        TextColumn(table["origin"]),
+        _read_labels(table["label"]),
     )
     return TransferSet(texts, map_array(folder / LOGITS_FILE)[: len(texts)])

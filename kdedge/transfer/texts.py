@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from transformers import PreTrainedTokenizerFast
 
 from kdedge.data.task import Task
 from kdedge.io.text_column import TextColumn
+from kdedge.nn.tokenization import replace_mask_token
 from kdedge.runtime.spec import Kind
 
 ORIGINS = ("labelled", "rule", "replace", "generate", "pool")
@@ -16,10 +18,12 @@ ORIGINS = ("labelled", "rule", "replace", "generate", "pool")
 
 @dataclass(frozen=True)
 class TransferTexts:
-    """N texts to be shown to the teacher.
+    """N texts for the teacher.
 
-    texts, pairs: N strings; pairs is None for single texts. origins: N of `ORIGINS`.
-    labels: as in `Split.labels`; rows without a label hold NaN (float) or -1 (class index).
+    texts: N strings.
+    pairs: N second texts, or None.
+    origins: N of `ORIGINS`.
+    labels: as in `Split.labels`; rows without a label hold NaN (float) or -1 (class).
     """
 
     texts: TextColumn
@@ -35,27 +39,23 @@ class TransferTexts:
         origins: Sequence[str],
         labels: np.ndarray,
     ) -> TransferTexts:
-        """From any sequences of N strings."""
-        return cls(
-            TextColumn.of(texts),
-            None if pairs is None else TextColumn.of(pairs),
-            TextColumn.of(origins),
-            labels,
-        )
+        """Build from any sequences of N strings."""
+        pair_column = None if pairs is None else TextColumn.of(pairs)
+        return cls(TextColumn.of(texts), pair_column, TextColumn.of(origins), labels)
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def take(self, rows: np.ndarray) -> TransferTexts:
-        """The texts at `rows`, in that order."""
-        chosen = np.asarray(rows, np.int64)
-        pairs = None if self.pairs is None else self.pairs.take(chosen)
+        """Return the texts at `rows`, in that order."""
+        rows = np.asarray(rows, np.int64)
+        pairs = None if self.pairs is None else self.pairs.take(rows)
         return TransferTexts(
-            self.texts.take(chosen), pairs, self.origins.take(chosen), self.labels[chosen]
+            self.texts.take(rows), pairs, self.origins.take(rows), self.labels[rows]
         )
 
     def rows(self, *origins: str) -> np.ndarray:
-        """Rows of the texts that came from there, in order."""
+        """Return the rows of the texts with one of these origins, in order."""
         return np.flatnonzero(self.origins.among(origins))
 
     @property
@@ -65,29 +65,46 @@ class TransferTexts:
 
     @property
     def written(self) -> TextColumn:
-        """What somebody wrote, both texts of a pair: the labelled texts and the user's pool."""
-        return self._of_origins("labelled", "pool")
+        """The texts that people wrote: labelled texts and pool, both texts of a pair."""
+        return self._all_texts("labelled", "pool")
 
     @property
-    def made(self) -> TextColumn:
-        """What was made from it."""
-        return self._of_origins("rule", "replace", "generate")
+    def augmented(self) -> TextColumn:
+        """The texts that were made from them, both texts of a pair."""
+        return self._all_texts("rule", "replace", "generate")
 
-    def _of_origins(self, *wanted: str) -> TextColumn:
-        some = self.take(self.rows(*wanted))
-        return some.texts if some.pairs is None else some.texts + some.pairs
+    def _all_texts(self, *origins: str) -> TextColumn:
+        subset = self.take(self.rows(*origins))
+        return subset.texts if subset.pairs is None else subset.texts + subset.pairs
+
+    def replace_mask_token(
+        self, source: PreTrainedTokenizerFast, target: PreTrainedTokenizerFast
+    ) -> TransferTexts:
+        """Write the mask token of tokenizer `source` as tokenizer `target` writes it.
+
+        Only rules mask words, so without texts from rules nothing changes.
+        """
+        if "rule" not in self.origins:
+            return self
+        texts = TextColumn.of(replace_mask_token(self.texts, source, target))
+        pairs = self.pairs
+        if pairs is not None:
+            pairs = TextColumn.of(replace_mask_token(pairs, source, target))
+        return replace(self, texts=texts, pairs=pairs)
 
 
-def collect_texts(task: Task, made: TransferTexts | None = None) -> TransferTexts:
-    """All texts the student will learn from: the training split as it stands, then the made ones."""
+def collect_texts(task: Task, augmented: TransferTexts | None = None) -> TransferTexts:
+    """Return all texts that students learn from: the training split, then the augmented texts."""
     train = task.train
     labelled = TransferTexts.of(train.texts, train.pairs, ("labelled",) * len(train), train.labels)
-    return labelled if made is None else joined(labelled, made)
+    return labelled if augmented is None else joined(labelled, augmented)
 
 
 def joined(first: TransferTexts, second: TransferTexts) -> TransferTexts:
-    """The texts of both, in order."""
-    pairs = None if first.pairs is None or second.pairs is None else first.pairs + second.pairs
+    """Return the texts of both, in order."""
+    pairs = None
+    if first.pairs is not None and second.pairs is not None:
+        pairs = first.pairs + second.pairs
     return TransferTexts(
         first.texts + second.texts,
         pairs,
@@ -97,7 +114,8 @@ def joined(first: TransferTexts, second: TransferTexts) -> TransferTexts:
 
 
 def no_labels(count: int, kind: Kind, outputs: int) -> np.ndarray:
-    """The labels of `count` texts that have none, in the form that the kind of task asks for."""
+    """Return labels for `count` texts without one, as `TransferTexts.labels` holds them."""
     if kind == "classification":
         return np.full(count, -1, np.int64)
-    return np.full((count, outputs) if kind == "multilabel" else count, np.nan, np.float32)
+    shape = (count, outputs) if kind == "multilabel" else (count,)
+    return np.full(shape, np.nan, np.float32)

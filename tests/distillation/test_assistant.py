@@ -16,7 +16,6 @@ from kdedge.cli.distill import show
 from kdedge.data import load_task
 from kdedge.distillation.assistant import Gain, gained, residual
 from kdedge.distillation.pipeline import distill, gains, prepare_context, scores
-from kdedge.distillation.student_training import replace_mask_token
 from kdedge.errors import UsageError
 from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.tokenization import load_tokenizer
@@ -55,7 +54,9 @@ def opened(run: RunDir, name: str) -> TextClassifier:
 
 def test_the_assistant_comes_nearer_to_the_residual_than_nothing_does(made: RunDir) -> None:
     context = prepare_context(made.recipe, made)
-    texts = replace_mask_token(opened(made, "student"), context.teacher, context.transfer.texts)
+    texts = context.transfer.texts.replace_mask_token(
+        context.teacher.tokenizer, opened(made, "student").tokenizer
+    )
     left = residual(context, opened(made, "student")).logits
     said = left + opened(made, "student").predict_logits(texts.texts, texts.pairs)
     assert (said.argmax(1) == context.transfer.logits.argmax(1)).all() and np.allclose(

@@ -1,4 +1,4 @@
-"""Timing tells equal subjects equal and slower ones slower, and treats all subjects alike."""
+"""Timing finds differences and no others, and treats all subjects alike."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from kdedge.evaluation.timing import (
+    TimingPlan,
     Timings,
     compare_timings,
     interleave,
@@ -22,7 +23,7 @@ TRIALS = 400
 def simulated_medians(
     generator: np.random.Generator, factor: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Per-round medians of two subjects on one machine: common drift, a 4 % jitter of their own, rare stalls."""
+    """Per-round medians of two subjects: common drift, 4 % jitter of each, rare stalls."""
     drift = np.exp(
         0.2 * np.sin(np.linspace(0, 6, ROUNDS)) + np.cumsum(generator.normal(0, 0.02, ROUNDS))
     )
@@ -36,7 +37,7 @@ def simulated_medians(
     return medians(factor), medians(1.0)
 
 
-def share_said_different(factor: float, seed: int) -> float:
+def share_called_different(factor: float, seed: int) -> float:
     generator = np.random.default_rng(seed)
     return float(
         np.mean(
@@ -49,12 +50,12 @@ def share_said_different(factor: float, seed: int) -> float:
 
 
 def test_the_same_subject_against_itself_is_rarely_called_different() -> None:
-    assert share_said_different(1.0, seed=1) <= 0.05
+    assert share_called_different(1.0, seed=1) <= 0.05
 
 
 @pytest.mark.parametrize("factor", [1.1, 1 / 1.1])
 def test_a_ten_percent_change_is_found(factor: float) -> None:
-    assert share_said_different(factor, seed=2) >= 0.95
+    assert share_called_different(factor, seed=2) >= 0.95
 
 
 def test_the_interval_of_a_comparison_covers_the_true_ratio() -> None:
@@ -69,18 +70,18 @@ def test_a_difference_too_small_to_matter_is_not_called_one() -> None:
     assert compare_timings(base * 1.05, base).different
 
 
-def test_few_rounds_never_tell_a_difference() -> None:
+def test_few_rounds_never_show_a_difference() -> None:
     base = np.full(6, 1e-3)
     assert not compare_timings(base * 2, base).different
 
 
-def test_rounds_that_do_not_match_are_refused() -> None:
+def test_different_numbers_of_rounds_are_an_error() -> None:
     with pytest.raises(ValueError, match="pairwise"):
         compare_timings(np.ones(3), np.ones(4))
 
 
 def test_real_work_against_itself_and_against_slower_work() -> None:
-    """The whole way, with real clocks: one subject twice, and one that does 40 % more of the same."""
+    """With real clocks: one subject twice, and one with 40 % more of the same work."""
 
     def spinning(count: int):
         def work(item: int) -> tuple[float, ...]:
@@ -93,14 +94,14 @@ def test_real_work_against_itself_and_against_slower_work() -> None:
     works = {"a": spinning(10_000), "b": spinning(10_000), "slower": spinning(14_000)}
     timed = {
         name: parts[0]
-        for name, parts in interleave(works, 20, seconds=1.0, rounds=40, visit=8).items()
+        for name, parts in interleave(works, 20, TimingPlan(rounds=40, visit=8)).items()
     }
     assert not compare_timings(timed["a"].medians, timed["b"].medians, least=0.15).different
     slower = compare_timings(timed["slower"].medians, timed["a"].medians)
     assert slower.different and 1.2 < slower.ratio < 1.7
 
 
-def test_every_subject_sees_the_same_items_and_the_order_changes() -> None:
+def test_every_subject_gets_the_same_items_and_the_order_changes() -> None:
     seen: dict[str, list[int]] = {name: [] for name in "abc"}
     order: list[str] = []
 
@@ -112,7 +113,7 @@ def test_every_subject_sees_the_same_items_and_the_order_changes() -> None:
 
         return work
 
-    timed = interleave({name: recording(name) for name in "abc"}, 7, seconds=1, rounds=12, visit=2)
+    timed = interleave({name: recording(name) for name in "abc"}, 7, TimingPlan(rounds=12, visit=2))
     assert seen["a"] == seen["b"] == seen["c"]
     assert set(seen["a"]) == set(range(7))
     visits = order[-12 * 9 :: 3]  # a visit is one uncounted item and two counted ones
@@ -123,15 +124,13 @@ def test_every_subject_sees_the_same_items_and_the_order_changes() -> None:
     assert timed["a"][1].p50 == 0.5
 
 
-def test_a_slow_subject_does_not_eat_more_than_the_time_given() -> None:
+def test_a_slow_subject_gets_no_more_rounds_than_fit_into_the_time() -> None:
     def slow(item: int) -> tuple[float, ...]:
         time.sleep(0.02)
         return (0.02,)
 
-    start = time.perf_counter()
-    timed = interleave({"slow": slow, "fast": lambda item: (1e-6,)}, 50, seconds=1.0)
-    assert time.perf_counter() - start < 2.0
-    assert len(timed["slow"][0].values) == len(timed["fast"][0].values) >= 3
+    timed = interleave({"slow": slow, "fast": lambda item: (1e-6,)}, 50, TimingPlan(seconds=1.0))
+    assert 3 <= len(timed["slow"][0].values) == len(timed["fast"][0].values) <= 50
 
 
 def test_statistics_are_derived_from_the_raw_values() -> None:
@@ -141,12 +140,12 @@ def test_statistics_are_derived_from_the_raw_values() -> None:
     assert timings.quantile(1.0) == 100.0
 
 
-def test_doubts_are_said_aloud() -> None:
+def test_unstable_and_few_values_are_warnings() -> None:
     steady = Timings((np.linspace(1.0, 1.1, 200),))
-    assert steady.doubts() == []
+    assert steady.warnings() == []
     shaken = Timings((np.r_[np.ones(190), np.full(10, 3.5)],))
-    assert shaken.doubts() == ["unstable: p99 is 3.5x p50"]
-    assert "only 20 values" in Timings((np.ones(20),)).doubts()[0]
+    assert shaken.warnings() == ["unstable: p99 is 3.5x p50"]
+    assert "only 20 values" in Timings((np.ones(20),)).warnings()[0]
 
 
 def test_speed_up_is_the_median_over_rounds_with_quartiles() -> None:

@@ -44,18 +44,18 @@ def test_uniform_names_the_depths_that_fit(student: int, teacher: int) -> None:
 
 
 @pytest.mark.parametrize("pairs", [[(5, 1)], [(1, 13)], [(-1, 0)], [(1, 2), (1, 3)]])
-def test_pairs_out_of_range_or_doubled_are_refused(pairs: list[tuple[int, int]]) -> None:
+def test_pairs_out_of_range_or_doubled_are_errors(pairs: list[tuple[int, int]]) -> None:
     with pytest.raises(UsageError):
         LayerMap.of(4, 12, pairs)
 
 
 @pytest.mark.parametrize("make", [LayerMap.last, LayerMap.first, LayerMap.skip])
-def test_a_student_deeper_than_its_teacher_is_refused(make) -> None:
+def test_a_student_deeper_than_its_teacher_is_an_error(make) -> None:
     with pytest.raises(UsageError, match="layer"):
         make(7, 6)
 
 
 def test_skip_leaves_the_last_layer_to_the_logits() -> None:
-    """PKD-Skip of BERT6 from BERT-base: teacher layers 2, 4, 6, 8, 10 (Sun et al. 2019, section 4.1)."""
+    """BERT6 from BERT-base: teacher layers 2, 4, 6, 8, 10 (Sun et al. 2019, section 4.1)."""
     assert LayerMap.skip(6, 12).pairs == ((0, 0), (1, 2), (2, 4), (3, 6), (4, 8), (5, 10))
     assert LayerMap.named("skip", 5, 12).pairs == ((0, 0), (1, 2), (2, 4), (3, 6), (4, 8))

@@ -1,4 +1,4 @@
-"""Training is a pure function of its inputs, and survives being killed (R1, R8, R15, R23)."""
+"""Training depends only on its inputs, and continues after it was killed."""
 
 from __future__ import annotations
 
@@ -23,51 +23,14 @@ from kdedge.nn.tokenization import encode
 from kdedge.nn.training import LengthGrouped, Training, train
 from kdedge.recipe import FitConfig
 
-HERE = Path(__file__).resolve().parent
-
-CHILD = """
-import sys, hashlib
-sys.path[:0] = [{root!r}, {here!r}]
-import torch, conftest, tiny
-import kdedge.nn.training as training
-from kdedge.nn.batching import Pad
-from kdedge.nn.inference import predict_logits
-from kdedge.nn.tokenization import encode
-from kdedge.recipe import Fit
-from kdedge.runtime import metrics
-from kdedge.nn.training import Labelled, validation_predictor
-training.SAVE_SECONDS = {seconds}
-torch.set_num_threads(int(sys.argv[2]))
-torch.manual_seed(0)
-task, tokenizer = tiny.single_task(200), tiny.tokenizer()
-model = tiny.bert(vocabulary=len(tokenizer))
-pad = Pad(0)
-plan = training.Training(
-    fit=Fit(epochs=3, batch_size=8, learning_rate=1e-3, checks=4), seed=3,
-    data=encode(tokenizer, task.train.texts, None, 32, labels=task.train.labels), pad=pad,
-    predict=validation_predictor(encode(tokenizer, task.validation.texts, None, 32), pad),
-    score=lambda logits: metrics.score("accuracy", "classification", logits, task.validation.labels), title="test")
-class Steps:
-    def say(self, line): pass
-    def start(self, what, total, done=0): pass
-    def finish(self): pass
-    def advance(self, done, note=""): print("step", done, flush=True)
-try:
-    training.train(Labelled(model), plan, __import__("pathlib").Path(sys.argv[1]), progress=Steps())
-except training.Interrupted as error:
-    print("interrupted", flush=True)
-    sys.exit(error.exit_code)
-digest = hashlib.sha256(b"".join(v.numpy().tobytes() for v in model.state_dict().values())).hexdigest()
-print("weights", digest, flush=True)
-"""
+PROGRAM = Path(__file__).with_name("training_program.py")
 
 
 def child(
     folder: Path, threads: int = 1, seconds: float = 0.1, **environment: str
 ) -> subprocess.Popen[str]:
-    code = CHILD.format(root=str(HERE.parent), here=str(HERE), seconds=seconds)
     return subprocess.Popen(
-        [sys.executable, "-c", code, str(folder), str(threads)],
+        [sys.executable, str(PROGRAM), str(folder), str(threads), str(seconds)],
         stdout=subprocess.PIPE,
         text=True,
         cwd=folder.parent,
@@ -88,7 +51,7 @@ def weights_of(process: subprocess.Popen[str]) -> str:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """SHA-256 of the weights of the run that nothing interrupts."""
+    """SHA-256 of the weights of a training without interruption."""
     return weights_of(child(tmp_path_factory.mktemp("undisturbed") / "run", seconds=1e9))
 
 
@@ -110,7 +73,7 @@ def test_killed_at_random_points_and_resumed_gives_the_same_weights(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_ends_with_its_own_exit_code(
+def test_a_signal_saves_and_exits_with_its_own_code(
     tmp_path: Path, undisturbed: str, number: int
 ) -> None:
     process = child(tmp_path / "run", seconds=1e9)
@@ -118,10 +81,8 @@ def test_a_signal_saves_and_ends_with_its_own_exit_code(
         if step >= 40:
             process.send_signal(number)
             break
-    sent = time.monotonic()
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + number and "interrupted" in out
-    assert time.monotonic() - sent < 10
     assert list((tmp_path / "run").glob("checkpoint-*/complete"))
     assert weights_of(child(tmp_path / "run", seconds=1e9)) == undisturbed
 
@@ -134,7 +95,7 @@ def test_hash_seed_locale_and_folder_do_not_change_the_weights(
 
 
 class Exploding(nn.Module):
-    """A model whose loss is not a number from its third step on."""
+    """A model whose loss is NaN from its third step on."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -165,7 +126,7 @@ def test_a_loss_that_is_not_a_number_stops_training(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("**/*.safetensors"))
 
 
-def test_batches_hold_each_text_once_and_texts_of_like_length() -> None:
+def test_batches_hold_each_text_once_and_texts_of_similar_length() -> None:
     lengths = np.random.default_rng(0).integers(3, 60, size=1003)
     order = list(LengthGrouped(lengths, 16, seed=1))
     assert sorted(order) == list(range(1003))
@@ -177,7 +138,8 @@ def test_batches_hold_each_text_once_and_texts_of_like_length() -> None:
     assert list(other) != order
 
 
-def test_auto_precision_is_never_an_emulated_one() -> None:
-    chosen = native_precision("auto", torch.device("cpu"))
-    assert chosen is None or torch.cpu._is_avx512_bf16_supported()
+def test_auto_precision_is_never_an_emulated_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for supported, expected in ((True, torch.bfloat16), (False, None)):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda s=supported: s)
+        assert native_precision("auto", torch.device("cpu")) is expected
     assert native_precision("bf16", torch.device("cpu")) is torch.bfloat16

@@ -42,20 +42,18 @@ def bilstm(pair: bool) -> BiLstmForSequenceClassification:
 
 
 @pytest.mark.parametrize("pair", [False, True])
-def test_a_bilstm_answers_the_same_alone_padded_and_in_a_batch(pair: bool) -> None:
+def test_a_bilstm_gives_the_same_logits_alone_and_in_a_padded_batch(pair: bool) -> None:
     task = tiny.pair_task() if pair else tiny.single_task()
     data = encode(tiny.tokenizer(), task.train.texts, task.train.pairs, 48)
     model, pad = bilstm(pair), TextClassifier(bilstm(pair), tiny.tokenizer(), 48).pad
     together = predict_logits(model, data, pad, batch_tokens=4096)
     alone = predict_logits(model, data, pad, batch_tokens=1)
     assert np.abs(together - alone).max() < 1e-6
-    assert np.ptp(alone, axis=0).min() > 1e-3, (
-        "answers must differ between texts for this to show anything"
-    )
+    assert np.ptp(alone, axis=0).min() > 1e-3, "the test needs logits that differ between texts"
 
 
 def test_a_pair_bilstm_reads_each_text_as_a_single_one_would() -> None:
-    """[u; v; |u - v|; u * v] with u and v from two separate readings (Tang et al. 2019, section 3.2)."""
+    """The head sees [u; v; |u - v|; u * v] of two separate passes (Tang et al. 2019, 3.2)."""
     model = bilstm(pair=True)
     first, second = [2, 11, 12, 13, 3], [21, 22, 3]
     ids = torch.tensor([first + second + [0, 0]])
@@ -69,7 +67,7 @@ def test_a_pair_bilstm_reads_each_text_as_a_single_one_would() -> None:
         assert torch.allclose(model(ids, mask, types).logits, expected, atol=1e-6)
 
 
-def test_a_pair_bilstm_tells_its_texts_apart() -> None:
+def test_a_pair_bilstm_depends_on_the_order_of_its_texts() -> None:
     task, tokenizer = tiny.pair_task(), tiny.tokenizer()
     model = TextClassifier(bilstm(pair=True), tokenizer, 48)
     there = model.predict_logits(task.train.texts, task.train.pairs)
@@ -77,7 +75,9 @@ def test_a_pair_bilstm_tells_its_texts_apart() -> None:
     assert np.abs(there - back).max() > 1e-3
 
 
-def test_saved_and_loaded_students_answer_alike(tmp_path: Path, teacher: TextClassifier) -> None:
+def test_a_loaded_student_gives_the_logits_of_the_saved_one(
+    tmp_path: Path, teacher: TextClassifier
+) -> None:
     task = tiny.single_task()
     for name, recipe in {
         "b": tinybert(),
@@ -113,17 +113,17 @@ def test_a_student_started_from_the_teacher_holds_its_layers(teacher: TextClassi
 
 
 @pytest.mark.parametrize(
-    "settings, says",
+    "settings, message",
     [
-        ({"hidden": 36}, "only a student of its width"),
-        ({"teacher_layers": [1, 9]}, "not there"),
+        ({"hidden": 36}, "only into a student of its width"),
+        ({"teacher_layers": [1, 9]}, "does not exist"),
         ({"layers": 3}, "maps uniformly"),
     ],
 )
-def test_a_start_that_does_not_fit_is_told(
-    teacher: TextClassifier, settings: dict, says: str
+def test_a_start_that_does_not_fit_is_an_error(
+    teacher: TextClassifier, settings: dict, message: str
 ) -> None:
-    with pytest.raises(UsageError, match=says):
+    with pytest.raises(UsageError, match=message):
         build_student(
             tinybert(**settings), tiny.single_task().spec, teacher.model, teacher.tokenizer
         )
@@ -141,7 +141,7 @@ def test_a_checkpoint_start_keeps_its_encoder(tmp_path: Path, teacher: TextClass
         start.bert.encoder.layer[1].output.dense.weight,
     )
     assert student.classifier.out_features == 2
-    with pytest.raises(UsageError, match="not that of its start"):
+    with pytest.raises(UsageError, match="differs from its checkpoint"):
         build_student(
             tinybert(start=str(tmp_path), layers=1),
             tiny.single_task().spec,
@@ -151,7 +151,7 @@ def test_a_checkpoint_start_keeps_its_encoder(tmp_path: Path, teacher: TextClass
 
 
 @pytest.mark.parametrize("start", ["scratch", "teacher", "shrink", "checkpoint"])
-def test_a_student_of_another_activation_computes_with_it_wherever_it_starts(
+def test_another_activation_is_used_at_every_start(
     tmp_path: Path, teacher: TextClassifier, start: str
 ) -> None:
     if start == "checkpoint":

@@ -1,4 +1,4 @@
-"""A student cut out of its teacher: exact at the teacher's own shape, ahead of chance at a smaller one."""
+"""A shrunk student: exact at the teacher's own shape, better than chance at a smaller one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def recipe(**settings) -> TinyBertConfig:
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> TextClassifier:
-    """A three-layer BERT that knows which words are kind, as a pretrained one would, and has learned the tiny task."""
+    """A BERT whose embeddings separate good from bad words, fine-tuned on the tiny task."""
     torch.manual_seed(0)
     tokenizer = tiny.tokenizer()
     model = tiny.bert(
@@ -85,7 +85,7 @@ def agreement(student: TextClassifier, teacher: TextClassifier) -> float:
 def test_at_its_own_shape_the_teacher_is_reproduced(teacher: TextClassifier) -> None:
     student = shrunk(teacher)
     mine, theirs = (model.predict_logits(TASK.test.texts, None) for model in (student, teacher))
-    assert np.ptp(theirs) > 1, "answers must differ for this to show anything"
+    assert np.ptp(theirs) > 1, "the test needs logits that differ"
     assert np.abs(mine - theirs).max() < 1e-3
 
 
@@ -129,7 +129,7 @@ def test_watching_the_teacher_leaves_it_as_it_was(teacher: TextClassifier) -> No
 
 
 def test_importance_is_what_removing_a_part_costs_to_first_order(teacher: TextClassifier) -> None:
-    """Against the loss itself: a head's output scaled by 1 - ε changes the loss of a text by ε times its importance."""
+    """A head's output scaled by 1 - ε changes the loss of a text by ε times its importance."""
     batch = teacher.pad(
         [teacher.encode(TASK.train.texts[3:4], None, labels=TASK.train.labels[3:4])[0]]
     )
@@ -196,12 +196,14 @@ def test_layers_are_spread_evenly_and_end_with_the_last() -> None:
 @pytest.mark.parametrize(
     "settings", [{"hidden": 60}, {"layers": 4}, {"heads": 6}, {"intermediate": 97}]
 )
-def test_nothing_is_shrunk_to_something_bigger(teacher: TextClassifier, settings: dict) -> None:
-    with pytest.raises(UsageError, match="nowhere bigger"):
+def test_a_shrunk_student_cannot_be_bigger_than_its_teacher(
+    teacher: TextClassifier, settings: dict
+) -> None:
+    with pytest.raises(UsageError, match="cannot be bigger"):
         build_student(recipe(**settings), TASK.spec, teacher.model, teacher.tokenizer)
 
 
-def test_a_teacher_of_another_make_is_told(teacher: TextClassifier, tmp_path: Path) -> None:
+def test_only_a_bert_teacher_can_be_shrunk(teacher: TextClassifier, tmp_path: Path) -> None:
     from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
     other = DistilBertForSequenceClassification(

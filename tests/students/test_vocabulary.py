@@ -1,4 +1,4 @@
-"""A trimmed vocabulary: the real one of BERT and small ones, tokenizer and table cut together, nothing newly unknown."""
+"""Trimmed vocabularies: tokenizer and embeddings are trimmed together, no word becomes unknown."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from kdedge.runtime.golden import replay
 from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
 from kdedge.students.vocabulary import (
     check_unknowns,
-    chosen_pieces,
+    choose_pieces,
     piece_counts,
     trim,
-    trimmed_tokenizer,
+    trim_tokenizer,
 )
 from kdedge.transfer.texts import TransferTexts, joined, no_labels
 
@@ -54,9 +54,9 @@ def bert_pieces() -> PreTrainedTokenizerFast:
 @cache
 def trimmed_bert(size: int = 4000) -> PreTrainedTokenizerFast:
     tokenizer = bert_pieces()
-    return trimmed_tokenizer(
+    return trim_tokenizer(
         tokenizer,
-        chosen_pieces(
+        choose_pieces(
             tokenizer.get_vocab(),
             set(tokenizer.all_special_ids),
             piece_counts(tokenizer, USED),
@@ -81,7 +81,7 @@ def student(kind: str, tokenizer: PreTrainedTokenizerFast) -> TextClassifier:
     return TextClassifier(model, tokenizer, 48)
 
 
-def test_texts_of_kept_pieces_are_read_as_before() -> None:
+def test_texts_of_kept_pieces_have_the_same_tokens() -> None:
     assert len(trimmed_bert()) == 4000
     for text in USED:
         assert trimmed_bert().tokenize(text) == bert_pieces().tokenize(text)
@@ -91,7 +91,7 @@ def test_texts_of_kept_pieces_are_read_as_before() -> None:
 
 
 @pytest.mark.parametrize("text", STRANGE)
-def test_other_words_fall_into_smaller_pieces_and_none_becomes_unknown(text: str) -> None:
+def test_other_words_are_split_into_smaller_pieces_and_none_becomes_unknown(text: str) -> None:
     before, after = bert_pieces().tokenize(text), trimmed_bert().tokenize(text)
     assert after.count("[UNK]") == before.count("[UNK]")
     assert "".join(piece.removeprefix("##") for piece in after) == "".join(
@@ -107,7 +107,7 @@ def test_every_piece_of_the_old_vocabulary_is_still_known() -> None:
 
 
 @pytest.mark.parametrize("kind", ["bert", "bilstm"])
-def test_a_student_answers_as_before_where_its_pieces_stayed(kind: str) -> None:
+def test_a_student_gives_the_same_logits_if_its_pieces_stayed(kind: str) -> None:
     before = student(kind, bert_pieces())
     after = trim(before, USED, 4000)
     assert (
@@ -123,7 +123,7 @@ def test_a_student_answers_as_before_where_its_pieces_stayed(kind: str) -> None:
     assert trim(before, USED, 40_000) is before
 
 
-def test_made_texts_choose_no_piece() -> None:
+def test_augmented_texts_choose_no_piece() -> None:
     texts = TransferTexts.of(
         ["the film", "a plot"],
         ["was good", "is dull"],
@@ -139,8 +139,8 @@ def test_made_texts_choose_no_piece() -> None:
     both = joined(texts, made)
     assert (
         list(both.written) == ["the film", "a plot", "was good", "is dull"]
-        and set(both.made) == {"camera", "script"}
-        and len(both.made) == 18
+        and set(both.augmented) == {"camera", "script"}
+        and len(both.augmented) == 18
     )
     before = student("bert", tiny.tokenizer())
     words = set("the film a plot was good is dull".split())
@@ -150,7 +150,7 @@ def test_made_texts_choose_no_piece() -> None:
         if len(piece.removeprefix("##")) == 1 or piece.startswith("[")
     }
     assert (
-        set(trim(before, both.written, len(kept | words), both.made).tokenizer.get_vocab())
+        set(trim(before, both.written, len(kept | words), both.augmented).tokenizer.get_vocab())
         == kept | words
     )
 
@@ -159,12 +159,12 @@ def vocabulary(*pieces: str) -> dict[str, int]:
     return {piece: number for number, piece in enumerate(("[PAD]", "[UNK]", "[unused0]", *pieces))}
 
 
-def test_chosen_pieces_by_hand() -> None:
+def test_choose_pieces_by_hand() -> None:
     words = vocabulary("a", "##a", "b", "##b", "ab", "##ba", "aab", "bab")
     counts = np.array([0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 9])
     by_number = {number: piece for piece, number in words.items()}
     chosen = [
-        [by_number[n] for n in chosen_pieces(words, {0, 1}, counts, size)]
+        [by_number[n] for n in choose_pieces(words, {0, 1}, counts, size)]
         for size in (6, 7, 8, 9, 10, 11)
     ]
     assert chosen[0] == ["[PAD]", "[UNK]", "a", "##a", "b", "##b"]
@@ -172,26 +172,26 @@ def test_chosen_pieces_by_hand() -> None:
     assert added == [{"bab"}, {"##ba"}, {"ab"}, {"aab"}, {"[unused0]"}], (
         "used first, then in the order of the vocabulary, what no text gives last"
     )
-    with pytest.raises(UsageError, match="cannot be that small"):
-        chosen_pieces(words, {0, 1}, counts, 5)
+    with pytest.raises(UsageError, match="too small"):
+        choose_pieces(words, {0, 1}, counts, 5)
 
 
 def test_a_piece_with_a_character_that_has_none_of_its_own_stays() -> None:
     words = vocabulary("a", "##a", "xa", "##ax", "aaa")
-    chosen = chosen_pieces(words, {0, 1}, np.zeros(8, np.int64), 6)
+    chosen = choose_pieces(words, {0, 1}, np.zeros(8, np.int64), 6)
     assert chosen.tolist() == [0, 1, 3, 4, 5, 6], "no piece is x or ##x alone"
     with pytest.raises(UsageError):
-        chosen_pieces(words, {0, 1}, np.zeros(8, np.int64), 5)
+        choose_pieces(words, {0, 1}, np.zeros(8, np.int64), 5)
 
 
-def test_a_word_that_would_become_unknown_is_refused() -> None:
+def test_a_word_that_becomes_unknown_is_an_error() -> None:
     tokenizer = tiny.tokenizer()
     kept = [
         number
         for piece, number in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
         if piece != "##m"
     ]
-    without = trimmed_tokenizer(
+    without = trim_tokenizer(
         tokenizer, np.array([n for n in kept if n != tokenizer.get_vocab()["film"]])
     )
     with pytest.raises(CheckFailed, match="made a word unknown"):
@@ -212,7 +212,7 @@ SMALL = 70
 
 
 @pytest.mark.parametrize("kind", ["tinybert", "bilstm"])
-def test_an_exported_bundle_reads_with_the_smaller_vocabulary(
+def test_an_exported_bundle_uses_the_trimmed_vocabulary(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(export, "_export_teacher", lambda *_, **__: None)
@@ -239,7 +239,7 @@ def test_an_exported_bundle_reads_with_the_smaller_vocabulary(
     assert max(Classifier.load(folder).encode(task.test.texts)["input_ids"].ravel()) < SMALL
 
 
-def test_a_vocabulary_too_small_for_the_answers_is_refused(
+def test_a_vocabulary_that_costs_too_much_accuracy_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export, "_export_teacher", lambda *_, **__: None)

@@ -1,4 +1,4 @@
-"""Several teachers: each calibrated on the validation split, one answer of all, and nothing measured against a single one."""
+"""Several teachers: each calibrated on the validation split, and combined by their mean."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CHANCE = np.random.default_rng(0)
 
 
 def by_search(loss) -> float:
-    """A second opinion: the minimum as scipy finds it."""
+    """Find the temperature with scipy, as a second opinion."""
     return float(
         np.exp(
             minimize_scalar(
@@ -91,7 +91,7 @@ def test_the_mean_by_hand() -> None:
 BASE = {"name": "r", "data": {"source": "x"}, "student": tinyrun.tinybert()}
 
 
-def test_one_teacher_is_written_as_before_and_several_are_named() -> None:
+def test_one_teacher_is_a_table_and_several_have_names() -> None:
     one = Recipe.model_validate(BASE | {"teacher": {"model": "a"}})
     assert "[teacher]" in one.to_toml() and one.model_dump()["teacher"]["model"] == "a"
     two = Recipe.model_validate(BASE | {"teacher": [{"model": "a"}, {"model": "b", "name": "big"}]})
@@ -103,7 +103,7 @@ def test_one_teacher_is_written_as_before_and_several_are_named() -> None:
     assert with_values(one, {"teacher.model": "c"}).teacher[0].model == "c"
 
 
-def test_several_teachers_are_refused_where_they_cannot_be_told_apart(tmp_path: Path) -> None:
+def test_several_teachers_need_different_names(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="told apart by name"):
         Recipe.model_validate(BASE | {"teacher": [{"model": "a", "name": "2"}, {"model": "b"}]})
     with pytest.raises(ValueError, match="cannot be called teacher-1"):
@@ -116,7 +116,8 @@ def test_several_teachers_are_refused_where_they_cannot_be_told_apart(tmp_path: 
         )
     recipe = tmp_path / "r.toml"
     recipe.write_text(
-        'name = "r"\n[data]\nsource = "x"\n[[teacher]]\nmodel = "a"\n[[teacher]]\nmodel = "b"\n[student]\nkind = "bilstm"\n'
+        'name = "r"\n[data]\nsource = "x"\n'
+        '[[teacher]]\nmodel = "a"\n[[teacher]]\nmodel = "b"\n[student]\nkind = "bilstm"\n'
     )
     assert len(load_recipe(recipe, ("teacher.2.max_length=9",)).teacher) == 2
     with pytest.raises(UsageError, match=r"name one: teacher\.1 or teacher\.2"):
@@ -128,15 +129,14 @@ def test_several_teachers_are_refused_where_they_cannot_be_told_apart(tmp_path: 
     )
     with pytest.raises(UsageError) as caught:
         load_recipe(recipe)
-    assert (
-        "teacher.model: missing" in caught.value.found
-        and "teacher.modl: no such key; did you mean model?" in caught.value.found
-    )
+    assert "teacher.model: missing" in str(
+        caught.value
+    ) and "teacher.modl: no such key; did you mean model?" in str(caught.value)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    """A run with two teachers, one of them surer of itself than the other."""
+    """Distil from two teachers; the second is overconfident."""
     folder = tmp_path_factory.mktemp("ensemble")
     document = tinyrun.prepare(folder)
     torch.manual_seed(7)
@@ -162,7 +162,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     )
 
 
-def test_each_teacher_is_measured_and_the_answer_is_the_mean(made: RunDir) -> None:
+def test_each_teacher_is_measured_and_the_logits_are_the_mean(made: RunDir) -> None:
     task = load_task(made.recipe.data, made.recipe.task, name="r", seed=0)
     result = read_stage(made.teacher)["result"]
     alone = [
@@ -189,7 +189,7 @@ def test_each_teacher_is_measured_and_the_answer_is_the_mean(made: RunDir) -> No
     assert np.allclose(stored.logits.astype(np.float32), taught, rtol=2**-11 + 1e-6, atol=1e-4)
 
 
-def test_what_is_kept_is_kept_of_all_teachers(made: RunDir) -> None:
+def test_retention_is_relative_to_the_ensemble(made: RunDir) -> None:
     rows = {row["model"]: row for row in scores(made)}
     assert list(rows) == ["teacher", "teacher 1", "teacher loud", "tinybert"]
     assert rows["tinybert"]["kept"] == pytest.approx(
@@ -213,13 +213,13 @@ def test_the_table_shows_each_temperature(made: RunDir, capsys: pytest.CaptureFi
 
 
 class Echo(TextClassifier):
-    """A model that answers how often its own mask token stands in a text."""
+    """A model whose logit is how often its own mask token occurs in the text."""
 
     def predict_logits(self, texts, pairs, **settings):
         return np.array([[float(text.count(self.tokenizer.mask_token))] for text in texts])
 
 
-def test_each_teacher_reads_masked_words_in_its_own_way() -> None:
+def test_each_teacher_gets_its_own_mask_token() -> None:
     other = tiny.tokenizer()
     other.mask_token = "<mask>"
     first, second = Echo(tiny.bert(), tiny.tokenizer(), 32), Echo(tiny.bert(), other, 32)
@@ -227,7 +227,7 @@ def test_each_teacher_reads_masked_words_in_its_own_way() -> None:
     assert both.predict_logits(("a [MASK] film", "[MASK] [MASK]"), None).tolist() == [[1.0], [2.0]]
 
 
-def test_other_temperatures_or_weights_are_another_teacher(made: RunDir) -> None:
+def test_other_temperatures_or_weights_change_the_hash(made: RunDir) -> None:
     before = teacher_hash(made)
     note = made.teacher / "ensemble.json"
     text = note.read_text()
@@ -239,7 +239,7 @@ def test_other_temperatures_or_weights_are_another_teacher(made: RunDir) -> None
     note.write_text(text)
 
 
-def test_a_third_teacher_keeps_the_two_that_stand(made: RunDir) -> None:
+def test_a_third_teacher_keeps_the_other_two(made: RunDir) -> None:
     third = made.recipe.teacher[0].model_copy(update={"name": "third", "max_length": 12})
     recipe = made.recipe.model_copy(update={"teacher": [*made.recipe.teacher, third]})
     with pytest.raises(UsageError, match=r"teachers\.third: was null"):
@@ -253,7 +253,7 @@ def test_a_third_teacher_keeps_the_two_that_stand(made: RunDir) -> None:
     assert distill(made.recipe, made.folder.parent).recipe == made.recipe, "all stages are kept"
 
 
-def test_the_bench_asks_all_teachers_and_a_bundle_tells_their_score(made: RunDir) -> None:
+def test_the_bench_measures_all_teachers_and_a_bundle_holds_their_score(made: RunDir) -> None:
     task = load_task(made.recipe.data, made.recipe.task, name="r", seed=0)
     (bundle,) = export_run(
         made, ["tinybert"], choice=ExportOptions(precisions=("fp32",)), task=task
@@ -267,7 +267,7 @@ def test_the_bench_asks_all_teachers_and_a_bundle_tells_their_score(made: RunDir
     together, *each = collect_subjects(made, [], task, providers=("cpu",), threads=1, teacher=True)
     each = [one for one in each if one.subject.startswith("teacher ")]
     assert (together.subject, together.provider) == ("teacher", "torch cpu"), (
-        "what speed and scores are told against"
+        "the reference of speed and scores"
     )
     assert [one.subject for one in each] == ["teacher 1", "teacher loud"] and together.bytes == sum(
         one.bytes or 0 for one in each
