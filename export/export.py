@@ -282,7 +282,7 @@ def _export_teacher(run: RunDir, task: Task, *, stages: StageContext) -> None:
     ) as error:  # exporters and quantizers fail on unknown architectures in ways of their own
         _remove_other(bundle, made_from)
         said = (
-            f"{error.what}: {error.found}"
+            f"{error.message}: {error.detail}"
             if isinstance(error, KdedgeError)
             else f"{type(error).__name__}: {first_line(error)}"
         )

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from kdedge.augment.source import AugmentedText
-from kdedge.data.check import Faults, checked_texts
-from kdedge.data.read import read_file
+from kdedge.data.check import checked_texts
+from kdedge.io.faults import Faults
+from kdedge.io.tabular import read_table
 from kdedge.errors import DataError, UsageError
 from kdedge.recipe import DataConfig, PoolConfig
 
@@ -53,7 +54,7 @@ def read_pool(recipe: PoolConfig, data: DataConfig) -> PoolSource:
             "name the pool's columns like the task's",
         )
     wanted = tuple(column for column in (recipe.text, recipe.pair) if column)
-    table = read_file(Path(recipe.file), data.encoding, wanted)
+    table = read_table(Path(recipe.file), wanted, data.encoding)
     if not len(table):
         raise DataError(
             "the pool is empty", recipe.file, "fill it, or take [augment.pool] out of the recipe"

@@ -91,7 +91,7 @@ def _fits(recipe: Recipe, key: str, value: Any) -> None:
     try:
         with_values(recipe, {key: value})
     except UsageError as error:
-        if f"{strip_prefix(recipe, key)}:" in error.found.replace("student.0.", ""):
+        if f"{strip_prefix(recipe, key)}:" in error.detail.replace("student.0.", ""):
             raise
 
 

@@ -166,9 +166,9 @@ def _run(
         study.tell(trial, state=TrialState.PRUNED)
         progress.say(f"trial {trial.number}: given up ({shown})")
     except (CheckFailed, UsageError) as error:
-        trial.set_user_attr("why", error.what)
+        trial.set_user_attr("why", error.message)
         study.tell(trial, state=TrialState.PRUNED)
-        progress.say(f"trial {trial.number}: {error.what} ({shown})")
+        progress.say(f"trial {trial.number}: {error.message} ({shown})")
     except BaseException:
         study.tell(trial, state=TrialState.FAIL)
         raise

@@ -240,7 +240,7 @@ def test_an_encoder_is_refused_before_anything_is_trained(
             tiny.pair_task(),
             tmp_path / "run" / "generator",
         )
-    assert says in caught.value.found and not (tmp_path / "run" / "generator").exists()
+    assert says in caught.value.detail and not (tmp_path / "run" / "generator").exists()
 
 
 def test_a_model_without_a_key_value_cache_is_told_of(

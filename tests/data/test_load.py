@@ -161,7 +161,7 @@ def test_limit_says_which_classes_it_lost(tmp_path: Path) -> None:
     task = load(source=str(tmp_path), validation="dev", limit=3)
     (lost,) = set(range(4)) - set(task.train.labels.tolist())
     assert task.notes == (f"data.limit left train without class{lost}.",)
-    with pytest.raises(DataError, match=r"(?s)one answer alone.*raise data\.limit"):
+    with pytest.raises(DataError, match=r"(?s)have the same label.*raise data\.limit"):
         load(source=str(tmp_path), validation="dev", limit=1)
 
 
@@ -439,12 +439,12 @@ def test_conflicting_duplicates_are_noted(tmp_path: Path) -> None:
         file.write("First 3  text,,label1\n")
     task = load(source=str(tmp_path), validation="dev", text="a")
     assert task.notes == (
-        f"1 text stands in train with different labels, such as {tmp_path}/train.csv:5 ('first 3 text').",
+        f"1 text has different labels in train, such as {tmp_path}/train.csv:5 ('first 3 text').",
     )
 
 
 def test_of_several_encodings_the_first_that_fits_a_file_is_taken(tmp_path: Path) -> None:
-    from kdedge.data.read import read_text
+    from kdedge.io.encoding import read_text
 
     (tmp_path / "a.txt").write_bytes("£ five".encode())
     (tmp_path / "b.txt").write_bytes("£ five".encode("latin-1"))

@@ -224,7 +224,7 @@ def assert_reads_or_is_refused(path: Path, overrides: tuple[str, ...] = ()) -> N
     try:
         assert isinstance(load_recipe(path, overrides), Recipe)
     except KdedgeError as error:
-        assert error.what
+        assert error.message
 
 
 @FUZZ

@@ -51,7 +51,7 @@ def test_other_inputs_stop_and_say_what_changed(tmp_path: Path) -> None:
     stage(tmp_path / "s", {"fit": {"epochs": 1, "seed": 0}}, writes("one"))
     with pytest.raises(UsageError, match=r"fit\.epochs: was 1, now 2") as caught:
         stage(tmp_path / "s", {"fit": {"epochs": 2, "seed": 0}}, never)
-    assert "--force" in str(caught.value) and "seed" not in caught.value.found
+    assert "--force" in str(caught.value) and "seed" not in caught.value.detail
     assert (tmp_path / "s" / "out.txt").read_text() == "one"
     stage(
         tmp_path / "s",

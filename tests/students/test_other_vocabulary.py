@@ -241,7 +241,7 @@ def test_a_student_that_cannot_read_so_is_refused(shared: Path, tmp_path: Path) 
         build_student(
             TinyBertConfig(kind="tinybert", start=str(tmp_path)), single, teacher, tokenizer
         )
-    assert "is a roberta" in caught.value.found
+    assert "is a roberta" in caught.value.detail
     with pytest.raises(ValueError, match=r'set start = "scratch"'):
         BiLstmConfig(kind="bilstm", tokenizer="wordpiece")
     with pytest.raises(ValueError, match=r'set start = "scratch"'):

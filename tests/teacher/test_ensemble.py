@@ -129,8 +129,8 @@ def test_several_teachers_are_refused_where_they_cannot_be_told_apart(tmp_path: 
     with pytest.raises(UsageError) as caught:
         load_recipe(recipe)
     assert (
-        "teacher.model: missing" in caught.value.found
-        and "teacher.modl: no such key; did you mean model?" in caught.value.found
+        "teacher.model: missing" in caught.value.detail
+        and "teacher.modl: no such key; did you mean model?" in caught.value.detail
     )
 
 
