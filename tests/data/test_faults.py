@@ -23,7 +23,7 @@ JSONL = "".join(json.dumps({"text": f"text {i}", "label": i % 2}) + "\n" for i i
 
 @dataclass(frozen=True)
 class Case:
-    """A data set, what is asked of it, and the verdict: an error, and what its message must hold (a regular expression)."""
+    """A data set, a recipe, and the error with a regular expression of its message."""
 
     name: str
     files: dict[str, str | bytes]
@@ -283,7 +283,7 @@ CASES = [
         "exact leak",
         {"train.csv": GOOD, "test.csv": "text,label\ntext 3,no\n"},
         DataError,
-        r"(?s)1 of 18 train examples.*train\.csv:5 \('text 3'\) and .*test\.csv:2.*\"drop\".*\"allow\"",
+        r"(?s)1 of 18 train .*train\.csv:5 \('text 3'\) and .*test\.csv:2.*\"drop\".*\"allow\"",
         {"test": "test"},
     ),
     Case(
@@ -434,7 +434,7 @@ def test_faults_of_parquet_name_the_row(tmp_path: Path) -> None:
     pq.write_table(pa.table(rows), tmp_path / "train.parquet")
     with pytest.raises(
         DataError,
-        match=r"(?s)train\.parquet, row 9: column 'text' is missing.*train\.parquet, row 10: the label is missing",
+        match=r"(?s)train\.parquet, row 9: column 'text' is missing.*row 10: the label is missing",
     ):
         load_from(tmp_path, {}, {})
 

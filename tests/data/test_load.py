@@ -84,7 +84,7 @@ def test_every_format_reads_the_same_rows(tmp_path: Path, form: str) -> None:
 
 
 def test_rows_hold_together_after_every_step(tmp_path: Path) -> None:
-    """Two shares, a dropped overlap, opening words and a limit: none may part a text from its pair and label."""
+    """No share, overlap, shortening or limit parts a text from its pair and label."""
     WRITERS["jsonl"](tmp_path / "train.jsonl", numbered(0, 300))
     task = load(
         source=str(tmp_path),
@@ -246,7 +246,8 @@ def test_nested_class_folders(tmp_path: Path) -> None:
 def test_hub_reader_reads_class_labels(tmp_path: Path) -> None:
     """A local folder stands in for a hub data set: the same function loads both."""
     readme = (
-        "---\ndataset_info:\n  features:\n  - name: text\n    dtype: string\n  - name: label\n    dtype:\n      class_label:\n"
+        "---\ndataset_info:\n  features:\n  - name: text\n    dtype: string\n"
+        "  - name: label\n    dtype:\n      class_label:\n"
         "        names:\n          '0': bad\n          '1': good\n---\n"
     )
     (tmp_path / "README.md").write_text(readme)
@@ -370,7 +371,7 @@ def test_multilabel_as_zeros_and_ones(tmp_path: Path, kind: type, names: list[st
 
 
 def test_multilabel_as_indices(tmp_path: Path) -> None:
-    """One list that is no row of switches makes all of them indices; train decides for every split."""
+    """One list of train that is no row of switches makes all cells indices."""
     for split, cells in (
         ("train", [[0], [0, 1], [2], [1, 0]]),
         ("dev", [[1, 2]]),
