@@ -11,7 +11,7 @@ import numpy as np
 
 from kdedge.errors import DataError
 from kdedge.io.faults import Faults, shown, string_fault
-from kdedge.io.tabular import Table, read_table, read_texts
+from kdedge.io.tabular import Table, checked_texts, read_table, read_texts
 from kdedge.runtime.spec import BETWEEN_LABELS, TaskSpec
 
 
@@ -55,8 +55,10 @@ def read_examples(
     table = read_table(path, (*columns, label or "label"))
     _require_rows(path, len(table))
     faults = Faults(str(path))
-    texts = _strings(table, text, "--text", faults)
-    pairs = _strings(table, pair, "--pair", faults) if spec.pair else None
+    texts = checked_texts(table, text, "--text", faults, string_fault)
+    pairs = None
+    if spec.pair:
+        pairs = checked_texts(table, pair, "--pair", faults, string_fault)
     labels = None
     if label is not None:
         labels = _labels(spec, table, table.column(label, "--label"), faults)
@@ -73,15 +75,6 @@ def _require_rows(path: Path, count: int) -> None:
             f"{path} holds no texts",
             "give a file with one example a line",
         )
-
-
-def _strings(table: Table, column: str, option: str, faults: Faults) -> list[str]:
-    values = list(table.column(column, option))
-    for row, value in enumerate(values):
-        fault = string_fault(value)
-        if fault:
-            faults.add(table.where(row), f"column {shown(column)} {fault[0]}", fault[1])
-    return values
 
 
 def _labels(spec: TaskSpec, table: Table, values: Sequence[Any], faults: Faults) -> np.ndarray:

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from kdedge.augment.source import AugmentedText
-from kdedge.data.check import checked_texts
-from kdedge.io.faults import Faults
-from kdedge.io.tabular import read_table
 from kdedge.errors import DataError, UsageError
+from kdedge.io.faults import Faults
+from kdedge.io.tabular import checked_texts, read_table
 from kdedge.recipe import DataConfig, PoolConfig
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kdedge.data.check import checked_texts
 from kdedge.data.labels import Names, are_switches, known_names, label_array, names_of_train
 from kdedge.data.overlap import Overlap, Part, conflict_note, resolve_overlap
 from kdedge.data.shares import draw_share
@@ -14,7 +13,7 @@ from kdedge.data.sources import DataSource
 from kdedge.data.task import Split, Task
 from kdedge.errors import DataError, MachineError, UsageError
 from kdedge.io.faults import Faults
-from kdedge.io.tabular import Table
+from kdedge.io.tabular import Table, checked_texts
 from kdedge.recipe import DataConfig, TaskConfig
 from kdedge.run.progress import SILENT, Progress
 from kdedge.runtime.metrics import DEFAULT_METRIC, METRICS, metric_fits

@@ -20,8 +20,6 @@ BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
-HEAD = 1 << 16
-"""Bytes in which a missing byte order mark shows."""
 
 
 @contextmanager
@@ -39,7 +37,7 @@ def open_text(path: Path, encoding: str = "utf-8", newline: str = "\n") -> Itera
     """
     encoding = _first_fitting(path, encoding)
     try:
-        with path.open("rb", buffering=HEAD) as file:
+        with path.open("rb") as file:
             codec = _codec_of_file(path, file, encoding)
             with io.TextIOWrapper(file, encoding=codec, newline=newline) as stream:
                 yield stream
@@ -77,7 +75,7 @@ def _first_fitting(path: Path, encodings: str) -> str:
 def _codec_of_file(path: Path, file: io.BufferedReader, encoding: str) -> str:
     """Compare the file's first bytes with the encoding and skip the byte order mark."""
     codec = _known_codec(encoding)
-    head = file.peek(HEAD)
+    head = file.peek()
     for mark, marked in BYTE_ORDER_MARKS.items():
         if not head.startswith(mark):
             continue

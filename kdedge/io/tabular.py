@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import difflib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TextIO
 
 from kdedge.errors import DataError, MachineError, UsageError
 from kdedge.io.encoding import open_text
-from kdedge.io.faults import Faults, raise_fault, shown, string_fault
+from kdedge.io.faults import Faults, raise_fault, shown, string_fault, text_fault
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 """Files that have named columns."""
@@ -48,7 +48,7 @@ class Table:
     """
 
     origin: str
-    columns: dict[str, Sequence[Any]]
+    columns: Mapping[str, Sequence[Any]]
     names: tuple[str, ...]
     places: Sequence[int] | Sequence[str]
     unit: str = ":"
@@ -122,6 +122,25 @@ def read_texts(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
             if fault:
                 raise_fault(f"{path}:{line}", f"column {shown(name)} {fault[0]}", fault[1])
         yield tuple(cells[name] for name in columns)
+
+
+def checked_texts(
+    table: Table,
+    column: str,
+    option: str,
+    faults: Faults,
+    fault_of: Callable[[Any], tuple[str, str] | None] = text_fault,
+) -> list[str]:
+    """Return the N texts of a column unchanged; their faults go to `faults`.
+
+    Raises UsageError that names `option` if the column does not exist.
+    """
+    texts = list(table.column(column, option))
+    for row, text in enumerate(texts):
+        fault = fault_of(text)
+        if fault:
+            faults.add(table.where(row), f"column {shown(column)} {fault[0]}", fault[1])
+    return texts
 
 
 def iter_rows(

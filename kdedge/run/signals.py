@@ -25,5 +25,5 @@ def deferred_signals() -> Iterator[list[int]]:
     try:
         yield caught
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for caught_number, handler in previous.items():
+            signal.signal(caught_number, handler)
