@@ -128,7 +128,6 @@ def export_run(
         raise UsageError(
             what, str(choice.scheme), "use --weight-bits 7, or export on a CPU with VNNI"
         )
-    run.check_exportable(students)
     task = task or load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
     _export_teacher(run, task, stages=stages)
     return [_export_student(run, name, task, choice, stages=stages) for name in students]

@@ -67,12 +67,12 @@ def require_hash(path: Path, expected: str | None, owner: str, hint: str) -> Non
     Args:
         path: The file.
         expected: The SHA-256 that was recorded when the file was written.
-        owner: What the file is a part of, for the message.
+        owner: What the file belongs to, for the message.
         hint: What the user can do.
     """
     if not is_as_written(path, expected):
         raise IntegrityError(
-            f"{owner} has changed since it was written",
+            f"{owner}: a file has changed since it was written",
             str(path) if path.is_file() else f"{path} does not exist",
             hint,
         )

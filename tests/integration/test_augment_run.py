@@ -442,7 +442,7 @@ def test_a_pool_is_read_once_and_its_file_is_checked(tmp_path: Path) -> None:
     assert counts["asked"] == counts["made"] == 20 and counts["kept"] == len(made) > 5
     path = tmp_path / "augment" / "texts.arrow"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(IntegrityError, match="made texts is not what was written"):
+    with pytest.raises(IntegrityError, match="made texts: a file has changed"):
         make_texts(
             recipe,
             task,

@@ -104,7 +104,7 @@ def test_one_teacher_is_written_as_before_and_several_are_named() -> None:
 
 
 def test_several_teachers_are_refused_where_they_cannot_be_told_apart(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="told apart by name"):
+    with pytest.raises(ValueError, match="teachers need different names"):
         Recipe.model_validate(BASE | {"teacher": [{"model": "a", "name": "2"}, {"model": "b"}]})
     with pytest.raises(ValueError, match="cannot be called teacher-1"):
         Recipe.model_validate(
