@@ -1,28 +1,26 @@
-"""Reads texts to bench a bundle on, with no packages: csv, tsv, jsonl, or txt with one text a line."""
+"""Read the texts to bench a bundle on from a csv, tsv, jsonl, parquet or txt file."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kdedge.errors import DataError, UsageError
+from kdedge.errors import DataError
+from kdedge.io.faults import Faults, shown, string_fault
+from kdedge.io.tabular import Table, checked_texts, read_table, read_texts
 from kdedge.runtime.spec import BETWEEN_LABELS, TaskSpec
-
-Record = dict[str, Any]
-
-csv.field_size_limit(1 << 27)
 
 
 @dataclass(frozen=True)
 class Examples:
-    """N texts in file order; pairs and labels where the file has them (labels shaped as in a task's split)."""
+    """N texts in file order, with pairs and labels if the file has them.
+
+    Labels have the shape and type of a task's split.
+    """
 
     texts: list[str]
     pairs: list[str] | None = None
@@ -35,157 +33,89 @@ class Examples:
 def read_examples(
     path: Path, spec: TaskSpec, *, text: str = "text", pair: str = "pair", label: str | None = None
 ) -> Examples:
-    """Read the columns `text`, for pair tasks `pair`, and `label` when it is named or there is a column of that name.
+    """Read texts, for pair tasks second texts, and labels if a label column exists.
 
-    Labels are names or indices; for multilabel several, separated by commas (a list in jsonl).
-    Raises DataError that names file, line and value; UsageError for a file it cannot read at all.
+    Args:
+        path: The file; a txt file has no labels and its blank lines are left out.
+        spec: The task of the bundle.
+        text: Column of the text.
+        pair: Column of the second text.
+        label: Column of the label; by default `label`, if every row has one. A label is a name
+            or an index. A multilabel cell is a list (jsonl), or has `|` between its labels.
+
+    Raises:
+        DataError: Names file, line and value.
+        UsageError: If the file cannot be read or a column does not exist.
     """
-    rows = list(_records(path, text))
-    if not rows:
+    columns = (text, pair) if spec.pair else (text,)
+    if path.suffix.lower() == ".txt":
+        rows = [row for row in read_texts(path, columns) if row[0].strip()]
+        _require_rows(path, len(rows))
+        return Examples([row[0] for row in rows], [row[1] for row in rows] if spec.pair else None)
+    table = read_table(path, (*columns, label or "label"))
+    _require_rows(path, len(table))
+    faults = Faults(str(path))
+    texts = checked_texts(table, text, "--text", faults, string_fault)
+    pairs = None
+    if spec.pair:
+        pairs = checked_texts(table, pair, "--pair", faults, string_fault)
+    labels = None
+    if label is not None:
+        labels = _labels(spec, table, table.column(label, "--label"), faults)
+    elif "label" in table.columns and None not in table.columns["label"]:
+        labels = _labels(spec, table, table.columns["label"], faults)
+    faults.raise_if_any()
+    return Examples(texts, pairs, labels)
+
+
+def _require_rows(path: Path, count: int) -> None:
+    if not count:
         raise DataError(
             "there is nothing to bench on",
             f"{path} holds no texts",
             "give a file with one example a line",
         )
-    label = label or ("label" if all("label" in record for _, record in rows) else None)
-    texts = [_text(path, line, record, text) for line, record in rows]
-    pairs = [_text(path, line, record, pair) for line, record in rows] if spec.pair else None
-    if label is None:
-        return Examples(texts, pairs)
-    values = [_label(spec, path, line, _cell(path, line, record, label)) for line, record in rows]
-    return Examples(
-        texts,
-        pairs,
-        np.array(values, dtype=np.int64 if spec.kind == "classification" else np.float32),
-    )
 
 
-def _records(path: Path, text: str) -> Iterator[tuple[int, Record]]:
-    """Line number and columns of each example."""
-    readers = {
-        ".csv": _delimited(","),
-        ".tsv": _delimited("\t"),
-        ".jsonl": _jsonl,
-        ".txt": _plain(text),
-    }
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise UsageError(
-            "this kind of file is not read here", str(path), f"give one of {', '.join(readers)}"
-        )
-    try:
-        content = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UsageError(
-            "the texts cannot be read", f"{path}: {error.strerror}", "name a file that is there"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise DataError(
-            "the file is not UTF-8", f"{path}: byte {error.start}", "save it as UTF-8"
-        ) from error
-    return iter(reader(path, content))
-
-
-def _delimited(delimiter: str) -> Any:
-    def read(path: Path, content: str) -> Iterator[tuple[int, Record]]:
-        # strict: a stray quote is an error, and would otherwise swallow lines silently. GLUE's tsv files are not quoted.
-        stream = io.StringIO(content, newline="")
-        if delimiter == "\t":
-            reader = csv.DictReader(stream, delimiter=delimiter, quoting=csv.QUOTE_NONE)
-        else:
-            reader = csv.DictReader(stream, delimiter=delimiter, strict=True)
+def _labels(spec: TaskSpec, table: Table, values: Sequence[Any], faults: Faults) -> np.ndarray:
+    """Return labels as a task's split holds them."""
+    shape = (len(values), spec.outputs) if spec.kind == "multilabel" else (len(values),)
+    labels = np.zeros(shape, np.int64 if spec.kind == "classification" else np.float32)
+    for row, value in enumerate(values):
         try:
-            for record in reader:
-                if None in record or None in record.values():
-                    raise DataError(
-                        "a row has another number of columns than the header",
-                        f"{path}:{reader.line_num}",
-                        "quote texts that hold the separator",
-                    )
-                yield reader.line_num, record
-        except csv.Error as error:
-            raise DataError(
-                "the file is not well-formed", f"{path}:{reader.line_num}: {error}", "mend the line"
-            ) from error
-
-    return read
-
-
-def _jsonl(path: Path, content: str) -> Iterator[tuple[int, Record]]:
-    for number, line in enumerate(content.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise DataError(
-                "a line is not JSON", f"{path}:{number}: {error}", "write one object a line"
-            ) from error
-        if not isinstance(record, dict):
-            raise DataError(
-                "a line is not a JSON object",
-                f"{path}:{number}: {line[:60]!r}",
-                'write {"text": "..."}',
+            if spec.kind == "multilabel":
+                labels[row, _indices(spec, value)] = 1
+            elif spec.kind == "regression":
+                labels[row] = _finite(value)
+            else:
+                labels[row] = _index(spec, value)
+        except (ValueError, TypeError):
+            faults.add(
+                table.where(row),
+                f"label {shown(value)} is not one of this bundle",
+                f"labels are {', '.join(spec.labels[:8])}; name the label column with --label",
             )
-        yield number, record
+    return labels
 
 
-def _plain(text: str) -> Any:
-    def read(path: Path, content: str) -> Iterator[tuple[int, Record]]:
-        return (
-            (number, {text: line.rstrip("\r")})
-            for number, line in enumerate(content.split("\n"), 1)
-            if line.strip()
-        )
-
-    return read
-
-
-def _cell(path: Path, line: int, record: Record, column: str) -> Any:
-    if record.get(column) is None:
-        raise DataError(
-            f"there is no {column!r} here",
-            f"{path}:{line} has {', '.join(map(str, record))}",
-            "name the columns with --text, --pair and --label",
-        )
-    return record[column]
-
-
-def _text(path: Path, line: int, record: Record, column: str) -> str:
-    value = _cell(path, line, record, column)
-    if not isinstance(value, str):
-        raise DataError("a text is not a string", f"{path}:{line} {column} = {value!r}", "quote it")
-    return value
-
-
-def _label(spec: TaskSpec, path: Path, line: int, value: Any) -> Any:
-    """An index, a row of 0 and 1, or a number, by the kind of task."""
-    try:
-        if spec.kind == "regression":
-            number = float(value)
-            if not np.isfinite(number):
-                raise ValueError(value)
-            return number
-        if spec.kind == "multilabel":
-            names = (
-                value
-                if isinstance(value, list)
-                else [part for part in str(value).split(BETWEEN_LABELS) if part.strip()]
-            )
-            chosen = {_index(spec, name) for name in names}
-            return [float(i in chosen) for i in range(spec.outputs)]
-        return _index(spec, value)
-    except (ValueError, TypeError) as error:
-        found = f"{path}:{line} has {value!r}; labels are {', '.join(spec.labels[:8])}"
-        raise DataError(
-            "a label is not one of this bundle", found, "name the label column with --label"
-        ) from error
+def _indices(spec: TaskSpec, value: Any) -> list[int]:
+    if isinstance(value, list):
+        return [_index(spec, name) for name in value]
+    names = str(value).split(BETWEEN_LABELS)
+    return [_index(spec, name) for name in names if name.strip()]
 
 
 def _index(spec: TaskSpec, value: Any) -> int:
-    """A label's place: by its name first, since names may be digits."""
+    """Return a label's index; names come first, since a name may be digits."""
     name = str(value).strip()
     index = spec.labels.index(name) if name in spec.labels else int(name)
     if not 0 <= index < spec.outputs:
         raise ValueError(value)
     return index
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not np.isfinite(number):
+        raise ValueError(value)
+    return number

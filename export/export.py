@@ -127,7 +127,6 @@ def export_run(
         raise UsageError(
             what, str(choice.scheme), "use --weight-bits 7, or export on a CPU with VNNI"
         )
-    run.check_exportable(students)
     task = task or load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
     _export_teacher(run, task, stages=stages)
     return [_export_student(run, name, task, choice, stages=stages) for name in students]
@@ -280,7 +279,7 @@ def _export_teacher(run: RunDir, task: Task, *, stages: StageContext) -> None:
     ) as error:  # exporters and quantizers fail on unknown architectures in ways of their own
         _remove_other(bundle, made_from)
         said = (
-            f"{error.what}: {error.found}"
+            f"{error.message}: {error.detail}"
             if isinstance(error, KdedgeError)
             else f"{type(error).__name__}: {first_line(error)}"
         )

@@ -1,3 +1,3 @@
-"""kdedge makes a big text classifier small enough for the edge, and proves what was kept."""
+"""kdedge distils a large text classifier into a small one and measures what it retains."""
 
 __version__ = "0.1.0"

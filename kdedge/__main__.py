@@ -1,4 +1,4 @@
-"""`python -m kdedge`, which `accelerate launch -m kdedge` starts too."""
+"""Run the command line: `python -m kdedge`, also under `accelerate launch -m kdedge`."""
 
 from kdedge.cli.main import main
 

@@ -1,33 +1,37 @@
-"""Every error a user can meet is a small letter: what is wrong, what was found, what to do next."""
+"""Errors that a user can meet: each has a message, a detail and a hint."""
 
 from __future__ import annotations
 
 
 class KdedgeError(Exception):
-    """Base of all errors raised on purpose.
+    """Base class of all errors that kdedge raises on purpose.
 
-    what: the rule that was broken, in one sentence.
-    found: what was there instead.
-    hint: what the user can do now.
+    Args:
+        message: The rule that was broken, in one sentence.
+        detail: The value or place that broke it; may have several lines.
+        hint: What the user can do now.
     """
 
     exit_code = 2
 
-    def __init__(self, what: str, found: str = "", hint: str = "") -> None:
-        self.what, self.found, self.hint = what, found, hint
+    def __init__(self, message: str, detail: str = "", hint: str = "") -> None:
+        self.message = message
+        self.detail = detail
+        self.hint = hint
         super().__init__(self.format())
 
     def format(self) -> str:
-        lines = [self.what]
-        if self.found:
-            lines.append(f"  found: {self.found}")
+        """Return the message, followed by an indented line for detail and for hint."""
+        lines = [self.message]
+        if self.detail:
+            lines.append("  detail: " + self.detail.replace("\n", "\n          "))
         if self.hint:
-            lines.append(f"  next:  {self.hint}")
+            lines.append(f"  hint:   {self.hint}")
         return "\n".join(lines)
 
 
 class CheckFailed(KdedgeError):
-    """A measured claim did not hold: parity, retention, agreement."""
+    """A check on an artifact failed, such as parity, retention or agreement."""
 
     exit_code = 1
 
@@ -39,32 +43,32 @@ class UsageError(KdedgeError):
 
 
 class DataError(KdedgeError):
-    """Texts or labels cannot be trusted as they are."""
+    """Texts or labels are malformed or contradict each other."""
 
     exit_code = 3
 
 
 class MachineError(KdedgeError):
-    """This machine lacks something: a package, a provider, memory, disk, a network."""
+    """This machine lacks something: a package, a provider, memory, disk space, a network."""
 
     exit_code = 4
 
 
 class IntegrityError(KdedgeError):
-    """Files are not the ones that were written."""
+    """Files differ from those that kdedge wrote."""
 
     exit_code = 5
 
 
 class Interrupted(KdedgeError):
-    """SIGINT or SIGTERM arrived; work was saved first. Exit code 128 + signal number."""
+    """SIGINT or SIGTERM arrived and the work was saved. Exit code: 128 + signal number."""
 
-    def __init__(self, signal_number: int, what: str, hint: str = "") -> None:
+    def __init__(self, signal_number: int, message: str, hint: str = "") -> None:
         self.exit_code = 128 + signal_number
-        super().__init__(what, hint=hint)
+        super().__init__(message, hint=hint)
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says, without its essay."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__
+    """Return the first line of an exception's text, or the name of its class."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip()[:300] if lines else type(error).__name__

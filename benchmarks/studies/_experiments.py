@@ -143,7 +143,7 @@ def _one(variant: Variant, seed: int, key: str, ledger: ResultLog) -> dict[str, 
             UsageError,
             CheckFailed,
         ) as error:  # a map that does not fit, a loss that is not finite
-            row |= {"why": error.what}
+            row |= {"why": error.message}
             ledger.add(row, None)
         else:
             row |= result | {"seconds": round(time.monotonic() - start)}

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from kdedge.augment.source import AugmentedText
-from kdedge.data.check import Faults, Table, checked_texts
-from kdedge.data.read import read_file
 from kdedge.errors import DataError, UsageError
+from kdedge.io.faults import Faults
+from kdedge.io.tabular import Table, checked_texts, read_table
 from kdedge.recipe import DataConfig, PoolConfig
 
 
@@ -49,7 +49,7 @@ def read_pool(recipe: PoolConfig, data: DataConfig) -> PoolSource:
     if data.pair is not None and recipe.pair is None:
         _reject_columns("the task has pairs, augment.pool.pair is not set")
     columns = (recipe.text,) if recipe.pair is None else (recipe.text, recipe.pair)
-    table = read_file(Path(recipe.file), data.encoding, columns)
+    table = read_table(Path(recipe.file), columns, data.encoding)
     if not len(table):
         raise DataError(
             "the pool is empty", recipe.file, "add texts, or remove [augment.pool] from the recipe"

@@ -16,7 +16,7 @@ from kdedge.errors import CheckFailed, UsageError
 from kdedge.runtime.bundle import Bundle
 from kdedge.runtime.classifier import Classifier, Prediction
 from kdedge.runtime.golden import TYPICAL, replay
-from kdedge.runtime.textfile import read_texts
+from kdedge.io.tabular import read_texts
 
 BATCH = 32
 

@@ -15,7 +15,6 @@ from kdedge.cli.console import ConsoleProgress
 from kdedge.cli.options import recipe_command
 from kdedge.distillation.pipeline import distill
 from kdedge.recipe import load_recipe
-from kdedge.run.layout import RunDir
 from kdedge.run.stage import StageContext
 from kdedge.run.threads import settle_threads
 
@@ -40,8 +39,6 @@ def run(
     """
     stages = StageContext(force, ConsoleProgress())
     settled = settle_threads(load_recipe(recipe, overrides), runs, threads)
-    unmade = RunDir(runs / settled.name, settled)
-    unmade.check_exportable(unmade.student_dirs)
     made = distill(settled, runs, stages=stages)
     _room(EXPORT)(made.folder, stages=stages)
     _room(BENCH)(made.folder, as_json=as_json, progress=stages.progress)

@@ -1,4 +1,4 @@
-"""Labelled texts: read, checked row by row, and split so that nothing leaks."""
+"""Read labelled texts, check them row by row, and split them without overlap."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""Label names and label arrays from whatever a column holds.
+"""Turn a label column into label names and a label array.
 
-A whole number is an index, a string is a name. A string of digits, the only way a csv can write an index, is a name
-where such a name is known or no names are known, and an index where the known names have no digits-only name among them.
-
-A multilabel cell lists names or indices; csv and tsv write them with "|" between. Where every list of train has one length
-(C, at least 2) and holds only 0 and 1, all cells are read as C switches instead: as indices such lists would name labels twice.
+- A whole number is an index and a string is a name. csv files write an index as digits: digits
+  are a name if such a name is known or no names are known. They are an index if the known names
+  have no digits-only name.
+- A multilabel cell lists names or indices; csv and tsv files write "|" between them.
+- If every multilabel cell of train is a list of C >= 2 zeros and ones, all cells are read as C
+  switches. As indices, such lists would repeat labels.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from kdedge.data.check import Faults, Table, shown, text_fault
-from kdedge.data.read import read_text
 from kdedge.errors import UsageError
+from kdedge.io.encoding import read_text
+from kdedge.io.faults import Faults, shown, text_fault
+from kdedge.io.tabular import Table
 from kdedge.runtime.spec import BETWEEN_LABELS, Kind
 
 Names = tuple[str, ...]
@@ -29,9 +31,9 @@ Names = tuple[str, ...]
 def known_names(
     kind: Kind, labels: list[str] | str | None, folder: Path | None, train: Table
 ) -> Names | None:
-    """The names said by task.labels, else by the source itself, else by labels.json beside its files; else None.
+    """Return label names from task.labels, the source or its labels.json, in this order.
 
-    Raises UsageError where the names are none.
+    Raises UsageError if the names are not valid label names.
     """
     if kind == "regression":
         if labels is not None:
@@ -42,41 +44,42 @@ def known_names(
             )
         return ("score",)
     if isinstance(labels, list):
-        return checked_names(kind, labels, "task.labels")
+        return _checked_names(kind, labels, "task.labels")
     if labels is not None:
-        return checked_names(kind, _names_in(Path(labels)), labels)
+        return _checked_names(kind, _read_names(Path(labels)), labels)
     if train.label_names is not None:
-        return checked_names(kind, list(train.label_names), train.origin)
-    beside = folder / "labels.json" if folder else None
-    return (
-        checked_names(kind, _names_in(beside), str(beside)) if beside and beside.is_file() else None
-    )
+        return _checked_names(kind, list(train.label_names), train.origin)
+    if folder and (folder / "labels.json").is_file():
+        path = folder / "labels.json"
+        return _checked_names(kind, _read_names(path), str(path))
+    return None
 
 
-def checked_names(kind: Kind, names: Any, origin: str) -> Names:
-    """Names that differ and can be shown. Raises UsageError."""
-    least = 2 if kind == "classification" else 1
-    bad = [name for name in names if text_fault(name) is not None]
-    twice = [] if bad else sorted({name for name in names if names.count(name) > 1})
-    if bad or twice:
+def _checked_names(kind: Kind, names: list[Any], origin: str) -> Names:
+    """Return the names if they are distinct texts and there are enough of them."""
+    invalid = [name for name in names if text_fault(name) is not None]
+    if not invalid:
+        invalid = sorted({name for name in names if names.count(name) > 1})
+    if invalid:
         raise UsageError(
-            f"{origin}: label names are strings that differ",
-            shown((bad or twice)[0]),
+            f"{origin}: label names are distinct strings",
+            shown(invalid[0]),
             "give every label a name of its own",
         )
-    if len(names) < least:
+    minimum = 2 if kind == "classification" else 1
+    if len(names) < minimum:
         raise UsageError(
-            f"{origin}: a {kind} has at least {least} labels",
+            f"{origin}: a {kind} has at least {minimum} labels",
             f"{len(names)}",
             "name them all, in the order of their indices",
         )
     return tuple(names)
 
 
-def _names_in(path: Path) -> list[Any]:
-    """A JSON list of names, or an object from index to name."""
+def _read_names(path: Path) -> list[Any]:
+    """Read a JSON list of names, or an object from index to name."""
     try:
-        document = json.loads(read_text(path, "utf-8"))
+        document = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise UsageError(
             f"{path}: not JSON",
@@ -85,8 +88,10 @@ def _names_in(path: Path) -> list[Any]:
         ) from error
     if isinstance(document, list):
         return document
-    if isinstance(document, dict) and set(document) == {str(i) for i in range(len(document))}:
-        return [document[str(i)] for i in range(len(document))]
+    if isinstance(document, dict):
+        indices = [str(index) for index in range(len(document))]
+        if set(document) == set(indices):
+            return [document[index] for index in indices]
     raise UsageError(
         f"{path}: not a list of label names",
         shown(document),
@@ -95,68 +100,81 @@ def _names_in(path: Path) -> list[Any]:
 
 
 def are_switches(values: Sequence[Any], names: Names | None) -> bool:
-    """Whether a multilabel column holds lists of C zeros and ones (integers, booleans or floats) rather than lists of labels."""
-    first = values[0] if len(values) else None
-    width = len(names) if names else len(first) if isinstance(first, list | tuple) else 0
+    """Return whether every cell of a multilabel column is a list of C zeros and ones."""
+    if names:
+        width = len(names)
+    elif len(values) and isinstance(values[0], list | tuple):
+        width = len(values[0])
+    else:
+        return False
     return width > 1 and all(_is_switches(value, width) for value in values)
 
 
 def _is_switches(value: Any, width: int) -> bool:
-    return (
-        isinstance(value, list | tuple)
-        and len(value) == width
-        and all(isinstance(x, int | float) and x in (0, 1) for x in value)
-    )
+    if not isinstance(value, list | tuple) or len(value) != width:
+        return False
+    return all(isinstance(item, int | float) and item in (0, 1) for item in value)
 
 
 def names_of_train(kind: Kind, table: Table, values: Sequence[Any], faults: Faults) -> Names:
-    """Names for a train split whose labels have none: its strings sorted (digits as numbers), or "0", "1" ... up to its highest index.
+    """Derive label names from the train split.
 
-    A column that mixes strings and numbers is a fault.
+    Returns:
+        The sorted strings of the column (digits as numbers), or "0", "1" ... up to its highest
+        index.
+
+    Raises:
+        DataError: If the column mixes strings and numbers.
+        UsageError: If the column holds texts rather than labels.
     """
-    items = [(row, item) for row, value in enumerate(values) for item in _items(kind, value)]
-    first = next((item for _, item in items if isinstance(item, str | int)), None)
-    for row, item in items:
-        if (
-            first is not None
-            and isinstance(item, str | int)
-            and isinstance(item, str) != isinstance(first, str)
-        ):
-            faults.add(
-                table.where(row),
-                f"label {shown(item)} among labels such as {shown(first)}",
-                "write all labels as names or all as indices",
-            )
+    items: list[str | int] = []
+    for row, value in enumerate(values):
+        for item in _items(kind, value):
+            if not isinstance(item, str | int):
+                continue
+            items.append(item)
+            if isinstance(item, str) != isinstance(items[0], str):
+                faults.add(
+                    table.where(row),
+                    f"label {shown(item)} among labels such as {shown(items[0])}",
+                    "write all labels as names or all as indices",
+                )
     faults.raise_if_any()
-    if isinstance(first, str):
-        found = {item for _, item in items if isinstance(item, str) and _is_name(item)}
-        if len(found) > max(1000, len(values) // 2):
-            raise UsageError(
-                f"{table.origin}: the label column holds {len(found)} different strings",
-                shown(first),
-                "set data.label to the column of labels",
-            )
-        return tuple(
-            sorted(
-                found, key=lambda name: (0, int(name), name) if _is_index(name) else (1, 0, name)
-            )
+    if items and isinstance(items[0], str):
+        return _string_names(table, [str(item) for item in items], len(values))
+    # A stray huge index must not make a huge model: classes are never more than examples.
+    count = max((int(item) for item in items), default=-1) + 1
+    return tuple(str(index) for index in range(min(count, max(len(values), 2))))
+
+
+def _string_names(table: Table, items: list[str], rows: int) -> Names:
+    names = {item for item in items if _is_name(item)}
+    if len(names) > max(1000, rows // 2):
+        raise UsageError(
+            f"{table.origin}: the label column holds {len(names)} different strings",
+            shown(items[0]),
+            "set data.label to the column of labels",
         )
-    indices = [int(item) for _, item in items if isinstance(item, int)]
-    # A stray huge index must not make a huge model: there are never more classes than examples.
-    return tuple(str(i) for i in range(min(max(indices, default=-1) + 1, max(len(values), 2))))
+    return tuple(sorted(names, key=_name_order))
+
+
+def _name_order(name: str) -> tuple[int, int, str]:
+    """Sort indices by number, then other names by letter."""
+    return (0, int(name), name) if _is_index(name) else (1, 0, name)
 
 
 def _is_name(text: str) -> bool:
-    """Whether a string of train may name a label by itself; "nan" is how a table writes a missing one."""
+    """Return whether a string of train is a name; tables write a missing one as "nan"."""
     return text == text.strip() and text.lower() != "nan" and text_fault(text) is None
 
 
 def _items(kind: Kind, value: Any) -> list[Any]:
-    """The single labels in one cell."""
+    """Return the single labels of one cell."""
     if kind != "multilabel":
         return [value]
     if isinstance(value, str):
-        return [part.strip() for part in value.split(BETWEEN_LABELS) if part.strip()]
+        parts = [part.strip() for part in value.split(BETWEEN_LABELS)]
+        return [part for part in parts if part]
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
@@ -173,20 +191,25 @@ def label_array(
     *,
     switches: bool = False,
 ) -> np.ndarray:
-    """Labels as `kdedge.data.task.Split` holds them; what is wrong with a row goes to `faults`.
+    """Return labels as `kdedge.data.task.Split` holds them; faulty rows go to `faults`.
 
-    switches: read multilabel cells as C zeros and ones, as `are_switches` found them in train.
+    Args:
+        kind: The kind of task.
+        names: The label names, by index.
+        table: The table of the column, for places in messages.
+        values: The label column.
+        faults: Receives what is wrong with a row.
+        switches: Whether multilabel cells are C zeros and ones, see `are_switches`.
     """
     if kind == "regression":
         return _scores(table, values, faults)
-    read = _LabelReader(names, table, faults)
+    reader = _LabelReader(names, table, faults)
     if kind == "classification":
-        return np.array(
-            [read.index(value, row) for row, value in enumerate(values)], dtype=np.int64
-        )
-    hot = np.zeros((len(values), max(len(names), 1)), dtype=np.float32)
+        indices = [reader.index(value, row) for row, value in enumerate(values)]
+        return np.array(indices, dtype=np.int64)
+    labels = np.zeros((len(values), max(len(names), 1)), dtype=np.float32)
     for row, value in enumerate(values):
-        fault = _list_fault(value, len(names), switches)
+        fault = _cell_fault(value, len(names), switches)
         if fault:
             faults.add(
                 table.where(row),
@@ -194,20 +217,18 @@ def label_array(
                 "list each label once, or write one 0 or 1 for each label in every row",
             )
         elif switches:
-            hot[row] = value
+            labels[row] = value
         else:
-            hot[row, [read.index(item, row) for item in _items(kind, value)]] = 1
-    return hot
+            indices = [reader.index(item, row) for item in _items(kind, value)]
+            labels[row, indices] = 1
+    return labels
 
 
-def _list_fault(value: Any, width: int, switches: bool) -> str | None:
-    """What is wrong with a multilabel cell as a whole, or None."""
+def _cell_fault(value: Any, width: int, switches: bool) -> str | None:
+    """Return the fault of a multilabel cell as a whole, or None."""
     if switches:
-        return (
-            None
-            if _is_switches(value, width)
-            else f"the label is not {width} zeros and ones, as in train"
-        )
+        valid = _is_switches(value, width)
+        return None if valid else f"the label is not {width} zeros and ones, as in train"
     items = [item for item in _items("multilabel", value) if isinstance(item, str | int)]
     if any(isinstance(item, bool) for item in items):
         return "true and false are no labels"
@@ -215,85 +236,82 @@ def _list_fault(value: Any, width: int, switches: bool) -> str | None:
 
 
 class _LabelReader:
-    """Turns single labels into indices."""
+    """Turn single labels into indices."""
 
     def __init__(self, names: Names, table: Table, faults: Faults) -> None:
-        self.names, self.table, self.faults = names, table, faults
-        self.places = {name: i for i, name in enumerate(names)}
+        self.names = names
+        self.table = table
+        self.faults = faults
+        self.indices = {name: index for index, name in enumerate(names)}
         if not any(_is_index(name) for name in names):
-            self.places |= {str(i): i for i in range(len(names))}
+            self.indices |= {str(index): index for index in range(len(names))}
 
     def index(self, label: Any, row: int) -> int:
-        """The class of one label, or 0 after telling the fault."""
-        if isinstance(label, str) and label in self.places:
-            return self.places[label]
+        """Return the class of one label, or 0 after reporting its fault."""
+        if isinstance(label, str) and label in self.indices:
+            return self.indices[label]
         if isinstance(label, int) and 0 <= label < len(self.names):
             return int(label)
-        self.faults.add(self.table.where(row), *_label_fault(label, self.names))
+        fault, remedy = _label_fault(label, self.names)
+        self.faults.add(self.table.where(row), fault, remedy)
         return 0
 
 
 def _is_missing(value: Any) -> bool:
-    """None, nothing, or the nan of a table, as a number or as csv spells it."""
-    return (
-        value is None
-        or value == ""
-        or (isinstance(value, float) and math.isnan(value))
-        or (isinstance(value, str) and value.strip().lower() == "nan")
-    )
+    """Return whether a value is None, empty or "nan", the missing value of a table."""
+    if isinstance(value, str):
+        return value == "" or value.strip().lower() == "nan"
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _label_fault(value: Any, names: Names) -> tuple[str, str]:
+    """Return (fault, remedy) of a label that has no index."""
     if _is_missing(value):
         return (
             f"the label is missing ({shown(value)})",
-            "fill it in or remove the row; if it is a name, say so in task.labels",
+            "fill it in or remove the row; if it is a name, list it in task.labels",
         )
     if isinstance(value, int):
-        hint = (
-            "remove the row: -1 marks a held-out or out-of-scope label"
-            if value == -1
-            else "mend the label, or name all labels in task.labels"
-        )
-        return f"label {value} is out of range 0 to {len(names) - 1}", hint
+        remedy = "correct the label, or name all labels in task.labels"
+        if value == -1:
+            remedy = "remove the row: -1 marks a held-out or out-of-scope label"
+        return f"label {value} is out of range 0 to {len(names) - 1}", remedy
     if not isinstance(value, str):
         return f"label {shown(value)} is a {type(value).__name__}", "write a whole number or a name"
     if value != value.strip():
-        return f"label {shown(value)} has white space around it", "take it off"
+        return f"label {shown(value)} has white space around it", "remove the white space"
     fault = text_fault(value)
     if fault:
         return f"the label {fault[0]}", fault[1]
     near = difflib.get_close_matches(value, names, n=1, cutoff=0.6)
-    return (
-        f"unknown label {shown(value)}",
-        f"did you mean {shown(near[0])}?" if near else f"known are {shown(', '.join(names))}",
-    )
+    remedy = f"known labels are {shown(', '.join(names))}"
+    if near:
+        remedy = f"did you mean {shown(near[0])}?"
+    return f"unknown label {shown(value)}", remedy
 
 
 def _scores(table: Table, values: Sequence[Any], faults: Faults) -> np.ndarray:
-    """(N,) float32, every one finite."""
+    """Return finite scores. *Shape:* (N,) float32."""
     scores = np.zeros(len(values), dtype=np.float32)
+    largest = float(np.finfo(np.float32).max)
     for row, value in enumerate(values):
         number = _number(value)
-        if number is None or not abs(number) <= float(np.finfo(np.float32).max):
-            told = "is missing" if value is None or value == "" else "is not a finite number"
-            faults.add(
-                table.where(row),
-                f"the score {told} ({shown(value)})",
-                "write a number, or remove the row",
-            )
-        else:
+        if number is not None and abs(number) <= largest:
             scores[row] = number
+            continue
+        fault = "is missing" if value is None or value == "" else "is not a finite number"
+        faults.add(
+            table.where(row),
+            f"the score {fault} ({shown(value)})",
+            "write a number, or remove the row",
+        )
     return scores
 
 
 def _number(value: Any) -> float | None:
-    # float() also reads "1_000", which no data file means.
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float | str)
-        or (isinstance(value, str) and "_" in value)
-    ):
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if isinstance(value, str) and "_" in value:  # float() reads "1_000", which no file means
         return None
     try:
         return float(value)

@@ -1,4 +1,4 @@
-"""Loads a task: read, check, keep the opening words, draw shares, look for equal texts, limit."""
+"""Load a task: read, check, shorten texts, draw shares, resolve overlap, limit."""
 
 from __future__ import annotations
 
@@ -6,64 +6,68 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kdedge.data.check import Faults, Table, checked_texts
 from kdedge.data.labels import Names, are_switches, known_names, label_array, names_of_train
-from kdedge.data.overlap import Overlap, Part, conflict_note, without_overlap
+from kdedge.data.overlap import Overlap, Part, conflict_note, resolve_overlap
 from kdedge.data.shares import draw_share
-from kdedge.data.sources import Source
+from kdedge.data.sources import DataSource
 from kdedge.data.task import Split, Task
 from kdedge.errors import DataError, MachineError, UsageError
+from kdedge.io.faults import Faults
+from kdedge.io.tabular import Table, checked_texts
 from kdedge.recipe import DataConfig, TaskConfig
 from kdedge.run.progress import SILENT, Progress
 from kdedge.runtime.metrics import DEFAULT_METRIC, METRICS, metric_fits
 from kdedge.runtime.spec import Kind, TaskSpec
 
 SPLIT_SALTS = {"validation": "select", "test": "report"}
-"""Salt of the draw for each split. A change draws other texts, and no committed table holds."""
+"""Salt of the draw for each split. A changed salt draws other texts and other results."""
 
 
 def load_task(
     data: DataConfig, task: TaskConfig, *, name: str, seed: int, progress: Progress = SILENT
 ) -> Task:
-    """The three splits of a recipe, every row checked.
+    """Load the three splits of a recipe and check every row.
 
-    Raises UsageError for what the recipe asks wrongly, DataError for rows that cannot be trusted (up to ten with
-    file, line, column, value and remedy, and the count), MachineError for data that cannot be had from here.
+    Raises:
+        UsageError: If the recipe names something that does not exist or fit.
+        DataError: If rows are malformed; lists up to ten with file, line, value and remedy.
+        MachineError: If the data cannot be read or downloaded here.
     """
     metric = _metric(task)
     try:
-        loaded = _loaded(data, task, name, metric, seed)
+        loaded = _load(data, task, name, metric, seed)
     except OSError as error:
         raise MachineError(
-            "the data cannot be reached",
+            "the data cannot be read",
             str(error),
-            "check the folder, its rights and the length of its name",
+            "check the folder, its access rights and the length of its name",
         ) from error
-    for line in (_summary(loaded), *loaded.notes):
-        progress.say(line)
+    progress.say(_summary(loaded))
+    for note in loaded.notes:
+        progress.say(f"data: {note}")
     return loaded
 
 
-def _loaded(data: DataConfig, task: TaskConfig, name: str, metric: str, seed: int) -> Task:
+def _load(data: DataConfig, task: TaskConfig, name: str, metric: str, seed: int) -> Task:
     _reject_shared_columns(data)
-    source = Source.of(data)
-    _reject_shared_roles(source)
-    train, read = _read_train(source, task)
-    names = read.names
+    source = DataSource.of(data)
+    _reject_shared_rows(source)
+    train, reader = _read_train(source, task)
+    names = reader.names
     if metric == "f1" and len(names) != 2:
         raise UsageError(
             "f1 measures two classes, the second against the first",
             f"{len(names)} labels",
             'set task.metric to "macro_f1" or "micro_f1"',
         )
-    train, test = _part(train, data.test, "test", read, seed)
-    train, validation = _part(train, data.validation, "validation", read, seed)
-    parts, notes = _apart(train, validation, test, data.overlap)
+    train, test = _split_off(train, data.test, "test", reader, seed)
+    train, validation = _split_off(train, data.validation, "validation", reader, seed)
+    parts, notes = _resolve_overlaps(train, validation, test, data.overlap)
     _check_classes(parts, task, names)
-    train = _limited(parts[0], data.limit, seed)
-    notes += _limit_note(train, parts, task, names)
+    limited = _limit(parts[0], data.limit, seed)
+    notes += _limit_note(limited, parts, task, names)
     spec = TaskSpec(name, task.kind, names, metric, data.pair is not None)
-    return Task(spec, train.split, parts[1].split, parts[2].split, tuple(notes))
+    return Task(spec, limited.split, parts[1].split, parts[2].split, tuple(notes))
 
 
 def _metric(task: TaskConfig) -> str:
@@ -77,50 +81,54 @@ def _metric(task: TaskConfig) -> str:
 
 
 def _reject_shared_columns(data: DataConfig) -> None:
-    """Raises UsageError when one column would be both text and answer, or both texts of a pair."""
-    asked: dict[str, str] = {}
+    """Raise UsageError if two of text, pair and label are the same column."""
+    keys: dict[str, str] = {}
     for key, column in (("text", data.text), ("pair", data.pair), ("label", data.label)):
-        other = asked.setdefault(column, key) if column is not None else key
-        if other != key:
+        if column is None:
+            continue
+        if column in keys:
             raise UsageError(
-                f"data.{other} and data.{key} are the same column",
+                f"data.{keys[column]} and data.{key} are the same column",
                 repr(column),
                 f"set data.{key} to a column of its own",
             )
+        keys[column] = key
 
 
-def _reject_shared_roles(source: Source) -> None:
-    """Raises UsageError when one file or split would both teach and judge."""
-    roles: dict[str, str] = {}
+def _reject_shared_rows(source: DataSource) -> None:
+    """Raise UsageError if two splits are the same file or the same split of the source."""
+    data = source.data
+    keys: dict[str, str] = {}
     for key, split in (
-        ("train", source.data.train),
-        ("validation", source.data.validation),
-        ("test", source.data.test),
+        ("train", data.train),
+        ("validation", data.validation),
+        ("test", data.test),
     ):
-        if isinstance(split, str):
-            other = roles.setdefault(source.identity(split, key), key)
-            if other != key:
-                step = f"give data.{key} a split of its own, or a share of train such as 0.1"
-                raise UsageError(
-                    f"data.{other} and data.{key} are the same rows", repr(split), step
-                )
+        if not isinstance(split, str):
+            continue
+        identity = source.identity(split, key)
+        if identity in keys:
+            raise UsageError(
+                f"data.{keys[identity]} and data.{key} are the same rows",
+                repr(split),
+                f"give data.{key} a split of its own, or a share of train such as 0.1",
+            )
+        keys[identity] = key
 
 
-def _read_train(source: Source, task: TaskConfig) -> tuple[Part, _Reader]:
+def _read_train(source: DataSource, task: TaskConfig) -> tuple[Part, _SplitReader]:
     table = source.read(source.data.train, "train")
     _reject_empty(table, "train")
     faults = Faults(table.origin)
     values = table.column(source.data.label, "data.label")
     names = known_names(task.kind, task.labels, source.folder, table)
     switches = task.kind == "multilabel" and are_switches(values, names)
+    if names is None and switches:
+        names = tuple(str(index) for index in range(len(values[0])))
     if names is None:
-        names = (
-            tuple(map(str, range(len(values[0]))))
-            if switches
-            else names_of_train(task.kind, table, values, faults)
-        )
-    read = _Reader(source, task.kind, names, switches)
-    return read.checked(table, "train", faults), read
+        names = names_of_train(task.kind, table, values, faults)
+    reader = _SplitReader(source, task.kind, names, switches)
+    return reader.checked(table, "train", faults), reader
 
 
 def _reject_empty(table: Table, role: str) -> None:
@@ -133,10 +141,10 @@ def _reject_empty(table: Table, role: str) -> None:
 
 
 @dataclass(frozen=True)
-class _Reader:
-    """Reads a role once the labels have names."""
+class _SplitReader:
+    """Read splits with the label names of train."""
 
-    source: Source
+    source: DataSource
     kind: Kind
     names: Names
     switches: bool
@@ -147,55 +155,44 @@ class _Reader:
         return self.checked(table, role, Faults(table.origin))
 
     def checked(self, table: Table, role: str, faults: Faults) -> Part:
-        """The rows as a split, texts cut to their opening words. Raises DataError that tells all faults of the table."""
+        """Return the rows as a split. Raises DataError that lists the faults of the table."""
         data = self.source.data
-        texts = checked_texts(table, data.text, "data.text", faults)
-        pairs = None if data.pair is None else checked_texts(table, data.pair, "data.pair", faults)
-        labels = label_array(
-            self.kind,
-            self.names,
-            table,
-            table.column(data.label, "data.label"),
-            faults,
-            switches=self.switches,
-        )
+        texts = _opening_words(checked_texts(table, data.text, "data.text", faults), data)
+        pairs = None
+        if data.pair is not None:
+            pairs = _opening_words(checked_texts(table, data.pair, "data.pair", faults), data)
+        values = table.column(data.label, "data.label")
+        labels = label_array(self.kind, self.names, table, values, faults, switches=self.switches)
         faults.raise_if_any()
-        split = Split(
-            _opening(texts, data.first_words),
-            None if pairs is None else _opening(pairs, data.first_words),
-            labels,
-        )
+        split = Split(texts, pairs, labels)
         return Part(role, split, table, split)
 
 
-def _opening(texts: list[str], words: int | None) -> tuple[str, ...]:
-    return (
-        tuple(texts)
-        if words is None
-        else tuple(" ".join(text.split(None, words)[:words]) for text in texts)
-    )
+def _opening_words(texts: list[str], data: DataConfig) -> tuple[str, ...]:
+    words = data.first_words
+    if words is None:
+        return tuple(texts)
+    return tuple(" ".join(text.split(None, words)[:words]) for text in texts)
 
 
-def _part(
-    train: Part, wanted: str | float, role: str, read: _Reader, seed: int
+def _split_off(
+    train: Part, split: str | float, role: str, reader: _SplitReader, seed: int
 ) -> tuple[Part, Part]:
-    """(train, the split or share `role`); a share leaves train."""
-    if isinstance(wanted, str):
-        return train, read.read(wanted, role)
+    """Return (train, the split `role`); a share is taken out of train."""
+    if isinstance(split, str):
+        return train, reader.read(split, role)
     _reject_nothing_left(train)
-    stays, drawn = draw_share(train.split, wanted, seed, SPLIT_SALTS[role])
-    return replace(train, split=stays), replace(train, role=role, split=drawn)
+    rest, drawn = draw_share(train.split, split, seed, SPLIT_SALTS[role])
+    return replace(train, split=rest), replace(train, role=role, split=drawn)
 
 
-def _apart(
+def _resolve_overlaps(
     train: Part, validation: Part, test: Part, rule: Overlap
 ) -> tuple[tuple[Part, Part, Part], list[str]]:
-    """The parts with equal texts dropped, rejected or noted, as data.overlap says."""
     notes = conflict_note(train)
-    train, more = without_overlap(train, [validation, test], rule)
-    notes += more
-    validation, more = without_overlap(validation, [test], rule)
-    return (train, validation, test), notes + more
+    train, train_notes = resolve_overlap(train, [validation, test], rule)
+    validation, validation_notes = resolve_overlap(validation, [test], rule)
+    return (train, validation, test), notes + train_notes + validation_notes
 
 
 def _reject_nothing_left(part: Part) -> None:
@@ -208,72 +205,72 @@ def _reject_nothing_left(part: Part) -> None:
 
 
 def _check_classes(parts: tuple[Part, Part, Part], task: TaskConfig, names: Names) -> None:
-    """Raises DataError when a part is empty, train teaches one answer alone, or another part asks for a class train lacks."""
+    """Raise DataError if a split is empty or train lacks a class of another split."""
     for part in parts:
         _reject_nothing_left(part)
-    train = parts[0].split.labels
+    train = parts[0]
     if not names:
         raise DataError(
             "no example of train has a label",
-            f"{parts[0].table.origin}",
+            train.table.origin,
             "fill in labels, or name them in task.labels",
         )
-    _reject_one_answer(parts[0], task, names, "give examples of at least two answers")
-    for part in parts[1:] if task.kind != "regression" else ():
-        absent = sorted(_classes(part.split.labels) - _classes(train))
+    _reject_single_label(train, task, names, "give examples of at least two labels")
+    if task.kind == "regression":
+        return
+    for part in parts[1:]:
+        absent = _classes(part.split.labels) - _classes(train.split.labels)
         if absent:
-            told = ", ".join(names[i] for i in absent[:10]) + (
-                f" and {len(absent) - 10} more" if len(absent) > 10 else ""
-            )
             raise DataError(
                 f"{part.role} has classes that train lacks",
-                f"{told} in {part.table.origin}",
-                "give train examples of them, or take them out",
+                f"{_listed(absent, names)} in {part.table.origin}",
+                "give train examples of them, or remove them",
             )
 
 
-def _reject_one_answer(train: Part, task: TaskConfig, names: Names, hint: str) -> None:
+def _reject_single_label(train: Part, task: TaskConfig, names: Names, hint: str) -> None:
     labels = train.split.labels
-    if task.kind != "multilabel" and len(np.unique(labels)) < 2:
-        only = names[int(labels[0])] if task.kind == "classification" else str(labels[0])
-        raise DataError(
-            "train holds one answer alone",
-            f"every label is {only!r} in {train.table.origin}",
-            hint,
-        )
+    if task.kind == "multilabel" or len(np.unique(labels)) > 1:
+        return
+    label = names[int(labels[0])] if task.kind == "classification" else str(labels[0])
+    raise DataError(
+        "all examples of train have the same label",
+        f"every label is {label!r} in {train.table.origin}",
+        hint,
+    )
 
 
 def _limit_note(
     train: Part, parts: tuple[Part, Part, Part], task: TaskConfig, names: Names
 ) -> list[str]:
-    """A note when data.limit left classes of validation or test without an example. Raises DataError when it left one answer."""
+    """Return a note if data.limit left train without a class. Raises DataError for one label."""
     if len(train.split) == len(parts[0].split):
         return []
-    _reject_one_answer(train, task, names, "raise data.limit")
+    _reject_single_label(train, task, names, "raise data.limit")
     if task.kind == "regression":
         return []
-    lost = sorted(
-        (_classes(parts[1].split.labels) | _classes(parts[2].split.labels))
-        - _classes(train.split.labels)
-    )
-    told = ", ".join(names[i] for i in lost[:10]) + (
-        f" and {len(lost) - 10} more" if len(lost) > 10 else ""
-    )
-    return [f"data.limit left train without {told}."] if lost else []
+    evaluated = _classes(parts[1].split.labels) | _classes(parts[2].split.labels)
+    absent = evaluated - _classes(train.split.labels)
+    return [f"data.limit left train without {_listed(absent, names)}."] if absent else []
 
 
 def _classes(labels: np.ndarray) -> set[int]:
-    return {
-        int(i) for i in (np.unique(labels) if labels.ndim == 1 else np.flatnonzero(labels.any(0)))
-    }
+    indices = np.unique(labels) if labels.ndim == 1 else np.flatnonzero(labels.any(0))
+    return {int(index) for index in indices}
 
 
-def _limited(train: Part, limit: int | None, seed: int) -> Part:
-    """`limit` examples drawn by the seed, in file order."""
+def _listed(classes: set[int], names: Names) -> str:
+    """Return the names of up to ten classes."""
+    listed = ", ".join(names[index] for index in sorted(classes)[:10])
+    return f"{listed} and {len(classes) - 10} more" if len(classes) > 10 else listed
+
+
+def _limit(train: Part, limit: int | None, seed: int) -> Part:
+    """Draw `limit` examples by the seed and keep them in file order."""
     if limit is None or limit >= len(train.split):
         return train
-    chosen = np.random.default_rng(seed).permutation(len(train.split))[:limit]
-    return replace(train, split=train.split.take(np.sort(chosen)))
+    drawn = np.random.default_rng(seed).permutation(len(train.split))[:limit]
+    return replace(train, split=train.split.take(np.sort(drawn)))
 
 
 def _summary(task: Task) -> str:

@@ -1,4 +1,4 @@
-"""A task in memory: its specification and three splits that share no text unless allowed."""
+"""A task in memory: its specification and three splits."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from kdedge.runtime.spec import TaskSpec
 class Split:
     """N examples, in file order.
 
-    texts: N strings.
-    pairs: N second strings, or None for single-text tasks.
-    labels: (N,) int64 class indices; (N, C) float32 of 0 and 1 for multilabel; (N,) float32 for regression.
+    Attributes:
+        texts: N strings.
+        pairs: N second strings, or None for single-text tasks.
+        labels: Class indices, *shape:* (N,) int64; for multilabel zeros and ones, *shape:* (N, C)
+            float32; for regression scores, *shape:* (N,) float32.
     """
 
     texts: tuple[str, ...]
@@ -27,16 +29,16 @@ class Split:
         return len(self.texts)
 
     def take(self, indices: np.ndarray | list[int]) -> Split:
-        """The examples at `indices`, in that order, each text with its own pair and label."""
-        chosen = [int(i) for i in indices]
-        return Split(
-            tuple(self.texts[i] for i in chosen),
-            None if self.pairs is None else tuple(self.pairs[i] for i in chosen),
-            self.labels[chosen],
-        )
+        """Return the examples at `indices`, in that order."""
+        rows = [int(index) for index in indices]
+        texts = tuple(self.texts[row] for row in rows)
+        pairs = None
+        if self.pairs is not None:
+            pairs = tuple(self.pairs[row] for row in rows)
+        return Split(texts, pairs, self.labels[rows])
 
     def content_hash(self) -> str:
-        """SHA-256 over texts, pairs and labels in order."""
+        """Return the SHA-256 of texts, pairs and labels in order."""
         digest = hashlib.sha256()
         for column in (self.texts, self.pairs or ()):
             digest.update(len(column).to_bytes(8, "little"))
@@ -50,9 +52,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Task:
-    """train teaches, validation chooses (checkpoints, settings), test is only ever measured on.
+    """Three splits: train, validation (to choose checkpoints and settings) and test.
 
-    notes: what the checks saw and let pass, one sentence each; shown to the user and kept in the run.
+    Attributes:
+        notes: What the checks found and allowed, one sentence each.
     """
 
     spec: TaskSpec
@@ -62,7 +65,7 @@ class Task:
     notes: tuple[str, ...] = ()
 
     def content_hash(self) -> str:
-        """SHA-256 over the splits and what is asked of them; the task's name does not matter."""
+        """Return the SHA-256 of the splits and the specification without the task's name."""
         parts = [
             self.train.content_hash(),
             self.validation.content_hash(),

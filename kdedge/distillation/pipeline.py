@@ -44,8 +44,6 @@ def prepare_context(
     task = load_task(
         recipe.data, recipe.task, name=recipe.name, seed=recipe.seed, progress=stages.progress
     )
-    for note in task.notes:
-        stages.progress.say(f"data: {note}")
     teacher = prepare_teachers(run, task, stages=stages)
     context = DistillContext(recipe, run, task, teacher, NO_TEXTS)
     made = augment_texts(context, stages=stages) if recipe.augment else None

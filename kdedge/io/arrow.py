@@ -1,4 +1,4 @@
-"""Tables on disk whose columns are mapped, not held in memory: Arrow's file format, uncompressed."""
+"""Write and memory-map tables in Arrow's file format, uncompressed."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ ROWS = 8192
 
 
 def blocks_of(table: pa.Table) -> Iterator[pa.Table]:
-    """A table in pieces of so many rows, one of them at least."""
-    return (table.slice(start, ROWS) for start in range(0, max(1, len(table)), ROWS))
+    """Cut a table into blocks of `ROWS` rows; an empty table is one empty block."""
+    for start in range(0, max(1, len(table)), ROWS):
+        yield table.slice(start, ROWS)
 
 
 def write_table(blocks: Iterable[pa.Table], path: Path) -> None:
-    """Write one record batch for each block (of one or more); the same bytes for the same rows, however the chunks of a block lie."""
-    rest = iter(blocks)
-    first = next(rest)
+    """Write one record batch per block, at least one.
+
+    Equal rows give equal bytes, whatever the chunks of a block are.
+    """
+    remaining = iter(blocks)
+    first = next(remaining)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, first.schema) as writer:
-        for block in chain([first], rest):
-            # A slice alone would be written with bytes of its neighbours as padding; with an empty table beside it, it is copied.
-            writer.write_table(
-                pa.concat_tables([block, block.schema.empty_table()]).combine_chunks()
-            )
+        for block in chain([first], remaining):
+            # A slice is written with its neighbours' bytes as padding. Concatenating it with an
+            # empty table copies it first.
+            copied = pa.concat_tables([block, block.schema.empty_table()]).combine_chunks()
+            writer.write_table(copied)
 
 
 def map_table(path: Path) -> pa.Table:
-    """A table that `write_table` wrote, read from the disk where it is asked for."""
+    """Map a table that `write_table` wrote: its rows are read from the disk on access."""
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()

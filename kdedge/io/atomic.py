@@ -1,4 +1,4 @@
-"""Small files that are the old text or the new one, never a part; and files that are still what was written."""
+"""Replace files and folders atomically, and check their hashes."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from kdedge.errors import IntegrityError, MachineError
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Write a small file so that a reader sees the old text or the new one, never a part."""
+    """Write a small file; a reader sees the old text or the new one, never a part."""
     part = path.with_name(path.name + ".part")
     try:
         part.write_text(text, encoding="utf-8")
         part.replace(path)
     except OSError as error:
-        hint = "free space or choose another folder; what was there before is intact"
-        raise MachineError("a file cannot be written", f"{path}: {error.strerror}", hint) from error
+        raise MachineError(
+            "a file cannot be written",
+            f"{path}: {error.strerror}",
+            "free space or choose another folder; the old file is intact",
+        ) from error
 
 
 def remove(path: Path) -> None:
-    """Remove what stands there, if anything: a folder with all in it, a file, a link (and not what it points to)."""
+    """Remove a file, a link (but not its target) or a folder with its content, if it exists."""
     if path.is_symlink() or path.is_file():
         path.unlink()
     elif path.exists():
@@ -31,32 +34,52 @@ def remove(path: Path) -> None:
 
 
 def json_text(document: Any) -> str:
+    """Return the JSON text of a document as every file of kdedge writes it."""
     return json.dumps(document, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file's content, read block by block."""
+    """Return the SHA-256 of a file's content."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def is_as_written(path: Path, written: str | None) -> bool:
-    """Whether a file stands there whose SHA-256 is the one that was noted."""
-    return path.is_file() and hash_file(path) == written
+def hash_files(folder: Path, names: tuple[str, ...]) -> str:
+    """Return the SHA-256 of the named files in order; a missing file counts as empty."""
+    digest = hashlib.sha256()
+    for name in names:
+        path = folder / name
+        digest.update(name.encode() + b"\0")
+        if path.is_file():
+            with path.open("rb") as stream:
+                hashlib.file_digest(stream, lambda: digest)
+    return digest.hexdigest()
 
 
-def require_hash(path: Path, written: str | None, what: str, hint: str) -> None:
-    """Raises IntegrityError unless the file stands there as it was written. what: what it is a part of."""
-    if not is_as_written(path, written):
+def is_as_written(path: Path, expected: str | None) -> bool:
+    """Return whether the file exists and its SHA-256 is the expected one."""
+    return path.is_file() and hash_file(path) == expected
+
+
+def require_hash(path: Path, expected: str | None, owner: str, hint: str) -> None:
+    """Raise IntegrityError unless the file has the expected SHA-256.
+
+    Args:
+        path: The file.
+        expected: The SHA-256 that was recorded when the file was written.
+        owner: What the file belongs to, for the message.
+        hint: What the user can do.
+    """
+    if not is_as_written(path, expected):
         raise IntegrityError(
-            f"{what} is not what was written",
-            str(path) if path.is_file() else f"{path} is not there",
+            f"{owner}: a file has changed since it was written",
+            str(path) if path.is_file() else f"{path} does not exist",
             hint,
         )
 
 
 def replace_dir(part: Path, folder: Path) -> None:
-    """Rename a finished folder over an older one; at every moment one of the two is whole."""
+    """Rename a finished folder over an older one; one of the two is whole at every moment."""
     old = folder.with_name(folder.name + ".old")
     recover_dir(folder)
     remove(old)
@@ -67,20 +90,7 @@ def replace_dir(part: Path, folder: Path) -> None:
 
 
 def recover_dir(folder: Path) -> None:
-    """Where a kill came between the two renames of `put_in_place`, what was there before is there again."""
+    """Restore the old folder if a kill came between the two renames of `replace_dir`."""
     old = folder.with_name(folder.name + ".old")
     if old.exists() and not folder.exists():
         old.rename(folder)
-
-
-def hash_files(folder: Path, names: tuple[str, ...]) -> str:
-    """SHA-256 over the named files of a folder, in order; a missing one counts as empty."""
-    digest = hashlib.sha256()
-    for name in names:
-        path = folder / name
-        digest.update(name.encode() + b"\0")
-        if path.is_file():
-            with path.open("rb") as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
-    return digest.hexdigest()

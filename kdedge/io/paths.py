@@ -1,4 +1,4 @@
-"""Where models and data are: a local folder, a folder inside an installed package, or a hub id."""
+"""Resolve where a model or data set is: a folder, a package's folder, or a hub id."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ PACKAGE = "package:"
 
 
 def resolve_model_path(name: str) -> Path | None:
-    """The folder that `name` means, or None when it can only be a hub id.
+    """Return the folder that `name` means, or None if it can only be a hub id.
 
-    `package:NAME/FOLDER` is FOLDER inside the installed package NAME, found without importing it.
-    Raises MachineError where the package is not installed, UsageError where the folder is not in it.
+    `package:NAME/FOLDER` is FOLDER inside the installed package NAME, which is not imported.
+
+    Raises:
+        MachineError: If the package is not installed.
+        UsageError: If the folder is not inside the package.
     """
     if not name.startswith(PACKAGE):
-        return _folder_or_none(Path(name))
+        return _existing_folder(Path(name))
     package, _, inside = name.removeprefix(PACKAGE).partition("/")
     spec = PathFinder.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
@@ -28,23 +31,22 @@ def resolve_model_path(name: str) -> Path | None:
             f'pip install {pip_name}, or pip install "kdedge-toolkit[quickstart]"',
         )
     root = Path(next(iter(spec.submodule_search_locations))).resolve()
-    folder = _folder_or_none(root / inside)
+    folder = _existing_folder(root / inside)
     if folder is None or not folder.resolve().is_relative_to(root):
         raise UsageError(
-            "a package: place is a folder inside the package",
+            "package:NAME/FOLDER names a folder inside the package",
             f"{inside!r} in {package}",
-            "see which folders the package holds",
+            "list the folders of the package",
         )
     return folder.resolve()
 
 
 def short_name(name: str) -> str:
-    """A model's name as a recipe gives it; of a folder on this machine its last part alone."""
+    """Return a model's name for reports: the last part of an absolute path, else the name."""
     return Path(name).name if Path(name).is_absolute() else name
 
 
-def _folder_or_none(path: Path) -> Path | None:
-    """The folder, or None."""
+def _existing_folder(path: Path) -> Path | None:
     try:
         folder = path.expanduser()
         return folder if folder.is_dir() else None

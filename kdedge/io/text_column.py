@@ -1,4 +1,7 @@
-"""Many strings in few buffers, or mapped from a file: a million short texts as Python objects weigh ten times what is written in them."""
+"""Hold many strings in few Arrow buffers, in memory or mapped from a file.
+
+A million short texts as Python objects take ten times the memory of their characters.
+"""
 
 from __future__ import annotations
 
@@ -14,25 +17,24 @@ BLOCK = 8192
 
 
 class TextColumn(Sequence[str]):
-    """N strings, read like a tuple of them; a slice, and a sum, share their buffers with the whole."""
+    """N strings that read like a tuple; slices and sums share their buffers with the whole."""
 
     def __init__(self, column: pa.Array | pa.ChunkedArray) -> None:
-        whole = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
-        self.column = whole.cast(pa.large_string())
+        chunked = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+        self.column = chunked.cast(pa.large_string())
         if self.column.null_count:
             raise ValueError(f"{self.column.null_count} of {len(self.column)} strings are missing")
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> TextColumn:
-        """These strings themselves, or a copy."""
+        """Return `texts` itself if it is a TextColumn, else a copy."""
         if isinstance(texts, TextColumn):
             return texts
-        rest = iter(texts)
-        blocks = [
-            pa.array(block, pa.large_string())
-            for block in iter(lambda: list(islice(rest, BLOCK)), [])
-        ]
-        return cls(pa.chunked_array(blocks, pa.large_string()))
+        remaining = iter(texts)
+        chunks = []
+        while block := list(islice(remaining, BLOCK)):
+            chunks.append(pa.array(block, pa.large_string()))
+        return cls(pa.chunked_array(chunks, pa.large_string()))
 
     def __len__(self) -> int:
         return len(self.column)
@@ -42,14 +44,13 @@ class TextColumn(Sequence[str]):
     @overload
     def __getitem__(self, index: slice) -> TextColumn: ...
     def __getitem__(self, index: int | slice) -> str | TextColumn:
-        if isinstance(index, slice):
-            start, stop, step = index.indices(len(self))
-            return (
-                self.take(np.arange(start, stop, step))
-                if step != 1
-                else TextColumn(self.column.slice(start, max(0, stop - start)))
-            )
-        return str(self.column[range(len(self))[int(index)]].as_py())
+        if not isinstance(index, slice):
+            row = range(len(self))[int(index)]  # raises IndexError, and counts from the end
+            return str(self.column[row].as_py())
+        start, stop, step = index.indices(len(self))
+        if step != 1:
+            return self.take(np.arange(start, stop, step))
+        return TextColumn(self.column.slice(start, max(0, stop - start)))
 
     def __iter__(self) -> Iterator[str]:
         for start in range(0, len(self), BLOCK):
@@ -58,39 +59,39 @@ class TextColumn(Sequence[str]):
     def __eq__(self, other: object) -> bool:
         if isinstance(other, TextColumn):
             return bool(self.column.equals(other.column))
-        return (
-            isinstance(other, Sequence)
-            and len(self) == len(other)
-            and all(mine == theirs for mine, theirs in zip(self, other, strict=True))
-        )
+        if not isinstance(other, Sequence) or len(self) != len(other):
+            return False
+        return all(text == expected for text, expected in zip(self, other, strict=True))
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"Strings({list(self[:3])}{', ...' if len(self) > 3 else ''}; {len(self)})"
+        return f"TextColumn({list(self[:3])}, {len(self)} texts)"
 
     def __add__(self, other: Sequence[str]) -> TextColumn:
-        return TextColumn(
-            pa.chunked_array(
-                [*self.column.chunks, *TextColumn.of(other).column.chunks], pa.large_string()
-            )
-        )
+        chunks = [*self.column.chunks, *TextColumn.of(other).column.chunks]
+        return TextColumn(pa.chunked_array(chunks, pa.large_string()))
 
-    def among(self, wanted: Sequence[str]) -> np.ndarray:
-        """(N,) whether each is one of those."""
-        return np.asarray(pc.is_in(self.column, pa.array(wanted, pa.large_string())))
+    def among(self, texts: Sequence[str]) -> np.ndarray:
+        """Return whether each string is one of `texts`. *Shape:* (N,) bool."""
+        return np.asarray(pc.is_in(self.column, pa.array(texts, pa.large_string())))
 
     def take(self, rows: np.ndarray) -> TextColumn:
-        """The strings at `rows`, in that order. (Arrow's own `take` would join all chunks first.)"""
+        """Return the strings at `rows`, in that order.
+
+        Arrow's own `take` would first join all chunks in memory. This one takes from each chunk,
+        and then restores the order.
+        """
         rows = np.asarray(rows, np.int64)
-        starts = np.cumsum([0, *map(len, self.column.chunks)])
-        homes = np.searchsorted(starts, rows, "right") - 1
-        order = np.argsort(homes, kind="stable")
-        cuts = np.flatnonzero(np.diff(homes[order])) + 1
-        found = [
-            self.column.chunk(homes[some[0]]).take(pa.array(rows[some] - starts[homes[some[0]]]))
-            for some in np.split(order, cuts)
-            if len(some)
-        ]
-        grouped = pa.concat_arrays([pa.array([], pa.large_string()), *found])
-        return TextColumn(grouped.take(pa.array(np.argsort(order))))
+        chunk_starts = np.cumsum([0, *map(len, self.column.chunks)])
+        chunk_of_row = np.searchsorted(chunk_starts, rows, "right") - 1
+        by_chunk = np.argsort(chunk_of_row, kind="stable")
+        boundaries = np.flatnonzero(np.diff(chunk_of_row[by_chunk])) + 1
+        taken = [pa.array([], pa.large_string())]
+        for positions in np.split(by_chunk, boundaries):
+            if len(positions):
+                chunk = chunk_of_row[positions[0]]
+                rows_in_chunk = rows[positions] - chunk_starts[chunk]
+                taken.append(self.column.chunk(chunk).take(pa.array(rows_in_chunk)))
+        original_order = np.argsort(by_chunk)
+        return TextColumn(pa.concat_arrays(taken).take(pa.array(original_order)))

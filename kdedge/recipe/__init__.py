@@ -1,4 +1,4 @@
-"""One experiment as a value, read from TOML: everything that decides a run, and nothing else."""
+"""One experiment as a validated value, read from TOML."""
 
 from kdedge.recipe.augment import (
     AugmentConfig,
@@ -9,31 +9,30 @@ from kdedge.recipe.augment import (
     ReplaceConfig,
     RulesConfig,
 )
-from kdedge.recipe.reading import STAGES, Recipe, load_recipe, with_values
+from kdedge.recipe.reading import RUN_FOLDERS, STUDENT_KINDS, Recipe, load_recipe, with_values
 from kdedge.recipe.section import FitConfig, Section
 from kdedge.recipe.students import (
-    RESIDUAL,
     TERMS,
     BiLstmConfig,
     BiLstmQuantizeConfig,
     ObjectiveConfig,
     QuantizeConfig,
-    Student,
+    StudentConfig,
     TinyBertConfig,
 )
 from kdedge.recipe.task import DataConfig, TaskConfig, TeacherConfig, TransferConfig
 from kdedge.recipe.tune import RangeConfig, TuneConfig
 
 __all__ = [
-    "RESIDUAL",
-    "STAGES",
+    "RUN_FOLDERS",
+    "STUDENT_KINDS",
     "TERMS",
     "AugmentConfig",
     "BiLstmConfig",
     "BiLstmQuantizeConfig",
     "DataConfig",
-    "FitConfig",
     "FilterConfig",
+    "FitConfig",
     "GenerateConfig",
     "GeneratorFitConfig",
     "ObjectiveConfig",
@@ -44,7 +43,7 @@ __all__ = [
     "ReplaceConfig",
     "RulesConfig",
     "Section",
-    "Student",
+    "StudentConfig",
     "TaskConfig",
     "TeacherConfig",
     "TinyBertConfig",

@@ -1,4 +1,4 @@
-"""The table on more texts: sources, and filters they must pass."""
+"""The table augment: sources of new texts, and the filters that reject some of them."""
 
 from __future__ import annotations
 
@@ -6,156 +6,188 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from kdedge.recipe.section import FitConfig, Length, Positive, Probability, Section, Weight
+from kdedge.recipe.section import (
+    FitConfig,
+    LearningRate,
+    Length,
+    Positive,
+    Probability,
+    Section,
+    Weight,
+)
+
+Multiple = Annotated[float, Field(gt=0, le=1000)]
+Similarity = Annotated[float, Field(gt=0, le=1)]
 
 
 class RulesConfig(Section):
-    """Texts altered by rule (Tang et al. 2019): words masked, exchanged for words of like use, a window of words kept."""
+    """Change words of a text by rule (Tang et al. 2019)."""
 
-    mask: Probability = 0.1
+    mask: Probability = Field(0.1, description="Share of words that are masked.")
     exchange: Probability = Field(
-        0.1, description="of a word for another of the same induced part of speech"
+        0.1,
+        description="Share of words that are exchanged for another of the same induced word class.",
     )
-    window: Probability = Field(0.25, description="of keeping only a window of words of a text")
-    longest_window: Positive = 5
+    window: Probability = Field(
+        0.25, description="Probability that only a window of words of a text remains."
+    )
+    longest_window: Positive = Field(5, description="Words of the longest window.")
 
     @model_validator(mode="after")
-    def _shares_add_up(self) -> RulesConfig:
+    def _check_shares(self) -> RulesConfig:
         if self.mask + self.exchange > 1:
             raise ValueError(
-                f"mask = {self.mask:g} and exchange = {self.exchange:g} of the words are more than all"
+                f"mask = {self.mask:g} and exchange = {self.exchange:g} add up to more than 1"
             )
         return self
 
 
 class ReplaceConfig(Section):
-    """Texts with words replaced by the candidates of a model (TinyBERT, Jiao et al. 2020)."""
+    """Replace words by candidates of a language model (TinyBERT, Jiao et al. 2020)."""
 
     model: str | None = Field(
         None,
-        description="folder or hub id of a masked language model, or neighbours: of words in the teacher's embedding matrix; "
-        "default: what the teacher begins from where it has a head for masked words, else neighbours",
+        description="Folder or hub id of a masked language model, or neighbours for words that "
+        "are near in the teacher's embeddings; default: the teacher's pretrained model if it "
+        "predicts masked words, else neighbours.",
     )
-    probability: Probability = 0.4
-    candidates: Positive = 15
+    probability: Probability = Field(0.4, description="Probability that a word is replaced.")
+    candidates: Positive = Field(15, description="Candidates per word.")
 
 
 class GeneratorFitConfig(FitConfig):
-    """How a language model learns the task's texts."""
+    """How the language model is trained on the task's texts."""
 
-    learning_rate: Annotated[float, Field(gt=0, lt=10, allow_inf_nan=False)] = 1e-3
-    weight_decay: Weight = 0.1
+    learning_rate: LearningRate = Field(1e-3, description="Highest learning rate of AdamW.")
+    weight_decay: Weight = Field(0.1, description="Weight decay of AdamW.")
 
 
 class GenerateConfig(Section):
-    """Texts written by a causal language model that has read the task's training texts."""
+    """Generate texts with a causal language model trained on the task's texts."""
 
     model: str = Field(
         "scratch",
-        description="hub id, folder, package: place or .gguf file; scratch: a GPT-2 of the size below",
+        description="Hub id, folder, package:NAME/FOLDER or .gguf file; scratch is a GPT-2 of the "
+        "size below.",
     )
-    revision: str | None = None
-    layers: Positive = Field(4, description="of scratch; so are hidden, heads and vocabulary")
-    hidden: Positive = 256
-    heads: Positive = 4
-    vocabulary: Positive = 8000
-    max_length: Length = 64
-    fit: GeneratorFitConfig = GeneratorFitConfig()
+    revision: str | None = Field(None, description="Commit or tag of a hub model.")
+    layers: Positive = Field(4, description="Layers of a model from scratch.")
+    hidden: Positive = Field(256, description="Width of a model from scratch.")
+    heads: Positive = Field(4, description="Attention heads of a model from scratch.")
+    vocabulary: Positive = Field(8000, description="Pieces of a tokenizer from scratch.")
+    max_length: Length = Field(64, description="Tokens per text, special tokens included.")
+    fit: GeneratorFitConfig = Field(GeneratorFitConfig(), description="How it is trained.")
     prompts: list[Literal["bare", "label", "prefix", "second"]] | None = Field(
         None,
         min_length=1,
-        description="what is given to go on from, in turn: nothing, a label, opening words, or (of pairs) the first text; default: all that fit",
+        description="What a text begins with, in turn: nothing, a label, opening words, or the "
+        "first text of a pair; default: all that fit the task.",
     )
-    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
-    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    batch_size: Positive = 128
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.95, description="Share of probability from which the next token is sampled."
+    )
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        1.0, description="Temperature of sampling."
+    )
+    batch_size: Positive = Field(128, description="Texts that are generated together.")
 
     @model_validator(mode="after")
-    def _heads_divide_width(self) -> GenerateConfig:
+    def _check_shape(self) -> GenerateConfig:
         if self.hidden % self.heads:
-            raise ValueError(f"hidden = {self.hidden} cannot be shared among heads = {self.heads}")
+            raise ValueError(f"hidden = {self.hidden} is not a multiple of heads = {self.heads}")
         return self
 
 
 class PoolConfig(Section):
-    """Unlabelled texts of the user's own."""
+    """Unlabelled texts of the user."""
 
-    file: str = Field(description="a csv, tsv, jsonl or parquet file")
-    text: str = "text"
-    pair: str | None = None
+    file: str = Field(description="A csv, tsv, jsonl or parquet file.")
+    text: str = Field("text", description="Column of the text.")
+    pair: str | None = Field(None, description="Column of the second text.")
 
 
 class FilterConfig(Section):
-    """What a made text must pass. Text lengths are in words, or in characters where a language writes no spaces."""
+    """Which new texts are rejected.
 
-    near: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.9, description="Jaccard similarity from which two texts of the set count as one"
+    Lengths are in words, or in characters for languages that write no spaces.
+    """
+
+    near: Similarity = Field(
+        0.9, description="Jaccard similarity from which two texts of the set are duplicates."
     )
-    held_out: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.6, description="the same against texts of the validation and test splits: strict"
+    held_out: Similarity = Field(
+        0.6,
+        description="Jaccard similarity to a validation or test text from which a text is "
+        "rejected.",
     )
-    shortest: Positive | None = Field(None, description="default: the shortest training text")
-    longest: Positive | None = Field(None, description="default: the longest training text")
+    shortest: Positive | None = Field(
+        None, description="Shortest text; default: the shortest training text."
+    )
+    longest: Positive | None = Field(
+        None, description="Longest text; default: the longest training text."
+    )
     perplexity: tuple[Probability, Probability] = Field(
         (0.0, 0.98),
-        description="of generated text: quantiles of real texts' perplexity between which it must lie; a number: the upper one",
+        description="Quantiles of the training texts' perplexity between which a generated text's "
+        "must lie; one number is the upper quantile.",
     )
     confidence: tuple[Probability, Probability] = Field(
-        (0.0, 1.0), description="band of the teacher's highest probability"
+        (0.0, 1.0), description="Lowest and highest probability of the teacher's label."
     )
     balance: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = Field(
         3.0,
-        description="times the texts that a label would have in the training proportions: it may not have more",
+        description="Texts that a label may have, as a multiple of its share in the training set.",
     )
     agree_with: str | None = Field(
-        None, description="a second teacher that must give the same label"
+        None, description="A second teacher that must predict the same label."
     )
 
     @field_validator("perplexity", mode="before")
     @classmethod
-    def _one_end_is_the_upper(cls, value: Any) -> Any:
+    def _upper_quantile(cls, value: Any) -> Any:
         return (0.0, value) if isinstance(value, int | float) else value
 
     @model_validator(mode="after")
-    def _bands_hold_something(self) -> FilterConfig:
-        for key, band in (("confidence", self.confidence), ("perplexity", self.perplexity)):
-            if band[0] > band[1]:
-                raise ValueError(
-                    f"{key} = {list(band)} is a band whose lower end lies above its upper one"
-                )
+    def _check_ranges(self) -> FilterConfig:
+        for key, (low, high) in (("confidence", self.confidence), ("perplexity", self.perplexity)):
+            if low > high:
+                raise ValueError(f"{key} = [{low}, {high}]: the first number is the lower one")
         if self.shortest and self.longest and self.shortest > self.longest:
             raise ValueError(f"shortest = {self.shortest} is more than longest = {self.longest}")
         return self
 
 
 class AugmentConfig(Section):
-    """More texts for the transfer set: each source is used when its table is there."""
+    """New texts for the transfer set; a source is used if its table exists."""
 
     size: Annotated[float, Field(ge=0, le=1000)] | Literal["auto"] = Field(
-        4.0, description="made texts per training text; auto: as many as still help"
+        4.0, description="New texts per training text; auto finds how many still help."
     )
-    curve: list[Annotated[float, Field(gt=0, le=1000)]] = Field(
-        [1.0, 4.0, 16.0], min_length=1, description="sizes that auto and --curve try, beside 0"
+    curve: list[Multiple] = Field(
+        [1.0, 4.0, 16.0],
+        min_length=1,
+        description="Sizes that auto and --curve measure, in addition to 0.",
     )
     seeds: Positive = Field(
-        1,
-        description="trainings by which auto and --curve judge each size and source: several tell a gain from luck",
+        1, description="Trainings per size and source by which auto and --curve compare them."
     )
     rounds: Positive = Field(
         1,
-        description="beyond the first, texts are made near those on which student and teacher differ most",
+        description="Rounds of new texts; after the first, new texts are near those on which "
+        "student and teacher differ most.",
     )
-    shard_size: Positive = 2048
-    rules: RulesConfig | None = None
-    replace: ReplaceConfig | None = None
-    generate: GenerateConfig | None = None
-    pool: PoolConfig | None = None
-    filters: FilterConfig = FilterConfig()
+    shard_size: Positive = Field(2048, description="Texts per resumable piece of work.")
+    rules: RulesConfig | None = Field(None, description="Change words by rule.")
+    replace: ReplaceConfig | None = Field(None, description="Replace words by a model's.")
+    generate: GenerateConfig | None = Field(None, description="Generate texts with a model.")
+    pool: PoolConfig | None = Field(None, description="Read unlabelled texts from a file.")
+    filters: FilterConfig = Field(FilterConfig(), description="Which new texts are rejected.")
 
     @model_validator(mode="after")
-    def _has_a_source(self) -> AugmentConfig:
+    def _check_sources(self) -> AugmentConfig:
         if not (self.rules or self.replace or self.generate or self.pool):
             raise ValueError(
-                "names no source of texts: add [augment.rules], [augment.replace], [augment.generate] or [augment.pool]"
+                "names no source of texts: add [augment.rules], [augment.replace], "
+                "[augment.generate] or [augment.pool]"
             )
         return self

@@ -1,9 +1,8 @@
-"""The recipe as a whole, and how it is read: unknown keys rejected, all faults at once."""
+"""The recipe as a whole, and how it is read: unknown keys are errors, all faults at once."""
 
 from __future__ import annotations
 
 import difflib
-import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -13,6 +12,7 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
+    ValidationInfo,
     field_serializer,
     field_validator,
     model_validator,
@@ -21,11 +21,11 @@ from pydantic import (
 from kdedge.errors import UsageError
 from kdedge.recipe.augment import AugmentConfig
 from kdedge.recipe.section import Name, Positive, Section
-from kdedge.recipe.students import BiLstmConfig, Student, TinyBertConfig
+from kdedge.recipe.students import BiLstmConfig, StudentConfig, TinyBertConfig
 from kdedge.recipe.task import DataConfig, TaskConfig, TeacherConfig, TransferConfig
 from kdedge.recipe.tune import TuneConfig
 
-STAGES = frozenset(
+RUN_FOLDERS = frozenset(
     (
         "teacher",
         "teacher-bundle",
@@ -35,7 +35,6 @@ STAGES = frozenset(
         "student",
         "student-int8",
         "layers",
-        "assistant",
         "tune",
         "baseline",
         "bundle",
@@ -43,54 +42,58 @@ STAGES = frozenset(
     )
 )
 """Folders of a run, which no student can be named after."""
+STUDENT_KINDS: dict[str, type[Section]] = {"tinybert": TinyBertConfig, "bilstm": BiLstmConfig}
 
 
 class Recipe(Section):
-    """One or more teachers that answer as one, one transfer set, one or more students."""
+    """One or more teachers, one transfer set, one or more students."""
 
-    name: Name
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    name: Name = Field(description="Name of the run and of its folder.")
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(
+        0, description="Seed of data, teacher and students."
+    )
     student_seed: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(
-        None, description="of the students alone; default: seed, as for data and teacher"
+        None, description="Seed of the students only; default: seed."
     )
     threads: Positive | None = Field(
         None,
-        description="CPU threads of training, which decide how sums are rounded; default: this machine's cores, then kept by the run",
+        description="CPU threads of training, which decide how sums are rounded; default: this "
+        "machine's cores, then saved in the run.",
     )
     share: Name | None = Field(
-        None, description="run folder that holds teacher/ and transfer/; default: this run's"
+        None, description="Name of the run whose teacher and texts are used; default: this run."
     )
-    task: TaskConfig = TaskConfig()
-    data: DataConfig
+    task: TaskConfig = Field(TaskConfig(), description="What the classifier predicts.")
+    data: DataConfig = Field(description="Where the examples are.")
     teacher: list[TeacherConfig] = Field(
         min_length=1,
-        description="the first of several lends layers, word embeddings and vocabulary",
+        description="The teacher or teachers; layers, word embeddings and vocabulary come from "
+        "the first.",
     )
-    transfer: TransferConfig = TransferConfig()
-    augment: AugmentConfig | None = None
-    student: list[Student] = Field(min_length=1)
-    tune: TuneConfig | None = None
+    transfer: TransferConfig = Field(
+        TransferConfig(), description="How the teacher labels the transfer set."
+    )
+    augment: AugmentConfig | None = Field(None, description="New texts for the transfer set.")
+    student: list[Annotated[StudentConfig, Field(discriminator="kind")]] = Field(
+        min_length=1, description="The students; all learn from the same transfer set."
+    )
+    tune: TuneConfig | None = Field(None, description="What `kdedge tune` tries.")
 
     @field_validator("teacher", "student", mode="before")
     @classmethod
-    def _one_is_a_list_of_one(cls, value: Any) -> Any:
+    def _list_of_one(cls, value: Any) -> Any:
         return [value] if isinstance(value, dict | Section) else value
 
-    @model_validator(mode="before")
+    @field_validator("student")
     @classmethod
-    def _numbers_are_matched_as_numbers(cls, document: Any) -> Any:
-        """Where a regression's recipe names no loss on logits, it is the squared difference."""
-        task = document.get("task") if isinstance(document, dict) else None
-        if (
-            task.get("kind") if isinstance(task, dict) else getattr(task, "kind", None)
-        ) != "regression":
-            return document
-        students = document.get("student")
-        settled = [
-            _matching_numbers(one)
-            for one in (students if isinstance(students, list) else [students])
-        ]
-        return document | {"student": settled if isinstance(students, list) else settled[0]}
+    def _match_scores(
+        cls, students: list[StudentConfig], info: ValidationInfo
+    ) -> list[StudentConfig]:
+        """For a regression, the loss on logits is mse unless the recipe sets it."""
+        task = info.data.get("task")
+        if task is None or task.kind != "regression":
+            return students
+        return [_with_squared_error(student) for student in students]
 
     @field_serializer("teacher", mode="wrap")
     def _one_teacher_is_a_table(
@@ -100,42 +103,30 @@ class Recipe(Section):
         return written[0] if len(value) == 1 else written
 
     @model_validator(mode="after")
-    def _students_have_names_of_their_own(self) -> Recipe:
-        names = [self.student_name(s) for s in self.student]
-        taken = sorted(set(names) & STAGES)
+    def _check_names(self) -> Recipe:
+        students = [student.key for student in self.student]
+        for what, names in (("students", students), ("teachers", self.teacher_names)):
+            if len(set(names)) < len(names):
+                raise ValueError(f"{what} need different names, but these are {', '.join(names)}")
+        teacher_folders = {f"teacher-{name}" for name in self.teacher_names}
+        taken = sorted(set(students) & (RUN_FOLDERS | teacher_folders))
         if taken:
             raise ValueError(
                 f"a student cannot be called {taken[0]}: a folder of the run has that name"
             )
-        if len(set(names)) < len(names):
-            raise ValueError(f"students are told apart by name, but these are {', '.join(names)}")
+        if "teacher-bundle" in teacher_folders:
+            raise ValueError("a teacher cannot be called bundle: a folder of the run has that name")
         return self
 
     @model_validator(mode="after")
-    def _teachers_have_names_of_their_own(self) -> Recipe:
-        names = self.teacher_names
-        if len(set(names)) < len(names):
-            raise ValueError(f"teachers are told apart by name, but these are {', '.join(names)}")
-        taken = sorted(
-            {f"teacher-{name}" for name in names} & {self.student_name(s) for s in self.student}
-            | {"bundle"} & set(names)
-        )
-        if taken:
-            raise ValueError(
-                f"a student or teacher cannot be called {taken[0]}: a folder of the run has that name"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _losses_fit_the_task(self) -> Recipe:
+    def _check_losses(self) -> Recipe:
+        if self.task.kind != "regression":
+            return self
         for student in self.student:
-            if (
-                self.task.kind == "regression"
-                and student.objective.logits != "mse"
-                and student.objective.logits_weight
-            ):
+            if student.objective.logits != "mse" and student.objective.logits_weight:
                 raise ValueError(
-                    f'{self.student_name(student)}: a regression has no distribution to compare: set objective.logits = "mse"'
+                    f"{student.key}: a regression has no distribution to compare: "
+                    'set objective.logits = "mse"'
                 )
         return self
 
@@ -146,39 +137,38 @@ class Recipe(Section):
 
     @property
     def teacher_names(self) -> list[str]:
-        """What each teacher is called among several."""
-        return [one.name or str(place) for place, one in enumerate(self.teacher, 1)]
+        """The name of each teacher; its position, counted from 1, if it has none."""
+        return [teacher.name or str(number) for number, teacher in enumerate(self.teacher, 1)]
 
     @staticmethod
-    def student_name(student: TinyBertConfig | BiLstmConfig) -> str:
-        return student.name or student.kind
+    def student_name(student: StudentConfig) -> str:
+        return student.key
 
     def to_toml(self) -> str:
-        """The whole recipe, defaults written out: reading it again gives an equal value."""
+        """Return the recipe with all defaults; reading it gives an equal recipe."""
         return tomli_w.dumps(_without_none(self.model_dump(mode="json")))
 
 
-def _matching_numbers(student: Any) -> Any:
-    """A student, or its table, with `objective.logits = "mse"` unless it says otherwise; anything else as it is."""
-    if (
-        isinstance(student, TinyBertConfig | BiLstmConfig)
-        and "logits" not in student.objective.model_fields_set
-    ):
-        return student.model_copy(
-            update={"objective": student.objective.model_copy(update={"logits": "mse"})}
-        )
-    objective = student.get("objective", {}) if isinstance(student, dict) else None
-    return (
-        student | {"objective": {"logits": "mse"} | objective}
-        if isinstance(objective, dict)
-        else student
-    )
+def _with_squared_error(student: StudentConfig) -> StudentConfig:
+    if "logits" in student.objective.model_fields_set:
+        return student
+    objective = student.objective.model_copy(update={"logits": "mse"})
+    return student.model_copy(update={"objective": objective})
+
+
+def _without_none(value: Any) -> Any:
+    """Drop None, which TOML cannot hold."""
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_none(item) for item in value]
+    return value
 
 
 def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
-    """Read a recipe from TOML and apply `a.b=value` overrides.
+    """Read a recipe from TOML and apply overrides such as `student.layers=6`.
 
-    Raises UsageError that tells every fault at once, with the nearest known key.
+    Raises UsageError that lists every fault, with the nearest known key.
     """
     path = Path(path)
     try:
@@ -199,146 +189,163 @@ def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
 
 
 def with_values(recipe: Recipe, values: dict[str, Any]) -> Recipe:
-    """The recipe with some keys, written as in overrides, set to other values. Raises UsageError as `load_recipe` does."""
+    """Return the recipe with other values for some keys, which are written as in overrides.
+
+    Raises UsageError as `load_recipe` does.
+    """
     document = recipe.model_dump(mode="json")
     for key, value in values.items():
         _set_key(document, key.split("."), value, key)
     return _validated(recipe.name, document)
 
 
-def _validated(where: str, document: dict[str, Any]) -> Recipe:
-    try:
-        return Recipe.model_validate(document)
-    except ValidationError as error:
-        faults = _joined([_fault_line(Path(where), document, fault) for fault in error.errors()])
-        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise UsageError(
-            f"{where}: {count} in the recipe",
-            "\n         ".join(faults),
-            "mend these and run again",
-        ) from error
-
-
 def _apply_override(document: dict[str, Any], override: str) -> None:
-    """Set one key; an empty value removes it. Among several students or teachers the second word names one."""
+    """Set one key; an empty value removes it."""
     key, equals, text = override.partition("=")
-    keys = key.strip().split(".")
-    if not equals or not all(keys):
+    words = key.strip().split(".")
+    if not equals or not all(words):
         raise UsageError(
             "an override has the form a.b=value",
             repr(override),
             "for example --set student.layers=6",
         )
-    _set_key(document, keys, None if text.strip() == "" else _toml_value(text), override)
+    _set_key(document, words, _toml_value(text.strip()), override)
 
 
-def _set_key(document: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
-    table: Any = document
-    for depth, word in enumerate(keys):
-        if isinstance(table, list):
-            table, used = _one_named(keys[0], table, word, override)
-            if used:
-                continue
-        if depth == len(keys) - 1:
-            break
+def _toml_value(text: str) -> Any:
+    """Read `6`, `0.1`, `true`, `[1, 2]` as TOML; other text is a string, none is None."""
+    if not text:
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _set_key(document: dict[str, Any], words: list[str], value: Any, override: str) -> None:
+    """Set the key with these words, or remove it if the value is None.
+
+    Among several students or teachers, the second word is a name.
+    """
+    table = document
+    for depth, word in enumerate(words[:-1], 1):
         table = table.setdefault(word, {})
-        if not isinstance(table, dict | list):
+        if depth == 1 and isinstance(table, list):
+            rest = words[1:]
+            table, is_named = _named_table(word, table, rest[0], override)
+            _set_key(table, rest[1:] if is_named and len(rest) > 1 else rest, value, override)
+            return
+        if not isinstance(table, dict):
             raise UsageError(
-                f"{'.'.join(keys[: depth + 1])} is a value, not a table",
+                f"{'.'.join(words[:depth])} is a value, not a table",
                 repr(override),
                 "name a key of a table",
             )
     if value is None:
-        table.pop(keys[-1], None)
+        table.pop(words[-1], None)
     else:
-        table[keys[-1]] = value
+        table[words[-1]] = value
 
 
-def _one_named(
-    what: str, several: list[dict[str, Any]], word: str, override: str
+def _named_table(
+    key: str, tables: list[Any], word: str, override: str
 ) -> tuple[dict[str, Any], bool]:
-    """The student or teacher that `word` names, and whether it names one: of a single one it may be a key already."""
+    """Return the student or teacher that `word` names, and whether it is a name.
+
+    If there is only one, the word may also be one of its keys.
+    """
     named = {
-        str(one.get("name") or one.get("kind") or place): one
-        for place, one in enumerate(several, 1)
-        if isinstance(one, dict)
+        _name_of(table, number): table
+        for number, table in enumerate(tables, 1)
+        if isinstance(table, dict)
     }
     if word in named:
         return named[word], True
-    if len(several) == 1 and isinstance(several[0], dict):
-        return several[0], False
+    if len(tables) == 1 and isinstance(tables[0], dict):
+        return tables[0], False
     raise UsageError(
-        f"this recipe has several {what}s",
+        f"this recipe has several {key}s",
         repr(override),
-        f"name one: {what}.{f' or {what}.'.join(named)}",
+        "name one: " + " or ".join(f"{key}.{name}" for name in named),
     )
 
 
-def _toml_value(text: str) -> Any:
-    """`6`, `0.1`, `true`, `[1, 2]` as TOML reads them; anything else is the string as it stands."""
+def _name_of(table: dict[str, Any], number: int) -> str:
+    return str(table.get("name") or table.get("kind") or number)
+
+
+def _validated(origin: str, document: dict[str, Any]) -> Recipe:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text.strip()
+        return Recipe.model_validate(document)
+    except ValidationError as error:
+        # A key that may hold several types has one fault for each of them.
+        messages: dict[str, list[str]] = {}
+        for fault in error.errors():
+            key, section = _locate(document, fault["loc"])
+            messages.setdefault(key, []).append(_message(fault, section))
+        count = "1 fault" if len(messages) == 1 else f"{len(messages)} faults"
+        lines = [f"{key}: {'; or '.join(texts)}" for key, texts in messages.items()]
+        raise UsageError(
+            f"{origin}: {count} in the recipe", "\n".join(lines), "correct these keys"
+        ) from error
 
 
-ALTERNATIVES = ("tinybert", "bilstm", "float", "int", "str")
-"""What pydantic names a value's kinds by, where a key may hold several; so it does by words like constrained-float, which are no key's either."""
+def _locate(document: Any, location: tuple[Any, ...]) -> tuple[str, type[Section]]:
+    """Return the key of a fault as users write it, and the section that holds the key.
+
+    A location of pydantic also holds the types that a key may have. They are not in the document.
+    """
+    words: list[str] = []
+    value = document
+    section: type[Section] = Recipe
+    for depth, part in enumerate(location, 1):
+        if isinstance(value, dict) and part in value:
+            value = value[part]
+            words.append(str(part))
+        elif isinstance(value, list) and isinstance(part, int):
+            value = value[part]
+            words.append(_name_of(value, part + 1) if isinstance(value, dict) else str(part))
+        elif part in STUDENT_KINDS:
+            section = STUDENT_KINDS[part]
+        elif depth == len(location) and part in section.model_fields:
+            words.append(str(part))  # a missing key
+        if depth < len(location) and part in section.model_fields:
+            sections = _sections(section.model_fields[part].annotation)
+            section = sections[0] if len(sections) == 1 else section
+    return ".".join(words) or "(recipe)", section
 
 
-def _joined(lines: list[str]) -> list[str]:
-    """One line for each key, whatever several kinds of value would each have said."""
-    said: dict[str, list[str]] = {}
-    for key, _, message in (line.partition(": ") for line in lines):
-        said.setdefault(key, []).append(message)
-    return [f"{key}: {'; or '.join(messages)}" for key, messages in said.items()]
+def _sections(annotation: Any) -> list[type[Section]]:
+    """Return the sections that a key of this type may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    sections = []
+    for argument in get_args(annotation):
+        sections += _sections(argument)
+    return sections
 
 
-def _fault_line(path: Path, document: dict[str, Any], fault: Any) -> str:
-    *outer, last = [*map(str, fault["loc"])] or [""]
-    where = [part for part in outer if part not in ALTERNATIVES and re.fullmatch(r"\w+", part)]
-    if fault["type"] == "extra_forbidden" or (
-        last not in ALTERNATIVES and re.fullmatch(r"\w+", last)
-    ):
-        where.append(last)
-    if where[:2] == ["teacher", "0"] and isinstance(document.get("teacher"), dict):
-        del where[1]
-    key = ".".join(where) or "(recipe)"
-    if fault["type"] == "extra_forbidden":
-        known = _known_keys(document, list(fault["loc"]))
-        near = difflib.get_close_matches(where[-1], known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known))}"
-        return f"{key}: no such key; {hint}"
-    message = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "missing":
-        return f"{key}: missing"
-    given = fault.get("input")
-    shown = "" if isinstance(given, dict | list) or given is None else f", not {given!r}"
-    return f"{key}: {message}{shown if not fault['type'].startswith('value_error') else ''}"
+def _message(fault: Any, section: type[Section]) -> str:
+    """Turn a fault of pydantic into a sentence."""
+    kind = fault["type"]
+    known_kinds = " and ".join(STUDENT_KINDS)
+    if kind == "missing":
+        return "missing"
+    if kind == "extra_forbidden":
+        return _unknown_key(str(fault["loc"][-1]), section)
+    if kind == "union_tag_invalid":
+        return f"there is no student kind {fault['ctx']['tag']!r}; known kinds: {known_kinds}"
+    if kind == "union_tag_not_found":
+        return f"kind is missing; known kinds: {known_kinds}"
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    value = fault["input"]
+    if kind == "value_error" or value is None or isinstance(value, dict | list):
+        return message
+    return f"{message}, not {value!r}"
 
 
-def _known_keys(document: dict[str, Any], loc: list[Any]) -> list[str]:
-    """The keys that the table holding the unknown one does take."""
-    model: Any = Recipe
-    for part in loc[:-1]:
-        if part in ("tinybert", "bilstm"):
-            model = TinyBertConfig if part == "tinybert" else BiLstmConfig
-        elif isinstance(part, str) and part != "student":
-            model = _table(model.model_fields[part].annotation)
-    return list(model.model_fields)
-
-
-def _table(annotation: Any) -> Any:
-    """The section that a key holds, where it may also hold none."""
-    return next(
-        (one for one in get_args(annotation) if isinstance(one, type) and issubclass(one, Section)),
-        annotation,
-    )
-
-
-def _without_none(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _without_none(v) for k, v in value.items() if v is not None}
-    if isinstance(value, list):
-        return [_without_none(v) for v in value]
-    return value
+def _unknown_key(key: str, section: type[Section]) -> str:
+    near = difflib.get_close_matches(key, section.model_fields, n=1, cutoff=0.5)
+    if near:
+        return f"no such key; did you mean {near[0]}?"
+    return f"no such key; known keys: {', '.join(sorted(section.model_fields))}"

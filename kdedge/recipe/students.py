@@ -1,82 +1,90 @@
-"""The tables on students: what they are, what they match, how they learn the numbers of an int8 file."""
+"""The tables of students: architecture, objective, training and quantization."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self, Union, get_args
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from kdedge.recipe.section import FitConfig, Length, Name, Positive, Section, Weight
+from kdedge.recipe.section import (
+    Epochs,
+    FitConfig,
+    LearningRate,
+    Length,
+    Name,
+    Positive,
+    Section,
+    Weight,
+)
 
 Term = Literal["logits", "labels", "hidden", "attention", "embedding"]
 TERMS: tuple[Term, ...] = get_args(Term)
 
+SmallLearningRate = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+
 
 class ObjectiveConfig(Section):
-    """What the student is asked to match, and how much each part weighs."""
+    """The training loss: a weighted sum of terms."""
 
     logits: Literal["kl", "mse", "cosine", "soft_ce"] = Field(
-        "kl", description="of a regression mse, by default too"
+        "kl", description="Loss between logits of student and teacher; mse for a regression."
     )
-    logits_weight: Weight = 1.0
+    logits_weight: Weight = Field(1.0, description="Weight of the loss on logits.")
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        1.0, description="of kl alone"
+        1.0, description="Temperature of kl; other losses do not use it."
     )
-    labels_weight: Weight = 0.0
+    labels_weight: Weight = Field(0.0, description="Weight of the loss on labels.")
     hidden: Literal["mse", "cosine", "pkd", "cka"] = Field(
         "mse",
-        description="pkd: the first token's states scaled to length 1; cka: needs no projection",
+        description="Loss between hidden states; pkd compares the normalised states of the first "
+        "token, cka needs no projection.",
     )
-    hidden_weight: Weight = 0.0
+    hidden_weight: Weight = Field(0.0, description="Weight of the loss on hidden states.")
     attention: Literal[
         "scores", "probabilities", "kl", "value_relation", "qk_relation", "minilm"
     ] = Field(
         "scores",
-        description="the last three (minilm: both relations) work for any numbers of heads",
+        description="Loss between attentions; the last three (minilm is both relations) work for "
+        "different numbers of heads.",
     )
-    attention_weight: Weight = 0.0
+    attention_weight: Weight = Field(0.0, description="Weight of the loss on attentions.")
     relation_heads: Positive | None = Field(
         None,
-        description="parts the vectors of relations are cut into; default: the teacher's heads where they fit",
+        description="Parts into which relations cut the vectors; default: the teacher's heads if "
+        "they divide the student's width.",
     )
-    embedding_weight: Weight = 0.0
+    embedding_weight: Weight = Field(
+        0.0, description="Weight of the loss between embedding outputs."
+    )
     layer_map: Literal["uniform", "first", "last", "skip", "learned"] | list[tuple[int, int]] = (
         Field(
             "uniform",
-            description="which teacher layer each student layer matches, or pairs [student, teacher]",
+            description="The teacher layer for each student layer, or pairs [student, teacher].",
         )
     )
     ramp: dict[Term, tuple[Weight, Weight]] = Field(
-        {}, description="factor on a term's weight at the first and the last batch, linear between"
+        {},
+        description="Factors on a term's weight at the first and at the last batch, linear in "
+        "between.",
     )
     balanced: bool = Field(
         False,
-        description="divide each term by its running magnitude, so that weights are shares of the loss",
+        description="Whether to divide each term by its running magnitude, so that weights are "
+        "shares of the loss.",
     )
     per_example: bool = Field(
         False,
-        description="text by text, follow the teacher as far as the label bears it out, and the label for the rest",
+        description="Whether each text is weighted between teacher and label, by the probability "
+        "that the teacher gives to the label.",
     )
 
     @property
     def reads_layers(self) -> bool:
-        """Whether the teacher's logits are not enough."""
+        """Whether the loss compares more than logits."""
         return max(self.hidden_weight, self.attention_weight, self.embedding_weight) > 0
 
-    def idle(self) -> set[str]:
-        """Keys that decide nothing as the others stand: a stage made with other values of them is the same stage."""
-        off: dict[str, Any] = {
-            "relation_heads": None,
-            "ramp": {},
-            "balanced": False,
-            "per_example": False,
-        }
-        return {key for key, value in off.items() if getattr(self, key) == value} | {
-            key for key in ("hidden", "attention") if not getattr(self, f"{key}_weight")
-        }
-
     def layers_alone(self) -> ObjectiveConfig:
-        """The first of two stages."""
+        """Return the objective of the first of two stages: the teacher's layers."""
         return self.model_copy(
             update={
                 "logits": "mse",
@@ -88,190 +96,184 @@ class ObjectiveConfig(Section):
         )
 
     def answers_alone(self) -> ObjectiveConfig:
-        """The second of two stages."""
+        """Return the objective of the second of two stages: logits and labels."""
         return self.model_copy(
             update={"hidden_weight": 0.0, "attention_weight": 0.0, "embedding_weight": 0.0}
         )
 
     @model_validator(mode="after")
-    def _asks_for_something(self) -> ObjectiveConfig:
+    def _check_weights(self) -> ObjectiveConfig:
         if self.logits_weight + self.labels_weight == 0 and not self.reads_layers:
             raise ValueError("all weights are 0: nothing to learn from")
-        return self
-
-    @model_validator(mode="after")
-    def _terms_are_there(self) -> ObjectiveConfig:
-        idle = [name for name in self.ramp if not getattr(self, f"{name}_weight")]
-        if idle:
-            raise ValueError(f"ramp names {', '.join(idle)}, whose weight is 0")
+        unused = [term for term in self.ramp if not getattr(self, f"{term}_weight")]
+        if unused:
+            raise ValueError(f"ramp names {', '.join(unused)}, whose weight is 0")
         if self.per_example and not (self.logits_weight and self.labels_weight):
             raise ValueError(
-                "per_example divides each text between teacher and label: logits_weight and labels_weight must both be above 0"
+                "per_example weighs each text between teacher and label: "
+                "logits_weight and labels_weight must both be above 0"
             )
         return self
 
 
-RESIDUAL = ObjectiveConfig(logits="mse")
-"""What an assistant is asked to match: the mean over texts and outputs of (teacher - student - assistant)²."""
-
-
 class QuantizeConfig(Section):
-    """How a student learns the numbers of its int8 file."""
+    """How a student is quantized to int8."""
 
     steps: Annotated[int, Field(ge=0)] = Field(
-        300, description="of quantization-aware tuning; 0: calibration alone"
+        300, description="Steps of quantization-aware training; 0 only calibrates."
     )
-    batch_size: Positive = 32
-    learning_rate: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 2e-5
+    batch_size: Positive = Field(32, description="Texts per step.")
+    learning_rate: SmallLearningRate = Field(2e-5, description="Learning rate of the weights.")
     float_weight: Weight = Field(
-        1.0, description="of the float student's logits beside the teacher's"
+        1.0, description="Weight of the loss to the float student's logits; the teacher's has 1."
     )
-    hidden_weight: Weight = Field(1.0, description="of the float student's hidden states")
-    checks: Positive = 3
-    calibration_texts: Positive = 256
+    hidden_weight: Weight = Field(
+        1.0, description="Weight of the loss to the float student's hidden states."
+    )
+    checks: Positive = Field(3, description="How often the validation split is scored, in all.")
+    calibration_texts: Positive = Field(
+        256, description="Training texts that calibrate the activation ranges."
+    )
     calibration: Literal["best", "minmax", "percentile", "moving_average"] = Field(
-        "best", description="how ranges are found; best: the share of values by logits"
+        "best",
+        description="How activation ranges are found; best tries several percentiles and compares "
+        "logits.",
     )
     attention: Literal["float", "integers"] = Field(
         "float",
-        description="the two products of attention, queries with keys and shares with values; integers may pay on texts of 100 tokens and more",
+        description="Number format of attention's two matrix products; integers may be faster on "
+        "texts of 100 tokens and more.",
     )
     learn_ranges: bool = Field(
-        True, description="whether tuning moves the ranges too (LSQ), or only the weights"
+        True, description="Whether training also moves the activation ranges (LSQ)."
     )
-    range_learning_rate: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = Field(
-        2e-3, description="of a range's ends, in widths of that range"
+    range_learning_rate: SmallLearningRate = Field(
+        2e-3, description="Learning rate of a range's ends, in widths of the range."
     )
     keep_float_above: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
-        None, description="logit change above which a layer stays in fp32"
+        None, description="Change of the logits above which a layer stays in fp32."
     )
     largest_drop: Weight = Field(
         0.01,
-        description="loss of the int8 file on the validation split above which the bundle holds the float file alone",
+        description="Drop of the validation score above which the bundle holds no int8 file.",
     )
     trim_vocab: Positive | None = Field(
-        None, description="pieces to keep of a WordPiece vocabulary after training; default: all"
+        None,
+        description="Pieces to keep of a WordPiece vocabulary after training; default: all.",
     )
 
 
 class BiLstmQuantizeConfig(QuantizeConfig):
-    """How a BiLSTM learns them."""
+    """How a BiLSTM is quantized to int8."""
 
-    learning_rate: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 1e-4
-    attention: Literal["float"] = Field("float", description="a BiLSTM has none")
+    learning_rate: SmallLearningRate = Field(1e-4, description="Learning rate of the weights.")
+    attention: Literal["float"] = Field("float", description="A BiLSTM has no attention.")
 
 
-class BiLstmFit(FitConfig):
+class BiLstmFitConfig(FitConfig):
     """How a BiLSTM is trained."""
 
-    epochs: Annotated[float, Field(gt=0, le=1000)] = 5.0
-    learning_rate: Annotated[float, Field(gt=0, lt=10, allow_inf_nan=False)] = 2e-3
+    epochs: Epochs = Field(5.0, description="Passes over the training texts.")
+    learning_rate: LearningRate = Field(2e-3, description="Highest learning rate of AdamW.")
 
 
-class LayersFirst(FitConfig):
-    """A first stage of training on the teacher's layers alone; the objective's logits and labels come in the second."""
+class LayersFirstConfig(FitConfig):
+    """A first stage of training on the teacher's layers; logits and labels follow in the second."""
 
-    epochs: Annotated[float, Field(gt=0, le=1000)] = 3.0
-    checks: Literal[1] = Field(1, description="its last weights are the ones that count")
+    checks: Literal[1] = Field(1, description="The stage ends with its last weights.")
 
 
 class StudentBase(Section):
-    name: Name | None = None
-    max_length: Length = 128
+    """What all kinds of students have in common."""
+
+    kind: str = Field(description="The kind of student.")
+    name: Name | None = Field(
+        None, description="Name of the student's folder and in reports; default: its kind."
+    )
+    start: str = Field("teacher", description="Where the first weights come from.")
+    max_length: Length = Field(
+        128, description="Tokens per text, special tokens included; longer texts are cut."
+    )
     tokenizer: str | None = Field(
         None,
-        description="folder or hub id; wordpiece: one learned from the training texts; default: of the start, else the teacher's",
+        description="Folder or hub id, or wordpiece to train one on the training texts; default: "
+        "that of the start, else the teacher's.",
     )
     vocabulary: Positive | None = Field(
         None,
-        description="pieces to keep of a WordPiece vocabulary, chosen by labelled texts and the pool before training, default: all; or to learn, default: 8000",
+        description="Pieces to keep of a WordPiece vocabulary before training, default: all; or "
+        "pieces of a trained one, default: 8000.",
     )
     baseline: bool = Field(
-        True, description="also train the same student on the labels alone, to compare with"
+        True, description="Whether to also train the same student on the labels only."
     )
-    fit: FitConfig = FitConfig()
-    objective: ObjectiveConfig = ObjectiveConfig()
-    assistant: Student | None = Field(
-        None,
-        description="a second student, trained on what the first leaves of the teacher's logits; answers are their sum",
-    )
+    fit: FitConfig = Field(FitConfig(), description="How the student is trained.")
+    objective: ObjectiveConfig = Field(ObjectiveConfig(), description="The training loss.")
+
+    @property
+    def key(self) -> str:
+        """The name of the student, unique in a recipe."""
+        return self.name or self.kind
 
     @model_validator(mode="after")
-    def _reads_as_its_start_does(self) -> Self:
-        start = getattr(self, "start", "scratch")
-        if self.tokenizer == "wordpiece" and start != "scratch":
+    def _check_start(self) -> Self:
+        if self.tokenizer == "wordpiece" and self.start != "scratch":
             raise ValueError(
-                f'start = "{start}" brings embeddings of another vocabulary than tokenizer = "wordpiece" learns: set start = "scratch"'
+                f'start = "{self.start}" has embeddings of another vocabulary than '
+                'tokenizer = "wordpiece" trains: set start = "scratch"'
             )
         return self
-
-    @model_validator(mode="after")
-    def _assistant_learns_the_residual(self) -> Self:
-        if self.assistant is None:
-            return self
-        fixed = ("name", "baseline", "objective", "quantize", "assistant", "layers_first")
-        given = [
-            key
-            for key in fixed
-            if getattr(self.assistant, key, None) != _default(self.assistant, key)
-            and getattr(self.assistant, key, None) != RESIDUAL
-        ]
-        if given:
-            raise ValueError(
-                f"an assistant takes no {' or '.join(given)}: it learns teacher minus student, and nothing else"
-            )
-        return self
-
-
-def _default(section: Section, key: str) -> Any:
-    field = type(section).model_fields.get(key)
-    return None if field is None else field.default
 
 
 class TinyBertConfig(StudentBase):
     """A BERT of any depth and width."""
 
-    kind: Literal["tinybert"]
+    kind: Literal["tinybert"] = Field(description="A BERT of any depth and width.")
     start: str = Field(
         "teacher",
-        description="teacher, shrink (cut out of the teacher), scratch, or a folder or hub id of a BERT checkpoint",
+        description="teacher copies layers, shrink prunes the teacher, scratch is random; or a "
+        "folder or hub id of a BERT.",
     )
     teacher_layers: list[Positive] | None = Field(
-        None, description="1-based layers to start from; default: uniform"
+        None, description="Teacher layers to start from, counted from 1; default: uniform."
     )
-    layers: Positive = 4
-    hidden: Positive = 312
+    layers: Positive = Field(4, description="Transformer layers.")
+    hidden: Positive = Field(312, description="Width of the hidden states.")
     heads: Positive = Field(
         12,
-        description="shrink keeps the teacher's strongest heads whole where they may be as wide as there, and narrows them else",
+        description="Attention heads; start = shrink keeps the teacher's strongest heads, and "
+        "narrows them if the width demands it.",
     )
-    intermediate: Positive = 1200
+    intermediate: Positive = Field(1200, description="Width of the feed-forward layers.")
     activation: Literal["gelu", "relu"] | None = Field(
-        None, description="of the feed-forward units; default: of the start, from scratch gelu"
+        None,
+        description="Activation of the feed-forward layers; default: that of the start, else gelu.",
     )
-    layers_first: LayersFirst | None = Field(
-        None, description="two stages, as TinyBERT is trained; default: everything at once"
+    layers_first: LayersFirstConfig | None = Field(
+        None, description="A first stage of training on the layers only, as TinyBERT has it."
     )
-    quantize: QuantizeConfig = QuantizeConfig()
+    quantize: QuantizeConfig = Field(
+        QuantizeConfig(), description="How the student is quantized to int8."
+    )
 
     @model_validator(mode="after")
-    def _heads_divide_width(self) -> TinyBertConfig:
+    def _check_shape(self) -> TinyBertConfig:
         if self.hidden % self.heads:
-            raise ValueError(f"hidden = {self.hidden} cannot be shared among heads = {self.heads}")
+            raise ValueError(f"hidden = {self.hidden} is not a multiple of heads = {self.heads}")
         if self.teacher_layers is not None and len(self.teacher_layers) != self.layers:
-            raise ValueError(
-                f"teacher_layers names {len(self.teacher_layers)} layers, but layers = {self.layers}"
-            )
+            count = len(self.teacher_layers)
+            raise ValueError(f"teacher_layers names {count} layers, but layers = {self.layers}")
         return self
 
     @model_validator(mode="after")
-    def _both_stages_have_something_to_learn(self) -> TinyBertConfig:
-        if self.layers_first and not (
-            self.objective.reads_layers
-            and self.objective.logits_weight + self.objective.labels_weight
-        ):
+    def _check_stages(self) -> TinyBertConfig:
+        objective = self.objective
+        has_answers = objective.logits_weight + objective.labels_weight > 0
+        if self.layers_first and not (objective.reads_layers and has_answers):
             raise ValueError(
-                "layers_first trains in two stages: layers (hidden, attention or embedding_weight), then answers (logits or labels_weight)"
+                "layers_first trains in two stages: the first needs a hidden_weight, "
+                "attention_weight or embedding_weight above 0, the second a logits_weight or "
+                "labels_weight"
             )
         return self
 
@@ -279,21 +281,25 @@ class TinyBertConfig(StudentBase):
 class BiLstmConfig(StudentBase):
     """One bidirectional LSTM layer (Tang et al. 2019)."""
 
-    kind: Literal["bilstm"]
+    kind: Literal["bilstm"] = Field(description="One bidirectional LSTM layer.")
     start: Literal["teacher", "scratch"] = Field(
-        "teacher", description="where the word embeddings come from"
+        "teacher", description="Where the word embeddings come from."
     )
     embedding: Positive | None = Field(
-        None, description="width of the word embeddings; default: the teacher's"
+        None, description="Width of the word embeddings; default: the teacher's."
     )
-    hidden: Positive = 150
-    head: Positive = 200
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    fit: BiLstmFit = BiLstmFit()
-    quantize: BiLstmQuantizeConfig = BiLstmQuantizeConfig()
+    hidden: Positive = Field(150, description="Width of the LSTM in each direction.")
+    head: Positive = Field(200, description="Width of the hidden layer before the logits.")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.2, description="Share of activations that training sets to 0."
+    )
+    fit: BiLstmFitConfig = Field(BiLstmFitConfig(), description="How the student is trained.")
+    quantize: BiLstmQuantizeConfig = Field(
+        BiLstmQuantizeConfig(), description="How the student is quantized to int8."
+    )
 
     @model_validator(mode="after")
-    def _has_no_layers(self) -> BiLstmConfig:
+    def _check_objective(self) -> BiLstmConfig:
         if self.objective.reads_layers:
             raise ValueError(
                 "a BiLSTM has no layers to match: hidden, attention and embedding weights must be 0"
@@ -301,7 +307,4 @@ class BiLstmConfig(StudentBase):
         return self
 
 
-Student = Annotated[Union[TinyBertConfig, BiLstmConfig], Field(discriminator="kind")]
-
-TinyBertConfig.model_rebuild()
-BiLstmConfig.model_rebuild()
+StudentConfig = TinyBertConfig | BiLstmConfig

@@ -1,12 +1,22 @@
-"""The tables on what is asked and of which texts: task, data, teacher, transfer set."""
+"""The tables task, data, teacher and transfer."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
 
-from kdedge.recipe.section import FitConfig, Length, Name, Positive, Precision, Section, Weight
+from kdedge.recipe.section import (
+    Epochs,
+    FitConfig,
+    LearningRate,
+    Length,
+    Name,
+    Positive,
+    Precision,
+    Section,
+    Weight,
+)
 from kdedge.runtime.spec import Kind
 
 
@@ -14,92 +24,102 @@ class DataConfig(Section):
     """Where the examples are, which columns to read, and how they are split."""
 
     source: str | None = Field(
-        None, description="hub id, folder, or package:NAME/FOLDER; none when train is a file"
+        None,
+        description="Hub id, folder or package:NAME/FOLDER; not needed if every split is a file.",
     )
     config: str | None = Field(
-        None, description="configuration of a hub data set, such as sst2 of nyu-mll/glue"
+        None, description="Configuration of a hub data set, such as sst2 of nyu-mll/glue."
     )
-    revision: str | None = Field(None, description="commit or tag of a hub data set")
-    train: str = Field("train", description="split name, or a csv, tsv, jsonl or parquet file")
+    revision: str | None = Field(None, description="Commit or tag of a hub data set.")
+    train: str = Field("train", description="Split name, or a csv, tsv, jsonl or parquet file.")
     validation: str | float = Field(
-        0.1, description="split, file, or share of train to choose checkpoints on"
+        0.1, description="Split, file or share of train for choosing checkpoints and settings."
     )
     test: str | float = Field(
-        "test", description="split, file, or share of train that results are reported on"
+        "test", description="Split, file or share of train on which results are reported."
     )
-    text: str = Field("text", description="column of the (first) text")
+    text: str = Field("text", description="Column of the text, or of the first of two texts.")
     pair: str | None = Field(
-        None, description="column of the second text; its presence makes a pair task"
+        None, description="Column of the second text; if it is set, examples are pairs."
     )
-    label: str = Field("label", description="column of the label")
+    label: str = Field("label", description="Column of the label.")
     encoding: str = Field(
         "utf-8",
-        description="how files are decoded; of several, such as utf-8, latin-1, the first that fits a file",
+        description="Encoding of the files; of several, such as utf-8, latin-1, the first that "
+        "fits a file.",
     )
-    first_words: Positive | None = Field(
-        None, description="keep only this many opening words of every text"
-    )
+    first_words: Positive | None = Field(None, description="Shorten every text to this many words.")
     limit: Positive | None = Field(
-        None, description="use only this many training examples, drawn by the seed"
+        None, description="Use only this many training examples, drawn by the seed."
     )
     overlap: Literal["error", "drop", "allow"] = Field(
-        "error", description="when a text of train also stands in validation or test"
+        "error", description="What to do if a text of one split also stands in another."
     )
 
     @field_validator("validation", "test")
     @classmethod
-    def _share_is_a_share(cls, value: str | float) -> str | float:
+    def _check_share(cls, value: str | float) -> str | float:
         if isinstance(value, float) and not 0 < value < 1:
             raise ValueError(f"a share of train lies between 0 and 1, not {value}")
         return value
 
 
 class TaskConfig(Section):
-    """What is asked of a text."""
+    """What the classifier predicts."""
 
-    kind: Kind = "classification"
-    labels: list[str] | str | None = Field(
-        None, description="label names in order, or a JSON file holding them"
+    kind: Kind = Field(
+        "classification", description="One label of several, any number of labels, or a score."
     )
-    metric: str | None = Field(None, description="default: accuracy, micro_f1 or pearson, by kind")
+    labels: list[str] | str | None = Field(
+        None, description="Label names in the order of their indices, or a JSON file of them."
+    )
+    metric: str | None = Field(
+        None, description="Metric of all scores; default: accuracy, micro_f1 or pearson, by kind."
+    )
 
 
-class TeacherFit(FitConfig):
+class TeacherFitConfig(FitConfig):
     """How the teacher is fine-tuned."""
 
-    epochs: Annotated[float, Field(gt=0, le=1000)] = 2.0
-    learning_rate: Annotated[float, Field(gt=0, lt=10, allow_inf_nan=False)] = 6e-5
+    epochs: Epochs = Field(2.0, description="Passes over the training texts.")
+    learning_rate: LearningRate = Field(6e-5, description="Highest learning rate of AdamW.")
 
 
 class TeacherConfig(Section):
-    """The big model, or one of several that teach together."""
+    """A teacher model; several teachers form an ensemble."""
 
     name: Name | None = Field(
-        None, description="of one among several; default: its place, counted from 1"
+        None, description="Name among several teachers; default: its position, counted from 1."
     )
     model: str = Field(
-        description="folder, package:NAME/FOLDER, or hub id of an encoder or a fine-tuned classifier"
+        description="Folder, package:NAME/FOLDER or hub id of an encoder or a classifier."
     )
-    revision: str | None = None
+    revision: str | None = Field(None, description="Commit or tag of a hub model.")
     fine_tune: bool | None = Field(
-        None, description="default: only when the checkpoint has no head for these labels"
+        None,
+        description="Whether to train the model on the task; default: only if it has no "
+        "classification head for these labels.",
     )
-    max_length: Length = 128
-    fit: TeacherFit = TeacherFit()
+    max_length: Length = Field(
+        128, description="Tokens per text, special tokens included; longer texts are cut."
+    )
+    fit: TeacherFitConfig = Field(TeacherFitConfig(), description="How it is fine-tuned.")
 
 
 class TransferConfig(Section):
-    """The texts the student learns from, and what the teacher says of them."""
+    """How the teacher labels the transfer set, the texts the student learns from."""
 
-    shard_size: Positive = 4096
+    shard_size: Positive = Field(4096, description="Texts per resumable piece of work.")
     batch_tokens: Positive = Field(
-        4096, description="tokens the teacher reads at once, padding included"
+        4096, description="Tokens in one batch of the teacher, padding included."
     )
     precision: Precision = Field(
         "auto",
-        description="the teacher computes in when it labels; auto: bf16 or fp16 where the device does so natively, else fp32",
+        description="Number format of the teacher; auto is bf16 or fp16 if the device supports "
+        "it, else fp32.",
     )
     layers_gb: Weight = Field(
         8.0,
-        description="room on disk for the teacher's layers, where they are matched; 0: the teacher runs at every step",
+        description="Disk space for the teacher's layers, in GB; if they need more, the teacher "
+        "runs at every step.",
     )

@@ -1,10 +1,18 @@
-"""The folder of one run: every path is a property."""
+"""The folder of one run: every path is a property.
+
+    runs/<name>/recipe.toml  run.json  teacher/  generator/  augment/  transfer/  tune/  bench/
+                student/  baseline/  layers/  student-int8/  bundle/
+
+With several students, the folders of the second line stand in a folder with the student's name.
+With several teachers, each has a folder `teacher-NAME/`, and `teacher/` holds their ensemble.
+If the recipe sets `share`, the teachers and texts stand in `runs/<share>/`.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,21 +23,64 @@ from kdedge.errors import MachineError, UsageError
 from kdedge.io.atomic import json_text, write_atomic
 from kdedge.recipe import Recipe, load_recipe
 from kdedge.run.processes import is_main
-from kdedge.run.stage import (
-    read_stage,
-)
+from kdedge.run.stage import read_stage
+
+
+@dataclass(frozen=True)
+class StudentDir:
+    """The folders of one student; `folder` holds the others."""
+
+    name: str
+    folder: Path
+
+    @property
+    def student(self) -> Path:
+        """The trained student."""
+        return self.folder / "student"
+
+    @property
+    def baseline(self) -> Path:
+        """The same student trained on the labels only."""
+        return self.folder / "baseline"
+
+    @property
+    def layers(self) -> Path:
+        """The student after its first stage of training, on the teacher's layers only."""
+        return self.folder / "layers"
+
+    @property
+    def int8(self) -> Path:
+        """The student after quantization-aware training."""
+        return self.folder / "student-int8"
+
+    @property
+    def bundle(self) -> Path:
+        return self.folder / "bundle"
+
+    @property
+    def bench(self) -> Path:
+        """The report on this student alone."""
+        return self.folder / "bench"
+
+    def current_baseline(self) -> Path | None:
+        """Return the baseline folder if its stage has the student's inputs, else None."""
+        if not self.baseline.exists():
+            return None
+        student_inputs = read_stage(self.student)["inputs"] | {"objective": None}
+        baseline_inputs = read_stage(self.baseline)["inputs"] | {"objective": None}
+        return self.baseline if student_inputs == baseline_inputs else None
 
 
 @dataclass(frozen=True)
 class RunDir:
-    """An experiment's folder and the recipe that made it."""
+    """The folder of a run, and its recipe."""
 
     folder: Path
     recipe: Recipe
 
     @property
     def shared(self) -> Path:
-        """Where teacher/ and transfer/ stand: this run, or the one it shares them with."""
+        """The run folder with teachers and texts: this run's, or the one the recipe shares."""
         return self.folder.parent / self.recipe.share if self.recipe.share else self.folder
 
     @property
@@ -38,74 +89,84 @@ class RunDir:
 
     @property
     def teachers(self) -> dict[str, Path]:
-        """Teacher name -> its folder, where there are several; none where `teacher` holds the one."""
+        """The folder of each teacher by name, if there are several; else empty."""
         names = self.recipe.teacher_names
         return {name: self.shared / f"teacher-{name}" for name in names} if len(names) > 1 else {}
 
     @property
-    def transfer(self) -> Path:
-        return self.shared / "transfer"
+    def teacher_bundle(self) -> Path:
+        return self.shared / "teacher-bundle"
+
+    @property
+    def generator(self) -> Path:
+        return self.shared / "generator"
 
     @property
     def augment(self) -> Path:
         return self.shared / "augment"
 
     @property
+    def transfer(self) -> Path:
+        return self.shared / "transfer"
+
+    @property
+    def tune(self) -> Path:
+        return self.folder / "tune"
+
+    @property
+    def bench(self) -> Path:
+        """The report on all students."""
+        return self.folder / "bench"
+
+    @property
+    def recipe_file(self) -> Path:
+        return self.folder / "recipe.toml"
+
+    @property
+    def metadata_file(self) -> Path:
+        return self.folder / "run.json"
+
+    def augment_round(self, number: int) -> Path:
+        """Return the folder of one of several rounds of augmentation."""
+        return self.shared / f"round-{number}"
+
+    @property
+    def students(self) -> dict[str, StudentDir]:
+        """The folders of each student, by its key."""
+        keys = [student.key for student in self.recipe.student]
+        if len(keys) == 1:
+            return {keys[0]: StudentDir(keys[0], self.folder)}
+        return {key: StudentDir(key, self.folder / key) for key in keys}
+
+    def student(self, name: str) -> StudentDir:
+        """Return the folders of one student."""
+        return self.students[name]
+
+    @property
     def student_dirs(self) -> dict[str, Path]:
-        """Student name -> folder that holds its student/, baseline/ and bundle/."""
-        names = [self.recipe.student_name(s) for s in self.recipe.student]
-        return {name: self.folder if len(names) == 1 else self.folder / name for name in names}
-
-    def assistant(self, student: str) -> bool:
-        """Whether the recipe gives a student an assistant, whose stage stands beside it."""
-        return any(
-            one.assistant is not None
-            for one in self.recipe.student
-            if self.recipe.student_name(one) == student
-        )
-
-    def check_exportable(self, students: Iterable[str]) -> None:
-        """Raises UsageError for a student whose answer is a sum of two models, which no bundle holds."""
-        for name in students:
-            if self.assistant(name):
-                key = (
-                    f"student.{name}.assistant"
-                    if len(self.student_dirs) > 1
-                    else "student.assistant"
-                )
-                hint = (
-                    f"distill once more with --set {key}= (the student itself is kept), then export"
-                )
-                raise UsageError(
-                    "an assistant is not exported: a bundle holds one student",
-                    f"{name} has one",
-                    hint,
-                )
+        """The folder that holds student/, baseline/ and bundle/, by student."""
+        return {name: student.folder for name, student in self.students.items()}
 
     def baseline_dir(self, student: str) -> Path | None:
-        """The folder of the same student trained on the labels alone, where there is one made like the student that stands now."""
-        folder = self.student_dirs[student] / "baseline"
-        if not folder.exists():
-            return None
-        mine, baseline = (
-            read_stage(self.student_dirs[student] / name)["inputs"] | {"objective": None}
-            for name in ("student", "baseline")
-        )
-        return folder if mine == baseline else None
+        """Return the baseline of a student if it has the student's inputs, else None."""
+        return self.student(student).current_baseline()
 
     @classmethod
     def create(cls, recipe: Recipe, runs: Path) -> RunDir:
-        """Make `runs/<name>/` with the resolved recipe in it, or re-enter it: `describe` then says when its recipe gives way.
+        """Make `runs/<name>/`, or reuse it: then its recipe stays until `describe` is called.
 
-        Raises MachineError where the folder cannot be made.
+        Raises MachineError if the folder cannot be made.
         """
         run = cls(runs / recipe.name, recipe)
-        if is_main() and not (run.folder / "recipe.toml").exists():
+        if is_main() and not run.recipe_file.exists():
             run.describe()
         return run
 
     def describe(self) -> None:
-        """Write recipe.toml and run.json, by which `export` and `bench` know the run: only once its stages are those of the recipe."""
+        """Write recipe.toml and run.json, by which `export` and `bench` find the run.
+
+        Call it once the stages are those of the recipe.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -114,21 +175,20 @@ class RunDir:
                 f"{self.folder}: {error.strerror}",
                 "choose another folder with --runs",
             ) from error
-        write_atomic(self.folder / "recipe.toml", self.recipe.to_toml())
-        homes = {
-            name: os.path.relpath(home, self.folder) for name, home in self.student_dirs.items()
+        write_atomic(self.recipe_file, self.recipe.to_toml())
+        students = {
+            name: os.path.relpath(folder, self.folder) for name, folder in self.student_dirs.items()
         }
-        write_atomic(
-            self.folder / "run.json",
-            json_text({"kdedge": __version__, "share": self.recipe.share, "students": homes}),
-        )
+        metadata = {"kdedge": __version__, "share": self.recipe.share, "students": students}
+        write_atomic(self.metadata_file, json_text(metadata))
 
     @classmethod
     def open(cls, path: Path) -> tuple[RunDir, list[str]]:
-        """The run that `path` is or lies in, and the names of the students `path` means.
+        """Return the run at or above `path`, and the students that `path` names.
 
-        `runs/x` means all students, `runs/x/bilstm`, `runs/x/bilstm/student` or `.../bundle` the one.
-        Raises UsageError where no folder above holds a recipe.toml.
+        `runs/x` names all students; `runs/x/bilstm` and `runs/x/bilstm/bundle` name one.
+
+        Raises UsageError if there is no run at or above the path.
         """
         run = find_run(path)
         if run is None:
@@ -138,43 +198,46 @@ class RunDir:
                 "name a folder made by `kdedge distill`, such as runs/quickstart",
             )
         here = path.resolve()
-        meant = [
-            name for name, home in run.student_dirs.items() if here.is_relative_to(home.resolve())
+        named = [
+            name
+            for name, folder in run.student_dirs.items()
+            if here.is_relative_to(folder.resolve())
         ]
-        return run, meant or list(run.student_dirs)
+        return run, named or list(run.student_dirs)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run for this process; MachineError names the holder when another has it."""
-        if not is_main():
+        """Lock the run for this process. Raises MachineError that names another holder."""
+        with ExitStack() as locks:
+            if is_main():
+                for folder in dict.fromkeys((self.shared, self.folder)):
+                    locks.enter_context(_locked_folder(folder))
             yield
-            return
-        holders = [folder / ".lock" for folder in dict.fromkeys((self.shared, self.folder))]
-        locks = []
-        try:
-            for holder in holders:
-                holder.parent.mkdir(parents=True, exist_ok=True)
-                lock = FileLock(str(holder), timeout=0)
-                try:
-                    lock.acquire()
-                except Timeout as error:
-                    note = holder.with_name(".lock-holder")
-                    who = note.read_text() if note.exists() else "another process"
-                    raise MachineError(
-                        "this run is in use",
-                        f"{holder.parent} is held by {who}",
-                        "wait for it, or give this recipe another name",
-                    ) from error
-                locks.append(lock)
-                holder.with_name(".lock-holder").write_text(f"process {os.getpid()}")
-            yield
-        finally:
-            for lock in locks:
-                lock.release()
+
+
+@contextmanager
+def _locked_folder(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    holder = folder / ".lock-holder"
+    lock = FileLock(str(folder / ".lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        name = holder.read_text() if holder.exists() else "another process"
+        raise MachineError(
+            "this run is in use",
+            f"{folder} is held by {name}",
+            "wait for it, or give this recipe another name",
+        ) from error
+    try:
+        holder.write_text(f"process {os.getpid()}")
+        yield
+    finally:
+        lock.release()
 
 
 def find_run(path: Path) -> RunDir | None:
-    """The nearest run at or above `path`, at most three folders up."""
+    """Return the nearest run at or above `path`, at most three folders up."""
     here = path.resolve()
     for folder in (here, *list(here.parents)[:3]):
         if (folder / "run.json").is_file() and (folder / "recipe.toml").is_file():

@@ -1,4 +1,4 @@
-"""One process or many (`accelerate launch`): who writes, and where all wait for one another."""
+"""One process or many (`accelerate launch`): who writes, and where all wait for each other."""
 
 from __future__ import annotations
 
@@ -9,41 +9,36 @@ from typing import Any
 
 
 def processes() -> int:
-    """How many processes this program was launched as."""
+    """Return the number of processes that the program was launched as."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def rank() -> int:
-    """Which of the processes this is, counted from 0."""
+    """Return the number of this process, counted from 0."""
     return int(os.environ.get("RANK", "0"))
 
 
 def is_main() -> bool:
-    """Whether this is the process that talks, and writes what all share."""
+    """Return whether this process prints messages and writes shared files."""
     return rank() == 0
 
 
 def barrier() -> None:
-    """Wait until every process is here."""
+    """Wait until every process arrives here."""
     if processes() > 1:
         _state().wait_for_everyone()
 
 
 def _state() -> Any:
+    import torch
     from accelerate import PartialState
 
-    # One process may have much more to do than the others, such as judging texts: hours, not the default minutes.
-    return PartialState(cpu=_on_cpu(), timeout=timedelta(hours=48))
-
-
-def _on_cpu() -> bool:
-    import torch
-
-    return not torch.cuda.is_available()
+    # One process may work for hours while the others wait, so the default of minutes is too short.
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(hours=48))
 
 
 def on_main_process(work: Callable[[], Any]) -> Any:
-    """Run `work` in the main process alone while the others wait; None in those."""
+    """Call `work` in the main process while the others wait; they return None."""
     result = work() if is_main() else None
     barrier()
     return result

@@ -1,4 +1,4 @@
-"""How long work tells how far it is; the library reports here and only command modules print."""
+"""How the library reports progress; only command modules print."""
 
 from __future__ import annotations
 
@@ -6,23 +6,26 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Receives what the library has to say while it works."""
+    """Receive messages and progress from the library."""
 
     def say(self, line: str) -> None:
-        """One finished fact, such as `transfer: same inputs, kept`."""
+        """Report one finished fact, such as `transfer: same inputs, kept`."""
 
     def start(self, what: str, total: int, done: int = 0) -> None:
-        """Work of `total` equal steps begins, `done` of them by an earlier, interrupted run; a second start ends the first."""
+        """Begin work of `total` equal steps; an interrupted run has `done` of them already.
+
+        A second start ends the first.
+        """
 
     def advance(self, done: int, note: str = "") -> None:
-        """`done` of the steps are finished in all; `note` is a short reading such as a loss."""
+        """Report the number of finished steps, and a short reading such as a loss."""
 
     def finish(self) -> None:
-        """The work begun last has ended."""
+        """End the work begun last."""
 
 
 class Silent:
-    """Says nothing: the default of every library function."""
+    """Report nothing: the default of every library function."""
 
     def say(self, line: str) -> None: ...
 

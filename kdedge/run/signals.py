@@ -1,29 +1,29 @@
-"""Signals that end a program, turned into a note that long work looks at."""
+"""Defer SIGINT and SIGTERM until long work has saved its state."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 
 @contextmanager
 def deferred_signals() -> Iterator[list[int]]:
-    """SIGINT and SIGTERM are noted in the list instead of ending the program; a second one ends it."""
+    """Collect SIGINT and SIGTERM in a list; a second signal raises KeyboardInterrupt."""
     caught: list[int] = []
 
-    def note(number: int, _: Any) -> None:
+    def collect(number: int, _: Any) -> None:
         if caught:
             raise KeyboardInterrupt
         caught.append(number)
 
-    try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: signals are someone else's
-        before = {}
+    previous: dict[int, Any] = {}
+    with suppress(ValueError):  # outside the main thread, signals cannot be handled
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, collect)
     try:
         yield caught
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for caught_number, handler in previous.items():
+            signal.signal(caught_number, handler)

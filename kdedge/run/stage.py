@@ -1,11 +1,4 @@
-"""One experiment on disk: stages that are whole or absent, kept while their inputs stay the same.
-
-    runs/<name>/recipe.toml  run.json  teacher/  generator/  augment/  transfer/  student/  baseline/  bundle/  bench/
-
-With several students, `student/`, `baseline/` and `bundle/` stand in a folder of the student's name.
-With several teachers, each stands in `teacher-NAME/` and what they say together in `teacher/`.
-`teacher/`, `generator/`, `augment/` and `transfer/` stand in `runs/<share>/` when the recipe says so.
-"""
+"""Stages: folders that are whole or absent, and are reused while their inputs stay the same."""
 
 from __future__ import annotations
 
@@ -22,14 +15,19 @@ from kdedge.run.processes import barrier, on_main_process
 from kdedge.run.progress import SILENT, Progress
 
 STAGE_FILE = "stage.json"
+WEIGHTS = ("config.json", "model.safetensors", "tokenizer.json")
+"""The files that decide a model's logits."""
+CACHE_VERSION = 1
+"""A part of every stage's inputs: a higher number makes every stage again."""
 
 
 @dataclass(frozen=True)
 class StageContext:
     """How the stages of one command run.
 
-    force: make a stage again if its inputs have changed. Without it such a stage is an error.
-    progress: where messages and progress go.
+    Attributes:
+        force: Make a stage again if its inputs have changed; otherwise that is an error.
+        progress: Receives messages and progress.
     """
 
     force: bool = False
@@ -37,7 +35,7 @@ class StageContext:
 
 
 DEFAULT_STAGES = StageContext()
-"""Keep what is there, say nothing."""
+"""Without force and without messages."""
 
 
 def stage(
@@ -47,63 +45,72 @@ def stage(
     *,
     stages: StageContext = DEFAULT_STAGES,
 ) -> dict[str, Any]:
-    """Make one stage folder, or keep it when it was made from equal inputs; returns its result.
+    """Make a stage folder, or reuse it if it was made from equal inputs.
 
-    `make(part)` fills `part` and returns a JSON-able result; `part` survives an interruption, so that
-    `make` can go on where it stopped as long as the inputs are equal.
-    Raises UsageError that says what changed when the stage exists from other inputs, unless `force`.
+    Args:
+        folder: The folder of the finished stage.
+        inputs: Everything that decides the stage's output, as JSON values.
+        make: Fills the folder that it receives and returns the stage's result as JSON values.
+            An interrupted folder is passed again if the inputs are equal.
+        stages: Whether to replace a stage with other inputs, and where messages go.
+
+    Returns:
+        The stage's result.
+
+    Raises:
+        UsageError: If the stage has other inputs and `force` is off; lists the differences.
+        MachineError: If the disk is full or the folder cannot be written to.
     """
-    inputs = json.loads(json.dumps(inputs))
+    inputs = json.loads(json.dumps(inputs | {"cache_version": CACHE_VERSION}))
     if folder.exists():
         old = read_stage(folder)
         if old["inputs"] == inputs:
             stages.progress.say(f"{folder.name}: same inputs, kept")
             return dict(old["result"])
         if not stages.force:
-            changed = "; ".join(_differences(old["inputs"], inputs))
             raise UsageError(
                 f"{folder} was made from other inputs",
-                changed,
+                "; ".join(_differences(old["inputs"], inputs)),
                 "give the run another name, or pass --force to make it again",
             )
     part = folder.with_name(folder.name + ".part")
     try:
         on_main_process(lambda: _begin(part, inputs))
         result = make(part)
-        barrier()  # another process may still read what stands in `part`
+        barrier()  # another process may still read from `part`
         on_main_process(lambda: _finish(part, folder, inputs, result))
     except Exception as error:
-        if _no_room(error):
-            raise MachineError(
-                "there is no room left on the disk",
-                f"{part}: {error}",
-                "make room and run the same command: what is done is kept",
-            ) from error
-        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise MachineError(
-                "this folder cannot be written to",
-                str(error),
-                "give the run a place where you may write, and run the same command",
-            ) from error
+        _raise_disk_error(part, error)
         raise
     return result
 
 
-def _no_room(error: Exception) -> bool:
-    """Libraries that write in another language have errors of their own for it."""
-    return (
-        isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    ) or "No space left on device" in str(error)
+def _raise_disk_error(part: Path, error: Exception) -> None:
+    """Raise MachineError if the disk is full or read-only."""
+    number = error.errno if isinstance(error, OSError) else None
+    # Libraries written in other languages raise their own classes for a full disk.
+    if number in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
+        raise MachineError(
+            "the disk is full",
+            f"{part}: {error}",
+            "free space and run the same command: finished work is reused",
+        ) from error
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        raise MachineError(
+            "this folder cannot be written to",
+            str(error),
+            "choose a folder that you may write to, and run the same command",
+        ) from error
 
 
 def _begin(part: Path, inputs: dict[str, Any]) -> None:
+    """Prepare the unfinished folder; work from other inputs is removed."""
     plan = part / "inputs.json"
-    if not plan.is_file() or plan.read_text(encoding="utf-8", errors="replace") != json_text(
-        inputs
-    ):
+    text = json_text(inputs)
+    if not plan.is_file() or plan.read_text(encoding="utf-8", errors="replace") != text:
         remove(part)
     part.mkdir(parents=True, exist_ok=True)
-    write_atomic(plan, json_text(inputs))
+    write_atomic(plan, text)
 
 
 def _finish(part: Path, folder: Path, inputs: dict[str, Any], result: dict[str, Any]) -> None:
@@ -113,7 +120,10 @@ def _finish(part: Path, folder: Path, inputs: dict[str, Any], result: dict[str, 
 
 
 def read_stage(folder: Path) -> dict[str, Any]:
-    """`{"inputs": ..., "result": ...}` of a finished stage; UsageError where it is not one."""
+    """Return `{"inputs": ..., "result": ...}` of a finished stage.
+
+    Raises UsageError if the folder is not a finished stage.
+    """
     try:
         document = json.loads((folder / STAGE_FILE).read_text(encoding="utf-8"))
         return {"inputs": dict(document["inputs"]), "result": dict(document["result"])}
@@ -126,19 +136,15 @@ def read_stage(folder: Path) -> dict[str, Any]:
 
 
 def _differences(old: Any, new: Any, path: str = "") -> list[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        return [
-            line
-            for key in sorted(old.keys() | new.keys())
-            for line in _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
-        ]
-    return [] if old == new else [f"{path}: was {_short(old)}, now {_short(new)}"]
+    """List `key: was ..., now ...` for every value that differs."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return [] if old == new else [f"{path}: was {_short(old)}, now {_short(new)}"]
+    lines: list[str] = []
+    for key in sorted(old.keys() | new.keys()):
+        lines += _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
+    return lines
 
 
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-WEIGHTS = ("config.json", "model.safetensors", "tokenizer.json")
-"""The files that decide what a model answers."""

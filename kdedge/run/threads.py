@@ -12,27 +12,31 @@ from kdedge.recipe import Recipe, load_recipe
 
 
 def settle_threads(recipe: Recipe, runs: Path, threads: int | None) -> Recipe:
-    """The recipe with its number of CPU threads settled, and this process set up for it.
+    """Return the recipe with its number of CPU threads, and set this process to it.
 
-    The number decides in which order sums are added, hence the weights: it is the one asked for, else the recipe's, else the one
-    that the run began with, else the cores this process may use; never what OMP_NUM_THREADS happens to be.
+    The number decides the order in which sums are added, and so the weights. The first of these
+    counts: `threads`, the recipe, the recipe saved in the run, the cores of this process.
+    OMP_NUM_THREADS does not count.
     """
-    begun = runs / recipe.name / "recipe.toml"
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    settled = (
-        threads
-        or recipe.threads
-        or (load_recipe(begun).threads if begun.is_file() else None)
-        or cores
-    )
-    prepare_process(settled)
-    return recipe.model_copy(update={"threads": settled})
+    count = threads or recipe.threads or _saved_threads(runs / recipe.name) or _cores()
+    prepare_process(count)
+    return recipe.model_copy(update={"threads": count})
+
+
+def _saved_threads(run: Path) -> int | None:
+    saved = run / "recipe.toml"
+    return load_recipe(saved).threads if saved.is_file() else None
+
+
+def _cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def prepare_process(threads: int) -> None:
-    """Set torch's CPU threads and keep transformers from talking."""
+    """Set torch's CPU threads and silence transformers."""
     torch.set_num_threads(threads)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()

@@ -232,7 +232,7 @@ def test_filters_that_do_not_fit_the_task_are_an_error(tmp_path: Path) -> None:
     [
         (FilterConfig, {"confidence": (0.9, 0.1)}, "lower end"),
         (FilterConfig, {"shortest": 50, "longest": 3}, "more than longest"),
-        (RulesConfig, {"mask": 0.6, "exchange": 0.6}, "more than all"),
+        (RulesConfig, {"mask": 0.6, "exchange": 0.6}, "add up to more than 1"),
         (GenerateConfig, {"prompts": []}, "prompts"),
     ],
 )

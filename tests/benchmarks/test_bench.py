@@ -574,17 +574,17 @@ def test_labels_of_every_kind_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("t.csv", "text,label\nx,lovely\n", ":2 has 'lovely'"),
-        ("t.csv", "text,label\nx,7\n", ":2 has '7'"),
-        ("t.csv", "text,label\nx\n", "number of columns"),
-        ("t.csv", "words,label\nx,good\n", "no 'text'"),
-        ("t.csv", 'text,label\n"x,good\n', "not well-formed"),
+        ("t.csv", "text,label\nx,lovely\n", ":2: label 'lovely'"),
+        ("t.csv", "text,label\nx,7\n", ":2: label '7'"),
+        ("t.csv", "text,label\nx\n", "t.csv:2: 1 fields, but the header has 2"),
+        ("t.csv", "words,label\nx,good\n", "no column 'text'"),
+        ("t.csv", 'text,label\n"x,good\n', "t.csv:2: unexpected end of data"),
         ("t.jsonl", '{"text": "x"}\n{"text": \n', ":2"),
-        ("t.jsonl", '{"text": 3}\n', "not a string"),
-        ("t.jsonl", "[1]\n", "not a JSON object"),
+        ("t.jsonl", '{"text": 3}\n', "t.jsonl:1: column 'text' is not a text but 3"),
+        ("t.jsonl", "[1]\n", "t.jsonl:1: not a JSON object"),
         ("t.csv", "text,label\n", "nothing to bench"),
-        ("t.txt", "caf\udce9\n", "not UTF-8"),
-        ("t.xlsx", "x", "not read here"),
+        ("t.txt", "caf\udce9\n", "t.txt:1: byte 0xe9 at offset 3 is not utf-8"),
+        ("t.xlsx", "x", "file type is not supported"),
     ],
 )
 def test_files_that_cannot_be_trusted_are_told_with_their_line(
@@ -745,4 +745,4 @@ def test_the_command_imports_nothing_of_the_lab() -> None:
 def test_errors_are_letters(bundle: Path) -> None:
     with pytest.raises(KdedgeError) as caught:
         plan([bundle.parent])
-    assert "next:" in str(caught.value)
+    assert "hint:" in str(caught.value)

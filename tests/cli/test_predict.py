@@ -18,7 +18,7 @@ from kdedge.cli.main import main
 from kdedge.errors import DataError
 from kdedge.runtime import Classifier
 from kdedge.runtime.bundle import MANIFEST
-from kdedge.runtime.textfile import read_texts
+from kdedge.io.tabular import read_texts
 
 TEXTS = ["the film was good", 'a "cold", grim plot', "", "  the cast  ", "naïve café 好 👩‍👩‍👧"]
 
@@ -220,7 +220,7 @@ def test_answers_are_told_while_the_file_is_still_read(
         ("a.jsonl", b'{"text": "fine"}\n\nno json\n', "a.jsonl:3"),
         ("a.jsonl", b'{"text": "\\udc80"}\n', "a.jsonl:1"),
         ("a.txt", b"fine\ncaf\xe9\n", "a.txt:2"),
-        ("a.csv", b"review\nfine\n", "a.csv: review"),
+        ("a.csv", b"review\nfine\n", "a.csv:2"),
         ("missing.csv", None, "missing.csv"),
     ],
 )
@@ -236,7 +236,7 @@ def test_a_bad_line_is_named_with_exit_code_3(
         (tmp_path / name).write_bytes(content)
     told = predict(single, "--file", tmp_path / name, "--json")
     assert told.code == 3 and place in told.err.replace("\n", ""), told.err
-    assert told.out == "" and "Traceback" not in told.err and "next:" in told.err
+    assert told.out == "" and "Traceback" not in told.err and "hint:" in told.err
 
 
 @pytest.mark.parametrize(

@@ -302,7 +302,7 @@ command.main()
     [
         (ZeroDivisionError("one"), "ZeroDivisionError: one"),
         (click.UsageError("two"), "two"),
-        (DataError("rule", "three" * 1000, "next"), "rule\n  found: three"),
+        (DataError("rule", "three" * 1000, "next"), "rule\n  detail: three"),
     ],
 )
 def test_whatever_ends_a_job_is_told(tmp_path: Path, error: Exception, says: str) -> None:

@@ -84,7 +84,7 @@ def test_every_format_reads_the_same_rows(tmp_path: Path, form: str) -> None:
 
 
 def test_rows_hold_together_after_every_step(tmp_path: Path) -> None:
-    """Two shares, a dropped overlap, opening words and a limit: none may part a text from its pair and label."""
+    """No share, overlap, shortening or limit parts a text from its pair and label."""
     WRITERS["jsonl"](tmp_path / "train.jsonl", numbered(0, 300))
     task = load(
         source=str(tmp_path),
@@ -161,7 +161,7 @@ def test_limit_says_which_classes_it_lost(tmp_path: Path) -> None:
     task = load(source=str(tmp_path), validation="dev", limit=3)
     (lost,) = set(range(4)) - set(task.train.labels.tolist())
     assert task.notes == (f"data.limit left train without class{lost}.",)
-    with pytest.raises(DataError, match=r"(?s)one answer alone.*raise data\.limit"):
+    with pytest.raises(DataError, match=r"(?s)have the same label.*raise data\.limit"):
         load(source=str(tmp_path), validation="dev", limit=1)
 
 
@@ -246,7 +246,8 @@ def test_nested_class_folders(tmp_path: Path) -> None:
 def test_hub_reader_reads_class_labels(tmp_path: Path) -> None:
     """A local folder stands in for a hub data set: the same function loads both."""
     readme = (
-        "---\ndataset_info:\n  features:\n  - name: text\n    dtype: string\n  - name: label\n    dtype:\n      class_label:\n"
+        "---\ndataset_info:\n  features:\n  - name: text\n    dtype: string\n"
+        "  - name: label\n    dtype:\n      class_label:\n"
         "        names:\n          '0': bad\n          '1': good\n---\n"
     )
     (tmp_path / "README.md").write_text(readme)
@@ -370,7 +371,7 @@ def test_multilabel_as_zeros_and_ones(tmp_path: Path, kind: type, names: list[st
 
 
 def test_multilabel_as_indices(tmp_path: Path) -> None:
-    """One list that is no row of switches makes all of them indices; train decides for every split."""
+    """One list of train that is no row of switches makes all cells indices."""
     for split, cells in (
         ("train", [[0], [0, 1], [2], [1, 0]]),
         ("dev", [[1, 2]]),
@@ -439,12 +440,12 @@ def test_conflicting_duplicates_are_noted(tmp_path: Path) -> None:
         file.write("First 3  text,,label1\n")
     task = load(source=str(tmp_path), validation="dev", text="a")
     assert task.notes == (
-        f"1 text stands in train with different labels, such as {tmp_path}/train.csv:5 ('first 3 text').",
+        f"1 text has different labels in train, such as {tmp_path}/train.csv:5 ('first 3 text').",
     )
 
 
 def test_of_several_encodings_the_first_that_fits_a_file_is_taken(tmp_path: Path) -> None:
-    from kdedge.data.read import read_text
+    from kdedge.io.encoding import read_text
 
     (tmp_path / "a.txt").write_bytes("£ five".encode())
     (tmp_path / "b.txt").write_bytes("£ five".encode("latin-1"))

@@ -287,7 +287,7 @@ def test_export_rounds_attention_where_it_is_asked_to(tmp_path: Path) -> None:
         export_run(
             run, ["tinybert"], choice=ExportOptions(scheme=QuantScheme(), attention="integers")
         )
-    assert "--scheme dynamic" in caught.value.found
+    assert "--scheme dynamic" in caught.value.detail
     with pytest.raises(UsageError, match="overrule"):
         ExportOptions(scheme=SCHEME)
 

@@ -71,7 +71,7 @@ def test_a_thousandth_on_one_weight_of_the_graph_fails_the_gate(
     monkeypatch.setattr(export_module, "to_onnx", disturbed(weight, 1e-3))
     with pytest.raises(CheckFailed, match="must answer as torch does") as failed:
         bundles.pack(bundles.ingredients(kind, task), task, folder)
-    assert failed.value.exit_code == 1 and "largest difference" in failed.value.found
+    assert failed.value.exit_code == 1 and "largest difference" in failed.value.detail
     assert contents(folder) == before, "the former bundle is intact"
     assert Classifier.load(folder).predict("the film was good").label in ("bad", "good")
 

@@ -151,7 +151,7 @@ def test_what_is_wrong_with_one_of_many_labels_is_said_shortly(tmp_path: Path) -
         load_teacher(tmp_path, TaskSpec("t", "classification", names, "accuracy", pair=False), 32)
     assert (
         "output 140 is intent number 149, label 140 of the task intent number 140"
-        in caught.value.found
+        in caught.value.detail
         and len(str(caught.value)) < 600
     )
 

@@ -1,4 +1,4 @@
-"""Stages are whole or absent, kept while their inputs stay the same, and a run has one holder."""
+"""Stages are whole or absent and reused by their inputs; one process locks a run."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 
 from kdedge.errors import MachineError, UsageError
 from kdedge.io.atomic import recover_dir, replace_dir
-from kdedge.recipe import Recipe
-from kdedge.run import stage as rundir
-from kdedge.run.layout import RunDir, find_run
+from kdedge.recipe import RUN_FOLDERS, Recipe
+from kdedge.run import stage as stage_module
+from kdedge.run.layout import RunDir, StudentDir, find_run
 from kdedge.run.stage import StageContext, read_stage, stage
 
 
@@ -36,22 +36,24 @@ def never(part: Path) -> dict[str, str]:
     raise AssertionError("made again")
 
 
-def test_equal_inputs_are_kept_and_said(tmp_path: Path) -> None:
-    said: list[str] = []
+def test_a_stage_with_equal_inputs_is_reused(tmp_path: Path) -> None:
+    lines: list[str] = []
 
-    class Ears:
-        say = staticmethod(said.append)
+    class Messages:
+        say = staticmethod(lines.append)
 
     stage(tmp_path / "s", {"a": 1}, writes("one"))
-    assert stage(tmp_path / "s", {"a": 1}, never, progress=Ears()) == {"wrote": "one"}
-    assert said == ["s: same inputs, kept"]
+    assert stage(tmp_path / "s", {"a": 1}, never, stages=StageContext(progress=Messages())) == {
+        "wrote": "one"
+    }
+    assert lines == ["s: same inputs, kept"]
 
 
-def test_other_inputs_stop_and_say_what_changed(tmp_path: Path) -> None:
+def test_other_inputs_raise_and_list_the_differences(tmp_path: Path) -> None:
     stage(tmp_path / "s", {"fit": {"epochs": 1, "seed": 0}}, writes("one"))
     with pytest.raises(UsageError, match=r"fit\.epochs: was 1, now 2") as caught:
         stage(tmp_path / "s", {"fit": {"epochs": 2, "seed": 0}}, never)
-    assert "--force" in str(caught.value) and "seed" not in caught.value.found
+    assert "--force" in str(caught.value) and "seed" not in caught.value.detail
     assert (tmp_path / "s" / "out.txt").read_text() == "one"
     stage(
         tmp_path / "s",
@@ -62,7 +64,7 @@ def test_other_inputs_stop_and_say_what_changed(tmp_path: Path) -> None:
     assert (tmp_path / "s" / "out.txt").read_text() == "two"
 
 
-def test_a_failed_stage_leaves_the_former_one_and_is_gone_on_with(tmp_path: Path) -> None:
+def test_a_failed_stage_keeps_the_old_one_and_can_be_resumed(tmp_path: Path) -> None:
     stage(tmp_path / "s", {"a": 1}, writes("one"))
 
     def fails(part: Path) -> dict[str, str]:
@@ -73,14 +75,14 @@ def test_a_failed_stage_leaves_the_former_one_and_is_gone_on_with(tmp_path: Path
         stage(tmp_path / "s", {"a": 2}, fails, stages=StageContext(force=True))
     assert read_stage(tmp_path / "s")["result"] == {"wrote": "one"}
 
-    def goes_on(part: Path) -> dict[str, str]:
-        assert (part / "half").exists(), "work of the same inputs is there to go on from"
+    def resumes(part: Path) -> dict[str, str]:
+        assert (part / "half").exists(), "unfinished work with the same inputs is passed again"
         return {}
 
-    stage(tmp_path / "s", {"a": 2}, goes_on, stages=StageContext(force=True))
+    stage(tmp_path / "s", {"a": 2}, resumes, stages=StageContext(force=True))
 
 
-def test_half_work_of_other_inputs_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_unfinished_work_from_other_inputs_is_removed(tmp_path: Path) -> None:
     def fails(part: Path) -> dict[str, str]:
         (part / "half").write_text("half")
         raise OSError("killed")
@@ -88,14 +90,14 @@ def test_half_work_of_other_inputs_is_not_gone_on_with(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         stage(tmp_path / "s", {"a": 1}, fails)
 
-    def starts_anew(part: Path) -> dict[str, str]:
+    def starts_again(part: Path) -> dict[str, str]:
         assert not (part / "half").exists()
         return {}
 
-    stage(tmp_path / "s", {"a": 2}, starts_anew)
+    stage(tmp_path / "s", {"a": 2}, starts_again)
 
 
-def test_a_folder_replaces_another_in_one_move(tmp_path: Path) -> None:
+def test_a_folder_replaces_another(tmp_path: Path) -> None:
     for name in ("new.part", "new"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "who").write_text(name)
@@ -105,7 +107,7 @@ def test_a_folder_replaces_another_in_one_move(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("was", ["file", "link", "old file", "killed"])
-def test_a_folder_takes_its_place_whatever_stood_there(tmp_path: Path, was: str) -> None:
+def test_a_folder_replaces_whatever_has_its_name(tmp_path: Path, was: str) -> None:
     part, folder, old = (tmp_path / f"new{end}" for end in (".part", "", ".old"))
     for name in ("new.part", "elsewhere"):
         (tmp_path / name).mkdir()
@@ -119,9 +121,7 @@ def test_a_folder_takes_its_place_whatever_stood_there(tmp_path: Path, was: str)
     else:
         (tmp_path / "elsewhere").rename(old)
         recover_dir(folder)
-        assert (folder / "who").read_text() == "elsewhere", (
-            "what a kill between two renames left aside"
-        )
+        assert (folder / "who").read_text() == "elsewhere", "a kill came between the two renames"
     replace_dir(part, folder)
     assert (folder / "who").read_text() == "new.part" and not folder.is_symlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == (
@@ -132,7 +132,7 @@ def test_a_folder_takes_its_place_whatever_stood_there(tmp_path: Path, was: str)
     )
 
 
-def test_one_student_lives_in_the_run_and_several_in_folders_of_their_own(tmp_path: Path) -> None:
+def test_several_students_have_a_folder_each(tmp_path: Path) -> None:
     assert RunDir(tmp_path, recipe()).student_dirs == {"bilstm": tmp_path}
     assert RunDir(tmp_path, recipe("a", "b")).student_dirs == {
         "a": tmp_path / "a",
@@ -140,7 +140,7 @@ def test_one_student_lives_in_the_run_and_several_in_folders_of_their_own(tmp_pa
     }
 
 
-def test_a_run_is_found_from_inside_and_names_the_students_meant(tmp_path: Path) -> None:
+def test_a_run_is_found_from_inside_with_the_students_named(tmp_path: Path) -> None:
     made = RunDir.create(recipe("a", "b"), tmp_path)
     inside = made.folder / "b" / "bundle"
     inside.mkdir(parents=True)
@@ -152,7 +152,7 @@ def test_a_run_is_found_from_inside_and_names_the_students_meant(tmp_path: Path)
         RunDir.open(tmp_path)
 
 
-def test_shared_stages_stand_in_the_run_that_is_shared(tmp_path: Path) -> None:
+def test_shared_stages_are_in_the_shared_run(tmp_path: Path) -> None:
     run = RunDir(tmp_path / "r", recipe(share="both"))
     assert (
         run.teacher == tmp_path / "both" / "teacher"
@@ -160,13 +160,13 @@ def test_shared_stages_stand_in_the_run_that_is_shared(tmp_path: Path) -> None:
     )
 
 
-def test_a_second_holder_is_refused_and_told_of_the_first(tmp_path: Path) -> None:
+def test_a_second_process_cannot_lock_a_run(tmp_path: Path) -> None:
     run = RunDir.create(recipe(), tmp_path)
     code = f"""
 import sys; sys.path[:0] = {sys.path!r}
 from pathlib import Path
-from kdedge.run.layout import Run
-run, _ = Run.open(Path({str(run.folder)!r}))
+from kdedge.run.layout import RunDir
+run, _ = RunDir.open(Path({str(run.folder)!r}))
 with run.locked():
     print("held", flush=True)
     sys.stdin.readline()
@@ -183,21 +183,41 @@ with run.locked():
         pass
 
 
-def test_a_recipe_gives_way_only_when_the_stages_are_those_of_the_new_one(tmp_path: Path) -> None:
+def test_a_saved_recipe_stays_until_the_run_is_described_again(tmp_path: Path) -> None:
     first = RunDir.create(recipe(), tmp_path)
     before = (first.folder / "recipe.toml").read_text()
     again = RunDir.create(recipe().model_copy(update={"seed": 7}), tmp_path)
-    assert (first.folder / "recipe.toml").read_text() == before, (
-        "a run that is rejected later must still know itself"
-    )
+    assert (first.folder / "recipe.toml").read_text() == before, "the run may still be rejected"
     again.describe()
     assert find_run(first.folder).recipe.seed == 7  # type: ignore[union-attr]
 
 
-def test_a_file_where_runs_should_stand_is_told(tmp_path: Path) -> None:
+def test_a_file_named_runs_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
     with pytest.raises(MachineError, match="folder cannot be made"):
         RunDir.create(recipe(), tmp_path / "runs")
+
+
+def test_no_student_can_be_named_after_a_folder_of_the_run() -> None:
+    folders = set()
+    for value, kind in (
+        (RunDir(Path("r"), recipe()), RunDir),
+        (StudentDir("s", Path("r")), StudentDir),
+    ):
+        for name, attribute in vars(kind).items():
+            path = getattr(value, name) if isinstance(attribute, property) else None
+            if isinstance(path, Path) and path.suffix == "" and path.parent == Path("r"):
+                folders.add(path.name)
+    assert folders == RUN_FOLDERS
+
+
+def test_every_stage_has_the_cache_version_among_its_inputs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage(tmp_path / "s", {"a": 1}, writes("one"))
+    monkeypatch.setattr(stage_module, "CACHE_VERSION", stage_module.CACHE_VERSION + 1)
+    with pytest.raises(UsageError, match=r"cache_version: was \d+, now \d+"):
+        stage(tmp_path / "s", {"a": 1}, never)
 
 
 def test_a_student_is_not_named_after_a_folder_of_the_run() -> None:
@@ -205,7 +225,7 @@ def test_a_student_is_not_named_after_a_folder_of_the_run() -> None:
         recipe("teacher", "b")
 
 
-def test_an_undistilled_twin_of_another_student_does_not_count(tmp_path: Path) -> None:
+def test_a_baseline_of_an_older_student_does_not_count(tmp_path: Path) -> None:
     run = RunDir.create(recipe(), tmp_path)
     for name, size in (("student", 20), ("baseline", 20)):
         stage(run.folder / name, {"student": size, "objective": name}, lambda part: {})
@@ -220,7 +240,7 @@ def test_an_undistilled_twin_of_another_student_does_not_count(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("left", ["a file", "half a plan"])
-def test_what_is_left_of_a_stage_does_not_stop_the_next(tmp_path: Path, left: str) -> None:
+def test_leftovers_of_a_stage_do_not_stop_the_next(tmp_path: Path, left: str) -> None:
     part = tmp_path / "s.part"
     if left == "a file":
         part.write_text("")
@@ -231,18 +251,18 @@ def test_what_is_left_of_a_stage_does_not_stop_the_next(tmp_path: Path, left: st
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
-def test_a_place_that_cannot_be_written_to_is_told(
+def test_a_folder_that_cannot_be_written_to_is_an_error(
     tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def rejects(*_: object) -> None:
         raise OSError(number, "no", str(tmp_path))
 
-    monkeypatch.setattr(rundir, "_begin", rejects)
+    monkeypatch.setattr(stage_module, "_begin", rejects)
     with pytest.raises(MachineError, match="cannot be written to"):
         stage(tmp_path / "s", {"a": 1}, writes("one"))
 
 
-def test_a_result_that_is_no_table_is_not_a_finished_stage(tmp_path: Path) -> None:
+def test_a_stage_whose_result_is_no_table_is_not_finished(tmp_path: Path) -> None:
     stage(tmp_path / "s", {"a": 1}, writes("one"))
     (tmp_path / "s" / "stage.json").write_text('{"inputs": {}, "result": [1]}')
     with pytest.raises(UsageError, match="not a finished stage"):

@@ -67,7 +67,7 @@ def test_two_files_in_each_others_place_are_refused(
     (bundle / other).write_bytes(first)
     with pytest.raises(IntegrityError) as rejected:
         Classifier.load(bundle)
-    assert one in rejected.value.what or other in rejected.value.what
+    assert one in rejected.value.message or other in rejected.value.message
 
 
 @pytest.mark.parametrize("name", bundles.HELD)
@@ -78,7 +78,7 @@ def test_a_folder_in_the_place_of_a_file_is_refused(
     (bundle / name).mkdir()
     with pytest.raises(IntegrityError) as rejected:
         Classifier.load(bundle)
-    assert name in rejected.value.what
+    assert name in rejected.value.message
 
 
 def test_a_folder_in_the_place_of_the_manifest_is_refused(bundle: Path, nothing_used: None) -> None:
@@ -167,7 +167,7 @@ def test_a_field_that_is_not_what_it_must_be_is_named(
     changed(bundle, lambda document: document.update({field: value}))
     with pytest.raises(IntegrityError) as rejected:
         Classifier.load(bundle)
-    assert rejected.value.found.startswith(f"{field} is")
+    assert rejected.value.detail.startswith(f"{field} is")
 
 
 @pytest.mark.parametrize("field", [field for field in WRONG if field not in ("scheme",)])
@@ -175,7 +175,7 @@ def test_a_field_that_is_missing_is_named(bundle: Path, field: str, nothing_used
     changed(bundle, lambda document: document.pop(field))
     with pytest.raises(IntegrityError) as rejected:
         Classifier.load(bundle)
-    assert rejected.value.found.startswith(f"{field} is ")
+    assert rejected.value.detail.startswith(f"{field} is ")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,305 @@
+"""Read csv, tsv, jsonl, txt and parquet files; every row knows its line.
+
+Values are not converted: "NA" stays a text and "007" stays "007".
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+from kdedge.errors import DataError, MachineError, UsageError
+from kdedge.io.encoding import open_text
+from kdedge.io.faults import Faults, raise_fault, shown, string_fault, text_fault
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+"""Files that have named columns."""
+STREAMED_SUFFIXES = (".csv", ".tsv", ".jsonl", ".txt")
+"""Files that are read row by row."""
+
+OnFault = Callable[[str, str, str], None]
+"""Receives where a fault is, what it is, and its remedy."""
+
+
+class Row(NamedTuple):
+    """One row: its last line in the file, counted from 1, and its values by column."""
+
+    line: int
+    cells: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """N rows as they stand in their source, not yet checked.
+
+    Attributes:
+        origin: The name of the source in messages: a file, or a split of a hub data set.
+        columns: The requested columns that exist, N values each; None if a value is missing.
+        names: Every column that exists.
+        places: N line or row numbers, counted from 1, or N file names.
+        unit: Stands between origin and place in messages.
+        label_names: Label names by index, if the source itself has them.
+    """
+
+    origin: str
+    columns: Mapping[str, Sequence[Any]]
+    names: tuple[str, ...]
+    places: Sequence[int] | Sequence[str]
+    unit: str = ":"
+    label_names: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def where(self, row: int) -> str:
+        """Return `train.csv:7`, `train.parquet, row 7`, or the file that holds only this row."""
+        place = self.places[row]
+        return place if isinstance(place, str) else f"{self.origin}{self.unit}{place}"
+
+    def column(self, name: str, option: str) -> Sequence[Any]:
+        """Return a column. Raises UsageError that names the nearest column and `option`."""
+        if name in self.columns:
+            return self.columns[name]
+        near = difflib.get_close_matches(name, self.names, n=1, cutoff=0.5)
+        hint = f"set {option} to one of these"
+        if near:
+            hint = f"did you mean {option} = {shown(near[0])}?"
+        existing = ", ".join(shown(other) for other in self.names[:20]) or "none"
+        raise UsageError(
+            f"{self.origin}: no column {shown(name)} ({option})", f"columns: {existing}", hint
+        )
+
+
+def read_table(path: Path, columns: Sequence[str], encoding: str = "utf-8") -> Table:
+    """Read the named columns of a csv, tsv, jsonl or parquet file.
+
+    Raises:
+        DataError: Lists up to ten malformed rows with file and line.
+        UsageError: If the file type or the encoding is unknown, or the file cannot be read.
+    """
+    _require_suffix(path, TABLE_SUFFIXES)
+    if path.suffix.lower() == ".parquet":
+        return _read_parquet(path, columns)
+    faults = Faults(str(path))
+    values: dict[str, list[Any]] = {name: [] for name in columns}
+    names: dict[str, None] = {}
+    lines: list[int] = []
+    for row in iter_rows(path, columns, encoding, faults.add):
+        lines.append(row.line)
+        names |= dict.fromkeys(row.cells)
+        for name, column in values.items():
+            column.append(row.cells.get(name))
+    faults.raise_if_any()
+    existing = {name: column for name, column in values.items() if name in names}
+    return Table(str(path), existing, tuple(names), lines)
+
+
+def read_texts(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Stream the named columns of a csv, tsv, jsonl or txt file, one tuple of texts a row.
+
+    Raises:
+        DataError: If the file does not exist, or a row is malformed or lacks a text.
+        UsageError: If the file type is unknown.
+    """
+    _require_suffix(path, STREAMED_SUFFIXES)
+    if not path.exists():
+        raise DataError("the file cannot be read", f"{path} does not exist", "check its name")
+    for line, cells in iter_rows(path, columns):
+        for name in columns:
+            if name not in cells:
+                raise DataError(
+                    f"{path}:{line}: no column {shown(name)}",
+                    f"columns: {', '.join(cells)}",
+                    "name the column that holds the text",
+                )
+            fault = string_fault(cells[name])
+            if fault:
+                raise_fault(f"{path}:{line}", f"column {shown(name)} {fault[0]}", fault[1])
+        yield tuple(cells[name] for name in columns)
+
+
+def checked_texts(
+    table: Table,
+    column: str,
+    option: str,
+    faults: Faults,
+    fault_of: Callable[[Any], tuple[str, str] | None] = text_fault,
+) -> list[str]:
+    """Return the N texts of a column unchanged; their faults go to `faults`.
+
+    Raises UsageError that names `option` if the column does not exist.
+    """
+    texts = list(table.column(column, option))
+    for row, text in enumerate(texts):
+        fault = fault_of(text)
+        if fault:
+            faults.add(table.where(row), f"column {shown(column)} {fault[0]}", fault[1])
+    return texts
+
+
+def iter_rows(
+    path: Path,
+    columns: Sequence[str],
+    encoding: str = "utf-8",
+    on_fault: OnFault = raise_fault,
+) -> Iterator[Row]:
+    """Stream all columns of a csv, tsv, jsonl or txt file.
+
+    Args:
+        path: The file. tsv files have no quotes, as in GLUE.
+        columns: Names the texts of a txt line: one text, or several with tabs between them.
+        encoding: As for `open_text`.
+        on_fault: Receives malformed rows, which are left out; by default the first one raises.
+
+    Raises:
+        DataError: If the header or a byte is malformed.
+        UsageError: If the file type or the encoding is unknown, or the file cannot be read.
+    """
+    _require_suffix(path, STREAMED_SUFFIXES)
+    suffix = path.suffix.lower()
+    with open_text(path, encoding, newline="" if suffix == ".csv" else "\n") as stream:
+        if suffix == ".jsonl":
+            yield from _jsonl_rows(path, stream, on_fault)
+        elif suffix == ".txt":
+            yield from _txt_rows(path, stream, columns, on_fault)
+        else:
+            yield from _delimited_rows(path, stream, on_fault)
+
+
+def _require_suffix(path: Path, suffixes: tuple[str, ...]) -> None:
+    if path.suffix.lower() not in suffixes:
+        endings = ", ".join(suffix[1:] for suffix in suffixes)
+        raise UsageError(
+            "this file type is not supported",
+            str(path),
+            f"convert the file to one of {endings}",
+        )
+
+
+def _delimited_rows(path: Path, stream: TextIO, on_fault: OnFault) -> Iterator[Row]:
+    if path.suffix.lower() == ".tsv":
+        # GLUE's own files hold unbalanced quotes, so a quote is an ordinary letter.
+        reader = csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
+    else:
+        # strict: a stray quote is an error, and does not join lines silently.
+        reader = csv.reader(stream, strict=True)
+    header: list[str] | None = None
+    while True:
+        try:
+            with _long_fields():
+                values = next(reader, None)
+        except csv.Error as error:
+            on_fault(f"{path}:{reader.line_num}", str(error), "correct the quotes and line ends")
+            return
+        if header is None:
+            header = _checked_header(path, values)
+        elif values is None:
+            return
+        elif len(values) == len(header):
+            yield Row(reader.line_num, dict(zip(header, values, strict=True)))
+        elif values:  # a blank line is no row
+            on_fault(
+                f"{path}:{reader.line_num}",
+                f"{len(values)} fields, but the header has {len(header)} ({shown(values)})",
+                "fill in the fields, or quote texts that hold the separator",
+            )
+
+
+@contextmanager
+def _long_fields() -> Iterator[None]:
+    """Lift the csv module's limit of 131,072 characters, which holds for the whole process."""
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _checked_header(path: Path, header: list[str] | None) -> list[str]:
+    if not header:
+        raise DataError(
+            f"{path}:1: no header line",
+            "the first line is empty",
+            "begin the file with the names of its columns",
+        )
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    if repeated:
+        raise DataError(
+            f"{path}:1: two columns have the same name",
+            ", ".join(map(shown, repeated[:5])),
+            "give every column its own name",
+        )
+    return header
+
+
+def _jsonl_rows(path: Path, stream: TextIO, on_fault: OnFault) -> Iterator[Row]:
+    for number, line in enumerate(stream, 1):
+        if not line or line.isspace():
+            continue
+        where = f"{path}:{number}"
+        try:
+            cells = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            fault = f"not JSON: {str(error)[:100]} ({shown(line[:80])})"
+            on_fault(where, fault, "write one JSON object a line")
+            continue
+        if isinstance(cells, dict):
+            yield Row(number, cells)
+        else:
+            fault = f"not a JSON object ({shown(cells)})"
+            on_fault(where, fault, 'write it as {"text": ..., "label": ...}')
+
+
+def _txt_rows(
+    path: Path, stream: TextIO, columns: Sequence[str], on_fault: OnFault
+) -> Iterator[Row]:
+    for number, line in enumerate(stream, 1):
+        text = line.rstrip("\r\n")
+        texts = [text] if len(columns) == 1 else text.split("\t")
+        if len(texts) == len(columns):
+            yield Row(number, dict(zip(columns, texts, strict=True)))
+        else:
+            fault = f"{len(texts)} texts, but {len(columns)} are needed"
+            on_fault(f"{path}:{number}", fault, "separate the texts of a line with a tab")
+
+
+def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MachineError(
+            "parquet files need pyarrow", "it is not installed", 'pip install "kdedge[train]"'
+        ) from error
+    try:
+        content = path.read_bytes()
+        file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content))
+        names = tuple(file.schema_arrow.names)
+        table = file.read(columns=[name for name in columns if name in names])
+        values = {name: table.column(name).to_pylist() for name in table.column_names}
+        rows = range(1, file.metadata.num_rows + 1)
+    except OSError as error:
+        if error.strerror is None:  # pyarrow's own errors have none
+            raise _damaged_parquet(path, error) from error
+        raise UsageError(
+            "a file cannot be read",
+            f"{path}: {error.strerror}",
+            "check its name and its access rights",
+        ) from error
+    except Exception as error:  # a damaged file raises errors of many classes
+        raise _damaged_parquet(path, error) from error
+    return Table(str(path), values, names, rows, unit=", row ")
+
+
+def _damaged_parquet(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{path} is not a parquet file that can be read",
+        shown(str(error)),
+        "write it again, or give the file the ending of its type",
+    )
