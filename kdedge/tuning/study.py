@@ -159,8 +159,8 @@ def _run(
     folder = studio.folder / f"trial-{trial.number:04d}"
     try:
         student = with_values(studio.recipe, values).student[0]
-        model, _, score = training_without_stage(
-            context, student, folder, watch=PruningCallback(trial), progress=progress
+        trained = training_without_stage(
+            context, student, folder, on_eval=PruningCallback(trial), progress=progress
         ).learn(folder / "student")
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
@@ -177,11 +177,14 @@ def _run(
             context.teacher.members if isinstance(context.teacher, Ensemble) else (context.teacher,)
         )
         trial.set_user_attr(
-            "share_of_time", share_of_time(context.task.validation, model, *teachers)
+            "share_of_time", share_of_time(context.task.validation, trained.student, *teachers)
         )
-        trial.set_user_attr("parameters", sum(p.numel() for p in model.model.parameters()))
-        study.tell(trial, score)
-        progress.say(f"trial {trial.number}: {score:.4f} on the validation split ({shown})")
+        parameters = trained.student.model.parameters()
+        trial.set_user_attr("parameters", sum(p.numel() for p in parameters))
+        study.tell(trial, trained.validation)
+        progress.say(
+            f"trial {trial.number}: {trained.validation:.4f} on the validation split ({shown})"
+        )
         return
     shutil.rmtree(folder, ignore_errors=True)
 
