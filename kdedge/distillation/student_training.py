@@ -21,11 +21,12 @@ from kdedge.io.paths import resolve_model_path
 from kdedge.io.text_column import TextColumn
 from kdedge.nn.device import this_device
 from kdedge.nn.text_model import TextClassifier, save_measured, score_of
+from kdedge.nn.tokenization import load_tokenizer
 from kdedge.nn.training import Training, batches, train, validation_predictor
 from kdedge.recipe import BiLstmConfig, FitConfig, ObjectiveConfig, Recipe, TinyBertConfig
 from kdedge.run.layout import RunDir
 from kdedge.run.progress import SILENT, Progress
-from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, stage
+from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, read_stage, stage
 from kdedge.students.build import build_student, load_student
 from kdedge.students.shrink import shrink
 from kdedge.students.subset_embedding import train_used_embeddings_only
@@ -301,6 +302,13 @@ class StudentTraining:
         if cache:
             training.data.columns["row"] = np.arange(len(training.data))
         return cache
+
+
+def load_trained_student(folder: Path) -> TextClassifier:
+    """Load the student of a finished stage, on this machine's device."""
+    model = load_student(folder).to(this_device())
+    max_length = read_stage(folder)["result"]["max_length"]
+    return TextClassifier(model, load_tokenizer(folder), max_length)
 
 
 def replace_mask_token(

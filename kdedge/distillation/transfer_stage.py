@@ -19,16 +19,14 @@ from kdedge.distillation.learning_curve import LearningCurve, difficulty, fit_le
 from kdedge.distillation.student_training import (
     DistillContext,
     TrainingStep,
+    load_trained_student,
     stage_inputs,
     train_student,
 )
 from kdedge.errors import UsageError
-from kdedge.nn.device import this_device
 from kdedge.nn.text_model import TextClassifier
-from kdedge.nn.tokenization import load_tokenizer
 from kdedge.recipe import Recipe
-from kdedge.run.stage import read_stage, stage
-from kdedge.students.build import load_student
+from kdedge.run.stage import stage
 from kdedge.teacher.ensemble import teacher_hash
 from kdedge.transfer.dataset import TransferSet, build_transfer_set
 from kdedge.transfer.texts import TransferTexts, collect_texts, joined
@@ -79,7 +77,7 @@ def _text_weights(context: DistillContext, texts: TransferTexts, folder: Path) -
     """
     transfer = label_texts(context, texts, folder / "transfer")
     if context.recipe.share and (folder / "student").exists():
-        student = _load_trained(folder / "student")
+        student = load_trained_student(folder / "student")
     else:
         student = _train_on(context, transfer, folder / "student")
     train = context.task.train
@@ -171,11 +169,4 @@ def _train_on(context: DistillContext, transfer: TransferSet, folder: Path) -> T
     student = context.recipe.student[0]
     context = replace(context, transfer=transfer, transfer_key=transfer.content_hash())
     train_student(context, student, TrainingStep(folder, student.objective, student.fit))
-    return _load_trained(folder)
-
-
-def _load_trained(folder: Path) -> TextClassifier:
-    """Load the student of a finished stage."""
-    model = load_student(folder).to(this_device())
-    max_length = read_stage(folder)["result"]["max_length"]
-    return TextClassifier(model, load_tokenizer(folder), max_length)
+    return load_trained_student(folder)

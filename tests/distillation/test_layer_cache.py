@@ -253,7 +253,8 @@ def test_concurrent_processes_run_the_teacher_once(
 
 
 ON_A_CPU = RuntimeError(
-    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: "
+    "you tried to allocate 4 bytes"
 )
 
 
