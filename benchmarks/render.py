@@ -68,7 +68,7 @@ def write_report(report: Report, folder: Path) -> Path:
         write_atomic(
             folder / CURVE_FILE,
             plot_learning_curve(
-                LearningCurve.of(curve), report.task["metric"], report.task["name"]
+                LearningCurve.from_json(curve), report.task["metric"], report.task["name"]
             ),
         )
     write_atomic(folder / "report.md", markdown(report))

@@ -50,17 +50,13 @@ class Variant:
 
     def key(self, seed: int, transfer: str) -> str:
         """A hash of all that decides the weights; transfer: a hash of the texts. The number of threads only rounds otherwise, and is no part of it."""
-        *before, last = [
-            objective.model_dump(mode="json", exclude=objective.idle())
-            for objective in self.stages()
-        ]
-        inputs = stage_inputs(self.context, self.student, LABELS_ONLY, transfer) | {
-            "objective": last,
+        *before, last = self.stages()
+        inputs = stage_inputs(self.context, self.student, last) | {
+            "before": [objective.model_dump(mode="json") for objective in before],
+            "transfer": transfer,
             "seed": seed,
         }
-        return hashlib.sha256(
-            json_text(inputs | ({"before": before} if before else {})).encode()
-        ).hexdigest()[:16]
+        return hashlib.sha256(json_text(inputs).encode()).hexdigest()[:16]
 
     def train(self, seed: int, folder: Path) -> dict[str, Any]:
         """Train from a seed; returns metric, validation and report, and leaves test_logits.npy in the folder."""

@@ -25,7 +25,7 @@ from int8_speed import bert
 from kdedge.benchmarks import machine
 from transformers import PreTrainedModel
 
-from kdedge.distillation.layer_cache import open_layer_cache
+from kdedge.distillation.layer_cache import TeacherLayers, open_layer_cache
 from kdedge.distillation.module import DistillationModule
 from kdedge.distillation.objective import Objective
 from kdedge.evaluation.timing import TimingPlan, Timings, interleave, speedup_quartiles
@@ -110,9 +110,8 @@ def ways(
         taught |= {way: teaching(student, teacher, recipe) for way in (LAYERS, STORED_LAYERS)}
         model = TextClassifier(teacher, SimpleNamespace(pad_token_id=0), LENGTH)  # type: ignore[arg-type]
         data = Encoded.of(torch.cat(texts).tolist())
-        taught[STORED_LAYERS][0].stored = open_layer_cache(
-            model, "", data, taught[STORED_LAYERS][0].objective.reads, folder, room=math.inf
-        )
+        source = TeacherLayers(model, "", data, taught[STORED_LAYERS][0].objective.reads)
+        taught[STORED_LAYERS][0].layer_cache = open_layer_cache(source, folder, max_bytes=math.inf)
 
     def step(way: str, number: int) -> None:
         model, optimizer = taught[way]

@@ -70,7 +70,7 @@ def augment(
         if is_main():
             results().print(_sources(context))
             results().print(_examples(context))
-        growth = measure_learning_curve(context, stages=stages) if curve else None
+        growth = measure_learning_curve(context) if curve else None
         if not is_main():
             return
         if growth:
@@ -178,4 +178,4 @@ def _document(context: DistillContext, growth: LearningCurve | None) -> dict[str
         "origins": kept["origins"],
         "rejected": kept["rejected"],
     }
-    return document | ({"curve": growth.document()} if growth else {})
+    return document | ({"curve": growth.to_json()} if growth else {})

@@ -14,7 +14,7 @@ from kdedge.cli.console import ConsoleProgress, results
 from kdedge.cli.options import recipe_command
 from kdedge.cli.sagemaker import SageMakerCommand, TrainingJob
 from kdedge.cli.sagemaker_output import JobProgress, write_job_output
-from kdedge.distillation.pipeline import gains, learned_maps, scores
+from kdedge.distillation.scores import learned_maps, scores
 from kdedge.distillation.seeds import distill_seeds, distillation_gains, seed_stats, seeds_json
 from kdedge.evaluation.statistics import SeedStats
 from kdedge.recipe import load_recipe
@@ -76,37 +76,37 @@ def show(run: RunDir, as_json: bool, more: dict[str, Any] | None = None) -> None
     """The scores of a run's models: a table, or one JSON line at the end of stdout."""
     rows = scores(run)
     table = Table(title=f"{run.recipe.name}: scores on the test split")
-    several = any("temperature" in row for row in rows)
+    several = any(row.temperature is not None for row in rows)
     for column in (
         "model",
-        str(rows[0]["metric"]),
-        "kept",
+        rows[0].metric,
+        "retention",
         "validation",
         "parameters",
         *(["temperature"] if several else []),
     ):
         table.add_column(column, justify="left" if column == "model" else "right")
     for row in rows:
-        kept = "-" if row["kept"] is None else f"{100 * row['kept']:.1f} %"
-        warmth = [f"{row['temperature']:.4g}" if "temperature" in row else ""] if several else []
+        retention = "-" if row.retention is None else f"{100 * row.retention:.1f} %"
+        temperature = "" if row.temperature is None else f"{row.temperature:.4g}"
         table.add_row(
-            row["model"],
-            f"{row['test']:.4f}",
-            kept,
-            f"{row['validation']:.4f}",
-            f"{row['parameters']:,}",
-            *warmth,
+            row.model,
+            f"{row.test:.4f}",
+            retention,
+            f"{row.validation:.4f}",
+            f"{row.parameters:,}",
+            *([temperature] if several else []),
         )
     results().print(table)
-    for name, gain in gains(run).items():
-        results().print(
-            f"{name} + assistant: {gain}", soft_wrap=True, markup=False, highlight=False
-        )
     for name, shares in learned_maps(run).items():
         results().print(map_table(name, shares))
     click.echo(f"run: {run.folder}")
     if as_json:
-        click.echo(json.dumps({"run": str(run.folder), "rows": rows, **(more or {})}))
+        click.echo(
+            json.dumps(
+                {"run": str(run.folder), "rows": [row.to_json() for row in rows], **(more or {})}
+            )
+        )
 
 
 def map_table(student: str, shares: list[list[float]]) -> Table:

@@ -13,10 +13,10 @@ from rich.text import Text
 
 from kdedge.cli.console import results
 from kdedge.errors import CheckFailed, UsageError
+from kdedge.io.tabular import read_texts
 from kdedge.runtime.bundle import Bundle
 from kdedge.runtime.classifier import Classifier, Prediction
 from kdedge.runtime.golden import TYPICAL, replay
-from kdedge.io.tabular import read_texts
 
 BATCH = 32
 

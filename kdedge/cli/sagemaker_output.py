@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import click
 
 from kdedge.cli.console import ConsoleProgress
 from kdedge.cli.sagemaker import TrainingJob, metric_line
-from kdedge.distillation.pipeline import scores
+from kdedge.distillation.scores import ModelScores, scores
 from kdedge.distillation.seeds import seeds_json
 from kdedge.errors import MachineError
 from kdedge.evaluation.statistics import PairedDifference, SeedStats
@@ -70,7 +69,7 @@ def write_job_output(
             shutil.copyfile(home / "student" / "log.jsonl", container.reports / f"{name}.jsonl")
         write_atomic(
             container.reports / "scores.json",
-            json_text({"rows": rows, **seeds_json(spreads, taught)}),
+            json_text({"rows": [row.to_json() for row in rows], **seeds_json(spreads, taught)}),
         )
 
 
@@ -91,14 +90,13 @@ def copy_whole(folders: list[Path], target: Path) -> None:
         ) from error
 
 
-def final_metrics(rows: list[dict[str, Any]], spreads: dict[str, SeedStats]) -> dict[str, float]:
-    """`tinybert.validation`, `.test`, `.kept` for every model; over several seeds also `.report_mean` and `.report_sd`."""
-    found = {
-        f"{row['model']}.{key}": float(row[key])
-        for row in rows
-        for key in ("validation", "test", "kept")
-        if row[key] is not None
-    }
+def final_metrics(rows: list[ModelScores], spreads: dict[str, SeedStats]) -> dict[str, float]:
+    """`tinybert.validation`, `.test`, `.retention` for every model; over several seeds also `.report_mean` and `.report_sd`."""
+    found: dict[str, float] = {}
+    for row in rows:
+        found |= {f"{row.model}.validation": row.validation, f"{row.model}.test": row.test}
+        if row.retention is not None:
+            found[f"{row.model}.retention"] = row.retention
     for name, spread in spreads.items():
         if len(spread.values) > 1:
             found |= {f"{name}.report_mean": spread.mean, f"{name}.report_sd": spread.sd}

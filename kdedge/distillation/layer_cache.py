@@ -1,12 +1,14 @@
-"""What the teacher's layers say of every text of a training: read once, kept on disk, shared by all trainings on these texts.
+"""Cache the teacher's layers on every text of a training, on disk.
 
 signals-<hash>/hidden.npy     (sum of T, layers, H) float16
 signals-<hash>/attention.npy  (sum of T^2, layers, A) float16
 signals-<hash>/vectors.npy    (sum of T, layers, 3, A, D) float16: queries, keys, values
-signals-<hash>/stage.json     what they were read from, written last
+signals-<hash>/stage.json     what decides the content, written last
 
-Only the layers that an objective reads are there, as the teacher computes them in fp32. The folder may be removed once the training is
-done: it is made again where it is missed. A reading that was cut off begins anew: it is as long as one epoch of the teacher.
+The files hold only the layers that an objective reads, as the teacher computes them in fp32. All
+trainings on the same texts share them. The folder may be removed after a training: it is made
+again when it is needed. An interrupted pass starts again; it takes as long as one epoch of the
+teacher.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from kdedge.distillation.objective import LayerSizes, layer_sizes
+from kdedge.distillation.layer_sizes import LayerSizes, layer_sizes
 from kdedge.errors import KdedgeError
 from kdedge.io.atomic import hash_files, json_text, remove, replace_dir, write_atomic
 from kdedge.nn.batching import Encoded
@@ -36,261 +39,315 @@ from kdedge.run.processes import on_main_process
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import STAGE_FILE, read_stage
 
-FREE = 0.9
-"""Share of a disk's free space that may be taken: checkpoints need some, too."""
-SIDES = {"hidden": 1, "attention": 2, "vectors": 1}
-"""Axes of a batch that run over tokens."""
+FREE_SHARE = 0.9
+"""The cache takes at most this share of the free disk space: checkpoints need some, too."""
+
+TOKEN_AXES = {"hidden": 1, "attention": 2, "vectors": 1}
+"""How many axes of each signal run over tokens."""
+
+
+@dataclass(frozen=True)
+class TeacherLayers:
+    """The layers to cache: which ones, of which teacher, on which texts.
+
+    teacher_hash: hash of the teacher's weights.
+    data: the texts, as student and teacher read them.
+    """
+
+    teacher: TextClassifier
+    teacher_hash: str
+    data: Encoded
+    selection: LayerSelection
+    batch_tokens: int = 4096
+
+    def layout(self) -> Layout:
+        sizes = layer_sizes(self.teacher.model.config)
+        return Layout.of(self.selection, sizes, self.data.lengths)
+
+    def inputs(self) -> dict[str, Any]:
+        """Return everything that decides the content of the cache."""
+        digest = hashlib.sha256()
+        for name, column in sorted(self.data.tokens.items()):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(column.values).tobytes())
+            digest.update(np.ascontiguousarray(column.lengths).tobytes())
+        return {
+            "teacher": self.teacher_hash,
+            "texts": digest.hexdigest(),
+            "layers": json.loads(json.dumps(asdict(self.selection))),
+        }
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How much each text takes: what is kept of a token, or of a pair of tokens, in files of one row for each."""
+    """The shapes of the files and where each text lies in them.
+
+    shapes: signal -> shape of one row. A row holds a token, or for attention a pair of tokens.
+    lengths: (N,) tokens of each text.
+    """
 
     shapes: dict[str, tuple[int, ...]]
     lengths: np.ndarray
 
     @classmethod
-    def of(cls, reads: LayerSelection, sizes: LayerSizes, lengths: np.ndarray) -> Layout:
-        """lengths: (N,) tokens of each text."""
-        shapes = {
-            "hidden": (len(reads.hidden), sizes.width),
-            "attention": (len(reads.attention), sizes.heads),
-            "vectors": (len(reads.vectors), 3, sizes.heads, sizes.depth),
-        }
-        return cls(
-            {name: shape for name, shape in shapes.items() if shape[0]}, lengths.astype(np.int64)
-        )
+    def of(cls, selection: LayerSelection, sizes: LayerSizes, lengths: np.ndarray) -> Layout:
+        shapes: dict[str, tuple[int, ...]] = {}
+        if selection.hidden:
+            shapes["hidden"] = (len(selection.hidden), sizes.width)
+        if selection.attention:
+            shapes["attention"] = (len(selection.attention), sizes.heads)
+        if selection.vectors:
+            shapes["vectors"] = (len(selection.vectors), 3, sizes.heads, sizes.depth)
+        return cls(shapes, lengths.astype(np.int64))
 
     def starts(self, name: str) -> np.ndarray:
-        """(N + 1,) the first row of each text, and one past the last."""
-        return np.concatenate([[0], np.cumsum(self.lengths ** SIDES[name])])
+        """(N + 1,) the first row of each text in a file, then the number of rows."""
+        return np.concatenate([[0], np.cumsum(self.lengths ** TOKEN_AXES[name])])
 
-    def inside(self, name: str, place: int, row: int) -> tuple[int | slice, ...]:
-        """Where text `row` stands in a padded batch (B, T, ...) whose text `place` it is: its own tokens alone."""
-        return (place, *[slice(int(self.lengths[row]))] * SIDES[name])
+    def file_shape(self, name: str) -> tuple[int, ...]:
+        return (int(self.starts(name)[-1]), *self.shapes[name])
+
+    def text_index(self, name: str, position: int, row: int) -> tuple[int | slice, ...]:
+        """Index the real tokens of text `row` at `position` of a padded batch (B, T, ...)."""
+        tokens = slice(int(self.lengths[row]))
+        return (position, *[tokens] * TOKEN_AXES[name])
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def file_names(self) -> tuple[str, ...]:
         return tuple(f"{name}.npy" for name in self.shapes)
 
     @property
     def bytes(self) -> int:
-        return sum(
-            2 * int(self.starts(name)[-1]) * math.prod(shape) for name, shape in self.shapes.items()
-        )
+        return sum(2 * math.prod(self.file_shape(name)) for name in self.shapes)
 
-    def open(self, folder: Path, mode: str) -> dict[str, np.ndarray]:
-        """The files, mapped into memory; mode as of numpy. Raises OSError or ValueError where one is not of this layout."""
-        files: dict[str, np.ndarray] = {}
-        for name, shape in self.shapes.items():
-            whole = (int(self.starts(name)[-1]), *shape)
-            made = {"dtype": np.float16, "shape": whole} if mode == "w+" else {}
-            files[name] = np.lib.format.open_memmap(folder / f"{name}.npy", mode=mode, **made)  # type: ignore[arg-type]
-            if mode == "w+" and hasattr(
-                os, "posix_fallocate"
-            ):  # a disk that fills up later would end the process without a word
-                with (folder / f"{name}.npy").open("r+b") as file:
-                    os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END))
-            if files[name].shape != whole:
-                raise ValueError(f"{name}.npy is {files[name].shape}, not {whole}")
-        return files
+
+class LayerFiles:
+    """The files of a cache, mapped into memory."""
+
+    def __init__(self, layout: Layout, arrays: dict[str, np.memmap[Any, Any]]) -> None:
+        self.layout = layout
+        self.arrays = arrays
+        self._starts = {name: layout.starts(name) for name in layout.shapes}
+
+    @classmethod
+    def create(cls, layout: Layout, folder: Path) -> LayerFiles:
+        """Create the files with all their disk space. Raises OSError if the disk is full."""
+        arrays = {}
+        for name in layout.shapes:
+            path = folder / f"{name}.npy"
+            arrays[name] = np.lib.format.open_memmap(
+                path, mode="w+", dtype=np.dtype(np.float16), shape=layout.file_shape(name)
+            )
+            _allocate(path)
+        return cls(layout, arrays)
+
+    @classmethod
+    def open(cls, layout: Layout, folder: Path) -> LayerFiles:
+        """Open finished files. Raises ValueError if a file has another shape."""
+        arrays = {}
+        for name in layout.shapes:
+            array = np.lib.format.open_memmap(folder / f"{name}.npy", mode="r")
+            if array.shape != layout.file_shape(name):
+                raise ValueError(f"{name}.npy is {array.shape}, not {layout.file_shape(name)}")
+            arrays[name] = array
+        return cls(layout, arrays)
+
+    def write(self, name: str, row: int, block: np.ndarray, position: int) -> None:
+        """Store text `row`, which is at `position` of a padded batch."""
+        values = block[self.layout.text_index(name, position, row)]
+        if not np.isfinite(values).all():
+            raise _Float16OverflowError(f"{name} of text {row}: a value does not fit into float16")
+        self._rows(name, row)[:] = values.reshape(-1, *self.layout.shapes[name])
+
+    def read(self, name: str, rows: Sequence[int], length: int) -> np.ndarray:
+        """Return a zero-padded batch (B, T, ...), for attention (B, T, T, ...)."""
+        tokens = [length] * TOKEN_AXES[name]
+        block = np.zeros((len(rows), *tokens, *self.layout.shapes[name]), np.float16)
+        for position, row in enumerate(rows):
+            index = self.layout.text_index(name, position, row)
+            block[index] = self._rows(name, row).reshape(block[index].shape)
+        return block
+
+    def flush(self) -> None:
+        for array in self.arrays.values():
+            array.flush()
+
+    def _rows(self, name: str, row: int) -> np.ndarray:
+        start, end = self._starts[name][row : row + 2]
+        return self.arrays[name][start:end]
+
+
+def _allocate(path: Path) -> None:
+    """Claim the disk space now: a disk that fills up later would kill the process."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END))
 
 
 class LayerCache:
     """The teacher's layers on N texts, on disk."""
 
-    def __init__(self, folder: Path, layout: Layout, reads: LayerSelection) -> None:
-        self.reads, self.layout = reads, layout
-        self._files = layout.open(folder, "r")
-        self._starts = {name: layout.starts(name) for name in layout.shapes}
+    def __init__(self, files: LayerFiles, selection: LayerSelection) -> None:
+        self.files = files
+        self.selection = selection
 
-    def of(self, rows: torch.Tensor, logits: torch.Tensor, longest: int) -> Signals:
-        """Signals of the texts `rows` (B,), padded with zeros to `longest` tokens; layers that are not kept are empty tensors.
+    def read(self, rows: torch.Tensor, logits: torch.Tensor, length: int) -> Signals:
+        """Return the signals of some texts, padded with zeros to `length` tokens.
 
-        logits: (B, C), which are kept elsewhere; the answer is on their device.
+        Args:
+            rows: Numbers of the texts. *Shape:* (batch_size,)
+            logits: The teacher's logits on them, which are stored elsewhere.
+
+        Returns:
+            Signals on the device of `logits`; layers that are not cached are empty tensors.
         """
-        blocks = {
-            name: torch.from_numpy(self._block(name, rows.tolist(), longest)).to(logits.device)
-            for name in self._files
-        }
-        hidden = {t: blocks["hidden"][:, :, i] for i, t in enumerate(self.reads.hidden)}
-        attention = {
-            t: blocks["attention"][..., i, :].permute(0, 3, 1, 2)
-            for i, t in enumerate(self.reads.attention)
-        }
-        vectors = {
-            t: tuple(blocks["vectors"][:, :, i, k].transpose(1, 2) for k in range(3))
-            for i, t in enumerate(self.reads.vectors)
-        }
-        blank = torch.empty(0, device=logits.device)
+        blocks = {}
+        for name in self.files.arrays:
+            block = self.files.read(name, rows.tolist(), length)
+            blocks[name] = torch.from_numpy(block).to(logits.device)
+        hidden: dict[int, Any] = {}
+        for i, layer in enumerate(self.selection.hidden):
+            hidden[layer] = blocks["hidden"][:, :, i]
+        attention: dict[int, Any] = {}
+        for i, layer in enumerate(self.selection.attention):
+            attention[layer] = blocks["attention"][..., i, :].permute(0, 3, 1, 2)
+        vectors: dict[int, Any] = {}
+        for i, layer in enumerate(self.selection.vectors):
+            vectors[layer] = blocks["vectors"][:, :, i].permute(2, 0, 3, 1, 4).unbind(0)
+        empty = torch.empty(0, device=logits.device)
         return Signals(
             logits,
-            _placed(hidden, blank),
-            _placed(attention, blank),
-            _placed(vectors, (blank, blank, blank)),
+            _by_layer(hidden, empty),
+            _by_layer(attention, empty),
+            _by_layer(vectors, (empty, empty, empty)),
         )
 
-    def _block(self, name: str, rows: list[int], longest: int) -> np.ndarray:
-        """(B, T, ...), of attention (B, T, T, ...)."""
-        starts = self._starts[name]
-        block = np.zeros(
-            (len(rows), *[longest] * SIDES[name], *self.layout.shapes[name]), np.float16
-        )
-        for place, row in enumerate(rows):
-            inside = self.layout.inside(name, place, row)
-            block[inside] = self._files[name][starts[row] : starts[row + 1]].reshape(
-                block[inside].shape
-            )
-        return block
 
-
-def _placed(found: dict[int, Any], blank: Any) -> tuple[Any, ...]:
-    return tuple(found.get(layer, blank) for layer in range(max(found, default=-1) + 1))
+def _by_layer(layers: dict[int, Any], empty: Any) -> tuple[Any, ...]:
+    """Return a tuple indexed by layer number, with `empty` for layers that are missing."""
+    return tuple(layers.get(layer, empty) for layer in range(max(layers, default=-1) + 1))
 
 
 def open_layer_cache(
-    teacher: TextClassifier,
-    teacher_hash: str,
-    data: Encoded,
-    reads: LayerSelection,
-    run: Path,
-    *,
-    room: float,
-    batch_tokens: int = 4096,
-    progress: Progress = SILENT,
+    source: TeacherLayers, run: Path, *, max_bytes: float, progress: Progress = SILENT
 ) -> LayerCache | None:
-    """The stage `signals-<hash>/` in the folder of a run; None where the teacher must run at every step: all such folders of the run
-    would take more than `room` bytes, or more than nine tenths of what the disk has free, or a value does not fit into 16 bits.
+    """Open the cache of these layers in a run's folder, and fill it first if necessary.
 
-    data: the texts as student and teacher read them. Several processes may ask at once: one reads, the others wait.
+    If several processes ask for it, one fills it and the others wait.
+
+    Args:
+        max_bytes: Limit on all layer caches of the run together.
+
+    Returns:
+        None if there is not enough space or a value does not fit into float16. The teacher must
+        then run at every step.
     """
-    layout = Layout.of(reads, layer_sizes(teacher.model.config), data.lengths)
-    inputs = {
-        "teacher": teacher_hash,
-        "texts": _hash(data),
-        "reads": json.loads(json.dumps(asdict(reads))),
-        "bytes": layout.bytes,
-    }
-    folder = run / f"signals-{hashlib.sha256(json_text(inputs).encode()).hexdigest()[:8]}"
+    name = hashlib.sha256(json_text(source.inputs()).encode()).hexdigest()[:8]
+    folder = run / f"signals-{name}"
+    on_main_process(lambda: _fill(source, folder, max_bytes, progress))
+    if not folder.exists():
+        return None
+    return LayerCache(LayerFiles.open(source.layout(), folder), source.selection)
 
-    def work() -> None:
-        run.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(str(folder.with_name(f".{folder.name}.lock")))
-        try:
-            held = lock.acquire(timeout=0)
-        except Timeout:
-            progress.say(
-                f"{folder.name}: another process reads the teacher's layers on these texts; waiting for it"
-            )
-            held = lock.acquire()
-        with held:
-            if _is_whole(folder, inputs, layout):
-                progress.say(f"{folder.name}: the teacher's layers on these texts, kept")
-                return
-            remove(folder)
-            part = folder.with_name(f"{folder.name}.part")
-            remove(part)
-            if _has_room(layout, run, room, progress):
-                make(part)
 
-    def make(part: Path) -> None:
+def _fill(source: TeacherLayers, folder: Path, max_bytes: float, progress: Progress) -> None:
+    """Fill the cache unless it is complete or there is not enough space."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _acquire_lock(folder, progress):
+        if _is_complete(folder, source):
+            progress.say(f"{folder.name}: the teacher's layers on these texts are cached")
+            return
+        remove(folder)
+        part = folder.with_name(f"{folder.name}.part")
+        remove(part)
+        if not _has_space(source.layout().bytes, folder.parent, max_bytes, progress):
+            return
         part.mkdir()
         try:
-            _read(teacher, data, reads, layout, part, batch_tokens, progress)
-        except (_TooLarge, OSError) as error:
+            files = _read_teacher(source, part, progress)
+        except (_Float16OverflowError, OSError) as error:
             remove(part)
-            progress.say(f"the teacher runs at every step: its layers cannot be kept ({error})")
+            progress.say(f"the teacher runs at every step: its layers cannot be cached ({error})")
             return
-        result = {"texts": len(data), "files": hash_files(part, layout.names)}
-        write_atomic(part / STAGE_FILE, json_text({"inputs": inputs, "result": result}))
+        result = {"texts": len(source.data), "files": hash_files(part, files.layout.file_names)}
+        write_atomic(part / STAGE_FILE, json_text({"inputs": source.inputs(), "result": result}))
         replace_dir(part, folder)
 
-    on_main_process(work)
-    return LayerCache(folder, layout, reads) if folder.exists() else None
+
+def _acquire_lock(folder: Path, progress: Progress) -> AbstractContextManager[Any]:
+    lock = FileLock(str(folder.with_name(f".{folder.name}.lock")))
+    try:
+        return lock.acquire(timeout=0)
+    except Timeout:
+        progress.say(f"{folder.name}: another process reads the teacher's layers; waiting for it")
+        return lock.acquire()
 
 
-def _is_whole(folder: Path, inputs: dict[str, Any], layout: Layout) -> bool:
+def _is_complete(folder: Path, source: TeacherLayers) -> bool:
     """Whether the files are those that were written."""
     try:
-        stage = read_stage(folder)
-        return bool(
-            stage["inputs"] == inputs
-            and stage["result"]["files"] == hash_files(folder, layout.names)
-        )
+        written = read_stage(folder)
+        hashes = hash_files(folder, source.layout().file_names)
+        return bool(written["inputs"] == source.inputs() and written["result"]["files"] == hashes)
     except (OSError, KeyError, KdedgeError):
         return False
 
 
-def _has_room(layout: Layout, run: Path, room: float, progress: Progress) -> bool:
-    taken = sum(file.stat().st_size for file in run.glob("signals-*/*.npy"))
-    free = FREE * shutil.disk_usage(run).free
-    if layout.bytes <= min(room - taken, free):
+def _has_space(needed: int, run: Path, max_bytes: float, progress: Progress) -> bool:
+    used = sum(file.stat().st_size for file in run.glob("signals-*/*.npy"))
+    free = FREE_SHARE * shutil.disk_usage(run).free
+    if needed <= min(max_bytes - used, free):
         return True
-    found = f"{layout.bytes / 1e9:.1f} GB; of transfer.layers_gb = {room / 1e9:g} others have {taken / 1e9:.1f}, the disk has {free / 1e9:.1f} to give"
-    progress.say(f"the teacher runs at every step: its layers on these texts would take {found}")
+    progress.say(
+        "the teacher runs at every step: its layers on these texts would take "
+        f"{needed / 1e9:.1f} GB; {used / 1e9:.1f} of transfer.layers_gb = {max_bytes / 1e9:g} "
+        f"are in use, and {free / 1e9:.1f} GB of the disk are available"
+    )
     return False
 
 
-def _hash(data: Encoded) -> str:
-    digest = hashlib.sha256()
-    for name, column in sorted(data.tokens.items()):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(column.values).tobytes())
-        digest.update(np.ascontiguousarray(column.lengths).tobytes())
-    return digest.hexdigest()
+class _Float16OverflowError(Exception):
+    """A value is too large for float16."""
 
 
-class _TooLarge(Exception):
-    """A value that 16 bits do not hold."""
+def _read_teacher(source: TeacherLayers, part: Path, progress: Progress) -> LayerFiles:
+    """Write the layers of every text to files in `part`, in batches of similar lengths."""
+    teacher = source.teacher
+    files = LayerFiles.create(source.layout(), part)
+    device = next(teacher.model.eval().parameters()).device
 
-
-def _read(
-    teacher: TextClassifier,
-    data: Encoded,
-    reads: LayerSelection,
-    layout: Layout,
-    part: Path,
-    batch_tokens: int,
-    progress: Progress,
-) -> None:
-    """Fill the files, batch by batch of like length. Raises _TooLarge, or OSError where the disk is full."""
-    files, starts = layout.open(part, "w+"), {name: layout.starts(name) for name in layout.shapes}
-    device, told = next(teacher.model.eval().parameters()).device, 0
-
-    def ask(batch: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    def run_teacher(batch: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            blocks = _blocks(read_signals(teacher.model, batch, layers=True), reads)
-            return {name: block.to(torch.float16).cpu().numpy() for name, block in blocks.items()}
+            blocks = _stack_layers(
+                read_signals(teacher.model, batch, layers=True), source.selection
+            )
+        return {name: block.to(torch.float16).cpu().numpy() for name, block in blocks.items()}
 
-    progress.start("the teacher's layers on every text", len(data))
-    for rows, blocks in iter_predictions(ask, data, teacher.pad, device, batch_tokens):
-        for (name, block), (place, row) in product(blocks.items(), enumerate(rows)):
-            values = block[layout.inside(name, place, row)].reshape(-1, *layout.shapes[name])
-            if not np.isfinite(values).all():
-                raise _TooLarge(f"{name} of text {row}: a value does not fit into 16 bits")
-            files[name][starts[name][row] : starts[name][row + 1]] = values
-        told += len(rows)
-        progress.advance(told)
-    for file in files.values():
-        file.flush()  # type: ignore[attr-defined]
+    progress.start("the teacher's layers on every text", len(source.data))
+    done = 0
+    for rows, blocks in iter_predictions(
+        run_teacher, source.data, teacher.pad, device, source.batch_tokens
+    ):
+        for name, block in blocks.items():
+            for position, row in enumerate(rows):
+                files.write(name, row, block, position)
+        done += len(rows)
+        progress.advance(done)
+    files.flush()
     progress.finish()
+    return files
 
 
-def _blocks(signals: Signals, reads: LayerSelection) -> dict[str, torch.Tensor]:
-    """What is kept of a batch: (B, T, layers, ...), of attention (B, T, T, layers, A)."""
-    found = {}
-    if reads.hidden:
-        found["hidden"] = torch.stack([signals.hidden[t] for t in reads.hidden], 2)
-    if reads.attention:
-        found["attention"] = torch.stack(
-            [signals.attention[t].permute(0, 2, 3, 1) for t in reads.attention], 3
-        )
-    if reads.vectors:
-        found["vectors"] = torch.stack(
-            [
-                torch.stack([vector.transpose(1, 2) for vector in signals.vectors[t]], 2)
-                for t in reads.vectors
-            ],
-            2,
-        )
-    return found
+def _stack_layers(signals: Signals, selection: LayerSelection) -> dict[str, torch.Tensor]:
+    """Return the selected layers as (B, T, layers, ...), for attention (B, T, T, layers, A)."""
+    blocks = {}
+    if selection.hidden:
+        hidden = [signals.hidden[layer] for layer in selection.hidden]
+        blocks["hidden"] = torch.stack(hidden, 2)
+    if selection.attention:
+        attention = [signals.attention[layer] for layer in selection.attention]  # (B, A, T, T)
+        blocks["attention"] = torch.stack(attention, 1).permute(0, 3, 4, 1, 2)
+    if selection.vectors:
+        vectors = [torch.stack(signals.vectors[layer], 1) for layer in selection.vectors]
+        blocks["vectors"] = torch.stack(vectors, 1).permute(0, 4, 1, 2, 3, 5)  # (B, T, L, 3, A, D)
+    return blocks

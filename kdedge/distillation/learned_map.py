@@ -1,30 +1,33 @@
-"""A layer map that is found while the student learns."""
+"""A layer map that is learned together with the student."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-SPEED = 100.0
-"""Adam moves a number by about the learning rate a step, whatever its gradient: at 1e-4 a softmax would never decide."""
+SHARPNESS = 100.0
+"""Adam moves a parameter by about the learning rate per step. Without this factor the softmax
+would hardly change at a rate of 1e-4."""
 
 
 class LearnedMap(nn.Module):
-    """For each of S student layers a softmax over the T teacher layers: how much of its loss each of them makes up.
+    """For each of S student layers, a softmax over T teacher layers that weighs their losses.
 
-    It starts even and follows the loss, so it ends at the teacher layers that are easiest to match, which need not
-    be those that teach most: compare it with `uniform` before you trust it.
+    It starts even and moves to the teacher layers that are easiest to match. These are not
+    necessarily the layers that help the student most: compare it with `uniform`.
     """
 
-    def __init__(self, student: int, teacher: int) -> None:
+    def __init__(self, student_layers: int, teacher_layers: int) -> None:
         super().__init__()
-        self.choice = nn.Parameter(torch.zeros(student, teacher))
+        self.choice = nn.Parameter(torch.zeros(student_layers, teacher_layers))
 
     def forward(self) -> torch.Tensor:
-        """(S, T), every row adding up to 1."""
-        return (SPEED * self.choice).softmax(-1)
+        """Return the shares (S, T); each row adds up to 1."""
+        return (SHARPNESS * self.choice).softmax(-1)
 
     def table(self) -> list[list[float]]:
-        """The shares as they stand: S rows of T numbers."""
-        rows: list[list[float]] = self.forward().detach().float().cpu().tolist()
-        return [[round(share, 4) for share in row] for row in rows]
+        """Return the present shares as S rows of T numbers."""
+        table: list[list[float]] = []
+        for row in self.forward().detach().float().cpu().tolist():
+            table.append([round(share, 4) for share in row])
+        return table

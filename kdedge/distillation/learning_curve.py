@@ -1,4 +1,4 @@
-"""How many made texts, from which sources, and near which texts: asked of a student that is trained on them."""
+"""Measure how many augmented texts, and from which sources, improve a student."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 
 from kdedge.data.task import Split, Task
 from kdedge.errors import UsageError
+from kdedge.evaluation.bootstrap import bootstrap_rows, bootstrap_scores
 from kdedge.nn import losses
 from kdedge.nn.losses import logit_loss
 from kdedge.recipe import AugmentConfig, ObjectiveConfig
@@ -20,18 +21,24 @@ from kdedge.runtime.spec import Kind
 from kdedge.transfer.dataset import TransferSet
 
 TrainAndPredict = Callable[[TransferSet, int, Path], np.ndarray]
-"""Trains a student on a transfer set from the first seed (0) or a later one, in a folder where finished work is kept.
+"""Train a student on a transfer set, with seed number 0, 1, ..., as a stage in a folder.
 
 Returns its logits (N, C) on the validation split.
 """
 
+RESAMPLES = 500
+
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """What a student scored on the validation split after learning from `size` made texts per training text. sources: their origins.
+    """The score of a student on the validation split after training on some of the texts.
 
-    validation: the mean over seeds. sd: their standard deviation, None of one seed. error: the standard error of what it lies behind the
-    best point, which answered the same texts; 0 of the best.
+    size: augmented texts per labelled text.
+    sources: their origins; empty for labelled texts alone.
+    texts: number of all texts.
+    validation: mean score over seeds.
+    sd: standard deviation over seeds; None for one seed.
+    error: standard error of the difference from the best point; 0 for the best point.
     """
 
     size: float
@@ -41,10 +48,17 @@ class CurvePoint:
     sd: float | None = None
     error: float = 0.0
 
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> CurvePoint:
+        return cls(**{**document, "sources": tuple(document["sources"])})
+
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """points: labelled alone, then each source alone, then all that help at growing sizes. chosen: one of them."""
+    """All measured points, and the one that `augment.size = "auto"` chooses.
+
+    points: labelled texts alone, each source alone, then all helpful sources by size.
+    """
 
     points: tuple[CurvePoint, ...]
     chosen: CurvePoint
@@ -53,147 +67,211 @@ class LearningCurve:
     def best(self) -> CurvePoint:
         return max(self.points, key=lambda point: point.validation)
 
-    def document(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
-    def of(cls, document: dict[str, Any]) -> LearningCurve:
-        points = tuple(
-            CurvePoint(**{**point, "sources": tuple(point["sources"])})
-            for point in document["points"]
-        )
-        return cls(
-            points,
-            CurvePoint(**{**document["chosen"], "sources": tuple(document["chosen"]["sources"])}),
-        )
+    def from_json(cls, document: dict[str, Any]) -> LearningCurve:
+        points = tuple(CurvePoint.from_json(point) for point in document["points"])
+        return cls(points, CurvePoint.from_json(document["chosen"]))
 
 
 def subset(transfer: TransferSet, size: float, sources: tuple[str, ...]) -> TransferSet:
-    """The labelled texts and, of the made ones from these sources, the first `size` for each labelled text."""
+    """Return the labelled texts and the first `size` texts of the sources per labelled text."""
     labelled = transfer.texts.labelled
-    made = transfer.texts.rows(*sources)[: round(size * len(labelled))]
-    return transfer.take(np.concatenate([labelled, made]))
+    augmented = transfer.texts.rows(*sources)[: round(size * len(labelled))]
+    return transfer.take(np.concatenate([labelled, augmented]))
 
 
 def fit_learning_curve(
-    recipe: AugmentConfig, transfer: TransferSet, task: Task, probe: TrainAndPredict, folder: Path
+    config: AugmentConfig,
+    transfer: TransferSet,
+    task: Task,
+    train_and_predict: TrainAndPredict,
+    folder: Path,
 ) -> LearningCurve:
-    """Train on labelled alone, on each source at the smallest size, and on all that help at every size of `recipe.curve` that was made.
+    """Train on more and more texts and choose the smallest set that is as good as the best.
 
-    A source that scores below labelled alone is left out. Chosen is the smallest set that lies behind the best by no more than the
-    standard error of this very difference (the rule of Breiman et al. 1984, section 3.4.3, on paired answers: what two students
-    get wrong alike tells nothing of which is better). Each size is trained from `recipe.seeds` seeds: of one, the error tells
-    what other texts would change, and not what another seed would.
+    A source that scores below the labelled texts alone is left out. The chosen point is the
+    smallest set whose distance to the best is within the standard error of that difference
+    (Breiman et al. 1984, section 3.4.3, here with paired predictions: texts that two students both
+    get wrong do not tell which is better). Each set is trained from `config.seeds` seeds. With one
+    seed, the error covers the choice of texts but not that of the seed.
     """
-    origins = tuple(
-        dict.fromkeys(origin for origin in transfer.texts.origins if origin != "labelled")
-    )
-    sizes = sorted(set(recipe.curve))
-    answers: dict[CurvePoint, np.ndarray] = {}  # (S, N, C)
+    fitter = CurveFitter(config, transfer, task, train_and_predict, folder)
+    fitter.measure(0.0, ())
+    sources = fitter.helpful_sources()
+    for size in fitter.sizes_with_new_texts(sources):
+        if not fitter.has_measured(size, sources):
+            fitter.measure(size, sources)
+    return fitter.choose_smallest(sources)
 
-    def ask(size: float, sources: tuple[str, ...]) -> CurvePoint:
-        some = subset(transfer, size, sources)
-        places = [
-            folder
-            / ("+".join(sources) or "labelled")
-            / (f"{size:g}-seed{number}" if number else f"{size:g}")
-            for number in range(recipe.seeds)
-        ]
-        logits = np.stack([probe(some, number, place) for number, place in enumerate(places)])
-        scores = [_score(task, one, task.validation.labels) for one in logits]
+
+@dataclass(frozen=True)
+class _Measurement:
+    """A point of the curve. logits: (S, N, C) from S seeds on the validation split."""
+
+    requested_size: float
+    point: CurvePoint
+    logits: np.ndarray
+
+
+class CurveFitter:
+    """Measures the points of a learning curve one by one."""
+
+    def __init__(
+        self,
+        config: AugmentConfig,
+        transfer: TransferSet,
+        task: Task,
+        train_and_predict: TrainAndPredict,
+        folder: Path,
+    ) -> None:
+        self.config = config
+        self.transfer = transfer
+        self.task = task
+        self.train_and_predict = train_and_predict
+        self.folder = folder
+        self.sizes = sorted(set(config.curve))
+        self.measurements: list[_Measurement] = []
+
+    def measure(self, size: float, sources: tuple[str, ...]) -> CurvePoint:
+        """Train on `size` texts per labelled text from these sources, once per seed."""
+        part = subset(self.transfer, size, sources)
+        parent = self.folder / ("+".join(sources) or "labelled")
+        predictions = []
+        scores = []
+        for number in range(self.config.seeds):
+            folder = parent / (f"{size:g}-seed{number}" if number else f"{size:g}")
+            logits = self.train_and_predict(part, number, folder)
+            predictions.append(logits)
+            scores.append(self._score(logits))
         point = CurvePoint(
-            len(some) / len(some.texts.labelled) - 1,
-            sources,
-            len(some),
-            float(np.mean(scores)),
-            float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
+            size=len(part) / len(part.texts.labelled) - 1,
+            sources=sources,
+            texts=len(part),
+            validation=float(np.mean(scores)),
+            sd=float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
         )
-        answers[point] = logits
+        self.measurements.append(_Measurement(size, point, np.stack(predictions)))
         return point
 
-    points = [ask(0.0, ())]
-    alone = [ask(sizes[0], (origin,)) for origin in origins] if len(origins) > 1 else []
-    helpful = (
-        tuple(point.sources[0] for point in alone if point.validation >= points[0].validation)
-        if alone
-        else origins
-    )
-    points += alone
-    if helpful:
-        counts = [len(subset(transfer, size, helpful)) for size in sizes]
-        new = [
-            size
-            for size, count, before in zip(sizes, counts, [0, *counts], strict=False)
-            if count > before
-        ]  # a size that was not made adds nothing
-        points += [
-            ask(size, helpful) for size in new if len(helpful) > 1 or not alone or size > sizes[0]
-        ]
-    best = max(points, key=lambda point: point.validation)
-    told = [
-        replace(
-            point,
-            error=0.0
-            if point is best
-            else difference_error(task, answers[best], answers[point], task.validation),
+    def has_measured(self, size: float, sources: tuple[str, ...]) -> bool:
+        return any(
+            (done.requested_size, done.point.sources) == (size, sources)
+            for done in self.measurements
         )
-        for point in points
-    ]
-    line = [point for point in told if not point.sources or point.sources == helpful]
-    near = [point for point in line if point.validation >= best.validation - point.error]
-    return LearningCurve(
-        tuple(told), min(near or [told[points.index(best)]], key=lambda point: point.texts)
-    )
+
+    def helpful_sources(self) -> tuple[str, ...]:
+        """Measure each source alone; return those not below the labelled texts alone.
+
+        A single source is returned without being measured.
+        """
+        origins = dict.fromkeys(self.transfer.texts.origins)
+        sources = [origin for origin in origins if origin != "labelled"]
+        if len(sources) < 2:
+            return tuple(sources)
+        baseline = self.measurements[0].point.validation
+        helpful = []
+        for source in sources:
+            if self.measure(self.sizes[0], (source,)).validation >= baseline:
+                helpful.append(source)
+        return tuple(helpful)
+
+    def sizes_with_new_texts(self, sources: tuple[str, ...]) -> list[float]:
+        """Return the sizes of the curve that add texts to the size before."""
+        sizes = []
+        previous = len(self.transfer.texts.labelled)
+        for size in self.sizes:
+            texts = len(subset(self.transfer, size, sources))
+            if texts > previous:
+                sizes.append(size)
+            previous = texts
+        return sizes
+
+    def choose_smallest(self, sources: tuple[str, ...]) -> LearningCurve:
+        """Return the curve; chosen is the smallest set that is as good as the best.
+
+        A candidate holds no augmented texts, or those of all helpful `sources`. If none is as good
+        as the best point, the best point is chosen.
+        """
+        best = max(self.measurements, key=lambda measurement: measurement.point.validation)
+        points = []
+        candidates = []
+        for measurement in self.measurements:
+            point = replace(measurement.point, error=self._error(best, measurement))
+            points.append(point)
+            as_good = point.validation >= best.point.validation - point.error
+            if as_good and point.sources in ((), sources):
+                candidates.append(point)
+        chosen = min(candidates, key=lambda point: point.texts, default=best.point)
+        return LearningCurve(tuple(points), chosen)
+
+    def _error(self, best: _Measurement, other: _Measurement) -> float:
+        if other is best:
+            return 0.0
+        return difference_error(self.task, best.logits, other.logits, self.task.validation)
+
+    def _score(self, logits: np.ndarray) -> float:
+        spec = self.task.spec
+        return metrics.score(spec.metric, spec.kind, logits, self.task.validation.labels)
 
 
-def difference_error(
-    task: Task, first: np.ndarray, second: np.ndarray, split: Split, *, draws: int = 500
-) -> float:
-    """Standard error of what the metric of two students differs by, mean over S trainings of each with equal seeds: (S, N, C) logits both.
+def difference_error(task: Task, first: np.ndarray, second: np.ndarray, split: Split) -> float:
+    """Estimate the standard error of the difference between two students' scores.
 
-    Over texts by bootstrap samples of the split, the same for both (Efron 1979); over seeds by their own differences.
+    The error over texts comes from bootstrap samples of the split, the same for both students
+    (Efron 1979). The error over seeds comes from the differences at equal seeds.
+
+    Args:
+        first: Logits from S seeds on the split. *Shape:* (S, N, C)
+        second: Logits of the other student from the same seeds.
     """
-    chance = np.random.default_rng(0)
-    samples = chance.integers(0, len(split), (draws, len(split)))
-    over_texts = np.nanstd(
-        [np.mean(_differences(task, first, second, split.labels, rows)) for rows in samples]
-    )
-    of_seeds = _differences(task, first, second, split.labels, np.arange(len(split)))
-    over_seeds = np.std(of_seeds, ddof=1) / np.sqrt(len(of_seeds)) if len(of_seeds) > 1 else 0.0
+    resamples = bootstrap_rows(len(split), seed=0, count=RESAMPLES)
+    over_texts = np.nanstd(_differences(task, first, second, split, resamples).mean(0))
+    if len(first) == 1:
+        return float(over_texts)
+    all_texts = np.arange(len(split))[None]
+    differences = _differences(task, first, second, split, all_texts)[:, 0]
+    over_seeds = np.std(differences, ddof=1) / np.sqrt(len(differences))
     return float(np.hypot(over_texts, over_seeds))
 
 
 def _differences(
-    task: Task, first: np.ndarray, second: np.ndarray, labels: np.ndarray, rows: np.ndarray
-) -> list[float]:
-    """(S,) of each training, on some rows."""
-    return [
-        _score(task, one[rows], labels[rows]) - _score(task, other[rows], labels[rows])
-        for one, other in zip(first, second, strict=True)
-    ]
+    task: Task, first: np.ndarray, second: np.ndarray, split: Split, resamples: np.ndarray
+) -> np.ndarray:
+    """(S, R) score differences of S seeds on R resamples (R, N) of the split."""
+    differences = []
+    for first_logits, second_logits in zip(first, second, strict=True):
+        first_scores = bootstrap_scores(task.spec, first_logits, split.labels, resamples)
+        second_scores = bootstrap_scores(task.spec, second_logits, split.labels, resamples)
+        differences.append(first_scores - second_scores)
+    return np.stack(differences)
 
 
 def difficulty(student: np.ndarray, teacher: np.ndarray, kind: Kind) -> np.ndarray:
-    """(N,) how often each training text is to be started from: how far the answers lie apart, and a tenth of the mean besides.
+    """Weigh training texts by how far the student is from the teacher.
 
-    Logits (N, C) of classes and labels are compared by KL of their probabilities, since a student is free to shift the
-    former; numbers by their squared difference. The tenth keeps every text in play (Learning to Augment, without
-    reinforcement learning: the reward is the divergence itself).
+    Classes and labels are compared by KL divergence of their probabilities, numbers by squared
+    difference. A tenth of the mean is added to each weight, so that every text can be drawn.
+
+    Args:
+        student: Logits. *Shape:* (N, C)
+        teacher: Logits of the same shape.
+
+    Returns:
+        Weights that are proportional to how often each text should be drawn. *Shape:* (N,)
     """
     if student.shape != teacher.shape:
         raise UsageError(
-            "student and teacher do not answer alike",
+            "student and teacher have different numbers of texts or outputs",
             f"{student.shape} and {teacher.shape}",
             "distill again with --force",
         )
-    mine, theirs = (torch.from_numpy(logits.astype(np.float64)) for logits in (student, teacher))
-    apart = losses.per_text(
-        losses.logit_mse if kind == "regression" else logit_loss(ObjectiveConfig(), kind),
-        mine,
-        theirs,
+    loss = losses.logit_mse if kind == "regression" else logit_loss(ObjectiveConfig(), kind)
+    distance = losses.per_text(
+        loss,
+        torch.from_numpy(student.astype(np.float64)),
+        torch.from_numpy(teacher.astype(np.float64)),
     ).numpy()
-    return np.asarray(apart + 0.1 * max(float(apart.mean()), 1e-12))
-
-
-def _score(task: Task, logits: np.ndarray, labels: np.ndarray) -> float:
-    return metrics.score(task.spec.metric, task.spec.kind, logits, labels)
+    return np.asarray(distance + 0.1 * max(float(distance.mean()), 1e-12))

@@ -1,4 +1,4 @@
-"""A student being taught: the model that the trainer trains."""
+"""The student in training: the module that the trainer optimizes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from kdedge.nn.text_model import TextClassifier
 
 
 class DistillationModule(nn.Module):
-    """A student being taught: batches in, loss, logits and the parts of the loss out.
+    """A student with its objective: takes batches, returns loss, logits and parts of the loss.
 
-    The teacher's logits come with the batch. Where its layers are matched they are read from `stored`, by the batch's `row` (B,);
-    without that, the teacher runs beside the student.
+    Args:
+        teacher: Needed only if the objective matches layers.
+        layer_cache: The teacher's layers on disk, by the batch's `row` (B,). Without it the
+            teacher runs at every step.
     """
 
     def __init__(
@@ -25,13 +27,14 @@ class DistillationModule(nn.Module):
         student: nn.Module,
         objective: Objective,
         teacher: TextClassifier | None,
-        stored: LayerCache | None = None,
+        layer_cache: LayerCache | None = None,
     ) -> None:
         super().__init__()
-        self.model, self.objective, self.stored = student, objective, stored
-        self._teacher: tuple[Any, ...] = (
-            (teacher.model.eval(),) if teacher else ()
-        )  # in a tuple: not a part of what is trained or saved
+        self.model = student
+        self.objective = objective
+        self.layer_cache = layer_cache
+        # A tuple hides the teacher from parameters() and state_dict().
+        self._teacher: tuple[Any, ...] = (teacher.model.eval(),) if teacher else ()
 
     def forward(
         self,
@@ -40,14 +43,19 @@ class DistillationModule(nn.Module):
         row: torch.Tensor | None = None,
         **batch: torch.Tensor,
     ) -> dict[str, Any]:
-        layers = self.objective.recipe.reads_layers
+        layers = self.objective.config.reads_layers
         student = read_signals(self.model, batch, layers=layers)
         teacher = Signals(teacher_logits)
-        if layers and self.stored is not None and row is not None:
-            teacher = self.stored.of(row, teacher_logits, batch["input_ids"].shape[1])
-        elif layers:
-            with torch.no_grad():
-                live = read_signals(self._teacher[0], batch, layers=True)
-            teacher = Signals(teacher_logits, live.hidden, live.attention, live.vectors)
+        if layers:
+            teacher = self._teacher_layers(teacher_logits, row, batch)
         loss, parts = self.objective(student, teacher, labels, batch["attention_mask"])
         return {"loss": loss, "logits": student.logits, "parts": parts}
+
+    def _teacher_layers(
+        self, logits: torch.Tensor, row: torch.Tensor | None, batch: dict[str, torch.Tensor]
+    ) -> Signals:
+        if self.layer_cache is not None and row is not None:
+            return self.layer_cache.read(row, logits, batch["input_ids"].shape[1])
+        with torch.no_grad():
+            live = read_signals(self._teacher[0], batch, layers=True)
+        return Signals(logits, live.hidden, live.attention, live.vectors)

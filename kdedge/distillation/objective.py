@@ -1,16 +1,15 @@
-"""What the student is asked to match: weighted named terms over signals."""
+"""The training objective of a student: a weighted sum of losses against its teacher."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from optimum.utils import NormalizedConfigManager
 from torch import nn
 
+from kdedge.distillation.layer_sizes import LayerSizes, layer_sizes
 from kdedge.distillation.learned_map import LearnedMap
 from kdedge.distillation.weighting import Weighting, per_example_weight
 from kdedge.errors import UsageError
@@ -21,115 +20,58 @@ from kdedge.nn.signals import LayerSelection, Signals, Vectors
 from kdedge.recipe import ObjectiveConfig
 from kdedge.runtime.spec import Kind
 
-Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+LayerLoss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
-HIDDEN: dict[str, Loss] = {
+HIDDEN_LOSSES: dict[str, LayerLoss] = {
     "mse": losses.hidden_mse,
     "cosine": losses.hidden_cosine,
     "pkd": losses.hidden_pkd,
     "cka": losses.hidden_cka,
 }
-HEAD_BY_HEAD: dict[str, Loss] = {
+HEAD_LOSSES: dict[str, LayerLoss] = {
     "scores": losses.attention_mse,
     "probabilities": losses.attention_probability_mse,
     "kl": losses.attention_kl,
 }
+"""Attention losses that compare head by head."""
+
 RELATIONS = {"value_relation": ((2, 2),), "qk_relation": ((0, 1),), "minilm": ((0, 1), (2, 2))}
-"""Which two of queries, keys and values meet, term by term."""
+"""Attention losses for any numbers of heads: which two of queries, keys and values are related."""
 
 
 class Objective(nn.Module):
-    """Weighted terms; the projections from student width to teacher width live here and stay behind at export."""
+    """The weighted sum of all terms of an `ObjectiveConfig`.
+
+    It owns the projections from student width to teacher width. They are trained with the student
+    and are not exported.
+
+    Args:
+        student: The student's transformers configuration. It is read only if layers are matched.
+        teacher: The teacher's, likewise.
+        batches: Number of batches of the whole training; ramps depend on it.
+
+    Raises:
+        UsageError: If the terms do not fit the task or the two models.
+    """
 
     def __init__(
-        self, recipe: ObjectiveConfig, kind: Kind, student: Any, teacher: Any, *, batches: int = 1
+        self, config: ObjectiveConfig, kind: Kind, student: Any, teacher: Any, *, batches: int = 1
     ) -> None:
-        """student, teacher: their configurations; only sizes are read, and only if layers are matched.
-
-        batches: how many batches training will show, on which ramps depend.
-        """
         super().__init__()
-        if kind == "regression" and recipe.logits != "mse" and recipe.logits_weight:
+        if kind == "regression" and config.logits != "mse" and config.logits_weight:
             raise UsageError(
                 "a regression has no distribution to compare",
-                f'objective.logits = "{recipe.logits}"',
+                f'objective.logits = "{config.logits}"',
                 'use "mse"',
             )
-        self.recipe, self.kind = recipe, kind
-        self.weighting = Weighting(recipe, batches)
+        self.config = config
+        self.kind = kind
+        self.weighting = Weighting(config, batches)
         self.layer_map: LayerMap | None = None
-        self.learned: LearnedMap | None = None
+        self.learned_map: LearnedMap | None = None
         self.projections = nn.ModuleDict()
-        if recipe.reads_layers:
+        if config.reads_layers:
             self._prepare_layers(layer_sizes(student), layer_sizes(teacher))
-
-    def _prepare_layers(self, mine: LayerSizes, theirs: LayerSizes) -> None:
-        recipe = self.recipe
-        self.teacher_layers = theirs.layers
-        if recipe.layer_map == "learned":
-            self.learned = LearnedMap(mine.layers, theirs.layers)
-        else:
-            self.layer_map = LayerMap.named(recipe.layer_map, mine.layers, theirs.layers)
-            self._reject_empty_terms(self.layer_map.pairs)
-        if recipe.attention_weight and recipe.attention in HEAD_BY_HEAD:
-            _reject_other_heads(recipe.attention, mine, theirs)
-        self.relation_heads = recipe.relation_heads or math.gcd(mine.width, theirs.heads)
-        if mine.width % self.relation_heads or theirs.width % self.relation_heads:
-            what = "objective.relation_heads must divide the widths of student and teacher"
-            raise UsageError(
-                what,
-                f"{self.relation_heads}; widths {mine.width} and {theirs.width}",
-                f"such as {math.gcd(mine.width, theirs.heads)}",
-            )
-        if mine.width != theirs.width:
-            for layer in self._projected(mine.layers):
-                self.projections[str(layer)] = nn.Linear(mine.width, theirs.width, bias=False)
-
-    @property
-    def reads(self) -> LayerSelection:
-        """The teacher's layers that the terms are computed from."""
-        recipe = self.recipe
-        if not recipe.reads_layers:
-            return LayerSelection()
-        matched = (
-            {t for s, t in self.layer_map.pairs if s > 0}
-            if self.layer_map
-            else set(range(1, self.teacher_layers + 1))
-        )
-        hidden = ({0} if recipe.embedding_weight else set()) | (
-            matched if recipe.hidden_weight else set()
-        )
-        blocks = tuple(sorted(t - 1 for t in matched if t > 0)) if recipe.attention_weight else ()
-        by_head = recipe.attention in HEAD_BY_HEAD
-        return LayerSelection(
-            tuple(sorted(hidden)), blocks if by_head else (), () if by_head else blocks
-        )
-
-    def _projected(self, layers: int) -> list[int]:
-        """Student layers whose states are compared number by number with the teacher's, 0 for the embedding output."""
-        matched = (
-            list(range(layers + 1))
-            if self.layer_map is None
-            else [s for s, _ in self.layer_map.pairs]
-        )
-        hidden = self.recipe.hidden_weight if self.recipe.hidden != "cka" else 0.0
-        return [s for s in matched if (self.recipe.embedding_weight if s == 0 else hidden)]
-
-    def _reject_empty_terms(self, pairs: tuple[tuple[int, int], ...]) -> None:
-        """Raises UsageError where a term has no layers to match."""
-        needed = {
-            "embedding": (0, 0) in pairs,
-            "hidden": any(s > 0 for s, _ in pairs),
-            "attention": any(s > 0 and t > 0 for s, t in pairs),
-        }
-        for name, there in needed.items():
-            if getattr(self.recipe, f"{name}_weight") and not there:
-                what = f"objective.{name}_weight asks for layers that layer_map does not name"
-                raise UsageError(
-                    what,
-                    f"{self.layer_map}",
-                    f"add {'[0, 0]' if name == 'embedding' else 'a pair of layers'}, or set the weight to 0",
-                )
 
     def forward(
         self,
@@ -138,87 +80,172 @@ class Objective(nn.Module):
         labels: torch.Tensor | None,
         mask: torch.Tensor,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The weighted sum and its unweighted parts by name. mask: (B, T), 1 on real tokens."""
-        parts = dict(self._answers(student.logits.float(), teacher.logits.float(), labels))
-        if self.recipe.reads_layers:
-            parts |= dict(self._layers(student, teacher, mask))
+        """Compute the loss of a batch.
+
+        Args:
+            labels: As in `losses.label_loss`; None if there are none.
+            mask: 1 for real tokens, 0 for padding. *Shape:* (batch_size, length)
+
+        Returns:
+            The weighted sum, and its unweighted parts by name.
+        """
+        parts = self._output_losses(student.logits.float(), teacher.logits.float(), labels)
+        if self.config.reads_layers:
+            parts |= self._layer_losses(student, teacher, mask)
         weights = self.weighting(parts)
-        return torch.stack([weights[name] * value for name, value in parts.items()]).sum(), parts
+        total = torch.stack([weights[name] * value for name, value in parts.items()]).sum()
+        return total, parts
 
-    def _answers(
+    @property
+    def reads(self) -> LayerSelection:
+        """The teacher's layers that the terms are computed from."""
+        config = self.config
+        if not config.reads_layers:
+            return LayerSelection()
+        if self.layer_map:
+            matched = sorted({t for s, t in self.layer_map.pairs if s > 0})
+        else:
+            matched = list(range(1, self.teacher_sizes.layers + 1))
+        hidden = set(matched) if config.hidden_weight else set()
+        if config.embedding_weight:
+            hidden.add(0)
+        blocks: tuple[int, ...] = ()
+        if config.attention_weight:
+            blocks = tuple(t - 1 for t in matched if t > 0)
+        if config.attention in HEAD_LOSSES:
+            return LayerSelection(tuple(sorted(hidden)), attention=blocks)
+        return LayerSelection(tuple(sorted(hidden)), vectors=blocks)
+
+    def _prepare_layers(self, student: LayerSizes, teacher: LayerSizes) -> None:
+        config = self.config
+        self.teacher_sizes = teacher
+        if config.layer_map == "learned":
+            self.learned_map = LearnedMap(student.layers, teacher.layers)
+        else:
+            self.layer_map = LayerMap.named(config.layer_map, student.layers, teacher.layers)
+            self._check_terms_have_layers(self.layer_map)
+        if config.attention_weight and config.attention in HEAD_LOSSES:
+            _check_same_heads(config.attention, student, teacher)
+        self.relation_heads = config.relation_heads or math.gcd(student.width, teacher.heads)
+        if student.width % self.relation_heads or teacher.width % self.relation_heads:
+            raise UsageError(
+                "objective.relation_heads must divide the widths of student and teacher",
+                f"{self.relation_heads}; widths {student.width} and {teacher.width}",
+                f"such as {math.gcd(student.width, teacher.heads)}",
+            )
+        if student.width != teacher.width:
+            for layer in self._layers_to_project(student.layers):
+                projection = nn.Linear(student.width, teacher.width, bias=False)
+                self.projections[str(layer)] = projection
+
+    def _layers_to_project(self, student_layers: int) -> list[int]:
+        """Return the student layers whose loss needs equal widths; 0 is the embedding output."""
+        matched = list(range(student_layers + 1))
+        if self.layer_map:
+            matched = [s for s, _ in self.layer_map.pairs]
+        layers = []
+        for layer in matched:
+            if layer == 0:
+                needed = self.config.embedding_weight > 0
+            else:
+                needed = self.config.hidden_weight > 0 and self.config.hidden != "cka"
+            if needed:
+                layers.append(layer)
+        return layers
+
+    def _check_terms_have_layers(self, layer_map: LayerMap) -> None:
+        """Raise UsageError if a term has no layers to match."""
+        has_layers = {
+            "embedding": (0, 0) in layer_map.pairs,
+            "hidden": any(s > 0 for s, _ in layer_map.pairs),
+            "attention": any(s > 0 and t > 0 for s, t in layer_map.pairs),
+        }
+        for term, present in has_layers.items():
+            if getattr(self.config, f"{term}_weight") and not present:
+                missing = "[0, 0]" if term == "embedding" else "a pair of layers"
+                raise UsageError(
+                    f"objective.{term}_weight needs layers that layer_map does not name",
+                    f"{layer_map}",
+                    f"add {missing}, or set the weight to 0",
+                )
+
+    def _output_losses(
         self, student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor | None
-    ) -> Iterator[tuple[str, torch.Tensor]]:
-        loss = logit_loss(self.recipe, self.kind)
-        if self.recipe.per_example and labels is not None:
-            share = per_example_weight(teacher, labels, self.kind)  # (B,)
+    ) -> dict[str, torch.Tensor]:
+        """Return the terms on logits (B, C): against the teacher and against the labels."""
+        loss = logit_loss(self.config, self.kind)
+        parts: dict[str, torch.Tensor] = {}
+        if self.config.per_example and labels is not None:
+            weight = per_example_weight(teacher, labels, self.kind)  # (B,)
             rows, known = losses.label_rows(student, labels, self.kind)
-            yield "logits", (share * losses.per_text(loss, student, teacher)).mean()
-            yield "labels", ((1 - share) * rows).sum() / known.sum().clamp(min=1)
-            return
-        if self.recipe.logits_weight:
-            yield "logits", loss(student, teacher)
-        if self.recipe.labels_weight and labels is not None:
-            yield "labels", losses.label_loss(student, labels, self.kind)
+            parts["logits"] = (weight * losses.per_text(loss, student, teacher)).mean()
+            parts["labels"] = ((1 - weight) * rows).sum() / known.sum().clamp(min=1)
+            return parts
+        if self.config.logits_weight:
+            parts["logits"] = loss(student, teacher)
+        if self.config.labels_weight and labels is not None:
+            parts["labels"] = losses.label_loss(student, labels, self.kind)
+        return parts
 
-    def _layers(
+    def _layer_losses(
         self, student: Signals, teacher: Signals, mask: torch.Tensor
-    ) -> Iterator[tuple[str, torch.Tensor]]:
-        recipe = self.recipe
-        mine = [self._project(layer, states).float() for layer, states in enumerate(student.hidden)]
-        if recipe.embedding_weight:
-            yield "embedding", losses.hidden_mse(mine[0], teacher.hidden[0].float(), mask)
-        if recipe.hidden_weight:
-            yield (
-                "hidden",
-                self._over_layers(
-                    lambda s, t: HIDDEN[recipe.hidden](mine[s], teacher.hidden[t].float(), mask),
-                    lowest=0,
-                ),
-            )
-        if recipe.attention_weight:
-            yield (
-                "attention",
-                self._over_layers(
-                    lambda s, t: self._attention_loss(s - 1, t - 1, student, teacher, mask),
-                    lowest=1,
-                ),
-            )
+    ) -> dict[str, torch.Tensor]:
+        """Return the terms on embeddings, hidden states and attention."""
+        config = self.config
+        states = [self._project(layer, s).float() for layer, s in enumerate(student.hidden)]
+
+        def hidden_loss(s: int, t: int) -> torch.Tensor:
+            return HIDDEN_LOSSES[config.hidden](states[s], teacher.hidden[t].float(), mask)
+
+        def attention_loss(s: int, t: int) -> torch.Tensor:
+            return self._attention_loss(s - 1, t - 1, student, teacher, mask)
+
+        parts: dict[str, torch.Tensor] = {}
+        if config.embedding_weight:
+            parts["embedding"] = losses.hidden_mse(states[0], teacher.hidden[0].float(), mask)
+        if config.hidden_weight:
+            parts["hidden"] = self._mean_over_layers(hidden_loss, lowest=0)
+        if config.attention_weight:
+            parts["attention"] = self._mean_over_layers(attention_loss, lowest=1)
+        return parts
 
     def _project(self, layer: int, states: torch.Tensor) -> torch.Tensor:
-        projected: torch.Tensor = (
-            self.projections[str(layer)](states) if str(layer) in self.projections else states
-        )
+        if str(layer) not in self.projections:
+            return states
+        projected: torch.Tensor = self.projections[str(layer)](states)
         return projected
 
-    def _over_layers(self, loss: Callable[[int, int], torch.Tensor], lowest: int) -> torch.Tensor:
-        """Mean over student layers of the loss between layers (s, t), t from `lowest` on; a learned map weighs all t of an s."""
-        if self.learned is not None:
-            shares: torch.Tensor = self.learned()  # (S, T)
-            every = [
-                [loss(s + 1, t + 1) for t in range(shares.shape[1])] for s in range(shares.shape[0])
-            ]
-            return (shares * torch.stack([torch.stack(row) for row in every])).sum(1).mean()
+    def _mean_over_layers(
+        self, loss: Callable[[int, int], torch.Tensor], lowest: int
+    ) -> torch.Tensor:
+        """Average loss(s, t) over the matched layers, with teacher layers from `lowest` on.
+
+        With a learned map, every s is compared with all t, weighted by the map.
+        """
+        if self.learned_map is not None:
+            shares: torch.Tensor = self.learned_map()  # (S, T)
+            rows = []
+            for s in range(1, shares.shape[0] + 1):
+                rows.append(torch.stack([loss(s, t) for t in range(1, shares.shape[1] + 1)]))
+            return (shares * torch.stack(rows)).sum(1).mean()
         assert self.layer_map is not None
-        return torch.stack(
-            [loss(s, t) for s, t in self.layer_map.pairs if s > 0 and t >= lowest]
-        ).mean()
+        matched = [loss(s, t) for s, t in self.layer_map.pairs if s > 0 and t >= lowest]
+        return torch.stack(matched).mean()
 
     def _attention_loss(
         self, s: int, t: int, student: Signals, teacher: Signals, mask: torch.Tensor
     ) -> torch.Tensor:
-        name = self.recipe.attention
-        if name in HEAD_BY_HEAD:
-            return HEAD_BY_HEAD[name](
+        """Compare the attention of student block `s` and teacher block `t`, counted from 0."""
+        name = self.config.attention
+        if name in HEAD_LOSSES:
+            return HEAD_LOSSES[name](
                 student.attention[s].float(), teacher.attention[t].float(), mask
             )
-        terms = [
-            losses.attention_kl(
-                self._relation(student.vectors[s], a, b),
-                self._relation(teacher.vectors[t], a, b),
-                mask,
-            )
-            for a, b in RELATIONS[name]
-        ]
+        terms = []
+        for first, second in RELATIONS[name]:
+            student_scores = self._relation(student.vectors[s], first, second)
+            teacher_scores = self._relation(teacher.vectors[t], first, second)
+            terms.append(losses.attention_kl(student_scores, teacher_scores, mask))
         return torch.stack(terms).sum()
 
     def _relation(self, vectors: Vectors, first: int, second: int) -> torch.Tensor:
@@ -227,35 +254,11 @@ class Objective(nn.Module):
         )
 
 
-@dataclass(frozen=True)
-class LayerSizes:
-    """Layers, heads and width of an encoder; depth: numbers in a head's queries, keys or values."""
-
-    layers: int
-    heads: int
-    width: int
-    depth: int
-
-
-def layer_sizes(config: Any) -> LayerSizes:
-    """Sizes under whichever names an architecture gives them. Raises UsageError for one that has no such layers."""
-    try:
-        named = NormalizedConfigManager.get_normalized_config_class(config.model_type)(config)
-        depth = getattr(config, "head_dim", None) or named.hidden_size // named.num_attention_heads
-        return LayerSizes(named.num_layers, named.num_attention_heads, named.hidden_size, depth)
-    except (KeyError, AttributeError) as error:
+def _check_same_heads(loss: str, student: LayerSizes, teacher: LayerSizes) -> None:
+    if student.heads != teacher.heads:
         raise UsageError(
-            "layers of this architecture cannot be matched",
-            f"{config.model_type}: {error}",
-            "set hidden, attention and embedding weights to 0",
-        ) from error
-
-
-def _reject_other_heads(name: str, mine: LayerSizes, theirs: LayerSizes) -> None:
-    if mine.heads != theirs.heads:
-        raise UsageError(
-            f"attention {name} can be matched only head by head",
-            f"{mine.heads} student and {theirs.heads} teacher heads",
-            f"set objective.attention to {', '.join(RELATIONS)}, which fit any numbers of heads, as hidden and embedding do; "
-            "or give the student as many heads; or set attention_weight = 0",
+            f"objective.attention = {loss} compares head by head",
+            f"{student.heads} student and {teacher.heads} teacher heads",
+            f"set objective.attention to one of {', '.join(RELATIONS)}, which fit any numbers of "
+            "heads; or give the student as many heads; or set attention_weight = 0",
         )

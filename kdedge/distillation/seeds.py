@@ -1,4 +1,4 @@
-"""The same students from several seeds: what of a score is the recipe, and what is luck."""
+"""Train the same students from several seeds and compare them over seeds and texts."""
 
 from __future__ import annotations
 
@@ -10,96 +10,97 @@ import numpy as np
 
 from kdedge.data import load_task
 from kdedge.data.task import Task
-from kdedge.distillation.pipeline import distill, scores
+from kdedge.distillation.pipeline import distill
+from kdedge.distillation.scores import scores
 from kdedge.evaluation.bootstrap import bootstrap_rows, bootstrap_scores
 from kdedge.evaluation.statistics import PairedDifference, SeedStats, paired_difference
 from kdedge.recipe import Recipe
 from kdedge.run.layout import RunDir
 from kdedge.run.stage import DEFAULT_STAGES, StageContext, read_stage
+from kdedge.run.threads import settle_threads
 
 
 def distill_seeds(
     recipe: Recipe, runs: Path, count: int, *, stages: StageContext = DEFAULT_STAGES
 ) -> list[RunDir]:
-    """The recipe's run and, beside it, `count` - 1 runs with other seeds of the students; data and teacher are the same."""
-    first = recipe.training_seed
-    made = []
+    """Distill `count` times with consecutive student seeds; data and teacher are shared."""
+    recipe = settle_threads(recipe, runs, None)
+    first_seed = recipe.training_seed
+    finished = []
     for number in range(count):
-        changes = {
-            "name": f"{recipe.name}-seed{first + number}",
-            "share": recipe.share or recipe.name,
-            "student_seed": first + number,
-        }
-        stages.progress.say(f"seed {first + number}: {number + 1} of {count}")
-        made.append(
-            distill(
-                recipe.model_copy(update=changes) if number else recipe,
-                runs,
-                stages=stages,
-            )
-        )
-    return made
+        seed = first_seed + number
+        seed_recipe = recipe
+        if number > 0:
+            changes = {
+                "name": f"{recipe.name}-seed{seed}",
+                "share": recipe.share or recipe.name,
+                "student_seed": seed,
+            }
+            seed_recipe = recipe.model_copy(update=changes)
+        stages.progress.say(f"seed {seed}: {number + 1} of {count}")
+        finished.append(distill(seed_recipe, runs, stages=stages))
+    return finished
 
 
 def seed_stats(runs: list[RunDir]) -> dict[str, SeedStats]:
-    """Model -> its scores on the test split, seed by seed; a teacher, which is the same in all runs, counts once."""
-    rows: list[list[dict[str, Any]]] = [scores(run) for run in runs]
-    found = {
-        name: [row["test"] for run in rows for row in run if row["model"] == name]
-        for name in (row["model"] for row in rows[0])
-    }
-    return {
-        name: SeedStats(tuple(values[:1] if name.partition(" ")[0] == "teacher" else values))
-        for name, values in found.items()
-    }
+    """Return model -> test scores by seed; a teacher is the same in all runs and counts once."""
+    values: dict[str, list[float]] = {}
+    for run in runs:
+        for row in scores(run):
+            if row.is_teacher and row.model in values:
+                continue
+            values.setdefault(row.model, []).append(row.test)
+    return {name: SeedStats(tuple(of_model)) for name, of_model in values.items()}
 
 
 def distillation_gains(runs: list[RunDir]) -> dict[str, PairedDifference]:
-    """Student name -> what the teacher taught it: its scores on the test split less those of its label-only baseline, seed by seed, where it has one."""
-    recipe = runs[0].recipe
-    baselines = {
-        name: [(run.student_dirs[name] / "student", run.baseline_dir(name)) for run in runs]
-        for name in runs[0].student_dirs
-    }
-    told = {
-        name: [(mine, baseline) for mine, baseline in pairs if baseline]
-        for name, pairs in baselines.items()
-    }
-    if not any(told.values()):
+    """Return student -> its test scores minus those of its label-only baseline, over seeds.
+
+    Students without a baseline are left out.
+    """
+    pairs: dict[str, list[tuple[Path, Path]]] = {}
+    for run in runs:
+        for name, folder in run.student_dirs.items():
+            baseline = run.baseline_dir(name)
+            if baseline:
+                pairs.setdefault(name, []).append((folder / "student", baseline))
+    if not pairs:
         return {}
+    recipe = runs[0].recipe
     task = load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
-    return {name: _compared(task, pairs) for name, pairs in told.items() if pairs}
+    return {name: _compare(task, of_student) for name, of_student in pairs.items()}
 
 
-def _compared(task: Task, pairs: list[tuple[Path, Path]]) -> PairedDifference:
-    """The first folders of the pairs less the second ones."""
-    draws = bootstrap_rows(len(task.test), seed=0)
-    scores = [
-        np.array([read_stage(folder)["result"]["test"] for folder in folders])
-        for folders in zip(*pairs, strict=True)
-    ]
-    resampled = [
-        np.stack(
-            [
-                bootstrap_scores(task.spec, _answers(folder), task.test.labels, draws)
-                for folder in folders
-            ]
-        )
-        for folders in zip(*pairs, strict=True)
-    ]
-    return paired_difference(*scores, *resampled)
+def _compare(task: Task, pairs: list[tuple[Path, Path]]) -> PairedDifference:
+    """Compare (student folder, baseline folder) of each seed."""
+    rows = bootstrap_rows(len(task.test), seed=0)
+    students, baselines = zip(*pairs, strict=True)
+    return paired_difference(
+        _test_scores(students),
+        _test_scores(baselines),
+        _resampled_scores(task, students, rows),
+        _resampled_scores(task, baselines, rows),
+    )
 
 
-def _answers(folder: Path) -> np.ndarray:
-    """Logits (N, C) of a stage's model on the test split."""
-    answers: np.ndarray = np.load(folder / "test_logits.npy", allow_pickle=False)
-    return answers
+def _test_scores(folders: tuple[Path, ...]) -> np.ndarray:
+    """(S,) test scores of the models in S stage folders."""
+    return np.array([read_stage(folder)["result"]["test"] for folder in folders])
 
 
-def seeds_json(found: dict[str, SeedStats], taught: dict[str, PairedDifference]) -> dict[str, Any]:
-    """Model -> its scores by seed, and student -> what distillation gave it."""
-    gained = {name: asdict(gain) | {"verdict": gain.verdict} for name, gain in taught.items()}
-    return {
-        "seeds": {name: spread.values for name, spread in found.items()},
-        "distillation": gained,
-    }
+def _resampled_scores(task: Task, folders: tuple[Path, ...], rows: np.ndarray) -> np.ndarray:
+    """(S, R) test scores of S models on R resamples of the texts."""
+    resampled = []
+    for folder in folders:
+        logits = np.load(folder / "test_logits.npy", allow_pickle=False)
+        resampled.append(bootstrap_scores(task.spec, logits, task.test.labels, rows))
+    return np.stack(resampled)
+
+
+def seeds_json(stats: dict[str, SeedStats], gains: dict[str, PairedDifference]) -> dict[str, Any]:
+    """Return the scores by seed and what distillation gained, as JSON."""
+    distillation = {}
+    for name, gain in gains.items():
+        distillation[name] = asdict(gain) | {"verdict": gain.verdict}
+    seeds = {name: model_stats.values for name, model_stats in stats.items()}
+    return {"seeds": seeds, "distillation": distillation}

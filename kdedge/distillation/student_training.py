@@ -1,33 +1,31 @@
-"""One student's training, as a stage that is kept or as a trial that is not."""
+"""Train one student: as a cached stage of a run, or outside of any stage for a trial."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel
 
 from kdedge.data.task import Task
-from kdedge.distillation.layer_cache import LayerCache, open_layer_cache
+from kdedge.distillation.layer_cache import LayerCache, TeacherLayers, open_layer_cache
 from kdedge.distillation.module import DistillationModule
 from kdedge.distillation.objective import Objective
 from kdedge.errors import UsageError
 from kdedge.io.atomic import hash_files
 from kdedge.io.paths import resolve_model_path
-from kdedge.nn.batching import Encoded
 from kdedge.nn.device import this_device
-from kdedge.nn.text_model import TextClassifier, save_measured
-from kdedge.nn.tokenization import encode
+from kdedge.nn.text_model import TextClassifier, save_measured, score_of
+from kdedge.nn.tokenization import load_tokenizer
 from kdedge.nn.training import Training, batches, train, validation_predictor
 from kdedge.recipe import BiLstmConfig, FitConfig, ObjectiveConfig, Recipe, TinyBertConfig
 from kdedge.run.layout import RunDir
 from kdedge.run.progress import SILENT, Progress
-from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, stage
-from kdedge.runtime import metrics
+from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, read_stage, stage
 from kdedge.students.build import build_student, load_student
 from kdedge.students.shrink import shrink
 from kdedge.students.subset_embedding import train_used_embeddings_only
@@ -36,257 +34,285 @@ from kdedge.students.vocabulary import trim
 from kdedge.teacher.ensemble import teacher_hash
 from kdedge.teacher.finetune import Teacher
 from kdedge.transfer.dataset import TransferSet
+from kdedge.transfer.texts import TransferTexts
+
+StudentConfig = TinyBertConfig | BiLstmConfig
 
 LABELS_ONLY = ObjectiveConfig(logits="mse", logits_weight=0.0, labels_weight=1.0)
-"""What the label-only baseline is asked to match. It starts as the distilled one does, which may be with its teacher's own layers or embeddings."""
+"""The objective of the label-only baseline. Its start is that of the distilled student."""
+
+NO_TEXTS = TransferSet(TransferTexts.of((), None, (), np.zeros(0)), np.zeros((0, 0), np.float16))
 
 
 @dataclass(frozen=True)
 class DistillContext:
-    """All that the students of one run share. chosen: which part of the made texts, where that was found out; "" for all."""
+    """What all trainings of one run share.
+
+    transfer_key: identifies the transfer set in the inputs of a stage.
+    stages: whether a changed stage is made again, and where progress goes.
+    """
 
     recipe: Recipe
     run: RunDir
     task: Task
     teacher: Teacher
-    transfer: TransferSet
-    chosen: str = ""
+    transfer: TransferSet = NO_TEXTS
+    transfer_key: str = ""
+    stages: StageContext = DEFAULT_STAGES
+
+    @property
+    def seed(self) -> int:
+        return self.recipe.training_seed
 
 
-def train_student(
-    context: DistillContext,
-    student: TinyBertConfig | BiLstmConfig,
-    folder: Path,
-    objective: ObjectiveConfig,
-    transfer: str,
-    *,
-    fit: FitConfig | None = None,
-    before: Path | None = None,
-    stages: StageContext = DEFAULT_STAGES,
-) -> None:
-    """One stage of training, in `folder`; transfer: a hash of what is learned from; before: the stage whose weights it goes on from."""
-    inputs = stage_inputs(context, student, objective, transfer)
-    inputs["objective"] |= {"before": hash_files(before, WEIGHTS)} if before else {}
-    teaching = StudentTraining(
-        context,
-        student,
-        objective,
-        fit or student.fit,
-        before,
-        f"{folder.name} {Recipe.student_name(student)}",
-        stages.progress,
+@dataclass(frozen=True)
+class TrainingStep:
+    """One training of a student.
+
+    folder: where the trained student is saved; its name is part of the title of the training.
+    previous: folder of the step whose weights this one continues from.
+    """
+
+    folder: Path
+    objective: ObjectiveConfig
+    fit: FitConfig
+    previous: Path | None = None
+
+
+def training_steps(student: StudentConfig, parent: Path) -> list[TrainingStep]:
+    """Return the steps that train a student, in order, with their folders in `parent`."""
+    if not isinstance(student, TinyBertConfig) or not student.layers_first:
+        return [TrainingStep(parent / "student", student.objective, student.fit)]
+    layers = TrainingStep(parent / "layers", student.objective.layers_alone(), student.layers_first)
+    answers = TrainingStep(
+        parent / "student", student.objective.answers_alone(), student.fit, layers.folder
     )
-    stage(folder, inputs, teaching, stages=stages)
+    return [layers, answers]
+
+
+def train_student(context: DistillContext, student: StudentConfig, step: TrainingStep) -> None:
+    """Take one step of a student's training as a cached stage."""
+    inputs = stage_inputs(context, student, step.objective)
+    inputs["objective"]["previous"] = hash_files(step.previous, WEIGHTS) if step.previous else None
+    stage(step.folder, inputs, StudentTraining(context, student, step), stages=context.stages)
 
 
 def stage_inputs(
-    context: DistillContext,
-    student: TinyBertConfig | BiLstmConfig,
-    objective: ObjectiveConfig,
-    transfer: str,
+    context: DistillContext, student: StudentConfig, objective: ObjectiveConfig
 ) -> dict[str, Any]:
-    """What decides a student's weights; transfer: a hash of what it learns from."""
-    unset = {
-        key
-        for key in ("layers_first", "vocabulary", "activation")
-        if getattr(student, key, None) is None
-    }  # keys that older runs did not have
+    """Return everything that decides the weights of a student."""
     return {
-        "student": student.model_dump(
-            mode="json", exclude={"objective", "baseline", "quantize", "assistant"} | unset
-        ),
-        "objective": objective.model_dump(mode="json", exclude=objective.idle()),
+        "student": student.model_dump(mode="json", exclude={"objective", "baseline", "quantize"}),
+        "objective": objective.model_dump(mode="json"),
         "start": _start_hash(student),
         "teacher": teacher_hash(context.run),
-        "transfer": transfer,
+        "transfer": context.transfer_key,
         "data": context.task.content_hash(),
-        "seed": context.recipe.training_seed,
+        "seed": context.seed,
     }
 
 
 def training_without_stage(
     context: DistillContext,
-    student: TinyBertConfig | BiLstmConfig,
+    student: StudentConfig,
     folder: Path,
     *,
-    watch: Callable[[float], float] = float,
+    on_eval: Callable[[float], float] = float,
     progress: Progress = SILENT,
 ) -> StudentTraining:
-    """How a student is trained outside of any stage: its last stage, the one before already trained in `folder` where it has two."""
-    title, before, objective = f"student {Recipe.student_name(student)}", None, student.objective
-    if isinstance(student, TinyBertConfig) and student.layers_first:
-        before, objective = folder / "layers", student.objective.answers_alone()
-        first = StudentTraining(
-            context,
-            student,
-            student.objective.layers_alone(),
-            student.layers_first,
-            None,
-            title,
-            progress,
-        )
-        first.learn(before)[0].model.save_pretrained(before)
-    return StudentTraining(context, student, objective, student.fit, before, title, progress, watch)
+    """Return the last training step of a student, for use outside of any stage.
+
+    Earlier steps are trained at once, in `folder`.
+
+    Args:
+        on_eval: As in `StudentTraining`.
+    """
+    context = replace(context, stages=StageContext(progress=progress))
+    *earlier, last = training_steps(student, folder)
+    for step in earlier:
+        trained = StudentTraining(context, student, step).learn(step.folder)
+        trained.student.model.save_pretrained(step.folder)
+    return StudentTraining(context, student, last, on_eval)
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What a student is trained on.
+
+    token_ids: every token id of its texts and of the validation split.
+    """
+
+    training: Training
+    token_ids: np.ndarray
+
+
+@dataclass(frozen=True)
+class TrainedStudent:
+    """A trained student.
+
+    validation: its score on the validation split.
+    layer_map: the learned shares (S, T) of teacher layers; None if the map was not learned.
+    """
+
+    student: TextClassifier
+    validation: float
+    layer_map: list[list[float]] | None
 
 
 @dataclass(frozen=True)
 class StudentTraining:
-    """How one student stage is made; called with the folder to fill.
+    """One step of a student's training; call it with the folder to fill.
 
-    watch: is told each score on the validation split, and may raise to give up.
-    score: logits (N, C) on the validation split -> the score that chooses the best moment; default: the task's metric.
+    on_eval: called with each score on the validation split; returns it, or raises to stop.
     """
 
     context: DistillContext
-    student: TinyBertConfig | BiLstmConfig
-    objective: ObjectiveConfig
-    fit: FitConfig
-    before: Path | None
-    title: str
-    progress: Progress
-    watch: Callable[[float], float] = float
-    score: Callable[[np.ndarray], float] | None = None
+    student: StudentConfig
+    step: TrainingStep
+    on_eval: Callable[[float], float] = float
 
     def __call__(self, part: Path) -> dict[str, Any]:
-        student, objective, _ = self.learn(part)
-        learned = {"layer_map": objective.learned.table()} if objective.learned else {}
-        return save_measured(student, self.context.task, part, progress=self.progress) | learned
+        """Train, save and measure the student; return the result of the stage."""
+        trained = self.learn(part)
+        progress = self.context.stages.progress
+        measured = save_measured(trained.student, self.context.task, part, progress=progress)
+        return measured | {"layer_map": trained.layer_map}
 
-    def learn(self, part: Path) -> tuple[TextClassifier, Objective, float]:
-        """Build the student and train it; also returns its score on the validation split."""
-        torch.manual_seed(self.context.recipe.training_seed)
-        task, teacher = self.context.task, self.context.teacher
+    def learn(self, part: Path) -> TrainedStudent:
+        """Build and train the student; `part` holds checkpoints and the log."""
+        torch.manual_seed(self.context.seed)
+        student = self._build()
+        plan = self._plan(student)
+        module = self._module(student, plan.training)
+        with train_used_embeddings_only(student.model, plan.token_ids):
+            score = train(module, plan.training, part, progress=self.context.stages.progress)
+        learned = module.objective.learned_map
+        return TrainedStudent(student, score, learned.table() if learned else None)
+
+    def score(self, logits: np.ndarray) -> float:
+        """Score logits (N, C) on the validation split; the highest score chooses the weights."""
+        return score_of(self.context.task.spec, logits, self.context.task.validation)
+
+    def _build(self) -> TextClassifier:
+        """Return the student with the weights it starts from."""
+        train_split, teacher = self.context.task.train, self.context.teacher
         model, tokenizer = build_student(
             self.student,
-            task.spec,
+            self.context.task.spec,
             teacher.model,
             teacher.tokenizer,
-            (*task.train.texts, *(task.train.pairs or ())),
+            (*train_split.texts, *(train_split.pairs or ())),
         )
+        student = TextClassifier(model, tokenizer, self.student.max_length)
         if isinstance(self.student, TinyBertConfig) and self.student.start == "shrink":
-            self._shrink(model, tokenizer)
-        if self.before:
-            model.load_state_dict(load_student(self.before).state_dict())
+            self._shrink(student, self.student)
+        self._check_positions(model)
+        if self.student.vocabulary:
+            texts = self.context.transfer.texts
+            student = trim(student, texts.written, self.student.vocabulary, texts.augmented)
+        if self.step.previous:
+            student.model.load_state_dict(load_student(self.step.previous).state_dict())
+        student.model.to(this_device())
+        return student
+
+    def _shrink(self, student: TextClassifier, config: TinyBertConfig) -> None:
+        """Fill the student with a cut-out of its teacher."""
+        teacher = self.context.teacher
+        if student.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
+            raise UsageError(
+                "a shrunk student needs its teacher's vocabulary",
+                f"{config.tokenizer}",
+                "remove student.tokenizer",
+            )
+        layers = teacher_layers(config, teacher.model.config.num_hidden_layers)
+        model = student.model.to(this_device())
+        shrink(model, teacher, self.context.task, layers, self.context.seed)
+
+    def _check_positions(self, model: PreTrainedModel) -> None:
         positions = getattr(model.config, "max_position_embeddings", None)
         if positions and self.student.max_length > positions:
             raise UsageError(
-                "the student reads fewer tokens than asked",
+                "the student reads fewer tokens than max_length",
                 f"max_length {self.student.max_length}, {positions} positions",
                 "lower max_length",
             )
-        student = self._trimmed(TextClassifier(model, tokenizer, self.student.max_length))
-        model, tokenizer = student.model.to(this_device()), student.tokenizer
-        validation = student.encode(task.validation.texts, task.validation.pairs)
-        plan = self._training(student, validation)
-        objective = Objective(
-            self.objective,
-            task.spec.kind,
-            model.config,
-            teacher.model.config,
-            batches=batches(plan),
-        )
-        live = teacher if self.objective.reads_layers else None
-        if live and tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
-            raise UsageError(
-                "layers can be matched only token by token",
-                "student and teacher have different vocabularies",
-                "set hidden, attention and embedding weights to 0, or give the student the teacher's tokenizer",
-            )
-        stored = self._stored(objective, plan.data) if live else None
-        read = np.concatenate(
-            [
-                plan.data.tokens["input_ids"].values,
-                validation.tokens["input_ids"].values,
-                [tokenizer.pad_token_id],
-            ]
-        )
-        with train_used_embeddings_only(model, read):
-            score = train(
-                DistillationModule(model, objective, live, stored).to(this_device()),
-                plan,
-                part,
-                progress=self.progress,
-            )
-        return student, objective, score
 
-    def _stored(self, objective: Objective, data: Encoded) -> LayerCache | None:
-        """The teacher's layers on the texts of the training, and the texts numbered, where there is room for them."""
-        context, recipe = self.context, self.context.recipe.transfer
-        room, place = 1e9 * recipe.layers_gb, context.run.shared
-        stored = open_layer_cache(
-            context.teacher,
-            teacher_hash(context.run),
-            data,
-            objective.reads,
-            place,
-            room=room,
-            batch_tokens=recipe.batch_tokens,
-            progress=self.progress,
-        )
-        if stored:
-            data.columns["row"] = np.arange(len(data))
-        return stored
-
-    def _shrink(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-        teacher = self.context.teacher
-        if tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
-            raise UsageError(
-                "a shrunk student reads with its teacher's vocabulary",
-                f"{self.student.tokenizer}",
-                "remove student.tokenizer",
-            )
-        assert isinstance(self.student, TinyBertConfig)
-        layers = teacher_layers(self.student, teacher.model.config.num_hidden_layers)
-        shrink(
-            model.to(this_device()),
-            teacher,
-            self.context.task,
-            layers,
-            self.context.recipe.training_seed,
-        )
-
-    def _trimmed(self, student: TextClassifier) -> TextClassifier:
-        """With the pieces that written texts use most, where the recipe wants fewer: what a rare word means is learned from its parts."""
-        texts = self.context.transfer.texts
-        return (
-            trim(student, texts.written, self.student.vocabulary, texts.augmented)
-            if self.student.vocabulary
-            else student
-        )
-
-    def _training(self, student: TextClassifier, validation: Encoded) -> Training:
-        task, transfer = self.context.task, self.context.transfer
-        if self.objective == LABELS_ONLY:
+    def _plan(self, student: TextClassifier) -> TrainingPlan:
+        """Encode the texts and choose what the training optimizes and measures."""
+        transfer = self.context.transfer
+        if self.step.objective == LABELS_ONLY:
             transfer = transfer.take(transfer.texts.labelled)
         texts = transfer.texts.replace_mask_token(self.context.teacher.tokenizer, student.tokenizer)
-        score = self.score or (
-            lambda logits: metrics.score(
-                task.spec.metric, task.spec.kind, logits, task.validation.labels
-            )
+        data = student.encode(
+            texts.texts, texts.pairs, labels=texts.labels, teacher_logits=transfer.logits
         )
-        data = encode(
-            student.tokenizer,
-            texts.texts,
-            texts.pairs,
-            student.max_length,
-            labels=texts.labels,
-            teacher_logits=transfer.logits,
-        )
-        return Training(
-            fit=self.fit,
-            seed=self.context.recipe.training_seed,
+        split = self.context.task.validation
+        validation = student.encode(split.texts, split.pairs)
+        training = Training(
+            fit=self.step.fit,
+            seed=self.context.seed,
             data=data,
             pad=student.pad,
             predict=validation_predictor(validation, student.pad),
-            score=lambda logits: self.watch(score(logits)),
-            title=self.title,
+            score=lambda logits: self.on_eval(self.score(logits)),
+            title=f"{self.step.folder.name} {Recipe.student_name(self.student)}",
         )
+        read = (data.tokens["input_ids"].values, validation.tokens["input_ids"].values)
+        return TrainingPlan(training, np.concatenate([*read, [student.tokenizer.pad_token_id]]))
+
+    def _module(self, student: TextClassifier, training: Training) -> DistillationModule:
+        """Return the student with its objective, and the teacher if layers are matched."""
+        teacher = self.context.teacher
+        objective = Objective(
+            self.step.objective,
+            self.context.task.spec.kind,
+            student.model.config,
+            teacher.model.config,
+            batches=batches(training),
+        )
+        if not self.step.objective.reads_layers:
+            return DistillationModule(student.model, objective, None).to(this_device())
+        if student.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
+            raise UsageError(
+                "layers can be matched only token by token",
+                "student and teacher have different vocabularies",
+                "set hidden, attention and embedding weights to 0, "
+                "or give the student the teacher's tokenizer",
+            )
+        cache = self._open_layer_cache(objective, training)
+        return DistillationModule(student.model, objective, teacher, cache).to(this_device())
+
+    def _open_layer_cache(self, objective: Objective, training: Training) -> LayerCache | None:
+        """Return the teacher's layers on the training texts, and number the texts by row."""
+        transfer = self.context.recipe.transfer
+        source = TeacherLayers(
+            self.context.teacher,
+            teacher_hash(self.context.run),
+            training.data,
+            objective.reads,
+            transfer.batch_tokens,
+        )
+        cache = open_layer_cache(
+            source,
+            self.context.run.shared,
+            max_bytes=1e9 * transfer.layers_gb,
+            progress=self.context.stages.progress,
+        )
+        if cache:
+            training.data.columns["row"] = np.arange(len(training.data))
+        return cache
 
 
-def _start_hash(student: TinyBertConfig | BiLstmConfig) -> str:
-    place = (
-        None
-        if student.start in ("teacher", "scratch", "shrink")
-        else resolve_model_path(student.start)
-    )
-    return hash_files(place, WEIGHTS) if place else student.start
+def load_trained_student(folder: Path) -> TextClassifier:
+    """Load the student of a finished stage, on this machine's device."""
+    model = load_student(folder).to(this_device())
+    max_length = read_stage(folder)["result"]["max_length"]
+    return TextClassifier(model, load_tokenizer(folder), max_length)
+
+
+def _start_hash(student: StudentConfig) -> str:
+    """Return a hash of the checkpoint that a student starts from, or the name of its start."""
+    if student.start in ("teacher", "scratch", "shrink"):
+        return student.start
+    checkpoint = resolve_model_path(student.start)
+    return hash_files(checkpoint, WEIGHTS) if checkpoint else student.start

@@ -1,4 +1,4 @@
-"""The texts of one run: made where the recipe asks for more, labelled by the teacher, and as many as help."""
+"""Build the transfer set of a run: augment the texts, label them, choose how many to use."""
 
 from __future__ import annotations
 
@@ -17,23 +17,27 @@ from kdedge.augment.teacher_filters import (
     teacher_filter_settings,
 )
 from kdedge.distillation.learning_curve import LearningCurve, difficulty, fit_learning_curve, subset
-from kdedge.distillation.student_training import DistillContext, stage_inputs, train_student
+from kdedge.distillation.student_training import (
+    DistillContext,
+    TrainingStep,
+    load_trained_student,
+    stage_inputs,
+    train_student,
+)
 from kdedge.errors import UsageError
-from kdedge.nn.device import this_device
 from kdedge.nn.text_model import TextClassifier
-from kdedge.nn.tokenization import load_tokenizer
 from kdedge.recipe import Recipe
-from kdedge.run.stage import DEFAULT_STAGES, StageContext, read_stage, stage
-from kdedge.students.build import load_student
+from kdedge.run.stage import stage
 from kdedge.teacher.ensemble import teacher_hash
-from kdedge.transfer.dataset import TransferBuilder, TransferSet, transfer_hash
+from kdedge.transfer.dataset import TransferBuilder, TransferSet
 from kdedge.transfer.texts import TransferTexts, collect_texts, joined
 
 
-def augment_texts(
-    context: DistillContext, *, stages: StageContext = DEFAULT_STAGES
-) -> TransferTexts:
-    """The stages `generator/`, where texts are generated, and `augment/`; later rounds start from the texts that were learned worst."""
+def augment_texts(context: DistillContext) -> TransferTexts:
+    """Make the texts of all rounds: stages `generator/`, `augment/`, `augment-2/`, ...
+
+    Rounds after the first start from the texts on which student and teacher differ most.
+    """
     recipe, run, augment = context.recipe, context.run, context.recipe.augment
     assert augment is not None
     check_teacher_filters(augment.filters, context.task.spec)
@@ -43,60 +47,57 @@ def augment_texts(
         context.teacher,
         teacher_hash(run),
         run.shared,
-        stages=stages,
+        stages=context.stages,
     )
-    made, weights = None, None
+    texts, weights = None, None
     for number in range(1, augment.rounds + 1):
         augment_round = AugmentRound(
             size=largest_size(augment) / augment.rounds,
             seed=recipe.seed + 1000 * (number - 1),
             number=number,
-            earlier=made,
+            earlier=texts,
             weights=weights,
         )
-        new = make_texts(sources, round_folder(run.shared, number), augment_round, stages=stages)
-        made = new if made is None else joined(made, new)
+        folder = round_folder(run.shared, number)
+        new = make_texts(sources, folder, augment_round, stages=context.stages)
+        texts = new if texts is None else joined(texts, new)
         if number < augment.rounds:
-            weights = _worst_learned(context, made, run.shared / f"round-{number}", stages=stages)
-    assert made is not None
-    return made
+            weights = _text_weights(context, texts, run.shared / f"round-{number}")
+    assert texts is not None
+    return texts
 
 
-def _worst_learned(
-    context: DistillContext, made: TransferTexts, folder: Path, *, stages: StageContext
-) -> np.ndarray:
-    """(N,) how far the first student, after learning from the texts so far, is from the teacher on each training text.
+def _text_weights(context: DistillContext, texts: TransferTexts, folder: Path) -> np.ndarray:
+    """(N,) weights of the training texts, by the difficulty for a student of the texts so far.
 
-    A run that shares its texts takes the student that chose them, whatever seed or settings its own students have.
+    A run that shares the texts of another run reads that run's student, whatever its own
+    students are.
     """
-    transfer = label_texts(context, made, folder / "transfer", stages=stages)
+    transfer = label_texts(context, texts, folder / "transfer")
     if context.recipe.share and (folder / "student").exists():
-        model = _standing(folder / "student")
+        student = load_trained_student(folder / "student")
     else:
-        model = train_and_predict(
-            replace(context, transfer=transfer), folder / "student", stages=stages
-        )
+        student = _train_on(context, transfer, folder / "student")
     train = context.task.train
-    labelled = transfer.logits[transfer.texts.labelled].astype(np.float32)
-    return difficulty(
-        model.predict_logits(train.texts, train.pairs, progress=stages.progress),
-        labelled,
-        context.task.spec.kind,
-    )
+    teacher_logits = transfer.logits[transfer.texts.labelled].astype(np.float32)
+    progress = context.stages.progress
+    student_logits = student.predict_logits(train.texts, train.pairs, progress=progress)
+    return difficulty(student_logits, teacher_logits, context.task.spec.kind)
 
 
 def label_texts(
-    context: DistillContext,
-    made: TransferTexts | None,
-    folder: Path,
-    *,
-    stages: StageContext = DEFAULT_STAGES,
+    context: DistillContext, new_texts: TransferTexts | None, folder: Path
 ) -> TransferSet:
-    """The stage `transfer/`: labelled and made texts with the teacher's answers; those of the run's own transfer set are not asked for again."""
+    """Label the training texts and `new_texts` with the teacher, as the stage `transfer/`.
+
+    Logits that the transfer sets of this run already hold are not computed again.
+    """
     recipe, run, augment = context.recipe, context.run, context.recipe.augment
-    older_sets = (run.transfer, *sorted(run.shared.glob("round-*/transfer")))
     builder = TransferBuilder(
-        recipe.transfer, context.teacher, teacher_hash(run), older_sets=older_sets
+        recipe.transfer,
+        context.teacher,
+        teacher_hash(run),
+        older_sets=(run.transfer, *sorted(run.shared.glob("round-*/transfer"))),
     )
     if augment:
         precision = recipe.transfer.precision
@@ -107,89 +108,63 @@ def label_texts(
             ),
             filter_settings=teacher_filter_settings(augment.filters),
         )
-    return builder.build(collect_texts(context.task, made), folder, stages=stages)
+    texts = collect_texts(context.task, new_texts)
+    return builder.build(texts, folder, stages=context.stages)
 
 
 def reject_auto_size(recipe: Recipe) -> None:
-    """Raises UsageError where the number of made texts is still to be found, which only `kdedge distill` does."""
+    """Raise UsageError if the size is `auto`, which only `kdedge distill` resolves."""
     if recipe.augment and recipe.augment.size == "auto":
-        what = "students are compared on the same texts, and auto is yet to find how many"
         raise UsageError(
-            what,
+            "students are compared on the same texts, so the number of texts must be fixed",
             'augment.size = "auto"',
-            "run kdedge distill, which tells what auto takes, and set augment.size to it",
+            "run kdedge distill, which prints the size that auto chooses, and set augment.size",
         )
 
 
-def choose_size(
-    context: DistillContext, *, stages: StageContext = DEFAULT_STAGES
-) -> DistillContext:
-    """The context with as many made texts, and from those sources, as the first student gains from."""
-    growth = measure_learning_curve(context, stages=stages)
-    chosen = growth.chosen
-    stages.progress.say(
-        f"augment: auto takes {chosen.size:.3g} made texts per training text, from {', '.join(chosen.sources) or 'no source'}"
+def choose_size(context: DistillContext) -> DistillContext:
+    """Return the context with the part of the transfer set that the learning curve chooses."""
+    chosen = measure_learning_curve(context).chosen
+    context.stages.progress.say(
+        f"augment: auto uses {chosen.size:.3g} new texts per training text, "
+        f"from {', '.join(chosen.sources) or 'no source'}"
     )
-    part = subset(context.transfer, chosen.size, chosen.sources)
+    part = f"{chosen.size:.3g} of {'+'.join(chosen.sources)}"
     return replace(
-        context, transfer=part, chosen=f"{chosen.size:.3g} of {'+'.join(chosen.sources)}"
+        context,
+        transfer=subset(context.transfer, chosen.size, chosen.sources),
+        transfer_key=f"{context.transfer_key}, {part}",
     )
 
 
-def measure_learning_curve(
-    context: DistillContext, *, stages: StageContext = DEFAULT_STAGES
-) -> LearningCurve:
-    """The stage `curve/`: what the first student scores on the validation split after each size and source; every training is kept."""
-    augment, folder = context.recipe.augment, context.run.folder / "curve"
+def measure_learning_curve(context: DistillContext) -> LearningCurve:
+    """Measure the first student after each size and source, as the stage `curve/`."""
+    augment = context.recipe.augment
     assert augment is not None
-    first = context.recipe.student[0]
-    seeds = {"seeds": augment.seeds} if augment.seeds > 1 else {}
+    student = context.recipe.student[0]
     inputs = {
         "curve": augment.curve,
-        "judged_by": "difference",
-        **seeds,
-        **stage_inputs(context, first, first.objective, transfer_hash(context.run.transfer)),
+        "seeds": augment.seeds,
+        **stage_inputs(context, student, student.objective),
     }
 
-    def ask(transfer: TransferSet, number: int, place: Path) -> np.ndarray:
-        recipe = context.recipe.model_copy(
-            update={"student_seed": context.recipe.training_seed + number}
-        )
-        model = train_and_predict(
-            replace(context, transfer=transfer, recipe=recipe),
-            place,
-            stages=stages,
-        )
-        return model.predict_logits(context.task.validation.texts, context.task.validation.pairs)
+    def train_and_predict(transfer: TransferSet, number: int, folder: Path) -> np.ndarray:
+        changes = {"student_seed": context.seed + number}
+        seeded = replace(context, recipe=context.recipe.model_copy(update=changes))
+        trained = _train_on(seeded, transfer, folder)
+        return trained.predict_logits(context.task.validation.texts, context.task.validation.pairs)
 
     def make(part: Path) -> dict[str, Any]:
-        return fit_learning_curve(augment, context.transfer, context.task, ask, part).document()
+        curve = fit_learning_curve(augment, context.transfer, context.task, train_and_predict, part)
+        return curve.to_json()
 
-    return LearningCurve.of(stage(folder, inputs, make, stages=stages))
-
-
-def _standing(folder: Path) -> TextClassifier:
-    """The student of a finished stage."""
-    return TextClassifier(
-        load_student(folder).to(this_device()),
-        load_tokenizer(folder),
-        read_stage(folder)["result"]["max_length"],
-    )
+    result = stage(context.run.folder / "curve", inputs, make, stages=context.stages)
+    return LearningCurve.from_json(result)
 
 
-def train_and_predict(
-    context: DistillContext, folder: Path, *, stages: StageContext = DEFAULT_STAGES
-) -> TextClassifier:
-    """The run's first student, trained on the context's transfer set in a folder of its own."""
+def _train_on(context: DistillContext, transfer: TransferSet, folder: Path) -> TextClassifier:
+    """Train the run's first student on other texts, as a stage in `folder`."""
     student = context.recipe.student[0]
-    train_student(
-        context,
-        student,
-        folder,
-        student.objective,
-        context.transfer.content_hash(),
-        stages=stages,
-    )
-    return TextClassifier(
-        load_student(folder).to(this_device()), load_tokenizer(folder), student.max_length
-    )
+    context = replace(context, transfer=transfer, transfer_key=transfer.content_hash())
+    train_student(context, student, TrainingStep(folder, student.objective, student.fit))
+    return load_trained_student(folder)

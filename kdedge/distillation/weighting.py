@@ -1,4 +1,4 @@
-"""What each part of the loss counts: as the recipe fixes it, along a ramp, or balanced by the parts' own magnitudes."""
+"""The weight of each part of the loss: fixed, ramped over the training, or balanced."""
 
 from __future__ import annotations
 
@@ -9,71 +9,86 @@ from kdedge.nn import losses
 from kdedge.recipe import TERMS, ObjectiveConfig
 from kdedge.runtime.spec import Kind
 
-PLACES: dict[str, int] = {name: place for place, name in enumerate(TERMS)}
+POSITIONS: dict[str, int] = {name: position for position, name in enumerate(TERMS)}
 
-MEMORY = 0.99
-"""Share of the running magnitude that a batch leaves as it was: about the last hundred batches count."""
+DECAY = 0.99
+"""Decay of the running magnitudes: about the last hundred batches count."""
 
 
 class Weighting(nn.Module):
-    """The recipe's weights as they stand at the present batch.
+    """The weights of the parts of the loss at the present batch.
 
-    Its counts are buffers, which a checkpoint holds: a resumed training goes on with the same weights.
+    Its counts are buffers, so a checkpoint holds them and a resumed training continues with the
+    same weights.
     """
 
-    shown: torch.Tensor
-    magnitudes: torch.Tensor
+    step: torch.Tensor
+    running_magnitude: torch.Tensor
 
-    def __init__(self, recipe: ObjectiveConfig, batches: int) -> None:
-        """batches: how many a whole training has; ramps reach their end with the last."""
+    def __init__(self, config: ObjectiveConfig, batches: int) -> None:
+        """Start at the first of `batches` batches; a ramp ends with the last."""
         super().__init__()
-        self.recipe, self.batches = recipe, batches
-        self.register_buffer("shown", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("magnitudes", torch.zeros(len(TERMS)))
+        self.config = config
+        self.batches = batches
+        self.ramps: dict[str, tuple[float, float]] = {}
+        for term, ends in config.ramp.items():
+            self.ramps[term] = ends
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("running_magnitude", torch.zeros(len(TERMS)))
 
     def forward(self, parts: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Part name -> weight, for the parts of one batch; in training mode the batch is counted."""
-        if self.training and self.recipe.balanced:
-            self._remember(parts)
-        share = torch.clamp(self.shown / max(1, self.batches - 1), max=1.0)
-        weights = {
-            name: getattr(self.recipe, f"{name}_weight")
-            * self._ramp(name, share)
-            / self._size(name, parts[name])
-            for name in parts
-        }
+        """Return part name -> weight for one batch, and count the batch in training mode."""
+        if self.training and self.config.balanced:
+            self._update_magnitudes(parts)
+        progress = torch.clamp(self.step / max(1, self.batches - 1), max=1.0)
+        weights = {}
+        for name, part in parts.items():
+            weight = getattr(self.config, f"{name}_weight")
+            weights[name] = weight * self._ramp(name, progress) / self._magnitude(name, part)
         if self.training:
-            self.shown += 1
+            self.step += 1
         return weights
 
-    def _ramp(self, name: str, share: torch.Tensor) -> torch.Tensor:
-        first, last = next(
-            (ends for term, ends in self.recipe.ramp.items() if term == name), (1.0, 1.0)
+    def _ramp(self, name: str, progress: torch.Tensor) -> torch.Tensor:
+        first, last = self.ramps.get(name, (1.0, 1.0))
+        return torch.lerp(
+            torch.full_like(progress, first), torch.full_like(progress, last), progress
         )
-        return torch.lerp(torch.full_like(share, first), torch.full_like(share, last), share)
 
-    def _size(self, name: str, part: torch.Tensor) -> torch.Tensor:
-        """The part's running magnitude, by which a balanced weight divides."""
-        if not self.recipe.balanced:
+    def _magnitude(self, name: str, part: torch.Tensor) -> torch.Tensor:
+        """Return the running magnitude that a balanced weight is divided by, else 1."""
+        if not self.config.balanced:
             return torch.ones_like(part.detach())
-        seen = self.magnitudes[PLACES[name]]
-        return torch.where(seen > 0, seen, part.detach().abs()).clamp(min=1e-8)
+        running = self.running_magnitude[POSITIONS[name]]
+        return torch.where(running > 0, running, part.detach().abs()).clamp(min=1e-8)
 
-    def _remember(self, parts: dict[str, torch.Tensor]) -> None:
+    def _update_magnitudes(self, parts: dict[str, torch.Tensor]) -> None:
         for name, part in parts.items():
-            place = PLACES[name]
-            before, now = self.magnitudes[place].clone(), part.detach().abs()
-            self.magnitudes[place] = torch.where(
-                before > 0, MEMORY * before + (1 - MEMORY) * now, now
+            position = POSITIONS[name]
+            running = self.running_magnitude[position].clone()
+            magnitude = part.detach().abs()
+            self.running_magnitude[position] = torch.where(
+                running > 0, DECAY * running + (1 - DECAY) * magnitude, magnitude
             )
 
 
 def per_example_weight(teacher: torch.Tensor, labels: torch.Tensor, kind: Kind) -> torch.Tensor:
-    """(B,) how far each text's label bears its teacher out: exp(-loss of the teacher's logits (B, C) on the label), 1 without one.
+    """Weigh each text by how well the teacher predicts its label: exp(-loss).
 
-    Numbers have no scale of their own: there the loss counts in units of its mean over the batch's labelled texts. For classes this is the probability the teacher gives the right one: the teacher is followed where it is right, the label
-    where it is not. The idea is AdaKD's (Ganguly et al. 2024, arXiv 2405.08019), which weighs each example's distillation by the
-    teacher's loss on it; the formula is not: theirs, exp(-1 / sqrt(difficulty)), has a scale that must be set.
+    For classes this is the probability that the teacher gives the right class. The student
+    follows the teacher where the teacher is right, and the label elsewhere. The loss of a
+    regression has no natural scale, so it is divided by its mean over the labelled texts of the
+    batch.
+
+    The idea is AdaKD's (Ganguly et al. 2024, arXiv 2405.08019). Its own formula,
+    exp(-1 / sqrt(difficulty)), has a scale that must be set.
+
+    Args:
+        teacher: The teacher's logits. *Shape:* (batch_size, num_labels)
+        labels: As in `losses.label_loss`.
+
+    Returns:
+        Weights between 0 and 1; 1 for texts without a label. *Shape:* (batch_size,)
     """
     rows, known = losses.label_rows(teacher, labels, kind)
     if kind == "regression":

@@ -178,9 +178,9 @@ def _run_trial(
     try:
         student = with_values(tuning.recipe, values).student[0]
         training = training_without_stage(
-            context, student, folder, watch=PruningCallback(trial), progress=progress
+            context, student, folder, on_eval=PruningCallback(trial), progress=progress
         )
-        model, _, score = training.learn(folder / "student")
+        trained = training.learn(folder / "student")
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
         progress.say(f"trial {trial.number}: pruned {description}")
@@ -195,11 +195,14 @@ def _run_trial(
         study.tell(trial, state=TrialState.FAIL)
         raise
     else:
-        time_share = share_of_time(context.task.validation, model, *_teachers(context))
+        time_share = share_of_time(context.task.validation, trained.student, *_teachers(context))
         trial.set_user_attr("share_of_time", time_share)
-        trial.set_user_attr("parameters", sum(p.numel() for p in model.model.parameters()))
-        study.tell(trial, score)
-        progress.say(f"trial {trial.number}: validation score {score:.4f} {description}")
+        parameters = trained.student.model.parameters()
+        trial.set_user_attr("parameters", sum(p.numel() for p in parameters))
+        study.tell(trial, trained.validation)
+        progress.say(
+            f"trial {trial.number}: validation score {trained.validation:.4f} {description}"
+        )
 
 
 def _teachers(context: DistillContext) -> tuple[TextClassifier, ...]:

@@ -16,9 +16,9 @@ import tiny
 from kdedge.cli import predict as command
 from kdedge.cli.main import main
 from kdedge.errors import DataError
+from kdedge.io.tabular import read_texts
 from kdedge.runtime import Classifier
 from kdedge.runtime.bundle import MANIFEST
-from kdedge.io.tabular import read_texts
 
 TEXTS = ["the film was good", 'a "cold", grim plot', "", "  the cast  ", "naïve café 好 👩‍👩‍👧"]
 

@@ -1,4 +1,4 @@
-"""The teacher's layers from the disk say what the teacher itself says, whatever was cut off, damaged or wanted by many at once."""
+"""Cached layers equal the teacher's own, after interruptions, damage and concurrent reads."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import torch
 from filelock import FileLock
 
 from kdedge.cli.sagemaker_output import copy_whole
-from kdedge.distillation import layer_cache as storedlayers
-from kdedge.distillation.layer_cache import LayerCache, open_layer_cache
+from kdedge.distillation import layer_cache
+from kdedge.distillation.layer_cache import LayerCache, TeacherLayers, open_layer_cache
 from kdedge.distillation.module import DistillationModule
 from kdedge.distillation.objective import Objective
 from kdedge.distillation.pipeline import distill
@@ -29,7 +29,7 @@ from kdedge.run.progress import Silent
 
 TEXTS = (*tiny.sentences(37, 5)[0], "good", "a film " * 9)
 EVERYTHING = LayerSelection((0, 1, 2, 3, 4), (0, 1, 2, 3), (0, 2))
-ROOM = 1e9
+MAX_BYTES = 1e9
 
 
 @pytest.fixture(scope="module")
@@ -47,48 +47,56 @@ def data(teacher: TextClassifier) -> Encoded:
     )
 
 
-def ask(
-    teacher: TextClassifier, data: Encoded, reads: LayerSelection, folder: Path, **settings: Any
+def open_cache(
+    teacher: TextClassifier,
+    data: Encoded,
+    selection: LayerSelection,
+    folder: Path,
+    *,
+    batch_tokens: int = 64,
+    **settings: Any,
 ) -> LayerCache | None:
-    return open_layer_cache(
-        teacher, "t", data, reads, folder, **({"room": ROOM, "batch_tokens": 64} | settings)
-    )
+    source = TeacherLayers(teacher, "t", data, selection, batch_tokens)
+    return open_layer_cache(source, folder, **({"max_bytes": MAX_BYTES} | settings))
 
 
 def batch_of(teacher: TextClassifier, data: Encoded, rows: list[int]) -> dict[str, torch.Tensor]:
     return teacher.pad([data[row] for row in rows])
 
 
-def same(mine: torch.Tensor, theirs: torch.Tensor) -> bool:
-    """Equal to half a unit of the last of a 16-bit number's 11 digits, and to fp32's rounding in batches of other lengths."""
-    return bool(((mine.float() - theirs).abs() <= theirs.abs() * 2**-11 + 2e-6).all())
+def same(cached: torch.Tensor, live: torch.Tensor) -> bool:
+    """Equal up to float16 rounding (11 digits), and fp32 rounding in batches of other lengths."""
+    return bool(((cached.float() - live).abs() <= live.abs() * 2**-11 + 2e-6).all())
 
 
-def test_signals_from_the_disk_are_the_teachers(
+def test_cached_signals_equal_the_teachers(
     teacher: TextClassifier, data: Encoded, tmp_path: Path
 ) -> None:
-    stored = ask(teacher, data, EVERYTHING, tmp_path)
-    assert stored
+    cache = open_cache(teacher, data, EVERYTHING, tmp_path)
+    assert cache
     rows = [38, 0, 37, 12]
     batch = batch_of(teacher, data, rows)
     longest, mask = batch["input_ids"].shape[1], batch["attention_mask"].bool()
     assert len(set(mask.sum(1).tolist())) > 2, "texts of several lengths"
-    kept = stored.of(torch.tensor(rows), torch.ones(4, 2), longest)
+    cached = cache.read(torch.tensor(rows), torch.ones(4, 2), longest)
     with torch.no_grad():
         live = read_signals(teacher.model, {name: batch[name] for name in data.tokens}, layers=True)
     both = mask[:, :, None] & mask[:, None, :]
-    assert [same(kept.hidden[t][mask], live.hidden[t][mask]) for t in range(5)] == [True] * 5
+    assert [same(cached.hidden[t][mask], live.hidden[t][mask]) for t in range(5)] == [True] * 5
     for t in range(4):
         assert same(
-            kept.attention[t].permute(0, 2, 3, 1)[both], live.attention[t].permute(0, 2, 3, 1)[both]
+            cached.attention[t].permute(0, 2, 3, 1)[both],
+            live.attention[t].permute(0, 2, 3, 1)[both],
         )
     for t in (0, 2):
         assert all(
-            same(kept.vectors[t][k].transpose(1, 2)[mask], live.vectors[t][k].transpose(1, 2)[mask])
+            same(
+                cached.vectors[t][k].transpose(1, 2)[mask], live.vectors[t][k].transpose(1, 2)[mask]
+            )
             for k in range(3)
         )
-    assert not kept.vectors[1][0].numel() and torch.equal(kept.logits, torch.ones(4, 2))
-    assert all(not bool(block[~mask].any()) for block in kept.hidden), "padding is 0"
+    assert not cached.vectors[1][0].numel() and torch.equal(cached.logits, torch.ones(4, 2))
+    assert all(not bool(block[~mask].any()) for block in cached.hidden), "padding is 0"
 
 
 LAYERS = {"hidden_weight": 1.0, "attention_weight": 1.0, "embedding_weight": 1.0}
@@ -98,80 +106,84 @@ LAYERS = {"hidden_weight": 1.0, "attention_weight": 1.0, "embedding_weight": 1.0
     "attention", ["scores", "probabilities", "kl", "value_relation", "qk_relation", "minilm"]
 )
 @pytest.mark.parametrize("layer_map", ["uniform", "last", "learned", [(1, 0), (2, 3), (0, 0)]])
-def test_an_objective_reads_all_that_it_needs_and_no_more(
+def test_an_objective_selects_exactly_the_layers_it_needs(
     attention: str, layer_map: Any, teacher: TextClassifier, data: Encoded, tmp_path: Path
 ) -> None:
     torch.manual_seed(4)
     student = tiny.bert(layers=2, vocabulary=len(tiny.tokenizer())).eval()
     recipe = ObjectiveConfig(attention=attention, layer_map=layer_map, **LAYERS)
     objective = Objective(recipe, "classification", student.config, teacher.model.config).eval()
-    stored = ask(teacher, data, objective.reads, tmp_path)
-    assert stored
+    cache = open_cache(teacher, data, objective.reads, tmp_path)
+    assert cache
     batch = batch_of(teacher, data, [5, 38, 1])
     with torch.no_grad():
-        live, kept = (
-            DistillationModule(student, objective, teacher, one)(**batch) for one in (None, stored)
-        )
-    assert {name: float(value) for name, value in kept["parts"].items()} == pytest.approx(
+        live = DistillationModule(student, objective, teacher)(**batch)
+        cached = DistillationModule(student, objective, teacher, cache)(**batch)
+    assert {name: float(value) for name, value in cached["parts"].items()} == pytest.approx(
         {name: float(value) for name, value in live["parts"].items()}, rel=3e-3, abs=1e-5
     )
-    for blind in _without_one(objective.reads):
-        other = ask(teacher, data, blind, tmp_path)
+    for smaller in _without_one(objective.reads):
+        other = open_cache(teacher, data, smaller, tmp_path)
         assert other
         with pytest.raises((IndexError, RuntimeError, ValueError)):
             DistillationModule(student, objective, teacher, other)(**batch)
 
 
 def _without_one(reads: LayerSelection) -> list[LayerSelection]:
-    """What is left when the first layer of each kind is left out."""
+    """The selection without its first layer, for each kind of signal."""
     kinds = {name: getattr(reads, name) for name in ("hidden", "attention", "vectors")}
     return [
         LayerSelection(**(kinds | {name: layers[1:]})) for name, layers in kinds.items() if layers
     ]
 
 
-class Cut(Exception):
+class Interruption(Exception):
     pass
 
 
-def test_a_reading_that_was_cut_off_begins_anew(
+def test_an_interrupted_pass_starts_again(
     teacher: TextClassifier, data: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int] = []
+    batches: list[int] = []
 
     def counted(*args: Any, **settings: Any) -> Signals:
-        asked.append(1)
-        if len(asked) == 5:
-            raise Cut
+        batches.append(1)
+        if len(batches) == 5:
+            raise Interruption
         return read_signals(*args, **settings)
 
-    monkeypatch.setattr(storedlayers, "read_signals", counted)
-    with pytest.raises(Cut):
-        ask(teacher, data, EVERYTHING, tmp_path / "cut")
-    (left,) = folders_of(tmp_path / "cut")
+    monkeypatch.setattr(layer_cache, "read_signals", counted)
+    with pytest.raises(Interruption):
+        open_cache(teacher, data, EVERYTHING, tmp_path / "interrupted")
+    (left,) = folders_of(tmp_path / "interrupted")
     assert left.suffix == ".part"
-    for name in ("cut", "whole"):
-        assert ask(
-            teacher, data, EVERYTHING, tmp_path / name, batch_tokens=32 if name == "cut" else 64
+    for name in ("interrupted", "whole"):
+        assert open_cache(
+            teacher,
+            data,
+            EVERYTHING,
+            tmp_path / name,
+            batch_tokens=32 if name == "interrupted" else 64,
         )
-    (cut,), (whole,) = (folders_of(tmp_path / name) for name in ("cut", "whole"))
-    assert cut.name == whole.name
-    mine, theirs = (np.load(folder / "hidden.npy") for folder in (cut, whole))
-    apart = np.abs(mine.astype(np.float32) - theirs.astype(np.float32))
-    assert (apart <= np.abs(theirs).astype(np.float32) * 2**-10 + 2e-6).all(), (
+    (interrupted,), (whole,) = (folders_of(tmp_path / name) for name in ("interrupted", "whole"))
+    assert interrupted.name == whole.name
+    again = np.load(interrupted / "hidden.npy")
+    once = np.load(whole / "hidden.npy")
+    difference = np.abs(again.astype(np.float32) - once.astype(np.float32))
+    assert (difference <= np.abs(once).astype(np.float32) * 2**-10 + 2e-6).all(), (
         "batches of another size: both are rounded, each by half a unit"
     )
-    assert not (mine == 0).all(1).any(), "every token is there"
+    assert not (again == 0).all(1).any(), "every token is there"
 
 
 def folders_of(run: Path) -> list[Path]:
     return [path for path in run.iterdir() if path.is_dir()]
 
 
-def test_a_damaged_file_is_made_again_and_other_texts_are_other_layers(
+def test_damaged_files_are_replaced_and_other_texts_have_their_own_cache(
     teacher: TextClassifier, data: Encoded, tmp_path: Path
 ) -> None:
-    ask(teacher, data, EVERYTHING, tmp_path)
+    open_cache(teacher, data, EVERYTHING, tmp_path)
     hidden = folders_of(tmp_path)[0] / "hidden.npy"
     whole = hidden.read_bytes()
     zeros = whole[:-1000] + bytes(1000)
@@ -181,24 +193,24 @@ def test_a_damaged_file_is_made_again_and_other_texts_are_other_layers(
         lambda: hidden.write_bytes(zeros),
     ):
         damage()
-        assert ask(teacher, data, EVERYTHING, tmp_path) and hidden.read_bytes() == whole
+        assert open_cache(teacher, data, EVERYTHING, tmp_path) and hidden.read_bytes() == whole
     others = teacher.encode(TEXTS[:-1], None)
-    assert ask(teacher, others, EVERYTHING, tmp_path) and ask(
+    assert open_cache(teacher, others, EVERYTHING, tmp_path) and open_cache(
         teacher, data, LayerSelection((1,)), tmp_path
     )
     assert len(folders_of(tmp_path)) == 3
 
 
-def test_a_finished_job_does_not_carry_them_away(
+def test_a_finished_job_does_not_copy_the_cache(
     teacher: TextClassifier, data: Encoded, tmp_path: Path
 ) -> None:
-    assert ask(teacher, data, LayerSelection((1,)), tmp_path / "run")
+    assert open_cache(teacher, data, LayerSelection((1,)), tmp_path / "run")
     (tmp_path / "run" / "student").mkdir()
     copy_whole([tmp_path / "run"], tmp_path / "model")
     assert [path.name for path in (tmp_path / "model" / "run").iterdir()] == ["student"]
 
 
-class Heard(Silent):
+class RecordedProgress(Silent):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
@@ -206,42 +218,43 @@ class Heard(Silent):
         self.lines.append(line)
 
 
-def test_who_waits_for_another_says_so(
+def test_a_waiting_process_reports_it(
     teacher: TextClassifier, data: Encoded, tmp_path: Path
 ) -> None:
-    assert ask(teacher, data, LayerSelection((0,), (), ()), tmp_path)
+    assert open_cache(teacher, data, LayerSelection((0,), (), ()), tmp_path)
     (lock,) = tmp_path.glob(".signals-*.lock")
-    heard = Heard()
+    progress = RecordedProgress()
     with ThreadPoolExecutor(1) as pool:
         with FileLock(str(lock)):
             found = pool.submit(
-                ask, teacher, data, LayerSelection((0,), (), ()), tmp_path, progress=heard
+                open_cache, teacher, data, LayerSelection((0,), (), ()), tmp_path, progress=progress
             )
-            while not heard.lines and not found.done():
+            while not progress.lines and not found.done():
                 time.sleep(0.01)
         assert found.result()
-    assert [line.split("; ")[-1] for line in heard.lines] == [
+    assert [line.split("; ")[-1] for line in progress.lines] == [
         "waiting for it",
-        "signals-" + lock.stem[9:] + ": the teacher's layers on these texts, kept",
+        "signals-" + lock.stem[9:] + ": the teacher's layers on these texts are cached",
     ]
 
 
-def test_many_at_once_read_once(
+def test_concurrent_processes_run_the_teacher_once(
     teacher: TextClassifier, data: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
     monkeypatch.setattr(
-        storedlayers,
-        "_read",
-        lambda *args, _real=storedlayers._read: (read.append(1), _real(*args)),
+        layer_cache,
+        "_read_teacher",
+        lambda *args, _real=layer_cache._read_teacher: (read.append(1), _real(*args))[1],
     )
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: ask(teacher, data, EVERYTHING, tmp_path), range(4)))
+        found = list(pool.map(lambda _: open_cache(teacher, data, EVERYTHING, tmp_path), range(4)))
     assert all(found) and read == [1]
 
 
 ON_A_CPU = RuntimeError(
-    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: "
+    "you tried to allocate 4 bytes"
 )
 
 
@@ -253,71 +266,79 @@ def test_a_batch_that_does_not_fit_is_halved(
     monkeypatch: pytest.MonkeyPatch,
     error: Exception,
 ) -> None:
-    asked: list[int] = []
+    batches: list[int] = []
 
     def small(model: Any, batch: dict[str, torch.Tensor], *, layers: bool) -> Signals:
-        asked.append(len(batch["input_ids"]))
-        if asked[-1] > 3:
+        batches.append(len(batch["input_ids"]))
+        if batches[-1] > 3:
             raise error
         return read_signals(model, batch, layers=layers)
 
-    whole = ask(teacher, data, EVERYTHING, tmp_path / "whole")
-    monkeypatch.setattr(storedlayers, "read_signals", small)
-    halved = ask(teacher, data, EVERYTHING, tmp_path / "halved")
-    assert whole and halved and max(asked) > 3
+    whole = open_cache(teacher, data, EVERYTHING, tmp_path / "whole")
+    monkeypatch.setattr(layer_cache, "read_signals", small)
+    halved = open_cache(teacher, data, EVERYTHING, tmp_path / "halved")
+    assert whole and halved and max(batches) > 3
     rows = torch.arange(len(TEXTS))
     blank = torch.zeros(len(TEXTS), 2)
-    mine, theirs = (one.of(rows, blank, 32).hidden for one in (halved, whole))
-    assert all(same(a, b.float()) for a, b in zip(mine, theirs, strict=True))
+    first = halved.read(rows, blank, 32).hidden
+    second = whole.read(rows, blank, 32).hidden
+    assert all(same(a, b.float()) for a, b in zip(first, second, strict=True))
 
 
-def test_another_error_is_not_taken_for_want_of_memory(
+def test_other_errors_are_not_treated_as_out_of_memory(
     teacher: TextClassifier, data: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any, **__: Any) -> Signals:
         raise RuntimeError("the size of tensor a (3) must match the size of tensor b (4)")
 
-    monkeypatch.setattr(storedlayers, "read_signals", broken)
+    monkeypatch.setattr(layer_cache, "read_signals", broken)
     with pytest.raises(RuntimeError, match="must match"):
-        ask(teacher, data, EVERYTHING, tmp_path)
+        open_cache(teacher, data, EVERYTHING, tmp_path)
 
 
-def test_without_room_or_with_too_large_values_the_teacher_runs(
+def test_without_space_or_with_too_large_values_there_is_no_cache(
     teacher: TextClassifier, data: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard = Heard()
+    progress = RecordedProgress()
     tokens = int(data.lengths.sum())
     needed = 2 * (tokens * 5 * 24 + int((data.lengths**2).sum()) * 4 * 2 + tokens * 2 * 3 * 24)
-    assert ask(teacher, data, EVERYTHING, tmp_path, room=needed - 1, progress=heard) is None
-    assert "transfer.layers_gb" in heard.lines[0] and not folders_of(tmp_path)
-    large = lambda model, batch, *, layers: Signals(
-        torch.zeros(0), hidden=(torch.full((*batch["input_ids"].shape, 24), 1e5),)
-    )  # noqa: E731
-    monkeypatch.setattr(storedlayers, "read_signals", large)
-    assert ask(
-        teacher, data, LayerSelection((0,)), tmp_path, progress=heard
+    assert (
+        open_cache(teacher, data, EVERYTHING, tmp_path, max_bytes=needed - 1, progress=progress)
+        is None
+    )
+    assert "transfer.layers_gb" in progress.lines[0] and not folders_of(tmp_path)
+
+    def large(model: Any, batch: dict[str, torch.Tensor], *, layers: bool) -> Signals:
+        return Signals(torch.zeros(0), hidden=(torch.full((*batch["input_ids"].shape, 24), 1e5),))
+
+    monkeypatch.setattr(layer_cache, "read_signals", large)
+    assert open_cache(
+        teacher, data, LayerSelection((0,)), tmp_path, progress=progress
     ) is None and not folders_of(tmp_path)
-    assert "16 bits" in heard.lines[-1] and "the teacher runs at every step" in heard.lines[-1]
-    padded = lambda model, batch, *, layers: Signals(
-        torch.zeros(0),
-        hidden=(1e5 * (1.0 - batch["attention_mask"])[:, :, None].expand(-1, -1, 24),),
-    )  # noqa: E731
-    monkeypatch.setattr(storedlayers, "read_signals", padded)
-    assert ask(teacher, data, LayerSelection((0,)), tmp_path), "padding is not kept"
+    assert (
+        "float16" in progress.lines[-1] and "the teacher runs at every step" in progress.lines[-1]
+    )
+
+    def large_padding(model: Any, batch: dict[str, torch.Tensor], *, layers: bool) -> Signals:
+        padding = (1.0 - batch["attention_mask"])[:, :, None]
+        return Signals(torch.zeros(0), hidden=(1e5 * padding.expand(-1, -1, 24),))
+
+    monkeypatch.setattr(layer_cache, "read_signals", large_padding)
+    assert open_cache(teacher, data, LayerSelection((0,)), tmp_path), "padding is not cached"
     monkeypatch.undo()
     others = sum(file.stat().st_size for file in tmp_path.glob("signals-*/*.npy"))
-    assert ask(teacher, data, EVERYTHING, tmp_path, room=needed) is None, (
-        "other layers of the run take room, too"
+    assert open_cache(teacher, data, EVERYTHING, tmp_path, max_bytes=needed) is None, (
+        "other caches of the run count, too"
     )
-    monkeypatch.setattr(storedlayers.shutil, "disk_usage", lambda _: SimpleNamespace(free=needed))
-    assert ask(teacher, data, EVERYTHING, tmp_path, room=needed + others) is None, (
-        "a disk is not filled to the last byte"
+    monkeypatch.setattr(layer_cache.shutil, "disk_usage", lambda _: SimpleNamespace(free=needed))
+    assert open_cache(teacher, data, EVERYTHING, tmp_path, max_bytes=needed + others) is None, (
+        "a tenth of the free disk space is left"
     )
     monkeypatch.undo()
-    assert ask(teacher, data, EVERYTHING, tmp_path, room=needed + others)
+    assert open_cache(teacher, data, EVERYTHING, tmp_path, max_bytes=needed + others)
 
 
-def test_a_run_learns_the_same_from_the_disk(
+def test_a_run_learns_the_same_from_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit = {"epochs": 4.0, "checks": 1, "learning_rate": 1e-3}
@@ -329,7 +350,7 @@ def test_a_run_learns_the_same_from_the_disk(
     real = DistillationModule.forward
 
     def forward(self: DistillationModule, *args: Any, **batch: Any) -> dict[str, Any]:
-        read.append(int(self.stored is not None and "row" in batch))
+        read.append(int(self.layer_cache is not None and "row" in batch))
         return real(self, *args, **batch)
 
     monkeypatch.setattr(DistillationModule, "forward", forward)

@@ -1,4 +1,4 @@
-"""How a student's training is put together: at once, in two stages, from what it starts with."""
+"""How a student is trained: in one or two steps, from each kind of start."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import tinyrun
 import torch
 
 from kdedge.cli.distill import map_table
-from kdedge.distillation.pipeline import distill, learned_maps
+from kdedge.distillation.pipeline import distill
+from kdedge.distillation.scores import learned_maps
 from kdedge.errors import UsageError
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.recipe import TinyBertConfig, load_recipe
@@ -29,7 +30,7 @@ def logged(folder: Path) -> set[str]:
     )
 
 
-def test_layers_are_taught_first_and_answers_go_on_from_there(tmp_path: Path) -> None:
+def test_layers_first_continues_with_the_weights_of_the_first_step(tmp_path: Path) -> None:
     first = {"epochs": 2.0, "learning_rate": 1e-3}
     document = tinyrun.prepare(tmp_path) | {
         "student": [tinyrun.tinybert(objective=LAYERS, layers_first=first, baseline=True)]
@@ -45,7 +46,7 @@ def test_layers_are_taught_first_and_answers_go_on_from_there(tmp_path: Path) ->
         load_student(run.folder / name).state_dict() for name in ("layers", "student")
     )
     assert torch.equal(layers["classifier.weight"], _untrained(run)["classifier.weight"]), (
-        "layers alone do not move the head"
+        "the first step does not change the head"
     )
     name = "bert.encoder.layer.0.output.dense.weight"
     assert (
@@ -55,10 +56,7 @@ def test_layers_are_taught_first_and_answers_go_on_from_there(tmp_path: Path) ->
     )
     assert run.baseline_dir("tinybert") is not None
     inputs = read_stage(run.folder / "student")["inputs"]["objective"]
-    assert inputs["before"] and inputs["hidden_weight"] == 0
-    assert not {"hidden", "attention", "ramp", "balanced"} & set(inputs), (
-        "what decides nothing is no input: changing it makes no stage anew"
-    )
+    assert inputs["previous"] and inputs["hidden_weight"] == 0
 
 
 def _untrained(run) -> dict[str, torch.Tensor]:
@@ -75,7 +73,7 @@ def _untrained(run) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     "objective", [{"hidden_weight": 0.0}, {"hidden_weight": 1.0, "logits_weight": 0.0}]
 )
-def test_two_stages_need_something_to_learn_in_each(tmp_path: Path, objective: dict) -> None:
+def test_each_of_two_steps_needs_a_term(tmp_path: Path, objective: dict) -> None:
     with pytest.raises(ValueError, match=r"two stages|nothing to learn"):
         TinyBertConfig.model_validate(tinyrun.tinybert(objective=objective, layers_first={}))
 
@@ -92,7 +90,7 @@ def test_a_learned_map_and_a_shrunk_start_go_through_a_whole_run(tmp_path: Path)
     assert load_recipe(run.folder / "recipe.toml") == run.recipe
 
 
-def test_a_map_that_was_learned_in_the_first_stage_is_told(tmp_path: Path) -> None:
+def test_a_map_learned_in_the_first_step_is_reported(tmp_path: Path) -> None:
     objective = {"hidden_weight": 1.0, "layer_map": "learned"}
     student = tinyrun.tinybert(
         objective=objective, layers_first={"epochs": 1.0, "learning_rate": 1e-3}
@@ -106,11 +104,11 @@ def test_a_map_that_was_learned_in_the_first_stage_is_told(tmp_path: Path) -> No
         update={"student": [run.recipe.student[0].model_copy(update={"layers_first": None})]}
     )
     assert learned_maps(RunDir(run.folder, at_once)) == {}, (
-        "layers/ of an earlier recipe tells nothing of this student"
+        "layers/ of an earlier recipe does not belong to this student"
     )
 
 
-def test_a_shrunk_student_reads_as_its_teacher_does(tmp_path: Path) -> None:
+def test_a_shrunk_student_needs_its_teachers_vocabulary(tmp_path: Path) -> None:
     document = tinyrun.prepare(tmp_path)
     other = tmp_path / "other"
     tiny.tokenizer().save_pretrained(other)
@@ -125,7 +123,7 @@ def test_a_shrunk_student_reads_as_its_teacher_does(tmp_path: Path) -> None:
         )
 
 
-def test_a_student_learns_with_the_pieces_that_its_texts_use(tmp_path: Path) -> None:
+def test_a_student_is_trained_with_the_pieces_that_its_texts_use(tmp_path: Path) -> None:
     document = tinyrun.prepare(tmp_path)
     whole = len(tiny.tokenizer())
     run = distill(

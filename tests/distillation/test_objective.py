@@ -1,4 +1,4 @@
-"""The objective: which terms it asks for, what it needs, and what it leaves behind."""
+"""The objective: its terms, its checks, and the projections that are not exported."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 import tiny
 import torch
 
+from kdedge.distillation.layer_sizes import LayerSizes, layer_sizes
 from kdedge.distillation.module import DistillationModule
 from kdedge.distillation.objective import Objective
 from kdedge.errors import UsageError
@@ -21,7 +22,7 @@ BATCH = {
 }
 
 
-def test_attention_signals_are_scores_whose_softmax_is_what_transformers_returns() -> None:
+def test_attention_signals_are_the_scores_before_softmax() -> None:
     torch.manual_seed(0)
     model = tiny.bert(layers=3).eval()
     signals = read_signals(model, BATCH, layers=True)
@@ -39,7 +40,7 @@ def test_attention_signals_are_scores_whose_softmax_is_what_transformers_returns
     assert torch.allclose(signals.logits, outputs.logits, atol=1e-6)
 
 
-def test_reading_scores_leaves_the_model_as_it_was() -> None:
+def test_reading_scores_does_not_change_the_model() -> None:
     model = tiny.bert().eval()
     before = model.config._attn_implementation
     read_signals(model, BATCH, layers=True)
@@ -85,7 +86,7 @@ def test_total_is_the_weighted_sum_of_the_parts() -> None:
     assert float(parts["attention"]) == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_a_narrower_student_gets_projections_that_are_trained_and_left_behind() -> None:
+def test_projections_of_a_narrower_student_are_trained_and_not_saved() -> None:
     student, teacher = tiny.bert(hidden=12), tiny.bert(layers=4)
     objective = Objective(
         ObjectiveConfig(hidden_weight=1.0, embedding_weight=1.0),
@@ -103,7 +104,7 @@ def test_a_narrower_student_gets_projections_that_are_trained_and_left_behind() 
     assert not any("_teacher" in name for name in model.state_dict())
 
 
-def test_logits_alone_never_run_the_teacher() -> None:
+def test_an_objective_on_logits_never_runs_the_teacher() -> None:
     student = tiny.bert()
     model = DistillationModule(
         student, Objective(ObjectiveConfig(), "classification", student.config, None), None
@@ -115,7 +116,7 @@ def test_logits_alone_never_run_the_teacher() -> None:
     )
 
 
-def test_what_does_not_fit_is_told() -> None:
+def test_objectives_that_do_not_fit_are_usage_errors() -> None:
     student, teacher = tiny.bert(heads=2), tiny.bert(layers=4, heads=4)
     with pytest.raises(UsageError, match="head by head"):
         Objective(
@@ -125,7 +126,7 @@ def test_what_does_not_fit_is_told() -> None:
         Objective(ObjectiveConfig(), "regression", student.config, teacher.config)
 
 
-def test_kinds_choose_their_own_kl() -> None:
+def test_each_kind_of_task_has_its_own_kl() -> None:
     mine, theirs = Signals(torch.randn(4, 3)), Signals(torch.randn(4, 3))
     mask = torch.ones(4, 5)
     recipe = ObjectiveConfig(logits="kl", temperature=2.0)
@@ -137,10 +138,9 @@ def test_kinds_choose_their_own_kl() -> None:
         assert float(total) == pytest.approx(float(loss(mine.logits, theirs.logits, 2.0)), rel=1e-5)
 
 
-def test_sizes_are_read_under_any_architectures_names() -> None:
+def test_layer_sizes_of_any_architecture() -> None:
     from transformers import BertConfig, DistilBertConfig, ElectraConfig, RobertaConfig
 
-    from kdedge.distillation.objective import LayerSizes, layer_sizes
     from kdedge.students.bilstm import BiLstmModelConfig
 
     assert layer_sizes(DistilBertConfig(n_layers=3, n_heads=4, dim=32)) == LayerSizes(3, 4, 32, 8)
@@ -163,7 +163,7 @@ def layer_parts(
     return objective, objective(mine, theirs, torch.tensor([1, 0]), BATCH["attention_mask"])[1]
 
 
-def test_vectors_are_those_the_scores_come_from() -> None:
+def test_vectors_reproduce_the_attention_scores() -> None:
     signals = read_signals(tiny.bert(layers=3).eval(), BATCH, layers=True)
     assert len(signals.vectors) == 3
     for (queries, keys, values), scores in zip(signals.vectors, signals.attention, strict=True):
@@ -172,7 +172,7 @@ def test_vectors_are_those_the_scores_come_from() -> None:
 
 
 @pytest.mark.parametrize("hidden", ["mse", "cosine", "pkd", "cka"])
-def test_every_hidden_loss_falls_to_zero_at_the_teacher_itself(hidden: str) -> None:
+def test_every_hidden_loss_is_zero_at_the_teacher_itself(hidden: str) -> None:
     teacher, other = tiny.bert(layers=2), tiny.bert(layers=2)
     recipe = ObjectiveConfig(hidden=hidden, hidden_weight=1.0)
     assert float(layer_parts(recipe, teacher, teacher)[1]["hidden"]) == pytest.approx(0, abs=1e-5)
@@ -187,7 +187,7 @@ def test_every_hidden_loss_falls_to_zero_at_the_teacher_itself(hidden: str) -> N
 @pytest.mark.parametrize(
     "attention", ["scores", "probabilities", "kl", "value_relation", "qk_relation", "minilm"]
 )
-def test_every_attention_loss_falls_to_zero_at_the_teacher_itself(attention: str) -> None:
+def test_every_attention_loss_is_zero_at_the_teacher_itself(attention: str) -> None:
     teacher, other = tiny.bert(layers=2), tiny.bert(layers=2)
     recipe = ObjectiveConfig(attention=attention, attention_weight=1.0)
     assert float(layer_parts(recipe, teacher, teacher)[1]["attention"]) == pytest.approx(
@@ -212,18 +212,18 @@ def test_relations_fit_any_heads_and_widths(attention: str) -> None:
 
 
 @pytest.mark.parametrize("attention", ["scores", "probabilities", "kl"])
-def test_other_numbers_of_heads_are_told_which_losses_fit(attention: str) -> None:
+def test_the_error_for_other_numbers_of_heads_names_losses_that_fit(attention: str) -> None:
     recipe = ObjectiveConfig(attention=attention, attention_weight=1.0)
     with pytest.raises(
         UsageError,
-        match=r"(?s)head by head.*2 student and 4 teacher heads.*value_relation, qk_relation, minilm",
+        match=r"(?s)head by head.*2 student and 4 teacher.*value_relation, qk_relation, minilm",
     ):
         Objective(
             recipe, "classification", tiny.bert(heads=2).config, tiny.bert(layers=4, heads=4).config
         )
 
 
-def test_a_learned_map_starts_even_and_finds_the_layer_that_fits() -> None:
+def test_a_learned_map_starts_even_and_finds_the_matching_layer() -> None:
     torch.manual_seed(0)
     teacher = tiny.bert(layers=3)
     student = tiny.bert(layers=1)
@@ -233,7 +233,7 @@ def test_a_learned_map_starts_even_and_finds_the_layer_that_fits() -> None:
         student.config,
         teacher.config,
     )
-    assert objective.learned is not None and objective.learned.table() == [
+    assert objective.learned_map is not None and objective.learned_map.table() == [
         [pytest.approx(1 / 3, abs=1e-4)] * 3
     ]
     with torch.no_grad():
@@ -252,5 +252,5 @@ def test_a_learned_map_starts_even_and_finds_the_layer_that_fits() -> None:
         optimizer.zero_grad()
         objective(mine, theirs, None, mask)[0].backward()
         optimizer.step()
-    assert objective.learned.table()[0][1] > 0.9
-    assert sum(objective.learned.table()[0]) == pytest.approx(1, abs=1e-3)
+    assert objective.learned_map.table()[0][1] > 0.9
+    assert sum(objective.learned_map.table()[0]) == pytest.approx(1, abs=1e-3)

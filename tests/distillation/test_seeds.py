@@ -1,4 +1,4 @@
-"""Several seeds: one teacher, students that differ, and what their scores say together."""
+"""Several seeds: one teacher, different students, statistics over their scores."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from kdedge.run.stage import read_stage
 from kdedge.students.build import load_student
 
 
-def test_a_spread_has_students_interval() -> None:
+def test_the_interval_over_seeds_is_students_t() -> None:
     """Three values: t(0.975, 2) = 4.303 (any table of Student's t)."""
-    spread = SeedStats((0.8, 0.9, 1.0))
-    assert (spread.mean, spread.sd) == (pytest.approx(0.9), pytest.approx(0.1))
-    assert spread.interval == pytest.approx(
+    stats = SeedStats((0.8, 0.9, 1.0))
+    assert (stats.mean, stats.sd) == (pytest.approx(0.9), pytest.approx(0.1))
+    assert stats.interval == pytest.approx(
         (0.9 - 4.303 * 0.1 / 3**0.5, 0.9 + 4.303 * 0.1 / 3**0.5), abs=1e-4
     )
     assert SeedStats((0.8,)).mean == 0.8 and math.isnan(SeedStats((0.8,)).sd)
 
 
-def test_seeds_change_the_students_alone(tmp_path: Path) -> None:
+def test_seeds_change_only_the_students(tmp_path: Path) -> None:
     document = tinyrun.prepare(tmp_path, train=48)
     recipe = tinyrun.recipe(document, seed=5, student=tinyrun.tinybert(baseline=True))
     runs = distill_seeds(recipe, tmp_path / "runs", 3)
@@ -41,25 +41,26 @@ def test_seeds_change_the_students_alone(tmp_path: Path) -> None:
         load_student(run.folder / "student").state_dict()["classifier.weight"] for run in runs
     ]
     assert not any(torch.equal(a, b) for a, b in pairwise(weights))
-    found = seed_stats(runs)
-    assert {name: len(spread.values) for name, spread in found.items()} == {
+    stats = seed_stats(runs)
+    assert {name: len(model.values) for name, model in stats.items()} == {
         "teacher": 1,
         "tinybert": 3,
         "tinybert baseline": 3,
     }
-    assert found["tinybert"].values == tuple(
+    assert stats["tinybert"].values == tuple(
         read_stage(run.folder / "student")["result"]["test"] for run in runs
     )
-    assert seeds_table("r", found).row_count == 3
+    assert seeds_table("r", stats).row_count == 3
 
     gain = distillation_gains(runs)["tinybert"]
-    taught, alone = (np.array(found[name].values) for name in ("tinybert", "tinybert baseline"))
-    assert gain.mean == pytest.approx((taught - alone).mean()) and gain.seeds == pytest.approx(
-        SeedStats(tuple(taught - alone)).interval
+    student = np.array(stats["tinybert"].values)
+    baseline = np.array(stats["tinybert baseline"].values)
+    assert gain.mean == pytest.approx((student - baseline).mean()) and gain.seeds == pytest.approx(
+        SeedStats(tuple(student - baseline)).interval
     )
     assert gain.texts[0] <= gain.mean <= gain.texts[1] and gain.texts[0] < gain.texts[1]
-    told = seeds_json(found, {"tinybert": gain})
-    assert told["distillation"]["tinybert"]["verdict"] == gain.verdict and str(gain).endswith(
+    document = seeds_json(stats, {"tinybert": gain})
+    assert document["distillation"]["tinybert"]["verdict"] == gain.verdict and str(gain).endswith(
         gain.verdict
     )
     shutil.move(runs[0].folder / "baseline", tmp_path / "baseline")
@@ -69,5 +70,5 @@ def test_seeds_change_the_students_alone(tmp_path: Path) -> None:
     first = [(run.folder / "student" / "stage.json").stat().st_mtime_ns for run in runs]
     again = distill_seeds(recipe, tmp_path / "runs", 3)
     assert [(run.folder / "student" / "stage.json").stat().st_mtime_ns for run in again] == first, (
-        "finished seeds are kept"
+        "finished seeds are not trained again"
     )

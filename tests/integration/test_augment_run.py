@@ -259,7 +259,7 @@ def test_auto_takes_what_the_curve_says(folder: Path) -> None:
         "student.baseline=false",
     )
     run = distill(load_recipe(folder / "recipe.toml", overrides), folder / "auto")
-    growth = LearningCurve.of(read_stage(run.folder / "curve")["result"])
+    growth = LearningCurve.from_json(read_stage(run.folder / "curve")["result"])
     assert {point.sources for point in growth.points} >= {
         (),
         ("rule",),
@@ -277,7 +277,7 @@ def test_the_picture_shows_every_point(folder: Path, tmp_path: Path) -> None:
     assert "picture:" in out, err
     picture = (folder / "whole" / "more" / "curve" / "curve.svg").read_text()
     assert picture.startswith("<svg") and "texts the student learns from" in picture
-    growth = LearningCurve.of(read_stage(folder / "whole" / "more" / "curve")["result"])
+    growth = LearningCurve.from_json(read_stage(folder / "whole" / "more" / "curve")["result"])
     worse = sum(
         bool(point.sources) and point.validation < growth.points[0].validation
         for point in growth.points
@@ -338,7 +338,7 @@ def test_growth_leaves_out_what_hurts_and_stops_where_it_is_flat() -> None:
     assert [point.error for point in growth.points[3:]] == [0.0, 0.0] and growth.points[
         1
     ].error == pytest.approx(np.sqrt(apart * (1 - apart) / 32), rel=0.15)
-    assert LearningCurve.of(json.loads(json.dumps(growth.document()))) == growth
+    assert LearningCurve.from_json(json.loads(json.dumps(growth.to_json()))) == growth
     asked.clear()
     short = fit_learning_curve(
         AugmentConfig(curve=[1, 4, 16], rules=RulesConfig()),

@@ -17,7 +17,8 @@ import pytest
 import tiny
 import torch
 
-from kdedge.distillation.pipeline import distill, scores
+from kdedge.distillation.pipeline import distill
+from kdedge.distillation.scores import scores
 from kdedge.recipe import load_recipe
 from kdedge.run.layout import RunDir
 from kdedge.run.stage import read_stage
@@ -295,7 +296,7 @@ def test_parts_of_the_loss_are_logged(made: tuple[Path, str]) -> None:
 
 def test_scores_are_shares_of_the_teacher_measured_here(made: tuple[Path, str]) -> None:
     run, _ = RunDir.open(made[0])
-    found = {row["model"]: row for row in scores(run)}
+    found = {row.model: row for row in scores(run)}
     assert set(found) == {
         "teacher",
         "tinybert",
@@ -305,7 +306,7 @@ def test_scores_are_shares_of_the_teacher_measured_here(made: tuple[Path, str]) 
     }
     top = read_stage(run.teacher)["result"]["test"]
     assert all(
-        row["kept"] is None or row["kept"] == pytest.approx(row["test"] / top)
+        row.retention is None or row.retention == pytest.approx(row.test / top)
         for row in found.values()
     )
 

@@ -18,7 +18,8 @@ from scipy.special import log_expit, log_softmax
 
 from kdedge.cli.distill import show
 from kdedge.data import load_task
-from kdedge.distillation.pipeline import distill, scores
+from kdedge.distillation.pipeline import distill
+from kdedge.distillation.scores import scores
 from kdedge.distillation.seeds import seed_stats
 from kdedge.errors import UsageError
 from kdedge.nn.text_model import TextClassifier
@@ -192,14 +193,13 @@ def test_each_teacher_is_measured_and_the_logits_are_the_mean(made: RunDir) -> N
 def test_retention_is_relative_to_the_ensemble(made: RunDir) -> None:
     rows = {row["model"]: row for row in scores(made)}
     assert list(rows) == ["teacher", "teacher 1", "teacher loud", "tinybert"]
-    assert rows["tinybert"]["kept"] == pytest.approx(
-        rows["tinybert"]["test"] / read_stage(made.teacher)["result"]["test"]
+    assert rows["tinybert"].retention == pytest.approx(
+        rows["tinybert"].test / read_stage(made.teacher)["result"]["test"]
     )
     assert (
-        rows["teacher"]["parameters"]
-        == rows["teacher 1"]["parameters"] + rows["teacher loud"]["parameters"]
+        rows["teacher"].parameters == rows["teacher 1"].parameters + rows["teacher loud"].parameters
     )
-    assert "temperature" in rows["teacher loud"] and "temperature" not in rows["teacher"]
+    assert rows["teacher loud"].temperature is not None and rows["teacher"].temperature is None
     assert len(seed_stats([made, made])["teacher loud"].values) == 1
 
 

@@ -19,8 +19,9 @@ import tinyrun
 import torch
 from optuna.trial import FixedTrial, TrialState, create_trial
 
-from kdedge.distillation.pipeline import distill, scores
-from kdedge.distillation.student_training import DistillContext
+from kdedge.distillation.pipeline import distill
+from kdedge.distillation.scores import scores
+from kdedge.distillation.student_training import DistillContext, TrainedStudent
 from kdedge.errors import UsageError
 from kdedge.evaluation.latency import share_of_time
 from kdedge.nn.text_model import TextClassifier
@@ -162,7 +163,7 @@ class FakeTraining:
     def __init__(self, stop_at: int | None = None) -> None:
         self.calls, self.stop_at, self.rates = 0, stop_at, []
 
-    def __call__(self, context, student, folder, *, watch, progress):
+    def __call__(self, context, student, folder, *, on_eval, progress):
         self.calls += 1
         if self.calls == self.stop_at:
             raise KeyboardInterrupt
@@ -171,10 +172,10 @@ class FakeTraining:
         self.rates.append(rate)
         score = 1 / (1 + abs(torch.log10(torch.tensor(rate / 0.01)).item()))
         for share in (0.5, 0.8, 1.0):
-            watch(share * score)
+            on_eval(share * score)
         tokenizer = tiny.tokenizer()
         model = TextClassifier(tiny.bert(vocabulary=len(tokenizer)).eval(), tokenizer, 32)
-        return SimpleNamespace(learn=lambda folder: (model, None, score))
+        return SimpleNamespace(learn=lambda folder: TrainedStudent(model, score, None))
 
 
 @pytest.fixture
@@ -309,7 +310,7 @@ def test_two_workers_share_the_trials_of_a_real_run(tmp_path: Path) -> None:
         run = distill(load_recipe(folder / "best.toml"), tmp_path / "runs")
     finally:
         torch.set_num_threads(before)
-    (top,) = [row for row in scores(run) if row["model"] == "tinybert"]
-    assert top["validation"] == pytest.approx(
+    (top,) = [row for row in scores(run) if row.model == "tinybert"]
+    assert top.validation == pytest.approx(
         max(r["score"] for r in rows if r["score"] is not None)
     ), "the best recipe reproduces the best trial"

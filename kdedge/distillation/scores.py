@@ -1,0 +1,83 @@
+"""The scores of every model of a finished run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from kdedge.distillation.student_training import training_steps
+from kdedge.recipe import Recipe
+from kdedge.run.layout import RunDir
+from kdedge.run.stage import read_stage
+
+
+@dataclass(frozen=True)
+class ModelScores:
+    """The scores of one trained model.
+
+    model: `teacher`, `teacher NAME`, the student's name, or that name and ` baseline`.
+    metric: the name of the metric that `validation` and `test` are scores in.
+    retention: test score divided by the teacher's; None if the teacher's is not above 0.
+    temperature: of one teacher among several; None for all other models.
+    """
+
+    model: str
+    metric: str
+    validation: float
+    test: float
+    parameters: int
+    retention: float | None
+    temperature: float | None = None
+
+    @property
+    def is_teacher(self) -> bool:
+        return self.model == "teacher" or self.temperature is not None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> ModelScores:
+        return cls(**document)
+
+
+def scores(run: RunDir) -> list[ModelScores]:
+    """Return the scores of the teacher, then of each student and its baseline.
+
+    With several teachers, `teacher` is their ensemble and each of them follows with its own scores.
+    """
+    teacher = read_stage(run.teacher)["result"]
+
+    def row(name: str, result: dict[str, Any], temperature: float | None = None) -> ModelScores:
+        return ModelScores(
+            model=name,
+            metric=result["metric"],
+            validation=result["validation"],
+            test=result["test"],
+            parameters=result["parameters"],
+            retention=result["test"] / teacher["test"] if teacher["test"] > 0 else None,
+            temperature=temperature,
+        )
+
+    rows = [row("teacher", teacher)]
+    for name, folder in run.teachers.items():
+        temperature = teacher["teachers"][name]["temperature"]
+        rows.append(row(f"teacher {name}", read_stage(folder)["result"], temperature))
+    for name, folder in run.student_dirs.items():
+        rows.append(row(name, read_stage(folder / "student")["result"]))
+        baseline = run.baseline_dir(name)
+        if baseline:
+            rows.append(row(f"{name} baseline", read_stage(baseline)["result"]))
+    return rows
+
+
+def learned_maps(run: RunDir) -> dict[str, list[list[float]]]:
+    """Return student name -> shares (S, T) of teacher layers, for learned layer maps."""
+    found = {}
+    for student in run.recipe.student:
+        name = Recipe.student_name(student)
+        first_step = training_steps(student, run.student_dirs[name])[0]
+        layer_map = read_stage(first_step.folder)["result"]["layer_map"]
+        if layer_map:
+            found[name] = layer_map
+    return found

@@ -1,0 +1,43 @@
+"""A run from Python: what `distill` saves and what `scores` reads back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import tinyrun
+import torch
+
+from kdedge.distillation.pipeline import distill
+from kdedge.distillation.scores import ModelScores, scores
+from kdedge.recipe import load_recipe
+
+
+def test_the_saved_recipe_holds_the_number_of_threads(tmp_path: Path) -> None:
+    document = tinyrun.prepare(tmp_path) | {"student": [tinyrun.tinybert()]}
+    del document["threads"]
+    recipe = tinyrun.recipe(document)
+    assert recipe.threads is None
+    before = torch.get_num_threads()
+    try:
+        run = distill(recipe, tmp_path / "runs")
+        used = torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
+    assert run.recipe.threads == used
+    assert load_recipe(run.folder / "recipe.toml").threads == used
+
+
+def test_scores_are_relative_to_the_teacher_and_survive_json(tmp_path: Path) -> None:
+    student = tinyrun.tinybert(baseline=True)
+    run = distill(tinyrun.recipe(tinyrun.prepare(tmp_path), student=student), tmp_path / "runs")
+    rows = scores(run)
+    assert [row.model for row in rows] == ["teacher", "tinybert", "tinybert baseline"]
+    teacher = rows[0]
+    assert teacher.is_teacher and teacher.retention == 1.0
+    for row in rows[1:]:
+        assert not row.is_teacher
+        assert row.retention == pytest.approx(row.test / teacher.test)
+    documents = json.loads(json.dumps([row.to_json() for row in rows]))
+    assert [ModelScores.from_json(document) for document in documents] == rows
