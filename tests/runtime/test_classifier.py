@@ -21,7 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kdedge.export.export import export_run
 
-from kdedge.cli.predict import predict, verify
+from kdedge.cli.predict import predict
+from kdedge.cli.verify import verify
 from kdedge.data.task import Split, Task
 from kdedge.errors import CheckFailed, DataError, IntegrityError, MachineError, UsageError
 from kdedge.nn.text_model import TextClassifier
@@ -29,9 +30,10 @@ from kdedge.nn.tokenization import load_tokenizer
 from kdedge.runtime import Bundle, Classifier, Prediction
 from kdedge.runtime import golden as golden_answers
 from kdedge.runtime.bundle import Manifest, write_manifest
-from kdedge.runtime.classifier import batches_of
+from kdedge.runtime.classifier import to_prediction
 from kdedge.runtime.golden import Replay, replay
 from kdedge.runtime.spec import TaskSpec
+from kdedge.runtime.text_encoder import length_batches
 from kdedge.students.build import load_student
 
 ODD = [
@@ -194,7 +196,7 @@ def test_int8_answers_are_the_same_numbers_alone_and_in_a_batch(
 def test_batches_hold_every_text_once_and_alike_none_of_another_length(
     lengths: list[int], size: int, alike: bool
 ) -> None:
-    batches = list(batches_of(lengths, size, alike=alike))
+    batches = list(length_batches(lengths, size, equal_lengths=alike))
     assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
     assert all(0 < len(batch) <= size for batch in batches)
     assert [lengths[place] for batch in batches for place in batch] == sorted(lengths)
@@ -228,7 +230,7 @@ def test_probabilities_against_scipy(runs: dict[str, Path]) -> None:
 
 
 def test_huge_logits_do_not_overflow(bundle: Path) -> None:
-    answer = Classifier.load(bundle)._answer(np.array([1e30, -1e30], np.float32), False)
+    answer = to_prediction(Bundle.open(bundle).manifest.spec, np.array([1e30, -1e30], np.float32))
     assert answer.scores == {"bad": 1.0, "good": 0.0}
 
 
@@ -303,7 +305,7 @@ def test_a_provider_that_is_there_and_not_used_is_an_error(
 
     there = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(classifier.onnxruntime, "get_available_providers", lambda: there)
-    with pytest.raises(MachineError, match="asked for and is not used"):
+    with pytest.raises(MachineError, match="requested but is not used"):
         Classifier.load(bundle, provider="cuda")
 
 
@@ -513,7 +515,7 @@ def test_verify_tells_other_numbers_from_a_few_that_round_apart(bundle: Path) ->
         golden = json.loads((bundle / "golden.json").read_text())
         for row in golden["rows"][:texts]:
             row["logits"]["int8"][0] += by
-        with mock.patch.object(golden_answers, "_checked", lambda _: golden):
+        with mock.patch.object(golden_answers, "_read_golden", lambda _: golden):
             return next(one for one in replay(Bundle.open(bundle)) if one.precision == "int8")
 
     assert moved(3, 0.1).passed and moved(12, 0.1).passed
