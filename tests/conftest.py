@@ -29,7 +29,7 @@ _add_subpackages()
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Return the folder of real data and models. Without it, tests fail in CI and skip elsewhere."""
+    """Return the folder of real data; without it, tests fail in CI and skip elsewhere."""
     folder = Path(os.environ.get("KDEDGE_SHARED", ROOT.parent / "shared"))
     if not (folder / "data").is_dir():
         message = f"no real data: {folder} is missing"

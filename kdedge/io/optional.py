@@ -8,7 +8,6 @@ TRAINING_PACKAGES = (
     "accelerate",
     "altair",
     "datasets",
-    "filelock",
     "onnx",
     "onnxscript",
     "optimum",
@@ -22,7 +21,7 @@ TRAINING_PACKAGES = (
     "transformers",
     "vl_convert",
 )
-"""Import names of the packages in the extra `train`."""
+"""Import names of packages that only the extra `train` installs."""
 
 TUNING_PACKAGES = ("optuna", "sqlalchemy")
 """Import names of the packages in the extra `tune`."""
