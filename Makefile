@@ -1,15 +1,18 @@
-# make quickstart: a big model becomes a small one, with a table of what was kept. make test: the whole test suite.
+# make quickstart: distill, export and bench a small model. make test: all tests. make test-fast: all but the slow ones.
 PYTHON ?= python3
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .venv/bin/uv)
 BIN := .venv/bin
 
-.PHONY: quickstart test lint types lock clean
+.PHONY: quickstart test test-fast lint types lock clean
 
 quickstart: .venv/.ready
 	$(BIN)/kdedge run configs/quickstart.toml
 
 test: .venv/.ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+test-fast: .venv/.ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow and not soak"
 
 lint: .venv/.ready
 	$(BIN)/ruff check .
@@ -30,7 +33,7 @@ types: .venv/.ready
 	$(UV) pip install --quiet --python .venv/bin/python --no-deps -e .
 	touch $@
 
-# The lists of exact versions, made again from pyproject.toml.
+# Write the lists of exact versions from pyproject.toml.
 lock:
 	$(UV) pip compile --quiet --universal --no-header --no-annotate --python-version 3.11 --extra train --extra tune --extra quickstart --extra dev pyproject.toml -o configs/locks/dev.txt
 	$(UV) pip compile --quiet --universal --no-header --no-annotate --python-version 3.11 pyproject.toml -o configs/locks/device.txt

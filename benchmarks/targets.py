@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdedge.errors import UsageError
+from kdedge.io.optional import missing_training_packages
 
 if TYPE_CHECKING:
     from kdedge.run.layout import RunDir
-
-LAB = ("torch", "transformers", "datasets", "pydantic", "sklearn", "tomli_w", "filelock")
-"""Packages of the extra `train` that the full bench needs."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ def plan(targets: Sequence[Path], *, alone: bool = False) -> Plan:
     Raises UsageError for a target that is neither a run, nor a student's folder in one, nor a bundle.
     """
     bundles = [bundle for target in targets for bundle in _bundles_of(target)]
-    missing = [name for name in LAB if find_spec(name) is None]
+    missing = missing_training_packages()
     if not alone and not missing:
         found = _one_run(targets)
         if found is not None and (found[0].teacher / "stage.json").is_file():

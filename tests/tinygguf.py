@@ -22,7 +22,7 @@ LAYER |= {f"self_attn.{name}_proj": f"attn_{name}" for name in "qkv"} | {
 
 
 def write_gguf(path: Path, texts: list[str]) -> LlamaForCausalLM:
-    """A llama of random weights with byte-level pieces learned from `texts`; <s> is 0, </s> is 1."""
+    """Write a random llama with byte-level pieces learned from `texts`; <s> is 0, </s> is 1."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -75,14 +75,14 @@ def _write(path: Path, model: LlamaForCausalLM, vocabulary: list[str], merges: l
     names = {"model.embed_tokens": "token_embd", "model.norm": "output_norm"}
     for layer in range(shape.num_hidden_layers):
         names |= {
-            f"model.layers.{layer}.{theirs}": f"blk.{layer}.{name}"
-            for theirs, name in LAYER.items()
+            f"model.layers.{layer}.{source}": f"blk.{layer}.{name}"
+            for source, name in LAYER.items()
         }
-    for theirs, name in names.items():
-        weight = model.state_dict()[f"{theirs}.weight"]
+    for source, name in names.items():
+        weight = model.state_dict()[f"{source}.weight"]
         if name.endswith(
             ("attn_q", "attn_k")
-        ):  # rotary pairs stand side by side in the file, half a head apart in transformers
+        ):  # the file holds rotary pairs side by side, transformers half a head apart
             halves = weight.reshape(shape.num_attention_heads, 2, -1, weight.shape[1])
             weight = halves.swapaxes(1, 2).reshape(weight.shape)
         file.add_tensor(f"{name}.weight", np.ascontiguousarray(weight.numpy()))

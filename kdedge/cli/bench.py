@@ -1,7 +1,8 @@
-"""`kdedge bench TARGET...`: what was kept, how fast it is, how much it weighs."""
+"""`kdedge bench TARGET...`: retention, latency, memory and size."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -14,9 +15,27 @@ from kdedge.benchmarks.render import rich_table, warnings, write_report
 from kdedge.benchmarks.report import Report, one_line
 from kdedge.benchmarks.targets import Plan, plan
 from kdedge.cli.console import ConsoleProgress, results
+from kdedge.cli.options import json_option, option_group
 from kdedge.errors import UsageError
 from kdedge.run.progress import Progress
 from kdedge.runtime import Bundle
+
+
+@dataclass(frozen=True)
+class DataArguments:
+    """A file with the user's own texts, and its columns."""
+
+    data: Path | None
+    text: str
+    pair: str
+    label: str | None
+
+    def read(self, bundle: Path) -> Examples | None:
+        """Read the texts for a bundle; None if no file was given."""
+        if self.data is None:
+            return None
+        spec = Bundle.open(bundle).manifest.spec
+        return read_examples(self.data, spec, text=self.text, pair=self.pair, label=self.label)
 
 
 @click.command()
@@ -27,137 +46,121 @@ from kdedge.runtime import Bundle
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     metavar="TARGET...",
 )
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Bench bundles alone on these texts: csv, tsv, jsonl or txt.",
+@option_group(
+    "data",
+    DataArguments,
+    click.option(
+        "--data",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="Bench only bundles, on the texts of a csv, tsv, jsonl or txt file.",
+    ),
+    click.option("--text", default="text", show_default=True, help="Column of the text in --data."),
+    click.option(
+        "--pair", default="pair", show_default=True, help="Column of the second text, for pairs."
+    ),
+    click.option("--label", help="Column of the label. Default: `label`, if it exists."),
 )
-@click.option(
-    "--text", default="text", show_default=True, help="Column of the (first) text in --data."
-)
-@click.option(
-    "--pair", default="pair", show_default=True, help="Column of the second text, for pair tasks."
-)
-@click.option(
-    "--label", default=None, help="Column of the label. Default: `label` where there is one."
-)
-@click.option(
-    "--provider",
-    "providers",
-    multiple=True,
-    default=DEFAULTS.providers,
-    show_default=True,
-    help="Execution provider of ONNX Runtime; repeatable.",
-)
-@click.option(
-    "--threads",
-    type=click.IntRange(1),
-    default=DEFAULTS.threads,
-    show_default=True,
-    help="Threads of every subject.",
-)
-@click.option(
-    "--seconds",
-    type=click.FloatRange(0.1),
-    default=DEFAULTS.seconds,
-    show_default=True,
-    help="Time for timing, all subjects together.",
-)
-@click.option(
-    "--repeats",
-    type=click.IntRange(1),
-    default=None,
-    help="Single texts of each subject, whatever time they take.",
-)
-@click.option(
-    "--batch",
-    type=click.IntRange(1),
-    default=DEFAULTS.batch,
-    show_default=True,
-    help="Texts a batch, for throughput.",
-)
-@click.option(
-    "--target",
-    type=click.FloatRange(0, 2, min_open=True),
-    default=DEFAULTS.target,
-    show_default=True,
-    help="Share that counts as kept.",
-)
-@click.option(
-    "--teacher/--no-teacher",
-    default=True,
-    help="Run the teacher too; its stored answers are the yardstick in any case.",
+@option_group(
+    "options",
+    Options,
+    click.option(
+        "--provider",
+        "providers",
+        multiple=True,
+        callback=lambda ctx, option, names: tuple(dict.fromkeys(names)),
+        default=DEFAULTS.providers,
+        show_default=True,
+        help="Execution provider of ONNX Runtime; repeatable.",
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(1),
+        default=DEFAULTS.threads,
+        show_default=True,
+        help="CPU threads for every model.",
+    ),
+    click.option(
+        "--seconds",
+        type=click.FloatRange(0.1),
+        default=DEFAULTS.seconds,
+        show_default=True,
+        help="Total time for latency measurements.",
+    ),
+    click.option(
+        "--repeats",
+        type=click.IntRange(1),
+        help="Single texts to time per model, instead of --seconds.",
+    ),
+    click.option(
+        "--batch",
+        type=click.IntRange(1),
+        default=DEFAULTS.batch,
+        show_default=True,
+        help="Batch size for throughput.",
+    ),
+    click.option(
+        "--target",
+        type=click.FloatRange(0, 2, min_open=True),
+        default=DEFAULTS.target,
+        show_default=True,
+        help="Share of the teacher's score that counts as retained.",
+    ),
+    click.option(
+        "--teacher/--no-teacher",
+        default=True,
+        help="Time the teacher too; retention always uses its stored logits.",
+    ),
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    default=None,
-    help="Folder of report.json and report.md. Default: bench/ in the run.",
+    help="Folder for report.json and report.md. Default: bench/ in the run.",
 )
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON document as the last line of stdout."
-)
+@json_option
 def bench(
-    *,
     targets: tuple[Path, ...],
-    data: Path | None,
-    text: str,
-    pair: str,
-    label: str | None,
-    providers: tuple[str, ...],
-    threads: int,
-    seconds: float,
-    repeats: int | None,
-    batch: int,
-    target: float,
-    teacher: bool,
+    data: DataArguments,
+    options: Options,
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure runs or bundles: accuracy kept, latency, throughput, memory, bytes.
+    """Measure runs or bundles: retention, latency, throughput, memory, size.
 
-    TARGET is a run (all its students), a student's folder in one, or one or more bundles. A bundle in its run is
-    measured against its teacher and baselines; a copied one, or one on a machine without torch, alone.
+    TARGET is a run (all its students), the folder of one student in a run, or one or more
+    bundles. A bundle in its run is compared with its teacher and with baselines. A copied
+    bundle, or one on a machine without torch, is measured alone.
 
     \b
     Example: kdedge bench runs/quickstart
     Example: kdedge bench my-bundle --data test.csv --text sentence --label class --json
     """
     progress = ConsoleProgress()
-    options = Options(
-        tuple(dict.fromkeys(providers)), threads, seconds, repeats, batch, teacher, target
-    )
-    planned = plan(targets, alone=data is not None)
+    planned = plan(targets, alone=data.data is not None)
+    folder = out or planned.out
     if planned.run is not None:
-        _quiet()
+        _silence_transformers()
         with planned.run.locked():
             report = bench_run(planned.run, planned.students, options=options, progress=progress)
-            path = write_report(report, out or planned.out)
+            path = write_report(report, folder)
     else:
+        _check_outside(planned, folder)
+        examples = data.read(planned.bundles[0])
         report = bench_bundle(
-            planned.bundles,
-            options=options,
-            examples=_given(planned, data, text, pair, label),
-            progress=progress,
+            planned.bundles, options=options, examples=examples, progress=progress
         )
-        path = write_report(report, _outside(planned, out or planned.out))
+        path = write_report(report, folder)
         if planned.why:
-            progress.say(f"the bundle alone: {planned.why}")
+            progress.say(f"only the bundle is measured: {planned.why}")
     show(report, path, as_json=as_json, progress=progress)
 
 
 def bench_and_show(
-    folder: Path,
-    *,
-    as_json: bool = False,
-    options: Options = DEFAULTS,
-    progress: Progress | None = None,
+    folder: Path, *, as_json: bool = False, options: Options = DEFAULTS, progress: Progress
 ) -> Report:
-    """Bench a whole run, write its report and show it, as `kdedge run` does at its end."""
+    """Bench a whole run, write its report and print it."""
     from kdedge.run.layout import RunDir
 
-    _quiet()
-    progress = progress or ConsoleProgress()
+    _silence_transformers()
     run, students = RunDir.open(folder)
     with run.locked():
         report = bench_run(run, students, options=options, progress=progress)
@@ -167,7 +170,7 @@ def bench_and_show(
 
 
 def show(report: Report, path: Path, *, as_json: bool, progress: Progress) -> None:
-    """The report on stdout, for eyes or as one JSON line; its doubts and its path on stderr when stdout is data."""
+    """Print a report: a table and its warnings, or one JSON line."""
     if as_json:
         progress.say(f"report: {path}")
         click.echo(one_line(report))
@@ -179,30 +182,19 @@ def show(report: Report, path: Path, *, as_json: bool, progress: Progress) -> No
     console.print(f"report: {escape(str(path))}", soft_wrap=True, highlight=False)
 
 
-def _quiet() -> None:
-    """Keep transformers from talking of every checkpoint it opens."""
+def _silence_transformers() -> None:
+    """Turn off messages and progress bars for every checkpoint that is loaded."""
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
 
 
-def _given(
-    planned: Plan, data: Path | None, text: str, pair: str, label: str | None
-) -> Examples | None:
-    if data is None:
-        return None
-    return read_examples(
-        data, Bundle.open(planned.bundles[0]).manifest.spec, text=text, pair=pair, label=label
-    )
-
-
-def _outside(planned: Plan, out: Path) -> Path:
-    """A bundle holds the files its manifest lists and no other."""
+def _check_outside(planned: Plan, out: Path) -> None:
+    """Check that the report goes outside of bundles, which may not contain other files."""
     if any(out.resolve().is_relative_to(bundle.resolve()) for bundle in planned.bundles):
         raise UsageError(
             "a report cannot be written into a bundle",
             str(out),
-            "name a folder outside it with --out",
+            "name another folder with --out",
         )
-    return out

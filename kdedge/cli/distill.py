@@ -3,135 +3,137 @@
 from __future__ import annotations
 
 import json
-import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.table import Table
 
-from kdedge.cli.console import ConsoleProgress, results
-from kdedge.cli.options import recipe_command
-from kdedge.cli.sagemaker import SageMakerCommand, TrainingJob
-from kdedge.cli.sagemaker_output import JobProgress, write_job_output
-from kdedge.distillation.scores import learned_maps, scores
+from kdedge.cli.console import ConsoleProgress, make_table, results
+from kdedge.cli.options import RecipeArguments, force_option, json_option, recipe_options
+from kdedge.distillation.scores import ModelScores, learned_maps, scores
 from kdedge.distillation.seeds import distill_seeds, distillation_gains, seed_stats, seeds_json
-from kdedge.evaluation.statistics import SeedStats
-from kdedge.recipe import load_recipe
+from kdedge.evaluation.statistics import PairedDifference, SeedStats
+from kdedge.recipe import Recipe
 from kdedge.run.layout import RunDir
 from kdedge.run.processes import is_main
-from kdedge.run.progress import SILENT
+from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import StageContext
-from kdedge.run.threads import settle_threads
 
 
-@click.command(cls=SageMakerCommand)
-@recipe_command
+@click.command()
+@recipe_options
 @click.option(
     "--seeds",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Train the students so many times; ends with mean, sd and interval.",
+    help="Train the students with this many seeds, and report mean, deviation and interval.",
 )
-def distill(
-    recipe: Path,
-    overrides: tuple[str, ...],
-    runs: Path,
-    force: bool,
-    threads: int | None,
-    as_json: bool,
-    seeds: int,
-) -> None:
+@force_option
+@json_option
+def distill(arguments: RecipeArguments, seeds: int, force: bool, as_json: bool) -> None:
     """Train the students of RECIPE from its teacher.
 
-    Stages that stand from equal inputs are kept; a run that was cut off goes on where it stopped.
+    Stages whose inputs have not changed are reused. An interrupted run continues where it stopped.
 
     \b
     Example: kdedge distill configs/sst2-tinybert.toml --set student.fit.epochs=1
     """
-    settled = settle_threads(load_recipe(recipe, overrides), runs, threads)
-    container = TrainingJob.of(os.environ)
-    progress = SILENT if not is_main() else JobProgress() if container else ConsoleProgress()
-    made = distill_seeds(settled, runs, seeds, stages=StageContext(force, progress))
-    if not is_main():
-        return
-    found = seed_stats(made) if seeds > 1 else {}
-    taught = distillation_gains(made) if seeds > 1 else {}
-    if found:
-        results().print(seeds_table(made[0].recipe.name, found))
-    for name, gain in taught.items():
-        results().print(
-            f"{name} less its label-only baseline: {gain}",
-            soft_wrap=True,
-            markup=False,
-            highlight=False,
-        )
-    if container:
-        write_job_output(made, container, found, taught)
-    show(made[0], as_json, seeds_json(found, taught) if found else {})
+    progress: Progress = ConsoleProgress() if is_main() else SILENT
+    stages = StageContext(force, progress)
+    seed_runs = run_seeds(arguments.load(), arguments.runs, seeds, stages=stages)
+    if is_main():
+        show_seeds(seed_runs)
+        show(seed_runs.runs[0], as_json, seed_runs.to_json())
 
 
-def show(run: RunDir, as_json: bool, more: dict[str, Any] | None = None) -> None:
-    """The scores of a run's models: a table, or one JSON line at the end of stdout."""
+@dataclass(frozen=True)
+class SeedRuns:
+    """Runs of one recipe with different seeds; without statistics if there is only one.
+
+    Attributes:
+        stats: Model -> its test scores over the seeds.
+        gains: Student -> its test scores minus those of its label-only baseline.
+    """
+
+    runs: list[RunDir]
+    stats: dict[str, SeedStats]
+    gains: dict[str, PairedDifference]
+
+    def to_json(self) -> dict[str, Any]:
+        return seeds_json(self.stats, self.gains) if self.stats else {}
+
+
+def run_seeds(recipe: Recipe, runs: Path, seeds: int, *, stages: StageContext) -> SeedRuns:
+    """Distill a recipe with one or more seeds and compare the scores."""
+    seed_runs = distill_seeds(recipe, runs, seeds, stages=stages)
+    if seeds == 1 or not is_main():
+        return SeedRuns(seed_runs, {}, {})
+    return SeedRuns(seed_runs, seed_stats(seed_runs), distillation_gains(seed_runs))
+
+
+def show_seeds(seed_runs: SeedRuns) -> None:
+    """Print the statistics over seeds, if there are any."""
+    if seed_runs.stats:
+        results().print(seeds_table(seed_runs.runs[0].recipe.name, seed_runs.stats))
+    for name, gain in seed_runs.gains.items():
+        click.echo(f"{name} minus its label-only baseline: {gain}")
+
+
+def show(run: RunDir, as_json: bool, statistics: dict[str, Any] | None = None) -> None:
+    """Print the scores of a run's models, as a table and optionally as JSON."""
     rows = scores(run)
-    table = Table(title=f"{run.recipe.name}: scores on the test split")
-    several = any(row.temperature is not None for row in rows)
-    for column in (
-        "model",
-        rows[0].metric,
-        "retention",
-        "validation",
-        "parameters",
-        *(["temperature"] if several else []),
-    ):
-        table.add_column(column, justify="left" if column == "model" else "right")
-    for row in rows:
-        retention = "-" if row.retention is None else f"{100 * row.retention:.1f} %"
-        temperature = "" if row.temperature is None else f"{row.temperature:.4g}"
-        table.add_row(
-            row.model,
-            f"{row.test:.4f}",
-            retention,
-            f"{row.validation:.4f}",
-            f"{row.parameters:,}",
-            *([temperature] if several else []),
-        )
-    results().print(table)
+    results().print(scores_table(run.recipe.name, rows))
     for name, shares in learned_maps(run).items():
         results().print(map_table(name, shares))
     click.echo(f"run: {run.folder}")
     if as_json:
-        click.echo(
-            json.dumps(
-                {"run": str(run.folder), "rows": [row.to_json() for row in rows], **(more or {})}
-            )
-        )
+        rows_json = [row.to_json() for row in rows]
+        click.echo(json.dumps({"run": str(run.folder), "rows": rows_json, **(statistics or {})}))
+
+
+def scores_table(name: str, rows: list[ModelScores]) -> Table:
+    """Make a table with one row per model; temperatures only if there are several teachers."""
+    columns = ["model", rows[0].metric, "retention", "validation", "parameters"]
+    several_teachers = any(row.temperature is not None for row in rows)
+    if several_teachers:
+        columns.append("temperature")
+    table = make_table(f"{name}: scores on the test split", columns, left=("model",))
+    for row in rows:
+        cells = [
+            row.model,
+            f"{row.test:.4f}",
+            "-" if row.retention is None else f"{100 * row.retention:.1f} %",
+            f"{row.validation:.4f}",
+            f"{row.parameters:,}",
+        ]
+        if several_teachers:
+            cells.append("" if row.temperature is None else f"{row.temperature:.4g}")
+        table.add_row(*cells)
+    return table
 
 
 def map_table(student: str, shares: list[list[float]]) -> Table:
-    """A learned layer map: one row per student layer, what share of its loss each teacher layer makes up."""
+    """Make a table of a learned layer map: shares of teacher layers, one row per student layer."""
     table = Table(title=f"{student}: learned layer map, student layers by teacher layers")
-    for column in ("", *(str(t + 1) for t in range(len(shares[0])))):
-        table.add_column(column, justify="right")
+    table.add_column("", justify="right")
+    for teacher_layer in range(len(shares[0])):
+        table.add_column(str(teacher_layer + 1), justify="right")
     for layer, row in enumerate(shares):
         table.add_row(str(layer + 1), *(f"{share:.2f}" for share in row))
     return table
 
 
-def seeds_table(name: str, found: dict[str, SeedStats]) -> Table:
-    """One row per model: mean, standard deviation and 95 % interval of its scores over seeds."""
-    table = Table(title=f"{name}: test score over seeds")
-    for column in ("model", "seeds", "mean", "sd", "95 % interval"):
-        table.add_column(column, justify="left" if column == "model" else "right")
-    for model, spread in found.items():
-        alone = len(spread.values) == 1
-        low, high = spread.interval
-        table.add_row(
-            model,
-            str(len(spread.values)),
-            f"{spread.mean:.4f}",
-            "-" if alone else f"{spread.sd:.4f}",
-            "-" if alone else f"{low:.4f}-{high:.4f}",
-        )
+def seeds_table(name: str, stats: dict[str, SeedStats]) -> Table:
+    """Make a table of mean, standard deviation and 95 % interval over seeds per model."""
+    columns = ["model", "seeds", "mean", "sd", "95 % interval"]
+    table = make_table(f"{name}: test score over seeds", columns, left=("model",))
+    for model, score in stats.items():
+        sd, interval = "-", "-"
+        if len(score.values) > 1:
+            low, high = score.interval
+            sd, interval = f"{score.sd:.4f}", f"{low:.4f}-{high:.4f}"
+        table.add_row(model, str(len(score.values)), f"{score.mean:.4f}", sd, interval)
     return table

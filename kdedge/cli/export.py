@@ -12,7 +12,8 @@ import torch
 import transformers
 from rich.table import Table
 
-from kdedge.cli.console import ConsoleProgress, results
+from kdedge.cli.console import ConsoleProgress, make_table, results
+from kdedge.cli.options import force_option, json_option, option_group
 from kdedge.export.card import FLOAT, rows_of, times
 from kdedge.export.export import DEFAULT_OPTIONS, ExportOptions, export_run
 from kdedge.export.parity import SAME_ANSWERS
@@ -21,192 +22,192 @@ from kdedge.run.layout import RunDir
 from kdedge.run.stage import StageContext
 from kdedge.runtime import Bundle, Manifest
 
-MOST_SENSITIVE = 5
-"""Layers that are named at the end; all are in the manifest."""
+SHOWN_LAYERS = 5
+"""Number of sensitive layers that are printed; the manifest lists all."""
+
+
+def export_options(
+    precision: str,
+    portable: bool,
+    scheme: str,
+    weight_bits: str,
+    no_qat: bool,
+    attention: Literal["float", "integers"] | None,
+    trim_vocab: int | None,
+) -> ExportOptions:
+    """Convert the options of the command line."""
+    precisions = ("fp32", "int8") if precision == "all" else (precision,)
+    if portable:
+        precisions = (*precisions, "portable")
+    return ExportOptions(
+        precisions,
+        QuantScheme.named(scheme, int(weight_bits)),
+        tune=not no_qat,
+        trim_vocab=trim_vocab,
+        attention=attention,
+    )
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option(
-    "--precision",
-    type=click.Choice(["all", "fp32", "fp16", "int8"]),
-    default="all",
-    show_default=True,
-    help="Files of the bundle: fp32 and int8, or one alone.",
+@option_group(
+    "options",
+    export_options,
+    click.option(
+        "--precision",
+        type=click.Choice(["all", "fp32", "int8"]),
+        default="all",
+        show_default=True,
+        help="ONNX files to write.",
+    ),
+    click.option(
+        "--portable",
+        is_flag=True,
+        help="Also write int8 in plain ONNX operators, for other runtimes.",
+    ),
+    click.option(
+        "--scheme",
+        type=click.Choice(["static", "dynamic"]),
+        default="static",
+        show_default=True,
+        help="Fix activation ranges at export (static), or compute them per batch (dynamic).",
+    ),
+    click.option(
+        "--weight-bits",
+        type=click.Choice(["7", "8"]),
+        default="7",
+        show_default=True,
+        help="Bits of int8 weights; 8 bits overflow on CPUs without VNNI.",
+    ),
+    click.option(
+        "--no-qat", is_flag=True, help="Only calibrate; skip quantization-aware training."
+    ),
+    click.option(
+        "--attention",
+        type=click.Choice(["float", "integers"]),
+        help="Arithmetic of the attention products in a TinyBERT's int8 file. "
+        "Default: as in the recipe, else float.",
+    ),
+    click.option(
+        "--trim-vocab",
+        type=click.IntRange(min=1),
+        help="Number of tokens to keep in a student's vocabulary. "
+        "Default: as in the recipe, else all.",
+    ),
 )
-@click.option(
-    "--portable",
-    is_flag=True,
-    help="Beside the int8 file one in plain operators of ONNX, for other runtimes.",
-)
-@click.option(
-    "--weight-bits",
-    type=click.Choice(["4", "7", "8"]),
-    help="Range of int8 weights, 7 if not told: 8 overflows on CPUs without VNNI. Of weight_only 8 or 4, 8 if not told.",
-)
-@click.option(
-    "--scheme",
-    type=click.Choice(["static", "dynamic", "weight_only"]),
-    default="static",
-    show_default=True,
-    help="How activations are rounded, as said above.",
-)
-@click.option("--no-qat", is_flag=True, help="Calibrate alone, without quantization-aware tuning.")
-@click.option(
-    "--attention",
-    type=click.Choice(["float", "integers"]),
-    help="The two products of attention in a TinyBERT's int8 file; default: as the recipe says, else float. Integers may pay on long texts.",
-)
-@click.option(
-    "--trim-vocab",
-    type=click.IntRange(min=1),
-    help="Pieces to keep of a student's vocabulary; default: as the recipe says, else all.",
-)
-@click.option("--force", is_flag=True, help="Export again even where nothing has changed.")
-@click.option("--json", "as_json", is_flag=True, help="End stdout with one JSON document.")
-def export(
-    run: Path,
-    precision: str,
-    portable: bool,
-    weight_bits: str | None,
-    scheme: str,
-    no_qat: bool,
-    attention: Literal["float", "integers"] | None,
-    trim_vocab: int | None,
-    force: bool,
-    as_json: bool,
-) -> None:
-    """Write the students of RUN as ONNX, check them against torch and pack their bundles.
+@force_option
+@json_option
+def export(run: Path, options: ExportOptions, force: bool, as_json: bool) -> None:
+    """Write the students of RUN as ONNX files, compare them with torch, and pack bundles.
 
-    RUN is a run folder (all its students) or the folder of one student in it. In the int8 file activations have
-    fixed ranges (static), found on the transfer set and tuned with the student (the recipe's student.quantize);
-    dynamic finds them while running, so that answers depend on the rest of the batch; weight_only computes in fp32
-    and only stores weights in 8 bits, or in 4, as the fp16 file does in 16.
+    RUN is a run folder (all its students) or the folder of one student in it. With the static
+    scheme, activation ranges are calibrated on the transfer set and trained with the student
+    ([student.quantize] in the recipe). With the dynamic scheme, a prediction can depend on the
+    other texts of its batch.
 
     \b
     Example: kdedge export runs/quickstart
     """
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    made_with = QuantScheme.named(scheme, int(weight_bits) if weight_bits else None)
-    files = ("fp32", "int8") if precision == "all" else (precision,)
-    choice = ExportOptions(
-        (*files, "portable") if portable else files,
-        made_with,
-        tune=not no_qat,
-        trim_vocab=trim_vocab,
-        attention=attention,
-    )
-    bundles = export_and_show(run, choice=choice, stages=StageContext(force, ConsoleProgress()))
+    bundles = export_and_show(run, choice=options, stages=StageContext(force, ConsoleProgress()))
     if as_json:
         click.echo(json.dumps({"bundles": [_document(bundle) for bundle in bundles]}))
 
 
 def export_and_show(
-    folder: Path,
-    *,
-    choice: ExportOptions = DEFAULT_OPTIONS,
-    stages: StageContext,
+    folder: Path, *, choice: ExportOptions = DEFAULT_OPTIONS, stages: StageContext
 ) -> list[Path]:
-    """Export what `folder` means and print the table of its files; returns the bundle folders."""
+    """Export the students of a folder and print a table of their files; return the bundles."""
     run, students = RunDir.open(folder)
     if run.recipe.threads:
-        torch.set_num_threads(run.recipe.threads)  # tuning is training
+        torch.set_num_threads(run.recipe.threads)  # QAT is training
     with run.locked(), torch.random.fork_rng():
         bundles = export_run(run, students, choice=choice, stages=stages)
-    results().print(_table([Bundle.open(bundle) for bundle in bundles]))
-    for bundle in bundles:
-        for line in _doubts(Bundle.open(bundle).manifest) + _sensitive(
-            Bundle.open(bundle).manifest
-        ):
-            click.echo(line)
+    manifests = [Bundle.open(bundle).manifest for bundle in bundles]
+    results().print(_table(manifests))
+    for bundle, manifest in zip(bundles, manifests, strict=True):
+        for line in [*_warnings(manifest), *_sensitive_layers(manifest)]:
+            click.echo(f"{manifest.name}: {line}")
         click.echo(f"bundle: {bundle}")
     return bundles
 
 
-def _table(bundles: list[Bundle]) -> Table:
-    metric = bundles[0].manifest.spec.metric
-    table = Table(
-        title="each way measured itself on the test split; one text at a time on one thread, in turn"
-    )
-    for column in (
+def _table(manifests: list[Manifest]) -> Table:
+    columns = [
         "bundle",
-        "way",
+        "variant",
         "packed as",
-        metric,
-        "kept",
-        "same answers",
+        manifests[0].spec.metric,
+        "retention",
+        "same predictions",
         "bytes",
         "p50 µs",
-        "faster",
-    ):
-        table.add_column(
-            column, justify="left" if column in ("bundle", "way", "packed as") else "right"
-        )
-    for bundle in bundles:
-        for row in _rows(bundle.manifest):
+        "speedup",
+    ]
+    table = make_table(
+        "all variants on the test split; latency of one text on one thread",
+        columns,
+        left=("bundle", "variant", "packed as"),
+    )
+    for manifest in manifests:
+        for row in _rows(manifest):
             table.add_row(*row)
     return table
 
 
 def _rows(manifest: Manifest) -> Iterator[tuple[str, ...]]:
-    """The student in fp32, calibrated and tuned, and which of them are in the bundle."""
-    judged, teacher = manifest.parity["ways"], manifest.scores["teacher"]
-    names = ((FLOAT, "fp32"), ("fp16", "fp16"), (judged["int8"], "int8"), ("portable", "portable"))
-    packed = {way: precision for way, precision in names if precision in manifest.precisions}
-    for name, way in rows_of(judged):
-        kept = f"{100 * way['metric'] / teacher:.1f} %" if teacher > 0 else "-"
-        figures = (
-            f"{way['metric']:.4f}",
-            kept,
-            f"{100 * way['agreement']:.2f} %",
-            f"{way['bytes']:,}",
-            f"{way['p50_us']:,.0f}",
-            times(way["faster"]),
+    """Format the variants of a student, such as float, calibrated and tuned."""
+    variants = manifest.parity["ways"]
+    teacher_score = manifest.scores["teacher"]
+    packed_as = {}
+    for variant, precision in (
+        (FLOAT, "fp32"),
+        (variants["int8"], "int8"),
+        ("portable", "portable"),
+    ):
+        if precision in manifest.precisions:
+            packed_as[variant] = precision
+    for name, figures in rows_of(variants):
+        retention = figures["metric"] / teacher_score if teacher_score > 0 else None
+        yield (
+            manifest.name,
+            name,
+            packed_as.get(name, "-"),
+            f"{figures['metric']:.4f}",
+            "-" if retention is None else f"{100 * retention:.1f} %",
+            f"{100 * figures['agreement']:.2f} %",
+            f"{figures['bytes']:,}",
+            f"{figures['p50_us']:,.0f}",
+            times(figures["faster"]),
         )
-        yield (manifest.name, name, packed.get(name, "-"), *figures)
 
 
-def _doubts(manifest: Manifest) -> list[str]:
-    """What speaks against the int8 file, one line each."""
-    judged = manifest.parity["ways"]
-    left_out = (
-        [
-            f"{manifest.name}: int8 does not pay: {judged['lost']}; the bundle holds the float file alone"
-        ]
-        if judged["lost"]
-        else []
-    )
-    slow = (
-        [f"{manifest.name}: int8 saves bytes alone here: {judged['slow']}"]
-        if judged["slow"]
-        else []
-    )
-    same = judged["files"][judged["int8"]]["agreement"] if judged["int8"] else 1.0
-    return (
-        left_out
-        + slow
-        + (
-            [
-                f"{manifest.name}: int8 changes {100 * (1 - same):.1f} % of the float student's answers"
-            ]
-            if same < SAME_ANSWERS
-            else []
-        )
-    )
+def _warnings(manifest: Manifest) -> Iterator[str]:
+    """List the reasons not to use the int8 file."""
+    variants = manifest.parity["ways"]
+    if variants["lost"]:
+        yield f"int8 does not pay: {variants['lost']}; the bundle only has the float file"
+    if variants["slow"]:
+        yield f"int8 only saves bytes on this machine: {variants['slow']}"
+    if variants["int8"]:
+        changed = 1 - variants["files"][variants["int8"]]["agreement"]
+        if changed > 1 - SAME_ANSWERS:
+            yield f"int8 changes {100 * changed:.1f} % of the float student's predictions"
 
 
-def _sensitive(manifest: Manifest) -> list[str]:
-    """The layers that suffer most from being rounded alone, by which `student.quantize.keep_float_above` is chosen."""
+def _sensitive_layers(manifest: Manifest) -> Iterator[str]:
+    """Name the layers to consider for `student.quantize.keep_float_above`."""
     tuning = manifest.parity.get("int8", {}).get("tuning", {})
-    felt = sorted(tuning.get("sensitivity", {}).items(), key=lambda item: -item[1])
-    if not felt:
-        return []
-    told = ", ".join(f"{name} {change:.2g}" for name, change in felt[:MOST_SENSITIVE])
-    kept = f"; in fp32 stay {', '.join(tuning['float_layers'])}" if tuning["float_layers"] else ""
-    return [
-        f"{manifest.name}: logits change most when these of {len(felt)} layers are rounded alone: {told}{kept}"
-    ]
+    sensitivity = tuning.get("sensitivity", {})
+    if not sensitivity:
+        return
+    worst = sorted(sensitivity, key=lambda name: -sensitivity[name])[:SHOWN_LAYERS]
+    names = ", ".join(f"{name} {sensitivity[name]:.2g}" for name in worst)
+    line = f"logits change most when these of {len(sensitivity)} layers are quantized: {names}"
+    if tuning["float_layers"]:
+        line += f"; in fp32: {', '.join(tuning['float_layers'])}"
+    yield line
 
 
 def _document(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The table of commands; each is imported when it is called, so that `kdedge --help` is fast."""
+"""The table of commands. A command is imported when it is called, so `kdedge --help` is fast."""
 
 from __future__ import annotations
 
@@ -6,80 +6,73 @@ import importlib
 import os
 import signal
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
 from kdedge import __version__
 from kdedge.errors import KdedgeError, MachineError
+from kdedge.io.optional import extra_of
 
-COMMANDS: dict[str, tuple[str, str]] = {
-    "run": ("kdedge.cli.run:run", "Recipe to report: distill, export and bench in one go."),
-    "distill": (
-        "kdedge.cli.distill:distill",
-        "Recipe to students: teach small models what a big one knows.",
+
+class Command(NamedTuple):
+    """Where a command is defined (module:function), and its line in `kdedge --help`."""
+
+    target: str
+    summary: str
+
+
+COMMANDS = {
+    "run": Command("kdedge.cli.run:run", "Distill, export and bench a recipe in one go."),
+    "distill": Command(
+        "kdedge.cli.distill:distill", "Recipe to students: train small models from a big one."
     ),
-    "augment": (
-        "kdedge.cli.augment:augment",
-        "Recipe to texts: make more of them, and see whether they help.",
+    "augment": Command(
+        "kdedge.cli.augment:augment", "Recipe to texts: make more texts and see if they help."
     ),
-    "tune": (
-        "kdedge.cli.tune:tune",
-        "Recipe with ranges to the best recipe: many students, one teacher.",
+    "tune": Command(
+        "kdedge.cli.tune:tune", "Recipe with ranges to the best recipe: train many students."
     ),
-    "export": ("kdedge.cli.export:export", "Students to bundles: ONNX files, checked and packed."),
-    "bench": (
-        "kdedge.cli.bench:bench",
-        "Bundles to a report: accuracy kept, latency, memory, bytes.",
+    "export": Command(
+        "kdedge.cli.export:export", "Students to bundles: write, check and pack ONNX files."
     ),
-    "predict": ("kdedge.cli.predict:predict", "Answer texts with a bundle; needs no torch."),
-    "verify": (
-        "kdedge.cli.predict:verify",
-        "Check a bundle's files and replay its golden answers here.",
+    "bench": Command(
+        "kdedge.cli.bench:bench", "Bundles to a report: retention, latency, memory, size."
+    ),
+    "predict": Command(
+        "kdedge.cli.predict:predict", "Classify texts with a bundle; needs no torch."
+    ),
+    "verify": Command(
+        "kdedge.cli.verify:verify", "Check a bundle's files and replay its golden texts."
     ),
 }
-"""Command name -> (module:function, one line of help)."""
-
-LAB_PACKAGES = (
-    "torch",
-    "transformers",
-    "datasets",
-    "accelerate",
-    "onnx",
-    "onnxscript",
-    "optimum",
-    "pydantic",
-    "scipy",
-    "sklearn",
-    "tomli_w",
-    "filelock",
-    "pyarrow",
-    "altair",
-    "vl_convert",
-)
-"""Packages whose absence means that the extra `train` is not installed."""
 
 
 def load_command(name: str) -> click.Command:
-    """Import one command. Raises MachineError with the pip line when the lab floor is not installed."""
-    module, _, attribute = COMMANDS[name][0].partition(":")
+    """Import one command.
+
+    Raises:
+        MachineError: If the command needs an extra that is not installed; contains the pip line.
+    """
+    module, _, attribute = COMMANDS[name].target.partition(":")
     try:
         command = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in LAB_PACKAGES:
+        extra = extra_of(package)
+        if extra is None:
             raise
         raise MachineError(
-            f"`kdedge {name}` needs the training packages",
+            f"`kdedge {name}` needs more packages",
             f"{package} is not installed",
-            'pip install "kdedge-toolkit[train]"',
+            f'pip install "kdedge-toolkit[{extra}]"',
         ) from error
     assert isinstance(command, click.Command)
     return command
 
 
-class _Table(click.Group):
-    """A group that knows its commands by name and imports only the one asked for."""
+class _LazyGroup(click.Group):
+    """A group that imports only the command that is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -89,13 +82,13 @@ class _Table(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+            formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
 
 
-@click.group(cls=_Table, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="kdedge")
 def cli() -> None:
-    """Make a big text classifier small enough for the edge, and prove what was kept.
+    """Make a big text classifier small enough for the edge, and measure what it retains.
 
     \b
     Example: kdedge run configs/quickstart.toml
@@ -103,18 +96,19 @@ def cli() -> None:
 
 
 class _Terminated(BaseException):
-    """SIGTERM arrived where nothing else waits for it."""
+    """SIGTERM arrived."""
 
 
-def _terminated(number: int, frame: object) -> None:
+def _raise_terminated(number: int, frame: object) -> None:
     raise _Terminated
 
 
 def main(command: click.Command = cli) -> Any:
-    """Run the command line, or a study's own; errors leave as letters on stderr with their exit codes."""
+    """Run a command, print errors on stderr, and exit with the code of the error."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # Training catches it by itself and saves first. The first process of a container would ignore it altogether.
-    signal.signal(signal.SIGTERM, _terminated)
+    # Training installs its own handler, which saves first. Without a handler, the first process
+    # of a container would ignore the signal.
+    signal.signal(signal.SIGTERM, _raise_terminated)
     try:
         return command.main(standalone_mode=False)
     except KdedgeError as error:
@@ -129,7 +123,7 @@ def main(command: click.Command = cli) -> Any:
         click.echo("interrupted", err=True)
         sys.exit(130)
     except _Terminated:
-        click.echo("terminated; run the same command to go on from what is done", err=True)
+        click.echo("terminated; run the same command again to continue", err=True)
         sys.exit(128 + signal.SIGTERM)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,38 +2,97 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-RECIPE_OPTIONS = (
+if TYPE_CHECKING:
+    from kdedge.recipe import Recipe
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document as the last line of stdout."
+)
+provider_option = click.option(
+    "--provider",
+    default="cpu",
+    show_default=True,
+    help="Execution provider of ONNX Runtime, such as cpu, cuda or openvino.",
+)
+force_option = click.option(
+    "--force", is_flag=True, help="Replace stages whose inputs have changed."
+)
+
+
+def option_group(parameter: str, factory: Callable[..., Any], *options: Decorator) -> Decorator:
+    """Pass several click options to a command as one object.
+
+    Args:
+        parameter: The command's parameter that receives the object.
+        factory: Makes the object; its parameters are named as the options.
+        options: Decorators made by `click.option` or `click.argument`.
+    """
+    names = list(inspect.signature(factory).parameters)
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def command(**values: Any) -> Any:
+            own = {name: values.pop(name) for name in names if name in values}
+            return function(**{parameter: factory(**own)}, **values)
+
+        for option in reversed(options):
+            option(command)
+        return command
+
+    return decorate
+
+
+@dataclass(frozen=True)
+class RecipeArguments:
+    """A recipe as named on the command line, and where and how to run it."""
+
+    recipe: Path
+    overrides: tuple[str, ...]
+    runs: Path
+    threads: int | None
+
+    def load(self) -> Recipe:
+        """Read the recipe, settle its number of threads, and prepare this process for it."""
+        from kdedge.recipe import load_recipe
+        from kdedge.run.threads import settle_threads
+
+        recipe = load_recipe(self.recipe, self.overrides)
+        return settle_threads(recipe, self.runs, self.threads)
+
+
+recipe_options = option_group(
+    "arguments",
+    RecipeArguments,
     click.argument("recipe", type=click.Path(path_type=Path)),
     click.option(
         "--set",
         "overrides",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Override one key of the recipe; may be repeated.",
+        help="Override one key of the recipe; repeatable.",
     ),
     click.option(
         "--runs",
         type=click.Path(path_type=Path),
         default=Path("runs"),
         show_default=True,
-        help="Folder of all runs.",
+        help="Folder that holds all runs.",
     ),
-    click.option("--force", is_flag=True, help="Make stages again whose inputs have changed."),
     click.option(
         "--threads",
         type=click.IntRange(min=1),
-        help="CPU threads for training; default: those the run began with, or all cores.",
+        help="CPU threads for training. Default: as when the run began, else all cores.",
     ),
-    click.option("--json", "as_json", is_flag=True, help="End stdout with one JSON document."),
 )
-
-
-def recipe_command(function: click.decorators.FC) -> click.decorators.FC:
-    """The argument and options that every command on a recipe has."""
-    for option in reversed(RECIPE_OPTIONS):
-        function = option(function)
-    return function
+"""The argument and options of every command that takes a recipe."""

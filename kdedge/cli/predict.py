@@ -1,10 +1,11 @@
-"""`kdedge predict` and `kdedge verify`: the two commands a device needs."""
+"""`kdedge predict`: classify texts with a bundle."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -12,60 +13,108 @@ import click
 from rich.text import Text
 
 from kdedge.cli.console import results
-from kdedge.errors import CheckFailed, UsageError
+from kdedge.cli.options import option_group, provider_option
+from kdedge.errors import UsageError
 from kdedge.io.tabular import read_texts
-from kdedge.runtime.bundle import Bundle
 from kdedge.runtime.classifier import Classifier, Prediction
-from kdedge.runtime.golden import TYPICAL, replay
 
-BATCH = 32
+BATCH_SIZE = 32
+SHOWN_CHARACTERS = 60
+"""Length of a text in the output for people."""
+
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+Row = tuple[str, ...]
+"""One text, or two texts for classifiers of pairs."""
+
+
+@dataclass(frozen=True)
+class TextArguments:
+    """The texts to classify: given as arguments, or the columns of a file."""
+
+    texts: tuple[str, ...]
+    pairs: tuple[str, ...]
+    file: Path | None
+    column: str
+    pair_column: str
+
+    def rows(self, *, pair: bool) -> Iterable[Row]:
+        """Return the texts, or read them from the file as they are needed."""
+        if bool(self.texts) == bool(self.file):
+            raise UsageError(
+                "give texts either as arguments or in a file",
+                "both" if self.file else "neither",
+                'kdedge predict BUNDLE "a text"',
+            )
+        if self.file and pair:
+            return read_texts(self.file, (self.column, self.pair_column))
+        if self.file:
+            return read_texts(self.file, (self.column,))
+        return self._paired_texts() if pair else self._single_texts()
+
+    def _paired_texts(self) -> list[Row]:
+        if len(self.pairs) != len(self.texts):
+            raise UsageError(
+                "this classifier reads pairs: each TEXT needs a --pair",
+                f"{len(self.texts)} texts, {len(self.pairs)} pairs",
+                '"a text" --pair "its second text"',
+            )
+        return list(zip(self.texts, self.pairs, strict=True))
+
+    def _single_texts(self) -> list[Row]:
+        if self.pairs:
+            raise UsageError(
+                "this classifier reads one text at a time",
+                f"{len(self.pairs)} --pair",
+                "leave --pair out",
+            )
+        return [(text,) for text in self.texts]
 
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.argument("texts", nargs=-1)
-@click.option(
-    "--pair",
-    "pairs",
-    multiple=True,
-    help="Second text of each TEXT, for classifiers of pairs; may be repeated.",
+@option_group(
+    "arguments",
+    TextArguments,
+    click.argument("texts", nargs=-1),
+    click.option(
+        "--pair",
+        "pairs",
+        multiple=True,
+        help="Second text of each TEXT, for classifiers of pairs; repeatable.",
+    ),
+    click.option(
+        "--file",
+        type=click.Path(path_type=Path),
+        help="Read the texts from a txt (one per line), csv, tsv or jsonl file.",
+    ),
+    click.option(
+        "--column", default="text", show_default=True, help="Column of the text in the file."
+    ),
+    click.option(
+        "--pair-column",
+        default="pair",
+        show_default=True,
+        help="Column of the second text, for classifiers of pairs.",
+    ),
 )
 @click.option(
-    "--file",
-    "file",
-    type=click.Path(path_type=Path),
-    help="Texts from a txt (one a line), csv, tsv or jsonl file.",
+    "--precision", default="auto", show_default=True, help="fp32, int8, portable, or auto."
 )
-@click.option("--column", default="text", show_default=True, help="Column of the text in the file.")
+@provider_option
 @click.option(
-    "--pair-column",
-    default="pair",
-    show_default=True,
-    help="Column of the second text, for classifiers of pairs.",
+    "--threads", type=click.IntRange(min=1), help="Threads for one text. Default: all cores."
 )
-@click.option(
-    "--precision", default="auto", show_default=True, help="fp32, fp16, int8, portable, or auto."
-)
-@click.option(
-    "--provider", default="cpu", show_default=True, help="Execution provider of ONNX Runtime."
-)
-@click.option(
-    "--threads", type=click.IntRange(min=1), help="Threads of one answer; default: all cores."
-)
-@click.option("--json", "as_json", is_flag=True, help="One JSON line a text.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON line per text.")
 def predict(
     bundle: Path,
-    texts: tuple[str, ...],
-    pairs: tuple[str, ...],
-    file: Path | None,
-    column: str,
-    pair_column: str,
+    arguments: TextArguments,
     precision: str,
     provider: str,
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Answer TEXTS, or the texts of a file, with BUNDLE.
+    """Classify TEXTS, or the texts of a file, with BUNDLE.
 
     \b
     Example: kdedge predict runs/quickstart/tinybert/bundle "Shares fell after the bank's warning"
@@ -73,104 +122,37 @@ def predict(
     """
     classifier = Classifier.load(bundle, precision, provider, threads)
     pair = classifier.spec.pair
-    if bool(texts) == bool(file):
-        raise UsageError(
-            "give texts as arguments or in a file, one of the two",
-            "both" if file else "neither",
-            'kdedge predict BUNDLE "a text"',
-        )
-    if file:
-        rows: Iterable[tuple[str, ...]] = read_texts(
-            file, (column, pair_column) if pair else (column,)
-        )
-    else:
-        rows = _given(texts, pairs, pair)
     console = results()
-    for batch in _batches(rows):
-        answers = classifier.predict_batch(
-            [row[0] for row in batch], [row[1] for row in batch] if pair else None
-        )
-        for row, answer in zip(batch, answers, strict=True):
+    for batch in _batches(arguments.rows(pair=pair)):
+        texts = [row[0] for row in batch]
+        pairs = [row[1] for row in batch] if pair else None
+        predictions = classifier.predict_batch(texts, pairs)
+        for row, prediction in zip(batch, predictions, strict=True):
             if as_json:
-                click.echo(json.dumps(answer.to_json(), ensure_ascii=False))
+                click.echo(json.dumps(prediction.to_json(), ensure_ascii=False))
             else:
-                console.print(_line(row, answer), soft_wrap=True)
+                console.print(_line(row, prediction), soft_wrap=True)
 
 
-def _given(texts: tuple[str, ...], pairs: tuple[str, ...], pair: bool) -> list[tuple[str, ...]]:
-    if pair and len(pairs) != len(texts):
-        raise UsageError(
-            "this classifier reads pairs: each TEXT needs a --pair",
-            f"{len(texts)} texts, {len(pairs)} pairs",
-            '"a text" --pair "its second text"',
-        )
-    if not pair and pairs:
-        raise UsageError(
-            "this classifier reads one text at a time", f"{len(pairs)} --pair", "leave --pair out"
-        )
-    return list(zip(texts, pairs, strict=True)) if pair else [(text,) for text in texts]
-
-
-def _batches(rows: Iterable[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
+def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
     iterator = iter(rows)
-    while batch := list(islice(iterator, BATCH)):
+    while batch := list(islice(iterator, BATCH_SIZE)):
         yield batch
 
 
-def _line(row: tuple[str, ...], answer: Prediction) -> Text:
-    """Labels and texts as they are: rich reads no markup or emoji names in them, the terminal no commands."""
-    label = ", ".join(answer.label) if isinstance(answer.label, tuple) else answer.label
-    shown = " | ".join(" ".join(text.split())[:60] for text in row)
-    end = "  (truncated)" if answer.truncated else ""
+def _line(row: Row, prediction: Prediction) -> Text:
+    """Format a prediction; labels and texts are not read as rich markup."""
+    label = prediction.label
+    if isinstance(label, tuple):
+        label = ", ".join(label)
+    shown = " | ".join(" ".join(text.split())[:SHOWN_CHARACTERS] for text in row)
+    end = "  (truncated)" if prediction.truncated else ""
     return Text.assemble(
-        (_harmless(label or "(none)"), "bold"), _harmless(f"  {answer.score:.3f}  {shown}{end}")
+        (_printable(label or "(none)"), "bold"),
+        _printable(f"  {prediction.score:.3f}  {shown}{end}"),
     )
 
 
-def _harmless(text: str) -> str:
-    """Control characters, which begin a terminal's commands, as replacement characters."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", "\ufffd", text)
-
-
-@click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.option(
-    "--provider", default="cpu", show_default=True, help="Execution provider of ONNX Runtime."
-)
-@click.option("--json", "as_json", is_flag=True, help="End stdout with one JSON document.")
-def verify(bundle: Path, provider: str, as_json: bool) -> None:
-    """Check every file of BUNDLE against its hash and replay its golden answers here.
-
-    Exit code 5 when a file is not the one that was written, 1 when an answer differs.
-
-    \b
-    Example: kdedge verify runs/quickstart/tinybert/bundle
-    """
-    opened = Bundle.open(bundle)
-    replays = replay(opened, provider)
-    if as_json:
-        rows = [{**vars(one), "passed": one.passed} for one in replays]
-        click.echo(
-            json.dumps({"bundle": str(bundle), "files": len(opened.contents), "replays": rows})
-        )
-    else:
-        click.echo(f"{len(opened.contents)} files are the ones that were written")
-        for one in replays:
-            figures = f"{one.max_abs_logit:.2g} (at most {one.tolerance:g}), of the nearest quarter {one.quarter_abs_logit:.2g} (at most {TYPICAL:g})"
-            click.echo(
-                f"{one.precision}: {one.texts} golden texts, largest logit difference {figures}"
-            )
-    for one in replays:
-        if one.other_tokens:
-            raise CheckFailed(
-                "this machine tokenizes golden texts otherwise",
-                f"{one.precision}: {one.other_tokens} of {one.texts}",
-                "install the tokenizers version that kdedge asks for",
-            )
-        if not one.passed:
-            raise CheckFailed(
-                "this machine gives other answers than the one that made the bundle",
-                f"{one.precision}: a logit differs by {one.max_abs_logit:.3g}, at most {one.tolerance:g} was expected; "
-                f"of three in four texts one differs by {one.quarter_abs_logit:.3g} or more, at most {TYPICAL:g} was",
-                "try --precision fp32 in your application, or another onnxruntime",
-            )
+def _printable(text: str) -> str:
+    """Replace control characters, which could send commands to the terminal."""
+    return CONTROL_CHARACTERS.sub("\ufffd", text)

@@ -1,17 +1,16 @@
-"""`kdedge distill` as a SageMaker training job: data, hyper-parameters and results stand where such a container finds and leaves them.
+"""`kdedge distill` as a SageMaker training job.
 
     python -m kdedge.cli.sagemaker train
 
-is the entry point: it takes what SageMaker laid out under /opt/ml and runs `kdedge distill`, which can also be called by itself
-wherever SM_MODEL_DIR is set, as by the SageMaker training toolkit.
+is the entry point of the container in configs/sagemaker/. It reads channels and hyper-parameters
+from the environment of the SageMaker training toolkit (SM_MODEL_DIR ...) or from /opt/ml.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,140 +18,149 @@ from typing import Any
 
 import click
 
+from kdedge.cli.main import main
 from kdedge.errors import Interrupted, KdedgeError, UsageError
-
-ROLES = {
-    "train": "train",
-    "validation": "validation",
-    "test": "test",
-}
-"""Channel -> the key of [data] that it fills."""
-
-TEACHERS = ("model", "teacher")
-"""Channels that hold the teacher."""
 
 DATA_FILES = (".csv", ".tsv", ".jsonl", ".parquet")
 FAILURE_LENGTH = 1024
-"""Characters of the failure file that SageMaker shows."""
+"""SageMaker shows this many characters of the failure file."""
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """A training job as its environment tells it.
+    """The inputs and outputs of a training job.
 
-    channels: name -> folder of data. hyperparameters: key of the recipe, or `recipe`, `seeds`, ... -> value.
-    checkpoints: folder of the runs, which SageMaker copies to S3 while the job runs and brings back after an interruption.
+    Attributes:
+        hyperparameters: Key of the recipe, or `recipe`, `seeds`, `threads` -> value.
+        channels: Name -> folder with input files.
+        model: Folder that receives the run.
+        reports: Folder that receives scores and logs.
+        runs: Folder of all runs; SageMaker saves and restores it if it holds checkpoints.
     """
 
-    model: Path
-    reports: Path | None
-    channels: dict[str, Path]
     hyperparameters: dict[str, Any]
-    checkpoints: Path | None
+    channels: dict[str, Path]
+    model: Path
+    reports: Path
+    runs: Path
 
     @classmethod
-    def of(cls, environment: Mapping[str, str]) -> TrainingJob | None:
-        """None outside of a training job, where SM_MODEL_DIR is not set. Raises UsageError where SM_HPS is not a JSON object."""
-        if not environment.get("SM_MODEL_DIR"):
-            return None
-        prefix = "SM_CHANNEL_"
+    def from_environment(cls, environment: Mapping[str, str]) -> TrainingJob:
+        """Read the variables that `job_environment` returns."""
+        output = Path(environment["SM_OUTPUT_DIR"])
+        channels = {}
+        for name, value in environment.items():
+            if name.startswith("SM_CHANNEL_"):
+                channels[name.removeprefix("SM_CHANNEL_").lower()] = Path(value)
         return cls(
+            hyperparameters=_parse_hyperparameters(environment.get("SM_HPS", "{}")),
+            channels=channels,
             model=Path(environment["SM_MODEL_DIR"]),
-            reports=Path(environment["SM_OUTPUT_DATA_DIR"])
-            if environment.get("SM_OUTPUT_DATA_DIR")
-            else None,
-            channels={
-                name.removeprefix(prefix).lower(): Path(folder)
-                for name, folder in environment.items()
-                if name.startswith(prefix)
-            },
-            hyperparameters=_hyperparameters(environment.get("SM_HPS", "{}"), "SM_HPS"),
-            checkpoints=Path(environment["KDEDGE_CHECKPOINTS"])
-            if environment.get("KDEDGE_CHECKPOINTS")
-            else None,
+            reports=Path(environment.get("SM_OUTPUT_DATA_DIR", output / "data")),
+            runs=Path(environment.get("KDEDGE_CHECKPOINTS", "runs")),
         )
 
-    def arguments(
-        self, given: list[str], options: Collection[str], flags: Collection[str] = ()
-    ) -> list[str]:
-        """The arguments of `kdedge distill` that these arguments and this environment mean.
+    def option(self, name: str) -> int | None:
+        """Read a hyper-parameter that is a whole number, such as `seeds`."""
+        value = self.hyperparameters.get(name)
+        if value is None:
+            return None
+        if not str(value).isdigit() or int(value) < 1:
+            raise UsageError(f"the hyper-parameter `{name}` is a positive integer", str(value))
+        return int(value)
 
-        options, flags: names of the command's own, such as `seeds`, with and without a value; any other `--key value` is a key of the recipe.
-        Channels fill the recipe first, then hyper-parameters, then what was given as arguments.
-        Raises UsageError where a channel does not hold what its name says, or no recipe is named.
-        """
-        plain, wanted = _taken_apart(
-            given, {key: _as_text(value) for key, value in self.hyperparameters.items()}, flags
-        )
-        own = {key: _unquoted(wanted.pop(key)) for key in options if key in wanted}
-        recipe = [str(self.recipe(_unquoted(wanted.pop("recipe"))))] if "recipe" in wanted else []
-        if (
-            not recipe
-            and all(word.startswith("-") for word in plain)
-            and not {"-h", "--help"} & set(plain)
-        ):
+    def recipe(self) -> Path:
+        """Find the recipe: a file in the container, a file of a channel, or its only one."""
+        name = _unquote(str(self.hyperparameters.get("recipe", "")))
+        if not name:
             raise UsageError(
                 "a training job needs a recipe",
-                "no hyper-parameter `recipe`",
-                'such as "recipe": "configs/quickstart.toml", or a channel',
+                "the hyper-parameter `recipe` is missing",
+                'for example "recipe": "configs/quickstart.toml"',
             )
-        if self.checkpoints:
-            own.setdefault("runs", str(self.checkpoints))
-        sets = [f"--set={key}={value}" for key, value in (self.overrides() | wanted).items()]
-        return [*recipe, *sets, *(f"--{key}={value}" for key, value in own.items()), *plain]
-
-    def overrides(self) -> dict[str, str]:
-        """Keys of the recipe that the channels fill."""
-        found: dict[str, str] = {}
-        for channel, folder in self.channels.items():
-            _reject_two_of_a_kind(channel, self.channels)
-            if channel == "train":
-                found |= _training_data(folder)
-            elif channel in ROLES:
-                found[f"data.{ROLES[channel]}"] = str(_only_data_file(channel, folder))
-            elif channel in TEACHERS:
-                found["teacher.model"] = str(_teacher(channel, folder))
-        return found
-
-    def recipe(self, name: str) -> Path:
-        """The file that the hyper-parameter `recipe` means: a path, a channel that holds one .toml, or a file in a channel."""
-        channel, _, inside = name.partition("/")
-        folder = self.channels.get(channel.lower())
         if Path(name).is_file():
             return Path(name)
-        if folder and (folder / inside).is_file():
-            return folder / inside
-        held = sorted(folder.glob("*.toml")) if folder and not inside else []
-        if len(held) == 1:
-            return held[0]
-        looked = f"{name}: no such file" + (
-            f"; the channel holds {len(held)} .toml files" if folder and not inside else ""
-        )
+        channel, _, file = name.partition("/")
+        folder = self.channels.get(channel.lower())
+        matches = sorted(folder.glob(file or "*.toml")) if folder else []
+        if len(matches) != 1:
+            raise UsageError(
+                "the hyper-parameter `recipe` does not name one file",
+                f"{name}: {len(matches)} files",
+                f"a path in the container, or in one of the channels {', '.join(self.channels)}",
+            )
+        return matches[0]
+
+    def overrides(self) -> tuple[str, ...]:
+        """List the keys of the recipe that the job sets; hyper-parameters come after channels."""
+        values = self._channel_values()
+        for key, value in self.hyperparameters.items():
+            if key not in ("recipe", "seeds", "threads"):
+                values[key] = _override_text(value)
+        return tuple(f"{key}={value}" for key, value in values.items())
+
+    def _channel_values(self) -> dict[str, str]:
+        values = {}
+        for channel, folder in self.channels.items():
+            if channel == "train":
+                files = _data_files(channel, folder)
+                values["data.source"] = str(folder)
+                if len(files) == 1:
+                    values["data.train"] = files[0].name
+            elif channel in ("validation", "test"):
+                values[f"data.{channel}"] = str(_only_data_file(channel, folder))
+            elif channel in ("model", "teacher"):
+                _check_teacher(channel, folder)
+                values["teacher.model"] = str(folder)
+        return values
+
+
+def job_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment with the variables that the training toolkit sets.
+
+    Without the toolkit, they describe the folders that SageMaker creates below /opt/ml.
+    """
+    if "SM_MODEL_DIR" in environment:
+        return {"SM_OUTPUT_DIR": "/opt/ml/output", **environment}
+    root = Path(environment.get("KDEDGE_ML", "/opt/ml"))
+    variables = {"SM_MODEL_DIR": str(root / "model"), "SM_OUTPUT_DIR": str(root / "output")}
+    hyperparameters = root / "input" / "config" / "hyperparameters.json"
+    if hyperparameters.is_file():
+        variables["SM_HPS"] = hyperparameters.read_text(encoding="utf-8")
+    for folder in sorted((root / "input" / "data").glob("*/")):
+        variables[f"SM_CHANNEL_{folder.name.upper()}"] = str(folder)
+    return {**environment, **variables}
+
+
+def _parse_hyperparameters(text: str) -> dict[str, Any]:
+    """Parse a JSON object, without the hyper-parameters that SageMaker adds for itself."""
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise UsageError("hyper-parameters must be a JSON object", str(error)) from error
+    if not isinstance(values, dict):
+        raise UsageError("hyper-parameters must be a JSON object", text[:60])
+    return {key: value for key, value in values.items() if not key.startswith(("sagemaker_", "_"))}
+
+
+def _override_text(value: Any) -> str:
+    """Write a value as `--set` reads it; SageMaker writes booleans as Python does."""
+    if isinstance(value, str):
+        return {"True": "true", "False": "false"}.get(value, value)
+    return json.dumps(value)
+
+
+def _unquote(text: str) -> str:
+    """Remove the quotes that SageMaker's SDK puts around strings."""
+    return text.removeprefix('"').removesuffix('"')
+
+
+def _data_files(channel: str, folder: Path) -> list[Path]:
+    if not folder.is_dir():
         raise UsageError(
-            "the hyper-parameter `recipe` names no file",
-            looked,
-            f"a path in the container, or one of the channels {_listed(self.channels)}",
+            f"the channel {channel} does not exist", str(folder), "check the job's input channels"
         )
-
-
-def _reject_two_of_a_kind(channel: str, channels: Mapping[str, Path]) -> None:
-    """Raises UsageError where another channel would fill the same key of the recipe."""
-    kinds = ROLES | dict.fromkeys(TEACHERS, "teacher")
-    same = [other for other in channels if channel in kinds and kinds.get(other) == kinds[channel]]
-    if len(same) > 1:
-        raise UsageError(
-            "two channels mean the same part of the recipe", _listed(same), "keep one of them"
-        )
-
-
-def failure_file(environment: Mapping[str, str]) -> Path:
-    return Path(environment.get("SM_OUTPUT_DIR", "/opt/ml/output")) / "failure"
-
-
-def _training_data(folder: Path) -> dict[str, str]:
-    """A folder becomes the source, and its only data file, if it has but one, the training split."""
-    files = _data_files("train", folder)
-    return {"data.source": str(folder)} | ({"data.train": files[0].name} if len(files) == 1 else {})
+    return sorted(path for path in folder.glob("[!.]*") if path.suffix.lower() in DATA_FILES)
 
 
 def _only_data_file(channel: str, folder: Path) -> Path:
@@ -160,184 +168,54 @@ def _only_data_file(channel: str, folder: Path) -> Path:
     if len(files) != 1:
         raise UsageError(
             f"the channel {channel} must hold one data file",
-            f"{_listed(files) or 'none'} in {folder}",
-            f"one of {', '.join(DATA_FILES)}",
+            f"{len(files)} in {folder}",
+            f"a file that ends in {', '.join(DATA_FILES)}",
         )
     return files[0].resolve()
 
 
-def _data_files(channel: str, folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise UsageError(
-            f"the channel {channel} is not there", str(folder), "check the job's input channels"
-        )
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in DATA_FILES and not path.name.startswith(".")
-    )
-
-
-def _teacher(channel: str, folder: Path) -> Path:
+def _check_teacher(channel: str, folder: Path) -> None:
     if not (folder / "config.json").is_file():
-        there = _listed(sorted(folder.iterdir())) if folder.is_dir() else "nothing"
-        step = "give the channel an S3 prefix with the files of a Hugging Face model, not packed in an archive"
         raise UsageError(
             f"the channel {channel} must hold a model with its config.json",
-            f"{there} in {folder}",
-            step,
+            str(folder),
+            "use an S3 prefix with the files of a Hugging Face model, not packed in an archive",
         )
-    return folder
-
-
-def _listed(names: Any) -> str:
-    return ", ".join(name.name if isinstance(name, Path) else str(name) for name in names)
-
-
-def _hyperparameters(text: str, where: str) -> dict[str, Any]:
-    """The job's hyper-parameters without those that SageMaker adds for itself."""
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise UsageError(
-            "hyper-parameters are a JSON object", f"{where}: {error}", "as SageMaker writes it"
-        ) from error
-    if not isinstance(found, dict):
-        raise UsageError(
-            "hyper-parameters are a JSON object", f"{where}: {text[:60]}", "as SageMaker writes it"
-        )
-    return {key: value for key, value in found.items() if not key.startswith(("sagemaker_", "_"))}
-
-
-def _taken_apart(
-    given: list[str], known: dict[str, str], flags: Collection[str]
-) -> tuple[list[str], dict[str, str]]:
-    """(arguments that stay as they are, the others and the known ones as key -> value); a recipe, `--set` and flags stay."""
-    plain, wanted, words = [], dict(known), list(given)
-    while words:
-        word = words.pop(0)
-        key, equals, value = word.removeprefix("--").partition("=")
-        if (
-            not word.startswith("--")
-            or key in flags
-            or (not equals and (not words or words[0].startswith("--")))
-        ):
-            plain.append(word)
-        else:
-            value = value if equals else words.pop(0)
-            if key == "set":
-                plain.append(f"--set={value}")
-            else:
-                wanted[key] = _as_text(value)
-    return plain, wanted
-
-
-def _as_text(value: Any) -> str:
-    """As `--set` reads it: SageMaker writes booleans as Python does."""
-    if isinstance(value, str):
-        return {"True": "true", "False": "false"}.get(value, value)
-    return json.dumps(value)
-
-
-def _unquoted(text: str) -> str:
-    """Without the quotes that SageMaker puts around some strings; in the recipe's keys TOML reads them."""
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
 
 
 @contextmanager
-def job(environment: Mapping[str, str]) -> Iterator[TrainingJob | None]:
-    """The training job of this environment, or None, and what is owed to SageMaker: why it failed."""
-    if not environment.get("SM_MODEL_DIR"):
-        yield None
-        return
+def failure_file(folder: Path) -> Iterator[None]:
+    """Write the reason into `failure` in the folder if the block fails, for SageMaker to show."""
     try:
-        yield TrainingJob.of(environment)
-    except (Interrupted, click.exceptions.Exit):  # a job that was stopped has not failed
+        yield
+    except (Interrupted, click.exceptions.Exit):  # a stopped job has not failed
         raise
     except Exception as error:
-        _write_failure(failure_file(environment), _reason(error))
+        if isinstance(error, KdedgeError):
+            reason = error.format()
+        else:
+            reason = f"{type(error).__name__}: {error}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "failure").write_text(reason[:FAILURE_LENGTH], encoding="utf-8")
         raise
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, KdedgeError):
-        return error.format()
-    return (
-        error.format_message()
-        if isinstance(error, click.ClickException)
-        else f"{type(error).__name__}: {error}"
-    )
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def train(arguments: tuple[str, ...]) -> None:
+    """Run the training job of this container.
 
+    The ARGUMENTS that SageMaker passes are ignored: the environment contains the same values.
 
-def _write_failure(file: Path, text: str) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text[:FAILURE_LENGTH], encoding="utf-8")
-    except OSError as error:
-        click.echo(f"the failure file cannot be written: {file}: {error.strerror}", err=True)
+    \b
+    Example: python -m kdedge.cli.sagemaker train
+    """
+    environment = job_environment(os.environ)
+    with failure_file(Path(environment["SM_OUTPUT_DIR"])):
+        from kdedge.cli.sagemaker_output import run_job
 
-
-def metric_line(name: str, value: float) -> str:
-    """A line that a metric definition's regular expression can take: `kdedge_metric tinybert.validation=0.912300`."""
-    return f"kdedge_metric {name.replace(' ', '_')}={value:.6f}"
-
-
-class SageMakerCommand(click.Command):
-    """A command that, where it runs as a SageMaker training job, takes the job's data and hyper-parameters too, and tells why it failed."""
-
-    def make_context(
-        self,
-        info_name: str | None,
-        args: list[str],
-        parent: click.Context | None = None,
-        **extra: Any,
-    ) -> click.Context:
-        with job(os.environ) as container:
-            if container:
-                options = {
-                    name.removeprefix("--"): o.is_flag
-                    for o in self.params
-                    if isinstance(o, click.Option)
-                    for name in o.opts
-                    if name != "--set"
-                }
-                args = container.arguments(
-                    args,
-                    [name for name, flag in options.items() if not flag],
-                    [name for name, flag in options.items() if flag],
-                )
-            return super().make_context(info_name, args, parent, **extra)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        with job(os.environ):
-            return super().invoke(ctx)
-
-
-def layout(root: Path) -> dict[str, str]:
-    """The environment that the training toolkit would set, read from the folders that SageMaker lays out under /opt/ml."""
-    settings = root / "input" / "config" / "hyperparameters.json"
-    channels = root / "input" / "data"
-    folders = (
-        sorted(path for path in channels.iterdir() if path.is_dir()) if channels.is_dir() else []
-    )
-    return {
-        "SM_MODEL_DIR": str(root / "model"),
-        "SM_OUTPUT_DIR": str(root / "output"),
-        "SM_OUTPUT_DATA_DIR": str(root / "output" / "data"),
-        "SM_HPS": settings.read_text(encoding="utf-8") if settings.is_file() else "{}",
-        **{f"SM_CHANNEL_{folder.name.upper()}": str(folder) for folder in folders},
-    }
-
-
-def main() -> None:
-    """The container's entry point; SageMaker calls it with the word `train`."""
-    if not os.environ.get("SM_MODEL_DIR"):
-        os.environ.update(layout(Path(os.environ.get("KDEDGE_ML", "/opt/ml"))))
-    from kdedge.cli.main import main as kdedge
-
-    sys.argv = ["kdedge", "distill", *(word for word in sys.argv[1:] if word != "train")]
-    kdedge()
+        run_job(TrainingJob.from_environment(environment))
 
 
 if __name__ == "__main__":
-    main()
+    main(train)

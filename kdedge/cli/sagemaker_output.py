@@ -1,4 +1,4 @@
-"""What a training job leaves behind: metric lines on stdout, the run in the model folder, reports beside it."""
+"""Run a SageMaker training job: metric lines on stdout, the run in the model folder, reports."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from pathlib import Path
 import click
 
 from kdedge.cli.console import ConsoleProgress
-from kdedge.cli.sagemaker import TrainingJob, metric_line
+from kdedge.cli.distill import SeedRuns, run_seeds, show, show_seeds
+from kdedge.cli.options import RecipeArguments
+from kdedge.cli.sagemaker import TrainingJob
 from kdedge.distillation.scores import ModelScores, scores
-from kdedge.distillation.seeds import seeds_json
 from kdedge.errors import MachineError
-from kdedge.evaluation.statistics import PairedDifference, SeedStats
 from kdedge.io.atomic import json_text, replace_dir, write_atomic
-from kdedge.run.layout import RunDir
+from kdedge.run.processes import is_main
+from kdedge.run.progress import SILENT, Progress
+from kdedge.run.stage import StageContext
 
-READINGS = ("loss", "validation")
-LEFT_BEHIND = (
+LOGGED_VALUES = ("loss", "validation")
+NOT_COPIED = (
     ".lock*",
     "*.part",
     "*.old",
@@ -26,60 +28,70 @@ LEFT_BEHIND = (
     "signals-*",
     ".signals-*",
 )
+"""Files and folders of a run that the model folder does not need."""
 
 
 class JobProgress(ConsoleProgress):
-    """A Progress that also prints every new loss and score as a metric line: `kdedge_metric student_tinybert.loss=0.412300`."""
+    """Also print every new loss and score as a metric line, such as
+    `kdedge_metric student_tinybert.loss=0.412300`.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.told = ("", "")
+        self.last_metric = ""
 
     def advance(self, done: int, note: str = "") -> None:
         super().advance(done, note)
-        word, _, value = note.rpartition(" ")
-        if word in READINGS and self.told != (self.what, note):
-            self.told = (self.what, note)
-            click.echo(metric_line(f"{self.what}.{word}", float(value)))
+        name, _, value = note.rpartition(" ")
+        if name in LOGGED_VALUES:
+            line = metric_line(f"{self.title}.{name}", float(value))
+            if line != self.last_metric:
+                click.echo(line)
+            self.last_metric = line
 
 
-def write_job_output(
-    runs: list[RunDir],
-    container: TrainingJob,
-    spreads: dict[str, SeedStats],
-    taught: dict[str, PairedDifference],
-) -> None:
-    """Print the final metrics, copy the runs, with those they share stages with, to the model folder, and write the reports.
+def metric_line(name: str, value: float) -> str:
+    """Format a value so that the regular expression of a metric definition can match it."""
+    return f"kdedge_metric {name.replace(' ', '_')}={value:.6f}"
 
-    spreads: model -> its test scores over several seeds; taught: student -> what it has above its label-only baseline; empty for one seed.
-    """
-    rows = scores(runs[0])
-    for name, value in (
-        final_metrics(rows, spreads) | {f"{name}.gain": gain.mean for name, gain in taught.items()}
-    ).items():
+
+def run_job(job: TrainingJob) -> None:
+    """Distill the job's recipe and write its outputs."""
+    arguments = RecipeArguments(job.recipe(), job.overrides(), job.runs, job.option("threads"))
+    progress: Progress = JobProgress() if is_main() else SILENT
+    stages = StageContext(progress=progress)
+    seed_runs = run_seeds(arguments.load(), job.runs, job.option("seeds") or 1, stages=stages)
+    if is_main():
+        show_seeds(seed_runs)
+        write_job_output(seed_runs, job)
+        show(seed_runs.runs[0], as_json=False)
+
+
+def write_job_output(seed_runs: SeedRuns, job: TrainingJob) -> None:
+    """Print the final metrics, copy the runs to the model folder, and write the reports."""
+    first = seed_runs.runs[0]
+    rows = scores(first)
+    for name, value in final_metrics(rows, seed_runs).items():
         click.echo(metric_line(name, value))
-    copy_whole(
-        list(dict.fromkeys(folder for run in runs for folder in (run.folder, run.shared))),
-        container.model,
-    )
-    if container.reports:
-        container.reports.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(runs[0].folder / "recipe.toml", container.reports / "recipe.toml")
-        for name, home in runs[0].student_dirs.items():
-            shutil.copyfile(home / "student" / "log.jsonl", container.reports / f"{name}.jsonl")
-        write_atomic(
-            container.reports / "scores.json",
-            json_text({"rows": [row.to_json() for row in rows], **seeds_json(spreads, taught)}),
-        )
+    folders = []
+    for run in seed_runs.runs:
+        folders += [run.folder, run.shared]
+    copy_runs(list(dict.fromkeys(folders)), job.model)
+    job.reports.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(first.folder / "recipe.toml", job.reports / "recipe.toml")
+    for name, folder in first.student_dirs.items():
+        shutil.copyfile(folder / "student" / "log.jsonl", job.reports / f"{name}.jsonl")
+    rows_json = [row.to_json() for row in rows]
+    write_atomic(job.reports / "scores.json", json_text({"rows": rows_json, **seed_runs.to_json()}))
 
 
-def copy_whole(folders: list[Path], target: Path) -> None:
-    """Copy folders into `target`, where each appears under its name once all of them are copied. Raises MachineError."""
+def copy_runs(folders: list[Path], target: Path) -> None:
+    """Copy folders into `target`. They appear there only after all of them are copied."""
     parts = [(folder, target / f".{folder.name}.part") for folder in folders]
     try:
         for folder, part in parts:
             shutil.rmtree(part, ignore_errors=True)
-            shutil.copytree(folder, part, ignore=shutil.ignore_patterns(*LEFT_BEHIND))
+            shutil.copytree(folder, part, ignore=shutil.ignore_patterns(*NOT_COPIED))
         for folder, part in parts:
             replace_dir(part, target / folder.name)
     except OSError as error:
@@ -90,14 +102,21 @@ def copy_whole(folders: list[Path], target: Path) -> None:
         ) from error
 
 
-def final_metrics(rows: list[ModelScores], spreads: dict[str, SeedStats]) -> dict[str, float]:
-    """`tinybert.validation`, `.test`, `.retention` for every model; over several seeds also `.report_mean` and `.report_sd`."""
-    found: dict[str, float] = {}
+def final_metrics(rows: list[ModelScores], seed_runs: SeedRuns) -> dict[str, float]:
+    """Name the final values, for example `tinybert.validation`, `tinybert.test`, `tinybert.retention`.
+
+    With several seeds also `tinybert.test_mean`, `tinybert.test_sd` and `tinybert.gain`.
+    """
+    metrics = {}
     for row in rows:
-        found |= {f"{row.model}.validation": row.validation, f"{row.model}.test": row.test}
+        metrics[f"{row.model}.validation"] = row.validation
+        metrics[f"{row.model}.test"] = row.test
         if row.retention is not None:
-            found[f"{row.model}.retention"] = row.retention
-    for name, spread in spreads.items():
-        if len(spread.values) > 1:
-            found |= {f"{name}.report_mean": spread.mean, f"{name}.report_sd": spread.sd}
-    return found
+            metrics[f"{row.model}.retention"] = row.retention
+    for name, stats in seed_runs.stats.items():
+        if len(stats.values) > 1:
+            metrics[f"{name}.test_mean"] = stats.mean
+            metrics[f"{name}.test_sd"] = stats.sd
+    for name, gain in seed_runs.gains.items():
+        metrics[f"{name}.gain"] = gain.mean
+    return metrics

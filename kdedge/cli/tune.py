@@ -3,120 +3,80 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import math
 from typing import Any
 
 import click
 from rich.table import Table
 
-from kdedge.cli.console import ConsoleProgress, results
-from kdedge.errors import MachineError
-from kdedge.recipe import load_recipe
-from kdedge.run.threads import settle_threads
+from kdedge.cli.console import ConsoleProgress, make_table, results
+from kdedge.cli.options import RecipeArguments, json_option, recipe_options
+from kdedge.tuning.run import read_trials
+from kdedge.tuning.run import tune as tune_recipe
 
 
 @click.command()
-@click.argument("recipe", type=click.Path(path_type=Path))
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Override one key of the recipe; may be repeated.",
-)
-@click.option(
-    "--runs",
-    type=click.Path(path_type=Path),
-    default=Path("runs"),
-    show_default=True,
-    help="Folder of all runs.",
-)
+@recipe_options
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Processes that share the trials.",
+    help="Processes that share the trials; each uses --threads threads.",
 )
 @click.option(
     "--storage",
     metavar="URL",
-    help="Database of the trials, to share them among machines; default: a SQLite file in the run.",
+    help="Database of the trials, for several machines. Default: an SQLite file in the run.",
 )
-@click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    help="CPU threads of each worker; default: as `kdedge distill`.",
-)
-@click.option("--json", "as_json", is_flag=True, help="End stdout with one JSON document.")
-def tune(
-    recipe: Path,
-    overrides: tuple[str, ...],
-    runs: Path,
-    workers: int,
-    storage: str | None,
-    threads: int | None,
-    as_json: bool,
-) -> None:
-    """Try other values for keys of RECIPE's student, and write down the best recipe.
+@json_option
+def tune(arguments: RecipeArguments, workers: int, storage: str | None, as_json: bool) -> None:
+    """Search for better values of keys of RECIPE's student, and write the best recipe.
 
-    The table [tune.ranges] says what to try. Teacher and transfer set are made once; trials are compared on the validation split
-    alone. The same command goes on where it was cut off, and with --storage on other machines too. Then distill the best
-    recipe: it starts from the start.
+    The table [tune.ranges] lists the values to try. The teacher and the transfer set are made
+    once. Trials are compared on the validation split only. The same command continues an
+    interrupted search. Afterwards, run `kdedge distill` with the best recipe.
 
     \b
     Example: kdedge tune configs/quickstart-tune.toml --workers 2
     """
-    try:
-        from kdedge.tuning.run import read_trials
-        from kdedge.tuning.run import tune as tune_recipe
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("optuna", "sqlalchemy"):
-            raise
-        raise MachineError(
-            "`kdedge tune` needs Optuna",
-            f"{error.name} is not installed",
-            'pip install "kdedge-toolkit[train,tune]"',
-        ) from error
-    settled = settle_threads(load_recipe(recipe, overrides), runs, threads)
+    recipe = arguments.load()
     folder = tune_recipe(
-        settled,
-        runs,
+        recipe,
+        arguments.runs,
         storage=storage,
         workers=workers,
         progress=ConsoleProgress(),
         worker_progress=ConsoleProgress,
     )
-    rows = read_trials(folder)
-    results().print(_table(settled.name, rows))
+    trials = read_trials(folder)
+    results().print(_table(recipe.name, trials))
     click.echo(f"best recipe: {folder / 'best.toml'}")
     if as_json:
-        click.echo(json.dumps({"folder": str(folder), "trials": rows}))
+        click.echo(json.dumps({"folder": str(folder), "trials": trials}))
 
 
-def _table(name: str, rows: list[dict[str, Any]]) -> Table:
-    """Finished trials, best first; those on the front of score against latency are marked."""
-    done = sorted(
-        (r for r in rows if r["state"] == "complete"),
-        key=lambda r: (-r["score"], r["share_of_time"]),
+def _table(name: str, trials: list[dict[str, Any]]) -> Table:
+    """List the finished trials, best first; `*` marks the Pareto front of score and latency."""
+    finished = [trial for trial in trials if trial["state"] == "complete"]
+    finished.sort(key=lambda trial: (-trial["score"], trial["share_of_time"]))
+    table = make_table(
+        f"{name}: {len(finished)} of {len(trials)} trials finished, scores on the validation split",
+        ["trial", "score", "teacher's time", "front", "values"],
+        left=("values",),
     )
-    table = Table(
-        title=f"{name}: {len(done)} finished of {len(rows)} trials, by the validation split"
-    )
-    for column in ("trial", "score", "teacher's time", "front", "values"):
-        table.add_column(column, justify="left" if column == "values" else "right")
-    fastest = float("inf")
-    for r in done:
-        on_front = r["share_of_time"] < fastest
-        fastest = min(fastest, r["share_of_time"])
-        values = ", ".join(
-            f"{key.removeprefix('student.')}={value}" for key, value in r["values"].items()
-        )
+    fastest = math.inf
+    for trial in finished:
+        on_front = trial["share_of_time"] < fastest
+        fastest = min(fastest, trial["share_of_time"])
+        values = []
+        for key, value in trial["values"].items():
+            values.append(f"{key.removeprefix('student.')}={value}")
         table.add_row(
-            str(r["number"]),
-            f"{r['score']:.4f}",
-            f"{100 * r['share_of_time']:.1f} %",
+            str(trial["number"]),
+            f"{trial['score']:.4f}",
+            f"{100 * trial['share_of_time']:.1f} %",
             "*" if on_front else "",
-            values,
+            ", ".join(values),
         )
     return table

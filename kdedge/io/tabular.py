@@ -275,7 +275,9 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
         import pyarrow.parquet
     except ImportError as error:
         raise MachineError(
-            "parquet files need pyarrow", "it is not installed", 'pip install "kdedge[train]"'
+            "parquet files need pyarrow",
+            "it is not installed",
+            'pip install "kdedge-toolkit[train]"',
         ) from error
     try:
         content = path.read_bytes()

@@ -1,4 +1,4 @@
-"""The device floor: open a bundle and answer texts with numpy, onnxruntime and tokenizers alone."""
+"""Open a bundle and classify texts, with numpy, onnxruntime and tokenizers only."""
 
 from kdedge.runtime.bundle import Bundle, Manifest
 from kdedge.runtime.classifier import Classifier, Prediction

@@ -1,37 +1,37 @@
-"""The folder that goes to the device: its layout, its manifest, and proof that its files are the ones written.
+"""A bundle is the folder that goes to the device. Every file is verified before it is used.
 
 bundle/  README.md  config.json  tokenizer.json  tokenizer_config.json  golden.json  kdedge.json
-         onnx/model.onnx  onnx/model_quantized.onnx  onnx/model_fp16.onnx  onnx/model_portable.onnx
+         onnx/model.onnx  onnx/model_quantized.onnx  onnx/model_portable.onnx
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
-import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kdedge.errors import IntegrityError, UsageError
 from kdedge.io.atomic import json_text, write_atomic
-from kdedge.runtime.metrics import METRICS, metric_fits
+from kdedge.runtime.metrics import metric_fits
 from kdedge.runtime.spec import KINDS, TaskSpec
+from kdedge.runtime.verified_file import read_regular_file, read_verified_file
 
-FORMAT = 2
-"""2 added the portable and the fp16 file."""
+FORMAT = 1
+"""Version of kdedge.json that this code writes and reads."""
 
 MANIFEST = "kdedge.json"
 PRECISIONS = {
     "fp32": "onnx/model.onnx",
-    "fp16": "onnx/model_fp16.onnx",
     "int8": "onnx/model_quantized.onnx",
     "portable": "onnx/model_portable.onnx",
 }
-"""Name of a file -> its place. fp16: weights alone. int8: for ONNX Runtime on CPUs. portable: int8 in plain operators, for any runtime."""
+"""Name of an ONNX file -> its path in the bundle.
+
+int8 is for ONNX Runtime on CPUs; portable is int8 in plain ONNX operators, for any runtime."""
 
 LAYOUT = (
     "README.md",
@@ -41,33 +41,32 @@ LAYOUT = (
     "golden.json",
     *PRECISIONS.values(),
 )
-"""Every file a bundle may hold beside its manifest."""
+"""All files that a bundle may contain, except its manifest."""
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-MANIFEST_BYTES = 4 << 20
-GRAPH_BYTES = 2 << 30
-"""A protobuf message, which an ONNX file is, cannot be larger."""
+MAX_MANIFEST_BYTES = 4 << 20
+MAX_GRAPH_BYTES = 2 << 30
+"""The limit of a protobuf message, and so of an ONNX file."""
 
-TEXT_BYTES = 128 << 20
-"""Most bytes of any other file."""
+MAX_TEXT_BYTES = 128 << 20
+"""The limit of every other file."""
 
-PLAIN_READ = (
-    os.O_RDONLY
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_NONBLOCK", 0)
-    | getattr(os, "O_BINARY", 0)
-)
-"""Flags that neither follow a link nor wait at a pipe."""
+MAX_LABELS = 100_000
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What kdedge.json says.
+    """The content of kdedge.json.
 
-    inputs: names of the graph's inputs, each int64 (B, T).
-    precisions: name -> ONNX file. scheme: how the int8 file, and the portable one, were quantized.
-    parity, scores, teacher: figures measured at export; for people and reports, never for decisions.
-    files: path -> {"sha256", "bytes"} of every other file.
+    Attributes:
+        inputs: Names of the graph's inputs, each int64. *Shape:* (batch, tokens)
+        precisions: Name -> path of each ONNX file in the bundle.
+        kdedge: Version that wrote the bundle.
+        scheme: How the int8 and portable files were quantized; None without such files.
+        parity: Differences between torch and ONNX Runtime, measured at export.
+        scores: Scores of teacher and student on the test split.
+        teacher: Name of the teacher, and the inputs that the bundle was exported from.
+        files: Path -> {"sha256", "bytes"} of every other file.
     """
 
     name: str
@@ -89,26 +88,28 @@ class Manifest:
 
     @classmethod
     def from_json(cls, document: Any) -> Manifest:
-        """Raises IntegrityError that names the first field which is not what it must be."""
+        """Validate a parsed kdedge.json. Raises IntegrityError that names an invalid field."""
         if not isinstance(document, dict):
-            raise _broken("it is not a table")
-        version = document.get("format")
-        if not isinstance(version, int) or not _is_int(version, 1):
-            raise _broken(f"format is {version!r}, not a number from 1")
-        if version > FORMAT:
-            raise IntegrityError(
-                "this bundle was made by a newer kdedge",
-                f"format {version}; this kdedge reads up to {FORMAT}",
-                "pip install --upgrade kdedge-toolkit",
-            )
-        for name, fits in _FIELDS.items():
-            if not fits(document.get(name)):
-                raise _broken(f"{name} is {str(document.get(name))[:80]!r}")
-        known = {name: document[name] for name in _FIELDS if name in document}
-        spec = TaskSpec.from_json(
-            {name: document["spec"][name] for name in ("name", "kind", "labels", "metric", "pair")}
+            raise _damaged("it is not a JSON object")
+        _check_format(document.get("format"))
+        for name, is_valid in _FIELDS.items():
+            if not is_valid(document.get(name)):
+                raise _damaged(f"{name} is {str(document.get(name))[:80]!r}")
+        values: dict[str, Any] = {name: document.get(name) for name in _FIELDS}
+        values["spec"] = TaskSpec.from_json({name: document["spec"][name] for name in _SPEC_FIELDS})
+        values["inputs"] = tuple(document["inputs"])
+        return cls(**values)
+
+
+def _check_format(version: Any) -> None:
+    if not _is_int(version, 1):
+        raise _damaged(f"format is {version!r}, not a positive integer")
+    if version > FORMAT:
+        raise IntegrityError(
+            "this bundle was exported by a newer kdedge",
+            f"format {version}; this kdedge reads up to {FORMAT}",
+            "pip install --upgrade kdedge",
         )
-        return cls(**{**known, "spec": spec, "inputs": tuple(document["inputs"])})
 
 
 def _is_int(value: Any, low: int, high: int = 1 << 31) -> bool:
@@ -116,86 +117,103 @@ def _is_int(value: Any, low: int, high: int = 1 << 31) -> bool:
 
 
 def _is_text(value: Any) -> bool:
-    """A string that can be printed: JSON may spell half a character."""
-    return isinstance(value, str) and not any(
-        "\ud800" <= character <= "\udfff" for character in value
-    )
+    """Check for a string that can be encoded: JSON can spell a lone surrogate."""
+    return isinstance(value, str) and not any("\ud800" <= char <= "\udfff" for char in value)
+
+
+def _is_name(value: Any) -> bool:
+    return _is_text(value) and value != ""
+
+
+def _is_dict(value: Any) -> bool:
+    return isinstance(value, dict)
 
 
 def _is_spec(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    kind, metric = value.get("kind"), value.get("metric")
+    if not isinstance(kind, str) or kind not in KINDS:
+        return False
+    if not isinstance(metric, str) or not metric_fits(metric, kind):
+        return False
+    if not _are_labels(value.get("labels")):
+        return False
+    if kind == "regression" and len(value["labels"]) != 1:
+        return False
+    return _is_text(value.get("name")) and isinstance(value.get("pair"), bool)
+
+
+def _are_labels(value: Any) -> bool:
     return (
-        isinstance(value, dict)
-        and _is_text(value.get("name"))
-        and value.get("kind") in KINDS
-        and isinstance(value.get("pair"), bool)
-        and isinstance(value.get("metric"), str)
-        and value["metric"] in METRICS
-        and metric_fits(value["metric"], value["kind"])
-        and isinstance(value.get("labels"), list)
-        and 1 <= len(value["labels"]) <= 100_000
-        and all(_is_text(label) and label for label in value["labels"])
-        and len(set(value["labels"])) == len(value["labels"])
-        and (value["kind"] != "regression" or len(value["labels"]) == 1)
+        isinstance(value, list)
+        and 1 <= len(value) <= MAX_LABELS
+        and all(_is_name(label) for label in value)
+        and len(set(value)) == len(value)
     )
-
-
-def _is_file_table(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(entry, dict)
-        and isinstance(entry.get("sha256"), str)
-        and _is_int(entry.get("bytes"), 0, _most_bytes(name))
-        for name, entry in value.items()
-    )
-
-
-def _most_bytes(name: str) -> int:
-    return GRAPH_BYTES if name.endswith(".onnx") else TEXT_BYTES
 
 
 def _are_inputs(value: Any) -> bool:
     return (
         isinstance(value, list)
-        and len(value) <= len(INPUTS)
         and all(name in INPUTS for name in value)
+        and len(set(value)) == len(value)
         and {"input_ids", "attention_mask"} <= set(value)
     )
 
 
-def _is_table(value: Any) -> bool:
-    return isinstance(value, dict)
+def _are_precisions(value: Any) -> bool:
+    if not isinstance(value, dict) or not value:
+        return False
+    return all(PRECISIONS.get(name) == path for name, path in value.items())
 
 
-_FIELDS: dict[str, Any] = {
-    "format": lambda v: _is_int(v, 1),
-    "name": lambda v: _is_text(v) and v != "",
+def _are_files(value: Any) -> bool:
+    return isinstance(value, dict) and all(_is_file(name, entry) for name, entry in value.items())
+
+
+def _is_file(name: str, entry: Any) -> bool:
+    max_bytes = MAX_GRAPH_BYTES if name.endswith(".onnx") else MAX_TEXT_BYTES
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("sha256"), str)
+        and _is_int(entry.get("bytes"), 0, max_bytes)
+    )
+
+
+_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "format": lambda value: _is_int(value, 1),
+    "name": _is_name,
     "kdedge": _is_text,
     "spec": _is_spec,
-    "max_length": lambda v: _is_int(v, 2, 1 << 20),
-    "pad_token_id": lambda v: _is_int(v, 0),
-    "inputs": lambda v: _are_inputs(v) and len(set(v)) == len(v),
-    "precisions": lambda v: (
-        isinstance(v, dict)
-        and bool(v)
-        and all(PRECISIONS.get(name) == path for name, path in v.items())
-    ),
-    "scheme": lambda v: v is None or _is_table(v),
-    "parity": _is_table,
-    "scores": _is_table,
-    "teacher": _is_table,
-    "files": _is_file_table,
+    "max_length": lambda value: _is_int(value, 2, 1 << 20),
+    "pad_token_id": lambda value: _is_int(value, 0),
+    "inputs": _are_inputs,
+    "precisions": _are_precisions,
+    "scheme": lambda value: value is None or _is_dict(value),
+    "parity": _is_dict,
+    "scores": _is_dict,
+    "teacher": _is_dict,
+    "files": _are_files,
 }
-"""Field of kdedge.json -> whether a value may stand there."""
+"""Field of kdedge.json -> the check of its value."""
+
+_SPEC_FIELDS = ("name", "kind", "labels", "metric", "pair")
 
 
-def _broken(found: str) -> IntegrityError:
+def _damaged(detail: str) -> IntegrityError:
     return IntegrityError(
-        f"the manifest {MANIFEST} is damaged", found, "copy the bundle again from where it was made"
+        f"the manifest {MANIFEST} is damaged", detail, "copy the bundle again from its source"
     )
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A checked folder. `contents` are the bytes that were hashed: what is used is what was checked."""
+    """A verified bundle.
+
+    Attributes:
+        contents: Path -> the bytes that were hashed. Use these, not the files: they cannot change.
+    """
 
     folder: Path
     manifest: Manifest
@@ -203,27 +221,30 @@ class Bundle:
 
     @classmethod
     def open(cls, folder: str | Path) -> Bundle:
-        """Read and check every file before anything of it is used.
+        """Read and verify every file of a bundle.
 
-        Raises UsageError where there is no bundle, IntegrityError that names the file otherwise.
+        Raises:
+            UsageError: If the folder has no manifest.
+            IntegrityError: If a file is missing, unlisted, or not the one that was exported.
         """
         folder = Path(folder)
         if not (folder / MANIFEST).exists():
             raise UsageError(
                 "this is not a bundle",
-                f"{folder} holds no {MANIFEST}",
+                f"{folder} has no {MANIFEST}",
                 "name a folder made by `kdedge export`, such as runs/quickstart/tinybert/bundle",
             )
         manifest = _read_manifest(folder)
-        _check_names(folder, manifest)
-        return cls(
-            folder,
-            manifest,
-            {name: _read_checked(folder, name, entry) for name, entry in manifest.files.items()},
-        )
+        _check_file_names(folder, manifest)
+        contents = {}
+        for name, entry in manifest.files.items():
+            contents[name] = read_verified_file(
+                folder, name, size=entry["bytes"], sha256=entry["sha256"]
+            )
+        return cls(folder, manifest, contents)
 
     def json(self, name: str) -> Any:
-        """One of the JSON files, parsed. Raises IntegrityError where it is not JSON."""
+        """Parse one of the JSON files. Raises IntegrityError if it is not JSON."""
         try:
             return json.loads(self.contents[name])
         except (ValueError, RecursionError) as error:
@@ -233,94 +254,53 @@ class Bundle:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Hash every other file of a finished folder and write kdedge.json, last of all."""
-    names = sorted(
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
-    )
-    files = {name: _describe((folder / name).read_bytes()) for name in names if name != MANIFEST}
+    """Hash the files of a finished folder and write kdedge.json, as the last file."""
+    files = {}
+    for name in sorted(_file_names(folder)):
+        if name != MANIFEST:
+            content = (folder / name).read_bytes()
+            files[name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
     write_atomic(folder / MANIFEST, json_text({**manifest.to_json(), "files": files}))
 
 
-def _describe(content: bytes) -> dict[str, Any]:
-    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+def _file_names(folder: Path) -> Iterator[str]:
+    """Walk all files and links below a folder; links to folders are not followed."""
+    for parent, subfolders, files in os.walk(folder):
+        links = [name for name in subfolders if os.path.islink(os.path.join(parent, name))]
+        for name in [*files, *links]:
+            yield Path(parent, name).relative_to(folder).as_posix()
 
 
 def _read_manifest(folder: Path) -> Manifest:
-    content = _read_plain_file(folder, MANIFEST, MANIFEST_BYTES)
+    content = read_regular_file(folder, MANIFEST, max_bytes=MAX_MANIFEST_BYTES)
     try:
-        document = json.loads(content, parse_constant=_no_constant)
+        document = json.loads(content, parse_constant=_reject_constant)
     except (ValueError, RecursionError) as error:
-        raise _broken(f"it is not JSON: {str(error)[:200]}") from error
+        raise _damaged(f"it is not JSON: {str(error)[:200]}") from error
     return Manifest.from_json(document)
 
 
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number of JSON")
+def _reject_constant(name: str) -> float:
+    """Reject NaN and Infinity, which Python's parser would accept."""
+    raise ValueError(f"{name} is not a JSON number")
 
 
-def _check_names(folder: Path, manifest: Manifest) -> None:
-    """Only files of the layout, all of them there that must be, and none beside them."""
+def _check_file_names(folder: Path, manifest: Manifest) -> None:
+    """Check that the manifest lists the right files and that the folder holds no others."""
     listed = set(manifest.files)
     for name in sorted(listed - set(LAYOUT)):
         raise IntegrityError(
-            "the manifest lists a file that no bundle has",
+            "the manifest lists a file that is not part of a bundle",
             repr(name)[:200],
             "do not use this bundle",
         )
-    needed = {"tokenizer.json", "golden.json", *manifest.precisions.values()}
-    for name in sorted(needed - listed):
-        raise IntegrityError(
-            "the manifest does not list a file that every bundle has", name, "export again"
-        )
-    for found, folders, names in os.walk(folder):
-        for name in [*names, *(f for f in folders if os.path.islink(os.path.join(found, f)))]:
-            path = Path(found, name).relative_to(folder).as_posix()
-            if path not in listed and path != MANIFEST:
-                raise IntegrityError(
-                    "a file stands in the bundle that its manifest does not list",
-                    path[:200],
-                    "remove it, or copy the bundle again",
-                )
-
-
-def _read_checked(folder: Path, name: str, entry: Mapping[str, Any]) -> bytes:
-    content = _read_plain_file(folder, name, int(entry["bytes"]))
-    if len(content) != entry["bytes"]:
-        raise _changed(name, f"{len(content)} bytes, {entry['bytes']} were written")
-    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-        raise _changed(name, "its SHA-256 is another one")
-    return content
-
-
-def _read_plain_file(folder: Path, name: str, limit: int) -> bytes:
-    """Bytes of a regular file, no symbolic link on the way, at most `limit` of them.
-
-    Hard links are let pass: package caches and container layers make them, and the hash judges the content.
-    """
-    path = folder / name
-    try:
-        for step in (path, *(p for p in path.parents if p.is_relative_to(folder) and p != folder)):
-            if step.is_symlink():
-                raise _changed(name, "it is a link, and a bundle holds none")
-        with os.fdopen(os.open(path, PLAIN_READ), "rb") as stream:
-            status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise _changed(name, "it is not a regular file")
-            if status.st_size > limit:
-                raise _changed(name, f"{status.st_size} bytes, {limit} at most were expected")
-            return stream.read(limit + 1)
-    except OSError as error:
-        raise _changed(name, error.strerror or str(error)) from error
-
-
-def _changed(name: str, found: str) -> IntegrityError:
-    return IntegrityError(
-        f"{name} of the bundle is not the file that was written",
-        found,
-        "copy the bundle again from where it was made",
-    )
-
-
-def is_finite_number(value: Any) -> bool:
-    """Whether a value of a JSON file is a number one can calculate with."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    required = {"tokenizer.json", "golden.json", *manifest.precisions.values()}
+    for name in sorted(required - listed):
+        raise IntegrityError("the manifest does not list a required file", name, "export again")
+    for name in _file_names(folder):
+        if name not in listed and name != MANIFEST:
+            raise IntegrityError(
+                "the bundle contains a file that its manifest does not list",
+                name[:200],
+                "remove it, or copy the bundle again",
+            )

@@ -1,21 +1,20 @@
-"""A bundle, opened: texts in, labels and scores out, on ONNX Runtime, without torch."""
+"""A classifier that runs a bundle on ONNX Runtime, without torch."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import onnxruntime
-from tokenizers import Tokenizer
 
-from kdedge.errors import CheckFailed, DataError, IntegrityError, MachineError, UsageError
+from kdedge.errors import CheckFailed, IntegrityError, MachineError, UsageError
 from kdedge.runtime.bundle import Bundle, Manifest
 from kdedge.runtime.spec import TaskSpec
+from kdedge.runtime.text_encoder import TextEncoder, TokenRow, length_batches
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -25,26 +24,25 @@ PROVIDERS = {
     "coreml": "CoreMLExecutionProvider",
     "directml": "DmlExecutionProvider",
 }
-"""Short name -> ONNX Runtime's name; a full name is taken as it is."""
+"""Short name -> ONNX Runtime's name of an execution provider."""
 
-CHARACTERS_PER_TOKEN = 32
-"""A tokenizer reads a whole text before it truncates: each text is cut to this many characters a token first."""
+CPU_ORDER = ("int8", "portable", "fp32")
+OTHER_ORDER = ("fp32", "portable", "int8")
+"""What `auto` prefers. The operators of the int8 file have fast kernels on CPUs only."""
 
 SLOW_FUSIONS = ["SkipLayerNormFusion"]
-"""Graph rewrites of ONNX Runtime that make small encoders slower on CPUs."""
-
-
-Result = TypeVar("Result")
+"""Graph optimizations of ONNX Runtime that make small encoders slower on CPUs."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One answer.
+    """The prediction for one text.
 
-    label: the name; for multilabel the names above one half; `score` for regression.
-    score: probability of that label (the highest one for multilabel), or the regression's value.
-    scores: label name -> probability, or {"score": value}.
-    truncated: whether the text was longer than the model reads.
+    Attributes:
+        label: The best label; for multilabel all labels above 0.5; for regression "score".
+        score: Probability of that label (multilabel: the highest one), or the predicted number.
+        scores: Label -> probability, or {"score": number} for regression.
+        truncated: Whether the text was longer than the model reads.
     """
 
     label: str | tuple[str, ...]
@@ -53,31 +51,31 @@ class Prediction:
     truncated: bool = False
 
     def to_json(self) -> dict[str, Any]:
+        """Convert to a JSON object; `truncated` is present only if it is true."""
         label = list(self.label) if isinstance(self.label, tuple) else self.label
-        return {"label": label, "score": self.score, "scores": self.scores} | (
-            {"truncated": True} if self.truncated else {}
-        )
+        document = {"label": label, "score": self.score, "scores": self.scores}
+        if self.truncated:
+            document["truncated"] = True
+        return document
 
 
 class Classifier:
-    """Answers texts; one may serve many threads at once."""
+    """Predicts labels of texts; one instance may serve many threads at once."""
 
     def __init__(
         self,
-        manifest: Manifest,
-        tokenizer: Tokenizer,
+        encoder: TextEncoder,
         session: onnxruntime.InferenceSession,
         precision: str,
         provider: str,
         threads: int,
     ) -> None:
-        self.manifest, self.precision, self.provider, self.threads = (
-            manifest,
-            precision,
-            provider,
-            threads,
-        )
-        self._tokenizer, self._session = tokenizer, session
+        self.manifest = encoder.manifest
+        self.precision = precision
+        self.provider = provider
+        self.threads = threads
+        self._encoder = encoder
+        self._session = session
 
     @classmethod
     def load(
@@ -87,14 +85,17 @@ class Classifier:
         provider: str = "cpu",
         threads: int | None = None,
     ) -> Classifier:
-        """Open a bundle; every file is checked against its hash first.
+        """Open a bundle and verify its files.
 
-        precision: `fp32`, `fp16`, `int8`, `portable`, or `auto`: on the CPU the first of int8, portable, fp32 and fp16 that
-        the bundle has; elsewhere int8 comes last: its operators have kernels on the CPU alone.
-        provider: `cpu`, `cuda`, ... or ONNX Runtime's name of an execution provider.
-        threads: of one answer; default: ONNX Runtime's choice, all cores.
-        Raises IntegrityError, UsageError for a precision that is not there, MachineError for a provider that is
-        not there or would not be used.
+        Args:
+            precision: `fp32`, `int8`, `portable`, or `auto`: the fastest that the bundle has.
+            provider: `cpu`, `cuda`, ... or ONNX Runtime's full name of an execution provider.
+            threads: Threads for one prediction. Default: all cores.
+
+        Raises:
+            IntegrityError: If a file is not the one that was exported.
+            UsageError: If the bundle has no such precision.
+            MachineError: If the provider is not available, or not used by the session.
         """
         return cls.from_bundle(Bundle.open(folder), precision, provider, threads)
 
@@ -106,225 +107,134 @@ class Classifier:
         provider: str = "cpu",
         threads: int | None = None,
     ) -> Classifier:
-        """As `load`, from a bundle that is open already."""
-        manifest, name = bundle.manifest, PROVIDERS.get(provider.lower(), provider)
-        if precision == "auto":
-            wished = (
-                ("int8", "portable", "fp32", "fp16")
-                if name == PROVIDERS["cpu"]
-                else ("fp32", "fp16", "portable", "int8")
-            )
-            precision = next(wish for wish in wished if wish in manifest.precisions)
-        if precision not in manifest.precisions:
-            raise UsageError(
-                "the bundle has no such precision",
-                precision,
-                f"one of auto, {', '.join(sorted(manifest.precisions))}",
-            )
-        session = _session(bundle.contents[manifest.precisions[precision]], name, threads)
-        _check_graph(session, manifest)
-        return cls(manifest, _tokenizer(bundle), session, precision, name, threads or 0)
+        """Do the same as `load` for a bundle that is already open."""
+        provider = PROVIDERS.get(provider.lower(), provider)
+        precision = _choose_precision(bundle.manifest, precision, provider)
+        graph = bundle.contents[bundle.manifest.precisions[precision]]
+        session = _open_session(graph, provider, threads)
+        _check_graph(session, bundle.manifest)
+        return cls(TextEncoder(bundle), session, precision, provider, threads or 0)
 
     @property
     def spec(self) -> TaskSpec:
         return self.manifest.spec
 
-    def encode(
-        self, texts: Sequence[str], pairs: Sequence[str] | None = None
-    ) -> dict[str, np.ndarray]:
-        """The graph's inputs for B texts: name -> int64 (B, T), padded on the right to the longest."""
-        return self._pad(self._tokenize(texts, pairs)[0])
-
-    def run(self, encoded: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Logits (B, C) float32 of encoded texts.
-
-        Raises IntegrityError where the graph fails on them, MachineError where memory runs out.
-        """
-        try:
-            return np.asarray(self._session.run(["logits"], dict(encoded))[0])
-        except Exception as error:  # onnxruntime's exceptions have no public base
-            if "alloc" in str(error):
-                raise MachineError(
-                    "memory ran out while answering", str(error)[:300], "use smaller batches"
-                ) from error
-            raise IntegrityError(
-                "the graph cannot answer what its tokenizer gives it",
-                str(error)[:300],
-                "export again",
-            ) from error
-
-    def logits(
-        self, texts: Sequence[str], pairs: Sequence[str] | None = None, batch_size: int = 32
-    ) -> np.ndarray:
-        """Logits (N, C) float32 of N texts, in their order; texts of like length share a batch, on a CPU those of equal length."""
-        return self._logits(self._tokenize(texts, pairs)[0], batch_size)
-
     def predict(self, text: str, pair: str | None = None) -> Prediction:
-        """The answer to one text, or to one pair of texts."""
+        """Predict the label of one text, or of one pair of texts."""
         return self.predict_batch([text], None if pair is None else [pair])[0]
 
     def predict_batch(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, batch_size: int = 32
     ) -> list[Prediction]:
-        """Answers to N texts, in their order."""
-        rows, truncated = self._tokenize(texts, pairs)
-        return [
-            self._answer(row, cut)
-            for row, cut in zip(self._logits(rows, batch_size), truncated, strict=True)
-        ]
+        """Predict the labels of N texts, in their order."""
+        rows, truncated = self._encoder.tokenize(texts, pairs)
+        predictions = []
+        for logits, was_cut in zip(self._logits(rows, batch_size), truncated, strict=True):
+            predictions.append(to_prediction(self.spec, logits, was_cut))
+        return predictions
 
-    def _logits(self, rows: list[dict[str, list[int]]], batch_size: int) -> np.ndarray:
-        out = np.zeros((len(rows), self.spec.outputs), dtype=np.float32)
-        # On a CPU texts of unequal length are not padded to one: a sum in another order may round an int8 activation to another
-        # integer, and the arithmetic on padding costs more than the larger batch saves.
-        for chosen in batches_of(
+    def logits(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, batch_size: int = 32
+    ) -> np.ndarray:
+        """Compute the logits of N texts, in their order: (N, C) float32."""
+        rows, _ = self._encoder.tokenize(texts, pairs)
+        return self._logits(rows, batch_size)
+
+    def encode(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Encode B texts: name of an input -> int64 (B, T), padded on the right."""
+        rows, _ = self._encoder.tokenize(texts, pairs)
+        return self._encoder.pad(rows)
+
+    def run(self, encoded: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Compute the logits of encoded texts: (B, C) float32.
+
+        Raises:
+            IntegrityError: If the graph fails on its inputs.
+            MachineError: If memory runs out.
+        """
+        try:
+            return np.asarray(self._session.run(["logits"], dict(encoded))[0])
+        except Exception as error:  # onnxruntime's exceptions have no public base class
+            if "alloc" in str(error):
+                raise MachineError(
+                    "memory ran out during inference", str(error)[:300], "use smaller batches"
+                ) from error
+            raise IntegrityError(
+                "the graph fails on the output of its tokenizer", str(error)[:300], "export again"
+            ) from error
+
+    def _logits(self, rows: list[TokenRow], batch_size: int) -> np.ndarray:
+        logits = np.zeros((len(rows), self.spec.outputs), dtype=np.float32)
+        # On a CPU only texts of equal length share a batch, so that none is padded. Padding
+        # changes the order of sums, which may round an int8 activation to another integer,
+        # and its arithmetic costs more than the larger batch saves.
+        batches = length_batches(
             [len(row["input_ids"]) for row in rows],
             batch_size,
-            alike=self.provider == PROVIDERS["cpu"],
-        ):
-            out[chosen] = self.run(self._pad([rows[i] for i in chosen]))
-        return finite(out)
-
-    def _tokenize(
-        self, texts: Sequence[str], pairs: Sequence[str] | None
-    ) -> tuple[list[dict[str, list[int]]], list[bool]]:
-        """Token rows of each text, and whether something of it was left unread."""
-        if (pairs is not None) != self.spec.pair:
-            raise DataError(
-                "this classifier reads "
-                + ("two texts at a time" if self.spec.pair else "one text at a time"),
-                "something else",
-                "see the bundle's README.md",
-            )
-        if pairs is not None and len(pairs) != len(texts):
-            raise DataError("each text needs its pair", f"{len(texts)} texts, {len(pairs)} pairs")
-        budget = self.manifest.max_length * CHARACTERS_PER_TOKEN
-        both = (texts,) if pairs is None else (texts, pairs)
-        columns = [[_clean(text, budget) for text in column] for column in both]
-        long = [any(len(column[i]) > budget for column in both) for i in range(len(texts))]
-        given = columns[0] if pairs is None else list(zip(*columns, strict=True))
-        encodings = _unpanicked(lambda: self._tokenizer.encode_batch(given))
-        rows = [
-            {"input_ids": e.ids, "attention_mask": e.attention_mask, "token_type_ids": e.type_ids}
-            for e in encodings
-        ]
-        return rows, [cut or bool(e.overflowing) for cut, e in zip(long, encodings, strict=True)]
-
-    def _pad(self, rows: list[dict[str, list[int]]]) -> dict[str, np.ndarray]:
-        longest = max((len(row["input_ids"]) for row in rows), default=1)
-        batch = {}
-        for name in self.manifest.inputs:
-            array = np.full(
-                (len(rows), longest),
-                self.manifest.pad_token_id if name == "input_ids" else 0,
-                dtype=np.int64,
-            )
-            for i, row in enumerate(rows):
-                array[i, : len(row[name])] = row[name]
-            batch[name] = array
-        return batch
-
-    def _answer(self, logits: np.ndarray, truncated: bool) -> Prediction:
-        labels = self.spec.labels
-        if self.spec.kind == "regression":
-            value = float(logits[0])
-            return Prediction(labels[0], value, {labels[0]: value}, truncated)
-        wide = logits.astype(np.float64)
-        if self.spec.kind == "multilabel":
-            chances = 1 / (1 + np.exp(-wide))
-            chosen: str | tuple[str, ...] = tuple(
-                name for name, chance in zip(labels, chances, strict=True) if chance > 0.5
-            )
-        else:
-            shifted = np.exp(wide - wide.max())
-            chances = shifted / shifted.sum()
-            chosen = labels[int(logits.argmax())]
-        return Prediction(
-            chosen,
-            float(chances.max()),
-            dict(zip(labels, chances.tolist(), strict=True)),
-            truncated,
+            equal_lengths=self.provider == PROVIDERS["cpu"],
         )
+        for batch in batches:
+            logits[batch] = self.run(self._encoder.pad([rows[i] for i in batch]))
+        return check_finite(logits)
 
 
-def batches_of(lengths: Sequence[int], size: int, *, alike: bool) -> Iterator[list[int]]:
-    """Places of N texts in batches of at most `size`, from the shortest to the longest; alike: only texts of equal length share one."""
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    for _, group in groupby(order, key=lambda i: lengths[i] if alike else 0):
-        places = list(group)
-        for start in range(0, len(places), size):
-            yield places[start : start + size]
+def to_prediction(spec: TaskSpec, logits: np.ndarray, truncated: bool = False) -> Prediction:
+    """Convert the logits (C,) of one text to labels and probabilities."""
+    if spec.kind == "regression":
+        value = float(logits[0])
+        return Prediction(spec.labels[0], value, {spec.labels[0]: value}, truncated)
+    wide = logits.astype(np.float64)
+    label: str | tuple[str, ...]
+    if spec.kind == "multilabel":
+        probabilities = 1 / (1 + np.exp(-wide))
+        label = tuple(spec.labels[i] for i in np.flatnonzero(probabilities > 0.5))
+    else:
+        shifted = np.exp(wide - wide.max())
+        probabilities = shifted / shifted.sum()
+        label = spec.labels[int(logits.argmax())]
+    scores = dict(zip(spec.labels, probabilities.tolist(), strict=True))
+    return Prediction(label, float(probabilities.max()), scores, truncated)
 
 
-def _clean(text: str, budget: int) -> str:
-    if not isinstance(text, str):
-        raise DataError("a text must be a string", f"{type(text).__name__}", "convert it first")
-    cut = text[:budget]
-    try:
-        cut.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise DataError(
-            "a text holds half a character (a lone surrogate)",
-            f"at character {error.start}",
-            "decode the text properly, or replace it",
-        ) from error
-    return cut
-
-
-def finite(logits: np.ndarray) -> np.ndarray:
-    """The logits (N, C) themselves. Raises GateFailed where one is not a finite number."""
-    if not np.isfinite(logits).all():
-        row = int(np.flatnonzero(~np.isfinite(logits).all(1))[0])
+def check_finite(logits: np.ndarray) -> np.ndarray:
+    """Return the logits (N, C). Raises CheckFailed if one of them is NaN or infinite."""
+    bad_rows = np.flatnonzero(~np.isfinite(logits).all(1))
+    if len(bad_rows):
+        row = int(bad_rows[0])
         raise CheckFailed(
-            "the graph answers with a logit that is not a number",
+            "the graph returns a logit that is not a number",
             f"text {row}: {logits[row][:8].tolist()}",
             "run `kdedge verify`",
         )
     return logits
 
 
-def _tokenizer(bundle: Bundle) -> Tokenizer:
-    def make() -> Tokenizer:
-        tokenizer = Tokenizer.from_buffer(bundle.contents["tokenizer.json"])
-        tokenizer.no_padding()
-        tokenizer.enable_truncation(bundle.manifest.max_length)
-        return tokenizer
-
-    return _unpanicked(make)
-
-
-def _unpanicked(act: Callable[[], Result]) -> Result:
-    """Call `tokenizers`: a hostile tokenizer.json makes it raise PanicException, which is no Exception."""
-    try:
-        return act()
-    except (KeyboardInterrupt, SystemExit, MemoryError):
-        raise
-    except BaseException as error:
-        raise IntegrityError(
-            "tokenizer.json of the bundle cannot be used", str(error)[:200], "export again"
-        ) from None
+def _choose_precision(manifest: Manifest, precision: str, provider: str) -> str:
+    if precision == "auto":
+        order = CPU_ORDER if provider == PROVIDERS["cpu"] else OTHER_ORDER
+        return next(name for name in order if name in manifest.precisions)
+    if precision not in manifest.precisions:
+        raise UsageError(
+            "the bundle has no such precision",
+            precision,
+            f"one of auto, {', '.join(sorted(manifest.precisions))}",
+        )
+    return precision
 
 
-def _session(graph: bytes, provider: str, threads: int | None) -> onnxruntime.InferenceSession:
-    there = onnxruntime.get_available_providers()
-    if provider not in there:
+def _open_session(graph: bytes, provider: str, threads: int | None) -> onnxruntime.InferenceSession:
+    available = onnxruntime.get_available_providers()
+    if provider not in available:
         raise MachineError(
             f"the execution provider {provider} is not in this onnxruntime",
-            f"there are {', '.join(there)}",
+            f"available: {', '.join(available)}",
             "install the onnxruntime build that has it, or use cpu",
         )
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    # A graph that keeps weights in another file finds none: no folder can be this one.
-    options.add_session_config_entry(
-        "session.model_external_initializers_file_folder_path", os.devnull
-    )
-    if threads:
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
     try:
         session = onnxruntime.InferenceSession(
-            graph, options, providers=[provider], disabled_optimizers=SLOW_FUSIONS
+            graph, _options(threads), providers=[provider], disabled_optimizers=SLOW_FUSIONS
         )
     except Exception as error:
         raise IntegrityError(
@@ -335,11 +245,24 @@ def _session(graph: bytes, provider: str, threads: int | None) -> onnxruntime.In
     used = session.get_providers()
     if not used or used[0] != provider:
         raise MachineError(
-            f"{provider} was asked for and is not used",
+            f"{provider} was requested but is not used",
             f"the session runs on {', '.join(used)}",
-            "see ONNX Runtime's log for what it lacks",
+            "read ONNX Runtime's log to see what is missing",
         )
     return session
+
+
+def _options(threads: int | None) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    # A graph cannot load weights from other files: no file lies below the null device.
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", os.devnull
+    )
+    if threads:
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+    return options
 
 
 def _check_graph(session: onnxruntime.InferenceSession, manifest: Manifest) -> None:
@@ -347,7 +270,7 @@ def _check_graph(session: onnxruntime.InferenceSession, manifest: Manifest) -> N
     outputs = [(item.name, item.shape[-1]) for item in session.get_outputs()]
     if sorted(inputs) != sorted(manifest.inputs) or outputs != [("logits", manifest.spec.outputs)]:
         raise IntegrityError(
-            "the graph is not the one the manifest describes",
+            "the graph does not match the manifest",
             f"inputs {inputs}, outputs {outputs}",
             "export again",
         )

@@ -1,101 +1,122 @@
-"""Replays a bundle's golden answers on this machine."""
+"""Replay the golden texts of a bundle: do its files compute the same logits on this machine?"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from kdedge.errors import IntegrityError
-from kdedge.runtime.bundle import Bundle, is_finite_number
-from kdedge.runtime.classifier import Classifier, finite
+from kdedge.runtime.bundle import Bundle, Manifest
+from kdedge.runtime.classifier import Classifier, check_finite
 
-TYPICAL = 1e-3
-"""A quarter of the golden texts must be answered this nearly, whatever the file's tolerance: an activation that rounds to the next
-integer on another CPU moves some texts, the longer ones first; other numbers move all of them."""
+QUARTILE_TOLERANCE = 1e-3
+"""At least a quarter of the texts must be this close, whatever the tolerance of the file.
+
+On another CPU an activation may round to the next integer, which changes some texts and the
+longer ones first. Wrong numbers change all texts."""
 
 
 @dataclass(frozen=True)
 class Replay:
-    """What one file answered: texts replayed, largest logit difference of a text, the largest of the nearest quarter of
-    the texts, the tolerance of the former, texts tokenized otherwise.
+    """The differences of one file from its golden logits.
+
+    Attributes:
+        texts: Number of texts.
+        max_abs_logit: Largest logit difference of any text.
+        quartile_abs_logit: Lower quartile of the texts' logit differences.
+        tolerance: Largest accepted `max_abs_logit`.
+        token_mismatches: Number of texts that this machine tokenizes differently.
     """
 
     precision: str
     texts: int
     max_abs_logit: float
-    quarter_abs_logit: float
+    quartile_abs_logit: float
     tolerance: float
-    other_tokens: int
+    token_mismatches: int
 
     @property
     def passed(self) -> bool:
         return (
-            self.other_tokens == 0
+            self.token_mismatches == 0
             and self.max_abs_logit <= self.tolerance
-            and self.quarter_abs_logit <= TYPICAL
+            and self.quartile_abs_logit <= QUARTILE_TOLERANCE
         )
 
 
 def replay(bundle: Bundle, provider: str = "cpu") -> list[Replay]:
-    """Answer every golden text with every file. Raises IntegrityError where golden.json is not what it must be,
-    GateFailed where an answer is not a number.
+    """Run every golden text through every ONNX file.
+
+    Raises:
+        IntegrityError: If golden.json is malformed.
+        CheckFailed: If a logit is not a number.
     """
-    document = _checked(bundle)
+    document = _read_golden(bundle)
     replays = []
     for precision in sorted(bundle.manifest.precisions):
         classifier = Classifier.from_bundle(bundle, precision, provider)
-        differences, other = [], 0
-        for row in document["rows"]:
-            encoded = classifier.encode([row["text"]], [row["pair"]] if "pair" in row else None)
-            other += encoded["input_ids"][0].tolist() != row["input_ids"]
-            differences.append(
-                float(
-                    np.abs(
-                        finite(classifier.run(encoded))[0]
-                        - np.array(row["logits"][precision], np.float32)
-                    ).max()
-                )
-            )
-        tolerance = float(document["tolerance"][precision])
-        replays.append(
-            Replay(
-                precision,
-                len(document["rows"]),
-                max(differences),
-                sorted(differences)[(len(differences) - 1) // 4],
-                tolerance,
-                other,
-            )
-        )
+        replays.append(_replay_file(classifier, document))
     return replays
 
 
-def _checked(bundle: Bundle) -> dict:  # type: ignore[type-arg]
-    document, spec = bundle.json("golden.json"), bundle.manifest.spec
-    precisions = set(bundle.manifest.precisions)
+def _replay_file(classifier: Classifier, document: dict[str, Any]) -> Replay:
+    differences = []
+    token_mismatches = 0
+    for row in document["rows"]:
+        pairs = [row["pair"]] if "pair" in row else None
+        encoded = classifier.encode([row["text"]], pairs)
+        if encoded["input_ids"][0].tolist() != row["input_ids"]:
+            token_mismatches += 1
+        expected = np.array(row["logits"][classifier.precision], np.float32)
+        logits = check_finite(classifier.run(encoded))[0]
+        differences.append(float(np.abs(logits - expected).max()))
+    differences.sort()
+    return Replay(
+        precision=classifier.precision,
+        texts=len(differences),
+        max_abs_logit=differences[-1],
+        quartile_abs_logit=differences[(len(differences) - 1) // 4],
+        tolerance=float(document["tolerance"][classifier.precision]),
+        token_mismatches=token_mismatches,
+    )
+
+
+def _read_golden(bundle: Bundle) -> dict[str, Any]:
+    document = bundle.json("golden.json")
     try:
-        good = (
-            all(is_finite_number(document["tolerance"][name]) for name in precisions)
-            and len(document["rows"]) > 0
-        )
-        for row in document["rows"]:
-            good &= (
-                isinstance(row["text"], str)
-                and ("pair" in row) == spec.pair
-                and isinstance(row.get("pair", ""), str)
-            )
-            good &= isinstance(row["input_ids"], list)
-            for name in precisions:
-                good &= len(row["logits"][name]) == spec.outputs and all(
-                    is_finite_number(value) for value in row["logits"][name]
-                )
+        valid = _is_valid(document, bundle.manifest)
     except (KeyError, TypeError, AttributeError):
-        good = False
-    if not good:
+        valid = False
+    if not valid:
         raise IntegrityError(
-            "golden.json of the bundle is not a list of golden answers",
-            str(bundle.folder),
-            "export again",
+            "golden.json of the bundle is malformed", str(bundle.folder), "export again"
         )
     return dict(document)
+
+
+def _is_valid(document: dict[str, Any], manifest: Manifest) -> bool:
+    for precision in manifest.precisions:
+        if not _is_finite_number(document["tolerance"][precision]):
+            return False
+    return len(document["rows"]) > 0 and all(_is_row(row, manifest) for row in document["rows"])
+
+
+def _is_row(row: dict[str, Any], manifest: Manifest) -> bool:
+    has_texts = (
+        isinstance(row["text"], str)
+        and ("pair" in row) == manifest.spec.pair
+        and isinstance(row.get("pair", ""), str)
+        and isinstance(row["input_ids"], list)
+    )
+    return has_texts and all(
+        len(row["logits"][precision]) == manifest.spec.outputs
+        and all(_is_finite_number(value) for value in row["logits"][precision])
+        for precision in manifest.precisions
+    )
+
+
+def _is_finite_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,4 +1,4 @@
-"""The metrics a task can be measured by, from logits and labels, in numpy alone."""
+"""The metrics of a task, computed from logits and labels with numpy only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEFAULT_METRIC: dict[str, str] = {
 
 
 def decide(kind: Kind, logits: np.ndarray) -> np.ndarray:
-    """Answers from logits (N, C): class indices (N,), booleans (N, C) or numbers (N,)."""
+    """Turn logits (N, C) into predictions: class indices (N,), booleans (N, C) or numbers (N,)."""
     if kind == "classification":
         return np.asarray(logits.argmax(1))
     if kind == "multilabel":
@@ -25,76 +25,99 @@ def decide(kind: Kind, logits: np.ndarray) -> np.ndarray:
     return logits[:, 0].astype(np.float64)
 
 
-def accuracy(answers: np.ndarray, labels: np.ndarray) -> float:
-    """Share of examples whose whole answer is right."""
-    same = answers == labels
-    return float((same if same.ndim == 1 else same.all(1)).mean())
+def accuracy(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """Share of examples with the correct class; multilabel: with all labels correct."""
+    correct = predictions == labels
+    if correct.ndim > 1:
+        correct = correct.all(1)
+    return float(correct.mean())
 
 
-def _counts(answers: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per label: right, said, true; classes are taken one against the rest."""
-    if answers.ndim == 1:
-        classes = np.arange(int(max(answers.max(), labels.max())) + 1)
-        answers, labels = answers[:, None] == classes, labels[:, None] == classes
-    answers, labels = answers.astype(bool), labels.astype(bool)
-    return (answers & labels).sum(0), answers.sum(0), labels.sum(0)
+@dataclass(frozen=True)
+class _Counts:
+    """Numbers of examples per label: (C,), or one number for all labels together."""
+
+    true_positive: np.ndarray
+    predicted: np.ndarray
+    actual: np.ndarray
+
+    def f1(self) -> np.ndarray:
+        """F1 per label; 0 for a label that is neither predicted nor actual."""
+        total = self.predicted + self.actual
+        f1: np.ndarray = np.where(total > 0, 2 * self.true_positive / np.maximum(total, 1), 0.0)
+        return f1
 
 
-def _f1(right: np.ndarray, said: np.ndarray, true: np.ndarray) -> np.ndarray:
-    return np.where(said + true > 0, 2 * right / np.maximum(said + true, 1), 0.0)
+def _count(predictions: np.ndarray, labels: np.ndarray) -> _Counts:
+    """Count per label; each class of a classification counts as one label."""
+    if predictions.ndim == 1:
+        classes = np.arange(int(max(predictions.max(), labels.max())) + 1)
+        predictions = predictions[:, None] == classes
+        labels = labels[:, None] == classes
+    predictions = predictions.astype(bool)
+    labels = labels.astype(bool)
+    return _Counts((predictions & labels).sum(0), predictions.sum(0), labels.sum(0))
 
 
-def f1(answers: np.ndarray, labels: np.ndarray) -> float:
+def f1(predictions: np.ndarray, labels: np.ndarray) -> float:
     """F1 of class 1 of a two-class task."""
-    right, said, true = (c[1:2] for c in _counts(answers, labels))
-    return float(_f1(right, said, true)[0]) if len(right) else 0.0
+    scores = _count(predictions, labels).f1()
+    return float(scores[1]) if len(scores) > 1 else 0.0
 
 
-def macro_f1(answers: np.ndarray, labels: np.ndarray) -> float:
-    """Mean F1 over the labels that are said or true somewhere."""
-    right, said, true = _counts(answers, labels)
-    present = said + true > 0
-    return float(_f1(right, said, true)[present].mean()) if present.any() else 0.0
+def macro_f1(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """Mean F1 over the labels that are predicted or actual at least once."""
+    counts = _count(predictions, labels)
+    present = counts.predicted + counts.actual > 0
+    return float(counts.f1()[present].mean()) if present.any() else 0.0
 
 
-def micro_f1(answers: np.ndarray, labels: np.ndarray) -> float:
+def micro_f1(predictions: np.ndarray, labels: np.ndarray) -> float:
     """F1 over all decisions of all labels together."""
-    right, said, true = (c.sum() for c in _counts(answers, labels))
-    return float(_f1(right, said, true))
+    counts = _count(predictions, labels)
+    total = _Counts(counts.true_positive.sum(), counts.predicted.sum(), counts.actual.sum())
+    return float(total.f1())
 
 
-def matthews(answers: np.ndarray, labels: np.ndarray) -> float:
-    """Matthews correlation of any number of classes (Gorodkin 2004); 0 where it is undefined."""
-    right, said, true = (c.astype(np.float64) for c in _counts(answers, labels))
-    n, c = float(len(labels)), float(right.sum())
-    top = c * n - float(said @ true)
-    bottom = np.sqrt(n**2 - float(said @ said)) * np.sqrt(n**2 - float(true @ true))
-    return float(top / bottom) if bottom > 0 else 0.0
+def matthews(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """Matthews correlation for any number of classes (Gorodkin 2004); 0 if it is undefined."""
+    counts = _count(predictions, labels)
+    predicted = counts.predicted.astype(np.float64)
+    actual = counts.actual.astype(np.float64)
+    n = float(len(labels))
+    correct = float(counts.true_positive.astype(np.float64).sum())
+    numerator = correct * n - float(predicted @ actual)
+    denominator = np.sqrt(n**2 - float(predicted @ predicted))
+    denominator *= np.sqrt(n**2 - float(actual @ actual))
+    return float(numerator / denominator) if denominator > 0 else 0.0
 
 
-def pearson(answers: np.ndarray, labels: np.ndarray) -> float:
-    """Pearson's correlation; 0 where one side is constant and it is undefined."""
-    if np.ptp(answers) == 0 or np.ptp(labels) == 0:  # a rounded mean would leave noise to correlate
+def pearson(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """Pearson's correlation; 0 if one side is constant."""
+    # A constant must be recognized first: its rounded mean would leave noise that correlates.
+    if np.ptp(predictions) == 0 or np.ptp(labels) == 0:
         return 0.0
-    a, b = answers - answers.mean(), labels - labels.mean()
-    bottom = np.sqrt(float(a @ a)) * np.sqrt(float(b @ b))
-    return float(a @ b / bottom) if bottom > 0 else 0.0
+    a = predictions - predictions.mean()
+    b = labels - labels.mean()
+    denominator = np.sqrt(float(a @ a)) * np.sqrt(float(b @ b))
+    return float(a @ b / denominator) if denominator > 0 else 0.0
 
 
-def spearman(answers: np.ndarray, labels: np.ndarray) -> float:
-    """Pearson's correlation of ranks, ties sharing their mean rank; 0 where undefined."""
-    return pearson(_ranks(answers), _ranks(labels))
+def spearman(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """Pearson's correlation of ranks; 0 if one side is constant."""
+    return pearson(_ranks(predictions), _ranks(labels))
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return (ends - (counts - 1) / 2)[place].astype(np.float64)
+    """Rank values from 1; equal values share their mean rank."""
+    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last_rank = np.cumsum(counts)
+    return (last_rank - (counts - 1) / 2)[group].astype(np.float64)
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A measure of answers against labels, and the kinds of task it fits; higher is better for all."""
+    """A metric of predictions against labels and the kinds of task it fits; higher is better."""
 
     function: Callable[[np.ndarray, np.ndarray], float]
     kinds: tuple[str, ...]
@@ -112,13 +135,12 @@ METRICS: dict[str, Metric] = {
 
 
 def metric_fits(metric: str, kind: str) -> bool:
-    """Whether `metric` is known and measures tasks of `kind`."""
+    """Check that `metric` exists and fits tasks of `kind`."""
     return kind in KINDS and metric in METRICS and kind in METRICS[metric].kinds
 
 
 def score(metric: str, kind: Kind, logits: np.ndarray, labels: np.ndarray) -> float:
-    """The metric of logits (N, C) against labels as in `kdedge.data.task.Split`."""
-    return METRICS[metric].function(
-        decide(kind, logits),
-        np.asarray(labels, dtype=np.float64) if kind == "regression" else labels,
-    )
+    """Compute a metric of logits (N, C) against labels as in `kdedge.data.task.Split`."""
+    if kind == "regression":
+        labels = np.asarray(labels, dtype=np.float64)
+    return METRICS[metric].function(decide(kind, logits), labels)

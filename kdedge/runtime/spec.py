@@ -1,4 +1,4 @@
-"""What a classifier answers: kind, label names, metric, one text or two."""
+"""What a classifier predicts: kind of task, labels, metric, one text or two."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ Kind = Literal["classification", "multilabel", "regression"]
 KINDS: tuple[str, ...] = get_args(Kind)
 
 BETWEEN_LABELS = "|"
-"""Between the labels of one multilabel cell of a csv or tsv file."""
+"""Separates the labels in a multilabel cell of a csv or tsv file."""
 
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """The part of a task that travels with the student.
+    """The part of a task that is stored with the student.
 
-    name: short name, used in reports.
-    kind: `classification` (one of C labels), `multilabel` (any of C labels), `regression` (one number).
-    labels: C names in the order of the logits; `("score",)` for regression.
-    metric: a name of `kdedge.runtime.metrics.METRICS`.
-    pair: whether an example is two texts.
+    Attributes:
+        name: Short name for reports.
+        kind: `classification` (one of C labels), `multilabel` (any of C labels) or
+            `regression` (one number).
+        labels: C names in the order of the logits; `("score",)` for regression.
+        metric: A name in `kdedge.runtime.metrics.METRICS`.
+        pair: Whether an example consists of two texts.
     """
 
     name: str
@@ -31,7 +33,7 @@ class TaskSpec:
 
     @property
     def outputs(self) -> int:
-        """C, the number of logits."""
+        """The number of logits, C."""
         return len(self.labels)
 
     def to_json(self) -> dict[str, Any]:

@@ -395,7 +395,7 @@ def test_targets_mean_what_they_say(run: Any, bundle: Path) -> None:
 
 
 def test_without_the_lab_a_run_means_its_bundles(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kdedge.benchmarks.targets.find_spec", lambda name: None)
+    monkeypatch.setattr("kdedge.io.optional.find_spec", lambda name: None)
     found = plan([run.folder])
     assert found.run is None and len(found.bundles) == 2 and "torch" in found.why
 

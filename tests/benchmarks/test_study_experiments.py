@@ -17,6 +17,8 @@ from leave_one_out import study, without
 from kdedge.evaluation.statistics import PairedDifference, paired_difference
 from kdedge.recipe import BiLstmConfig, TinyBertConfig
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_difference_counts_only_where_seeds_and_texts_agree() -> None:
     """Three differences of mean 0.02 and standard deviation 0.01: t(0.975, 2) = 4.303."""

@@ -20,6 +20,8 @@ from objectives import Cell, cells, chosen, study
 from kdedge.errors import UsageError
 from kdedge.recipe import ObjectiveConfig
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = str(ROOT / "benchmarks" / "studies")
 START = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}, {STUDIES!r}]; import conftest, objectives; objectives.study()"

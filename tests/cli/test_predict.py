@@ -1,4 +1,4 @@
-"""`kdedge predict` as a user meets it: one answer a text in order, files of every form, letters with their exit codes."""
+"""`kdedge predict` as users see it: one line per text, all file types, errors with exit codes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import bundles
+import factories
 import pytest
-import tiny
 
 from kdedge.cli import predict as command
 from kdedge.cli.main import main
@@ -23,8 +22,8 @@ from kdedge.runtime.bundle import MANIFEST
 TEXTS = ["the film was good", 'a "cold", grim plot', "", "  the cast  ", "naïve café 好 👩‍👩‍👧"]
 
 
-class Told:
-    """What a command left: its exit code, stdout and stderr."""
+class Output:
+    """The exit code, stdout and stderr of a command."""
 
     def __init__(self, code: int, out: str, err: str) -> None:
         self.code, self.out, self.err = code, out, err
@@ -37,8 +36,8 @@ class Told:
 @pytest.fixture
 def predict(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Told]:
-    def run(*words: str | Path) -> Told:
+) -> Callable[..., Output]:
+    def run(*words: str | Path) -> Output:
         monkeypatch.setattr(sys, "argv", ["kdedge", "predict", *map(str, words)])
         code = 0
         try:
@@ -46,23 +45,23 @@ def predict(
         except SystemExit as stop:
             code = int(stop.code or 0)
         captured = capsys.readouterr()
-        return Told(code, captured.out, captured.err)
+        return Output(code, captured.out, captured.err)
 
     return run
 
 
 @pytest.fixture(scope="module")
 def single() -> Path:
-    return bundles.tiny_bundle("bilstm", "single")
+    return factories.tiny_bundle("bilstm", "single")
 
 
-def assert_answers(
-    told: Told, classifier: Classifier, texts: list[str], pairs: list[str] | None = None
+def assert_predictions(
+    output: Output, classifier: Classifier, texts: list[str], pairs: list[str] | None = None
 ) -> None:
-    """One line a text, in order, each as the library answers it alone."""
-    assert told.code == 0, told.err
-    assert len(told.rows) == len(texts)
-    for i, row in enumerate(told.rows):
+    """Each line equals the prediction of the library for that text alone."""
+    assert output.code == 0, output.err
+    assert len(output.rows) == len(texts)
+    for i, row in enumerate(output.rows):
         expected = classifier.predict(texts[i], None if pairs is None else pairs[i]).to_json()
         assert list(row) == list(expected) and row["label"] == expected["label"]
         assert row["score"] == pytest.approx(expected["score"], abs=1e-5) and row[
@@ -74,13 +73,13 @@ def assert_answers(
     "kind, task",
     [("bilstm", "single"), ("bert", "pair"), ("bert", "multilabel"), ("bert", "regression")],
 )
-def test_texts_of_the_command_line_are_answered_for_every_kind_of_task(
-    kind: str, task: str, predict: Callable[..., Told]
+def test_texts_as_arguments_are_classified_for_every_kind_of_task(
+    kind: str, task: str, predict: Callable[..., Output]
 ) -> None:
-    folder, texts = bundles.tiny_bundle(kind, task), TEXTS[:2]
+    folder, texts = factories.tiny_bundle(kind, task), TEXTS[:2]
     classifier = Classifier.load(folder, "fp32", threads=1)
     pairs = TEXTS[3:5] if classifier.spec.pair else None
-    told = predict(
+    output = predict(
         folder,
         *texts,
         *(word for pair in pairs or () for word in ("--pair", pair)),
@@ -90,8 +89,8 @@ def test_texts_of_the_command_line_are_answered_for_every_kind_of_task(
         "1",
         "--json",
     )
-    assert_answers(told, classifier, texts, pairs)
-    assert [set(row) for row in told.rows] == [{"label", "score", "scores"}] * 2
+    assert_predictions(output, classifier, texts, pairs)
+    assert [set(row) for row in output.rows] == [{"label", "score", "scores"}] * 2
 
 
 # Files
@@ -121,19 +120,19 @@ FILES: dict[str, tuple[str, list[str]]] = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_of_each_form_is_read_exactly(name: str, tmp_path: Path) -> None:
+def test_every_file_type_is_read_exactly(name: str, tmp_path: Path) -> None:
     content, texts = FILES[name]
     (tmp_path / name).write_bytes(content.encode())
     assert list(read_texts(tmp_path / name, ("text",))) == [(text,) for text in texts]
 
 
 @pytest.mark.parametrize("name", ["bom.txt", "quoted.csv", "quotes.tsv", "bom.jsonl"])
-def test_a_file_of_each_form_is_answered(
-    name: str, tmp_path: Path, single: Path, predict: Callable[..., Told]
+def test_every_file_type_is_classified(
+    name: str, tmp_path: Path, single: Path, predict: Callable[..., Output]
 ) -> None:
     content, texts = FILES[name]
     (tmp_path / name).write_bytes(content.encode())
-    assert_answers(
+    assert_predictions(
         predict(single, "--file", tmp_path / name, "--precision", "fp32", "--json"),
         Classifier.load(single, "fp32"),
         texts,
@@ -142,11 +141,11 @@ def test_a_file_of_each_form_is_answered(
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.txt"])
 def test_pairs_come_from_two_columns(
-    name: str, tmp_path: Path, predict: Callable[..., Told]
+    name: str, tmp_path: Path, predict: Callable[..., Output]
 ) -> None:
-    """In the order first, second, whatever the order of the columns in the file."""
-    folder = bundles.tiny_bundle("bert", "pair")
-    first, second = tiny.sentences(5, 21)[0], tiny.sentences(5, 22)[0]
+    """The order of the columns in the file does not matter."""
+    folder = factories.tiny_bundle("bert", "pair")
+    first, second = factories.sentences(5, 21)[0], factories.sentences(5, 22)[0]
     lines = {
         "a.csv": ["b,a", *(f"{b},{a}" for a, b in zip(first, second, strict=True))],
         "a.tsv": ["b\tx\ta", *(f"{b}\tx\t{a}" for a, b in zip(first, second, strict=True))],
@@ -154,7 +153,7 @@ def test_pairs_come_from_two_columns(
         "a.txt": [f"{a}\t{b}" for a, b in zip(first, second, strict=True)],
     }[name]
     (tmp_path / name).write_text("\n".join(lines) + "\n")
-    told = predict(
+    output = predict(
         folder,
         "--file",
         tmp_path / name,
@@ -167,34 +166,37 @@ def test_pairs_come_from_two_columns(
         "--json",
     )
     classifier = Classifier.load(folder, "fp32")
-    assert_answers(told, classifier, list(first), list(second))
+    assert_predictions(output, classifier, list(first), list(second))
     assert (
         abs(
             classifier.predict(first[0], second[0]).score
             - classifier.predict(second[0], first[0]).score
         )
         > 1e-3
-    ), "else the order would not show"
+    ), "the order of the texts must matter"
 
 
-def test_ten_thousand_lines_are_answered_in_order(
-    tmp_path: Path, single: Path, predict: Callable[..., Told]
+def test_ten_thousand_lines_are_classified_in_order(
+    tmp_path: Path, single: Path, predict: Callable[..., Output]
 ) -> None:
-    classifier, texts = Classifier.load(single, "fp32", threads=1), list(tiny.sentences(40, 31)[0])
+    classifier, texts = (
+        Classifier.load(single, "fp32", threads=1),
+        list(factories.sentences(40, 31)[0]),
+    )
     alone = {text: classifier.predict(text).score for text in texts}
     chance = random.Random(5)
     lines = [chance.choice(texts) for _ in range(10_000)]
     (tmp_path / "many.txt").write_text("\n".join(lines) + "\n")
-    told = predict(
+    output = predict(
         single, "--file", tmp_path / "many.txt", "--precision", "fp32", "--threads", "1", "--json"
     )
-    scores = [row["score"] for row in told.rows]
+    scores = [row["score"] for row in output.rows]
     assert len(scores) == 10_000 and len({round(score, 3) for score in alone.values()}) > 15
     assert max(abs(score - alone[text]) for score, text in zip(scores, lines, strict=True)) <= 1e-5
 
 
-def test_answers_are_told_while_the_file_is_still_read(
-    single: Path, predict: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_predictions_are_printed_while_the_file_is_read(
+    single: Path, predict: Callable[..., Output], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def endless(*_: object) -> Iterator[tuple[str, ...]]:
         for number in range(100):
@@ -202,16 +204,16 @@ def test_answers_are_told_while_the_file_is_still_read(
         raise DataError("the rest is broken", "many.txt:101")
 
     monkeypatch.setattr(command, "read_texts", endless)
-    told = predict(single, "--file", tmp_path / "many.txt", "--json")
-    assert told.code == 3 and "many.txt:101" in told.err
-    assert len(told.rows) == 96, "three whole batches of 32 were answered before the broken line"
+    output = predict(single, "--file", tmp_path / "many.txt", "--json")
+    assert output.code == 3 and "many.txt:101" in output.err
+    assert len(output.rows) == 96, "three batches of 32 come before the broken line"
 
 
-# Letters
+# Errors
 
 
 @pytest.mark.parametrize(
-    "name, content, place",
+    "name, content, location",
     [
         ("a.csv", b"id,text\n1,fine\n2,a,b\n", "a.csv:3"),
         ("a.csv", b'id,text\n1,"two\nlines"\n2\n', "a.csv:4"),
@@ -224,19 +226,19 @@ def test_answers_are_told_while_the_file_is_still_read(
         ("missing.csv", None, "missing.csv"),
     ],
 )
-def test_a_bad_line_is_named_with_exit_code_3(
+def test_an_invalid_line_is_named_with_exit_code_3(
     name: str,
     content: bytes | None,
-    place: str,
+    location: str,
     tmp_path: Path,
     single: Path,
-    predict: Callable[..., Told],
+    predict: Callable[..., Output],
 ) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    told = predict(single, "--file", tmp_path / name, "--json")
-    assert told.code == 3 and place in told.err.replace("\n", ""), told.err
-    assert told.out == "" and "Traceback" not in told.err and "hint:" in told.err
+    output = predict(single, "--file", tmp_path / name, "--json")
+    assert output.code == 3 and location in output.err.replace("\n", ""), output.err
+    assert output.out == "" and "Traceback" not in output.err
 
 
 @pytest.mark.parametrize(
@@ -251,91 +253,94 @@ def test_a_bad_line_is_named_with_exit_code_3(
         ["a", "--no-such"],
     ],
 )
-def test_a_wrong_use_has_exit_code_2(
-    words: list[str], single: Path, predict: Callable[..., Told]
+def test_wrong_usage_has_exit_code_2(
+    words: list[str], single: Path, predict: Callable[..., Output]
 ) -> None:
-    told = predict(single, *words)
-    assert told.code == 2 and told.out == "" and told.err
+    output = predict(single, *words)
+    assert output.code == 2 and output.out == "" and output.err
 
 
-def test_pairs_that_are_missing_are_told(predict: Callable[..., Told]) -> None:
-    told = predict(bundles.tiny_bundle("bert", "pair"), "one", "two", "--pair", "three")
-    assert told.code == 2 and "2 texts, 1 pairs" in told.err
+def test_missing_pairs_have_exit_code_2(predict: Callable[..., Output]) -> None:
+    output = predict(factories.tiny_bundle("bert", "pair"), "one", "two", "--pair", "three")
+    assert output.code == 2 and "2 texts, 1 pairs" in output.err
 
 
-def test_a_provider_that_is_not_there_has_exit_code_4(
-    single: Path, predict: Callable[..., Told]
+def test_an_unavailable_provider_has_exit_code_4(
+    single: Path, predict: Callable[..., Output]
 ) -> None:
-    told = predict(single, "the film", "--provider", "qnn")
-    assert told.code == 4 and told.out == ""
+    output = predict(single, "the film", "--provider", "qnn")
+    assert output.code == 4 and output.out == ""
 
 
 def test_a_changed_bundle_has_exit_code_5(
-    tmp_path: Path, single: Path, predict: Callable[..., Told]
+    tmp_path: Path, single: Path, predict: Callable[..., Output]
 ) -> None:
-    folder = bundles.copy_of(single, tmp_path)
+    folder = factories.copy_bundle(single, tmp_path)
     with (folder / "tokenizer.json").open("ab") as stream:
         stream.write(b" ")
-    told = predict(folder, "the film", "--json")
-    assert told.code == 5 and "tokenizer.json" in told.err and told.out == ""
+    output = predict(folder, "the film", "--json")
+    assert output.code == 5 and "tokenizer.json" in output.err and output.out == ""
 
 
-def test_no_bundle_has_exit_code_2(tmp_path: Path, predict: Callable[..., Told]) -> None:
-    told = predict(tmp_path / "nowhere", "the film")
-    assert told.code == 2 and "kdedge export" in told.err
-
-
-# What a person reads
-
-
-def test_labels_and_texts_with_markup_are_printed_letter_by_letter(
-    tmp_path: Path, predict: Callable[..., Told]
+def test_a_folder_that_is_not_a_bundle_has_exit_code_2(
+    tmp_path: Path, predict: Callable[..., Output]
 ) -> None:
-    folder = bundles.copy_of(bundles.tiny_bundle("bert", "multilabel"), tmp_path)
+    output = predict(tmp_path / "nowhere", "the film")
+    assert output.code == 2 and "kdedge export" in output.err
+
+
+# Output for people
+
+
+def test_markup_in_labels_and_texts_is_printed_literally(
+    tmp_path: Path, predict: Callable[..., Output]
+) -> None:
+    folder = factories.copy_bundle(factories.tiny_bundle("bert", "multilabel"), tmp_path)
     labels = ["[bold red]x[/]", "<script>[/red]", "[link=file:///etc]y[/link]\\"]
     document = json.loads((folder / MANIFEST).read_text())
     document["spec"]["labels"] = labels
     (folder / MANIFEST).write_text(json.dumps(document))
     classifier = Classifier.load(folder, "fp32")
     texts = ["[blink]film[/blink]", "[/nothing] plot", "trailing \\", ":smile: [1] cast"]
-    told = predict(folder, *texts, "--precision", "fp32")
-    assert told.code == 0, told.err
-    lines = told.out.splitlines()
+    output = predict(folder, *texts, "--precision", "fp32")
+    assert output.code == 0, output.err
+    lines = output.out.splitlines()
     assert len(lines) == len(texts)
     seen = set()
     for text, line in zip(texts, lines, strict=True):
-        answer = classifier.predict(text)
-        assert isinstance(answer.label, tuple)
-        assert line == f"{', '.join(answer.label) or '(none)'}  {answer.score:.3f}  {text}"
-        seen.update(answer.label)
-    assert seen, "some label must be printed for this to show anything"
+        prediction = classifier.predict(text)
+        assert isinstance(prediction.label, tuple)
+        assert line == f"{', '.join(prediction.label) or '(none)'}  {prediction.score:.3f}  {text}"
+        seen.update(prediction.label)
+    assert seen, "at least one label must be printed"
 
 
-def test_no_text_or_label_commands_the_terminal(
-    tmp_path: Path, predict: Callable[..., Told]
-) -> None:
-    folder = bundles.copy_of(bundles.tiny_bundle("bilstm", "single"), tmp_path)
+def test_control_characters_are_not_printed(tmp_path: Path, predict: Callable[..., Output]) -> None:
+    folder = factories.copy_bundle(factories.tiny_bundle("bilstm", "single"), tmp_path)
     document = json.loads((folder / MANIFEST).read_text())
     document["spec"]["labels"] = ["\x1b[2Jbad", "\x1b]0;good\x07"]
     (folder / MANIFEST).write_text(json.dumps(document))
-    told = predict(folder, "\x1b[31mthe film\x9b1m was\x08 good")
-    assert told.code == 0, told.err
-    assert not set(told.out) & {
+    output = predict(folder, "\x1b[31mthe film\x9b1m was\x08 good")
+    assert output.code == 0, output.err
+    assert not set(output.out) & {
         chr(code) for code in (*range(10), *range(11, 32), *range(127, 160))
     }
-    assert told.out.endswith("\ufffd[31mthe film\ufffd1m was\ufffd good\n")
+    assert output.out.endswith("\ufffd[31mthe film\ufffd1m was\ufffd good\n")
 
 
-def test_a_cut_text_says_so_to_people_and_programs(
-    single: Path, predict: Callable[..., Told]
+def test_a_truncated_text_is_marked_for_people_and_in_json(
+    single: Path, predict: Callable[..., Output]
 ) -> None:
-    fits, long = "film " * (bundles.LENGTH - 2), "film " * (bundles.LENGTH - 1)
+    fits, long = (
+        "film " * (factories.BUNDLE_MAX_LENGTH - 2),
+        "film " * (factories.BUNDLE_MAX_LENGTH - 1),
+    )
     lines = predict(single, fits, long).out.splitlines()
     assert [line.endswith("(truncated)") for line in lines] == [False, True]
     rows = predict(single, fits, long, "--json").rows
     assert "truncated" not in rows[0] and rows[1]["truncated"] is True
 
 
-def test_a_blank_line_of_a_table_is_no_row(tmp_path: Path) -> None:
+def test_blank_lines_of_a_csv_file_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("text\none\n\ntwo\n")
     assert list(read_texts(tmp_path / "t.csv", ("text",))) == [("one",), ("two",)]

@@ -15,7 +15,7 @@ import tinyrun
 import torch
 from filelock import FileLock
 
-from kdedge.cli.sagemaker_output import copy_whole
+from kdedge.cli.sagemaker_output import copy_runs
 from kdedge.distillation import layer_cache
 from kdedge.distillation.layer_cache import LayerCache, TeacherLayers, open_layer_cache
 from kdedge.distillation.module import DistillationModule
@@ -206,7 +206,7 @@ def test_a_finished_job_does_not_copy_the_cache(
 ) -> None:
     assert open_cache(teacher, data, LayerSelection((1,)), tmp_path / "run")
     (tmp_path / "run" / "student").mkdir()
-    copy_whole([tmp_path / "run"], tmp_path / "model")
+    copy_runs([tmp_path / "run"], tmp_path / "model")
     assert [path.name for path in (tmp_path / "model" / "run").iterdir()] == ["student"]
 
 

@@ -1,4 +1,4 @@
-"""`kdedge augment` and distillation on made texts, on small real models: killed, resumed, grown, in rounds."""
+"""`kdedge augment` and distillation on new texts with small models: killed, resumed, in rounds."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
 
+import factories
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import tiny
 import torch
+from kdedge_process import kdedge_command
 
 from kdedge.augment.filters import TextFilter
 from kdedge.augment.make import AugmentRound, make_texts
@@ -46,8 +47,7 @@ from kdedge.run.layout import RunDir
 from kdedge.run.stage import read_stage
 from kdedge.transfer.dataset import TransferSet, read_transfer_set
 
-ROOT = Path(__file__).resolve().parents[2]
-START = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]; import conftest; from kdedge.cli.main import main; main()"
+pytestmark = pytest.mark.slow
 
 RECIPE = """
 name = "more"
@@ -83,17 +83,17 @@ fit = {{epochs = 2, checks = 1}}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data, an encoder and a recipe, and in `whole` the run that nothing disturbed."""
+    """Data, an encoder, a recipe, and in `whole` a run that was not interrupted."""
     folder = tmp_path_factory.mktemp("more")
     torch.manual_seed(0)
-    tokenizer = tiny.tokenizer()
-    tiny.bert(layers=2, vocabulary=len(tokenizer), initializer_range=0.2).bert.save_pretrained(
+    tokenizer = factories.tokenizer()
+    factories.bert(layers=2, vocabulary=len(tokenizer), initializer_range=0.2).bert.save_pretrained(
         folder / "encoder"
     )
     tokenizer.save_pretrained(folder / "encoder")
     (folder / "data").mkdir()
     for split, count, seed in (("train", 160, 1), ("test", 64, 2)):
-        texts, labels = tiny.sentences(count, seed)
+        texts, labels = factories.sentences(count, seed)
         pq.write_table(
             pa.table({"text": list(texts), "label": [("bad", "good")[i] for i in labels]}),
             folder / "data" / f"{split}.parquet",
@@ -115,18 +115,18 @@ def command(folder: Path, runs: str, *options: str, processes: int = 1) -> subpr
         *options,
     ]
     environment = {**os.environ, "COLUMNS": "150"}
-    # What `accelerate launch` starts for several devices; on CPUs alone it asks for MPI itself.
+    # `accelerate launch` starts this for several devices; for CPUs it would require MPI.
     several = [
+        sys.executable,
         "-m",
         "torch.distributed.run",
         "--standalone",
         "--nproc_per_node",
         str(processes),
         "--no-python",
-        sys.executable,
     ]
     return subprocess.Popen(
-        [sys.executable, *(several if processes > 1 else []), "-c", START, *arguments],
+        [*(several if processes > 1 else []), *kdedge_command(*arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -191,12 +191,12 @@ def test_two_processes_make_and_label_the_same_set(folder: Path) -> None:
     said, told = talk.communicate(timeout=300)
     assert talk.returncode == 0, told[-2000:]
     assert made_hashes(folder / "two" / "more") == made_hashes(folder / "whole" / "more")
-    assert said.count("new texts beside") == 1, "one process alone talks"
+    assert said.count("more: new texts for") == 1, "only one process prints"
 
 
 @pytest.mark.parametrize("share", [0.6, 0.8])
 def test_killed_and_resumed_is_the_same_set(folder: Path, share: float) -> None:
-    """R2: kill -9 while texts are made; the share of the work after which it comes is measured by files that stand."""
+    """kill -9 while texts are made, after a share of the files exists."""
     runs = folder / f"killed-{share}"
     marks = [
         "teacher.part",
@@ -306,7 +306,7 @@ def test_a_part_is_the_gold_texts_and_the_first_of_the_made() -> None:
 
 def test_growth_leaves_out_what_hurts_and_stops_where_it_is_flat() -> None:
     """A probe whose right answers are counted: rules help up to 2 texts each, replacement hurts."""
-    task = tiny.single_task(40)
+    task = factories.single_task(40)
     origins = ["labelled"] * 40 + ["rule", "replace"] * 160
     asked = []
 
@@ -354,7 +354,7 @@ def test_growth_leaves_out_what_hurts_and_stops_where_it_is_flat() -> None:
 
 def test_growth_over_seeds_is_the_mean_and_its_error_knows_them() -> None:
     """Replacement looks better than labelled from the first seed alone."""
-    task = tiny.single_task(40)
+    task = factories.single_task(40)
     places = []
 
     def probe(transfer: TransferSet, number: int, place: Path) -> np.ndarray:
@@ -391,9 +391,12 @@ def test_growth_over_seeds_is_the_mean_and_its_error_knows_them() -> None:
     assert len(set(places[4:])) == 9, "every training has a folder of its own"
 
 
-def test_what_two_students_get_wrong_alike_is_no_error_of_their_difference() -> None:
-    """Of 32 texts 20 are right with labelled and 22 with rules, the same 20 among them: less than the error of either score, more than that of the difference."""
-    task = tiny.single_task(40)
+def test_shared_errors_do_not_widen_the_error_of_a_difference() -> None:
+    """20 and 22 of 32 texts are right, 20 of them in both.
+
+    The gain is smaller than the error of either score, but larger than that of the difference.
+    """
+    task = factories.single_task(40)
     answers = np.eye(2, dtype=np.float32)[task.validation.labels]
     labelled, rules = (
         np.where(np.arange(32)[:, None] < right, answers, 1 - answers)[None] for right in (20, 22)
@@ -403,8 +406,8 @@ def test_what_two_students_get_wrong_alike_is_no_error_of_their_difference() -> 
     assert found < 2 / 32 < np.sqrt(22 / 32 * 10 / 32 / 32)
 
 
-def test_difficulty_is_how_far_answers_lie_apart_and_never_nothing() -> None:
-    """KL((1/2, 1/2) || (3/4, 1/4)) = 1/2 ln(2/3) + 1/2 ln 2; a height that all logits of a text share is no answer."""
+def test_difficulty_is_the_distance_of_predictions_and_never_zero() -> None:
+    """KL((1/2, 1/2) || (3/4, 1/4)) = 1/2 ln(2/3) + 1/2 ln 2; a shift of all logits has no effect."""
     right, far = np.array([[4.0, 4.0], [np.log(3.0), 0.0]]), 0.5 * np.log(4 / 3)
     assert difficulty(right, np.zeros((2, 2)), "classification").tolist() == pytest.approx(
         [0.05 * far, 1.05 * far]
@@ -429,8 +432,11 @@ class Twenty(PoolSource):
 
 
 def test_a_pool_is_read_once_and_its_file_is_checked(tmp_path: Path) -> None:
-    task, recipe = tiny.single_task(40), AugmentConfig(size=4.0, shard_size=8, rules=RulesConfig())
-    pool = Twenty(tuple(tiny.sentences(20, 9)[0]), None)
+    task, recipe = (
+        factories.single_task(40),
+        AugmentConfig(size=4.0, shard_size=8, rules=RulesConfig()),
+    )
+    pool = Twenty(tuple(factories.sentences(20, 9)[0]), None)
     heavy = np.eye(40)[7][:20]
     sources = Sources([pool], {}, recipe, task)
     augment_round = AugmentRound(4.0, weights=heavy)
@@ -446,7 +452,7 @@ def test_a_pool_is_read_once_and_its_file_is_checked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_what_is_too_short_to_pass_is_not_started_from(tmp_path: Path, weighted: bool) -> None:
-    task = tiny.single_task(40)
+    task = factories.single_task(40)
     lengths = [len(text.split()) for text in task.train.texts]
     shortest = sorted(lengths)[20]
     recipe = AugmentConfig(

@@ -1,4 +1,4 @@
-"""A device: an environment with `pip install kdedge-toolkit` alone, and no torch anywhere."""
+"""A second environment as on a device: only `pip install kdedge`, without torch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import bundles
+import factories
 import pytest
 
+from kdedge.io.optional import TRAINING_PACKAGES
+
 ROOT = Path(__file__).resolve().parents[2]
-LAB = ("torch", "transformers", "datasets", "onnx", "pydantic", "sklearn", "scipy", "pandas")
+pytestmark = pytest.mark.slow
 
 WATCHED = """
 import sys
@@ -21,19 +23,19 @@ from kdedge.cli.main import main
 try:
     main()
 finally:
-    loaded = sorted(set({lab!r}) & set(sys.modules))
+    loaded = sorted(set({packages!r}) & set(sys.modules))
     assert not loaded, loaded
 """
 
 
 def _uv() -> str:
-    beside = Path(sys.executable).with_name("uv")
-    return str(beside) if beside.exists() else shutil.which("uv") or "uv"
+    local = Path(sys.executable).with_name("uv")
+    return str(local) if local.exists() else "uv"
 
 
 @pytest.fixture(scope="session")
 def device(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment with kdedge's base dependencies, installed from a copy of this checkout."""
+    """Install a copy of this checkout without extras; return the Python of that environment."""
     folder = tmp_path_factory.mktemp("device")
     source = folder / "source"
     shutil.copytree(
@@ -66,7 +68,7 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def on_device(python: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     return subprocess.run(
-        [str(python), "-c", WATCHED.format(lab=LAB), *arguments],
+        [str(python), "-c", WATCHED.format(packages=TRAINING_PACKAGES), *arguments],
         capture_output=True,
         text=True,
         timeout=200,
@@ -77,25 +79,25 @@ def on_device(python: Path, folder: Path, *arguments: str) -> subprocess.Complet
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    """A bundle, copied to a place that has no run around it."""
-    shutil.copytree(bundles.tiny_bundle("bert"), tmp_path / "bundle")
+    """A bundle outside of any run."""
+    shutil.copytree(factories.tiny_bundle("bert"), tmp_path / "bundle")
     return tmp_path / "bundle"
 
 
-def test_the_lab_is_not_installed(device: Path) -> None:
-    code = f"import importlib.util as u, json; print(json.dumps([n for n in {LAB!r} if u.find_spec(n)]))"
-    assert (
-        json.loads(
-            subprocess.run(
-                [str(device), "-I", "-c", code], capture_output=True, text=True, timeout=60
-            ).stdout
-        )
-        == []
+def test_no_training_package_is_installed(device: Path) -> None:
+    code = "from kdedge.io import optional as o; print(o.missing_training_packages())"
+    done = subprocess.run(
+        [str(device), "-I", "-c", code], capture_output=True, text=True, timeout=60
     )
+    assert done.stdout.strip() == str(list(TRAINING_PACKAGES)), done.stderr
 
 
 def test_the_wheel_has_one_top_level_name(device: Path) -> None:
-    code = "import importlib.metadata as m; print(sorted({f.parts[0] for f in m.files('kdedge-toolkit') if f.suffix == '.py'}))"
+    code = """
+import importlib.metadata
+files = importlib.metadata.files("kdedge")
+print(sorted({file.parts[0] for file in files if file.suffix == ".py"}))
+"""
     assert (
         subprocess.run(
             [str(device), "-I", "-c", code], capture_output=True, text=True, timeout=60
@@ -104,7 +106,9 @@ def test_the_wheel_has_one_top_level_name(device: Path) -> None:
     )
 
 
-def test_predict_answers_as_it_does_here(device: Path, copied: Path, tmp_path: Path) -> None:
+def test_predictions_equal_those_of_this_environment(
+    device: Path, copied: Path, tmp_path: Path
+) -> None:
     from kdedge.runtime import Classifier
 
     done = on_device(
@@ -119,7 +123,7 @@ def test_predict_answers_as_it_does_here(device: Path, copied: Path, tmp_path: P
     )
 
 
-def test_verify_passes_and_refuses_a_changed_file(
+def test_verify_passes_and_rejects_a_changed_file(
     device: Path, copied: Path, tmp_path: Path
 ) -> None:
     done = on_device(device, tmp_path, "verify", "bundle")
@@ -130,7 +134,7 @@ def test_verify_passes_and_refuses_a_changed_file(
     assert done.returncode == 5 and "onnx/model.onnx" in done.stderr
 
 
-def test_bench_measures_the_bundle_alone(device: Path, copied: Path, tmp_path: Path) -> None:
+def test_bench_measures_only_the_bundle(device: Path, copied: Path, tmp_path: Path) -> None:
     (tmp_path / "texts.csv").write_text(
         "text,label\n"
         + "".join(
@@ -151,6 +155,6 @@ def test_bench_measures_the_bundle_alone(device: Path, copied: Path, tmp_path: P
     )
 
 
-def test_distill_says_what_to_install(device: Path, tmp_path: Path) -> None:
+def test_distill_names_the_missing_extra(device: Path, tmp_path: Path) -> None:
     done = on_device(device, tmp_path, "distill", "recipe.toml")
     assert done.returncode == 4 and 'pip install "kdedge-toolkit[train]"' in done.stderr

@@ -1,22 +1,21 @@
-"""150 intents down the whole line: names from a file, every score in the answer, and nothing that floods a terminal."""
+"""150 labels from recipe to bundle: names from a file, all scores in JSON, short tables."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import factories
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import tiny
-import tinyrun
 import torch
 from click.testing import CliRunner
 from kdedge.export import export
 from sklearn.metrics import f1_score
 
-from kdedge.cli.augment import _answer
+from kdedge.cli.augment import describe_logits
 from kdedge.cli.distill import show
 from kdedge.cli.export import export_and_show
 from kdedge.cli.predict import predict
@@ -31,6 +30,8 @@ from kdedge.runtime.metrics import macro_f1
 from kdedge.runtime.spec import TaskSpec
 from kdedge.teacher.finetune import load_teacher
 
+pytestmark = pytest.mark.slow
+
 INTENTS = 150
 
 
@@ -44,7 +45,7 @@ def few_of_each(path: Path, count: int) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> RunDir:
-    """Both students of a teacher of 150 intents, who knows none, on three texts of each."""
+    """Distill both students from an untrained teacher of 150 intents, on three texts per intent."""
     folder = tmp_path_factory.mktemp("intents")
     (folder / "data").mkdir()
     source = shared / "data" / "clinc150"
@@ -52,8 +53,10 @@ def made(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> RunDir:
     pq.write_table(few_of_each(source / "validation.parquet", 1), folder / "data" / "test.parquet")
     (folder / "data" / "labels.json").write_bytes((source / "labels.json").read_bytes())
     torch.manual_seed(0)
-    tiny.bert(outputs=INTENTS, vocabulary=len(tiny.tokenizer())).save_pretrained(folder / "model")
-    tiny.tokenizer().save_pretrained(folder / "model")
+    factories.bert(outputs=INTENTS, vocabulary=len(factories.tokenizer())).save_pretrained(
+        folder / "model"
+    )
+    factories.tokenizer().save_pretrained(folder / "model")
     lstm = {
         "kind": "bilstm",
         "hidden": 8,
@@ -74,12 +77,12 @@ def made(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> RunDir:
             "overlap": "allow",
         },
         "teacher": {"model": str(folder / "model"), "max_length": 32},
-        "student": [tinyrun.tinybert(quantize={"steps": 0}), lstm],
+        "student": [factories.tinybert_config(quantize={"steps": 0}), lstm],
     }
     return distill(Recipe.model_validate(document), folder / "runs")
 
 
-def test_the_line_answers_with_150_names(
+def test_bundles_predict_150_names(
     made: RunDir, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shared: Path
 ) -> None:
     monkeypatch.setattr(export, "_export_teacher", lambda *_, **__: None)
@@ -89,12 +92,12 @@ def test_the_line_answers_with_150_names(
     assert all(
         len(np.unique(split.labels)) == INTENTS
         for split in (task.train, task.validation, task.test)
-    ), "a share is drawn from every class"
+    ), "the validation share is drawn from every class"
     bundles = export_and_show(made.folder, stages=StageContext())
     show(made, as_json=False)
     said = capsys.readouterr().out
     assert len(said.splitlines()) < 60 and names[75] not in said, (
-        "tables are of models, not of labels"
+        "tables have rows for models, not labels"
     )
     for folder, name in zip(bundles, made.student_dirs, strict=True):
         bundle = Bundle.open(folder)
@@ -127,7 +130,7 @@ def test_the_line_answers_with_150_names(
             assert len(line) < 150 and line.split()[0] == json.loads(answer)["label"]
     int8 = [Bundle.open(folder).manifest for folder in bundles]
     assert all("int8" in manifest.parity for manifest in int8), (
-        "the head of 150 outputs has passed the gate in integers"
+        "the head with 150 outputs passes the integer checks"
     )
 
 
@@ -141,28 +144,32 @@ def predicted(folder: Path, precision: str, *flags: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_what_is_wrong_with_one_of_many_labels_is_said_shortly(tmp_path: Path) -> None:
+def test_an_error_about_one_of_many_labels_is_short(tmp_path: Path) -> None:
     names = tuple(f"intent number {i}" for i in range(INTENTS))
-    model = tiny.bert(outputs=INTENTS, vocabulary=len(tiny.tokenizer()))
+    model = factories.bert(outputs=INTENTS, vocabulary=len(factories.tokenizer()))
     model.config.id2label = dict(enumerate([*names[:140], *names[:139:-1]]))
     model.save_pretrained(tmp_path)
-    tiny.tokenizer().save_pretrained(tmp_path)
+    factories.tokenizer().save_pretrained(tmp_path)
     with pytest.raises(UsageError) as caught:
         load_teacher(tmp_path, TaskSpec("t", "classification", names, "accuracy", pair=False), 32)
     assert (
         "output 140 is intent number 149, label 140 of the task intent number 140"
-        in caught.value.detail
+        in str(caught.value)
         and len(str(caught.value)) < 600
     )
 
 
-def test_a_teachers_answer_is_told_in_names() -> None:
+def test_logits_are_described_by_label_names() -> None:
     spec = TaskSpec("t", "multilabel", ("a", "b", "c"), "micro_f1", pair=False)
-    assert [_answer(spec, np.array(row)) for row in ([1.0, -1.0, 2.0], [-1.0, -1.0, -1.0])] == [
+    assert [
+        describe_logits(spec, np.array(row)) for row in ([1.0, -1.0, 2.0], [-1.0, -1.0, -1.0])
+    ] == [
         "a, c",
         "none",
     ]
     assert (
-        _answer(TaskSpec("t", "regression", ("score",), "pearson", pair=False), np.array([1.234]))
+        describe_logits(
+            TaskSpec("t", "regression", ("score",), "pearson", pair=False), np.array([1.234])
+        )
         == "1.23"
     )

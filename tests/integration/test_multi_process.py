@@ -1,4 +1,4 @@
-"""The same recipe in several processes (`accelerate launch`, `torchrun`): two processes share the work, one of them writes and talks."""
+"""One recipe in two processes (`accelerate launch`, `torchrun`): one of them writes and prints."""
 
 from __future__ import annotations
 
@@ -8,20 +8,24 @@ import subprocess
 import sys
 from pathlib import Path
 
-from test_run import ROOT, write_inputs
+import pytest
+from kdedge_process import ROOT
+from test_run import write_inputs
 
 from kdedge.run.stage import read_stage
 from kdedge.runtime import metrics
 from kdedge.transfer.dataset import read_transfer_set
 
+pytestmark = pytest.mark.slow
+
 SLOW_READER = """
 import sys, time
 from pathlib import Path
-from kdedge.run.processes import is_main, main_does
+from kdedge.run.processes import is_main, on_main_process
 from kdedge.run.stage import stage
 
 def make(part):
-    main_does(lambda: (part / "made").write_text("here"))
+    on_main_process(lambda: (part / "made").write_text("here"))
     if not is_main():
         time.sleep(2)
     return {"read": (part / "made").read_text()}
@@ -58,7 +62,7 @@ def test_a_stage_is_not_renamed_while_another_process_reads_it(tmp_path: Path) -
 
 def test_two_processes_train_one_run(tmp_path: Path) -> None:
     recipe = write_inputs(tmp_path, "classification", pair=True)
-    # What `accelerate launch` starts for several devices; on CPUs alone it asks for MPI itself.
+    # `accelerate launch` starts this for several devices; for CPUs it would require MPI.
     command = [
         sys.executable,
         "-m",
@@ -81,7 +85,7 @@ def test_two_processes_train_one_run(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     documents = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    assert len(documents) == 1, "one process alone talks"
+    assert len(documents) == 1, "only one process prints"
     run = tmp_path / "runs" / "r"
     assert len(json.loads(documents[0])["rows"]) == 5
     # 128 training texts in batches of 16 over two processes: 4 steps an epoch, 2 epochs.
@@ -93,7 +97,7 @@ def test_two_processes_train_one_run(tmp_path: Path) -> None:
     assert not list(run.glob("**/*.part")) and not list(run.glob("**/checkpoint-*"))
     transfer = read_transfer_set(run / "transfer")
     assert transfer.logits.shape == (128, 2)
-    told = metrics.score(
+    score = metrics.score(
         "accuracy", "classification", transfer.logits.astype("float32"), transfer.texts.labels
     )
-    assert told >= 0.5 and read_stage(run / "tinybert" / "student")["result"]["test"] > 0
+    assert score >= 0.5 and read_stage(run / "tinybert" / "student")["result"]["test"] > 0

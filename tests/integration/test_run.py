@@ -1,21 +1,19 @@
-"""The whole line on small real models: recipe to report, for one text and for two, for classes, label sets and a number."""
+"""`kdedge run` on small real models: recipe to report, for texts and pairs, for all tasks."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import factories
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import tiny
 import torch
+from kdedge_process import run_kdedge
 
 from kdedge.distillation.pipeline import distill
 from kdedge.distillation.scores import scores
@@ -25,8 +23,7 @@ from kdedge.run.stage import read_stage
 from kdedge.runtime import Classifier
 from kdedge.transfer.dataset import read_transfer_set
 
-ROOT = Path(__file__).resolve().parents[2]
-START = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]; import conftest; from kdedge.cli.main import main; main()"
+pytestmark = pytest.mark.slow
 
 RECIPE = """
 name = "r"
@@ -76,8 +73,8 @@ steps = 4
 
 
 def rows(count: int, seed: int, kind: str, pair: bool) -> dict[str, list]:
-    """Texts whose label can be read off them, so that a shuffled row shows."""
-    texts, left = tiny.sentences(count, seed)
+    """Make texts whose label follows from the text, so that a shuffled row is noticed."""
+    texts, left = factories.sentences(count, seed)
     if kind == "multilabel":
         names = [
             ["good"] * bool(good) + ["long"] * (len(text) > 40)
@@ -85,7 +82,7 @@ def rows(count: int, seed: int, kind: str, pair: bool) -> dict[str, list]:
         ]
         return {"text": list(texts), "label": names}
     assert pair
-    seconds, right = tiny.sentences(count, seed + 50)
+    seconds, right = factories.sentences(count, seed + 50)
     same = left == right
     return {
         "text": list(texts),
@@ -95,10 +92,10 @@ def rows(count: int, seed: int, kind: str, pair: bool) -> dict[str, list]:
 
 
 def write_inputs(folder: Path, kind: str, pair: bool) -> Path:
-    """An encoder, data and a recipe that names both, in `folder`; returns the recipe."""
+    """Write an encoder, data and a recipe that names both; return the path of the recipe."""
     torch.manual_seed(0)
-    tokenizer = tiny.tokenizer()
-    tiny.bert(layers=2, vocabulary=len(tokenizer), initializer_range=0.2).bert.save_pretrained(
+    tokenizer = factories.tokenizer()
+    factories.bert(layers=2, vocabulary=len(tokenizer), initializer_range=0.2).bert.save_pretrained(
         folder / "encoder"
     )
     tokenizer.save_pretrained(folder / "encoder")
@@ -127,30 +124,16 @@ def write_inputs(folder: Path, kind: str, pair: bool) -> Path:
 def made(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, str]:
-    """A run made by `kdedge run` in a process of its own, and what it printed."""
+    """Run `kdedge run` in a process; return the run folder and its stdout."""
     kind, pair = request.param
     folder = tmp_path_factory.mktemp("line")
     recipe = write_inputs(folder, kind, pair)
-    done = run_command(folder, "run", str(recipe), "--threads", "1", "--json")
+    done = run_kdedge("run", str(recipe), "--threads", "1", "--json", folder=folder)
     assert done.returncode == 0, done.stderr
     return folder / "runs" / "r", done.stdout
 
 
-def run_command(
-    folder: Path, *arguments: str, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    variables = {**os.environ, "COLUMNS": "150", **environment}
-    return subprocess.run(
-        [sys.executable, "-c", START, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=400,
-        cwd=folder,
-        env=variables,
-    )
-
-
-def test_every_stage_stands_where_the_readme_says(made: tuple[Path, str]) -> None:
+def test_every_stage_is_where_the_readme_says(made: tuple[Path, str]) -> None:
     run, _ = made
     for name in (
         "recipe.toml",
@@ -195,13 +178,13 @@ def test_the_report_has_every_subject_with_all_its_columns(made: tuple[Path, str
     columns |= {"retention", "retention_low", "retention_high", "bytes", "peak_mb"}
     assert all(columns <= set(row) for row in document["rows"])
     for student in ("tinybert", "bilstm"):
-        mine = [row for row in document["rows"] if row["subject"] == student]
-        assert {row["precision"] for row in mine} == {"fp32", "int8"} and len(mine) == 3
+        rows = [row for row in document["rows"] if row["subject"] == student]
+        assert {row["precision"] for row in rows} == {"fp32", "int8"} and len(rows) == 3
     assert "machine" in document and len({row["subject"] for row in document["rows"]}) >= 6
 
 
-def test_the_file_answers_each_example_with_its_own_two_texts(made: tuple[Path, str]) -> None:
-    """What was measured in torch on the test split is what the file answers for these very rows."""
+def test_the_file_reads_each_example_with_its_own_second_text(made: tuple[Path, str]) -> None:
+    """The logits of the ONNX file equal those that torch stored for the test split."""
     run_folder, _ = made
     run, students = RunDir.open(run_folder)
     table = pq.read_table(Path(run.recipe.data.source) / "test.parquet").to_pydict()
@@ -214,11 +197,11 @@ def test_the_file_answers_each_example_with_its_own_two_texts(made: tuple[Path, 
         if pairs:
             shuffled = classifier.logits(table["text"], pairs[1:] + pairs[:1])
             assert np.abs(shuffled - stored).max() > 1e-3, (
-                "another second text must give another answer"
+                "another second text must change the logits"
             )
 
 
-def test_the_transfer_set_keeps_text_pair_label_and_answer_together(made: tuple[Path, str]) -> None:
+def test_the_transfer_set_keeps_text_pair_label_and_logits_together(made: tuple[Path, str]) -> None:
     run, _ = RunDir.open(made[0])
     source = pq.read_table(Path(run.recipe.data.source) / "train.parquet").to_pydict()
     known = {
@@ -229,7 +212,7 @@ def test_the_transfer_set_keeps_text_pair_label_and_answer_together(made: tuple[
     }
     made_set = read_transfer_set(run.transfer)
     texts = made_set.texts
-    assert len(made_set) == 128, "the rest was drawn for the validation split"
+    assert len(made_set) == 128, "the rest is the validation split"
     for i, text in enumerate(texts.texts):
         key = (text,) if texts.pairs is None else (text, texts.pairs[i])
         label = known[key]
@@ -238,18 +221,20 @@ def test_the_transfer_set_keeps_text_pair_label_and_answer_together(made: tuple[
         assert np.array_equal(label, texts.labels[i])
     teacher = Classifier.load(run.shared / "teacher-bundle", "fp32")
     again = teacher.logits(texts.texts, texts.pairs)
-    # 16 bits hold 11 significant ones: half a step is 2^-11 of the value.
+    # fp16 has 11 significant bits: the rounding error is at most 2^-11 of the value.
     assert np.allclose(made_set.logits.astype(np.float32), again, rtol=2**-11 + 1e-5, atol=1e-4)
 
 
-def test_a_second_run_keeps_every_stage(made: tuple[Path, str]) -> None:
+def test_a_second_run_reuses_every_stage(made: tuple[Path, str]) -> None:
     run, _ = made
-    done = run_command(run.parent.parent, "distill", str(run / "recipe.toml"), "--threads", "1")
+    done = run_kdedge(
+        "distill", str(run / "recipe.toml"), "--threads", "1", folder=run.parent.parent
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("same inputs, kept") == 6 and "left" not in done.stderr
 
 
-def test_the_saved_recipe_is_the_whole_experiment(made: tuple[Path, str]) -> None:
+def test_the_saved_recipe_equals_the_resolved_one(made: tuple[Path, str]) -> None:
     run, _ = RunDir.open(made[0])
     assert load_recipe(run.folder / "recipe.toml") == run.recipe
 
@@ -257,7 +242,7 @@ def test_the_saved_recipe_is_the_whole_experiment(made: tuple[Path, str]) -> Non
 def test_the_saved_recipe_gives_the_same_weights_in_another_environment(
     made: tuple[Path, str], tmp_path: Path
 ) -> None:
-    """R15: threads of the environment, hash seed, locale and folder decide nothing."""
+    """Thread variables, hash seed, locale and folder have no effect."""
     run, _ = RunDir.open(made[0])
     (tmp_path / "elsewhere").mkdir()
     environment = {
@@ -266,8 +251,11 @@ def test_the_saved_recipe_gives_the_same_weights_in_another_environment(
         "PYTHONHASHSEED": "77",
         "LC_ALL": "C",
     }
-    done = run_command(
-        tmp_path / "elsewhere", "distill", str(run.folder / "recipe.toml"), **environment
+    done = run_kdedge(
+        "distill",
+        str(run.folder / "recipe.toml"),
+        folder=tmp_path / "elsewhere",
+        **environment,
     )
     assert done.returncode == 0, done.stderr
     again, _ = RunDir.open(tmp_path / "elsewhere" / "runs" / "r")
@@ -294,7 +282,7 @@ def test_parts_of_the_loss_are_logged(made: tuple[Path, str]) -> None:
     assert {"part/logits", "part/hidden", "part/attention", "part/embedding"} <= set().union(*lines)
 
 
-def test_scores_are_shares_of_the_teacher_measured_here(made: tuple[Path, str]) -> None:
+def test_retention_is_relative_to_the_measured_teacher(made: tuple[Path, str]) -> None:
     run, _ = RunDir.open(made[0])
     found = {row.model: row for row in scores(run)}
     assert set(found) == {
@@ -311,9 +299,7 @@ def test_scores_are_shares_of_the_teacher_measured_here(made: tuple[Path, str]) 
     )
 
 
-def test_a_fine_tuned_teacher_is_measured_not_trusted(
-    tmp_path: Path, made: tuple[Path, str]
-) -> None:
+def test_a_fine_tuned_teacher_is_measured_again(tmp_path: Path, made: tuple[Path, str]) -> None:
     first, _ = RunDir.open(made[0])
     shutil.copytree(first.teacher, tmp_path / "teacher")
     recipe = load_recipe(
@@ -338,14 +324,14 @@ def test_a_fine_tuned_teacher_is_measured_not_trusted(
 
 def test_a_changed_recipe_stops_and_says_what_changed(made: tuple[Path, str]) -> None:
     run, _ = made
-    done = run_command(
-        run.parent.parent,
+    done = run_kdedge(
         "distill",
         str(run / "recipe.toml"),
         "--set",
         "student.bilstm.fit.epochs=3",
         "--threads",
         "1",
+        folder=run.parent.parent,
     )
     assert (
         done.returncode == 2

@@ -23,6 +23,8 @@ from kdedge.nn.tokenization import encode
 from kdedge.nn.training import LengthGrouped, Training, train
 from kdedge.recipe import FitConfig
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = Path(__file__).with_name("training_program.py")
 
 

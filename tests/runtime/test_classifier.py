@@ -1,4 +1,4 @@
-"""A bundle against torch, alone and in a crowd, and the two commands that answer with it."""
+"""Classifiers against torch, alone and in batches, and the commands predict and verify."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ import json
 import random
 import re
 import shutil
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import factories
 import numpy as np
 import pytest
-import tiny
-import tinybundle
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 from kdedge.export.export import export_run
 
-from kdedge.cli.predict import predict, verify
+from kdedge.cli.predict import predict
+from kdedge.cli.verify import verify
 from kdedge.data.task import Split, Task
 from kdedge.errors import CheckFailed, DataError, IntegrityError, MachineError, UsageError
 from kdedge.nn.text_model import TextClassifier
@@ -29,9 +28,10 @@ from kdedge.nn.tokenization import load_tokenizer
 from kdedge.runtime import Bundle, Classifier, Prediction
 from kdedge.runtime import golden as golden_answers
 from kdedge.runtime.bundle import Manifest, write_manifest
-from kdedge.runtime.classifier import batches_of
+from kdedge.runtime.classifier import to_prediction
 from kdedge.runtime.golden import Replay, replay
 from kdedge.runtime.spec import TaskSpec
+from kdedge.runtime.text_encoder import CHARACTERS_PER_TOKEN, length_batches
 from kdedge.students.build import load_student
 
 ODD = [
@@ -49,85 +49,78 @@ ODD = [
 ]
 
 
-def numbers_task(kind: str) -> Task:
-    """The tiny sentences as a multi-label or regression task."""
-    single = tiny.single_task()
-    spec = TaskSpec(
-        "tiny",
-        kind,
-        ("bad", "good", "long") if kind == "multilabel" else ("score",),
-        "micro_f1" if kind == "multilabel" else "pearson",
-        False,
-    )
+def relabelled_task(spec: TaskSpec) -> Task:
+    """Give the sentences of `single_task` multilabel or regression labels."""
 
     def relabel(split: Split) -> Split:
         long = np.array([len(text) > 40 for text in split.texts])
-        columns = np.stack([split.labels == 0, split.labels == 1, long], 1)
-        return Split(
-            split.texts,
-            None,
-            columns.astype(np.float32)
-            if kind == "multilabel"
-            else (split.labels + 0.5 * long).astype(np.float32),
-        )
+        if spec.kind == "multilabel":
+            labels = np.stack([split.labels == 0, split.labels == 1, long], 1)
+        else:
+            labels = split.labels + 0.5 * long
+        return Split(split.texts, None, labels.astype(np.float32))
 
-    return Task(spec, *(relabel(split) for split in (single.train, single.validation, single.test)))
+    single = factories.single_task()
+    return Task(spec, relabel(single.train), relabel(single.validation), relabel(single.test))
+
+
+MULTILABEL = TaskSpec("tiny", "multilabel", ("bad", "good", "long"), "micro_f1", pair=False)
+REGRESSION = TaskSpec("tiny", "regression", ("score",), "pearson", pair=False)
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Kind -> home of a student with its bundle."""
+def student_dirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Name -> folder of a student and its bundle."""
     tasks = {
-        "bert": ("tinybert", tiny.single_task()),
-        "single": ("bilstm", tiny.single_task()),
-        "pair": ("bilstm", tiny.pair_task()),
-        "bertpair": ("tinybert", tiny.pair_task()),
-        "multilabel": ("bilstm", numbers_task("multilabel")),
-        "regression": ("bilstm", numbers_task("regression")),
+        "bert": ("tinybert", factories.single_task()),
+        "single": ("bilstm", factories.single_task()),
+        "pair": ("bilstm", factories.pair_task()),
+        "bertpair": ("tinybert", factories.pair_task()),
+        "multilabel": ("bilstm", relabelled_task(MULTILABEL)),
+        "regression": ("bilstm", relabelled_task(REGRESSION)),
     }
-    homes = {}
+    folders = {}
     for name, (kind, task) in tasks.items():
-        run = tinybundle.make_run(tmp_path_factory.mktemp(name), task, (kind,))
-        homes[name] = export_run(run, [kind], task=task)[0].parent
-    return homes
+        run = factories.make_run(tmp_path_factory.mktemp(name), task, (kind,))
+        folders[name] = export_run(run, [kind], task=task)[0].parent
+    return folders
 
 
 @pytest.fixture(scope="module")
-def bundle(runs: dict[str, Path]) -> Path:
-    return runs["single"] / "bundle"
+def bundle(student_dirs: dict[str, Path]) -> Path:
+    return student_dirs["single"] / "bundle"
 
 
-def torch_side(home: Path) -> TextClassifier:
-    return TextClassifier(
-        load_student(home / "student"), load_tokenizer(home / "student"), tinybundle.MAX_LENGTH
-    )
+def torch_classifier(student_dir: Path) -> TextClassifier:
+    folder = student_dir / "student"
+    return TextClassifier(load_student(folder), load_tokenizer(folder), factories.RUN_MAX_LENGTH)
 
 
 def texts_of(name: str) -> tuple[list[str], list[str] | None]:
-    texts = [*tiny.single_task().test.texts, *ODD]
+    texts = [*factories.single_task().test.texts, *ODD]
     return (texts, texts[::-1]) if "pair" in name else (texts, None)
 
 
 @pytest.mark.parametrize("name", ["bert", "single", "pair", "bertpair", "multilabel", "regression"])
-def test_texts_are_answered_as_torch_answers_them(runs: dict[str, Path], name: str) -> None:
+def test_logits_equal_those_of_torch(student_dirs: dict[str, Path], name: str) -> None:
     texts, pairs = texts_of(name)
-    expected = torch_side(runs[name]).predict_logits(
+    expected = torch_classifier(student_dirs[name]).predict_logits(
         tuple(texts), None if pairs is None else tuple(pairs)
     )
-    logits = Classifier.load(runs[name] / "bundle", "fp32").logits(texts, pairs)
+    logits = Classifier.load(student_dirs[name] / "bundle", "fp32").logits(texts, pairs)
     assert np.abs(logits - expected).max() <= 1e-5
     assert np.ptp(expected, axis=0).min() > 1e-3
 
 
 @pytest.mark.parametrize("name", ["bert", "single", "pair"])
-def test_the_tokens_are_those_of_training(runs: dict[str, Path], name: str) -> None:
+def test_the_tokens_are_those_of_training(student_dirs: dict[str, Path], name: str) -> None:
     texts, pairs = texts_of(name)
     expected = (
-        torch_side(runs[name])
+        torch_classifier(student_dirs[name])
         .encode(tuple(texts), None if pairs is None else tuple(pairs))
         .tokens["input_ids"][:]
     )
-    encoded = Classifier.load(runs[name] / "bundle").encode(texts, pairs)
+    encoded = Classifier.load(student_dirs[name] / "bundle").encode(texts, pairs)
     rows = [
         ids[mask == 1].tolist()
         for ids, mask in zip(encoded["input_ids"], encoded["attention_mask"], strict=True)
@@ -137,10 +130,8 @@ def test_the_tokens_are_those_of_training(runs: dict[str, Path], name: str) -> N
 
 
 @pytest.mark.parametrize("name", ["bert", "single", "pair"])
-def test_fp32_answers_do_not_depend_on_the_rest_of_the_batch(
-    runs: dict[str, Path], name: str
-) -> None:
-    classifier = Classifier.load(runs[name] / "bundle", "fp32")
+def test_fp32_logits_do_not_depend_on_the_batch(student_dirs: dict[str, Path], name: str) -> None:
+    classifier = Classifier.load(student_dirs[name] / "bundle", "fp32")
     texts, pairs = texts_of(name)
     alone = np.concatenate(
         [
@@ -160,10 +151,10 @@ def test_fp32_answers_do_not_depend_on_the_rest_of_the_batch(
 
 
 @pytest.mark.parametrize("name", ["bert", "single", "pair"])
-def test_int8_answers_are_the_same_numbers_alone_and_in_a_batch(
-    runs: dict[str, Path], name: str, monkeypatch: pytest.MonkeyPatch
+def test_int8_logits_are_bit_identical_alone_and_in_a_batch(
+    student_dirs: dict[str, Path], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R14, to the last bit: in a batch a text is not padded, whatever it stands among."""
+    """No text is padded in a batch on a CPU."""
     run, padded = Classifier.run, []
     monkeypatch.setattr(
         Classifier,
@@ -172,7 +163,7 @@ def test_int8_answers_are_the_same_numbers_alone_and_in_a_batch(
             padded.append(not encoded["attention_mask"].all()) or run(self, encoded)
         ),
     )
-    classifier = Classifier.load(runs[name] / "bundle", "int8")
+    classifier = Classifier.load(student_dirs[name] / "bundle", "int8")
     texts, pairs = texts_of(name)
     alone = np.concatenate(
         [
@@ -189,29 +180,31 @@ def test_int8_answers_are_the_same_numbers_alone_and_in_a_batch(
 
 
 @given(
-    lengths=st.lists(st.integers(1, 9), max_size=40), size=st.integers(1, 8), alike=st.booleans()
+    lengths=st.lists(st.integers(1, 9), max_size=40),
+    size=st.integers(1, 8),
+    equal_lengths=st.booleans(),
 )
-def test_batches_hold_every_text_once_and_alike_none_of_another_length(
-    lengths: list[int], size: int, alike: bool
+def test_length_batches_hold_every_text_once(
+    lengths: list[int], size: int, equal_lengths: bool
 ) -> None:
-    batches = list(batches_of(lengths, size, alike=alike))
-    assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
+    batches = list(length_batches(lengths, size, equal_lengths=equal_lengths))
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
     assert all(0 < len(batch) <= size for batch in batches)
-    assert [lengths[place] for batch in batches for place in batch] == sorted(lengths)
-    if alike:
-        assert all(len({lengths[place] for place in batch}) == 1 for batch in batches)
+    assert [lengths[row] for batch in batches for row in batch] == sorted(lengths)
+    if equal_lengths:
+        assert all(len({lengths[row] for row in batch}) == 1 for batch in batches)
     else:
         assert len(batches) == -(-len(lengths) // size)
 
 
-def test_probabilities_against_scipy(runs: dict[str, Path]) -> None:
+def test_probabilities_against_scipy(student_dirs: dict[str, Path]) -> None:
     from scipy.special import expit, softmax
 
     single, many, one = (
-        Classifier.load(runs[name] / "bundle", "fp32")
+        Classifier.load(student_dirs[name] / "bundle", "fp32")
         for name in ("single", "multilabel", "regression")
     )
-    for text in tiny.single_task().test.texts[:8]:
+    for text in factories.single_task().test.texts[:8]:
         answer, logits = single.predict(text), single.logits([text])[0]
         assert (
             list(answer.scores) == ["bad", "good"]
@@ -228,13 +221,13 @@ def test_probabilities_against_scipy(runs: dict[str, Path]) -> None:
 
 
 def test_huge_logits_do_not_overflow(bundle: Path) -> None:
-    answer = Classifier.load(bundle)._answer(np.array([1e30, -1e30], np.float32), False)
+    answer = to_prediction(Bundle.open(bundle).manifest.spec, np.array([1e30, -1e30], np.float32))
     assert answer.scores == {"bad": 1.0, "good": 0.0}
 
 
-def test_sixteen_threads_get_the_answers_of_one(bundle: Path) -> None:
+def test_sixteen_threads_get_the_predictions_of_one(bundle: Path) -> None:
     classifier = Classifier.load(bundle, "fp32", threads=1)
-    texts = [*tiny.single_task().test.texts, *ODD]
+    texts = [*factories.single_task().test.texts, *ODD]
     expected = [classifier.predict(text) for text in texts]
 
     def ask(seed: int) -> int:
@@ -251,31 +244,34 @@ def test_sixteen_threads_get_the_answers_of_one(bundle: Path) -> None:
 @pytest.mark.parametrize("unit", ["x", "word ", "好", "\u0301", " "])
 def test_ten_million_characters_are_cut_before_they_are_read(bundle: Path, unit: str) -> None:
     classifier = Classifier.load(bundle, threads=1)
-    classifier.predict("warm")
     text = unit * (10_000_000 // len(unit))
-    begun = time.perf_counter()
-    answer = classifier.predict(text)
-    assert time.perf_counter() - begun < 0.3
-    assert answer.truncated
+    encode_batch = mock.Mock(wraps=classifier._encoder._tokenizer.encode_batch)
+    with mock.patch.object(classifier._encoder, "_tokenizer", encode_batch=encode_batch):
+        assert classifier.predict(text).truncated
+    (read,) = encode_batch.call_args.args[0]
+    assert len(read) == factories.RUN_MAX_LENGTH * CHARACTERS_PER_TOKEN
 
 
 def test_truncated_means_that_tokens_were_left_out(bundle: Path) -> None:
     classifier = Classifier.load(bundle)
-    fits = " ".join(["film"] * (tinybundle.MAX_LENGTH - 2))
-    assert [one.truncated for one in classifier.predict_batch(["film", fits, fits + " film"])] == [
+    fits = " ".join(["film"] * (factories.RUN_MAX_LENGTH - 2))
+    assert [
+        prediction.truncated
+        for prediction in classifier.predict_batch(["film", fits, fits + " film"])
+    ] == [
         False,
         False,
         True,
     ]
-    assert classifier.encode([fits + " film"])["input_ids"].shape == (1, tinybundle.MAX_LENGTH)
+    assert classifier.encode([fits + " film"])["input_ids"].shape == (1, factories.RUN_MAX_LENGTH)
 
 
-def test_no_texts_give_no_answers(bundle: Path) -> None:
+def test_no_texts_give_no_predictions(bundle: Path) -> None:
     classifier = Classifier.load(bundle)
     assert classifier.predict_batch([]) == [] and classifier.logits([]).shape == (0, 2)
 
 
-def test_int8_is_the_choice_on_the_cpu_alone(bundle: Path) -> None:
+def test_auto_chooses_int8_on_the_cpu(bundle: Path) -> None:
     assert (
         Classifier.load(bundle).precision
         == Classifier.load(bundle, provider="CPU").precision
@@ -287,7 +283,7 @@ def test_int8_is_the_choice_on_the_cpu_alone(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("provider", ["cuda", "TensorrtExecutionProvider", "nonsense"])
-def test_a_provider_that_is_not_there_is_an_error(bundle: Path, provider: str) -> None:
+def test_an_unavailable_provider_is_an_error(bundle: Path, provider: str) -> None:
     import onnxruntime
 
     if provider == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
@@ -296,27 +292,27 @@ def test_a_provider_that_is_not_there_is_an_error(bundle: Path, provider: str) -
         Classifier.load(bundle, provider=provider)
 
 
-def test_a_provider_that_is_there_and_not_used_is_an_error(
+def test_an_available_provider_that_is_not_used_is_an_error(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from kdedge.runtime import classifier
 
-    there = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    monkeypatch.setattr(classifier.onnxruntime, "get_available_providers", lambda: there)
-    with pytest.raises(MachineError, match="asked for and is not used"):
+    available = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(classifier.onnxruntime, "get_available_providers", lambda: available)
+    with pytest.raises(MachineError, match="requested but is not used"):
         Classifier.load(bundle, provider="cuda")
 
 
 @pytest.mark.parametrize("text", [None, 3, b"bytes", "half \ud83d"])
-def test_what_is_no_text_is_told(bundle: Path, text: Any) -> None:
+def test_an_invalid_text_is_a_data_error(bundle: Path, text: Any) -> None:
     with pytest.raises(DataError):
         Classifier.load(bundle).predict(text)
 
 
-def test_pairs_are_given_where_they_are_read_and_nowhere_else(runs: dict[str, Path]) -> None:
+def test_pairs_are_required_exactly_for_pair_tasks(student_dirs: dict[str, Path]) -> None:
     with pytest.raises(DataError, match="one text at a time"):
-        Classifier.load(runs["single"] / "bundle").predict("a", "b")
-    pair = Classifier.load(runs["pair"] / "bundle")
+        Classifier.load(student_dirs["single"] / "bundle").predict("a", "b")
+    pair = Classifier.load(student_dirs["pair"] / "bundle")
     with pytest.raises(DataError, match="two texts"):
         pair.predict("a")
     with pytest.raises(DataError, match="each text needs"):
@@ -326,18 +322,18 @@ def test_pairs_are_given_where_they_are_read_and_nowhere_else(runs: dict[str, Pa
 # kdedge predict
 
 
-def ask(*words: str | Path) -> Result:
+def run_predict(*words: str | Path) -> Result:
     return CliRunner().invoke(predict, [str(word) for word in words], catch_exceptions=True)
 
 
-def answers(result: Result) -> list[dict[str, Any]]:
+def predictions(result: Result) -> list[dict[str, Any]]:
     assert result.exception is None, result.exception
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
 @pytest.fixture(scope="module")
 def rows() -> list[str]:
-    return [text.replace("\t", " ") for text in tiny.sentences(70, 9)[0]]
+    return [text.replace("\t", " ") for text in factories.sentences(70, 9)[0]]
 
 
 def write_texts(folder: Path, ending: str, texts: list[str]) -> Path:
@@ -353,14 +349,14 @@ def write_texts(folder: Path, ending: str, texts: list[str]) -> Path:
 
 
 @pytest.mark.parametrize("ending", ["txt", "csv", "tsv", "jsonl"])
-def test_a_file_is_answered_line_by_line_in_its_order(
+def test_a_file_is_classified_line_by_line_in_order(
     bundle: Path, tmp_path: Path, rows: list[str], ending: str
 ) -> None:
     read = {"csv": lambda text: f'{text}, "so"\nthey say', "tsv": lambda text: f'"{text}'}.get(
         ending, str
     )
-    told = answers(
-        ask(
+    predicted = predictions(
+        run_predict(
             bundle,
             "--file",
             write_texts(tmp_path, ending, rows),
@@ -372,22 +368,22 @@ def test_a_file_is_answered_line_by_line_in_its_order(
         )
     )
     classifier = Classifier.load(bundle, "fp32")
-    assert len(told) == len(rows)
-    for text, answer in zip(rows, told, strict=True):
+    assert len(predicted) == len(rows)
+    for text, answer in zip(rows, predicted, strict=True):
         expected = classifier.predict(read(text)).to_json()
         assert answer["label"] == expected["label"] and answer["scores"] == pytest.approx(
             expected["scores"], abs=1e-6
         )
         assert set(answer) == {"label", "score", "scores"}
-    assert len({answer["score"] for answer in told}) > 20, (
-        "answers must differ for their order to show"
+    assert len({answer["score"] for answer in predicted}) > 20, (
+        "scores must differ, or the order would not show"
     )
 
 
 def test_pairs_come_from_two_columns_or_the_command_line(
-    runs: dict[str, Path], tmp_path: Path, rows: list[str]
+    student_dirs: dict[str, Path], tmp_path: Path, rows: list[str]
 ) -> None:
-    bundle, path = runs["pair"] / "bundle", tmp_path / "pairs.jsonl"
+    bundle, path = student_dirs["pair"] / "bundle", tmp_path / "pairs.jsonl"
     classifier = Classifier.load(bundle, "fp32")
     path.write_text(
         "".join(
@@ -395,8 +391,8 @@ def test_pairs_come_from_two_columns_or_the_command_line(
             for left, right in zip(rows, rows[::-1], strict=True)
         )
     )
-    told = answers(
-        ask(
+    predicted = predictions(
+        run_predict(
             bundle,
             "--file",
             path,
@@ -409,24 +405,26 @@ def test_pairs_come_from_two_columns_or_the_command_line(
             "fp32",
         )
     )
-    for left, right, answer in zip(rows, rows[::-1], told, strict=True):
+    for left, right, answer in zip(rows, rows[::-1], predicted, strict=True):
         assert answer["score"] == pytest.approx(classifier.predict(left, right).score, abs=1e-6)
-    (one,) = answers(ask(bundle, rows[0], "--pair", rows[1], "--json", "--precision", "fp32"))
-    assert one["score"] == pytest.approx(classifier.predict(rows[0], rows[1]).score)
-    assert isinstance(ask(bundle, rows[0]).exception, UsageError)
+    (prediction,) = predictions(
+        run_predict(bundle, rows[0], "--pair", rows[1], "--json", "--precision", "fp32")
+    )
+    assert prediction["score"] == pytest.approx(classifier.predict(rows[0], rows[1]).score)
+    assert isinstance(run_predict(bundle, rows[0]).exception, UsageError)
 
 
-def test_a_long_text_says_so(bundle: Path) -> None:
-    long, short = answers(ask(bundle, "film " * 200, "film", "--json"))
+def test_a_truncated_text_is_marked(bundle: Path) -> None:
+    long, short = predictions(run_predict(bundle, "film " * 200, "film", "--json"))
     assert long["truncated"] is True and "truncated" not in short
 
 
-def test_labels_and_texts_are_printed_as_they_are(bundle: Path, tmp_path: Path) -> None:
+def test_markup_in_labels_and_texts_is_printed_literally(bundle: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(bundle, tmp_path / "bundle"))
     document = json.loads((folder / "kdedge.json").read_text())
     document["spec"]["labels"] = ["[bold]x[/]", "<script>[/red]"]
     (folder / "kdedge.json").write_text(json.dumps(document))
-    result = ask(folder, "a [link=evil]film[/link]")
+    result = run_predict(folder, "a [link=evil]film[/link]")
     assert result.exception is None
     assert (
         any(label in result.stdout for label in document["spec"]["labels"])
@@ -435,7 +433,7 @@ def test_labels_and_texts_are_printed_as_they_are(bundle: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "name, content, says",
+    "name, content, message",
     [
         ("a.csv", b"id,text\n1,fine\n2\n", r"a\.csv:3"),
         ("a.csv", b'text\n"fine"\n"never closed\n', r"a\.csv:\d"),
@@ -451,16 +449,16 @@ def test_labels_and_texts_are_printed_as_they_are(bundle: Path, tmp_path: Path) 
         ("a.csv", "text\nfine\n".encode("utf-16"), "not UTF-8"),
     ],
 )
-def test_a_bad_line_is_named(
-    bundle: Path, tmp_path: Path, name: str, content: bytes, says: str
+def test_an_invalid_line_is_named(
+    bundle: Path, tmp_path: Path, name: str, content: bytes, message: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
-    result = ask(bundle, "--file", tmp_path / name, "--json")
+    result = run_predict(bundle, "--file", tmp_path / name, "--json")
     assert isinstance(result.exception, DataError), result.exception
-    assert re.search(says, str(result.exception)), str(result.exception)
+    assert re.search(message, str(result.exception)), str(result.exception)
 
 
-def test_texts_come_from_one_place(bundle: Path, tmp_path: Path) -> None:
+def test_texts_come_from_arguments_or_a_file(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("film\n")
     for words in (
         [],
@@ -468,23 +466,23 @@ def test_texts_come_from_one_place(bundle: Path, tmp_path: Path) -> None:
         ["film", "--pair", "x"],
         ["--file", tmp_path / "a.xml"],
     ):
-        assert isinstance(ask(bundle, *words).exception, UsageError), words
-    assert isinstance(ask(bundle, "--file", tmp_path / "missing.txt").exception, DataError)
+        assert isinstance(run_predict(bundle, *words).exception, UsageError), words
+    assert isinstance(run_predict(bundle, "--file", tmp_path / "missing.txt").exception, DataError)
 
 
 # kdedge verify
 
 
-def test_verify_replays_every_golden_text_with_every_file(runs: dict[str, Path]) -> None:
+def test_verify_replays_every_golden_text_with_every_file(student_dirs: dict[str, Path]) -> None:
     for name in ("bert", "pair", "regression"):
-        result = CliRunner().invoke(verify, [str(runs[name] / "bundle"), "--json"])
+        result = CliRunner().invoke(verify, [str(student_dirs[name] / "bundle"), "--json"])
         assert result.exception is None, result.exception
         document = json.loads(result.stdout.splitlines()[-1])
-        assert {one["precision"]: one["texts"] for one in document["replays"]} == {
+        assert {file["precision"]: file["texts"] for file in document["replays"]} == {
             "fp32": 16,
             "int8": 16,
         }
-        assert all(one["max_abs_logit"] < 1e-5 and one["passed"] for one in document["replays"])
+        assert all(file["max_abs_logit"] < 1e-5 and file["passed"] for file in document["replays"])
 
 
 def forged_golden(bundle: Path, folder: Path, key: str, change: float) -> Path:
@@ -500,27 +498,27 @@ def forged_golden(bundle: Path, folder: Path, key: str, change: float) -> Path:
 
 
 @pytest.mark.parametrize("key, change", [("fp32", 2e-4), ("int8", 0.6), ("input_ids", 0)])
-def test_verify_fails_where_an_answer_differs(
+def test_verify_fails_if_a_logit_or_token_differs(
     bundle: Path, tmp_path: Path, key: str, change: float
 ) -> None:
     result = CliRunner().invoke(verify, [str(forged_golden(bundle, tmp_path, key, change))])
     assert isinstance(result.exception, CheckFailed) and result.exception.exit_code == 1
 
 
-def test_verify_tells_other_numbers_from_a_few_that_round_apart(bundle: Path) -> None:
-    def moved(texts: int, by: float) -> Replay:
-        """A replay of the int8 file in which so many texts' logits differ."""
+def test_verify_accepts_rounding_in_some_texts_but_not_in_all(bundle: Path) -> None:
+    def replay_shifted(texts: int, by: float) -> Replay:
+        """Replay the int8 file after the golden logits of some texts were changed."""
         golden = json.loads((bundle / "golden.json").read_text())
         for row in golden["rows"][:texts]:
             row["logits"]["int8"][0] += by
-        with mock.patch.object(golden_answers, "_checked", lambda _: golden):
-            return next(one for one in replay(Bundle.open(bundle)) if one.precision == "int8")
+        with mock.patch.object(golden_answers, "_read_golden", lambda _: golden):
+            return next(file for file in replay(Bundle.open(bundle)) if file.precision == "int8")
 
-    assert moved(3, 0.1).passed and moved(12, 0.1).passed
-    assert not moved(13, 0.002).passed and not moved(1, 0.6).passed
+    assert replay_shifted(3, 0.1).passed and replay_shifted(12, 0.1).passed
+    assert not replay_shifted(13, 0.002).passed and not replay_shifted(1, 0.6).passed
 
 
-def test_verify_refuses_other_files(bundle: Path, tmp_path: Path) -> None:
+def test_verify_rejects_changed_files(bundle: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(bundle, tmp_path / "bundle"))
     (copy / "golden.json").write_text("{}")
     result = CliRunner().invoke(verify, [str(copy)])

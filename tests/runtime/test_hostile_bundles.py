@@ -1,103 +1,94 @@
-"""Bundles made to deceive: swapped files, folders for files, every field of the manifest wrong, garbage with hashes that fit."""
+"""Hostile bundles: swapped files, folders instead of files, invalid manifest fields, garbage with
+valid hashes."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import bundles
+import factories
 import numpy as np
 import onnx
 import pytest
 from onnx import helper
 
 from kdedge.errors import IntegrityError, KdedgeError, UsageError
-from kdedge.runtime import Bundle, Classifier, Manifest, classifier
+from kdedge.runtime import Bundle, Classifier, Manifest, classifier, text_encoder
 from kdedge.runtime.bundle import MANIFEST, write_manifest
 
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    return bundles.copy_of(bundles.tiny_bundle("bilstm", "single"), tmp_path)
+    return factories.copy_bundle(factories.tiny_bundle("bilstm", "single"), tmp_path)
 
 
 @pytest.fixture
 def nothing_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A session or a tokenizer that is made fails the test."""
+    """Fail the test if a session or a tokenizer is created."""
 
-    def used(*_: Any, **__: Any) -> None:
-        raise AssertionError("something of a forged bundle was used")
+    def fail(*_: Any, **__: Any) -> None:
+        raise AssertionError("a part of a forged bundle was used")
 
-    monkeypatch.setattr(classifier.onnxruntime, "InferenceSession", used)
-    monkeypatch.setattr(classifier, "Tokenizer", used)
-
-
-@pytest.fixture(autouse=True)
-def soon() -> Iterator[None]:
-    """No forgery keeps the reader busy: processor seconds, since other programs share the machine."""
-    bundles.tiny_bundle("bilstm", "single")  # made before the clock starts
-    begun = time.process_time()
-    yield
-    assert time.process_time() - begun < 2
+    monkeypatch.setattr(classifier.onnxruntime, "InferenceSession", fail)
+    monkeypatch.setattr(text_encoder, "Tokenizer", fail)
 
 
-def changed(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     document = json.loads((folder / MANIFEST).read_text())
     change(document)
     (folder / MANIFEST).write_text(json.dumps(document))
 
 
-def forged(folder: Path, name: str, content: bytes) -> None:
-    """Another file, and a manifest whose hash fits it."""
+def forge_file(folder: Path, name: str, content: bytes) -> None:
+    """Replace a file and update its hash in the manifest."""
     (folder / name).write_bytes(content)
     write_manifest(folder, Manifest.from_json(json.loads((folder / MANIFEST).read_text())))
 
 
-@pytest.mark.parametrize("one, other", itertools.combinations(bundles.HELD, 2))
-def test_two_files_in_each_others_place_are_refused(
-    bundle: Path, one: str, other: str, nothing_used: None
+@pytest.mark.parametrize("first, second", itertools.combinations(factories.BUNDLE_FILES, 2))
+def test_swapped_files_are_rejected(
+    bundle: Path, first: str, second: str, nothing_used: None
 ) -> None:
-    first, second = (bundle / one).read_bytes(), (bundle / other).read_bytes()
-    (bundle / one).write_bytes(second)
-    (bundle / other).write_bytes(first)
-    with pytest.raises(IntegrityError) as rejected:
+    first_content = (bundle / first).read_bytes()
+    second_content = (bundle / second).read_bytes()
+    (bundle / first).write_bytes(second_content)
+    (bundle / second).write_bytes(first_content)
+    with pytest.raises(IntegrityError) as error:
         Classifier.load(bundle)
-    assert one in rejected.value.message or other in rejected.value.message
+    message = str(error.value).splitlines()[0]
+    assert first in message or second in message
 
 
-@pytest.mark.parametrize("name", bundles.HELD)
-def test_a_folder_in_the_place_of_a_file_is_refused(
+@pytest.mark.parametrize("name", factories.BUNDLE_FILES)
+def test_a_folder_instead_of_a_file_is_rejected(
     bundle: Path, name: str, nothing_used: None
 ) -> None:
     (bundle / name).unlink()
     (bundle / name).mkdir()
-    with pytest.raises(IntegrityError) as rejected:
+    with pytest.raises(IntegrityError) as error:
         Classifier.load(bundle)
-    assert name in rejected.value.message
+    assert name in str(error.value).splitlines()[0]
 
 
-def test_a_folder_in_the_place_of_the_manifest_is_refused(bundle: Path, nothing_used: None) -> None:
+def test_a_folder_instead_of_the_manifest_is_rejected(bundle: Path, nothing_used: None) -> None:
     (bundle / MANIFEST).unlink()
     (bundle / MANIFEST).mkdir()
     with pytest.raises((IntegrityError, UsageError), match=r"kdedge\.json"):
         Classifier.load(bundle)
 
 
-@pytest.mark.skipif(
-    os.name != "posix" or os.geteuid() == 0, reason="the rights of files do not bind this user"
-)
-def test_a_file_that_may_not_be_read_is_named(bundle: Path, nothing_used: None) -> None:
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="this user can read every file")
+def test_an_unreadable_file_is_named(bundle: Path, nothing_used: None) -> None:
     (bundle / "golden.json").chmod(0)
     with pytest.raises(IntegrityError, match=r"golden\.json"):
         Classifier.load(bundle)
 
 
-WRONG: dict[str, list[Any]] = {
+INVALID: dict[str, list[Any]] = {
     "format": [None, 0, -1, True, 1.0, "1", [1]],
     "name": [None, "", 3, ["x"], "half \ud800"],
     "kdedge": [None, 1, {}],
@@ -117,7 +108,7 @@ WRONG: dict[str, list[Any]] = {
         None,
         {},
         [],
-        {"fp16": "onnx/model.onnx"},
+        {"int4": "onnx/model.onnx"},
         {"fp32": "onnx/model_quantized.onnx"},
         {"fp32": ["onnx/model.onnx"]},
         {"fp32": {}},
@@ -136,9 +127,9 @@ WRONG: dict[str, list[Any]] = {
     ],
     "spec": [None, [], {}, "classification"],
 }
-"""Field of kdedge.json -> values that may not stand there."""
+"""Field of kdedge.json -> invalid values."""
 
-WRONG_SPEC: dict[str, list[Any]] = {
+INVALID_SPEC: dict[str, list[Any]] = {
     "name": [None, 3],
     "kind": [None, "ranking", 3, ["classification"], {}],
     "labels": [
@@ -159,38 +150,36 @@ WRONG_SPEC: dict[str, list[Any]] = {
 
 
 @pytest.mark.parametrize(
-    "field, value", [(field, value) for field, values in WRONG.items() for value in values]
+    "field, value", [(field, value) for field, values in INVALID.items() for value in values]
 )
-def test_a_field_that_is_not_what_it_must_be_is_named(
+def test_an_invalid_field_is_named(
     bundle: Path, field: str, value: Any, nothing_used: None
 ) -> None:
-    changed(bundle, lambda document: document.update({field: value}))
-    with pytest.raises(IntegrityError) as rejected:
+    edit_manifest(bundle, lambda document: document.update({field: value}))
+    with pytest.raises(IntegrityError, match=rf"{field} is"):
         Classifier.load(bundle)
-    assert rejected.value.detail.startswith(f"{field} is")
 
 
-@pytest.mark.parametrize("field", [field for field in WRONG if field not in ("scheme",)])
-def test_a_field_that_is_missing_is_named(bundle: Path, field: str, nothing_used: None) -> None:
-    changed(bundle, lambda document: document.pop(field))
-    with pytest.raises(IntegrityError) as rejected:
+@pytest.mark.parametrize("field", [field for field in INVALID if field != "scheme"])
+def test_a_missing_field_is_named(bundle: Path, field: str, nothing_used: None) -> None:
+    edit_manifest(bundle, lambda document: document.pop(field))
+    with pytest.raises(IntegrityError, match=rf"{field} is"):
         Classifier.load(bundle)
-    assert rejected.value.detail.startswith(f"{field} is ")
 
 
 @pytest.mark.parametrize(
-    "field, value", [(field, value) for field, values in WRONG_SPEC.items() for value in values]
+    "field, value", [(field, value) for field, values in INVALID_SPEC.items() for value in values]
 )
-def test_a_task_that_is_none_is_refused(
+def test_an_invalid_task_is_rejected(
     bundle: Path, field: str, value: Any, nothing_used: None
 ) -> None:
-    changed(bundle, lambda document: document["spec"].update({field: value}))
+    edit_manifest(bundle, lambda document: document["spec"].update({field: value}))
     with pytest.raises(IntegrityError, match="spec is"):
         Classifier.load(bundle)
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
-def test_numbers_that_json_does_not_have_are_refused_wherever_they_stand(
+def test_nan_and_infinity_are_rejected_everywhere(
     bundle: Path, number: str, nothing_used: None
 ) -> None:
     text = (bundle / MANIFEST).read_text()
@@ -203,7 +192,7 @@ def test_numbers_that_json_does_not_have_are_refused_wherever_they_stand(
 
 
 @pytest.mark.parametrize("opening, closing", [("[", "]"), ('{"a":', "}")])
-def test_a_manifest_nested_without_end_is_refused(
+def test_a_deeply_nested_manifest_is_rejected(
     bundle: Path, opening: str, closing: str, nothing_used: None
 ) -> None:
     text = (bundle / MANIFEST).read_text()
@@ -216,20 +205,18 @@ def test_a_manifest_nested_without_end_is_refused(
         Classifier.load(bundle)
 
 
-def test_a_file_that_the_manifest_forgets_is_refused(bundle: Path, nothing_used: None) -> None:
-    for name in bundles.HELD:
-        kept = (bundle / MANIFEST).read_text()
-        changed(bundle, lambda document, name=name: document["files"].pop(name))
-        with pytest.raises(IntegrityError) as rejected:
+def test_an_unlisted_file_is_rejected(bundle: Path, nothing_used: None) -> None:
+    for name in factories.BUNDLE_FILES:
+        manifest = (bundle / MANIFEST).read_text()
+        edit_manifest(bundle, lambda document, name=name: document["files"].pop(name))
+        with pytest.raises(IntegrityError) as error:
             Classifier.load(bundle)
-        assert name in str(rejected.value)
-        (bundle / MANIFEST).write_text(kept)
+        assert name in str(error.value)
+        (bundle / MANIFEST).write_text(manifest)
 
 
 @pytest.mark.parametrize("kind", ["empty", "text", "noise", "half", "no nodes", "pickle"])
-def test_a_graph_that_is_garbage_with_a_hash_that_fits_ends_in_a_letter(
-    bundle: Path, kind: str
-) -> None:
+def test_a_garbage_graph_with_a_valid_hash_is_an_integrity_error(bundle: Path, kind: str) -> None:
     whole = (bundle / "onnx/model.onnx").read_bytes()
     empty = helper.make_model(
         helper.make_graph([], "none", [], []),
@@ -244,59 +231,55 @@ def test_a_graph_that_is_garbage_with_a_hash_that_fits_ends_in_a_letter(
         "no nodes": empty.SerializeToString(),
         "pickle": b"\x80\x04cos\nsystem\n(S'true'\ntR.",
     }[kind]
-    forged(bundle, "onnx/model.onnx", content)
-    with pytest.raises(
-        IntegrityError, match=r"cannot load the graph|not the one the manifest describes"
-    ):
+    forge_file(bundle, "onnx/model.onnx", content)
+    with pytest.raises(IntegrityError, match=r"cannot load the graph|does not match the manifest"):
         Classifier.load(bundle, "fp32")
 
 
-def test_an_opset_from_the_future_ends_in_a_letter(bundle: Path) -> None:
+def test_an_unknown_opset_is_an_integrity_error(bundle: Path) -> None:
     model = onnx.load_from_string((bundle / "onnx/model.onnx").read_bytes())
     model.opset_import[0].version = 999
-    forged(bundle, "onnx/model.onnx", model.SerializeToString())
+    forge_file(bundle, "onnx/model.onnx", model.SerializeToString())
     with pytest.raises(IntegrityError, match="cannot load the graph"):
         Classifier.load(bundle, "fp32")
 
 
-def test_inputs_that_the_graph_does_not_have_are_refused(bundle: Path) -> None:
-    changed(
+def test_inputs_that_the_graph_does_not_have_are_rejected(bundle: Path) -> None:
+    edit_manifest(
         bundle,
         lambda document: document.update(inputs=["input_ids", "attention_mask", "token_type_ids"]),
     )
-    with pytest.raises(IntegrityError, match="not the one the manifest describes"):
+    with pytest.raises(IntegrityError, match="does not match the manifest"):
         Classifier.load(bundle)
 
 
-def test_a_tokenizer_with_huge_ids_ends_in_a_letter(bundle: Path) -> None:
+def test_a_tokenizer_with_huge_ids_is_an_integrity_error(bundle: Path) -> None:
     document = json.loads((bundle / "tokenizer.json").read_text())
     document["model"]["vocab"]["film"] = (1 << 32) - 2
-    forged(bundle, "tokenizer.json", json.dumps(document).encode())
+    forge_file(bundle, "tokenizer.json", json.dumps(document).encode())
     for precision in ("fp32", "int8"):
         with pytest.raises(IntegrityError):
             Classifier.load(bundle, precision).predict("the film was good")
 
 
-def test_a_tokenizer_without_its_special_tokens_ends_in_a_letter_or_an_answer(bundle: Path) -> None:
+def test_a_tokenizer_without_special_tokens_predicts_or_is_an_error(bundle: Path) -> None:
     document = json.loads((bundle / "tokenizer.json").read_text())
     for change in (
         {"post_processor": None},
         {"added_tokens": []},
         {"model": document["model"] | {"vocab": {}}},
     ):
-        forged(bundle, "tokenizer.json", json.dumps(document | change).encode())
+        forge_file(bundle, "tokenizer.json", json.dumps(document | change).encode())
         try:
-            answers = [
-                Classifier.load(bundle, "fp32").predict(text).label
-                for text in ("", "the film", "好")
-            ]
+            classifier = Classifier.load(bundle, "fp32")
+            labels = {classifier.predict(text).label for text in ("", "the film", "好")}
         except KdedgeError:
             continue
-        assert set(answers) <= {"bad", "good"}
+        assert labels <= {"bad", "good"}
 
 
-def test_what_is_used_is_what_was_checked(bundle: Path) -> None:
-    """A file that is changed after it was checked and before the session is made changes nothing."""
+def test_the_verified_bytes_are_used(bundle: Path) -> None:
+    """A file that changes after verification has no effect."""
     expected = Classifier.load(bundle, "fp32").logits(["the film was good"])
     opened = Bundle.open(bundle)
     (bundle / "onnx/model.onnx").write_bytes(b"other")

@@ -38,6 +38,8 @@ from kdedge.tuning.study import (
     suggest,
 )
 
+pytestmark = pytest.mark.slow
+
 RATE = {"student.fit.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}
 
 

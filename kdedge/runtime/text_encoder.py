@@ -1,0 +1,141 @@
+"""Texts to the graph's inputs, with the bundle's own tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import TypeVar
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from kdedge.errors import DataError, IntegrityError
+from kdedge.runtime.bundle import Bundle
+
+CHARACTERS_PER_TOKEN = 32
+"""A tokenizer reads a whole text before it truncates. Each text is first cut to this many
+characters per token."""
+
+TokenRow = dict[str, list[int]]
+"""Name of an input -> its values for one text, without padding."""
+
+Result = TypeVar("Result")
+
+
+class TextEncoder:
+    """Tokenizes and pads texts; may be used by several threads at once."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.manifest = bundle.manifest
+        self._tokenizer = call_tokenizer(lambda: self._load_tokenizer(bundle))
+
+    @staticmethod
+    def _load_tokenizer(bundle: Bundle) -> Tokenizer:
+        tokenizer = Tokenizer.from_buffer(bundle.contents["tokenizer.json"])
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(bundle.manifest.max_length)
+        return tokenizer
+
+    def tokenize(
+        self, texts: Sequence[str], pairs: Sequence[str] | None
+    ) -> tuple[list[TokenRow], list[bool]]:
+        """Return the tokens of each text, and whether the text was truncated."""
+        self._check_columns(texts, pairs)
+        first, first_cut = self._cut(texts)
+        inputs: list[str] | list[tuple[str, str]]
+        if pairs is None:
+            inputs, cut = first, first_cut
+        else:
+            second, second_cut = self._cut(pairs)
+            inputs = list(zip(first, second, strict=True))
+            cut = [a or b for a, b in zip(first_cut, second_cut, strict=True)]
+        encodings = call_tokenizer(lambda: self._tokenizer.encode_batch(inputs))
+        rows: list[TokenRow] = []
+        truncated = []
+        for encoding, was_cut in zip(encodings, cut, strict=True):
+            rows.append(
+                {
+                    "input_ids": encoding.ids,
+                    "attention_mask": encoding.attention_mask,
+                    "token_type_ids": encoding.type_ids,
+                }
+            )
+            truncated.append(was_cut or bool(encoding.overflowing))
+        return rows, truncated
+
+    def pad(self, rows: list[TokenRow]) -> dict[str, np.ndarray]:
+        """Pad rows on the right to the longest: name of an input -> int64 (B, T)."""
+        longest = max((len(row["input_ids"]) for row in rows), default=1)
+        batch = {}
+        for name in self.manifest.inputs:
+            array = np.zeros((len(rows), longest), dtype=np.int64)
+            if name == "input_ids":
+                array[:] = self.manifest.pad_token_id
+            for i, row in enumerate(rows):
+                array[i, : len(row[name])] = row[name]
+            batch[name] = array
+        return batch
+
+    def _check_columns(self, texts: Sequence[str], pairs: Sequence[str] | None) -> None:
+        if self.manifest.spec.pair and pairs is None:
+            raise DataError(
+                "this classifier reads two texts at a time", "one text", "pass `pairs` as well"
+            )
+        if pairs is not None and not self.manifest.spec.pair:
+            raise DataError(
+                "this classifier reads one text at a time", "two texts", "leave `pairs` out"
+            )
+        if pairs is not None and len(pairs) != len(texts):
+            raise DataError("each text needs its pair", f"{len(texts)} texts, {len(pairs)} pairs")
+
+    def _cut(self, texts: Sequence[str]) -> tuple[list[str], list[bool]]:
+        """Cut each text to a number of characters; also return which texts were cut."""
+        limit = self.manifest.max_length * CHARACTERS_PER_TOKEN
+        cut = [_check_text(text, limit) for text in texts]
+        return cut, [len(text) > limit for text in texts]
+
+
+def length_batches(
+    lengths: Sequence[int], size: int, *, equal_lengths: bool
+) -> Iterator[list[int]]:
+    """Yield the indices of N texts in batches of at most `size`, shortest texts first.
+
+    Args:
+        equal_lengths: Whether only texts of the same length may share a batch.
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    if equal_lengths:
+        groups = [list(group) for _, group in groupby(order, key=lengths.__getitem__)]
+    else:
+        groups = [order]
+    for group in groups:
+        for start in range(0, len(group), size):
+            yield group[start : start + size]
+
+
+def call_tokenizer(function: Callable[[], Result]) -> Result:
+    """Call `tokenizers`. A hostile tokenizer.json raises PanicException, which is no Exception."""
+    try:
+        return function()
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:
+        raise IntegrityError(
+            "tokenizer.json of the bundle cannot be used", str(error)[:200], "export again"
+        ) from None
+
+
+def _check_text(text: str, limit: int) -> str:
+    """Return the text cut to `limit` characters. Raises DataError if it is not a valid string."""
+    if not isinstance(text, str):
+        raise DataError("a text must be a string", type(text).__name__, "convert it first")
+    cut = text[:limit]
+    try:
+        cut.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(
+            "a text contains half a character (a lone surrogate)",
+            f"at character {error.start}",
+            "decode the text properly, or replace the character",
+        ) from error
+    return cut

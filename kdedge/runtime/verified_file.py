@@ -1,0 +1,66 @@
+"""Read files of a folder that may be hostile: no links, no pipes, no unexpected content."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+from kdedge.errors import IntegrityError
+
+OPEN_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+"""Do not follow a link at the end of the path, and do not wait for the other end of a pipe."""
+
+
+def read_verified_file(folder: Path, name: str, *, size: int, sha256: str) -> bytes:
+    """Read a file whose size and SHA-256 are known. Raises IntegrityError if either differs."""
+    content = read_regular_file(folder, name, max_bytes=size)
+    if len(content) != size:
+        raise _changed(name, f"{len(content)} bytes instead of {size}")
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise _changed(name, "its SHA-256 differs from the one in the manifest")
+    return content
+
+
+def read_regular_file(folder: Path, name: str, *, max_bytes: int) -> bytes:
+    """Read a regular file that is reached without symbolic links.
+
+    Hard links are accepted: package caches and container layers create them.
+
+    Raises:
+        IntegrityError: If the file is missing, not regular, behind a link, or too large.
+    """
+    path = folder / name
+    try:
+        _reject_links(folder, path, name)
+        with os.fdopen(os.open(path, OPEN_FLAGS), "rb") as stream:
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise _changed(name, "it is not a regular file")
+            if status.st_size > max_bytes:
+                raise _changed(name, f"{status.st_size} bytes, at most {max_bytes} were expected")
+            return stream.read(max_bytes + 1)
+    except OSError as error:
+        raise _changed(name, error.strerror or str(error)) from error
+
+
+def _reject_links(folder: Path, path: Path, name: str) -> None:
+    step = path
+    while step != folder:
+        if step.is_symlink():
+            raise _changed(name, "it is reached through a link, and a bundle holds none")
+        step = step.parent
+
+
+def _changed(name: str, detail: str) -> IntegrityError:
+    return IntegrityError(
+        f"{name} of the bundle is not the file that was exported",
+        detail,
+        "copy the bundle again from its source",
+    )
