@@ -127,9 +127,9 @@ class Report:
 
     def _fp32_of(self, row: Row) -> Row | None:
         """Return the fp32 ONNX row of the same subject and provider."""
-        wanted = (row.subject, "onnx", "fp32", row.provider)
+        fp32_key = (row.subject, "onnx", "fp32", row.provider)
         for other in self.rows:
-            if (other.subject, other.form, other.precision, other.provider) == wanted:
+            if (other.subject, other.form, other.precision, other.provider) == fp32_key:
                 return other
         return None
 

@@ -218,14 +218,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
             "student": [{"kind": "tinybert", "name": "small"}, {"kind": "bilstm"}],
         }
     )
-    made = RunDir.create(recipe, tmp_path_factory.mktemp("runs"))
-    make_stage(made.teacher, 0, "bert")
-    make_bundle(made.shared / "teacher-bundle", "teacher", made.teacher)
-    for seed, (name, home) in enumerate(made.student_dirs.items(), 1):
+    run_dir = RunDir.create(recipe, tmp_path_factory.mktemp("runs"))
+    make_stage(run_dir.teacher, 0, "bert")
+    make_bundle(run_dir.shared / "teacher-bundle", "teacher", run_dir.teacher)
+    for seed, (name, home) in enumerate(run_dir.student_dirs.items(), 1):
         make_stage(home / "student", seed, "bilstm" if name == "bilstm" else "bert")
         make_stage(home / "baseline", seed + 10, "bilstm" if name == "bilstm" else "bert")
         make_bundle(home / "bundle", name, home / "student")
-    return made
+    return run_dir
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def row(
     value: float,
     **more: object,
 ) -> Row:
-    made = Row(
+    example = Row(
         subject,
         "model",
         form,
@@ -65,7 +65,7 @@ def row(
         bytes=91_000_000,
         footprint=Footprint(2.5, 0.8, 1234.5),
     )
-    return replace(made, **more)  # type: ignore[arg-type]
+    return replace(example, **more)  # type: ignore[arg-type]
 
 
 CPU = "CPUExecutionProvider"
@@ -157,18 +157,18 @@ def test_the_page_describes_the_transfer_set(tmp_path: Path) -> None:
     )
 
 
-def shown(made: Report, width: int = 120) -> str:
+def render(example: Report, width: int = 120) -> str:
     console = Console(file=io.StringIO(), width=width, legacy_windows=False)
-    console.print(rich_table(made))
+    console.print(rich_table(example))
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
 def test_the_document_has_the_promised_keys_and_derives_its_numbers() -> None:
-    made = report()
-    document = json.loads(one_line(made))
+    example = report()
+    document = json.loads(one_line(example))
     assert all(entry.keys() >= ROW_KEYS for entry in document["rows"])
     teacher, _, fp32, int8, majority = document["rows"]
-    assert int8["p50_us"] == pytest.approx(made.rows[3].single.p50 * 1e6, abs=0.1)  # type: ignore[union-attr]
+    assert int8["p50_us"] == pytest.approx(example.rows[3].single.p50 * 1e6, abs=0.1)  # type: ignore[union-attr]
     assert int8["p50_us"] < int8["p90_us"] < int8["p99_us"]
     assert int8["texts_per_s"] == pytest.approx(32 / 16e-3, rel=0.05)
     assert int8["speedup_low"] <= int8["speedup"] <= int8["speedup_high"]
@@ -217,7 +217,7 @@ def test_equal_reports_give_equal_lines() -> None:
 
 def test_the_table_fits_120_columns_and_shows_every_number() -> None:
     long = report("a-student-with-quite-a-long-name")
-    text = shown(long)
+    text = render(long)
     assert max(len(line) for line in text.splitlines()) <= 120
     for cell in (
         "0.8700",
@@ -233,15 +233,15 @@ def test_the_table_fits_120_columns_and_shows_every_number() -> None:
         "not retained",
     ):
         assert cell in text, cell
-    assert "…" not in shown(report()), "a common name is not cut"
+    assert "…" not in render(report()), "a common name is not cut"
     assert "… onnx int8" in text, "of a long one the form stays"
 
 
 @pytest.mark.parametrize("name", ["[bold]student", "[/]", "<script>", "a|b", "`x`", "**x**"])
 def test_names_are_never_read_as_markup(name: str) -> None:
-    made = report(name)
-    assert name in shown(made)
-    page = markdown(made)
+    example = report(name)
+    assert name in render(example)
+    page = markdown(example)
     assert "<script" not in page
     table = [line for line in page.splitlines() if line.startswith("|")]
     columns = {line.replace("\\|", "").count("|") for line in table}
@@ -250,9 +250,9 @@ def test_names_are_never_read_as_markup(name: str) -> None:
 
 def test_rows_with_equal_warnings_share_a_line() -> None:
     few = Timings((np.array([1e-3] * 9 + [5e-3]),))
-    made = report()
-    rows = tuple(replace(r, single=few) if r.single else r for r in made.rows)
-    lines = warnings(replace(made, rows=rows))
+    example = report()
+    rows = tuple(replace(r, single=few) if r.single else r for r in example.rows)
+    lines = warnings(replace(example, rows=rows))
     assert lines[0] == "general note"
     unstable = [line for line in lines if "unstable: p99 is 4.6x p50" in line]
     assert (
@@ -263,17 +263,17 @@ def test_rows_with_equal_warnings_share_a_line() -> None:
 
 
 def test_the_report_warns_if_int8_is_not_faster() -> None:
-    made = report()
-    assert not any("int8 is" in line for line in warnings(made))
-    fp32, int8 = made.rows[2], made.rows[3]
+    example = report()
+    assert not any("int8 is" in line for line in warnings(example))
+    fp32, int8 = example.rows[2], example.rows[3]
     slower = replace(int8, single=timings(2.4e-3, seed=1))
-    lines = warnings(replace(made, rows=(fp32, slower)))
+    lines = warnings(replace(example, rows=(fp32, slower)))
     expected = "student onnx int8: int8 is slower than fp32 here: 1.2"
     assert any(expected in line for line in lines)
     as_fast = replace(int8, single=timings(2e-3, seed=1))
     assert any(
         "int8 is not measurably faster than fp32 here" in line
-        for line in warnings(replace(made, rows=(fp32, as_fast)))
+        for line in warnings(replace(example, rows=(fp32, as_fast)))
     )
 
 
@@ -292,16 +292,16 @@ def test_the_page_explains_itself() -> None:
 
 
 def test_a_report_without_labels_says_so() -> None:
-    made = report()
-    made = replace(
-        made,
-        task={**made.task, "measured": False},
+    example = report()
+    example = replace(
+        example,
+        task={**example.task, "measured": False},
         teacher={},
-        rows=tuple(replace(r, value=None, retention=None) for r in made.rows),
+        rows=tuple(replace(r, value=None, retention=None) for r in example.rows),
     )
-    assert "time alone" in shown(made)
-    assert made.to_json()["rows"][0]["metric"] is None
-    assert "| – |" in markdown(made)
+    assert "time alone" in render(example)
+    assert example.to_json()["rows"][0]["metric"] is None
+    assert "| – |" in markdown(example)
 
 
 def test_a_report_is_written_completely_or_not_at_all(tmp_path: Path) -> None:

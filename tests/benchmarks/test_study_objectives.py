@@ -49,13 +49,15 @@ def test_every_cell_is_an_objective_that_differs_from_the_others() -> None:
     base = objectives.logits_alone(
         ObjectiveConfig(labels_weight=0.5, hidden_weight=2.0, layer_map="last")
     )
-    made = {cell: cell.objective(base) for cell in cells("mse", full=True, layers=True)}
-    assert len({objective.model_dump_json() for objective in made.values()}) == len(made)
+    objectives_of = {cell: cell.objective(base) for cell in cells("mse", full=True, layers=True)}
+    assert len({objective.model_dump_json() for objective in objectives_of.values()}) == len(
+        objectives_of
+    )
     assert all(
         objective.labels_weight == 0.5 and objective.logits_weight == 1
-        for objective in made.values()
+        for objective in objectives_of.values()
     )
-    tinybert = made[
+    tinybert = objectives_of[
         Cell("mse", "hidden mse & attention scores & embedding mse", "skip", "ramp 1-0")
     ]
     assert (
@@ -65,7 +67,9 @@ def test_every_cell_is_an_objective_that_differs_from_the_others() -> None:
         tinybert.layer_map,
     ) == (1, 1, 1, "skip")
     assert set(tinybert.ramp) == {"hidden", "attention", "embedding"}
-    assert made[Cell("kl T=4")] == base.model_copy(update={"logits": "kl", "temperature": 4.0})
+    assert objectives_of[Cell("kl T=4")] == base.model_copy(
+        update={"logits": "kl", "temperature": 4.0}
+    )
 
 
 def test_cells_are_selected_by_the_beginning_of_their_name() -> None:
