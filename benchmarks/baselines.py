@@ -1,4 +1,4 @@
-"""What a student must beat to be worth its trouble: words counted, and no model at all."""
+"""Baselines without a neural network: a constant prediction, and TF-IDF with a linear model."""
 
 from __future__ import annotations
 
@@ -10,71 +10,62 @@ from typing import Any
 import numpy as np
 from kdedge.benchmarks.subjects import Runner, Subject
 
-from kdedge.data.task import Task
+from kdedge.data.task import Split, Task
 from kdedge.runtime.spec import TaskSpec
 
 SEPARATOR = " ; "
-"""Stands between the two texts of a pair."""
+"""Joins the two texts of a pair."""
 
 ABSENT = -1e9
-"""Logit of a class that the training texts do not show."""
+"""Logit of a class that the training texts do not contain."""
 
 
 def constant(task: Task) -> Subject:
-    """The commonest answer of the training labels, whatever the text says; their mean for regression."""
-    labels, spec = task.train.labels, task.spec
+    """Predict the most frequent training label, or the mean of a regression."""
+    spec = task.spec
+    labels = task.train.labels
     if spec.kind == "regression":
-        name, row = "mean of train", np.array([labels.mean()])
+        name = "mean of train"
+        row = np.array([labels.mean()])
     elif spec.kind == "multilabel":
-        name, row = "majority labels", np.where(labels.mean(0) > 0.5, 1.0, -1.0)
+        name = "majority labels"
+        row = np.where(labels.mean(0) > 0.5, 1.0, -1.0)
     else:
-        name, row = (
-            "majority class",
-            np.eye(spec.outputs)[np.bincount(labels, minlength=spec.outputs).argmax()],
-        )
-    return Subject(
-        name,
-        "baseline",
-        "peer",
-        None,
-        None,
-        logits=np.tile(row, (len(task.test), 1)).astype(np.float32),
-    )
+        name = "majority class"
+        row = np.eye(spec.outputs)[np.bincount(labels, minlength=spec.outputs).argmax()]
+    logits = np.tile(row, (len(task.test), 1)).astype(np.float32)
+    return Subject(name, "baseline", "simple", logits=logits)
 
 
 def has_words(task: Task) -> bool:
-    """Whether the training texts hold what a bag of words counts: runs of two letters or more."""
-    return any(
-        re.search(r"\b\w\w+\b", text) for text in _joined(task.train.texts, task.train.pairs)
-    )
+    """Return whether a training text has a word of two characters or more."""
+    return any(re.search(r"\b\w\w+\b", text) for text in _joined_texts(task.train))
 
 
 def tfidf(task: Task) -> Subject:
-    """TF-IDF over 1- and 2-grams with logistic regression (ridge for regression), fitted on the training split."""
+    """Fit TF-IDF over 1- and 2-grams with logistic regression (ridge for a regression)."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     spec = task.spec
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=50_000)
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=50_000)
+    features = vectorizer.fit_transform(_joined_texts(task.train))
+    labels = task.train.labels
+    if spec.kind == "multilabel":
+        labels = labels.astype(np.int64)
     model = _linear_model(spec)
-    model.fit(
-        words.fit_transform(_joined(task.train.texts, task.train.pairs)),
-        _targets(spec, task.train.labels),
-    )
+    model.fit(features, labels)
     runner = Runner(
-        encode=lambda texts, pairs: words.transform(_joined(texts, pairs)),
+        encode=lambda texts, pairs: vectorizer.transform(_join(texts, pairs)),
         run=lambda features: _logits(spec, model, features),
     )
-    name = "tf-idf + ridge" if spec.kind == "regression" else "tf-idf + logistic"
-    logits = runner.run(runner.encode(task.test.texts, task.test.pairs))
     return Subject(
-        name,
+        "tf-idf + ridge" if spec.kind == "regression" else "tf-idf + logistic",
         "baseline",
-        "peer",
-        None,
-        "scikit-learn",
-        logits=logits,
+        "simple",
+        provider="scikit-learn",
+        logits=runner.run(runner.encode(task.test.texts, task.test.pairs)),
         runner=runner,
-        bytes=len(pickle.dumps((words, model))),
+        bytes=len(pickle.dumps((vectorizer, model))),
     )
 
 
@@ -88,16 +79,14 @@ def _linear_model(spec: TaskSpec) -> Any:
     return OneVsRestClassifier(logistic) if spec.kind == "multilabel" else logistic
 
 
-def _joined(texts: Sequence[str], pairs: Sequence[str] | None) -> Sequence[str]:
-    return (
-        texts
-        if pairs is None
-        else [f"{a}{SEPARATOR}{b}" for a, b in zip(texts, pairs, strict=True)]
-    )
+def _joined_texts(split: Split) -> Sequence[str]:
+    return _join(split.texts, split.pairs)
 
 
-def _targets(spec: TaskSpec, labels: np.ndarray) -> np.ndarray:
-    return labels.astype(np.int64) if spec.kind == "multilabel" else labels
+def _join(texts: Sequence[str], pairs: Sequence[str] | None) -> Sequence[str]:
+    if pairs is None:
+        return texts
+    return [f"{first}{SEPARATOR}{second}" for first, second in zip(texts, pairs, strict=True)]
 
 
 def _logits(spec: TaskSpec, model: Any, features: Any) -> np.ndarray:
@@ -107,8 +96,9 @@ def _logits(spec: TaskSpec, model: Any, features: Any) -> np.ndarray:
     scores = np.asarray(model.decision_function(features), dtype=np.float32)
     if spec.kind == "multilabel":
         return scores.reshape(features.shape[0], -1)
-    if scores.ndim == 1:  # two classes: one number, above 0 for the second
+    if scores.ndim == 1:
+        # scikit-learn gives two classes one score, which is positive for the second class.
         scores = np.stack([-scores, scores], axis=1)
-    full = np.full((len(scores), spec.outputs), ABSENT, dtype=np.float32)
-    full[:, model.classes_] = scores
-    return full
+    logits = np.full((len(scores), spec.outputs), ABSENT, dtype=np.float32)
+    logits[:, model.classes_] = scores
+    return logits

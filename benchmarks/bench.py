@@ -1,14 +1,15 @@
-"""The bench as a story: gather the subjects, score what they answered, time them together, weigh each alone, report.
+"""Bench a run or bundles: collect the subjects, measure them, and build the report.
 
-`bench_run` measures a run against its teacher and needs torch; `bench_bundle` measures bundles alone and does not.
+`bench_run` measures a run against its teacher and needs torch. `bench_bundle` measures bundles
+alone and does not need it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,16 +17,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from kdedge.benchmarks import machine
 from kdedge.benchmarks.examples import Examples
-from kdedge.benchmarks.measure import DEFAULTS, Options, measure_subjects
+from kdedge.benchmarks.measure import RetentionOf, measure_subjects
+from kdedge.benchmarks.options import DEFAULTS, Options
 from kdedge.benchmarks.report import Report, Row
-from kdedge.benchmarks.retention import REFERENCE, Retention, retain, retain_fixed
+from kdedge.benchmarks.retention import REFERENCE, Retention, fixed_retention, paired_retention
 from kdedge.benchmarks.subjects import Subject, bundle_subjects
 
 from kdedge import __version__
 from kdedge.errors import DataError, IntegrityError, UsageError
 from kdedge.io.paths import short_name
 from kdedge.run.progress import SILENT, Progress
-from kdedge.runtime import Bundle
+from kdedge.runtime import Bundle, Manifest
 from kdedge.runtime.spec import TaskSpec
 
 if TYPE_CHECKING:
@@ -43,10 +45,18 @@ def bench_run(
 ) -> Report:
     """Measure a run's students, teacher and baselines on its test split.
 
-    task: the run's, when the caller has it loaded already.
-    Raises UsageError for a missing stage or bundle, MachineError for a provider that is not there.
+    Args:
+        run: The run.
+        students: Names of the students to measure.
+        options: How to measure.
+        task: The run's task if it is already loaded.
+        progress: Receives messages.
+
+    Raises:
+        UsageError: If a stage or bundle is missing.
+        MachineError: If a provider is missing.
     """
-    from kdedge.benchmarks.collect import collect_subjects as contenders_of
+    from kdedge.benchmarks.collect import collect_subjects
     from kdedge.benchmarks.torch_runner import torch_threads
     from kdedge.benchmarks.training_data import learned_from
 
@@ -55,56 +65,27 @@ def bench_run(
 
     recipe = run.recipe
     task = task or load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
-    with _one_thread_tokenizing(), torch_threads(options.threads):
-        contenders = _gathered(
-            contenders_of(
-                run,
-                students,
-                task,
-                providers=options.providers,
-                threads=options.threads,
-                teacher=options.teacher,
-            ),
-            progress,
-        )
-        yardstick = contenders[0].logits
-        assert yardstick is not None
-        examples = Examples(
-            list(task.test.texts),
-            None if task.test.pairs is None else list(task.test.pairs),
-            task.test.labels,
-        )
+    examples = _test_examples(task)
+    with _single_threaded_tokenizers(), torch_threads(options.threads):
+        subjects = _load(collect_subjects(run, students, task, options), progress)
         rows = measure_subjects(
-            contenders,
+            subjects,
             examples,
             task.spec,
-            keep=lambda logits: (
-                REFERENCE
-                if logits is yardstick
-                else retain(
-                    task.spec,
-                    logits,
-                    yardstick,
-                    task.test.labels,
-                    target=options.target,
-                    seed=options.seed,
-                )
-            ),
+            retention_of=_retention_against_teacher(task, subjects[0], options),
             options=options,
             progress=progress,
         )
     teacher = {
-        "model": _short_name(read_stage(run.teacher)["result"].get("model")),
+        "model": _public_name(read_stage(run.teacher)["result"].get("model")),
         "metric": task.spec.metric,
         "value": rows[0].value,
     }
-    return _report(
-        task.spec,
-        examples,
-        rows,
+    report = _report(task.spec, examples, rows, options)
+    return replace(
+        report,
         teacher=teacher,
-        options=options,
-        command=f"kdedge bench runs/{run.folder.name}",
+        command=_command(f"runs/{run.folder.name}", options),
         learned_from=learned_from(run),
     )
 
@@ -116,182 +97,213 @@ def bench_bundle(
     examples: Examples | None = None,
     progress: Progress = SILENT,
 ) -> Report:
-    """Measure bundles alone: quality against the teacher score stored with them where `examples` have labels.
+    """Measure bundles without their run.
 
-    examples: None times the bundles on their golden texts. Several bundles must answer the same task.
+    If `examples` have labels, quality is compared with the teacher's score in the manifest.
+
+    Args:
+        folders: Bundles of one task.
+        options: How to measure.
+        examples: None times the bundles on their golden texts.
+        progress: Receives messages.
+
+    Raises:
+        UsageError: If the bundles have different tasks or teachers.
     """
     bundles = [Bundle.open(folder) for folder in folders]
-    manifests = [bundle.manifest for bundle in bundles]
-    spec, scores = manifests[0].spec, manifests[0].scores
-    if any(
-        (m.spec.kind, m.spec.labels, m.spec.pair) != (spec.kind, spec.labels, spec.pair)
-        for m in manifests
-    ):
-        raise UsageError(
-            "these bundles answer different tasks",
-            ", ".join(m.name for m in manifests),
-            "bench them one by one",
-        )
-    if any(m.scores.get("teacher") != scores.get("teacher") for m in manifests):
-        found = ", ".join(f"{m.name}: {m.scores.get('teacher')}" for m in manifests)
-        raise UsageError(
-            "these bundles were measured against different teachers", found, "bench them one by one"
-        )
-    given = examples or golden_examples(bundles[0])
-    labelled = given.labels is not None
-    subjects = (
-        contender
-        for bundle in bundles
-        for contender in bundle_subjects(
-            bundle.manifest.name,
-            bundle,
-            given.texts if labelled else None,
-            given.pairs,
-            providers=options.providers,
-            threads=options.threads,
-        )
-    )
-    with _one_thread_tokenizing():
-        keep = _against_stored(spec, scores, given, options)
+    manifest = bundles[0].manifest
+    _check_comparable([bundle.manifest for bundle in bundles])
+    examples = examples or golden_examples(bundles[0])
+    with _single_threaded_tokenizers():
+        subjects = _load(_subjects_of(bundles, examples, options), progress)
         rows = measure_subjects(
-            _gathered(subjects, progress),
-            given,
-            spec,
-            keep=keep,
+            subjects,
+            examples,
+            manifest.spec,
+            retention_of=_retention_against_stored_score(manifest, examples, options),
             options=options,
             progress=progress,
         )
     teacher = {
-        "model": _short_name(manifests[0].teacher.get("model")),
-        "metric": scores.get("metric"),
-        "value": scores.get("teacher"),
+        "model": _public_name(manifest.teacher.get("model")),
+        "metric": manifest.scores.get("metric"),
+        "value": manifest.scores.get("teacher"),
         "stored": True,
     }
-    names = " ".join(folder.name for folder in folders)
-    return _report(
-        spec,
-        given,
-        rows,
+    report = _report(manifest.spec, examples, rows, options)
+    return replace(
+        report,
         teacher=teacher,
-        options=options,
-        command=f"kdedge bench {names}",
-        notes=_stored_notes(scores, given),
+        command=_command(" ".join(folder.name for folder in folders), options),
+        notes=(*_stored_score_notes(manifest.scores, examples), *report.notes),
     )
 
 
 def golden_examples(bundle: Bundle) -> Examples:
-    """The texts that a bundle carries to check itself."""
+    """Return the golden texts that a bundle carries to check itself."""
     try:
         rows = bundle.json("golden.json")["rows"]
         texts = [str(row["text"]) for row in rows]
         pairs = [str(row["pair"]) for row in rows] if bundle.manifest.spec.pair else None
     except (KeyError, TypeError) as error:
         raise IntegrityError(
-            "golden.json of the bundle is not a list of golden answers",
-            str(bundle.folder),
-            "export again",
+            "golden.json of the bundle has the wrong form", str(bundle.folder), "export again"
         ) from error
     if not texts:
         raise DataError(
-            "the bundle carries no golden texts",
+            "the bundle has no golden texts",
             "golden.json has no rows",
             "give texts with --data",
         )
     return Examples(texts, pairs)
 
 
-def _gathered(contenders: Iterable[Subject], progress: Progress) -> list[Subject]:
-    """All contenders, each told as it is ready."""
-    ready = []
+def _check_comparable(manifests: Sequence[Manifest]) -> None:
+    first = manifests[0]
+    for manifest in manifests:
+        if _answers(manifest.spec) != _answers(first.spec):
+            raise UsageError(
+                "these bundles have different tasks",
+                ", ".join(other.name for other in manifests),
+                "bench them one by one",
+            )
+        if manifest.scores.get("teacher") != first.scores.get("teacher"):
+            raise UsageError(
+                "these bundles were measured against different teachers",
+                ", ".join(f"{other.name}: {other.scores.get('teacher')}" for other in manifests),
+                "bench them one by one",
+            )
+
+
+def _answers(spec: TaskSpec) -> tuple[Any, ...]:
+    return spec.kind, spec.labels, spec.pair
+
+
+def _subjects_of(
+    bundles: Sequence[Bundle], examples: Examples, options: Options
+) -> Iterator[Subject]:
+    """Yield the subjects of all bundles, with logits if the examples have labels."""
+    texts = None if examples.labels is None else examples.texts
+    for bundle in bundles:
+        name = bundle.manifest.name
+        yield from bundle_subjects(name, bundle, texts, examples.pairs, options)
+
+
+def _test_examples(task: Task) -> Examples:
+    pairs = None if task.test.pairs is None else list(task.test.pairs)
+    return Examples(list(task.test.texts), pairs, task.test.labels)
+
+
+def _load(subjects: Iterable[Subject], progress: Progress) -> list[Subject]:
+    """Load all subjects; report each when it is ready."""
+    loaded = []
     progress.start("loading subjects", 0)
-    for contender in contenders:
-        ready.append(contender)
-        progress.advance(len(ready), contender.key)
+    for subject in subjects:
+        loaded.append(subject)
+        progress.advance(len(loaded), subject.key)
     progress.finish()
-    return ready
+    return loaded
 
 
-def _against_stored(
-    spec: TaskSpec, scores: Mapping[str, Any], given: Examples, options: Options
-) -> Callable[[np.ndarray], Retention] | None:
-    """Retention against the teacher score of the manifest; None where there is none for this metric."""
-    teacher, labels = scores.get("teacher"), given.labels
-    if teacher is None or labels is None or scores.get("metric") != spec.metric:
+def _retention_against_teacher(task: Task, teacher: Subject, options: Options) -> RetentionOf:
+    reference = teacher.logits
+    assert reference is not None
+
+    def retention_of(logits: np.ndarray) -> Retention:
+        if logits is reference:
+            return REFERENCE
+        return paired_retention(
+            task.spec,
+            logits,
+            reference,
+            task.test.labels,
+            target=options.target,
+            seed=options.seed,
+        )
+
+    return retention_of
+
+
+def _retention_against_stored_score(
+    manifest: Manifest, examples: Examples, options: Options
+) -> RetentionOf | None:
+    """Compare with the manifest's teacher score; None if it has no score for this metric."""
+    spec, scores, labels = manifest.spec, manifest.scores, examples.labels
+    if labels is None or scores.get("teacher") is None or scores.get("metric") != spec.metric:
         return None
-    return lambda logits: retain_fixed(
-        spec, logits, labels, float(teacher), target=options.target, seed=options.seed
-    )
+    teacher = float(scores["teacher"])
+
+    def retention_of(logits: np.ndarray) -> Retention:
+        return fixed_retention(
+            spec, logits, labels, teacher, target=options.target, seed=options.seed
+        )
+
+    return retention_of
 
 
-def _stored_notes(scores: Mapping[str, Any], given: Examples) -> list[str]:
-    if given.labels is None or scores.get("teacher") is None:
+def _stored_score_notes(scores: Mapping[str, Any], examples: Examples) -> list[str]:
+    if examples.labels is None or scores.get("teacher") is None:
         return []
     size = scores.get("split_size")
-    said = [
-        f"the teacher's score was stored with the bundle, measured on {size} texts: only the student is resampled"
+    notes = [
+        f"the teacher's score comes from the bundle, measured on {size} texts:"
+        " only the student is resampled"
     ]
-    if size != len(given):
-        said.append(
-            f"these are {len(given)} texts and not those: kept holds only if both are drawn from the same source"
+    if size != len(examples):
+        notes.append(
+            f"the bench uses {len(examples)} other texts: retention is valid only if both sets"
+            " come from the same source"
         )
-    return said
+    return notes
 
 
-def _report(
-    spec: TaskSpec,
-    given: Examples,
-    rows: Sequence[Row],
-    *,
-    teacher: dict[str, Any],
-    options: Options,
-    command: str,
-    notes: Sequence[str] = (),
-    learned_from: dict[str, Any] | None = None,
-) -> Report:
+def _report(spec: TaskSpec, examples: Examples, rows: Sequence[Row], options: Options) -> Report:
+    """Build the part of the report that runs and bundles share."""
     described = machine.describe(options.threads)
     task = {
         "name": spec.name,
         "kind": spec.kind,
         "metric": spec.metric,
         "pair": spec.pair,
-        "texts": len(given),
-        "measured": given.labels is not None,
+        "texts": len(examples),
+        "measured": examples.labels is not None,
     }
     return Report(
         task=task,
-        teacher=teacher,
+        teacher={},
         machine=described,
         rows=tuple(rows),
         target=options.target,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         kdedge=__version__,
-        command=f"{command} {_as_flags(options)}".strip(),
-        notes=(*notes, *machine.notes(described)),
+        command="",
+        notes=tuple(machine.notes(described)),
         settings=asdict(options),
-        learned_from=learned_from or {},
     )
 
 
-def _short_name(model: Any) -> str | None:
+def _public_name(model: Any) -> str | None:
+    """Return a model's name without folders of this machine."""
     return None if model is None else short_name(str(model))
 
 
-def _as_flags(options: Options) -> str:
-    """The options that differ from their defaults, as they are typed."""
-    flags = (
-        [f"--provider {name}" for name in options.providers]
-        if options.providers != DEFAULTS.providers
-        else []
-    )
+def _command(targets: str, options: Options) -> str:
+    """Write the command with every option that differs from its default."""
+    words = [f"kdedge bench {targets}"]
+    if options.providers != DEFAULTS.providers:
+        words += [f"--provider {name}" for name in options.providers]
     for name in ("threads", "seconds", "repeats", "batch", "target"):
-        if getattr(options, name) != getattr(DEFAULTS, name):
-            flags.append(f"--{name} {getattr(options, name)}")
-    return " ".join([*flags, *(["--no-teacher"] if not options.teacher else [])])
+        value = getattr(options, name)
+        if value != getattr(DEFAULTS, name):
+            words.append(f"--{name} {value}")
+    if not options.teacher:
+        words.append("--no-teacher")
+    return " ".join(words)
 
 
 @contextmanager
-def _one_thread_tokenizing() -> Iterator[None]:
-    """Batches are tokenized on one thread, as the report says of everything else."""
+def _single_threaded_tokenizers() -> Iterator[None]:
+    """Tokenize batches on one thread."""
     before = os.environ.get("TOKENIZERS_PARALLELISM")
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     try:

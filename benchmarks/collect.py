@@ -1,15 +1,16 @@
-"""Who takes part in the bench of a run: teacher and students in torch and as bundles, and the baselines."""
+"""Collect the subjects of a run: teacher and students in torch and as bundles, and baselines."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from kdedge.benchmarks import baselines as peers
+from kdedge.benchmarks import baselines
+from kdedge.benchmarks.options import Options
 from kdedge.benchmarks.subjects import Subject, bundle_subjects
-from kdedge.benchmarks.torch_runner import opened
+from kdedge.benchmarks.torch_runner import load_runner
 
 from kdedge.data.task import Task
 from kdedge.errors import UsageError
@@ -21,58 +22,49 @@ from kdedge.runtime import Bundle
 
 
 def collect_subjects(
-    run: RunDir,
-    students: Sequence[str],
-    task: Task,
-    *,
-    providers: Sequence[str],
-    threads: int,
-    teacher: bool,
+    run: RunDir, students: Sequence[str], task: Task, options: Options
 ) -> Iterator[Subject]:
-    """Every row of the full bench, teacher first; made one by one, so that the caller can tell how far it is.
+    """Yield every subject of a run, the teacher first.
 
-    teacher: whether the teacher runs; its stored answers are the yardstick in any case.
-    Raises UsageError for a stage or bundle that is missing, or was made from other data.
+    Subjects are yielded one by one so that the caller can report progress. If `options.teacher`
+    is False the teacher does not run, but its stored logits are still the reference.
+
+    Raises:
+        UsageError: If a stage or bundle is missing or was made from other data.
     """
-    yield from _teacher_contenders(run, task, providers=providers, threads=threads, runs=teacher)
+    yield from _teacher_subjects(run, task, options)
     for name in students:
-        home = run.student_dirs[name]
-        yield _torch_contender(name, home / "student", task, "cpu", threads)
-        yield from _bundle_contenders(
-            name, home / "bundle", home / "student", task, providers, threads
-        )
+        folder = run.student_dirs[name]
+        yield _torch_subject(name, folder / "student", task, "cpu", options)
+        yield from _bundle_subjects(name, folder / "bundle", folder / "student", task, options)
         baseline = run.baseline_dir(name)
         if baseline:
-            yield _quality_only(f"{name} baseline", baseline, task)
-    if peers.has_words(task):
-        yield peers.tfidf(task)
-    yield peers.constant(task)
+            yield _untimed_subject(f"{name} baseline", "baseline", baseline, task, (baseline,))
+    if baselines.has_words(task):
+        yield baselines.tfidf(task)
+    yield baselines.constant(task)
 
 
-def _teacher_contenders(
-    run: RunDir, task: Task, *, providers: Sequence[str], threads: int, runs: bool
-) -> Iterator[Subject]:
-    """Several teachers are `teacher` together, at the cost of all, and a row each by itself."""
-    if not runs:
-        yield _quality_only(
-            "teacher", run.teacher, task, kind="model", weights=tuple(run.teachers.values())
-        )
+def _teacher_subjects(run: RunDir, task: Task, options: Options) -> Iterator[Subject]:
+    """Yield the teacher; an ensemble is one subject, followed by its members."""
+    if not options.teacher:
+        weights = tuple(run.teachers.values()) or (run.teacher,)
+        yield _untimed_subject("teacher", "model", run.teacher, task, weights)
         return
-    contender = _ensemble_contender if run.teachers else _torch_contender
-    for device in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
-        yield contender("teacher", run.teacher, task, device, threads)
-    if run.teachers:
-        for name, folder in run.teachers.items():
-            yield _torch_contender(f"teacher {name}", folder, task, "cpu", threads)
-        return
+    make_subject = _ensemble_subject if run.teachers else _torch_subject
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    for device in devices:
+        yield make_subject("teacher", run.teacher, task, device, options)
+    for name, folder in run.teachers.items():
+        yield _torch_subject(f"teacher {name}", folder, task, "cpu", options)
     bundle = run.shared / "teacher-bundle"
-    if bundle.exists():
-        yield from _bundle_contenders("teacher", bundle, run.teacher, task, providers, threads)
+    if bundle.exists() and not run.teachers:
+        yield from _bundle_subjects("teacher", bundle, run.teacher, task, options)
 
 
-def _torch_contender(name: str, folder: Path, task: Task, device: str, threads: int) -> Subject:
+def _torch_subject(name: str, folder: Path, task: Task, device: str, options: Options) -> Subject:
     result, logits = read_measured(folder, task)
-    job = _job(folder, result["max_length"], device, threads)
+    job = _job(folder, result["max_length"], device, options.threads)
     return Subject(
         name,
         "model",
@@ -80,30 +72,32 @@ def _torch_contender(name: str, folder: Path, task: Task, device: str, threads: 
         "fp32",
         f"torch {device}",
         logits=logits,
-        runner=opened(job),
+        runner=load_runner(job),
         job=job,
-        bytes=_bytes((folder,)),
+        bytes=_weight_bytes((folder,)),
     )
 
 
-def _ensemble_contender(name: str, folder: Path, task: Task, device: str, threads: int) -> Subject:
-    """folder: the stage of what several teachers say together; each stands beside it."""
+def _ensemble_subject(
+    name: str, folder: Path, task: Task, device: str, options: Options
+) -> Subject:
+    """Build the subject of an ensemble; its members are in the folders next to `folder`."""
     result, logits = read_measured(folder, task)
-    places = {member: folder.with_name(f"{folder.name}-{member}") for member in result["teachers"]}
-    members = [
-        _job(places[member], one["max_length"], device, threads)
-        for member, one in result["teachers"].items()
-    ]
+    folders = []
+    jobs = []
+    temperatures = []
+    for member, figures in result["teachers"].items():
+        member_folder = folder.with_name(f"{folder.name}-{member}")
+        folders.append(member_folder)
+        jobs.append(_job(member_folder, figures["max_length"], device, options.threads))
+        temperatures.append(figures["temperature"])
     job = {
         "form": "torch",
-        "members": members,
-        "temperatures": [one["temperature"] for one in result["teachers"].values()],
+        "members": jobs,
+        "temperatures": temperatures,
+        "device": device,
+        "threads": options.threads,
     }
-    job |= {"device": device, "threads": threads}
-    notes = (
-        f"{len(members)} teachers asked one after the other, and the mean of their calibrated logits",
-    )
-    weights = _bytes(tuple(places.values()))
     return Subject(
         name,
         "model",
@@ -111,10 +105,10 @@ def _ensemble_contender(name: str, folder: Path, task: Task, device: str, thread
         "fp32",
         f"torch {device}",
         logits=logits,
-        runner=opened(job),
+        runner=load_runner(job),
         job=job,
-        bytes=weights,
-        notes=notes,
+        bytes=_weight_bytes(folders),
+        notes=(f"{len(jobs)} teachers run in turn; their calibrated logits are averaged",),
     )
 
 
@@ -128,14 +122,10 @@ def _job(folder: Path, max_length: int, device: str, threads: int) -> dict[str, 
     }
 
 
-def _bytes(folders: Sequence[Path]) -> int:
-    return sum((folder / "model.safetensors").stat().st_size for folder in folders)
-
-
-def _bundle_contenders(
-    name: str, folder: Path, source: Path, task: Task, providers: Sequence[str], threads: int
+def _bundle_subjects(
+    name: str, folder: Path, source: Path, task: Task, options: Options
 ) -> Iterator[Subject]:
-    """source: the stage whose weights the bundle must have been made from."""
+    """Yield the subjects of a bundle that must be made from the weights in `source`."""
     if not folder.exists():
         raise UsageError(
             "a student has not been exported yet",
@@ -143,22 +133,26 @@ def _bundle_contenders(
             "run `kdedge export` on this run first",
         )
     bundle = Bundle.open(folder)
-    if bundle.manifest.teacher.get("weights") not in (None, hash_files(source, WEIGHTS)):
+    if bundle.manifest.teacher.get("weights") != hash_files(source, WEIGHTS):
         raise UsageError(
-            "a bundle was made from other weights than those beside it",
+            "a bundle was made from other weights than those of its run",
             f"{folder} and {source}",
             "run `kdedge export` on this run again",
         )
-    return bundle_subjects(
-        name, bundle, task.test.texts, task.test.pairs, providers=providers, threads=threads
-    )
+    return bundle_subjects(name, bundle, task.test.texts, task.test.pairs, options)
 
 
-def _quality_only(
-    name: str, folder: Path, task: Task, kind: Any = "baseline", weights: Sequence[Path] = ()
+def _untimed_subject(
+    name: str,
+    kind: Literal["model", "baseline"],
+    folder: Path,
+    task: Task,
+    weights: Sequence[Path],
 ) -> Subject:
-    """weights: the folders that hold them, where `folder` does not."""
+    """Build a subject from stored logits; `weights` are the folders of its weights."""
     _, logits = read_measured(folder, task)
-    return Subject(
-        name, kind, "torch", "fp32", None, logits=logits, bytes=_bytes(weights or (folder,))
-    )
+    return Subject(name, kind, "torch", "fp32", logits=logits, bytes=_weight_bytes(weights))
+
+
+def _weight_bytes(folders: Sequence[Path]) -> int:
+    return sum((folder / "model.safetensors").stat().st_size for folder in folders)

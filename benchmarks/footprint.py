@@ -1,7 +1,8 @@
-"""Loads each subject in a process of its own and tells what that took: seconds to load, megabytes at the peak.
+"""Load each subject in its own process and measure seconds to load and peak memory.
 
-The libraries are imported once for each form (torch, ONNX Runtime) and the process forks for each subject, which so
-shows the libraries and itself, and nothing of the others. Answers come as one JSON line for each job.
+One process imports the libraries of a form (torch, ONNX Runtime) and forks for each subject. Each
+fork shows the libraries and its own subject, but not the other subjects. Each job answers with
+one line of JSON.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,18 +32,29 @@ kdedge.__path__.extend(entry for entry in work["package_path"] if entry not in k
 from kdedge.benchmarks.footprint import main
 main(work)
 """
-"""A child finds the code where its parent did: in a checkout, export/ and benchmarks/ do not lie in kdedge/."""
+"""The child imports kdedge from where its parent did.
+
+In a checkout export/ and benchmarks/ are not inside kdedge/.
+"""
+
+ENDED_EARLY = "memory and load time not measured: the process ended early"
 
 Job = Mapping[str, Any]
+"""What to load; see `Subject.job`."""
+
+Answer = Callable[[list[str], list[str] | None], Any]
+Loader = Callable[[Job], Answer]
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What one process needed to load a subject and answer a few texts.
+    """What one process needed to load a subject and to classify a few texts.
 
-    import_s: seconds to import the libraries; load_s: from files to a model that may answer.
-    peak_mb: largest resident memory of the whole process; None where the system does not tell.
-    problem: why nothing was measured, or "".
+    Attributes:
+        import_s: Seconds to import the libraries.
+        load_s: Seconds from files to a model that is ready.
+        peak_mb: Peak resident memory of the process; None if the system does not report it.
+        problem: Why nothing was measured, or "".
     """
 
     import_s: float | None = None
@@ -51,7 +63,7 @@ class Footprint:
     problem: str = ""
 
 
-NOT_WEIGHED = Footprint()
+NOT_MEASURED = Footprint()
 
 
 def footprints(
@@ -60,106 +72,111 @@ def footprints(
     pairs: Sequence[str] | None,
     progress: Progress = SILENT,
 ) -> dict[str, Footprint]:
-    """The footprint of every job (see Contender.job) by its key; never raises: what failed has a `problem`."""
-    found: dict[str, Footprint] = {}
+    """Measure every job, by key; a job that fails gets a `problem` and raises nothing."""
+    measured: dict[str, Footprint] = {}
     progress.start("memory and load time", len(jobs))
-    for group in _groups(jobs):
-        for key, footprint in zip(
-            group, _measured([jobs[key] for key in group], texts, pairs), strict=True
-        ):
-            found[key] = footprint
-            progress.advance(len(found), key)
+    for keys in _groups(jobs):
+        group = [jobs[key] for key in keys]
+        for key, footprint in zip(keys, _run_child(group, texts, pairs), strict=True):
+            measured[key] = footprint
+            progress.advance(len(measured), key)
     progress.finish()
-    return found
+    return measured
 
 
 def _groups(jobs: Mapping[str, Job]) -> list[list[str]]:
-    """Keys that one process may measure: those of equal libraries and threads; each alone where a process cannot fork."""
+    """Group the keys that one process can measure: same libraries, same threads."""
     if not hasattr(os, "fork"):
         return [[key] for key in jobs]
     groups: dict[tuple[Any, ...], list[str]] = {}
     for key, job in jobs.items():
-        # CUDA does not survive a fork.
-        alone = key if "cuda" in (job.get("device"), job.get("provider")) else ""
-        groups.setdefault((job["form"], job["threads"], alone), []).append(key)
+        # CUDA does not survive a fork, so a CUDA job gets its own process.
+        on_cuda = "cuda" in (job.get("device"), job.get("provider"))
+        own_process = key if on_cuda else ""
+        groups.setdefault((job["form"], job["threads"], own_process), []).append(key)
     return list(groups.values())
 
 
-def _measured(
+def _run_child(
     jobs: Sequence[Job], texts: Sequence[str], pairs: Sequence[str] | None
 ) -> Iterator[Footprint]:
-    """One footprint for each job, each as soon as it is there."""
-    work = {
-        "jobs": [dict(job) for job in jobs],
-        "texts": list(texts),
-        "pairs": pairs and list(pairs),
-        "sys_path": [entry or os.getcwd() for entry in sys.path],
-        "package_path": [str(entry) for entry in kdedge.__path__],
-    }
-    threads = str(jobs[0]["threads"])
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": threads,
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",
-    }
-    pipe = subprocess.PIPE
-    # -P: nothing is imported from the folder the user happens to stand in.
-    command = [sys.executable, "-P", "-c", LOADER]
-    with subprocess.Popen(
-        command,
-        stdin=pipe,
-        stdout=pipe,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        encoding="utf-8",
-        env=environment,
-    ) as child:
+    """Yield one footprint for each job, as soon as it is measured."""
+    with _start_child(threads=jobs[0]["threads"]) as child:
         assert child.stdin is not None and child.stdout is not None
         clock = threading.Timer(TIMEOUT, child.kill)
         clock.start()
         try:
-            child.stdin.write(json.dumps(work))
+            child.stdin.write(json.dumps(_work(jobs, texts, pairs)))
             child.stdin.close()
             for _ in jobs:
-                yield _parsed(child.stdout.readline())
+                yield _parse(child.stdout.readline())
         finally:
             clock.cancel()
             child.kill()
 
 
-def _parsed(line: str) -> Footprint:
+def _work(jobs: Sequence[Job], texts: Sequence[str], pairs: Sequence[str] | None) -> dict[str, Any]:
+    """Build the JSON document that the child reads from stdin."""
+    return {
+        "jobs": [dict(job) for job in jobs],
+        "texts": list(texts),
+        "pairs": None if pairs is None else list(pairs),
+        "sys_path": [entry or os.getcwd() for entry in sys.path],
+        "package_path": list(map(str, kdedge.__path__)),
+    }
+
+
+def _start_child(threads: int) -> subprocess.Popen[str]:
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+    }
+    return subprocess.Popen(
+        # -P: import nothing from the current folder.
+        [sys.executable, "-P", "-c", LOADER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        encoding="utf-8",
+        env=environment,
+    )
+
+
+def _parse(line: str) -> Footprint:
     try:
         return Footprint(**json.loads(line))
     except (ValueError, TypeError):
-        return Footprint(problem="memory and load time not measured: the process ended early")
+        return Footprint(problem=ENDED_EARLY)
 
 
 def main(work: dict[str, Any]) -> None:
-    """Be the child: import the libraries, then one fork and one line for each job."""
+    """Run in the child: import the libraries, then fork once for each job."""
     start = time.perf_counter()
-    load = _torch if work["jobs"][0]["form"] == "torch" else _onnx
-    loader = load()
+    loader = _torch_loader() if work["jobs"][0]["form"] == "torch" else _onnx_loader()
     import_s = time.perf_counter() - start
+    if len(work["jobs"]) == 1:
+        emit(measure(work["jobs"][0], loader, import_s, work))
+        return
     for job in work["jobs"]:
-        if len(work["jobs"]) == 1 or not hasattr(os, "fork"):
-            _say(_weigh(job, loader, import_s, work))
-            continue
         child = os.fork()
         if child == 0:
-            _say(_weigh(job, loader, import_s, work))
+            emit(measure(job, loader, import_s, work))
             os._exit(0)
         if os.waitpid(child, 0)[1] != 0:
-            _say(Footprint(problem="memory and load time not measured: the process ended early"))
+            emit(Footprint(problem=ENDED_EARLY))
 
 
-def _say(footprint: Footprint) -> None:
+def emit(footprint: Footprint) -> None:
+    """Write one footprint to stdout."""
     sys.stdout.write(json.dumps(asdict(footprint)) + "\n")
     sys.stdout.flush()
 
 
-def _weigh(job: Job, loader: Any, import_s: float, work: Mapping[str, Any]) -> Footprint:
-    """Load one subject, let it answer, look at this process."""
+def measure(job: Job, loader: Loader, import_s: float, work: Mapping[str, Any]) -> Footprint:
+    """Load one subject, classify the texts, and read the memory of this process."""
     try:
         start = time.perf_counter()
         answer = loader(job)
@@ -168,33 +185,41 @@ def _weigh(job: Job, loader: Any, import_s: float, work: Mapping[str, Any]) -> F
             answer([text], None if work["pairs"] is None else [work["pairs"][i]])
         return Footprint(import_s, load_s, peak_mb())
     except Exception as error:
-        said = " ".join(str(error).split())[:200]
+        message = " ".join(str(error).split())[:200]
         return Footprint(
-            problem=f"memory and load time not measured: {type(error).__name__}: {said}"
+            problem=f"memory and load time not measured: {type(error).__name__}: {message}"
         )
 
 
 def peak_mb() -> float | None:
-    """Largest resident memory of this process so far, in MiB."""
-    try:
-        # Not getrusage first: on Linux its ru_maxrss survives exec, so a child shows its parent's peak.
-        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-    except OSError:
-        pass
+    """Return the peak resident memory of this process, in MiB."""
+    # On Linux ru_maxrss survives exec, so a child would report its parent's peak: read /proc first.
+    peak = _peak_from_proc()
+    if peak is not None:
+        return peak
     try:
         import resource
     except ImportError:
         return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 1024
+    units_per_mib = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / units_per_mib
 
 
-def _onnx() -> Any:
+def _peak_from_proc() -> float | None:
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    for line in status.splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    return None
+
+
+def _onnx_loader() -> Loader:
     from kdedge.runtime import Classifier
 
-    def load(job: Job) -> Any:
+    def load(job: Job) -> Answer:
         classifier = Classifier.load(
             job["folder"],
             precision=job["precision"],
@@ -206,11 +231,11 @@ def _onnx() -> Any:
     return load
 
 
-def _torch() -> Any:
-    from kdedge.benchmarks.torch_runner import opened
+def _torch_loader() -> Loader:
+    from kdedge.benchmarks.torch_runner import load_runner
 
-    def load(job: Job) -> Any:
-        runner = opened(job)
+    def load(job: Job) -> Answer:
+        runner = load_runner(job)
         return lambda texts, pairs: runner.run(runner.encode(texts, pairs))
 
     return load

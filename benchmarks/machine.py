@@ -1,9 +1,10 @@
-"""What a report says of the machine it was measured on: parts and versions, never names or paths."""
+"""Describe the machine of a report: parts and versions, never names or paths."""
 
 from __future__ import annotations
 
 import os
 import platform
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ FLAGS = (
 )
 """Instruction sets that decide how fast an int8 or fp32 model runs."""
 
+VNNI = {"avx512_vnni", "avx_vnni", "amx_int8"}
+
 PACKAGES = (
     "numpy",
     "onnxruntime",
@@ -35,13 +38,10 @@ PACKAGES = (
 
 
 def describe(threads: int) -> dict[str, Any]:
-    """This machine as a JSON-able value.
-
-    threads: what every subject was limited to.
-    """
+    """Describe this machine as a value for JSON; `threads` is the limit of every subject."""
     import onnxruntime
 
-    info = _cpuinfo()
+    info = _cpu_info()
     return {
         "cpu": info.get("model name") or platform.processor() or platform.machine(),
         "architecture": platform.machine(),
@@ -58,60 +58,68 @@ def describe(threads: int) -> dict[str, Any]:
 
 
 def notes(machine: dict[str, Any]) -> list[str]:
-    """What a reader should know before carrying these numbers to another machine."""
-    flags = machine["flags"]
-    said = []
-    if (
-        machine["architecture"] in ("x86_64", "AMD64")
-        and flags is not None
-        and not {"avx512_vnni", "avx_vnni", "amx_int8"} & set(flags)
-    ):
-        said.append(
-            "this CPU has no VNNI: int8 models run relatively faster on one that has it, and their answers may differ slightly there"
+    """Return what limits how far these numbers hold on another machine."""
+    lines = []
+    if machine["flags"] is not None:
+        lines += _instruction_notes(machine["architecture"], set(machine["flags"]))
+    threads, cores = machine["threads"], machine["cores"]
+    if threads > 1:
+        lines.append(
+            f"{threads} threads: idle worker threads of one subject can still spin while the next"
+            " subject is measured"
         )
-    if (
-        machine["architecture"] in ("aarch64", "arm64")
-        and flags is not None
-        and "asimddp" not in flags
-    ):
-        said.append(
-            "this CPU has no dot-product instructions (asimddp): int8 models run relatively faster on one that has them"
-        )
-    if machine["threads"] > 1:
-        said.append(
-            f"{machine['threads']} threads: idle worker threads of one subject may still spin while the next is measured"
-        )
-    if machine["cores"] and machine["threads"] > machine["cores"]:
-        said.append(f"{machine['threads']} threads were asked for on {machine['cores']} cores")
-    return said
+    if cores and threads > cores:
+        lines.append(f"{threads} threads were requested on {cores} cores")
+    return lines
+
+
+def _instruction_notes(architecture: str, flags: set[str]) -> list[str]:
+    if architecture in ("x86_64", "AMD64") and not flags & VNNI:
+        return [
+            "this CPU has no VNNI: int8 models are relatively faster on a CPU that has it, and"
+            " their predictions can differ slightly there"
+        ]
+    if architecture in ("aarch64", "arm64") and "asimddp" not in flags:
+        return [
+            "this CPU has no dot-product instructions (asimddp): int8 models are relatively faster"
+            " on a CPU that has them"
+        ]
+    return []
 
 
 def line(threads: int = 1) -> str:
-    """What a table was measured on, for its head."""
+    """Describe this machine in one line, for the head of a table."""
     machine = describe(threads)
-    flags, doubts = ", ".join(machine["flags"] or []), " ".join(notes(machine))
+    flags = ", ".join(machine["flags"] or [])
     packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
-    return f"Machine: {machine['cpu']}, {flags}; {packages}; {threads} thread{'s' * (threads > 1)}. {doubts}\n"
+    unit = "thread" if threads == 1 else "threads"
+    conditions = " ".join(notes(machine))
+    return f"Machine: {machine['cpu']}, {flags}; {packages}; {threads} {unit}. {conditions}\n"
 
 
-def _cpuinfo() -> dict[str, str]:
-    """First processor of /proc/cpuinfo; empty where there is none."""
+def _cpu_info() -> dict[str, str]:
+    """Return the first processor of /proc/cpuinfo; {} if the system has no such file."""
     try:
-        block = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return {}
-    pairs = (line.partition(":") for line in block.splitlines())
-    return {key.strip(): value.strip() for key, _, value in pairs}
+    info = {}
+    for entry in text.split("\n\n")[0].splitlines():
+        key, _, value = entry.partition(":")
+        info[key.strip()] = value.strip()
+    return info
 
 
 def _flags(info: dict[str, str]) -> list[str] | None:
-    """Known instruction sets that are present; None where the system does not tell."""
-    told = info.get("flags") or info.get("Features")
-    return None if told is None else [flag for flag in FLAGS if flag in told.split()]
+    """Return the known instruction sets of this CPU; None if the system does not list them."""
+    listed = info.get("flags") or info.get("Features")
+    if listed is None:
+        return None
+    return [flag for flag in FLAGS if flag in listed.split()]
 
 
 def _cores() -> int | None:
-    # The cores this process may use: in a container fewer than the machine has.
+    # A container may use fewer cores than the machine has.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
@@ -123,22 +131,18 @@ def _memory_mb() -> int | None:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _gpu() -> str | None:
-    """Name of the first CUDA device, where torch was loaded anyway."""
-    import sys
-
+    """Return the name of the first CUDA device if torch is already imported."""
     torch = sys.modules.get("torch")
-    return (
-        str(torch.cuda.get_device_name(0))
-        if torch is not None and torch.cuda.is_available()
-        else None
-    )
+    if torch is None or not torch.cuda.is_available():
+        return None
+    return str(torch.cuda.get_device_name(0))

@@ -1,138 +1,134 @@
-"""From contenders to rows: each weighed alone, all timed together, every answer scored."""
+"""Measure subjects: memory of each alone, times of all together, and the score of each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
 from kdedge.benchmarks.examples import Examples
-from kdedge.benchmarks.footprint import NOT_WEIGHED, Footprint, footprints
+from kdedge.benchmarks.footprint import NOT_MEASURED, Footprint, footprints
+from kdedge.benchmarks.options import Options
 from kdedge.benchmarks.report import Row
 from kdedge.benchmarks.retention import Retention
 from kdedge.benchmarks.subjects import Runner, Subject
 
-from kdedge.evaluation.timing import VISIT, TimingPlan, Timings, interleave, representative
+from kdedge.evaluation.timing import VISIT, TimingPlan, Timings, Work, interleave, representative
 from kdedge.run.progress import Progress
 from kdedge.runtime.metrics import score
 from kdedge.runtime.spec import TaskSpec
 
 SAMPLE = 400
-"""Single texts that rounds walk through."""
+"""Largest number of different texts that are timed one by one."""
 
 SINGLE_SHARE = 0.65
-"""Of the time for timing; the rest is for batches."""
+"""Share of the time for single texts; the rest is for batches."""
 
+BATCHES = 16
+"""Largest number of different batches."""
 
-@dataclass(frozen=True)
-class Options:
-    """How to measure.
+FOOTPRINT_TEXTS = 8
 
-    providers: execution providers of ONNX Runtime, each really used or an error. threads: of every subject.
-    seconds: for all timing together; repeats: single texts of each subject, whatever time they take.
-    teacher: whether the teacher runs. target: the share of the teacher's metric that counts as kept.
-    """
+RetentionOf = Callable[[np.ndarray], Retention]
+"""Computes retention from logits (N, C)."""
 
-    providers: tuple[str, ...] = ("cpu",)
-    threads: int = 1
-    seconds: float = 15.0
-    repeats: int | None = None
-    batch: int = 32
-    teacher: bool = True
-    target: float = 0.99
-    seed: int = 0
-
-
-DEFAULTS = Options()
+Batch = tuple[list[str], list[str] | None]
+"""Texts, and the second texts of a pair task."""
 
 
 def measure_subjects(
-    contenders: Sequence[Subject],
+    subjects: Sequence[Subject],
     examples: Examples,
     spec: TaskSpec,
     *,
-    keep: Callable[[np.ndarray], Retention] | None,
+    retention_of: RetentionOf | None,
     options: Options,
     progress: Progress,
 ) -> list[Row]:
-    """One row for each contender: its quality on `examples`, its weight, and its times beside all others.
+    """Measure every subject; return one row for each.
 
-    keep: retention of logits (N, C); None where there is no teacher to compare with.
+    Args:
+        subjects: What to measure.
+        examples: Texts, and labels if quality can be measured.
+        spec: The task.
+        retention_of: None if there is no teacher to compare with.
+        options: How to measure.
+        progress: Receives messages.
     """
-    weights = _weighed(contenders, examples, progress)
-    runners = {c.key: c.runner for c in contenders if c.runner is not None}
+    memory = _footprints(subjects, examples, progress)
+    runners = {subject.key: subject.runner for subject in subjects if subject.runner is not None}
     singles = _time_singles(runners, examples, options, progress)
     batches = _time_batches(runners, examples, options, progress)
     rows = []
-    for contender in contenders:
-        single, model = singles.get(contender.key, (None, None))
-        logits, labels = contender.logits, examples.labels
-        rows.append(
-            Row(
-                subject=contender.subject,
-                kind=contender.kind,
-                form=contender.form,
-                precision=contender.precision,
-                provider=contender.provider,
-                threads=options.threads if contender.runner else None,
-                batch=options.batch if contender.runner else None,
-                value=None
-                if logits is None or labels is None
-                else score(spec.metric, spec.kind, logits, labels),
-                retention=None
-                if logits is None or labels is None or keep is None
-                else keep(logits),
-                single=single,
-                model=model,
-                batched=batches.get(contender.key),
-                bytes=contender.bytes,
-                footprint=weights.get(contender.key, NOT_WEIGHED),
-                notes=contender.notes,
-            )
+    for subject in subjects:
+        value, retention = _quality(subject, examples, spec, retention_of)
+        single, model = singles.get(subject.key, (None, None))
+        row = Row(
+            subject=subject.subject,
+            kind=subject.kind,
+            form=subject.form,
+            precision=subject.precision,
+            provider=subject.provider,
+            threads=options.threads if subject.runner else None,
+            batch=options.batch if subject.runner else None,
+            value=value,
+            retention=retention,
+            single=single,
+            model=model,
+            batched=batches.get(subject.key),
+            bytes=subject.bytes,
+            footprint=memory.get(subject.key, NOT_MEASURED),
+            notes=subject.notes,
         )
+        rows.append(row)
     return rows
 
 
-def _weighed(
-    contenders: Sequence[Subject], examples: Examples, progress: Progress
+def split_repeats(repeats: int) -> tuple[int, int]:
+    """Split `repeats` into rounds and texts per visit; their product is exactly `repeats`."""
+    visit = max(size for size in range(1, VISIT + 1) if repeats % size == 0)
+    return repeats // visit, visit
+
+
+def _quality(
+    subject: Subject, examples: Examples, spec: TaskSpec, retention_of: RetentionOf | None
+) -> tuple[float | None, Retention | None]:
+    """Score and retention; None if there are no logits, labels or teacher."""
+    if subject.logits is None or examples.labels is None:
+        return None, None
+    value = score(spec.metric, spec.kind, subject.logits, examples.labels)
+    if retention_of is None:
+        return value, None
+    return value, retention_of(subject.logits)
+
+
+def _footprints(
+    subjects: Sequence[Subject], examples: Examples, progress: Progress
 ) -> dict[str, Footprint]:
-    """Memory and load time, each subject in a process of its own."""
-    jobs = {c.key: c.job for c in contenders if c.job is not None}
-    chosen = representative(_lengths(examples), 8, seed=0)
-    texts = [examples.texts[i] for i in chosen]
-    pairs = [examples.pairs[i] for i in chosen] if examples.pairs is not None else None
+    """Measure memory and load time, each subject in its own process."""
+    jobs = {subject.key: subject.job for subject in subjects if subject.job is not None}
+    chosen = representative(_lengths(examples), FOOTPRINT_TEXTS, seed=0)
+    texts, pairs = _take(examples, chosen)
     return footprints(jobs, texts, pairs, progress)
 
 
 def _time_singles(
     runners: Mapping[str, Runner], examples: Examples, options: Options, progress: Progress
 ) -> dict[str, tuple[Timings, Timings]]:
-    """For each subject the seconds of single texts, with tokenization and without."""
+    """Time single texts: with tokenization, and without."""
     chosen = representative(_lengths(examples), SAMPLE, options.seed)
-    texts = [[examples.texts[i]] for i in chosen]
-    pairs = [None if examples.pairs is None else [examples.pairs[i]] for i in chosen]
-
-    def work_of(runner: Runner) -> Callable[[int], tuple[float, ...]]:
-        def work(item: int) -> tuple[float, ...]:
-            start = perf_counter()
-            encoded = runner.encode(texts[item], pairs[item])
-            middle = perf_counter()
-            runner.run(encoded)
-            end = perf_counter()
-            return end - start, end - middle
-
-        return work
-
-    works = {key: work_of(runner) for key, runner in runners.items()}
+    items = [_take(examples, [index]) for index in chosen]
+    rounds, visit = None, None
+    if options.repeats:
+        rounds, visit = split_repeats(options.repeats)
     timed = interleave(
-        works,
-        len(texts),
+        {key: _single_work(runner, items) for key, runner in runners.items()},
+        len(items),
         TimingPlan(
             seconds=options.seconds * SINGLE_SHARE,
             seed=options.seed,
-            visit=-(-options.repeats // -(-options.repeats // VISIT)) if options.repeats else None,
-            rounds=-(-options.repeats // VISIT) if options.repeats else None,
+            visit=visit,
+            rounds=rounds,
         ),
         title="timing single texts",
         progress=progress,
@@ -140,46 +136,68 @@ def _time_singles(
     return {key: (parts[0], parts[1]) for key, parts in timed.items()}
 
 
+def _single_work(runner: Runner, items: Sequence[Batch]) -> Work:
+    def work(item: int) -> tuple[float, ...]:
+        start = perf_counter()
+        encoded = runner.encode(*items[item])
+        middle = perf_counter()
+        runner.run(encoded)
+        end = perf_counter()
+        return end - start, end - middle
+
+    return work
+
+
 def _time_batches(
     runners: Mapping[str, Runner], examples: Examples, options: Options, progress: Progress
 ) -> dict[str, Timings]:
-    """For each subject the seconds of whole batches in file order, tokenization included."""
-    size = options.batch
-    starts = range(0, max(1, len(examples) - size + 1), size)
-    places = [[(start + i) % len(examples) for i in range(size)] for start in starts][:16]
-    batches = [
-        (
-            [examples.texts[i] for i in place],
-            None if examples.pairs is None else [examples.pairs[i] for i in place],
-        )
-        for place in places
-    ]
-
-    def work_of(runner: Runner) -> Callable[[int], tuple[float, ...]]:
-        def work(item: int) -> tuple[float, ...]:
-            start = perf_counter()
-            runner.run(runner.encode(*batches[item]))
-            return (perf_counter() - start,)
-
-        return work
-
-    works = {key: work_of(runner) for key, runner in runners.items()}
-    seconds = options.seconds * (1 - SINGLE_SHARE)
+    """Time whole batches in file order, with tokenization."""
+    batches = _batches(examples, options.batch)
     timed = interleave(
-        works,
+        {key: _batch_work(runner, batches) for key, runner in runners.items()},
         len(batches),
-        TimingPlan(seconds=seconds, seed=options.seed, visit=1, lead_in=False, at_most=40),
+        TimingPlan(
+            seconds=options.seconds * (1 - SINGLE_SHARE),
+            seed=options.seed,
+            visit=1,
+            lead_in=False,
+            at_most=40,
+        ),
         title="timing batches",
         progress=progress,
     )
     return {key: parts[0] for key, parts in timed.items()}
 
 
+def _batch_work(runner: Runner, batches: Sequence[Batch]) -> Work:
+    def work(item: int) -> tuple[float, ...]:
+        start = perf_counter()
+        runner.run(runner.encode(*batches[item]))
+        return (perf_counter() - start,)
+
+    return work
+
+
+def _batches(examples: Examples, size: int) -> list[Batch]:
+    """Full batches in file order; a file shorter than one batch is repeated."""
+    count = min(BATCHES, max(1, len(examples) // size))
+    batches = []
+    for number in range(count):
+        indices = np.arange(number * size, (number + 1) * size) % len(examples)
+        batches.append(_take(examples, indices))
+    return batches
+
+
+def _take(examples: Examples, indices: Sequence[int] | np.ndarray) -> Batch:
+    texts = [examples.texts[index] for index in indices]
+    if examples.pairs is None:
+        return texts, None
+    return texts, [examples.pairs[index] for index in indices]
+
+
 def _lengths(examples: Examples) -> np.ndarray:
     """(N,) characters of each example, both texts of a pair together."""
     lengths = np.array([len(text) for text in examples.texts])
-    return (
-        lengths
-        if examples.pairs is None
-        else lengths + np.array([len(text) for text in examples.pairs])
-    )
+    if examples.pairs is not None:
+        lengths += np.array([len(text) for text in examples.pairs])
+    return lengths

@@ -1,152 +1,108 @@
-"""A report for eyes: a table for the terminal and a page of Markdown, written beside the document."""
+"""Write a report: report.json, report.md and the picture of a learning curve."""
 
 from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from kdedge.benchmarks.report import Report, Row, one_line
+from kdedge.benchmarks.report import Report, Row, one_line, speedup, warnings
 from kdedge.benchmarks.retention import Retention
-from rich import box
-from rich.markup import escape
-from rich.table import Table
 
 from kdedge.errors import MachineError
 from kdedge.io.atomic import write_atomic
 
 NOTHING = "–"
-WORDS = ("subject", "form", "provider", "kept % [95 %]", "verdict", "source", "rejected")
-"""Columns of Markdown tables that are not numbers."""
+TEXT_COLUMNS = {
+    "subject",
+    "form",
+    "provider",
+    "retention % [95 %]",
+    "verdict",
+    "source",
+    "rejected",
+}
+"""Columns of Markdown tables that are left-aligned."""
+
 CURVE_FILE = "curve.svg"
-SUBJECT_WIDTH = 26
 
 COLUMNS = (
-    ("subject", "who answered: the teacher, a student or a baseline, and the form it ran in"),
-    ("value", "the task's metric on the reported texts"),
+    ("subject", "the teacher, a student or a baseline, and the form it runs in"),
+    ("score", "the task's metric on the test texts; the column has the metric's name"),
     (
-        "kept",
-        "value as a share of the teacher's (its torch row), with a 95 % interval: paired bootstrap over the texts, never narrower than so many texts allow",
+        "retention",
+        "score divided by the teacher's (its torch row), with a 95 % interval: paired bootstrap"
+        " over the texts, never narrower than the number of texts allows",
     ),
     (
         "verdict",
-        "kept: the whole interval reaches the target; lost: it stays below; inconclusive: it does not tell; reference: the yardstick",
+        "retained: the whole interval reaches the target; not retained: the whole interval is"
+        " below it; inconclusive: the target lies inside the interval; reference: the teacher",
     ),
-    ("p50, p90, p99", "microseconds for a single text, tokenization included"),
+    ("p50, p90, p99", "microseconds for a single text, with tokenization"),
     ("model p50", "the same without tokenization"),
     (
-        "speed-up",
-        "times faster than the teacher in torch on the CPU: median [quartiles] over interleaved rounds",
+        "speedup",
+        "against the teacher in torch on the CPU: median [quartiles] over interleaved rounds",
     ),
-    ("than best", "times faster than the teacher's fastest row"),
-    ("texts/s", "in batches, tokenization included"),
+    ("vs best", "speedup against the teacher's fastest row"),
+    ("texts/s", "in batches, with tokenization"),
     ("size", "bytes of the model's own file on disk"),
     (
         "peak",
-        "largest resident memory of a process that loads the subject alone and answers a few texts, libraries included",
+        "peak resident memory of a process that loads the subject alone and classifies a few"
+        " texts, libraries included",
     ),
-    ("load", "seconds from files to a model that may answer, imports not counted"),
+    ("load", "seconds from files to a model that is ready, without imports"),
 )
-"""What each column means."""
+"""Meaning of each column."""
 
 
 def write_report(report: Report, folder: Path) -> Path:
-    """Write report.md, report.json and, of a run that measured its growth, curve.svg into `folder`, each whole or not at all; returns the path of report.json."""
+    """Write report.md, report.json and a learning curve; return the path of report.json.
+
+    Each file is written completely or not at all. curve.svg is written if the run has a curve.
+
+    Raises:
+        MachineError: If the folder cannot be created.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MachineError(
-            "the report's folder cannot be made",
+            "the folder of the report cannot be created",
             f"{folder}: {error.strerror}",
-            "name another with --out",
+            "name another folder with --out",
         ) from error
-    if curve := report.learned_from.get("curve"):
-        from kdedge.distillation.learning_curve import LearningCurve
-        from kdedge.distillation.learning_curve_plot import plot_learning_curve
-
-        write_atomic(
-            folder / CURVE_FILE,
-            plot_learning_curve(
-                LearningCurve.from_json(curve), report.task["metric"], report.task["name"]
-            ),
-        )
+    if "curve" in report.learned_from:
+        write_atomic(folder / CURVE_FILE, _curve_picture(report))
     write_atomic(folder / "report.md", markdown(report))
     write_atomic(folder / "report.json", one_line(report) + "\n")
     return folder / "report.json"
 
 
-def rich_table(report: Report) -> Table:
-    """The table of stdout; fits 120 columns."""
-    # Gaps are the box's own single column; headers break in two lines so that numbers decide the widths.
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        padding=0,
-        show_edge=False,
-        title=_escaped(_title(report)),
-        title_justify="left",
-    )
-    table.add_column("subject", no_wrap=True)
-    table.add_column(
-        _escaped(report.task["metric"].replace("_", " ")), justify="right", no_wrap=True
-    )
-    for header in ("kept % [95 %]", "verdict"):
-        table.add_column(escape(header), justify="left", no_wrap=True)
-    for header in (
-        "p50\nµs",
-        "p90\nµs",
-        "p99\nµs",
-        "times\nfaster",
-        "than\nbest",
-        "texts\n/s",
-        "size",
-        "peak\nMB",
-    ):
-        table.add_column(header, justify="right", no_wrap=True)
-    for row in report.rows:
-        cells = [_fitted(row), *_terminal_cells(report, row)[1:]]
-        table.add_row(
-            *[_escaped(cell) for cell in cells], style="dim" if row.kind == "baseline" else None
-        )
-    table.caption, table.caption_justify = _escaped(_caption(report)), "left"
-    return table
+def _curve_picture(report: Report) -> str:
+    from kdedge.distillation.learning_curve import LearningCurve
+    from kdedge.distillation.learning_curve_plot import plot_learning_curve
 
-
-def warnings(report: Report) -> list[str]:
-    """Everything the report doubts, most general first; equal doubts of several rows are told once."""
-    told: dict[str, list[str]] = {}
-    for row in report.rows:
-        for note in report.notes_of(row):
-            told.setdefault(note, []).append(row.label)
-    return [
-        *report.notes,
-        *(f"{', '.join(dict.fromkeys(labels))}: {note}" for note, labels in told.items()),
-    ]
+    curve = LearningCurve.from_json(report.learned_from["curve"])
+    return plot_learning_curve(curve, report.task["metric"], report.task["name"])
 
 
 def markdown(report: Report) -> str:
-    """The page report.md."""
-    lines = [f"# {_md(_title(report))}", "", f"{_md(_caption(report))}", ""]
-    header = [
-        "subject",
-        "form",
-        "provider",
-        _md(report.task["metric"]),
-        "kept % [95 %]",
-        "verdict",
-        "p50 µs",
-        "p90 µs",
-        "p99 µs",
-    ]
-    header += ["model p50 µs", "speed-up", "than best", "texts/s", "size", "peak MB", "load s"]
-    lines += _md_table(header, [_markdown_cells(report, row) for row in report.rows])
-    lines += _learned_from(report)
-    lines += ["", "## Doubts and conditions", ""]
-    lines += [f"- {_md(line)}" for line in warnings(report)] or ["- none"]
-    lines += ["", "## What the columns mean", ""]
-    lines += [f"- **{name}**: {meaning}" for name, meaning in COLUMNS]
-    lines += ["", "## Machine", ""]
-    lines += [f"- {name}: {_md(_plain(value))}" for name, value in report.machine.items()]
+    """Build the page report.md."""
+    rows = [cells_of(report, row) for row in report.rows]
+    header = [report.task["metric"] if name == "score" else name for name in rows[0]]
+    meanings = [f"- **{name}**: {meaning}" for name, meaning in COLUMNS]
+    facts = [f"- {name}: {_md(_plain(value))}" for name, value in report.machine.items()]
+    lines = [f"# {_md(title(report))}", "", _md(caption(report)), ""]
+    lines += _md_table(header, [list(row.values()) for row in rows])
+    lines += _training_section(report.learned_from)
+    lines += _section("Warnings and conditions", _warning_lines(report))
+    lines += _section("What the columns mean", meanings)
+    lines += _section("Machine", facts)
     lines += [
         "",
         f"Made {report.created} by kdedge {report.kdedge}: `{report.command.replace('`', '')}`.",
@@ -156,104 +112,118 @@ def markdown(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _learned_from(report: Report) -> list[str]:
-    """The section on the transfer set; none of a bundle that stands alone."""
-    learned = report.learned_from
-    if not learned:
-        return []
-    counts = ", ".join(f"{count:,} {_md(origin)}" for origin, count in learned["origins"].items())
-    lines = ["", "## What the students learned from", "", f"Texts by origin: {counts}."]
-    if learned.get("sources"):
-        rows = [
-            [
-                name,
-                *(_count(made.get(key)) for key in ("attempts", "produced", "used")),
-                ", ".join(f"{why} {n:,}" for why, n in made["rejected"].items()) or "none",
-            ]
-            for name, made in learned["sources"].items()
-        ]
-        lines += ["", *_md_table(["source", "attempts", "produced", "used", "rejected"], rows)]
-        late = ", ".join(
-            f"{_md(why)} {count:,}" for why, count in learned["rejected"].items() if count
-        )
-        lines += ["", f"Refused once the teacher had answered: {late or 'none'}."]
-    return lines + (
-        ["", f"![score on the validation split against texts]({CURVE_FILE})"]
-        if "curve" in learned
-        else []
-    )
-
-
-def _fitted(row: Row) -> str:
-    """The row's label in SUBJECT_WIDTH columns: a long name is cut, the form behind it is not."""
-    over = len(row.label) - SUBJECT_WIDTH
-    return (
-        row.label
-        if over <= 0
-        else row.label.replace(
-            row.subject, row.subject[: max(1, len(row.subject) - over - 1)] + "…", 1
-        )
-    )
-
-
-def _escaped(text: str) -> str:
-    """Text that rich prints as it stands, on one line."""
-    return escape(" ".join(text.split()))
-
-
-def _title(report: Report) -> str:
+def title(report: Report) -> str:
+    """Return the title of the report."""
     teacher = report.teacher.get("model")
-    return f"{report.task['name']}: measured" + (f" against {teacher}" if teacher else "")
+    name = str(report.task["name"])
+    return f"{name}: measured against {teacher}" if teacher else f"{name}: measured"
 
 
-def _caption(report: Report) -> str:
-    texts = report.task.get("texts")
-    quality = (
-        f"{report.task['metric']} on {texts} texts"
-        if report.task.get("measured")
-        else "time alone: no labels were given"
-    )
+def caption(report: Report) -> str:
+    """Describe in one line what was measured."""
+    quality = "time alone: the texts have no labels"
+    if report.task["measured"]:
+        quality = f"{report.task['metric']} on {report.task['texts']} texts"
     threads = report.machine["threads"]
-    return f"{quality}; {threads} thread{'s' if threads > 1 else ''}; single texts with tokenization, interleaved; to keep: {report.target:.4g} of the teacher"
+    return "; ".join(
+        [
+            quality,
+            "1 thread" if threads == 1 else f"{threads} threads",
+            "single texts with tokenization, interleaved",
+            f"target: {report.target:.4g} of the teacher's score",
+        ]
+    )
 
 
-def _terminal_cells(report: Report, row: Row) -> list[str]:
-    speed, best = report.speedup(row, report.base), report.speedup(row, report.fastest_teacher)
+def cells_of(report: Report, row: Row) -> dict[str, str]:
+    """Format one row: column name -> text."""
     single = row.single
-    return [
-        row.label,
-        _number(row.value, 4),
-        _kept(row.retention),
-        row.retention.verdict if row.retention else NOTHING,
-        *([_us(single.p50), _us(single.p90), _us(single.p99)] if single else [NOTHING] * 3),
-        _times(speed[0] if speed else None),
-        _times(best[0] if best else None),
-        _count(row.texts_per_s),
-        _size(row.bytes),
-        _number(row.footprint.peak_mb, 0),
-    ]
+    return {
+        "subject": row.subject,
+        "form": f"{row.form} {row.precision}" if row.precision else row.form,
+        "provider": row.provider or NOTHING,
+        "score": _number(row.value, 4),
+        "retention % [95 %]": _retention(row.retention),
+        "verdict": row.retention.verdict if row.retention else NOTHING,
+        "p50 µs": _microseconds(single.p50) if single else NOTHING,
+        "p90 µs": _microseconds(single.p90) if single else NOTHING,
+        "p99 µs": _microseconds(single.p99) if single else NOTHING,
+        "model p50 µs": _microseconds(row.model.p50) if row.model else NOTHING,
+        "speedup": _speedup_with_quartiles(report, row),
+        "vs best": format_speedup(row, report.fastest_teacher),
+        "texts/s": _number(row.texts_per_s, 0),
+        "size": _size(row.bytes),
+        "peak MB": _number(row.footprint.peak_mb, 0),
+        "load s": _number(row.footprint.load_s, 2),
+    }
 
 
-def _markdown_cells(report: Report, row: Row) -> list[str]:
-    cells = _terminal_cells(report, row)
-    speed = report.speedup(row, report.base)
-    form = " ".join(part for part in (row.form, row.precision) if part)
-    with_quartiles = f"{cells[7]} [{speed[1]:.1f}–{speed[2]:.1f}]" if speed else NOTHING
-    model = _us(row.model.p50) if row.model else NOTHING
-    start = [row.subject, form, row.provider or NOTHING, *cells[1:7], model, with_quartiles]
-    return [*start, *cells[8:], _number(row.footprint.load_s, 2)]
+def format_speedup(row: Row, base: Row | None) -> str:
+    """Format the median speedup of a row, such as `12.3x`."""
+    ratios = speedup(row, base)
+    if ratios is None:
+        return NOTHING
+    median = ratios[0]
+    if median < 1:
+        return f"{median:.2f}x"
+    return f"{median:.1f}x" if median < 100 else f"{median:.0f}x"
+
+
+def _speedup_with_quartiles(report: Report, row: Row) -> str:
+    ratios = speedup(row, report.base)
+    if ratios is None:
+        return NOTHING
+    _, low, high = ratios
+    return f"{format_speedup(row, report.base)} [{low:.1f}–{high:.1f}]"
+
+
+def _training_section(learned_from: dict[str, Any]) -> list[str]:
+    """Describe the transfer set; a bundle without a run has no such section."""
+    if not learned_from:
+        return []
+    origins = learned_from["origins"].items()
+    counts = ", ".join(f"{count:,} {_md(origin)}" for origin, count in origins)
+    lines = [f"Texts by origin: {counts}."]
+    if "sources" in learned_from:
+        lines += ["", *_source_table(learned_from["sources"]), ""]
+        rejected = _md(_counts(learned_from["rejected"]))
+        lines.append(f"Rejected after the teacher had labelled them: {rejected}.")
+    if "curve" in learned_from:
+        lines += ["", f"![score on the validation split against texts]({CURVE_FILE})"]
+    return _section("What the students learned from", lines)
+
+
+def _source_table(sources: dict[str, dict[str, Any]]) -> list[str]:
+    rows = []
+    for name, source in sources.items():
+        counts = [f"{source[key]:.0f}" for key in ("attempts", "produced", "used")]
+        rows.append([name, *counts, _counts(source["rejected"])])
+    return _md_table(["source", "requested", "generated", "accepted", "rejected"], rows)
+
+
+def _counts(rejected: dict[str, int]) -> str:
+    """Format how many texts each filter rejected."""
+    counts = [f"{reason} {count:,}" for reason, count in rejected.items() if count]
+    return ", ".join(counts) or "none"
+
+
+def _warning_lines(report: Report) -> list[str]:
+    return [f"- {_md(line)}" for line in warnings(report)] or ["- none"]
+
+
+def _section(heading: str, lines: Sequence[str]) -> list[str]:
+    return ["", f"## {heading}", "", *lines]
 
 
 def _md_table(header: list[str], rows: Iterable[list[str]]) -> list[str]:
-    rule = ["---" if name in WORDS else "--:" for name in header]
-    return [
-        "| " + " | ".join(cells) + " |"
-        for cells in (header, rule, *([_md(cell) for cell in row] for row in rows))
-    ]
+    lines = [list(map(_md, header))]
+    lines.append(["---" if name in TEXT_COLUMNS else "--:" for name in header])
+    lines += [list(map(_md, row)) for row in rows]
+    return [f"| {' | '.join(cells)} |" for cells in lines]
 
 
 def _md(text: str) -> str:
-    """Text that Markdown shows as it stands: no tags, no table breaks, no markup."""
+    """Escape text for Markdown: no tags, no table breaks, no markup."""
     flat = " ".join(html.escape(text, quote=False).split())
     return re.sub(r"([\\`*_\[\]|])", r"\\\1", flat)
 
@@ -266,39 +236,27 @@ def _plain(value: object) -> str:
     return "unknown" if value is None else str(value)
 
 
-def _kept(retention: Retention | None) -> str:
-    if retention is None or retention.share is None:
+def _retention(retention: Retention | None) -> str:
+    if retention is None or retention.ratio is None:
         return NOTHING
+    percent = f"{100 * retention.ratio:.1f}"
     if retention.low is None or retention.high is None:
-        return f"{100 * retention.share:.1f}"
-    return f"{100 * retention.share:.1f} [{100 * retention.low:.1f}–{100 * retention.high:.1f}]"
+        return percent
+    return f"{percent} [{100 * retention.low:.1f}–{100 * retention.high:.1f}]"
 
 
 def _number(value: float | None, digits: int) -> str:
     return NOTHING if value is None else f"{value:.{digits}f}"
 
 
-def _us(seconds: float) -> str:
+def _microseconds(seconds: float) -> str:
     return f"{seconds * 1e6:.0f}"
-
-
-def _times(value: float | None) -> str:
-    if value is None:
-        return NOTHING
-    return f"{value:.2f}x" if value < 1 else f"{value:.1f}x" if value < 100 else f"{value:.0f}x"
-
-
-def _count(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.0f}"
 
 
 def _size(count: int | None) -> str:
     if count is None:
         return NOTHING
-    return (
-        f"{count / 1e3:.0f} kB"
-        if count < 1e6
-        else f"{count / 1e6:.1f} MB"
-        if count < 1e8
-        else f"{count / 1e6:.0f} MB"
-    )
+    if count < 1e6:
+        return f"{count / 1e3:.0f} kB"
+    digits = 1 if count < 1e8 else 0
+    return f"{count / 1e6:.{digits}f} MB"

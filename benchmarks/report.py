@@ -1,4 +1,4 @@
-"""What was measured, raw values kept, and the one JSON document that says it."""
+"""The report: measured values, the statistics that follow from them, and one JSON document."""
 
 from __future__ import annotations
 
@@ -8,25 +8,32 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from kdedge.benchmarks.footprint import NOT_WEIGHED, Footprint
+from kdedge.benchmarks.footprint import NOT_MEASURED, Footprint
 from kdedge.benchmarks.retention import Retention
 
 from kdedge.evaluation.timing import Timings, compare_timings, speedup_quartiles
 
+Speedup = tuple[float, float, float]
+"""Median, lower and upper quartile over rounds."""
+
 
 @dataclass(frozen=True)
 class Row:
-    """One subject's measurements; None where a thing was not measured.
+    """The measurements of one subject; None for what was not measured.
 
-    value: the task's metric on the reported texts. single: seconds a text, tokenization included; model: without it.
-    batched: seconds a batch of `batch` texts, tokenization included. bytes: of the model's own file.
+    Attributes:
+        value: The task's metric on the test texts.
+        single: Seconds per text, with tokenization.
+        model: Seconds per text, without tokenization.
+        batched: Seconds per batch of `batch` texts, with tokenization.
+        bytes: Size of the model's own file.
     """
 
     subject: str
     kind: str
     form: str
-    precision: str | None
-    provider: str | None
+    precision: str | None = None
+    provider: str | None = None
     threads: int | None = None
     batch: int | None = None
     value: float | None = None
@@ -35,7 +42,7 @@ class Row:
     model: Timings | None = None
     batched: Timings | None = None
     bytes: int | None = None
-    footprint: Footprint = NOT_WEIGHED
+    footprint: Footprint = NOT_MEASURED
     notes: tuple[str, ...] = ()
 
     @property
@@ -43,20 +50,33 @@ class Row:
         """Short name in tables, such as `bilstm onnx int8`."""
         if self.kind == "baseline":
             return self.subject
-        where = self.provider.replace("ExecutionProvider", "").lower() if self.provider else ""
-        place = f" {where}" if self.form == "onnx" and where != "cpu" else ""
-        return f"{self.subject} {self.provider if where == 'torch cuda' else self.form + ' ' + (self.precision or '')}{place}".strip()
+        if self.provider == "torch cuda":
+            return f"{self.subject} torch cuda"
+        parts = [self.subject, self.form, self.precision or ""]
+        if self.form == "onnx" and self.provider:
+            provider = self.provider.replace("ExecutionProvider", "").lower()
+            parts.append("" if provider == "cpu" else provider)
+        return " ".join(part for part in parts if part)
 
     @property
     def texts_per_s(self) -> float | None:
-        return None if self.batched is None or self.batch is None else self.batch / self.batched.p50
+        """Throughput in batches."""
+        if self.batched is None or self.batch is None:
+            return None
+        return self.batch / self.batched.p50
 
 
 @dataclass(frozen=True)
 class Report:
-    """A whole bench. Raw values are in the rows; everything else follows from them.
+    """A whole bench: raw values in the rows; statistics are derived.
 
-    task: name, kind, metric, pair, texts. teacher: model, metric and value, or {} when unknown. learned_from: see `lessons`.
+    Attributes:
+        task: name, kind, metric, pair, texts, measured.
+        teacher: model, metric and value; the values are None if they are unknown.
+        machine: See `machine.describe`.
+        target: The retention that a student must reach.
+        settings: The options of the bench.
+        learned_from: See `training_data.learned_from`; {} for bundles without a run.
     """
 
     task: dict[str, Any]
@@ -73,70 +93,48 @@ class Report:
 
     @property
     def base(self) -> Row | None:
-        """What speed-ups are told against: the teacher in torch on the CPU."""
-        return next((row for row in self._timed_teachers() if row.provider == "torch cpu"), None)
+        """The reference of every speedup: the teacher in torch on the CPU."""
+        for row in self._timed_teachers():
+            if row.provider == "torch cpu":
+                return row
+        return None
 
     @property
     def fastest_teacher(self) -> Row | None:
-        return min(
-            self._timed_teachers(),
-            key=lambda row: row.single.p50 if row.single else math.inf,
-            default=None,
-        )
+        """The teacher's row with the lowest median time."""
+        fastest, best = None, math.inf
+        for row in self._timed_teachers():
+            if row.single is not None and row.single.p50 < best:
+                fastest, best = row, row.single.p50
+        return fastest
 
     def _timed_teachers(self) -> list[Row]:
         return [row for row in self.rows if row.subject == "teacher" and row.single is not None]
 
-    def speedup(self, row: Row, base: Row | None) -> tuple[float, float, float] | None:
-        """Median and quartiles over rounds; None where either was not timed."""
-        return (
-            None
-            if row.single is None or base is None or base.single is None
-            else speedup_quartiles(base.single, row.single)
-        )
-
     def notes_of(self, row: Row) -> list[str]:
-        """All that must be said aloud of one row."""
-        said = list(row.notes)
+        """Return every condition and warning of one row."""
+        notes = list(row.notes)
         if row.retention is not None and row.retention.note:
-            said.append(row.retention.note)
+            notes.append(row.retention.note)
         if row.single is not None:
-            said += row.single.warnings()
+            notes += row.single.warnings()
         if row.footprint.problem:
-            said.append(row.footprint.problem)
-        return said + self._int8_pays(row)
+            notes.append(row.footprint.problem)
+        int8_note = _int8_speed_note(row, self._fp32_of(row))
+        if int8_note:
+            notes.append(int8_note)
+        return notes
 
-    def _int8_pays(self, row: Row) -> list[str]:
-        """Whether int8 is measurably faster than fp32 of the same subject, where both were timed."""
-        baseline = next(
-            (
-                r
-                for r in self.rows
-                if (r.subject, r.form, r.precision, r.provider)
-                == (row.subject, "onnx", "fp32", row.provider)
-            ),
-            None,
-        )
-        if (
-            row.precision != "int8"
-            or row.single is None
-            or baseline is None
-            or baseline.single is None
-        ):
-            return []
-        found = compare_timings(row.single.medians, baseline.single.medians)
-        if found.different and found.ratio < 1:
-            return []
-        if not found.different:
-            return [
-                f"whether int8 pays here is not told: {found.ratio:.2f}x the time of fp32 [{found.low:.2f}-{found.high:.2f}]"
-            ]
-        return [
-            f"int8 does not pay here: {found.ratio:.2f}x the time of fp32 [{found.low:.2f}-{found.high:.2f}]"
-        ]
+    def _fp32_of(self, row: Row) -> Row | None:
+        """Return the fp32 ONNX row of the same subject and provider."""
+        fp32_key = (row.subject, "onnx", "fp32", row.provider)
+        for other in self.rows:
+            if (other.subject, other.form, other.precision, other.provider) == fp32_key:
+                return other
+        return None
 
     def to_json(self) -> dict[str, Any]:
-        """The document of `--json` and report.json; numbers that are not finite are null."""
+        """Build the document of `--json` and report.json; non-finite numbers are null."""
         document = {
             "kdedge": self.kdedge,
             "created": self.created,
@@ -148,82 +146,127 @@ class Report:
             "machine": self.machine,
             "learned_from": self.learned_from,
             "notes": list(self.notes),
-            "rows": [self._row_json(row) for row in self.rows],
-            "raw": [_raw(row) for row in self.rows if row.single is not None],
+            "rows": [_row_json(self, row) for row in self.rows],
+            "raw": [_raw_json(row) for row in self.rows if row.single is not None],
         }
-        clean = finite(document)
-        assert isinstance(clean, dict)
-        return clean
+        return {key: finite(value) for key, value in document.items()}
 
-    def _row_json(self, row: Row) -> dict[str, Any]:
-        kept, single, model = row.retention, row.single, row.model
-        speed, against_best = self.speedup(row, self.base), self.speedup(row, self.fastest_teacher)
-        return {
-            "subject": row.subject,
-            "kind": row.kind,
-            "form": row.form,
-            "precision": row.precision,
-            "provider": row.provider,
-            "threads": row.threads,
-            "batch": row.batch,
-            "p50_us": _us(single.p50 if single else None),
-            "p90_us": _us(single.p90 if single else None),
-            "p99_us": _us(single.p99 if single else None),
-            "p50_model_us": _us(model.p50 if model else None),
-            "texts_per_s": _rounded(row.texts_per_s, 1),
-            "speedup": _rounded(speed[0] if speed else None, 3),
-            "speedup_low": _rounded(speed[1] if speed else None, 3),
-            "speedup_high": _rounded(speed[2] if speed else None, 3),
-            "speedup_fastest_teacher": _rounded(against_best[0] if against_best else None, 3),
-            "metric": self.task["metric"] if row.value is not None else None,
-            "value": _rounded(row.value, 6),
-            "retention": _rounded(kept.share if kept else None, 6),
-            "retention_low": _rounded(kept.low if kept else None, 6),
-            "retention_high": _rounded(kept.high if kept else None, 6),
-            "verdict": kept.verdict if kept else None,
-            "bytes": row.bytes,
-            "peak_mb": _rounded(row.footprint.peak_mb, 1),
-            "load_s": _rounded(row.footprint.load_s, 4),
-            "import_s": _rounded(row.footprint.import_s, 4),
-            "notes": self.notes_of(row),
-        }
+
+def speedup(row: Row, base: Row | None) -> Speedup | None:
+    """Return the speedup of `row` against `base`; None if either was not timed."""
+    if row.single is None or base is None or base.single is None:
+        return None
+    return speedup_quartiles(base.single, row.single)
+
+
+def warnings(report: Report) -> list[str]:
+    """List all notes, the general ones first; rows with equal notes share one line."""
+    labels_of: dict[str, dict[str, None]] = {}
+    for row in report.rows:
+        for note in report.notes_of(row):
+            labels_of.setdefault(note, {})[row.label] = None
+    lines = list(report.notes)
+    for note, labels in labels_of.items():
+        lines.append(f"{', '.join(labels)}: {note}")
+    return lines
 
 
 def one_line(report: Report) -> str:
-    """The document as one line of strict JSON, equal for equal reports."""
+    """Write the document as one line of strict JSON; equal reports give equal lines."""
     return json.dumps(report.to_json(), ensure_ascii=False, allow_nan=False)
 
 
 def finite(value: Any) -> Any:
-    """A JSON-able copy: numpy numbers become Python's, NaN and infinity become None."""
+    """Copy a value for JSON: numpy numbers become Python's, NaN and infinity become None."""
     if isinstance(value, dict):
         return {str(key): finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
         return [finite(entry) for entry in value]
     if isinstance(value, np.generic):
         return finite(value.item())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
-def _raw(row: Row) -> dict[str, Any]:
-    """Every measured value in microseconds, one list for each round."""
-    named = {"single_us": row.single, "model_us": row.model, "batch_us": row.batched}
-    raw = {
-        name: [[_us(v) for v in values] for values in timings.rounds]
-        for name, timings in named.items()
-        if timings is not None
-    }
+def _int8_speed_note(int8: Row, fp32: Row | None) -> str:
+    """Return "" if int8 is measurably faster than fp32, or if they were not both timed."""
+    if int8.precision != "int8" or int8.single is None or fp32 is None or fp32.single is None:
+        return ""
+    timing = compare_timings(int8.single.medians, fp32.single.medians)
+    if timing.different and timing.ratio < 1:
+        return ""
+    ratio = f"{timing.ratio:.2f}x the time of fp32 [{timing.low:.2f}-{timing.high:.2f}]"
+    if timing.different:
+        return f"int8 is slower than fp32 here: {ratio}"
+    return f"int8 is not measurably faster than fp32 here: {ratio}"
+
+
+def _row_json(report: Report, row: Row) -> dict[str, Any]:
     return {
+        "subject": row.subject,
+        "kind": row.kind,
+        "form": row.form,
+        "precision": row.precision,
+        "provider": row.provider,
+        "threads": row.threads,
+        "batch": row.batch,
+        **_time_json(report, row),
+        **_quality_json(report, row),
+        "bytes": row.bytes,
+        "peak_mb": _rounded(row.footprint.peak_mb, 1),
+        "load_s": _rounded(row.footprint.load_s, 4),
+        "import_s": _rounded(row.footprint.import_s, 4),
+        "notes": report.notes_of(row),
+    }
+
+
+def _time_json(report: Report, row: Row) -> dict[str, float | None]:
+    single, model = row.single, row.model
+    median, low, high = speedup(row, report.base) or (None, None, None)
+    against_fastest, _, _ = speedup(row, report.fastest_teacher) or (None, None, None)
+    return {
+        "p50_us": _microseconds(single.p50) if single else None,
+        "p90_us": _microseconds(single.p90) if single else None,
+        "p99_us": _microseconds(single.p99) if single else None,
+        "p50_model_us": _microseconds(model.p50) if model else None,
+        "texts_per_s": _rounded(row.texts_per_s, 1),
+        "speedup": _rounded(median, 3),
+        "speedup_low": _rounded(low, 3),
+        "speedup_high": _rounded(high, 3),
+        "speedup_fastest_teacher": _rounded(against_fastest, 3),
+    }
+
+
+def _quality_json(report: Report, row: Row) -> dict[str, Any]:
+    retention = row.retention or Retention(None, None, None, "inconclusive")
+    return {
+        "metric": None if row.value is None else report.task["metric"],
+        "value": _rounded(row.value, 6),
+        "retention": _rounded(retention.ratio, 6),
+        "retention_low": _rounded(retention.low, 6),
+        "retention_high": _rounded(retention.high, 6),
+        "verdict": retention.verdict if row.retention else None,
+    }
+
+
+def _raw_json(row: Row) -> dict[str, Any]:
+    """Every measured value in microseconds, one list for each round."""
+    document: dict[str, Any] = {
         "subject": row.subject,
         "form": row.form,
         "precision": row.precision,
         "provider": row.provider,
-        **raw,
     }
+    measured = {"single_us": row.single, "model_us": row.model, "batch_us": row.batched}
+    for name, timings in measured.items():
+        if timings is not None:
+            document[name] = [list(map(_microseconds, values)) for values in timings.rounds]
+    return document
 
 
-def _us(seconds: float | None) -> float | None:
-    return None if seconds is None else round(float(seconds) * 1e6, 1)
+def _microseconds(seconds: float) -> float:
+    return round(float(seconds) * 1e6, 1)
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

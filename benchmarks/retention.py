@@ -1,4 +1,4 @@
-"""How much of the teacher's quality a student keeps, with an interval and a verdict that may be "inconclusive"."""
+"""Retention: a student's score as a share of its teacher's, with an interval and a verdict."""
 
 from __future__ import annotations
 
@@ -12,23 +12,31 @@ from kdedge.evaluation.bootstrap import TAIL, bootstrap_rows, bootstrap_scores
 from kdedge.runtime import metrics
 from kdedge.runtime.spec import TaskSpec
 
-Verdict = Literal["kept", "lost", "inconclusive", "reference"]
+Verdict = Literal["retained", "not retained", "inconclusive", "reference"]
 
 STEP = 1.5
-"""Texts' worth by which both ends are moved out. Simulated with 1 to 15 % of answers differing and 200 to 5,000 texts,
-a student 0.1 point below the target was said to keep it in up to 6 % of the trials without this, in 2 % with it."""
+"""Both ends of an interval move out by the weight of this many texts.
+
+Simulated with 1 to 15 % of the predictions changed and 200 to 5,000 texts: a student 0.1 point
+below the target gets the verdict `retained` in up to 6 % of the trials without this step, and
+in 2 % of them with it.
+"""
 
 
 @dataclass(frozen=True)
 class Retention:
-    """A student's metric as a share of its teacher's, on the same texts.
+    """A student's metric divided by its teacher's, on the same texts.
 
-    share, low, high: the ratio and its 95 % interval; None where the teacher's metric is not above 0.
-    verdict: `kept` when low reaches the target, `lost` when high stays below it, `reference` for the teacher itself.
-    note: what the reader must know of this interval, or "".
+    Attributes:
+        ratio: None if the teacher's metric is not above 0.
+        low: Lower end of the 95 % interval, or None if there is no interval.
+        high: Upper end of the interval.
+        verdict: `retained` if `low` reaches the target, `not retained` if `high` is below it,
+            `reference` for the teacher itself.
+        note: A warning about this interval, or "".
     """
 
-    share: float | None
+    ratio: float | None
     low: float | None
     high: float | None
     verdict: Verdict
@@ -39,7 +47,7 @@ REFERENCE = Retention(1.0, 1.0, 1.0, "reference")
 """The teacher's own row."""
 
 
-def retain(
+def paired_retention(
     spec: TaskSpec,
     student: np.ndarray,
     teacher: np.ndarray,
@@ -48,94 +56,112 @@ def retain(
     target: float,
     seed: int = 0,
 ) -> Retention:
-    """Retention of logits `student` (N, C) against `teacher` (N, C) by a paired percentile bootstrap.
+    """Compute retention with a paired percentile bootstrap.
 
-    Both are scored on the same resamples of the N texts, so that what is hard for both cancels out.
+    Both models are scored on the same resamples, so texts that are hard for both cancel out.
+
+    Args:
+        spec: The task; it names the metric.
+        student: Logits. *Shape:* (N, C)
+        teacher: Logits of the same shape.
+        labels: Labels of the N texts.
+        target: The retention that the student must reach.
+        seed: Seeds the resamples.
+
+    Raises:
+        DataError: If the numbers of rows differ.
     """
     if not len(student) == len(teacher) == len(labels):
         raise DataError(
             "logits and examples do not belong together",
             f"{len(student)}, {len(teacher)} and {len(labels)} rows",
         )
-    ours, theirs = (
-        metrics.score(spec.metric, spec.kind, logits, labels) for logits in (student, teacher)
-    )
-    if theirs <= 0:
-        return Retention(
-            None,
-            None,
-            None,
-            "inconclusive",
-            f"the teacher's {spec.metric} is {theirs:.3f}: there is nothing to keep a share of",
-        )
+    student_score = metrics.score(spec.metric, spec.kind, student, labels)
+    teacher_score = metrics.score(spec.metric, spec.kind, teacher, labels)
+    if teacher_score <= 0:
+        return _undefined(f"the teacher's {spec.metric} is {teacher_score:.3f}")
     draws = bootstrap_rows(len(labels), seed)
-    top, bottom = (bootstrap_scores(spec, logits, labels, draws) for logits in (student, teacher))
-    return _verdict(ours / theirs, top, bottom, len(labels), target)
+    student_draws = bootstrap_scores(spec, student, labels, draws)
+    teacher_draws = bootstrap_scores(spec, teacher, labels, draws)
+    ratio = student_score / teacher_score
+    return _from_resamples(ratio, student_draws, teacher_draws, len(labels), target)
 
 
-def retain_fixed(
+def fixed_retention(
     spec: TaskSpec,
     student: np.ndarray,
     labels: np.ndarray,
-    teacher: float,
+    teacher_score: float,
     *,
     target: float,
     seed: int = 0,
 ) -> Retention:
-    """Retention against a stored teacher score, where the teacher's answers are not at hand: the interval is wider."""
-    if teacher <= 0:
-        return Retention(
-            None,
-            None,
-            None,
-            "inconclusive",
-            f"the teacher's stored {spec.metric} is {teacher:.3f}: there is nothing to keep a share of",
-        )
-    ours = metrics.score(spec.metric, spec.kind, student, labels)
-    top = bootstrap_scores(spec, student, labels, bootstrap_rows(len(labels), seed))
-    return _verdict(ours / teacher, top, np.full(len(top), teacher), len(labels), target)
+    """Compute retention against a stored teacher score.
+
+    Use it if the teacher's logits are missing. Only the student is resampled, so the interval is
+    wider than that of `paired_retention`.
+    """
+    if teacher_score <= 0:
+        return _undefined(f"the teacher's stored {spec.metric} is {teacher_score:.3f}")
+    size = len(labels)
+    score = metrics.score(spec.metric, spec.kind, student, labels)
+    student_draws = bootstrap_scores(spec, student, labels, bootstrap_rows(size, seed))
+    teacher_draws = np.full(len(student_draws), teacher_score)
+    return _from_resamples(score / teacher_score, student_draws, teacher_draws, size, target)
 
 
 def verdict_of(low: float, high: float, target: float) -> Verdict:
+    """Compare an interval with the target."""
     if low >= target:
-        return "kept"
-    return "lost" if high < target else "inconclusive"
+        return "retained"
+    return "not retained" if high < target else "inconclusive"
 
 
-def _verdict(
-    share: float, top: np.ndarray, bottom: np.ndarray, size: int, target: float
-) -> Retention:
-    defined = bottom > 0
-    if defined.mean() < 1 - TAIL:
-        return Retention(
-            share,
-            None,
-            None,
-            "inconclusive",
-            f"the teacher's score is not above 0 in {np.sum(~defined)} of {len(bottom)} resamples: no interval",
-        )
-    low, high = np.quantile(top[defined] / bottom[defined], [TAIL, 1 - TAIL])
-    low, high = widened(share, float(low), float(high), size)
-    verdict = verdict_of(low, high, target)
-    note = (
-        f"inconclusive: {size} texts are too few to tell whether {target:.0%} is kept"
-        if verdict == "inconclusive"
-        else ""
-    )
-    return Retention(share, low, high, verdict, note)
+def largest_unseen_share(size: int) -> float:
+    """Return the largest share of texts that a sample of `size` texts can miss completely.
 
-
-def unseen(size: int) -> float:
-    """Largest share of texts that `size` texts may well have missed altogether (exact binomial, "rule of three")."""
+    This is the exact binomial form of the "rule of three".
+    """
     return float(1 - TAIL ** (1 / size))
 
 
-def widened(share: float, low: float, high: float, size: int) -> tuple[float, float]:
-    """An interval at least as wide as N texts allow.
+def widen_interval(ratio: float, low: float, high: float, size: int) -> tuple[float, float]:
+    """Widen an interval to what `size` texts can support.
 
-    A bootstrap knows only what it has seen: where two models agree on 50 texts it would promise 100 % with no doubt,
-    and where they differ on a handful it is a little too sure.
+    A bootstrap only sees the texts of the sample. If two models agree on 50 texts it gives an
+    interval of zero width, and if they differ on a few texts its interval is a little too narrow.
     """
-    margin, step = unseen(size), STEP / size
+    margin = largest_unseen_share(size)
+    step = STEP / size
     floor = min(low, 0.0)
-    return max(floor, min(low - step, share - margin)), max(high + step, share + margin)
+    return max(floor, min(low - step, ratio - margin)), max(high + step, ratio + margin)
+
+
+def _undefined(reason: str) -> Retention:
+    note = f"{reason}: retention is undefined"
+    return Retention(None, None, None, "inconclusive", note)
+
+
+def _from_resamples(
+    ratio: float,
+    student_draws: np.ndarray,
+    teacher_draws: np.ndarray,
+    size: int,
+    target: float,
+) -> Retention:
+    """Build the interval and the verdict from (R,) scores on resamples of `size` texts."""
+    defined = teacher_draws > 0
+    if defined.mean() < 1 - TAIL:
+        note = (
+            f"the teacher's score is not above 0 in {np.sum(~defined)} of {len(defined)} resamples:"
+            " no interval"
+        )
+        return Retention(ratio, None, None, "inconclusive", note)
+    ratios = student_draws[defined] / teacher_draws[defined]
+    low, high = np.quantile(ratios, [TAIL, 1 - TAIL])
+    low, high = widen_interval(ratio, float(low), float(high), size)
+    verdict = verdict_of(low, high, target)
+    note = ""
+    if verdict == "inconclusive":
+        note = f"inconclusive: {size} texts are too few for a target of {target:.0%}"
+    return Retention(ratio, low, high, verdict, note)

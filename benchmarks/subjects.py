@@ -1,4 +1,4 @@
-"""Who is measured: every row of the report as a value, and bundles in ONNX Runtime among them."""
+"""Subjects: what a bench measures, and the files of a bundle as subjects."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from kdedge.benchmarks.options import Options
 
 from kdedge.errors import MachineError
 from kdedge.runtime import Bundle, Classifier
@@ -17,7 +18,7 @@ Encode = Callable[[Sequence[str], Sequence[str] | None], Any]
 
 @dataclass(frozen=True)
 class Runner:
-    """A subject as two functions: texts to model input, model input to logits (B, C)."""
+    """A subject as two functions: texts to model input, and model input to logits (B, C)."""
 
     encode: Encode
     run: Callable[[Any], Any]
@@ -25,18 +26,26 @@ class Runner:
 
 @dataclass(frozen=True)
 class Subject:
-    """One row to be.
+    """One row of the report before it is measured.
 
-    subject: `teacher`, a student's name, or a baseline's. form: torch, onnx or peer.
-    logits: (N, C) on the reported texts, or None where only time is measured.
-    runner: None where only quality is known. job: what the memory probe loads, or None.
+    Attributes:
+        subject: `teacher`, or the name of a student or baseline.
+        kind: Whether it is a model under test or a baseline.
+        form: `torch`, `onnx`, or `simple` for baselines that are no neural network.
+        precision: Such as `fp32` or `int8`.
+        provider: Execution provider of ONNX Runtime, or `torch cpu`.
+        logits: (N, C) on the test texts; None if only time is measured.
+        runner: None if only quality is measured.
+        job: What the memory measurement loads, or None.
+        bytes: Size of the model's own file.
+        notes: Conditions that the report states.
     """
 
     subject: str
     kind: Literal["model", "baseline"]
-    form: Literal["torch", "onnx", "peer"]
-    precision: str | None
-    provider: str | None
+    form: Literal["torch", "onnx", "simple"]
+    precision: str | None = None
+    provider: str | None = None
     logits: np.ndarray | None = None
     runner: Runner | None = None
     job: dict[str, Any] | None = None
@@ -45,78 +54,90 @@ class Subject:
 
     @property
     def key(self) -> str:
-        return " ".join(
-            part for part in (self.subject, self.form, self.precision, self.provider) if part
-        )
+        """A name that no other subject of a bench has."""
+        parts = (self.subject, self.form, self.precision, self.provider)
+        return " ".join(part for part in parts if part)
 
 
 def open_bundle(bundle: Bundle, precision: str, provider: str, threads: int | None) -> Classifier:
-    """A bundle on the provider asked for. Raises MachineError when its session runs on another."""
+    """Open a file of a bundle on the requested provider.
+
+    Raises:
+        MachineError: If the session runs on another provider.
+    """
     classifier = Classifier.from_bundle(bundle, precision, provider, threads)
     if classifier.provider != full_name(provider):
         raise MachineError(
-            "the execution provider asked for is not the one that runs",
-            f"{provider} was asked for, the session reports {classifier.provider}",
-            "install the onnxruntime build that has it, or leave --provider out",
+            "the session does not run on the requested execution provider",
+            f"requested: {provider}; in use: {classifier.provider}",
+            "install an onnxruntime build that has it, or omit --provider",
         )
     return classifier
 
 
 def full_name(provider: str) -> str:
-    """ONNX Runtime's name of a provider."""
+    """Return ONNX Runtime's name of a provider."""
     return PROVIDERS.get(provider.lower(), provider)
 
 
 def bundle_subjects(
-    subject: str,
+    name: str,
     bundle: Bundle,
     texts: Sequence[str] | None,
     pairs: Sequence[str] | None,
-    *,
-    providers: Sequence[str],
-    threads: int,
+    options: Options,
 ) -> Iterator[Subject]:
-    """A bundle's files on every provider, each with its own answers to `texts` (None: timing alone)."""
-    for provider in providers:
-        fitting = [
-            precision for precision in bundle.manifest.precisions if _fits(precision, provider)
-        ]
-        if not fitting:
+    """Yield the files of a bundle on every provider.
+
+    Args:
+        name: The subject's name in the report.
+        bundle: The bundle.
+        texts: Texts to classify; None if only time is measured.
+        pairs: Second texts of a pair task.
+        options: Providers and threads.
+
+    Raises:
+        MachineError: If the bundle has no file that a provider can run.
+    """
+    for provider in options.providers:
+        precisions = _precisions_for(bundle, provider)
+        if not precisions:
             raise MachineError(
                 f"nothing in this bundle runs on {provider}",
-                f"{subject} has only int8, for the CPU",
+                f"{name} has only int8, for the CPU",
                 "bench it on the cpu",
             )
-        for precision in fitting:
-            yield _contender(
-                subject, bundle, precision, provider, texts=texts, pairs=pairs, threads=threads
-            )
+        for precision in precisions:
+            logits = None
+            if texts is not None:
+                # Logits do not depend on the number of threads, so quality uses every core.
+                logits = open_bundle(bundle, precision, provider, None).logits(texts, pairs)
+            yield _bundle_subject(name, bundle, precision, provider, options.threads, logits)
 
 
-def _fits(precision: str, provider: str) -> bool:
-    # int8 kernels exist on the CPU; elsewhere such a graph would silently run there in part (R21).
-    return precision != "int8" or full_name(provider) == PROVIDERS["cpu"]
+def _precisions_for(bundle: Bundle, provider: str) -> list[str]:
+    """Select the files that run on a provider.
+
+    int8 kernels exist on the CPU. Elsewhere parts of an int8 graph silently run on the CPU.
+    """
+    precisions = list(bundle.manifest.precisions)
+    if full_name(provider) != PROVIDERS["cpu"] and "int8" in precisions:
+        precisions.remove("int8")
+    return precisions
 
 
-def _contender(
-    subject: str,
+def _bundle_subject(
+    name: str,
     bundle: Bundle,
     precision: str,
     provider: str,
-    *,
-    texts: Sequence[str] | None,
-    pairs: Sequence[str] | None,
     threads: int,
+    logits: np.ndarray | None,
 ) -> Subject:
-    classifier, manifest = open_bundle(bundle, precision, provider, threads), bundle.manifest
-    # Answers do not depend on the thread count, so quality may take every core.
-    logits = (
-        None
-        if texts is None
-        else open_bundle(bundle, precision, provider, None).logits(texts, pairs)
-    )
+    manifest = bundle.manifest
+    classifier = open_bundle(bundle, precision, provider, threads)
     return Subject(
-        subject,
+        name,
         "model",
         "onnx",
         precision,
@@ -136,9 +157,6 @@ def _contender(
 
 
 def _scheme_notes(scheme: Mapping[str, Any] | None) -> tuple[str, ...]:
-    dynamic = scheme is not None and scheme.get("activations") == "dynamic"
-    return (
-        ("dynamic int8: an answer may shift a little with the other texts of its batch",)
-        if dynamic
-        else ()
-    )
+    if scheme is None or scheme.get("activations") != "dynamic":
+        return ()
+    return ("dynamic int8: a prediction can change slightly with the other texts of its batch",)

@@ -1,4 +1,4 @@
-"""What a user's TARGETs mean: the students of one run, or bundles on their own."""
+"""Resolve the TARGETs of `kdedge bench`: students of one run, or bundles without a run."""
 
 from __future__ import annotations
 
@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """Either a run and names of its students, or bundles alone.
+    """What to bench: either students of a run, or bundles alone.
 
-    out: where the report goes unless the user says. why: why bundles of a run are benched alone, or "".
+    Attributes:
+        run: None if bundles are benched alone.
+        students: Names of the run's students.
+        bundles: Folders of the bundles.
+        out: Default folder of the report.
+        why: Why bundles of a run are benched alone, or "".
     """
 
     run: RunDir | None
@@ -30,37 +35,41 @@ class Plan:
 
 
 def plan(targets: Sequence[Path], *, alone: bool = False) -> Plan:
-    """Find out what to bench.
+    """Decide what to bench.
 
-    alone: leave the run a bundle lies in aside, as when texts of the user's own are given.
-    Raises UsageError for a target that is neither a run, nor a student's folder in one, nor a bundle.
+    Args:
+        targets: Runs, folders of students, or bundles.
+        alone: Bench bundles without their run, as for the user's own texts.
+
+    Raises:
+        UsageError: If a target is neither a run, nor a student's folder, nor a bundle.
     """
-    bundles = [bundle for target in targets for bundle in _bundles_of(target)]
+    bundles: list[Path] = []
+    for target in targets:
+        bundles += _bundles_of(target)
     missing = missing_training_packages()
     if not alone and not missing:
-        found = _one_run(targets)
-        if found is not None and (found[0].teacher / "stage.json").is_file():
-            run, students = found
-            return Plan(run, students, tuple(bundles), _report_home(run, students))
+        in_run = _students_of_one_run(targets)
+        if in_run is not None and (in_run[0].teacher / "stage.json").is_file():
+            run, students = in_run
+            return Plan(run, students, tuple(bundles), _report_folder(run, students))
     unique = tuple(dict.fromkeys(bundle.resolve() for bundle in bundles))
-    why = (
-        f"{', '.join(missing)} not installed: no teacher, no baselines"
-        if missing and not alone
-        else ""
-    )
+    why = ""
+    if missing and not alone:
+        why = f"{', '.join(missing)} not installed: no teacher, no baselines"
     return Plan(None, (), unique, Path("bench") / _bundle_name(unique[0]), why)
 
 
 def _bundles_of(target: Path) -> list[Path]:
-    if (target / "kdedge.json").is_file():
+    if _is_bundle(target):
         return [target]
-    if (target / "bundle" / "kdedge.json").is_file():
+    if _is_bundle(target / "bundle"):
         return [target / "bundle"]
-    homes = _homes(target)
-    found = [home / "bundle" for home in homes if (home / "bundle" / "kdedge.json").is_file()]
-    if found:
-        return found
-    if homes:
+    students = _student_dirs(target)
+    bundles = [folder / "bundle" for folder in students if _is_bundle(folder / "bundle")]
+    if bundles:
+        return bundles
+    if students:
         raise UsageError(
             "this run has no bundles yet", str(target), f"run `kdedge export {target}` first"
         )
@@ -71,42 +80,52 @@ def _bundles_of(target: Path) -> list[Path]:
     )
 
 
-def _homes(target: Path) -> list[Path]:
-    """Folders of a run's students, read without the lab's packages."""
+def _is_bundle(folder: Path) -> bool:
+    return (folder / "kdedge.json").is_file()
+
+
+def _student_dirs(target: Path) -> list[Path]:
+    """List the student folders of a run without the packages of the extra `train`."""
     try:
-        students = json.loads((target / "run.json").read_text(encoding="utf-8"))["students"]
-        return [target / home for home in students.values()]
+        document = json.loads((target / "run.json").read_text(encoding="utf-8"))
+        return [target / folder for folder in document["students"].values()]
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return []
 
 
-def _one_run(targets: Sequence[Path]) -> tuple[RunDir, tuple[str, ...]] | None:
-    """The run all targets belong to and the students they mean; None where one is a bundle from elsewhere."""
+def _students_of_one_run(targets: Sequence[Path]) -> tuple[RunDir, tuple[str, ...]] | None:
+    """Return the one run of all targets and their students; None for a bundle outside of it."""
     from kdedge.run.layout import find_run
 
     runs = [find_run(target) for target in targets]
     first = runs[0]
     if first is None or any(run is None or run.folder != first.folder for run in runs):
         return None
-    meant = set[str]()
+    selected: set[str] = set()
     for target in targets:
-        here = target.resolve()
-        own = {
-            name
-            for name, home in first.student_dirs.items()
-            if here in (home.resolve(), (home / "bundle").resolve())
-        }
-        if not own and here != first.folder:
-            return None  # a bundle somewhere in the run's folder that is none of its students'
-        meant |= set(first.student_dirs) if here == first.folder else own
-    return first, tuple(name for name in first.student_dirs if name in meant)
+        students = _students_in(first, target.resolve())
+        if not students:
+            return None
+        selected |= students
+    return first, tuple(name for name in first.student_dirs if name in selected)
 
 
-def _report_home(run: RunDir, students: tuple[str, ...]) -> Path:
-    """A report on one of several students stands beside that student: it must not replace the one on all."""
-    return (
-        run.folder if len(students) == len(run.student_dirs) else run.student_dirs[students[0]]
-    ) / "bench"
+def _students_in(run: RunDir, target: Path) -> set[str]:
+    """Return the students that a resolved target means: all for the run's own folder."""
+    if target == run.folder:
+        return set(run.student_dirs)
+    students = set()
+    for name, folder in run.student_dirs.items():
+        if target in (folder.resolve(), (folder / "bundle").resolve()):
+            students.add(name)
+    return students
+
+
+def _report_folder(run: RunDir, students: tuple[str, ...]) -> Path:
+    """Choose the default folder; a report on one student must not replace the run's report."""
+    if len(students) == len(run.student_dirs):
+        return run.folder / "bench"
+    return run.student_dirs[students[0]] / "bench"
 
 
 def _bundle_name(bundle: Path) -> str:

@@ -1,4 +1,4 @@
-"""Subjects in torch, as they were trained; imports no more than a program that runs them would."""
+"""Run subjects in torch as they were trained; import only what that needs."""
 
 from __future__ import annotations
 
@@ -20,64 +20,65 @@ from kdedge.teacher.temperature import mean_logits
 Job = Mapping[str, Any]
 
 
-def opened(job: Job) -> Runner:
-    """What a job names (see Contender.job): a saved classifier, or several that answer together."""
+def load_runner(job: Job) -> Runner:
+    """Load what a job names: one saved classifier, or an ensemble (see `Subject.job`)."""
     if "members" in job:
-        return together([opened(member) for member in job["members"]], job["temperatures"])
+        members = [load_runner(member) for member in job["members"]]
+        return ensemble_runner(members, job["temperatures"])
     return torch_runner(Path(job["folder"]), job["max_length"], job["device"], job["threads"])
 
 
-def together(runners: Sequence[Runner], temperatures: Sequence[float]) -> Runner:
-    """Several classifiers asked one after the other: the mean of their calibrated logits, for the sum of their times."""
+def ensemble_runner(members: Sequence[Runner], temperatures: Sequence[float]) -> Runner:
+    """Run several classifiers in turn and average their calibrated logits."""
 
     def encode(texts: Sequence[str], pairs: Sequence[str] | None) -> list[Any]:
-        return [runner.encode(texts, pairs) for runner in runners]
+        return [member.encode(texts, pairs) for member in members]
 
     def run(encoded: list[Any]) -> np.ndarray:
-        return mean_logits(
-            [runner.run(one) for runner, one in zip(runners, encoded, strict=True)], temperatures
-        )
+        logits = [member.run(inputs) for member, inputs in zip(members, encoded, strict=True)]
+        return mean_logits(logits, temperatures)
 
     return Runner(encode, run)
 
 
 def torch_runner(folder: Path, max_length: int, device: str, threads: int) -> Runner:
-    """A saved classifier on `device`, limited to `threads` threads of this process."""
+    """Load a saved classifier on `device`; limit this process to `threads` threads."""
     torch.set_num_threads(threads)
     model = _load(folder).to(device)
     tokenizer = load_tokenizer(folder)
     budget = max_length * CHARACTERS_PER_TOKEN
 
     def encode(texts: Sequence[str], pairs: Sequence[str] | None) -> Any:
-        capped = [
-            [text[:budget] for text in column] for column in (texts, pairs) if column is not None
-        ]
+        columns = [[text[:budget] for text in texts]]
+        if pairs is not None:
+            columns.append([text[:budget] for text in pairs])
         return tokenizer(
-            *capped, truncation=True, max_length=max_length, padding=True, return_tensors="pt"
+            *columns, truncation=True, max_length=max_length, padding=True, return_tensors="pt"
         )
 
     def run(encoded: Any) -> np.ndarray:
         with torch.inference_mode():
-            return np.asarray(
-                model(**encoded.to(device)).logits.float().cpu().numpy()
-            )  # the copy waits for a GPU to finish
+            logits = model(**encoded.to(device)).logits.float()
+            # The copy to the CPU waits until a GPU has finished.
+            return np.asarray(logits.cpu().numpy())
 
     return Runner(encode, run)
 
 
 def _load(folder: Path) -> Any:
-    """A saved student, or a teacher of any architecture, in evaluation mode."""
+    """Load a saved student, or a teacher of any architecture, in evaluation mode."""
     kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
     if kind in MODELS:
         return load_student(folder)
-    return AutoModelForSequenceClassification.from_pretrained(
+    model = AutoModelForSequenceClassification.from_pretrained(
         folder, use_safetensors=True, dtype=torch.float32
-    ).eval()
+    )
+    return model.eval()
 
 
 @contextmanager
 def torch_threads(threads: int) -> Iterator[None]:
-    """Limit torch to `threads` and give its setting back afterwards."""
+    """Limit torch to `threads` threads, then restore its setting."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

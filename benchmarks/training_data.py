@@ -1,4 +1,4 @@
-"""What the students of a run learned from: how many texts of which origin, what the filters rejected, what more of them was worth."""
+"""Describe what the students of a run learned from: texts by origin, rejections, learning curve."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from kdedge.transfer.dataset import transfer_hash
 
 
 def learned_from(run: RunDir) -> dict[str, Any]:
-    """origins: texts by origin. sources: see `SourceCounts`, by source. rejected: by the filters behind the teacher.
+    """Describe the transfer set of a run; {} if the user has deleted it.
 
-    curve: points, chosen and error of `kdedge augment --curve`, where it was measured on these texts. {} where the transfer set is gone.
+    Returns:
+        `origins`: texts by origin. For a recipe with `[augment]` also `sources`: counts by source,
+        and `rejected`: texts that the teacher's filters rejected. If `kdedge augment --curve` was
+        measured on these texts, `curve`: its result.
     """
-    if (
-        not run.transfer.exists()
-    ):  # removed, as a user may to save room: what was measured does not need it
+    if not run.transfer.exists():
         return {}
     result = read_stage(run.transfer)["result"]
-    found: dict[str, Any] = {"origins": result["origins"]}
+    document: dict[str, Any] = {"origins": result["origins"]}
     if run.recipe.augment:
-        found |= {
-            "sources": read_round_counts(run.shared, run.recipe.augment.rounds),
-            "rejected": result["rejected"],
-        }
+        document["sources"] = read_round_counts(run.shared, run.recipe.augment.rounds)
+        document["rejected"] = result["rejected"]
     if (run.folder / "curve").exists():
-        measured = read_stage(run.folder / "curve")
-        if measured["inputs"]["transfer"] == transfer_hash(run.transfer):
-            found["curve"] = measured["result"]
-    return found
+        curve = read_stage(run.folder / "curve")
+        if curve["inputs"]["transfer"] == transfer_hash(run.transfer):
+            document["curve"] = curve["result"]
+    return document

@@ -1,21 +1,23 @@
-"""Many trainings side by side: each kept once it is done, compared with another at equal seeds, on equal texts."""
+"""Train many variants of a student, log each finished training, and compare at equal seeds."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 
+from kdedge.cli.console import ConsoleProgress
 from kdedge.data.task import Task
 from kdedge.distillation.student_training import (
     LABELS_ONLY,
@@ -23,76 +25,138 @@ from kdedge.distillation.student_training import (
     stage_inputs,
     training_without_stage,
 )
-from kdedge.errors import CheckFailed, UsageError
+from kdedge.errors import CheckFailed, UsageError, first_line
 from kdedge.evaluation.bootstrap import bootstrap_rows, bootstrap_scores
 from kdedge.evaluation.statistics import PairedDifference, paired_difference
 from kdedge.io.atomic import json_text, write_atomic
-from kdedge.recipe import BiLstmConfig, ObjectiveConfig, TinyBertConfig
+from kdedge.recipe import BiLstmConfig, ObjectiveConfig, Recipe, TinyBertConfig, load_recipe
+from kdedge.run.layout import RunDir
 from kdedge.run.progress import Progress
+from kdedge.run.threads import settle_threads
+
+StudentConfig = TinyBertConfig | BiLstmConfig
 
 Rows = Mapping[int, Mapping[str, Any]]
-"""Seed -> what came of a training: its scores and seconds, or `why` it could not be made."""
+"""Seed -> result of a training: its scores and seconds, or `why` it failed."""
 
 
 @dataclass(frozen=True)
-class Variant:
-    """One way of teaching: which student, from which context; its own objective and stages say how."""
+class StudyArguments:
+    """The arguments that all studies on a recipe share."""
+
+    recipe: Recipe
+    runs: Path
+    seeds: tuple[int, ...]
+    progress: Progress
+
+    def create_run(self) -> RunDir:
+        return RunDir.create(self.recipe, self.runs)
+
+    def students(self) -> dict[str, StudentConfig]:
+        return {Recipe.student_name(student): student for student in self.recipe.student}
+
+    def student(self, name: str | None) -> StudentConfig:
+        """Return the student of that name, or the recipe's first one."""
+        students = self.students()
+        if name is None:
+            return self.recipe.student[0]
+        if name not in students:
+            raise UsageError(
+                "the recipe has no such student", name, f"one of {', '.join(students)}"
+            )
+        return students[name]
+
+
+def study_command(function: Callable[..., None]) -> click.Command:
+    """Make a click command of a function that takes `StudyArguments` and its own options."""
+
+    @click.command()
+    @click.argument("recipe", type=click.Path(path_type=Path))
+    @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE")
+    @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"))
+    @click.option("--seeds", type=click.IntRange(min=1), default=3, help="Number of seeds.")
+    @click.option("--threads", type=click.IntRange(min=1))
+    @functools.wraps(function)
+    def command(
+        recipe: Path,
+        overrides: tuple[str, ...],
+        runs: Path,
+        seeds: int,
+        threads: int | None,
+        **options: Any,
+    ) -> None:
+        loaded = settle_threads(load_recipe(recipe, overrides), runs, threads)
+        first = loaded.training_seed
+        all_seeds = tuple(range(first, first + seeds))
+        function(StudyArguments(loaded, runs, all_seeds, ConsoleProgress()), **options)
+
+    return command
+
+
+@dataclass(frozen=True)
+class TrainingVariant:
+    """A student, its objective and its transfer set: one row of a study's table."""
 
     name: str
     context: DistillContext
-    student: TinyBertConfig | BiLstmConfig
+    student: StudentConfig
 
     def stages(self) -> list[ObjectiveConfig]:
-        """What each stage of the training matches, in order."""
+        """Return the objective of each stage of the training, in order."""
         if isinstance(self.student, TinyBertConfig) and self.student.layers_first:
             return [self.student.objective.layers_alone(), self.student.objective.answers_alone()]
         return [self.student.objective]
 
     def key(self, seed: int, transfer: str) -> str:
-        """A hash of all that decides the weights; transfer: a hash of the texts. The number of threads only rounds otherwise, and is no part of it."""
+        """Hash everything that decides the weights; `transfer` is the hash of the texts.
+
+        The number of threads only changes rounding and is not part of the key.
+        """
         *before, last = self.stages()
-        inputs = stage_inputs(self.context, self.student, last) | {
-            "before": [objective.model_dump(mode="json") for objective in before],
-            "transfer": transfer,
-            "seed": seed,
-        }
+        inputs = stage_inputs(self.context, self.student, last)
+        inputs["before"] = [objective.model_dump(mode="json") for objective in before]
+        inputs["transfer"] = transfer
+        inputs["seed"] = seed
         return hashlib.sha256(json_text(inputs).encode()).hexdigest()[:16]
 
     def train(self, seed: int, folder: Path) -> dict[str, Any]:
-        """Train from a seed; returns metric, validation and report, and leaves test_logits.npy in the folder."""
-        context = replace(
-            self.context, recipe=self.context.recipe.model_copy(update={"student_seed": seed})
-        )
+        """Train from a seed; write test_logits.npy into `folder` and return the scores."""
+        recipe = self.context.recipe.model_copy(update={"student_seed": seed})
+        context = replace(self.context, recipe=recipe)
         result = training_without_stage(context, self.student, folder)(folder)
         return {name: result[name] for name in ("metric", "validation", "test")}
 
 
-def baseline(name: str, context: DistillContext, student: TinyBertConfig | BiLstmConfig) -> Variant:
-    """The same student on the labelled texts, by their labels alone."""
-    context = replace(context, transfer=context.transfer.take(context.transfer.texts.labelled))
-    changes: dict[str, Any] = {"objective": LABELS_ONLY} | (
-        {"layers_first": None} if isinstance(student, TinyBertConfig) else {}
-    )
-    return Variant(name, context, student.model_copy(update=changes))
+def baseline(name: str, context: DistillContext, student: StudentConfig) -> TrainingVariant:
+    """Build the label-only baseline: the same student, the labelled texts, only their labels."""
+    labelled = context.transfer.take(context.transfer.texts.labelled)
+    changes: dict[str, Any] = {"objective": LABELS_ONLY}
+    if isinstance(student, TinyBertConfig):
+        changes["layers_first"] = None
+    changed = student.model_copy(update=changes)
+    return TrainingVariant(name, replace(context, transfer=labelled), changed)
 
 
 class ResultLog:
-    """The finished trainings of a study: a line each, and their logits (N, C) on the test split beside it."""
+    """The finished trainings of a study: one JSON line each, and a file of test logits (N, C)."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.file = folder, folder / "runs.jsonl"
+        self.folder = folder
+        self.file = folder / "runs.jsonl"
         self.rows: dict[str, dict[str, Any]] = {row["key"]: row for row in self._read()}
 
     def _read(self) -> Iterator[dict[str, Any]]:
-        """The lines that are whole; the last one may have been cut off while it was written, and goes."""
-        text = self.file.read_text(encoding="utf-8") if self.file.exists() else ""
-        whole, _, torn = text.rpartition("\n")
-        if torn:
-            write_atomic(self.file, whole + "\n" if whole else "")
-        yield from map(json.loads, whole.splitlines())
+        """Yield the complete lines; remove a last line that was cut off while it was written."""
+        if not self.file.exists():
+            return
+        complete, _, rest = self.file.read_text(encoding="utf-8").rpartition("\n")
+        if rest:
+            write_atomic(self.file, f"{complete}\n" if complete else "")
+        yield from map(json.loads, complete.splitlines())
 
     def add(self, row: dict[str, Any], logits: Path | None) -> None:
+        """Log a finished training; `logits` is None if it failed."""
         if logits:
             shutil.copyfile(logits, self.logits_file(row["key"]))
         self.rows[row["key"]] = row
@@ -104,27 +168,42 @@ class ResultLog:
 
 
 def train_all(
-    variants: Sequence[Variant], seeds: Sequence[int], ledger: ResultLog, progress: Progress
+    variants: Sequence[TrainingVariant], seeds: Sequence[int], log: ResultLog, progress: Progress
 ) -> list[Rows]:
-    """Every variant from every seed, seed by seed, those of the ledger kept; in the order of the variants."""
-    hashes = {id(variant.context): variant.context.transfer.content_hash() for variant in variants}
-    keys = {
-        (i, seed): variants[i].key(seed, hashes[id(variants[i].context)])
-        for seed, i in product(seeds, range(len(variants)))
-    }
-    missing = [place for place, key in keys.items() if key not in ledger.rows]
+    """Train every variant from every seed, seed by seed; skip what the log has.
+
+    Returns:
+        The rows of each variant, in the order of `variants`.
+    """
+    keys = _keys(variants, seeds)
+    missing = [trial for trial, key in keys.items() if key not in log.rows]
     if len(missing) < len(keys):
-        progress.say(f"{len(keys) - len(missing)} of {len(keys)} trainings are kept")
+        progress.say(f"{len(keys) - len(missing)} of {len(keys)} trainings are in the log")
     progress.start("trainings", len(missing))
-    for done, (i, seed) in enumerate(missing, 1):
-        row = _one(variants[i], seed, keys[i, seed], ledger)
-        told = f"{row['test']:.4f} in {row['seconds']} s" if "test" in row else row["why"]
-        progress.advance(done, f"{variants[i].name}, seed {seed}: {told}")
+    for done, (seed, index) in enumerate(missing, 1):
+        row = _train_one(variants[index], seed, keys[seed, index], log)
+        outcome = f"{row['test']:.4f} in {row['seconds']} s" if "test" in row else row["why"]
+        progress.advance(done, f"{variants[index].name}, seed {seed}: {outcome}")
     progress.finish()
-    return [{seed: ledger.rows[keys[i, seed]] for seed in seeds} for i in range(len(variants))]
+    return [{seed: log.rows[keys[seed, i]] for seed in seeds} for i in range(len(variants))]
 
 
-def _one(variant: Variant, seed: int, key: str, ledger: ResultLog) -> dict[str, Any]:
+def _keys(variants: Sequence[TrainingVariant], seeds: Sequence[int]) -> dict[tuple[int, int], str]:
+    """(seed, index of the variant) -> key, seed by seed."""
+    # Several variants share a context, and a hash reads all texts.
+    hashes: dict[int, str] = {}
+    for variant in variants:
+        context = variant.context
+        if id(context) not in hashes:
+            hashes[id(context)] = context.transfer.content_hash()
+    keys = {}
+    for seed in seeds:
+        for index, variant in enumerate(variants):
+            keys[seed, index] = variant.key(seed, hashes[id(variant.context)])
+    return keys
+
+
+def _train_one(variant: TrainingVariant, seed: int, key: str, log: ResultLog) -> dict[str, Any]:
     row: dict[str, Any] = {
         "key": key,
         "cell": variant.name,
@@ -134,52 +213,65 @@ def _one(variant: Variant, seed: int, key: str, ledger: ResultLog) -> dict[str, 
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         try:
-            result = variant.train(seed, Path(folder))
-        except (
-            UsageError,
-            CheckFailed,
-        ) as error:  # a map that does not fit, a loss that is not finite
-            row |= {"why": error.message}
-            ledger.add(row, None)
-        else:
-            row |= result | {"seconds": round(time.monotonic() - start)}
-            ledger.add(row, Path(folder) / "test_logits.npy")
+            row |= variant.train(seed, Path(folder))
+        except (UsageError, CheckFailed) as error:
+            # Such as a layer map that does not fit, or a loss that is not finite.
+            row["why"] = first_line(error)
+            log.add(row, None)
+            return row
+        row["seconds"] = round(time.monotonic() - start)
+        log.add(row, Path(folder) / "test_logits.npy")
     return row
 
 
 class Scores:
     """Scores of trainings on the test split and on resamples of its texts."""
 
-    def __init__(self, task: Task, ledger: ResultLog) -> None:
-        self.task, self.ledger = task, ledger
+    def __init__(self, task: Task, log: ResultLog) -> None:
+        self.task = task
+        self.log = log
         self.draws = bootstrap_rows(len(task.test), seed=0)
-        self.known: dict[str, np.ndarray] = {}
+        self._resampled: dict[str, np.ndarray] = {}
 
     def resampled(self, key: str) -> np.ndarray:
         """(R,) the metric on each resample."""
-        if key not in self.known:
-            logits = np.load(self.ledger.logits_file(key), allow_pickle=False)
-            self.known[key] = bootstrap_scores(
+        if key not in self._resampled:
+            logits = np.load(self.log.logits_file(key), allow_pickle=False)
+            self._resampled[key] = bootstrap_scores(
                 self.task.spec, logits, self.task.test.labels, self.draws
             )
-        return self.known[key]
+        return self._resampled[key]
 
-    def against(self, mine: Rows, theirs: Rows) -> PairedDifference | None:
-        """Over the seeds that both came to the end from; None where there is none."""
-        both = [seed for seed in mine if "test" in mine[seed] and "test" in theirs[seed]]
-        if not both:
+    def against(self, rows: Rows, reference: Rows) -> PairedDifference | None:
+        """Compare over the seeds that finished in both; None if there are none."""
+        seeds = [seed for seed in rows if "test" in rows[seed] and "test" in reference[seed]]
+        if not seeds:
             return None
-        scores = [np.array([rows[seed]["test"] for seed in both]) for rows in (mine, theirs)]
-        draws = [
-            np.stack([self.resampled(rows[seed]["key"]) for seed in both])
-            for rows in (mine, theirs)
-        ]
-        return paired_difference(scores[0], scores[1], draws[0], draws[1])
+        return paired_difference(
+            _test_scores(rows, seeds),
+            _test_scores(reference, seeds),
+            self._test_draws(rows, seeds),
+            self._test_draws(reference, seeds),
+        )
+
+    def _test_draws(self, rows: Rows, seeds: Sequence[int]) -> np.ndarray:
+        """(S, R) resampled scores of S seeds."""
+        return np.stack([self.resampled(rows[seed]["key"]) for seed in seeds])
+
+
+def _test_scores(rows: Rows, seeds: Sequence[int]) -> np.ndarray:
+    return np.array([rows[seed]["test"] for seed in seeds])
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """A variant in a table: its leading cells, its trainings, and what a comparison gave; None for the reference itself, or where no seed came to the end in both."""
+    """A variant in a table.
+
+    Attributes:
+        name: Its leading cells.
+        rows: Its trainings.
+        compared: None for the reference, or if no seed finished in both.
+    """
 
     name: list[str]
     rows: Rows
@@ -189,11 +281,19 @@ class TableRow:
 def table(
     names: Sequence[str], metric: str, compared: str, lines: Iterable[TableRow], teacher: float
 ) -> str:
-    """Markdown. names: heads of the leading cells; compared: of the comparison's mean; teacher: its score.
+    """Build a Markdown table of variants.
 
-    A variant that could not be trained tells why; one that failed from some seeds, from how many.
+    A variant that failed shows why; one that failed from some seeds shows from how many.
+
+    Args:
+        names: Headers of the leading cells.
+        metric: Header of the score.
+        compared: Header of the comparison's mean.
+        lines: The variants.
+        teacher: The teacher's score.
     """
-    heads = [
+    header = [
+        *names,
         metric,
         "of the teacher",
         "validation",
@@ -203,31 +303,36 @@ def table(
         "verdict",
         "seconds",
     ]
-    sides = ["---", *["--:"] * (len(names) + 3), "---", "---", "---", "--:"]
-    told = [[*names, *heads], sides, *([*line.name, *_cells(line, teacher)] for line in lines)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in told)
+    rule = ["---", *["--:"] * (len(names) + 3), "---", "---", "---", "--:"]
+    rows = [[*line.name, *_cells(line, teacher)] for line in lines]
+    return "\n".join(markdown_row(cells) for cells in (header, rule, *rows))
+
+
+def markdown_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _cells(line: TableRow, teacher: float) -> list[str]:
     finished = [row for row in line.rows.values() if "test" in row]
     if not finished:
         return [*["–"] * 6, next(iter(line.rows.values()))["why"], "–"]
-    scores = {name: [row[name] for row in finished] for name in ("test", "validation", "seconds")}
-    against = line.compared.cells() if line.compared else ["–"] * 4
+    compared = line.compared.cells() if line.compared else ["–"] * 4
     failed = len(line.rows) - len(finished)
-    against[-1] += f"; {failed} failed" if failed else ""
-    mean = {name: statistics.mean(values) for name, values in scores.items()}
+    if failed:
+        compared[-1] += f"; {failed} failed"
+    scores = [row["test"] for row in finished]
+    validation = statistics.mean(row["validation"] for row in finished)
+    seconds = statistics.mean(row["seconds"] for row in finished)
     return [
-        spread(scores["test"]),
-        f"{100 * mean['test'] / teacher:.1f} %",
-        f"{mean['validation']:.4f}",
-        *against,
-        f"{mean['seconds']:.0f}",
+        mean_and_deviation(scores),
+        f"{100 * statistics.mean(scores) / teacher:.1f} %",
+        f"{validation:.4f}",
+        *compared,
+        f"{seconds:.0f}",
     ]
 
 
-def spread(values: Sequence[float]) -> str:
-    """Mean and standard deviation, where there are two values or more."""
-    return f"{statistics.mean(values):.4f}" + (
-        f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-    )
+def mean_and_deviation(values: Sequence[float]) -> str:
+    """Format the mean; add the standard deviation if there are two values or more."""
+    mean = f"{statistics.mean(values):.4f}"
+    return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean

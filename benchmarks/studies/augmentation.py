@@ -1,179 +1,192 @@
-"""Does more text help? One student on each source of new texts alone, on all, and on all without filters; several seeds.
+"""Does more text help? Train one student on each source of new texts, on all, and unfiltered.
 
-    python benchmarks/studies/augmentation.py RECIPE [--set KEY=VALUE ...] [--student NAME] [--variants "labelled;rule"] [--seeds 3] [--threads 1]
+    python benchmarks/studies/augmentation.py RECIPE [--set KEY=VALUE ...] [--student NAME]
+        [--variants "labelled;rule"] [--seeds 3] [--threads 1]
 
-RECIPE has an [augment] table. The teacher, the generator, the texts and the teacher's answers are made once; a variant takes
-its part of them. `labels alone` is the student by its labels, on the labelled texts; with `more steps` a student sees these for as many
-steps as `all` takes: what longer training gives by itself.
-Each training is a line of runs/NAME/augmentation/runs.jsonl; a study that was cut off goes on after the last one. The table goes to
-stdout. The validation split chooses checkpoints alone; what is told is the test split.
+RECIPE has an [augment] table. The teacher, the generator, the texts and the teacher's logits are
+computed once; a variant uses its part of them. `labels alone` is the label-only baseline. With
+`more steps` a student takes as many steps on its texts as `all` takes, which shows the effect of
+longer training alone.
+
+Each training is a line of runs/NAME/augmentation/runs.jsonl. An interrupted study resumes after
+the last line. The table goes to stdout. The validation split only chooses checkpoints; the scores
+are on the test split.
 """
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import click
 from kdedge.benchmarks.studies._experiments import (
     ResultLog,
     Scores,
+    StudentConfig,
+    StudyArguments,
     TableRow,
-    Variant,
+    TrainingVariant,
     baseline,
+    markdown_row,
+    study_command,
     table,
     train_all,
 )
 
 from kdedge.augment.counts import read_source_counts
-from kdedge.cli.console import ConsoleProgress
 from kdedge.cli.main import main
 from kdedge.distillation.pipeline import prepare_context
 from kdedge.distillation.student_training import DistillContext
 from kdedge.errors import UsageError
-from kdedge.recipe import BiLstmConfig, FilterConfig, Recipe, TinyBertConfig, load_recipe
+from kdedge.recipe import FilterConfig
 from kdedge.run.layout import RunDir
 from kdedge.run.stage import StageContext, read_stage
-from kdedge.run.threads import settle_threads
 
-OPEN_NAME, LABELS, LONGER = "all, no filters", "labels alone", ", more steps"
-OPEN = FilterConfig(
+UNFILTERED = "all, no filters"
+LABELS_ALONE = "labels alone"
+MORE_STEPS = ", more steps"
+
+OPEN_FILTERS = FilterConfig(
     near=1.0, held_out=1.0, shortest=1, longest=10**6, perplexity=(0.0, 1.0), balance=None
 )
-"""Gates that reject only what is equal to a text that is there, or to one that is held out."""
+"""Filters that only reject copies of texts of the transfer set or of the other splits."""
 
 
-def variant(
-    name: str, context: DistillContext, free: DistillContext, student: TinyBertConfig | BiLstmConfig
-) -> Variant:
-    """The student and the texts of a variant; free: the context whose filters are open."""
-    if name.startswith("all"):
-        return Variant(name, free if name == OPEN_NAME else context, student)
-    part = context.transfer.take(context.transfer.texts.rows("labelled", name))
-    if name.endswith(LONGER):
-        times = len(context.transfer) / len(part)
-        fits = {key: fit for key in ("fit", "layers_first") if (fit := getattr(student, key, None))}
-        student = student.model_copy(
-            update={
-                key: fit.model_copy(update={"epochs": fit.epochs * times})
-                for key, fit in fits.items()
-            }
-        )
-    if name.startswith(LABELS):
-        return baseline(name, context, student)
-    return Variant(name, replace(context, transfer=part), student)
+@dataclass(frozen=True)
+class Contexts:
+    """The study's texts, with the recipe's filters and with open filters."""
+
+    filtered: DistillContext
+    unfiltered: DistillContext
+
+    def variant(self, name: str, student: StudentConfig) -> TrainingVariant:
+        """Build the variant of that name."""
+        context = self.filtered
+        if name == UNFILTERED:
+            return TrainingVariant(name, self.unfiltered, student)
+        if name == "all":
+            return TrainingVariant(name, context, student)
+        source = name.removesuffix(MORE_STEPS)
+        if source == LABELS_ALONE:
+            source = "labelled"
+        part = context.transfer.take(context.transfer.texts.rows("labelled", source))
+        if name.endswith(MORE_STEPS):
+            student = train_longer(student, len(context.transfer) / len(part))
+        if name.startswith(LABELS_ALONE):
+            return baseline(name, context, student)
+        return TrainingVariant(name, replace(context, transfer=part), student)
 
 
-def ungated(recipe: Recipe, runs: Path, progress: ConsoleProgress) -> DistillContext:
-    """The same context with the filters open, in a run of its own that takes teacher and generator over."""
+def train_longer(student: StudentConfig, factor: float) -> StudentConfig:
+    """Multiply the epochs of every stage."""
+    changes = {}
+    for key in ("fit", "layers_first"):
+        fit = getattr(student, key, None)
+        if fit:
+            changes[key] = fit.model_copy(update={"epochs": fit.epochs * factor})
+    return student.model_copy(update=changes)
+
+
+def unfiltered_context(arguments: StudyArguments) -> DistillContext:
+    """Build the same context with open filters; its run takes over teacher and generator."""
+    recipe, runs = arguments.recipe, arguments.runs
     assert recipe.augment is not None
     run = RunDir(runs / recipe.name, recipe)
-    name = f"{(recipe.share or recipe.name)[:70]}-ungated"
+    name = f"{(recipe.share or recipe.name)[:70]}-unfiltered"
     for stage in ("teacher", "generator"):
         if (run.shared / stage).exists() and not (runs / name / stage).exists():
             shutil.copytree(run.shared / stage, runs / name / stage)
-    opened = recipe.model_copy(
-        update={"share": name, "augment": recipe.augment.model_copy(update={"filters": OPEN})}
-    )
+    augment = recipe.augment.model_copy(update={"filters": OPEN_FILTERS})
+    unfiltered = recipe.model_copy(update={"share": name, "augment": augment})
+    unfiltered_run = RunDir(runs / recipe.name, unfiltered)
     return prepare_context(
-        opened, RunDir(runs / recipe.name, opened), stages=StageContext(progress=progress)
+        unfiltered, unfiltered_run, stages=StageContext(progress=arguments.progress)
     )
+
+
+def variant_names(context: DistillContext, requested: str | None) -> list[str]:
+    """Return all names, or the requested ones."""
+    sources = dict.fromkeys(("labelled", *context.transfer.texts.origins))
+    known = [*sources, "all", UNFILTERED, f"labelled{MORE_STEPS}", LABELS_ALONE]
+    known.append(LABELS_ALONE + MORE_STEPS)
+    if not requested:
+        return known
+    names = [name.strip() for name in requested.split(";")]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise UsageError(
+            "there are no such variants", "; ".join(unknown), f"some of {'; '.join(known)}"
+        )
+    return names
 
 
 def sources_table(run: RunDir) -> str:
-    """Markdown: what each source made and what the filters rejected."""
-    lines = ["| source | target | produced | used | rejected |", "| --- | --: | --: | --: | --- |"]
-    for origin, counts in read_source_counts(run.augment).items():
-        rejected = ", ".join(f"{reason} {count:,}" for reason, count in counts["rejected"].items())
-        lines.append(
-            f"| {origin} | {counts['target']:,} | {counts['produced']:,} | {counts['used']:,} | {rejected or '–'} |"
-        )
-    late = read_stage(run.transfer)["result"]["rejected"]
-    told = ", ".join(f"{reason} {count:,}" for reason, count in late.items() if count) or "nothing"
-    return "\n".join(lines) + f"\n\nAfter the teacher had labelled them: {told} rejected."
+    """Markdown: how many texts each source generated, and what the filters rejected."""
+    lines = [
+        "| source | requested | generated | accepted | rejected |",
+        "| --- | --: | --: | --: | --- |",
+    ]
+    for origin, source in read_source_counts(run.augment).items():
+        counts = [f"{source[key]:,}" for key in ("target", "produced", "used")]
+        lines.append(markdown_row([origin, *counts, _counts(source["rejected"]) or "–"]))
+    rejected = _counts(read_stage(run.transfer)["result"]["rejected"]) or "nothing"
+    return "\n".join([*lines, "", f"Rejected after the teacher had labelled them: {rejected}."])
 
 
-@click.command()
-@click.argument("recipe", type=click.Path(path_type=Path))
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE")
-@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"))
-@click.option("--seeds", type=click.IntRange(min=1), default=3)
+def _counts(rejected: Mapping[str, Any]) -> str:
+    return ", ".join(f"{reason} {count:,}" for reason, count in rejected.items() if count)
+
+
+@study_command
 @click.option(
     "--variants",
-    help="labelled, sources, all; all, no filters; labels alone; labelled or labels alone, more steps: separated by semicolons. The first is what the others are held against.",
+    help="Names separated by semicolons: labelled, a source, all; all, no filters; labels alone;"
+    " labelled or labels alone, more steps. The first is the reference.",
 )
 @click.option("--student", "students", multiple=True)
-@click.option("--threads", type=click.IntRange(min=1))
-def study(
-    recipe: Path,
-    overrides: tuple[str, ...],
-    runs: Path,
-    seeds: int,
-    variants: str | None,
-    students: tuple[str, ...],
-    threads: int | None,
-) -> None:
+def study(arguments: StudyArguments, variants: str | None, students: tuple[str, ...]) -> None:
     """Train, score, and print the tables."""
-    settled, progress = (
-        settle_threads(load_recipe(recipe, overrides), runs, threads),
-        ConsoleProgress(),
-    )
-    named = {Recipe.student_name(student): student for student in settled.student}
-    if set(students) - set(named):
-        raise UsageError(
-            "the recipe has no such student",
-            ", ".join(set(students) - set(named)),
-            f"one of {', '.join(named)}",
-        )
-    run = RunDir.create(settled, runs)
+    named = {name: arguments.student(name) for name in students or arguments.students()}
+    run = arguments.create_run()
     with run.locked():
-        context = prepare_context(settled, run, stages=StageContext(progress=progress))
-        known = [
-            *dict.fromkeys(("labelled", *context.transfer.texts.origins)),
-            "all",
-            OPEN_NAME,
-            f"labelled{LONGER}",
-            LABELS,
-            LABELS + LONGER,
-        ]
-        wanted = [name.strip() for name in variants.split(";")] if variants else known
-        if set(wanted) - set(known):
-            raise UsageError(
-                "there are no such variants",
-                "; ".join(set(wanted) - set(known)),
-                f"some of {'; '.join(known)}",
-            )
-        free = ungated(settled, runs, progress) if OPEN_NAME in wanted else context
-        ledger, teacher = ResultLog(run.folder / "augmentation"), read_stage(run.teacher)["result"]
+        stages = StageContext(progress=arguments.progress)
+        context = prepare_context(arguments.recipe, run, stages=stages)
+        names = variant_names(context, variants)
+        unfiltered = unfiltered_context(arguments) if UNFILTERED in names else context
+        contexts = Contexts(context, unfiltered)
+        teacher = read_stage(run.teacher)["result"]
+        print(f"# {arguments.recipe.name}: the effect of more text\n")
         print(
-            f"# {settled.name}: what more text gives\n\nTeacher: {teacher['metric']} {teacher['test']:.4f} on {len(context.task.test):,} texts; {seeds} seeds.\n"
+            f"Teacher: {teacher['metric']} {teacher['test']:.4f} on {len(context.task.test):,}"
+            f" texts; {len(arguments.seeds)} seeds.\n"
         )
-        for name in students or named:
-            found = [variant(one, context, free, named[name]) for one in wanted]
-            made = train_all(
-                found, [settled.training_seed + number for number in range(seeds)], ledger, progress
-            )
-            scores = Scores(context.task, ledger)
-            lines = [
-                TableRow(
-                    [one.name, f"{len(one.context.transfer):,}"],
-                    rows,
-                    None if rows is made[0] else scores.against(rows, made[0]),
-                )
-                for one, rows in zip(found, made, strict=True)
-            ]
-            print(
-                table(
-                    [f"{name} on", "texts"],
-                    context.task.spec.metric,
-                    f"gain over {found[0].name}",
-                    lines,
-                    teacher["test"],
-                )
-                + "\n"
-            )
+        for name, student in named.items():
+            trained = [contexts.variant(variant, student) for variant in names]
+            print(student_table(arguments, run, name, trained, teacher["test"]) + "\n")
     print(sources_table(run))
+
+
+def student_table(
+    arguments: StudyArguments,
+    run: RunDir,
+    name: str,
+    variants: list[TrainingVariant],
+    teacher: float,
+) -> str:
+    """Train the variants of one student and compare them with the first."""
+    log = ResultLog(run.folder / "augmentation")
+    results = train_all(variants, arguments.seeds, log, arguments.progress)
+    task = variants[0].context.task
+    scores = Scores(task, log)
+    lines = []
+    for variant, rows in zip(variants, results, strict=True):
+        compared = None if rows is results[0] else scores.against(rows, results[0])
+        texts = f"{len(variant.context.transfer):,}"
+        lines.append(TableRow([variant.name, texts], rows, compared))
+    gain = f"gain over {variants[0].name}"
+    return table([f"{name} on", "texts"], task.spec.metric, gain, lines, teacher)
 
 
 if __name__ == "__main__":

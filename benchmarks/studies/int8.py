@@ -1,9 +1,11 @@
-"""What each way to int8 keeps and gains: students dynamic, with fixed ranges, and tuned to them.
+"""What does each int8 variant retain and gain? Dynamic, calibrated, and fine-tuned with QAT.
 
-    python benchmarks/studies/int8.py runs/trec-augmented runs/trec-augmented-seed1 ... > benchmarks/results/int8-trec.md
+    python benchmarks/studies/int8.py runs/trec-augmented runs/trec-augmented-seed1 ... \
+        > benchmarks/results/int8-trec.md
 
-Each TARGET is a run, or a student's folder in one. Every student is exported in all ways of `VARIANTS`; its files are timed in one interleaved
-run on one thread. The same student from several runs (seeds) is summed up: mean and standard deviation of what int8 loses.
+Each TARGET is a run, or a student's folder in one. Every student is exported in all variants of
+`VARIANTS`; its files are timed in one interleaved run on one thread. The same student from
+several runs (seeds) is summarized: mean and standard deviation of the score that int8 loses.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +25,20 @@ from kdedge.benchmarks import machine
 
 from kdedge.data import load_task
 from kdedge.data.task import Split
-from kdedge.evaluation.timing import TimingPlan, Work, interleave, representative, speedup_quartiles
+from kdedge.evaluation.timing import (
+    TimingPlan,
+    Timings,
+    Work,
+    interleave,
+    representative,
+    speedup_quartiles,
+)
 from kdedge.recipe import Recipe, TinyBertConfig
 from kdedge.run.layout import RunDir
 from kdedge.runtime import Classifier
 from kdedge.runtime.metrics import decide, score
 
+FP32 = "fp32"
 DYNAMIC = "int8, dynamic"
 ATTENTION = "int8, tuned, attention too"
 VARIANTS = {
@@ -37,17 +47,25 @@ VARIANTS = {
     ATTENTION: ("--attention", "integers"),
     "int8, tuned": (),
 }
-"""File -> options of `kdedge export`; the last one is what stays. With attention in integers: of students that have attention."""
+"""File -> options of `kdedge export`; the bundle of the last one stays in the run."""
 
 TEXTS = 200
 SECONDS = 20.0
+BATCH = 32
 
 
 @dataclass(frozen=True)
 class Line:
-    """One file of one student. drop: of the metric against its fp32 file; apart: largest logit difference and answers changed in batches.
+    """One file of one student.
 
-    torch: largest logit difference and share of equal answers between the fake-quantized student and the file; None of a file without one.
+    Attributes:
+        drop: Score of the fp32 file minus the score of this file.
+        same: Share of predictions that equal those of the fp32 file.
+        batch_difference: Largest logit difference between single texts and batches.
+        batch_changes: Predictions that differ between single texts and batches.
+        torch: Largest logit difference and share of equal predictions between the fake-quantized
+            student and the file; None if the file has no such student.
+        speedup: Against the dynamic file: median and quartiles.
     """
 
     student: str
@@ -57,160 +75,191 @@ class Line:
     value: float
     drop: float
     same: float
-    apart: tuple[float, int]
+    batch_difference: float
+    batch_changes: int
     torch: tuple[float, float] | None
     bytes: int
     p50: float
-    faster: tuple[float, float, float]
+    speedup: tuple[float, float, float]
 
     def cells(self) -> list[str]:
-        torch = f"{self.torch[0]:.1e}, {100 * self.torch[1]:.2f} %" if self.torch else "–"
-        ratio = "{:.2f}x [{:.2f}-{:.2f}]".format(*self.faster)
-        apart = f"{self.apart[0]:.1g}, {self.apart[1]}"
+        torch = "–"
+        if self.torch:
+            torch = f"{self.torch[0]:.1e}, {100 * self.torch[1]:.2f} %"
         return [
             self.run,
             self.file,
             f"{self.value:.4f}",
             f"{100 * self.same:.2f} %",
-            apart,
+            f"{self.batch_difference:.1g}, {self.batch_changes}",
             torch,
             f"{self.bytes:,}",
             f"{1e6 * self.p50:,.0f}",
-            ratio,
+            "{:.2f}x [{:.2f}-{:.2f}]".format(*self.speedup),
         ]
 
 
 HEADER = (
-    "same answers as fp32",
-    "alone against batches of 32: logits, answers changed",
+    "same predictions as fp32",
+    f"alone against batches of {BATCH}: logits, predictions changed",
     "torch against file: logits, same",
     "bytes",
     "p50 µs",
-    "faster than dynamic",
+    "speedup against dynamic",
+)
+SUMMARY_HEADER = (
+    "file",
+    "runs",
+    "points lost against fp32",
+    "lowest share of same predictions",
+    "predictions changed in batches",
+    "bytes",
 )
 
 
 def study(targets: list[Path]) -> None:
-    lines = [line for target in targets for line in of_target(target)]
-    print(
-        f"# Ways to int8\n\nCommand: `python benchmarks/studies/int8.py {' '.join(map(str, targets))}`; single texts on one thread.\n\n{machine.line()}"
-    )
+    """Export, measure, and print the tables."""
+    lines: list[Line] = []
+    for target in targets:
+        lines += lines_of_target(target)
+    command = f"python benchmarks/studies/int8.py {' '.join(map(str, targets))}"
+    print(f"# int8 variants\n\nCommand: `{command}`; single texts on one thread.\n")
+    print(machine.line())
     for student in dict.fromkeys(line.student for line in lines):
-        mine = [line for line in lines if line.student == student]
-        print(
-            f"## {student}\n\n| {' | '.join(['run', 'file', mine[0].metric, *HEADER])} |\n|{'---|' * (len(HEADER) + 3)}"
-        )
-        print("\n".join("| " + " | ".join(line.cells()) + " |" for line in mine))
-        print(
-            "\n| file | runs | points lost against fp32 | least same answers | answers changed in batches | bytes |\n|---|---|---|---|---|---|"
-        )
-        for file in dict.fromkeys(line.file for line in mine):
-            some = [line for line in mine if line.file == file]
-            drops = [100 * line.drop for line in some]
-            told = f"{statistics.mean(drops):.2f}" + (
-                f" ± {statistics.stdev(drops):.2f}" if len(drops) > 1 else ""
-            )
-            changed, least = sum(line.apart[1] for line in some), min(line.same for line in some)
-            print(
-                f"| {file} | {len(some)} | {told} | {100 * least:.2f} % | {changed} | {some[0].bytes:,} |"
-            )
-        print()
+        print_student(student, [line for line in lines if line.student == student])
 
 
-def of_target(folder: Path) -> Iterator[Line]:
-    """All files of the students that a folder means."""
+def print_student(student: str, lines: Sequence[Line]) -> None:
+    """Print the table of one student and its summary over runs."""
+    header = ["run", "file", lines[0].metric, *HEADER]
+    print(f"## {student}\n\n| {' | '.join(header)} |\n|{'---|' * len(header)}")
+    for line in lines:
+        print(f"| {' | '.join(line.cells())} |")
+    print(f"\n| {' | '.join(SUMMARY_HEADER)} |\n|{'---|' * len(SUMMARY_HEADER)}")
+    for file in dict.fromkeys(line.file for line in lines):
+        print(f"| {' | '.join(summary([line for line in lines if line.file == file]))} |")
+    print()
+
+
+def summary(lines: Sequence[Line]) -> list[str]:
+    """Summarize one file over its runs."""
+    drops = [100 * line.drop for line in lines]
+    lost = f"{statistics.mean(drops):.2f}"
+    if len(drops) > 1:
+        lost += f" ± {statistics.stdev(drops):.2f}"
+    return [
+        lines[0].file,
+        str(len(lines)),
+        lost,
+        f"{100 * min(line.same for line in lines):.2f} %",
+        str(sum(line.batch_changes for line in lines)),
+        f"{lines[0].bytes:,}",
+    ]
+
+
+def lines_of_target(folder: Path) -> Iterator[Line]:
+    """Yield all files of the students that a folder means."""
     run, students = RunDir.open(folder)
-    attends = {
-        Recipe.student_name(student)
-        for student in run.recipe.student
-        if isinstance(student, TinyBertConfig)
-    }
-    test = load_task(
-        run.recipe.data, run.recipe.task, name=run.recipe.name, seed=run.recipe.seed
-    ).test
-    with tempfile.TemporaryDirectory() as place:
-        opened: dict[str, dict[str, Classifier]] = {student: {} for student in students}
-        for name, options in VARIANTS.items():
-            made = [student for student in students if student in attends or name != ATTENTION]
-            if not made:
-                continue
-            subprocess.run(
-                [sys.executable, "-m", "kdedge", "export", str(folder), *options],
-                check=True,
-                stdout=sys.stderr,
-            )
-            for student in made:
-                copy = shutil.copytree(
-                    run.student_dirs[student] / "bundle",
-                    Path(place) / student / name.replace(", ", "-"),
-                )
-                opened[student].setdefault("fp32", Classifier.load(copy, "fp32", threads=1))
-                opened[student][name] = Classifier.load(copy, "int8", threads=1)
+    recipe = run.recipe
+    test = load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed).test
+    with tempfile.TemporaryDirectory() as copies:
+        classifiers = export_variants(run, folder, students, Path(copies))
         for student in students:
-            yield from lines_of(student, run.folder.name, opened[student], test)
+            yield from lines_of_student(student, run.folder.name, classifiers[student], test)
 
 
-def lines_of(student: str, run: str, opened: dict[str, Classifier], test: Split) -> Iterator[Line]:
-    timed = {
-        name: parts[0]
-        for name, parts in interleave(
-            {n: timing_of(c, test) for n, c in opened.items()}, TEXTS, TimingPlan(SECONDS)
-        ).items()
-    }
-    alone = {name: answers(classifier, test, 1) for name, classifier in opened.items()}
-    spec = opened["fp32"].spec
-    values = {
-        name: score(spec.metric, spec.kind, logits, test.labels) for name, logits in alone.items()
-    }
-    for name, classifier in opened.items():
-        logits, batched = alone[name], answers(classifier, test, 32)
-        figures = classifier.manifest.parity["int8"] if name != "fp32" else {}
-        torch = (
-            (figures["max_abs_logit_torch"], figures["same_answers_torch"])
-            if "max_abs_logit_torch" in figures
-            else None
-        )
+def export_variants(
+    run: RunDir, folder: Path, students: Sequence[str], copies: Path
+) -> dict[str, dict[str, Classifier]]:
+    """Export every variant; return student -> file -> classifier."""
+    with_attention = set()
+    for student in run.recipe.student:
+        if isinstance(student, TinyBertConfig):
+            with_attention.add(Recipe.student_name(student))
+    classifiers: dict[str, dict[str, Classifier]] = {student: {} for student in students}
+    for variant, options in VARIANTS.items():
+        exported = [name for name in students if name in with_attention or variant != ATTENTION]
+        if not exported:
+            continue
+        command = [sys.executable, "-m", "kdedge", "export", str(folder), *options]
+        subprocess.run(command, check=True, stdout=sys.stderr)
+        for student in exported:
+            bundle = run.student_dirs[student] / "bundle"
+            copy = shutil.copytree(bundle, copies / student / variant.replace(", ", "-"))
+            files = classifiers[student]
+            if FP32 not in files:
+                files[FP32] = Classifier.load(copy, "fp32", threads=1)
+            files[variant] = Classifier.load(copy, "int8", threads=1)
+    return classifiers
+
+
+def lines_of_student(
+    student: str, run: str, classifiers: dict[str, Classifier], test: Split
+) -> Iterator[Line]:
+    """Measure all files of one student."""
+    timed = time_all(classifiers, test)
+    spec = classifiers[FP32].spec
+    logits = {name: logits_in_batches(classifiers[name], test, 1) for name in classifiers}
+    fp32_value = score(spec.metric, spec.kind, logits[FP32], test.labels)
+    fp32_predictions = decide(spec.kind, logits[FP32])
+    for name, classifier in classifiers.items():
+        batched = logits_in_batches(classifier, test, BATCH)
+        predictions = decide(spec.kind, logits[name])
+        value = score(spec.metric, spec.kind, logits[name], test.labels)
+        manifest = classifier.manifest
         yield Line(
-            student,
-            run,
-            name,
-            spec.metric,
-            values[name],
-            values["fp32"] - values[name],
-            float(np.mean(decide(spec.kind, logits) == decide(spec.kind, alone["fp32"]))),
-            (
-                float(np.abs(logits - batched).max()),
-                int((decide(spec.kind, logits) != decide(spec.kind, batched)).sum()),
-            ),
-            torch,
-            classifier.manifest.files[classifier.manifest.precisions[classifier.precision]][
-                "bytes"
-            ],
-            timed[name].p50,
-            speedup_quartiles(timed[DYNAMIC], timed[name]),
+            student=student,
+            run=run,
+            file=name,
+            metric=spec.metric,
+            value=value,
+            drop=fp32_value - value,
+            same=float(np.mean(predictions == fp32_predictions)),
+            batch_difference=float(np.abs(logits[name] - batched).max()),
+            batch_changes=int((predictions != decide(spec.kind, batched)).sum()),
+            torch=torch_parity(classifier),
+            bytes=manifest.files[manifest.precisions[classifier.precision]]["bytes"],
+            p50=timed[name].p50,
+            speedup=speedup_quartiles(timed[DYNAMIC], timed[name]),
         )
 
 
-def timing_of(classifier: Classifier, test: Split) -> Work:
-    """Seconds of one text, tokenization included."""
+def torch_parity(classifier: Classifier) -> tuple[float, float] | None:
+    """Read the parity figures between the fake-quantized student and the int8 file."""
+    figures = classifier.manifest.parity.get("int8", {})
+    if classifier.precision != "int8" or "max_abs_logit_torch" not in figures:
+        return None
+    return figures["max_abs_logit_torch"], figures["same_answers_torch"]
+
+
+def time_all(classifiers: dict[str, Classifier], test: Split) -> dict[str, Timings]:
+    """Time all files of a student in one interleaved run."""
+    works = {name: work_of(classifier, test) for name, classifier in classifiers.items()}
+    timed = interleave(works, TEXTS, TimingPlan(SECONDS))
+    return {name: parts[0] for name, parts in timed.items()}
+
+
+def work_of(classifier: Classifier, test: Split) -> Work:
+    """Make a work that classifies one text, with tokenization."""
     chosen = representative(np.array([len(text) for text in test.texts]), TEXTS, seed=0)
 
     def work(item: int) -> tuple[float, ...]:
-        i = chosen[item]
+        index = chosen[item]
         start = time.perf_counter()
-        classifier.predict(test.texts[i], None if test.pairs is None else test.pairs[i])
+        classifier.predict(test.texts[index], None if test.pairs is None else test.pairs[index])
         return (time.perf_counter() - start,)
 
     return work
 
 
-def answers(classifier: Classifier, test: Split, batch: int) -> np.ndarray:
-    """Logits (N, C) in batches of consecutive texts, whatever their lengths."""
-    rows = []
-    for start in range(0, len(test), batch):
-        pairs = None if test.pairs is None else test.pairs[start : start + batch]
-        rows.append(classifier.run(classifier.encode(test.texts[start : start + batch], pairs)))
-    return np.concatenate(rows)
+def logits_in_batches(classifier: Classifier, test: Split, size: int) -> np.ndarray:
+    """Logits (N, C) in batches of consecutive texts, of any lengths."""
+    logits = []
+    for start in range(0, len(test), size):
+        batch = slice(start, start + size)
+        pairs = None if test.pairs is None else test.pairs[batch]
+        logits.append(classifier.run(classifier.encode(test.texts[batch], pairs)))
+    return np.concatenate(logits)
 
 
 if __name__ == "__main__":

@@ -1,285 +1,210 @@
-"""How fast, how large and how steady int8 files are: TinyBERT 4x312 and BiLSTM-150 beside a model of BERT-base's shape.
+"""How fast, large and stable are int8 files? TinyBERT 4x312, BiLSTM-150, BERT-base's shape.
 
-    python export/studies/speed_files.py build/speed
-    python benchmarks/studies/int8_speed.py build/speed --seconds 300 > benchmarks/results/int8-speed.md
+    python benchmarks/studies/int8_speed.py build/speed --seconds 300 \
+        > benchmarks/results/int8-speed.md
 
-With `--small` the first makes tiny shapes: does it run? Weights are random: time and bytes do not depend on them. One thread, one text
-at a time, all files of a length in one interleaved run; ratios are medians over rounds with their quartiles. Tokenization is not in
-the times. `traced, dynamic` is opened as an exporter's user would, the others as kdedge's runtime opens them.
+The study writes the files into the folder and times them. `--small` uses tiny shapes, to check
+that it runs. Weights are random: time and bytes do not depend on them. One thread, one text at a
+time, all files of a length in one interleaved run; speedups are medians over rounds with their
+quartiles. Tokenization is not in the times.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from kdedge.benchmarks import machine
+from kdedge.benchmarks.studies._speed_files import (
+    ATTENTION,
+    DIRECT,
+    ITEMS,
+    LENGTHS,
+    TRACED,
+    Bert,
+    BiLstm,
+    SpeedFile,
+    StudentShape,
+    as_tensors,
+    open_session,
+    random_texts,
+    speedup_cell,
+    time_together,
+    work_of,
+    write_files,
+)
 from onnx import ModelProto, TensorProto, helper, numpy_helper
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
-from kdedge.evaluation.timing import TimingPlan, Timings, Work, interleave, speedup_quartiles
+from kdedge.evaluation.timing import Timings
 from kdedge.runtime.classifier import SLOW_FUSIONS
 
-LENGTHS = (8, 32, 128)
-ITEMS = 16
-BASE_SHAPE, TRACED, DIRECT = "BERT-base shape", "traced, dynamic", "direct, dynamic"
-BASE, BASE_INT8 = f"{BASE_SHAPE}, torch fp32", f"{BASE_SHAPE}, {TRACED}"
+BASE_SHAPE = "BERT-base shape"
+BASE_TORCH = f"{BASE_SHAPE}, torch fp32"
+BASE_INT8 = f"{BASE_SHAPE}, {TRACED}"
+VARIANTS = ("fp32", DIRECT, "int8", "portable", ATTENTION)
 
-Run = Callable[[Mapping[str, np.ndarray]], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Made:
-    """A file to time; sizes: layers, hidden, heads, intermediate of a BERT, embedding, hidden, head of a BiLSTM; pieces of its vocabulary."""
-
-    student: str
-    way: str
-    pieces: int
-    file: Path
-    kind: str
-    sizes: Mapping[str, Any]
-
-    @property
-    def name(self) -> str:
-        return f"{self.student}, {self.way}"
-
-    def opened(self) -> Run:
-        return opened(self.file, [] if self.way == TRACED else SLOW_FUSIONS)
-
-
-def files_in(folder: Path) -> list[Made]:
-    """What speed_files.py has written there."""
-    listed = json.loads((folder / "files.json").read_text(encoding="utf-8"))["files"]
-    return [Made(**entry | {"file": folder / entry["file"]}) for entry in listed]
+STUDENTS = [
+    StudentShape(BASE_SHAPE, Bert(12, 768, 12, 3072), (30522,), (TRACED, DIRECT)),
+    StudentShape("TinyBERT", Bert(), (30522, 8000)),
+    StudentShape(
+        "TinyBERT of 4 heads and ReLU", Bert(heads=4, activation="relu"), (30522, 8000), VARIANTS
+    ),
+    StudentShape("BiLSTM", BiLstm(), (30522, 5000), VARIANTS),
+]
+SMALL_STUDENTS = [
+    StudentShape(BASE_SHAPE, Bert(2, 64, 4, 128), (9000,), (TRACED, DIRECT)),
+    StudentShape("TinyBERT", Bert(2, 32, 4, 64), (9000, 8000)),
+    StudentShape(
+        "TinyBERT of 2 heads and ReLU", Bert(2, 32, 2, 64, "relu"), (9000, 8000), VARIANTS
+    ),
+    StudentShape("BiLSTM", BiLstm(24, 16, 16), (9000, 5000), VARIANTS),
+]
 
 
 def study() -> None:
-    """Time the files of a folder, and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    """Write the files, time them, and print the tables."""
+    parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument(
-        "--seconds", type=float, default=300.0, help="of timing, all lengths together"
+        "--seconds", type=float, default=300.0, help="time for all lengths together"
     )
-    given = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    files = files_in(given.folder)
-    whole = [one for one in files if one.pieces == max(other.pieces for other in files)]
-    peak = measured_peak()
-    print(f"# int8: speed, bytes, steadiness\n\nCommand: `python {' '.join(sys.argv)}`.\n")
-    for student, one in {one.student: one for one in whole}.items():
-        print(
-            f"- {student}: {', '.join(f'{name} {size}' for name, size in one.sizes.items())}; {one.pieces:,} pieces"
-        )
+    parser.add_argument("--small", action="store_true", help="tiny shapes, to check that it runs")
+    arguments = parser.parse_args()
+    students = SMALL_STUDENTS if arguments.small else STUDENTS
+    files = write_files(students, arguments.folder)
+    vocabulary = students[0].vocabularies[0]
+    untrimmed = [file for file in files if file.vocabulary == vocabulary]
+    peak = measure_peak()
+    print(f"# int8: speed, bytes, stability\n\nCommand: `python {' '.join(sys.argv)}`.\n")
+    for student in students:
+        sizes = ", ".join(f"{name} {size}" for name, size in asdict(student.shape).items())
+        print(f"- {student.name}: {sizes}; vocabulary {vocabulary:,}")
     print(f"\n{machine.line()}")
     print(
         f"int8 peak of one core, as measured with MatMulIntegerToFloat: {peak / 1e9:,.0f} GOP/s.\n"
     )
-    print_speed(whole, peak, given.seconds)
+    print_speed(untrimmed, peak, arguments.seconds)
     print_bytes(files)
-    print_steadiness([one for one in whole if one.student != BASE_SHAPE and one.way != TRACED])
-
-
-def bert(sizes: Mapping[str, Any], pieces: int) -> PreTrainedModel:
-    named = {
-        "num_hidden_layers": "layers",
-        "hidden_size": "hidden",
-        "num_attention_heads": "heads",
-        "intermediate_size": "intermediate",
-    }
-    return BertForSequenceClassification(
-        BertConfig(vocab_size=pieces, **{theirs: sizes[mine] for theirs, mine in named.items()})
-    ).eval()
-
-
-def texts(rows: int, length: int, pieces: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Random tokens (rows, length)."""
-    ids = np.random.default_rng([seed, rows, length]).integers(5, min(pieces, 5000), (rows, length))
-    return {
-        "input_ids": ids,
-        "attention_mask": np.ones_like(ids),
-        "token_type_ids": np.zeros_like(ids),
-    }
-
-
-def opened(graph: ModelProto | Path, without: list[str] = SLOW_FUSIONS) -> Run:
-    """Logits (B, C) of texts, on one thread; without: rewrites of ONNX Runtime that are switched off."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    given = str(graph) if isinstance(graph, Path) else graph.SerializeToString()
-    session = onnxruntime.InferenceSession(
-        given, options, providers=["CPUExecutionProvider"], disabled_optimizers=without
-    )
-    names = [item.name for item in session.get_inputs()]
-    return lambda given: np.asarray(
-        session.run(["logits"], {name: given[name] for name in names})[0]
+    print_stability(
+        [file for file in untrimmed if file.student != BASE_SHAPE and file.variant != TRACED]
     )
 
 
-def timed(run: Callable[[Any], Any], items: list[Any]) -> Work:
-    def work(item: int) -> tuple[float, ...]:
-        start = time.perf_counter()
-        run(items[item])
-        return (time.perf_counter() - start,)
+def print_speed(files: Sequence[SpeedFile], peak: float, seconds: float) -> None:
+    """Time all files at every length."""
+    runs = {file.name: file.open() for file in files}
+    named = {file.name: file for file in files}
+    vocabulary = files[0].vocabulary
+    base_shape = next(file.shape for file in files if file.student == BASE_SHAPE)
+    base = base_shape.model(vocabulary)
 
-    return work
-
-
-def print_speed(files: list[Made], peak: float, seconds: float) -> None:
-    runs, shown = {one.name: one.opened() for one in files}, {one.name: one for one in files}
-    pieces = files[0].pieces
-    base = bert(next(one.sizes for one in files if one.student == BASE_SHAPE), pieces)
-
-    def in_torch(given: Mapping[str, torch.Tensor]) -> None:
+    def run_torch(inputs: Mapping[str, torch.Tensor]) -> None:
         with torch.inference_mode():
-            base(**given)
+            base(**inputs)
 
     for length in LENGTHS:
-        items = [texts(1, length, pieces, seed) for seed in range(ITEMS)]
-        works = {name: timed(run, items) for name, run in runs.items()}
-        works[BASE] = timed(
-            in_torch,
-            [{name: torch.from_numpy(values) for name, values in item.items()} for item in items],
-        )
-        done = {
-            name: parts[0]
-            for name, parts in interleave(works, ITEMS, TimingPlan(seconds / len(LENGTHS))).items()
-        }
-        print(f"## {length} tokens, one text at a time, {len(done[BASE].rounds)} rounds\n")
+        items = [random_texts(1, length, vocabulary, seed) for seed in range(ITEMS)]
+        works = {name: work_of(run, items) for name, run in runs.items()}
+        works[BASE_TORCH] = work_of(run_torch, [as_tensors(item) for item in items])
+        timed = time_together(works, ITEMS, seconds / len(LENGTHS))
+        rounds = len(timed[BASE_TORCH].rounds)
+        print(f"## {length} tokens, one text at a time, {rounds} rounds\n")
         print(
-            f"| file | p50 µs | against {TRACED} | against {DIRECT} | against {BASE} | against {BASE_INT8} | share of the int8 peak |"
+            f"| file | p50 µs | against {TRACED} | against {DIRECT} | against {BASE_TORCH} |"
+            f" against {BASE_INT8} | share of the int8 peak |"
         )
         print("|---|---|---|---|---|---|---|")
-        for name, timings in done.items():
-            print(speed_row(name, timings, done, shown.get(name), length, peak))
+        for name in timed:
+            share = _peak_share(named.get(name), length, timed[name].p50, peak)
+            print(f"| {' | '.join([name, *_speed_cells(name, timed), share])} |")
         print()
 
 
-def speed_row(
-    name: str,
-    timings: Timings,
-    done: Mapping[str, Timings],
-    made: Made | None,
-    length: int,
-    peak: float,
-) -> str:
-    student, whole = name.partition(", ")[0], made is not None and made.way.startswith("int8")
-    own = [
-        ratio(done[base], timings) if (base := f"{student}, {way}") in done and base != name else ""
-        for way in (TRACED, DIRECT)
-    ]
-    share = (
-        f"{100 * integer_operations(made, length) / timings.p50 / peak:.0f} %"
-        if made and whole
-        else ""
-    )
-    return f"| {name} | {1e6 * timings.p50:,.0f} | {' | '.join(own)} | {ratio(done[BASE], timings)} | {ratio(done[BASE_INT8], timings)} | {share} |"
+def _speed_cells(name: str, timed: Mapping[str, Timings]) -> list[str]:
+    """Median time, and speedups against two files of the student and two of the base."""
+    student = name.partition(", ")[0]
+    timings = timed[name]
+    cells = [f"{1e6 * timings.p50:,.0f}"]
+    for variant in (TRACED, DIRECT):
+        base = f"{student}, {variant}"
+        comparable = base in timed and base != name
+        cells.append(speedup_cell(timed[base], timings) if comparable else "")
+    cells += [speedup_cell(timed[base], timings) for base in (BASE_TORCH, BASE_INT8)]
+    return cells
 
 
-def ratio(base: Timings, row: Timings) -> str:
-    middle, low, high = speedup_quartiles(base, row)
-    return f"{middle:.2f}x [{low:.2f}-{high:.2f}]"
+def _peak_share(file: SpeedFile | None, length: int, seconds: float, peak: float) -> str:
+    if file is None or not file.variant.startswith("int8"):
+        return ""
+    return f"{100 * file.shape.integer_operations(length) / seconds / peak:.0f} %"
 
 
-def integer_operations(made: Made, length: int, labels: int = 2) -> int:
-    """Integer multiplications and additions for one text of so many tokens; of a BERT's last layer, what the first token needs."""
-    sizes, hidden = made.sizes, made.sizes["hidden"]
-    if made.kind == "bilstm":
-        return 2 * (
-            length * 2 * 4 * hidden * (sizes["embedding"] + hidden)
-            + sizes["head"] * (2 * hidden + labels)
-        )
-    rest = 2 * hidden**2 + 2 * hidden * sizes["intermediate"]
-    return int(
-        2
-        * (
-            (sizes["layers"] - 1) * length * (2 * hidden**2 + rest)
-            + length * 2 * hidden**2
-            + rest
-            + hidden * (hidden + labels)
-        )
-    )
-
-
-def measured_peak(size: int = 1024) -> float:
-    """Operations a second of a square product of uint8 and 7-bit weights on one core, the best of 20."""
-    weight = np.random.default_rng(0).integers(-63, 64, (size, size)).astype(np.int8)
-    tensors = [
-        numpy_helper.from_array(weight, "w"),
-        *(numpy_helper.from_array(np.array(1e-3, np.float32), name) for name in ("a", "b")),
-    ]
-    node = helper.make_node(
-        "MatMulIntegerToFloat", ["x", "w", "a", "b"], ["logits"], domain="com.microsoft"
-    )
-    inputs = [helper.make_tensor_value_info("x", TensorProto.UINT8, [size, size])]
-    graph = helper.make_graph(
-        [node],
-        "peak",
-        inputs,
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [size, size])],
-        tensors,
-    )
-    run = opened(
-        helper.make_model(
-            graph,
-            opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)],
-            ir_version=8,
-        )
-    )
-    work = timed(
-        run, [{"x": np.random.default_rng(1).integers(0, 256, (size, size)).astype(np.uint8)}]
-    )
+def measure_peak(size: int = 1024) -> float:
+    """Measure operations per second of a uint8 times 7-bit product on one core, best of 20."""
+    run = open_session(_product_graph(size), SLOW_FUSIONS)
+    left = np.random.default_rng(1).integers(0, 256, (size, size)).astype(np.uint8)
+    work = work_of(run, [{"x": left}])
     return 2 * size**3 / min(work(0)[0] for _ in range(20))
 
 
-def print_bytes(files: list[Made]) -> None:
-    """Whole files beside those of the same student with fewer pieces."""
+def _product_graph(size: int) -> ModelProto:
+    """Build a graph of one square matrix product in integers."""
+    weight = np.random.default_rng(0).integers(-63, 64, (size, size)).astype(np.int8)
+    scale = np.array(1e-3, np.float32)
+    node = helper.make_node(
+        "MatMulIntegerToFloat", ["x", "w", "a", "b"], ["logits"], domain="com.microsoft"
+    )
+    graph = helper.make_graph(
+        [node],
+        "peak",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, [size, size])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [size, size])],
+        [
+            numpy_helper.from_array(weight, "w"),
+            numpy_helper.from_array(scale, "a"),
+            numpy_helper.from_array(scale, "b"),
+        ],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+def print_bytes(files: Sequence[SpeedFile]) -> None:
+    """Compare each file with the file of the same student and a smaller vocabulary."""
     print("## Bytes\n\n| file | whole vocabulary | trimmed |\n|---|---|---|")
-    for one in files:
-        for less in (
-            other for other in files if other.name == one.name and other.pieces < one.pieces
-        ):
-            print(
-                f"| {one.name} | {one.file.stat().st_size:,} | {less.file.stat().st_size:,} ({less.pieces:,} pieces) |"
-            )
+    for file in files:
+        for trimmed in files:
+            if trimmed.name == file.name and trimmed.vocabulary < file.vocabulary:
+                print(
+                    f"| {file.name} | {file.path.stat().st_size:,} |"
+                    f" {trimmed.path.stat().st_size:,} (vocabulary {trimmed.vocabulary:,}) |"
+                )
     print()
 
 
-def print_steadiness(files: list[Made]) -> None:
-    """A text alone against the same text in a batch of 32 of other lengths (R14)."""
-    print(
-        "## A text alone against the same text among 31 of other lengths\n\n| file | largest logit difference | answers changed |\n|---|---|---|"
-    )
+def print_stability(files: Sequence[SpeedFile]) -> None:
+    """Compare a text alone with the same text in a batch of 32 texts of other lengths."""
+    print("## A text alone against the same text among 31 of other lengths\n")
+    print("| file | largest logit difference | predictions changed |\n|---|---|---|")
     lengths = np.linspace(2, 128, 32).astype(int)
-    given = texts(32, 128, 5000)
+    texts = random_texts(32, 128, 5000)
     mask = (np.arange(128) < lengths[:, None]).astype(np.int64)
-    together = {
-        "input_ids": given["input_ids"] * mask,
-        "attention_mask": mask,
-        "token_type_ids": given["token_type_ids"],
-    }
-    for one in files:
-        run = one.opened()
-        batched = run(together)
-        alone = np.concatenate(
-            [
-                run({key: values[i : i + 1, :length] for key, values in together.items()})
-                for i, length in enumerate(lengths)
-            ]
-        )
-        print(
-            f"| {one.name} | {np.abs(batched - alone).max():.2g} | {int((batched.argmax(1) != alone.argmax(1)).sum())} |"
-        )
+    batch = {**texts, "input_ids": texts["input_ids"] * mask, "attention_mask": mask}
+    for file in files:
+        run = file.open()
+        batched = run(batch)
+        rows = []
+        for i, length in enumerate(lengths):
+            rows.append(run({name: values[i : i + 1, :length] for name, values in batch.items()}))
+        alone = np.concatenate(rows)
+        difference = np.abs(batched - alone).max()
+        changed = int((batched.argmax(1) != alone.argmax(1)).sum())
+        print(f"| {file.name} | {difference:.2g} | {changed} |")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,18 @@
-"""Which loss, which layer map, which weight? One student, one budget, several seeds, each against the same student taught by logits alone.
+"""Which loss, layer map and weight? Compare one student with itself trained on logits alone.
 
-    python benchmarks/studies/objectives.py RECIPE [--set KEY=VALUE ...] [--seeds 3] [--only "logits;hidden"] [--full]
-        [--texts 10000 --winners 3] [--student NAME] [--threads 1]
+    python benchmarks/studies/objectives.py RECIPE [--set KEY=VALUE ...] [--seeds 3]
+        [--only "logits;hidden"] [--full] [--texts 10000 --winners 3] [--student NAME]
+        [--threads 1]
 
-The grid is `LOGITS`, `LAYERS`, `MAPS` and `WEIGHTS` below (after arXiv 2308.13958). One of the four is varied at a time around
-`CENTRE` and the recipe's own loss on logits; `--full` takes the whole cross. Teacher and transfer set are made once. `--texts`
-trains on a fixed part of the transfer set, and `--winners` trains the best, by the validation split, again on all of it.
+The grid is `LOGITS`, `LAYERS`, `MAPS` and `WEIGHTS` below (after arXiv 2308.13958). Around
+`CENTRE` and the recipe's own loss on logits, one of the four varies at a time; `--full` takes the
+whole cross product. Teacher and transfer set are computed once. `--texts` trains on a fixed part
+of the transfer set, and `--winners` trains the best variants, by the validation split, on all
+texts.
 
-Each training is a line of runs/NAME/objectives/runs.jsonl, found again by all that decides its weights; a study that was cut off
-goes on after the last one. The tables go to stdout. `kl T=1` and `soft_ce` have the same gradient: what lies between them is rounding.
+Each training is a line of runs/NAME/objectives/runs.jsonl, with a key of everything that decides
+its weights. An interrupted study resumes after the last line. The tables go to stdout. `kl T=1`
+and `soft_ce` have the same gradient; they differ by rounding.
 """
 
 from __future__ import annotations
@@ -17,7 +21,6 @@ import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import click
@@ -26,25 +29,25 @@ from kdedge.benchmarks.studies._experiments import (
     ResultLog,
     Rows,
     Scores,
+    StudentConfig,
+    StudyArguments,
     TableRow,
-    Variant,
+    TrainingVariant,
     baseline,
+    study_command,
     table,
     train_all,
 )
 
-from kdedge.cli.console import ConsoleProgress
 from kdedge.cli.main import main
 from kdedge.distillation.pipeline import prepare_context
 from kdedge.distillation.student_training import DistillContext
 from kdedge.distillation.transfer_stage import reject_auto_size
 from kdedge.errors import UsageError
 from kdedge.evaluation.bootstrap import TAIL
-from kdedge.recipe import BiLstmConfig, ObjectiveConfig, Recipe, TinyBertConfig, load_recipe
-from kdedge.run.layout import RunDir
+from kdedge.recipe import ObjectiveConfig, TinyBertConfig
 from kdedge.run.progress import Progress
 from kdedge.run.stage import StageContext, read_stage
-from kdedge.run.threads import settle_threads
 
 LOGITS = ("kl T=1", "kl T=2", "kl T=4", "kl T=8", "mse", "cosine", "soft_ce")
 LAYERS = (
@@ -70,15 +73,15 @@ WEIGHTS: dict[str, dict[str, Any]] = {
     "ramp 1-0": {"weight": 1.0, "ramp": (1.0, 0.0)},
 }
 CENTRE = ("hidden mse", "uniform", "1")
-"""The layer loss around which maps and weights are varied, the map and the weight of the other layer losses."""
+"""Layer loss, map and weight: two of them keep these values while the third varies."""
 
 PART_SEED = 0
-"""Draws the part of the transfer set that `--texts` asks for."""
+"""Seeds the choice of the texts for `--texts`."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One objective of the grid; layers "" is logits alone."""
+    """One objective of the grid; `layers` is "" for logits alone."""
 
     logits: str
     layers: str = ""
@@ -87,81 +90,91 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """`logits mse`, or `hidden cosine, last, 0.1, mse`."""
+        """Such as `logits mse`, or `hidden cosine, last, 0.1, mse`."""
         if not self.layers:
             return f"logits {self.logits}"
-        return (
-            ", ".join((self.layers, self.layer_map, self.weight, self.logits))
-            if self.weight
-            else self.layers
-        )
+        if not self.weight:
+            return self.layers
+        return ", ".join((self.layers, self.layer_map, self.weight, self.logits))
 
     def objective(self, base: ObjectiveConfig) -> ObjectiveConfig:
-        """The recipe's objective with this cell's terms; its weights of logits and labels stay."""
+        """Add this cell's terms to the recipe's objective; keep its logit and label weights."""
         kind, _, temperature = self.logits.partition(" T=")
         changes: dict[str, Any] = {"logits": kind, "temperature": float(temperature or 1.0)}
-        for term, _, loss in (part.partition(" ") for part in self.layers.split(" & ") if part):
-            weight = WEIGHTS[self.weight]
-            changes |= {} if term == "embedding" else {term: loss}
-            changes |= {
-                f"{term}_weight": weight["weight"],
-                "layer_map": self.layer_map,
-                "balanced": weight.get("balanced", False),
-            }
-            changes["ramp"] = changes.get("ramp", {}) | (
-                {term: weight["ramp"]} if "ramp" in weight else {}
-            )
+        if self.layers:
+            changes |= self._layer_terms()
         return ObjectiveConfig.model_validate(base.model_dump() | changes)
+
+    def _layer_terms(self) -> dict[str, Any]:
+        weight = WEIGHTS[self.weight]
+        balanced = weight.get("balanced", False)
+        ramp = {}
+        changes = {"layer_map": self.layer_map, "balanced": balanced, "ramp": ramp}
+        for part in self.layers.split(" & "):
+            term, _, loss = part.partition(" ")
+            changes[f"{term}_weight"] = weight["weight"]
+            if term != "embedding":
+                changes[term] = loss
+            if "ramp" in weight:
+                ramp[term] = weight["ramp"]
+        return changes
 
 
 BASELINE = Cell("–", "baseline")
-"""The same student on the labels alone."""
+"""The label-only baseline."""
 
 
 def cells(centre: str, *, full: bool, layers: bool) -> list[Cell]:
-    """The grid, logits alone with the loss `centre` first; layers: whether the student has any to match."""
+    """List the grid, with the logit loss `centre` alone first.
+
+    Args:
+        centre: The recipe's loss on logits.
+        full: Take the whole cross product.
+        layers: Whether the student has layers to match.
+    """
     alone = [Cell(logits) for logits in dict.fromkeys((centre, *LOGITS))]
     if not layers:
         return alone
-    loss, layer_map, weight = CENTRE
+    layer_loss, layer_map, weight = CENTRE
     if full:
-        # The embedding output is matched with itself, whatever the map.
-        crossed = [
-            rest
-            for rest in product(LAYERS, MAPS, WEIGHTS)
-            if rest[0] != "embedding mse" or rest[1] == layer_map
-        ]
-        return alone + [Cell(cell.logits, *rest) for cell in alone for rest in crossed]
-    varied = (
-        [(one, layer_map, weight) for one in LAYERS]
-        + [(loss, one, weight) for one in MAPS]
-        + [(loss, layer_map, one) for one in WEIGHTS]
-    )
-    return alone + [Cell(centre, *rest) for rest in dict.fromkeys(varied)]
+        return alone + _full_cells(alone, layer_map)
+    varied = [(layers, layer_map, weight) for layers in LAYERS]
+    varied += [(layer_loss, varied_map, weight) for varied_map in MAPS]
+    varied += [(layer_loss, layer_map, varied_weight) for varied_weight in WEIGHTS]
+    return alone + [Cell(centre, *choice) for choice in dict.fromkeys(varied)]
 
 
-def chosen(grid: list[Cell], only: str | None) -> list[Cell]:
-    """The reference and the cells whose names begin with one of the words. Raises UsageError for a word that begins none."""
+def _full_cells(alone: list[Cell], centre_map: str) -> list[Cell]:
+    crossed = []
+    for choice in product(LAYERS, MAPS, WEIGHTS):
+        # The embedding output matches itself under every map, so one map is enough.
+        if choice[0] != "embedding mse" or choice[1] == centre_map:
+            crossed.append(choice)
+    return [Cell(cell.logits, *choice) for cell in alone for choice in crossed]
+
+
+def select(grid: list[Cell], only: str | None) -> list[Cell]:
+    """Return the reference and the cells whose names start with one of the words in `only`.
+
+    Raises:
+        UsageError: If no name starts with one of the words.
+    """
     if only is None:
         return grid
-    words = [word.strip() for word in only.split(";") if word.strip()]
-    idle = [word for word in words if not any(cell.name.startswith(word) for cell in grid)]
-    if idle or not words:
+    words = tuple(word.strip() for word in only.split(";") if word.strip())
+    unused = [word for word in words if not any(cell.name.startswith(word) for cell in grid)]
+    if unused or not words:
         known = ", ".join(dict.fromkeys(cell.name.partition(",")[0] for cell in grid))
         raise UsageError(
             "--only takes the beginnings of names, separated by semicolons",
-            repr("; ".join(idle) or only),
+            repr("; ".join(unused) or only),
             f"known: {known}",
         )
-    return [
-        cell
-        for i, cell in enumerate(grid)
-        if i == 0 or any(cell.name.startswith(word) for word in words)
-    ]
+    return [grid[0], *(cell for cell in grid[1:] if cell.name.startswith(words))]
 
 
 def logits_alone(objective: ObjectiveConfig) -> ObjectiveConfig:
-    """The recipe's losses on logits and labels, with nothing that the grid varies."""
+    """Return the recipe's losses on logits and labels, without anything that the grid varies."""
     return objective.answers_alone().model_copy(
         update={"ramp": {}, "balanced": False, "layer_map": "uniform"}
     )
@@ -172,176 +185,141 @@ def logits_name(objective: ObjectiveConfig) -> str:
 
 
 @dataclass(frozen=True)
-class Bench:
-    """Where all cells are trained: same teacher, student, budget and texts."""
+class Grid:
+    """Trains all cells with the same teacher, student, number of steps and texts."""
 
     context: DistillContext
-    student: TinyBertConfig | BiLstmConfig
+    student: StudentConfig
     seeds: tuple[int, ...]
-    ledger: ResultLog
+    log: ResultLog
     progress: Progress
 
-    def variant(self, cell: Cell) -> Variant:
+    def variant(self, cell: Cell) -> TrainingVariant:
         if cell is BASELINE:
             return baseline(cell.name, self.context, self.student)
-        return Variant(
-            cell.name,
-            self.context,
-            self.student.model_copy(
-                update={"objective": cell.objective(logits_alone(self.student.objective))}
-            ),
-        )
+        objective = cell.objective(logits_alone(self.student.objective))
+        student = self.student.model_copy(update={"objective": objective})
+        return TrainingVariant(cell.name, self.context, student)
 
     def train(self, grid: list[Cell]) -> dict[Cell, Rows]:
-        """Every cell from every seed; cell -> seed -> its row."""
-        return dict(
-            zip(
-                grid,
-                train_all(
-                    [self.variant(cell) for cell in grid], self.seeds, self.ledger, self.progress
-                ),
-                strict=True,
-            )
-        )
+        """Train every cell from every seed."""
+        variants = [self.variant(cell) for cell in grid]
+        rows = train_all(variants, self.seeds, self.log, self.progress)
+        return dict(zip(grid, rows, strict=True))
 
 
-def lines(made: Mapping[Cell, Rows], reference: Cell, scores: Scores) -> Iterator[TableRow]:
-    """The reference, the label-only baseline, then the cells in the order of the grid."""
-    for cell, rows in made.items():
+def lines(results: Mapping[Cell, Rows], reference: Cell, scores: Scores) -> Iterator[TableRow]:
+    """Yield the reference, the label-only baseline, then the cells in the order of the grid."""
+    for cell, rows in results.items():
         name = [cell.layers or "–", cell.layer_map or "–", cell.weight or "–", cell.logits]
-        yield TableRow(
-            name, rows, None if cell == reference else scores.against(rows, made[reference])
-        )
+        compared = None if cell == reference else scores.against(rows, results[reference])
+        yield TableRow(name, rows, compared)
 
 
-def summary(made: Mapping[Cell, Rows], seeds: int) -> str:
-    """How the verdicts are to be read."""
-    count = len(made) - 1
+def summary(results: Mapping[Cell, Rows], seeds: int) -> str:
+    """Explain the verdicts."""
+    count = len(results) - 1
     return (
-        f"{count} rows against logits alone, {seeds} seed{'s' * (seeds != 1)}. `better` and `worse`: both intervals exclude 0, so neither these seeds "
-        f"nor these texts are luck; with so many comparisons, about {count * TAIL:.1f} in each direction could still be."
+        f"{count} rows against logits alone, {seeds} seed{'s' * (seeds != 1)}. `better` and"
+        " `worse`: both intervals exclude 0, so neither these seeds nor these texts explain the"
+        f" difference. With this number of comparisons, about {count * TAIL:.1f} in each direction"
+        " can still be chance."
     )
 
 
-def best(made: Mapping[Cell, Rows], reference: Cell, count: int) -> list[Cell]:
-    """The cells with the highest mean score on the validation split; the test split chooses nothing."""
-    rated = {
-        cell: statistics.mean(row["validation"] for row in rows.values())
-        for cell, rows in made.items()
-        if cell not in (reference, BASELINE) and all("validation" in row for row in rows.values())
-    }
-    return sorted(rated, key=lambda cell: -rated[cell])[:count]
+def best(results: Mapping[Cell, Rows], reference: Cell, count: int) -> list[Cell]:
+    """Select the cells with the highest mean score on the validation split, never on test."""
+    scores = {}
+    for cell, rows in results.items():
+        validation = [row["validation"] for row in rows.values() if "validation" in row]
+        if cell not in (reference, BASELINE) and len(validation) == len(rows):
+            scores[cell] = statistics.mean(validation)
+    return sorted(scores, key=lambda cell: -scores[cell])[:count]
 
 
 def part_of(context: DistillContext, texts: int | None) -> DistillContext:
-    """The context on so many texts of its transfer set, always the same ones, in their order."""
+    """Reduce the transfer set to a fixed choice of `texts` texts, in their order."""
     if texts is None or texts >= len(context.transfer):
         return context
     rows = np.random.default_rng(PART_SEED).permutation(len(context.transfer))[:texts]
     return replace(context, transfer=context.transfer.take(np.sort(rows)))
 
 
-def one_student(recipe: Recipe, name: str | None) -> TinyBertConfig | BiLstmConfig:
-    """The student of that name, or the first, taught in one stage."""
-    named = {Recipe.student_name(student): student for student in recipe.student}
-    if name is not None and name not in named:
-        raise UsageError("the recipe has no such student", name, f"one of {', '.join(named)}")
-    student = named[name] if name else recipe.student[0]
-    return (
-        student.model_copy(update={"layers_first": None})
-        if isinstance(student, TinyBertConfig)
-        else student
-    )
-
-
-@click.command()
-@click.argument("recipe", type=click.Path(path_type=Path))
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE")
-@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"))
-@click.option("--seeds", type=click.IntRange(min=1), default=3)
+@study_command
 @click.option("--only", help='Beginnings of names, separated by semicolons: "logits;hidden mse".')
 @click.option(
-    "--full", is_flag=True, help="The whole cross of losses, maps and weights: days on a CPU."
+    "--full",
+    is_flag=True,
+    help="The cross product of losses, maps and weights: days on a CPU.",
 )
 @click.option(
-    "--texts",
-    type=click.IntRange(min=1),
-    help="Train on so many texts of the transfer set, always the same ones.",
+    "--texts", type=click.IntRange(min=1), help="Train on a fixed choice of this many texts."
 )
 @click.option(
     "--winners",
     type=click.IntRange(min=0),
     default=0,
-    help="Then train the best, by the validation split, on all texts.",
+    help="Then train this many of the best, by the validation split, on all texts.",
 )
 @click.option("--student")
-@click.option("--threads", type=click.IntRange(min=1))
 def study(
-    recipe: Path,
-    overrides: tuple[str, ...],
-    runs: Path,
-    seeds: int,
+    arguments: StudyArguments,
     only: str | None,
     full: bool,
     texts: int | None,
     winners: int,
     student: str | None,
-    threads: int | None,
 ) -> None:
     """Train, compare, and print the tables."""
-    settled, progress = (
-        settle_threads(load_recipe(recipe, overrides), runs, threads),
-        ConsoleProgress(),
-    )
-    taught = one_student(settled, student)
-    reject_auto_size(settled)
-    run = RunDir.create(settled, runs)
+    config = arguments.student(student)
+    if isinstance(config, TinyBertConfig):
+        config = config.model_copy(update={"layers_first": None})
+    recipe = arguments.recipe
+    reject_auto_size(recipe)
+    run = arguments.create_run()
     with run.locked():
-        context = prepare_context(settled, run, stages=StageContext(progress=progress))
+        context = prepare_context(recipe, run, stages=StageContext(progress=arguments.progress))
         part = part_of(context, texts)
         if winners and part is context:
             raise UsageError(
                 "--winners trains the best again on more texts",
-                f"{len(context.transfer)} texts were used",
-                "give --texts fewer",
+                f"all {len(context.transfer)} texts are in use",
+                "give --texts a smaller number",
             )
-        first = tuple(settled.training_seed + number for number in range(seeds))
-        bench = Bench(part, taught, first, ResultLog(run.folder / "objectives"), progress)
-        centre = logits_name(taught.objective)
-        grid = chosen(cells(centre, full=full, layers=isinstance(taught, TinyBertConfig)), only)
-        if settled.task.kind == "regression":
-            grid = [cell for cell in grid if cell.logits == "mse"]
+        log = ResultLog(run.folder / "objectives")
+        grid = Grid(part, config, arguments.seeds, log, arguments.progress)
+        layers = isinstance(config, TinyBertConfig)
+        selected = select(cells(logits_name(config.objective), full=full, layers=layers), only)
+        if recipe.task.kind == "regression":
+            selected = [cell for cell in selected if cell.logits == "mse"]
+        reference = selected[0]
         teacher = read_stage(run.teacher)["result"]
+        print(f"# {recipe.name}: losses, layer maps and weights\n")
         print(
-            f"# {settled.name}: losses, layer maps and weights\n\nTeacher: {teacher['metric']} {teacher['test']:.4f} on {len(context.task.test):,} texts."
+            f"Teacher: {teacher['metric']} {teacher['test']:.4f}"
+            f" on {len(context.task.test):,} texts."
         )
-        made = bench.train([grid[0], BASELINE, *grid[1:]])
-        _show(bench, made, grid[0], teacher["test"])
+        results = grid.train([reference, BASELINE, *selected[1:]])
+        _show(grid, results, reference, teacher["test"])
         if winners:
-            whole = replace(bench, context=context)
-            _show(
-                whole,
-                whole.train([grid[0], BASELINE, *best(made, grid[0], winners)]),
-                grid[0],
-                teacher["test"],
-            )
+            whole = replace(grid, context=context)
+            again = [reference, BASELINE, *best(results, reference, winners)]
+            _show(whole, whole.train(again), reference, teacher["test"])
 
 
-def _show(bench: Bench, made: Mapping[Cell, Rows], reference: Cell, teacher: float) -> None:
-    if not any("test" in row for row in made[reference].values()):
+def _show(grid: Grid, results: Mapping[Cell, Rows], reference: Cell, teacher: float) -> None:
+    if not any("test" in row for row in results[reference].values()):
         raise UsageError(
-            "the reference cannot be trained",
-            next(iter(made[reference].values()))["why"],
-            "mend the recipe; the study compares with it",
+            "the reference of the study cannot be trained",
+            next(iter(results[reference].values()))["why"],
+            "correct the recipe",
         )
-    task = bench.context.task
-    told = lines(made, reference, Scores(task, bench.ledger))
-    drawn = table(
-        ["layers", "map", "weight", "logits"], task.spec.metric, "less logits alone", told, teacher
-    )
-    print(
-        f"\n## {len(bench.context.transfer):,} texts\n\n{drawn}\n\n{summary(made, len(bench.seeds))}"
-    )
+    task = grid.context.task
+    rows = lines(results, reference, Scores(task, grid.log))
+    names = ["layers", "map", "weight", "logits"]
+    print(f"\n## {len(grid.context.transfer):,} texts\n")
+    print(table(names, task.spec.metric, "less logits alone", rows, teacher))
+    print(f"\n{summary(results, len(grid.seeds))}")
 
 
 if __name__ == "__main__":

@@ -1,106 +1,120 @@
-"""What a BERT's shape costs in its int8 file: heads, activation, depth against width, and the same file in another runtime.
+"""What does a BERT's shape cost in its int8 file? Heads, activation, and depth against width.
 
-    python export/studies/speed_files.py build/shapes --shapes
-    python benchmarks/studies/shapes.py build/shapes --seconds 240 > benchmarks/results/int8-shapes.md
+    python benchmarks/studies/shapes.py build/shapes --seconds 240 \
+        > benchmarks/results/int8-shapes.md
 
-Weights are random: time does not depend on them, and what a shape can learn is not told here. One thread, one text at a time, all
-shapes of a length in one interleaved run. With OpenVINO installed (`uv pip install openvino`; it is no part of kdedge) the portable
-file and the fp32 file run there too, on one thread; fp32 with OpenVINO's own choice of precision, which is fp32 on CPUs without bf16.
+The study writes the files into the folder and times them. Weights are random: time does not
+depend on them, and the study does not show what a shape can learn. One thread, one text at a
+time, all shapes of a length in one interleaved run.
+
+If OpenVINO is installed (`uv pip install openvino`; kdedge does not need it) the portable file
+and the fp32 file run there too, on one thread. OpenVINO chooses the precision of fp32, which is
+fp32 on CPUs without bf16.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from int8_speed import ITEMS, Made, files_in, ratio, texts, timed
 from kdedge.benchmarks import machine
+from kdedge.benchmarks.studies._speed_files import (
+    ITEMS,
+    LENGTHS,
+    Bert,
+    Run,
+    SpeedFile,
+    StudentShape,
+    random_texts,
+    speedup_cell,
+    time_together,
+    work_of,
+    write_files,
+)
 
-from kdedge.evaluation.timing import TimingPlan, interleave
-
-LENGTHS = (8, 32, 128)
 BASE = "TinyBERT 4x312, 12 heads"
-ELSEWHERE = (BASE, "3x384, 6 heads of 64")
-"""Shapes that OpenVINO is asked about."""
+SHAPES = {
+    BASE: Bert(),
+    "… 6 heads of 52": Bert(heads=6),
+    "… 4 heads of 78": Bert(heads=4),
+    "… ReLU": Bert(activation="relu"),
+    "… 4 heads, ReLU": Bert(heads=4, activation="relu"),
+    "4x320, 10 heads of 32": Bert(hidden=320, heads=10, intermediate=1280),
+    "4x320, 5 heads of 64": Bert(hidden=320, heads=5, intermediate=1280),
+    "3x384, 12 heads of 32": Bert(layers=3, hidden=384, intermediate=1536),
+    "3x384, 6 heads of 64": Bert(layers=3, hidden=384, heads=6, intermediate=1536),
+    "2x512, 8 heads of 64": Bert(layers=2, hidden=512, heads=8, intermediate=2048),
+    "1x768, 12 heads of 64": Bert(layers=1, hidden=768, intermediate=3072),
+    "2x128, 2 heads of 64": Bert(layers=2, hidden=128, heads=2, intermediate=512),
+}
+VOCABULARY = 8000
+OPENVINO_SHAPES = (BASE, "3x384, 6 heads of 64")
+"""Shapes that OpenVINO runs too."""
 
 
 def study() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    """Write the files, time them, and print the tables."""
+    parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument(
-        "--seconds", type=float, default=240.0, help="of timing, all lengths together"
+        "--seconds", type=float, default=240.0, help="time for all lengths together"
     )
-    given = parser.parse_args()
-    torch.set_num_threads(1)
-    print(
-        f"# int8: what a shape costs\n\nCommand: `python {' '.join(sys.argv)}`; weights are random.\n"
-    )
+    arguments = parser.parse_args()
+    variants = ("fp32", "int8", "portable")
+    students = [
+        StudentShape(name, shape, (VOCABULARY,), variants) for name, shape in SHAPES.items()
+    ]
+    runs = runs_of(write_files(students, arguments.folder))
+    print("# int8: what a shape costs\n")
+    print(f"Command: `python {' '.join(sys.argv)}`; weights are random.\n")
     print(machine.line())
-    runs: dict[str, Callable[[Mapping[str, np.ndarray]], Any]] = {}
-    files = files_in(given.folder)
-    for one in files:
-        if one.way == "int8":
-            runs[one.student] = one.opened()
-        elif one.student in ELSEWHERE:
-            runs |= {f"{one.student}: portable": one.opened()} if one.way == "portable" else {}
-            runs |= (
-                {f"{one.student}: {one.way}, OpenVINO": elsewhere}
-                if (elsewhere := in_openvino(one.file))
-                else {}
-            )
-    encoders = {one.student: encoder(one) for one in files}
     for length in LENGTHS:
-        items = [texts(1, length, 5000, seed) for seed in range(ITEMS)]
-        done = {
-            name: parts[0]
-            for name, parts in interleave(
-                {n: timed(run, items) for n, run in runs.items()},
-                ITEMS,
-                TimingPlan(given.seconds / 3),
-            ).items()
-        }
-        print(f"## {length} tokens, one text at a time, {len(done[BASE].rounds)} rounds\n")
-        print(
-            f"| shape | encoder weights, millions | p50 µs | against {BASE}, int8 |\n|---|--:|--:|--:|"
-        )
-        for name, timings in done.items():
-            print(
-                f"| {name} | {encoders[name.partition(':')[0]]:.1f} | {1e6 * timings.p50:,.0f} | {ratio(done[BASE], timings)} |"
-            )
+        items = [random_texts(1, length, VOCABULARY, seed) for seed in range(ITEMS)]
+        works = {name: work_of(run, items) for name, run in runs.items()}
+        timed = time_together(works, ITEMS, arguments.seconds / len(LENGTHS))
+        print(f"## {length} tokens, one text at a time, {len(timed[BASE].rounds)} rounds\n")
+        print(f"| shape | encoder weights, millions | p50 µs | against {BASE}, int8 |")
+        print("|---|--:|--:|--:|")
+        for name, timings in timed.items():
+            weights = SHAPES[name.partition(":")[0]].encoder_weights / 1e6
+            speedup = speedup_cell(timed[BASE], timings)
+            print(f"| {name} | {weights:.1f} | {1e6 * timings.p50:,.0f} | {speedup} |")
         print()
 
 
-def encoder(made: Made) -> float:
-    """Weights of a BERT's encoder, in millions."""
-    layers, hidden, intermediate = (
-        made.sizes[name] for name in ("layers", "hidden", "intermediate")
-    )
-    return float(layers * (4 * hidden**2 + 2 * hidden * intermediate) / 1e6)
+def runs_of(files: Sequence[SpeedFile]) -> dict[str, Run]:
+    """Open the int8 file of every shape, and all runtimes of `OPENVINO_SHAPES`."""
+    runs: dict[str, Run] = {}
+    for file in files:
+        if file.variant == "int8":
+            runs[file.student] = file.open()
+        elif file.student in OPENVINO_SHAPES:
+            if file.variant == "portable":
+                runs[f"{file.student}: portable"] = file.open()
+            openvino_run = open_in_openvino(file.path)
+            if openvino_run:
+                runs[f"{file.student}: {file.variant}, OpenVINO"] = openvino_run
+    return runs
 
 
-def in_openvino(file: Path) -> Callable[[Mapping[str, np.ndarray]], Any] | None:
-    """Runs a graph on one thread of OpenVINO's CPU; None where OpenVINO is not installed."""
+def open_in_openvino(path: Path) -> Run | None:
+    """Open a graph on one thread of OpenVINO's CPU; None if OpenVINO is not installed."""
     try:
         import openvino
     except ImportError:
         return None
     core = openvino.Core()
-    compiled = core.compile_model(
-        core.read_model(file), "CPU", {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"}
-    )
-    names, request = (
-        [item.get_any_name() for item in compiled.inputs],
-        compiled.create_infer_request(),
-    )
+    settings = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"}
+    compiled = core.compile_model(core.read_model(path), "CPU", settings)
+    names = [item.get_any_name() for item in compiled.inputs]
+    request = compiled.create_infer_request()
 
-    def run(given: Mapping[str, np.ndarray]) -> Any:
-        request.infer({name: given[name] for name in names}, share_inputs=True)
-        return request.get_output_tensor(0).data
+    def run(inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        request.infer({name: inputs[name] for name in names}, share_inputs=True)
+        return np.asarray(request.get_output_tensor(0).data)
 
     return run
 

@@ -1,10 +1,12 @@
-"""What stored answers save: students trained on the teacher's stored logits, and with the teacher run at every step.
+"""What do cached logits save? Train on the teacher's cached logits, and with the teacher live.
 
-    python benchmarks/studies/training_speed.py --seconds 120 > benchmarks/results/training-speed.md
+    python benchmarks/studies/training_speed.py --seconds 120 \
+        > benchmarks/results/training-speed.md
 
-The teacher has the shape of BERT-base or of MiniLM-L6; weights and texts are random, since time does not depend on them. Forward,
-backward and the optimizer's step of one batch; all ways of one student in one interleaved run on one thread. `layers` matches hidden
-states of the last layers too. What is stored was read once before, which takes the teacher as long as one epoch, and is not in the times.
+The teacher has the shape of BERT-base or of MiniLM-L6. Weights and texts are random: time does
+not depend on them. A step is forward, backward and the optimizer's update of one batch. All ways
+to train one student run interleaved on one thread. `layers` also matches hidden states. Filling
+the cache takes the teacher as long as one epoch and is not in the times.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ import argparse
 import math
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,135 +22,143 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from int8_speed import bert
 from kdedge.benchmarks import machine
+from kdedge.benchmarks.studies._speed_files import (
+    Bert,
+    BiLstm,
+    speedup_cell,
+    time_together,
+    work_of,
+)
 from transformers import PreTrainedModel
 
 from kdedge.distillation.layer_cache import TeacherLayers, open_layer_cache
 from kdedge.distillation.module import DistillationModule
 from kdedge.distillation.objective import Objective
-from kdedge.evaluation.timing import TimingPlan, Timings, interleave, speedup_quartiles
 from kdedge.nn.batching import Encoded
 from kdedge.nn.text_model import TextClassifier
 from kdedge.recipe import ObjectiveConfig
-from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
 
-PIECES, BATCH, LENGTH, ITEMS = 30522, 32, 24, 4
-TEACHERS = {"BERT-base, 12x768": (12, 768, 12, 3072), "MiniLM, 6x384": (6, 384, 12, 1536)}
-STUDENTS = {
-    "TinyBERT 4x312": (4, 312, 12, 1200),
-    "TinyBERT 3x384": (3, 384, 12, 1536),
-    "BiLSTM-150": None,
+VOCABULARY = 30522
+BATCH = 32
+LENGTH = 24
+BATCHES = 4
+"""Different batches."""
+
+TEACHERS = {
+    "BERT-base, 12x768": Bert(12, 768, 12, 3072),
+    "MiniLM, 6x384": Bert(6, 384, 12, 1536),
 }
-STORED, LIVE, LAYERS, STORED_LAYERS = (
-    "stored logits",
-    "teacher at every step",
-    "layers matched, teacher at every step",
-    "layers matched, stored",
-)
+STUDENTS = {
+    "TinyBERT 4x312": Bert(),
+    "TinyBERT 3x384": Bert(3, 384, 12, 1536),
+    "BiLSTM-150": BiLstm(embedding=384),
+}
+CACHED = "cached logits"
+LIVE = "teacher at every step"
+LAYERS = "layers matched, teacher at every step"
+CACHED_LAYERS = "layers matched, cached"
+
+Trainer = tuple[Any, torch.optim.Optimizer]
 
 
 def study() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument(
-        "--seconds", type=float, default=120.0, help="of timing, all students together"
-    )
-    given = parser.parse_args()
+    """Time all students with all teachers and print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=120.0, help="time for all students")
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    seconds = arguments.seconds / len(STUDENTS) / len(TEACHERS)
+    print("# Training with the teacher's cached logits\n")
     print(
-        f"# Training with the teacher's stored answers\n\nCommand: `python {' '.join(sys.argv)}`; batches of {BATCH} texts of {LENGTH} tokens, fp32.\n"
+        f"Command: `python {' '.join(sys.argv)}`;"
+        f" batches of {BATCH} texts of {LENGTH} tokens, fp32.\n"
     )
     print(machine.line())
-    print("| student | teacher | way | texts/s | stored against it |\n|---|---|---|--:|--:|")
-    for name, shape in STUDENTS.items():
-        for teacher, size in TEACHERS.items():
-            with tempfile.TemporaryDirectory() as folder:
-                steps = ways(
-                    bert(shape, PIECES) if shape else bilstm(),
-                    bert(size, PIECES),
-                    Path(folder) if shape else None,
-                )
-                works = {way: timed(step) for way, step in steps.items()}
-                seconds = given.seconds / len(STUDENTS) / len(TEACHERS)
-                done = {
-                    way: parts[0]
-                    for way, parts in interleave(works, ITEMS, TimingPlan(seconds)).items()
-                }
-            for way, timings in done.items():
-                mine = STORED_LAYERS if "layers" in way else STORED
-                print(
-                    f"| {name} | {teacher} | {way} | {BATCH / timings.p50:,.0f} | {ratio(timings, done[mine])} |"
-                )
+    print("| student | teacher | training | texts/s | speedup of the cache |")
+    print("|---|---|---|--:|--:|")
+    for student in STUDENTS:
+        for teacher in TEACHERS:
+            print_pair(student, teacher, seconds)
 
 
-def bilstm() -> BiLstmForSequenceClassification:
-    return BiLstmForSequenceClassification(
-        BiLstmModelConfig(vocab_size=PIECES, embedding_dim=384, hidden_size=150)
-    )
+def print_pair(student: str, teacher: str, seconds: float) -> None:
+    """Time one student with one teacher."""
+    matches_layers = isinstance(STUDENTS[student], Bert)
+    with tempfile.TemporaryDirectory() as folder:
+        steps = training_steps(
+            STUDENTS[student].model(VOCABULARY),
+            TEACHERS[teacher].model(VOCABULARY),
+            Path(folder) if matches_layers else None,
+        )
+        works = {name: work_of(step, range(BATCHES)) for name, step in steps.items()}
+        timed = time_together(works, BATCHES, seconds)
+    for name, timings in timed.items():
+        cached = timed[CACHED_LAYERS if "layers" in name else CACHED]
+        speedup = speedup_cell(timings, cached, digits=1)
+        print(f"| {student} | {teacher} | {name} | {BATCH / timings.p50:,.0f} | {speedup} |")
 
 
-def ways(
+def training_steps(
     student: PreTrainedModel, teacher: PreTrainedModel, folder: Path | None
 ) -> dict[str, Callable[[int], None]]:
-    """Training steps on the batch of a number; all ways train the same student. folder: for stored layers, where they can be matched."""
-    texts = [torch.randint(5, PIECES, (BATCH, LENGTH)) for _ in range(ITEMS)]
-    batches = [
-        {
-            "input_ids": ids,
-            "attention_mask": torch.ones_like(ids),
-            "token_type_ids": torch.zeros_like(ids),
-        }
-        for ids in texts
-    ]
-    with torch.no_grad():
-        stored = [teacher(**batch).logits for batch in batches]
-    taught = {way: teaching(student, teacher, ObjectiveConfig()) for way in (STORED, LIVE)}
-    if folder:
-        recipe = ObjectiveConfig(hidden_weight=1.0, layer_map="last")
-        taught |= {way: teaching(student, teacher, recipe) for way in (LAYERS, STORED_LAYERS)}
-        model = TextClassifier(teacher, SimpleNamespace(pad_token_id=0), LENGTH)  # type: ignore[arg-type]
-        data = Encoded.of(torch.cat(texts).tolist())
-        source = TeacherLayers(model, "", data, taught[STORED_LAYERS][0].objective.reads)
-        taught[STORED_LAYERS][0].layer_cache = open_layer_cache(source, folder, max_bytes=math.inf)
+    """Return training steps that take the number of a batch; all train the same student.
 
-    def step(way: str, number: int) -> None:
-        model, optimizer = taught[way]
-        logits, row = stored[number], torch.arange(number * BATCH, (number + 1) * BATCH)
-        if way == LIVE:
+    Args:
+        student: The student.
+        teacher: Its teacher.
+        folder: Folder of the layer cache; None if the student has no layers to match.
+    """
+    texts = [torch.randint(5, VOCABULARY, (BATCH, LENGTH)) for _ in range(BATCHES)]
+    batches = [_inputs(ids) for ids in texts]
+    with torch.no_grad():
+        cached = [teacher(**batch).logits for batch in batches]
+    trainers = {name: trainer(student, teacher, ObjectiveConfig()) for name in (CACHED, LIVE)}
+    if folder:
+        objective = ObjectiveConfig(hidden_weight=1.0, layer_map="last")
+        for name in (LAYERS, CACHED_LAYERS):
+            trainers[name] = trainer(student, teacher, objective)
+        module = trainers[CACHED_LAYERS][0]
+        tokenizer: Any = SimpleNamespace(pad_token_id=0)
+        source = TeacherLayers(
+            TextClassifier(teacher, tokenizer, LENGTH),
+            "",
+            Encoded.of(torch.cat(texts).tolist()),
+            module.objective.reads,
+        )
+        module.layer_cache = open_layer_cache(source, folder, max_bytes=math.inf)
+
+    def step(name: str, number: int) -> None:
+        module, optimizer = trainers[name]
+        logits = cached[number]
+        row = torch.arange(number * BATCH, (number + 1) * BATCH)
+        if name == LIVE:
             with torch.no_grad():
                 logits = teacher(**batches[number]).logits
-        model(teacher_logits=logits, row=row, **batches[number])["loss"].backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        module(teacher_logits=logits, row=row, **batches[number])["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
 
-    return {way: partial(step, way) for way in taught}
+    return {name: partial(step, name) for name in trainers}
 
 
-def teaching(
-    student: PreTrainedModel, teacher: PreTrainedModel, recipe: ObjectiveConfig
-) -> tuple[Any, Any]:
-    """A student being taught, as `kdedge distill` does it, and its optimizer."""
-    objective = Objective(recipe, "classification", student.config, teacher.config, batches=1000)
-    model = DistillationModule(
-        student, objective, TextClassifier(teacher, None, LENGTH) if recipe.reads_layers else None
-    ).train()  # type: ignore[arg-type]
-    return model, torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+def _inputs(ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "token_type_ids": torch.zeros_like(ids),
+    }
 
 
-def timed(step: Callable[[int], None]) -> Callable[[int], tuple[float, ...]]:
-    def work(number: int) -> tuple[float, ...]:
-        start = time.perf_counter()
-        step(number)
-        return (time.perf_counter() - start,)
-
-    return work
-
-
-def ratio(base: Timings, row: Timings) -> str:
-    middle, low, high = speedup_quartiles(base, row)
-    return f"{middle:.1f}x [{low:.1f}-{high:.1f}]"
+def trainer(student: PreTrainedModel, teacher: PreTrainedModel, config: ObjectiveConfig) -> Trainer:
+    """Build the module and the optimizer that `kdedge distill` trains with."""
+    objective = Objective(config, "classification", student.config, teacher.config, batches=1000)
+    no_tokenizer: Any = None
+    live = TextClassifier(teacher, no_tokenizer, LENGTH) if config.reads_layers else None
+    module = DistillationModule(student, objective, live).train()
+    return module, torch.optim.AdamW(module.parameters(), lr=1e-5, fused=True)
 
 
 if __name__ == "__main__":

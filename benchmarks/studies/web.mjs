@@ -1,6 +1,7 @@
-// Answers of ONNX files in onnxruntime-web (WebAssembly, one thread), for web.py: the runtime that a browser has, here under Node.
+// Run ONNX files in onnxruntime-web (WebAssembly, one thread) under Node, for web.py.
 //   node web.mjs MODULES TEXTS ROUNDS FILE ...
-// TEXTS is a JSON list of {input: [integers]}. One JSON line a file: logits of every text, and seconds of each, by round; the files take turns.
+// TEXTS is a JSON list of {input: [integers]}. The output has one JSON line per file: logits of every
+// text, and seconds of each text by round. The files take turns.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";

@@ -4,21 +4,45 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import click
+from rich import box
 from rich.markup import escape
+from rich.table import Table
 
 from kdedge.benchmarks.bench import bench_bundle, bench_run
 from kdedge.benchmarks.examples import Examples, read_examples
-from kdedge.benchmarks.measure import DEFAULTS, Options
-from kdedge.benchmarks.render import rich_table, warnings, write_report
-from kdedge.benchmarks.report import Report, one_line
+from kdedge.benchmarks.options import DEFAULTS, Options
+from kdedge.benchmarks.render import caption, cells_of, format_speedup, title, write_report
+from kdedge.benchmarks.report import Report, Row, one_line, warnings
 from kdedge.benchmarks.targets import Plan, plan
 from kdedge.cli.console import ConsoleProgress, results
 from kdedge.cli.options import json_option, option_group
 from kdedge.errors import UsageError
 from kdedge.run.progress import Progress
 from kdedge.runtime import Bundle
+
+SUBJECT_WIDTH = 26
+"""Widest label in the table; a longer name is shortened."""
+
+TERMINAL_COLUMNS = {
+    "subject": "subject",
+    "score": "score",
+    "retention % [95 %]": "retention\n% [95 %]",
+    "verdict": "verdict",
+    "p50 µs": "p50\nµs",
+    "p90 µs": "p90\nµs",
+    "p99 µs": "p99\nµs",
+    "speedup": "speed\nup",
+    "vs best": "vs\nbest",
+    "texts/s": "texts\n/s",
+    "size": "size",
+    "peak MB": "peak\nMB",
+}
+"""Column -> header. Headers break into two lines, so that the numbers decide the widths."""
+
+LEFT_ALIGNED = ("subject", "retention % [95 %]", "verdict")
 
 
 @dataclass(frozen=True)
@@ -198,3 +222,44 @@ def _check_outside(planned: Plan, out: Path) -> None:
             str(out),
             "name another folder with --out",
         )
+
+
+def rich_table(report: Report) -> Table:
+    """Build the table for stdout; it fits into 120 columns."""
+    # Without padding and edges, the box's own column is the only gap.
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        show_edge=False,
+        title=_escape_line(title(report)),
+        title_justify="left",
+        caption=_escape_line(caption(report)),
+        caption_justify="left",
+    )
+    headers = TERMINAL_COLUMNS | {"score": report.task["metric"].replace("_", " ")}
+    for column, header in headers.items():
+        justify: Literal["left", "right"] = "left" if column in LEFT_ALIGNED else "right"
+        table.add_column(escape(header), justify=justify, no_wrap=True)
+    for row in report.rows:
+        cells = cells_of(report, row)
+        cells["subject"] = _short_label(row)
+        cells["speedup"] = format_speedup(row, report.base)
+        table.add_row(
+            *[_escape_line(cells[column]) for column in TERMINAL_COLUMNS],
+            style="dim" if row.kind == "baseline" else None,
+        )
+    return table
+
+
+def _short_label(row: Row) -> str:
+    """Shorten a long name; keep the form after it."""
+    excess = len(row.label) - SUBJECT_WIDTH
+    if excess <= 0:
+        return row.label
+    name = row.subject[: max(1, len(row.subject) - excess - 1)] + "…"
+    return row.label.replace(row.subject, name, 1)
+
+
+def _escape_line(text: str) -> str:
+    """Put text on one line and protect it from rich's markup."""
+    return escape(" ".join(text.split()))

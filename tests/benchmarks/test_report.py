@@ -1,4 +1,4 @@
-"""The report says what was measured, as strict JSON, as a table of 120 columns and as Markdown that nobody can break."""
+"""The report as strict JSON, as a table of 120 columns, and as Markdown that no name breaks."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ import numpy as np
 import pytest
 from kdedge.benchmarks import machine
 from kdedge.benchmarks.footprint import Footprint
-from kdedge.benchmarks.render import COLUMNS, markdown, rich_table, warnings, write_report
-from kdedge.benchmarks.report import Report, Row, finite, one_line
+from kdedge.benchmarks.render import COLUMNS, markdown, write_report
+from kdedge.benchmarks.report import Report, Row, finite, one_line, warnings
 from kdedge.benchmarks.retention import REFERENCE, Retention
 from rich.console import Console
 
+from kdedge.cli.bench import rich_table
 from kdedge.errors import MachineError
 from kdedge.evaluation.timing import Timings
 
 ROW_KEYS = {
-    "subject", "precision", "provider", "threads", "batch", "p50_us", "p90_us", "p99_us", "texts_per_s",
-    "metric", "value", "retention", "retention_low", "retention_high", "bytes", "peak_mb",
+    "subject", "precision", "provider", "threads", "batch", "p50_us", "p90_us", "p99_us",
+    "texts_per_s", "metric", "value", "retention", "retention_low", "retention_high", "bytes",
+    "peak_mb",
 }  # fmt: skip
 
 
@@ -41,7 +43,7 @@ def row(
     value: float,
     **more: object,
 ) -> Row:
-    made = Row(
+    example = Row(
         subject,
         "model",
         form,
@@ -63,7 +65,7 @@ def row(
         bytes=91_000_000,
         footprint=Footprint(2.5, 0.8, 1234.5),
     )
-    return replace(made, **more)  # type: ignore[arg-type]
+    return replace(example, **more)  # type: ignore[arg-type]
 
 
 CPU = "CPUExecutionProvider"
@@ -78,11 +80,11 @@ def report(name: str = "student", label_name: str = "accuracy") -> Report:
         Row(
             "majority class",
             "baseline",
-            "peer",
+            "simple",
             None,
             None,
             value=0.2,
-            retention=Retention(0.222, 0.2, 0.24, "lost"),
+            retention=Retention(0.222, 0.2, 0.24, "not retained"),
         ),
     )
     described = machine.describe(1)
@@ -104,7 +106,7 @@ def report(name: str = "student", label_name: str = "accuracy") -> Report:
         "2026-01-01T00:00:00+00:00",
         "0.1.0",
         "kdedge bench runs/toy",
-        ("said once",),
+        ("general note",),
     )
 
 
@@ -132,13 +134,13 @@ GROWN = {
 }
 
 
-def test_the_page_tells_what_the_students_learned_from(tmp_path: Path) -> None:
+def test_the_page_describes_the_transfer_set(tmp_path: Path) -> None:
     write_report(replace(report(), learned_from=GROWN), tmp_path)
     page = (tmp_path / "report.md").read_text()
     assert "Texts by origin: 100 labelled, 80 rule." in page
     assert "| rule | 128 | 120 | 80 | held out 30, near \\| duplicate 10 |" in page
     assert (
-        "Refused once the teacher had answered: balance 7." in page
+        "Rejected after the teacher had labelled them: balance 7." in page
         and "![score on the validation split against texts](curve.svg)" in page
     )
     picture = (tmp_path / "curve.svg").read_text()
@@ -150,23 +152,23 @@ def test_the_page_tells_what_the_students_learned_from(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "report.json").read_text())["learned_from"] == GROWN
     write_report(report(), tmp_path / "alone")
     assert (
-        "learned from" not in (tmp_path / "alone" / "report.md").read_text()
+        "students learned from" not in (tmp_path / "alone" / "report.md").read_text()
         and not (tmp_path / "alone" / "curve.svg").exists()
     )
 
 
-def shown(made: Report, width: int = 120) -> str:
+def render(example: Report, width: int = 120) -> str:
     console = Console(file=io.StringIO(), width=width, legacy_windows=False)
-    console.print(rich_table(made))
+    console.print(rich_table(example))
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
 def test_the_document_has_the_promised_keys_and_derives_its_numbers() -> None:
-    made = report()
-    document = json.loads(one_line(made))
+    example = report()
+    document = json.loads(one_line(example))
     assert all(entry.keys() >= ROW_KEYS for entry in document["rows"])
     teacher, _, fp32, int8, majority = document["rows"]
-    assert int8["p50_us"] == pytest.approx(made.rows[3].single.p50 * 1e6, abs=0.1)  # type: ignore[union-attr]
+    assert int8["p50_us"] == pytest.approx(example.rows[3].single.p50 * 1e6, abs=0.1)  # type: ignore[union-attr]
     assert int8["p50_us"] < int8["p90_us"] < int8["p99_us"]
     assert int8["texts_per_s"] == pytest.approx(32 / 16e-3, rel=0.05)
     assert int8["speedup_low"] <= int8["speedup"] <= int8["speedup_high"]
@@ -185,16 +187,16 @@ def test_the_document_has_the_promised_keys_and_derives_its_numbers() -> None:
     )
 
 
-def test_raw_values_are_kept() -> None:
+def test_raw_values_are_in_the_document() -> None:
     document = report().to_json()
     raw = next(
         entry
         for entry in document["raw"]
         if (entry["subject"], entry["precision"]) == ("student", "int8")
     )
-    kept = np.array(raw["single_us"])
-    assert kept.shape == (25, 8)
-    assert np.median(kept) == pytest.approx(document["rows"][3]["p50_us"], abs=0.2)
+    single = np.array(raw["single_us"])
+    assert single.shape == (25, 8)
+    assert np.median(single) == pytest.approx(document["rows"][3]["p50_us"], abs=0.2)
     assert set(raw) >= {"single_us", "model_us", "batch_us"}
 
 
@@ -215,7 +217,7 @@ def test_equal_reports_give_equal_lines() -> None:
 
 def test_the_table_fits_120_columns_and_shows_every_number() -> None:
     long = report("a-student-with-quite-a-long-name")
-    text = shown(long)
+    text = render(long)
     assert max(len(line) for line in text.splitlines()) <= 120
     for cell in (
         "0.8700",
@@ -228,31 +230,31 @@ def test_the_table_fits_120_columns_and_shows_every_number() -> None:
         "91.0 MB",
         "1234",
         "majority class",
-        "lost",
+        "not retained",
     ):
         assert cell in text, cell
-    assert "…" not in shown(report()), "a common name is not cut"
+    assert "…" not in render(report()), "a common name is not cut"
     assert "… onnx int8" in text, "of a long one the form stays"
 
 
 @pytest.mark.parametrize("name", ["[bold]student", "[/]", "<script>", "a|b", "`x`", "**x**"])
-def test_names_are_shown_as_they_stand_and_never_read_as_markup(name: str) -> None:
-    made = report(name)
-    assert name in shown(made)
-    page = markdown(made)
+def test_names_are_never_read_as_markup(name: str) -> None:
+    example = report(name)
+    assert name in render(example)
+    page = markdown(example)
     assert "<script" not in page
     table = [line for line in page.splitlines() if line.startswith("|")]
     columns = {line.replace("\\|", "").count("|") for line in table}
     assert len(columns) == 1, "every row of the table has the same number of columns"
 
 
-def test_doubts_are_told_once_with_all_they_concern() -> None:
+def test_rows_with_equal_warnings_share_a_line() -> None:
     few = Timings((np.array([1e-3] * 9 + [5e-3]),))
-    made = report()
-    rows = tuple(replace(r, single=few) if r.single else r for r in made.rows)
-    told = warnings(replace(made, rows=rows))
-    assert told[0] == "said once"
-    unstable = [line for line in told if "unstable: p99 is 4.6x p50" in line]
+    example = report()
+    rows = tuple(replace(r, single=few) if r.single else r for r in example.rows)
+    lines = warnings(replace(example, rows=rows))
+    assert lines[0] == "general note"
+    unstable = [line for line in lines if "unstable: p99 is 4.6x p50" in line]
     assert (
         len(unstable) == 1
         and "student onnx fp32" in unstable[0]
@@ -260,17 +262,18 @@ def test_doubts_are_told_once_with_all_they_concern() -> None:
     )
 
 
-def test_int8_that_does_not_pay_is_said_aloud() -> None:
-    made = report()
-    assert not any("does not pay" in line for line in warnings(made))
-    fp32, int8 = made.rows[2], made.rows[3]
+def test_the_report_warns_if_int8_is_not_faster() -> None:
+    example = report()
+    assert not any("int8 is" in line for line in warnings(example))
+    fp32, int8 = example.rows[2], example.rows[3]
     slower = replace(int8, single=timings(2.4e-3, seed=1))
-    told = warnings(replace(made, rows=(fp32, slower)))
-    assert any("student onnx int8: int8 does not pay here: 1.2" in line for line in told)
+    lines = warnings(replace(example, rows=(fp32, slower)))
+    expected = "student onnx int8: int8 is slower than fp32 here: 1.2"
+    assert any(expected in line for line in lines)
     as_fast = replace(int8, single=timings(2e-3, seed=1))
     assert any(
-        "whether int8 pays here is not told" in line
-        for line in warnings(replace(made, rows=(fp32, as_fast)))
+        "int8 is not measurably faster than fp32 here" in line
+        for line in warnings(replace(example, rows=(fp32, as_fast)))
     )
 
 
@@ -280,7 +283,7 @@ def test_the_page_explains_itself() -> None:
         assert f"**{name}**: {meaning}" in page
     for part in (
         "## Machine",
-        "## Doubts and conditions",
+        "## Warnings and conditions",
         "numpy",
         "1 thread",
         "kdedge bench runs/toy",
@@ -289,24 +292,24 @@ def test_the_page_explains_itself() -> None:
 
 
 def test_a_report_without_labels_says_so() -> None:
-    made = report()
-    made = replace(
-        made,
-        task={**made.task, "measured": False},
+    example = report()
+    example = replace(
+        example,
+        task={**example.task, "measured": False},
         teacher={},
-        rows=tuple(replace(r, value=None, retention=None) for r in made.rows),
+        rows=tuple(replace(r, value=None, retention=None) for r in example.rows),
     )
-    assert "time alone" in shown(made)
-    assert made.to_json()["rows"][0]["metric"] is None
-    assert "| – |" in markdown(made)
+    assert "time alone" in render(example)
+    assert example.to_json()["rows"][0]["metric"] is None
+    assert "| – |" in markdown(example)
 
 
-def test_written_reports_are_whole_or_an_error(tmp_path: Path) -> None:
+def test_a_report_is_written_completely_or_not_at_all(tmp_path: Path) -> None:
     path = write_report(report(), tmp_path / "new" / "bench")
     assert json.loads(path.read_text(encoding="utf-8")) == report().to_json()
     assert sorted(p.name for p in path.parent.iterdir()) == ["report.json", "report.md"]
     (tmp_path / "file").write_text("")
-    with pytest.raises(MachineError, match="cannot be made"):
+    with pytest.raises(MachineError, match="cannot be created"):
         write_report(report(), tmp_path / "file" / "bench")
 
 
@@ -325,12 +328,12 @@ def test_the_machine_is_described_without_names_or_paths() -> None:
     assert str(Path.home()) not in text
 
 
-def test_what_this_machine_lacks_is_noted() -> None:
+def test_missing_instruction_sets_are_noted() -> None:
     bare = {"architecture": "x86_64", "flags": ["avx2"], "threads": 1, "cores": 2}
     assert ["no VNNI" in note for note in machine.notes(bare)] == [True]
     assert machine.notes({**bare, "flags": ["avx2", "avx512_vnni"]}) == []
     assert any(
-        "4 threads were asked for on 2 cores" in note
+        "4 threads were requested on 2 cores" in note
         for note in machine.notes({**bare, "threads": 4})
     )
     assert any(

@@ -1,4 +1,4 @@
-"""Trainings side by side: what is a difference, what is kept, and what each part of a recipe is tried without."""
+"""Compare trainings: what counts as a difference, what the log stores, which parts are left out."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from kdedge.recipe import BiLstmConfig, TinyBertConfig
 pytestmark = pytest.mark.slow
 
 
-def test_a_difference_counts_only_where_seeds_and_texts_agree() -> None:
+def test_a_difference_counts_only_if_seeds_and_texts_agree() -> None:
     """Three differences of mean 0.02 and standard deviation 0.01: t(0.975, 2) = 4.303."""
-    mine, theirs = np.array([0.81, 0.82, 0.83]), np.array([0.80, 0.80, 0.80])
+    scores = np.array([0.81, 0.82, 0.83])
+    reference = np.array([0.80, 0.80, 0.80])
     draws = np.linspace(0.0, 0.04, 1001)
-    found = paired_difference(mine, theirs, np.tile(draws, (3, 1)), np.zeros((3, 1001)))
-    assert found.seeds == pytest.approx(
+    difference = paired_difference(scores, reference, np.tile(draws, (3, 1)), np.zeros((3, 1001)))
+    assert difference.seeds == pytest.approx(
         (0.02 - 4.303 * 0.01 / math.sqrt(3), 0.02 + 4.303 * 0.01 / math.sqrt(3)), abs=1e-5
     )
-    assert found.texts == pytest.approx((0.001, 0.039)) and found.verdict == "inconclusive", (
-        "seeds could turn it round"
-    )
+    assert difference.texts == pytest.approx((0.001, 0.039))
+    assert difference.verdict == "inconclusive", "other seeds can reverse it"
     assert PairedDifference(0.02, (0.01, 0.03), (0.005, 0.03)).verdict == "better"
     assert PairedDifference(0.02, (0.01, 0.03), (-0.005, 0.03)).verdict == "inconclusive", (
-        "texts could turn it round"
+        "other texts can reverse it"
     )
     assert PairedDifference(-0.02, (-0.03, -0.01), (-0.04, -0.001)).verdict == "worse"
     assert PairedDifference(0.02, (0.02, 0.02), (0.01, 0.03)).verdict == "inconclusive", (
-        "two seeds that differ by as many answers"
+        "two seeds with equal differences"
     )
     assert (
-        paired_difference(mine[:1], theirs[:1], np.ones((1, 9)), np.zeros((1, 9))).verdict
+        paired_difference(scores[:1], reference[:1], np.ones((1, 9)), np.zeros((1, 9))).verdict
         == "one seed"
     )
 
 
-def test_a_line_that_was_cut_off_is_not_one(tmp_path: Path) -> None:
-    ledger = ResultLog(tmp_path)
-    ledger.add({"key": "a"}, None)
-    with ledger.file.open("a") as stream:
+def test_an_incomplete_last_line_is_ignored(tmp_path: Path) -> None:
+    log = ResultLog(tmp_path)
+    log.add({"key": "a"}, None)
+    with log.file.open("a") as stream:
         stream.write('{"key": "b", "sco')
     again = ResultLog(tmp_path)
     again.add({"key": "c"}, None)
@@ -67,25 +67,23 @@ def test_each_part_that_a_student_has_is_left_out_once() -> None:
     student = TinyBertConfig.model_validate(
         {"kind": "tinybert", "start": "shrink", "layers_first": {}, "objective": objective}
     )
-    found = dict(without(student))
-    assert list(found) == [
+    variants = dict(without(student))
+    assert list(variants) == [
         "hidden term",
         "attention term",
         "layers",
         "a stage for layers",
-        "weights by example",
+        "weights per example",
         "labels",
         "balance",
         "start (shrink)",
     ]
-    assert all(TinyBertConfig.model_validate(one.model_dump()) == one for one in found.values()), (
-        "each is a student that a recipe could ask for"
-    )
-    assert len({one.model_dump_json() for one in (student, *found.values())}) == 9
-    assert (
-        not found["layers"].objective.reads_layers
-        and found["attention term"].objective.hidden_weight == 1.0
-    )
+    for variant in variants.values():
+        assert TinyBertConfig.model_validate(variant.model_dump()) == variant
+    documents = {variant.model_dump_json() for variant in (student, *variants.values())}
+    assert len(documents) == 9
+    assert not variants["layers"].objective.reads_layers
+    assert variants["attention term"].objective.hidden_weight == 1.0
     assert [name for name, _ in without(BiLstmConfig(kind="bilstm"))] == ["start (teacher)"]
 
 
@@ -130,5 +128,5 @@ def test_parts_are_left_out_over_seeds_and_nothing_is_trained_twice(tmp_path: Pa
         line.split(" | ")[0].removeprefix("| ") for line in first.stdout.splitlines()[-5:]
     ] == names
     again = CliRunner().invoke(study, options, catch_exceptions=False)
-    assert "10 of 10 trainings are kept" in again.stderr and again.stdout == first.stdout
+    assert "10 of 10 trainings are in the log" in again.stderr and again.stdout == first.stdout
     torch.set_num_threads(before)

@@ -1,4 +1,4 @@
-"""The study of objectives: the grid is what it says, verdicts exclude luck of both kinds, and a killed study ends with the same table."""
+"""The study of objectives: its grid, and a killed study that ends with the same table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 import tinyrun
 import torch
 from click.testing import CliRunner
-from objectives import Cell, cells, chosen, study
+from objectives import Cell, cells, select, study
 
 from kdedge.errors import UsageError
 from kdedge.recipe import ObjectiveConfig
@@ -24,11 +24,16 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = str(ROOT / "benchmarks" / "studies")
-START = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}, {STUDIES!r}]; import conftest, objectives; objectives.study()"
+START = f"""
+import sys
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}, {STUDIES!r}]
+import conftest, objectives
+objectives.study()
+"""
 HIDDEN = "hidden cosine, uniform, 1, kl T=1"
 
 
-def test_one_choice_is_varied_at_a_time_and_full_is_the_whole_cross() -> None:
+def test_one_choice_varies_at_a_time_and_full_is_the_cross_product() -> None:
     grid = cells("mse", full=False, layers=True)
     assert grid[0] == Cell("mse") and len(set(grid)) == len(grid) == 7 + 12 + 4 + 4
     assert {cell.logits for cell in grid if cell.layers} == {"mse"}
@@ -46,13 +51,15 @@ def test_every_cell_is_an_objective_that_differs_from_the_others() -> None:
     base = objectives.logits_alone(
         ObjectiveConfig(labels_weight=0.5, hidden_weight=2.0, layer_map="last")
     )
-    made = {cell: cell.objective(base) for cell in cells("mse", full=True, layers=True)}
-    assert len({objective.model_dump_json() for objective in made.values()}) == len(made)
+    objectives_of = {cell: cell.objective(base) for cell in cells("mse", full=True, layers=True)}
+    assert len({objective.model_dump_json() for objective in objectives_of.values()}) == len(
+        objectives_of
+    )
     assert all(
         objective.labels_weight == 0.5 and objective.logits_weight == 1
-        for objective in made.values()
+        for objective in objectives_of.values()
     )
-    tinybert = made[
+    tinybert = objectives_of[
         Cell("mse", "hidden mse & attention scores & embedding mse", "skip", "ramp 1-0")
     ]
     assert (
@@ -62,22 +69,24 @@ def test_every_cell_is_an_objective_that_differs_from_the_others() -> None:
         tinybert.layer_map,
     ) == (1, 1, 1, "skip")
     assert set(tinybert.ramp) == {"hidden", "attention", "embedding"}
-    assert made[Cell("kl T=4")] == base.model_copy(update={"logits": "kl", "temperature": 4.0})
+    assert objectives_of[Cell("kl T=4")] == base.model_copy(
+        update={"logits": "kl", "temperature": 4.0}
+    )
 
 
-def test_cells_are_chosen_by_the_beginning_of_their_name() -> None:
+def test_cells_are_selected_by_the_beginning_of_their_name() -> None:
     grid = cells("mse", full=False, layers=True)
-    assert {cell.name.split()[0] for cell in chosen(grid, "attention; embedding")} == {
+    assert {cell.name.split()[0] for cell in select(grid, "attention; embedding")} == {
         "logits",
         "attention",
         "embedding",
     }
-    assert [cell.name for cell in chosen(grid, "hidden mse, last")] == [
+    assert [cell.name for cell in select(grid, "hidden mse, last")] == [
         "logits mse",
         "hidden mse, last, 1, mse",
     ]
     with pytest.raises(UsageError, match="hiden"):
-        chosen(grid, "logits;hiden")
+        select(grid, "logits;hiden")
 
 
 @pytest.fixture
@@ -125,28 +134,26 @@ def test_a_killed_study_goes_on_and_ends_with_the_same_table(
     ):
         time.sleep(0.002)
     child.kill()
-    _, said = child.communicate()
-    kept = log.read_text().rpartition("\n")[0].splitlines()
-    assert 2 <= len(kept) < 6, said
+    _, messages = child.communicate()
+    finished = log.read_text().rpartition("\n")[0].splitlines()
+    assert 2 <= len(finished) < 6, messages
 
     again = CliRunner().invoke(
         study, [str(recipe), "--runs", str(tmp_path / "cut"), *options], catch_exceptions=False
     )
     assert without_seconds(again.stdout) == without_seconds(whole.stdout)
-    assert f"{len(kept)} of 6 trainings are kept" in again.stderr
-    assert log.read_text().splitlines()[: len(kept)] == kept, (
-        "finished trainings are not made again"
-    )
+    assert f"{len(finished)} of 6 trainings are in the log" in again.stderr
+    assert log.read_text().splitlines()[: len(finished)] == finished
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     assert [(row["cell"], row["seed"]) for row in rows] == [
         (name, seed) for seed in (0, 1) for name in ("logits kl T=1", "baseline", HIDDEN)
     ]
     assert len({row["test"] for row in rows}) > 1, (
-        "equal tables say nothing of students that all answer alike"
+        "equal tables prove nothing if all students are equal"
     )
 
 
-def test_winners_are_trained_again_on_all_texts_and_what_does_not_fit_is_said(
+def test_winners_train_on_all_texts_and_failed_cells_show_why(
     tmp_path: Path, one_thread: None
 ) -> None:
     """A student of one head cannot match the teacher's two head by head."""

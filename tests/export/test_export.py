@@ -619,9 +619,10 @@ def test_the_command_ends_with_a_table_and_one_document(
 
 def test_a_bench_refuses_a_bundle_of_other_weights(run: RunDir) -> None:
     from kdedge.benchmarks.collect import collect_subjects
+    from kdedge.benchmarks.options import Options
 
     (run.student_dirs["bilstm"] / "student" / "tokenizer.json").write_text(
         (run.student_dirs["bilstm"] / "student" / "tokenizer.json").read_text() + "\n"
     )
     with pytest.raises(UsageError, match="made from other weights"):
-        list(collect_subjects(run, ["bilstm"], TASK, providers=["cpu"], threads=1, teacher=False))
+        list(collect_subjects(run, ["bilstm"], TASK, Options(teacher=False)))

@@ -11,7 +11,8 @@ import tiny
 import tinyrun
 import torch
 from kdedge.benchmarks.collect import collect_subjects
-from kdedge.benchmarks.torch_runner import opened
+from kdedge.benchmarks.options import Options
+from kdedge.benchmarks.torch_runner import load_runner
 from kdedge.export.export import ExportOptions, export_run
 from scipy.optimize import minimize_scalar
 from scipy.special import log_expit, log_softmax
@@ -264,7 +265,7 @@ def test_the_bench_measures_all_teachers_and_a_bundle_holds_their_score(made: Ru
         told["scores"]["teacher"] == read_stage(made.teacher)["result"]["test"]
         and told["teacher"]["model"] == "model + other"
     )
-    together, *each = collect_subjects(made, [], task, providers=("cpu",), threads=1, teacher=True)
+    together, *each = collect_subjects(made, [], task, Options())
     each = [one for one in each if one.subject.startswith("teacher ")]
     assert (together.subject, together.provider) == ("teacher", "torch cpu"), (
         "the reference of speed and scores"
@@ -274,9 +275,9 @@ def test_the_bench_measures_all_teachers_and_a_bundle_holds_their_score(made: Ru
     )
     assert np.array_equal(together.logits, np.load(made.teacher / "test_logits.npy"))
     for one in (together, *each):
-        for runner in (one.runner, opened(one.job)):
+        for runner in (one.runner, load_runner(one.job)):
             assert np.allclose(
                 runner.run(runner.encode(task.test.texts[:3], None)), one.logits[:3], atol=1e-4
             ), one.subject
-    unmoved = next(collect_subjects(made, [], task, providers=("cpu",), threads=1, teacher=False))
+    unmoved = next(collect_subjects(made, [], task, Options(teacher=False)))
     assert unmoved.runner is None and unmoved.bytes == together.bytes

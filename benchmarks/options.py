@@ -1,0 +1,33 @@
+"""How a bench measures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a bench measures.
+
+    Attributes:
+        providers: Execution providers of ONNX Runtime. A provider that is missing is an error.
+        threads: Threads of every subject.
+        seconds: Time for all timing together.
+        repeats: Single texts of each subject; replaces `seconds` for single texts.
+        batch: Texts per batch, for throughput.
+        teacher: Whether the teacher runs.
+        target: The retention that a student must reach.
+        seed: Seeds the choice of texts and the bootstrap.
+    """
+
+    providers: tuple[str, ...] = ("cpu",)
+    threads: int = 1
+    seconds: float = 15.0
+    repeats: int | None = None
+    batch: int = 32
+    teacher: bool = True
+    target: float = 0.99
+    seed: int = 0
+
+
+DEFAULTS = Options()
