@@ -143,7 +143,7 @@ def _bundle_contenders(
             "run `kdedge export` on this run first",
         )
     bundle = Bundle.open(folder)
-    if bundle.manifest.teacher.get("weights") not in (None, hash_files(source, WEIGHTS)):
+    if bundle.manifest.sources.get("weights") not in (None, hash_files(source, WEIGHTS)):
         raise UsageError(
             "a bundle was made from other weights than those beside it",
             f"{folder} and {source}",

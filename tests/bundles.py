@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import tiny
 import torch
-from kdedge.export.export import TEACHER_OPTIONS, ExportOptions, _check_and_pack
+from kdedge.export.build import build_bundle
+from kdedge.export.options import TEACHER_OPTIONS, ExportOptions
 from kdedge.export.pack import ExportInput
 from transformers import PreTrainedModel
 
 from kdedge.data.task import Split, Task
 from kdedge.nn.labels import label_config
-from kdedge.run.progress import SILENT
 from kdedge.runtime.bundle import LAYOUT, PRECISIONS
 from kdedge.runtime.spec import TaskSpec
 from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
@@ -56,7 +56,7 @@ def pack(
 ) -> Path:
     """Graphs, parity gate, scores, golden answers, card and manifest, as `kdedge export` makes them."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _check_and_pack(made, choice, task, folder, SILENT)
+    build_bundle(made, task, folder, choice)
     return folder
 
 

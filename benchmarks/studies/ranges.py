@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from kdedge.export.export import INT8
+from kdedge.export.options import INT8
 from kdedge.export.parity import compare_logits
 from kdedge.export.qat import QatData, calibrated, tune
 

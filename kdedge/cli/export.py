@@ -13,8 +13,8 @@ import transformers
 from rich.table import Table
 
 from kdedge.cli.console import ConsoleProgress, results
-from kdedge.export.card import FLOAT, rows_of, times
 from kdedge.export.export import DEFAULT_OPTIONS, ExportOptions, export_run
+from kdedge.export.figures import FLOAT, VariantDecision, times
 from kdedge.export.parity import SAME_ANSWERS
 from kdedge.export.scheme import QuantScheme
 from kdedge.run.layout import RunDir
@@ -113,7 +113,7 @@ def export_and_show(
     if run.recipe.threads:
         torch.set_num_threads(run.recipe.threads)  # tuning is training
     with run.locked(), torch.random.fork_rng():
-        bundles = export_run(run, students, choice=choice, stages=stages)
+        bundles = export_run(run, students, options=choice, stages=stages)
     results().print(_table([Bundle.open(bundle) for bundle in bundles]))
     for bundle in bundles:
         for line in _doubts(Bundle.open(bundle).manifest) + _sensitive(
@@ -151,38 +151,39 @@ def _table(bundles: list[Bundle]) -> Table:
 
 def _rows(manifest: Manifest) -> Iterator[tuple[str, ...]]:
     """The student in fp32, calibrated and tuned, and which of them are in the bundle."""
-    judged, teacher = manifest.parity["ways"], manifest.scores["teacher"]
-    names = ((FLOAT, "fp32"), ("fp16", "fp16"), (judged["int8"], "int8"), ("portable", "portable"))
+    judged = VariantDecision.from_json(manifest.parity["variants"])
+    teacher = manifest.scores["teacher"]
+    names = ((FLOAT, "fp32"), (judged.int8, "int8"), ("portable", "portable"))
     packed = {way: precision for way, precision in names if precision in manifest.precisions}
-    for name, way in rows_of(judged):
-        kept = f"{100 * way['metric'] / teacher:.1f} %" if teacher > 0 else "-"
+    for name, way in judged.rows():
+        kept = f"{100 * way.metric / teacher:.1f} %" if teacher > 0 else "-"
         figures = (
-            f"{way['metric']:.4f}",
+            f"{way.metric:.4f}",
             kept,
-            f"{100 * way['agreement']:.2f} %",
-            f"{way['bytes']:,}",
-            f"{way['p50_us']:,.0f}",
-            times(way["faster"]),
+            f"{100 * way.agreement:.2f} %",
+            f"{way.bytes:,}",
+            f"{way.p50_us:,.0f}",
+            times(way.speedup),
         )
         yield (manifest.name, name, packed.get(name, "-"), *figures)
 
 
 def _doubts(manifest: Manifest) -> list[str]:
     """What speaks against the int8 file, one line each."""
-    judged = manifest.parity["ways"]
+    judged = VariantDecision.from_json(manifest.parity["variants"])
     left_out = (
         [
-            f"{manifest.name}: int8 does not pay: {judged['lost']}; the bundle holds the float file alone"
+            f"{manifest.name}: int8 does not pay: {judged.loss_reason}; the bundle holds the float file alone"
         ]
-        if judged["lost"]
+        if judged.loss_reason
         else []
     )
     slow = (
-        [f"{manifest.name}: int8 saves bytes alone here: {judged['slow']}"]
-        if judged["slow"]
+        [f"{manifest.name}: int8 saves bytes alone here: {judged.slow_reason}"]
+        if judged.slow_reason
         else []
     )
-    same = judged["files"][judged["int8"]]["agreement"] if judged["int8"] else 1.0
+    same = judged.files[judged.int8].agreement if judged.int8 else 1.0
     return (
         left_out
         + slow

@@ -66,7 +66,8 @@ class Manifest:
 
     inputs: names of the graph's inputs, each int64 (B, T).
     precisions: name -> ONNX file. scheme: how the int8 file, and the portable one, were quantized.
-    parity, scores, teacher: figures measured at export; for people and reports, never for decisions.
+    parity, scores: figures measured at export. teacher: its description, for people.
+    sources: hashes and settings that decide whether the bundle is current.
     files: path -> {"sha256", "bytes"} of every other file.
     """
 
@@ -81,6 +82,7 @@ class Manifest:
     parity: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Any] = field(default_factory=dict)
     teacher: Mapping[str, Any] = field(default_factory=dict)
+    sources: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -182,6 +184,7 @@ _FIELDS: dict[str, Any] = {
     "parity": _is_table,
     "scores": _is_table,
     "teacher": _is_table,
+    "sources": _is_table,
     "files": _is_file_table,
 }
 """Field of kdedge.json -> whether a value may stand there."""

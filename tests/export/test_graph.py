@@ -1,4 +1,4 @@
-"""Graphs against the torch models they were written from, at many batch sizes, lengths and paddings."""
+"""Graphs against their torch models, for many batch sizes, lengths and paddings."""
 
 from __future__ import annotations
 

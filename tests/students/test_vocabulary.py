@@ -245,5 +245,5 @@ def test_a_vocabulary_too_small_for_the_answers_is_refused(
     monkeypatch.setattr(export, "_export_teacher", lambda *_, **__: None)
     run, task = decided_run(tmp_path)
     with pytest.raises(CheckFailed, match="needs more of its vocabulary"):
-        export_run(run, ["bilstm"], task=task, choice=ExportOptions(trim_vocab=SMALL))
+        export_run(run, ["bilstm"], task=task, options=ExportOptions(trim_vocab=SMALL))
     assert not (run.folder / "bundle").exists()
