@@ -9,6 +9,8 @@ from kdedge.export.scheme import QuantScheme
 
 from kdedge.errors import UsageError
 
+FILES = ("fp32", "int8", "portable")
+
 INT8 = QuantScheme(activations="static")
 """The scheme of a student's int8 file unless the user chooses another."""
 
@@ -40,6 +42,13 @@ class ExportOptions:
                 "the scheme of ExportOptions must not choose the attention",
                 repr(self.scheme),
                 "use ExportOptions(attention=...)",
+            )
+        unknown = set(self.precisions) - set(FILES)
+        if unknown or not self.precisions:
+            raise UsageError(
+                "there is no such file of a bundle",
+                ", ".join(sorted(unknown)),
+                f"use one or more of {', '.join(FILES)}",
             )
         files = f"--precision {self.precisions[0]}"
         scheme = str(self.scheme)

@@ -77,9 +77,9 @@ def test_decided_answers_stay_the_same(fp32: onnx.ModelProto, int8: onnx.ModelPr
     full, light = (logits[:, 0] - logits[:, 1] for logits in (answers(fp32), answers(int8)))
     middle = np.median(full)
     decided = np.abs(full - middle) > 0.15 * np.ptp(full)
-    said = full[decided] > middle
-    assert decided.sum() > 15 and 0 < said.sum() < len(said)
-    assert (said == (light[decided] > middle)).all()
+    predicted = full[decided] > middle
+    assert decided.sum() > 15 and 0 < predicted.sum() < len(predicted)
+    assert (predicted == (light[decided] > middle)).all()
     assert 0 < np.abs(full - light).max() < 0.15 * np.ptp(full), (
         "int8 predicts nearly the same, and is not the same file"
     )

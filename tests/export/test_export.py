@@ -263,18 +263,18 @@ def test_the_graph_may_have_twice_the_rounding_error_of_torch() -> None:
 
 
 def test_agreement_counted_by_hand() -> None:
-    one, other = (
+    first, second = (
         np.array([[1, 0], [0, 1], [2, 3]], np.float32),
         np.array([[1, 0.5], [1, 0], [2, 3]], np.float32),
     )
-    assert compare_logits(one, other, "classification") == ParityReport(
+    assert compare_logits(first, second, "classification") == ParityReport(
         3, 1.0, pytest.approx(2 / 3)
     )  # type: ignore[arg-type]
-    assert compare_logits(one - 0.5, other - 0.5, "multilabel").agreement == pytest.approx(
+    assert compare_logits(first - 0.5, second - 0.5, "multilabel").agreement == pytest.approx(
         1 / 3 + 1 / 3
     )
-    assert compare_logits(one[:, :1], one[:, :1] + 0.01, "regression").agreement == 1.0
-    assert compare_logits(one[:, :1], one[:, :1] + 0.1, "regression").agreement == 0.0
+    assert compare_logits(first[:, :1], first[:, :1] + 0.01, "regression").agreement == 1.0
+    assert compare_logits(first[:, :1], first[:, :1] + 0.1, "regression").agreement == 0.0
 
 
 def test_parity_covers_batches_lengths_and_padding(exported: RunDir) -> None:
@@ -356,7 +356,7 @@ def test_force_tunes_the_int8_student_again(run: RunDir, monkeypatch: pytest.Mon
     )
     shutil.rmtree(run.student_dirs["bilstm"] / "bundle")
     export_run(run, ["bilstm"], task=TASK)
-    assert not made, "it stands there from the same inputs"
+    assert not made, "the stage has the same inputs"
     export_run(run, ["bilstm"], task=TASK, stages=StageContext(force=True))
     assert made == [1]
 
@@ -399,6 +399,7 @@ def test_the_teachers_bundle_is_the_same_whatever_is_chosen_for_students(
             {"scheme": QuantScheme(), "tune": False},
             "--no-qat with --scheme dynamic --weight-bits 7",
         ),
+        ({"precisions": ("fp16",)}, "fp16"),
         (
             {"precisions": ("fp32",), "attention": "integers"},
             "--attention integers with --precision fp32",
@@ -510,7 +511,7 @@ def test_one_precision_alone(run: RunDir, precision: str) -> None:
     ] == [Path(manifest.precisions[precision]).name]
     assert Classifier.load(bundle).precision == precision
     assert manifest.parity["fp32"]["max_abs_logit"] <= FP32_TOLERANCE, (
-        "the fp32 graph passes its gate in any case"
+        "the fp32 graph is checked in any case"
     )
 
 

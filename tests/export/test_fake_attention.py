@@ -88,9 +88,9 @@ def test_both_products_by_hand() -> None:
         @ int8(k.numpy()).swapaxes(2, 3)
         / np.sqrt(8)
     )
-    wanted = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
-    assert np.allclose(shares.detach(), wanted, atol=1e-6)
-    assert np.allclose(context.detach(), uint8(wanted, 0, 1) @ int8(v.numpy()), atol=1e-5)
+    expected = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    assert np.allclose(shares.detach(), expected, atol=1e-6)
+    assert np.allclose(context.detach(), uint8(expected, 0, 1) @ int8(v.numpy()), atol=1e-5)
     attention.enabled = False
     plain = nn.functional.scaled_dot_product_attention(q, k, v)
     assert torch.allclose(
@@ -142,8 +142,9 @@ def test_an_operand_that_the_file_does_not_round_fails(
     (scale,) = (tensor for tensor in graph.graph.initializer if tensor.name == name)
     scale.name = "renamed.input_scale"
     for node in graph.graph.node:
-        for i, one in enumerate(node.input):
-            node.input[i] = scale.name if one == name else one
+        for i, input_name in enumerate(node.input):
+            if input_name == name:
+                node.input[i] = scale.name
     with pytest.raises(CheckFailed, match=r"products\.shares"):
         integers.check_integers(
             quantized, graph.SerializeToString(), texts_of(batches), "classification"
@@ -192,21 +193,21 @@ def test_padding_has_no_attention(made: tuple[nn.Module, nn.Module, Batches]) ->
     alone = np.concatenate([answer(graph, text) for text in texts])
     assert np.abs(answer(graph, padded) - alone).max() <= 1e-6
     with torch.inference_mode():
-        mine = quantized(
+        padded_logits = quantized(
             **{name: torch.from_numpy(values) for name, values in padded.items()}
         ).logits.numpy()
-    assert np.mean(np.abs(mine - alone).max(1) <= 1e-5) > 0.9, "ties alone may differ"
+    assert np.mean(np.abs(padded_logits - alone).max(1) <= 1e-5) > 0.9, "only ties may differ"
 
 
 def test_the_portable_file_gives_the_same_logits(
     made: tuple[nn.Module, nn.Module, Batches],
 ) -> None:
     _, quantized, batches = made
-    mine, theirs = to_portable(quantized), to_int8(quantized).SerializeToString()
-    rounded = [node.input[1] for node in mine.graph.node if node.op_type == "QuantizeLinear"]
+    portable, int8 = to_portable(quantized), to_int8(quantized).SerializeToString()
+    rounded = [node.input[1] for node in portable.graph.node if node.op_type == "QuantizeLinear"]
     assert sum(".attention.self.products." in name for name in rounded) == 8
     apart = [
-        np.abs(answer(mine.SerializeToString(), text) - answer(theirs, text)).max()
+        np.abs(answer(portable.SerializeToString(), text) - answer(int8, text)).max()
         for text in texts_of(batches)
     ]
     assert np.mean(np.array(apart) <= 1e-5) > 0.95
@@ -279,13 +280,13 @@ def test_the_recipe_or_an_option_chooses_integer_attention(tmp_path: Path) -> No
             (folder / "README.md").read_text(),
         )
 
-    said, products, card = exported(ExportOptions())
-    assert (said, products) == (
+    attention, products, card = exported(ExportOptions())
+    assert (attention, products) == (
         "integers",
         2,
     ) and "2 products of attention run as integer kernels. In fp32: none" in card
-    said, products, card = exported(ExportOptions(attention="float"))
-    assert (said, products) == ("float", 0) and "In fp32: 2 products of attention" in card
+    attention, products, card = exported(ExportOptions(attention="float"))
+    assert (attention, products) == ("float", 0) and "In fp32: 2 products of attention" in card
     assert exported(ExportOptions(("fp32", "int8", "portable"), attention="integers"))[:2] == (
         "integers",
         2,

@@ -64,11 +64,11 @@ def test_integers_equal_those_of_quantize_linear(low: float, high: float) -> Non
     x = random.uniform(low - 1, high + 1, (64, 33)).astype(np.float32)
     x[0] = (np.arange(33) - float(zero) + 0.5) * float(scale)  # ties
     found = to_integers(torch.from_numpy(x), scale, zero, 0, 255).numpy()
-    theirs = run(
+    expected = run(
         [helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["y"])],
         {"x": x, "scale": scale.numpy().astype(np.float32), "zero": zero.numpy().astype(np.uint8)},
     )
-    assert np.array_equal(found, theirs.astype(np.float32))
+    assert np.array_equal(found, expected.astype(np.float32))
 
 
 @pytest.mark.parametrize(("low", "high"), [(-1.0, 3.0), (-0.17, 8.0), (-2.0, 0.0), (-1e-3, 7e4)])
@@ -247,7 +247,7 @@ def test_texts_with_rounding_ties_pass_and_are_counted(deep: tuple) -> None:
 )
 def test_rounding_ties_do_not_hide_a_wrong_file(deep: tuple, name: str) -> None:
     graph = to_int8(deep[0])
-    (tensor,) = (one for one in graph.graph.initializer if one.name == name)
+    (tensor,) = (weight for weight in graph.graph.initializer if weight.name == name)
     values = onnx.numpy_helper.to_array(tensor)
     tensor.CopyFrom(
         onnx.numpy_helper.from_array(

@@ -37,11 +37,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def disturbed(weight: str, by: float) -> Callable[[Any], onnx.ModelProto]:
-    """`to_onnx` with one number of one weight moved."""
+    """Return `to_onnx` with one changed number in one weight."""
 
     def write(model: Any) -> onnx.ModelProto:
         graph = to_onnx(model)
-        (tensor,) = (one for one in graph.graph.initializer if one.name == weight)
+        (tensor,) = (item for item in graph.graph.initializer if item.name == weight)
         values = numpy_helper.to_array(tensor).copy()
         values.flat[0] += by
         tensor.CopyFrom(numpy_helper.from_array(values, weight))
@@ -105,15 +105,15 @@ def test_a_spread_holds_the_shortest_and_the_longest() -> None:
 )
 def test_a_fresh_bundle_replays_its_golden_answers(kind: str, task: str) -> None:
     replays = replay(Bundle.open(bundles.tiny_bundle(kind, task)))
-    assert [one.precision for one in replays] == ["fp32", "int8"]
-    for one in replays:
+    assert [replayed.precision for replayed in replays] == ["fp32", "int8"]
+    for replayed in replays:
         assert (
-            one.passed
-            and one.texts == 16
-            and one.other_tokens == 0
-            and one.tolerance == GOLDEN_TOLERANCE[one.precision]
+            replayed.passed
+            and replayed.texts == 16
+            and replayed.other_tokens == 0
+            and replayed.tolerance == GOLDEN_TOLERANCE[replayed.precision]
         )
-        assert one.max_abs_logit <= 5e-6, (
+        assert replayed.max_abs_logit <= 5e-6, (
             "the same machine answers the same, but for seven written digits"
         )
 

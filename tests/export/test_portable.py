@@ -149,7 +149,7 @@ def test_each_provider_uses_the_first_file_that_it_runs_well(
     taken: list[Any] = []
     monkeypatch.setattr(classifier, "_session", lambda graph, *_: taken.append(graph))
     monkeypatch.setattr(classifier, "_check_graph", lambda *_: None)
-    for held, provider, wanted in (
+    for held, provider, expected in (
         (("fp32", "int8", "portable"), "cpu", "int8"),
         (("fp32", "portable"), "cpu", "portable"),
         (("fp32",), "cpu", "fp32"),
@@ -163,8 +163,8 @@ def test_each_provider_uses_the_first_file_that_it_runs_well(
             bundle, manifest=replace(bundle.manifest, precisions=files), contents=contents
         )
         assert (
-            Classifier.from_bundle(opened, provider=provider).precision == wanted
-            and taken[-1] == wanted.encode()
+            Classifier.from_bundle(opened, provider=provider).precision == expected
+            and taken[-1] == expected.encode()
         )
 
 

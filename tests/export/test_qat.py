@@ -46,8 +46,8 @@ def test_a_value_beyond_an_end_moves_that_end_alone(value: float, low: float, hi
     scale, zero = found(values=16)
     ((to_integers(torch.tensor(value), scale, zero, 0, STEPS) - zero) * scale).backward()
     assert found.low.grad is not None and found.high.grad is not None
-    told = torch.stack([found.low.grad, found.high.grad]) * (16 / STEPS) ** 0.5
-    assert told.tolist() == pytest.approx([low, high], abs=1 / STEPS), (
+    gradients = torch.stack([found.low.grad, found.high.grad]) * (16 / STEPS) ** 0.5
+    assert gradients.tolist() == pytest.approx([low, high], abs=1 / STEPS), (
         "to within the zero point's rounding"
     )
 
@@ -115,7 +115,7 @@ def test_an_end_that_starts_a_fifth_short_recovers(
 
 
 class Stopping(Silent):
-    """Sends a signal once tuning has taken so many steps."""
+    """Sends a signal after a number of steps."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps

@@ -279,7 +279,7 @@ def test_a_tuned_student_is_rated_by_its_score_if_it_agrees() -> None:
     float_student = np.eye(2, dtype=np.float32)[np.arange(400) % 2]
 
     def others(count: int) -> np.ndarray:
-        """The same logits, so many of them turned around."""
+        """Return the logits with the first `count` reversed."""
         return np.concatenate([float_student[:count, ::-1], float_student[count:]])
 
     task = replace(TASK, validation=Split(tuple(map(str, range(400))), None, np.arange(400) % 2))
@@ -371,7 +371,7 @@ def test_a_table_that_an_lstm_reads_is_as_integer_as_the_lstm(
     tuning = Bundle.open(
         export_run(run, ["bilstm"], task=TASK, options=ExportOptions(tune=False))[0]
     ).manifest.parity["int8"]["tuning"]
-    assert tuning["float_layers"] == [], "what is stored in integers is not told to be in fp32"
+    assert tuning["float_layers"] == [], "a table stored in integers is not a float layer"
 
 
 def test_the_loss_of_a_smaller_vocabulary_counts_together_with_that_of_int8(
