@@ -133,7 +133,7 @@ def _bundle_subjects(
             "run `kdedge export` on this run first",
         )
     bundle = Bundle.open(folder)
-    if bundle.manifest.teacher.get("weights") != hash_files(source, WEIGHTS):
+    if bundle.manifest.sources.get("weights") != hash_files(source, WEIGHTS):
         raise UsageError(
             "a bundle was made from other weights than those of its run",
             f"{folder} and {source}",

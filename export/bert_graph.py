@@ -1,16 +1,15 @@
-"""A BERT classifier as an ONNX graph, written from its weights; the writer decides in which numbers it multiplies.
+"""A BERT classifier as an ONNX graph; the writer decides about the arithmetic of its products.
 
-The last layer computes queries, feed-forward and norms for the first token only, since the head reads nothing
-else: keys and values of all tokens are still used, so the answer is the same (exactly, not nearly).
+The last layer computes queries, feed-forward and norms for the first token only, because the head
+reads nothing else. Keys and values of all tokens are still used, so the result is exactly the same.
 """
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
-from kdedge.export.graph_writer import GraphWriter
-from transformers import BertForSequenceClassification
+from kdedge.export.graph_writer import GraphWriter, Weights, weights_of
+from transformers import BertConfig, BertForSequenceClassification
 
 from kdedge.errors import UsageError
 
@@ -24,39 +23,47 @@ ACTIVATIONS = (
     "swish",
     "tanh",
 )
-"""`hidden_act` values that can be written."""
+"""Values of `hidden_act` that can be written."""
 
 BERT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def write_bert(model: BertForSequenceClassification, w: GraphWriter | None = None) -> GraphWriter:
-    """input_ids, attention_mask, token_type_ids (B, T) int64 -> logits (B, C) float32, any B and T.
+    """Write a BERT from `BERT_INPUTS` (B, T) to logits (B, C), for any B and T.
 
-    w: the writer to use; default: fp32 in plain operators. Its inputs are `BERT_INPUTS`.
+    Args:
+        model: The classifier.
+        w: A writer with `BERT_INPUTS`; default: fp32 in standard operators.
+
+    Raises:
+        UsageError: If the activation function is not one of `ACTIVATIONS`.
     """
     config = model.config
     if config.hidden_act not in ACTIVATIONS:
         raise UsageError(
-            "this activation cannot be written as a graph",
+            "this activation function cannot be exported",
             config.hidden_act,
-            f"one of {', '.join(ACTIVATIONS)}",
+            f"use one of {', '.join(ACTIVATIONS)}",
         )
     w = w or GraphWriter(BERT_INPUTS)
-    weights = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
+    weights = weights_of(model)
     hidden = _embeddings(w, weights, config.layer_norm_eps)  # (B, T, H)
     mask = w.padding_mask("attention_mask")
-    for number in range(config.num_hidden_layers):
-        last = number == config.num_hidden_layers - 1
-        hidden = _layer(
-            w, weights, f"bert.encoder.layer.{number}", hidden, mask, config, first_token_only=last
-        )
+    layers = config.num_hidden_layers
+    for number in range(layers):
+        rows = hidden
+        if number == layers - 1:
+            rows = w.op("Slice", hidden, w.ints([0]), w.ints([1]), w.ints([1]))  # (B, 1, H)
+        prefix = f"bert.encoder.layer.{number}"
+        rows = _attention(w, weights, prefix, rows, hidden, mask, config)
+        hidden = _feed_forward(w, weights, prefix, rows, config)
     first = w.op("Squeeze", hidden, w.ints([1]))  # (B, H)
     pooled = w.op("Tanh", w.linear(first, weights, "bert.pooler.dense"))
     w.output(w.linear(pooled, weights, "classifier"))
     return w
 
 
-def _embeddings(w: GraphWriter, weights: dict[str, np.ndarray], epsilon: float) -> str:
+def _embeddings(w: GraphWriter, weights: Weights, epsilon: float) -> str:
     prefix = "bert.embeddings"
     words = w.rows("input_ids", weights, f"{prefix}.word_embeddings")
     types = w.rows("token_type_ids", weights, f"{prefix}.token_type_embeddings")
@@ -66,40 +73,38 @@ def _embeddings(w: GraphWriter, weights: dict[str, np.ndarray], epsilon: float) 
     return w.layer_norm(summed, weights, f"{prefix}.LayerNorm", epsilon)
 
 
-def _layer(
+def _attention(
     w: GraphWriter,
-    weights: dict[str, np.ndarray],
+    weights: Weights,
     prefix: str,
+    rows: str,
     hidden: str,
     mask: str,
-    config: object,
-    *,
-    first_token_only: bool,
+    config: BertConfig,
 ) -> str:
-    heads, width = config.num_attention_heads, config.hidden_size  # type: ignore[attr-defined]
-    size = width // heads
-    own = (
-        w.op("Slice", hidden, w.ints([0]), w.ints([1]), w.ints([1])) if first_token_only else hidden
-    )  # (B, 1 or T, H)
-    attention = f"{prefix}.attention"
-    # The scale 1/sqrt(size) is folded into the query weights.
-    scaled = {
-        f"{attention}.self.query.{part}": weights[f"{attention}.self.query.{part}"]
-        / math.sqrt(size)
-        for part in ("weight", "bias")
-    }
-    query = w.linear(own, weights | scaled, f"{attention}.self.query")
-    key, value = (
-        w.linear(hidden, weights, f"{attention}.self.{part}") for part in ("key", "value")
-    )
-    joined = w.attention(query, key, value, mask, heads, size, f"{attention}.self")
-    epsilon = config.layer_norm_eps  # type: ignore[attr-defined]
-    own = w.layer_norm(
-        w.op("Add", own, w.linear(joined, weights, f"{attention}.output.dense")),
-        weights,
-        f"{attention}.output.LayerNorm",
-        epsilon,
-    )
-    inner = w.activation(w.linear(own, weights, f"{prefix}.intermediate.dense"), config.hidden_act)  # type: ignore[attr-defined]
-    outer = w.linear(inner, weights, f"{prefix}.output.dense")
-    return w.layer_norm(w.op("Add", own, outer), weights, f"{prefix}.output.LayerNorm", epsilon)
+    """Let rows (B, S, H) attend to hidden (B, T, H); returns (B, S, H)."""
+    name = f"{prefix}.attention"
+    heads = config.num_attention_heads
+    size = config.hidden_size // heads
+    # The scale 1 / sqrt(size) is folded into the weights of the queries.
+    scaled = {}
+    for part in ("weight", "bias"):
+        parameter = f"{name}.self.query.{part}"
+        scaled[parameter] = weights[parameter] / math.sqrt(size)
+    query = w.linear(rows, weights | scaled, f"{name}.self.query")
+    key = w.linear(hidden, weights, f"{name}.self.key")
+    value = w.linear(hidden, weights, f"{name}.self.value")
+    context = w.attention(query, key, value, mask, heads, size, f"{name}.self")
+    output = w.linear(context, weights, f"{name}.output.dense")
+    summed = w.op("Add", rows, output)
+    return w.layer_norm(summed, weights, f"{name}.output.LayerNorm", config.layer_norm_eps)
+
+
+def _feed_forward(
+    w: GraphWriter, weights: Weights, prefix: str, rows: str, config: BertConfig
+) -> str:
+    inner = w.linear(rows, weights, f"{prefix}.intermediate.dense")
+    activated = w.activation(inner, config.hidden_act)
+    output = w.linear(activated, weights, f"{prefix}.output.dense")
+    summed = w.op("Add", rows, output)
+    return w.layer_norm(summed, weights, f"{prefix}.output.LayerNorm", config.layer_norm_eps)

@@ -1,4 +1,4 @@
-"""Finds the ranges of activations on real texts, and which layers suffer from rounding."""
+"""Finds the ranges of activations on real texts, and the layers that suffer from rounding."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ import torch
 from kdedge.export.fake_model import Reader, quantized_layers, range_owners
 from torch import nn
 
-KEEPS = (1.0, 0.9999, 0.999)
-"""Shares of an activation's values that a range may hold; the best by logits is taken."""
+COVERAGES = (1.0, 0.9999, 0.999)
+"""Shares of an activation's values that a range may cover."""
 
 MOMENTUM = 0.9
-"""Of moving averages: what one batch leaves of the range so far (Krishnamoorthi 2018, section 3.1.1)."""
+"""Weight of the previous average in a moving average (Krishnamoorthi 2018, section 3.1.1)."""
 
 Method = Literal["best", "minmax", "percentile", "moving_average"]
-KEEPS_OF: dict[str, tuple[float, ...]] = {"best": KEEPS, "minmax": (1.0,), "percentile": (0.9999,)}
+METHOD_COVERAGES: dict[str, tuple[float, ...]] = {
+    "best": COVERAGES,
+    "minmax": (1.0,),
+    "percentile": (0.9999,),
+}
 
 Batch = dict[str, torch.Tensor]
 
@@ -24,68 +28,74 @@ Batch = dict[str, torch.Tensor]
 def calibrate(
     model: nn.Module, reference: nn.Module, batches: Sequence[Batch], method: Method = "best"
 ) -> float:
-    """Set every activation's range from what `batches` make it hold; returns the share of values they cover.
+    """Set the range of every activation from its values on `batches`.
 
-    best: of several shares the one with which the logits stay nearest to those of `reference`. minmax: all values.
-    percentile: 99.99 % of them. moving_average: of the lowest and highest value of each batch.
-    Batches must hold no padding: its activations are not the text's.
+    Args:
+        model: Fake-quantized; changed in place.
+        reference: The float model.
+        batches: Without padding, whose activations do not belong to the texts.
+        method: `minmax`: all values. `percentile`: 99.99 % of them. `best`: of several coverages
+            the one whose logits are nearest to the reference. `moving_average`: of the lowest
+            and highest value of each batch.
+
+    Returns:
+        The share of the values that the ranges cover.
     """
-    products = range_owners(model)
-    with torch.inference_mode():
-        wanted = logits_of(reference, batches)
-        _enable(model, False)
-        for product in products.values():
-            product.seen = []
-        logits_of(model, batches)
-        by_batch = {name: product.seen or [] for name, product in products.items()}
-        for product in products.values():
-            product.seen = None
-        _enable(model, True)
+    owners = range_owners(model)
+    target = logits_of(reference, batches)
+    by_batch = _observe(model, owners, batches)
     if method == "moving_average":
-        return _follow(products, by_batch)
-    seen = {name: torch.cat(values).sort().values for name, values in by_batch.items()}
+        return _set_moving_averages(owners, by_batch)
+    values = {name: torch.cat(parts).sort().values for name, parts in by_batch.items()}
     errors = {}
-    for keep in KEEPS_OF[method]:
-        _set_ranges(products, seen, keep)
-        errors[keep] = _error(model, batches, wanted)
-    best = min(errors, key=lambda keep: errors[keep])
-    _set_ranges(products, seen, best)
+    for coverage in METHOD_COVERAGES[method]:
+        _set_ranges(owners, values, coverage)
+        errors[coverage] = _error(model, batches, target)
+    best = min(errors, key=lambda coverage: errors[coverage])
+    _set_ranges(owners, values, best)
     return best
 
 
+def _observe(
+    model: nn.Module, owners: Mapping[str, Reader], batches: Sequence[Batch]
+) -> dict[str, list[torch.Tensor]]:
+    """Return the values that each activation takes in the float model, batch by batch."""
+    _enable(model, False)
+    observed: dict[str, list[torch.Tensor]] = {}
+    for name, owner in owners.items():
+        observed[name] = owner.observed = []
+    logits_of(model, batches)
+    for owner in owners.values():
+        owner.observed = None
+    _enable(model, True)
+    return observed
+
+
 def sensitivity(model: nn.Module, batches: Sequence[Batch]) -> dict[str, float]:
-    """Layer -> root mean squared change of the logits when that layer alone is rounded."""
+    """Return, per layer, the RMS change of the logits if only that layer is rounded."""
     layers = dict(quantized_layers(model))
     states = {name: layer.enabled for name, layer in layers.items()}
     _enable(model, False)
-    wanted = logits_of(model, batches)
-    found = {}
+    target = logits_of(model, batches)
+    errors = {}
     for name, layer in layers.items():
         layer.enabled = True
-        found[name] = _error(model, batches, wanted)
+        errors[name] = _error(model, batches, target)
         layer.enabled = False
     for name, layer in layers.items():
         layer.enabled = states[name]
-    return found
+    return errors
 
 
 def logits_of(model: nn.Module, batches: Sequence[Batch]) -> torch.Tensor:
-    """Logits (N, C) in evaluation mode, batch after batch."""
-    with torch.inference_mode(), evaluating(model):
-        return torch.cat([model(**batch)["logits"] for batch in batches])
-
-
-class evaluating:
-    """A model in evaluation mode for a while."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model, self.before = model, model.training
-
-    def __enter__(self) -> None:
-        self.model.eval()
-
-    def __exit__(self, *_: object) -> None:
-        self.model.train(self.before)
+    """Return the logits (N, C) of all batches in evaluation mode."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            return torch.cat([model(**batch)["logits"] for batch in batches])
+    finally:
+        model.train(training)
 
 
 def _enable(model: nn.Module, enabled: bool) -> None:
@@ -93,58 +103,59 @@ def _enable(model: nn.Module, enabled: bool) -> None:
         layer.enabled = enabled
 
 
-def _set_ranges(products: dict[str, Reader], seen: dict[str, torch.Tensor], keep: float) -> None:
-    with torch.no_grad():
-        for name, product in products.items():
-            values = seen[name]
-            cut = round((1.0 - keep) * (len(values) - 1))
-            product.range.low.copy_(values[cut])
-            product.range.high.copy_(values[len(values) - 1 - cut])
+@torch.no_grad()
+def _set_ranges(
+    owners: Mapping[str, Reader], values: Mapping[str, torch.Tensor], coverage: float
+) -> None:
+    """Cut an equal number of the sorted values off both ends."""
+    for name, owner in owners.items():
+        last = len(values[name]) - 1
+        cut = round((1.0 - coverage) * last)
+        owner.range.low.copy_(values[name][cut])
+        owner.range.high.copy_(values[name][last - cut])
 
 
-def _follow(products: dict[str, Reader], by_batch: dict[str, list[torch.Tensor]]) -> float:
+@torch.no_grad()
+def _set_moving_averages(
+    owners: Mapping[str, Reader], by_batch: Mapping[str, Sequence[torch.Tensor]]
+) -> float:
+    """Set the ranges and return the mean share of values that they cover."""
     shares = []
-    for name, product in products.items():
+    for name, owner in owners.items():
         low, high = moving_average(by_batch[name])
-        shares += [
-            float(((values >= low) & (values <= high)).float().mean()) for values in by_batch[name]
-        ]
-        with torch.no_grad():
-            product.range.low.fill_(low)
-            product.range.high.fill_(high)
+        for values in by_batch[name]:
+            inside = (values >= low) & (values <= high)
+            shares.append(float(inside.float().mean()))
+        owner.range.low.fill_(low)
+        owner.range.high.fill_(high)
     return sum(shares) / len(shares)
 
 
 def moving_average(batches: Sequence[torch.Tensor]) -> tuple[float, float]:
-    """Lowest and highest value, each followed from batch to batch."""
+    """Return the moving averages of the lowest and of the highest value of each batch."""
     low, high = float(batches[0].min()), float(batches[0].max())
     for values in batches[1:]:
-        low, high = (
-            MOMENTUM * end + (1 - MOMENTUM) * float(now)
-            for end, now in ((low, values.min()), (high, values.max()))
-        )
+        low = MOMENTUM * low + (1 - MOMENTUM) * float(values.min())
+        high = MOMENTUM * high + (1 - MOMENTUM) * float(values.max())
     return low, high
 
 
-def _error(model: nn.Module, batches: Sequence[Batch], wanted: torch.Tensor) -> float:
-    return float((logits_of(model, batches) - wanted).square().mean().sqrt())
+def _error(model: nn.Module, batches: Sequence[Batch], target: torch.Tensor) -> float:
+    return float((logits_of(model, batches) - target).square().mean().sqrt())
 
 
 def unpadded_batches(
     pad: Callable[[list[dict[str, list[int]]]], Batch],
     tokens: Mapping[str, Sequence[list[int]]],
-    most: int = 32,
+    batch_size: int = 32,
 ) -> list[Batch]:
-    """Texts of equal length together, at most `most` at once, so that no batch is padded."""
+    """Batch texts of equal length, so that no batch is padded."""
     by_length: dict[int, list[int]] = {}
     for i, ids in enumerate(tokens["input_ids"]):
         by_length.setdefault(len(ids), []).append(i)
-    groups = [
-        group[start : start + most]
-        for _, group in sorted(by_length.items())
-        for start in range(0, len(group), most)
-    ]
-    return [
-        pad([{name: values[i] for name, values in tokens.items()} for i in group])
-        for group in groups
-    ]
+    batches = []
+    for _, indices in sorted(by_length.items()):
+        for start in range(0, len(indices), batch_size):
+            chosen = indices[start : start + batch_size]
+            batches.append(pad([{name: ids[i] for name, ids in tokens.items()} for i in chosen]))
+    return batches

@@ -1,9 +1,10 @@
-"""Attention whose two products, queries with keys and shares with values, are of integers too.
+"""Attention with integer products: queries with keys, and probabilities with values.
 
-Queries and shares are uint8 between learned ends, as the inputs of a Linear are. Keys and values stand where a weight
-stands there: symmetric int8, one learned range a tensor. Padding has a share of exactly 0, so that a text answers alike
-whatever it is padded to. One range for the shares of all heads: where one head looks at a single token, their step is
-1/255, and a head that looks at several hundred tokens alike loses what it reads.
+Queries and probabilities are uint8 between learned ends, as the inputs of a Linear are. Keys and
+values take the part of a weight: symmetric int8 with one learned range per tensor. Padding has a
+probability of exactly 0, so a text's output does not depend on its padding. All heads share one
+range of probabilities: if one head attends to a single token, the step is 1/255, and a head that
+attends equally to several hundred tokens loses its input.
 """
 
 from __future__ import annotations
@@ -11,7 +12,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from kdedge.export.fake_quant import SMALLEST_RANGE, ActivationRange, Hook, observed_by, to_integers
+from kdedge.export.fake_quant import (
+    SMALLEST_RANGE,
+    ActivationRange,
+    Hook,
+    activation_scale,
+    observed_values,
+    to_integers,
+)
 from kdedge.export.scheme import STEPS, QuantScheme
 from torch import nn
 from transformers import AttentionInterface, BertForSequenceClassification
@@ -19,23 +27,25 @@ from transformers.masking_utils import AttentionMaskInterface, eager_mask
 from transformers.models.bert.modeling_bert import BertSelfAttention
 
 IMPLEMENTATION = "kdedge_integers"
-"""Under this name transformers finds `attend`."""
+"""The name under which transformers knows `attend`."""
 
 PRODUCTS = "products"
-"""The module of an attention that holds its FakeQuantAttention."""
+"""The submodule of an attention that holds its FakeQuantAttention."""
 
 
 class Operand(nn.Module):
-    """A tensor that is rounded before it is multiplied. seen, watch: as in FakeQuantLinear.
+    """A tensor that is rounded before it is multiplied.
 
-    largest: of a symmetric int8 operand the integer that its range becomes; None: uint8 between both ends.
+    Attributes:
+        largest: The integer of the range's larger end, for symmetric int8; None: uint8.
+        hook, observed: As in FakeQuantLinear.
     """
 
     def __init__(self, largest: int | None = None) -> None:
         super().__init__()
         self.range, self.largest = ActivationRange(), largest
-        self.watch: Hook | None = None
-        self.seen: list[torch.Tensor] | None = None
+        self.hook: Hook | None = None
+        self.observed: list[torch.Tensor] | None = None
 
     @property
     def input_range(self) -> ActivationRange:
@@ -50,33 +60,38 @@ class Operand(nn.Module):
         return STEPS if self.largest is None else self.largest
 
     def scale(self, values: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scale and zero point of so many values, as an ActivationRange gives them."""
-        if self.largest is None:
-            return self.range(values)
+        """Return scale and zero point, as an ActivationRange does."""
         low, high = self.range.ends(values)
+        if self.largest is None:
+            return activation_scale(low, high)
         scale = torch.maximum(low.abs(), high.abs()).clamp(min=SMALLEST_RANGE) / self.largest
         return scale, torch.zeros_like(scale)
 
     def forward(self, x: torch.Tensor, enabled: bool) -> tuple[torch.Tensor, torch.Tensor | float]:
-        """Whole numbers less their zero point, and what one of them is worth; where not enabled, x and 1."""
-        if self.seen is not None:
-            self.seen.append(observed_by(x))
+        """Return whole numbers minus the zero point, and their scale; x and 1 if not enabled."""
+        if self.observed is not None:
+            self.observed.append(observed_values(x))
         if not enabled:
             return x, 1.0
         scale, zero = self.scale(x.numel())
         whole = to_integers(x, scale, zero, self.lowest, self.highest)
-        if self.watch is not None:
-            whole = self.watch(x / scale + zero, whole)
+        if self.hook is not None:
+            whole = self.hook(x / scale + zero, whole)
         return whole - zero, scale
 
 
 class FakeQuantAttention(nn.Module):
-    """softmax(Q K' + mask) V with integer products."""
+    """softmax(Q K' + mask) V with integer products.
+
+    The names of the operands are part of the file's tensor names; `shares` are the probabilities.
+    """
 
     def __init__(self, scheme: QuantScheme) -> None:
         super().__init__()
-        self.query, self.key = Operand(), Operand(scheme.largest_weight)
-        self.shares, self.value = Operand(), Operand(scheme.largest_weight)
+        self.query = Operand()
+        self.key = Operand(scheme.largest_weight)
+        self.shares = Operand()
+        self.value = Operand(scheme.largest_weight)
         self.enabled = True
 
     def forward(
@@ -87,15 +102,19 @@ class FakeQuantAttention(nn.Module):
         mask: torch.Tensor | None,
         scaling: float,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, A, S, D), (B, A, T, D), (B, A, T, D), None or (B, 1, 1 or S, T) to be added -> context (B, A, S, D), shares (B, A, S, T)."""
-        (queries, one), (keys, other) = self.query(query, self.enabled), self.key(key, self.enabled)
-        scores = queries @ keys.transpose(2, 3) * (one * other * scaling)
-        shares = (scores if mask is None else scores + mask).softmax(-1)
-        (parts, one), (values, other) = (
-            self.shares(shares, self.enabled),
-            self.value(value, self.enabled),
-        )
-        return parts @ values * (one * other), shares
+        """Return the context (B, A, S, D) and the attention probabilities (B, A, S, T).
+
+        Query (B, A, S, D), key and value (B, A, T, D); the mask (B, 1, 1 or S, T) is added.
+        """
+        queries, query_scale = self.query(query, self.enabled)
+        keys, key_scale = self.key(key, self.enabled)
+        scores = queries @ keys.transpose(2, 3) * (query_scale * key_scale * scaling)
+        if mask is not None:
+            scores = scores + mask
+        attention_probs = scores.softmax(-1)  # (B, A, S, T)
+        probs, probs_scale = self.shares(attention_probs, self.enabled)
+        values, value_scale = self.value(value, self.enabled)
+        return probs @ values * (probs_scale * value_scale), attention_probs
 
 
 def attend(
@@ -107,9 +126,13 @@ def attend(
     scaling: float,
     **_: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """As transformers asks for attention: context (B, S, A, D) and shares. Without dropout: tuning has none."""
-    context, shares = getattr(module, PRODUCTS)(query, key, value, attention_mask, scaling)
-    return context.transpose(1, 2).contiguous(), shares
+    """Return context (B, S, A, D) and probabilities, as transformers expects of attention.
+
+    There is no dropout, because quantization-aware tuning uses none.
+    """
+    products = getattr(module, PRODUCTS)
+    context, attention_probs = products(query, key, value, attention_mask, scaling)
+    return context.transpose(1, 2).contiguous(), attention_probs
 
 
 AttentionInterface.register(IMPLEMENTATION, attend)
@@ -117,7 +140,7 @@ AttentionMaskInterface.register(IMPLEMENTATION, eager_mask)
 
 
 def round_attention(model: BertForSequenceClassification, scheme: QuantScheme) -> None:
-    """Let every attention of a BERT multiply integers."""
+    """Give every attention of a BERT integer products, in place."""
     for module in model.modules():
         if isinstance(module, BertSelfAttention):
             setattr(module, PRODUCTS, FakeQuantAttention(scheme))

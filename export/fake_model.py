@@ -16,16 +16,19 @@ from kdedge.errors import UsageError
 from kdedge.students.bilstm import BiLstmForSequenceClassification
 
 Reader = FakeQuantLinear | FakeQuantLstm | Operand
-"""What rounds what it reads, between ends of its own or another's."""
+"""A module that rounds its input, with its own range or that of another module."""
 
 Layer = FakeQuantLinear | FakeQuantLstm | FakeQuantAttention | FakeQuantEmbedding | FakeQuantTable
-"""What is computed in integers as a whole or not at all."""
+"""A module that is computed in integers as a whole or not at all."""
 
 
 def fake_quantized(model: PreTrainedModel, scheme: QuantScheme) -> PreTrainedModel:
-    """A copy of a student whose products and tables round as the int8 file does.
+    """Return a copy of a student whose products and tables round as the int8 file does.
 
-    Its state dict is that of the model and `range.low`, `range.high` of every product's input, of attention's both operands. A BiLSTM has none.
+    Its state dict is the model's plus `range.low` and `range.high` of every range owner.
+
+    Raises:
+        UsageError: If the model is no student.
     """
     if isinstance(model, BertForSequenceClassification):
         return _bert(deepcopy(model), scheme)
@@ -45,11 +48,11 @@ def _bert(
     for name, module in list(copy.named_modules()):
         parent, _, leaf = name.rpartition(".")
         if isinstance(module, nn.Linear):
-            # Query, key and value read the same tensor.
-            reads = parent if leaf in ("query", "key", "value") else name
-            made = FakeQuantLinear(module, scheme, owners.get(reads))
-            owners.setdefault(reads, made)
-            setattr(copy.get_submodule(parent), leaf, made)
+            # Query, key and value have the same input, so they share one range.
+            owner = parent if leaf in ("query", "key", "value") else name
+            layer = FakeQuantLinear(module, scheme, owners.get(owner))
+            owners.setdefault(owner, layer)
+            setattr(copy.get_submodule(parent), leaf, layer)
         elif isinstance(module, nn.Embedding) and leaf != "token_type_embeddings":
             setattr(copy.get_submodule(parent), leaf, FakeQuantEmbedding(module))
     if scheme.attention == "integers":
@@ -61,37 +64,44 @@ def _bilstm(
     copy: BiLstmForSequenceClassification, scheme: QuantScheme
 ) -> BiLstmForSequenceClassification:
     lstm = FakeQuantLstm(copy.lstm, scheme)
-    made: dict[str, nn.Module] = {"lstm": lstm, "embedding": FakeQuantTable(copy.embedding, lstm)}
-    made |= {
-        name: FakeQuantLinear(copy.get_submodule(name), scheme) for name in ("dense", "classifier")
+    layers = {
+        "lstm": lstm,
+        "embedding": FakeQuantTable(copy.embedding, lstm),
+        "dense": FakeQuantLinear(copy.dense, scheme),
+        "classifier": FakeQuantLinear(copy.classifier, scheme),
+        # Dropout would scale activations beyond their ranges.
+        "dropout": nn.Identity(),
     }
-    # Without dropout, which enlarges what it keeps beyond the ranges.
-    for name, layer in (made | {"dropout": nn.Identity()}).items():
+    for name, layer in layers.items():
         setattr(copy, name, layer)
     return copy
 
 
 def quantized_layers(model: nn.Module) -> Iterator[tuple[str, Layer]]:
-    """The fake-quantized layers of a model, by name."""
-    return ((name, module) for name, module in model.named_modules() if isinstance(module, Layer))
+    """Yield the names and fake-quantized layers of a model."""
+    for name, module in model.named_modules():
+        if isinstance(module, Layer):
+            yield name, module
 
 
 def quantized_products(model: nn.Module) -> dict[str, FakeQuantLinear]:
-    """The fake-quantized products of a model, by name."""
-    return {
-        name: module
-        for name, module in quantized_layers(model)
-        if isinstance(module, FakeQuantLinear)
-    }
+    """Return the fake-quantized Linears of a model by name."""
+    products = {}
+    for name, layer in quantized_layers(model):
+        if isinstance(layer, FakeQuantLinear):
+            products[name] = layer
+    return products
+
+
+def operands(model: nn.Module) -> dict[str, Operand]:
+    """Return the operands of integer attention by name."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, Operand)}
 
 
 def range_owners(model: nn.Module) -> dict[str, Reader]:
-    """What has a range of its own, by name."""
-    readers = (
-        (name, module) for name, module in model.named_modules() if isinstance(module, Reader)
-    )
-    return {
-        name: reader
-        for name, reader in readers
-        if reader.input_range is getattr(reader, "range", None)
-    }
+    """Return the modules that own a range by name."""
+    owners = {}
+    for name, module in model.named_modules():
+        if isinstance(module, Reader) and module.input_range is getattr(module, "range", None):
+            owners[name] = module
+    return owners

@@ -1,7 +1,8 @@
-"""Training in the numbers of the int8 file: layers that round as it does, and pass gradients as if they did not.
+"""Layers that round as the int8 file does, with gradients as if they did not round.
 
-The scale arithmetic is pure functions on tensors; the layers only call them. Rounding is straight-through
-(Bengio et al. 2013); the range of an activation is learned (LSQ+, Bhalgat et al. 2020), that of a weight follows it.
+The scale arithmetic is pure functions on tensors; the layers only call them. Rounding is
+straight-through (Bengio et al. 2013). The range of an activation is learned (LSQ+, Bhalgat et al.
+2020); the range of a weight follows the weight.
 """
 
 from __future__ import annotations
@@ -15,8 +16,21 @@ from torch import nn
 from torch.nn import functional as F
 
 SMALLEST_RANGE = 1e-6
+
 EMBEDDING_LEVEL = 127
-"""The integer that the largest number of an embedding row becomes: rows are looked up, never multiplied, so all bits may be used."""
+"""The integer of the largest number of an embedding row.
+
+Rows are looked up and never multiplied, so all bits may be used.
+"""
+
+OBSERVED_VALUES = 100_000
+"""Values of one tensor that calibration keeps."""
+
+Hook = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Called when a tensor is rounded, with its values in steps and with its integers.
+
+The layer continues with the integers that the hook returns.
+"""
 
 
 class _Round(torch.autograd.Function):
@@ -31,8 +45,8 @@ class _Round(torch.autograd.Function):
         return gradients[0]
 
 
-class _Scaled(torch.autograd.Function):
-    """The identity, whose gradient is scaled."""
+class _ScaleGradient(torch.autograd.Function):
+    """The identity, with a scaled gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, factor: float) -> torch.Tensor:
@@ -45,19 +59,26 @@ class _Scaled(torch.autograd.Function):
 
 
 def round_through(x: torch.Tensor) -> torch.Tensor:
+    """Round half to even, with a straight-through gradient."""
     rounded: torch.Tensor = _Round.apply(x)
     return rounded
 
 
 def activation_scale(low: torch.Tensor, high: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scale and zero point (both float, the latter whole) of uint8 numbers over [low, high], which is widened to hold 0."""
+    """Return scale and zero point of uint8 numbers over [low, high], widened to contain 0.
+
+    Both are float tensors; the zero point is a whole number.
+    """
     low, high = low.clamp(max=0.0), high.clamp(min=0.0)
     scale = (high - low).clamp(min=SMALLEST_RANGE) / STEPS
     return scale, round_through(-low / scale).clamp(0, STEPS)
 
 
 def weight_scale(weight: torch.Tensor, largest: int) -> torch.Tensor:
-    """(rows, 1): the scale that takes each row's largest magnitude to `largest`; 1 for a row of zeros, or so small that its scale would be 0."""
+    """Return scales (rows, 1) that take each row's largest magnitude to `largest`.
+
+    The scale is 1 if it would be 0: the row is zero, or too small for fp32.
+    """
     scale = weight.abs().amax(1, keepdim=True) / largest
     return torch.where(scale > 0, scale, torch.ones_like(scale))
 
@@ -65,95 +86,102 @@ def weight_scale(weight: torch.Tensor, largest: int) -> torch.Tensor:
 def to_integers(
     x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor | float, low: int, high: int
 ) -> torch.Tensor:
-    """round(x / scale) + zero_point, kept within [low, high]; whole numbers in a float tensor (ONNX QuantizeLinear)."""
+    """Compute ONNX QuantizeLinear: round(x / scale) + zero_point, clamped to [low, high].
+
+    The integers are returned in a float tensor.
+    """
     return (round_through(x / scale) + zero_point).clamp(low, high)
 
 
-SEEN = 100_000
-"""Values of a tensor that calibration looks at, drawn at random: at equal steps some columns would never be met."""
+def observed_values(x: torch.Tensor) -> torch.Tensor:
+    """Return a sample (N,) of the values of x with its lowest and highest.
 
-
-def observed_by(x: torch.Tensor) -> torch.Tensor:
-    """(N,) of the values of x, always the same ones of as many, its lowest and highest among them."""
+    The positions are random, with a fixed seed: equal steps would never meet some columns.
+    """
     flat = x.detach().reshape(-1)
-    if len(flat) <= SEEN:
+    if len(flat) <= OBSERVED_VALUES:
         return flat
-    places = torch.randint(len(flat), (SEEN,), generator=torch.Generator().manual_seed(0))
-    return torch.cat([flat[places.to(flat.device)], torch.stack(flat.aminmax())])
-
-
-Hook = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Looks on while a tensor is rounded: what it was, in steps above the zero point's 0, and its whole numbers -> those to go on with."""
+    generator = torch.Generator().manual_seed(0)
+    positions = torch.randint(len(flat), (OBSERVED_VALUES,), generator=generator)
+    return torch.cat([flat[positions.to(flat.device)], torch.stack(flat.aminmax())])
 
 
 class ActivationRange(nn.Module):
-    """The range of one activation tensor: two learned numbers, set by calibration."""
+    """The range of one activation tensor: two learned numbers that calibration sets."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.low, self.high = nn.Parameter(torch.tensor(0.0)), nn.Parameter(torch.tensor(0.0))
+        self.low = nn.Parameter(torch.tensor(0.0))
+        self.high = nn.Parameter(torch.tensor(0.0))
 
     def ends(self, values: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
-        """Low and high. Each of the `values` that are rounded between them adds to their gradients, which are scaled as LSQ scales
-        a step's, by 1 / sqrt(values · steps), the step being a range's width over `STEPS` (Esser et al. 2020, section 2.2).
-        So a limit on the norm of all gradients is not the ranges' alone; Adam itself does not see the factor."""
+        """Return low and high, with gradients scaled for the number of rounded `values`.
+
+        Every value adds to the gradients of both ends. LSQ scales the gradient of a step by
+        1 / sqrt(values · steps), and a step is the width / `STEPS` (Esser et al. 2020, section
+        2.2). Without the factor, the ranges alone would decide a limit on the norm of all
+        gradients. Adam itself does not depend on it.
+        """
         factor = (STEPS / values) ** 0.5
-        return _Scaled.apply(self.low, factor), _Scaled.apply(self.high, factor)
+        return _ScaleGradient.apply(self.low, factor), _ScaleGradient.apply(self.high, factor)
 
     def forward(self, values: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scale and zero point, as `activation_scale` gives them."""
+        """Return scale and zero point, as `activation_scale` does."""
         return activation_scale(*self.ends(values))
 
 
 class FakeQuantLinear(nn.Module):
     """A Linear on uint8 activations and int8 weights.
 
-    Products of whole numbers, exact in fp32 up to 2^24, scaled afterwards: the arithmetic of ONNX Runtime's
-    MatMulIntegerToFloat, with straight-through gradients.
-    enabled = False computes in float. watch looks on while the input is rounded. seen is a list while calibrating: what `seen_of` takes of each input is put there.
+    It multiplies whole numbers, exact in fp32 up to 2^24, and scales the sums: the arithmetic of
+    ONNX Runtime's MatMulIntegerToFloat, with straight-through gradients.
+
+    Attributes:
+        enabled: If False, the layer computes in float.
+        hook: Called when the input is rounded.
+        observed: During calibration a list that receives `observed_values` of each input.
     """
 
     def __init__(
         self, linear: nn.Linear, scheme: QuantScheme, shared: FakeQuantLinear | None = None
     ) -> None:
-        """shared: a layer that reads the same input; its range is used, so that the input is rounded once."""
+        """Take over a Linear's weights; `shared` has the same input and owns its range."""
         super().__init__()
         self.weight, self.bias, self.scheme = linear.weight, linear.bias, scheme
         if shared is None:
             self.range = ActivationRange()
-        self._shared: tuple[FakeQuantLinear, ...] = (
-            () if shared is None else (shared,)
-        )  # in a tuple: saved once, by its owner
+        # In a tuple, so that only the owner saves the range.
+        self._shared: tuple[FakeQuantLinear, ...] = () if shared is None else (shared,)
         self.enabled = True
-        self.watch: Hook | None = None
-        self.seen: list[torch.Tensor] | None = None
+        self.hook: Hook | None = None
+        self.observed: list[torch.Tensor] | None = None
 
     @property
     def input_range(self) -> ActivationRange:
         return self._shared[0].range if self._shared else self.range
 
     def integer_weight(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(out, in) whole numbers and their scales (out, 1)."""
-        scale = weight_scale(self.weight.detach(), self.scheme.largest_weight)
-        return to_integers(
-            self.weight, scale, 0.0, -self.scheme.largest_weight, self.scheme.largest_weight
-        ), scale
+        """Return whole numbers (out, in) and their scales (out, 1)."""
+        largest = self.scheme.largest_weight
+        scale = weight_scale(self.weight.detach(), largest)
+        return to_integers(self.weight, scale, 0.0, -largest, largest), scale
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.seen is not None:
-            self.seen.append(observed_by(x))
+        if self.observed is not None:
+            self.observed.append(observed_values(x))
         if not self.enabled:
             return F.linear(x, self.weight, self.bias)
         scale, zero = self.input_range(x.numel())
         whole = to_integers(x, scale, zero, 0, STEPS)
-        if self.watch is not None:
-            whole = self.watch(x / scale + zero, whole)
+        if self.hook is not None:
+            whole = self.hook(x / scale + zero, whole)
         weight, weight_scales = self.integer_weight()
-        return F.linear(whole - zero, weight) * (scale * weight_scales.T) + self.bias
+        product: torch.Tensor = F.linear(whole - zero, weight) * (scale * weight_scales.T)
+        return product + self.bias
 
 
 class FakeQuantEmbedding(nn.Module):
-    """An Embedding of int8 rows, each with a scale of its own."""
+    """An Embedding of int8 rows, each with its own scale."""
 
     def __init__(self, embedding: nn.Embedding) -> None:
         super().__init__()
@@ -161,8 +189,9 @@ class FakeQuantEmbedding(nn.Module):
         self.enabled = True
 
     def integer_weight(self, rows: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """(rows, width) whole numbers and their scales (rows, 1)."""
-        rows = self.weight if rows is None else rows
+        """Return whole numbers (rows, width) and their scales (rows, 1); default: all rows."""
+        if rows is None:
+            rows = self.weight
         scale = weight_scale(rows.detach(), EMBEDDING_LEVEL)
         return to_integers(rows, scale, 0.0, -EMBEDDING_LEVEL, EMBEDDING_LEVEL), scale
 

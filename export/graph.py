@@ -17,10 +17,14 @@ from kdedge.students.bilstm import BiLstmForSequenceClassification
 
 
 def to_onnx(model: PreTrainedModel) -> onnx.ModelProto:
-    """Inputs int64 (batch, sequence), output `logits` float32 (batch, C); batch and sequence are dynamic.
+    """Return a graph from int64 inputs (batch, sequence) to float32 `logits` (batch, C).
 
-    BERT and BiLSTM are written from their weights; any other architecture is traced.
-    Raises GateFailed for a model left in training mode: its reference would be noisy.
+    Batch and sequence are dynamic. BERT and BiLSTM are written from their weights; any other
+    architecture is traced.
+
+    Raises:
+        CheckFailed: If the model is in training mode, so that dropout would disturb its outputs.
+        MachineError: If torch cannot trace the architecture.
     """
     if model.training:
         raise CheckFailed(
@@ -36,71 +40,65 @@ def to_onnx(model: PreTrainedModel) -> onnx.ModelProto:
 
 
 def trace(model: PreTrainedModel) -> onnx.ModelProto:
-    """Any classifier of transformers through torch.onnx's dynamo exporter, as one file in memory.
-
-    Raises MachineError where torch cannot export the architecture.
-    """
-    names = ["input_ids", "attention_mask"] + (
-        ["token_type_ids"] if getattr(model.config, "type_vocab_size", 0) > 1 else []
-    )
-    sample = {name: torch.ones(2, 7, dtype=torch.long) for name in names}
-    batch, sequence = (
-        torch.export.Dim("batch", min=1, max=4096),
-        torch.export.Dim("sequence", min=1, max=_positions(model)),
-    )
+    """Return the graph of any classifier of transformers, by torch.onnx's dynamo exporter."""
+    names = ["input_ids", "attention_mask"]
+    if getattr(model.config, "type_vocab_size", 0) > 1:
+        names.append("token_type_ids")
     try:
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter talks to its own developers
-            path = Path(folder) / "model.onnx"
-            torch.onnx.export(
-                _LogitsOnly(model, names).eval(),
-                tuple(sample.values()),
-                str(path),
-                dynamo=True,
-                input_names=names,
-                output_names=["logits"],
-                dynamic_shapes=(tuple({0: batch, 1: sequence} for _ in names),),
-                external_data=False,
-                verbose=False,
-            )
-            traced = onnx.load(str(path))
+        graph = _traced(model, names)
     except Exception as error:
-        found = f"{type(model).__name__}: {first_line(error.__cause__ or error)}"
         raise MachineError(
-            "torch cannot export this architecture", found, "use a BERT-like model"
+            "torch cannot export this architecture",
+            f"{type(model).__name__}: {first_line(error.__cause__ or error)}",
+            "use a BERT-like model",
         ) from error
-    # ORT's quantizer stops at shapes that the exporter inferred and it infers otherwise (onnxruntime #25890).
-    del traced.graph.value_info[:]
-    _strip_notes(traced)
-    onnx.checker.check_model(traced)
-    return traced
+    # ONNX Runtime's quantizer stops if it infers other shapes than the exporter did (#25890).
+    del graph.graph.value_info[:]
+    _strip_notes(graph)
+    onnx.checker.check_model(graph)
+    return graph
+
+
+def _traced(model: PreTrainedModel, names: list[str]) -> onnx.ModelProto:
+    sample = tuple(torch.ones(2, 7, dtype=torch.long) for _ in names)
+    longest = getattr(model.config, "max_position_embeddings", None) or 512
+    shape = {
+        0: torch.export.Dim("batch", min=1, max=4096),
+        1: torch.export.Dim("sequence", min=1, max=longest),
+    }
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # They address the exporter's own developers.
+        path = Path(folder) / "model.onnx"
+        torch.onnx.export(
+            _LogitsOnly(model, names).eval(),
+            sample,
+            str(path),
+            dynamo=True,
+            input_names=names,
+            output_names=["logits"],
+            dynamic_shapes=((shape,) * len(names),),
+            external_data=False,
+            verbose=False,
+        )
+        return onnx.load(str(path))
 
 
 def _strip_notes(model: onnx.ModelProto) -> None:
-    """Without the exporter's notes: they name this machine's folders and are longer than a small student."""
-    for part in (
-        model,
-        model.graph,
-        *model.graph.node,
-        *model.graph.initializer,
-        *model.graph.input,
-        *model.graph.output,
-    ):
-        part.doc_string = ""
-        del part.metadata_props[:]
+    """Remove the exporter's notes: they name folders of this machine and are long."""
+    graph = model.graph
+    for nodes in ([model, graph], graph.node, graph.initializer, graph.input, graph.output):
+        for node in nodes:
+            node.doc_string = ""
+            del node.metadata_props[:]
 
 
 class _LogitsOnly(torch.nn.Module):
-    """A classifier that takes its inputs by position and answers a bare tensor."""
+    """A classifier with positional inputs and the bare logits as output."""
 
     def __init__(self, model: PreTrainedModel, names: list[str]) -> None:
         super().__init__()
         self.model, self.names = model, names
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        return self.model(**dict(zip(self.names, inputs, strict=True))).logits
-
-
-def _positions(model: PreTrainedModel) -> int:
-    """Most tokens a sequence may have, for the exporter; a text's own limit is the bundle's max_length."""
-    return int(getattr(model.config, "max_position_embeddings", None) or 512)
+        logits: torch.Tensor = self.model(**dict(zip(self.names, inputs, strict=True))).logits
+        return logits

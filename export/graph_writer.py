@@ -10,204 +10,203 @@ import numpy as np
 import onnx
 from kdedge.export.lstm_weights import lstm_weights
 from onnx import TensorProto, helper, numpy_helper
+from transformers import PreTrainedModel
 
 OPSET = 17
-"""The oldest operator set that has LayerNormalization; every runtime of today reads it."""
+"""The oldest operator set with LayerNormalization; every current runtime reads it."""
 
 IR_VERSION = 8
 
 INPUT_SCALE = ".input_scale"
-"""Ends the name of a scale; before it stands the name of what is rounded by it."""
+"""Suffix of a scale's name; the rest is the name of what it rounds."""
+
+Weights = dict[str, np.ndarray]
 
 
 class GraphWriter:
-    """Collects nodes and weights; inputs are int64 (batch, sequence), the output is float32 logits."""
+    """Collects nodes and weights of a graph with float32 logits.
+
+    The order of the calls decides the order of nodes and initializers in the file.
+    """
 
     opsets: ClassVar[dict[str, int]] = {"": OPSET}
-    """Operator domains that the graph uses, and their versions."""
+    """Operator domains of the graph and their versions."""
 
     def __init__(self, inputs: Sequence[str]) -> None:
+        """Start a graph with int64 inputs (batch, sequence)."""
         self.inputs = tuple(inputs)
         self.nodes: list[onnx.NodeProto] = []
         self.weights: dict[str, onnx.TensorProto] = {}
         self.count = 0
 
-    def op(self, kind: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
-        """Append one node; returns the name of its output, or a tuple of names where `outputs` > 1."""
+    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        """Append a node with one output and return the output's name."""
         self.count += 1
-        names = tuple(
-            f"{kind.lower()}_{self.count}" + (f"_{i}" if outputs > 1 else "")
-            for i in range(outputs)
-        )
-        self.nodes.append(
-            helper.make_node(
-                kind, list(inputs), list(names), name=f"{kind}_{self.count}", **attributes
-            )
-        )
-        return names if outputs > 1 else names[0]
+        output = f"{kind.lower()}_{self.count}"
+        self._append(kind, inputs, [output], attributes)
+        return output
+
+    def op_with_outputs(
+        self, kind: str, *inputs: str, outputs: int, **attributes: Any
+    ) -> tuple[str, ...]:
+        """Append a node with several outputs and return their names."""
+        self.count += 1
+        names = [f"{kind.lower()}_{self.count}_{i}" for i in range(outputs)]
+        self._append(kind, inputs, names, attributes)
+        return tuple(names)
+
+    def _append(
+        self, kind: str, inputs: Sequence[str], outputs: list[str], attributes: dict[str, Any]
+    ) -> None:
+        name = f"{kind}_{self.count}"
+        self.nodes.append(helper.make_node(kind, list(inputs), outputs, name=name, **attributes))
 
     def tensor(self, values: np.ndarray, name: str) -> str:
-        """A named weight, stored once."""
+        """Store a named weight once and return its name."""
         if name not in self.weights:
             self.weights[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
         return name
 
     def ints(self, values: int | Sequence[int]) -> str:
         array = np.array(values, dtype=np.int64)
-        return self.tensor(
-            array,
-            f"int_{'_'.join(map(str, array.ravel().tolist()))}_{array.ndim}".replace("-", "m"),
-        )
+        digits = "_".join(str(value) for value in array.ravel().tolist())
+        return self.tensor(array, f"int_{digits}_{array.ndim}".replace("-", "m"))
 
     def scalar(self, value: float) -> str:
-        return self.tensor(
-            np.array(value, dtype=np.float32), f"float_{value:g}".replace("-", "m").replace("+", "")
-        )
+        name = f"float_{value:g}".replace("-", "m").replace("+", "")
+        return self.tensor(np.array(value, dtype=np.float32), name)
 
-    def linear(self, x: str, weights: dict[str, np.ndarray], prefix: str) -> str:
-        """x @ W.T + b with W (out, in), b (out) of a torch Linear; W is stored transposed, as MatMul reads it."""
-        product = self.op(
-            "MatMul", x, self.tensor(weights[f"{prefix}.weight"].T, f"{prefix}.weight")
-        )
-        return str(
-            self.op("Add", product, self.tensor(weights[f"{prefix}.bias"], f"{prefix}.bias"))
-        )
+    def linear(self, x: str, weights: Weights, prefix: str) -> str:
+        """Write x @ W.T + b of a torch Linear; W (out, in) is stored transposed, as (in, out)."""
+        weight = self.tensor(weights[f"{prefix}.weight"].T, f"{prefix}.weight")
+        product = self.op("MatMul", x, weight)
+        bias = self.tensor(weights[f"{prefix}.bias"], f"{prefix}.bias")
+        return self.op("Add", product, bias)
 
-    def rows(self, ids: str, weights: dict[str, np.ndarray], prefix: str) -> str:
-        """(..., H): the rows of an embedding table that `ids` name."""
-        return str(
-            self.op("Gather", self.tensor(weights[f"{prefix}.weight"], f"{prefix}.weight"), ids)
-        )
+    def rows(self, ids: str, weights: Weights, prefix: str) -> str:
+        """Look up rows (..., H) of an embedding table."""
+        table = self.tensor(weights[f"{prefix}.weight"], f"{prefix}.weight")
+        return self.op("Gather", table, ids)
 
-    def first_rows(self, count: str, weights: dict[str, np.ndarray], prefix: str) -> str:
-        """(count, H): the first rows of an embedding table; count is an int64 tensor (1,)."""
-        return str(
-            self.op(
-                "Slice",
-                self.tensor(weights[f"{prefix}.weight"], f"{prefix}.weight"),
-                self.ints([0]),
-                count,
-            )
-        )
+    def first_rows(self, count: str, weights: Weights, prefix: str) -> str:
+        """Return the first rows (count, H) of an embedding table; count is int64 (1,)."""
+        table = self.tensor(weights[f"{prefix}.weight"], f"{prefix}.weight")
+        return self.op("Slice", table, self.ints([0]), count)
 
     def padding_mask(self, mask: str) -> str:
-        """What `attention` takes to leave out padding: here (B, 1, 1, T), 0 on real tokens and the lowest float on padding."""
-        padding = self.op("Equal", self.op("Unsqueeze", mask, self.ints([1, 2])), self.ints(0))
-        return str(
-            self.op("Where", padding, self.scalar(np.finfo(np.float32).min), self.scalar(0.0))
-        )
+        """Return (B, 1, 1, T) for `attention`: 0 on tokens, the lowest float on padding."""
+        unsqueezed = self.op("Unsqueeze", mask, self.ints([1, 2]))  # (B, 1, 1, T)
+        is_padding = self.op("Equal", unsqueezed, self.ints(0))
+        lowest = self.scalar(float(np.finfo(np.float32).min))
+        return self.op("Where", is_padding, lowest, self.scalar(0.0))
 
     def attention(
         self, query: str, key: str, value: str, mask: str, heads: int, size: int, prefix: str
     ) -> str:
-        """softmax(Q K' + mask) V, head by head: (B, S, H), (B, T, H), (B, T, H) -> (B, S, H); the queries are scaled already."""
+        """Write softmax(Q K' + mask) V with A `heads` of width D = `size`: (B, S, H).
 
-        def split(states: str, part: str, *order: int) -> str:
-            return str(
-                self.op(
-                    "Transpose",
-                    self.op(
-                        "Reshape",
-                        self.operand(states, prefix, part),
-                        self.ints([0, 0, heads, size]),
-                    ),
-                    perm=order,
-                )
-            )
+        The query (B, S, H) is already scaled; key and value are (B, T, H).
+        """
+        keys = self._split_heads(self.operand(key, prefix, "key"), heads, size)
+        keys = self.op("Transpose", keys, perm=(0, 2, 3, 1))  # (B, A, D, T)
+        queries = self._split_heads(self.operand(query, prefix, "query"), heads, size)
+        queries = self.op("Transpose", queries, perm=(0, 2, 1, 3))  # (B, A, S, D)
+        scores = self.product(queries, keys, prefix, ("query", "key"))  # (B, A, S, T)
+        scores = self.op("Add", scores, mask)
+        probs = self.op("Softmax", scores, axis=-1)
+        probs = self.operand(probs, prefix, "shares")
+        values = self._split_heads(self.operand(value, prefix, "value"), heads, size)
+        values = self.op("Transpose", values, perm=(0, 2, 1, 3))  # (B, A, T, D)
+        context = self.product(probs, values, prefix, ("shares", "value"))  # (B, A, S, D)
+        context = self.op("Transpose", context, perm=(0, 2, 1, 3))  # (B, S, A, D)
+        return self.op("Reshape", context, self.ints([0, 0, heads * size]))
 
-        keys = split(key, "key", 0, 2, 3, 1)
-        scores = self.op(
-            "Add",
-            self.product(split(query, "query", 0, 2, 1, 3), keys, prefix, ("query", "key")),
-            mask,
-        )  # (B, A, S, T)
-        shares = self.operand(self.op("Softmax", scores, axis=-1), prefix, "shares")
-        context = self.product(
-            shares, split(value, "value", 0, 2, 1, 3), prefix, ("shares", "value")
-        )
-        return str(
-            self.op(
-                "Reshape",
-                self.op("Transpose", context, perm=(0, 2, 1, 3)),
-                self.ints([0, 0, heads * size]),
-            )
-        )
+    def _split_heads(self, states: str, heads: int, size: int) -> str:
+        """Reshape (B, T, H) to (B, T, A, D)."""
+        return self.op("Reshape", states, self.ints([0, 0, heads, size]))
 
     def operand(self, x: str, prefix: str, part: str) -> str:
-        """`part` (query, key, shares, value) of the attention `prefix`, as its product reads it."""
+        """Return an input of attention's products: query, key, shares (probabilities) or value."""
         return x
 
     def product(self, x: str, y: str, prefix: str, parts: tuple[str, str]) -> str:
-        """The product of two operands."""
-        return str(self.op("MatMul", x, y))
+        """Multiply two operands of the attention `prefix`."""
+        return self.op("MatMul", x, y)
 
-    def layer_norm(
-        self, x: str, weights: dict[str, np.ndarray], prefix: str, epsilon: float
-    ) -> str:
-        scale, shift = (
-            self.tensor(weights[f"{prefix}.{part}"], f"{prefix}.{part}")
-            for part in ("weight", "bias")
-        )
-        return str(self.op("LayerNormalization", x, scale, shift, axis=-1, epsilon=epsilon))
+    def layer_norm(self, x: str, weights: Weights, prefix: str, epsilon: float) -> str:
+        scale = self.tensor(weights[f"{prefix}.weight"], f"{prefix}.weight")
+        shift = self.tensor(weights[f"{prefix}.bias"], f"{prefix}.bias")
+        return self.op("LayerNormalization", x, scale, shift, axis=-1, epsilon=epsilon)
 
-    def recurrent(
-        self, vectors: str, weights: dict[str, np.ndarray], steps: str, hidden: int
-    ) -> str:
-        """Final states (2, B, H) of the layer `lstm` over the first steps (B,) of vectors (T, B, E)."""
-        w, r, b = (
-            self.tensor(value, f"lstm.{name}")
-            for name, value in zip("WRB", lstm_weights(weights), strict=True)
+    def recurrent(self, vectors: str, weights: Weights, steps: str, hidden: int) -> str:
+        """Return the final states (2, B, H) of `lstm` over the first steps (B,) of (T, B, E)."""
+        w, r, b = lstm_weights(weights)
+        names = (self.tensor(w, "lstm.W"), self.tensor(r, "lstm.R"), self.tensor(b, "lstm.B"))
+        return self.lstm_node(vectors, *names, steps, hidden)
+
+    def lstm_node(self, vectors: str, w: str, r: str, b: str, steps: str, hidden: int) -> str:
+        """Append ONNX's LSTM and return its final states (2, B, H)."""
+        _, states = self.op_with_outputs(
+            "LSTM",
+            vectors,
+            w,
+            r,
+            b,
+            steps,
+            outputs=2,
+            direction="bidirectional",
+            hidden_size=hidden,
         )
-        return str(
-            self.op(
-                "LSTM",
-                vectors,
-                w,
-                r,
-                b,
-                steps,
-                outputs=2,
-                direction="bidirectional",
-                hidden_size=hidden,
-            )[1]
-        )
+        return states
 
     def activation(self, x: str, name: str) -> str:
-        """relu; tanh; silu as x sigmoid(x); gelu as 0.5 x (1 + erf(x / sqrt 2)); its tanh form (Hendrycks and Gimpel 2016)."""
+        """Write an activation function.
+
+        relu, tanh; silu = x sigmoid(x); gelu = 0.5 x (1 + erf(x / sqrt 2)); any other name is the
+        tanh form of gelu (Hendrycks and Gimpel 2016).
+        """
         if name in ("relu", "tanh"):
-            return str(self.op(name.title(), x))
+            return self.op(name.title(), x)
         if name in ("silu", "swish"):
-            return str(self.op("Mul", x, self.op("Sigmoid", x)))
-        if name == "gelu":
-            inner = self.op("Erf", self.op("Div", x, self.scalar(math.sqrt(2.0))))
-        else:
-            cubed = self.op("Mul", self.scalar(0.044715), self.op("Mul", x, self.op("Mul", x, x)))
-            inner = self.op(
-                "Tanh",
-                self.op("Mul", self.scalar(math.sqrt(2.0 / math.pi)), self.op("Add", x, cubed)),
-            )
-        return str(
-            self.op(
-                "Mul", self.op("Mul", x, self.op("Add", inner, self.scalar(1.0))), self.scalar(0.5)
-            )
-        )
+            return self.op("Mul", x, self.op("Sigmoid", x))
+        inner = self._gelu_erf(x) if name == "gelu" else self._gelu_tanh(x)
+        shifted = self.op("Add", inner, self.scalar(1.0))
+        product = self.op("Mul", x, shifted)
+        return self.op("Mul", product, self.scalar(0.5))
+
+    def _gelu_erf(self, x: str) -> str:
+        """Write erf(x / sqrt 2)."""
+        return self.op("Erf", self.op("Div", x, self.scalar(math.sqrt(2.0))))
+
+    def _gelu_tanh(self, x: str) -> str:
+        """Write tanh(sqrt(2 / pi) (x + 0.044715 x³))."""
+        factor = self.scalar(0.044715)
+        cube = self.op("Mul", x, self.op("Mul", x, x))
+        correction = self.op("Mul", factor, cube)
+        slope = self.scalar(math.sqrt(2.0 / math.pi))
+        total = self.op("Add", x, correction)
+        return self.op("Tanh", self.op("Mul", slope, total))
 
     def output(self, logits: str) -> None:
         self.nodes.append(helper.make_node("Identity", [logits], ["logits"], name="logits"))
 
     def model(self, outputs: int) -> onnx.ModelProto:
-        """The finished, checked model with `outputs` logits."""
-        inputs = [
-            helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"])
-            for name in self.inputs
-        ]
+        """Return the finished, checked model with `outputs` logits."""
+        inputs = []
+        for name in self.inputs:
+            shape = ["batch", "sequence"]
+            inputs.append(helper.make_tensor_value_info(name, TensorProto.INT64, shape))
         logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", outputs])
-        graph = helper.make_graph(
-            self.nodes, "kdedge", inputs, [logits], list(self.weights.values())
-        )
+        weights = list(self.weights.values())
+        graph = helper.make_graph(self.nodes, "kdedge", inputs, [logits], weights)
         opsets = [helper.make_opsetid(domain, version) for domain, version in self.opsets.items()]
         model = helper.make_model(
             graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="kdedge"
         )
         onnx.checker.check_model(model)
         return model
+
+
+def weights_of(model: PreTrainedModel) -> Weights:
+    """Return a torch model's parameters as arrays."""
+    return {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}

@@ -1,13 +1,17 @@
-"""Fake-quantized torch beside its int8 file, on one text: at every rounding torch goes on with the file's integers.
+"""Replays one text in fake-quantized torch with the integers of its int8 file.
 
-So each step starts from the same numbers in both, and what torch is about to round can be held against what the file
-made of it, everywhere: a difference has no time to grow, and none can hide behind an earlier one.
+Torch and the file do the same integer arithmetic, but float operations between the integers differ
+in the last bit. If an activation lies halfway between two integers (a tie), both may round it
+differently, and the difference would spread through all later layers. So torch is led, as by
+teacher forcing: wherever it rounds, it compares its own value with the file's integer and then
+continues with the file's integer. No difference can grow, and none can hide behind an earlier one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -15,13 +19,12 @@ import onnx
 import onnxruntime
 import torch
 from kdedge.export.fake_attention import Operand
-from kdedge.export.fake_lstm import FakeQuantLstm, state_scale
-from kdedge.export.fake_model import quantized_layers, quantized_products
-from kdedge.export.fake_quant import Hook, activation_scale, to_integers
+from kdedge.export.fake_lstm import FakeQuantLstm, StepHook, state_scale
+from kdedge.export.fake_model import operands, quantized_layers, quantized_products
+from kdedge.export.fake_quant import FakeQuantLinear, Hook, activation_scale, to_integers
 from kdedge.export.graph_writer import INPUT_SCALE
-from kdedge.export.parity import Encoded
+from kdedge.export.parity import Encoded, torch_logits
 from kdedge.export.scheme import STEPS
-from torch import nn
 from transformers import PreTrainedModel
 
 from kdedge.runtime.classifier import SLOW_FUSIONS
@@ -31,33 +34,44 @@ WEIGHT = ".weight"
 
 
 class RoundingError(NamedTuple):
-    """How far, in steps, a number lay from where it rounds to the file's integer, and what it was rounded for."""
+    """A rounding that the file and torch may do differently.
+
+    Attributes:
+        steps: Distance, in steps, between torch's value and the values that round to the file's
+            integer: 0 if torch rounds to the same integer.
+        name: The layer or operand that rounds.
+    """
 
     steps: float
     name: str
 
 
 class InstrumentedSession:
-    """A session of an int8 file that also answers every rounded activation, and an LSTM's states."""
+    """A session on an int8 file that also returns every rounded activation and the LSTM's states.
+
+    Attributes:
+        rounded_input: Name of a product or operand -> name of the output with its rounded input.
+    """
 
     def __init__(self, graph: bytes, options: onnxruntime.SessionOptions) -> None:
         model = onnx.load_from_string(graph)
-        kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
-        made: dict[str, str] = {}  # a rounded tensor -> what it is first rounded for
-        self.read: dict[str, str] = {}
-        """A product or an operand of attention -> the name under which its rounded input is answered."""
+        types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
         self.outputs = ["logits"]
+        self.rounded_input: dict[str, str] = {}
+        rounded: dict[str, str] = {}  # tensor -> output
         for node in list(model.graph.node):
             if node.op_type == "DynamicQuantizeLSTM":
                 node.output[0] = LSTM_STATES
-                self._answer(model, LSTM_STATES, onnx.TensorProto.FLOAT)
+                self._add_output(model, LSTM_STATES, onnx.TensorProto.FLOAT)
             elif node.op_type == "QuantizeLinear":
-                name = made[node.output[0]] = node.input[1].removesuffix(INPUT_SCALE)
-                self.read[name] = name
+                name = node.input[1].removesuffix(INPUT_SCALE)
+                rounded[node.output[0]] = name
+                self.rounded_input[name] = name
                 model.graph.node.append(onnx.helper.make_node("Identity", [node.output[0]], [name]))
-                self._answer(model, name, kinds[node.input[2]])
-            elif node.input and node.input[0] in made and node.input[1].endswith(WEIGHT):
-                self.read[node.input[1].removesuffix(WEIGHT)] = made[node.input[0]]
+                self._add_output(model, name, types[node.input[2]])
+            elif node.input and node.input[0] in rounded and node.input[1].endswith(WEIGHT):
+                product = node.input[1].removesuffix(WEIGHT)
+                self.rounded_input[product] = rounded[node.input[0]]
         self.session = onnxruntime.InferenceSession(
             model.SerializeToString(),
             options,
@@ -65,104 +79,132 @@ class InstrumentedSession:
             disabled_optimizers=SLOW_FUSIONS,
         )
 
-    def _answer(self, model: onnx.ModelProto, name: str, kind: int) -> None:
+    def _add_output(self, model: onnx.ModelProto, name: str, kind: int) -> None:
         model.graph.output.append(onnx.helper.make_tensor_value_info(name, kind, None))
         self.outputs.append(name)
 
     def run(self, text: Encoded) -> dict[str, np.ndarray]:
+        """Return all outputs for one text (1, T)."""
         return dict(zip(self.outputs, self.session.run(self.outputs, dict(text)), strict=True))
 
 
-class GuidedReplay:
-    """One text (1, T) read by torch with a file's integers. strays: one for each rounding; logits: (1, C), what torch makes of these integers.
+@dataclass(frozen=True)
+class ReplayedText:
+    """The result of a replay.
 
-    tied: whether an integer is another than torch would have taken.
+    Attributes:
+        logits: Of torch with the file's integers. *Shape:* (1, C)
+        file_logits: Of the file. *Shape:* (1, C)
+        errors: One per rounding.
+        rounding_differs: Whether torch would have taken another integer anywhere.
     """
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        text: Encoded,
-        file: InstrumentedSession,
-        theirs: Mapping[str, np.ndarray],
-    ) -> None:
-        self.theirs, self.strays, self.tied, self.calls = theirs, list[RoundingError](), False, 0
-        watched = {
-            **quantized_products(model),
-            **{
-                name: module
-                for name, module in model.named_modules()
-                if isinstance(module, Operand)
-            },
-        }
-        lstms = [layer for _, layer in quantized_layers(model) if isinstance(layer, FakeQuantLstm)]
-        try:
-            for name, module in watched.items():
-                if name in file.read:
-                    module.watch = self._leading(name, module, file.read[name])
-            for lstm in lstms:
-                lstm.watch = self._leading_states
-            with torch.inference_mode():
-                self.logits: np.ndarray = model(
-                    **{name: torch.from_numpy(values) for name, values in text.items()}
-                ).logits.numpy()
-        finally:
-            for module in (*watched.values(), *lstms):
-                module.watch = None
+    logits: np.ndarray
+    file_logits: np.ndarray
+    errors: list[RoundingError]
+    rounding_differs: bool
 
     @property
-    def farthest(self) -> RoundingError:
-        return max(self.strays, default=RoundingError(0.0, ""))
+    def largest_error(self) -> RoundingError:
+        return max(self.errors, default=RoundingError(0.0, ""))
 
-    def _leading(self, name: str, module: nn.Module, source: str) -> Hook:
-        low, high = (module.lowest, module.highest) if isinstance(module, Operand) else (0, STEPS)
 
-        def watch(steps: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
-            found = torch.from_numpy(self.theirs[source].astype(np.float32))
-            if (
-                isinstance(module, Operand) and found.dim() < whole.dim()
-            ):  # rounded before its heads are told apart
-                found = found.unflatten(2, (whole.shape[1], whole.shape[3])).transpose(1, 2)
-            return self._lead(name, steps.clamp(low, high), whole, found)
+class GuidedReplay:
+    """One text read by torch with the integers of an int8 file."""
 
-        return watch
+    def __init__(
+        self, model: PreTrainedModel, file: InstrumentedSession, outputs: Mapping[str, np.ndarray]
+    ) -> None:
+        """Prepare the replay of a text for which `file` returned `outputs`."""
+        self.model, self.file, self.outputs = model, file, outputs
+        self.errors: list[RoundingError] = []
+        self.rounding_differs = False
+        self.lstm_calls = 0
+
+    def run(self, text: Encoded) -> ReplayedText:
+        """Replay one text (1, T)."""
+        readers: dict[str, FakeQuantLinear | Operand] = {
+            **quantized_products(self.model),
+            **operands(self.model),
+        }
+        lstms = [
+            layer for _, layer in quantized_layers(self.model) if isinstance(layer, FakeQuantLstm)
+        ]
+        try:
+            for name, reader in readers.items():
+                if name in self.file.rounded_input:
+                    reader.hook = self._hook(name, reader)
+            if LSTM_STATES in self.outputs:
+                for lstm in lstms:
+                    lstm.hook = self._lstm_hook
+            logits = torch_logits(self.model, text)
+        finally:
+            for reader in readers.values():
+                reader.hook = None
+            for lstm in lstms:
+                lstm.hook = None
+        return ReplayedText(logits, self.outputs["logits"], self.errors, self.rounding_differs)
+
+    def _hook(self, name: str, reader: FakeQuantLinear | Operand) -> Hook:
+        """Return a hook that leads a product or an operand."""
+        integers = self.outputs[self.file.rounded_input[name]].astype(np.float32)
+        low, high = 0, STEPS
+        if isinstance(reader, Operand):
+            low, high = reader.lowest, reader.highest
+
+        def hook(steps: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+            target = torch.from_numpy(integers)
+            if isinstance(reader, Operand) and target.dim() < whole.dim():
+                # The file rounds (B, T, H) before it splits the heads.
+                _, heads, _, size = whole.shape
+                target = target.reshape(*target.shape[:2], heads, size).transpose(1, 2)
+            return self._lead(name, steps.clamp(low, high), whole, target)
+
+        return hook
 
     def _lead(
-        self, name: str, steps: torch.Tensor, whole: torch.Tensor, found: torch.Tensor
+        self, name: str, steps: torch.Tensor, whole: torch.Tensor, target: torch.Tensor
     ) -> torch.Tensor:
-        """The file computes the last layer for the first token alone: where it says nothing, torch's own integers stay."""
-        places = tuple(map(slice, found.shape))
-        apart = float((steps[places] - found).abs().max()) - 0.5
-        self.strays.append(RoundingError(math.inf if math.isnan(apart) else max(apart, 0.0), name))
+        """Record the rounding error and return the file's integers (`target`).
+
+        The file computes the last layer for the first token only; for other tokens torch's own
+        integers (`whole`) stay.
+        """
+        common = tuple(slice(size) for size in target.shape)
+        distance = float((steps[common] - target).abs().max()) - 0.5
+        error = math.inf if math.isnan(distance) else max(distance, 0.0)
+        self.errors.append(RoundingError(error, name))
         led = whole.clone()
-        led[places] = found
-        self.tied |= not torch.equal(led, whole)
+        led[common] = target
+        if not torch.equal(led, whole):
+            self.rounding_differs = True
         return led
 
-    def _leading_states(
-        self, count: int
-    ) -> Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]:
-        row, self.calls = self.calls, self.calls + 1
+    def _lstm_hook(self, steps: int) -> StepHook:
+        """Return a hook that leads the states of the LSTM's next call, one per text of a pair."""
+        row = self.lstm_calls
+        self.lstm_calls += 1
+        states = self.outputs[LSTM_STATES][:, :, row]  # (T, 2, H + ANCHORS)
 
-        def watch(step: int, steps: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
-            found = rounded_states(self.theirs[LSTM_STATES][:, :, row], step, count, whole.shape[2])
-            return self._lead(f"{LSTM_STATES}.{row}.{step}", steps.clamp(0, STEPS), whole, found)
+        def hook(step: int, values: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+            target = rounded_states(states, step, steps, whole.shape[2])
+            name = f"{LSTM_STATES}.{row}.{step}"
+            return self._lead(name, values.clamp(0, STEPS), whole, target)
 
-        return watch if LSTM_STATES in self.theirs else lambda step, steps, whole: whole
+        return hook
 
 
-def rounded_states(states: np.ndarray, step: int, count: int, hidden: int) -> torch.Tensor:
-    """The states (T, 2, H with pins) of a file's LSTM after `step` of `count` steps, as it rounds them for the next one: (2, 1, hidden).
+def rounded_states(states: np.ndarray, step: int, steps: int, hidden: int) -> torch.Tensor:
+    """Round a file's LSTM states (T, 2, H + anchors) after a step to integers (2, 1, hidden).
 
-    It finds its scale in its own states, pins included, which may differ from ours in the last bit. Its zero point may be the next one, for
-    127.5 lies between: what counts is how far a state is from it.
+    The file finds the scale in its own states and anchors, so it may differ from torch's in the
+    last bit. The zero point is torch's: 127.5 lies between two integers, so the file may take the
+    other one, but only the distance of a state from the zero point matters.
     """
     _, zero = state_scale(step)
-    both = [
-        torch.from_numpy(states[place, side]) for side, place in enumerate((step - 1, count - step))
-    ]  # backwards in the order of the text
-    whole = [
-        to_integers(state[:hidden], activation_scale(state.min(), state.max())[0], zero, 0, STEPS)
-        for state in both
-    ]
-    return torch.stack(whole)[:, None]
+    forward, backward = states[step - 1, 0], states[steps - step, 1]
+    rounded = []
+    for state in (torch.from_numpy(forward), torch.from_numpy(backward)):
+        scale, _ = activation_scale(state.min(), state.max())
+        rounded.append(to_integers(state[:hidden], scale, zero, 0, STEPS))
+    return torch.stack(rounded)[:, None]

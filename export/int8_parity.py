@@ -1,22 +1,22 @@
-"""The gate between fake-quantized torch and the int8 file, on what ONNX Runtime really executes."""
+"""Checks an int8 file against fake-quantized torch, on the nodes ONNX Runtime really executes."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
-import torch
 from kdedge.export.fake_attention import FakeQuantAttention
 from kdedge.export.fake_lstm import FakeQuantLstm
-from kdedge.export.fake_model import quantized_layers, quantized_products
+from kdedge.export.fake_model import operands, quantized_layers, quantized_products
 from kdedge.export.graph_writer import IR_VERSION, OPSET
-from kdedge.export.guided_replay import GuidedReplay, InstrumentedSession
-from kdedge.export.parity import Encoded, compare_logits
+from kdedge.export.guided_replay import GuidedReplay, InstrumentedSession, RoundingError
+from kdedge.export.parity import Encoded, ParityReport, compare_logits, torch_logits
 from transformers import BertForSequenceClassification, PreTrainedModel
 
 from kdedge.errors import CheckFailed
@@ -24,12 +24,14 @@ from kdedge.runtime.classifier import SLOW_FUSIONS
 from kdedge.runtime.spec import Kind
 
 EQUAL_INTEGERS = 1e-5
-"""Largest logit difference of torch and the file where all activations are the same integers."""
+"""Largest logit difference between torch and the file if all activations are the same integers."""
 
 TIE = 1e-3
-"""How near to a half, in steps, an activation lies that two correct implementations may round to two integers."""
+"""Distance, in steps, from a tie at which two correct implementations may round differently."""
 
 SAME_ANSWERS = 0.999
+"""Least share of equal predictions of torch and the file if each rounds for itself."""
+
 INTEGER_KERNELS = (
     "MatMulIntegerToFloat",
     "MatMulInteger",
@@ -37,208 +39,272 @@ INTEGER_KERNELS = (
     "DynamicQuantizeMatMul",
 )
 FLOAT_KERNELS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm")
-ATTENTIONS = ("MultiHeadAttention", "Attention")
-"""Operators that hold both products of attention, in float."""
+ATTENTION_KERNELS = ("MultiHeadAttention", "Attention")
+"""Operators that contain both products of attention, in float."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What a file computes in integers and in float, and its bytes of fp32 tables and weights.
+
+    `products` have a weight; `attention_products` multiply two activations.
+    """
+
+    integer_products: int
+    float_products: int
+    integer_attention_products: int
+    float_attention_products: int
+    integer_lstms: int
+    float_lstms: int
+    float_matrix_bytes: int
+
+
+@dataclass(frozen=True)
+class ReplayStats:
+    """Torch compared with the file on single texts.
+
+    Attributes:
+        unguided: The logits of torch and the file if each rounds for itself.
+        same_integers: Largest logit difference if torch takes the file's integers.
+        ties: Texts in which torch would have taken another integer.
+        largest_error: Largest distance of a rounding from the file's integer.
+        close: Share of texts with a logit difference of at most 1e-3.
+    """
+
+    unguided: ParityReport
+    same_integers: float
+    ties: int
+    largest_error: RoundingError
+    close: float
+
+
+@dataclass(frozen=True)
+class IntegerCheck:
+    """Figures of a passed `check_integers`."""
+
+    coverage: Coverage
+    replay: ReplayStats
+
+    def to_json(self) -> dict[str, Any]:
+        replay = self.replay
+        return {
+            **asdict(self.coverage),
+            "compared_with_torch": replay.unguided.texts,
+            "max_abs_logit_same_integers": replay.same_integers,
+            "max_abs_logit_torch": replay.unguided.max_abs_logit,
+            "same_answers_torch": replay.unguided.agreement,
+            "texts_with_a_rounding_tie": replay.ties,
+            "farthest_from_a_tie": replay.largest_error.steps,
+            "share_within_1e-3": replay.close,
+        }
 
 
 def check_integers(
     model: PreTrainedModel, graph: bytes, texts: Sequence[Encoded], kind: Kind
-) -> dict[str, Any]:
-    """The int8 gate over encoded single texts (1, T); returns its figures for the manifest.
+) -> IntegerCheck:
+    """Check that an int8 file does the integer arithmetic of fake-quantized torch.
 
-    A fake-quantized model and its file do the same integer arithmetic, but float operations between them (norms,
-    softmax, GELU) differ in the last bit, and where that falls on a half an activation rounds to the next integer.
-    So: every product that is enabled runs as an integer kernel, and every table and weight is stored in integers. Led by the
-    file's integers (`Lockstep`), torch would round every number to the same one, or lies on a half, and comes to the
-    file's logits to 1e-5, on each text. Left to itself, it gives 99.9 % of the file's answers, of which one may always differ.
-    Raises GateFailed with the figures otherwise.
+    Every enabled product must run as an integer kernel, and every rounded weight must be stored in
+    integers. With the file's integers (`GuidedReplay`), torch must round to the same integers
+    except at ties, and its logits must differ by at most 1e-5. If torch rounds for itself, 99.9 %
+    of the predictions must be equal; a single one may always differ.
+
+    Raises:
+        CheckFailed: If one of these conditions does not hold for these single texts (1, T).
     """
-    coverage = integer_coverage(graph)
-    wanted = _wanted_coverage(model)
-    if any(coverage[name] != count for name, count in wanted.items()):
+    coverage = check_coverage(model, graph)
+    file = InstrumentedSession(graph, _session_options())
+    missing = _rounded(model) - file.rounded_input.keys()
+    if missing:
         raise CheckFailed(
-            "every quantized product must run in integers",
-            f"{coverage}, wanted are {wanted}",
+            "the int8 file must round everything that fake-quantized torch rounds",
+            f"it does not round {', '.join(sorted(missing))}",
             "nothing was packed",
         )
-    if coverage["float_matrix_bytes"] > (most := _float_bytes(model)):
-        found = f"{coverage['float_matrix_bytes']:,} bytes of matrices in fp32, those that nothing rounds have {most:,}"
-        raise CheckFailed(
-            "every rounded table and weight must be stored in integers", found, "nothing was packed"
-        )
-    file = InstrumentedSession(graph, _options())
-    if unseen := _rounded(model) - file.read.keys():
-        raise CheckFailed(
-            "the int8 file must round what fake-quantized torch rounds",
-            f"it does not round {', '.join(sorted(unseen))}",
-            "nothing was packed",
-        )
-    alone, theirs, strays, ties, apart = [], [], [], 0, 0.0
-    for text in texts:
-        answers = file.run(text)
-        led = GuidedReplay(model, text, file, answers)
-        strays.append(led.farthest)
-        ties += led.tied
-        apart = float(
-            np.maximum(apart, np.abs(led.logits - answers["logits"]).max())
-        )  # keeps what is no number
-        theirs.append(answers["logits"])
-        with torch.inference_mode():
-            alone.append(
-                model(
-                    **{name: torch.from_numpy(values) for name, values in text.items()}
-                ).logits.numpy()
+    replay = replay_texts(model, file, texts, kind)
+    require(replay)
+    return IntegerCheck(coverage, replay)
+
+
+def check_coverage(model: PreTrainedModel, graph: bytes) -> Coverage:
+    """Check that a file computes and stores in integers what the model does."""
+    actual, expected = integer_coverage(graph), expected_coverage(model)
+    for name, count in asdict(expected).items():
+        if name != "float_matrix_bytes" and getattr(actual, name) != count:
+            raise CheckFailed(
+                "every quantized product must run in integers",
+                f"{actual}; expected {expected}",
+                "nothing was packed",
             )
-    report, farthest = (
-        compare_logits(np.concatenate(alone), np.concatenate(theirs), kind),
-        max(strays),
-    )
-    differences = np.abs(np.concatenate(alone) - np.concatenate(theirs)).max(1)
-    figures = {
-        **coverage,
-        "compared_with_torch": len(texts),
-        "max_abs_logit_same_integers": apart,
-        "max_abs_logit_torch": report.max_abs_logit,
-        "same_answers_torch": report.agreement,
-        "texts_with_a_rounding_tie": ties,
-        "farthest_from_a_tie": farthest.steps,
-        "share_within_1e-3": float((differences <= 1e-3).mean()),
-    }
-    if farthest.steps > TIE or not apart <= EQUAL_INTEGERS or report.differs(SAME_ANSWERS):
-        found = (
-            f"{100 * report.agreement:.2f} % same answers over {len(texts)} texts; given the file's integers, torch is up to {farthest.steps:.2g} steps from "
-            f"rounding to the next of them ({farthest.name}; {TIE:g} is allowed), and its logits differ by {apart:.2g} ({EQUAL_INTEGERS:g})"
-        )
+    if actual.float_matrix_bytes > expected.float_matrix_bytes:
         raise CheckFailed(
-            "the int8 file must answer as fake-quantized torch does",
-            found,
-            "nothing was packed; the former bundle is intact",
+            "every rounded table and weight must be stored in integers",
+            f"{actual.float_matrix_bytes:,} bytes of matrices in fp32; those that nothing rounds "
+            f"have {expected.float_matrix_bytes:,}",
+            "nothing was packed",
         )
-    return figures
+    return actual
+
+
+def replay_texts(
+    model: PreTrainedModel, file: InstrumentedSession, texts: Sequence[Encoded], kind: Kind
+) -> ReplayStats:
+    """Compare torch with the file on single texts (1, T)."""
+    unguided, expected, errors = [], [], []
+    ties, same_integers = 0, 0.0
+    for text in texts:
+        replayed = GuidedReplay(model, file, file.run(text)).run(text)
+        errors.append(replayed.largest_error)
+        ties += replayed.rounding_differs
+        difference = np.abs(replayed.logits - replayed.file_logits).max()
+        same_integers = float(np.maximum(same_integers, difference))  # keeps NaN
+        expected.append(replayed.file_logits)
+        unguided.append(torch_logits(model, text))
+    torch_all, file_all = np.concatenate(unguided), np.concatenate(expected)
+    differences = np.abs(torch_all - file_all).max(1)
+    return ReplayStats(
+        unguided=compare_logits(torch_all, file_all, kind),
+        same_integers=same_integers,
+        ties=ties,
+        largest_error=max(errors),
+        close=float((differences <= 1e-3).mean()),
+    )
+
+
+def require(stats: ReplayStats) -> None:
+    """Raise CheckFailed unless torch and the file do the same integer arithmetic."""
+    error, unguided = stats.largest_error, stats.unguided
+    same_logits = stats.same_integers <= EQUAL_INTEGERS  # False for NaN
+    if error.steps <= TIE and same_logits and not unguided.differs(SAME_ANSWERS):
+        return
+    raise CheckFailed(
+        "the int8 file must give the same results as fake-quantized torch",
+        f"{100 * unguided.agreement:.2f} % equal predictions on {unguided.texts} texts; with the "
+        f"file's integers, torch is up to {error.steps:.2g} steps from rounding to the file's "
+        f"integer ({error.name}; {TIE:g} is allowed), and its logits differ by "
+        f"{stats.same_integers:.2g} ({EQUAL_INTEGERS:g} is allowed)",
+        "nothing was packed; the previous bundle is unchanged",
+    )
 
 
 def overflows(largest: int) -> bool:
-    """Whether this CPU's kernels lose what does not fit into 16 bits where uint8 activations meet weights of `largest`.
+    """Whether this CPU's kernels overflow if uint8 activations meet weights of `largest`.
 
-    Without VNNI two products are added up in 16 bits: with 127 (8 bits) that overflows, with 63 (7 bits) it never does.
+    Without VNNI two products are added in 16 bits. That overflows with 127 (8 bits) and never
+    with 63 (7 bits).
     """
-    weight, width = np.full((64, 64), largest, np.int8), 64
+    width = 64
+    weight = onnx.numpy_helper.from_array(np.full((width, width), largest, np.int8), "w")
     node = onnx.helper.make_node("MatMulInteger", ["x", "w"], ["y"])
-    ends = [
-        onnx.helper.make_tensor_value_info(name, kind, [1, width])
-        for name, kind in (("x", onnx.TensorProto.UINT8), ("y", onnx.TensorProto.INT32))
-    ]
-    graph = onnx.helper.make_graph(
-        [node], "overflow", ends[:1], ends[1:], [onnx.numpy_helper.from_array(weight, "w")]
-    )
-    model = onnx.helper.make_model(
-        graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
-    )
+    x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.UINT8, [1, width])
+    y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.INT32, [1, width])
+    graph = onnx.helper.make_graph([node], "overflow", [x], [y], [weight])
+    opset = onnx.helper.make_opsetid("", OPSET)
+    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
     session = onnxruntime.InferenceSession(
-        model.SerializeToString(), _options(), providers=["CPUExecutionProvider"]
+        model.SerializeToString(), _session_options(), providers=["CPUExecutionProvider"]
     )
-    return bool(
-        (
-            session.run(None, {"x": np.full((1, width), 255, np.uint8)})[0] != 255 * largest * width
-        ).any()
-    )
+    (sums,) = session.run(None, {"x": np.full((1, width), 255, np.uint8)})
+    return bool((sums != 255 * largest * width).any())
 
 
-def _wanted_coverage(model: PreTrainedModel) -> dict[str, int]:
-    products = [layer.enabled for layer in quantized_products(model).values()]
-    lstms, attentions = (
-        [layer.enabled for _, layer in quantized_layers(model) if isinstance(layer, kind)]
-        for kind in (FakeQuantLstm, FakeQuantAttention)
+def expected_coverage(model: PreTrainedModel) -> Coverage:
+    """Return the coverage that the enabled layers of a fake-quantized model need."""
+    layers = [layer for _, layer in quantized_layers(model)]
+    products = list(quantized_products(model).values())
+    lstms = [layer for layer in layers if isinstance(layer, FakeQuantLstm)]
+    attentions = [layer for layer in layers if isinstance(layer, FakeQuantAttention)]
+    is_bert = isinstance(model, BertForSequenceClassification)
+    attention_layers = model.config.num_hidden_layers if is_bert else 0
+    integer_products = sum(layer.enabled for layer in products)
+    integer_lstms = sum(layer.enabled for layer in lstms)
+    integer_attentions = sum(layer.enabled for layer in attentions)
+    return Coverage(
+        integer_products=integer_products,
+        float_products=len(products) - integer_products,
+        integer_attention_products=2 * integer_attentions,
+        float_attention_products=2 * (attention_layers - integer_attentions),
+        integer_lstms=integer_lstms,
+        float_lstms=len(lstms) - integer_lstms,
+        float_matrix_bytes=_unrounded_bytes(model),
     )
-    layers = (
-        model.config.num_hidden_layers if isinstance(model, BertForSequenceClassification) else 0
-    )
-    return {
-        "integer_products": sum(products),
-        "float_products": len(products) - sum(products),
-        "integer_attention_products": 2 * sum(attentions),
-        "float_attention_products": 2 * (layers - sum(attentions)),
-        "integer_lstms": sum(lstms),
-        "float_lstms": len(lstms) - sum(lstms),
-    }
 
 
 def _rounded(model: PreTrainedModel) -> set[str]:
-    """Products and operands of attention that are in use, by name; an LSTM rounds inside."""
-    attentions = [
-        name
-        for name, layer in quantized_layers(model)
-        if isinstance(layer, FakeQuantAttention) and layer.enabled
-    ]
-    operands = {
-        f"{name}.{part}"
-        for name in attentions
-        for part, _ in model.get_submodule(name).named_children()
-    }
-    return operands | {name for name, layer in quantized_products(model).items() if layer.enabled}
+    """Return the names of enabled products and attention operands; an LSTM rounds inside."""
+    names = {name for name, layer in quantized_products(model).items() if layer.enabled}
+    for name, layer in quantized_layers(model):
+        if layer.enabled and isinstance(layer, FakeQuantAttention):
+            names |= {f"{name}.{part}" for part in operands(layer)}
+    return names
 
 
-def integer_coverage(graph: bytes) -> dict[str, int]:
-    """LSTMs and products in the graph that ONNX Runtime executes after its own rewriting, and bytes of float matrices.
+def integer_coverage(graph: bytes) -> Coverage:
+    """Count the products and LSTMs that ONNX Runtime executes after its own graph rewriting."""
+    executed = _executed_graph(graph)
+    matrices = {tensor.name for tensor in executed.initializer if len(tensor.dims) == 2}
+    weighted: list[str] = []
+    unweighted: list[str] = []
+    for node in executed.node:
+        types = unweighted if matrices.isdisjoint(node.input) else weighted
+        types.append(node.op_type)
+    all_types = weighted + unweighted
+    return Coverage(
+        integer_products=_count(weighted, INTEGER_KERNELS),
+        float_products=_count(weighted, FLOAT_KERNELS),
+        integer_attention_products=_count(unweighted, INTEGER_KERNELS),
+        float_attention_products=_count(unweighted, FLOAT_KERNELS)
+        + 2 * _count(unweighted, ATTENTION_KERNELS),
+        integer_lstms=all_types.count("DynamicQuantizeLSTM"),
+        float_lstms=all_types.count("LSTM"),
+        float_matrix_bytes=_float_matrix_bytes(executed),
+    )
 
-    Products with a fixed weight, and those of attention, whose operands are both computed.
-    """
+
+def _executed_graph(graph: bytes) -> onnx.GraphProto:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "executed.onnx"
-        options = _options()
+        options = _session_options()
         options.optimized_model_filepath = str(path)
         onnxruntime.InferenceSession(
             graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOW_FUSIONS
         )
-        executed = onnx.load(str(path))
-    weights = {tensor.name: tensor for tensor in executed.graph.initializer}
-    fixed = [
-        node
-        for node in executed.graph.node
-        if any(name in weights and len(weights[name].dims) == 2 for name in node.input)
-    ]
-    nodes = [node for node in executed.graph.node if node not in fixed]
-    return {
-        "integer_products": sum(node.op_type in INTEGER_KERNELS for node in fixed),
-        "integer_attention_products": sum(node.op_type in INTEGER_KERNELS for node in nodes),
-        "float_attention_products": sum(node.op_type in FLOAT_KERNELS for node in nodes)
-        + 2 * sum(node.op_type in ATTENTIONS for node in nodes),
-        "float_products": sum(node.op_type in FLOAT_KERNELS for node in fixed),
-        "integer_lstms": sum(node.op_type == "DynamicQuantizeLSTM" for node in executed.graph.node),
-        "float_lstms": sum(node.op_type == "LSTM" for node in executed.graph.node),
-        "float_matrix_bytes": sum(
-            4 * int(np.prod(weights[name].dims)) for name in _float_matrices(executed.graph)
-        ),
-    }
+        return onnx.load(str(path)).graph
 
 
-def _float_matrices(graph: onnx.GraphProto) -> list[str]:
-    """Names of tables and weights in fp32; not of columns of scales, nor of an LSTM's scales and biases, one row a direction."""
-    beside = {name for node in graph.node if node.op_type.endswith("LSTM") for name in node.input}
-    matrices = (
-        t
-        for t in graph.initializer
-        if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) == 2 and min(t.dims) > 1
-    )
-    return [tensor.name for tensor in matrices if tensor.name not in beside]
+def _count(types: Iterable[str], kernels: Sequence[str]) -> int:
+    return sum(kind in kernels for kind in types)
 
 
-def _float_bytes(model: PreTrainedModel) -> int:
-    """Of the matrices that no layer in use rounds."""
-    rounded = {
-        id(weight)
-        for _, layer in quantized_layers(model)
-        if layer.enabled
-        for weight in layer.parameters()
-    }
-    return 4 * sum(
-        weight.numel()
-        for weight in model.parameters()
-        if weight.dim() == 2 and id(weight) not in rounded
-    )
+def _float_matrix_bytes(graph: onnx.GraphProto) -> int:
+    """Return the bytes of tables and weights in fp32, without scales and an LSTM's biases."""
+    lstm_inputs: set[str] = set()
+    for node in graph.node:
+        if node.op_type.endswith("LSTM"):
+            lstm_inputs |= set(node.input)
+    total = 0
+    for tensor in graph.initializer:
+        is_float = tensor.data_type == onnx.TensorProto.FLOAT
+        is_matrix = len(tensor.dims) == 2 and min(tensor.dims) > 1
+        if is_float and is_matrix and tensor.name not in lstm_inputs:
+            total += 4 * int(np.prod(tensor.dims))
+    return total
 
 
-def _options() -> onnxruntime.SessionOptions:
+def _unrounded_bytes(model: PreTrainedModel) -> int:
+    """Return the fp32 bytes of the matrices that no enabled layer rounds."""
+    rounded = set()
+    for _, layer in quantized_layers(model):
+        if layer.enabled:
+            rounded |= {id(weight) for weight in layer.parameters()}
+    total = 0
+    for weight in model.parameters():
+        if weight.dim() == 2 and id(weight) not in rounded:
+            total += 4 * int(weight.numel())
+    return total
+
+
+def _session_options() -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     return options

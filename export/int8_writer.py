@@ -1,13 +1,14 @@
-"""Writes a fake-quantized student as the graph that ONNX Runtime executes in integers.
+"""Writes a fake-quantized student as a graph that ONNX Runtime executes in integers.
 
-One QuantizeLinear for every activation, MatMulIntegerToFloat for every product, tables of integers, attention as one
-node, an LSTM as one node. The operators of `com.microsoft` tie the file to ONNX Runtime.
+One QuantizeLinear for every activation, MatMulIntegerToFloat for every product, integer tables,
+attention as one node, an LSTM as one node. The operators of `com.microsoft` tie the file to ONNX
+Runtime.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -15,11 +16,11 @@ import onnx
 import torch
 from kdedge.export.bert_graph import BERT_INPUTS, write_bert
 from kdedge.export.bilstm_graph import bilstm_inputs, write_bilstm
-from kdedge.export.fake_attention import PRODUCTS, FakeQuantAttention, Operand
+from kdedge.export.fake_attention import PRODUCTS, Operand
 from kdedge.export.fake_lstm import FakeQuantLstm, FakeQuantTable
-from kdedge.export.fake_model import quantized_layers
+from kdedge.export.fake_model import operands, quantized_layers
 from kdedge.export.fake_quant import FakeQuantEmbedding, FakeQuantLinear
-from kdedge.export.graph_writer import INPUT_SCALE, OPSET, GraphWriter
+from kdedge.export.graph_writer import INPUT_SCALE, OPSET, GraphWriter, Weights
 from kdedge.export.lstm_weights import IntegerLstm, UniformTable
 from transformers import PreTrainedModel
 
@@ -30,7 +31,15 @@ MICROSOFT = "com.microsoft"
 
 @dataclass(frozen=True)
 class IntegerProduct:
-    """x @ W.T + b in integers: weight (out, in) int8, scales (out,) float32, bias (out,), and the input's scale and uint8 zero point."""
+    """x @ W.T + b in integers.
+
+    Attributes:
+        weight: int8. *Shape:* (out, in)
+        scales: float32. *Shape:* (out,)
+        bias: float32. *Shape:* (out,)
+        input_scale: float32 scalar.
+        input_zero: uint8 scalar.
+    """
 
     weight: np.ndarray
     scales: np.ndarray
@@ -39,15 +48,15 @@ class IntegerProduct:
     input_zero: np.ndarray
 
     @classmethod
-    def of(cls, layer: FakeQuantLinear, divide: float = 1.0) -> IntegerProduct:
-        """divide: what the result is to be divided by, which goes into scales and bias."""
+    def of(cls, layer: FakeQuantLinear, divisor: float = 1.0) -> IntegerProduct:
+        """Convert a layer whose result is divided by `divisor` in the file."""
         with torch.inference_mode():
             weight, scales = layer.integer_weight()
             scale, zero = layer.input_range()
         return cls(
             weight.numpy().astype(np.int8),
-            (scales.numpy()[:, 0] / np.float32(divide)).astype(np.float32),
-            (layer.bias.detach().numpy() / np.float32(divide)).astype(np.float32),
+            (scales.numpy()[:, 0] / np.float32(divisor)).astype(np.float32),
+            (layer.bias.detach().numpy() / np.float32(divisor)).astype(np.float32),
             scale.numpy().astype(np.float32),
             zero.numpy().astype(np.uint8),
         )
@@ -69,28 +78,34 @@ class IntegerTable:
 
 @dataclass(frozen=True)
 class IntegerOperand:
-    """A tensor's scale, its zero point as uint8 or int8, and the largest integer of a symmetric one, which may be less than int8 holds."""
+    """An operand of integer attention.
+
+    Attributes:
+        scale: float32 scalar.
+        zero: The zero point, a uint8 or int8 scalar.
+        largest: Largest integer of a symmetric operand; may be less than 127.
+    """
 
     scale: np.ndarray
     zero: np.ndarray
     largest: int | None
 
     @classmethod
-    def of(cls, operand: Operand, divide: float = 1.0) -> IntegerOperand:
-        """divide: what the tensor has been divided by in the file."""
+    def of(cls, operand: Operand, divisor: float = 1.0) -> IntegerOperand:
+        """Convert an operand that is already divided by `divisor` in the file."""
         with torch.inference_mode():
             scale, zero = operand.scale()
         kind = np.uint8 if operand.largest is None else np.int8
         return cls(
-            (scale.numpy() / np.float32(divide)).astype(np.float32),
+            (scale.numpy() / np.float32(divisor)).astype(np.float32),
             zero.numpy().astype(kind),
             operand.largest,
         )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Int8Weights:
-    """What of a student is stored and computed in integers, by the name of the layer; all else stays in fp32."""
+    """The layers of a student that are stored and computed in integers, by name."""
 
     products: dict[str, IntegerProduct] = field(default_factory=dict)
     tables: dict[str, IntegerTable | UniformTable] = field(default_factory=dict)
@@ -99,218 +114,201 @@ class Int8Weights:
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> Int8Weights:
-        """Of the layers of a fake-quantized model that are enabled. An LSTM in integers reads a table of integers, whatever that table says."""
-        found, heads = cls(), getattr(model.config, "num_attention_heads", 0)
-        root = (
-            (model.config.hidden_size / heads) ** 0.5 if heads else 1.0
-        )  # by which the file divides its queries
-        lstm = None
+        """Convert the enabled layers of a fake-quantized model.
+
+        The table of an enabled LSTM is always converted, because the LSTM reads integers.
+        """
+        weights = cls()
+        divisor = _query_divisor(model)
         for name, layer in quantized_layers(model):
-            if isinstance(layer, FakeQuantTable) and (layer.enabled or model.lstm.enabled):
-                found.tables[name] = UniformTable.of(layer)
+            if isinstance(layer, FakeQuantTable):
+                if layer.enabled or model.lstm.enabled:
+                    weights.tables[name] = UniformTable.of(layer)
             elif not layer.enabled:
                 continue
             elif isinstance(layer, FakeQuantEmbedding):
-                found.tables[name] = IntegerTable.of(layer)
+                weights.tables[name] = IntegerTable.of(layer)
             elif isinstance(layer, FakeQuantLstm):
-                lstm = IntegerLstm.of(layer)
+                weights.lstm = IntegerLstm.of(layer)
             elif isinstance(layer, FakeQuantLinear):
-                found.products[name] = IntegerProduct.of(
-                    layer, root if name.endswith("self.query") else 1.0
-                )
-            elif isinstance(layer, FakeQuantAttention):
-                found.operands.update(
-                    {
-                        f"{name}.{part}": IntegerOperand.of(one, root if part == "query" else 1.0)
-                        for part, one in layer.named_children()
-                    }
-                )
-        return replace(found, lstm=lstm)
+                scaled = divisor if name.endswith("self.query") else 1.0
+                weights.products[name] = IntegerProduct.of(layer, scaled)
+            else:
+                for part, operand in operands(layer).items():
+                    scaled = divisor if part == "query" else 1.0
+                    weights.operands[f"{name}.{part}"] = IntegerOperand.of(operand, scaled)
+        return weights
+
+
+def _query_divisor(model: PreTrainedModel) -> float:
+    """Return sqrt(size of a head), by which the file divides a BERT's queries."""
+    heads = getattr(model.config, "num_attention_heads", None)
+    if heads is None:
+        return 1.0
+    return float((model.config.hidden_size / heads) ** 0.5)
 
 
 class Int8Writer(GraphWriter):
-    """Writes the layers it has integers for in integers, all others in fp32."""
+    """Writes layers with integer weights in integers and all others in fp32."""
 
     opsets: ClassVar[dict[str, int]] = {"": OPSET, MICROSOFT: 1}
 
-    def __init__(self, inputs: tuple[str, ...], integers: Int8Weights) -> None:
+    def __init__(self, inputs: tuple[str, ...], weights: Int8Weights) -> None:
         super().__init__(inputs)
-        self.products, self.tables, self.lstm = integers.products, integers.tables, integers.lstm
-        self.operands = integers.operands
+        self.products, self.tables = weights.products, weights.tables
+        self.operands, self.lstm = weights.operands, weights.lstm
         self.masks: dict[bool, str] = {}
         self.rounded: dict[tuple[str, float, int], str] = {}
 
-    def linear(self, x: str, weights: dict[str, np.ndarray], prefix: str) -> str:
+    def linear(self, x: str, weights: Weights, prefix: str) -> str:
         if prefix not in self.products:
             return super().linear(x, weights, prefix)
         product = self.products[prefix]
         scale = self.tensor(product.input_scale, f"{prefix}{INPUT_SCALE}")
         zero = self.tensor(product.input_zero, f"{prefix}.input_zero")
         weight = self.tensor(product.weight.T, f"{prefix}.weight")
-        scales, bias = (
-            self.tensor(product.scales, f"{prefix}.scales"),
-            self.tensor(product.bias, f"{prefix}.bias"),
-        )
-        return str(
-            self.op(
-                "MatMulIntegerToFloat",
-                self.round(x, scale, zero, product),
-                weight,
-                scale,
-                scales,
-                zero,
-                "",
-                bias,
-                domain=MICROSOFT,
-            )
-        )
+        scales = self.tensor(product.scales, f"{prefix}.scales")
+        bias = self.tensor(product.bias, f"{prefix}.bias")
+        rounded = self.round(x, scale, zero, product)
+        inputs = (rounded, weight, scale, scales, zero, "", bias)
+        return self.op("MatMulIntegerToFloat", *inputs, domain=MICROSOFT)
 
     def round(self, x: str, scale: str, zero: str, product: IntegerProduct) -> str:
-        """x as uint8; asked again for the same numbers, the same tensor."""
+        """Round x to uint8, once for equal scales and zero points."""
         key = (x, float(product.input_scale), int(product.input_zero))
         if key not in self.rounded:
-            self.rounded[key] = str(self.op("QuantizeLinear", x, scale, zero))
+            self.rounded[key] = self.op("QuantizeLinear", x, scale, zero)
         return self.rounded[key]
 
-    def rows(self, ids: str, weights: dict[str, np.ndarray], prefix: str) -> str:
+    def rows(self, ids: str, weights: Weights, prefix: str) -> str:
         if prefix not in self.tables:
             return super().rows(ids, weights, prefix)
         table = self.tables[prefix]
         if isinstance(table, UniformTable):
-            return self._uniform_rows(ids, self.stored(table), prefix)
+            return self._uniform_rows(ids, self.stored_table(table), prefix)
         whole, scales = self._table(table, prefix)
         return self._scaled(self.op("Gather", whole, ids), self.op("Gather", scales, ids))
 
-    def stored(self, table: UniformTable) -> UniformTable:
-        """The table as the file holds it: the LSTM that reads it needs its range in every row."""
-        return table if self.lstm is None else table.pinned
+    def stored_table(self, table: UniformTable) -> UniformTable:
+        """Return the table as the file stores it: an integer LSTM needs the range in every row."""
+        return table if self.lstm is None else table.range_anchored
 
     def _uniform_rows(self, ids: str, table: UniformTable, prefix: str) -> str:
-        rows, scale, zero = (
-            self.tensor(values, f"{prefix}.{name}") for name, values in vars(table).items()
-        )
-        return str(self.op("DequantizeLinear", self.op("Gather", rows, ids), scale, zero))
+        rows = self.tensor(table.rows, f"{prefix}.rows")
+        scale = self.tensor(table.scale, f"{prefix}.scale")
+        zero = self.tensor(table.zero, f"{prefix}.zero")
+        return self.op("DequantizeLinear", self.op("Gather", rows, ids), scale, zero)
 
-    def first_rows(self, count: str, weights: dict[str, np.ndarray], prefix: str) -> str:
+    def first_rows(self, count: str, weights: Weights, prefix: str) -> str:
         table = self.tables.get(prefix)
         if not isinstance(table, IntegerTable):
             return super().first_rows(count, weights, prefix)
-        whole, scales = (
-            self.op("Slice", part, self.ints([0]), count) for part in self._table(table, prefix)
-        )
-        return self._scaled(whole, scales)
+        rows, scales = self._table(table, prefix)
+        first = self.op("Slice", rows, self.ints([0]), count)
+        return self._scaled(first, self.op("Slice", scales, self.ints([0]), count))
 
     def _table(self, table: IntegerTable, prefix: str) -> tuple[str, str]:
-        return self.tensor(table.rows, f"{prefix}.weight"), self.tensor(
-            table.scales, f"{prefix}.scales"
-        )
+        rows = self.tensor(table.rows, f"{prefix}.weight")
+        return rows, self.tensor(table.scales, f"{prefix}.scales")
 
     def _scaled(self, whole: str, scales: str) -> str:
-        return str(self.op("Mul", self.op("Cast", whole, to=onnx.TensorProto.FLOAT), scales))
+        return self.op("Mul", self.op("Cast", whole, to=onnx.TensorProto.FLOAT), scales)
 
     def padding_mask(self, mask: str) -> str:
-        """The mask as it is: `attention` makes of it what each attention reads."""
+        """Return the mask itself: each kind of attention converts it."""
         return mask
 
     def attention(
         self, query: str, key: str, value: str, mask: str, heads: int, size: int, prefix: str
     ) -> str:
-        """In integers where it has operands, else as one node in fp32."""
+        """Write integer attention if there are operands for it, else one node in fp32."""
         in_integers = f"{prefix}.{PRODUCTS}.query" in self.operands
         if in_integers not in self.masks:
-            self.masks[in_integers] = (
-                super().padding_mask(mask)
-                if in_integers
-                else str(self.op("Cast", mask, to=onnx.TensorProto.INT32))
-            )
+            self.masks[in_integers] = self._mask(mask, in_integers)
         if in_integers:
             return super().attention(query, key, value, self.masks[True], heads, size, prefix)
-        return str(
-            self.op(
-                "MultiHeadAttention",
-                query,
-                key,
-                value,
-                "",
-                self.masks[False],
-                domain=MICROSOFT,
-                num_heads=heads,
-                scale=1.0,
-            )
-        )
+        inputs = (query, key, value, "", self.masks[False])
+        settings = {"domain": MICROSOFT, "num_heads": heads, "scale": 1.0}
+        return self.op("MultiHeadAttention", *inputs, **settings)
+
+    def _mask(self, mask: str, in_integers: bool) -> str:
+        if in_integers:
+            return super().padding_mask(mask)
+        return self.op("Cast", mask, to=onnx.TensorProto.INT32)
 
     def operand(self, x: str, prefix: str, part: str) -> str:
-        """Rounded before heads are turned about: a byte moves faster than four."""
-        ends = self.operand_ends(prefix, part)
-        return str(self.op("QuantizeLinear", self.within(x, prefix, part), *ends)) if ends else x
+        """Round an operand before its heads are transposed: a byte moves faster than four."""
+        parameters = self.operand_scale(prefix, part)
+        if parameters is None:
+            return x
+        return self.op("QuantizeLinear", self._clipped(x, prefix, part), *parameters)
 
-    def within(self, x: str, prefix: str, part: str) -> str:
-        """x, cut off where a symmetric operand's integers end: QuantizeLinear knows the ends of its type alone."""
+    def _clipped(self, x: str, prefix: str, part: str) -> str:
+        """Clip a symmetric operand: QuantizeLinear knows the ends of its type only."""
         name = f"{prefix}.{PRODUCTS}.{part}"
         operand = self.operands[name]
         if operand.largest is None:
             return x
         end = operand.scale * np.float32(operand.largest)
-        return str(
-            self.op(
-                "Clip", x, self.tensor(-end, f"{name}.lowest"), self.tensor(end, f"{name}.highest")
-            )
-        )
+        lowest = self.tensor(-end, f"{name}.lowest")
+        highest = self.tensor(end, f"{name}.highest")
+        return self.op("Clip", x, lowest, highest)
 
-    def operand_ends(self, prefix: str, part: str) -> tuple[str, str] | None:
-        """Names of scale and zero point of an operand of attention; None where it stays in fp32."""
+    def operand_scale(self, prefix: str, part: str) -> tuple[str, str] | None:
+        """Return the names of an operand's scale and zero point; None if it stays in fp32."""
         name = f"{prefix}.{PRODUCTS}.{part}"
         if name not in self.operands:
             return None
-        return self.tensor(self.operands[name].scale, f"{name}{INPUT_SCALE}"), self.tensor(
-            self.operands[name].zero, f"{name}.input_zero"
-        )
+        scale = self.tensor(self.operands[name].scale, f"{name}{INPUT_SCALE}")
+        return scale, self.tensor(self.operands[name].zero, f"{name}.input_zero")
 
     def product(self, x: str, y: str, prefix: str, parts: tuple[str, str]) -> str:
-        ends = [self.operand_ends(prefix, part) for part in parts]
-        if None in ends:
+        first = self.operand_scale(prefix, parts[0])
+        second = self.operand_scale(prefix, parts[1])
+        if first is None or second is None:
             return super().product(x, y, prefix, parts)
-        (x_scale, x_zero), (y_scale, y_zero) = ends  # type: ignore[misc]
-        return str(
-            self.op(
-                "MatMulIntegerToFloat", x, y, x_scale, y_scale, x_zero, y_zero, domain=MICROSOFT
-            )
-        )
+        inputs = (x, y, first[0], second[0], first[1], second[1])
+        return self.op("MatMulIntegerToFloat", *inputs, domain=MICROSOFT)
 
     def activation(self, x: str, name: str) -> str:
-        return (
-            str(self.op("Gelu", x, domain=MICROSOFT))
-            if name == "gelu"
-            else super().activation(x, name)
-        )
+        if name == "gelu":
+            return self.op("Gelu", x, domain=MICROSOFT)
+        return super().activation(x, name)
 
-    def recurrent(
-        self, vectors: str, weights: dict[str, np.ndarray], steps: str, hidden: int
-    ) -> str:
+    def recurrent(self, vectors: str, weights: Weights, steps: str, hidden: int) -> str:
         if self.lstm is None:
             return super().recurrent(vectors, weights, steps, hidden)
-        lstm = self.lstm.pinned
-        w, r, w_scales, r_scales, bias = (
-            self.tensor(values, f"lstm.{name}") for name, values in vars(lstm).items()
-        )
+        lstm = self.lstm.range_anchored
+        w = self.tensor(lstm.w, "lstm.w")
+        r = self.tensor(lstm.r, "lstm.r")
+        w_scales = self.tensor(lstm.w_scales, "lstm.w_scales")
+        r_scales = self.tensor(lstm.r_scales, "lstm.r_scales")
+        bias = self.tensor(lstm.bias, "lstm.bias")
         zeros = self.tensor(np.zeros(lstm.w_scales.shape, np.int8), "lstm.zeros")
         inputs = (vectors, w, r, bias, steps, "", "", "", w_scales, zeros, r_scales, zeros)
-        sizes = {"direction": "bidirectional", "hidden_size": lstm.bias.shape[1] // 8}
-        states = self.op("DynamicQuantizeLSTM", *inputs, outputs=2, domain=MICROSOFT, **sizes)[1]
-        return str(self.op("Slice", states, self.ints([0]), self.ints([hidden]), self.ints([2])))
+        _, states = self.op_with_outputs(
+            "DynamicQuantizeLSTM",
+            *inputs,
+            outputs=2,
+            domain=MICROSOFT,
+            direction="bidirectional",
+            hidden_size=lstm.bias.shape[1] // 8,
+        )
+        return self.op("Slice", states, self.ints([0]), self.ints([hidden]), self.ints([2]))
 
 
 def write_student(
-    model: PreTrainedModel, make: Callable[[tuple[str, ...]], Int8Writer]
+    model: PreTrainedModel, new_writer: Callable[[tuple[str, ...], Int8Weights], Int8Writer]
 ) -> onnx.ModelProto:
-    """The graph of a student by a writer that `make` gives for its inputs."""
+    """Return the graph of a fake-quantized student, by the kind of writer that is given."""
+    weights = Int8Weights.of(model)
     if isinstance(model, BiLstmForSequenceClassification):
-        return write_bilstm(model, make(bilstm_inputs(model.config.pair))).model(
-            model.config.num_labels
-        )
-    return write_bert(model, make(BERT_INPUTS)).model(model.config.num_labels)
+        writer = write_bilstm(model, new_writer(bilstm_inputs(model.config.pair), weights))
+    else:
+        writer = write_bert(model, new_writer(BERT_INPUTS, weights))
+    return writer.model(model.config.num_labels)
 
 
 def to_int8(model: PreTrainedModel) -> onnx.ModelProto:
-    """The int8 graph of a fake-quantized student; layers that are not enabled stay in fp32."""
-    return write_student(model, lambda inputs: Int8Writer(inputs, Int8Weights.of(model)))
+    """Return the int8 graph of a fake-quantized student; disabled layers stay in fp32."""
+    return write_student(model, Int8Writer)

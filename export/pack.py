@@ -1,9 +1,9 @@
-"""Puts a bundle together: files first, manifest last, then one rename; the former bundle stands until then."""
+"""Writes a bundle: files first, manifest last, then one rename; the old bundle stays until then."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import onnx
 from kdedge.export.card import model_card
+from kdedge.export.figures import ParityFigures, VocabularyFigures
+from kdedge.export.qat import QuantizedStudent
+from kdedge.export.scheme import QuantScheme
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from kdedge import __version__
@@ -22,19 +25,30 @@ from kdedge.runtime.metrics import score
 from kdedge.runtime.spec import TaskSpec
 
 GOLDEN_TEXTS = 16
-GOLDEN_TOLERANCE = {"fp32": 1e-4, "fp16": 1e-4, "int8": 0.5, "portable": 0.5}
-"""Largest logit difference that `kdedge verify` lets pass on another machine: fp32 sums in another order; int8
-activations may fall on the other side of a rounding step, and an embedded model may see several of these."""
+
+GOLDEN_TOLERANCE = {"fp32": 1e-4, "int8": 0.5, "portable": 0.5}
+"""Largest logit difference on another machine that `kdedge verify` accepts.
+
+fp32 sums have another order there. int8 activations may fall on the other side of a rounding step,
+and a model may have several of them.
+"""
+
+NO_FIGURES = ParityFigures()
+NO_SCORES: Mapping[str, float] = {}
 
 
 @dataclass(frozen=True)
 class ExportInput:
-    """What a bundle is made from.
+    """A trained classifier and what its bundle says about it.
 
-    quantized: the fake-quantized model that the int8 file is written from; none: the fp32 graph is quantized dynamically.
-    calibrated: the same as it was before tuning; none: it was not tuned. tuning: figures of calibration and tuning.
-    largest_drop: of the int8 file on the validation split, to be packed; none: it is packed in any case.
-    scores, parity, teacher: as in the manifest. graphs: precision -> ONNX model. scheme: of the int8 one.
+    Attributes:
+        name: Title of the bundle.
+        scores: As in the manifest: metric, size of the split, scores in torch.
+        teacher: Description of the teacher, for people.
+        sources: What decides whether a bundle is current, as in the manifest.
+        largest_drop: Loss on the validation split above which the int8 file is left out; None: the
+            int8 file is never left out, and no variants are compared.
+        vocabulary: Figures, if the vocabulary was reduced.
     """
 
     model: PreTrainedModel
@@ -44,92 +58,125 @@ class ExportInput:
     name: str
     scores: Mapping[str, Any]
     teacher: Mapping[str, Any]
-    quantized: PreTrainedModel | None = None
-    calibrated: PreTrainedModel | None = None
+    sources: Mapping[str, Any] = field(default_factory=dict)
     largest_drop: float | None = None
-    tuning: Mapping[str, Any] = field(default_factory=dict)
-    graphs: Mapping[str, onnx.ModelProto] = field(default_factory=dict)
-    scheme: Mapping[str, Any] | None = None
-    parity: Mapping[str, Any] = field(default_factory=dict)
+    vocabulary: VocabularyFigures | None = None
 
 
-def begin_bundle(part: Path, made: ExportInput) -> Bundle:
-    """Write everything but model card and golden answers into `part`, and open it."""
+@dataclass(frozen=True)
+class ExportedFiles:
+    """The graphs that were written from a classifier.
+
+    Attributes:
+        graphs: Name of a precision -> ONNX model.
+        scheme: Of the int8 and the portable graph.
+        quantized: The student that they were written from; None: fp32 was quantized dynamically.
+    """
+
+    graphs: Mapping[str, onnx.ModelProto]
+    scheme: QuantScheme
+    quantized: QuantizedStudent | None = None
+
+    @property
+    def int8_variant(self) -> str | None:
+        """Name of the variant that is the int8 file."""
+        if "int8" not in self.graphs:
+            return None
+        return "dynamic" if self.quantized is None else self.quantized.result.weights
+
+
+def begin_bundle(part: Path, source: ExportInput, files: ExportedFiles) -> Bundle:
+    """Write everything except the model card and golden answers into `part`, and open it."""
     remove(part)
     (part / "onnx").mkdir(parents=True)
-    for precision, graph in made.graphs.items():
+    for precision, graph in files.graphs.items():
         (part / PRECISIONS[precision]).write_bytes(graph.SerializeToString())
-    made.model.config.save_pretrained(part)
-    _save_tokenizer(made.tokenizer, part, made.max_length)
-    for name in ("README.md", "golden.json"):
-        write_atomic(part / name, "{}" if name.endswith("json") else "")
-    for path in list(
-        part.iterdir()
-    ):  # slow tokenizers save their vocabulary in files of their own, too
+    source.model.config.save_pretrained(part)
+    _save_tokenizer(source.tokenizer, part, source.max_length)
+    write_atomic(part / "README.md", "")
+    write_atomic(part / "golden.json", "{}")
+    for path in list(part.iterdir()):
+        # Slow tokenizers also save their vocabulary in files of their own.
         if path.is_file() and path.name not in LAYOUT:
             path.unlink()
-    write_manifest(part, manifest_of(made))
+    write_manifest(part, manifest_of(source, files, tuple(files.graphs)))
     return Bundle.open(part)
 
 
-def manifest_of(made: ExportInput) -> Manifest:
-    first = next(iter(made.graphs.values()))
-    return Manifest(
-        name=made.name,
-        spec=made.spec,
-        max_length=made.max_length,
-        pad_token_id=int(made.tokenizer.pad_token_id),
-        inputs=tuple(item.name for item in first.graph.input),
-        precisions={precision: PRECISIONS[precision] for precision in made.graphs},
-        kdedge=__version__,
-        scheme=dict(made.scheme) if made.scheme and "int8" in made.graphs else None,
-        parity=dict(made.parity),
-        scores=dict(made.scores),
-        teacher=dict(made.teacher),
-    )
+def finish_bundle(
+    part: Path, folder: Path, manifest: Manifest, figures: ParityFigures, golden: Mapping[str, Any]
+) -> None:
+    """Complete the bundle in `part` and move it to `folder`.
 
-
-def finish_bundle(part: Path, folder: Path, made: ExportInput, golden: Mapping[str, Any]) -> None:
-    """Leave only the graphs of `made`, write golden answers, model card and manifest, and put the folder in its place."""
-    for precision in PRECISIONS.keys() - made.graphs.keys():
+    Graphs that the manifest does not name are removed.
+    """
+    for precision in PRECISIONS.keys() - manifest.precisions.keys():
         (part / PRECISIONS[precision]).unlink(missing_ok=True)
     write_atomic(part / "golden.json", json_text(golden))
-    manifest = manifest_of(made)
-    sizes = {
-        precision: (part / path).stat().st_size for precision, path in manifest.precisions.items()
-    }
-    write_atomic(part / "README.md", model_card(manifest, sizes))
+    sizes = {name: (part / path).stat().st_size for name, path in manifest.precisions.items()}
+    write_atomic(part / "README.md", model_card(manifest, figures, sizes))
     write_manifest(part, manifest)
     Bundle.open(part)
     replace_dir(part, folder)
 
 
+def manifest_of(
+    source: ExportInput,
+    files: ExportedFiles,
+    precisions: Sequence[str],
+    figures: ParityFigures = NO_FIGURES,
+    scores: Mapping[str, float] = NO_SCORES,
+) -> Manifest:
+    """Return the manifest of a bundle with the files `precisions`.
+
+    `scores` is the metric of each file on the test split.
+    """
+    return Manifest(
+        name=source.name,
+        spec=source.spec,
+        max_length=source.max_length,
+        pad_token_id=int(source.tokenizer.pad_token_id),
+        inputs=tuple(item.name for item in files.graphs["fp32"].graph.input),
+        precisions={precision: PRECISIONS[precision] for precision in precisions},
+        kdedge=__version__,
+        scheme=files.scheme.to_json() if "int8" in precisions else None,
+        parity=figures.to_json(),
+        scores={**source.scores, **scores},
+        teacher=source.teacher,
+        sources=source.sources,
+    )
+
+
 def golden_answers(classifiers: Mapping[str, Classifier], split: Split) -> dict[str, Any]:
-    """Real texts, spread over the lengths, with their token ids and each file's logits for the text alone."""
+    """Return real texts of all lengths, with their token ids and each file's logits."""
     order = np.argsort([len(text) for text in split.texts], kind="stable")
-    chosen = order[np.unique(np.linspace(0, len(order) - 1, GOLDEN_TEXTS).astype(int))].tolist()
-    rows = []
-    for i in chosen:
-        texts, pairs = [split.texts[i]], None if split.pairs is None else [split.pairs[i]]
-        row: dict[str, Any] = {"text": texts[0]} | ({} if pairs is None else {"pair": pairs[0]})
-        for precision, classifier in classifiers.items():
-            encoded = classifier.encode(texts, pairs)
-            row["input_ids"] = encoded["input_ids"][0].tolist()
-            row.setdefault("logits", {})[precision] = [
-                float(f"{value:.7g}") for value in classifier.run(encoded)[0].tolist()
-            ]
-        rows.append(row)
+    positions = np.unique(np.linspace(0, len(order) - 1, GOLDEN_TEXTS).astype(int))
+    rows = [_golden_row(classifiers, split, int(i)) for i in order[positions]]
     return {"tolerance": {name: GOLDEN_TOLERANCE[name] for name in classifiers}, "rows": rows}
 
 
+def _golden_row(classifiers: Mapping[str, Classifier], split: Split, i: int) -> dict[str, Any]:
+    texts, pairs = [split.texts[i]], None
+    row: dict[str, Any] = {"text": texts[0], "logits": {}}
+    if split.pairs is not None:
+        pairs = [split.pairs[i]]
+        row["pair"] = pairs[0]
+    for precision, classifier in classifiers.items():
+        encoded = classifier.encode(texts, pairs)
+        row["input_ids"] = encoded["input_ids"][0].tolist()
+        logits = classifier.run(encoded)[0].tolist()
+        row["logits"][precision] = [float(f"{value:.7g}") for value in logits]
+    return row
+
+
 def file_score(classifier: Classifier, split: Split) -> tuple[float, np.ndarray]:
-    """The metric of a file itself on a split, and its logits (N, C)."""
+    """Return the metric of a file on a split, and its logits (N, C)."""
     logits = classifier.logits(split.texts, split.pairs)
     return score(classifier.spec.metric, classifier.spec.kind, logits, split.labels), logits
 
 
 def _save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, max_length: int) -> None:
-    """tokenizer.json without padding or truncation baked in, and its configuration for Hugging Face's libraries."""
+    """Save tokenizer.json without padding or truncation, and Hugging Face's configuration."""
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.save_pretrained(folder)

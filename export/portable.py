@@ -1,8 +1,9 @@
-"""The int8 file for other runtimes: plain operators of ONNX, every rounding said by QuantizeLinear and DequantizeLinear.
+"""The int8 file for other runtimes: standard ONNX operators with every rounding spelled out.
 
-A runtime that knows the pattern multiplies in integers; one that does not computes the same numbers in float. With
-7-bit weights no 16-bit sum overflows, whatever the CPU. An LSTM's weights and inputs are rounded as in the int8 file;
-its hidden states are not, since plain ONNX has no operator for that.
+A runtime that knows the pattern of QuantizeLinear and DequantizeLinear multiplies in integers; any
+other computes the same numbers in float. With 7-bit weights no 16-bit sum overflows on any CPU. An
+LSTM's weights and inputs are rounded as in the int8 file; its hidden states are not, because
+standard ONNX has no operator for that.
 """
 
 from __future__ import annotations
@@ -11,126 +12,96 @@ from typing import ClassVar
 
 import numpy as np
 import onnx
-from kdedge.export.graph_writer import INPUT_SCALE, OPSET, GraphWriter
-from kdedge.export.int8_writer import Int8Weights, Int8Writer, write_student
+from kdedge.export.graph_writer import INPUT_SCALE, OPSET, GraphWriter, Weights
+from kdedge.export.int8_writer import Int8Writer, write_student
 from kdedge.export.lstm_weights import UniformTable
 from transformers import PreTrainedModel
 
 from kdedge.errors import CheckFailed
 
 ROW_LAYERS = ("bert.pooler.dense", "dense", "classifier")
-"""Layers that read one row a text, (B, H)."""
+"""Layers with one input row per text, (B, H)."""
 
 
 class PortableWriter(Int8Writer):
-    """Writes layers that have integers as float operators between DequantizeLinear nodes."""
+    """Writes layers with integer weights as float operators between DequantizeLinear nodes."""
 
     opsets: ClassVar[dict[str, int]] = {"": OPSET}
 
-    def linear(self, x: str, weights: dict[str, np.ndarray], prefix: str) -> str:
+    # Float operators instead of those of com.microsoft.
+    padding_mask = GraphWriter.padding_mask
+    attention = GraphWriter.attention
+    product = GraphWriter.product
+    activation = GraphWriter.activation
+
+    def linear(self, x: str, weights: Weights, prefix: str) -> str:
         if prefix not in self.products:
             return super().linear(x, weights, prefix)
-        product, flat = self.products[prefix], prefix in ROW_LAYERS
-        if flat:  # of a matrix product and its bias ONNX Runtime makes a Gemm, which it leaves in float; of a batch of them it does not
+        product, one_row = self.products[prefix], prefix in ROW_LAYERS
+        if one_row:
+            # ONNX Runtime fuses a matrix product and its bias into a Gemm, which it leaves in
+            # float. It does not fuse a batch of matrix products.
             x = self.op("Unsqueeze", x, self.ints([1]))
         scale = self.tensor(product.input_scale, f"{prefix}{INPUT_SCALE}")
         zero = self.tensor(product.input_zero, f"{prefix}.input_zero")
-        # A pair for each reader: where readers share one, ONNX Runtime leaves all but the first in float.
-        rounded = self.op(
-            "DequantizeLinear", self.op("QuantizeLinear", x, scale, zero), scale, zero
-        )
-        product_of = self.op(
-            "MatMul",
-            rounded,
-            self.dequantized(product.weight.T, product.scales, f"{prefix}.weight", axis=1),
-        )
-        answer = self.op("Add", product_of, self.tensor(product.bias, f"{prefix}.bias"))
-        return str(self.op("Squeeze", answer, self.ints([1])) if flat else answer)
+        # One pair per reader: if readers share a pair, ONNX Runtime leaves all but one in float.
+        rounded = self.op("QuantizeLinear", x, scale, zero)
+        rounded = self.op("DequantizeLinear", rounded, scale, zero)
+        weight = self.dequantized(product.weight.T, product.scales, f"{prefix}.weight", axis=1)
+        result = self.op("MatMul", rounded, weight)
+        result = self.op("Add", result, self.tensor(product.bias, f"{prefix}.bias"))
+        return self.op("Squeeze", result, self.ints([1])) if one_row else result
 
     def dequantized(self, whole: np.ndarray, scales: np.ndarray, name: str, axis: int) -> str:
-        """int8 numbers with one scale for each index along `axis`, as floats."""
+        """Return int8 numbers as floats, with one scale per index along `axis`."""
         zeros = self.tensor(np.zeros(scales.shape, np.int8), f"{name}.zeros")
-        return str(
-            self.op(
-                "DequantizeLinear",
-                self.tensor(whole, name),
-                self.tensor(scales, f"{name}.scales"),
-                zeros,
-                axis=axis,
-            )
-        )
+        stored = self.tensor(whole, name)
+        scale = self.tensor(scales, f"{name}.scales")
+        return self.op("DequantizeLinear", stored, scale, zeros, axis=axis)
 
-    def stored(self, table: UniformTable) -> UniformTable:
+    def stored_table(self, table: UniformTable) -> UniformTable:
         return table
 
-    def recurrent(
-        self, vectors: str, weights: dict[str, np.ndarray], steps: str, hidden: int
-    ) -> str:
+    def recurrent(self, vectors: str, weights: Weights, steps: str, hidden: int) -> str:
         if self.lstm is None:
             return GraphWriter.recurrent(self, vectors, weights, steps, hidden)
-        w, r = (
-            self._both(*parts)
-            for parts in (
-                ("w", self.lstm.w, self.lstm.w_scales),
-                ("r", self.lstm.r, self.lstm.r_scales),
-            )
-        )
+        w = self._both_directions("w", self.lstm.w, self.lstm.w_scales)
+        r = self._both_directions("r", self.lstm.r, self.lstm.r_scales)
         bias = self.tensor(self.lstm.bias, "lstm.bias")
-        return str(
-            self.op(
-                "LSTM",
-                vectors,
-                w,
-                r,
-                bias,
-                steps,
-                outputs=2,
-                direction="bidirectional",
-                hidden_size=hidden,
-            )[1]
-        )
+        return self.lstm_node(vectors, w, r, bias, steps, hidden)
 
-    def _both(self, name: str, whole: np.ndarray, scales: np.ndarray) -> str:
-        """(2, 4H, in) from (2, in, 4H) int8: DequantizeLinear knows one axis, so one direction at a time."""
-        ways = [
-            self.dequantized(whole[way].T, scales[way], f"lstm.{name}.{way}", axis=0)
-            for way in range(2)
-        ]
-        return str(
-            self.op("Concat", *(self.op("Unsqueeze", way, self.ints([0])) for way in ways), axis=0)
-        )
+    def _both_directions(self, name: str, whole: np.ndarray, scales: np.ndarray) -> str:
+        """Return (2, 4H, in) from int8 (2, in, 4H).
 
-    def padding_mask(self, mask: str) -> str:
-        return GraphWriter.padding_mask(self, mask)
-
-    def attention(
-        self, query: str, key: str, value: str, mask: str, heads: int, size: int, prefix: str
-    ) -> str:
-        return GraphWriter.attention(self, query, key, value, mask, heads, size, prefix)
+        DequantizeLinear has one axis, so each direction needs its own.
+        """
+        parts = []
+        for direction in range(2):
+            part = f"lstm.{name}.{direction}"
+            parts.append(self.dequantized(whole[direction].T, scales[direction], part, axis=0))
+        unsqueezed = [self.op("Unsqueeze", part, self.ints([0])) for part in parts]
+        return self.op("Concat", *unsqueezed, axis=0)
 
     def operand(self, x: str, prefix: str, part: str) -> str:
-        ends = self.operand_ends(prefix, part)
-        return (
-            str(self.op("DequantizeLinear", super().operand(x, prefix, part), *ends)) if ends else x
-        )
-
-    def product(self, x: str, y: str, prefix: str, parts: tuple[str, str]) -> str:
-        return GraphWriter.product(self, x, y, prefix, parts)
-
-    def activation(self, x: str, name: str) -> str:
-        return GraphWriter.activation(self, x, name)
+        parameters = self.operand_scale(prefix, part)
+        if parameters is None:
+            return x
+        return self.op("DequantizeLinear", super().operand(x, prefix, part), *parameters)
 
 
 def to_portable(model: PreTrainedModel) -> onnx.ModelProto:
-    """A fake-quantized student in plain ONNX. Raises GateFailed should an operator of another domain stand in it."""
-    graph = write_student(model, lambda inputs: PortableWriter(inputs, Int8Weights.of(model)))
-    foreign = sorted(
-        {node.domain for node in graph.graph.node} - {""}
-        | {item.domain for item in graph.opset_import} - {""}
-    )
+    """Return a fake-quantized student in standard ONNX.
+
+    Raises:
+        CheckFailed: If the graph has an operator of another domain.
+    """
+    graph = write_student(model, PortableWriter)
+    domains = {node.domain for node in graph.graph.node}
+    domains |= {opset.domain for opset in graph.opset_import}
+    foreign = sorted(domains - {""})
     if foreign:
         raise CheckFailed(
-            "a portable file has plain operators of ONNX alone",
+            "a portable file must consist of standard ONNX operators",
             ", ".join(foreign),
             "leave the portable file out",
         )

@@ -1,8 +1,8 @@
-"""Quantization-aware tuning: a student learns to answer as before in the numbers of the int8 file."""
+"""Quantization-aware tuning: a student learns to keep its predictions in int8 arithmetic."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,16 +33,23 @@ from kdedge.transfer.dataset import TransferSet
 
 WEIGHTS_FILE = "model.safetensors"
 CALIBRATED_FILE = "calibrated.safetensors"
-UNTOUCHED = 0.995
-"""Share of the float student's answers on the validation split above which calibrated ranges are good enough."""
 
-SENSED_TEXTS = 64
-"""Texts that each layer's sensitivity is measured on: every layer reads them again."""
+CALIBRATION_AGREEMENT = 0.995
+"""Share of the float student's predictions above which calibration alone is good enough."""
+
+SENSITIVITY_TEXTS = 64
+"""Texts on which sensitivity is measured: every layer reads them again."""
+
+Predict = Callable[[nn.Module], np.ndarray]
+"""From a module with a `.model` to logits (N, C)."""
+
+HiddenStates = list[tuple[torch.Tensor, torch.Tensor]]
+"""Hidden states (B, T, H), each with a mask (B, T) of those that affect the logits."""
 
 
 @dataclass(frozen=True)
 class QatData:
-    """What a student is tuned on: its task, its transfer set, the recipe's section, and the objective it was distilled with."""
+    """What quantization-aware tuning reads; `objective` is that of the float student."""
 
     task: Task
     transfer: TransferSet
@@ -51,11 +58,131 @@ class QatData:
     seed: int
 
 
-class QatResult(nn.Module):
-    """The fake-quantized student beside the float one: the teacher's logits, and the float student's logits and hidden states, to match.
+@dataclass(frozen=True)
+class Calibration:
+    """Figures of a calibration.
 
-    The teacher's are matched by the loss that taught the float student: KL asks only for its shares, and a student taught
-    so has logits of its own.
+    Attributes:
+        values_in_range: Share of the activations' values that the ranges cover.
+        sensitivity: Layer -> RMS change of the logits if only that layer is rounded.
+        float_layers: Layers that stay in fp32.
+    """
+
+    values_in_range: float
+    sensitivity: dict[str, float]
+    float_layers: list[str]
+
+
+@dataclass(frozen=True)
+class QatResult(Calibration):
+    """Figures of calibration and tuning.
+
+    Attributes:
+        validation: Validation scores of the `float`, `calibrated` and `tuned` student.
+        agreement: Share of the float student's predictions, for `calibrated` and `tuned`.
+        weights: Which of the two the final weights are.
+    """
+
+    validation: dict[str, float]
+    agreement: dict[str, float]
+    weights: str
+
+
+@dataclass(frozen=True)
+class QuantizedStudent:
+    """A student in int8 arithmetic: its final form, and as it was after calibration."""
+
+    model: PreTrainedModel
+    calibrated: PreTrainedModel
+    scheme: QuantScheme
+    result: QatResult
+
+    @classmethod
+    def load(
+        cls, student: PreTrainedModel, scheme: QuantScheme, folder: Path, result: QatResult
+    ) -> QuantizedStudent:
+        """Load what `quantize_aware_tune` saved for a float student."""
+        final = _load(student, scheme, folder / WEIGHTS_FILE, result)
+        calibrated = _load(student, scheme, folder / CALIBRATED_FILE, result)
+        return cls(final, calibrated, scheme, result)
+
+
+def quantize_aware_tune(
+    student: TextClassifier,
+    scheme: QuantScheme,
+    data: QatData,
+    folder: Path,
+    *,
+    progress: Progress = SILENT,
+) -> QatResult:
+    """Save a fake-quantized copy of a student in `folder`: calibrated, and tuned if that helps.
+
+    Tuning is training, so it also moves predictions that calibration left unchanged. It takes place
+    only if calibration lowers the validation score and changes more than 0.5 % of the predictions
+    there. Its weights are kept only if they score better than the calibrated ones and give 99 % of
+    the float student's predictions, or as many as the calibrated ones.
+    """
+    model, calibration = calibrated(student, scheme, data, progress=progress)
+    predict = _validation_predictor(student, data)
+    logits = {"float": predict(_Wrapper(student.model)), "calibrated": predict(_Wrapper(model))}
+    score = _ScoreWithAgreement(data.task, logits["float"], logits["calibrated"])
+    _save(model, folder / CALIBRATED_FILE)
+    weights = "calibrated"
+    if data.recipe.steps and score.calibration_suffices():
+        progress.say(f"no tuning: {score.describe_calibration()}")
+    elif data.recipe.steps:
+        progress.say(
+            "tuning; a validation score below -1 means that too many predictions differ from "
+            "those of the float student"
+        )
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        tune(model, student, data, folder, score=score, progress=progress)
+        logits["tuned"] = predict(_Wrapper(model))
+        reason = score.rejection(logits["tuned"])
+        if reason is None:
+            weights = "tuned"
+        else:
+            progress.say(f"the calibrated weights are used: {reason}")
+            model.load_state_dict(before)
+    _save(model.eval(), folder / WEIGHTS_FILE)
+    quantized = [name for name in logits if name != "float"]
+    return QatResult(
+        **vars(calibration),
+        validation={name: score.score(values) for name, values in logits.items()},
+        agreement={name: score.compare(logits[name]).agreement for name in quantized},
+        weights=weights,
+    )
+
+
+def calibrated(
+    student: TextClassifier, scheme: QuantScheme, data: QatData, *, progress: Progress = SILENT
+) -> tuple[PreTrainedModel, Calibration]:
+    """Return a fake-quantized copy of a student with ranges from its transfer set."""
+    recipe = data.recipe
+    order = np.random.default_rng(data.seed).permutation(len(data.transfer))
+    chosen = order[: recipe.calibration_texts]
+    batches = unpadded_batches(student.pad, _encode(student, data, chosen).tokens)
+    model = fake_quantized(student.model, scheme).eval()
+    progress.say(f"calibrating on {len(chosen)} texts")
+    coverage = calibrate(model, student.model, batches, recipe.calibration)
+    few = unpadded_batches(student.pad, _encode(student, data, chosen[:SENSITIVITY_TEXTS]).tokens)
+    changes = sensitivity(model, few)
+    layers = dict(quantized_layers(model))
+    for name, layer in layers.items():
+        limit = recipe.keep_float_above
+        layer.enabled = limit is None or changes[name] <= limit
+    if isinstance(model, BiLstmForSequenceClassification) and layers["lstm"].enabled:
+        layers["embedding"].enabled = True  # An LSTM in integers reads a table of integers.
+    float_layers = [name for name, layer in layers.items() if not layer.enabled]
+    return model, Calibration(coverage, changes, float_layers)
+
+
+class QatModule(nn.Module):
+    """The fake-quantized student as a training module: its loss has three parts.
+
+    `logits`: the loss that distilled the float student, against the teacher's logits. KL compares
+    only probabilities, and a student distilled with it has logits at a level of its own.
+    `float`: against the float student's logits. `hidden`: against its hidden states.
     """
 
     def __init__(
@@ -63,14 +190,15 @@ class QatResult(nn.Module):
         model: PreTrainedModel,
         reference: PreTrainedModel,
         recipe: QuantizeConfig,
-        teaching: LogitLoss,
+        teacher_loss: LogitLoss,
     ) -> None:
         super().__init__()
-        self.model, self.recipe, self.teaching = model, recipe, teaching
-        self._reference = (reference.eval(),)  # in a tuple: not a part of what is trained or saved
+        self.model, self.recipe, self.teacher_loss = model, recipe, teacher_loss
+        # In a tuple, so that it is neither trained nor saved.
+        self._reference = (reference.eval(),)
 
-    def train(self, mode: bool = True) -> QatResult:
-        """Without dropout in any mode: the float student's states, which are to be met, have none."""
+    def train(self, mode: bool = True) -> QatModule:
+        """Never use dropout: the float student's states are computed without it."""
         super().train(mode)
         self.model.eval()
         return self
@@ -78,15 +206,14 @@ class QatResult(nn.Module):
     def forward(self, teacher_logits: torch.Tensor, **batch: torch.Tensor) -> dict[str, Any]:
         logits, hidden = read_states(self.model, batch)
         with torch.no_grad():
-            before, wanted = read_states(self._reference[0], batch)
-        apart = [
-            losses.hidden_mse(mine, theirs, mask)
-            for (mine, mask), (theirs, _) in zip(hidden, wanted, strict=True)
-        ]
+            float_logits, float_hidden = read_states(self._reference[0], batch)
+        distances = []
+        for (states, mask), (target, _) in zip(hidden, float_hidden, strict=True):
+            distances.append(losses.hidden_mse(states, target, mask))
         parts = {
-            "logits": self.teaching(logits.float(), teacher_logits.float()),
-            "float": losses.logit_mse(logits.float(), before.float()),
-            "hidden": torch.stack(apart).mean(),
+            "logits": self.teacher_loss(logits.float(), teacher_logits.float()),
+            "float": losses.logit_mse(logits.float(), float_logits.float()),
+            "hidden": torch.stack(distances).mean(),
         }
         loss = (
             parts["logits"]
@@ -96,203 +223,95 @@ class QatResult(nn.Module):
         return {"loss": loss, "logits": logits, "parts": parts}
 
 
-States = list[tuple[torch.Tensor, torch.Tensor]]
-"""Hidden states (B, T, H), each with the mask (B, T) of those that the head reads in the end."""
-
-
 def read_states(
     model: PreTrainedModel, batch: dict[str, torch.Tensor]
-) -> tuple[torch.Tensor, States]:
-    """Logits (B, C) and hidden states: of a BERT after each layer but the last, of a BiLSTM what its head reads."""
-    if not isinstance(model, BiLstmForSequenceClassification):
-        answer = model(**batch, output_hidden_states=True)
-        # The last layer's other tokens are never read by the head, nor computed on the device.
-        return answer.logits, [
-            (hidden, batch["attention_mask"]) for hidden in answer.hidden_states[:-1]
-        ]
-    seen: States = []
-    hook = model.dense.register_forward_pre_hook(
-        lambda _, given: seen.append((given[0][:, None], torch.ones_like(given[0][:, :1])))
-    )
-    try:
-        return model(**batch).logits, seen
-    finally:
-        hook.remove()
+) -> tuple[torch.Tensor, HiddenStates]:
+    """Return logits (B, C) and hidden states.
 
-
-def quantize_aware_tune(
-    student: TextClassifier,
-    scheme: QuantScheme,
-    context: QatData,
-    folder: Path,
-    *,
-    progress: Progress = SILENT,
-) -> dict[str, Any]:
-    """Leave in `folder` a fake-quantized copy of a student, calibrated on its transfer set and, for `steps` > 0, tuned; both are kept.
-
-    Tuning is training: it also moves answers that calibration left as they were. So it is done only where calibration costs
-    something on the validation split and changes more than 0.5 % of the answers there, and kept only where it wins some of
-    that back and still gives 99 % of the float student's answers, or as many as the calibrated one.
-    Returns figures: share of values the ranges hold, sensitivity of each layer, layers left in fp32; validation scores
-    of the float, calibrated and, where there is one, tuned student, and shares of the float student's answers that
-    the latter two give; and which of the two the weights are.
+    Of a BERT the states after each layer except the last, whose other tokens are neither read by
+    the head nor computed on the device. Of a BiLSTM the input of its head.
     """
-    model, figures = calibrated(student, scheme, context, progress=progress)
-    validation = _validation(student, context)
-    answers = {
-        "float": validation(_Wrapped(student.model)),
-        "calibrated": validation(_Wrapped(model)),
-    }
-    judge = _ScoreWithAgreement(context.task, answers["float"], answers["calibrated"])
-    _save(model, folder / CALIBRATED_FILE)
-    final = "calibrated"
-    if context.recipe.steps and judge.content():
-        left = f"calibration left {100 * judge.beside(answers['calibrated']).agreement:.2f} % of the answers on the validation split as they were"
-        progress.say(
-            f"{left}, the score {judge.score(answers['calibrated']):.4f} of {judge.score(answers['float']):.4f}: there is nothing to tune for"
-        )
-    elif context.recipe.steps:
-        progress.say(
-            "tuning; a validation score below -1 marks weights under which too many answers are no longer the float student's"
-        )
-        before = {name: value.clone() for name, value in model.state_dict().items()}
-        tune(model, student, context, folder, score=judge, progress=progress)
-        answers["tuned"] = validation(_Wrapped(model))
-        if judge.holds(answers["tuned"]) and judge.score(answers["tuned"]) > judge.score(
-            answers["calibrated"]
-        ):
-            final = "tuned"
-        else:
-            progress.say(f"the calibrated weights are kept: {judge.verdict(answers['tuned'])}")
-            model.load_state_dict(before)
-    _save(model.eval(), folder / WEIGHTS_FILE)
-    return figures | {
-        "validation": {name: judge.score(logits) for name, logits in answers.items()},
-        "agreement": {
-            name: judge.beside(logits).agreement
-            for name, logits in answers.items()
-            if name != "float"
-        },
-        "weights": final,
-    }
+    if not isinstance(model, BiLstmForSequenceClassification):
+        output = model(**batch, output_hidden_states=True)
+        mask = batch["attention_mask"]
+        return output.logits, [(states, mask) for states in output.hidden_states[:-1]]
+    head_inputs: HiddenStates = []
 
+    def record(_: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        states = inputs[0][:, None]  # (B, 1, H)
+        head_inputs.append((states, torch.ones_like(states[:, :, 0])))
 
-def calibrated(
-    student: TextClassifier, scheme: QuantScheme, context: QatData, *, progress: Progress = SILENT
-) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """A fake-quantized copy of a student with ranges from its transfer set; the share of values they hold, each layer's sensitivity, layers left in fp32."""
-    recipe = context.recipe
-    chosen = np.random.default_rng(context.seed).permutation(len(context.transfer))[
-        : recipe.calibration_texts
-    ]
-    batches = unpadded_batches(student.pad, _encode(student, context, chosen).tokens)
-    model = fake_quantized(student.model, scheme).eval()
-    progress.say(f"calibrating on {len(chosen)} texts")
-    kept = calibrate(model, student.model, batches, recipe.calibration)
-    felt = sensitivity(
-        model,
-        unpadded_batches(student.pad, _encode(student, context, chosen[:SENSED_TEXTS]).tokens),
-    )
-    for name, layer in quantized_layers(model):
-        layer.enabled = recipe.keep_float_above is None or felt[name] <= recipe.keep_float_above
-    if isinstance(model, BiLstmForSequenceClassification) and model.lstm.enabled:
-        model.embedding.enabled = True  # an LSTM in integers reads a table of integers
-    left = [name for name, layer in quantized_layers(model) if not layer.enabled]
-    return model, {"values_in_range": kept, "sensitivity": felt, "float_layers": left}
+    handle = model.dense.register_forward_pre_hook(record)
+    try:
+        return model(**batch).logits, head_inputs
+    finally:
+        handle.remove()
 
 
 def tune(
     model: PreTrainedModel,
     student: TextClassifier,
-    context: QatData,
+    data: QatData,
     folder: Path,
     *,
     score: Callable[[np.ndarray], float],
     progress: Progress = SILENT,
 ) -> None:
-    """Train a calibrated student in place, and its ranges with it; score: logits (N, C) of the validation split -> what chooses its best moment."""
-    recipe = context.recipe
+    """Train a calibrated student and its ranges in place; `folder` is for checkpoints.
+
+    The weights are kept whose logits (N, C) on the validation split have the highest `score`.
+    """
+    recipe = data.recipe
     for owner in range_owners(model).values():
         owner.range.requires_grad_(recipe.learn_ranges)
-    tuning = QatResult(
-        model,
-        student.model.to(this_device()),
-        recipe,
-        logit_loss(context.objective, context.task.spec.kind),
-    )
-    epochs = recipe.steps * recipe.batch_size / len(context.transfer)
+    loss = logit_loss(data.objective, data.task.spec.kind)
+    module = QatModule(model, student.model.to(this_device()), recipe, loss)
     fit = FitConfig(
-        epochs=epochs,
+        epochs=recipe.steps * recipe.batch_size / len(data.transfer),
         batch_size=recipe.batch_size,
         learning_rate=recipe.learning_rate,
         weight_decay=0.0,
         checks=recipe.checks,
         precision="fp32",
     )
-    title, rates = "quantization-aware tuning", range_rates(tuning, recipe)
     plan = Training(
         fit,
-        context.seed,
-        _encode(student, context),
+        data.seed,
+        _encode(student, data),
         student.pad,
-        _validation(student, context),
+        _validation_predictor(student, data),
         score,
-        title,
-        rates,
+        "quantization-aware tuning",
+        range_rates(module, recipe),
     )
     try:
-        train(tuning, plan, folder, progress=progress)
+        train(module, plan, folder, progress=progress)
     finally:
-        tuning.cpu()
+        module.cpu()
         student.model.cpu()
 
 
 def range_rates(model: nn.Module, recipe: QuantizeConfig) -> dict[str, float]:
-    """Learning rates of the ends of a model's ranges, where they learn: Adam's steps are as long as the rate, so it is a share of the width, 0 held."""
-    rates = {}
+    """Return the learning rates of the trainable ends of ranges by parameter name.
+
+    A step of Adam is as long as the learning rate, so the rate is a share of the range's width.
+    """
+    rates: dict[str, float] = {}
     for name, owner in model.named_modules():
         if isinstance(owner, ActivationRange):
             width = (owner.high.clamp(min=0) - owner.low.clamp(max=0)).item()
-            rates |= {
-                f"{name}.{end}": recipe.range_learning_rate * width
-                for end, value in owner.named_parameters()
-                if value.requires_grad
-            }
+            for end, value in owner.named_parameters():
+                if value.requires_grad:
+                    rates[f"{name}.{end}"] = recipe.range_learning_rate * width
     return rates
-
-
-def _validation(student: TextClassifier, context: QatData) -> Callable[[nn.Module], np.ndarray]:
-    """What reads the validation split: model -> logits (N, C)."""
-    split = context.task.validation
-    return validation_predictor(student.encode(split.texts, split.pairs), student.pad)
-
-
-def _save(model: nn.Module, path: Path) -> None:
-    save_file(
-        {name: value.detach().contiguous() for name, value in model.state_dict().items()}, path
-    )
-
-
-def load_tuned(
-    student: PreTrainedModel,
-    scheme: QuantScheme,
-    folder: Path,
-    figures: Mapping[str, Any],
-    file: str = WEIGHTS_FILE,
-) -> PreTrainedModel:
-    """A model that `quantize_aware_tune` saved."""
-    model = fake_quantized(student, scheme)
-    model.load_state_dict(load_file(folder / file))
-    for name, layer in quantized_layers(model):
-        layer.enabled = name not in figures["float_layers"]
-    return model.eval()
 
 
 @dataclass(frozen=True)
 class _ScoreWithAgreement:
-    """Rates logits (N, C) of the validation split: by their score; where too many answers are not the float student's, by how few these are, below -1.
+    """Rates logits (N, C) on the validation split.
 
-    reference, calibrated: logits of the float and of the calibrated student.
+    The rating is the score if enough predictions equal those of the float student (`reference`);
+    otherwise their share - 2, which is below every score.
     """
 
     task: Task
@@ -301,45 +320,83 @@ class _ScoreWithAgreement:
 
     def __call__(self, logits: np.ndarray) -> float:
         score = self.score(logits)
-        return score if self.holds(logits) else self.beside(logits).agreement - 2
+        return score if self.agrees(logits) else self.compare(logits).agreement - 2
 
     def score(self, logits: np.ndarray) -> float:
-        return metrics.score(
-            self.task.spec.metric, self.task.spec.kind, logits, self.task.validation.labels
-        )
+        spec = self.task.spec
+        return metrics.score(spec.metric, spec.kind, logits, self.task.validation.labels)
 
-    def beside(self, logits: np.ndarray) -> ParityReport:
+    def compare(self, logits: np.ndarray) -> ParityReport:
+        """Compare with the float student."""
         return compare_logits(self.reference, logits, self.task.spec.kind)
 
-    def content(self) -> bool:
-        """Whether calibration has lost nothing, or changed so few answers that what it lost is luck."""
-        return self.score(self.calibrated) >= self.score(self.reference) or not self.beside(
-            self.calibrated
-        ).differs(UNTOUCHED)
+    def calibration_suffices(self) -> bool:
+        """Whether calibration lost nothing, or changed too few predictions to matter."""
+        if self.score(self.calibrated) >= self.score(self.reference):
+            return True
+        return not self.compare(self.calibrated).differs(CALIBRATION_AGREEMENT)
 
-    def holds(self, logits: np.ndarray) -> bool:
-        """Whether the share of the float student's answers is 99 %, or the calibrated student's."""
-        return not self.beside(logits).differs(
-            min(SAME_ANSWERS, self.beside(self.calibrated).agreement)
+    def describe_calibration(self) -> str:
+        agreement = self.compare(self.calibrated).agreement
+        return (
+            f"calibration kept {100 * agreement:.2f} % of the predictions on the validation split; "
+            f"the score changed from {self.score(self.reference):.4f} to "
+            f"{self.score(self.calibrated):.4f}"
         )
 
-    def verdict(self, logits: np.ndarray) -> str:
-        """Why these are not taken."""
-        if self.holds(logits):
-            return "tuning made the validation score no better"
-        return f"after tuning {100 * self.beside(logits).agreement:.2f} % of the answers on the validation split were the float student's"
+    def agrees(self, logits: np.ndarray) -> bool:
+        """Whether 99 % of the predictions, or as many as after calibration, are the float ones."""
+        least = min(SAME_ANSWERS, self.compare(self.calibrated).agreement)
+        return not self.compare(logits).differs(least)
+
+    def rejection(self, logits: np.ndarray) -> str | None:
+        """Return why the tuned weights are not used; None if they are."""
+        if not self.agrees(logits):
+            agreement = self.compare(logits).agreement
+            return (
+                f"after tuning only {100 * agreement:.2f} % of the predictions on the validation "
+                "split equal those of the float student"
+            )
+        if self.score(logits) > self.score(self.calibrated):
+            return None
+        return "tuning did not improve the validation score"
 
 
-class _Wrapped(nn.Module):
+class _Wrapper(nn.Module):
+    """A model in the form of a training module."""
+
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
 
-def _encode(student: TextClassifier, context: QatData, chosen: np.ndarray | None = None) -> Any:
-    texts, logits = context.transfer.texts, context.transfer.logits
-    rows = np.arange(len(texts)) if chosen is None else chosen
-    some = texts.take(rows)
+def _validation_predictor(student: TextClassifier, data: QatData) -> Predict:
+    split = data.task.validation
+    encoded = student.encode(split.texts, split.pairs)
+    predict: Predict = validation_predictor(encoded, student.pad)
+    return predict
+
+
+def _encode(student: TextClassifier, data: QatData, rows: np.ndarray | None = None) -> Any:
+    """Encode rows of the transfer set (default: all) with the teacher's logits."""
+    if rows is None:
+        rows = np.arange(len(data.transfer.texts))
+    texts, logits = data.transfer.texts.take(rows), data.transfer.logits[rows]
     return encode(
-        student.tokenizer, some.texts, some.pairs, student.max_length, teacher_logits=logits[rows]
+        student.tokenizer, texts.texts, texts.pairs, student.max_length, teacher_logits=logits
     )
+
+
+def _save(model: nn.Module, path: Path) -> None:
+    tensors = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
+    save_file(tensors, path)
+
+
+def _load(
+    student: PreTrainedModel, scheme: QuantScheme, path: Path, calibration: Calibration
+) -> PreTrainedModel:
+    model = fake_quantized(student, scheme)
+    model.load_state_dict(load_file(path))
+    for name, layer in quantized_layers(model):
+        layer.enabled = name not in calibration.float_layers
+    return model.eval()

@@ -1,72 +1,79 @@
-"""How numbers become integers: one value that fake-quant, the graph writer and the manifest read."""
+"""How numbers become integers: one value for fake-quant, the graph writers and the manifest."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from kdedge.errors import UsageError
 
 STEPS = 255
 """Steps of a uint8 activation between its lowest and highest value."""
 
+Activations = Literal["dynamic", "static"]
+
 
 @dataclass(frozen=True)
 class QuantScheme:
-    """How numbers become integers; read by fake-quant, by the graph writers and written into the manifest.
+    """How the int8 file stores weights and rounds activations.
 
-    activations: `static` uint8, one range per tensor, fixed before export; `dynamic` uint8, one range per tensor of a
-    batch, found while running; `float`: not rounded, weights alone are stored small, in 8 bits or, by blocks, in 4.
-    weights: symmetric int8, one scale per output channel, or (dynamic alone) per tensor.
-    weight_bits: 7 keeps the product with a uint8 activation inside the 16-bit sums of CPUs without VNNI, so the
-    answers are the same there; 8 uses the whole range.
-    Embedding tables: static: symmetric int8, one scale per row, or uint8 and one scale per table where an LSTM reads it;
-    dynamic: uint8, one scale per table.
-    attention: whether the two products of attention, queries with keys and shares with values, are of `integers` too, or stay in
-    `float`; integers need static activations. Keys and values take the place of a weight: symmetric int8 of weight_bits, one scale per tensor.
+    Attributes:
+        weights: Symmetric int8 with one scale per output channel, or (dynamic only) per tensor.
+        weight_bits: 7 bits keep the sum of two products with uint8 activations within 16 bits:
+            CPUs without VNNI then compute the same result. 8 bits use all of int8.
+        activations: uint8 with one range per tensor. `static` ranges are fixed before export;
+            `dynamic` ranges are those of the current batch.
+        attention: Whether the two products of attention (queries with keys, probabilities with
+            values) use integers too (static only). Keys and values then take the part of a
+            weight: symmetric int8 of `weight_bits`, one scale per tensor.
+
+    Embedding tables depend on `activations`. Static: symmetric int8 with one scale per row, or
+    uint8 with one scale per table if an LSTM reads it. Dynamic: uint8 with one scale per table.
     """
 
     weights: Literal["per_channel", "per_tensor"] = "per_channel"
-    weight_bits: Literal[4, 7, 8] = 7
-    activations: Literal["dynamic", "static", "float"] = "dynamic"
+    weight_bits: Literal[7, 8] = 7
+    activations: Activations = "dynamic"
     attention: Literal["float", "integers"] = "float"
 
     def __post_init__(self) -> None:
-        bits = {"dynamic": (7, 8), "static": (7, 8), "float": (4, 8)}.get(self.activations, ())
-        known = self.weights in ("per_channel", "per_tensor") and self.weight_bits in bits
-        if not known or (self.weights == "per_tensor" and self.activations != "dynamic"):
-            found = f"{self}, weights {self.weights}"
+        known = (
+            self.weights in ("per_channel", "per_tensor")
+            and self.weight_bits in (7, 8)
+            and self.activations in ("dynamic", "static")
+            and self.attention in ("float", "integers")
+        )
+        if not known or (self.static and self.weights == "per_tensor"):
             raise UsageError(
-                "no such quantization scheme",
-                found,
-                "--scheme static or dynamic take --weight-bits 7 or 8, --scheme weight_only takes 8 or 4",
+                "there is no such quantization scheme",
+                repr(self),
+                "use --scheme static or dynamic, and --weight-bits 7 or 8",
             )
-        if self.attention == "integers" and self.activations != "static":
+        if self.attention == "integers" and not self.static:
             raise UsageError(
-                "attention in integers needs fixed ranges",
-                f"{self}, attention {self.attention}",
+                "integer attention needs fixed ranges",
+                repr(self),
                 "use --scheme static, or --attention float",
             )
 
     def __str__(self) -> str:
-        """As the command line names it."""
-        return f"--scheme {'weight_only' if self.activations == 'float' else self.activations} --weight-bits {self.weight_bits}"
+        """Return the options of the command line."""
+        return f"--scheme {self.activations} --weight-bits {self.weight_bits}"
 
     @classmethod
     def named(cls, name: str, weight_bits: int | None = None) -> QuantScheme:
-        """`static`, `dynamic` (7 bits, if not told) or `weight_only` (8), as the command line names them.
+        """Return the scheme that the command line calls `static` or `dynamic`.
 
-        Raises UsageError for another name, or bits it does not have.
+        Raises:
+            UsageError: If there is no such name or number of bits.
         """
-        activations = "float" if name == "weight_only" else name
-        return cls(
-            weight_bits=weight_bits or (8 if activations == "float" else 7), activations=activations
-        )  # type: ignore[arg-type]
+        bits = cast(Literal[7, 8], weight_bits or 7)
+        return cls(weight_bits=bits, activations=cast(Activations, name))
 
     @property
     def largest_weight(self) -> int:
-        """The integer that the largest weight of a channel becomes; 63 keeps 2 · 255 · 63 below 2^15."""
-        return 2 ** (self.weight_bits - 1) - 1
+        """The integer of the largest weight of a channel: 63 keeps 2 · 255 · 63 below 2^15."""
+        return 127 if self.weight_bits == 8 else 63
 
     @property
     def static(self) -> bool:

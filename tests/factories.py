@@ -287,7 +287,7 @@ def make_run(
     from kdedge.io.atomic import hash_files
     from kdedge.run.stage import WEIGHTS
     from kdedge.teacher.finetune import load_teacher
-    from kdedge.transfer.dataset import build_transfer_set
+    from kdedge.transfer.dataset import TransferBuilder
     from kdedge.transfer.texts import collect_texts
 
     # These students are untrained: only the squared difference of logits can tell them apart.
@@ -304,13 +304,12 @@ def make_run(
     run = RunDir.create(Recipe.model_validate(document), folder)
     teacher = teacher or random_student("tinybert", task.spec, seed=3, lstm_std=None)
     _save_stage(run.teacher, teacher, task)
-    build_transfer_set(
+    builder = TransferBuilder(
         run.recipe.transfer,
-        collect_texts(task),
         load_teacher(run.teacher, task.spec, RUN_MAX_LENGTH),
         hash_files(run.teacher, WEIGHTS),
-        run.transfer,
     )
+    builder.build(collect_texts(task), run.transfer)
     for kind, student_dir in zip(kinds, run.student_dirs.values(), strict=True):
         student = model or random_student(kind, task.spec, seed=3, lstm_std=None)
         _save_stage(student_dir / "student", student, task)
@@ -355,12 +354,11 @@ def pack_bundle(
     made: ExportInput, task: Task, folder: Path, options: ExportOptions | None = None
 ) -> Path:
     """Write, check and pack a bundle as `kdedge export` does."""
-    from kdedge.export.export import TEACHER_OPTIONS, _check_and_pack
-
-    from kdedge.run.progress import SILENT
+    from kdedge.export.build import build_bundle
+    from kdedge.export.options import TEACHER_OPTIONS
 
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _check_and_pack(made, options or TEACHER_OPTIONS, task, folder, SILENT)
+    build_bundle(made, task, folder, options or TEACHER_OPTIONS)
     return folder
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from kdedge.export.export import INT8
+from kdedge.export.options import INT8
 from kdedge.export.parity import compare_logits
 from kdedge.export.qat import QatData, calibrated, tune
 

@@ -14,8 +14,8 @@ from rich.table import Table
 
 from kdedge.cli.console import ConsoleProgress, make_table, results
 from kdedge.cli.options import force_option, json_option, option_group
-from kdedge.export.card import FLOAT, rows_of, times
 from kdedge.export.export import DEFAULT_OPTIONS, ExportOptions, export_run
+from kdedge.export.figures import FLOAT, VariantDecision, times
 from kdedge.export.parity import SAME_ANSWERS
 from kdedge.export.scheme import QuantScheme
 from kdedge.run.layout import RunDir
@@ -110,20 +110,20 @@ def export(run: Path, options: ExportOptions, force: bool, as_json: bool) -> Non
     """
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    bundles = export_and_show(run, choice=options, stages=StageContext(force, ConsoleProgress()))
+    bundles = export_and_show(run, options=options, stages=StageContext(force, ConsoleProgress()))
     if as_json:
         click.echo(json.dumps({"bundles": [_document(bundle) for bundle in bundles]}))
 
 
 def export_and_show(
-    folder: Path, *, choice: ExportOptions = DEFAULT_OPTIONS, stages: StageContext
+    folder: Path, *, options: ExportOptions = DEFAULT_OPTIONS, stages: StageContext
 ) -> list[Path]:
     """Export the students of a folder and print a table of their files; return the bundles."""
     run, students = RunDir.open(folder)
     if run.recipe.threads:
         torch.set_num_threads(run.recipe.threads)  # QAT is training
     with run.locked(), torch.random.fork_rng():
-        bundles = export_run(run, students, choice=choice, stages=stages)
+        bundles = export_run(run, students, options=options, stages=stages)
     manifests = [Bundle.open(bundle).manifest for bundle in bundles]
     results().print(_table(manifests))
     for bundle, manifest in zip(bundles, manifests, strict=True):
@@ -158,40 +158,40 @@ def _table(manifests: list[Manifest]) -> Table:
 
 def _rows(manifest: Manifest) -> Iterator[tuple[str, ...]]:
     """Format the variants of a student, such as float, calibrated and tuned."""
-    variants = manifest.parity["ways"]
+    variants = VariantDecision.from_json(manifest.parity["variants"])
     teacher_score = manifest.scores["teacher"]
     packed_as = {}
     for variant, precision in (
         (FLOAT, "fp32"),
-        (variants["int8"], "int8"),
+        (variants.int8, "int8"),
         ("portable", "portable"),
     ):
         if precision in manifest.precisions:
             packed_as[variant] = precision
-    for name, figures in rows_of(variants):
-        retention = figures["metric"] / teacher_score if teacher_score > 0 else None
+    for name, figures in variants.rows():
+        retention = figures.metric / teacher_score if teacher_score > 0 else None
         yield (
             manifest.name,
             name,
             packed_as.get(name, "-"),
-            f"{figures['metric']:.4f}",
+            f"{figures.metric:.4f}",
             "-" if retention is None else f"{100 * retention:.1f} %",
-            f"{100 * figures['agreement']:.2f} %",
-            f"{figures['bytes']:,}",
-            f"{figures['p50_us']:,.0f}",
-            times(figures["faster"]),
+            f"{100 * figures.agreement:.2f} %",
+            f"{figures.bytes:,}",
+            f"{figures.p50_us:,.0f}",
+            times(figures.speedup),
         )
 
 
 def _warnings(manifest: Manifest) -> Iterator[str]:
     """List the reasons not to use the int8 file."""
-    variants = manifest.parity["ways"]
-    if variants["lost"]:
-        yield f"int8 does not pay: {variants['lost']}; the bundle only has the float file"
-    if variants["slow"]:
-        yield f"int8 only saves bytes on this machine: {variants['slow']}"
-    if variants["int8"]:
-        changed = 1 - variants["files"][variants["int8"]]["agreement"]
+    variants = VariantDecision.from_json(manifest.parity["variants"])
+    if variants.loss_reason:
+        yield f"int8 does not pay: {variants.loss_reason}; the bundle only has the float file"
+    if variants.slow_reason:
+        yield f"int8 only saves bytes on this machine: {variants.slow_reason}"
+    if variants.int8:
+        changed = 1 - variants.files[variants.int8].agreement
         if changed > 1 - SAME_ANSWERS:
             yield f"int8 changes {100 * changed:.1f} % of the float student's predictions"
 

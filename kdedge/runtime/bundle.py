@@ -65,7 +65,8 @@ class Manifest:
         scheme: How the int8 and portable files were quantized; None without such files.
         parity: Differences between torch and ONNX Runtime, measured at export.
         scores: Scores of teacher and student on the test split.
-        teacher: Name of the teacher, and the inputs that the bundle was exported from.
+        teacher: A description of the teacher, for people.
+        sources: Hashes and settings that decide whether the bundle is current.
         files: Path -> {"sha256", "bytes"} of every other file.
     """
 
@@ -80,6 +81,7 @@ class Manifest:
     parity: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Any] = field(default_factory=dict)
     teacher: Mapping[str, Any] = field(default_factory=dict)
+    sources: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -194,6 +196,7 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "parity": _is_dict,
     "scores": _is_dict,
     "teacher": _is_dict,
+    "sources": _is_dict,
     "files": _are_files,
 }
 """Field of kdedge.json -> the check of its value."""

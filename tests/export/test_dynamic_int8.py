@@ -1,4 +1,4 @@
-"""The int8 file: what it stores, what it weighs, and that its answers stay those of the fp32 file."""
+"""The int8 file: what it stores, its size, and predictions close to those of the fp32 file."""
 
 from __future__ import annotations
 
@@ -70,22 +70,25 @@ def test_a_file_of_weights_shrinks_to_a_third_or_less(
 
 
 def test_decided_answers_stay_the_same(fp32: onnx.ModelProto, int8: onnx.ModelProto) -> None:
-    """Where the fp32 file is sure, by 15 % of its range, the int8 file says the same; a threshold makes both answers occur."""
+    """If the fp32 file is sure, by 15 % of its range, the int8 file predicts the same.
+
+    The threshold is the median, so both predictions occur.
+    """
     full, light = (logits[:, 0] - logits[:, 1] for logits in (answers(fp32), answers(int8)))
     middle = np.median(full)
     decided = np.abs(full - middle) > 0.15 * np.ptp(full)
-    said = full[decided] > middle
-    assert decided.sum() > 15 and 0 < said.sum() < len(said)
-    assert (said == (light[decided] > middle)).all()
+    predicted = full[decided] > middle
+    assert decided.sum() > 15 and 0 < predicted.sum() < len(predicted)
+    assert (predicted == (light[decided] > middle)).all()
     assert 0 < np.abs(full - light).max() < 0.15 * np.ptp(full), (
-        "int8 answers nearly alike, and is not the same file"
+        "int8 predicts nearly the same, and is not the same file"
     )
 
 
 def test_products_and_tables_are_integers_and_have_no_float_copy(
     fp32: onnx.ModelProto, int8: onnx.ModelProto
 ) -> None:
-    """Every weight that a product or a lookup reads in fp32 stands in the int8 file as integers: products int8, tables uint8."""
+    """The int8 file stores the weights of products as int8 and those of lookups as uint8."""
     read = {
         name
         for node in fp32.graph.node
@@ -174,13 +177,23 @@ def test_the_given_graph_is_left_as_it_is(fp32: onnx.ModelProto) -> None:
     [
         {"weight_bits": 4},
         {"weight_bits": "7"},
+        {"attention": "sometimes"},
         {"weights": "per_row"},
         {"activations": "sometimes"},
+        {"activations": "float"},
+        {"weights": "per_tensor", "activations": "static"},
     ],
 )
-def test_a_scheme_that_is_not_there_is_refused(settings: dict[str, object]) -> None:
+def test_an_unknown_scheme_is_an_error(settings: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="no such quantization scheme"):
         QuantScheme(**settings)  # type: ignore[arg-type]
+
+
+def test_schemes_by_name() -> None:
+    assert QuantScheme.named("static", 8) == QuantScheme(weight_bits=8, activations="static")
+    assert QuantScheme.named("dynamic") == QuantScheme()
+    with pytest.raises(UsageError, match="no such quantization scheme"):
+        QuantScheme.named("weight_only")
 
 
 def test_a_scheme_goes_to_json_and_back() -> None:

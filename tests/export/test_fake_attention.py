@@ -1,4 +1,4 @@
-"""Attention whose products are of integers: its arithmetic, its file, and what padding does to it."""
+"""Attention with integer products: its arithmetic, its file, and the effect of padding."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kdedge.export.calibrate import calibrate, sensitivity
 from kdedge.export.export import ExportOptions, export_run
 from kdedge.export.fake_attention import FakeQuantAttention
 from kdedge.export.fake_model import fake_quantized, quantized_layers, range_owners
-from kdedge.export.fake_quant import observed_by
+from kdedge.export.fake_quant import observed_values
 from kdedge.export.int8_writer import to_int8
 from kdedge.export.portable import to_portable
 from kdedge.export.scheme import QuantScheme
@@ -52,14 +52,14 @@ def test_calibration_sees_every_column() -> None:
     for length in (63, 64, 96, 128):
         x = torch.full((32, 12, length, length), 0.01)
         x[..., -1] = 0.9
-        seen = observed_by(x)
+        seen = observed_values(x)
         assert (
             len(seen) == 100_002
             and float(seen.max()) == pytest.approx(0.9)
             and float(seen.min()) == pytest.approx(0.01)
         )
         assert float((seen > 0.5).float().mean()) == pytest.approx(1 / length, rel=0.1)
-    assert torch.equal(observed_by(torch.arange(6.0).reshape(2, 3)), torch.arange(6.0))
+    assert torch.equal(observed_values(torch.arange(6.0).reshape(2, 3)), torch.arange(6.0))
 
 
 def test_both_products_by_hand() -> None:
@@ -88,9 +88,9 @@ def test_both_products_by_hand() -> None:
         @ int8(k.numpy()).swapaxes(2, 3)
         / np.sqrt(8)
     )
-    wanted = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
-    assert np.allclose(shares.detach(), wanted, atol=1e-6)
-    assert np.allclose(context.detach(), uint8(wanted, 0, 1) @ int8(v.numpy()), atol=1e-5)
+    expected = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    assert np.allclose(shares.detach(), expected, atol=1e-6)
+    assert np.allclose(context.detach(), uint8(expected, 0, 1) @ int8(v.numpy()), atol=1e-5)
     attention.enabled = False
     plain = nn.functional.scaled_dot_product_attention(q, k, v)
     assert torch.allclose(
@@ -105,13 +105,14 @@ def test_the_file_multiplies_the_integers_of_torch(
     figures = integers.check_integers(
         quantized, to_int8(quantized).SerializeToString(), texts_of(batches), "classification"
     )
-    assert (figures["integer_products"], figures["float_products"]) == (14, 0)
-    assert (figures["integer_attention_products"], figures["float_attention_products"]) == (4, 0)
-    assert figures["same_answers_torch"] == 1.0 and figures["texts_with_a_rounding_tie"] < 64
+    assert (figures.coverage.integer_products, figures.coverage.float_products) == (14, 0)
+    assert figures.coverage.integer_attention_products == 4
+    assert figures.coverage.float_attention_products == 0
+    assert figures.replay.unguided.agreement == 1.0 and figures.replay.ties < 64
 
 
 @pytest.mark.parametrize("part", ["query", "key", "shares", "value"])
-def test_a_file_that_rounds_an_operand_otherwise_is_refused(
+def test_a_file_with_another_operand_scale_fails(
     made: tuple[nn.Module, nn.Module, Batches], part: str
 ) -> None:
     _, quantized, batches = made
@@ -126,13 +127,13 @@ def test_a_file_that_rounds_an_operand_otherwise_is_refused(
             integers.onnx.numpy_helper.to_array(scale) * np.float32(1.5), scale.name
         )
     )
-    with pytest.raises(CheckFailed, match="answer as fake-quantized torch"):
+    with pytest.raises(CheckFailed, match="same results as fake-quantized torch"):
         integers.check_integers(
             quantized, graph.SerializeToString(), texts_of(batches), "classification"
         )
 
 
-def test_an_operand_that_the_gate_cannot_find_is_refused(
+def test_an_operand_that_the_file_does_not_round_fails(
     made: tuple[nn.Module, nn.Module, Batches],
 ) -> None:
     _, quantized, batches = made
@@ -141,15 +142,16 @@ def test_an_operand_that_the_gate_cannot_find_is_refused(
     (scale,) = (tensor for tensor in graph.graph.initializer if tensor.name == name)
     scale.name = "renamed.input_scale"
     for node in graph.graph.node:
-        for i, one in enumerate(node.input):
-            node.input[i] = scale.name if one == name else one
+        for i, input_name in enumerate(node.input):
+            if input_name == name:
+                node.input[i] = scale.name
     with pytest.raises(CheckFailed, match=r"products\.shares"):
         integers.check_integers(
             quantized, graph.SerializeToString(), texts_of(batches), "classification"
         )
 
 
-def test_attention_in_float_is_no_attention_in_integers(
+def test_a_file_with_float_attention_fails(
     made: tuple[nn.Module, nn.Module, Batches],
 ) -> None:
     model, quantized, batches = made
@@ -169,13 +171,15 @@ def test_one_attention_may_stay_in_float(made: tuple[nn.Module, nn.Module, Batch
     finally:
         attention_of(quantized, 1).enabled = True
     assert (
-        figures["integer_attention_products"] == figures["float_attention_products"] == 2
-        and figures["same_answers_torch"] == 1.0
+        figures.coverage.integer_attention_products
+        == figures.coverage.float_attention_products
+        == 2
     )
+    assert figures.replay.unguided.agreement == 1.0
     assert [node.op_type for node in graph.graph.node].count("MultiHeadAttention") == 1
 
 
-def test_padding_has_no_share(made: tuple[nn.Module, nn.Module, Batches]) -> None:
+def test_padding_has_no_attention(made: tuple[nn.Module, nn.Module, Batches]) -> None:
     _, quantized, batches = made
     graph = to_int8(quantized).SerializeToString()
     texts = texts_of(batches)
@@ -189,25 +193,27 @@ def test_padding_has_no_share(made: tuple[nn.Module, nn.Module, Batches]) -> Non
     alone = np.concatenate([answer(graph, text) for text in texts])
     assert np.abs(answer(graph, padded) - alone).max() <= 1e-6
     with torch.inference_mode():
-        mine = quantized(
+        padded_logits = quantized(
             **{name: torch.from_numpy(values) for name, values in padded.items()}
         ).logits.numpy()
-    assert np.mean(np.abs(mine - alone).max(1) <= 1e-5) > 0.9, "ties alone may differ"
+    assert np.mean(np.abs(padded_logits - alone).max(1) <= 1e-5) > 0.9, "only ties may differ"
 
 
-def test_the_portable_file_says_the_same(made: tuple[nn.Module, nn.Module, Batches]) -> None:
+def test_the_portable_file_gives_the_same_logits(
+    made: tuple[nn.Module, nn.Module, Batches],
+) -> None:
     _, quantized, batches = made
-    mine, theirs = to_portable(quantized), to_int8(quantized).SerializeToString()
-    rounded = [node.input[1] for node in mine.graph.node if node.op_type == "QuantizeLinear"]
+    portable, int8 = to_portable(quantized), to_int8(quantized).SerializeToString()
+    rounded = [node.input[1] for node in portable.graph.node if node.op_type == "QuantizeLinear"]
     assert sum(".attention.self.products." in name for name in rounded) == 8
     apart = [
-        np.abs(answer(mine.SerializeToString(), text) - answer(theirs, text)).max()
+        np.abs(answer(portable.SerializeToString(), text) - answer(int8, text)).max()
         for text in texts_of(batches)
     ]
     assert np.mean(np.array(apart) <= 1e-5) > 0.95
 
 
-def test_values_beyond_the_range_are_cut_off_in_every_file(
+def test_values_beyond_the_range_are_clipped_in_every_file(
     made: tuple[nn.Module, nn.Module, Batches],
 ) -> None:
     model, _, batches = made
@@ -226,15 +232,17 @@ def test_values_beyond_the_range_are_cut_off_in_every_file(
     assert np.mean(np.array(apart) <= 1e-5) > 0.95
 
 
-def test_ranges_are_found_kept_and_learned(made: tuple[nn.Module, nn.Module, Batches]) -> None:
+def test_ranges_are_calibrated_saved_and_trained(
+    made: tuple[nn.Module, nn.Module, Batches],
+) -> None:
     model, quantized, batches = made
     name = "bert.encoder.layer.0.attention.self.products"
     owners = range_owners(quantized)
     assert {f"{name}.{part}" for part in ("query", "key", "shares", "value")} <= owners.keys()
     shares = owners[f"{name}.shares"].range
     assert shares.low.item() >= 0 and 0.1 < shares.high.item() <= 1
-    felt = sensitivity(quantized, batches[:4])
-    assert felt[name] > 0 and felt.keys() == dict(quantized_layers(quantized)).keys()
+    changes = sensitivity(quantized, batches[:4])
+    assert changes[name] > 0 and changes.keys() == dict(quantized_layers(quantized)).keys()
     again = fake_quantized(model, SCHEME).eval()
     again.load_state_dict(quantized.state_dict())
     with torch.inference_mode():
@@ -244,7 +252,7 @@ def test_ranges_are_found_kept_and_learned(made: tuple[nn.Module, nn.Module, Bat
     assert len(ends) == 8 and sum(end is not None and bool(end != 0) for end in ends) >= 4
 
 
-def test_the_float_model_attends_as_before(made: tuple[nn.Module, nn.Module, Batches]) -> None:
+def test_the_float_model_keeps_its_attention(made: tuple[nn.Module, nn.Module, Batches]) -> None:
     model, quantized, batches = made
     assert model.config._attn_implementation != quantized.config._attn_implementation
     for _, layer in quantized_layers(quantized):
@@ -259,12 +267,12 @@ def test_the_float_model_attends_as_before(made: tuple[nn.Module, nn.Module, Bat
             layer.enabled = True
 
 
-def test_export_rounds_attention_where_it_is_asked_to(tmp_path: Path) -> None:
+def test_the_recipe_or_an_option_chooses_integer_attention(tmp_path: Path) -> None:
     student = tinyrun.tinybert(quantize={"steps": 2, "checks": 1, "attention": "integers"})
     run = distill(tinyrun.recipe(tinyrun.prepare(tmp_path), student=student), tmp_path / "runs")
 
-    def exported(choice: ExportOptions) -> tuple[str, int, str]:
-        (folder,) = export_run(run, ["tinybert"], choice=choice)
+    def exported(options: ExportOptions) -> tuple[str, int, str]:
+        (folder,) = export_run(run, ["tinybert"], options=options)
         manifest = Bundle.open(folder).manifest
         return (
             manifest.scheme["attention"],
@@ -272,23 +280,23 @@ def test_export_rounds_attention_where_it_is_asked_to(tmp_path: Path) -> None:
             (folder / "README.md").read_text(),
         )
 
-    said, products, card = exported(ExportOptions())
-    assert (said, products) == (
+    attention, products, card = exported(ExportOptions())
+    assert (attention, products) == (
         "integers",
         2,
-    ) and "2 of attention, run as integer kernels; in fp32 stay: none" in card
-    said, products, card = exported(ExportOptions(attention="float"))
-    assert (said, products) == ("float", 0) and "in fp32 stay: 2 of attention" in card
+    ) and "2 products of attention run as integer kernels. In fp32: none" in card
+    attention, products, card = exported(ExportOptions(attention="float"))
+    assert (attention, products) == ("float", 0) and "In fp32: 2 products of attention" in card
     assert exported(ExportOptions(("fp32", "int8", "portable"), attention="integers"))[:2] == (
         "integers",
         2,
     )
-    with pytest.raises(UsageError, match="fixed ranges alone") as caught:
-        export_run(
-            run, ["tinybert"], choice=ExportOptions(scheme=QuantScheme(), attention="integers")
-        )
-    assert "--scheme dynamic" in caught.value.detail
-    with pytest.raises(UsageError, match="overrule"):
+
+
+def test_attention_is_chosen_for_static_int8_files_only() -> None:
+    with pytest.raises(UsageError, match=r"(?s)rounds attention.*--scheme dynamic"):
+        ExportOptions(scheme=QuantScheme(), attention="integers")
+    with pytest.raises(UsageError, match=r"ExportOptions\(attention"):
         ExportOptions(scheme=SCHEME)
 
 

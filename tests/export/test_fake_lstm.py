@@ -1,4 +1,4 @@
-"""A fake-quantized BiLSTM against its int8 file in ONNX Runtime: the same numbers, whatever else is in the batch."""
+"""A fake-quantized BiLSTM against its int8 file in ONNX Runtime: equal logits in any batch."""
 
 from __future__ import annotations
 
@@ -86,17 +86,18 @@ def test_the_file_does_the_integer_arithmetic_of_torch(pair: bool) -> None:
     figures = integers.check_integers(
         model, to_int8(model).SerializeToString(), texts_of(batches, pair), "classification"
     )
-    assert (figures["integer_products"], figures["integer_lstms"]) == (2, 1) and figures[
-        "float_products"
-    ] == figures["float_lstms"] == 0
-    assert figures["same_answers_torch"] == 1.0 and figures["texts_with_a_rounding_tie"] <= 2
+    coverage = figures.coverage
+    assert (coverage.integer_products, coverage.integer_lstms) == (2, 1)
+    assert coverage.float_products == coverage.float_lstms == 0
+    assert figures.replay.unguided.agreement == 1.0 and figures.replay.ties <= 2
 
 
 def test_every_state_of_every_step_is_compared() -> None:
     batches = read(pair=True, count=4)
     model, text = quantized(bilstm(pair=True), batches), texts_of(batches, pair=True)[0]
     file = InstrumentedSession(to_int8(model).SerializeToString(), onnxruntime.SessionOptions())
-    names = [stray.name for stray in GuidedReplay(model, text, file, file.run(text)).strays]
+    replayed = GuidedReplay(model, file, file.run(text)).run(text)
+    names = [error.name for error in replayed.errors]
     first, second = (int((text["token_type_ids"] == kind).sum()) for kind in (0, 1))
     assert [sum(name.startswith(f"lstm_states.{row}.") for name in names) for row in (0, 1)] == [
         first - 1,
@@ -105,8 +106,8 @@ def test_every_state_of_every_step_is_compared() -> None:
 
 
 @pytest.mark.parametrize("spread", [0.5, 6.0])
-def test_a_text_answers_alike_alone_and_among_others(spread: float) -> None:
-    """Also where cells grow as fast as cells can: the states stay within the pinned range."""
+def test_a_text_has_the_same_logits_alone_and_in_a_batch(spread: float) -> None:
+    """Also where cells grow as fast as cells can: the states stay within the anchored range."""
     batches = read(pair=False)
     opened, texts = (
         session(to_int8(quantized(bilstm(False, spread), batches))),
@@ -126,7 +127,7 @@ def test_a_text_answers_alike_alone_and_among_others(spread: float) -> None:
     assert np.array_equal(together, alone) and np.ptp(alone) > 0.1
 
 
-def test_no_unit_outgrows_the_pins() -> None:
+def test_no_unit_exceeds_the_anchors() -> None:
     batches = read(pair=False, count=8)
     graph = to_int8(quantized(bilstm(False, 6.0), batches))
     node = next(node for node in graph.graph.node if node.op_type == "DynamicQuantizeLSTM")
@@ -136,10 +137,10 @@ def test_no_unit_outgrows_the_pins() -> None:
     )
     for text in texts_of(batches, pair=False):
         states = session(graph).run(["states"], text)[0][:, :, 0]  # (T, 2, H + 2)
-        pins = np.tanh(np.arange(1, len(states) + 1))
+        anchors = np.tanh(np.arange(1, len(states) + 1))
         both = np.stack([states[:, 0], states[::-1, 1]])
         np.testing.assert_allclose(
-            both[..., -2:], np.stack([pins, -pins], 1)[None].repeat(2, 0), atol=1e-6
+            both[..., -2:], np.stack([anchors, -anchors], 1)[None].repeat(2, 0), atol=1e-6
         )
         assert (np.abs(both).max(2) <= both[..., -2]).all() and np.abs(both[..., :-2]).max() > 0.9
 
@@ -161,19 +162,17 @@ def test_one_layer_may_stay_in_float() -> None:
         figures = integers.check_integers(
             model, to_int8(model).SerializeToString(), texts_of(batches, False), "classification"
         )
-        assert (figures["float_lstms"], figures["float_products"]) == (
-            kept == "lstm",
-            kept == "dense",
-        )
+        coverage = figures.coverage
+        assert (coverage.float_lstms, coverage.float_products) == (kept == "lstm", kept == "dense")
 
 
-def test_another_weight_and_a_float_lstm_are_refused() -> None:
+def test_another_weight_and_a_float_lstm_fail() -> None:
     batches = read(False)
     model = quantized(bilstm(False), batches)
     graph, texts = to_int8(model), texts_of(batches, False)
     weight = next(tensor for tensor in graph.graph.initializer if tensor.name == "lstm.r")
     weight.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weight), "lstm.r"))
-    with pytest.raises(CheckFailed, match="answer as fake-quantized torch"):
+    with pytest.raises(CheckFailed, match="same results as fake-quantized torch"):
         integers.check_integers(model, graph.SerializeToString(), texts, "classification")
     model.lstm.enabled = False
     floating = to_int8(model).SerializeToString()
@@ -186,17 +185,17 @@ def test_gradients_reach_weights_of_both_directions_and_the_range() -> None:
     batches = read(False, count=8)
     model = quantized(bilstm(False), batches).train()
     sum(model(**batch).logits.square().sum() for batch in batches).backward()
-    felt = {name: float(value.grad.abs().max()) for name, value in model.lstm.named_parameters()}
-    assert len(felt) == 10 and all(
-        size > 0 for name, size in felt.items() if not name.startswith("range")
-    )
+    largest = {name: float(value.grad.abs().max()) for name, value in model.lstm.named_parameters()}
+    assert len(largest) == 10
+    assert all(size > 0 for name, size in largest.items() if not name.startswith("range"))
     assert model.embedding.weight.grad.abs().max() > 0 and isinstance(model.lstm, FakeQuantLstm)
 
 
 def test_sensitivity_names_every_layer_of_a_bilstm() -> None:
     batches = read(False, count=8)
-    felt = sensitivity(quantized(bilstm(False), batches), batches)
-    assert felt.keys() == {"embedding", "lstm", "dense", "classifier"} and min(felt.values()) > 0
+    changes = sensitivity(quantized(bilstm(False), batches), batches)
+    assert changes.keys() == {"embedding", "lstm", "dense", "classifier"}
+    assert min(changes.values()) > 0
 
 
 def test_the_file_holds_each_weight_once_in_one_byte() -> None:
@@ -213,7 +212,7 @@ def test_the_file_holds_each_weight_once_in_one_byte() -> None:
     )
 
 
-def test_states_are_rounded_by_the_scale_that_the_file_finds() -> None:
+def test_states_are_rounded_with_the_scale_of_the_file() -> None:
     scale, zero = (float(part) for part in state_scale(1))
     bound, tie = float(torch.tanh(torch.tensor(1.0))), np.float32(11.5 * scale)
     states = np.zeros((2, 2, 1, 3), np.float32)
@@ -221,7 +220,7 @@ def test_states_are_rounded_by_the_scale_that_the_file_finds() -> None:
         tie,
         bound * (1 + 1e-6),
         -bound * (1 + 1e-6),
-    )  # pins a little wider: the half falls below
+    )  # The anchors are a little wider, so the tie rounds down.
     states[1, 1, 0] = tie, bound * (1 - 1e-6), -bound * (1 - 1e-6)
     found = rounded_states(states[:, :, 0], 1, 2, 1)
     assert (found[:, 0, 0] - zero).tolist() == [11, 12]

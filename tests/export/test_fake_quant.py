@@ -1,4 +1,4 @@
-"""Fake-quant arithmetic against ONNX Runtime's own operators, and a fake-quantized BERT against its int8 file."""
+"""Fake-quant against the operators of ONNX Runtime, and a BERT against its int8 file."""
 
 from __future__ import annotations
 
@@ -58,21 +58,21 @@ def run(nodes: list[onnx.NodeProto], inputs: dict[str, np.ndarray]) -> np.ndarra
 @pytest.mark.parametrize(
     ("low", "high"), [(-1.0, 3.0), (0.5, 3.0), (-0.17, 8.0), (-2.0, -1.0), (0.0, 0.0)]
 )
-def test_integers_are_those_of_quantize_linear(low: float, high: float) -> None:
+def test_integers_equal_those_of_quantize_linear(low: float, high: float) -> None:
     random = np.random.default_rng(0)
     scale, zero = activation_scale(torch.tensor(low), torch.tensor(high))
     x = random.uniform(low - 1, high + 1, (64, 33)).astype(np.float32)
     x[0] = (np.arange(33) - float(zero) + 0.5) * float(scale)  # ties
     found = to_integers(torch.from_numpy(x), scale, zero, 0, 255).numpy()
-    theirs = run(
+    expected = run(
         [helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["y"])],
         {"x": x, "scale": scale.numpy().astype(np.float32), "zero": zero.numpy().astype(np.uint8)},
     )
-    assert np.array_equal(found, theirs.astype(np.float32))
+    assert np.array_equal(found, expected.astype(np.float32))
 
 
 @pytest.mark.parametrize(("low", "high"), [(-1.0, 3.0), (-0.17, 8.0), (-2.0, 0.0), (-1e-3, 7e4)])
-def test_numbers_are_those_of_dequantize_linear(low: float, high: float) -> None:
+def test_numbers_equal_those_of_dequantize_linear(low: float, high: float) -> None:
     scale, zero = activation_scale(torch.tensor(low), torch.tensor(high))
     whole = np.arange(256, dtype=np.uint8)
     found = (torch.from_numpy(whole.astype(np.float32)) - zero) * scale
@@ -90,7 +90,7 @@ def test_zero_is_exact_in_every_range() -> None:
 
 
 @pytest.mark.parametrize("bits", [7, 8])
-def test_a_product_is_that_of_matmul_integer_to_float(bits: int) -> None:
+def test_a_product_equals_matmul_integer_to_float(bits: int) -> None:
     torch.manual_seed(0)
     layer = FakeQuantLinear(
         torch.nn.Linear(96, 40), QuantScheme(weight_bits=bits, activations="static")
@@ -98,7 +98,7 @@ def test_a_product_is_that_of_matmul_integer_to_float(bits: int) -> None:
     with torch.no_grad():
         layer.range.low.fill_(-1.5 if bits == 7 else -6.0)
         layer.range.high.fill_(2.5 if bits == 7 else 10.0)
-    # At 8 bits only small activations keep the 16-bit sums of a CPU without VNNI from overflowing; at 7 bits all do.
+    # With 8 bits the 16-bit sums of a CPU without VNNI overflow unless activations are small.
     x = torch.randn(8, 96) if bits == 7 else torch.rand(8, 96) * 2 - 1
     with torch.inference_mode():
         found = layer(x).numpy()
@@ -181,16 +181,16 @@ def test_the_float_model_is_left_as_it_was(tuned: tuple) -> None:
     assert quantized.state_dict().keys() > model.state_dict().keys()
 
 
-def test_the_int8_file_answers_as_fake_quantized_torch(tuned: tuple) -> None:
+def test_the_int8_file_gives_the_results_of_fake_quantized_torch(tuned: tuple) -> None:
     _, quantized, batches = tuned
     figures = integers.check_integers(
         quantized, to_int8(quantized).SerializeToString(), texts_of(batches), "classification"
     )
-    assert figures["integer_products"] == 14 and figures["float_products"] == 0
-    assert figures["same_answers_torch"] == 1.0 and figures["texts_with_a_rounding_tie"] < 64
+    assert (figures.coverage.integer_products, figures.coverage.float_products) == (14, 0)
+    assert figures.replay.unguided.agreement == 1.0 and figures.replay.ties < 64
 
 
-def test_a_file_with_another_weight_is_refused(tuned: tuple) -> None:
+def test_a_file_with_another_weight_fails(tuned: tuple) -> None:
     _, quantized, batches = tuned
     graph = to_int8(quantized)
     weight = next(
@@ -199,7 +199,7 @@ def test_a_file_with_another_weight_is_refused(tuned: tuple) -> None:
     changed = onnx.numpy_helper.to_array(weight).copy()
     changed[:, 0] = -changed[:, 0]
     weight.CopyFrom(onnx.numpy_helper.from_array(changed, weight.name))
-    with pytest.raises(CheckFailed, match="answer as fake-quantized torch"):
+    with pytest.raises(CheckFailed, match="same results as fake-quantized torch"):
         integers.check_integers(
             quantized, graph.SerializeToString(), texts_of(batches), "classification"
         )
@@ -207,7 +207,7 @@ def test_a_file_with_another_weight_is_refused(tuned: tuple) -> None:
 
 @pytest.fixture(scope="module")
 def deep() -> tuple[torch.nn.Module, list[dict[str, np.ndarray]]]:
-    """A student of four layers and twelve heads on long texts: nearly each of them holds a number that lies on a half."""
+    """Return a student of four layers and long texts: nearly all of them have a rounding tie."""
     torch.manual_seed(1)
     model = tiny.bert(
         layers=4,
@@ -228,12 +228,12 @@ def deep() -> tuple[torch.nn.Module, list[dict[str, np.ndarray]]]:
     return quantized, texts_of([batch])
 
 
-def test_ties_on_every_text_are_told_and_pass(deep: tuple) -> None:
+def test_texts_with_rounding_ties_pass_and_are_counted(deep: tuple) -> None:
     figures = integers.check_integers(
         deep[0], to_int8(deep[0]).SerializeToString(), deep[1], "classification"
     )
-    assert figures["texts_with_a_rounding_tie"] >= 3, "else this tests nothing"
-    assert figures["max_abs_logit_same_integers"] <= 1e-5 and figures["farthest_from_a_tie"] <= 1e-3
+    assert figures.replay.ties >= 3, "else this tests nothing"
+    assert figures.replay.same_integers <= 1e-5 and figures.replay.largest_error.steps <= 1e-3
 
 
 @pytest.mark.parametrize(
@@ -245,44 +245,43 @@ def test_ties_on_every_text_are_told_and_pass(deep: tuple) -> None:
         "classifier.bias",
     ],
 )
-def test_ties_hide_no_wrong_file(deep: tuple, name: str) -> None:
+def test_rounding_ties_do_not_hide_a_wrong_file(deep: tuple, name: str) -> None:
     graph = to_int8(deep[0])
-    (tensor,) = (one for one in graph.graph.initializer if one.name == name)
+    (tensor,) = (weight for weight in graph.graph.initializer if weight.name == name)
     values = onnx.numpy_helper.to_array(tensor)
     tensor.CopyFrom(
         onnx.numpy_helper.from_array(
             values + np.float32(0.02) if name.endswith("bias") else values * np.float32(1.3), name
         )
     )
-    with pytest.raises(CheckFailed, match="answer as fake-quantized torch"):
+    with pytest.raises(CheckFailed, match="same results as fake-quantized torch"):
         integers.check_integers(deep[0], graph.SerializeToString(), deep[1], "classification")
 
 
-def test_a_float_product_in_the_file_is_refused(tuned: tuple) -> None:
+def test_a_float_product_in_the_file_fails(tuned: tuple) -> None:
     _, quantized, batches = tuned
     layer = quantized.bert.encoder.layer[0].intermediate.dense
     layer.enabled = False
     graph = to_int8(quantized).SerializeToString()
-    assert integers.integer_coverage(graph)["float_products"] == 1
+    assert integers.integer_coverage(graph).float_products == 1
     layer.enabled = True
     with pytest.raises(CheckFailed, match="run in integers"):
         integers.check_integers(quantized, graph, texts_of(batches), "classification")
 
 
-def test_a_table_of_floats_in_the_file_is_refused(tuned: tuple) -> None:
+def test_a_table_of_floats_in_the_file_fails(tuned: tuple) -> None:
     _, quantized, batches = tuned
     table = quantized.bert.embeddings.word_embeddings
     table.enabled = False
     graph = to_int8(quantized).SerializeToString()
-    assert integers.check_integers(quantized, graph, texts_of(batches), "classification")[
-        "float_matrix_bytes"
-    ] == 4 * (table.weight.numel() + 2 * 32)
+    figures = integers.check_integers(quantized, graph, texts_of(batches), "classification")
+    assert figures.coverage.float_matrix_bytes == 4 * (table.weight.numel() + 2 * 32)
     table.enabled = True
     with pytest.raises(CheckFailed, match="stored in integers"):
         integers.check_integers(quantized, graph, texts_of(batches), "classification")
 
 
-def test_a_text_answers_alike_alone_and_among_longer_ones(tuned: tuple) -> None:
+def test_a_text_has_the_same_logits_alone_and_padded(tuned: tuple) -> None:
     _, quantized, batches = tuned
     session = onnxruntime.InferenceSession(
         to_int8(quantized).SerializeToString(), providers=["CPUExecutionProvider"]
@@ -332,9 +331,11 @@ def test_a_moving_average_by_hand() -> None:
 
 def test_sensitivity_names_every_layer_and_leaves_the_model_as_it_was(tuned: tuple) -> None:
     _, quantized, batches = tuned
-    felt = sensitivity(quantized, batches[:4])
-    assert felt.keys() == dict(quantized_layers(quantized)).keys()
-    assert max(felt.values()) > 0 and all(layer.enabled for _, layer in quantized_layers(quantized))
+    changes = sensitivity(quantized, batches[:4])
+    assert changes.keys() == dict(quantized_layers(quantized)).keys()
+    assert max(changes.values()) > 0 and all(
+        layer.enabled for _, layer in quantized_layers(quantized)
+    )
 
 
 def test_static_weights_have_one_scale_per_channel() -> None:

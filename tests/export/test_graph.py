@@ -1,4 +1,4 @@
-"""Graphs against the torch models they were written from, at many batch sizes, lengths and paddings."""
+"""Graphs against their torch models, for many batch sizes, lengths and paddings."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_a_written_graph_ignores_padding(pair: bool) -> None:
             only(batch(6, 20), [item.name for item in graph.graph.input]),
         )
         wider = {name: np.pad(values, ((0, 0), (0, 9))) for name, values in inputs.items()}
-        wider["input_ids"][:, 20:] = 77  # whatever stands under the padding
+        wider["input_ids"][:, 20:] = 77  # The ids under the padding must not matter.
         assert np.abs(opened.run(None, wider)[0] - opened.run(None, inputs)[0]).max() <= 1e-6
 
 
@@ -246,7 +246,9 @@ def test_the_int8_file_is_a_quarter_and_holds_no_float_copy(kind: str) -> None:
     kinds = [node.op_type for node in small.graph.node]
     assert kinds.count("LSTM") == 0 and kinds.count("DynamicQuantizeLSTM") == (kind != "bert")
     inputs, names = batch(32, 30), [item.name for item in graph.graph.input]
-    full, light = (session(one).run(["logits"], only(inputs, names))[0] for one in (graph, small))
+    full, light = (
+        session(model).run(["logits"], only(inputs, names))[0] for model in (graph, small)
+    )
     assert np.abs(full - light).max() < 0.1 * np.ptp(full)
 
 

@@ -1,4 +1,4 @@
-"""What packing leaves on disk: a gate that one moved number does not pass, golden answers that replay, figures that are measured."""
+"""A packed bundle: a changed weight fails the check, golden answers replay, figures are real."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import onnx
 import pytest
 import tiny
 from click.testing import CliRunner
-from kdedge.export import export as export_module
+from kdedge.export import build
 from kdedge.export.graph import to_onnx
 from kdedge.export.pack import GOLDEN_TOLERANCE
 from kdedge.export.parity import spread_over
 from onnx import numpy_helper
 
-from kdedge.cli.verify import verify
+from kdedge.cli.predict import verify
 from kdedge.errors import CheckFailed
 from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.bundle import MANIFEST, Manifest, write_manifest
@@ -37,11 +37,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def disturbed(weight: str, by: float) -> Callable[[Any], onnx.ModelProto]:
-    """`to_onnx` with one number of one weight moved."""
+    """Return `to_onnx` with one changed number in one weight."""
 
     def write(model: Any) -> onnx.ModelProto:
         graph = to_onnx(model)
-        (tensor,) = (one for one in graph.graph.initializer if one.name == weight)
+        (tensor,) = (item for item in graph.graph.initializer if item.name == weight)
         values = numpy_helper.to_array(tensor).copy()
         values.flat[0] += by
         tensor.CopyFrom(numpy_helper.from_array(values, weight))
@@ -50,7 +50,7 @@ def disturbed(weight: str, by: float) -> Callable[[Any], onnx.ModelProto]:
     return write
 
 
-# The gate
+# The fp32 check
 
 
 @pytest.mark.parametrize(
@@ -63,24 +63,24 @@ def disturbed(weight: str, by: float) -> Callable[[Any], onnx.ModelProto]:
         ("bilstm", "lstm.B"),
     ],
 )
-def test_a_thousandth_on_one_weight_of_the_graph_fails_the_gate(
+def test_a_weight_that_moved_by_a_thousandth_fails_the_check(
     kind: str, weight: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, task = bundles.copy_of(bundles.tiny_bundle(kind), tmp_path), tiny.single_task()
     before = contents(folder)
-    monkeypatch.setattr(export_module, "to_onnx", disturbed(weight, 1e-3))
-    with pytest.raises(CheckFailed, match="must answer as torch does") as failed:
+    monkeypatch.setattr(build, "to_onnx", disturbed(weight, 1e-3))
+    with pytest.raises(CheckFailed, match="same predictions as torch") as failed:
         bundles.pack(bundles.ingredients(kind, task), task, folder)
     assert failed.value.exit_code == 1 and "largest difference" in failed.value.detail
     assert contents(folder) == before, "the former bundle is intact"
     assert Classifier.load(folder).predict("the film was good").label in ("bad", "good")
 
 
-def test_the_same_graph_undisturbed_takes_the_former_ones_place(
+def test_an_unchanged_graph_replaces_the_old_bundle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, task = bundles.copy_of(bundles.tiny_bundle("bilstm"), tmp_path), tiny.single_task()
-    monkeypatch.setattr(export_module, "to_onnx", disturbed("lstm.B", 0.0))
+    monkeypatch.setattr(build, "to_onnx", disturbed("lstm.B", 0.0))
     bundles.pack(replace(bundles.ingredients("bilstm", task), name="second"), task, folder)
     assert Bundle.open(folder).manifest.name == "second"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"], (
@@ -105,15 +105,15 @@ def test_a_spread_holds_the_shortest_and_the_longest() -> None:
 )
 def test_a_fresh_bundle_replays_its_golden_answers(kind: str, task: str) -> None:
     replays = replay(Bundle.open(bundles.tiny_bundle(kind, task)))
-    assert [one.precision for one in replays] == ["fp32", "int8"]
-    for one in replays:
+    assert [replayed.precision for replayed in replays] == ["fp32", "int8"]
+    for replayed in replays:
         assert (
-            one.passed
-            and one.texts == 16
-            and one.token_mismatches == 0
-            and one.tolerance == GOLDEN_TOLERANCE[one.precision]
+            replayed.passed
+            and replayed.texts == 16
+            and replayed.other_tokens == 0
+            and replayed.tolerance == GOLDEN_TOLERANCE[replayed.precision]
         )
-        assert one.max_abs_logit <= 5e-6, (
+        assert replayed.max_abs_logit <= 5e-6, (
             "the same machine answers the same, but for seven written digits"
         )
 
@@ -186,10 +186,9 @@ def test_the_model_card_shows_the_measured_numbers() -> None:
     manifest, card = Bundle.open(folder).manifest, (folder / "README.md").read_text()
     for precision, path in manifest.precisions.items():
         value = manifest.scores[precision]
-        assert (
-            f"| {path} ({precision}) | {value:.4f} | {100 * value / 0.9375:.1f} % | {(folder / path).stat().st_size:,} |"
-            in card
-        )
+        size = f"{(folder / path).stat().st_size:,}"
+        share = f"{100 * value / 0.9375:.1f} %"
+        assert f"| {path} ({precision}) | {value:.4f} | {share} | {size} |" in card
     assert (
         "| teacher (torch) | 0.9375 | 100.0 % |" in card and "accuracy on the 48 examples" in card
     )

@@ -1,4 +1,4 @@
-"""The portable file: plain ONNX, the same integers as the int8 file, with ONNX Runtime's rewriting and without it."""
+"""The portable file: standard ONNX with the integers of the int8 file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import tiny
 import tinybundle
 import torch
 from kdedge.export import export
-from kdedge.export.export import INT8, ExportOptions, export_run
+from kdedge.export.export import ExportOptions, export_run
 from kdedge.export.int8_parity import integer_coverage
 from kdedge.export.int8_writer import to_int8
 from kdedge.export.parity import check_same_answers
@@ -87,8 +87,8 @@ def test_no_two_readers_share_a_dequantized_activation() -> None:
 
 @pytest.mark.parametrize("rewriting", [True, False])
 @pytest.mark.parametrize("kind, within", [("bert", 1e-5), ("bilstm", 0.02), ("pair", 0.05)])
-def test_it_answers_as_the_int8_file(kind: str, within: float, rewriting: bool) -> None:
-    """A BERT's integers are the same ones; an LSTM's states are rounded in the int8 file alone."""
+def test_it_gives_the_results_of_the_int8_file(kind: str, within: float, rewriting: bool) -> None:
+    """A BERT has the same integers; an LSTM's states are rounded in the int8 file only."""
     model, texts = quantized(kind)
     int8, portable = answers(to_int8(model), texts), answers(to_portable(model), texts, rewriting)
     assert np.abs(int8 - portable).max() <= within and np.ptp(int8) > 20 * within
@@ -97,33 +97,30 @@ def test_it_answers_as_the_int8_file(kind: str, within: float, rewriting: bool) 
 
 @pytest.mark.parametrize("kind, products", [("bert", 14), ("bilstm", 2)])
 def test_onnx_runtime_multiplies_it_in_integers(kind: str, products: int) -> None:
-    assert (
-        integer_coverage(to_portable(quantized(kind)[0]).SerializeToString())["integer_products"]
-        == products
-    )
+    graph = to_portable(quantized(kind)[0]).SerializeToString()
+    assert integer_coverage(graph).integer_products == products
 
 
-def test_other_answers_are_refused() -> None:
+def test_other_predictions_fail() -> None:
     logits = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
     other = logits.copy()
     other[:3] = other[:3, ::-1]
-    with pytest.raises(CheckFailed, match="portable file must answer"):
+    with pytest.raises(CheckFailed, match="portable file must give the same predictions"):
         check_same_answers("portable", other, "int8", logits, "classification")
     other[:1] = logits[:1]
-    assert check_same_answers("portable", other, "int8", logits, "classification")[
-        "agreement"
-    ] == pytest.approx(0.99)
+    report = check_same_answers("portable", other, "int8", logits, "classification")
+    assert report.agreement == pytest.approx(0.99)
 
 
 @pytest.mark.parametrize("kind", ["tinybert", "bilstm"])
-def test_a_bundle_holds_it_beside_the_int8_file(
+def test_a_bundle_contains_it_with_the_int8_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(export, "_export_teacher", lambda *_, **__: None)
     task = tiny.single_task()
     run = tinybundle.make_run(tmp_path, task, (kind,), quantize={"largest_drop": 1.0})
     (folder,) = export_run(
-        run, [kind], task=task, choice=ExportOptions(("fp32", "int8", "portable"), tune=False)
+        run, [kind], task=task, options=ExportOptions(("fp32", "int8", "portable"), tune=False)
     )
     bundle = Bundle.open(folder)
     assert (
@@ -133,7 +130,7 @@ def test_a_bundle_holds_it_beside_the_int8_file(
     )
     assert (
         bundle.manifest.parity["portable"]["agreement"] >= 0.97
-        and "in plain operators of ONNX" in (folder / "README.md").read_text()
+        and "in standard ONNX operators" in (folder / "README.md").read_text()
     )
     assert Classifier.from_bundle(bundle, "portable").predict(task.test.texts[0]).scores.keys() == {
         "bad",
@@ -141,7 +138,9 @@ def test_a_bundle_holds_it_beside_the_int8_file(
     }
 
 
-def test_the_first_file_that_a_provider_runs_well_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_provider_uses_the_first_file_that_it_runs_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     import bundles
 
     from kdedge.runtime import classifier
@@ -150,7 +149,7 @@ def test_the_first_file_that_a_provider_runs_well_is_taken(monkeypatch: pytest.M
     taken: list[Any] = []
     monkeypatch.setattr(classifier, "_session", lambda graph, *_: taken.append(graph))
     monkeypatch.setattr(classifier, "_check_graph", lambda *_: None)
-    for held, provider, wanted in (
+    for held, provider, expected in (
         (("fp32", "int8", "portable"), "cpu", "int8"),
         (("fp32", "portable"), "cpu", "portable"),
         (("fp32",), "cpu", "fp32"),
@@ -164,22 +163,21 @@ def test_the_first_file_that_a_provider_runs_well_is_taken(monkeypatch: pytest.M
             bundle, manifest=replace(bundle.manifest, precisions=files), contents=contents
         )
         assert (
-            Classifier.from_bundle(opened, provider=provider).precision == wanted
-            and taken[-1] == wanted.encode()
+            Classifier.from_bundle(opened, provider=provider).precision == expected
+            and taken[-1] == expected.encode()
         )
 
 
 @pytest.mark.parametrize(
-    "choice",
+    "options",
     [
-        ExportOptions(("fp32", "portable")),
-        ExportOptions(
-            ("fp32", "int8", "portable"), QuantScheme(weight_bits=8, activations="static")
-        ),
+        {"precisions": ("fp32", "portable")},
+        {
+            "precisions": ("fp32", "int8", "portable"),
+            "scheme": QuantScheme(weight_bits=8, activations="static"),
+        },
     ],
 )
-def test_it_stands_beside_an_int8_file_of_seven_bits(choice: ExportOptions, tmp_path: Path) -> None:
-    run = tinybundle.make_run(tmp_path, tiny.single_task())
+def test_a_portable_file_needs_a_seven_bit_int8_file(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="7-bit weights"):
-        export_run(run, ["bilstm"], task=tiny.single_task(), choice=choice)
-    assert INT8.weight_bits == 7
+        ExportOptions(**options)

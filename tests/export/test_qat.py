@@ -46,8 +46,8 @@ def test_a_value_beyond_an_end_moves_that_end_alone(value: float, low: float, hi
     scale, zero = found(values=16)
     ((to_integers(torch.tensor(value), scale, zero, 0, STEPS) - zero) * scale).backward()
     assert found.low.grad is not None and found.high.grad is not None
-    told = torch.stack([found.low.grad, found.high.grad]) * (16 / STEPS) ** 0.5
-    assert told.tolist() == pytest.approx([low, high], abs=1 / STEPS), (
+    gradients = torch.stack([found.low.grad, found.high.grad]) * (16 / STEPS) ** 0.5
+    assert gradients.tolist() == pytest.approx([low, high], abs=1 / STEPS), (
         "to within the zero point's rounding"
     )
 
@@ -73,7 +73,7 @@ def apart(model: nn.Module, reference: nn.Module, batches: Batches) -> float:
 def test_an_end_that_starts_a_fifth_short_recovers(
     small: tuple, tmp_path: Path, name: str, end: str
 ) -> None:
-    """The end learns alone, so that nothing else makes up for it; at the weights' rate it stays where it is."""
+    """Only this end is trained, so nothing else can compensate; at the weights' rate it stays."""
     model, quantized, batches = small
     spoiled = deepcopy(quantized)
     learned = getattr(range_owners(spoiled)[name].range, end)
@@ -85,7 +85,7 @@ def test_an_end_that_starts_a_fifth_short_recovers(
         parameter.requires_grad_(parameter is learned)
     recipe = QuantizeConfig(batch_size=16)
     tuning, good, started = (
-        qat.QatResult(spoiled, model, recipe, losses.logit_mse),
+        qat.QatModule(spoiled, model, recipe, losses.logit_mse),
         apart(quantized, model, batches),
         learned.item(),
     )  # type: ignore[arg-type]
@@ -115,7 +115,7 @@ def test_an_end_that_starts_a_fifth_short_recovers(
 
 
 class Stopping(Silent):
-    """Sends a signal once tuning has taken so many steps."""
+    """Sends a signal after a number of steps."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
@@ -128,8 +128,8 @@ class Stopping(Silent):
 def test_tuning_that_a_signal_cut_off_goes_on_to_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(qat._ScoreWithAgreement, "content", lambda _: False)
-    monkeypatch.setattr(qat._ScoreWithAgreement, "holds", lambda *_: True)
+    monkeypatch.setattr(qat._ScoreWithAgreement, "calibration_suffices", lambda _: False)
+    monkeypatch.setattr(qat._ScoreWithAgreement, "agrees", lambda *_: True)
     monkeypatch.setattr(
         qat._ScoreWithAgreement,
         "score",
@@ -153,7 +153,7 @@ def test_tuning_that_a_signal_cut_off_goes_on_to_the_same_weights(
     assert list((tmp_path / "cut").glob("checkpoint-27/complete"))
     assert (
         qat.quantize_aware_tune(student, STATIC, context, tmp_path / "cut") == figures
-        and figures["weights"] == "tuned"
+        and figures.weights == "tuned"
     )
     whole, cut, calibrated = (
         load_file(tmp_path / name)

@@ -167,7 +167,7 @@ def made(
         export_run(
             run,
             list(run.student_dirs),
-            choice=ExportOptions(precisions=("fp32", "int8") if second else ("fp32",)),
+            options=ExportOptions(precisions=("fp32", "int8") if second else ("fp32",)),
         )
     return run
 

@@ -245,5 +245,5 @@ def test_a_vocabulary_that_costs_too_much_accuracy_is_an_error(
     monkeypatch.setattr(export, "_export_teacher", lambda *_, **__: None)
     run, task = decided_run(tmp_path)
     with pytest.raises(CheckFailed, match="needs more of its vocabulary"):
-        export_run(run, ["bilstm"], task=task, choice=ExportOptions(trim_vocab=SMALL))
+        export_run(run, ["bilstm"], task=task, options=ExportOptions(trim_vocab=SMALL))
     assert not (run.folder / "bundle").exists()

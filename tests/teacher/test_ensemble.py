@@ -257,7 +257,7 @@ def test_a_third_teacher_keeps_the_other_two(made: RunDir) -> None:
 def test_the_bench_measures_all_teachers_and_a_bundle_holds_their_score(made: RunDir) -> None:
     task = load_task(made.recipe.data, made.recipe.task, name="r", seed=0)
     (bundle,) = export_run(
-        made, ["tinybert"], choice=ExportOptions(precisions=("fp32",)), task=task
+        made, ["tinybert"], options=ExportOptions(precisions=("fp32",)), task=task
     )
     assert not (made.folder / "teacher-bundle").exists()
     told = json.loads((bundle / "kdedge.json").read_text())

@@ -1,0 +1,229 @@
+"""Builds a checked bundle from a classifier: graphs, checks, figures, files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from kdedge.export.dynamic_int8 import quantize
+from kdedge.export.figures import Int8Figures, ParityFigures, VariantDecision
+from kdedge.export.graph import to_onnx
+from kdedge.export.int8_parity import check_integers
+from kdedge.export.int8_writer import to_int8
+from kdedge.export.options import ExportOptions
+from kdedge.export.pack import (
+    ExportedFiles,
+    ExportInput,
+    begin_bundle,
+    file_score,
+    finish_bundle,
+    golden_answers,
+    manifest_of,
+)
+from kdedge.export.parity import (
+    GROUP,
+    PADDED,
+    Encoded,
+    check_batch_independence,
+    check_parity,
+    check_same_answers,
+    compare_logits,
+    measure_batch_dependence,
+    parity_batches,
+    spread_over,
+)
+from kdedge.export.portable import to_portable
+from kdedge.export.qat import QuantizedStudent
+from kdedge.export.variants import evaluate_variants
+from transformers import PreTrainedModel
+
+from kdedge.data.task import Split, Task
+from kdedge.errors import CheckFailed, MachineError
+from kdedge.run.progress import SILENT, Progress
+from kdedge.runtime import Bundle, Classifier
+from kdedge.runtime.bundle import PRECISIONS
+from kdedge.students.bilstm import BiLstmForSequenceClassification
+
+COMPARED_TEXTS = 128
+"""Texts on which every activation of the int8 file is compared with torch."""
+
+
+def build_bundle(
+    source: ExportInput,
+    task: Task,
+    folder: Path,
+    options: ExportOptions,
+    *,
+    quantized: QuantizedStudent | None = None,
+    progress: Progress = SILENT,
+) -> None:
+    """Write the files of a classifier, check them, and replace the bundle in `folder`.
+
+    Without a `quantized` student the int8 file is dynamic.
+
+    Raises:
+        CheckFailed: If a file does not do what its model does. The old bundle is unchanged.
+        MachineError: If the bundle cannot be written.
+    """
+    files = write_files(source.model, options, quantized)
+    try:
+        _check_and_pack(source, files, task, folder, options.precisions, progress)
+    except OSError as error:
+        raise MachineError(
+            "the bundle cannot be written",
+            f"{folder}: {error.strerror}",
+            "free space or choose another folder; the previous bundle is unchanged",
+        ) from error
+
+
+def write_files(
+    model: PreTrainedModel, options: ExportOptions, quantized: QuantizedStudent | None
+) -> ExportedFiles:
+    """Write the graphs of a classifier; fp32 is always among them."""
+    graphs = {"fp32": to_onnx(model)}
+    if quantized is None:
+        if "int8" in options.precisions:
+            graphs["int8"] = quantize(graphs["fp32"], options.scheme)
+        return ExportedFiles(graphs, options.scheme)
+    graphs["int8"] = to_int8(quantized.model)
+    if "portable" in options.precisions:
+        graphs["portable"] = to_portable(quantized.model)
+    return ExportedFiles(graphs, quantized.scheme, quantized)
+
+
+def _check_and_pack(
+    source: ExportInput,
+    files: ExportedFiles,
+    task: Task,
+    folder: Path,
+    precisions: Sequence[str],
+    progress: Progress,
+) -> None:
+    part = folder.with_name(folder.name + ".part")
+    opened = begin_bundle(part, source, files)
+    classifiers = {name: Classifier.from_bundle(opened, name) for name in files.graphs}
+    texts = EncodedTexts(classifiers["fp32"], task.test)
+    figures = _check_fp32(source, classifiers["fp32"], texts, progress)
+    scores, logits = _score_files(source, classifiers, task.test, progress)
+    if "int8" in files.graphs:
+        int8 = _check_int8(files, opened, classifiers["int8"], texts, logits)
+        figures = replace(figures, int8=int8)
+    if "portable" in files.graphs:
+        kind = task.spec.kind
+        report = check_same_answers("portable", logits["portable"], "int8", logits["int8"], kind)
+        figures = replace(figures, portable=report)
+    packed = [name for name in files.graphs if name in precisions]
+    if source.largest_drop is not None:
+        decision = evaluate_variants(opened, source, files, task)
+        figures = replace(figures, variants=decision)
+        packed = _apply_decision(source.name, decision, packed, progress)
+    manifest = manifest_of(source, files, packed, figures, scores)
+    golden = golden_answers({name: classifiers[name] for name in packed}, task.test)
+    finish_bundle(part, folder, manifest, figures, golden)
+
+
+class EncodedTexts:
+    """The texts of a split as a bundle's files read them.
+
+    Attributes:
+        lengths: Number of tokens of each text. *Shape:* (N,)
+    """
+
+    def __init__(self, classifier: Classifier, split: Split) -> None:
+        self.classifier, self.split = classifier, split
+        self.lengths = token_lengths(classifier, split.texts, split.pairs)
+
+    def encode(self, indices: Sequence[int]) -> Encoded:
+        """Return a batch (B, T) of the texts with these indices."""
+        texts = [self.split.texts[i] for i in indices]
+        pairs = None
+        if self.split.pairs is not None:
+            pairs = [self.split.pairs[i] for i in indices]
+        return self.classifier.encode(texts, pairs)
+
+
+def token_lengths(
+    classifier: Classifier, texts: Sequence[str], pairs: Sequence[str] | None
+) -> np.ndarray:
+    """Return the number of tokens (N,) of each text."""
+    lengths = []
+    for start in range(0, len(texts), 1024):  # A single batch would be padded to the longest text.
+        rows = slice(start, start + 1024)
+        encoded = classifier.encode(texts[rows], None if pairs is None else pairs[rows])
+        lengths.append(encoded["attention_mask"].sum(1))
+    return np.concatenate(lengths)
+
+
+def _check_fp32(
+    source: ExportInput, classifier: Classifier, texts: EncodedTexts, progress: Progress
+) -> ParityFigures:
+    batches = parity_batches(texts.encode, texts.lengths, source.max_length)
+    report = check_parity(source.model, classifier.run, batches, source.spec.kind)
+    progress.say(
+        f"{source.name}: the fp32 file gives the same predictions as torch (largest logit "
+        f"difference {report.max_abs_logit:.2g})"
+    )
+    return ParityFigures(fp32=report, vocabulary=source.vocabulary)
+
+
+def _score_files(
+    source: ExportInput, classifiers: Mapping[str, Classifier], test: Split, progress: Progress
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Return the metric and the logits (N, C) of every file on the test split."""
+    scores, logits = {}, {}
+    for name, classifier in classifiers.items():
+        scores[name], logits[name] = file_score(classifier, test)
+        progress.say(f"{source.name}: {name} file scores {scores[name]:.4f} {source.spec.metric}")
+    return scores, logits
+
+
+def _check_int8(
+    files: ExportedFiles,
+    opened: Bundle,
+    classifier: Classifier,
+    texts: EncodedTexts,
+    logits: Mapping[str, np.ndarray],
+) -> Int8Figures:
+    """Measure an int8 file and, if its ranges are fixed, check it."""
+    kind = classifier.spec.kind
+    quantized = files.quantized
+    # A dynamic file is only measured, and a teacher is slow: a few texts are enough.
+    batches = measure_batch_dependence(
+        classifier.run,
+        texts.encode,
+        texts.lengths,
+        kind,
+        padded_texts=GROUP if quantized is None else PADDED,
+    )
+    comparison = compare_logits(logits["fp32"], logits["int8"], kind)
+    if quantized is None:
+        return Int8Figures(comparison, batches)
+    is_bilstm = isinstance(quantized.model, BiLstmForSequenceClassification)
+    check_batch_independence(batches, exact=is_bilstm)
+    graph = opened.contents[PRECISIONS["int8"]]
+    chosen = [texts.encode([i]) for i in spread_over(texts.lengths, COMPARED_TEXTS)]
+    integers = check_integers(quantized.model, graph, chosen, kind)
+    return Int8Figures(comparison, batches, integers, quantized.result)
+
+
+def _apply_decision(
+    name: str, decision: VariantDecision, packed: list[str], progress: Progress
+) -> list[str]:
+    """Return the files to pack: without int8 and portable if int8 is not worth it."""
+    if decision.slow_reason:
+        progress.say(f"{name}: int8 only saves bytes on this machine: {decision.slow_reason}")
+    if not decision.loss_reason:
+        return packed
+    if "fp32" not in packed:
+        raise CheckFailed(
+            "the int8 file is not worth packing",
+            decision.loss_reason,
+            "export --precision all to get the float file, or raise student.quantize.largest_drop",
+        )
+    progress.say(
+        f"{name}: int8 is not worth packing: {decision.loss_reason}; the bundle contains only the "
+        "float file"
+    )
+    return ["fp32"]

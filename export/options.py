@@ -1,0 +1,89 @@
+"""What a user can choose for an export."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from kdedge.export.scheme import QuantScheme
+
+from kdedge.errors import UsageError
+
+FILES = ("fp32", "int8", "portable")
+
+INT8 = QuantScheme(activations="static")
+"""The scheme of a student's int8 file unless the user chooses another."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What a student's bundle contains.
+
+    Attributes:
+        precisions: Files to write: fp32, int8, portable. The fp32 graph is checked in any case.
+        scheme: How the int8 file rounds.
+        tune: Whether quantization-aware training may follow calibration.
+        trim_vocab: Pieces of the vocabulary to keep; None: as the recipe says.
+        attention: Arithmetic of attention in a TinyBERT's int8 file; None: as the recipe says.
+
+    Raises:
+        UsageError: If one option would be ignored because of another.
+    """
+
+    precisions: tuple[str, ...] = ("fp32", "int8")
+    scheme: QuantScheme = INT8
+    tune: bool = True
+    trim_vocab: int | None = None
+    attention: Literal["float", "integers"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.scheme.attention != "float":
+            raise UsageError(
+                "the scheme of ExportOptions must not choose the attention",
+                repr(self.scheme),
+                "use ExportOptions(attention=...)",
+            )
+        unknown = set(self.precisions) - set(FILES)
+        if unknown or not self.precisions:
+            raise UsageError(
+                "there is no such file of a bundle",
+                ", ".join(sorted(unknown)),
+                f"use one or more of {', '.join(FILES)}",
+            )
+        files = f"--precision {self.precisions[0]}"
+        scheme = str(self.scheme)
+        no_int8 = "int8" not in self.precisions
+        portable = "portable" in self.precisions
+        attention = f"--attention {self.attention}"
+        # (whether it is so, option, option that makes it useless, why)
+        conflicts = (
+            (no_int8 and not self.tune, "--no-qat", files, NO_INT8),
+            (no_int8 and portable, "--portable", files, PORTABLE_NEEDS),
+            (no_int8 and self.attention is not None, attention, files, ATTENTION_NEEDS),
+            (no_int8 and self.scheme != INT8, scheme, files, NO_INT8),
+            (portable and self.scheme != INT8, "--portable", scheme, PORTABLE_NEEDS),
+            (not self.scheme.static and not self.tune, "--no-qat", scheme, TUNING_NEEDS),
+            (not self.scheme.static and self.attention, attention, scheme, ATTENTION_NEEDS),
+        )
+        for conflict, option, other, reason in conflicts:
+            if conflict:
+                raise UsageError(reason, f"{option} with {other}", f"leave {option} out")
+
+    @property
+    def static_int8(self) -> bool:
+        """Whether an int8 file with fixed ranges is written."""
+        return self.scheme.static and "int8" in self.precisions
+
+
+NO_INT8 = "this option needs an int8 file"
+PORTABLE_NEEDS = "a portable file needs an int8 file with fixed ranges and 7-bit weights"
+TUNING_NEEDS = "only an int8 file with fixed ranges is tuned"
+ATTENTION_NEEDS = "only an int8 file with fixed ranges rounds attention"
+
+DEFAULT_OPTIONS = ExportOptions()
+
+TEACHER_OPTIONS = ExportOptions(scheme=QuantScheme())
+"""The teacher's bundle is always the same, because students are measured against it.
+
+Dynamic: fake-quant covers students only.
+"""
