@@ -151,7 +151,7 @@ class FilterConfig(Section):
     def _check_ranges(self) -> FilterConfig:
         for key, (low, high) in (("confidence", self.confidence), ("perplexity", self.perplexity)):
             if low > high:
-                raise ValueError(f"{key} = [{low}, {high}]: the first number is the lower one")
+                raise ValueError(f"{key} = [{low}, {high}]: its lower end lies above its upper end")
         if self.shortest and self.longest and self.shortest > self.longest:
             raise ValueError(f"shortest = {self.shortest} is more than longest = {self.longest}")
         return self

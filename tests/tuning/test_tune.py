@@ -56,7 +56,7 @@ def recipe(ranges: dict, trials: int = 4, **student) -> Recipe:
     [
         ({"teacher.max_length": [64, 128]}, "only keys of a student"),
         ({"student.layers": [2]}, "at least two choices"),
-        ({"student.fit.learning_rate": {"low": 1e-2, "high": 1e-3}}, "from low to a larger high"),
+        ({"student.fit.learning_rate": {"low": 1e-2, "high": 1e-3}}, "is not below high"),
         ({"student.fit.learning_rate": {"low": 0.0, "high": 1e-3, "log": True}}, "above 0"),
         ({}, "at least 1"),
     ],
