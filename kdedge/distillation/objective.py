@@ -257,7 +257,7 @@ class Objective(nn.Module):
 def _check_same_heads(loss: str, student: LayerSizes, teacher: LayerSizes) -> None:
     if student.heads != teacher.heads:
         raise UsageError(
-            f"objective.attention = {loss} compares head by head",
+            f"attention {loss} can be matched only head by head",
             f"{student.heads} student and {teacher.heads} teacher heads",
             f"set objective.attention to one of {', '.join(RELATIONS)}, which fit any numbers of "
             "heads; or give the student as many heads; or set attention_weight = 0",
