@@ -103,7 +103,7 @@ def copy_runs(folders: list[Path], target: Path) -> None:
 
 
 def final_metrics(rows: list[ModelScores], seed_runs: SeedRuns) -> dict[str, float]:
-    """Name the final values, for example `tinybert.validation`, `tinybert.test`, `tinybert.retention`.
+    """Name the final values, for example `tinybert.validation` and `tinybert.retention`.
 
     With several seeds also `tinybert.test_mean`, `tinybert.test_sd` and `tinybert.gain`.
     """

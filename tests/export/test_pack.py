@@ -21,7 +21,7 @@ from kdedge.export.pack import GOLDEN_TOLERANCE
 from kdedge.export.parity import spread_over
 from onnx import numpy_helper
 
-from kdedge.cli.predict import verify
+from kdedge.cli.verify import verify
 from kdedge.errors import CheckFailed
 from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.bundle import MANIFEST, Manifest, write_manifest
@@ -110,7 +110,7 @@ def test_a_fresh_bundle_replays_its_golden_answers(kind: str, task: str) -> None
         assert (
             replayed.passed
             and replayed.texts == 16
-            and replayed.other_tokens == 0
+            and replayed.token_mismatches == 0
             and replayed.tolerance == GOLDEN_TOLERANCE[replayed.precision]
         )
         assert replayed.max_abs_logit <= 5e-6, (
