@@ -403,7 +403,7 @@ def test_shared_errors_do_not_widen_the_error_of_a_difference() -> None:
 
 
 def test_difficulty_is_the_distance_of_predictions_and_never_zero() -> None:
-    """KL((1/2, 1/2) || (3/4, 1/4)) = 1/2 ln(2/3) + 1/2 ln 2; a shift of all logits has no effect."""
+    """KL((1/2, 1/2) || (3/4, 1/4)) = 1/2 ln(2/3) + 1/2 ln 2; shifted logits are equivalent."""
     right, far = np.array([[4.0, 4.0], [np.log(3.0), 0.0]]), 0.5 * np.log(4 / 3)
     assert difficulty(right, np.zeros((2, 2)), "classification").tolist() == pytest.approx(
         [0.05 * far, 1.05 * far]
