@@ -32,7 +32,12 @@ EXAMPLES = 3
 
 SHOWN_CHARACTERS = 160
 
-COUNTS = {"requested": "wanted", "attempts": "asked", "generated": "made", "accepted": "kept"}
+COUNTS = {
+    "requested": "target",
+    "attempts": "attempts",
+    "generated": "produced",
+    "accepted": "used",
+}
 """Column -> key in the counts of a source."""
 
 

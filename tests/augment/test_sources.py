@@ -211,13 +211,13 @@ def test_augmented_texts_follow_the_labelled_ones_without_a_label() -> None:
 def test_a_pool_is_read_and_checked_like_the_data(tmp_path: Path) -> None:
     file = tmp_path / "pool.csv"
     file.write_text("text,other\none two three,x\nfour five six,y\n")
-    pool = read_pool(PoolConfig(file=str(file)), DataConfig(source="x", first_words=2))
+    pool = read_pool(file, PoolConfig(file=str(file)), DataConfig(source="x", first_words=2))
     assert pool.produce(np.array([1, 0]), new_rng()) == [
         AugmentedText("four five", None, -1),
         AugmentedText("one two", None, -1),
     ]
     file.write_text("text\nfine\n\n,\n")
     with pytest.raises(DataError, match=r"pool\.csv:4"):
-        read_pool(PoolConfig(file=str(file)), DataConfig(source="x"))
+        read_pool(file, PoolConfig(file=str(file)), DataConfig(source="x"))
     with pytest.raises(UsageError, match="pair"):
-        read_pool(PoolConfig(file=str(file)), DataConfig(source="x", pair="second"))
+        read_pool(file, PoolConfig(file=str(file)), DataConfig(source="x", pair="second"))
