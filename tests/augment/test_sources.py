@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import tinyrun
 import torch
 from transformers import BertForMaskedLM, BertModel
 
-from kdedge.augment.pool import read_pool
+from kdedge.augment.pool import PoolSource, build_pool, read_pool
 from kdedge.augment.replace import MaskedGuesses, Neighbours, ReplaceSource
 from kdedge.augment.rules import RuleSource
 from kdedge.augment.source import AugmentedText
@@ -221,3 +222,17 @@ def test_a_pool_is_read_and_checked_like_the_data(tmp_path: Path) -> None:
         read_pool(file, PoolConfig(file=str(file)), DataConfig(source="x"))
     with pytest.raises(UsageError, match="pair"):
         read_pool(file, PoolConfig(file=str(file)), DataConfig(source="x", pair="second"))
+
+
+def test_a_pool_is_a_file_or_the_texts_beyond_the_limit() -> None:
+    for keys in ({}, {"file": "pool.csv", "beyond_limit": True}):
+        with pytest.raises(ValueError, match="either file or beyond_limit"):
+            PoolConfig.model_validate(keys)
+    task, data = tiny.single_task(), DataConfig(source="x", limit=4)
+    config = PoolConfig(beyond_limit=True)
+    with pytest.raises(UsageError, match=r"beyond data\.limit"):
+        build_pool(config, data, task)
+    others = task.train.take([5, 2])
+    pool = build_pool(config, data, replace(task, beyond_limit=others))
+    assert pool.texts == others.texts
+    assert pool.content_hash() != PoolSource(others.texts[:1], None).content_hash()
