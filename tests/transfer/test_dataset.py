@@ -219,7 +219,7 @@ def test_a_damaged_file_is_an_error(tmp_path: Path, teacher: Counting, name: str
     with pytest.raises(IntegrityError, match=name):
         read_transfer_set(tmp_path / "transfer")
     path.unlink()
-    with pytest.raises(IntegrityError, match=f"{name} is not there"):
+    with pytest.raises(IntegrityError, match=f"{name} does not exist"):
         read_transfer_set(tmp_path / "transfer")
 
 
