@@ -319,13 +319,16 @@ def make_run(
 def _save_stage(folder: Path, model: PreTrainedModel, task: Task) -> None:
     from kdedge.nn.text_model import TextClassifier, save_measured
     from kdedge.run.stage import stage
+    from kdedge.teacher.result import TeacherResult
 
     classifier = TextClassifier(model.eval(), tokenizer(), RUN_MAX_LENGTH)
-    stage(
-        folder,
-        {"made": "here"},
-        lambda part: {"model": "a-tiny-teacher"} | save_measured(classifier, task, part),
-    )
+
+    def make(part: Path) -> dict[str, Any]:
+        measured = save_measured(classifier, task, part).to_json()
+        result = TeacherResult(**measured, model="a-tiny-teacher", fine_tuned=False, seconds=0.0)
+        return result.to_json()
+
+    stage(folder, {"made": "here"}, make)
 
 
 # Bundles

@@ -66,8 +66,8 @@ class StudentDir:
         """Return the baseline folder if its stage has the student's inputs, else None."""
         if not self.baseline.exists():
             return None
-        student_inputs = read_stage(self.student)["inputs"] | {"objective": None}
-        baseline_inputs = read_stage(self.baseline)["inputs"] | {"objective": None}
+        student_inputs = read_stage(self.student).inputs | {"objective": None}
+        baseline_inputs = read_stage(self.baseline).inputs | {"objective": None}
         return self.baseline if student_inputs == baseline_inputs else None
 
 

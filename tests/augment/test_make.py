@@ -91,7 +91,7 @@ def test_every_prefix_of_the_set_mixes_the_sources_evenly(tmp_path: Path) -> Non
 
 def test_a_source_of_duplicates_ends_and_is_counted(tmp_path: Path) -> None:
     texts = make(tmp_path, ConstantSource())
-    counts = read_stage(tmp_path / "augment")["result"]["sources"]["rule"]
+    counts = read_stage(tmp_path / "augment").result["sources"]["rule"]
     assert len(texts) == counts["used"] == 1
     assert counts["rejected"] == {"duplicate": counts["produced"] - 1}
     table = map_table(tmp_path / "augment" / "texts.arrow")

@@ -199,7 +199,9 @@ def make_stage(folder: Path, seed: int, kind: str) -> None:
         "model": "/home/somebody/tiny",
         "parameters": 1,
         "max_length": 32,
+        "fine_tuned": False,
         "seconds": 1.0,
+        "teachers": {},
     }
     (folder / "stage.json").write_text(json.dumps({"inputs": {}, "result": result}))
 

@@ -48,7 +48,7 @@ def test_seeds_change_only_the_students(tmp_path: Path) -> None:
         "tinybert baseline": 3,
     }
     assert stats["tinybert"].values == tuple(
-        read_stage(run.folder / "student")["result"]["test"] for run in runs
+        read_stage(run.folder / "student").result["test"] for run in runs
     )
     assert seeds_table("r", stats).row_count == 3
 

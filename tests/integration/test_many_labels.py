@@ -119,7 +119,7 @@ def test_bundles_predict_150_names(
         assert (
             macro_f1(stored.argmax(1), task.test.labels)
             == pytest.approx(score)
-            == read_stage(made.student_dirs[name] / "student")["result"]["test"]
+            == read_stage(made.student_dirs[name] / "student").result["test"]
         )
         for precision in bundle.manifest.precisions:
             (answer,) = predicted(folder, precision, "--json")

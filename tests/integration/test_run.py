@@ -292,7 +292,7 @@ def test_retention_is_relative_to_the_measured_teacher(made: tuple[Path, str]) -
         "bilstm",
         "bilstm baseline",
     }
-    top = read_stage(run.teacher)["result"]["test"]
+    top = read_stage(run.teacher).result["test"]
     assert all(
         row.retention is None or row.retention == pytest.approx(row.test / top)
         for row in found.values()
@@ -312,9 +312,9 @@ def test_a_fine_tuned_teacher_is_measured_again(tmp_path: Path, made: tuple[Path
         ),
     )
     run = distill(recipe, tmp_path / "runs")
-    result = read_stage(run.teacher)["result"]
+    result = read_stage(run.teacher).result
     assert result["fine_tuned"] is False
-    assert result["test"] == pytest.approx(read_stage(first.teacher)["result"]["test"])
+    assert result["test"] == pytest.approx(read_stage(first.teacher).result["test"])
     assert np.allclose(
         np.load(run.teacher / "test_logits.npy"),
         np.load(first.teacher / "test_logits.npy"),

@@ -166,7 +166,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
 
 def test_each_teacher_is_measured_and_the_logits_are_the_mean(made: RunDir) -> None:
     task = load_task(made.recipe.data, made.recipe.task, name="r", seed=0)
-    result = read_stage(made.teacher)["result"]
+    result = read_stage(made.teacher).result
     alone = [
         load_teacher(folder, task.spec, one.max_length)
         for one, folder in zip(made.recipe.teacher, made.teachers.values(), strict=True)
@@ -192,10 +192,10 @@ def test_each_teacher_is_measured_and_the_logits_are_the_mean(made: RunDir) -> N
 
 
 def test_retention_is_relative_to_the_ensemble(made: RunDir) -> None:
-    rows = {row["model"]: row for row in scores(made)}
+    rows = {row.model: row for row in scores(made)}
     assert list(rows) == ["teacher", "teacher 1", "teacher loud", "tinybert"]
     assert rows["tinybert"].retention == pytest.approx(
-        rows["tinybert"].test / read_stage(made.teacher)["result"]["test"]
+        rows["tinybert"].test / read_stage(made.teacher).result["test"]
     )
     assert (
         rows["teacher"].parameters == rows["teacher 1"].parameters + rows["teacher loud"].parameters
@@ -209,7 +209,7 @@ def test_the_table_shows_each_temperature(made: RunDir, capsys: pytest.CaptureFi
     said = capsys.readouterr().out
     assert "temperature" in said and all(
         f"{one['temperature']:.4g}" in said
-        for one in read_stage(made.teacher)["result"]["teachers"].values()
+        for one in read_stage(made.teacher).result["teachers"].values()
     )
 
 
@@ -262,7 +262,7 @@ def test_the_bench_measures_all_teachers_and_a_bundle_holds_their_score(made: Ru
     assert not (made.folder / "teacher-bundle").exists()
     told = json.loads((bundle / "kdedge.json").read_text())
     assert (
-        told["scores"]["teacher"] == read_stage(made.teacher)["result"]["test"]
+        told["scores"]["teacher"] == read_stage(made.teacher).result["test"]
         and told["teacher"]["model"] == "model + other"
     )
     together, *each = collect_subjects(made, [], task, Options())
