@@ -35,10 +35,10 @@ def collect_subjects(
     """
     yield from _teacher_subjects(run, task, options)
     for name in students:
-        folder = run.student_dirs[name]
-        yield _torch_subject(name, folder / "student", task, "cpu", options)
-        yield from _bundle_subjects(name, folder / "bundle", folder / "student", task, options)
-        baseline = run.baseline_dir(name)
+        folders = run.students[name]
+        yield _torch_subject(name, folders.student, task, "cpu", options)
+        yield from _bundle_subjects(name, folders.bundle, folders.student, task, options)
+        baseline = folders.current_baseline()
         if baseline:
             yield _untimed_subject(f"{name} baseline", "baseline", baseline, task, (baseline,))
     if baselines.has_words(task):
@@ -58,7 +58,7 @@ def _teacher_subjects(run: RunDir, task: Task, options: Options) -> Iterator[Sub
         yield make_subject("teacher", run.teacher, task, device, options)
     for name, folder in run.teachers.items():
         yield _torch_subject(f"teacher {name}", folder, task, "cpu", options)
-    bundle = run.shared / "teacher-bundle"
+    bundle = run.teacher_bundle
     if bundle.exists() and not run.teachers:
         yield from _bundle_subjects("teacher", bundle, run.teacher, task, options)
 

@@ -27,8 +27,8 @@ def learned_from(run: RunDir) -> dict[str, Any]:
         sources = read_round_counts(run.shared, run.recipe.augment.rounds)
         document["sources"] = {name: counts.to_json() for name, counts in sources.items()}
         document["rejected"] = result.rejected
-    if (run.folder / "curve").exists():
-        curve = read_stage(run.folder / "curve")
+    if run.curve.exists():
+        curve = read_stage(run.curve)
         if curve.inputs["transfer"] == transfer_hash(run.transfer):
             document["curve"] = curve.result
     return document

@@ -23,7 +23,7 @@ from kdedge.nn.text_model import read_measured
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.recipe import QuantizeConfig, TinyBertConfig
 from kdedge.run.layout import RunDir
-from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, read_result
+from kdedge.run.stage import DEFAULT_STAGES, STAGE_FILE, WEIGHTS, StageContext, read_result
 from kdedge.runtime import Bundle
 from kdedge.runtime.bundle import FORMAT
 from kdedge.students.build import load_student
@@ -93,10 +93,10 @@ def _check_overflow(options: ExportOptions) -> None:
 def _export_student(
     run: RunDir, name: str, task: Task, options: ExportOptions, *, stages: StageContext
 ) -> Path:
-    folder = run.student_dirs[name]
-    trained, bundle = folder / "student", folder / "bundle"
+    folders = run.students[name]
+    trained, bundle = folders.student, folders.bundle
     recover_dir(bundle)
-    if not (trained / "stage.json").is_file():
+    if not (trained / STAGE_FILE).is_file():
         raise UsageError(
             "this student has not been trained yet",
             str(trained),
@@ -119,7 +119,7 @@ def _export_student(
         load_tokenizer(trained),
         task.spec,
         student.max_length,
-        f"{run.recipe.name}-{name}" if len(run.student_dirs) > 1 else run.recipe.name,
+        f"{run.recipe.name}-{name}" if len(run.students) > 1 else run.recipe.name,
         _scores(task, teacher.test, student.test),
         {"model": teacher.model},
         sources,
@@ -149,7 +149,7 @@ def _quantize_config(run: RunDir, name: str, options: ExportOptions) -> Quantize
 
 def _export_teacher(run: RunDir, task: Task, *, stages: StageContext) -> None:
     """Export the teacher for `kdedge bench`; students are exported even if this fails."""
-    bundle = run.shared / "teacher-bundle"
+    bundle = run.teacher_bundle
     if run.teachers:
         remove(bundle)
         stages.progress.say("teacher: several teachers have no common file; measured in torch only")

@@ -127,7 +127,7 @@ def apply_qat(
     stages: StageContext = DEFAULT_STAGES,
 ) -> QuantizedStudent:
     """Return the quantized student of the stage `student-int8/`, which is made if necessary."""
-    folder = run.student_dirs[name] / "student-int8"
+    folder = run.students[name].int8
     objective = student_config(run, name).objective
     inputs = {
         "weights": source.sources["weights"],

@@ -310,9 +310,9 @@ def make_run(
         hash_files(run.teacher, WEIGHTS),
     )
     builder.build(collect_texts(task), run.transfer)
-    for kind, student_dir in zip(kinds, run.student_dirs.values(), strict=True):
+    for kind, student_dir in zip(kinds, run.students.values(), strict=True):
         student = model or random_student(kind, task.spec, seed=3, lstm_std=None)
-        _save_stage(student_dir / "student", student, task)
+        _save_stage(student_dir.student, student, task)
     return run
 
 

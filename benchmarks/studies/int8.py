@@ -184,7 +184,7 @@ def export_variants(
         command = [sys.executable, "-m", "kdedge", "export", str(folder), *options]
         subprocess.run(command, check=True, stdout=sys.stderr)
         for student in exported:
-            bundle = run.student_dirs[student] / "bundle"
+            bundle = run.students[student].bundle
             copy = shutil.copytree(bundle, copies / student / variant.replace(", ", "-"))
             files = classifiers[student]
             if FP32 not in files:

@@ -74,7 +74,7 @@ class Experiment:
         recipe = run.recipe
         config = next(student for student in recipe.student if Recipe.student_name(student) == name)
         task = load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
-        source = run.student_dirs[name] / "student"
+        source = run.students[name].student
         student = TextClassifier(load_student(source), load_tokenizer(source), config.max_length)
         test = student.encode(task.test.texts, task.test.pairs)
         validation = student.encode(task.validation.texts, task.validation.pairs)

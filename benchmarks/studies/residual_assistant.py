@@ -171,12 +171,12 @@ def study(
     """Train an assistant for a student of RUN and print what it adds."""
     run, names = RunDir.open(run_folder)
     name = name or names[0]
-    config = assistant_config(load_recipe(run.folder / "recipe.toml", overrides), name)
+    config = assistant_config(load_recipe(run.recipe_file, overrides), name)
     recipe = settle_threads(run.recipe, run.folder.parent, threads)
     reject_auto_size(recipe)
     with run.locked():
         context = prepare_context(recipe, run, stages=StageContext(progress=ConsoleProgress()))
-        student_folder = run.student_dirs[name] / "student"
+        student_folder = run.students[name].student
         folder = run.folder / "residual-assistant" / name
         assistant = train_assistant(context, config, student_folder, folder)
     student = load_trained_student(student_folder)

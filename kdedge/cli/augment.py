@@ -126,7 +126,7 @@ def describe_logits(spec: TaskSpec, logits: np.ndarray) -> str:
 def _show_curve(context: DistillContext, config: AugmentConfig, curve: LearningCurve) -> None:
     metric = context.task.spec.metric
     results().print(_curve_table(curve, metric))
-    path = context.run.folder / "curve" / "curve.svg"
+    path = context.run.curve / "curve.svg"
     write_atomic(path, plot_learning_curve(curve, metric, context.recipe.name))
     largest = max(point.size for point in curve.points)
     if largest < max(config.curve):

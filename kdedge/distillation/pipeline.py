@@ -65,10 +65,10 @@ def train_student_stages(context: DistillContext, student: StudentConfig) -> Non
     The baseline has the same start and epochs but reads only the labelled texts. With augmented
     texts it therefore takes fewer steps than the student.
     """
-    folder = context.run.student_dirs[Recipe.student_name(student)]
-    folder.mkdir(parents=True, exist_ok=True)
-    for step in training_steps(student, folder):
+    folders = context.run.students[student.key]
+    folders.folder.mkdir(parents=True, exist_ok=True)
+    for step in training_steps(student, folders):
         train_student(context, student, step)
     if student.baseline:
-        baseline = TrainingStep(folder / "baseline", LABELS_ONLY, student.fit)
+        baseline = TrainingStep(folders.baseline, LABELS_ONLY, student.fit)
         train_student(context, student, baseline)

@@ -65,9 +65,9 @@ def scores(run: RunDir) -> list[ModelScores]:
     for name in run.teachers:
         member = teacher.teachers[name]
         rows.append(row(f"teacher {name}", member, member.temperature))
-    for name, folder in run.student_dirs.items():
-        rows.append(row(name, read_result(folder / "student", MeasuredResult)))
-        baseline = run.baseline_dir(name)
+    for name, folders in run.students.items():
+        rows.append(row(name, read_result(folders.student, MeasuredResult)))
+        baseline = folders.current_baseline()
         if baseline:
             rows.append(row(f"{name} baseline", read_result(baseline, MeasuredResult)))
     return rows
@@ -78,7 +78,7 @@ def learned_maps(run: RunDir) -> dict[str, list[list[float]]]:
     found = {}
     for student in run.recipe.student:
         name = Recipe.student_name(student)
-        first_step = training_steps(student, run.student_dirs[name])[0]
+        first_step = training_steps(student, run.students[name])[0]
         layer_map = read_result(first_step.folder, StudentResult).layer_map
         if layer_map:
             found[name] = layer_map

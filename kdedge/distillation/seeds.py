@@ -61,10 +61,10 @@ def distillation_gains(runs: list[RunDir]) -> dict[str, PairedDifference]:
     """
     pairs: dict[str, list[tuple[Path, Path]]] = {}
     for run in runs:
-        for name, folder in run.student_dirs.items():
-            baseline = run.baseline_dir(name)
+        for name, folders in run.students.items():
+            baseline = folders.current_baseline()
             if baseline:
-                pairs.setdefault(name, []).append((folder / "student", baseline))
+                pairs.setdefault(name, []).append((folders.student, baseline))
     if not pairs:
         return {}
     recipe = runs[0].recipe

@@ -24,6 +24,7 @@ from kdedge.nn.tokenization import load_tokenizer
 from kdedge.nn.training import Training, batches, train, validation_predictor
 from kdedge.recipe import BiLstmConfig, FitConfig, ObjectiveConfig, Recipe, TinyBertConfig
 from kdedge.run.layout import RunDir
+from kdedge.run.paths import StudentDir
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, read_result, stage
 from kdedge.students.build import build_student, load_student
@@ -79,13 +80,13 @@ class TrainingStep:
     previous: Path | None = None
 
 
-def training_steps(student: StudentConfig, parent: Path) -> list[TrainingStep]:
-    """Return the steps that train a student, in order, with their folders in `parent`."""
+def training_steps(student: StudentConfig, folders: StudentDir) -> list[TrainingStep]:
+    """Return the steps that train a student, in order."""
     if not isinstance(student, TinyBertConfig) or not student.layers_first:
-        return [TrainingStep(parent / "student", student.objective, student.fit)]
-    layers = TrainingStep(parent / "layers", student.objective.layers_alone(), student.layers_first)
+        return [TrainingStep(folders.student, student.objective, student.fit)]
+    layers = TrainingStep(folders.layers, student.objective.layers_alone(), student.layers_first)
     answers = TrainingStep(
-        parent / "student", student.objective.answers_alone(), student.fit, layers.folder
+        folders.student, student.objective.answers_alone(), student.fit, layers.folder
     )
     return [layers, answers]
 
@@ -128,7 +129,7 @@ def training_without_stage(
         on_eval: As in `StudentTraining`.
     """
     context = replace(context, stages=StageContext(progress=progress))
-    *earlier, last = training_steps(student, folder)
+    *earlier, last = training_steps(student, StudentDir(student.key, folder))
     for step in earlier:
         trained = StudentTraining(context, student, step).learn(step.folder)
         trained.student.model.save_pretrained(step.folder)

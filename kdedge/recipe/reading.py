@@ -36,6 +36,7 @@ RUN_FOLDERS = frozenset(
         "student-int8",
         "layers",
         "tune",
+        "curve",
         "baseline",
         "bundle",
         "bench",

@@ -54,7 +54,7 @@ def test_layers_first_continues_with_the_weights_of_the_first_step(tmp_path: Pat
         < float((student[name] - layers[name]).abs().max())
         < 0.2 * float((layers[name] - _untrained(run)[name]).abs().max() + 0.1)
     )
-    assert run.baseline_dir("tinybert") is not None
+    assert run.students["tinybert"].current_baseline() is not None
     inputs = read_stage(run.folder / "student").inputs["objective"]
     assert inputs["previous"] and inputs["hidden_weight"] == 0
 

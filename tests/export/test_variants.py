@@ -101,7 +101,7 @@ def test_the_figures_of_every_variant_can_be_measured_again(
 ) -> None:
     monkeypatch.setattr(export, "load_task", lambda *_, **__: TASK)
     result = CliRunner().invoke(command.export, [str(run.folder)], catch_exceptions=False)
-    bundle = Bundle.open(run.student_dirs["bilstm"] / "bundle")
+    bundle = Bundle.open(run.students["bilstm"].bundle)
     judged, manifest = bundle.manifest.parity["variants"], bundle.manifest
     named = {FLOAT: "fp32", judged["int8"]: "int8"}
     assert judged["int8"] in ("calibrated", "tuned") and judged["loss_reason"] is None

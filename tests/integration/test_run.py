@@ -190,9 +190,9 @@ def test_the_file_reads_each_example_with_its_own_second_text(made: tuple[Path, 
     table = pq.read_table(Path(run.recipe.data.source) / "test.parquet").to_pydict()
     pairs = table.get("second")
     for student in students:
-        home = run.student_dirs[student]
-        classifier = Classifier.load(home / "bundle", "fp32")
-        stored = np.load(home / "student" / "test_logits.npy")
+        folders = run.students[student]
+        classifier = Classifier.load(folders.bundle, "fp32")
+        stored = np.load(folders.student / "test_logits.npy")
         assert np.abs(classifier.logits(table["text"], pairs) - stored).max() < 1e-4
         if pairs:
             shuffled = classifier.logits(table["text"], pairs[1:] + pairs[:1])

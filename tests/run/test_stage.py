@@ -14,7 +14,8 @@ from kdedge.io.atomic import recover_dir, replace_dir
 from kdedge.nn.text_model import MeasuredResult
 from kdedge.recipe import RUN_FOLDERS, Recipe
 from kdedge.run import stage as stage_module
-from kdedge.run.layout import RunDir, StudentDir, find_run
+from kdedge.run.layout import RunDir, find_run
+from kdedge.run.paths import StudentDir
 from kdedge.run.stage import StageContext, read_result, read_stage, stage
 
 
@@ -134,10 +135,10 @@ def test_a_folder_replaces_whatever_has_its_name(tmp_path: Path, was: str) -> No
 
 
 def test_several_students_have_a_folder_each(tmp_path: Path) -> None:
-    assert RunDir(tmp_path, recipe()).student_dirs == {"bilstm": tmp_path}
-    assert RunDir(tmp_path, recipe("a", "b")).student_dirs == {
-        "a": tmp_path / "a",
-        "b": tmp_path / "b",
+    assert RunDir(tmp_path, recipe()).students == {"bilstm": StudentDir("bilstm", tmp_path)}
+    assert RunDir(tmp_path, recipe("a", "b")).students == {
+        "a": StudentDir("a", tmp_path / "a"),
+        "b": StudentDir("b", tmp_path / "b"),
     }
 
 
@@ -230,14 +231,14 @@ def test_a_baseline_of_an_older_student_does_not_count(tmp_path: Path) -> None:
     run = RunDir.create(recipe(), tmp_path)
     for name, size in (("student", 20), ("baseline", 20)):
         stage(run.folder / name, {"student": size, "objective": name}, lambda part: {})
-    assert run.baseline_dir("bilstm") == run.folder / "baseline"
+    assert run.students["bilstm"].current_baseline() == run.folder / "baseline"
     stage(
         run.folder / "student",
         {"student": 30, "objective": "student"},
         lambda part: {},
         stages=StageContext(force=True),
     )
-    assert run.baseline_dir("bilstm") is None
+    assert run.students["bilstm"].current_baseline() is None
 
 
 @pytest.mark.parametrize("left", ["a file", "half a plan"])

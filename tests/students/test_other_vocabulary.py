@@ -166,7 +166,7 @@ def made(
         )  # tracing takes longer than all the rest
         export_run(
             run,
-            list(run.student_dirs),
+            list(run.students),
             options=ExportOptions(precisions=("fp32", "int8") if second else ("fp32",)),
         )
     return run
@@ -189,8 +189,8 @@ def test_a_byte_level_teacher_is_cut_at_its_positions(made: RunDir) -> None:
 
 def test_exported_files_give_the_logits_of_students_with_their_own_tokenizer(made: RunDir) -> None:
     task = load_task(made.recipe.data, made.recipe.task, name="r", seed=0)
-    for name, home in made.student_dirs.items():
-        tokenizer = load_tokenizer(home / "student")
+    for name, folders in made.students.items():
+        tokenizer = load_tokenizer(folders.student)
         kind = tokenizer.backend_tokenizer.model.__class__.__name__
         assert kind == ("BPE" if name.startswith("own") else "WordPiece")
         if kind == "WordPiece":
@@ -198,17 +198,17 @@ def test_exported_files_give_the_logits_of_students_with_their_own_tokenizer(mad
                 tokenizer.unk_token_id in ids
                 for ids in tokenizer(list(task.train.texts))["input_ids"]
             )
-        classifier = Classifier.load(home / "bundle", "fp32")
-        stored = np.load(home / "student" / "test_logits.npy")
+        classifier = Classifier.load(folders.bundle, "fp32")
+        stored = np.load(folders.student / "test_logits.npy")
         assert np.abs(classifier.logits(task.test.texts, task.test.pairs) - stored).max() < 1e-4
-        assert all(replayed.passed for replayed in replay(Bundle.open(home / "bundle")))
+        assert all(replayed.passed for replayed in replay(Bundle.open(folders.bundle)))
 
 
 def test_a_bundle_tokenizes_strange_texts_as_the_student_did(made: RunDir) -> None:
-    for home in made.student_dirs.values():
+    for folders in made.students.values():
         tokenizer, classifier = (
-            load_tokenizer(home / "student"),
-            Classifier.load(home / "bundle", "fp32"),
+            load_tokenizer(folders.student),
+            Classifier.load(folders.bundle, "fp32"),
         )
         texts, pairs = STRANGE, STRANGE[::-1] if classifier.spec.pair else None
         mine = classifier.encode(texts, pairs)
