@@ -37,9 +37,7 @@ FILES = (WEIGHTS_FILE, CALIBRATED_FILE)
 
 def student_config(run: RunDir, name: str) -> TinyBertConfig | BiLstmConfig:
     """Return the recipe's section of a student."""
-    return next(
-        student for student in run.recipe.student if run.recipe.student_name(student) == name
-    )
+    return next(student for student in run.recipe.student if student.key == name)
 
 
 def apply_vocab_trim(

@@ -33,7 +33,7 @@ from kdedge.evaluation.timing import (
     representative,
     speedup_quartiles,
 )
-from kdedge.recipe import Recipe, TinyBertConfig
+from kdedge.recipe import TinyBertConfig
 from kdedge.run.layout import RunDir
 from kdedge.runtime import Classifier
 from kdedge.runtime.metrics import decide, score
@@ -175,7 +175,7 @@ def export_variants(
     with_attention = set()
     for student in run.recipe.student:
         if isinstance(student, TinyBertConfig):
-            with_attention.add(Recipe.student_name(student))
+            with_attention.add(student.key)
     classifiers: dict[str, dict[str, Classifier]] = {student: {} for student in students}
     for variant, options in VARIANTS.items():
         exported = [name for name in students if name in with_attention or variant != ATTENTION]

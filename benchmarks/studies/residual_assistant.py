@@ -87,12 +87,12 @@ class Gain:
 def assistant_config(recipe: Recipe, name: str) -> StudentConfig:
     """Return the settings of the student with this name, with the assistant's objective."""
     for student in recipe.student:
-        if Recipe.student_name(student) == name:
+        if student.key == name:
             changes: dict[str, object] = {"objective": RESIDUAL}
             if isinstance(student, TinyBertConfig):
                 changes["layers_first"] = None
             return student.model_copy(update=changes)
-    names = [Recipe.student_name(student) for student in recipe.student]
+    names = [student.key for student in recipe.student]
     raise UsageError("the recipe has no such student", name, f"one of {', '.join(names)}")
 
 

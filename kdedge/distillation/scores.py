@@ -7,7 +7,6 @@ from typing import Any
 
 from kdedge.distillation.student_training import StudentResult, training_steps
 from kdedge.nn.text_model import MeasuredResult
-from kdedge.recipe import Recipe
 from kdedge.run.layout import RunDir
 from kdedge.run.stage import read_result
 from kdedge.teacher.result import TeacherResult
@@ -77,7 +76,7 @@ def learned_maps(run: RunDir) -> dict[str, list[list[float]]]:
     """Return student name -> shares (S, T) of teacher layers, for learned layer maps."""
     found = {}
     for student in run.recipe.student:
-        name = Recipe.student_name(student)
+        name = student.key
         first_step = training_steps(student, run.students[name])[0]
         layer_map = read_result(first_step.folder, StudentResult).layer_map
         if layer_map:

@@ -267,7 +267,7 @@ class StudentTraining:
             pad=student.pad,
             predict=validation_predictor(validation, student.pad),
             score=lambda logits: self.on_eval(self.score(logits)),
-            title=f"{self.step.folder.name} {Recipe.student_name(self.student)}",
+            title=f"{self.step.folder.name} {self.student.key}",
         )
         read = (data.tokens["input_ids"].values, validation.tokens["input_ids"].values)
         return TrainingPlan(training, np.concatenate([*read, [student.tokenizer.pad_token_id]]))

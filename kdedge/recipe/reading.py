@@ -141,10 +141,6 @@ class Recipe(Section):
         """The name of each teacher; its position, counted from 1, if it has none."""
         return [teacher.name or str(number) for number, teacher in enumerate(self.teacher, 1)]
 
-    @staticmethod
-    def student_name(student: StudentConfig) -> str:
-        return student.key
-
     def to_toml(self) -> str:
         """Return the recipe with all defaults; reading it gives an equal recipe."""
         return tomli_w.dumps(_without_none(self.model_dump(mode="json")))

@@ -250,7 +250,7 @@ def suggest(trial: optuna.trial.BaseTrial, key: str, space: SearchSpace) -> Any:
 
 def strip_prefix(recipe: Recipe, key: str) -> str:
     """Return `fit.epochs` for the keys `student.fit.epochs` and `student.NAME.fit.epochs`."""
-    name = Recipe.student_name(recipe.student[0])
+    name = recipe.student[0].key
     return key.removeprefix("student.").removeprefix(f"{name}.")
 
 

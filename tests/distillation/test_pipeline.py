@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import factories
 import pytest
-import tinyrun
 import torch
 
 from kdedge.distillation.pipeline import distill
@@ -15,9 +15,11 @@ from kdedge.recipe import load_recipe
 
 
 def test_the_saved_recipe_holds_the_number_of_threads(tmp_path: Path) -> None:
-    document = tinyrun.prepare(tmp_path) | {"student": [tinyrun.tinybert()]}
+    document = factories.write_data_and_teacher(tmp_path) | {
+        "student": [factories.tinybert_config()]
+    }
     del document["threads"]
-    recipe = tinyrun.recipe(document)
+    recipe = factories.make_recipe(document)
     assert recipe.threads is None
     before = torch.get_num_threads()
     try:
@@ -30,8 +32,11 @@ def test_the_saved_recipe_holds_the_number_of_threads(tmp_path: Path) -> None:
 
 
 def test_scores_are_relative_to_the_teacher_and_survive_json(tmp_path: Path) -> None:
-    student = tinyrun.tinybert(baseline=True)
-    run = distill(tinyrun.recipe(tinyrun.prepare(tmp_path), student=student), tmp_path / "runs")
+    student = factories.tinybert_config(baseline=True)
+    run = distill(
+        factories.make_recipe(factories.write_data_and_teacher(tmp_path), student=student),
+        tmp_path / "runs",
+    )
     rows = scores(run)
     assert [row.model for row in rows] == ["teacher", "tinybert", "tinybert baseline"]
     teacher = rows[0]

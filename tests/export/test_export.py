@@ -9,10 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import factories
 import numpy as np
 import pytest
-import tiny
-import tinybundle
 import torch
 from click.testing import CliRunner
 from kdedge.export import build, export, pack, prepare, qat
@@ -45,7 +44,7 @@ from kdedge.run.stage import StageContext
 from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.metrics import score
 
-TASK = tiny.single_task()
+TASK = factories.single_task()
 
 
 class RecordedMessages(Silent):
@@ -65,7 +64,7 @@ class RecordedMessages(Silent):
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """Two students and a teacher, exported."""
-    run = tinybundle.make_run(tmp_path_factory.mktemp("runs"), TASK, ("tinybert", "bilstm"))
+    run = factories.make_run(tmp_path_factory.mktemp("runs"), TASK, ("tinybert", "bilstm"))
     export_run(run, ["tinybert", "bilstm"], task=TASK)
     return run
 
@@ -97,7 +96,7 @@ def test_the_figures_of_a_bundle_can_be_measured_again(exported: RunDir, name: s
     assert (manifest.scores["split_size"], manifest.name, manifest.max_length) == (
         len(TASK.test),
         f"tiny-{name}",
-        tinybundle.MAX_LENGTH,
+        factories.RUN_MAX_LENGTH,
     )
     logits = {}
     for precision in ("fp32", "int8"):
@@ -282,7 +281,9 @@ def test_parity_covers_batches_lengths_and_padding(exported: RunDir) -> None:
     texts = TASK.test.texts
     lengths = token_lengths(classifier, texts, None)
     batches = parity_batches(
-        lambda chosen: classifier.encode([texts[i] for i in chosen]), lengths, tinybundle.MAX_LENGTH
+        lambda chosen: classifier.encode([texts[i] for i in chosen]),
+        lengths,
+        factories.RUN_MAX_LENGTH,
     )
     shapes = {batch["input_ids"].shape for batch in batches}
     assert {rows for rows, _ in shapes} == {1, 8, 32}
@@ -291,7 +292,7 @@ def test_parity_covers_batches_lengths_and_padding(exported: RunDir) -> None:
             1,
             2,
             3,
-            tinybundle.MAX_LENGTH,
+            factories.RUN_MAX_LENGTH,
         }
     assert any(batch["attention_mask"].min() == 0 for batch in batches)
     assert all(batch["attention_mask"].sum(1).min() >= 1 for batch in batches)
@@ -571,8 +572,8 @@ def test_a_student_that_was_not_trained_is_an_error(run: RunDir) -> None:
 
 
 def test_a_pair_run_goes_through_with_both_students(tmp_path: Path) -> None:
-    task = tiny.pair_task()
-    run = tinybundle.make_run(tmp_path, task, ("tinybert", "bilstm"))
+    task = factories.pair_task()
+    run = factories.make_run(tmp_path, task, ("tinybert", "bilstm"))
     for bundle in export_run(run, ["tinybert", "bilstm"], task=task):
         manifest = Bundle.open(bundle).manifest
         assert manifest.inputs == ("input_ids", "attention_mask", "token_type_ids")

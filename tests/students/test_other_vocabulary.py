@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import factories
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import tiny
-import tinyrun
 import torch
 from kdedge.export import export
 from kdedge.export.export import ExportOptions, export_run
@@ -101,12 +100,12 @@ BILSTM = {
     "head": 8,
     "fit": {"epochs": 1.0, "checks": 1},
 } | PIECES
-OWN = tinyrun.tinybert(
+OWN = factories.tinybert_config(
     name="own", objective={"hidden_weight": 0.1, "layer_map": [[1, 2]]}, quantize={"steps": 0}
 )
 STUDENTS = {
     "single": [
-        tinyrun.tinybert(**PIECES),
+        factories.tinybert_config(**PIECES),
         BILSTM,
         OWN,
         {
@@ -230,7 +229,11 @@ def test_a_student_that_does_not_fit_its_tokenizer_is_an_error(
     shared: Path, tmp_path: Path
 ) -> None:
     tokenizer = byte_pairs(questions(shared)[0])
-    teacher, single, pair = roberta(tokenizer, 2), tiny.single_task().spec, tiny.pair_task().spec
+    teacher, single, pair = (
+        roberta(tokenizer, 2),
+        factories.single_task().spec,
+        factories.pair_task().spec,
+    )
     with pytest.raises(UsageError, match="token_type_ids") as caught:
         build_student(BiLstmConfig(kind="bilstm"), pair, teacher, tokenizer)
     assert 'student.tokenizer = "wordpiece"' in str(caught.value.hint)
@@ -251,13 +254,15 @@ def test_a_student_that_does_not_fit_its_tokenizer_is_an_error(
 
 
 def test_layers_of_a_teacher_with_other_tokens_cannot_start_a_student(tmp_path: Path) -> None:
-    theirs = tiny.tokenizer()
-    train_wordpiece(tiny.sentences(40, 1)[0], 120).save_pretrained(tmp_path)
+    theirs = factories.tokenizer()
+    train_wordpiece(factories.sentences(40, 1)[0], 120).save_pretrained(tmp_path)
     recipe = TinyBertConfig(
         kind="tinybert", layers=1, hidden=24, heads=2, intermediate=48, tokenizer=str(tmp_path)
     )
     with pytest.raises(UsageError, match="only with the teacher's vocabulary"):
-        build_student(recipe, tiny.single_task().spec, tiny.bert(vocabulary=len(theirs)), theirs)
+        build_student(
+            recipe, factories.single_task().spec, factories.bert(vocabulary=len(theirs)), theirs
+        )
 
 
 def test_neighbours_of_a_word_are_found_among_words_within_a_text(shared: Path) -> None:
