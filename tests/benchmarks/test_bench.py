@@ -139,7 +139,8 @@ def make_bundle(folder: Path, name: str = "toy-student", source: Path | None = N
             "fp32": 0.94,
             "int8": 0.94,
         },
-        teacher={"model": "big", "weights": source and hash_files(source, WEIGHTS)},
+        teacher={"model": "big"},
+        sources={"weights": source and hash_files(source, WEIGHTS)},
     )
     write_manifest(folder, manifest)
     return folder
