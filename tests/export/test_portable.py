@@ -140,7 +140,6 @@ def test_a_bundle_contains_it_with_the_int8_file(
 def test_each_provider_uses_the_first_file_that_it_runs_well(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-
     from kdedge.runtime import classifier
 
     bundle = Bundle.open(factories.tiny_bundle("bert"))
