@@ -61,7 +61,8 @@ def bench_run(
     from kdedge.benchmarks.training_data import learned_from
 
     from kdedge.data import load_task
-    from kdedge.run.stage import read_stage
+    from kdedge.run.stage import read_result
+    from kdedge.teacher.result import TeacherResult
 
     recipe = run.recipe
     task = task or load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
@@ -77,7 +78,7 @@ def bench_run(
             progress=progress,
         )
     teacher = {
-        "model": _public_name(read_stage(run.teacher)["result"].get("model")),
+        "model": _public_name(read_result(run.teacher, TeacherResult).model),
         "metric": task.spec.metric,
         "value": rows[0].value,
     }

@@ -32,7 +32,7 @@ from kdedge.evaluation.timing import (
     representative,
     speedup_quartiles,
 )
-from kdedge.recipe import Recipe, TinyBertConfig
+from kdedge.recipe import TinyBertConfig
 from kdedge.run.layout import RunDir
 from kdedge.runtime import Classifier
 from kdedge.runtime.metrics import decide, score
@@ -174,7 +174,7 @@ def export_variants(
     with_attention = set()
     for student in run.recipe.student:
         if isinstance(student, TinyBertConfig):
-            with_attention.add(Recipe.student_name(student))
+            with_attention.add(student.key)
     classifiers: dict[str, dict[str, Classifier]] = {student: {} for student in students}
     for variant, options in VARIANTS.items():
         exported = [name for name in students if name in with_attention or variant != ATTENTION]
@@ -183,7 +183,7 @@ def export_variants(
         command = [sys.executable, "-m", "kdedge", "export", str(folder), *options]
         subprocess.run(command, check=True, stdout=sys.stderr)
         for student in exported:
-            bundle = run.student_dirs[student] / "bundle"
+            bundle = run.students[student].bundle
             copy = shutil.copytree(bundle, copies / student / variant.replace(", ", "-"))
             files = classifiers[student]
             if FP32 not in files:

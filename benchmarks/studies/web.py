@@ -57,7 +57,7 @@ def study(modules: Path, targets: list[Path]) -> None:
         texts = test.texts[:TEXTS]
         pairs = None if test.pairs is None else test.pairs[:TEXTS]
         for student in students:
-            bundle = run.student_dirs[student] / "bundle"
+            bundle = run.students[student].bundle
             for row in rows_of_bundle(modules, bundle, texts, pairs):
                 print(f"| {' | '.join(row)} |")
 

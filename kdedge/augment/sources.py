@@ -62,15 +62,16 @@ def build_sources(
     task: Task,
     teacher: Teacher,
     teacher_hash: str,
-    folder: Path,
+    generator_folder: Path,
     *,
     stages: StageContext = DEFAULT_STAGES,
 ) -> Sources:
-    """Build the sources that `[augment]` names; a generator is the stage `generator/` in `folder`.
+    """Build the sources that `[augment]` names.
 
     Args:
         teacher: Gives its mask token to the rules and its word embeddings to replacement.
         teacher_hash: Identifies the teacher in the inputs.
+        generator_folder: The folder of the stage of a generator.
     """
     augment = recipe.augment
     assert augment is not None
@@ -95,7 +96,6 @@ def build_sources(
         sources.append(_replace_source(augment.replace, task, teacher, masked))
     if augment.generate:
         prompt_kinds(augment.generate, task)
-        generator_folder = folder / "generator"
         generator = prepare_generator(
             augment.generate, task, generator_folder, seed=recipe.seed, stages=stages
         )

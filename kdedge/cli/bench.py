@@ -188,7 +188,7 @@ def bench_and_show(
     run, students = RunDir.open(folder)
     with run.locked():
         report = bench_run(run, students, options=options, progress=progress)
-        path = write_report(report, run.folder / "bench")
+        path = write_report(report, run.bench)
     show(report, path, as_json=as_json, progress=progress)
     return report
 

@@ -65,13 +65,13 @@ def train_student_stages(context: DistillContext, student: StudentConfig) -> Non
     The baseline has the same start and as many optimisation steps, but reads only the labelled
     texts.
     """
-    folder = context.run.student_dirs[Recipe.student_name(student)]
-    folder.mkdir(parents=True, exist_ok=True)
-    for step in training_steps(student, folder):
+    folders = context.run.students[student.key]
+    folders.folder.mkdir(parents=True, exist_ok=True)
+    for step in training_steps(student, folders):
         train_student(context, student, step)
     if student.baseline:
         fit = student.fit.model_copy(update={"epochs": baseline_epochs(context, student)})
-        train_student(context, student, TrainingStep(folder / "baseline", LABELS_ONLY, fit))
+        train_student(context, student, TrainingStep(folders.baseline, LABELS_ONLY, fit))
 
 
 def baseline_epochs(context: DistillContext, student: StudentConfig) -> float:

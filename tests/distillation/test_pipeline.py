@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import factories
 import pytest
-import tinyrun
 import torch
 
 from kdedge.distillation.pipeline import distill
@@ -16,9 +16,11 @@ from kdedge.transfer.dataset import read_transfer_set
 
 
 def test_the_saved_recipe_holds_the_number_of_threads(tmp_path: Path) -> None:
-    document = tinyrun.prepare(tmp_path) | {"student": [tinyrun.tinybert()]}
+    document = factories.write_data_and_teacher(tmp_path) | {
+        "student": [factories.tinybert_config()]
+    }
     del document["threads"]
-    recipe = tinyrun.recipe(document)
+    recipe = factories.make_recipe(document)
     assert recipe.threads is None
     before = torch.get_num_threads()
     try:
@@ -31,8 +33,11 @@ def test_the_saved_recipe_holds_the_number_of_threads(tmp_path: Path) -> None:
 
 
 def test_scores_are_relative_to_the_teacher_and_survive_json(tmp_path: Path) -> None:
-    student = tinyrun.tinybert(baseline=True)
-    run = distill(tinyrun.recipe(tinyrun.prepare(tmp_path), student=student), tmp_path / "runs")
+    student = factories.tinybert_config(baseline=True)
+    run = distill(
+        factories.make_recipe(factories.write_data_and_teacher(tmp_path), student=student),
+        tmp_path / "runs",
+    )
     rows = scores(run)
     assert [row.model for row in rows] == ["teacher", "tinybert", "tinybert baseline"]
     teacher = rows[0]
@@ -46,9 +51,10 @@ def test_scores_are_relative_to_the_teacher_and_survive_json(tmp_path: Path) -> 
 
 def test_the_baseline_takes_as_many_steps_as_the_student(tmp_path: Path) -> None:
     augment = {"size": 2.0, "rules": {}}
-    document = tinyrun.prepare(tmp_path) | {"augment": augment}
+    document = factories.write_data_and_teacher(tmp_path) | {"augment": augment}
     run = distill(
-        tinyrun.recipe(document, student=tinyrun.tinybert(baseline=True)), tmp_path / "runs"
+        factories.make_recipe(document, student=factories.tinybert_config(baseline=True)),
+        tmp_path / "runs",
     )
     last_steps = []
     for folder in (run.folder / "student", run.folder / "baseline"):

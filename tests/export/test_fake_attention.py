@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import factories
 import numpy as np
 import onnxruntime
 import pytest
-import tinyrun
 import torch
-from calibrated import Batches, small_bert, texts_of
+from factories import Batches, calibrated_bert, single_text_batches
 from kdedge.export import int8_parity as integers
 from kdedge.export.calibrate import calibrate, sensitivity
 from kdedge.export.export import ExportOptions, export_run
@@ -32,7 +32,7 @@ SCHEME = QuantScheme(activations="static", attention="integers")
 @pytest.fixture(scope="module")
 def made() -> tuple[nn.Module, nn.Module, Batches]:
     """A small BERT, its calibrated form, and texts of equal length in batches."""
-    return small_bert(SCHEME)
+    return calibrated_bert(SCHEME)
 
 
 def attention_of(model: nn.Module, layer: int = 0) -> FakeQuantAttention:
@@ -103,7 +103,10 @@ def test_the_file_multiplies_the_integers_of_torch(
 ) -> None:
     _, quantized, batches = made
     figures = integers.check_integers(
-        quantized, to_int8(quantized).SerializeToString(), texts_of(batches), "classification"
+        quantized,
+        to_int8(quantized).SerializeToString(),
+        single_text_batches(batches),
+        "classification",
     )
     assert (figures.coverage.integer_products, figures.coverage.float_products) == (14, 0)
     assert figures.coverage.integer_attention_products == 4
@@ -129,7 +132,7 @@ def test_a_file_with_another_operand_scale_fails(
     )
     with pytest.raises(CheckFailed, match="same results as fake-quantized torch"):
         integers.check_integers(
-            quantized, graph.SerializeToString(), texts_of(batches), "classification"
+            quantized, graph.SerializeToString(), single_text_batches(batches), "classification"
         )
 
 
@@ -147,7 +150,7 @@ def test_an_operand_that_the_file_does_not_round_fails(
                 node.input[i] = scale.name
     with pytest.raises(CheckFailed, match=r"products\.shares"):
         integers.check_integers(
-            quantized, graph.SerializeToString(), texts_of(batches), "classification"
+            quantized, graph.SerializeToString(), single_text_batches(batches), "classification"
         )
 
 
@@ -157,7 +160,7 @@ def test_a_file_with_float_attention_fails(
     model, quantized, batches = made
     graph = to_int8(fake_quantized(model, QuantScheme(activations="static"))).SerializeToString()
     with pytest.raises(CheckFailed, match="run in integers"):
-        integers.check_integers(quantized, graph, texts_of(batches), "classification")
+        integers.check_integers(quantized, graph, single_text_batches(batches), "classification")
 
 
 def test_one_attention_may_stay_in_float(made: tuple[nn.Module, nn.Module, Batches]) -> None:
@@ -166,7 +169,7 @@ def test_one_attention_may_stay_in_float(made: tuple[nn.Module, nn.Module, Batch
     try:
         graph = to_int8(quantized)
         figures = integers.check_integers(
-            quantized, graph.SerializeToString(), texts_of(batches), "classification"
+            quantized, graph.SerializeToString(), single_text_batches(batches), "classification"
         )
     finally:
         attention_of(quantized, 1).enabled = True
@@ -182,7 +185,7 @@ def test_one_attention_may_stay_in_float(made: tuple[nn.Module, nn.Module, Batch
 def test_padding_has_no_attention(made: tuple[nn.Module, nn.Module, Batches]) -> None:
     _, quantized, batches = made
     graph = to_int8(quantized).SerializeToString()
-    texts = texts_of(batches)
+    texts = single_text_batches(batches)
     longest = max(text["input_ids"].shape[1] for text in texts) + 5
     padded = {
         name: np.concatenate(
@@ -208,7 +211,7 @@ def test_the_portable_file_gives_the_same_logits(
     assert sum(".attention.self.products." in name for name in rounded) == 8
     apart = [
         np.abs(answer(portable.SerializeToString(), text) - answer(int8, text)).max()
-        for text in texts_of(batches)
+        for text in single_text_batches(batches)
     ]
     assert np.mean(np.array(apart) <= 1e-5) > 0.95
 
@@ -225,9 +228,10 @@ def test_values_beyond_the_range_are_clipped_in_every_file(
                 owner.range.low.mul_(0.2)
                 owner.range.high.mul_(0.2)
     int8, portable = (write(narrow).SerializeToString() for write in (to_int8, to_portable))
-    integers.check_integers(narrow, int8, texts_of(batches), "classification")
+    integers.check_integers(narrow, int8, single_text_batches(batches), "classification")
     apart = [
-        np.abs(answer(portable, text) - answer(int8, text)).max() for text in texts_of(batches)
+        np.abs(answer(portable, text) - answer(int8, text)).max()
+        for text in single_text_batches(batches)
     ]
     assert np.mean(np.array(apart) <= 1e-5) > 0.95
 
@@ -268,8 +272,11 @@ def test_the_float_model_keeps_its_attention(made: tuple[nn.Module, nn.Module, B
 
 
 def test_the_recipe_or_an_option_chooses_integer_attention(tmp_path: Path) -> None:
-    student = tinyrun.tinybert(quantize={"steps": 2, "checks": 1, "attention": "integers"})
-    run = distill(tinyrun.recipe(tinyrun.prepare(tmp_path), student=student), tmp_path / "runs")
+    student = factories.tinybert_config(quantize={"steps": 2, "checks": 1, "attention": "integers"})
+    run = distill(
+        factories.make_recipe(factories.write_data_and_teacher(tmp_path), student=student),
+        tmp_path / "runs",
+    )
 
     def exported(options: ExportOptions) -> tuple[str, int, str]:
         (folder,) = export_run(run, ["tinybert"], options=options)
