@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from kdedge.benchmarks import machine
 from kdedge.benchmarks.studies._speed_files import (
-    ATTENTION,
     DIRECT,
     ITEMS,
     LENGTHS,
@@ -45,7 +44,7 @@ from kdedge.runtime.classifier import SLOW_FUSIONS
 BASE_SHAPE = "BERT-base shape"
 BASE_TORCH = f"{BASE_SHAPE}, torch fp32"
 BASE_INT8 = f"{BASE_SHAPE}, {TRACED}"
-VARIANTS = ("fp32", DIRECT, "int8", "portable", ATTENTION)
+VARIANTS = ("fp32", DIRECT, "int8", "portable")
 
 STUDENTS = [
     StudentShape(BASE_SHAPE, Bert(12, 768, 12, 3072), (30522,), (TRACED, DIRECT)),

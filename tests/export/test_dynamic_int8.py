@@ -176,7 +176,6 @@ def test_the_given_graph_is_left_as_it_is(fp32: onnx.ModelProto) -> None:
     [
         {"weight_bits": 4},
         {"weight_bits": "7"},
-        {"attention": "sometimes"},
         {"weights": "per_row"},
         {"activations": "sometimes"},
         {"activations": "float"},

@@ -401,21 +401,11 @@ def test_the_teachers_bundle_is_the_same_whatever_is_chosen_for_students(
             "--no-qat with --scheme dynamic --weight-bits 7",
         ),
         ({"precisions": ("fp16",)}, "fp16"),
-        (
-            {"precisions": ("fp32",), "attention": "integers"},
-            "--attention integers with --precision fp32",
-        ),
     ],
 )
 def test_options_without_effect_are_errors(options: dict[str, Any], detail: str) -> None:
     with pytest.raises(UsageError, match=detail):
         ExportOptions(**options)
-
-
-def test_attention_is_an_error_if_no_student_has_attention(run: RunDir) -> None:
-    options = ExportOptions(attention="integers")
-    with pytest.raises(UsageError, match="only a TinyBERT"):
-        export_run(run, ["bilstm"], task=TASK, options=options)
 
 
 @pytest.mark.parametrize("activations", ["static", "dynamic"])

@@ -16,6 +16,7 @@ from kdedge.export.fake_quant import (
     FakeQuantEmbedding,
     FakeQuantLinear,
     activation_scale,
+    observed_values,
     to_integers,
     weight_scale,
 )
@@ -302,6 +303,19 @@ def test_a_text_has_the_same_logits_alone_and_padded(tuned: tuple) -> None:
     together = session.run(["logits"], padded)[0]
     alone = np.concatenate([session.run(["logits"], text)[0] for text in texts])
     assert np.abs(together - alone).max() <= 1e-6
+
+
+def test_calibration_sees_every_column() -> None:
+    """One column in 64 is large: equal steps of a fixed size would always or never meet it."""
+    for length in (63, 64, 96, 128):
+        x = torch.full((32, 12, length, length), 0.01)
+        x[..., -1] = 0.9
+        seen = observed_values(x)
+        assert len(seen) == 100_002
+        assert float(seen.max()) == pytest.approx(0.9)
+        assert float(seen.min()) == pytest.approx(0.01)
+        assert float((seen > 0.5).float().mean()) == pytest.approx(1 / length, rel=0.1)
+    assert torch.equal(observed_values(torch.arange(6.0).reshape(2, 3)), torch.arange(6.0))
 
 
 def test_ranges_by_every_method(tuned: tuple) -> None:
