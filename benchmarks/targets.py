@@ -59,7 +59,7 @@ def plan(targets: Sequence[Path], *, alone: bool = False) -> Plan:
     why = ""
     if missing and not alone:
         why = f"{', '.join(missing)} not installed: no teacher, no baselines"
-    return Plan(None, (), unique, Path("bench") / _bundle_name(unique[0]), why)
+    return Plan(None, (), unique, Path("bench") / bundle_name(unique[0]), why)
 
 
 def _bundles_of(target: Path) -> list[Path]:
@@ -132,5 +132,6 @@ def _report_folder(run: RunDir, students: tuple[str, ...]) -> Path:
     return run.students[students[0]].bench
 
 
-def _bundle_name(bundle: Path) -> str:
+def bundle_name(bundle: Path) -> str:
+    """Return a bundle's name: its folder, or its student's folder if that is called `bundle`."""
     return bundle.parent.name if bundle.name == "bundle" else bundle.name
