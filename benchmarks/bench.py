@@ -148,7 +148,7 @@ def bench_bundle(
 def run_settings(run: RunDir, students: Sequence[str], options: Options) -> dict[str, Any]:
     """Return what decides a report on a run: the options, the run, and which of its students."""
     chosen: str | list[str] = list(students)
-    if set(students) == set(run.student_dirs):
+    if set(students) == set(run.students):
         chosen = "all"
     return {**asdict(options), "run": run.folder.name, "students": chosen}
 
