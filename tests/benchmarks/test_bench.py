@@ -364,12 +364,14 @@ def test_the_command_writes_the_report_into_the_run(
     assert document == json.loads(
         (run.folder / "bench" / "report.json").read_text(encoding="utf-8")
     )
-    assert str(run.folder / "bench" / "report.json").replace("\n", "") in result.stderr.replace(
-        "\n", ""
-    )
+    path = str(run.folder / "bench" / "report.html")
+    assert path in result.stderr.replace("\n", "")
+    assert document["command"] == "kdedge bench toy --seconds 0.3 --json"
     assert document["teacher"]["model"] == "tiny"
     page = (run.folder / "bench" / "report.md").read_text(encoding="utf-8")
-    for text in (json.dumps(document), page):
+    html_page = (run.folder / "bench" / "report.html").read_text(encoding="utf-8")
+    assert not any(example in html_page for example in TASK.test.texts)
+    for text in (json.dumps(document), page, html_page):
         assert str(run.folder) not in text and "/home" not in text, (
             "a report holds no paths of this machine"
         )
@@ -525,14 +527,23 @@ def test_the_command_shows_a_table_and_leaves_the_bundle_alone(
     before = sorted(bundle.rglob("*"))
     result = CliRunner().invoke(bench, [str(bundle), *flags], catch_exceptions=False)
     assert result.exit_code == 0
-    assert (
-        "toy-student onnx int8" in result.stdout
-        and "report: bench/toy/report.json" in result.stdout
+    *shown, sentence, empty, path = result.stdout.splitlines()
+    assert "toy-student onnx int8" in result.stdout
+    assert path == "report: bench/toy-data-t/report.html" and empty == ""
+    assert "of the teacher's accuracy" in " ".join([*shown[-3:], sentence])
+    assert max(len(line) for line in shown if not line.startswith("- ")) <= 120
+    document = json.loads(Path("bench/toy-data-t/report.json").read_text())
+    assert document["command"] == (
+        f"kdedge bench {bundle.name} --data t.csv --text sentence --label class --seconds 0.3"
     )
-    assert max(map(len, result.stdout.split("\n- ")[0].splitlines())) <= 120
+    assert document["settings"]["data"]["file"] == "t.csv"
     assert sorted(bundle.rglob("*")) == before
     inside = CliRunner().invoke(bench, [str(bundle), *flags, "--out", str(bundle / "bench")])
     assert isinstance(inside.exception, UsageError)
+    flags[1] = str(write_csv(tmp_path / "u.csv", TASK.validation))
+    other = CliRunner().invoke(bench, [str(bundle), *flags, "--out", "bench/toy-data-t"])
+    assert isinstance(other.exception, UsageError) and "u.csv" in other.exception.detail
+    assert json.loads(Path("bench/toy-data-t/report.json").read_text()) == document
 
 
 # Texts of the user's own

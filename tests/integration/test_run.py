@@ -141,6 +141,7 @@ def test_every_stage_is_where_the_readme_says(made: tuple[Path, str]) -> None:
         "teacher/stage.json",
         "transfer/stage.json",
         "teacher-bundle/kdedge.json",
+        "bench/report.html",
         "bench/report.json",
         "bench/report.md",
     ):
