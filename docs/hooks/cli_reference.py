@@ -52,7 +52,15 @@ def _section(name: str, command: click.Command) -> str:
     context = click.Context(command, info_name=f"kdedge {name}")
     usage = " ".join(command.collect_usage_pieces(context))
     text, examples = _help_parts(command)
-    lines = [f"## `kdedge {name}`", "", escaped(text), "", "```text", f"kdedge {name} {usage}", "```"]
+    lines = [
+        f"## `kdedge {name}`",
+        "",
+        escaped(text),
+        "",
+        "```text",
+        f"kdedge {name} {usage}",
+        "```",
+    ]
     lines += [""]
     for parameter in command.params:
         if isinstance(parameter, click.Option) and not parameter.hidden:
@@ -87,7 +95,7 @@ def _values(option: click.Option, context: click.Context) -> str:
     """Name the values that follow an option; empty for a flag."""
     if option.is_flag:
         return ""
-    metavar = option.make_metavar(context)
+    metavar = option.make_metavar(context).removesuffix(" RANGE")
     if isinstance(option.type, click.Choice):
         metavar = " | ".join(map(str, option.type.choices))
     return f"`{metavar}` "

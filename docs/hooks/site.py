@@ -11,7 +11,6 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from recipe_reference import recipe_reference
 
-
 FOLDERS_IN_NAV = ("Results", "Decisions")
 """Entries of `nav` whose value is a folder: they list all its pages."""
 
