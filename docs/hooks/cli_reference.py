@@ -95,7 +95,7 @@ def _values(option: click.Option, context: click.Context) -> str:
     """Name the values that follow an option; empty for a flag."""
     if option.is_flag:
         return ""
-    metavar = option.make_metavar(context)
+    metavar = option.make_metavar(context).removesuffix(" RANGE")
     if isinstance(option.type, click.Choice):
         metavar = " | ".join(map(str, option.type.choices))
     return f"`{metavar}` "

@@ -17,8 +17,9 @@ A recipe is one TOML file. This page lists every key with its values and its def
 error that names the nearest key.
 
 Every key can be overridden on the command line:
-`kdedge distill RECIPE --set student.fit.epochs=5`. An empty value removes a key: `--set data.config=`.
-With several students or teachers, add the name: `--set student.bilstm.hidden=100`.
+`kdedge distill RECIPE --set student.fit.epochs=5`. An empty value removes a key:
+`--set data.config=`. With several students or teachers, add the name:
+`--set student.bilstm.hidden=100`.
 
 A table that may stand several times is written with double brackets: `[[student]]`, `[[teacher]]`.
 """
@@ -169,7 +170,10 @@ def _entry(path: str, name: str, schema: Schema, definitions: Schema) -> Entry:
         values = _values_text(value)
     required = name in schema.get("required", [])
     default = "required" if required else _default_text(value, is_table=bool(inner))
-    return Entry(name, values, default, value.get("description", ""))
+    description = value.get("description", "")
+    if inner and not description:  # pydantic leaves out what the table's own docstring says
+        description = inner[0][1]["description"].split("\n")[0]
+    return Entry(name, values, default, description)
 
 
 def _merged(by_kind: dict[str, Entry], kinds: list[str]) -> Entry:
@@ -221,18 +225,16 @@ def _values_text(value: Schema) -> str:
     if "anyOf" in value:
         options = [_values_text(option) for option in value["anyOf"]]
         return " or ".join(option for option in options if option)
-    if "const" in value:
-        return f"`{_toml(value['const'])}`"
-    if "enum" in value:
-        return ", ".join(f"`{_toml(item)}`" for item in value["enum"])
+    if "const" in value or "enum" in value:
+        choices = value.get("enum", [value.get("const")])
+        return ", ".join(f"`{_toml(choice)}`" for choice in choices)
     if value.get("type") == "object":
         return "a table"
     if value.get("type") == "array":
         return _array_text(value)
-    words = TYPE_WORDS[value["type"]]
     if "pattern" in value:
         return "a name of letters, digits, `.`, `_` and `-`"
-    return words + _limits_text(value)
+    return TYPE_WORDS[value["type"]] + _limits_text(value)
 
 
 def _array_text(value: Schema) -> str:
@@ -249,7 +251,7 @@ def _limits_text(value: Schema) -> str:
         "exclusiveMaximum": "below",
         "maximum": "at most",
     }
-    limits = [f"{word} {value[key]:g}" for key, word in words.items() if key in value]
+    limits = [f"{word} {value[key]}" for key, word in words.items() if key in value]
     return " " + ", ".join(limits) if limits else ""
 
 
