@@ -76,7 +76,7 @@ def make_texts(
     """
 
     def make(part: Path) -> dict[str, Any]:
-        return _Round(sources, augment_round, part, stages.progress).make().to_json()
+        return _RoundMaker(sources, augment_round, part, stages.progress).make().to_json()
 
     stage(folder, sources.inputs | augment_round.inputs(), make, stages=stages)
     return read_augmented_texts(folder, sources.task)
@@ -107,7 +107,7 @@ def read_augmented_texts(folder: Path, task: Task) -> TransferTexts:
     return TransferTexts.of(texts, pairs, origins, labels)
 
 
-class _Round:
+class _RoundMaker:
     """Collects the texts of all sources in the folder of an unfinished stage."""
 
     def __init__(
