@@ -95,12 +95,7 @@ def _export_student(
     folder = run.student_dirs[name]
     trained, bundle = folder / "student", folder / "bundle"
     recover_dir(bundle)
-    if not (trained / "stage.json").is_file():
-        raise UsageError(
-            "this student has not been trained yet",
-            str(trained),
-            "run `kdedge distill` with the run's recipe first",
-        )
+    run.student(name).require_trained()
     recipe = _quantize_config(run, name, options)
     scheme = options.scheme
     if options.static_int8:

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from kdedge.augment.counts import read_round_counts
 from kdedge.cli.console import ConsoleProgress, make_table, print_message, results
-from kdedge.cli.options import RecipeArguments, force_option, json_option, recipe_options
-from kdedge.distillation.learning_curve import CurvePoint, LearningCurve
-from kdedge.distillation.learning_curve_plot import plot_learning_curve
-from kdedge.distillation.pipeline import prepare_context
-from kdedge.distillation.student_training import DistillContext
-from kdedge.distillation.transfer_stage import measure_learning_curve
+from kdedge.cli.options import (
+    RecipeArguments,
+    force_option,
+    json_option,
+    load_data,
+    recipe_options,
+)
 from kdedge.errors import UsageError
 from kdedge.io.atomic import write_atomic
-from kdedge.recipe import AugmentConfig
-from kdedge.run.layout import RunDir
 from kdedge.run.processes import is_main
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import StageContext, read_stage
-from kdedge.runtime.spec import TaskSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from kdedge.distillation.learning_curve import CurvePoint, LearningCurve
+    from kdedge.distillation.student_training import DistillContext
+    from kdedge.recipe import AugmentConfig
+    from kdedge.runtime.spec import TaskSpec
 
 EXAMPLES = 3
 """Number of texts that are shown per source."""
@@ -64,9 +68,17 @@ def augment(arguments: RecipeArguments, curve: bool, force: bool, as_json: bool)
         )
     progress: Progress = ConsoleProgress() if is_main() else SILENT
     stages = StageContext(force, progress)
+    task = load_data(recipe, progress)
+    # Imported here so that errors in the recipe and the data are reported sooner.
+    from kdedge.distillation.pipeline import prepare_context
+    from kdedge.distillation.transfer_stage import measure_learning_curve
+    from kdedge.run.layout import RunDir
+    from kdedge.run.threads import prepare_process
+
+    prepare_process(recipe.threads or 1)
     run = RunDir.create(recipe, arguments.runs)
     with run.locked():
-        context = prepare_context(recipe, run, stages=stages)
+        context = prepare_context(recipe, run, task=task, stages=stages)
         if is_main():
             results().print(_sources_table(context, recipe.augment))
             results().print(_examples_table(context))
@@ -81,6 +93,8 @@ def augment(arguments: RecipeArguments, curve: bool, force: bool, as_json: bool)
 
 
 def _sources_table(context: DistillContext, config: AugmentConfig) -> Table:
+    from kdedge.augment.counts import read_round_counts
+
     table = make_table(
         f"{context.recipe.name}: new texts for {len(context.task.train):,} labelled ones",
         ["source", *COUNTS, "rejected"],
@@ -117,11 +131,13 @@ def describe_logits(spec: TaskSpec, logits: np.ndarray) -> str:
     if spec.kind == "regression":
         return f"{logits[0]:.2f}"
     if spec.kind == "multilabel":
-        return ", ".join(spec.labels[i] for i in np.flatnonzero(logits > 0)) or "none"
+        return ", ".join(spec.labels[i] for i in (logits > 0).nonzero()[0]) or "none"
     return spec.labels[int(logits.argmax())]
 
 
 def _show_curve(context: DistillContext, config: AugmentConfig, curve: LearningCurve) -> None:
+    from kdedge.distillation.learning_curve_plot import plot_learning_curve
+
     metric = context.task.spec.metric
     results().print(_curve_table(curve, metric))
     path = context.run.folder / "curve" / "curve.svg"
@@ -176,6 +192,8 @@ def _distance_cell(point: CurvePoint, best: CurvePoint) -> str:
 def _document(
     context: DistillContext, config: AugmentConfig, curve: LearningCurve | None
 ) -> dict[str, Any]:
+    from kdedge.augment.counts import read_round_counts
+
     transfer = read_stage(context.run.transfer)["result"]
     document = {
         "run": str(context.run.folder),

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from kdedge.benchmarks.bench import bench_bundle, bench_run
-from kdedge.benchmarks.examples import Examples, read_examples
 from kdedge.benchmarks.options import DEFAULTS, Options
-from kdedge.benchmarks.render import caption, cells_of, format_speedup, title, write_report
-from kdedge.benchmarks.report import Report, Row, one_line, warnings
-from kdedge.benchmarks.targets import Plan, plan
 from kdedge.cli.console import ConsoleProgress, results
-from kdedge.cli.options import json_option, option_group
+from kdedge.cli.options import json_option, load_data, option_group
 from kdedge.errors import UsageError
 from kdedge.run.progress import Progress
-from kdedge.runtime import Bundle
+
+if TYPE_CHECKING:
+    from kdedge.benchmarks.examples import Examples
+    from kdedge.benchmarks.report import Report, Row
+    from kdedge.benchmarks.targets import Plan
+    from kdedge.run.layout import RunDir
 
 SUBJECT_WIDTH = 26
 """Widest label in the table; a longer name is shortened."""
@@ -58,6 +58,9 @@ class DataArguments:
         """Read the texts for a bundle; None if no file was given."""
         if self.data is None:
             return None
+        from kdedge.benchmarks.examples import read_examples
+        from kdedge.runtime import Bundle
+
         spec = Bundle.open(bundle).manifest.spec
         return read_examples(self.data, spec, text=self.text, pair=self.pair, label=self.label)
 
@@ -158,23 +161,17 @@ def bench(
     Example: kdedge bench runs/quickstart
     Example: kdedge bench my-bundle --data test.csv --text sentence --label class --json
     """
+    from kdedge.benchmarks.targets import plan
+
     progress = ConsoleProgress()
     planned = plan(targets, alone=data.data is not None)
     folder = out or planned.out
     if planned.run is not None:
-        _silence_transformers()
-        with planned.run.locked():
-            report = bench_run(planned.run, planned.students, options=options, progress=progress)
-            path = write_report(report, folder)
+        students = list(planned.students)
+        report, path = _bench_run(planned.run, students, options, folder, progress)
     else:
         _check_outside(planned, folder)
-        examples = data.read(planned.bundles[0])
-        report = bench_bundle(
-            planned.bundles, options=options, examples=examples, progress=progress
-        )
-        path = write_report(report, folder)
-        if planned.why:
-            progress.say(f"only the bundle is measured: {planned.why}")
+        report, path = _bench_bundles(planned, data, options, folder, progress)
     show(report, path, as_json=as_json, progress=progress)
 
 
@@ -184,17 +181,51 @@ def bench_and_show(
     """Bench a whole run, write its report and print it."""
     from kdedge.run.layout import RunDir
 
-    _silence_transformers()
     run, students = RunDir.open(folder)
-    with run.locked():
-        report = bench_run(run, students, options=options, progress=progress)
-        path = write_report(report, run.folder / "bench")
+    report, path = _bench_run(run, students, options, run.bench, progress)
     show(report, path, as_json=as_json, progress=progress)
     return report
 
 
+def _bench_run(
+    run: RunDir, students: list[str], options: Options, folder: Path, progress: Progress
+) -> tuple[Report, Path]:
+    """Bench students of a run and write the report; data and bundles are checked first."""
+    from kdedge.benchmarks.targets import require_bundle
+
+    for name in students:
+        require_bundle(run.student(name).bundle)
+    task = load_data(run.recipe, progress)
+    # Imported here so that errors in the run and its data are reported sooner.
+    from kdedge.benchmarks.bench import bench_run
+    from kdedge.benchmarks.render import write_report
+    from kdedge.run.threads import silence_transformers
+
+    silence_transformers()
+    with run.locked():
+        report = bench_run(run, students, options=options, task=task, progress=progress)
+        return report, write_report(report, folder)
+
+
+def _bench_bundles(
+    planned: Plan, data: DataArguments, options: Options, folder: Path, progress: Progress
+) -> tuple[Report, Path]:
+    """Bench bundles without their run and write the report."""
+    from kdedge.benchmarks.bench import bench_bundle
+    from kdedge.benchmarks.render import write_report
+
+    examples = data.read(planned.bundles[0])
+    report = bench_bundle(planned.bundles, options=options, examples=examples, progress=progress)
+    path = write_report(report, folder)
+    if planned.why:
+        progress.say(f"only the bundle is measured: {planned.why}")
+    return report, path
+
+
 def show(report: Report, path: Path, *, as_json: bool, progress: Progress) -> None:
     """Print a report: a table and its warnings, or one JSON line."""
+    from kdedge.benchmarks.report import one_line, warnings
+
     if as_json:
         progress.say(f"report: {path}")
         click.echo(one_line(report))
@@ -204,14 +235,6 @@ def show(report: Report, path: Path, *, as_json: bool, progress: Progress) -> No
     for line in warnings(report):
         console.print(f"- {escape(line)}", highlight=False)
     console.print(f"report: {escape(str(path))}", soft_wrap=True, highlight=False)
-
-
-def _silence_transformers() -> None:
-    """Turn off messages and progress bars for every checkpoint that is loaded."""
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
 
 
 def _check_outside(planned: Plan, out: Path) -> None:
@@ -226,6 +249,8 @@ def _check_outside(planned: Plan, out: Path) -> None:
 
 def rich_table(report: Report) -> Table:
     """Build the table for stdout; it fits into 120 columns."""
+    from kdedge.benchmarks.render import caption, cells_of, format_speedup, title
+
     # Without padding and edges, the box's own column is the only gap.
     table = Table(
         box=box.SIMPLE_HEAD,

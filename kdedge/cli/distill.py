@@ -5,21 +5,29 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
 
 from kdedge.cli.console import ConsoleProgress, make_table, results
-from kdedge.cli.options import RecipeArguments, force_option, json_option, recipe_options
-from kdedge.distillation.scores import ModelScores, learned_maps, scores
-from kdedge.distillation.seeds import distill_seeds, distillation_gains, seed_stats, seeds_json
-from kdedge.evaluation.statistics import PairedDifference, SeedStats
-from kdedge.recipe import Recipe
-from kdedge.run.layout import RunDir
+from kdedge.cli.options import (
+    RecipeArguments,
+    force_option,
+    json_option,
+    load_data,
+    recipe_options,
+)
 from kdedge.run.processes import is_main
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import StageContext
+
+if TYPE_CHECKING:
+    from kdedge.data.task import Task
+    from kdedge.distillation.scores import ModelScores
+    from kdedge.evaluation.statistics import PairedDifference, SeedStats
+    from kdedge.recipe import Recipe
+    from kdedge.run.layout import RunDir
 
 
 @click.command()
@@ -43,7 +51,9 @@ def distill(arguments: RecipeArguments, seeds: int, force: bool, as_json: bool) 
     """
     progress: Progress = ConsoleProgress() if is_main() else SILENT
     stages = StageContext(force, progress)
-    seed_runs = run_seeds(arguments.load(), arguments.runs, seeds, stages=stages)
+    recipe = arguments.load()
+    task = load_data(recipe, progress)
+    seed_runs = run_seeds(recipe, arguments.runs, seeds, task=task, stages=stages)
     if is_main():
         show_seeds(seed_runs)
         show(seed_runs.runs[0], as_json, seed_runs.to_json())
@@ -63,12 +73,18 @@ class SeedRuns:
     gains: dict[str, PairedDifference]
 
     def to_json(self) -> dict[str, Any]:
+        from kdedge.distillation.seeds import seeds_json
+
         return seeds_json(self.stats, self.gains) if self.stats else {}
 
 
-def run_seeds(recipe: Recipe, runs: Path, seeds: int, *, stages: StageContext) -> SeedRuns:
+def run_seeds(
+    recipe: Recipe, runs: Path, seeds: int, *, task: Task | None = None, stages: StageContext
+) -> SeedRuns:
     """Distill a recipe with one or more seeds and compare the scores."""
-    seed_runs = distill_seeds(recipe, runs, seeds, stages=stages)
+    from kdedge.distillation.seeds import distill_seeds, distillation_gains, seed_stats
+
+    seed_runs = distill_seeds(recipe, runs, seeds, task=task, stages=stages)
     if seeds == 1 or not is_main():
         return SeedRuns(seed_runs, {}, {})
     return SeedRuns(seed_runs, seed_stats(seed_runs), distillation_gains(seed_runs))
@@ -84,6 +100,8 @@ def show_seeds(seed_runs: SeedRuns) -> None:
 
 def show(run: RunDir, as_json: bool, statistics: dict[str, Any] | None = None) -> None:
     """Print the scores of a run's models, as a table and optionally as JSON."""
+    from kdedge.distillation.scores import learned_maps, scores
+
     rows = scores(run)
     results().print(scores_table(run.recipe.name, rows))
     for name, shares in learned_maps(run).items():

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from kdedge.data.task import Task
     from kdedge.recipe import Recipe
+    from kdedge.run.progress import Progress
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -63,12 +65,27 @@ class RecipeArguments:
     threads: int | None
 
     def load(self) -> Recipe:
-        """Read the recipe, settle its number of threads, and prepare this process for it."""
+        """Read the recipe and choose its number of threads; imports nothing heavy."""
         from kdedge.recipe import load_recipe
-        from kdedge.run.threads import settle_threads
+        from kdedge.run.threads import choose_threads
 
         recipe = load_recipe(self.recipe, self.overrides)
-        return settle_threads(recipe, self.runs, self.threads)
+        return choose_threads(recipe, self.runs, self.threads)
+
+
+def load_data(recipe: Recipe, progress: Progress) -> Task:
+    """Read and check a recipe's data, before torch is imported.
+
+    Faults in the data are thus reported within a second, and not after all imports.
+    """
+    from kdedge.data.load import load_task
+
+    progress.say(f"{recipe.name}: reading the data")
+    task = load_task(
+        recipe.data, recipe.task, name=recipe.name, seed=recipe.seed, progress=progress
+    )
+    progress.say("loading torch and transformers")
+    return task
 
 
 recipe_options = option_group(

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.text import Text
@@ -16,7 +17,9 @@ from kdedge.cli.console import results
 from kdedge.cli.options import option_group, provider_option
 from kdedge.errors import UsageError
 from kdedge.io.tabular import read_texts
-from kdedge.runtime.classifier import Classifier, Prediction
+
+if TYPE_CHECKING:
+    from kdedge.runtime.classifier import Prediction
 
 BATCH_SIZE = 32
 SHOWN_CHARACTERS = 60
@@ -120,6 +123,8 @@ def predict(
     Example: kdedge predict runs/quickstart/tinybert/bundle "Shares fell after the bank's warning"
     Example: kdedge predict BUNDLE --file texts.csv --column review --json
     """
+    from kdedge.runtime.classifier import Classifier
+
     classifier = Classifier.load(bundle, precision, provider, threads)
     pair = classifier.spec.pair
     console = results()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from kdedge.cli.options import json_option, provider_option
 from kdedge.errors import CheckFailed
-from kdedge.runtime.bundle import Bundle
-from kdedge.runtime.golden import QUARTILE_TOLERANCE, Replay, replay
+
+if TYPE_CHECKING:
+    from kdedge.runtime.golden import Replay
 
 
 @click.command()
@@ -25,6 +27,9 @@ def verify(bundle: Path, provider: str, as_json: bool) -> None:
     \b
     Example: kdedge verify runs/quickstart/tinybert/bundle
     """
+    from kdedge.runtime.bundle import Bundle
+    from kdedge.runtime.golden import replay
+
     opened = Bundle.open(bundle)
     replays = replay(opened, provider)
     if as_json:
@@ -40,6 +45,8 @@ def verify(bundle: Path, provider: str, as_json: bool) -> None:
 
 
 def _differences(file: Replay) -> str:
+    from kdedge.runtime.golden import QUARTILE_TOLERANCE
+
     return (
         f"largest logit difference {file.max_abs_logit:.2g} (limit {file.tolerance:g}), "
         f"lower quartile {file.quartile_abs_logit:.2g} (limit {QUARTILE_TOLERANCE:g})"

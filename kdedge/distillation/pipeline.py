@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kdedge.data import load_task
+from kdedge.data.task import Task
 from kdedge.distillation.student_training import (
     LABELS_ONLY,
     DistillContext,
@@ -24,11 +25,18 @@ from kdedge.teacher.ensemble import prepare_teachers
 from kdedge.transfer.dataset import transfer_hash
 
 
-def distill(recipe: Recipe, runs: Path, *, stages: StageContext = DEFAULT_STAGES) -> RunDir:
+def distill(
+    recipe: Recipe,
+    runs: Path,
+    *,
+    task: Task | None = None,
+    stages: StageContext = DEFAULT_STAGES,
+) -> RunDir:
     """Train the students of a recipe; stages with unchanged inputs are reused.
 
     Args:
         runs: The folder that holds one folder per run.
+        task: The recipe's task if it is already loaded.
 
     Returns:
         The run, whose recipe holds the number of threads.
@@ -36,7 +44,7 @@ def distill(recipe: Recipe, runs: Path, *, stages: StageContext = DEFAULT_STAGES
     recipe = settle_threads(recipe, runs, None)
     run = RunDir.create(recipe, runs)
     with run.locked():
-        context = prepare_context(recipe, run, stages=stages)
+        context = prepare_context(recipe, run, task=task, stages=stages)
         if recipe.augment and recipe.augment.size == "auto":
             context = choose_size(context)
         for student in recipe.student:
@@ -46,12 +54,17 @@ def distill(recipe: Recipe, runs: Path, *, stages: StageContext = DEFAULT_STAGES
 
 
 def prepare_context(
-    recipe: Recipe, run: RunDir, *, stages: StageContext = DEFAULT_STAGES
+    recipe: Recipe,
+    run: RunDir,
+    *,
+    task: Task | None = None,
+    stages: StageContext = DEFAULT_STAGES,
 ) -> DistillContext:
-    """Load the task, prepare the teacher and build the transfer set."""
-    task = load_task(
-        recipe.data, recipe.task, name=recipe.name, seed=recipe.seed, progress=stages.progress
-    )
+    """Load the task unless it is given, prepare the teacher and build the transfer set."""
+    if task is None:
+        task = load_task(
+            recipe.data, recipe.task, name=recipe.name, seed=recipe.seed, progress=stages.progress
+        )
     teacher = prepare_teachers(run, task, stages=stages)
     context = DistillContext(recipe, run, task, teacher, stages=stages)
     new_texts = augment_texts(context) if recipe.augment else None

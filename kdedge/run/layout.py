@@ -23,7 +23,7 @@ from kdedge.errors import MachineError, UsageError
 from kdedge.io.atomic import json_text, write_atomic
 from kdedge.recipe import Recipe, load_recipe
 from kdedge.run.processes import is_main
-from kdedge.run.stage import read_stage
+from kdedge.run.stage import STAGE_FILE, read_stage
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,15 @@ class StudentDir:
     def bench(self) -> Path:
         """The report on this student alone."""
         return self.folder / "bench"
+
+    def require_trained(self) -> None:
+        """Raise UsageError unless the student is trained."""
+        if not (self.student / STAGE_FILE).is_file():
+            raise UsageError(
+                "this student has not been trained yet",
+                str(self.student),
+                "run `kdedge distill` with the run's recipe first",
+            )
 
     def current_baseline(self) -> Path | None:
         """Return the baseline folder if its stage has the student's inputs, else None."""
