@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.markup import escape
 from rich.table import Table
 
-from kdedge.cli.console import ConsoleProgress, make_table, print_message, results
+from kdedge.cli.console import (
+    ConsoleProgress,
+    make_table,
+    print_json,
+    print_line,
+    print_message,
+    results,
+)
 from kdedge.cli.options import (
     RecipeArguments,
     force_option,
@@ -87,9 +92,9 @@ def augment(arguments: RecipeArguments, curve: bool, force: bool, as_json: bool)
         return
     if learning_curve:
         _show_curve(context, recipe.augment, learning_curve)
-    click.echo(f"run: {run.folder}")
+    print_line(f"run: {run.folder}")
     if as_json:
-        click.echo(json.dumps(_document(context, recipe.augment, learning_curve)))
+        print_json(_document(context, recipe.augment, learning_curve))
 
 
 def _sources_table(context: DistillContext, config: AugmentConfig) -> Table:
@@ -120,9 +125,7 @@ def _examples_table(context: DistillContext) -> Table:
             if texts.pairs:
                 text += f" | {texts.pairs[row]}"
             prediction = describe_logits(context.task.spec, context.transfer.logits[row])
-            table.add_row(
-                origin, escape(text[:SHOWN_CHARACTERS]), escape(prediction[:SHOWN_CHARACTERS])
-            )
+            table.add_row(origin, text[:SHOWN_CHARACTERS], prediction[:SHOWN_CHARACTERS])
     return table
 
 
@@ -148,7 +151,7 @@ def _show_curve(context: DistillContext, config: AugmentConfig, curve: LearningC
             f"the curve ends at {largest:.3g} texts per labelled one, because no more were made; "
             f'augment.size = "auto" makes {max(config.curve):g}'
         )
-    click.echo(f"picture: {path}")
+    print_line(f"picture: {path}")
 
 
 def _curve_table(curve: LearningCurve, metric: str) -> Table:

@@ -12,9 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from kdedge.benchmarks.options import DEFAULTS, Options
-from kdedge.cli.console import ConsoleProgress, results
+from kdedge.cli.console import ConsoleProgress, print_line, results
 from kdedge.cli.options import json_option, load_data, option_group
 from kdedge.errors import UsageError
+from kdedge.io.printable import printable
 from kdedge.run.progress import Progress
 
 if TYPE_CHECKING:
@@ -233,8 +234,8 @@ def show(report: Report, path: Path, *, as_json: bool, progress: Progress) -> No
     console = results()
     console.print(rich_table(report))
     for line in warnings(report):
-        console.print(f"- {escape(line)}", highlight=False)
-    console.print(f"report: {escape(str(path))}", soft_wrap=True, highlight=False)
+        console.print(f"- {_escape_line(line)}", highlight=False)
+    print_line(f"report: {path}")
 
 
 def _check_outside(planned: Plan, out: Path) -> None:
@@ -287,4 +288,4 @@ def _short_label(row: Row) -> str:
 
 def _escape_line(text: str) -> str:
     """Put text on one line and protect it from rich's markup."""
-    return escape(" ".join(text.split()))
+    return escape(printable(" ".join(text.split())))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from kdedge.cli.console import ConsoleProgress, make_table, results
+from kdedge.cli.console import ConsoleProgress, make_table, print_json, print_line, results
 from kdedge.cli.options import (
     RecipeArguments,
     force_option,
@@ -95,7 +94,7 @@ def show_seeds(seed_runs: SeedRuns) -> None:
     if seed_runs.stats:
         results().print(seeds_table(seed_runs.runs[0].recipe.name, seed_runs.stats))
     for name, gain in seed_runs.gains.items():
-        click.echo(f"{name} minus its label-only baseline: {gain}")
+        print_line(f"{name} minus its label-only baseline: {gain}")
 
 
 def show(run: RunDir, as_json: bool, statistics: dict[str, Any] | None = None) -> None:
@@ -106,10 +105,10 @@ def show(run: RunDir, as_json: bool, statistics: dict[str, Any] | None = None) -
     results().print(scores_table(run.recipe.name, rows))
     for name, shares in learned_maps(run).items():
         results().print(map_table(name, shares))
-    click.echo(f"run: {run.folder}")
+    print_line(f"run: {run.folder}")
     if as_json:
         rows_json = [row.to_json() for row in rows]
-        click.echo(json.dumps({"run": str(run.folder), "rows": rows_json, **(statistics or {})}))
+        print_json({"run": str(run.folder), "rows": rows_json, **(statistics or {})})
 
 
 def scores_table(name: str, rows: list[ModelScores]) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from rich.table import Table
 
-from kdedge.cli.console import ConsoleProgress, make_table, results
+from kdedge.cli.console import ConsoleProgress, make_table, print_json, print_line, results
 from kdedge.cli.options import force_option, json_option, load_data, option_group
 from kdedge.export.options import DEFAULT_OPTIONS, ExportOptions
 from kdedge.export.scheme import QuantScheme
@@ -107,7 +106,7 @@ def export(run: Path, options: ExportOptions, force: bool, as_json: bool) -> Non
     """
     bundles = export_and_show(run, options=options, stages=StageContext(force, ConsoleProgress()))
     if as_json:
-        click.echo(json.dumps({"bundles": [_document(bundle) for bundle in bundles]}))
+        print_json({"bundles": [_document(bundle) for bundle in bundles]})
 
 
 def export_and_show(
@@ -136,8 +135,8 @@ def export_and_show(
     results().print(_table(manifests))
     for bundle, manifest in zip(bundles, manifests, strict=True):
         for line in [*_warnings(manifest), *_sensitive_layers(manifest)]:
-            click.echo(f"{manifest.name}: {line}")
-        click.echo(f"bundle: {bundle}")
+            print_line(f"{manifest.name}: {line}")
+        print_line(f"bundle: {bundle}")
     return bundles
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -16,6 +14,7 @@ from rich.text import Text
 from kdedge.cli.console import results
 from kdedge.cli.options import option_group, provider_option
 from kdedge.errors import UsageError
+from kdedge.io.printable import json_line, printable
 from kdedge.io.tabular import read_texts
 
 if TYPE_CHECKING:
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 BATCH_SIZE = 32
 SHOWN_CHARACTERS = 60
 """Length of a text in the output for people."""
-
-CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 Row = tuple[str, ...]
 """One text, or two texts for classifiers of pairs."""
@@ -134,7 +131,7 @@ def predict(
         predictions = classifier.predict_batch(texts, pairs)
         for row, prediction in zip(batch, predictions, strict=True):
             if as_json:
-                click.echo(json.dumps(prediction.to_json(), ensure_ascii=False))
+                click.echo(json_line(prediction.to_json()))
             else:
                 console.print(_line(row, prediction), soft_wrap=True)
 
@@ -153,11 +150,6 @@ def _line(row: Row, prediction: Prediction) -> Text:
     shown = " | ".join(" ".join(text.split())[:SHOWN_CHARACTERS] for text in row)
     end = "  (truncated)" if prediction.truncated else ""
     return Text.assemble(
-        (_printable(label or "(none)"), "bold"),
-        _printable(f"  {prediction.score:.3f}  {shown}{end}"),
+        (printable(label or "(none)"), "bold"),
+        printable(f"  {prediction.score:.3f}  {shown}{end}"),
     )
-
-
-def _printable(text: str) -> str:
-    """Replace control characters, which could send commands to the terminal."""
-    return CONTROL_CHARACTERS.sub("\ufffd", text)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
 import click
 from rich.table import Table
 
-from kdedge.cli.console import ConsoleProgress, make_table, results
+from kdedge.cli.console import ConsoleProgress, make_table, print_json, print_line, results
 from kdedge.cli.options import RecipeArguments, json_option, load_data, recipe_options
 
 
@@ -61,9 +60,9 @@ def tune(arguments: RecipeArguments, workers: int, storage: str | None, as_json:
     )
     trials = read_trials(folder)
     results().print(_table(recipe.name, trials))
-    click.echo(f"best recipe: {folder / 'best.toml'}")
+    print_line(f"best recipe: {folder / 'best.toml'}")
     if as_json:
-        click.echo(json.dumps({"folder": str(folder), "trials": trials}))
+        print_json({"folder": str(folder), "trials": trials})
 
 
 def _table(name: str, trials: list[dict[str, Any]]) -> Table:

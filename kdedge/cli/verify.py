@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from kdedge.cli.console import print_json, print_line
 from kdedge.cli.options import json_option, provider_option
 from kdedge.errors import CheckFailed
 
@@ -35,11 +35,11 @@ def verify(bundle: Path, provider: str, as_json: bool) -> None:
     if as_json:
         rows = [{**vars(file), "passed": file.passed} for file in replays]
         document = {"bundle": str(bundle), "files": len(opened.contents), "replays": rows}
-        click.echo(json.dumps(document))
+        print_json(document)
     else:
-        click.echo(f"all {len(opened.contents)} files have the expected SHA-256")
+        print_line(f"all {len(opened.contents)} files have the expected SHA-256")
         for file in replays:
-            click.echo(f"{file.precision}: {file.texts} golden texts, {_differences(file)}")
+            print_line(f"{file.precision}: {file.texts} golden texts, {_differences(file)}")
     for file in replays:
         _check(file)
 

@@ -98,7 +98,7 @@ class DataSource:
         """
         path = self.file(split, key)
         if path:
-            return read_table(path, _columns(self.data), self.data.encoding)
+            return read_table(path, _columns(self.data), self.data.encoding, self.data.delimiter)
         if self.folder:
             return self._class_folders(self.folder, split, key)
         if self.data.source is None:
