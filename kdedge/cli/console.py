@@ -99,6 +99,20 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def size_text(count: float) -> str:
+    """Format bytes as `512 B`, `17.4 KB`, `4.2 MB` or `1.3 GB`; 1 KB is 1000 bytes."""
+    for unit in ("B", "KB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def text_width() -> int:
+    """Return the width of running text: that of the terminal, but at most 100 columns."""
+    return min(100, Console().width)
+
+
 def print_error(text: str) -> None:
     """Print an error on stderr."""
     console = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)

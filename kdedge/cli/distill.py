@@ -15,8 +15,10 @@ from kdedge.cli.options import (
     force_option,
     json_option,
     load_data,
+    read_data,
     recipe_options,
 )
+from kdedge.cli.plan import show_plan
 from kdedge.run.processes import is_main
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import StageContext
@@ -38,9 +40,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Train the students with this many seeds, and report mean, deviation and interval.",
 )
+@click.option(
+    "--plan", is_flag=True, help="Only list the stages: which are cached, which would be made."
+)
 @force_option
 @json_option
-def distill(arguments: RecipeArguments, seeds: int, force: bool, as_json: bool) -> None:
+def distill(arguments: RecipeArguments, seeds: int, plan: bool, force: bool, as_json: bool) -> None:
     """Train the students of RECIPE from its teacher.
 
     Stages whose inputs have not changed are reused. An interrupted run continues where it stopped.
@@ -51,6 +56,9 @@ def distill(arguments: RecipeArguments, seeds: int, force: bool, as_json: bool) 
     progress: Progress = ConsoleProgress() if is_main() else SILENT
     stages = StageContext(force, progress)
     recipe = arguments.load()
+    if plan:
+        show_plan(recipe, arguments.runs, read_data(recipe, progress), as_json=as_json)
+        return
     task = load_data(recipe, progress)
     seed_runs = run_seeds(recipe, arguments.runs, seeds, task=task, stages=stages)
     if is_main():

@@ -31,6 +31,17 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "init": Command(
+        "kdedge.cli.init:init",
+        "Data to a recipe: write a first recipe for a file of texts.",
+        ("pydantic", "tomli_w"),
+    ),
+    "check": Command(
+        "kdedge.cli.check:check", "Check a recipe and its data without training.", ("pydantic",)
+    ),
+    "keys": Command(
+        "kdedge.cli.keys:keys", "List the keys of a recipe with their defaults.", ("pydantic",)
+    ),
     "run": Command("kdedge.cli.run:run", "Distill, export and bench a recipe in one go.", TRAINING),
     "distill": Command(
         "kdedge.cli.distill:distill",
@@ -58,8 +69,12 @@ COMMANDS = {
     "predict": Command(
         "kdedge.cli.predict:predict", "Classify texts with a bundle; needs no torch."
     ),
+    "info": Command("kdedge.cli.info:info", "Describe a bundle: task, labels, files, scores."),
     "verify": Command(
         "kdedge.cli.verify:verify", "Check a bundle's files and replay its golden texts."
+    ),
+    "doctor": Command(
+        "kdedge.cli.doctor:doctor", "List versions, CPU features and what is missing."
     ),
 }
 

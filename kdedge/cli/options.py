@@ -78,14 +78,19 @@ def load_data(recipe: Recipe, progress: Progress) -> Task:
 
     Faults in the data are thus reported within a second, and not after all imports.
     """
+    task = read_data(recipe, progress)
+    progress.say("loading torch and transformers")
+    return task
+
+
+def read_data(recipe: Recipe, progress: Progress) -> Task:
+    """Read and check a recipe's data."""
     from kdedge.data.load import load_task
 
     progress.say(f"{recipe.name}: reading the data")
-    task = load_task(
+    return load_task(
         recipe.data, recipe.task, name=recipe.name, seed=recipe.seed, progress=progress
     )
-    progress.say("loading torch and transformers")
-    return task
 
 
 recipe_options = option_group(

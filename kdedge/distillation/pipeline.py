@@ -80,8 +80,13 @@ def train_student_stages(context: DistillContext, student: StudentConfig) -> Non
     """
     folder = context.run.student_dirs[Recipe.student_name(student)]
     folder.mkdir(parents=True, exist_ok=True)
-    for step in training_steps(student, folder):
+    for step in student_steps(student, folder):
         train_student(context, student, step)
+
+
+def student_steps(student: StudentConfig, folder: Path) -> list[TrainingStep]:
+    """Return the steps that train a student, and then its baseline if it has one."""
+    steps = training_steps(student, folder)
     if student.baseline:
-        baseline = TrainingStep(folder / "baseline", LABELS_ONLY, student.fit)
-        train_student(context, student, baseline)
+        steps.append(TrainingStep(folder / "baseline", LABELS_ONLY, student.fit))
+    return steps
