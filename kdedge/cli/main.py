@@ -132,7 +132,19 @@ def _unknown_command(name: str) -> str:
     return f"{message} Did you mean {near[0]!r}?" if near else message
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": list(HELP_OPTIONS)})
+EPILOG = """\b
+Complete commands and options with the tab key, in bash or zsh:
+  eval "$(_KDEDGE_COMPLETE=bash_source kdedge)"    # in ~/.bashrc
+  eval "$(_KDEDGE_COMPLETE=zsh_source kdedge)"     # in ~/.zshrc
+  _KDEDGE_COMPLETE=fish_source kdedge | source     # in fish
+"""
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": list(HELP_OPTIONS)},
+    epilog=EPILOG,
+)
 @click.version_option(__version__, prog_name="kdedge")
 def cli() -> None:
     """Make a big text classifier small enough for the edge, and measure what it retains.
