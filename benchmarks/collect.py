@@ -10,6 +10,7 @@ import torch
 from kdedge.benchmarks import baselines
 from kdedge.benchmarks.options import Options
 from kdedge.benchmarks.subjects import Subject, bundle_subjects
+from kdedge.benchmarks.targets import require_bundle
 from kdedge.benchmarks.torch_runner import load_runner
 
 from kdedge.data.task import Task
@@ -127,12 +128,7 @@ def _bundle_subjects(
     name: str, folder: Path, source: Path, task: Task, options: Options
 ) -> Iterator[Subject]:
     """Yield the subjects of a bundle that must be made from the weights in `source`."""
-    if not folder.exists():
-        raise UsageError(
-            "a student has not been exported yet",
-            f"{folder} is missing",
-            "run `kdedge export` on this run first",
-        )
+    require_bundle(folder)
     bundle = Bundle.open(folder)
     if bundle.manifest.sources.get("weights") != hash_files(source, WEIGHTS):
         raise UsageError(

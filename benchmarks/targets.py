@@ -83,6 +83,16 @@ def _bundles_of(target: Path) -> list[Path]:
     )
 
 
+def require_bundle(folder: Path) -> None:
+    """Raise UsageError if the bundle of a run's student does not exist."""
+    if not folder.exists():
+        raise UsageError(
+            "a student has not been exported yet",
+            f"{folder} is missing",
+            "run `kdedge export` on this run first",
+        )
+
+
 def _is_bundle(folder: Path) -> bool:
     return (folder / "kdedge.json").is_file()
 

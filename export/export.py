@@ -21,7 +21,7 @@ from kdedge.nn.text_model import read_measured
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.recipe import QuantizeConfig
 from kdedge.run.layout import RunDir
-from kdedge.run.stage import DEFAULT_STAGES, STAGE_FILE, WEIGHTS, StageContext, read_result
+from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, read_result
 from kdedge.runtime import Bundle
 from kdedge.runtime.bundle import FORMAT
 from kdedge.students.build import load_student
@@ -80,12 +80,7 @@ def _export_student(
     folders = run.students[name]
     trained, bundle = folders.student, folders.bundle
     recover_dir(bundle)
-    if not (trained / STAGE_FILE).is_file():
-        raise UsageError(
-            "this student has not been trained yet",
-            str(trained),
-            "run `kdedge distill` with the run's recipe first",
-        )
+    folders.require_trained()
     recipe = _quantize_config(run, name, options)
     read_measured(run.teacher, task)  # Raises if the data has changed since.
     teacher = read_result(run.teacher, TeacherResult)

@@ -35,8 +35,8 @@ from kdedge.benchmarks.studies._experiments import (
 from kdedge.cli.main import main
 from kdedge.distillation.pipeline import prepare_context
 from kdedge.distillation.student_training import DistillContext
-from kdedge.distillation.transfer_stage import reject_auto_size
 from kdedge.recipe import ObjectiveConfig
+from kdedge.recipe.checks import reject_auto_size
 from kdedge.run.stage import StageContext, read_result
 from kdedge.teacher.result import TeacherResult
 

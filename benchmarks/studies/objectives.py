@@ -42,10 +42,10 @@ from kdedge.benchmarks.studies._experiments import (
 from kdedge.cli.main import main
 from kdedge.distillation.pipeline import prepare_context
 from kdedge.distillation.student_training import DistillContext
-from kdedge.distillation.transfer_stage import reject_auto_size
 from kdedge.errors import UsageError
 from kdedge.evaluation.bootstrap import TAIL
 from kdedge.recipe import ObjectiveConfig, TinyBertConfig
+from kdedge.recipe.checks import reject_auto_size
 from kdedge.run.progress import Progress
 from kdedge.run.stage import StageContext, read_result
 from kdedge.teacher.result import TeacherResult

@@ -33,13 +33,13 @@ from kdedge.distillation.student_training import (
     load_trained_student,
     stage_inputs,
 )
-from kdedge.distillation.transfer_stage import reject_auto_size
 from kdedge.errors import UsageError
 from kdedge.evaluation.bootstrap import bootstrap_rows, bootstrap_scores, percentile_interval
 from kdedge.evaluation.latency import share_of_time
 from kdedge.io.atomic import hash_files
 from kdedge.nn.text_model import TextClassifier, score_of
 from kdedge.recipe import ObjectiveConfig, Recipe, TinyBertConfig, load_recipe
+from kdedge.recipe.checks import reject_auto_size
 from kdedge.run.layout import RunDir
 from kdedge.run.stage import WEIGHTS, StageContext, stage
 from kdedge.run.threads import settle_threads

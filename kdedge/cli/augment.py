@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
-from rich.markup import escape
 from rich.table import Table
 
-from kdedge.augment.counts import read_round_counts
-from kdedge.cli.console import ConsoleProgress, make_table, print_message, results
-from kdedge.cli.options import RecipeArguments, force_option, json_option, recipe_options
-from kdedge.distillation.learning_curve import CurvePoint, LearningCurve
-from kdedge.distillation.learning_curve_plot import plot_learning_curve
-from kdedge.distillation.pipeline import prepare_context
-from kdedge.distillation.student_training import DistillContext
-from kdedge.distillation.transfer_stage import measure_learning_curve
+from kdedge.cli.console import (
+    ConsoleProgress,
+    make_table,
+    print_json,
+    print_line,
+    print_message,
+    results,
+)
+from kdedge.cli.options import (
+    RecipeArguments,
+    force_option,
+    json_option,
+    load_data,
+    recipe_options,
+)
 from kdedge.errors import UsageError
 from kdedge.io.atomic import write_atomic
-from kdedge.recipe import AugmentConfig
-from kdedge.run.layout import RunDir
 from kdedge.run.processes import is_main
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import StageContext, read_result
-from kdedge.runtime.spec import TaskSpec
-from kdedge.transfer.result import TransferResult
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from kdedge.distillation.learning_curve import CurvePoint, LearningCurve
+    from kdedge.distillation.student_training import DistillContext
+    from kdedge.recipe import AugmentConfig
+    from kdedge.runtime.spec import TaskSpec
 
 EXAMPLES = 3
 """Number of texts that are shown per source."""
@@ -65,9 +73,17 @@ def augment(arguments: RecipeArguments, curve: bool, force: bool, as_json: bool)
         )
     progress: Progress = ConsoleProgress() if is_main() else SILENT
     stages = StageContext(force, progress)
+    task = load_data(recipe, progress)
+    # Imported here so that errors in the recipe and the data are reported sooner.
+    from kdedge.distillation.pipeline import prepare_context
+    from kdedge.distillation.transfer_stage import measure_learning_curve
+    from kdedge.run.layout import RunDir
+    from kdedge.run.threads import prepare_process
+
+    prepare_process(recipe.threads or 1)
     run = RunDir.create(recipe, arguments.runs)
     with run.locked():
-        context = prepare_context(recipe, run, stages=stages)
+        context = prepare_context(recipe, run, task=task, stages=stages)
         if is_main():
             results().print(_sources_table(context, recipe.augment))
             results().print(_examples_table(context))
@@ -76,12 +92,15 @@ def augment(arguments: RecipeArguments, curve: bool, force: bool, as_json: bool)
         return
     if learning_curve:
         _show_curve(context, recipe.augment, learning_curve)
-    click.echo(f"run: {run.folder}")
+    print_line(f"run: {run.folder}")
     if as_json:
-        click.echo(json.dumps(_document(context, recipe.augment, learning_curve)))
+        print_json(_document(context, recipe.augment, learning_curve))
 
 
 def _sources_table(context: DistillContext, config: AugmentConfig) -> Table:
+    from kdedge.augment.counts import read_round_counts
+    from kdedge.transfer.result import TransferResult
+
     table = make_table(
         f"{context.recipe.name}: new texts for {len(context.task.train):,} labelled ones",
         list(COLUMNS),
@@ -108,9 +127,7 @@ def _examples_table(context: DistillContext) -> Table:
             if texts.pairs:
                 text += f" | {texts.pairs[row]}"
             prediction = describe_logits(context.task.spec, context.transfer.logits[row])
-            table.add_row(
-                origin, escape(text[:SHOWN_CHARACTERS]), escape(prediction[:SHOWN_CHARACTERS])
-            )
+            table.add_row(origin, text[:SHOWN_CHARACTERS], prediction[:SHOWN_CHARACTERS])
     return table
 
 
@@ -119,11 +136,13 @@ def describe_logits(spec: TaskSpec, logits: np.ndarray) -> str:
     if spec.kind == "regression":
         return f"{logits[0]:.2f}"
     if spec.kind == "multilabel":
-        return ", ".join(spec.labels[i] for i in np.flatnonzero(logits > 0)) or "none"
+        return ", ".join(spec.labels[i] for i in (logits > 0).nonzero()[0]) or "none"
     return spec.labels[int(logits.argmax())]
 
 
 def _show_curve(context: DistillContext, config: AugmentConfig, curve: LearningCurve) -> None:
+    from kdedge.distillation.learning_curve_plot import plot_learning_curve
+
     metric = context.task.spec.metric
     results().print(_curve_table(curve, metric))
     path = context.run.curve / "curve.svg"
@@ -134,7 +153,7 @@ def _show_curve(context: DistillContext, config: AugmentConfig, curve: LearningC
             f"the curve ends at {largest:.3g} texts per labelled one, because no more were made; "
             f'augment.size = "auto" makes {max(config.curve):g}'
         )
-    click.echo(f"picture: {path}")
+    print_line(f"picture: {path}")
 
 
 def _curve_table(curve: LearningCurve, metric: str) -> Table:
@@ -178,6 +197,9 @@ def _distance_cell(point: CurvePoint, best: CurvePoint) -> str:
 def _document(
     context: DistillContext, config: AugmentConfig, curve: LearningCurve | None
 ) -> dict[str, Any]:
+    from kdedge.augment.counts import read_round_counts
+    from kdedge.transfer.result import TransferResult
+
     transfer = read_result(context.run.transfer, TransferResult)
     sources = read_round_counts(context.run.shared, config.rounds)
     document = {

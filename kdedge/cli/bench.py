@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from kdedge.benchmarks.bench import bench_bundle, bench_run, bundle_settings, run_settings
-from kdedge.benchmarks.examples import Examples, read_examples
 from kdedge.benchmarks.options import DEFAULTS, Options
-from kdedge.benchmarks.output_folder import check_replaceable, report_folder
-from kdedge.benchmarks.render import (
-    PAGE_FILE,
-    caption,
-    cells_of,
-    format_speedup,
-    title,
-    write_report,
-)
-from kdedge.benchmarks.report import Report, Row, one_line, warnings
-from kdedge.benchmarks.summary import summary
-from kdedge.benchmarks.targets import Plan, plan
-from kdedge.cli.console import ConsoleProgress, results
+from kdedge.cli.console import ConsoleProgress, print_line, results
 from kdedge.cli.invocation import command_line
-from kdedge.cli.options import json_option, option_group
+from kdedge.cli.options import json_option, load_data, option_group
 from kdedge.errors import UsageError
+from kdedge.io.printable import printable
 from kdedge.run.progress import Progress
-from kdedge.runtime import Bundle
+
+if TYPE_CHECKING:
+    from kdedge.benchmarks.examples import Examples
+    from kdedge.benchmarks.report import Report, Row
+    from kdedge.benchmarks.targets import Plan
+    from kdedge.run.layout import RunDir
 
 SUBJECT_WIDTH = 26
 """Widest label in the table; a longer name is shortened."""
@@ -68,6 +61,9 @@ class DataArguments:
         """Read the texts for a bundle; None if no file was given."""
         if self.data is None:
             return None
+        from kdedge.benchmarks.examples import read_examples
+        from kdedge.runtime import Bundle
+
         spec = Bundle.open(bundle).manifest.spec
         return read_examples(self.data, spec, text=self.text, pair=self.pair, label=self.label)
 
@@ -170,28 +166,22 @@ def bench(
     Example: kdedge bench runs/quickstart
     Example: kdedge bench my-bundle --data test.csv --text sentence --label class --json
     """
+    from kdedge.benchmarks.targets import plan
+
     progress = ConsoleProgress()
     planned = plan(targets, alone=data.data is not None)
+    # Imported here so that a wrong target is reported sooner.
+    from kdedge.benchmarks.output_folder import report_folder
+
     folder = out or report_folder(planned.out, options, data.data)
     command = command_line(click.get_current_context())
     if planned.run is not None:
-        _silence_transformers()
-        with planned.run.locked():
-            check_replaceable(folder, run_settings(planned.run, planned.students, options))
-            report = bench_run(planned.run, planned.students, options=options, progress=progress)
-            report = replace(report, command=command)
-            path = write_report(report, folder)
+        report, path = _bench_run(
+            planned.run, planned.students, options, folder, progress, command=command
+        )
     else:
         _check_outside(planned, folder)
-        examples = data.read(planned.bundles[0])
-        check_replaceable(folder, bundle_settings(planned.bundles, options, examples))
-        report = bench_bundle(
-            planned.bundles, options=options, examples=examples, progress=progress
-        )
-        report = replace(report, command=command)
-        path = write_report(report, folder)
-        if planned.why:
-            progress.say(f"only the bundle is measured: {planned.why}")
+        report, path = _bench_bundles(planned, data, options, folder, progress, command=command)
     show(report, path, as_json=as_json, progress=progress)
 
 
@@ -199,24 +189,80 @@ def bench_and_show(
     folder: Path, *, as_json: bool = False, options: Options = DEFAULTS, progress: Progress
 ) -> Report:
     """Bench a whole run, write its report and print it."""
+    from kdedge.benchmarks.output_folder import report_folder
     from kdedge.run.layout import RunDir
 
-    _silence_transformers()
     run, students = RunDir.open(folder)
-    out = report_folder(run.bench, options)
-    with run.locked():
-        check_replaceable(out, run_settings(run, students, options))
-        report = bench_run(run, students, options=options, progress=progress)
-        context = click.get_current_context(silent=True)
-        if context is not None:
-            report = replace(report, command=command_line(context))
-        path = write_report(report, out)
+    folder = report_folder(run.bench, options)
+    context = click.get_current_context(silent=True)
+    command = command_line(context) if context is not None else None
+    report, path = _bench_run(run, students, options, folder, progress, command=command)
     show(report, path, as_json=as_json, progress=progress)
     return report
 
 
+def _bench_run(
+    run: RunDir,
+    students: Sequence[str],
+    options: Options,
+    folder: Path,
+    progress: Progress,
+    *,
+    command: str | None,
+) -> tuple[Report, Path]:
+    """Bench students of a run and write the report; data and bundles are checked first.
+
+    `command` replaces the report's own command if it is given.
+    """
+    from kdedge.benchmarks.targets import require_bundle
+
+    for name in students:
+        require_bundle(run.students[name].bundle)
+    task = load_data(run.recipe, progress)
+    # Imported here so that errors in the run and its data are reported sooner.
+    from kdedge.benchmarks.bench import bench_run, run_settings
+    from kdedge.benchmarks.output_folder import check_replaceable
+    from kdedge.benchmarks.render import write_report
+    from kdedge.run.threads import silence_transformers
+
+    silence_transformers()
+    with run.locked():
+        check_replaceable(folder, run_settings(run, students, options))
+        report = bench_run(run, students, options=options, task=task, progress=progress)
+        report = replace(report, command=command or report.command)
+        return report, write_report(report, folder)
+
+
+def _bench_bundles(
+    planned: Plan,
+    data: DataArguments,
+    options: Options,
+    folder: Path,
+    progress: Progress,
+    *,
+    command: str,
+) -> tuple[Report, Path]:
+    """Bench bundles without their run and write the report."""
+    from kdedge.benchmarks.bench import bench_bundle, bundle_settings
+    from kdedge.benchmarks.output_folder import check_replaceable
+    from kdedge.benchmarks.render import write_report
+
+    examples = data.read(planned.bundles[0])
+    check_replaceable(folder, bundle_settings(planned.bundles, options, examples))
+    report = bench_bundle(planned.bundles, options=options, examples=examples, progress=progress)
+    report = replace(report, command=command)
+    path = write_report(report, folder)
+    if planned.why:
+        progress.say(f"only the bundle is measured: {planned.why}")
+    return report, path
+
+
 def show(report: Report, path: Path, *, as_json: bool, progress: Progress) -> None:
     """Print a report: its warnings, a table, the summary and the path, or one JSON line."""
+    from kdedge.benchmarks.render import PAGE_FILE
+    from kdedge.benchmarks.report import one_line, warnings
+    from kdedge.benchmarks.summary import summary
+
     page = path.with_name(PAGE_FILE)
     if as_json:
         progress.say(f"report: {page}")
@@ -224,20 +270,13 @@ def show(report: Report, path: Path, *, as_json: bool, progress: Progress) -> No
         return
     console = results()
     for line in warnings(report):
-        console.print(f"- {escape(line)}", highlight=False)
+        console.print(f"- {_escape_line(line)}", highlight=False)
     console.print(rich_table(report))
     sentence = summary(report)
     if sentence:
         console.print(f"\n{_escape_line(sentence)}", highlight=False)
-    console.print(f"\nreport: {escape(str(page))}", soft_wrap=True, highlight=False)
-
-
-def _silence_transformers() -> None:
-    """Turn off messages and progress bars for every checkpoint that is loaded."""
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    console.print()
+    print_line(f"report: {page}")
 
 
 def _check_outside(planned: Plan, out: Path) -> None:
@@ -252,6 +291,8 @@ def _check_outside(planned: Plan, out: Path) -> None:
 
 def rich_table(report: Report) -> Table:
     """Build the table for stdout; it fits into 120 columns."""
+    from kdedge.benchmarks.render import caption, cells_of, format_speedup, title
+
     # Without padding and edges, the box's own column is the only gap.
     table = Table(
         box=box.SIMPLE_HEAD,
@@ -288,4 +329,4 @@ def _short_label(row: Row) -> str:
 
 def _escape_line(text: str) -> str:
     """Put text on one line and protect it from rich's markup."""
-    return escape(" ".join(text.split()))
+    return escape(printable(" ".join(text.split())))

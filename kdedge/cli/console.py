@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from kdedge.io.printable import json_line, printable, printable_lines
 
 TERMINAL_INTERVAL = 0.2
 LOG_INTERVAL = 5.0
@@ -32,7 +35,7 @@ class ConsoleProgress:
 
     def say(self, line: str) -> None:
         self._clear_line()
-        self.console.print(escape(line))
+        self.console.print(escape(printable(line)))
 
     def start(self, what: str, total: int, done: int = 0) -> None:
         self.finish()
@@ -55,7 +58,8 @@ class ConsoleProgress:
         if self.title:
             seconds = time.monotonic() - self.start_time
             self._clear_line()
-            self.console.print(escape(f"{self.title}: done in {duration(seconds)}"))
+            line = f"{self.title}: done in {duration(seconds)}"
+            self.console.print(escape(printable(line)))
         self.title = ""
 
     def _line(self, now: float, done: int, note: str) -> str:
@@ -70,6 +74,7 @@ class ConsoleProgress:
         return line
 
     def _print_line(self, line: str) -> None:
+        line = printable(line)
         self.last_line = line
         if not self.in_terminal:
             self.console.print(escape(line), soft_wrap=True)
@@ -94,15 +99,39 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def size_text(count: float) -> str:
+    """Format bytes as `512 B`, `17.4 KB`, `4.2 MB` or `1.3 GB`; 1 KB is 1000 bytes."""
+    for unit in ("B", "KB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def text_width() -> int:
+    """Return the width of running text: that of the terminal, but at most 100 columns."""
+    return min(100, Console().width)
+
+
 def print_error(text: str) -> None:
     """Print an error on stderr."""
     console = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
-    console.print(f"[bold red]error:[/] {escape(text)}")
+    console.print(f"[bold red]error:[/] {escape(printable_lines(text))}")
 
 
 def print_message(text: str) -> None:
     """Print a message that is not a result on stderr."""
-    click.echo(text, err=True)
+    click.echo(printable_lines(text), err=True)
+
+
+def print_line(text: str) -> None:
+    """Print a line of a result on stdout."""
+    click.echo(printable(text))
+
+
+def print_json(document: Any) -> None:
+    """Print a document as one line of JSON on stdout."""
+    click.echo(json_line(document))
 
 
 def results() -> Console:
@@ -113,9 +142,16 @@ def results() -> Console:
     return Console(highlight=False, emoji=False, width=max(120, console.width), file=sys.stdout)
 
 
+class PlainTable(Table):
+    """A table whose cells are plain text: neither markup nor control characters have an effect."""
+
+    def add_row(self, *cells: Any, **settings: Any) -> None:
+        super().add_row(*[escape(printable_lines(cell)) for cell in cells], **settings)
+
+
 def make_table(title: str, columns: list[str], *, left: tuple[str, ...]) -> Table:
     """Make a table whose columns are aligned to the right, except those named in `left`."""
-    table = Table(title=title)
+    table = PlainTable(title=escape(printable(title)))
     for column in columns:
-        table.add_column(column, justify="left" if column in left else "right")
+        table.add_column(escape(column), justify="left" if column in left else "right")
     return table

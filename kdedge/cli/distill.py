@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
 
-from kdedge.cli.console import ConsoleProgress, make_table, results
-from kdedge.cli.options import RecipeArguments, force_option, json_option, recipe_options
-from kdedge.distillation.scores import ModelScores, learned_maps, scores
-from kdedge.distillation.seeds import distill_seeds, distillation_gains, seed_stats, seeds_json
-from kdedge.evaluation.statistics import PairedDifference, SeedStats
-from kdedge.recipe import Recipe
-from kdedge.run.layout import RunDir
+from kdedge.cli.console import ConsoleProgress, make_table, print_json, print_line, results
+from kdedge.cli.options import (
+    RecipeArguments,
+    force_option,
+    json_option,
+    load_data,
+    read_data,
+    recipe_options,
+)
+from kdedge.cli.plan import show_plan
 from kdedge.run.processes import is_main
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import StageContext
+
+if TYPE_CHECKING:
+    from kdedge.data.task import Task
+    from kdedge.distillation.scores import ModelScores
+    from kdedge.evaluation.statistics import PairedDifference, SeedStats
+    from kdedge.recipe import Recipe
+    from kdedge.run.layout import RunDir
 
 
 @click.command()
@@ -31,9 +40,12 @@ from kdedge.run.stage import StageContext
     show_default=True,
     help="Train the students with this many seeds, and report mean, deviation and interval.",
 )
+@click.option(
+    "--plan", is_flag=True, help="Only list the stages: which are cached, which would be made."
+)
 @force_option
 @json_option
-def distill(arguments: RecipeArguments, seeds: int, force: bool, as_json: bool) -> None:
+def distill(arguments: RecipeArguments, seeds: int, plan: bool, force: bool, as_json: bool) -> None:
     """Train the students of RECIPE from its teacher.
 
     Stages whose inputs have not changed are reused. An interrupted run continues where it stopped.
@@ -43,7 +55,12 @@ def distill(arguments: RecipeArguments, seeds: int, force: bool, as_json: bool) 
     """
     progress: Progress = ConsoleProgress() if is_main() else SILENT
     stages = StageContext(force, progress)
-    seed_runs = run_seeds(arguments.load(), arguments.runs, seeds, stages=stages)
+    recipe = arguments.load()
+    if plan:
+        show_plan(recipe, arguments.runs, read_data(recipe, progress), as_json=as_json)
+        return
+    task = load_data(recipe, progress)
+    seed_runs = run_seeds(recipe, arguments.runs, seeds, task=task, stages=stages)
     if is_main():
         show_seeds(seed_runs)
         show(seed_runs.runs[0], as_json, seed_runs.to_json())
@@ -63,12 +80,18 @@ class SeedRuns:
     gains: dict[str, PairedDifference]
 
     def to_json(self) -> dict[str, Any]:
+        from kdedge.distillation.seeds import seeds_json
+
         return seeds_json(self.stats, self.gains) if self.stats else {}
 
 
-def run_seeds(recipe: Recipe, runs: Path, seeds: int, *, stages: StageContext) -> SeedRuns:
+def run_seeds(
+    recipe: Recipe, runs: Path, seeds: int, *, task: Task | None = None, stages: StageContext
+) -> SeedRuns:
     """Distill a recipe with one or more seeds and compare the scores."""
-    seed_runs = distill_seeds(recipe, runs, seeds, stages=stages)
+    from kdedge.distillation.seeds import distill_seeds, distillation_gains, seed_stats
+
+    seed_runs = distill_seeds(recipe, runs, seeds, task=task, stages=stages)
     if seeds == 1 or not is_main():
         return SeedRuns(seed_runs, {}, {})
     return SeedRuns(seed_runs, seed_stats(seed_runs), distillation_gains(seed_runs))
@@ -79,19 +102,21 @@ def show_seeds(seed_runs: SeedRuns) -> None:
     if seed_runs.stats:
         results().print(seeds_table(seed_runs.runs[0].recipe.name, seed_runs.stats))
     for name, gain in seed_runs.gains.items():
-        click.echo(f"{name} minus its label-only baseline: {gain}")
+        print_line(f"{name} minus its label-only baseline: {gain}")
 
 
 def show(run: RunDir, as_json: bool, statistics: dict[str, Any] | None = None) -> None:
     """Print the scores of a run's models, as a table and optionally as JSON."""
+    from kdedge.distillation.scores import learned_maps, scores
+
     rows = scores(run)
     results().print(scores_table(run.recipe.name, rows))
     for name, shares in learned_maps(run).items():
         results().print(map_table(name, shares))
-    click.echo(f"run: {run.folder}")
+    print_line(f"run: {run.folder}")
     if as_json:
         rows_json = [row.to_json() for row in rows]
-        click.echo(json.dumps({"run": str(run.folder), "rows": rows_json, **(statistics or {})}))
+        print_json({"run": str(run.folder), "rows": rows_json, **(statistics or {})})
 
 
 def scores_table(name: str, rows: list[ModelScores]) -> Table:

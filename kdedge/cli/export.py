@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import torch
-import transformers
 from rich.table import Table
 
-from kdedge.cli.console import ConsoleProgress, make_table, results
-from kdedge.cli.options import force_option, json_option, option_group
-from kdedge.export.export import DEFAULT_OPTIONS, ExportOptions, export_run
-from kdedge.export.figures import FLOAT, VariantDecision, times
-from kdedge.export.parity import SAME_ANSWERS
+from kdedge.cli.console import ConsoleProgress, make_table, print_json, print_line, results
+from kdedge.cli.options import force_option, json_option, load_data, option_group
+from kdedge.export.options import DEFAULT_OPTIONS, ExportOptions
 from kdedge.export.scheme import QuantScheme
-from kdedge.run.layout import RunDir
 from kdedge.run.stage import StageContext
-from kdedge.runtime import Bundle, Manifest
+
+if TYPE_CHECKING:
+    from kdedge.runtime import Manifest
 
 SHOWN_LAYERS = 5
 """Number of sensitive layers that are printed; the manifest lists all."""
@@ -100,28 +96,39 @@ def export(run: Path, options: ExportOptions, force: bool, as_json: bool) -> Non
     \b
     Example: kdedge export runs/quickstart
     """
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
     bundles = export_and_show(run, options=options, stages=StageContext(force, ConsoleProgress()))
     if as_json:
-        click.echo(json.dumps({"bundles": [_document(bundle) for bundle in bundles]}))
+        print_json({"bundles": [_document(bundle) for bundle in bundles]})
 
 
 def export_and_show(
     folder: Path, *, options: ExportOptions = DEFAULT_OPTIONS, stages: StageContext
 ) -> list[Path]:
     """Export the students of a folder and print a table of their files; return the bundles."""
+    from kdedge.run.layout import RunDir
+
     run, students = RunDir.open(folder)
+    for name in students:
+        run.students[name].require_trained()
+    task = load_data(run.recipe, stages.progress)
+    # Imported here so that errors in the run and its data are reported sooner.
+    import torch
+
+    from kdedge.export.export import export_run
+    from kdedge.run.threads import prepare_process, silence_transformers
+    from kdedge.runtime import Bundle
+
+    silence_transformers()
     if run.recipe.threads:
-        torch.set_num_threads(run.recipe.threads)  # QAT is training
+        prepare_process(run.recipe.threads)  # QAT is training
     with run.locked(), torch.random.fork_rng():
-        bundles = export_run(run, students, options=options, stages=stages)
+        bundles = export_run(run, students, options=options, task=task, stages=stages)
     manifests = [Bundle.open(bundle).manifest for bundle in bundles]
     results().print(_table(manifests))
     for bundle, manifest in zip(bundles, manifests, strict=True):
         for line in [*_warnings(manifest), *_sensitive_layers(manifest)]:
-            click.echo(f"{manifest.name}: {line}")
-        click.echo(f"bundle: {bundle}")
+            print_line(f"{manifest.name}: {line}")
+        print_line(f"bundle: {bundle}")
     return bundles
 
 
@@ -150,6 +157,8 @@ def _table(manifests: list[Manifest]) -> Table:
 
 def _rows(manifest: Manifest) -> Iterator[tuple[str, ...]]:
     """Format the variants of a student, such as float, calibrated and tuned."""
+    from kdedge.export.figures import FLOAT, VariantDecision, times
+
     variants = VariantDecision.from_json(manifest.parity["variants"])
     teacher_score = manifest.scores["teacher"]
     packed_as = {}
@@ -177,6 +186,9 @@ def _rows(manifest: Manifest) -> Iterator[tuple[str, ...]]:
 
 def _warnings(manifest: Manifest) -> Iterator[str]:
     """List the reasons not to use the int8 file."""
+    from kdedge.export.figures import VariantDecision
+    from kdedge.export.parity import SAME_ANSWERS
+
     variants = VariantDecision.from_json(manifest.parity["variants"])
     if variants.loss_reason:
         yield f"int8 does not pay: {variants.loss_reason}; the bundle only has the float file"
@@ -203,6 +215,8 @@ def _sensitive_layers(manifest: Manifest) -> Iterator[str]:
 
 
 def _document(folder: Path) -> dict[str, Any]:
+    from kdedge.runtime import Bundle
+
     manifest = Bundle.open(folder).manifest
     return {
         "bundle": str(folder),

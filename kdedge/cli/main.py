@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import signal
 import sys
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import click
@@ -14,27 +16,52 @@ from kdedge import __version__
 from kdedge.errors import KdedgeError, MachineError
 from kdedge.io.optional import extra_of
 
+HELP_OPTIONS = ("-h", "--help")
+
+TRAINING = ("pydantic", "torch", "transformers")
+"""Packages without which no command that trains can start."""
+
 
 class Command(NamedTuple):
-    """Where a command is defined (module:function), and its line in `kdedge --help`."""
+    """Where a command is defined (module:function), its line in `kdedge --help`, its packages."""
 
     target: str
     summary: str
+    packages: tuple[str, ...] = ()
 
 
 COMMANDS = {
-    "run": Command("kdedge.cli.run:run", "Distill, export and bench a recipe in one go."),
+    "init": Command(
+        "kdedge.cli.init:init",
+        "Data to a recipe: write a first recipe for a file of texts.",
+        ("pydantic", "tomli_w"),
+    ),
+    "check": Command(
+        "kdedge.cli.check:check", "Check a recipe and its data without training.", ("pydantic",)
+    ),
+    "keys": Command(
+        "kdedge.cli.keys:keys", "List the keys of a recipe with their defaults.", ("pydantic",)
+    ),
+    "run": Command("kdedge.cli.run:run", "Distill, export and bench a recipe in one go.", TRAINING),
     "distill": Command(
-        "kdedge.cli.distill:distill", "Recipe to students: train small models from a big one."
+        "kdedge.cli.distill:distill",
+        "Recipe to students: train small models from a big one.",
+        TRAINING,
     ),
     "augment": Command(
-        "kdedge.cli.augment:augment", "Recipe to texts: make more texts and see if they help."
+        "kdedge.cli.augment:augment",
+        "Recipe to texts: make more texts and see if they help.",
+        TRAINING,
     ),
     "tune": Command(
-        "kdedge.cli.tune:tune", "Recipe with ranges to the best recipe: train many students."
+        "kdedge.cli.tune:tune",
+        "Recipe with ranges to the best recipe: train many students.",
+        (*TRAINING, "optuna", "sqlalchemy"),
     ),
     "export": Command(
-        "kdedge.cli.export:export", "Students to bundles: write, check and pack ONNX files."
+        "kdedge.cli.export:export",
+        "Students to bundles: write, check and pack ONNX files.",
+        TRAINING,
     ),
     "bench": Command(
         "kdedge.cli.bench:bench", "Bundles to a report: retention, latency, memory, size."
@@ -42,37 +69,51 @@ COMMANDS = {
     "predict": Command(
         "kdedge.cli.predict:predict", "Classify texts with a bundle; needs no torch."
     ),
+    "info": Command("kdedge.cli.info:info", "Describe a bundle: task, labels, files, scores."),
     "verify": Command(
         "kdedge.cli.verify:verify", "Check a bundle's files and replay its golden texts."
+    ),
+    "doctor": Command(
+        "kdedge.cli.doctor:doctor", "List versions, CPU features and what is missing."
     ),
 }
 
 
 def load_command(name: str) -> click.Command:
-    """Import one command.
-
-    Raises:
-        MachineError: If the command needs an extra that is not installed; contains the pip line.
-    """
+    """Import the module of one command, which imports nothing heavy."""
     module, _, attribute = COMMANDS[name].target.partition(":")
-    try:
-        command = getattr(importlib.import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        extra = extra_of(package)
-        if extra is None:
-            raise
-        raise MachineError(
-            f"`kdedge {name}` needs more packages",
-            f"{package} is not installed",
-            f'pip install "kdedge-toolkit[{extra}]"',
-        ) from error
+    command = getattr(importlib.import_module(module), attribute)
     assert isinstance(command, click.Command)
     return command
 
 
+def _require_packages(name: str) -> None:
+    """Raise MachineError with the pip line if a command's packages are not installed."""
+    for package in COMMANDS[name].packages:
+        if find_spec(package) is None:
+            raise _missing_package(package, f"`kdedge {name}`")
+
+
+def _missing_package(package: str, user: str) -> MachineError:
+    return MachineError(
+        f"{user} needs more packages",
+        f"{package} is not installed",
+        f'pip install "kdedge-toolkit[{extra_of(package)}]"',
+    )
+
+
 class _LazyGroup(click.Group):
     """A group that imports only the command that is called."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            ctx.fail(_unknown_command(name))
+        if name in COMMANDS and not set(args) & set(HELP_OPTIONS):
+            _require_packages(name)
+        return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -85,7 +126,25 @@ class _LazyGroup(click.Group):
             formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def _unknown_command(name: str) -> str:
+    near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
+    message = f"No such command {name!r}."
+    return f"{message} Did you mean {near[0]!r}?" if near else message
+
+
+EPILOG = """\b
+Complete commands and options with the tab key, in bash or zsh:
+  eval "$(_KDEDGE_COMPLETE=bash_source kdedge)"    # in ~/.bashrc
+  eval "$(_KDEDGE_COMPLETE=zsh_source kdedge)"     # in ~/.zshrc
+  _KDEDGE_COMPLETE=fish_source kdedge | source     # in fish
+"""
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": list(HELP_OPTIONS)},
+    epilog=EPILOG,
+)
 @click.version_option(__version__, prog_name="kdedge")
 def cli() -> None:
     """Make a big text classifier small enough for the edge, and measure what it retains.
@@ -103,6 +162,16 @@ def _raise_terminated(number: int, frame: object) -> None:
     raise _Terminated
 
 
+def _run(command: click.Command) -> Any:
+    try:
+        return command.main(standalone_mode=False)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if extra_of(package) is None:
+            raise
+        raise _missing_package(package, "this command") from error
+
+
 def main(command: click.Command = cli) -> Any:
     """Run a command, print errors on stderr, and exit with the code of the error."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -110,7 +179,7 @@ def main(command: click.Command = cli) -> Any:
     # of a container would ignore the signal.
     signal.signal(signal.SIGTERM, _raise_terminated)
     try:
-        return command.main(standalone_mode=False)
+        return _run(command)
     except KdedgeError as error:
         from kdedge.cli.console import print_error
 

@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kdedge.io.hub import use_cache_if_unreachable
+
 if TYPE_CHECKING:
+    from kdedge.data.task import Task
     from kdedge.recipe import Recipe
+    from kdedge.run.progress import Progress
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -63,12 +67,47 @@ class RecipeArguments:
     threads: int | None
 
     def load(self) -> Recipe:
-        """Read the recipe, settle its number of threads, and prepare this process for it."""
+        """Read the recipe and choose its number of threads; imports nothing heavy."""
         from kdedge.recipe import load_recipe
-        from kdedge.run.threads import settle_threads
+        from kdedge.run.threads import choose_threads
 
         recipe = load_recipe(self.recipe, self.overrides)
-        return settle_threads(recipe, self.runs, self.threads)
+        return choose_threads(recipe, self.runs, self.threads)
+
+
+def load_data(recipe: Recipe, progress: Progress) -> Task:
+    """Read and check a recipe's data, before torch is imported.
+
+    Faults in the data are thus reported within a second, and not after all imports.
+    """
+    task = read_data(recipe, progress)
+    progress.say("loading torch and transformers")
+    return task
+
+
+def read_data(recipe: Recipe, progress: Progress) -> Task:
+    """Read and check a recipe's data."""
+    from kdedge.data import load_task
+
+    progress.say(f"{recipe.name}: reading the data")
+    if _needs_hub(recipe) and use_cache_if_unreachable():
+        progress.say("the Hugging Face hub cannot be reached: only this machine's cache is used")
+    return load_task(
+        recipe.data, recipe.task, name=recipe.name, seed=recipe.seed, progress=progress
+    )
+
+
+def _needs_hub(recipe: Recipe) -> bool:
+    """Return whether a model or data set of the recipe is not on this machine's disk."""
+    from kdedge.io.paths import resolve_model_path
+
+    names = [teacher.model for teacher in recipe.teacher]
+    if recipe.data.source:
+        names.append(recipe.data.source)
+    for student in recipe.student:
+        if student.start not in ("teacher", "scratch", "shrink"):
+            names.append(student.start)
+    return any(resolve_model_path(name) is None for name in names)
 
 
 recipe_options = option_group(

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import json
-import re
+import os
+import stat
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.text import Text
 
-from kdedge.cli.console import results
+from kdedge.cli.console import print_json, results
 from kdedge.cli.options import option_group, provider_option
-from kdedge.errors import UsageError
+from kdedge.errors import DataError, UsageError
+from kdedge.io.printable import printable
 from kdedge.io.tabular import read_texts
-from kdedge.runtime.classifier import Classifier, Prediction
+
+if TYPE_CHECKING:
+    from kdedge.runtime.classifier import Prediction
 
 BATCH_SIZE = 32
 SHOWN_CHARACTERS = 60
 """Length of a text in the output for people."""
-
-CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 Row = tuple[str, ...]
 """One text, or two texts for classifiers of pairs."""
@@ -39,18 +42,27 @@ class TextArguments:
     pair_column: str
 
     def rows(self, *, pair: bool) -> Iterable[Row]:
-        """Return the texts, or read them from the file as they are needed."""
+        """Return the texts, or read them from the file or stdin as they are needed."""
+        if self._reads_stdin:
+            return stdin_rows(pair=pair)
         if bool(self.texts) == bool(self.file):
             raise UsageError(
                 "give texts either as arguments or in a file",
                 "both" if self.file else "neither",
-                'kdedge predict BUNDLE "a text"',
+                'kdedge predict BUNDLE "a text", or pipe one text per line into the command',
             )
         if self.file and pair:
             return read_texts(self.file, (self.column, self.pair_column))
         if self.file:
             return read_texts(self.file, (self.column,))
         return self._paired_texts() if pair else self._single_texts()
+
+    @property
+    def _reads_stdin(self) -> bool:
+        """Whether the text is `-`, or there is none and another command writes into this one."""
+        if self.texts == ("-",):
+            return True
+        return not self.texts and not self.file and not self.pairs and _is_piped()
 
     def _paired_texts(self) -> list[Row]:
         if len(self.pairs) != len(self.texts):
@@ -114,24 +126,66 @@ def predict(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Classify TEXTS, or the texts of a file, with BUNDLE.
+    """Classify TEXTS, the texts of a file, or the lines of stdin, with BUNDLE.
+
+    Stdin is read if TEXTS is "-", or if there is none and the command stands in a pipe. In a
+    line of stdin, a tab separates the two texts of a pair. With --json every line has the text
+    and its number, counted from 1.
 
     \b
     Example: kdedge predict runs/quickstart/tinybert/bundle "Shares fell after the bank's warning"
     Example: kdedge predict BUNDLE --file texts.csv --column review --json
+    Example: cat texts.txt | kdedge predict BUNDLE --json
     """
+    from kdedge.runtime.classifier import Classifier
+
     classifier = Classifier.load(bundle, precision, provider, threads)
     pair = classifier.spec.pair
     console = results()
+    number = 0
     for batch in _batches(arguments.rows(pair=pair)):
         texts = [row[0] for row in batch]
         pairs = [row[1] for row in batch] if pair else None
         predictions = classifier.predict_batch(texts, pairs)
         for row, prediction in zip(batch, predictions, strict=True):
+            number += 1
             if as_json:
-                click.echo(json.dumps(prediction.to_json(), ensure_ascii=False))
+                names = dict(zip(("text", "pair"), row, strict=False))
+                print_json({"id": number, **names, **prediction.to_json()})
             else:
                 console.print(_line(row, prediction), soft_wrap=True)
+
+
+def _is_piped() -> bool:
+    """Return whether stdin is a pipe or a file: a terminal would wait for someone to type."""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (OSError, ValueError, AttributeError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
+
+
+def stdin_rows(*, pair: bool) -> Iterator[Row]:
+    """Read one text per line from stdin, or two with a tab between them; skip blank lines.
+
+    Raises DataError if a line is not UTF-8, or has no second text.
+    """
+    for number, content in enumerate(sys.stdin.buffer, 1):
+        where = f"stdin:{number}"
+        try:
+            line = content.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{where}: not UTF-8", error.reason, "convert the texts") from error
+        if not line.strip():
+            continue
+        row = tuple(line.split("\t")) if pair else (line,)
+        if len(row) != (2 if pair else 1):
+            raise DataError(
+                f"{where}: this classifier reads pairs of texts",
+                f"{len(row)} texts",
+                "separate the two texts of a line with a tab",
+            )
+        yield row
 
 
 def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
@@ -148,11 +202,6 @@ def _line(row: Row, prediction: Prediction) -> Text:
     shown = " | ".join(" ".join(text.split())[:SHOWN_CHARACTERS] for text in row)
     end = "  (truncated)" if prediction.truncated else ""
     return Text.assemble(
-        (_printable(label or "(none)"), "bold"),
-        _printable(f"  {prediction.score:.3f}  {shown}{end}"),
+        (printable(label or "(none)"), "bold"),
+        printable(f"  {prediction.score:.3f}  {shown}{end}"),
     )
-
-
-def _printable(text: str) -> str:
-    """Replace control characters, which could send commands to the terminal."""
-    return CONTROL_CHARACTERS.sub("\ufffd", text)

@@ -5,8 +5,13 @@ from __future__ import annotations
 import click
 
 from kdedge.cli.console import ConsoleProgress
-from kdedge.cli.options import RecipeArguments, force_option, json_option, recipe_options
-from kdedge.distillation.pipeline import distill
+from kdedge.cli.options import (
+    RecipeArguments,
+    force_option,
+    json_option,
+    load_data,
+    recipe_options,
+)
 from kdedge.run.stage import StageContext
 
 
@@ -20,11 +25,14 @@ def run(arguments: RecipeArguments, force: bool, as_json: bool) -> None:
     \b
     Example: kdedge run configs/quickstart.toml
     """
-    # Imported here so that an error in the recipe is reported sooner.
+    stages = StageContext(force, ConsoleProgress())
+    recipe = arguments.load()
+    task = load_data(recipe, stages.progress)
+    # Imported here so that errors in the recipe and the data are reported sooner.
     from kdedge.cli.bench import bench_and_show
     from kdedge.cli.export import export_and_show
+    from kdedge.distillation.pipeline import distill
 
-    stages = StageContext(force, ConsoleProgress())
-    finished = distill(arguments.load(), arguments.runs, stages=stages)
+    finished = distill(recipe, arguments.runs, task=task, stages=stages)
     export_and_show(finished.folder, stages=stages)
     bench_and_show(finished.folder, as_json=as_json, progress=stages.progress)

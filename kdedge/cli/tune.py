@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
 import click
 from rich.table import Table
 
-from kdedge.cli.console import ConsoleProgress, make_table, results
-from kdedge.cli.options import RecipeArguments, json_option, recipe_options
-from kdedge.tuning.run import read_trials
-from kdedge.tuning.run import tune as tune_recipe
+from kdedge.cli.console import ConsoleProgress, make_table, print_json, print_line, results
+from kdedge.cli.options import RecipeArguments, json_option, load_data, recipe_options
 
 
 @click.command()
@@ -40,20 +37,32 @@ def tune(arguments: RecipeArguments, workers: int, storage: str | None, as_json:
     \b
     Example: kdedge tune configs/quickstart-tune.toml --workers 2
     """
+    from kdedge.tuning.checks import check_recipe
+
+    progress = ConsoleProgress()
     recipe = arguments.load()
+    check_recipe(recipe)
+    task = load_data(recipe, progress)
+    # Imported here so that errors in the recipe and the data are reported sooner.
+    from kdedge.run.threads import prepare_process
+    from kdedge.tuning.run import read_trials
+    from kdedge.tuning.run import tune as tune_recipe
+
+    prepare_process(recipe.threads or 1)
     folder = tune_recipe(
         recipe,
         arguments.runs,
+        task=task,
         storage=storage,
         workers=workers,
-        progress=ConsoleProgress(),
+        progress=progress,
         worker_progress=ConsoleProgress,
     )
     trials = read_trials(folder)
     results().print(_table(recipe.name, trials))
-    click.echo(f"best recipe: {folder / 'best.toml'}")
+    print_line(f"best recipe: {folder / 'best.toml'}")
     if as_json:
-        click.echo(json.dumps({"folder": str(folder), "trials": trials}))
+        print_json({"folder": str(folder), "trials": trials})
 
 
 def _table(name: str, trials: list[dict[str, Any]]) -> Table:

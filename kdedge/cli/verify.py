@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from kdedge.cli.console import print_json, print_line
 from kdedge.cli.options import json_option, provider_option
 from kdedge.errors import CheckFailed
-from kdedge.runtime.bundle import Bundle
-from kdedge.runtime.golden import QUARTILE_TOLERANCE, Replay, replay
+
+if TYPE_CHECKING:
+    from kdedge.runtime.golden import Replay
 
 
 @click.command()
@@ -25,21 +27,26 @@ def verify(bundle: Path, provider: str, as_json: bool) -> None:
     \b
     Example: kdedge verify runs/quickstart/tinybert/bundle
     """
+    from kdedge.runtime.bundle import Bundle
+    from kdedge.runtime.golden import replay
+
     opened = Bundle.open(bundle)
     replays = replay(opened, provider)
     if as_json:
         rows = [{**vars(file), "passed": file.passed} for file in replays]
         document = {"bundle": str(bundle), "files": len(opened.contents), "replays": rows}
-        click.echo(json.dumps(document))
+        print_json(document)
     else:
-        click.echo(f"all {len(opened.contents)} files have the expected SHA-256")
+        print_line(f"all {len(opened.contents)} files have the expected SHA-256")
         for file in replays:
-            click.echo(f"{file.precision}: {file.texts} golden texts, {_differences(file)}")
+            print_line(f"{file.precision}: {file.texts} golden texts, {_differences(file)}")
     for file in replays:
         _check(file)
 
 
 def _differences(file: Replay) -> str:
+    from kdedge.runtime.golden import QUARTILE_TOLERANCE
+
     return (
         f"largest logit difference {file.max_abs_logit:.2g} (limit {file.tolerance:g}), "
         f"lower quartile {file.quartile_abs_logit:.2g} (limit {QUARTILE_TOLERANCE:g})"

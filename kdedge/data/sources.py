@@ -9,6 +9,7 @@ from typing import Any
 
 from kdedge.errors import MachineError, UsageError, first_line
 from kdedge.io.encoding import read_text
+from kdedge.io.hub import BRING_HINT
 from kdedge.io.paths import resolve_model_path
 from kdedge.io.tabular import TABLE_SUFFIXES, Table, read_table
 from kdedge.recipe import DataConfig
@@ -98,7 +99,7 @@ class DataSource:
         """
         path = self.file(split, key)
         if path:
-            return read_table(path, _columns(self.data), self.data.encoding)
+            return read_table(path, _columns(self.data), self.data.encoding, self.data.delimiter)
         if self.folder:
             return self._class_folders(self.folder, split, key)
         if self.data.source is None:
@@ -222,6 +223,5 @@ def _load_hub(source: str, data: DataConfig, split: str) -> Any:
         raise MachineError(
             f"the hub data set {source} cannot be downloaded",
             f"{type(error).__name__}: {first_line(error)}",
-            "check the name and the network, or download it once and set data.source to its "
-            f"folder (no folder {source!r} exists here)",
+            f"{BRING_HINT} (no folder {source!r} exists here)",
         ) from error

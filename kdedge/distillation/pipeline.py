@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kdedge.data import load_task
+from kdedge.data.task import Task
 from kdedge.distillation.student_training import (
     LABELS_ONLY,
     DistillContext,
@@ -17,6 +18,7 @@ from kdedge.distillation.student_training import (
 from kdedge.distillation.transfer_stage import augment_texts, choose_size, label_texts
 from kdedge.recipe import Recipe, TinyBertConfig
 from kdedge.run.layout import RunDir
+from kdedge.run.paths import StudentDir
 from kdedge.run.processes import on_main_process
 from kdedge.run.stage import DEFAULT_STAGES, StageContext
 from kdedge.run.threads import settle_threads
@@ -24,11 +26,18 @@ from kdedge.teacher.ensemble import prepare_teachers
 from kdedge.transfer.dataset import transfer_hash
 
 
-def distill(recipe: Recipe, runs: Path, *, stages: StageContext = DEFAULT_STAGES) -> RunDir:
+def distill(
+    recipe: Recipe,
+    runs: Path,
+    *,
+    task: Task | None = None,
+    stages: StageContext = DEFAULT_STAGES,
+) -> RunDir:
     """Train the students of a recipe; stages with unchanged inputs are reused.
 
     Args:
         runs: The folder that holds one folder per run.
+        task: The recipe's task if it is already loaded.
 
     Returns:
         The run, whose recipe holds the number of threads.
@@ -36,7 +45,7 @@ def distill(recipe: Recipe, runs: Path, *, stages: StageContext = DEFAULT_STAGES
     recipe = settle_threads(recipe, runs, None)
     run = RunDir.create(recipe, runs)
     with run.locked():
-        context = prepare_context(recipe, run, stages=stages)
+        context = prepare_context(recipe, run, task=task, stages=stages)
         if recipe.augment and recipe.augment.size == "auto":
             context = choose_size(context)
         for student in recipe.student:
@@ -46,12 +55,17 @@ def distill(recipe: Recipe, runs: Path, *, stages: StageContext = DEFAULT_STAGES
 
 
 def prepare_context(
-    recipe: Recipe, run: RunDir, *, stages: StageContext = DEFAULT_STAGES
+    recipe: Recipe,
+    run: RunDir,
+    *,
+    task: Task | None = None,
+    stages: StageContext = DEFAULT_STAGES,
 ) -> DistillContext:
-    """Load the task, prepare the teacher and build the transfer set."""
-    task = load_task(
-        recipe.data, recipe.task, name=recipe.name, seed=recipe.seed, progress=stages.progress
-    )
+    """Load the task unless it is given, prepare the teacher and build the transfer set."""
+    if task is None:
+        task = load_task(
+            recipe.data, recipe.task, name=recipe.name, seed=recipe.seed, progress=stages.progress
+        )
     teacher = prepare_teachers(run, task, stages=stages)
     context = DistillContext(recipe, run, task, teacher, stages=stages)
     new_texts = augment_texts(context) if recipe.augment else None
@@ -67,11 +81,19 @@ def train_student_stages(context: DistillContext, student: StudentConfig) -> Non
     """
     folders = context.run.students[student.key]
     folders.folder.mkdir(parents=True, exist_ok=True)
-    for step in training_steps(student, folders):
+    for step in student_steps(context, student, folders):
         train_student(context, student, step)
+
+
+def student_steps(
+    context: DistillContext, student: StudentConfig, folders: StudentDir
+) -> list[TrainingStep]:
+    """Return the steps that train a student, and then its baseline if it has one."""
+    steps = training_steps(student, folders)
     if student.baseline:
         fit = student.fit.model_copy(update={"epochs": baseline_epochs(context, student)})
-        train_student(context, student, TrainingStep(folders.baseline, LABELS_ONLY, fit))
+        steps.append(TrainingStep(folders.baseline, LABELS_ONLY, fit))
+    return steps
 
 
 def baseline_epochs(context: DistillContext, student: StudentConfig) -> float:

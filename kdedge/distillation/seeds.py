@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,17 @@ from kdedge.run.threads import settle_threads
 
 
 def distill_seeds(
-    recipe: Recipe, runs: Path, count: int, *, stages: StageContext = DEFAULT_STAGES
+    recipe: Recipe,
+    runs: Path,
+    count: int,
+    *,
+    task: Task | None = None,
+    stages: StageContext = DEFAULT_STAGES,
 ) -> list[RunDir]:
-    """Distill `count` times with consecutive student seeds; data and teacher are shared."""
+    """Distill `count` times with consecutive student seeds; data and teacher are shared.
+
+    `task` is the recipe's task if it is already loaded.
+    """
     recipe = settle_threads(recipe, runs, None)
     first_seed = recipe.training_seed
     finished = []
@@ -39,7 +47,8 @@ def distill_seeds(
             }
             seed_recipe = recipe.model_copy(update=changes)
         stages.progress.say(f"seed {seed}: {number + 1} of {count}")
-        finished.append(distill(seed_recipe, runs, stages=stages))
+        seed_task = task and replace(task, spec=replace(task.spec, name=seed_recipe.name))
+        finished.append(distill(seed_recipe, runs, task=seed_task, stages=stages))
     return finished
 
 

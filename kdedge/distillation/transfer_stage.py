@@ -24,9 +24,7 @@ from kdedge.distillation.student_training import (
     stage_inputs,
     train_student,
 )
-from kdedge.errors import UsageError
 from kdedge.nn.text_model import TextClassifier
-from kdedge.recipe import Recipe
 from kdedge.run.layout import RoundDir
 from kdedge.run.stage import stage
 from kdedge.teacher.ensemble import teacher_hash
@@ -111,16 +109,6 @@ def label_texts(
         )
     texts = collect_texts(context.task, new_texts)
     return builder.build(texts, folder, stages=context.stages)
-
-
-def reject_auto_size(recipe: Recipe) -> None:
-    """Raise UsageError if the size is `auto`, which only `kdedge distill` resolves."""
-    if recipe.augment and recipe.augment.size == "auto":
-        raise UsageError(
-            "students are compared on the same texts, so the number of texts must be fixed",
-            'augment.size = "auto"',
-            "run kdedge distill, which prints the size that auto chooses, and set augment.size",
-        )
 
 
 def choose_size(context: DistillContext) -> DistillContext:

@@ -28,9 +28,14 @@ TUNING_PACKAGES = ("optuna", "sqlalchemy")
 """Import names of the packages in the extra `tune`."""
 
 
+def missing_packages(packages: tuple[str, ...]) -> list[str]:
+    """List the packages that are not installed, without importing any."""
+    return [name for name in packages if find_spec(name) is None]
+
+
 def missing_training_packages() -> list[str]:
     """List the training packages that are not installed, without importing any."""
-    return [name for name in TRAINING_PACKAGES if find_spec(name) is None]
+    return missing_packages(TRAINING_PACKAGES)
 
 
 def extra_of(package: str) -> str | None:

@@ -41,6 +41,16 @@ def resolve_model_path(name: str) -> Path | None:
     return folder.resolve()
 
 
+def require_model_folder(folder: Path) -> None:
+    """Raise UsageError unless the folder holds a model."""
+    if not (folder / "config.json").is_file():
+        raise UsageError(
+            "this folder holds no model",
+            f"{folder} has no config.json",
+            "name a folder with config.json, model.safetensors and tokenizer.json",
+        )
+
+
 def short_name(name: str) -> str:
     """Return a model's name for reports: the last part of an absolute path, else the name."""
     return Path(name).name if Path(name).is_absolute() else name

@@ -11,17 +11,24 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from kdedge.errors import DataError, MachineError, UsageError
 from kdedge.io.encoding import open_text
 from kdedge.io.faults import Faults, raise_fault, shown, string_fault, text_fault
 
+if TYPE_CHECKING:
+    from _csv import Reader as CsvReader
+
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 """Files that have named columns."""
 STREAMED_SUFFIXES = (".csv", ".tsv", ".jsonl", ".txt")
 """Files that are read row by row."""
+
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+"""Characters that may separate the columns of a csv file."""
 
 OnFault = Callable[[str, str, str], None]
 """Receives where a fault is, what it is, and its remedy."""
@@ -68,7 +75,10 @@ class Table:
             return self.columns[name]
         near = difflib.get_close_matches(name, self.names, n=1, cutoff=0.5)
         hint = f"set {option} to one of these"
-        if near:
+        if len(self.names) == 1 and _delimiters_in(self.names[0]):
+            delimiter = shown(_delimiters_in(self.names[0])[0])
+            hint = f"the columns may be separated otherwise: set data.delimiter = {delimiter}"
+        elif near:
             hint = f"did you mean {option} = {shown(near[0])}?"
         existing = ", ".join(shown(other) for other in self.names[:20]) or "none"
         raise UsageError(
@@ -76,8 +86,16 @@ class Table:
         )
 
 
-def read_table(path: Path, columns: Sequence[str], encoding: str = "utf-8") -> Table:
+def read_table(
+    path: Path, columns: Sequence[str], encoding: str = "utf-8", delimiter: str | None = None
+) -> Table:
     """Read the named columns of a csv, tsv, jsonl or parquet file.
+
+    Args:
+        path: The file.
+        columns: The columns to read.
+        encoding: As for `open_text`.
+        delimiter: As for `iter_rows`.
 
     Raises:
         DataError: Lists up to ten malformed rows with file and line.
@@ -90,7 +108,7 @@ def read_table(path: Path, columns: Sequence[str], encoding: str = "utf-8") -> T
     values: dict[str, list[Any]] = {name: [] for name in columns}
     names: dict[str, None] = {}
     lines: list[int] = []
-    for row in iter_rows(path, columns, encoding, faults.add):
+    for row in iter_rows(path, columns, encoding, faults.add, delimiter):
         lines.append(row.line)
         names |= dict.fromkeys(row.cells)
         for name, column in values.items():
@@ -148,14 +166,17 @@ def iter_rows(
     columns: Sequence[str],
     encoding: str = "utf-8",
     on_fault: OnFault = raise_fault,
+    delimiter: str | None = None,
 ) -> Iterator[SourceRow]:
     """Stream all columns of a csv, tsv, jsonl or txt file.
 
     Args:
         path: The file. tsv files have no quotes, as in GLUE.
-        columns: Names the texts of a txt line: one text, or several with tabs between them.
+        columns: The columns that the caller needs. They name the texts of a txt line: one text,
+            or several with tabs between them.
         encoding: As for `open_text`.
         on_fault: Receives malformed rows, which are left out; by default the first one raises.
+        delimiter: Separates the columns of a csv file; None: recognised from the header.
 
     Raises:
         DataError: If the header or a byte is malformed.
@@ -169,7 +190,8 @@ def iter_rows(
         elif suffix == ".txt":
             yield from _txt_rows(path, stream, columns, on_fault)
         else:
-            yield from _delimited_rows(path, stream, on_fault)
+            reader = _csv_reader(path, stream, columns, delimiter)
+            yield from _delimited_rows(path, reader, on_fault)
 
 
 def _require_suffix(path: Path, suffixes: tuple[str, ...]) -> None:
@@ -182,13 +204,44 @@ def _require_suffix(path: Path, suffixes: tuple[str, ...]) -> None:
         )
 
 
-def _delimited_rows(path: Path, stream: TextIO, on_fault: OnFault) -> Iterator[SourceRow]:
+def _csv_reader(
+    path: Path, stream: TextIO, columns: Sequence[str], delimiter: str | None
+) -> CsvReader:
     if path.suffix.lower() == ".tsv":
         # GLUE's own files hold unbalanced quotes, so a quote is an ordinary letter.
-        reader = csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
-    else:
-        # strict: a stray quote is an error, and does not join lines silently.
-        reader = csv.reader(stream, strict=True)
+        return csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
+    first_line = stream.readline()
+    delimiter = delimiter or find_delimiter(first_line, columns)
+    # strict: a stray quote is an error, and does not join lines silently.
+    return csv.reader(chain([first_line], stream), delimiter=delimiter, strict=True)
+
+
+def find_delimiter(header: str, columns: Sequence[str] = ()) -> str:
+    """Return what separates the columns of a csv file, judged by its header line.
+
+    That is the first of `DELIMITERS` with which the header has all `columns`, else the first
+    that the header holds outside of quotes, else a comma.
+    """
+    names = {delimiter: _header_names(header, delimiter) for delimiter in DELIMITERS}
+    for delimiter in DELIMITERS:
+        if columns and set(columns) <= set(names[delimiter]):
+            return delimiter
+    for delimiter in DELIMITERS:
+        if len(names[delimiter]) > 1:
+            return delimiter
+    return ","
+
+
+def _header_names(header: str, delimiter: str) -> list[str]:
+    with _long_fields():
+        return next(csv.reader([header.rstrip("\r\n")], delimiter=delimiter), [])
+
+
+def _delimiters_in(name: str) -> list[str]:
+    return [delimiter for delimiter in DELIMITERS if delimiter in name]
+
+
+def _delimited_rows(path: Path, reader: CsvReader, on_fault: OnFault) -> Iterator[SourceRow]:
     header: list[str] | None = None
     while True:
         try:
@@ -206,7 +259,7 @@ def _delimited_rows(path: Path, stream: TextIO, on_fault: OnFault) -> Iterator[S
         elif values:  # a blank line is no row
             on_fault(
                 f"{path}:{reader.line_num}",
-                f"{len(values)} fields, but the header has {len(header)} ({shown(values)})",
+                f"{len(values)} fields, but the header has {len(header)}",
                 "fill in the fields, or quote texts that hold the separator",
             )
 
@@ -246,13 +299,13 @@ def _jsonl_rows(path: Path, stream: TextIO, on_fault: OnFault) -> Iterator[Sourc
         try:
             cells = json.loads(line)
         except (ValueError, RecursionError) as error:
-            fault = f"not JSON: {str(error)[:100]} ({shown(line[:80])})"
+            fault = f"not JSON: {str(error)[:100]}"
             on_fault(where, fault, "write one JSON object a line")
             continue
         if isinstance(cells, dict):
             yield SourceRow(number, cells)
         else:
-            fault = f"not a JSON object ({shown(cells)})"
+            fault = f"not a JSON object but a {type(cells).__name__}"
             on_fault(where, fault, 'write it as {"text": ..., "label": ...}')
 
 

@@ -20,6 +20,7 @@ from pydantic import (
 
 from kdedge.errors import UsageError
 from kdedge.recipe.augment import AugmentConfig
+from kdedge.recipe.lines import document_path, key_lines, value_at
 from kdedge.recipe.section import Name, Positive, Section
 from kdedge.recipe.students import BiLstmConfig, StudentConfig, TinyBertConfig
 from kdedge.recipe.task import DataConfig, TaskConfig, TeacherConfig, TransferConfig
@@ -169,7 +170,8 @@ def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
     """
     path = Path(path)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        document = tomllib.loads(text)
     except OSError as error:
         raise UsageError(
             "the recipe cannot be read",
@@ -182,7 +184,7 @@ def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
         ) from error
     for override in overrides:
         _apply_override(document, override)
-    return _validated(str(path), document)
+    return _validated(str(path), document, text)
 
 
 def with_values(recipe: Recipe, values: dict[str, Any]) -> Recipe:
@@ -271,7 +273,8 @@ def _name_of(table: dict[str, Any], number: int) -> str:
     return str(table.get("name") or table.get("kind") or number)
 
 
-def _validated(origin: str, document: dict[str, Any]) -> Recipe:
+def _validated(origin: str, document: dict[str, Any], text: str = "") -> Recipe:
+    """Validate a document; `text` is the file that it comes from."""
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
@@ -279,12 +282,22 @@ def _validated(origin: str, document: dict[str, Any]) -> Recipe:
         messages: dict[str, list[str]] = {}
         for fault in error.errors():
             key, section = _locate(document, fault["loc"])
+            key = _line_of(fault["loc"], document, text) + key
             messages.setdefault(key, []).append(_message(fault, section))
         count = "1 fault" if len(messages) == 1 else f"{len(messages)} faults"
         lines = [f"{key}: {'; or '.join(texts)}" for key, texts in messages.items()]
         raise UsageError(
             f"{origin}: {count} in the recipe", "\n".join(lines), "correct these keys"
         ) from error
+
+
+def _line_of(location: tuple[Any, ...], document: dict[str, Any], text: str) -> str:
+    """Return `line 12: ` if the faulty key stands in the file with this value, else nothing."""
+    path = document_path(document, location)
+    line = key_lines(text).get(path)
+    if line is None or value_at(tomllib.loads(text), path) != value_at(document, path):
+        return ""
+    return f"line {line}: "
 
 
 def _locate(document: Any, location: tuple[Any, ...]) -> tuple[str, type[Section]]:

@@ -48,6 +48,11 @@ class DataConfig(Section):
         description="Encoding of the files; of several, such as utf-8, latin-1, the first that "
         "fits a file.",
     )
+    delimiter: Literal[",", ";", "\t", "|"] | None = Field(
+        None,
+        description="Character between the columns of a csv file; default: recognised from the "
+        "header.",
+    )
     first_words: Positive | None = Field(None, description="Shorten every text to this many words.")
     limit: Positive | None = Field(
         None, description="Use only this many training examples, drawn by the seed."

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdedge.run.stage import read_stage
+from kdedge.errors import UsageError
+from kdedge.run.stage import STAGE_FILE, read_stage
 
 RECIPE_FILE = "recipe.toml"
 METADATA_FILE = "run.json"
@@ -46,6 +47,15 @@ class StudentDir:
     def bench(self) -> Path:
         """The report on this student alone."""
         return self.folder / "bench"
+
+    def require_trained(self) -> None:
+        """Raise UsageError unless the student is trained."""
+        if not (self.student / STAGE_FILE).is_file():
+            raise UsageError(
+                "this student has not been trained yet",
+                str(self.student),
+                "run `kdedge distill` with the run's recipe first",
+            )
 
     def current_baseline(self) -> Path | None:
         """Return the baseline folder if its stage has the student's inputs, else None."""

@@ -28,10 +28,26 @@ class StageContext:
     Attributes:
         force: Make a stage again if its inputs have changed; otherwise that is an error.
         progress: Receives messages and progress.
+        dry_run: Raise StageNeeded instead of making a stage.
     """
 
     force: bool = False
     progress: Progress = SILENT
+    dry_run: bool = False
+
+
+class StageNeeded(Exception):
+    """A dry run reached a stage that is missing, or that has other inputs.
+
+    Attributes:
+        folder: The folder of the stage.
+        differences: Which inputs differ; empty if the stage does not exist.
+    """
+
+    def __init__(self, folder: Path, differences: list[str]) -> None:
+        self.folder = folder
+        self.differences = differences
+        super().__init__(str(folder))
 
 
 DEFAULT_STAGES = StageContext()
@@ -84,19 +100,24 @@ def stage(
     Raises:
         UsageError: If the stage has other inputs and `force` is off; lists the differences.
         MachineError: If the disk is full or the folder cannot be written to.
+        StageNeeded: If the stage has to be made, and `stages` is a dry run.
     """
+    differences: list[str] = []
     inputs = json.loads(json.dumps(inputs | {"cache_version": CACHE_VERSION}))
     if folder.exists():
         old = read_stage(folder)
         if old.inputs == inputs:
             stages.progress.say(f"{folder.name}: same inputs, kept")
             return old.result
-        if not stages.force:
+        differences = _differences(old.inputs, inputs)
+        if not stages.force and not stages.dry_run:
             raise UsageError(
                 f"{folder} was made from other inputs",
-                "; ".join(_differences(old.inputs, inputs)),
+                "; ".join(differences),
                 "give the run another name, or pass --force to make it again",
             )
+    if stages.dry_run:
+        raise StageNeeded(folder, differences)
     part = folder.with_name(folder.name + ".part")
     try:
         on_main_process(lambda: _begin(part, inputs))

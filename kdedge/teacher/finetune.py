@@ -18,6 +18,7 @@ from transformers import (
 from kdedge.data.task import Task
 from kdedge.errors import MachineError, UsageError, first_line
 from kdedge.io.atomic import hash_files
+from kdedge.io.hub import BRING_HINT
 from kdedge.io.paths import resolve_model_path
 from kdedge.nn.device import this_device
 from kdedge.nn.labels import label_config
@@ -32,10 +33,7 @@ from kdedge.teacher.result import TeacherResult
 
 Teacher = TextClassifier
 
-LOAD_HINT = (
-    "give a folder with config.json and model.safetensors, a package: path, "
-    "or a hub id that this machine can reach"
-)
+LOAD_HINT = f"give a folder with config.json and model.safetensors; for a hub id, {BRING_HINT}"
 
 
 def load_teacher(

@@ -18,22 +18,22 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from kdedge.data.task import Task
 from kdedge.distillation.pipeline import prepare_context
-from kdedge.distillation.transfer_stage import reject_auto_size
-from kdedge.errors import CheckFailed, UsageError
+from kdedge.errors import CheckFailed
 from kdedge.evaluation.plots import bars, scatter
 from kdedge.io.atomic import json_text, write_atomic
-from kdedge.recipe import RangeConfig, Recipe, with_values
+from kdedge.recipe import Recipe, with_values
 from kdedge.run.layout import RunDir
 from kdedge.run.progress import SILENT, Progress, Silent
 from kdedge.run.stage import StageContext
 from kdedge.run.threads import prepare_process
+from kdedge.tuning.checks import check_recipe
 from kdedge.tuning.study import (
     TuningStudy,
     fail_stale_trials,
     pareto_front,
     run_trials,
-    strip_prefix,
 )
 
 TRIALS_FILE = "trials.json"
@@ -45,6 +45,7 @@ def tune(
     recipe: Recipe,
     runs: Path,
     *,
+    task: Task | None = None,
     storage: str | None = None,
     workers: int = 1,
     progress: Progress = SILENT,
@@ -56,6 +57,7 @@ def tune(
 
     Args:
         runs: Folder of all runs.
+        task: The recipe's task if it is already loaded.
         storage: Database URL of the study; default: a SQLite file in the run's folder.
             Other machines may run trials of the same study.
         workers: Number of processes that share the trials.
@@ -68,7 +70,7 @@ def tune(
     run = RunDir.create(recipe, runs)
     folder = run.tune
     with run.locked():
-        context = prepare_context(recipe, run, stages=StageContext(progress=progress))
+        context = prepare_context(recipe, run, task=task, stages=StageContext(progress=progress))
         folder.mkdir(exist_ok=True)
         tuning = TuningStudy(recipe, folder, storage or f"sqlite:///{folder.resolve()}/study.db")
         study = tuning.open()
@@ -81,48 +83,6 @@ def tune(
         write_results(tuning, study)
         run.describe()
     return folder
-
-
-def check_recipe(recipe: Recipe) -> None:
-    """Check that the recipe has one student and that the search spaces fit it.
-
-    Raises:
-        UsageError: If something does not fit, or if there is nothing to tune.
-    """
-    if recipe.tune is None:
-        raise UsageError(
-            "the recipe has nothing to tune",
-            f"{recipe.name} has no [tune] table",
-            'add [tune.ranges] with lines such as "student.fit.learning_rate" = '
-            "{ low = 1e-4, high = 1e-2, log = true }",
-        )
-    if len(recipe.student) > 1:
-        raise UsageError(
-            "only one student can be tuned at a time",
-            f"{recipe.name} has {len(recipe.student)}",
-            "keep one [[student]] in this recipe",
-        )
-    reject_auto_size(recipe)
-    for key, space in recipe.tune.ranges.items():
-        if strip_prefix(recipe, key) in ("kind", "name"):
-            raise UsageError(
-                "this key of a student cannot be tuned",
-                key,
-                "write one recipe for each kind of student, and tune them one by one",
-            )
-        values = [space.low, space.high] if isinstance(space, RangeConfig) else space
-        for value in values:
-            _check_value(recipe, key, value)
-
-
-def _check_value(recipe: Recipe, key: str, value: Any) -> None:
-    """Check that the key exists and may have this value, whatever the other keys are."""
-    try:
-        with_values(recipe, {key: value})
-    except UsageError as error:
-        # Faults of other keys may vanish with their values in a trial.
-        if f"{strip_prefix(recipe, key)}:" in str(error).replace("student.0.", ""):
-            raise
 
 
 def _run_workers(

@@ -24,6 +24,7 @@ from kdedge.recipe import RangeConfig, Recipe, TuneConfig, with_values
 from kdedge.run.paths import StudentDir
 from kdedge.run.progress import SILENT, Progress
 from kdedge.teacher.ensemble import Ensemble
+from kdedge.tuning.checks import strip_prefix
 
 COUNTED_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 """Trials in these states count towards the number that the recipe requests."""
@@ -246,12 +247,6 @@ def suggest(trial: optuna.trial.BaseTrial, key: str, space: SearchSpace) -> Any:
     if isinstance(space.low, int) and isinstance(space.high, int):
         return trial.suggest_int(key, space.low, space.high, log=space.log)
     return trial.suggest_float(key, space.low, space.high, log=space.log)
-
-
-def strip_prefix(recipe: Recipe, key: str) -> str:
-    """Return `fit.epochs` for the keys `student.fit.epochs` and `student.NAME.fit.epochs`."""
-    name = recipe.student[0].key
-    return key.removeprefix("student.").removeprefix(f"{name}.")
 
 
 def baseline_params(recipe: Recipe) -> dict[str, Any]:

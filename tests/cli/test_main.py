@@ -64,6 +64,8 @@ def test_device_commands_import_no_training_package(name: str) -> None:
         (["distill", "configs/quickstart.toml", "--set", "seeed=1"], 2, "did you mean seed?"),
         (["export", "configs"], 2, "not a run"),
         (["fly"], 2, "No such command"),
+        (["distil"], 2, "Did you mean 'distill'?"),
+        (["distill", "--treads", "1"], 2, "Did you mean one of: '--seeds', '--threads'"),
     ],
 )
 def test_errors_are_printed_on_stderr(arguments: list[str], exit_code: int, message: str) -> None:

@@ -12,8 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from kdedge.cli.distill import seeds_json, seeds_table
-from kdedge.distillation.seeds import distill_seeds, distillation_gains, seed_stats
+from kdedge.cli.distill import seeds_table
+from kdedge.distillation.seeds import (
+    distill_seeds,
+    distillation_gains,
+    seed_stats,
+    seeds_json,
+)
 from kdedge.evaluation.statistics import SeedStats
 from kdedge.run.stage import read_stage
 from kdedge.students.build import load_student

@@ -475,7 +475,7 @@ def test_a_rounding_step_under_padding_passes_and_more_does_not() -> None:
 def test_the_most_sensitive_layers_are_named_in_the_end(
     run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "load_task", lambda *_, **__: TASK)
+    monkeypatch.setattr("kdedge.data.load_task", lambda *_, **__: TASK)
     shown = (
         CliRunner()
         .invoke(command.export, [str(run.students["tinybert"].folder)], catch_exceptions=False)
@@ -576,7 +576,7 @@ def test_a_pair_run_goes_through_with_both_students(tmp_path: Path) -> None:
 def test_the_command_ends_with_a_table_and_one_document(
     run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "load_task", lambda *_, **__: TASK)
+    monkeypatch.setattr("kdedge.data.load_task", lambda *_, **__: TASK)
     result = CliRunner().invoke(
         command.export, [str(run.students["bilstm"].folder), "--json"], catch_exceptions=False
     )

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kdedge.errors import DataError, UsageError
-from kdedge.io.tabular import iter_rows, read_table, read_texts
+from kdedge.io.tabular import DELIMITERS, find_delimiter, iter_rows, read_table, read_texts
 
 
 def test_rows_know_the_line_on_which_they_end(tmp_path: Path) -> None:
@@ -62,3 +62,45 @@ def test_the_reader_imports_no_training_package() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "header, columns, delimiter",
+    [
+        ("text,label", ("text", "label"), ","),
+        ("text;label", ("text", "label"), ";"),
+        ('"a, b";text', ("text",), ";"),
+        ("id;a,text", ("text",), ","),
+        ("text", ("text",), ","),
+        ("review;stars", ("text",), ";"),
+    ],
+)
+def test_the_delimiter_is_judged_by_the_header(
+    header: str, columns: tuple[str, ...], delimiter: str
+) -> None:
+    assert find_delimiter(header, columns) == delimiter
+
+
+@pytest.mark.parametrize("delimiter", DELIMITERS)
+def test_every_delimiter_is_recognised(tmp_path: Path, delimiter: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(f'text{delimiter}label\n"a, b; c"{delimiter}1\n', encoding="utf-8")
+    table = read_table(path, ("text", "label"))
+    assert table.columns == {"text": ["a, b; c"], "label": ["1"]}
+
+
+def test_a_delimiter_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("text;label\na;b\n", encoding="utf-8")
+    assert read_table(path, ("text",)).columns == {"text": ["a"]}
+    with pytest.raises(UsageError, match=r"data\.delimiter = ';'"):
+        read_table(path, ("text",), delimiter=",").column("text", "data.text")
+
+
+def test_faults_do_not_show_the_row(tmp_path: Path) -> None:
+    for name, row in (("t.csv", "secret,b,c"), ("t.jsonl", "secret")):
+        path = tmp_path / name
+        path.write_text(f"text,label\n{row}\n" if name == "t.csv" else f"{row}\n", "utf-8")
+        with pytest.raises(DataError) as caught:
+            read_table(path, ("text", "label"))
+        assert "secret" not in str(caught.value)

@@ -1,0 +1,112 @@
+"""`kdedge check RECIPE`: check a recipe and its data without training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kdedge.cli.console import (
+    ConsoleProgress,
+    make_table,
+    print_json,
+    print_line,
+    print_message,
+    results,
+)
+from kdedge.cli.options import RecipeArguments, json_option, read_data, recipe_options
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from kdedge.data.task import Split, Task
+    from kdedge.recipe import Recipe
+    from kdedge.runtime.spec import TaskSpec
+
+SHOWN_LABELS = 20
+
+
+@click.command()
+@recipe_options
+@json_option
+def check(arguments: RecipeArguments, as_json: bool) -> None:
+    """Check RECIPE, its data and the places of its models, without training.
+
+    Every fault is listed with the key, or with the file and the line. Prints how many examples
+    of every label each split has.
+
+    \b
+    Example: kdedge check configs/quickstart.toml
+    """
+    from kdedge.evaluation.sanity import split_warnings
+
+    recipe = arguments.load()
+    task = read_data(recipe, ConsoleProgress())
+    models = _models(recipe)
+    results().print(_splits_table(task))
+    for model, place in models.items():
+        print_line(f"{model}: {place}")
+    for warning in split_warnings(task):
+        print_message(f"warning: {warning}")
+    print_line(f"{arguments.recipe}: the recipe and its data have no faults")
+    if as_json:
+        print_json(_document(recipe, task, models))
+
+
+def _models(recipe: Recipe) -> dict[str, str]:
+    """Say where every model of the recipe is.
+
+    Raises:
+        MachineError: If the package of a model is not installed.
+        UsageError: If a folder has no config.json.
+    """
+    from kdedge.io.paths import require_model_folder, resolve_model_path
+
+    models = {}
+    names = {f"teacher {teacher.model}": teacher.model for teacher in recipe.teacher}
+    for student in recipe.student:
+        if student.start not in ("teacher", "scratch", "shrink"):
+            names[f"start of {student.key} {student.start}"] = student.start
+    for title, name in names.items():
+        folder = resolve_model_path(name)
+        if folder is None:
+            models[title] = "on the Hugging Face hub, or in this machine's cache of it"
+        else:
+            require_model_folder(folder)
+            models[title] = str(folder)
+    return models
+
+
+def _splits_table(task: Task) -> Table:
+    splits = {"train": task.train, "validation": task.validation, "test": task.test}
+    table = make_table(f"{task.spec.name}: examples", ["label", *splits], left=("label",))
+    counts = {name: _label_counts(task.spec, split) for name, split in splits.items()}
+    for label in list(counts["train"])[:SHOWN_LABELS]:
+        table.add_row(label, *(f"{counts[name][label]:,}" for name in splits))
+    if len(counts["train"]) > SHOWN_LABELS:
+        table.add_row(f"{len(counts['train']) - SHOWN_LABELS} more labels", "", "", "")
+    table.add_row("all", *(f"{len(split):,}" for split in splits.values()))
+    return table
+
+
+def _label_counts(spec: TaskSpec, split: Split) -> dict[str, int]:
+    if spec.kind == "regression":
+        return {}
+    if spec.kind == "multilabel":
+        return {name: int(split.labels[:, i].sum()) for i, name in enumerate(spec.labels)}
+    return {name: int((split.labels == i).sum()) for i, name in enumerate(spec.labels)}
+
+
+def _document(recipe: Recipe, task: Task, models: dict[str, str]) -> dict[str, Any]:
+    splits = {"train": task.train, "validation": task.validation, "test": task.test}
+    sizes = {name: len(split) for name, split in splits.items()}
+    labels = {name: _label_counts(task.spec, split) for name, split in splits.items()}
+    return {
+        "recipe": recipe.name,
+        "kind": task.spec.kind,
+        "metric": task.spec.metric,
+        "splits": sizes,
+        "labels": labels,
+        "notes": list(task.notes),
+        "models": models,
+    }

@@ -1,0 +1,89 @@
+"""`kdedge info BUNDLE`: what a bundle is."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.table import Table
+
+from kdedge.cli.console import make_table, print_json, print_line, results, size_text
+from kdedge.cli.options import json_option
+
+if TYPE_CHECKING:
+    from kdedge.runtime.bundle import Bundle, Manifest
+
+SHOWN_LABELS = 12
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@json_option
+def info(bundle: Path, as_json: bool) -> None:
+    """Describe BUNDLE: task, labels, student, teacher, scores, and the size of every file.
+
+    All files are checked against their hashes first. The digest is the SHA-256 of kdedge.json,
+    which holds the hashes of all other files: equal digests are equal bundles.
+
+    \b
+    Example: kdedge info runs/quickstart/tinybert/bundle
+    """
+    from kdedge.runtime.bundle import MANIFEST, Bundle
+
+    opened = Bundle.open(bundle)
+    digest = hashlib.sha256((opened.folder / MANIFEST).read_bytes()).hexdigest()
+    if as_json:
+        print_json(_document(opened, digest))
+        return
+    for name, value in _facts(opened.manifest).items():
+        print_line(f"{name + ':':<12}{value}")
+    results().print(_files_table(opened))
+    print_line(f"digest:     sha256:{digest}")
+
+
+def _facts(manifest: Manifest) -> dict[str, str]:
+    spec = manifest.spec
+    texts = "pairs of texts" if spec.pair else "single texts"
+    facts = {
+        "bundle": manifest.name,
+        "task": f"{spec.kind} of {texts}, up to {manifest.max_length} tokens",
+        "labels": _labels(spec.labels),
+        "teacher": str(manifest.teacher.get("model", "unknown")),
+        "made by": f"kdedge {manifest.kdedge}",
+    }
+    scores = manifest.scores
+    metric = str(scores.get("metric", spec.metric))
+    for model in ("teacher", "student"):
+        if scores.get(model) is not None:
+            facts[model] = facts.get(model, "") + f" {metric} {float(scores[model]):.4f}"
+    if scores.get("split_size"):
+        facts["scores"] = f"{metric} on {scores['split_size']:,} test texts"
+    if manifest.scheme:
+        facts["int8"] = ", ".join(f"{key} {value}" for key, value in manifest.scheme.items())
+    return {name: value.strip() for name, value in facts.items()}
+
+
+def _labels(labels: tuple[str, ...]) -> str:
+    listed = ", ".join(labels[:SHOWN_LABELS])
+    more = len(labels) - SHOWN_LABELS
+    return f"{len(labels)}: {listed}" + (f" and {more} more" if more > 0 else "")
+
+
+def _files_table(bundle: Bundle) -> Table:
+    precisions = {path: name for name, path in bundle.manifest.precisions.items()}
+    table = make_table(
+        "", ["file", "precision", "size", "sha256"], left=("file", "precision", "sha256")
+    )
+    for path, entry in sorted(bundle.manifest.files.items()):
+        size = size_text(entry["bytes"])
+        table.add_row(path, precisions.get(path, ""), size, entry["sha256"][:12])
+    total = sum(entry["bytes"] for entry in bundle.manifest.files.values())
+    table.add_row("all files", "", size_text(total), "")
+    return table
+
+
+def _document(bundle: Bundle, digest: str) -> dict[str, Any]:
+    document = bundle.manifest.to_json()
+    return {"bundle": str(bundle.folder), "digest": f"sha256:{digest}", **document}

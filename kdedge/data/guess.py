@@ -1,0 +1,183 @@
+"""Guess what a file of examples holds: delimiter, columns, kind of task, labels."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from kdedge.errors import DataError
+from kdedge.io.encoding import open_text
+from kdedge.io.faults import shown
+from kdedge.io.tabular import Table, find_delimiter, iter_rows
+from kdedge.runtime.spec import BETWEEN_LABELS, Kind
+
+GUESSED_ROWS = 20_000
+"""Rows that are read; more would not change the guess."""
+
+MOST_CLASSES = 200
+"""Whole numbers with more different values than this are scores, not classes."""
+
+TEXT_NAMES = "text sentence sentence1 review content comment question question1 message body"
+PAIR_NAMES = "pair text2 text_b sentence2 question2 hypothesis text_pair second"
+LABEL_NAMES = "label labels class category target sentiment topic intent rating stars score tag"
+
+
+@dataclass(frozen=True)
+class DataGuess:
+    """What a file seems to hold.
+
+    Attributes:
+        delimiter: What separates the columns of a csv file; None for other files.
+        columns: All columns.
+        text: Column of the text.
+        pair: Column of the second text, or None.
+        label: Column of the label.
+        kind: Kind of the task.
+        labels: Different labels with their counts, the most frequent first; () for scores.
+        rows: Rows that were read.
+        words: Words of a text that is longer than 95 % of the others.
+    """
+
+    delimiter: str | None
+    columns: tuple[str, ...]
+    text: str
+    pair: str | None
+    label: str
+    kind: Kind
+    labels: tuple[tuple[str, int], ...]
+    rows: int
+    words: int
+
+
+def guess_data(
+    path: Path, encoding: str = "utf-8", *, text: str | None = None, label: str | None = None
+) -> DataGuess:
+    """Read the first rows of a csv, tsv or jsonl file and guess what they mean.
+
+    Args:
+        path: The file.
+        encoding: Its encoding, as in a recipe.
+        text: Column of the text, if it is known.
+        label: Column of the label, if it is known.
+
+    Raises:
+        DataError: If the file has no rows, or no column that could be the text or the label.
+        UsageError: If the file type is unknown, the file cannot be read, or a column that was
+            named does not exist.
+
+    Example:
+        >>> guess_data(Path("reviews.csv")).label
+        'stars'
+    """
+    rows = [row.cells for row in islice(iter_rows(path, (), encoding), GUESSED_ROWS)]
+    if not rows:
+        raise DataError(f"{path}: no rows", "0 rows", "give a file with texts and labels")
+    columns = tuple(dict.fromkeys(name for row in rows for name in row))
+    values = {name: [row.get(name) for row in rows] for name in columns}
+    table = Table(str(path), values, columns, range(len(rows)))
+    for name, option in ((text, "--text"), (label, "--label")):
+        if name is not None:
+            table.column(name, option)
+    text = text or _text_column(path, values)
+    rest = {name: cells for name, cells in values.items() if name != text}
+    label = label or _label_column(path, rest)
+    pair = _named(PAIR_NAMES, [name for name in rest if name != label])
+    kind = _kind(values[label])
+    lengths = sorted(len(cell.split()) for cell in values[text] if isinstance(cell, str))
+    return DataGuess(
+        delimiter=_delimiter(path, encoding),
+        columns=columns,
+        text=text,
+        pair=pair,
+        label=label,
+        kind=kind,
+        labels=_label_counts(kind, values[label]),
+        rows=len(rows),
+        words=lengths[int(0.95 * (len(lengths) - 1))],
+    )
+
+
+def _delimiter(path: Path, encoding: str) -> str | None:
+    if path.suffix.lower() != ".csv":
+        return "\t" if path.suffix.lower() == ".tsv" else None
+    with open_text(path, encoding, newline="") as stream:
+        return find_delimiter(stream.readline())
+
+
+def _named(names: str, columns: Sequence[str]) -> str | None:
+    """Return the column whose name comes first in `names`, whatever its case is."""
+    by_name = {column.casefold(): column for column in columns}
+    for name in names.split():
+        if name in by_name:
+            return by_name[name]
+    return None
+
+
+def _text_column(path: Path, values: dict[str, list[Any]]) -> str:
+    """Return a column with a usual name, else the one with the longest strings."""
+    strings = {}
+    for name, cells in values.items():
+        lengths = [len(cell) for cell in cells if isinstance(cell, str)]
+        if len(lengths) > len(cells) / 2:
+            strings[name] = statistics.fmean(lengths)
+    if not strings:
+        raise DataError(
+            f"{path}: no column holds texts",
+            f"columns: {', '.join(map(shown, values))}",
+            "write the texts as strings in a column of their own",
+        )
+    return _named(TEXT_NAMES, list(strings)) or max(strings, key=lambda name: strings[name])
+
+
+def _label_column(path: Path, values: dict[str, list[Any]]) -> str:
+    """Return a column with a usual name, else the one with the fewest different values."""
+    distinct = {}
+    for name, cells in values.items():
+        count = len({str(cell) for cell in cells})
+        if count > 1:
+            distinct[name] = count
+    if not distinct:
+        raise DataError(
+            f"{path}: no column could be the label",
+            f"columns besides the text: {', '.join(map(shown, values)) or 'none'}",
+            "give every row a label, and use at least two labels",
+        )
+    return _named(LABEL_NAMES, list(distinct)) or min(distinct, key=lambda name: distinct[name])
+
+
+def _kind(cells: list[Any]) -> Kind:
+    if any(isinstance(cell, list) for cell in cells):
+        return "multilabel"
+    if any(isinstance(cell, str) and BETWEEN_LABELS in cell for cell in cells):
+        return "multilabel"
+    numbers = [_number(cell) for cell in cells]
+    if any(number is None for number in numbers):
+        return "classification"
+    is_fraction = any(number is not None and number % 1 for number in numbers)
+    return "regression" if is_fraction or len(set(numbers)) > MOST_CLASSES else "classification"
+
+
+def _number(cell: Any) -> float | None:
+    try:
+        return float(cell)
+    except (TypeError, ValueError):
+        return None
+
+
+def _label_counts(kind: Kind, cells: list[Any]) -> tuple[tuple[str, int], ...]:
+    if kind == "regression":
+        return ()
+    counts: Counter[str] = Counter()
+    for cell in cells:
+        if isinstance(cell, list):
+            counts.update(str(item) for item in cell)
+        elif kind == "multilabel":
+            counts.update(part.strip() for part in str(cell).split(BETWEEN_LABELS) if part.strip())
+        else:
+            counts[str(cell)] += 1
+    return tuple(counts.most_common())

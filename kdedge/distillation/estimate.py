@@ -1,0 +1,179 @@
+"""Estimate the disk space and memory of a run from the shapes of its models, without torch.
+
+Parameters follow from the shapes. Weights are saved in fp32, 4 bytes each. Training with AdamW
+holds four fp32 numbers per parameter: weight, gradient and two moments. Activations come on top;
+they depend on lengths and batches and are not estimated.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdedge.data.task import Task
+from kdedge.io.paths import resolve_model_path
+from kdedge.recipe import BiLstmConfig, Recipe, TinyBertConfig
+
+BYTES = 4
+"""Bytes of a number in fp32."""
+
+TRAINING_NUMBERS = 4
+"""Numbers per parameter during training: weight, gradient and two moments of AdamW."""
+
+WORDPIECE_SIZE = 8000
+"""Pieces of a tokenizer that is trained, unless the recipe sets the number."""
+
+LOGIT_BYTES = 2
+
+Student = TinyBertConfig | BiLstmConfig
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run needs at least.
+
+    Attributes:
+        parameters: Model -> its number of parameters.
+        disk: Bytes of all saved models, texts and logits.
+        memory: Bytes of the largest model in training, without activations.
+        layer_cache: Most bytes that the teacher's cached layers may take; 0 if none are read.
+        unknown: Models whose shape is not known on this machine; they are not counted.
+    """
+
+    parameters: dict[str, int]
+    disk: int
+    memory: int
+    layer_cache: int
+    unknown: tuple[str, ...]
+
+
+def estimate_run(recipe: Recipe, task: Task) -> Estimate:
+    """Estimate what `kdedge distill` needs for a recipe whose task is loaded."""
+    parameters: dict[str, int] = {}
+    unknown: list[str] = []
+    copies: dict[str, int] = {}
+    for name, teacher in zip(recipe.teacher_names, recipe.teacher, strict=True):
+        title = "teacher" if len(recipe.teacher) == 1 else f"teacher {name}"
+        shape = model_shape(teacher.model)
+        _add(parameters, unknown, title, _teacher_parameters(shape, task.spec.outputs))
+        copies[title] = 1
+    first_shape = model_shape(recipe.teacher[0].model)
+    for student in recipe.student:
+        count = student_parameters(student, first_shape, task)
+        _add(parameters, unknown, student.key, count)
+        has_first_step = isinstance(student, TinyBertConfig) and student.layers_first is not None
+        copies[student.key] = 1 + int(student.baseline) + int(has_first_step)
+    weights = sum(BYTES * count * copies[name] for name, count in parameters.items())
+    reads_layers = any(student.objective.reads_layers for student in recipe.student)
+    return Estimate(
+        parameters=parameters,
+        disk=weights + _transfer_bytes(recipe, task),
+        memory=BYTES * TRAINING_NUMBERS * max(parameters.values(), default=0),
+        layer_cache=int(1e9 * recipe.transfer.layers_gb) if reads_layers else 0,
+        unknown=tuple(unknown),
+    )
+
+
+def _add(parameters: dict[str, int], unknown: list[str], name: str, count: int | None) -> None:
+    if count is None:
+        unknown.append(name)
+    else:
+        parameters[name] = count
+
+
+def model_shape(name: str) -> dict[str, Any] | None:
+    """Return the config.json of a model in a folder or package; None for a model of the hub."""
+    folder = resolve_model_path(name)
+    return None if folder is None else _read_config(folder)
+
+
+def _read_config(folder: Path) -> dict[str, Any] | None:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return config if isinstance(config, dict) else None
+
+
+def _teacher_parameters(shape: Mapping[str, Any] | None, outputs: int) -> int | None:
+    if shape is None or shape.get("model_type") != "bert":
+        return None
+    return bert_parameters(shape, outputs)
+
+
+def student_parameters(
+    student: Student, teacher: Mapping[str, Any] | None, task: Task
+) -> int | None:
+    """Return the number of parameters of a student; None if its vocabulary is not known.
+
+    Args:
+        student: The student's table of the recipe.
+        teacher: The config.json of the first teacher.
+        task: The task that decides the number of outputs.
+    """
+    pieces = _pieces(student, teacher)
+    if pieces is None or teacher is None:
+        return None
+    if isinstance(student, BiLstmConfig):
+        width = student.embedding or teacher.get("embedding_size") or teacher.get("hidden_size")
+        return None if width is None else bilstm_parameters(student, pieces, int(width), task)
+    shape = {
+        "vocab_size": pieces,
+        "hidden_size": student.hidden,
+        "num_hidden_layers": student.layers,
+        "intermediate_size": student.intermediate,
+        "max_position_embeddings": max(512, student.max_length),
+    }
+    if student.start in ("teacher", "shrink"):
+        shape["max_position_embeddings"] = teacher.get("max_position_embeddings", 512)
+    return bert_parameters(shape, task.spec.outputs)
+
+
+def _pieces(student: Student, teacher: Mapping[str, Any] | None) -> int | None:
+    """Return the size of a student's vocabulary, if no tokenizer has to be loaded for it."""
+    if student.vocabulary:
+        return student.vocabulary
+    if student.tokenizer == "wordpiece":
+        return WORDPIECE_SIZE
+    if student.tokenizer or student.start not in ("teacher", "shrink", "scratch"):
+        return None
+    return None if teacher is None else teacher.get("vocab_size")
+
+
+def bert_parameters(shape: Mapping[str, Any], outputs: int) -> int:
+    """Count the parameters of a BERT classifier (Devlin et al. 2019) from its config.json."""
+    hidden = int(shape["hidden_size"])
+    inner = int(shape["intermediate_size"])
+    tables = int(shape["vocab_size"]) + int(shape.get("max_position_embeddings", 512))
+    tables += int(shape.get("type_vocab_size", 2))
+    norm = 2 * hidden
+    attention = 4 * (hidden * hidden + hidden) + norm
+    feed_forward = 2 * hidden * inner + inner + hidden + norm
+    layers = int(shape["num_hidden_layers"]) * (attention + feed_forward)
+    pooler = hidden * hidden + hidden
+    head = hidden * outputs + outputs
+    return tables * hidden + norm + layers + pooler + head
+
+
+def bilstm_parameters(student: BiLstmConfig, pieces: int, width: int, task: Task) -> int:
+    """Count the parameters of a BiLSTM whose word embeddings have this width."""
+    hidden = student.hidden
+    lstm = 2 * 4 * hidden * (width + hidden + 2)
+    features = (8 if task.spec.pair else 2) * hidden
+    dense = features * student.head + student.head
+    head = student.head * task.spec.outputs + task.spec.outputs
+    return pieces * width + lstm + dense + head
+
+
+def _transfer_bytes(recipe: Recipe, task: Task) -> int:
+    """Return the bytes of the transfer set, whose new texts are as long as the labelled ones."""
+    texts = sum(len(text.encode()) for text in (*task.train.texts, *(task.train.pairs or ())))
+    logits = LOGIT_BYTES * len(task.train) * task.spec.outputs
+    factor = 1.0
+    if recipe.augment:
+        size = recipe.augment.size
+        factor += max(recipe.augment.curve) if isinstance(size, str) else size
+    return round(factor * (texts + logits))

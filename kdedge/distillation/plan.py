@@ -1,0 +1,100 @@
+"""Say what `kdedge distill` would do: which stages it would make, and which it would reuse.
+
+The plan walks through the pipeline with a dry run, so that the pipeline itself decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from kdedge.data.task import Task
+from kdedge.recipe import Recipe
+from kdedge.run.layout import RunDir
+from kdedge.run.stage import StageContext, StageNeeded
+from kdedge.run.stages import run_stages, shared_stages
+
+State = Literal["cached", "new", "continues", "changed", "waits"]
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """One stage of a plan.
+
+    Attributes:
+        folder: The folder of the stage.
+        state: `cached`: it is reused. `new`: it will be made. `continues`: interrupted work goes
+            on. `changed`: its inputs differ, and only --force makes it again. `waits`: it exists,
+            but whether it is reused depends on an earlier stage that has to be made.
+        differences: Which inputs differ.
+    """
+
+    folder: Path
+    state: State
+    differences: tuple[str, ...] = ()
+
+
+def plan_stages(recipe: Recipe, runs: Path, task: Task) -> list[PlannedStage]:
+    """List the stages of a recipe in their order, with what would happen to each.
+
+    Nothing is trained and nothing is written. Heavy packages are imported only if the run has
+    stages to compare with.
+    """
+    run = RunDir(runs / recipe.name, recipe)
+    folders = run_stages(run)
+    needed: dict[Path, tuple[str, ...]] = {}
+    unknown: set[Path] = set()
+    if any(folder.exists() for folder in folders):
+        needed, unknown = _dry_run(run, task)
+    planned = []
+    for folder in folders:
+        differences = needed.get(folder, ())
+        state = _state(folder, differences, is_unknown=folder in unknown)
+        planned.append(PlannedStage(folder, state, differences))
+    return planned
+
+
+def _state(folder: Path, differences: tuple[str, ...], *, is_unknown: bool) -> State:
+    if differences:
+        return "changed"
+    if not folder.exists():
+        return "continues" if folder.with_name(folder.name + ".part").exists() else "new"
+    return "waits" if is_unknown else "cached"
+
+
+def _dry_run(run: RunDir, task: Task) -> tuple[dict[Path, tuple[str, ...]], set[Path]]:
+    """Return the stages that have to be made, and those that wait for one of them."""
+    # Imported here: a plan of a new run needs no torch.
+    from kdedge.distillation.pipeline import prepare_context, student_steps
+    from kdedge.distillation.student_training import train_student
+    from kdedge.distillation.transfer_stage import choose_size
+    from kdedge.run.threads import silence_transformers
+
+    silence_transformers()
+    stages = StageContext(dry_run=True)
+    try:
+        context = prepare_context(run.recipe, run, task=task, stages=stages)
+        if run.recipe.augment and run.recipe.augment.size == "auto":
+            context = choose_size(context)
+    except StageNeeded as stop:
+        return {stop.folder: tuple(stop.differences)}, _after(run, stop.folder)
+    needed: dict[Path, tuple[str, ...]] = {}
+    unknown: set[Path] = set()
+    for student in run.recipe.student:
+        for step in student_steps(context, student, run.students[student.key]):
+            if step.previous in needed:
+                unknown.add(step.folder)
+                continue
+            try:
+                train_student(context, student, step)
+            except StageNeeded as stop:
+                needed[stop.folder] = tuple(stop.differences)
+    return needed, unknown
+
+
+def _after(run: RunDir, folder: Path) -> set[Path]:
+    """Return the stages after a shared stage. Teachers of an ensemble do not wait for others."""
+    folders = run_stages(run)
+    later = folders[folders.index(folder) + 1 :] if folder in folders else folders
+    return set(later) - (set(shared_stages(run)) & set(run.teachers.values()))

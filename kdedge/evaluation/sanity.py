@@ -1,0 +1,83 @@
+"""Find results that mean nothing: too few texts, one class only, a simple baseline is better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from kdedge.data.task import Task
+from kdedge.runtime import metrics
+from kdedge.runtime.spec import TaskSpec
+
+FEWEST_TEST_TEXTS = 100
+"""With fewer texts, the 95 % interval of an accuracy is wider than ±6 points."""
+
+
+def split_warnings(task: Task) -> list[str]:
+    """Return a warning if the test split is too small to compare models."""
+    return size_warnings(len(task.test))
+
+
+def size_warnings(texts: int) -> list[str]:
+    """Return a warning if there are too few test texts to compare models."""
+    if texts >= FEWEST_TEST_TEXTS:
+        return []
+    return [
+        f"the test split has {texts} texts, fewer than {FEWEST_TEST_TEXTS}: "
+        "differences between models are mostly chance"
+    ]
+
+
+def only_prediction(spec: TaskSpec, logits: np.ndarray) -> str | None:
+    """Name the only label, set of labels or number that logits (N, C) predict.
+
+    Returns:
+        None if the predictions differ, or if there is only one text.
+    """
+    predictions = metrics.decide(spec.kind, logits)
+    if len(predictions) < 2 or not (predictions == predictions[0]).all():
+        return None
+    first = predictions[0]
+    if spec.kind == "regression":
+        return f"{first:.4g}"
+    if spec.kind == "classification":
+        return spec.labels[int(first)]
+    return ", ".join(spec.labels[i] for i in np.flatnonzero(first)) or "no label"
+
+
+def one_class_warning(name: str, prediction: str) -> str:
+    """Say that a model predicts the same for every text."""
+    return f"{name} predicts {prediction!r} for every test text"
+
+
+def baseline_warnings(
+    scores: Mapping[str, float], majority: float, bag_of_words: float | None
+) -> list[str]:
+    """Compare test scores with those of two simple baselines.
+
+    Args:
+        scores: Name -> test score of the teacher and the students; the teacher's is `teacher`.
+        majority: Score of predicting the most frequent label, or the mean.
+        bag_of_words: Score of TF-IDF with a linear model, if the texts have words.
+
+    Returns:
+        One sentence for the teacher that is not above the majority, and one for every model that
+        a bag of words beats.
+    """
+    lines = []
+    teacher = scores.get("teacher")
+    if teacher is not None and teacher <= majority:
+        lines.append(
+            f"the teacher scores {teacher:.4f}, not above the majority class ({majority:.4f}): "
+            "it has not learned the task"
+        )
+    if bag_of_words is None:
+        return lines
+    for name, score in scores.items():
+        if score < bag_of_words:
+            lines.append(
+                f"a bag of words (TF-IDF with a linear model) scores {bag_of_words:.4f}, "
+                f"more than {name} ({score:.4f})"
+            )
+    return lines

@@ -1,0 +1,207 @@
+"""The reference of a recipe's keys, taken from its models: name, type, default, description."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from kdedge.errors import UsageError
+from kdedge.recipe.reading import STUDENT_KINDS, Recipe
+from kdedge.recipe.section import Section
+
+TYPE_NAMES = {
+    int: "whole number",
+    float: "number",
+    str: "text",
+    bool: "true or false",
+    type(None): "nothing",
+}
+CONTAINERS = {list: "list", tuple: "list", dict: "table"}
+BOUNDS = {Gt: ("gt", "above"), Ge: ("ge", "from"), Lt: ("lt", "below"), Le: ("le", "up to")}
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of a recipe.
+
+    Attributes:
+        name: As it is written with --set, such as `student.fit.epochs`.
+        type: What it may hold, in words.
+        default: Its default as TOML; None if the key is needed or has no value by default.
+        required: Whether a recipe must have it.
+        description: What it means.
+        kinds: Kinds of students that have it; empty if it is not a key of a student, or if all
+            kinds have it.
+    """
+
+    name: str
+    type: str
+    default: str | None
+    required: bool
+    description: str
+    kinds: tuple[str, ...] = ()
+
+
+def recipe_keys(prefix: str = "") -> list[Key]:
+    """List the keys of a recipe in the order of its models.
+
+    Args:
+        prefix: A key or a table, such as `student.fit`; all keys by default.
+
+    Raises:
+        UsageError: If there is no such key or table; names the nearest.
+
+    Example:
+        >>> recipe_keys("data.train")[0].default
+        '"train"'
+    """
+    keys = _merged(list(_keys_of(Recipe, "")))
+    chosen = [key for key in keys if f"{key.name}.".startswith(f"{prefix}.")]
+    if prefix and not chosen:
+        tables = {key.name.rpartition(".")[0] for key in keys}
+        names = [*(key.name for key in keys), *tables]
+        near = difflib.get_close_matches(prefix, names, n=1, cutoff=0.4)
+        raise UsageError(
+            "a recipe has no such key",
+            repr(prefix),
+            f"did you mean {near[0]}?" if near else "run `kdedge keys` for all keys",
+        )
+    return chosen if prefix else keys
+
+
+def _keys_of(section: type[Section], prefix: str, kind: str = "") -> Iterator[Key]:
+    for name, field in section.model_fields.items():
+        path = f"{prefix}{name}"
+        students = _students(field.annotation)
+        if students:
+            for student in students:
+                yield from _keys_of(student, f"{path}.", _kind_of(student))
+            continue
+        inner = _section(field.annotation)
+        if inner is None:
+            yield _key(path, field, kind)
+        else:
+            yield from _keys_of(inner, f"{path}.", kind)
+
+
+def _kind_of(student: type[Section]) -> str:
+    for kind, section in STUDENT_KINDS.items():
+        if section is student:
+            return kind
+    return ""
+
+
+def _students(annotation: Any) -> list[type[Section]]:
+    """Return the kinds of students if the key holds students, else nothing."""
+    found = [section for section in _sections(annotation) if section in STUDENT_KINDS.values()]
+    return found
+
+
+def _section(annotation: Any) -> type[Section] | None:
+    """Return the section of a key that is a table; a key that may also be a value is none."""
+    parts = [part for part in _parts(annotation) if part is not type(None)]
+    if len(parts) != 1:
+        return None
+    part = parts[0]
+    if get_origin(part) is list:
+        return _section(get_args(part)[0])
+    return part if isinstance(part, type) and issubclass(part, Section) else None
+
+
+def _sections(annotation: Any) -> list[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    if get_origin(annotation) is dict:
+        return []
+    found = []
+    for argument in get_args(annotation):
+        found += _sections(argument)
+    return found
+
+
+def _parts(annotation: Any) -> list[Any]:
+    """Return the alternatives of a type."""
+    if get_origin(annotation) is Annotated:
+        return _parts(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        return list(get_args(annotation))
+    return [annotation]
+
+
+def _key(name: str, field: FieldInfo, kind: str) -> Key:
+    default = field.get_default(call_default_factory=False)
+    is_required = default is PydanticUndefined
+    return Key(
+        name,
+        _type_name(field.annotation, field.metadata),
+        None if is_required or default is None else _toml(default),
+        is_required,
+        field.description or "",
+        (kind,) if kind else (),
+    )
+
+
+def _toml(value: Any) -> str:
+    """Write a default as TOML; JSON is the same for texts, numbers, booleans and lists."""
+    return json.dumps(value)
+
+
+def _type_name(annotation: Any, metadata: list[Any] | tuple[Any, ...] = ()) -> str:
+    if get_origin(annotation) is Annotated:
+        inner, *more = get_args(annotation)
+        return _type_name(inner, _flat(more))
+    parts = [part for part in _parts(annotation) if part is not type(None)]
+    if len(parts) > 1:
+        return " or ".join(_type_name(part) for part in parts)
+    return _simple_type_name(parts[0]) + _bounds(metadata)
+
+
+def _flat(metadata: list[Any]) -> list[Any]:
+    """Return constraints, also those inside of `Field(...)`."""
+    flat: list[Any] = []
+    for item in metadata:
+        flat += item.metadata if isinstance(item, FieldInfo) else [item]
+    return flat
+
+
+def _simple_type_name(part: Any) -> str:
+    origin, arguments = get_origin(part), get_args(part)
+    if origin is Annotated:
+        return _type_name(part)
+    if origin is Literal:
+        return " or ".join(json.dumps(value) for value in arguments)
+    if origin in CONTAINERS:
+        inner = _type_name(arguments[-1])
+        return f"{CONTAINERS[origin]} of " + (f"({inner})" if " or " in inner else inner)
+    if isinstance(part, type) and issubclass(part, Section):
+        return "{ " + ", ".join(part.model_fields) + " }"
+    return TYPE_NAMES.get(part, str(part))
+
+
+def _bounds(metadata: list[Any] | tuple[Any, ...]) -> str:
+    words = []
+    for constraint in metadata:
+        for bound, (attribute, word) in BOUNDS.items():
+            if isinstance(constraint, bound):
+                words.append(f"{word} {getattr(constraint, attribute):.10g}")
+    return f" {', '.join(words)}" if words else ""
+
+
+def _merged(keys: list[Key]) -> list[Key]:
+    """Join keys that several kinds of students share."""
+    merged: dict[Key, tuple[str, ...]] = {}
+    for key in keys:
+        shared = replace(key, kinds=())
+        merged[shared] = merged.get(shared, ()) + key.kinds
+    joined = []
+    for key, kinds in merged.items():
+        joined.append(replace(key, kinds=() if len(kinds) == len(STUDENT_KINDS) else kinds))
+    return joined

@@ -1,0 +1,49 @@
+"""Which stages a recipe has, in the order in which `kdedge distill` makes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kdedge.recipe import TinyBertConfig
+from kdedge.run.layout import RunDir
+
+
+def shared_stages(run: RunDir) -> list[Path]:
+    """List the folders of the stages that all students share: teachers and texts."""
+    folders = [*run.teachers.values(), run.teacher]
+    augment = run.recipe.augment
+    if augment:
+        if augment.generate:
+            folders.append(run.generator)
+        for number in range(1, augment.rounds + 1):
+            folders.append(run.augment if number == 1 else run.shared / f"augment-{number}")
+            if number < augment.rounds:
+                folders_of_round = run.augment_round(number)
+                folders += [folders_of_round.transfer, folders_of_round.student]
+    folders.append(run.transfer)
+    if augment and augment.size == "auto":
+        folders.append(run.curve)
+    return folders
+
+
+def student_stages(run: RunDir) -> dict[str, list[Path]]:
+    """List the folders of each student's stages, by its name."""
+    stages = {}
+    for student in run.recipe.student:
+        folders = run.students[student.key]
+        steps = []
+        if isinstance(student, TinyBertConfig) and student.layers_first:
+            steps.append(folders.layers)
+        steps.append(folders.student)
+        if student.baseline:
+            steps.append(folders.baseline)
+        stages[student.key] = steps
+    return stages
+
+
+def run_stages(run: RunDir) -> list[Path]:
+    """List the folders of all stages of a run."""
+    folders = shared_stages(run)
+    for steps in student_stages(run).values():
+        folders += steps
+    return folders

@@ -1,0 +1,63 @@
+"""`kdedge info` describes a bundle, `kdedge doctor` this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import factories
+import pytest
+from kdedge_process import run_kdedge
+
+from kdedge.runtime.bundle import MANIFEST
+
+
+def test_info_names_task_labels_files_and_digest() -> None:
+    bundle = factories.tiny_bundle()
+    done = run_kdedge("info", str(bundle), COLUMNS="80")
+    assert done.returncode == 0, done.stderr
+    digest = hashlib.sha256((bundle / MANIFEST).read_bytes()).hexdigest()
+    for word in ("2: bad, good", "onnx/model.onnx", "fp32", "0.9375", f"sha256:{digest}"):
+        assert word in done.stdout, done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 84, "only the digest is wider"
+
+
+def test_info_as_json_has_the_size_of_every_file() -> None:
+    bundle = factories.tiny_bundle()
+    document = json.loads(run_kdedge("info", str(bundle), "--json").stdout)
+    for name, entry in document["files"].items():
+        assert entry["bytes"] == (bundle / name).stat().st_size
+    assert document["spec"]["labels"] == ["bad", "good"]
+
+
+def test_info_rejects_a_changed_bundle(tmp_path: Path) -> None:
+    folder = factories.copy_bundle(factories.tiny_bundle(), tmp_path)
+    (folder / "config.json").write_text("{}")
+    done = run_kdedge("info", str(folder))
+    assert done.returncode == 5 and "Traceback" not in done.stderr
+
+
+def test_doctor_lists_versions_and_providers() -> None:
+    import onnxruntime
+
+    document = json.loads(run_kdedge("doctor", "--json").stdout)
+    assert document["onnxruntime"] == onnxruntime.__version__
+    assert "CPUExecutionProvider" in document["providers"]
+    assert document["missing"] == {"train": [], "tune": []}
+
+
+@pytest.mark.parametrize("package, extra", [("optuna", "tune"), ("datasets", "train")])
+def test_doctor_names_the_pip_line_of_a_missing_package(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], package: str, extra: str
+) -> None:
+    from kdedge.cli import doctor
+    from kdedge.io import optional
+
+    found = optional.find_spec
+    monkeypatch.setattr(
+        optional, "find_spec", lambda name: None if name == package else found(name)
+    )
+    doctor.doctor.main([], standalone_mode=False)
+    output = capsys.readouterr().out
+    assert f"missing: {package}" in output and f'pip install "kdedge-toolkit[{extra}]"' in output

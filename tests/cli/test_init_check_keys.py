@@ -1,0 +1,171 @@
+"""The commands that help to write a recipe: init, check, keys."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from kdedge_process import run_kdedge
+
+from kdedge.data.guess import guess_data
+from kdedge.errors import DataError, UsageError
+from kdedge.recipe import Recipe, load_recipe
+from kdedge.recipe.draft import Draft, run_name
+from kdedge.recipe.reference import recipe_keys
+
+
+def write_reviews(path: Path, delimiter: str = ",", rows: int = 60) -> Path:
+    lines = [delimiter.join(("id", "review", "stars"))]
+    for number in range(rows):
+        opinion = ("bad", "good")[number % 2]
+        lines.append(delimiter.join((str(number), f"film {number} was {opinion}", opinion)))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_init_writes_a_recipe_that_check_accepts(tmp_path: Path, delimiter: str) -> None:
+    write_reviews(tmp_path / "reviews.csv", delimiter)
+    done = run_kdedge("init", "reviews.csv", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for guess in ("text:      review", "label:     stars", "labels:    2: bad 30, good 30"):
+        assert guess in done.stderr
+    recipe = load_recipe(tmp_path / "recipe.toml")
+    assert (recipe.name, recipe.data.text, recipe.data.label) == ("reviews", "review", "stars")
+    assert recipe.data.delimiter == (None if delimiter == "," else delimiter)
+    done = run_kdedge("check", "recipe.toml", "--json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout.splitlines()[-1])
+    assert sum(document["splits"].values()) == 60
+    assert sum(document["labels"]["train"].values()) == document["splits"]["train"]
+    assert "fewer than 100" in done.stderr
+
+
+def test_init_uses_the_files_of_other_splits(tmp_path: Path) -> None:
+    folder = tmp_path / "my reviews"
+    folder.mkdir()
+    for name, rows in (("train", 40), ("dev", 8), ("test", 8)):
+        path = write_reviews(folder / f"{name}.csv", rows=rows)
+        path.write_text(path.read_text().replace("film", f"{name} film"))
+    done = run_kdedge("init", "train.csv", folder=folder)
+    assert done.returncode == 0, done.stderr
+    recipe = load_recipe(folder / "recipe.toml")
+    assert (recipe.data.validation, recipe.data.test) == ("dev.csv", "test.csv")
+    assert recipe.name == "my-reviews"
+
+
+def test_init_does_not_replace_a_recipe(tmp_path: Path) -> None:
+    write_reviews(tmp_path / "reviews.csv")
+    (tmp_path / "recipe.toml").write_text("mine")
+    done = run_kdedge("init", "reviews.csv", folder=tmp_path)
+    assert done.returncode == 2 and (tmp_path / "recipe.toml").read_text() == "mine"
+    assert run_kdedge("init", "reviews.csv", "--force", folder=tmp_path).returncode == 0
+    assert load_recipe(tmp_path / "recipe.toml").name == "reviews"
+
+
+@pytest.mark.parametrize(
+    "rows, kind, labels, pair",
+    [
+        ([{"text": "a b", "label": "x"}, {"text": "c d", "label": "y"}], "classification", 2, None),
+        ([{"text": "a b", "label": ["x", "y"]}, {"text": "c", "label": []}], "multilabel", 2, None),
+        ([{"text": "a b", "label": 1.5}, {"text": "c d", "label": 2}], "regression", 0, None),
+        (
+            [
+                {"sentence1": "a b", "sentence2": "a", "label": 0},
+                {"sentence1": "c d", "sentence2": "d", "label": 1},
+            ],
+            "classification",
+            2,
+            "sentence2",
+        ),
+    ],
+)
+def test_the_kind_of_task_is_guessed(
+    tmp_path: Path, rows: list[dict[str, object]], kind: str, labels: int, pair: str | None
+) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    guess = guess_data(path)
+    assert (guess.kind, len(guess.labels), guess.pair) == (kind, labels, pair)
+
+
+def test_columns_without_usual_names_are_guessed_by_their_values(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    lines = [f"{number},k{number % 3},a long text number {number}" for number in range(30)]
+    path.write_text("\n".join(["a,b,c", *lines]), encoding="utf-8")
+    guess = guess_data(path)
+    assert (guess.text, guess.label, guess.rows) == ("c", "b", 30)
+    assert guess_data(path, label="a").label == "a"
+    with pytest.raises(UsageError, match="--label"):
+        guess_data(path, label="d")
+
+
+@pytest.mark.parametrize("content", ["", "text,label\n", "text,label\na,x\nb,x\n"])
+def test_a_file_without_examples_is_rejected(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(DataError):
+        guess_data(path)
+
+
+def test_a_draft_with_awkward_names_is_a_recipe(tmp_path: Path) -> None:
+    data = {"train": 'a "b"\\c.csv', "text": "tab\tname", "label": "ünï"}
+    draft = Draft(run_name("  été 2024!.v2 "), data, {}, "classification", "nowhere", 32)
+    path = tmp_path / "r.toml"
+    path.write_text(draft.to_toml(), encoding="utf-8")
+    recipe = load_recipe(path)
+    assert recipe.data.train == data["train"] and recipe.data.text == data["text"]
+    assert [student.key for student in recipe.student] == ["tinybert", "bilstm"]
+
+
+def test_check_lists_faults_and_imports_no_torch(tmp_path: Path) -> None:
+    write_reviews(tmp_path / "reviews.csv")
+    run_kdedge("init", "reviews.csv", folder=tmp_path)
+    done = run_kdedge("check", "recipe.toml", "--set", "teacher.model=.", folder=tmp_path)
+    assert done.returncode == 2 and "has no config.json" in done.stderr, done.stderr
+    done = run_kdedge("check", "recipe.toml", "--set", "teacher.modell=.", folder=tmp_path)
+    assert done.returncode == 2 and "did you mean model?" in done.stderr
+
+
+# keys
+
+
+def test_every_key_of_a_recipe_is_listed_with_a_description() -> None:
+    keys = recipe_keys()
+    assert all(key.description and key.type for key in keys)
+    names = {key.name for key in keys}
+    assert {"name", "data.delimiter", "student.fit.epochs", "student.quantize.steps"} <= names
+    assert {"augment.generate.fit.epochs", "tune.ranges", "teacher.fit.warmup"} <= names
+    assert [key.name for key in keys if key.required][:1] == ["name"]
+
+
+def test_a_key_that_only_one_kind_of_student_has_names_the_kind() -> None:
+    (layers,) = recipe_keys("student.layers")
+    assert layers.kinds == ("tinybert",) and layers.default == "4"
+    (batch,) = recipe_keys("student.fit.batch_size")
+    assert batch.kinds == ()
+    epochs = {key.kinds: key.default for key in recipe_keys("student.fit.epochs")}
+    assert epochs == {("tinybert",): "3.0", ("bilstm",): "5.0"}
+
+
+def test_an_unknown_prefix_names_the_nearest_key() -> None:
+    with pytest.raises(UsageError, match=r"did you mean student\.fit\?"):
+        recipe_keys("studnet.fit")
+
+
+def test_the_defaults_that_are_listed_are_those_of_the_models() -> None:
+    recipe = Recipe.model_validate(
+        {"name": "r", "data": {}, "teacher": {"model": "m"}, "student": {"kind": "bilstm"}}
+    )
+    document = recipe.model_dump(mode="json")
+    for key in recipe_keys("data"):
+        value = document["data"][key.name.partition(".")[2]]
+        assert key.default == (None if value is None else json.dumps(value))
+
+
+def test_keys_fit_the_terminal_and_the_schema_is_json() -> None:
+    done = run_kdedge("keys", COLUMNS="80")
+    assert done.returncode == 0 and max(map(len, done.stdout.splitlines())) <= 80
+    schema = json.loads(run_kdedge("keys", "--schema").stdout)
+    assert "student" in schema["properties"]

@@ -1,0 +1,121 @@
+"""`kdedge distill --plan` says what would happen, and `kdedge distill` then does it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import factories
+import pytest
+from transformers import BertConfig, BertForSequenceClassification
+
+from kdedge.data.load import load_task
+from kdedge.data.task import Task
+from kdedge.distillation.estimate import bert_parameters, bilstm_parameters, estimate_run
+from kdedge.distillation.pipeline import distill
+from kdedge.distillation.plan import plan_stages
+from kdedge.recipe import BiLstmConfig, Recipe
+from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
+
+
+def load(recipe: Recipe) -> Task:
+    return load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
+
+
+def states(recipe: Recipe, runs: Path) -> dict[str, str]:
+    planned = plan_stages(recipe, runs, load(recipe))
+    return {str(stage.folder.relative_to(runs)): stage.state for stage in planned}
+
+
+@pytest.fixture
+def document(tmp_path: Path) -> dict[str, Any]:
+    document = factories.write_data_and_teacher(tmp_path)
+    first = factories.tinybert_config(name="one", baseline=True)
+    second = factories.tinybert_config(name="two")
+    return document | {"student": [first, second]}
+
+
+def test_a_plan_names_new_cached_and_changed_stages(
+    tmp_path: Path, document: dict[str, Any]
+) -> None:
+    runs = tmp_path / "runs"
+    recipe = factories.make_recipe(document)
+    folders = ["r/teacher", "r/transfer", "r/one/student", "r/one/baseline", "r/two/student"]
+    assert states(recipe, runs) == dict.fromkeys(folders, "new")
+    assert not runs.exists(), "a plan writes nothing"
+
+    distill(recipe, runs)
+    assert states(recipe, runs) == dict.fromkeys(folders, "cached")
+    before = sorted(path for path in runs.rglob("*"))
+
+    changed = factories.make_recipe(document)
+    longer = changed.student[1].model_copy(update={"max_length": 16})
+    changed = changed.model_copy(update={"student": [changed.student[0], longer]})
+    planned = plan_stages(changed, runs, load(changed))
+    assert [stage.state for stage in planned] == [*["cached"] * 4, "changed"]
+    assert planned[-1].differences == ("student.max_length: was 32, now 16",)
+
+    other_seed = changed.model_copy(update={"seed": 5})
+    assert states(other_seed, runs) == dict.fromkeys(folders, "waits") | {"r/teacher": "changed"}
+    assert sorted(path for path in runs.rglob("*")) == before, "a plan writes nothing"
+
+
+def test_interrupted_work_goes_on(tmp_path: Path, document: dict[str, Any]) -> None:
+    runs = tmp_path / "runs"
+    (runs / "r" / "teacher.part").mkdir(parents=True)
+    assert states(factories.make_recipe(document), runs)["r/teacher"] == "continues"
+
+
+def test_the_estimate_counts_the_parameters_that_training_reports(
+    tmp_path: Path, document: dict[str, Any]
+) -> None:
+    recipe = factories.make_recipe(document)
+    estimate = estimate_run(recipe, load(recipe))
+    run = distill(recipe, tmp_path / "runs")
+    saved = 0
+    for title, folder in (("teacher", run.teacher), ("one", run.students["one"].student)):
+        result = json.loads((folder / "stage.json").read_text())["result"]
+        assert estimate.parameters[title] == result["parameters"]
+    for weights in run.folder.rglob("model.safetensors"):
+        saved += weights.stat().st_size
+    assert 0.9 * saved < estimate.disk < 1.3 * saved
+    assert estimate.unknown == ()
+
+
+def test_a_teacher_of_the_hub_is_not_counted(tmp_path: Path, document: dict[str, Any]) -> None:
+    recipe = factories.make_recipe(document, teacher={"model": "someone/some-model"})
+    assert estimate_run(recipe, load(recipe)).unknown == ("teacher", "one", "two")
+
+
+@pytest.mark.parametrize("layers, hidden, outputs", [(1, 8, 2), (3, 24, 5)])
+def test_parameters_of_a_bert_are_counted_as_torch_does(
+    layers: int, hidden: int, outputs: int
+) -> None:
+    shape = {
+        "vocab_size": 50,
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "intermediate_size": 3 * hidden,
+        "max_position_embeddings": 40,
+    }
+    model = BertForSequenceClassification(BertConfig(**shape, num_labels=outputs))
+    assert bert_parameters(shape, outputs) == model.num_parameters()
+
+
+@pytest.mark.parametrize("name", ["single", "pair"])
+def test_parameters_of_a_bilstm_are_counted_as_torch_does(name: str) -> None:
+    task = factories.TASKS[name]()
+    config = BiLstmConfig(kind="bilstm", hidden=6, head=5)
+    model = BiLstmForSequenceClassification(
+        BiLstmModelConfig(
+            vocab_size=50,
+            embedding_dim=7,
+            hidden_size=6,
+            head_size=5,
+            pair=task.spec.pair,
+            num_labels=task.spec.outputs,
+        )
+    )
+    assert bilstm_parameters(config, 50, 7, task) == model.num_parameters()
