@@ -139,7 +139,8 @@ def make_bundle(folder: Path, name: str = "toy-student", source: Path | None = N
             "fp32": 0.94,
             "int8": 0.94,
         },
-        teacher={"model": "big", "weights": source and hash_files(source, WEIGHTS)},
+        teacher={"model": "big"},
+        sources={"weights": source and hash_files(source, WEIGHTS)},
     )
     write_manifest(folder, manifest)
     return folder
@@ -377,7 +378,9 @@ def test_the_command_writes_the_report_into_the_run(
         [str(run.student_dirs["bilstm"] / "bundle"), "--seconds", "0.3"],
         catch_exceptions=False,
     )
-    assert one.exit_code == 0 and "bilstm onnx int8" in one.stdout and "small" not in one.stdout
+    assert (
+        one.exit_code == 0 and "bilstm onnx int8" in one.stdout and "small onnx" not in one.stdout
+    )
     assert (run.student_dirs["bilstm"] / "bench" / "report.md").is_file()
 
 
