@@ -63,7 +63,8 @@ def bench_run(
     from kdedge.benchmarks.training_data import learned_from
 
     from kdedge.data import load_task
-    from kdedge.run.stage import read_stage
+    from kdedge.run.stage import read_result
+    from kdedge.teacher.result import TeacherResult
 
     recipe = run.recipe
     task = task or load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
@@ -79,7 +80,7 @@ def bench_run(
             progress=progress,
         )
     teacher = {
-        "model": _public_name(read_stage(run.teacher)["result"].get("model")),
+        "model": _public_name(read_result(run.teacher, TeacherResult).model),
         "metric": task.spec.metric,
         "value": rows[0].value,
     }
@@ -147,7 +148,7 @@ def bench_bundle(
 def run_settings(run: RunDir, students: Sequence[str], options: Options) -> dict[str, Any]:
     """Return what decides a report on a run: the options, the run, and which of its students."""
     chosen: str | list[str] = list(students)
-    if set(students) == set(run.student_dirs):
+    if set(students) == set(run.students):
         chosen = "all"
     return {**asdict(options), "run": run.folder.name, "students": chosen}
 

@@ -94,7 +94,7 @@ def _attention(
     query = w.linear(rows, weights | scaled, f"{name}.self.query")
     key = w.linear(hidden, weights, f"{name}.self.key")
     value = w.linear(hidden, weights, f"{name}.self.value")
-    context = w.attention(query, key, value, mask, heads, size, f"{name}.self")
+    context = w.attention(query, key, value, mask, heads, size)
     output = w.linear(context, weights, f"{name}.output.dense")
     summed = w.op("Add", rows, output)
     return w.layer_norm(summed, weights, f"{name}.output.LayerNorm", config.layer_norm_eps)

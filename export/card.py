@@ -128,15 +128,12 @@ def _dynamic_sentence(batches: BatchDependence) -> str:
 
 def _kernels_sentence(integers: IntegerCheck, float_layers: list[str]) -> str:
     coverage = integers.coverage
-    attention = ""
-    if coverage.integer_attention_products:
-        attention = f" and {coverage.integer_attention_products} products of attention"
     in_float = [_plain(layer) for layer in float_layers]
     if coverage.float_attention_products:
         in_float.append(f"{coverage.float_attention_products} products of attention")
     return (
-        f"Its {coverage.integer_products} products with weights{attention} run as integer "
-        f"kernels. In fp32: {', '.join(in_float) or 'none'}."
+        f"Its {coverage.integer_products} products with weights run as integer kernels. "
+        f"In fp32: {', '.join(in_float) or 'none'}."
     )
 
 

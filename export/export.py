@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from kdedge.export.int8_parity import overflows
 from kdedge.export.options import DEFAULT_OPTIONS, TEACHER_OPTIONS, ExportOptions
 from kdedge.export.pack import ExportInput
 from kdedge.export.prepare import apply_qat, apply_vocab_trim, student_config
-from kdedge.export.scheme import QuantScheme
 
 from kdedge import __version__
 from kdedge.data import load_task
@@ -21,13 +19,14 @@ from kdedge.errors import Interrupted, KdedgeError, UsageError
 from kdedge.io.atomic import hash_files, recover_dir, remove
 from kdedge.nn.text_model import read_measured
 from kdedge.nn.tokenization import load_tokenizer
-from kdedge.recipe import QuantizeConfig, TinyBertConfig
+from kdedge.recipe import QuantizeConfig
 from kdedge.run.layout import RunDir
-from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, read_stage
+from kdedge.run.stage import DEFAULT_STAGES, STAGE_FILE, WEIGHTS, StageContext, read_result
 from kdedge.runtime import Bundle
 from kdedge.runtime.bundle import FORMAT
 from kdedge.students.build import load_student
 from kdedge.teacher.finetune import load_teacher
+from kdedge.teacher.result import TeacherResult
 
 __all__ = ["DEFAULT_OPTIONS", "ExportOptions", "export_run"]
 
@@ -56,26 +55,12 @@ def export_run(
         CheckFailed: If a file does not do what its model does. The old bundle is unchanged.
         UsageError: If an option does not fit these students or this CPU.
     """
-    _check_attention(run, students, options)
     _check_overflow(options)
     recipe = run.recipe
     if task is None:
         task = load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
     _export_teacher(run, task, stages=stages)
     return [_export_student(run, name, task, options, stages=stages) for name in students]
-
-
-def _check_attention(run: RunDir, students: Sequence[str], options: ExportOptions) -> None:
-    """Raise UsageError if `attention` is chosen but no student has attention."""
-    if options.attention is None:
-        return
-    if any(isinstance(student_config(run, name), TinyBertConfig) for name in students):
-        return
-    raise UsageError(
-        "only a TinyBERT has attention to round",
-        f"--attention {options.attention} for {', '.join(students)}",
-        "leave --attention out",
-    )
 
 
 def _check_overflow(options: ExportOptions) -> None:
@@ -92,22 +77,20 @@ def _check_overflow(options: ExportOptions) -> None:
 def _export_student(
     run: RunDir, name: str, task: Task, options: ExportOptions, *, stages: StageContext
 ) -> Path:
-    folder = run.student_dirs[name]
-    trained, bundle = folder / "student", folder / "bundle"
+    folders = run.students[name]
+    trained, bundle = folders.student, folders.bundle
     recover_dir(bundle)
-    if not (trained / "stage.json").is_file():
+    if not (trained / STAGE_FILE).is_file():
         raise UsageError(
             "this student has not been trained yet",
             str(trained),
             "run `kdedge distill` with the run's recipe first",
         )
     recipe = _quantize_config(run, name, options)
-    scheme = options.scheme
-    if options.static_int8:
-        scheme = replace(scheme, attention=recipe.attention)
-    teacher, _ = read_measured(run.teacher, task)
+    read_measured(run.teacher, task)  # Raises if the data has changed since.
+    teacher = read_result(run.teacher, TeacherResult)
     student, _ = read_measured(trained, task)
-    sources = _sources(trained, task, student["max_length"], options, scheme)
+    sources = _sources(trained, task, student.max_length, options)
     sources["quantize"] = recipe.model_dump(mode="json")
     if not stages.force and _is_current(bundle, sources):
         stages.progress.say(f"{bundle}: same inputs, kept")
@@ -116,17 +99,17 @@ def _export_student(
         load_student(trained),
         load_tokenizer(trained),
         task.spec,
-        student["max_length"],
-        f"{run.recipe.name}-{name}" if len(run.student_dirs) > 1 else run.recipe.name,
-        _scores(task, teacher["test"], student["test"]),
-        {"model": teacher["model"]},
+        student.max_length,
+        f"{run.recipe.name}-{name}" if len(run.students) > 1 else run.recipe.name,
+        _scores(task, teacher.test, student.test),
+        {"model": teacher.model},
         sources,
         largest_drop=recipe.largest_drop,
     )
     source = apply_vocab_trim(run, task, recipe, source, progress=stages.progress)
     quantized = None
     if options.static_int8:
-        quantized = apply_qat(run, name, task, recipe, scheme, source, stages=stages)
+        quantized = apply_qat(run, name, task, recipe, options.scheme, source, stages=stages)
     stages.progress.say(f"{source.name}: writing the graph")
     build_bundle(source, task, bundle, options, quantized=quantized, progress=stages.progress)
     return bundle
@@ -134,27 +117,24 @@ def _export_student(
 
 def _quantize_config(run: RunDir, name: str, options: ExportOptions) -> QuantizeConfig:
     """Return the recipe's section `student.quantize`, changed by the options."""
-    student = student_config(run, name)
     changes: dict[str, Any] = {}
     if not options.tune:
         changes["steps"] = 0
     if options.trim_vocab is not None:
         changes["trim_vocab"] = options.trim_vocab
-    if options.attention and isinstance(student, TinyBertConfig):
-        changes["attention"] = options.attention
-    return student.quantize.model_copy(update=changes)
+    return student_config(run, name).quantize.model_copy(update=changes)
 
 
 def _export_teacher(run: RunDir, task: Task, *, stages: StageContext) -> None:
     """Export the teacher for `kdedge bench`; students are exported even if this fails."""
-    bundle = run.shared / "teacher-bundle"
+    bundle = run.teacher_bundle
     if run.teachers:
         remove(bundle)
         stages.progress.say("teacher: several teachers have no common file; measured in torch only")
         return
-    result = read_stage(run.teacher)["result"]
-    max_length = result["max_length"]
-    sources = _sources(run.teacher, task, max_length, TEACHER_OPTIONS, TEACHER_OPTIONS.scheme)
+    result = read_result(run.teacher, TeacherResult)
+    max_length = result.max_length
+    sources = _sources(run.teacher, task, max_length, TEACHER_OPTIONS)
     if not stages.force and _is_current(bundle, sources):
         stages.progress.say(f"{bundle}: same inputs, kept")
         return
@@ -167,8 +147,8 @@ def _export_teacher(run: RunDir, task: Task, *, stages: StageContext) -> None:
             task.spec,
             max_length,
             "teacher",
-            _scores(task, result["test"], result["test"]),
-            {"model": result["model"]},
+            _scores(task, result.test, result.test),
+            {"model": result.model},
             sources,
         )
         build_bundle(source, task, bundle, TEACHER_OPTIONS, progress=stages.progress)
@@ -193,15 +173,13 @@ def _scores(task: Task, teacher: float, student: float) -> dict[str, Any]:
     }
 
 
-def _sources(
-    folder: Path, task: Task, max_length: int, options: ExportOptions, scheme: QuantScheme
-) -> dict[str, Any]:
+def _sources(folder: Path, task: Task, max_length: int, options: ExportOptions) -> dict[str, Any]:
     """Return what decides the content of a bundle: inputs, options and versions."""
     return {
         "weights": hash_files(folder, WEIGHTS),
         "max_length": max_length,
         "precisions": list(options.precisions),
-        "scheme": scheme.to_json(),
+        "scheme": options.scheme.to_json(),
         "test": task.test.content_hash(),
         "validation": task.validation.content_hash(),
         "format": FORMAT,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import deepcopy
 
-from kdedge.export.fake_attention import FakeQuantAttention, Operand, round_attention
 from kdedge.export.fake_lstm import FakeQuantLstm, FakeQuantTable
 from kdedge.export.fake_quant import FakeQuantEmbedding, FakeQuantLinear
 from kdedge.export.scheme import QuantScheme
@@ -15,10 +14,10 @@ from transformers import BertForSequenceClassification, PreTrainedModel
 from kdedge.errors import UsageError
 from kdedge.students.bilstm import BiLstmForSequenceClassification
 
-Reader = FakeQuantLinear | FakeQuantLstm | Operand
+Reader = FakeQuantLinear | FakeQuantLstm
 """A module that rounds its input, with its own range or that of another module."""
 
-Layer = FakeQuantLinear | FakeQuantLstm | FakeQuantAttention | FakeQuantEmbedding | FakeQuantTable
+Layer = FakeQuantLinear | FakeQuantLstm | FakeQuantEmbedding | FakeQuantTable
 """A module that is computed in integers as a whole or not at all."""
 
 
@@ -55,8 +54,6 @@ def _bert(
             setattr(copy.get_submodule(parent), leaf, layer)
         elif isinstance(module, nn.Embedding) and leaf != "token_type_embeddings":
             setattr(copy.get_submodule(parent), leaf, FakeQuantEmbedding(module))
-    if scheme.attention == "integers":
-        round_attention(copy, scheme)
     return copy
 
 
@@ -91,11 +88,6 @@ def quantized_products(model: nn.Module) -> dict[str, FakeQuantLinear]:
         if isinstance(layer, FakeQuantLinear):
             products[name] = layer
     return products
-
-
-def operands(model: nn.Module) -> dict[str, Operand]:
-    """Return the operands of integer attention by name."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, Operand)}
 
 
 def range_owners(model: nn.Module) -> dict[str, Reader]:

@@ -100,38 +100,27 @@ class GraphWriter:
         lowest = self.scalar(float(np.finfo(np.float32).min))
         return self.op("Where", is_padding, lowest, self.scalar(0.0))
 
-    def attention(
-        self, query: str, key: str, value: str, mask: str, heads: int, size: int, prefix: str
-    ) -> str:
+    def attention(self, query: str, key: str, value: str, mask: str, heads: int, size: int) -> str:
         """Write softmax(Q K' + mask) V with A `heads` of width D = `size`: (B, S, H).
 
         The query (B, S, H) is already scaled; key and value are (B, T, H).
         """
-        keys = self._split_heads(self.operand(key, prefix, "key"), heads, size)
+        keys = self._split_heads(key, heads, size)
         keys = self.op("Transpose", keys, perm=(0, 2, 3, 1))  # (B, A, D, T)
-        queries = self._split_heads(self.operand(query, prefix, "query"), heads, size)
+        queries = self._split_heads(query, heads, size)
         queries = self.op("Transpose", queries, perm=(0, 2, 1, 3))  # (B, A, S, D)
-        scores = self.product(queries, keys, prefix, ("query", "key"))  # (B, A, S, T)
+        scores = self.op("MatMul", queries, keys)  # (B, A, S, T)
         scores = self.op("Add", scores, mask)
         probs = self.op("Softmax", scores, axis=-1)
-        probs = self.operand(probs, prefix, "shares")
-        values = self._split_heads(self.operand(value, prefix, "value"), heads, size)
+        values = self._split_heads(value, heads, size)
         values = self.op("Transpose", values, perm=(0, 2, 1, 3))  # (B, A, T, D)
-        context = self.product(probs, values, prefix, ("shares", "value"))  # (B, A, S, D)
+        context = self.op("MatMul", probs, values)  # (B, A, S, D)
         context = self.op("Transpose", context, perm=(0, 2, 1, 3))  # (B, S, A, D)
         return self.op("Reshape", context, self.ints([0, 0, heads * size]))
 
     def _split_heads(self, states: str, heads: int, size: int) -> str:
         """Reshape (B, T, H) to (B, T, A, D)."""
         return self.op("Reshape", states, self.ints([0, 0, heads, size]))
-
-    def operand(self, x: str, prefix: str, part: str) -> str:
-        """Return an input of attention's products: query, key, shares (probabilities) or value."""
-        return x
-
-    def product(self, x: str, y: str, prefix: str, parts: tuple[str, str]) -> str:
-        """Multiply two operands of the attention `prefix`."""
-        return self.op("MatMul", x, y)
 
     def layer_norm(self, x: str, weights: Weights, prefix: str, epsilon: float) -> str:
         scale = self.tensor(weights[f"{prefix}.weight"], f"{prefix}.weight")

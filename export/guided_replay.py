@@ -18,10 +18,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from kdedge.export.fake_attention import Operand
 from kdedge.export.fake_lstm import FakeQuantLstm, StepHook, state_scale
-from kdedge.export.fake_model import operands, quantized_layers, quantized_products
-from kdedge.export.fake_quant import FakeQuantLinear, Hook, activation_scale, to_integers
+from kdedge.export.fake_model import quantized_layers, quantized_products
+from kdedge.export.fake_quant import Hook, activation_scale, to_integers
 from kdedge.export.graph_writer import INPUT_SCALE
 from kdedge.export.parity import Encoded, torch_logits
 from kdedge.export.scheme import STEPS
@@ -39,7 +38,7 @@ class RoundingError(NamedTuple):
     Attributes:
         steps: Distance, in steps, between torch's value and the values that round to the file's
             integer: 0 if torch rounds to the same integer.
-        name: The layer or operand that rounds.
+        name: The layer that rounds.
     """
 
     steps: float
@@ -50,7 +49,7 @@ class InstrumentedSession:
     """A session on an int8 file that also returns every rounded activation and the LSTM's states.
 
     Attributes:
-        rounded_input: Name of a product or operand -> name of the output with its rounded input.
+        rounded_input: Name of a product -> name of the output with its rounded input.
     """
 
     def __init__(self, graph: bytes, options: onnxruntime.SessionOptions) -> None:
@@ -123,42 +122,32 @@ class GuidedReplay:
 
     def run(self, text: Encoded) -> ReplayedText:
         """Replay one text (1, T)."""
-        readers: dict[str, FakeQuantLinear | Operand] = {
-            **quantized_products(self.model),
-            **operands(self.model),
-        }
+        products = quantized_products(self.model)
         lstms = [
             layer for _, layer in quantized_layers(self.model) if isinstance(layer, FakeQuantLstm)
         ]
         try:
-            for name, reader in readers.items():
+            for name, product in products.items():
                 if name in self.file.rounded_input:
-                    reader.hook = self._hook(name, reader)
+                    product.hook = self._hook(name)
             if LSTM_STATES in self.outputs:
                 for lstm in lstms:
                     lstm.hook = self._lstm_hook
             logits = torch_logits(self.model, text)
         finally:
-            for reader in readers.values():
-                reader.hook = None
+            for product in products.values():
+                product.hook = None
             for lstm in lstms:
                 lstm.hook = None
         return ReplayedText(logits, self.outputs["logits"], self.errors, self.rounding_differs)
 
-    def _hook(self, name: str, reader: FakeQuantLinear | Operand) -> Hook:
-        """Return a hook that leads a product or an operand."""
+    def _hook(self, name: str) -> Hook:
+        """Return a hook that leads the input of a product."""
         integers = self.outputs[self.file.rounded_input[name]].astype(np.float32)
-        low, high = 0, STEPS
-        if isinstance(reader, Operand):
-            low, high = reader.lowest, reader.highest
+        target = torch.from_numpy(integers)
 
         def hook(steps: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
-            target = torch.from_numpy(integers)
-            if isinstance(reader, Operand) and target.dim() < whole.dim():
-                # The file rounds (B, T, H) before it splits the heads.
-                _, heads, _, size = whole.shape
-                target = target.reshape(*target.shape[:2], heads, size).transpose(1, 2)
-            return self._lead(name, steps.clamp(low, high), whole, target)
+            return self._lead(name, steps.clamp(0, STEPS), whole, target)
 
         return hook
 

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from kdedge.export.fake_attention import FakeQuantAttention
 from kdedge.export.fake_lstm import FakeQuantLstm
-from kdedge.export.fake_model import operands, quantized_layers, quantized_products
+from kdedge.export.fake_model import quantized_layers, quantized_products
 from kdedge.export.graph_writer import IR_VERSION, OPSET
 from kdedge.export.guided_replay import GuidedReplay, InstrumentedSession, RoundingError
 from kdedge.export.parity import Encoded, ParityReport, compare_logits, torch_logits
@@ -52,7 +51,6 @@ class Coverage:
 
     integer_products: int
     float_products: int
-    integer_attention_products: int
     float_attention_products: int
     integer_lstms: int
     float_lstms: int
@@ -213,17 +211,14 @@ def expected_coverage(model: PreTrainedModel) -> Coverage:
     layers = [layer for _, layer in quantized_layers(model)]
     products = list(quantized_products(model).values())
     lstms = [layer for layer in layers if isinstance(layer, FakeQuantLstm)]
-    attentions = [layer for layer in layers if isinstance(layer, FakeQuantAttention)]
     is_bert = isinstance(model, BertForSequenceClassification)
     attention_layers = model.config.num_hidden_layers if is_bert else 0
     integer_products = sum(layer.enabled for layer in products)
     integer_lstms = sum(layer.enabled for layer in lstms)
-    integer_attentions = sum(layer.enabled for layer in attentions)
     return Coverage(
         integer_products=integer_products,
         float_products=len(products) - integer_products,
-        integer_attention_products=2 * integer_attentions,
-        float_attention_products=2 * (attention_layers - integer_attentions),
+        float_attention_products=2 * attention_layers,
         integer_lstms=integer_lstms,
         float_lstms=len(lstms) - integer_lstms,
         float_matrix_bytes=_unrounded_bytes(model),
@@ -231,12 +226,8 @@ def expected_coverage(model: PreTrainedModel) -> Coverage:
 
 
 def _rounded(model: PreTrainedModel) -> set[str]:
-    """Return the names of enabled products and attention operands; an LSTM rounds inside."""
-    names = {name for name, layer in quantized_products(model).items() if layer.enabled}
-    for name, layer in quantized_layers(model):
-        if layer.enabled and isinstance(layer, FakeQuantAttention):
-            names |= {f"{name}.{part}" for part in operands(layer)}
-    return names
+    """Return the names of enabled products; an LSTM rounds inside."""
+    return {name for name, layer in quantized_products(model).items() if layer.enabled}
 
 
 def integer_coverage(graph: bytes) -> Coverage:
@@ -252,7 +243,6 @@ def integer_coverage(graph: bytes) -> Coverage:
     return Coverage(
         integer_products=_count(weighted, INTEGER_KERNELS),
         float_products=_count(weighted, FLOAT_KERNELS),
-        integer_attention_products=_count(unweighted, INTEGER_KERNELS),
         float_attention_products=_count(unweighted, FLOAT_KERNELS)
         + 2 * _count(unweighted, ATTENTION_KERNELS),
         integer_lstms=all_types.count("DynamicQuantizeLSTM"),

@@ -16,9 +16,8 @@ import onnx
 import torch
 from kdedge.export.bert_graph import BERT_INPUTS, write_bert
 from kdedge.export.bilstm_graph import bilstm_inputs, write_bilstm
-from kdedge.export.fake_attention import PRODUCTS, Operand
 from kdedge.export.fake_lstm import FakeQuantLstm, FakeQuantTable
-from kdedge.export.fake_model import operands, quantized_layers
+from kdedge.export.fake_model import quantized_layers
 from kdedge.export.fake_quant import FakeQuantEmbedding, FakeQuantLinear
 from kdedge.export.graph_writer import INPUT_SCALE, OPSET, GraphWriter, Weights
 from kdedge.export.lstm_weights import IntegerLstm, UniformTable
@@ -76,40 +75,12 @@ class IntegerTable:
         return cls(rows.numpy().astype(np.int8), scales.numpy())
 
 
-@dataclass(frozen=True)
-class IntegerOperand:
-    """An operand of integer attention.
-
-    Attributes:
-        scale: float32 scalar.
-        zero: The zero point, a uint8 or int8 scalar.
-        largest: Largest integer of a symmetric operand; may be less than 127.
-    """
-
-    scale: np.ndarray
-    zero: np.ndarray
-    largest: int | None
-
-    @classmethod
-    def of(cls, operand: Operand, divisor: float = 1.0) -> IntegerOperand:
-        """Convert an operand that is already divided by `divisor` in the file."""
-        with torch.inference_mode():
-            scale, zero = operand.scale()
-        kind = np.uint8 if operand.largest is None else np.int8
-        return cls(
-            (scale.numpy() / np.float32(divisor)).astype(np.float32),
-            zero.numpy().astype(kind),
-            operand.largest,
-        )
-
-
 @dataclass
 class Int8Weights:
     """The layers of a student that are stored and computed in integers, by name."""
 
     products: dict[str, IntegerProduct] = field(default_factory=dict)
     tables: dict[str, IntegerTable | UniformTable] = field(default_factory=dict)
-    operands: dict[str, IntegerOperand] = field(default_factory=dict)
     lstm: IntegerLstm | None = None
 
     @classmethod
@@ -130,13 +101,9 @@ class Int8Weights:
                 weights.tables[name] = IntegerTable.of(layer)
             elif isinstance(layer, FakeQuantLstm):
                 weights.lstm = IntegerLstm.of(layer)
-            elif isinstance(layer, FakeQuantLinear):
+            else:
                 scaled = divisor if name.endswith("self.query") else 1.0
                 weights.products[name] = IntegerProduct.of(layer, scaled)
-            else:
-                for part, operand in operands(layer).items():
-                    scaled = divisor if part == "query" else 1.0
-                    weights.operands[f"{name}.{part}"] = IntegerOperand.of(operand, scaled)
         return weights
 
 
@@ -156,8 +123,8 @@ class Int8Writer(GraphWriter):
     def __init__(self, inputs: tuple[str, ...], weights: Int8Weights) -> None:
         super().__init__(inputs)
         self.products, self.tables = weights.products, weights.tables
-        self.operands, self.lstm = weights.operands, weights.lstm
-        self.masks: dict[bool, str] = {}
+        self.lstm = weights.lstm
+        self.mask = ""
         self.rounded: dict[tuple[str, float, int], str] = {}
 
     def linear(self, x: str, weights: Weights, prefix: str) -> str:
@@ -215,60 +182,16 @@ class Int8Writer(GraphWriter):
         return self.op("Mul", self.op("Cast", whole, to=onnx.TensorProto.FLOAT), scales)
 
     def padding_mask(self, mask: str) -> str:
-        """Return the mask itself: each kind of attention converts it."""
+        """Return the mask itself: the first attention converts it for all."""
         return mask
 
-    def attention(
-        self, query: str, key: str, value: str, mask: str, heads: int, size: int, prefix: str
-    ) -> str:
-        """Write integer attention if there are operands for it, else one node in fp32."""
-        in_integers = f"{prefix}.{PRODUCTS}.query" in self.operands
-        if in_integers not in self.masks:
-            self.masks[in_integers] = self._mask(mask, in_integers)
-        if in_integers:
-            return super().attention(query, key, value, self.masks[True], heads, size, prefix)
-        inputs = (query, key, value, "", self.masks[False])
+    def attention(self, query: str, key: str, value: str, mask: str, heads: int, size: int) -> str:
+        """Write attention as one node in fp32."""
+        if not self.mask:
+            self.mask = self.op("Cast", mask, to=onnx.TensorProto.INT32)
+        inputs = (query, key, value, "", self.mask)
         settings = {"domain": MICROSOFT, "num_heads": heads, "scale": 1.0}
         return self.op("MultiHeadAttention", *inputs, **settings)
-
-    def _mask(self, mask: str, in_integers: bool) -> str:
-        if in_integers:
-            return super().padding_mask(mask)
-        return self.op("Cast", mask, to=onnx.TensorProto.INT32)
-
-    def operand(self, x: str, prefix: str, part: str) -> str:
-        """Round an operand before its heads are transposed: a byte moves faster than four."""
-        parameters = self.operand_scale(prefix, part)
-        if parameters is None:
-            return x
-        return self.op("QuantizeLinear", self._clipped(x, prefix, part), *parameters)
-
-    def _clipped(self, x: str, prefix: str, part: str) -> str:
-        """Clip a symmetric operand: QuantizeLinear knows the ends of its type only."""
-        name = f"{prefix}.{PRODUCTS}.{part}"
-        operand = self.operands[name]
-        if operand.largest is None:
-            return x
-        end = operand.scale * np.float32(operand.largest)
-        lowest = self.tensor(-end, f"{name}.lowest")
-        highest = self.tensor(end, f"{name}.highest")
-        return self.op("Clip", x, lowest, highest)
-
-    def operand_scale(self, prefix: str, part: str) -> tuple[str, str] | None:
-        """Return the names of an operand's scale and zero point; None if it stays in fp32."""
-        name = f"{prefix}.{PRODUCTS}.{part}"
-        if name not in self.operands:
-            return None
-        scale = self.tensor(self.operands[name].scale, f"{name}{INPUT_SCALE}")
-        return scale, self.tensor(self.operands[name].zero, f"{name}.input_zero")
-
-    def product(self, x: str, y: str, prefix: str, parts: tuple[str, str]) -> str:
-        first = self.operand_scale(prefix, parts[0])
-        second = self.operand_scale(prefix, parts[1])
-        if first is None or second is None:
-            return super().product(x, y, prefix, parts)
-        inputs = (x, y, first[0], second[0], first[1], second[1])
-        return self.op("MatMulIntegerToFloat", *inputs, domain=MICROSOFT)
 
     def activation(self, x: str, name: str) -> str:
         if name == "gelu":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from kdedge.export.scheme import QuantScheme
 
@@ -24,7 +23,6 @@ class ExportOptions:
         scheme: How the int8 file rounds.
         tune: Whether quantization-aware training may follow calibration.
         trim_vocab: Pieces of the vocabulary to keep; None: as the recipe says.
-        attention: Arithmetic of attention in a TinyBERT's int8 file; None: as the recipe says.
 
     Raises:
         UsageError: If one option would be ignored because of another.
@@ -34,15 +32,8 @@ class ExportOptions:
     scheme: QuantScheme = INT8
     tune: bool = True
     trim_vocab: int | None = None
-    attention: Literal["float", "integers"] | None = None
 
     def __post_init__(self) -> None:
-        if self.scheme.attention != "float":
-            raise UsageError(
-                "the scheme of ExportOptions must not choose the attention",
-                repr(self.scheme),
-                "use ExportOptions(attention=...)",
-            )
         unknown = set(self.precisions) - set(FILES)
         if unknown or not self.precisions:
             raise UsageError(
@@ -54,16 +45,13 @@ class ExportOptions:
         scheme = str(self.scheme)
         no_int8 = "int8" not in self.precisions
         portable = "portable" in self.precisions
-        attention = f"--attention {self.attention}"
         # (whether it is so, option, option that makes it useless, why)
         conflicts = (
             (no_int8 and not self.tune, "--no-qat", files, NO_INT8),
             (no_int8 and portable, "--portable", files, PORTABLE_NEEDS),
-            (no_int8 and self.attention is not None, attention, files, ATTENTION_NEEDS),
             (no_int8 and self.scheme != INT8, scheme, files, NO_INT8),
             (portable and self.scheme != INT8, "--portable", scheme, PORTABLE_NEEDS),
             (not self.scheme.static and not self.tune, "--no-qat", scheme, TUNING_NEEDS),
-            (not self.scheme.static and self.attention, attention, scheme, ATTENTION_NEEDS),
         )
         for conflict, option, other, reason in conflicts:
             if conflict:
@@ -78,7 +66,6 @@ class ExportOptions:
 NO_INT8 = "this option needs an int8 file"
 PORTABLE_NEEDS = "a portable file needs an int8 file with fixed ranges and 7-bit weights"
 TUNING_NEEDS = "only an int8 file with fixed ranges is tuned"
-ATTENTION_NEEDS = "only an int8 file with fixed ranges rounds attention"
 
 DEFAULT_OPTIONS = ExportOptions()
 

@@ -31,7 +31,6 @@ class PortableWriter(Int8Writer):
     # Float operators instead of those of com.microsoft.
     padding_mask = GraphWriter.padding_mask
     attention = GraphWriter.attention
-    product = GraphWriter.product
     activation = GraphWriter.activation
 
     def linear(self, x: str, weights: Weights, prefix: str) -> str:
@@ -81,12 +80,6 @@ class PortableWriter(Int8Writer):
             parts.append(self.dequantized(whole[direction].T, scales[direction], part, axis=0))
         unsqueezed = [self.op("Unsqueeze", part, self.ints([0])) for part in parts]
         return self.op("Concat", *unsqueezed, axis=0)
-
-    def operand(self, x: str, prefix: str, part: str) -> str:
-        parameters = self.operand_scale(prefix, part)
-        if parameters is None:
-            return x
-        return self.op("DequantizeLinear", super().operand(x, prefix, part), *parameters)
 
 
 def to_portable(model: PreTrainedModel) -> onnx.ModelProto:

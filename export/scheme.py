@@ -23,10 +23,8 @@ class QuantScheme:
             CPUs without VNNI then compute the same result. 8 bits use all of int8.
         activations: uint8 with one range per tensor. `static` ranges are fixed before export;
             `dynamic` ranges are those of the current batch.
-        attention: Whether the two products of attention (queries with keys, probabilities with
-            values) use integers too (static only). Keys and values then take the part of a
-            weight: symmetric int8 of `weight_bits`, one scale per tensor.
 
+    The two products of attention (queries with keys, probabilities with values) stay in float.
     Embedding tables depend on `activations`. Static: symmetric int8 with one scale per row, or
     uint8 with one scale per table if an LSTM reads it. Dynamic: uint8 with one scale per table.
     """
@@ -34,26 +32,18 @@ class QuantScheme:
     weights: Literal["per_channel", "per_tensor"] = "per_channel"
     weight_bits: Literal[7, 8] = 7
     activations: Activations = "dynamic"
-    attention: Literal["float", "integers"] = "float"
 
     def __post_init__(self) -> None:
         known = (
             self.weights in ("per_channel", "per_tensor")
             and self.weight_bits in (7, 8)
             and self.activations in ("dynamic", "static")
-            and self.attention in ("float", "integers")
         )
         if not known or (self.static and self.weights == "per_tensor"):
             raise UsageError(
                 "there is no such quantization scheme",
                 repr(self),
                 "use --scheme static or dynamic, and --weight-bits 7 or 8",
-            )
-        if self.attention == "integers" and not self.static:
-            raise UsageError(
-                "integer attention needs fixed ranges",
-                repr(self),
-                "use --scheme static, or --attention float",
             )
 
     def __str__(self) -> str:

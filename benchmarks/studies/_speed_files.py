@@ -39,8 +39,6 @@ from kdedge.students.vocabulary import trimmed_model
 
 TRACED = "traced, dynamic"
 DIRECT = "direct, dynamic"
-ATTENTION = "int8, attention too"
-BERT_ONLY = (TRACED, ATTENTION)
 
 LENGTHS = (8, 32, 128)
 """Tokens per text."""
@@ -185,18 +183,16 @@ def _graphs(
     is_bert = isinstance(model, BertForSequenceClassification)
     fp32 = to_onnx(model)
     static = QuantScheme(activations="static")
-    with_attention = QuantScheme(activations="static", attention="integers")
     writers: dict[str, Callable[[], onnx.ModelProto]] = {
         TRACED: lambda: traced(model),
         "fp32": lambda: fp32,
         DIRECT: lambda: quantize(fp32, QuantScheme()),
         "int8": lambda: to_int8(calibrated(model, static)),
         "portable": lambda: to_portable(calibrated(model, static)),
-        ATTENTION: lambda: to_int8(calibrated(model, with_attention)),
     }
     for variant, write in writers.items():
         requested = variants is None or variant in variants
-        if requested and (is_bert or variant not in BERT_ONLY):
+        if requested and (is_bert or variant != TRACED):
             yield variant, write()
 
 

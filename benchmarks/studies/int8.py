@@ -1,7 +1,6 @@
 """What does each int8 variant retain and gain? Dynamic, calibrated, and fine-tuned with QAT.
 
-    python benchmarks/studies/int8.py runs/trec-augmented runs/trec-augmented-seed1 ... \
-        > benchmarks/results/int8-trec.md
+    python benchmarks/studies/int8.py runs/trec-augmented runs/trec-augmented-seed1 ...
 
 Each TARGET is a run, or a student's folder in one. Every student is exported in all variants of
 `VARIANTS`; its files are timed in one interleaved run on one thread. The same student from
@@ -33,18 +32,15 @@ from kdedge.evaluation.timing import (
     representative,
     speedup_quartiles,
 )
-from kdedge.recipe import Recipe, TinyBertConfig
 from kdedge.run.layout import RunDir
 from kdedge.runtime import Classifier
 from kdedge.runtime.metrics import decide, score
 
 FP32 = "fp32"
 DYNAMIC = "int8, dynamic"
-ATTENTION = "int8, tuned, attention too"
 VARIANTS = {
     DYNAMIC: ("--scheme", "dynamic"),
     "int8, calibrated": ("--no-qat",),
-    ATTENTION: ("--attention", "integers"),
     "int8, tuned": (),
 }
 """File -> options of `kdedge export`; the bundle of the last one stays in the run."""
@@ -172,19 +168,12 @@ def export_variants(
     run: RunDir, folder: Path, students: Sequence[str], copies: Path
 ) -> dict[str, dict[str, Classifier]]:
     """Export every variant; return student -> file -> classifier."""
-    with_attention = set()
-    for student in run.recipe.student:
-        if isinstance(student, TinyBertConfig):
-            with_attention.add(Recipe.student_name(student))
     classifiers: dict[str, dict[str, Classifier]] = {student: {} for student in students}
     for variant, options in VARIANTS.items():
-        exported = [name for name in students if name in with_attention or variant != ATTENTION]
-        if not exported:
-            continue
         command = [sys.executable, "-m", "kdedge", "export", str(folder), *options]
         subprocess.run(command, check=True, stdout=sys.stderr)
-        for student in exported:
-            bundle = run.student_dirs[student] / "bundle"
+        for student in students:
+            bundle = run.students[student].bundle
             copy = shutil.copytree(bundle, copies / student / variant.replace(", ", "-"))
             files = classifiers[student]
             if FP32 not in files:

@@ -1,7 +1,6 @@
 """How fast, large and stable are int8 files? TinyBERT 4x312, BiLSTM-150, BERT-base's shape.
 
-    python benchmarks/studies/int8_speed.py build/speed --seconds 300 \
-        > benchmarks/results/int8-speed.md
+    python benchmarks/studies/int8_speed.py build/speed --seconds 300
 
 The study writes the files into the folder and times them. `--small` uses tiny shapes, to check
 that it runs. Weights are random: time and bytes do not depend on them. One thread, one text at a
@@ -21,7 +20,6 @@ import numpy as np
 import torch
 from kdedge.benchmarks import machine
 from kdedge.benchmarks.studies._speed_files import (
-    ATTENTION,
     DIRECT,
     ITEMS,
     LENGTHS,
@@ -46,7 +44,7 @@ from kdedge.runtime.classifier import SLOW_FUSIONS
 BASE_SHAPE = "BERT-base shape"
 BASE_TORCH = f"{BASE_SHAPE}, torch fp32"
 BASE_INT8 = f"{BASE_SHAPE}, {TRACED}"
-VARIANTS = ("fp32", DIRECT, "int8", "portable", ATTENTION)
+VARIANTS = ("fp32", DIRECT, "int8", "portable")
 
 STUDENTS = [
     StudentShape(BASE_SHAPE, Bert(12, 768, 12, 3072), (30522,), (TRACED, DIRECT)),

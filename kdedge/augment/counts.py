@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kdedge.run.stage import read_stage
+from kdedge.run.stage import read_result
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,13 @@ class SourceCounts:
     unused: int
     used: int
 
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> SourceCounts:
+        return cls(**document)
+
     def summary(self, origin: str, seconds: float) -> str:
         """Return one line for the log; `seconds` is the time the source took."""
         line = f"augment: {origin}: {self.produced:,} texts"
@@ -44,13 +51,37 @@ class SourceCounts:
         return line
 
 
-def read_source_counts(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the counts of a finished stage `augment/`, by source (fields of `SourceCounts`)."""
-    counts: dict[str, dict[str, Any]] = read_stage(folder)["result"]["sources"]
-    return counts
+@dataclass(frozen=True)
+class AugmentResult:
+    """What the stage `augment/` made.
+
+    Attributes:
+        texts: Number of new texts.
+        sources: Origin -> counts of its source.
+        sha256: SHA-256 of the file of the texts.
+    """
+
+    texts: int
+    sources: dict[str, SourceCounts]
+    sha256: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> AugmentResult:
+        sources = {}
+        for origin, counts in document["sources"].items():
+            sources[origin] = SourceCounts.from_json(counts)
+        return cls(document["texts"], sources, document["sha256"])
 
 
-def read_round_counts(shared: Path, rounds: int) -> dict[str, dict[str, Any]]:
+def read_source_counts(folder: Path) -> dict[str, SourceCounts]:
+    """Return the counts of a finished stage `augment/`, by source."""
+    return read_result(folder, AugmentResult).sources
+
+
+def read_round_counts(shared: Path, rounds: int) -> dict[str, SourceCounts]:
     """Return the counts of all rounds in a run's shared folder, by source and round."""
     counts = {}
     for number in range(1, rounds + 1):

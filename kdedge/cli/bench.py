@@ -203,7 +203,7 @@ def bench_and_show(
 
     _silence_transformers()
     run, students = RunDir.open(folder)
-    out = report_folder(run.folder / "bench", options)
+    out = report_folder(run.bench, options)
     with run.locked():
         check_replaceable(out, run_settings(run, students, options))
         report = bench_run(run, students, options=options, progress=progress)

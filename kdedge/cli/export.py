@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 import torch
@@ -32,7 +32,6 @@ def export_options(
     scheme: str,
     weight_bits: str,
     no_qat: bool,
-    attention: Literal["float", "integers"] | None,
     trim_vocab: int | None,
 ) -> ExportOptions:
     """Convert the options of the command line."""
@@ -44,7 +43,6 @@ def export_options(
         QuantScheme.named(scheme, int(weight_bits)),
         tune=not no_qat,
         trim_vocab=trim_vocab,
-        attention=attention,
     )
 
 
@@ -81,12 +79,6 @@ def export_options(
     ),
     click.option(
         "--no-qat", is_flag=True, help="Only calibrate; skip quantization-aware training."
-    ),
-    click.option(
-        "--attention",
-        type=click.Choice(["float", "integers"]),
-        help="Arithmetic of the attention products in a TinyBERT's int8 file. "
-        "Default: as in the recipe, else float.",
     ),
     click.option(
         "--trim-vocab",

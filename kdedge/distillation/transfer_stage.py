@@ -27,6 +27,7 @@ from kdedge.distillation.student_training import (
 from kdedge.errors import UsageError
 from kdedge.nn.text_model import TextClassifier
 from kdedge.recipe import Recipe
+from kdedge.run.layout import RoundDir
 from kdedge.run.stage import stage
 from kdedge.teacher.ensemble import teacher_hash
 from kdedge.transfer.dataset import TransferBuilder, TransferSet
@@ -46,7 +47,7 @@ def augment_texts(context: DistillContext) -> TransferTexts:
         context.task,
         context.teacher,
         teacher_hash(run),
-        run.shared,
+        run.generator,
         stages=context.stages,
     )
     texts, weights = None, None
@@ -62,22 +63,22 @@ def augment_texts(context: DistillContext) -> TransferTexts:
         new = make_texts(sources, folder, augment_round, stages=context.stages)
         texts = new if texts is None else joined(texts, new)
         if number < augment.rounds:
-            weights = _text_weights(context, texts, run.shared / f"round-{number}")
+            weights = _text_weights(context, texts, run.augment_round(number))
     assert texts is not None
     return texts
 
 
-def _text_weights(context: DistillContext, texts: TransferTexts, folder: Path) -> np.ndarray:
+def _text_weights(context: DistillContext, texts: TransferTexts, folders: RoundDir) -> np.ndarray:
     """(N,) weights of the training texts, by the difficulty for a student of the texts so far.
 
     A run that shares the texts of another run reads that run's student, whatever its own
     students are.
     """
-    transfer = label_texts(context, texts, folder / "transfer")
-    if context.recipe.share and (folder / "student").exists():
-        student = load_trained_student(folder / "student")
+    transfer = label_texts(context, texts, folders.transfer)
+    if context.recipe.share and folders.student.exists():
+        student = load_trained_student(folders.student)
     else:
-        student = _train_on(context, transfer, folder / "student")
+        student = _train_on(context, transfer, folders.student)
     train = context.task.train
     teacher_logits = transfer.logits[transfer.texts.labelled].astype(np.float32)
     progress = context.stages.progress
@@ -97,7 +98,7 @@ def label_texts(
         recipe.transfer,
         context.teacher,
         teacher_hash(run),
-        older_sets=(run.transfer, *sorted(run.shared.glob("round-*/transfer"))),
+        older_sets=run.transfer_sets,
     )
     if augment:
         precision = recipe.transfer.precision
@@ -158,7 +159,7 @@ def measure_learning_curve(context: DistillContext) -> LearningCurve:
         curve = fit_learning_curve(augment, context.transfer, context.task, train_and_predict, part)
         return curve.to_json()
 
-    result = stage(context.run.folder / "curve", inputs, make, stages=context.stages)
+    result = stage(context.run.curve, inputs, make, stages=context.stages)
     return LearningCurve.from_json(result)
 
 

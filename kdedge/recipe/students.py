@@ -139,11 +139,6 @@ class QuantizeConfig(Section):
         description="How activation ranges are found; best tries several percentiles and compares "
         "logits.",
     )
-    attention: Literal["float", "integers"] = Field(
-        "float",
-        description="Number format of attention's two matrix products; integers may be faster on "
-        "texts of 100 tokens and more.",
-    )
     learn_ranges: bool = Field(
         True, description="Whether training also moves the activation ranges (LSQ)."
     )
@@ -167,7 +162,6 @@ class BiLstmQuantizeConfig(QuantizeConfig):
     """How a BiLSTM is quantized to int8."""
 
     learning_rate: SmallLearningRate = Field(1e-4, description="Learning rate of the weights.")
-    attention: Literal["float"] = Field("float", description="A BiLSTM has no attention.")
 
 
 class BiLstmFitConfig(FitConfig):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import factories
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import tiny
 import torch
-from calibrated import small_bert, texts_of
+from factories import calibrated_bert, single_text_batches
 from kdedge.export import int8_parity as integers
 from kdedge.export.calibrate import calibrate, moving_average, sensitivity
 from kdedge.export.fake_model import fake_quantized, quantized_layers
@@ -16,6 +16,7 @@ from kdedge.export.fake_quant import (
     FakeQuantEmbedding,
     FakeQuantLinear,
     activation_scale,
+    observed_values,
     to_integers,
     weight_scale,
 )
@@ -151,7 +152,7 @@ def test_gradients_pass_inside_the_range_and_move_its_ends_outside() -> None:
 
 
 def test_query_key_and_value_round_their_input_once() -> None:
-    model = fake_quantized(tiny.bert(), STATIC)
+    model = fake_quantized(factories.bert(), STATIC)
     ranges = [name for name in model.state_dict() if name.endswith("range.low")]
     assert (
         len(ranges) == 2 * 4 + 2
@@ -163,7 +164,7 @@ def test_query_key_and_value_round_their_input_once() -> None:
 @pytest.fixture(scope="module")
 def tuned() -> tuple[torch.nn.Module, torch.nn.Module, list[dict[str, torch.Tensor]]]:
     """A small BERT, its calibrated fake-quantized form, and texts of equal length in batches."""
-    return small_bert(STATIC)
+    return calibrated_bert(STATIC)
 
 
 def test_no_batch_of_calibration_is_padded(tuned: tuple) -> None:
@@ -184,7 +185,10 @@ def test_the_float_model_is_left_as_it_was(tuned: tuple) -> None:
 def test_the_int8_file_gives_the_results_of_fake_quantized_torch(tuned: tuple) -> None:
     _, quantized, batches = tuned
     figures = integers.check_integers(
-        quantized, to_int8(quantized).SerializeToString(), texts_of(batches), "classification"
+        quantized,
+        to_int8(quantized).SerializeToString(),
+        single_text_batches(batches),
+        "classification",
     )
     assert (figures.coverage.integer_products, figures.coverage.float_products) == (14, 0)
     assert figures.replay.unguided.agreement == 1.0 and figures.replay.ties < 64
@@ -201,7 +205,7 @@ def test_a_file_with_another_weight_fails(tuned: tuple) -> None:
     weight.CopyFrom(onnx.numpy_helper.from_array(changed, weight.name))
     with pytest.raises(CheckFailed, match="same results as fake-quantized torch"):
         integers.check_integers(
-            quantized, graph.SerializeToString(), texts_of(batches), "classification"
+            quantized, graph.SerializeToString(), single_text_batches(batches), "classification"
         )
 
 
@@ -209,7 +213,7 @@ def test_a_file_with_another_weight_fails(tuned: tuple) -> None:
 def deep() -> tuple[torch.nn.Module, list[dict[str, np.ndarray]]]:
     """Return a student of four layers and long texts: nearly all of them have a rounding tie."""
     torch.manual_seed(1)
-    model = tiny.bert(
+    model = factories.bert(
         layers=4,
         hidden=312,
         heads=12,
@@ -225,7 +229,7 @@ def deep() -> tuple[torch.nn.Module, list[dict[str, np.ndarray]]]:
     }
     quantized = fake_quantized(model, STATIC).eval()
     calibrate(quantized, model, [batch], "minmax")
-    return quantized, texts_of([batch])
+    return quantized, single_text_batches([batch])
 
 
 def test_texts_with_rounding_ties_pass_and_are_counted(deep: tuple) -> None:
@@ -266,7 +270,7 @@ def test_a_float_product_in_the_file_fails(tuned: tuple) -> None:
     assert integers.integer_coverage(graph).float_products == 1
     layer.enabled = True
     with pytest.raises(CheckFailed, match="run in integers"):
-        integers.check_integers(quantized, graph, texts_of(batches), "classification")
+        integers.check_integers(quantized, graph, single_text_batches(batches), "classification")
 
 
 def test_a_table_of_floats_in_the_file_fails(tuned: tuple) -> None:
@@ -274,11 +278,13 @@ def test_a_table_of_floats_in_the_file_fails(tuned: tuple) -> None:
     table = quantized.bert.embeddings.word_embeddings
     table.enabled = False
     graph = to_int8(quantized).SerializeToString()
-    figures = integers.check_integers(quantized, graph, texts_of(batches), "classification")
+    figures = integers.check_integers(
+        quantized, graph, single_text_batches(batches), "classification"
+    )
     assert figures.coverage.float_matrix_bytes == 4 * (table.weight.numel() + 2 * 32)
     table.enabled = True
     with pytest.raises(CheckFailed, match="stored in integers"):
-        integers.check_integers(quantized, graph, texts_of(batches), "classification")
+        integers.check_integers(quantized, graph, single_text_batches(batches), "classification")
 
 
 def test_a_text_has_the_same_logits_alone_and_padded(tuned: tuple) -> None:
@@ -286,7 +292,7 @@ def test_a_text_has_the_same_logits_alone_and_padded(tuned: tuple) -> None:
     session = onnxruntime.InferenceSession(
         to_int8(quantized).SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    texts = texts_of(batches)
+    texts = single_text_batches(batches)
     longest = max(text["input_ids"].shape[1] for text in texts)
     padded = {
         name: np.concatenate(
@@ -297,6 +303,19 @@ def test_a_text_has_the_same_logits_alone_and_padded(tuned: tuple) -> None:
     together = session.run(["logits"], padded)[0]
     alone = np.concatenate([session.run(["logits"], text)[0] for text in texts])
     assert np.abs(together - alone).max() <= 1e-6
+
+
+def test_calibration_sees_every_column() -> None:
+    """One column in 64 is large: equal steps of a fixed size would always or never meet it."""
+    for length in (63, 64, 96, 128):
+        x = torch.full((32, 12, length, length), 0.01)
+        x[..., -1] = 0.9
+        seen = observed_values(x)
+        assert len(seen) == 100_002
+        assert float(seen.max()) == pytest.approx(0.9)
+        assert float(seen.min()) == pytest.approx(0.01)
+        assert float((seen > 0.5).float().mean()) == pytest.approx(1 / length, rel=0.1)
+    assert torch.equal(observed_values(torch.arange(6.0).reshape(2, 3)), torch.arange(6.0))
 
 
 def test_ranges_by_every_method(tuned: tuple) -> None:

@@ -226,7 +226,7 @@ def test_rounds_start_from_what_was_learned_worst(folder: Path) -> None:
         folder / "rounds",
     )
     second = read_stage(run.shared / "augment-2")
-    assert second["inputs"]["weights"] and second["inputs"]["round"] == 2
+    assert second.inputs["weights"] and second.inputs["round"] == 2
     first, later = (
         map_table(run.shared / name / "texts.arrow").to_pydict()
         for name in ("augment", "augment-2")
@@ -259,15 +259,13 @@ def test_auto_takes_what_the_curve_says(folder: Path) -> None:
         "student.baseline=false",
     )
     run = distill(load_recipe(folder / "recipe.toml", overrides), folder / "auto")
-    growth = LearningCurve.from_json(read_stage(run.folder / "curve")["result"])
+    growth = LearningCurve.from_json(read_stage(run.folder / "curve").result)
     assert {point.sources for point in growth.points} >= {
         (),
         ("rule",),
         ("replace",),
     } and growth.chosen in growth.points
-    assert (
-        f"{growth.chosen.size:.3g} of" in read_stage(run.folder / "student")["inputs"]["transfer"]
-    )
+    assert f"{growth.chosen.size:.3g} of" in read_stage(run.folder / "student").inputs["transfer"]
 
 
 def test_the_picture_shows_every_point(folder: Path, tmp_path: Path) -> None:
@@ -277,7 +275,7 @@ def test_the_picture_shows_every_point(folder: Path, tmp_path: Path) -> None:
     assert "picture:" in out, err
     picture = (folder / "whole" / "more" / "curve" / "curve.svg").read_text()
     assert picture.startswith("<svg") and "texts the student learns from" in picture
-    growth = LearningCurve.from_json(read_stage(folder / "whole" / "more" / "curve")["result"])
+    growth = LearningCurve.from_json(read_stage(folder / "whole" / "more" / "curve").result)
     worse = sum(
         bool(point.sources) and point.validation < growth.points[0].validation
         for point in growth.points
@@ -442,7 +440,7 @@ def test_a_pool_is_read_once_and_its_file_is_checked(tmp_path: Path) -> None:
     augment_round = AugmentRound(4.0, weights=heavy)
     made = make_texts(sources, tmp_path / "augment", augment_round)
     assert sorted(pool.asked) == list(range(20)), "each row once: asked again it would say the same"
-    counts = read_stage(tmp_path / "augment")["result"]["sources"]["pool"]
+    counts = read_stage(tmp_path / "augment").result["sources"]["pool"]
     assert counts["attempts"] == counts["produced"] == 20 and counts["used"] == len(made) > 5
     path = tmp_path / "augment" / "texts.arrow"
     path.write_bytes(path.read_bytes()[:-1])
