@@ -380,7 +380,9 @@ def test_the_command_writes_the_report_into_the_run(
         [str(run.students["bilstm"].bundle), "--seconds", "0.3"],
         catch_exceptions=False,
     )
-    assert one.exit_code == 0 and "bilstm onnx int8" in one.stdout and "small" not in one.stdout
+    assert (
+        one.exit_code == 0 and "bilstm onnx int8" in one.stdout and "small onnx" not in one.stdout
+    )
     assert (run.students["bilstm"].bench / "report.md").is_file()
 
 
