@@ -25,6 +25,7 @@ from kdedge.run.layout import RunDir
 from kdedge.run.processes import is_main
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import StageContext, read_stage
+from kdedge.runtime.metrics import decide
 from kdedge.runtime.spec import TaskSpec
 
 EXAMPLES = 3
@@ -117,7 +118,8 @@ def describe_logits(spec: TaskSpec, logits: np.ndarray) -> str:
     if spec.kind == "regression":
         return f"{logits[0]:.2f}"
     if spec.kind == "multilabel":
-        return ", ".join(spec.labels[i] for i in np.flatnonzero(logits > 0)) or "none"
+        predicted = decide(spec.kind, logits, spec.threshold)
+        return ", ".join(spec.labels[i] for i in np.flatnonzero(predicted)) or "none"
     return spec.labels[int(logits.argmax())]
 
 
