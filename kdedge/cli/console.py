@@ -54,8 +54,7 @@ class ConsoleProgress:
     def finish(self) -> None:
         if self.title:
             seconds = time.monotonic() - self.start_time
-            self._clear_line()
-            self.console.print(escape(f"{self.title}: done in {duration(seconds)}"))
+            self.say(f"{self.title}: done in {duration(seconds)}")
         self.title = ""
 
     def _line(self, now: float, done: int, note: str) -> str:

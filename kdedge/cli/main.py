@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import click
 
 from kdedge import __version__
-from kdedge.errors import KdedgeError, MachineError
-from kdedge.io.optional import extra_of
+from kdedge.errors import KdedgeError
+from kdedge.io.optional import named_extra
 
 
 class Command(NamedTuple):
@@ -55,18 +55,8 @@ def load_command(name: str) -> click.Command:
         MachineError: If the command needs an extra that is not installed; contains the pip line.
     """
     module, _, attribute = COMMANDS[name].target.partition(":")
-    try:
+    with named_extra(f"`kdedge {name}`"):
         command = getattr(importlib.import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        extra = extra_of(package)
-        if extra is None:
-            raise
-        raise MachineError(
-            f"`kdedge {name}` needs more packages",
-            f"{package} is not installed",
-            f'pip install "kdedge-toolkit[{extra}]"',
-        ) from error
     assert isinstance(command, click.Command)
     return command
 
