@@ -57,7 +57,7 @@ def export_run(
         UsageError: If an option does not fit these students or this CPU.
     """
     _check_attention(run, students, options)
-    _check_overflow(options)
+    check_overflow(options)
     recipe = run.recipe
     if task is None:
         task = load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
@@ -78,7 +78,7 @@ def _check_attention(run: RunDir, students: Sequence[str], options: ExportOption
     )
 
 
-def _check_overflow(options: ExportOptions) -> None:
+def check_overflow(options: ExportOptions) -> None:
     """Raise UsageError if this CPU cannot check weights of so many bits."""
     if "int8" in options.precisions and overflows(options.scheme.largest_weight):
         raise UsageError(
