@@ -20,6 +20,10 @@ ABSENT = -1e9
 """Logit of a class that the training texts do not contain."""
 
 
+CERTAIN = 30.0
+"""Logit of a label whose probability is above every threshold."""
+
+
 def constant(task: Task) -> Subject:
     """Predict the most frequent training label, or the mean of a regression."""
     spec = task.spec
@@ -29,7 +33,7 @@ def constant(task: Task) -> Subject:
         row = np.array([labels.mean()])
     elif spec.kind == "multilabel":
         name = "majority labels"
-        row = np.where(labels.mean(0) > 0.5, 1.0, -1.0)
+        row = np.where(labels.mean(0) > 0.5, CERTAIN, -CERTAIN)
     else:
         name = "majority class"
         row = np.eye(spec.outputs)[np.bincount(labels, minlength=spec.outputs).argmax()]

@@ -30,6 +30,7 @@ from kdedge.errors import DataError, IntegrityError, UsageError
 from kdedge.io.paths import short_name
 from kdedge.run.progress import SILENT, Progress
 from kdedge.runtime import Bundle, Manifest
+from kdedge.runtime.metrics import METRICS
 from kdedge.runtime.spec import TaskSpec
 
 if TYPE_CHECKING:
@@ -266,6 +267,8 @@ def _retention_against_stored_score(
 
 def _stored_score_notes(scores: Mapping[str, Any], examples: Examples) -> list[str]:
     if examples.labels is None or scores.get("teacher") is None:
+        return []
+    if scores.get("metric") not in METRICS:
         return []
     size = scores.get("split_size")
     notes = [

@@ -98,7 +98,7 @@ def _quality(
     """Score and retention; None if there are no logits, labels or teacher."""
     if subject.logits is None or examples.labels is None:
         return None, None
-    value = score(spec.metric, spec.kind, subject.logits, examples.labels)
+    value = score(spec.metric, spec.kind, subject.logits, examples.labels, spec.threshold)
     if retention_of is None:
         return value, None
     return value, retention_of(subject.logits)

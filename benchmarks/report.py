@@ -11,8 +11,12 @@ import numpy as np
 from kdedge.benchmarks.footprint import NOT_MEASURED, Footprint
 from kdedge.benchmarks.retention import Retention
 
-from kdedge.errors import MachineError
 from kdedge.evaluation.timing import Timings, compare_timings, speedup_quartiles
+from kdedge.io.optional import import_pandas
+from kdedge.io.show import html_table, text_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +81,7 @@ class Row:
         return self.batch / self.batched.p50
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """A whole bench: raw values in the rows; statistics are derived.
 
@@ -151,6 +155,30 @@ class Report:
                 return other
         return None
 
+    def _cells(self) -> list[list[str]]:
+        """Return the cells of the short table that Python shows."""
+        rows = []
+        for row in self.rows:
+            value = "-" if row.value is None else f"{row.value:.4f}"
+            share = "-"
+            if row.retention is not None and row.retention.ratio is not None:
+                share = f"{100 * row.retention.ratio:.1f} %"
+            p50 = f"{1e6 * row.single.p50:,.0f}" if row.single else "-"
+            size = "-" if row.bytes is None else f"{row.bytes / 1e6:.2f}"
+            rows.append([row.label, value, share, p50, size])
+        return rows
+
+    @property
+    def _header(self) -> list[str]:
+        return ["model", str(self.task["metric"]), "retention", "p50 µs", "MB"]
+
+    def __repr__(self) -> str:
+        return f"Report({self.task['name']!r})\n{text_table(self._header, self._cells())}"
+
+    def _repr_html_(self) -> str:
+        """Return the table that notebooks show."""
+        return html_table(f"{self.task['name']}: measured", self._header, self._cells())
+
     def to_json(self) -> dict[str, Any]:
         """Build the document of `--json` and report.json; non-finite numbers are null."""
         document = {
@@ -181,15 +209,9 @@ class Report:
             >>> report = bench_bundle([Path("my-bundle")])
             >>> report.to_pandas()[["subject", "precision", "p50_us", "bytes"]]
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise MachineError(
-                "a report as a table needs one more package",
-                "pandas is not installed",
-                "pip install pandas",
-            ) from error
-        return pd.DataFrame([finite(_row_json(self, row)) for row in self.rows])
+        pandas: Any = import_pandas()
+        table: pd.DataFrame = pandas.DataFrame([finite(_row_json(self, row)) for row in self.rows])
+        return table
 
 
 def speedup(row: Row, base: Row | None) -> Speedup | None:

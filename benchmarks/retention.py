@@ -84,8 +84,8 @@ def paired_retention(
             "logits and examples do not belong together",
             f"{len(student)}, {len(teacher)} and {len(labels)} rows",
         )
-    student_score = metrics.score(spec.metric, spec.kind, student, labels)
-    teacher_score = metrics.score(spec.metric, spec.kind, teacher, labels)
+    student_score = metrics.score(spec.metric, spec.kind, student, labels, spec.threshold)
+    teacher_score = metrics.score(spec.metric, spec.kind, teacher, labels, spec.threshold)
     if teacher_score <= 0:
         return _undefined(f"the teacher's {spec.metric} is {teacher_score:.3f}")
     draws = bootstrap_rows(len(labels), seed)
@@ -112,7 +112,7 @@ def fixed_retention(
     if teacher_score <= 0:
         return _undefined(f"the teacher's stored {spec.metric} is {teacher_score:.3f}")
     size = len(labels)
-    score = metrics.score(spec.metric, spec.kind, student, labels)
+    score = metrics.score(spec.metric, spec.kind, student, labels, spec.threshold)
     student_draws = bootstrap_scores(spec, student, labels, bootstrap_rows(size, seed))
     teacher_draws = np.full(len(student_draws), teacher_score)
     return _from_resamples(score / teacher_score, student_draws, teacher_draws, size, target)

@@ -22,6 +22,9 @@ from kdedge.runtime.bundle import Manifest
 TEMPLATE = Path(__file__).with_name("model_card.md.template")
 SHOWN_LABELS = 20
 
+OWN_PREDICTIONS = "own predictions"
+"""The metric in a manifest whose scores compare files with the model's own predictions."""
+
 
 def model_card(manifest: Manifest, figures: ParityFigures, sizes: Mapping[str, int]) -> str:
     """Return Markdown with the front matter of a Hugging Face repository.
@@ -33,17 +36,32 @@ def model_card(manifest: Manifest, figures: ParityFigures, sizes: Mapping[str, i
     return template.substitute(
         name=manifest.name,
         version=manifest.kdedge,
-        teacher=manifest.teacher.get("model", "a teacher"),
+        origin=_origin(manifest),
         inputs="pairs of texts" if spec.pair else "texts",
         max_length=manifest.max_length,
         kind=spec.kind,
         labels=_labels(spec.labels),
-        metric=spec.metric,
-        split_size=manifest.scores["split_size"],
+        measured=_measured(manifest),
         scores="\n".join(_score_rows(manifest, sizes)),
         checks="\n".join(_check_lines(figures)),
+        reference="teacher" if manifest.teacher else "model",
         example='"a text", "its second text"' if spec.pair else '"a text"',
     )
+
+
+def _origin(manifest: Manifest) -> str:
+    """Return where the classifier comes from; a model that was only exported has no teacher."""
+    if not manifest.teacher:
+        return "exported from a fine-tuned model"
+    return f"distilled from {manifest.teacher.get('model', 'a teacher')}"
+
+
+def _measured(manifest: Manifest) -> str:
+    """Return what the scores are, and on which texts they were measured."""
+    metric, size = manifest.scores["metric"], manifest.scores["split_size"]
+    if metric == OWN_PREDICTIONS:
+        return f"Share of the model's own predictions on {size} texts without labels"
+    return f"{metric} on the {size} examples of the test split"
 
 
 def _labels(labels: tuple[str, ...]) -> str:
@@ -59,8 +77,11 @@ def _plain(label: str) -> str:
 
 def _score_rows(manifest: Manifest, sizes: Mapping[str, int]) -> Iterator[str]:
     scores = manifest.scores
-    yield _score_row("teacher (torch)", scores["teacher"], scores["teacher"], "")
-    yield _score_row("student (torch)", scores["student"], scores["teacher"], "")
+    if manifest.teacher:
+        yield _score_row("teacher (torch)", scores["teacher"], scores["teacher"], "")
+        yield _score_row("student (torch)", scores["student"], scores["teacher"], "")
+    else:
+        yield _score_row("model (torch)", scores["teacher"], scores["teacher"], "")
     for name, path in manifest.precisions.items():
         yield _score_row(f"{path} ({name})", scores[name], scores["teacher"], f"{sizes[name]:,}")
 

@@ -55,7 +55,7 @@ def export_run(
         CheckFailed: If a file does not do what its model does. The old bundle is unchanged.
         UsageError: If an option does not fit these students or this CPU.
     """
-    _check_overflow(options)
+    check_overflow(options)
     recipe = run.recipe
     if task is None:
         task = load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
@@ -63,7 +63,7 @@ def export_run(
     return [_export_student(run, name, task, options, stages=stages) for name in students]
 
 
-def _check_overflow(options: ExportOptions) -> None:
+def check_overflow(options: ExportOptions) -> None:
     """Raise UsageError if this CPU cannot check weights of so many bits."""
     if "int8" in options.precisions and overflows(options.scheme.largest_weight):
         raise UsageError(

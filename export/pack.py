@@ -172,7 +172,8 @@ def _golden_row(classifiers: Mapping[str, Classifier], split: Split, i: int) -> 
 def file_score(classifier: Classifier, split: Split) -> tuple[float, np.ndarray]:
     """Return the metric of a file on a split, and its logits (N, C)."""
     logits = classifier.logits(split.texts, split.pairs)
-    return score(classifier.spec.metric, classifier.spec.kind, logits, split.labels), logits
+    spec = classifier.spec
+    return score(spec.metric, spec.kind, logits, split.labels, spec.threshold), logits
 
 
 def _save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, max_length: int) -> None:

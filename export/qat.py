@@ -324,7 +324,8 @@ class _ScoreWithAgreement:
 
     def score(self, logits: np.ndarray) -> float:
         spec = self.task.spec
-        return metrics.score(spec.metric, spec.kind, logits, self.task.validation.labels)
+        labels = self.task.validation.labels
+        return metrics.score(spec.metric, spec.kind, logits, labels, spec.threshold)
 
     def compare(self, logits: np.ndarray) -> ParityReport:
         """Compare with the float student."""

@@ -136,7 +136,10 @@ def describe_logits(spec: TaskSpec, logits: np.ndarray) -> str:
     if spec.kind == "regression":
         return f"{logits[0]:.2f}"
     if spec.kind == "multilabel":
-        return ", ".join(spec.labels[i] for i in (logits > 0).nonzero()[0]) or "none"
+        from kdedge.runtime.metrics import decide
+
+        predicted = decide(spec.kind, logits, spec.threshold)
+        return ", ".join(spec.labels[i] for i in predicted.nonzero()[0]) or "none"
     return spec.labels[int(logits.argmax())]
 
 

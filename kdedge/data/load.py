@@ -66,7 +66,8 @@ def _load(data: DataConfig, task: TaskConfig, name: str, metric: str, seed: int)
     _check_classes(parts, task, names)
     limited, beyond_limit = _limit(parts[0], data.limit, seed)
     notes += _limit_note(limited, parts, task, names)
-    spec = TaskSpec(name, task.kind, names, metric, data.pair is not None)
+    has_pairs = data.pair is not None
+    spec = TaskSpec(name, task.kind, names, metric, has_pairs, task.threshold or 0.5)
     splits = (limited.split, parts[1].split, parts[2].split)
     return Task(spec, *splits, tuple(notes), beyond_limit)
 

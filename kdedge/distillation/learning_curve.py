@@ -214,7 +214,8 @@ class CurveFitter:
 
     def _score(self, logits: np.ndarray) -> float:
         spec = self.task.spec
-        return metrics.score(spec.metric, spec.kind, logits, self.task.validation.labels)
+        labels = self.task.validation.labels
+        return metrics.score(spec.metric, spec.kind, logits, labels, spec.threshold)
 
 
 def difference_error(task: Task, first: np.ndarray, second: np.ndarray, split: Split) -> float:

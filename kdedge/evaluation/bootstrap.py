@@ -33,7 +33,7 @@ def bootstrap_scores(
         Scores, NaN where a resample leaves the metric undefined. *Shape:* (R,)
     """
     metric = metrics.METRICS[spec.metric].function
-    predictions = metrics.decide(spec.kind, logits)
+    predictions = metrics.decide(spec.kind, logits, spec.threshold)
     return np.array([metric(predictions[rows], labels[rows]) for rows in draws])
 
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
+from types import ModuleType
+
+from kdedge.errors import MachineError
 
 TRAINING_PACKAGES = (
     "accelerate",
@@ -45,3 +51,34 @@ def extra_of(package: str) -> str | None:
     if package in TUNING_PACKAGES:
         return "train,tune"
     return None
+
+
+@contextmanager
+def named_extra(what: str) -> Iterator[None]:
+    """Turn the missing package of an extra into a MachineError with the pip line.
+
+    Args:
+        what: What needs the package, for the message.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        extra = extra_of(package)
+        if extra is None:
+            raise
+        raise MachineError(
+            f"{what} needs more packages",
+            f"{package} is not installed",
+            f'pip install "kdedge-toolkit[{extra}]"',
+        ) from error
+
+
+def import_pandas() -> ModuleType:
+    """Import pandas. Raises MachineError with the pip line if it is not installed."""
+    try:
+        return importlib.import_module("pandas")
+    except ModuleNotFoundError as error:
+        raise MachineError(
+            "to_pandas() needs pandas", "it is not installed", "pip install pandas"
+        ) from error

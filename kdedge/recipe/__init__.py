@@ -9,7 +9,16 @@ from kdedge.recipe.augment import (
     ReplaceConfig,
     RulesConfig,
 )
-from kdedge.recipe.reading import RUN_FOLDERS, STUDENT_KINDS, Recipe, load_recipe, with_values
+from kdedge.recipe.reading import (
+    RUN_FOLDERS,
+    STUDENT_KINDS,
+    Recipe,
+    faults_error,
+    load_recipe,
+    set_keys,
+    validated,
+    with_values,
+)
 from kdedge.recipe.section import FitConfig, Section
 from kdedge.recipe.students import (
     TERMS,
@@ -49,6 +58,9 @@ __all__ = [
     "TinyBertConfig",
     "TransferConfig",
     "TuneConfig",
+    "faults_error",
     "load_recipe",
+    "set_keys",
+    "validated",
     "with_values",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -163,8 +164,13 @@ def _without_none(value: Any) -> Any:
     return value
 
 
-def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
-    """Read a recipe from TOML and apply overrides such as `student.layers=6`.
+def load_recipe(path: str | Path, overrides: tuple[str, ...] | Mapping[str, Any] = ()) -> Recipe:
+    """Read a recipe from TOML and apply overrides.
+
+    Args:
+        path: The TOML file.
+        overrides: Texts such as `student.layers=6`, or key -> value such as
+            `{"student.layers": 6}`; an empty text or None removes a key.
 
     Raises UsageError that lists every fault, with the nearest known key.
     """
@@ -182,9 +188,12 @@ def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
         raise UsageError(
             "the recipe is not TOML", f"{path}: {error}", "see configs/quickstart.toml for the form"
         ) from error
-    for override in overrides:
-        _apply_override(document, override)
-    return _validated(str(path), document, text)
+    if isinstance(overrides, Mapping):
+        set_keys(document, overrides)
+    else:
+        for override in overrides:
+            _apply_override(document, override)
+    return validated(str(path), document, text)
 
 
 def with_values(recipe: Recipe, values: dict[str, Any]) -> Recipe:
@@ -193,9 +202,14 @@ def with_values(recipe: Recipe, values: dict[str, Any]) -> Recipe:
     Raises UsageError as `load_recipe` does.
     """
     document = recipe.model_dump(mode="json")
+    set_keys(document, values)
+    return validated(recipe.name, document)
+
+
+def set_keys(document: dict[str, Any], values: Mapping[str, Any]) -> None:
+    """Set keys such as `student.layers` in the document of a recipe; None removes a key."""
     for key, value in values.items():
         _set_key(document, key.split("."), value, key)
-    return _validated(recipe.name, document)
 
 
 def _apply_override(document: dict[str, Any], override: str) -> None:
@@ -273,22 +287,44 @@ def _name_of(table: dict[str, Any], number: int) -> str:
     return str(table.get("name") or table.get("kind") or number)
 
 
-def _validated(origin: str, document: dict[str, Any], text: str = "") -> Recipe:
-    """Validate a document; `text` is the file that it comes from."""
+def validated(origin: str, document: dict[str, Any], text: str = "") -> Recipe:
+    """Return the recipe of a document; `text` is the file that it comes from.
+
+    Raises UsageError as `load_recipe` does.
+    """
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
-        # A key that may hold several types has one fault for each of them.
-        messages: dict[str, list[str]] = {}
-        for fault in error.errors():
-            key, section = _locate(document, fault["loc"])
-            key = _line_of(fault["loc"], document, text) + key
-            messages.setdefault(key, []).append(_message(fault, section))
-        count = "1 fault" if len(messages) == 1 else f"{len(messages)} faults"
-        lines = [f"{key}: {'; or '.join(texts)}" for key, texts in messages.items()]
-        raise UsageError(
-            f"{origin}: {count} in the recipe", "\n".join(lines), "correct these keys"
-        ) from error
+        raise faults_error(origin, error, document, Recipe, text) from error
+
+
+def faults_error(
+    origin: str,
+    error: ValidationError,
+    document: dict[str, Any],
+    section: type[Section],
+    text: str = "",
+) -> UsageError:
+    """Return the error that lists the faults of a document.
+
+    Args:
+        origin: The name of the document in the message.
+        error: The error of pydantic.
+        document: The document of `section`.
+        section: The type that the document was checked against.
+        text: The TOML file of the document, to name lines.
+    """
+    # A key that may hold several types has one fault for each of them.
+    messages: dict[str, list[str]] = {}
+    for fault in error.errors():
+        key, owner = _locate(document, fault["loc"], section)
+        key = _line_of(fault["loc"], document, text) + key
+        messages.setdefault(key, []).append(_message(fault, owner))
+    count = "1 fault" if len(messages) == 1 else f"{len(messages)} faults"
+    whole = "(recipe)" if section is Recipe else "(settings)"
+    lines = [f"{key or whole}: {'; or '.join(texts)}" for key, texts in messages.items()]
+    place = " in the recipe" if section is Recipe else ""
+    return UsageError(f"{origin}: {count}{place}", "\n".join(lines), "correct these keys")
 
 
 def _line_of(location: tuple[Any, ...], document: dict[str, Any], text: str) -> str:
@@ -300,14 +336,15 @@ def _line_of(location: tuple[Any, ...], document: dict[str, Any], text: str) -> 
     return f"line {line}: "
 
 
-def _locate(document: Any, location: tuple[Any, ...]) -> tuple[str, type[Section]]:
+def _locate(
+    document: Any, location: tuple[Any, ...], section: type[Section]
+) -> tuple[str, type[Section]]:
     """Return the key of a fault as users write it, and the section that holds the key.
 
     A location of pydantic also holds the types that a key may have. They are not in the document.
     """
     words: list[str] = []
     value = document
-    section: type[Section] = Recipe
     for depth, part in enumerate(location, 1):
         if isinstance(value, dict) and part in value:
             value = value[part]
@@ -322,7 +359,7 @@ def _locate(document: Any, location: tuple[Any, ...]) -> tuple[str, type[Section
         if depth < len(location) and part in section.model_fields:
             sections = _sections(section.model_fields[part].annotation)
             section = sections[0] if len(sections) == 1 else section
-    return ".".join(words) or "(recipe)", section
+    return ".".join(words), section
 
 
 def _sections(annotation: Any) -> list[type[Section]]:

@@ -222,7 +222,7 @@ class StudentBase(Section):
 class TinyBertConfig(StudentBase):
     """A BERT of any depth and width."""
 
-    kind: Literal["tinybert"] = Field(description="A BERT of any depth and width.")
+    kind: Literal["tinybert"] = Field("tinybert", description="A BERT of any depth and width.")
     start: str = Field(
         "teacher",
         description="teacher copies layers, shrink prunes the teacher, scratch is random; or a "
@@ -275,7 +275,7 @@ class TinyBertConfig(StudentBase):
 class BiLstmConfig(StudentBase):
     """One bidirectional LSTM layer (Tang et al. 2019)."""
 
-    kind: Literal["bilstm"] = Field(description="One bidirectional LSTM layer.")
+    kind: Literal["bilstm"] = Field("bilstm", description="One bidirectional LSTM layer.")
     start: Literal["teacher", "scratch"] = Field(
         "teacher", description="Where the word embeddings come from."
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from kdedge.recipe.section import (
     Epochs,
@@ -81,6 +81,17 @@ class TaskConfig(Section):
     metric: str | None = Field(
         None, description="Metric of all scores; default: accuracy, micro_f1 or pearson, by kind."
     )
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="Probability above which a label of a multilabel task is predicted; "
+        "default: 0.5.",
+    )
+
+    @model_validator(mode="after")
+    def _check_threshold(self) -> TaskConfig:
+        if self.threshold is not None and self.kind != "multilabel":
+            raise ValueError(f"threshold is for multilabel tasks, and this is a {self.kind}")
+        return self
 
 
 class TeacherFitConfig(FitConfig):

@@ -98,7 +98,8 @@ class Manifest:
             if not is_valid(document.get(name)):
                 raise _damaged(f"{name} is {str(document.get(name))[:80]!r}")
         values: dict[str, Any] = {name: document.get(name) for name in _FIELDS}
-        values["spec"] = TaskSpec.from_json({name: document["spec"][name] for name in _SPEC_FIELDS})
+        spec = {name: document["spec"][name] for name in _SPEC_FIELDS if name in document["spec"]}
+        values["spec"] = TaskSpec.from_json(spec)
         values["inputs"] = tuple(document["inputs"])
         return cls(**values)
 
@@ -143,7 +144,13 @@ def _is_spec(value: Any) -> bool:
         return False
     if kind == "regression" and len(value["labels"]) != 1:
         return False
-    return _is_text(value.get("name")) and isinstance(value.get("pair"), bool)
+    has_pair = isinstance(value.get("pair"), bool)
+    return has_pair and _is_text(value.get("name")) and _is_share(value.get("threshold", 0.5))
+
+
+def _is_share(value: Any) -> bool:
+    """Check for a number between 0 and 1, which are excluded."""
+    return isinstance(value, float) and 0 < value < 1
 
 
 def _are_labels(value: Any) -> bool:
@@ -201,7 +208,7 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
 }
 """Field of kdedge.json -> the check of its value."""
 
-_SPEC_FIELDS = ("name", "kind", "labels", "metric", "pair")
+_SPEC_FIELDS = ("name", "kind", "labels", "metric", "pair", "threshold")
 
 
 def _damaged(detail: str) -> IntegrityError:
@@ -210,7 +217,7 @@ def _damaged(detail: str) -> IntegrityError:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Bundle:
     """A verified bundle.
 
@@ -221,6 +228,11 @@ class Bundle:
     folder: Path
     manifest: Manifest
     contents: Mapping[str, bytes]
+
+    def __repr__(self) -> str:
+        files = ", ".join(sorted(self.manifest.precisions))
+        size = sum(map(len, self.contents.values())) / 1e6
+        return f"Bundle({str(self.folder)!r}: {self.manifest.name}, {files}, {size:.1f} MB)"
 
     @classmethod
     def open(cls, folder: str | Path) -> Bundle:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import onnxruntime
 
 from kdedge.errors import CheckFailed, IntegrityError, MachineError, UsageError
 from kdedge.runtime.bundle import Bundle, Manifest
+from kdedge.runtime.bundle_source import open_bundle
 from kdedge.runtime.spec import TaskSpec
+from kdedge.runtime.text_arguments import read_arguments, read_list
 from kdedge.runtime.text_encoder import TextEncoder, TokenRow, length_batches
 
 PROVIDERS = {
@@ -39,7 +41,8 @@ class Prediction:
     """The prediction for one text.
 
     Attributes:
-        label: The best label; for multilabel all labels above 0.5; for regression "score".
+        label: The best label; for multilabel all labels above the task's threshold; for
+            regression "score".
         score: Probability of that label (multilabel: the highest one), or the predicted number.
         scores: Label -> probability, or {"score": number} for regression.
         truncated: Whether the text was longer than the model reads.
@@ -60,7 +63,16 @@ class Prediction:
 
 
 class Classifier:
-    """Predicts labels of texts; one instance may serve many threads at once."""
+    """Predicts labels of texts; one instance may serve many threads at once.
+
+    Example:
+        ```python
+        classifier = kdedge.Classifier.load("runs/quickstart/bilstm/bundle")
+        classifier.predict("Shares fell after the bank's warning").label
+        [answer.label for answer in classifier.predict(["one text", "another text"])]
+        classifier.predict_proba(["one text", "another text"])  # (2, C) float32
+        ```
+    """
 
     def __init__(
         self,
@@ -80,7 +92,7 @@ class Classifier:
     @classmethod
     def load(
         cls,
-        folder: str | Path,
+        folder: str | Path | Bundle,
         precision: str = "auto",
         provider: str = "cpu",
         threads: int | None = None,
@@ -88,16 +100,19 @@ class Classifier:
         """Open a bundle and verify its files.
 
         Args:
+            folder: A folder, a zip of one, the id `owner/name` of a repository on the Hugging
+                Face hub, or a bundle that is already open.
             precision: `fp32`, `int8`, `portable`, or `auto`: the fastest that the bundle has.
             provider: `cpu`, `cuda`, ... or ONNX Runtime's full name of an execution provider.
             threads: Threads for one prediction. Default: all cores.
 
         Raises:
             IntegrityError: If a file is not the one that was exported.
-            UsageError: If the bundle has no such precision.
-            MachineError: If the provider is not available, or not used by the session.
+            UsageError: If there is no such bundle, or it has no such precision.
+            MachineError: If the provider is not available or not used by the session, or the
+                repository cannot be downloaded.
         """
-        return cls.from_bundle(Bundle.open(folder), precision, provider, threads)
+        return cls.from_bundle(open_bundle(folder), precision, provider, threads)
 
     @classmethod
     def from_bundle(
@@ -119,19 +134,104 @@ class Classifier:
     def spec(self) -> TaskSpec:
         return self.manifest.spec
 
-    def predict(self, text: str, pair: str | None = None) -> Prediction:
-        """Predict the label of one text, or of one pair of texts."""
-        return self.predict_batch([text], None if pair is None else [pair])[0]
+    # A str is an Iterable[str] for mypy, and a tuple may be one pair: the first match counts.
+    @overload
+    def predict(  # type: ignore[overload-overlap]
+        self, texts: str, pair: str | None = None
+    ) -> Prediction: ...
+
+    @overload
+    def predict(  # type: ignore[overload-overlap]
+        self, texts: tuple[str, str]
+    ) -> Prediction | list[Prediction]: ...
+
+    @overload
+    def predict(self, texts: Iterable[str] | Iterable[tuple[str, str]]) -> list[Prediction]: ...
+
+    def predict(self, texts: Any, pair: str | None = None) -> Prediction | list[Prediction]:
+        """Predict the label of one text, or of each of several.
+
+        Args:
+            texts: A text or an iterable of texts. For classifiers of pairs: a tuple of two
+                texts, or an iterable of such tuples.
+            pair: The second text, if `texts` is the first one of a pair.
+
+        Returns:
+            One prediction for one text or pair; else a list, in the order of the texts.
+
+        Raises:
+            UsageError: If `texts` is anything else, such as a dict or a DataFrame.
+            DataError: If a text cannot be encoded.
+
+        Example:
+            ```python
+            classifier.predict("a text").label
+            pair_classifier.predict(("a premise", "a hypothesis")).score
+            ```
+        """
+        if isinstance(texts, str) and pair is not None:
+            return self.predict_batch([texts], [pair])[0]
+        if pair is not None:
+            raise UsageError(
+                "pair goes with one text",
+                f"texts is a {type(texts).__name__}",
+                "give a list of tuples of two texts",
+            )
+        given = read_arguments(texts, reads_pairs=self.spec.pair)
+        predictions = self.predict_batch(given.texts, given.pairs)
+        return predictions[0] if given.single else predictions
 
     def predict_batch(
-        self, texts: Sequence[str], pairs: Sequence[str] | None = None, batch_size: int = 32
+        self, texts: Iterable[str], pairs: Iterable[str] | None = None, batch_size: int = 32
     ) -> list[Prediction]:
-        """Predict the labels of N texts, in their order."""
+        """Predict the labels of N texts, in their order.
+
+        Args:
+            texts: N texts.
+            pairs: N second texts, for classifiers of pairs.
+            batch_size: Most texts that the graph reads at once.
+
+        Raises:
+            UsageError: If `texts` or `pairs` is one string or no list.
+            DataError: If a text cannot be encoded.
+        """
+        message = "predict_batch reads a list of texts"
+        texts = read_list(texts, message, "put the text into a list, or call predict")
+        if pairs is not None:
+            pairs = read_list(pairs, message, "give a list of second texts")
         rows, truncated = self._encoder.tokenize(texts, pairs)
         predictions = []
         for logits, was_cut in zip(self._logits(rows, batch_size), truncated, strict=True):
             predictions.append(to_prediction(self.spec, logits, was_cut))
         return predictions
+
+    def predict_proba(
+        self, texts: Iterable[str] | Iterable[tuple[str, str]], batch_size: int = 32
+    ) -> np.ndarray:
+        """Compute the probabilities of N texts or pairs, in the order of `spec.labels`.
+
+        Args:
+            texts: A list of texts; for classifiers of pairs, of tuples of two texts.
+            batch_size: Most texts that the graph reads at once.
+
+        Returns:
+            Rows that sum to 1; for multilabel each label's own probability.
+            *Shape:* (N, C) float32
+
+        Raises:
+            UsageError: If `texts` is no list, or the classifier predicts a number.
+        """
+        if self.spec.kind == "regression":
+            raise UsageError(
+                "a regression has no probabilities", self.spec.name, "call predict or logits"
+            )
+        given = read_arguments(texts, reads_pairs=self.spec.pair)
+        if given.single:
+            raise UsageError(
+                "predict_proba reads a list of texts", repr(texts)[:60], "put it into a list"
+            )
+        logits = self.logits(given.texts, given.pairs, batch_size)
+        return probabilities(self.spec, logits).astype(np.float32)
 
     def logits(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, batch_size: int = 32
@@ -185,17 +285,23 @@ def to_prediction(spec: TaskSpec, logits: np.ndarray, truncated: bool = False) -
     if spec.kind == "regression":
         value = float(logits[0])
         return Prediction(spec.labels[0], value, {spec.labels[0]: value}, truncated)
-    wide = logits.astype(np.float64)
+    shares = probabilities(spec, logits)
     label: str | tuple[str, ...]
     if spec.kind == "multilabel":
-        probabilities = 1 / (1 + np.exp(-wide))
-        label = tuple(spec.labels[i] for i in np.flatnonzero(probabilities > 0.5))
+        label = tuple(spec.labels[i] for i in np.flatnonzero(shares > spec.threshold))
     else:
-        shifted = np.exp(wide - wide.max())
-        probabilities = shifted / shifted.sum()
         label = spec.labels[int(logits.argmax())]
-    scores = dict(zip(spec.labels, probabilities.tolist(), strict=True))
-    return Prediction(label, float(probabilities.max()), scores, truncated)
+    scores = dict(zip(spec.labels, shares.tolist(), strict=True))
+    return Prediction(label, float(shares.max()), scores, truncated)
+
+
+def probabilities(spec: TaskSpec, logits: np.ndarray) -> np.ndarray:
+    """Convert logits (..., C) of a classification or multilabel task to probabilities, float64."""
+    wide = logits.astype(np.float64)
+    if spec.kind == "multilabel":
+        return np.asarray(1 / (1 + np.exp(-wide)))
+    shifted = np.exp(wide - wide.max(-1, keepdims=True, initial=-np.inf))
+    return np.asarray(shifted / shifted.sum(-1, keepdims=True))
 
 
 def check_finite(logits: np.ndarray) -> np.ndarray:

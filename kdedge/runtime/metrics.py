@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,12 +17,15 @@ DEFAULT_METRIC: dict[str, str] = {
 }
 
 
-def decide(kind: Kind, logits: np.ndarray) -> np.ndarray:
-    """Turn logits (N, C) into predictions: class indices (N,), booleans (N, C) or numbers (N,)."""
+def decide(kind: Kind, logits: np.ndarray, threshold: float = 0.5) -> np.ndarray:
+    """Turn logits (N, C) into predictions: class indices (N,), booleans (N, C) or numbers (N,).
+
+    `threshold` is the probability above which a multilabel task predicts a label.
+    """
     if kind == "classification":
         return np.asarray(logits.argmax(1))
     if kind == "multilabel":
-        return logits > 0
+        return logits > math.log(threshold / (1 - threshold))
     return logits[:, 0].astype(np.float64)
 
 
@@ -139,8 +143,10 @@ def metric_fits(metric: str, kind: str) -> bool:
     return kind in KINDS and metric in METRICS and kind in METRICS[metric].kinds
 
 
-def score(metric: str, kind: Kind, logits: np.ndarray, labels: np.ndarray) -> float:
+def score(
+    metric: str, kind: Kind, logits: np.ndarray, labels: np.ndarray, threshold: float = 0.5
+) -> float:
     """Compute a metric of logits (N, C) against labels as in `kdedge.data.task.Split`."""
     if kind == "regression":
         labels = np.asarray(labels, dtype=np.float64)
-    return METRICS[metric].function(decide(kind, logits), labels)
+    return METRICS[metric].function(decide(kind, logits, threshold), labels)

@@ -23,6 +23,7 @@ class TaskSpec:
         labels: C names in the order of the logits; `("score",)` for regression.
         metric: A name in `kdedge.runtime.metrics.METRICS`.
         pair: Whether an example consists of two texts.
+        threshold: For multilabel, the probability above which a label is predicted.
     """
 
     name: str
@@ -30,6 +31,7 @@ class TaskSpec:
     labels: tuple[str, ...]
     metric: str
     pair: bool
+    threshold: float = 0.5
 
     @property
     def outputs(self) -> int:

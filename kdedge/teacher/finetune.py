@@ -61,7 +61,7 @@ def load_teacher(
         )
     _check_label_order(model, spec, name)
     tokenizer = load_tokenizer(name, revision)
-    return Teacher(model.to(this_device()).eval(), tokenizer, _cap_length(model, max_length))
+    return Teacher(model.to(this_device()).eval(), tokenizer, cap_length(model, max_length))
 
 
 def _check_label_order(model: PreTrainedModel, spec: TaskSpec, name: str | Path) -> None:
@@ -105,7 +105,7 @@ def _cannot_load(name: str, error: Exception) -> MachineError:
     return MachineError("the teacher cannot be loaded", f"{name}: {first_line(error)}", LOAD_HINT)
 
 
-def _cap_length(model: PreTrainedModel, max_length: int) -> int:
+def cap_length(model: PreTrainedModel, max_length: int) -> int:
     """Lower `max_length` to the model's number of positions."""
     positions = getattr(model.config, "max_position_embeddings", None)
     if not positions:
@@ -180,7 +180,7 @@ def fine_tune_teacher(
     model = _load_model(
         config.model, config.revision, ignore_mismatched_sizes=True, **label_config(task.spec)
     )
-    teacher = Teacher(model.to(this_device()), tokenizer, _cap_length(model, config.max_length))
+    teacher = Teacher(model.to(this_device()), tokenizer, cap_length(model, config.max_length))
     data = teacher.encode(task.train.texts, task.train.pairs, labels=task.train.labels)
     validation = teacher.encode(task.validation.texts, task.validation.pairs)
     training = Training(

@@ -1,0 +1,237 @@
+"""Find a bundle: a folder, a zip file, or a repository on the Hugging Face hub.
+
+A zip and a hub repository are hostile until the contrary is proven: only the files of a bundle
+are copied from them into a temporary folder, with limits, and `Bundle.open` verifies these.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO
+
+from kdedge.errors import IntegrityError, MachineError, UsageError, first_line
+from kdedge.runtime.bundle import (
+    LAYOUT,
+    MANIFEST,
+    MAX_GRAPH_BYTES,
+    MAX_MANIFEST_BYTES,
+    MAX_TEXT_BYTES,
+    Bundle,
+)
+
+NAMES = frozenset((MANIFEST, *LAYOUT))
+"""Paths of the files that a bundle may contain."""
+
+MAX_ENTRIES = 64
+MAX_ZIP_CONTENT = 2 << 30
+"""Bytes that the files of a zip may have together."""
+
+MAX_RATIO = 200
+FREE_BYTES = 1 << 20
+"""A file of more bytes than these must not be `MAX_RATIO` times as large as in the zip."""
+
+BLOCK = 1 << 20
+"""Bytes that are copied at a time."""
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def open_bundle(source: str | Path | Bundle) -> Bundle:
+    """Open and verify a bundle.
+
+    Args:
+        source: A folder, a zip file of one, the id `owner/name` of a hub repository (a string),
+            or a bundle that is already open.
+
+    Raises:
+        UsageError: If there is no such bundle.
+        IntegrityError: If a file is not the one that was exported, or the zip is not safe.
+        MachineError: If the hub repository cannot be downloaded.
+    """
+    if isinstance(source, Bundle):
+        return source
+    with bundle_folder(source) as folder:
+        opened = Bundle.open(folder)
+    return Bundle(Path(source), opened.manifest, opened.contents)
+
+
+@contextmanager
+def bundle_folder(source: str | Path) -> Iterator[Path]:
+    """Give the folder of a bundle; that of a zip or hub repository is temporary."""
+    path = Path(source)
+    if path.is_file():
+        with TemporaryDirectory(prefix="kdedge-") as folder:
+            extract_bundle(path, Path(folder))
+            yield Path(folder)
+    elif isinstance(source, str) and not path.exists() and HUB_ID.fullmatch(source):
+        with TemporaryDirectory(prefix="kdedge-") as folder:
+            copy_hub_bundle(source, Path(folder))
+            yield Path(folder)
+    else:
+        yield path
+
+
+def extract_bundle(path: Path, folder: Path) -> None:
+    """Extract a zip of a bundle into an empty folder.
+
+    The bundle stands at the top of the zip, or in one folder that holds everything.
+
+    Raises:
+        UsageError: If the file is not a zip.
+        IntegrityError: If the zip is damaged, or holds anything that a bundle does not: other
+            files, paths out of the folder, links, a name twice, or far too many bytes.
+    """
+    if not zipfile.is_zipfile(path):
+        raise UsageError(
+            "this file is not a bundle",
+            f"{path} is neither a folder nor a zip file",
+            "name a folder made by `kdedge export`, or a zip of it",
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name, entry in _checked_entries(archive).items():
+                target = folder / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(entry) as source:
+                    _copy(source, target, entry.file_size)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise _unsafe("it is damaged", first_line(error)) from error
+    except OSError as error:
+        raise MachineError(
+            "the zip of the bundle cannot be extracted",
+            first_line(error),
+            "free space in the folder for temporary files",
+        ) from error
+
+
+def _checked_entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """Return path in the bundle -> entry, for every file of a safe zip."""
+    entries = archive.infolist()
+    if len(entries) > MAX_ENTRIES:
+        raise _unsafe(f"it has {len(entries)} entries", f"a bundle has at most {len(NAMES)} files")
+    files = [entry for entry in entries if not entry.is_dir()]
+    prefix = _common_folder([entry.filename for entry in files])
+    checked: dict[str, zipfile.ZipInfo] = {}
+    for entry in files:
+        name = entry.filename.removeprefix(prefix)
+        if name not in NAMES:
+            raise _unsafe(
+                "it holds a file that is not part of a bundle", repr(entry.filename)[:200]
+            )
+        if name in checked:
+            raise _unsafe("it holds a file twice", name)
+        _check_entry(name, entry)
+        checked[name] = entry
+    if sum(entry.file_size for entry in files) > MAX_ZIP_CONTENT:
+        raise _unsafe("its files are too large", f"more than {MAX_ZIP_CONTENT:,} bytes")
+    return checked
+
+
+def _common_folder(names: list[str]) -> str:
+    """Return `folder/` if the manifest stands in a folder at the top of the zip, else ""."""
+    for name in names:
+        folder, _, rest = name.partition("/")
+        if rest == MANIFEST and folder not in ("", ".", ".."):
+            return f"{folder}/"
+    return ""
+
+
+def _check_entry(name: str, entry: zipfile.ZipInfo) -> None:
+    """Raise IntegrityError if an entry is not a plain file of a reasonable size."""
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG):
+        raise _unsafe("it holds a link or a special file", name)
+    if entry.flag_bits & 1:
+        raise _unsafe("a file is encrypted", name)
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise _unsafe("a file is compressed by a method other than deflate", name)
+    if entry.file_size > _size_limit(name):
+        raise _unsafe("a file is too large", f"{name}: {entry.file_size:,} bytes")
+    is_bomb = entry.file_size > MAX_RATIO * entry.compress_size
+    if is_bomb and entry.file_size > FREE_BYTES:
+        raise _unsafe(
+            "a file is too large for its compressed size",
+            f"{name}: {entry.compress_size:,} bytes become {entry.file_size:,}",
+        )
+
+
+def _size_limit(name: str) -> int:
+    if name == MANIFEST:
+        return MAX_MANIFEST_BYTES
+    return MAX_GRAPH_BYTES if name.endswith(".onnx") else MAX_TEXT_BYTES
+
+
+def _unsafe(problem: str, detail: str) -> IntegrityError:
+    return IntegrityError(
+        f"the zip is no bundle that can be used: {problem}",
+        detail,
+        "zip the folder that `kdedge export` wrote, without other files",
+    )
+
+
+def copy_hub_bundle(repository: str, folder: Path) -> None:
+    """Download the bundle's files of a hub repository, or take them from the local cache.
+
+    Raises:
+        MachineError: If huggingface_hub is missing, or the repository is not reachable.
+        UsageError: If the repository holds no bundle.
+    """
+    snapshot = _download(repository)
+    if not (snapshot / MANIFEST).is_file():
+        raise UsageError(
+            "this hub repository is not a bundle",
+            f"{repository} has no {MANIFEST}",
+            "name a repository that holds what `kdedge export` wrote",
+        )
+    cache = snapshot.parent.parent.resolve()
+    for name in sorted(NAMES):
+        path = snapshot / name  # a link into the cache
+        if not path.is_file():
+            continue
+        if not path.resolve().is_relative_to(cache):
+            raise IntegrityError(
+                "a file in the hub's cache is a link out of it", name, "remove it from the cache"
+            )
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("rb") as source:
+            _copy(source, target, _size_limit(name))
+
+
+def _download(repository: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ModuleNotFoundError as error:
+        raise MachineError(
+            "bundles on the hub need huggingface_hub",
+            f"no folder {repository!r} exists here, and huggingface_hub is not installed",
+            "check the folder's name, or pip install huggingface_hub",
+        ) from error
+    try:
+        return Path(snapshot_download(repository, allow_patterns=sorted(NAMES)))
+    # Networks, caches and hubs raise many classes of errors; the remedy is the same.
+    except Exception as error:
+        raise MachineError(
+            "the bundle cannot be downloaded from the hub",
+            f"{repository}: {first_line(error)}",
+            f"check the name and the network; no folder {repository!r} exists here",
+        ) from error
+
+
+def _copy(source: IO[bytes], target: Path, limit: int) -> None:
+    """Copy up to a byte more than `limit`: a file that is too long fails the bundle's own check."""
+    left = limit + 1
+    with target.open("xb") as stream:
+        while left > 0:
+            block = source.read(min(left, BLOCK))
+            if not block:
+                break
+            stream.write(block)
+            left -= len(block)
