@@ -233,8 +233,8 @@ def _plain_page(report: Report, note: str) -> str:
     """Build the page from report.md; markdown-it-py comes with rich."""
     from markdown_it import MarkdownIt
 
-    # "html" is off, so that tags in names stay text.
-    renderer = MarkdownIt("commonmark", {"html": False}).enable("table")
+    # "html" is off, so that tags in names stay text. A picture would be another file.
+    renderer = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
     body = renderer.render(markdown(report))
     body = body.replace("<table>", f'<div class="scroll" {_SCROLL_ATTRIBUTES}><table>')
     body = body.replace("</table>", "</table></div>").replace("<th", '<th scope="col"')
