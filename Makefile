@@ -25,7 +25,7 @@ types: .venv/.ready links
 
 # The documentation site, in build/docs. A broken link or an undocumented page is an error.
 docs: .venv/.docs links
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # mypy and mkdocstrings follow folders, not setuptools' package-dir: links show them export/ and
 # benchmarks/ inside kdedge/.

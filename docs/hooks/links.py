@@ -87,28 +87,33 @@ def site_markdown(markdown: str, page: str) -> str:
             return text if text.startswith("`") else f"{text} (`{file}`)"
         return match.group()
 
-    lines = []
-    for line, is_code in lines_with_fences(markdown):
-        lines.append(line if is_code else LINK.sub(rewrite, line))
-    return "\n".join(lines)
-
-
-def lines_with_fences(markdown: str) -> Iterator[tuple[str, bool]]:
-    """Yield each line, and whether it belongs to a fenced block."""
-    fenced = False
-    for line in markdown.split("\n"):
-        if FENCE.match(line):
-            fenced = not fenced
-            yield line, True
-        else:
-            yield line, fenced
+    parts = []
+    for text, is_code in _parts(markdown):
+        parts.append(text if is_code else LINK.sub(rewrite, text))
+    return "".join(parts)
 
 
 def relative_links(markdown: str) -> Iterator[str]:
     """Yield the relative links of a page."""
-    for line, is_code in lines_with_fences(markdown):
+    for text, is_code in _parts(markdown):
         if is_code:
             continue
-        for match in LINK.finditer(line):
+        for match in LINK.finditer(text):
             if is_relative(match.group(2)):
                 yield match.group(2)
+
+
+def _parts(markdown: str) -> Iterator[tuple[str, bool]]:
+    """Split a page into fenced blocks and the text between; a link may span lines of the text."""
+    lines: list[str] = []
+    fenced = False
+    for line in markdown.splitlines(keepends=True):
+        if not FENCE.match(line):
+            lines.append(line)
+        elif fenced:
+            yield "".join([*lines, line]), True
+            lines, fenced = [], False
+        else:
+            yield "".join(lines), False
+            lines, fenced = [line], True
+    yield "".join(lines), fenced

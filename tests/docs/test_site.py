@@ -13,6 +13,11 @@ def test_links_to_results_point_to_pages_of_the_site() -> None:
     assert site_markdown(text, "how-to/augment.md") == expected
 
 
+def test_a_link_may_span_two_lines() -> None:
+    text = "See [the\ntable](../benchmarks/results/trec.md)."
+    assert site_markdown(text, "index.md") == "See [the\ntable](results/trec.md)."
+
+
 def test_links_of_copied_pages_are_relative_to_their_source() -> None:
     text = "[page](sources.md#top) and [decision](../../docs/decisions/kl-by-default.md)"
     expected = "[page](sources.md#top) and [decision](../decisions/kl-by-default.md)"
