@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import factories
 import pytest
+from kdedge_process import kdedge_command
 
 from kdedge.cli import predict as command
 from kdedge.cli.main import main
@@ -63,7 +65,11 @@ def assert_predictions(
     assert len(output.rows) == len(texts)
     for i, row in enumerate(output.rows):
         expected = classifier.predict(texts[i], None if pairs is None else pairs[i]).to_json()
-        assert list(row) == list(expected) and row["label"] == expected["label"]
+        given = {"id": i + 1, "text": texts[i]}
+        if pairs is not None:
+            given["pair"] = pairs[i]
+        assert list(row) == [*given, *expected] and row["label"] == expected["label"]
+        assert {name: row[name] for name in given} == given
         assert row["score"] == pytest.approx(expected["score"], abs=1e-5) and row[
             "scores"
         ] == pytest.approx(expected["scores"], abs=1e-5)
@@ -90,7 +96,8 @@ def test_texts_as_arguments_are_classified_for_every_kind_of_task(
         "--json",
     )
     assert_predictions(output, classifier, texts, pairs)
-    assert [set(row) for row in output.rows] == [{"label", "score", "scores"}] * 2
+    names = {"id", "text", "label", "score", "scores"} | ({"pair"} if pairs else set())
+    assert [set(row) for row in output.rows] == [names] * 2
 
 
 # Files
@@ -344,3 +351,33 @@ def test_a_truncated_text_is_marked_for_people_and_in_json(
 def test_blank_lines_of_a_csv_file_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("text\none\n\ntwo\n")
     assert list(read_texts(tmp_path / "t.csv", ("text",))) == [("one",), ("two",)]
+
+
+def test_texts_are_read_from_a_pipe(single: Path) -> None:
+    texts = "the film was good\n\nthe plot was \u202e bad\n"
+    for arguments in (["-"], []):
+        done = subprocess.run(
+            kdedge_command("predict", str(single), *arguments, "--json"),
+            input=texts,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [(row["id"], row["text"]) for row in rows] == [
+            (1, "the film was good"),
+            (2, "the plot was \u202e bad"),
+        ]
+        assert "\u202e" not in done.stdout
+
+
+def test_a_line_of_stdin_that_is_not_a_pair_is_named() -> None:
+    done = subprocess.run(
+        kdedge_command("predict", str(factories.tiny_bundle("bilstm", "pair")), "-"),
+        input="one\ttwo\nalone\n",
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 3 and "stdin:2" in done.stderr

@@ -373,7 +373,7 @@ def test_a_file_is_classified_line_by_line_in_order(
         assert answer["label"] == expected["label"] and answer["scores"] == pytest.approx(
             expected["scores"], abs=1e-6
         )
-        assert set(answer) == {"label", "score", "scores"}
+        assert set(answer) == {"id", "text", "label", "score", "scores"}
     assert len({answer["score"] for answer in predicted}) > 20, (
         "scores must differ, or the order would not show"
     )
