@@ -225,13 +225,13 @@ def test_an_encoder_is_fine_tuned_and_unlabelled_texts_are_labelled(tmp_path: Pa
         overrides={"teacher.fit.epochs": 0.5, "augment.filters.balance": 1000.0},
         progress=False,
     )
-    assert read_stage(run.run_dir.teacher)["result"]["fine_tuned"]
+    assert read_stage(run.run_dir.teacher).result["fine_tuned"]
     texts = read_transfer_set(run.run_dir.transfer).texts
     assert len(texts.rows("pool")) > 30
 
 
 def test_a_fine_tuned_head_is_used_as_it_is(finished: kdedge.Run) -> None:
-    assert not read_stage(finished.run_dir.teacher)["result"]["fine_tuned"]
+    assert not read_stage(finished.run_dir.teacher).result["fine_tuned"]
 
 
 def written(tmp_path: Path, **changes: Any) -> Recipe:

@@ -277,7 +277,7 @@ def test_hub_reader_reads_class_labels(tmp_path: Path) -> None:
 
 
 def test_without_network_a_hub_id_says_what_to_do() -> None:
-    with pytest.raises(MachineError, match=r"(?s)nobody/nothing-at-all.*data\.source"):
+    with pytest.raises(MachineError, match=r"(?s)nobody/nothing-at-all.*HF_HUB_OFFLINE"):
         load(source="nobody/nothing-at-all")
 
 
