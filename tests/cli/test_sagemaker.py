@@ -127,10 +127,10 @@ def test_the_recipe_is_a_file_or_in_a_channel(tmp_path: Path) -> None:
 
 
 def metric_definitions() -> dict[str, str]:
-    """Read the metric definitions of the README: name -> regular expression."""
-    text = (ROOT / "README.md").read_text()
+    """Read the metric definitions of the SageMaker page: name -> regular expression."""
+    text = (ROOT / "docs" / "how-to" / "sagemaker.md").read_text()
     block = re.search(r"^metric_definitions = (\[.*?^\])", text, re.MULTILINE | re.DOTALL)
-    assert block, "the README lists metric_definitions"
+    assert block, "the page lists metric_definitions"
     return {definition["Name"]: definition["Regex"] for definition in ast.literal_eval(block[1])}
 
 
@@ -224,7 +224,7 @@ def test_a_job_from_channels_to_outputs(ml: Path) -> None:
     result = read_stage(run.folder / "student").result
     assert values["test"] == [pytest.approx(result["test"], abs=1e-6)]
     assert values["validation"] == [pytest.approx(result["validation"], abs=1e-6)]
-    assert len(values["training loss"]) >= 1 and len(values["kept"]) == 1
+    assert len(values["training loss"]) >= 1 and len(values["retention"]) == 1
 
     reports = ml / "output" / "data"
     names = {path.name for path in reports.iterdir()}

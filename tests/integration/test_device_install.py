@@ -95,7 +95,7 @@ def test_no_training_package_is_installed(device: Path) -> None:
 def test_the_wheel_has_one_top_level_name(device: Path) -> None:
     code = """
 import importlib.metadata
-files = importlib.metadata.files("kdedge")
+files = importlib.metadata.files("kdedge-toolkit")
 print(sorted({file.parts[0] for file in files if file.suffix == ".py"}))
 """
     assert (
