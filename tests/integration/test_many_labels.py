@@ -153,7 +153,7 @@ def test_an_error_about_one_of_many_labels_is_short(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         load_teacher(tmp_path, TaskSpec("t", "classification", names, "accuracy", pair=False), 32)
     assert (
-        "output 140 is intent number 149, label 140 of the task intent number 140"
+        "output 140 is intent number 149, label 140 of the task is intent number 140"
         in str(caught.value)
         and len(str(caught.value)) < 600
     )
