@@ -97,7 +97,7 @@ def spoil_ranges(model: torch.nn.Module, *_: object) -> float:
 def test_the_figures_of_every_variant_can_be_measured_again(
     run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "load_task", lambda *_, **__: TASK)
+    monkeypatch.setattr("kdedge.data.load_task", lambda *_, **__: TASK)
     result = CliRunner().invoke(command.export, [str(run.folder)], catch_exceptions=False)
     bundle = Bundle.open(run.students["bilstm"].bundle)
     judged, manifest = bundle.manifest.parity["variants"], bundle.manifest
