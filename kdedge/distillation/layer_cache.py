@@ -48,7 +48,7 @@ TOKEN_AXES = {"hidden": 1, "attention": 2, "vectors": 1}
 
 @dataclass(frozen=True)
 class TeacherLayers:
-    """The layers to cache: which ones, of which teacher, on which texts.
+    """The layers to cache, their teacher and the texts.
 
     teacher_hash: hash of the teacher's weights.
     data: the texts, as student and teacher read them.

@@ -99,7 +99,7 @@ def student_steps(
 def baseline_epochs(context: DistillContext, student: StudentConfig) -> float:
     """Return the epochs over the labelled texts that take as many steps as the student.
 
-    Example: 900 unlabelled beside 100 labelled texts make 3 epochs into 30.
+    Example: with 100 labelled and 900 unlabelled texts, 3 epochs become 30.
     """
     epochs = student.fit.epochs
     if isinstance(student, TinyBertConfig) and student.layers_first:
