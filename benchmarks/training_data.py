@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kdedge.augment.counts import read_round_counts
+from kdedge.augment.counts import read_source_counts
 from kdedge.run.layout import RunDir
 from kdedge.run.stage import read_stage
 from kdedge.transfer.dataset import transfer_hash
@@ -23,7 +23,7 @@ def learned_from(run: RunDir) -> dict[str, Any]:
     result = read_stage(run.transfer)["result"]
     document: dict[str, Any] = {"origins": result["origins"]}
     if run.recipe.augment:
-        document["sources"] = read_round_counts(run.shared, run.recipe.augment.rounds)
+        document["sources"] = read_source_counts(run.augment)
         document["rejected"] = result["rejected"]
     if (run.folder / "curve").exists():
         curve = read_stage(run.folder / "curve")

@@ -45,24 +45,11 @@ class SourceCounts:
 
 
 def read_source_counts(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the counts of a finished stage `augment/`, by source (fields of `SourceCounts`)."""
+    """Return the counts of a finished stage `augment/`, by source (fields of `SourceCounts`).
+
+    {} if the user has deleted the folder.
+    """
+    if not folder.exists():
+        return {}
     counts: dict[str, dict[str, Any]] = read_stage(folder)["result"]["sources"]
     return counts
-
-
-def read_round_counts(shared: Path, rounds: int) -> dict[str, dict[str, Any]]:
-    """Return the counts of all rounds in a run's shared folder, by source and round."""
-    counts = {}
-    for number in range(1, rounds + 1):
-        folder = round_folder(shared, number)
-        if not folder.exists():
-            continue
-        for origin, source_counts in read_source_counts(folder).items():
-            name = origin if number == 1 else f"{origin}, round {number}"
-            counts[name] = source_counts
-    return counts
-
-
-def round_folder(shared: Path, number: int) -> Path:
-    """Return the folder of a round's stage; rounds count from 1."""
-    return shared / ("augment" if number == 1 else f"augment-{number}")

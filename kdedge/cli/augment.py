@@ -10,7 +10,7 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from kdedge.augment.counts import read_round_counts
+from kdedge.augment.counts import read_source_counts
 from kdedge.cli.console import ConsoleProgress, make_table, print_message, results
 from kdedge.cli.options import RecipeArguments, force_option, json_option, recipe_options
 from kdedge.distillation.learning_curve import CurvePoint, LearningCurve
@@ -68,7 +68,7 @@ def augment(arguments: RecipeArguments, curve: bool, force: bool, as_json: bool)
     with run.locked():
         context = prepare_context(recipe, run, stages=stages)
         if is_main():
-            results().print(_sources_table(context, recipe.augment))
+            results().print(_sources_table(context))
             results().print(_examples_table(context))
         learning_curve = measure_learning_curve(context) if curve else None
     if not is_main():
@@ -77,16 +77,16 @@ def augment(arguments: RecipeArguments, curve: bool, force: bool, as_json: bool)
         _show_curve(context, recipe.augment, learning_curve)
     click.echo(f"run: {run.folder}")
     if as_json:
-        click.echo(json.dumps(_document(context, recipe.augment, learning_curve)))
+        click.echo(json.dumps(_document(context, learning_curve)))
 
 
-def _sources_table(context: DistillContext, config: AugmentConfig) -> Table:
+def _sources_table(context: DistillContext) -> Table:
     table = make_table(
         f"{context.recipe.name}: new texts for {len(context.task.train):,} labelled ones",
         ["source", *COUNTS, "rejected"],
         left=("source", "rejected"),
     )
-    for source, counts in read_round_counts(context.run.shared, config.rounds).items():
+    for source, counts in read_source_counts(context.run.augment).items():
         rejected = ", ".join(f"{reason} {count:,}" for reason, count in counts["rejected"].items())
         numbers = [f"{counts[key]:,}" for key in COUNTS.values()]
         table.add_row(source, *numbers, rejected or "none")
@@ -173,13 +173,11 @@ def _distance_cell(point: CurvePoint, best: CurvePoint) -> str:
     return f"{best.validation - point.validation:.4f} ± {point.error:.4f}"
 
 
-def _document(
-    context: DistillContext, config: AugmentConfig, curve: LearningCurve | None
-) -> dict[str, Any]:
+def _document(context: DistillContext, curve: LearningCurve | None) -> dict[str, Any]:
     transfer = read_stage(context.run.transfer)["result"]
     document = {
         "run": str(context.run.folder),
-        "sources": read_round_counts(context.run.shared, config.rounds),
+        "sources": read_source_counts(context.run.augment),
         "origins": transfer["origins"],
         "rejected": transfer["rejected"],
     }

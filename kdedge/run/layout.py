@@ -126,10 +126,6 @@ class RunDir:
     def metadata_file(self) -> Path:
         return self.folder / "run.json"
 
-    def augment_round(self, number: int) -> Path:
-        """Return the folder of one of several rounds of augmentation."""
-        return self.shared / f"round-{number}"
-
     @property
     def students(self) -> dict[str, StudentDir]:
         """The folders of each student, by its key."""
