@@ -1,9 +1,10 @@
 # make quickstart: distill, export and bench a small model. make test: all tests. make test-fast: all but the slow ones.
+# make docs: the documentation site.
 PYTHON ?= python3
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .venv/bin/uv)
 BIN := .venv/bin
 
-.PHONY: quickstart test test-fast lint types lock clean
+.PHONY: quickstart test test-fast lint types docs links lock clean
 
 quickstart: .venv/.ready
 	$(BIN)/kdedge run configs/quickstart.toml
@@ -19,11 +20,22 @@ lint: .venv/.ready
 	$(BIN)/ruff format --check .
 	$(MAKE) --no-print-directory types
 
-# mypy follows folders, not setuptools' package-dir: links show it export/ and benchmarks/ inside kdedge/.
-types: .venv/.ready
+types: .venv/.ready links
+	cd .venv/types && ../bin/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache
+
+# The documentation site, in build/docs. A broken link or an undocumented page is an error.
+docs: .venv/.docs links
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+# mypy and mkdocstrings follow folders, not setuptools' package-dir: links show them export/ and
+# benchmarks/ inside kdedge/.
+links:
 	rm -rf .venv/types && mkdir -p .venv/types/kdedge
 	ln -s $(CURDIR)/kdedge/* $(CURDIR)/export $(CURDIR)/benchmarks .venv/types/kdedge/
-	cd .venv/types && ../bin/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache
+
+.venv/.docs: .venv/.ready configs/locks/docs.txt
+	$(UV) pip install --quiet --python .venv/bin/python -r configs/locks/docs.txt
+	touch $@
 
 .venv/.ready: configs/locks/dev.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "kdedge needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
@@ -37,6 +49,7 @@ types: .venv/.ready
 lock:
 	$(UV) pip compile --quiet --universal --no-header --no-annotate --python-version 3.11 --extra train --extra tune --extra quickstart --extra dev pyproject.toml -o configs/locks/dev.txt
 	$(UV) pip compile --quiet --universal --no-header --no-annotate --python-version 3.11 pyproject.toml -o configs/locks/device.txt
+	$(UV) pip compile --quiet --universal --no-header --no-annotate --python-version 3.11 --extra docs --constraint configs/locks/dev.txt pyproject.toml -o configs/locks/docs.txt
 
 clean:
 	rm -rf .venv runs build *.egg-info

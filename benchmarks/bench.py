@@ -7,6 +7,7 @@ alone and does not need it.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -22,6 +23,7 @@ from kdedge.benchmarks.options import DEFAULTS, Options
 from kdedge.benchmarks.report import Report, Row
 from kdedge.benchmarks.retention import REFERENCE, Retention, fixed_retention, paired_retention
 from kdedge.benchmarks.subjects import Subject, bundle_subjects
+from kdedge.benchmarks.targets import bundle_name
 
 from kdedge import __version__
 from kdedge.errors import DataError, IntegrityError, UsageError
@@ -61,7 +63,8 @@ def bench_run(
     from kdedge.benchmarks.training_data import learned_from
 
     from kdedge.data import load_task
-    from kdedge.run.stage import read_stage
+    from kdedge.run.stage import read_result
+    from kdedge.teacher.result import TeacherResult
 
     recipe = run.recipe
     task = task or load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
@@ -77,7 +80,7 @@ def bench_run(
             progress=progress,
         )
     teacher = {
-        "model": _public_name(read_stage(run.teacher)["result"].get("model")),
+        "model": _public_name(read_result(run.teacher, TeacherResult).model),
         "metric": task.spec.metric,
         "value": rows[0].value,
     }
@@ -85,7 +88,8 @@ def bench_run(
     return replace(
         report,
         teacher=teacher,
-        command=_command(f"runs/{run.folder.name}", options),
+        settings=run_settings(run, students, options),
+        command=_command([f"runs/{run.folder.name}"], options),
         learned_from=learned_from(run),
     )
 
@@ -112,6 +116,7 @@ def bench_bundle(
     """
     bundles = [Bundle.open(folder) for folder in folders]
     manifest = bundles[0].manifest
+    settings = bundle_settings(folders, options, examples)
     _check_comparable([bundle.manifest for bundle in bundles])
     examples = examples or golden_examples(bundles[0])
     with _single_threaded_tokenizers():
@@ -134,9 +139,27 @@ def bench_bundle(
     return replace(
         report,
         teacher=teacher,
-        command=_command(" ".join(folder.name for folder in folders), options),
+        settings=settings,
+        command=_command([folder.name for folder in folders], options),
         notes=(*_stored_score_notes(manifest.scores, examples), *report.notes),
     )
+
+
+def run_settings(run: RunDir, students: Sequence[str], options: Options) -> dict[str, Any]:
+    """Return what decides a report on a run: the options, the run, and which of its students."""
+    chosen: str | list[str] = list(students)
+    if set(students) == set(run.students):
+        chosen = "all"
+    return {**asdict(options), "run": run.folder.name, "students": chosen}
+
+
+def bundle_settings(
+    folders: Sequence[Path], options: Options, examples: Examples | None
+) -> dict[str, Any]:
+    """Return what decides a report on bundles: the options, the bundles' names, and the texts."""
+    names = [bundle_name(folder.resolve()) for folder in folders]
+    source = examples.source if examples else None
+    return {**asdict(options), "bundles": names, "data": source}
 
 
 def golden_examples(bundle: Bundle) -> Examples:
@@ -278,7 +301,6 @@ def _report(spec: TaskSpec, examples: Examples, rows: Sequence[Row], options: Op
         kdedge=__version__,
         command="",
         notes=tuple(machine.notes(described)),
-        settings=asdict(options),
     )
 
 
@@ -287,18 +309,19 @@ def _public_name(model: Any) -> str | None:
     return None if model is None else short_name(str(model))
 
 
-def _command(targets: str, options: Options) -> str:
-    """Write the command with every option that differs from its default."""
-    words = [f"kdedge bench {targets}"]
+def _command(targets: Sequence[str], options: Options) -> str:
+    """Write a command that measures the same, for a bench that Python code has started."""
+    words = ["kdedge", "bench", *targets]
     if options.providers != DEFAULTS.providers:
-        words += [f"--provider {name}" for name in options.providers]
+        for name in options.providers:
+            words += ["--provider", name]
     for name in ("threads", "seconds", "repeats", "batch", "target"):
         value = getattr(options, name)
         if value != getattr(DEFAULTS, name):
-            words.append(f"--{name} {value}")
+            words += [f"--{name}", str(value)]
     if not options.teacher:
         words.append("--no-teacher")
-    return " ".join(words)
+    return shlex.join(words)
 
 
 @contextmanager

@@ -17,8 +17,9 @@ from kdedge.errors import UsageError
 from kdedge.io.atomic import hash_files
 from kdedge.nn.text_model import read_measured
 from kdedge.run.layout import RunDir
-from kdedge.run.stage import WEIGHTS
+from kdedge.run.stage import WEIGHTS, read_result
 from kdedge.runtime import Bundle
+from kdedge.teacher.result import TeacherResult
 
 
 def collect_subjects(
@@ -34,10 +35,10 @@ def collect_subjects(
     """
     yield from _teacher_subjects(run, task, options)
     for name in students:
-        folder = run.student_dirs[name]
-        yield _torch_subject(name, folder / "student", task, "cpu", options)
-        yield from _bundle_subjects(name, folder / "bundle", folder / "student", task, options)
-        baseline = run.baseline_dir(name)
+        folders = run.students[name]
+        yield _torch_subject(name, folders.student, task, "cpu", options)
+        yield from _bundle_subjects(name, folders.bundle, folders.student, task, options)
+        baseline = folders.current_baseline()
         if baseline:
             yield _untimed_subject(f"{name} baseline", "baseline", baseline, task, (baseline,))
     if baselines.has_words(task):
@@ -57,14 +58,14 @@ def _teacher_subjects(run: RunDir, task: Task, options: Options) -> Iterator[Sub
         yield make_subject("teacher", run.teacher, task, device, options)
     for name, folder in run.teachers.items():
         yield _torch_subject(f"teacher {name}", folder, task, "cpu", options)
-    bundle = run.shared / "teacher-bundle"
+    bundle = run.teacher_bundle
     if bundle.exists() and not run.teachers:
         yield from _bundle_subjects("teacher", bundle, run.teacher, task, options)
 
 
 def _torch_subject(name: str, folder: Path, task: Task, device: str, options: Options) -> Subject:
     result, logits = read_measured(folder, task)
-    job = _job(folder, result["max_length"], device, options.threads)
+    job = _job(folder, result.max_length, device, options.threads)
     return Subject(
         name,
         "model",
@@ -82,15 +83,15 @@ def _ensemble_subject(
     name: str, folder: Path, task: Task, device: str, options: Options
 ) -> Subject:
     """Build the subject of an ensemble; its members are in the folders next to `folder`."""
-    result, logits = read_measured(folder, task)
+    _, logits = read_measured(folder, task)
     folders = []
     jobs = []
     temperatures = []
-    for member, figures in result["teachers"].items():
-        member_folder = folder.with_name(f"{folder.name}-{member}")
+    for name_of_member, member in read_result(folder, TeacherResult).teachers.items():
+        member_folder = folder.with_name(f"{folder.name}-{name_of_member}")
         folders.append(member_folder)
-        jobs.append(_job(member_folder, figures["max_length"], device, options.threads))
-        temperatures.append(figures["temperature"])
+        jobs.append(_job(member_folder, member.max_length, device, options.threads))
+        temperatures.append(member.temperature)
     job = {
         "form": "torch",
         "members": jobs,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kdedge.errors import DataError
+from kdedge.io.atomic import hash_file
 from kdedge.io.faults import Faults, shown, string_fault
 from kdedge.io.tabular import Table, checked_texts, read_table, read_texts
 from kdedge.runtime.spec import BETWEEN_LABELS, TaskSpec
@@ -20,11 +21,15 @@ class Examples:
     """N texts in file order, with pairs and labels if the file has them.
 
     Labels have the shape and type of a task's split.
+
+    Attributes:
+        source: Name, SHA-256 and columns of the file, or None for texts from elsewhere.
     """
 
     texts: list[str]
     pairs: list[str] | None = None
     labels: np.ndarray | None = None
+    source: Mapping[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -48,6 +53,17 @@ def read_examples(
         UsageError: If the file cannot be read or a column does not exist.
     """
     columns = (text, pair) if spec.pair else (text,)
+    examples = _read(path, spec, columns, label)
+    source = {
+        "file": path.name,
+        "sha256": hash_file(path),
+        "columns": list(columns),
+        "label": label,
+    }
+    return replace(examples, source=source)
+
+
+def _read(path: Path, spec: TaskSpec, columns: tuple[str, ...], label: str | None) -> Examples:
     if path.suffix.lower() == ".txt":
         rows = [row for row in read_texts(path, columns) if row[0].strip()]
         _require_rows(path, len(rows))
@@ -55,10 +71,10 @@ def read_examples(
     table = read_table(path, (*columns, label or "label"))
     _require_rows(path, len(table))
     faults = Faults(str(path))
-    texts = checked_texts(table, text, "--text", faults, string_fault)
+    texts = checked_texts(table, columns[0], "--text", faults, string_fault)
     pairs = None
     if spec.pair:
-        pairs = checked_texts(table, pair, "--pair", faults, string_fault)
+        pairs = checked_texts(table, columns[1], "--pair", faults, string_fault)
     labels = None
     if label is not None:
         labels = _labels(spec, table, table.column(label, "--label"), faults)

@@ -10,7 +10,7 @@ from kdedge.benchmarks.examples import Examples
 from kdedge.benchmarks.footprint import NOT_MEASURED, Footprint, footprints
 from kdedge.benchmarks.options import Options
 from kdedge.benchmarks.report import Row
-from kdedge.benchmarks.retention import Retention
+from kdedge.benchmarks.retention import Retention, score_interval
 from kdedge.benchmarks.subjects import Runner, Subject
 
 from kdedge.evaluation.timing import VISIT, TimingPlan, Timings, Work, interleave, representative
@@ -62,6 +62,7 @@ def measure_subjects(
     rows = []
     for subject in subjects:
         value, retention = _quality(subject, examples, spec, retention_of)
+        interval = _interval(subject, examples, spec, options.seed)
         single, model = singles.get(subject.key, (None, None))
         row = Row(
             subject=subject.subject,
@@ -72,6 +73,7 @@ def measure_subjects(
             threads=options.threads if subject.runner else None,
             batch=options.batch if subject.runner else None,
             value=value,
+            interval=interval,
             retention=retention,
             single=single,
             model=model,
@@ -100,6 +102,15 @@ def _quality(
     if retention_of is None:
         return value, None
     return value, retention_of(subject.logits)
+
+
+def _interval(
+    subject: Subject, examples: Examples, spec: TaskSpec, seed: int
+) -> tuple[float, float] | None:
+    """95 % interval of the score; None if there are no logits or labels."""
+    if subject.logits is None or examples.labels is None:
+        return None
+    return score_interval(spec, subject.logits, examples.labels, seed=seed)
 
 
 def _footprints(

@@ -1,4 +1,4 @@
-"""Write a report: report.json, report.md and the picture of a learning curve."""
+"""Write a report: report.html, report.md, report.json and the picture of a learning curve."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from kdedge.benchmarks.report import Report, Row, one_line, speedup, warnings
 from kdedge.benchmarks.retention import Retention
+from kdedge.benchmarks.summary import file_size, summary
 
 from kdedge.errors import MachineError
 from kdedge.io.atomic import write_atomic
@@ -27,6 +28,7 @@ TEXT_COLUMNS = {
 """Columns of Markdown tables that are left-aligned."""
 
 CURVE_FILE = "curve.svg"
+PAGE_FILE = "report.html"
 
 COLUMNS = (
     ("subject", "the teacher, a student or a baseline, and the form it runs in"),
@@ -61,13 +63,19 @@ COLUMNS = (
 
 
 def write_report(report: Report, folder: Path) -> Path:
-    """Write report.md, report.json and a learning curve; return the path of report.json.
+    """Write report.html, report.md, report.json and a learning curve.
 
     Each file is written completely or not at all. curve.svg is written if the run has a curve.
+
+    Returns:
+        The path of report.json.
 
     Raises:
         MachineError: If the folder cannot be created.
     """
+    # page.py builds on this module.
+    from kdedge.benchmarks.page import html_page
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -79,6 +87,7 @@ def write_report(report: Report, folder: Path) -> Path:
     if "curve" in report.learned_from:
         write_atomic(folder / CURVE_FILE, _curve_picture(report))
     write_atomic(folder / "report.md", markdown(report))
+    write_atomic(folder / PAGE_FILE, html_page(report))
     write_atomic(folder / "report.json", one_line(report) + "\n")
     return folder / "report.json"
 
@@ -96,8 +105,11 @@ def markdown(report: Report) -> str:
     rows = [cells_of(report, row) for row in report.rows]
     header = [report.task["metric"] if name == "score" else name for name in rows[0]]
     meanings = [f"- **{name}**: {meaning}" for name, meaning in COLUMNS]
-    facts = [f"- {name}: {_md(_plain(value))}" for name, value in report.machine.items()]
-    lines = [f"# {_md(title(report))}", "", _md(caption(report)), ""]
+    facts = [f"- {name}: {_md(plain(value))}" for name, value in report.machine.items()]
+    lines = [f"# {_md(title(report))}", ""]
+    if summary(report):
+        lines += [_md(summary(report)), ""]
+    lines += [_md(caption(report)), ""]
     lines += _md_table(header, [list(row.values()) for row in rows])
     lines += _training_section(report.learned_from)
     lines += _section("Warnings and conditions", _warning_lines(report))
@@ -105,8 +117,9 @@ def markdown(report: Report) -> str:
     lines += _section("Machine", facts)
     lines += [
         "",
-        f"Made {report.created} by kdedge {report.kdedge}: `{report.command.replace('`', '')}`.",
-        "Raw values are in report.json.",
+        f"Made {report.created} by kdedge {report.kdedge}. Raw values are in report.json.",
+        "",
+        *[f"    {line}" for line in report.command.splitlines()],
         "",
     ]
     return "\n".join(lines)
@@ -228,7 +241,8 @@ def _md(text: str) -> str:
     return re.sub(r"([\\`*_\[\]|])", r"\\\1", flat)
 
 
-def _plain(value: object) -> str:
+def plain(value: object) -> str:
+    """Format a value of `Report.machine` as text."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {entry}" for name, entry in value.items())
     if isinstance(value, list):
@@ -254,9 +268,4 @@ def _microseconds(seconds: float) -> str:
 
 
 def _size(count: int | None) -> str:
-    if count is None:
-        return NOTHING
-    if count < 1e6:
-        return f"{count / 1e3:.0f} kB"
-    digits = 1 if count < 1e8 else 0
-    return f"{count / 1e6:.{digits}f} MB"
+    return NOTHING if count is None else file_size(count)

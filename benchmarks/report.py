@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from kdedge.benchmarks.footprint import NOT_MEASURED, Footprint
 from kdedge.benchmarks.retention import Retention
 
+from kdedge.errors import MachineError
 from kdedge.evaluation.timing import Timings, compare_timings, speedup_quartiles
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Speedup = tuple[float, float, float]
 """Median, lower and upper quartile over rounds."""
@@ -23,6 +27,7 @@ class Row:
 
     Attributes:
         value: The task's metric on the test texts.
+        interval: 95 % interval of `value` over the test texts.
         single: Seconds per text, with tokenization.
         model: Seconds per text, without tokenization.
         batched: Seconds per batch of `batch` texts, with tokenization.
@@ -37,6 +42,7 @@ class Row:
     threads: int | None = None
     batch: int | None = None
     value: float | None = None
+    interval: tuple[float, float] | None = None
     retention: Retention | None = None
     single: Timings | None = None
     model: Timings | None = None
@@ -57,6 +63,11 @@ class Row:
             provider = self.provider.replace("ExecutionProvider", "").lower()
             parts.append("" if provider == "cpu" else provider)
         return " ".join(part for part in parts if part)
+
+    @property
+    def is_teacher(self) -> bool:
+        """Whether this is the teacher, or a member of an ensemble of teachers."""
+        return self.subject == "teacher" or self.subject.startswith("teacher ")
 
     @property
     def texts_per_s(self) -> float | None:
@@ -108,6 +119,13 @@ class Report:
                 fastest, best = row, row.single.p50
         return fastest
 
+    def label_only_baseline(self, row: Row) -> Row | None:
+        """The same student trained on the labels only; None if it was not trained."""
+        for other in self.rows:
+            if other.kind == "baseline" and other.subject == f"{row.subject} baseline":
+                return other
+        return None
+
     def _timed_teachers(self) -> list[Row]:
         return [row for row in self.rows if row.subject == "teacher" and row.single is not None]
 
@@ -150,6 +168,28 @@ class Report:
             "raw": [_raw_json(row) for row in self.rows if row.single is not None],
         }
         return {key: finite(value) for key, value in document.items()}
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the rows of report.json as a table, one row for each subject.
+
+        Needs pandas, which the extra `train` installs.
+
+        Raises:
+            MachineError: If pandas is not installed.
+
+        Example:
+            >>> report = bench_bundle([Path("my-bundle")])
+            >>> report.to_pandas()[["subject", "precision", "p50_us", "bytes"]]
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise MachineError(
+                "a report as a table needs one more package",
+                "pandas is not installed",
+                "pip install pandas",
+            ) from error
+        return pd.DataFrame([finite(_row_json(self, row)) for row in self.rows])
 
 
 def speedup(row: Row, base: Row | None) -> Speedup | None:
@@ -240,9 +280,12 @@ def _time_json(report: Report, row: Row) -> dict[str, float | None]:
 
 def _quality_json(report: Report, row: Row) -> dict[str, Any]:
     retention = row.retention or Retention(None, None, None, "inconclusive")
+    low, high = row.interval or (None, None)
     return {
         "metric": None if row.value is None else report.task["metric"],
         "value": _rounded(row.value, 6),
+        "value_low": _rounded(low, 6),
+        "value_high": _rounded(high, 6),
         "retention": _rounded(retention.ratio, 6),
         "retention_low": _rounded(retention.low, 6),
         "retention_high": _rounded(retention.high, 6),

@@ -8,11 +8,19 @@ from typing import Literal
 import numpy as np
 
 from kdedge.errors import DataError
-from kdedge.evaluation.bootstrap import TAIL, bootstrap_rows, bootstrap_scores
+from kdedge.evaluation.bootstrap import (
+    TAIL,
+    bootstrap_rows,
+    bootstrap_scores,
+    percentile_interval,
+)
 from kdedge.runtime import metrics
 from kdedge.runtime.spec import TaskSpec
 
 Verdict = Literal["retained", "not retained", "inconclusive", "reference"]
+
+BEST_SCORE = 1.0
+"""Largest value of every metric."""
 
 STEP = 1.5
 """Both ends of an interval move out by the weight of this many texts.
@@ -108,6 +116,27 @@ def fixed_retention(
     student_draws = bootstrap_scores(spec, student, labels, bootstrap_rows(size, seed))
     teacher_draws = np.full(len(student_draws), teacher_score)
     return _from_resamples(score / teacher_score, student_draws, teacher_draws, size, target)
+
+
+def score_interval(
+    spec: TaskSpec, logits: np.ndarray, labels: np.ndarray, *, seed: int = 0
+) -> tuple[float, float] | None:
+    """Compute the 95 % interval of a score over the texts.
+
+    It is a percentile bootstrap, widened to what the number of texts can support.
+
+    Returns:
+        None if the metric is undefined on most resamples.
+    """
+    size = len(labels)
+    draws = bootstrap_scores(spec, logits, labels, bootstrap_rows(size, seed))
+    defined = draws[np.isfinite(draws)]
+    if len(defined) < (1 - TAIL) * len(draws):
+        return None
+    low, high = percentile_interval(defined)
+    value = metrics.score(spec.metric, spec.kind, logits, labels)
+    low, high = widen_interval(value, low, high, size)
+    return low, min(high, BEST_SCORE)
 
 
 def verdict_of(low: float, high: float, target: float) -> Verdict:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from kdedge.errors import UsageError
 from kdedge.io.optional import missing_training_packages
+from kdedge.run.paths import METADATA_FILE, StudentDir
+from kdedge.run.stage import STAGE_FILE
 
 if TYPE_CHECKING:
     from kdedge.run.layout import RunDir
@@ -50,23 +52,24 @@ def plan(targets: Sequence[Path], *, alone: bool = False) -> Plan:
     missing = missing_training_packages()
     if not alone and not missing:
         in_run = _students_of_one_run(targets)
-        if in_run is not None and (in_run[0].teacher / "stage.json").is_file():
+        if in_run is not None and (in_run[0].teacher / STAGE_FILE).is_file():
             run, students = in_run
             return Plan(run, students, tuple(bundles), _report_folder(run, students))
     unique = tuple(dict.fromkeys(bundle.resolve() for bundle in bundles))
     why = ""
     if missing and not alone:
         why = f"{', '.join(missing)} not installed: no teacher, no baselines"
-    return Plan(None, (), unique, Path("bench") / _bundle_name(unique[0]), why)
+    return Plan(None, (), unique, Path("bench") / bundle_name(unique[0]), why)
 
 
 def _bundles_of(target: Path) -> list[Path]:
     if _is_bundle(target):
         return [target]
-    if _is_bundle(target / "bundle"):
-        return [target / "bundle"]
+    bundle_of_student = StudentDir(target.name, target).bundle
+    if _is_bundle(bundle_of_student):
+        return [bundle_of_student]
     students = _student_dirs(target)
-    bundles = [folder / "bundle" for folder in students if _is_bundle(folder / "bundle")]
+    bundles = [student.bundle for student in students if _is_bundle(student.bundle)]
     if bundles:
         return bundles
     if students:
@@ -84,11 +87,12 @@ def _is_bundle(folder: Path) -> bool:
     return (folder / "kdedge.json").is_file()
 
 
-def _student_dirs(target: Path) -> list[Path]:
-    """List the student folders of a run without the packages of the extra `train`."""
+def _student_dirs(target: Path) -> list[StudentDir]:
+    """List the folders of the students of a run without the packages of the extra `train`."""
     try:
-        document = json.loads((target / "run.json").read_text(encoding="utf-8"))
-        return [target / folder for folder in document["students"].values()]
+        document = json.loads((target / METADATA_FILE).read_text(encoding="utf-8"))
+        students = document["students"].items()
+        return [StudentDir(name, target / folder) for name, folder in students]
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return []
 
@@ -107,26 +111,27 @@ def _students_of_one_run(targets: Sequence[Path]) -> tuple[RunDir, tuple[str, ..
         if not students:
             return None
         selected |= students
-    return first, tuple(name for name in first.student_dirs if name in selected)
+    return first, tuple(name for name in first.students if name in selected)
 
 
 def _students_in(run: RunDir, target: Path) -> set[str]:
     """Return the students that a resolved target means: all for the run's own folder."""
     if target == run.folder:
-        return set(run.student_dirs)
+        return set(run.students)
     students = set()
-    for name, folder in run.student_dirs.items():
-        if target in (folder.resolve(), (folder / "bundle").resolve()):
+    for name, student in run.students.items():
+        if target in (student.folder.resolve(), student.bundle.resolve()):
             students.add(name)
     return students
 
 
 def _report_folder(run: RunDir, students: tuple[str, ...]) -> Path:
     """Choose the default folder; a report on one student must not replace the run's report."""
-    if len(students) == len(run.student_dirs):
-        return run.folder / "bench"
-    return run.student_dirs[students[0]] / "bench"
+    if len(students) == len(run.students):
+        return run.bench
+    return run.students[students[0]].bench
 
 
-def _bundle_name(bundle: Path) -> str:
+def bundle_name(bundle: Path) -> str:
+    """Return a bundle's name: its folder, or its student's folder if that is called `bundle`."""
     return bundle.parent.name if bundle.name == "bundle" else bundle.name

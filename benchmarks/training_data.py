@@ -6,8 +6,9 @@ from typing import Any
 
 from kdedge.augment.counts import read_source_counts
 from kdedge.run.layout import RunDir
-from kdedge.run.stage import read_stage
+from kdedge.run.stage import read_result, read_stage
 from kdedge.transfer.dataset import transfer_hash
+from kdedge.transfer.result import TransferResult
 
 
 def learned_from(run: RunDir) -> dict[str, Any]:
@@ -20,13 +21,14 @@ def learned_from(run: RunDir) -> dict[str, Any]:
     """
     if not run.transfer.exists():
         return {}
-    result = read_stage(run.transfer)["result"]
-    document: dict[str, Any] = {"origins": result["origins"]}
+    result = read_result(run.transfer, TransferResult)
+    document: dict[str, Any] = {"origins": result.origins}
     if run.recipe.augment:
-        document["sources"] = read_source_counts(run.augment)
-        document["rejected"] = result["rejected"]
-    if (run.folder / "curve").exists():
-        curve = read_stage(run.folder / "curve")
-        if curve["inputs"]["transfer"] == transfer_hash(run.transfer):
-            document["curve"] = curve["result"]
+        sources = read_source_counts(run.augment)
+        document["sources"] = {name: counts.to_json() for name, counts in sources.items()}
+        document["rejected"] = result.rejected
+    if run.curve.exists():
+        curve = read_stage(run.curve)
+        if curve.inputs["transfer"] == transfer_hash(run.transfer):
+            document["curve"] = curve.result
     return document

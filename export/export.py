@@ -21,11 +21,12 @@ from kdedge.nn.text_model import read_measured
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.recipe import QuantizeConfig
 from kdedge.run.layout import RunDir
-from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, read_stage
+from kdedge.run.stage import DEFAULT_STAGES, STAGE_FILE, WEIGHTS, StageContext, read_result
 from kdedge.runtime import Bundle
 from kdedge.runtime.bundle import FORMAT
 from kdedge.students.build import load_student
 from kdedge.teacher.finetune import load_teacher
+from kdedge.teacher.result import TeacherResult
 
 __all__ = ["DEFAULT_OPTIONS", "ExportOptions", "export_run"]
 
@@ -76,19 +77,20 @@ def _check_overflow(options: ExportOptions) -> None:
 def _export_student(
     run: RunDir, name: str, task: Task, options: ExportOptions, *, stages: StageContext
 ) -> Path:
-    folder = run.student_dirs[name]
-    trained, bundle = folder / "student", folder / "bundle"
+    folders = run.students[name]
+    trained, bundle = folders.student, folders.bundle
     recover_dir(bundle)
-    if not (trained / "stage.json").is_file():
+    if not (trained / STAGE_FILE).is_file():
         raise UsageError(
             "this student has not been trained yet",
             str(trained),
             "run `kdedge distill` with the run's recipe first",
         )
     recipe = _quantize_config(run, name, options)
-    teacher, _ = read_measured(run.teacher, task)
+    read_measured(run.teacher, task)  # Raises if the data has changed since.
+    teacher = read_result(run.teacher, TeacherResult)
     student, _ = read_measured(trained, task)
-    sources = _sources(trained, task, student["max_length"], options)
+    sources = _sources(trained, task, student.max_length, options)
     sources["quantize"] = recipe.model_dump(mode="json")
     if not stages.force and _is_current(bundle, sources):
         stages.progress.say(f"{bundle}: same inputs, kept")
@@ -97,10 +99,10 @@ def _export_student(
         load_student(trained),
         load_tokenizer(trained),
         task.spec,
-        student["max_length"],
-        f"{run.recipe.name}-{name}" if len(run.student_dirs) > 1 else run.recipe.name,
-        _scores(task, teacher["test"], student["test"]),
-        {"model": teacher["model"]},
+        student.max_length,
+        f"{run.recipe.name}-{name}" if len(run.students) > 1 else run.recipe.name,
+        _scores(task, teacher.test, student.test),
+        {"model": teacher.model},
         sources,
         largest_drop=recipe.largest_drop,
     )
@@ -125,13 +127,13 @@ def _quantize_config(run: RunDir, name: str, options: ExportOptions) -> Quantize
 
 def _export_teacher(run: RunDir, task: Task, *, stages: StageContext) -> None:
     """Export the teacher for `kdedge bench`; students are exported even if this fails."""
-    bundle = run.shared / "teacher-bundle"
+    bundle = run.teacher_bundle
     if run.teachers:
         remove(bundle)
         stages.progress.say("teacher: several teachers have no common file; measured in torch only")
         return
-    result = read_stage(run.teacher)["result"]
-    max_length = result["max_length"]
+    result = read_result(run.teacher, TeacherResult)
+    max_length = result.max_length
     sources = _sources(run.teacher, task, max_length, TEACHER_OPTIONS)
     if not stages.force and _is_current(bundle, sources):
         stages.progress.say(f"{bundle}: same inputs, kept")
@@ -145,8 +147,8 @@ def _export_teacher(run: RunDir, task: Task, *, stages: StageContext) -> None:
             task.spec,
             max_length,
             "teacher",
-            _scores(task, result["test"], result["test"]),
-            {"model": result["model"]},
+            _scores(task, result.test, result.test),
+            {"model": result.model},
             sources,
         )
         build_bundle(source, task, bundle, TEACHER_OPTIONS, progress=stages.progress)

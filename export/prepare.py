@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from kdedge.nn.text_model import TextClassifier, score_of
 from kdedge.recipe import BiLstmConfig, QuantizeConfig, TinyBertConfig
 from kdedge.run.layout import RunDir
 from kdedge.run.progress import SILENT, Progress
-from kdedge.run.stage import DEFAULT_STAGES, StageContext, read_stage, stage
+from kdedge.run.stage import DEFAULT_STAGES, StageContext, read_result, read_stage, stage
 from kdedge.runtime.spec import TaskSpec
 from kdedge.students.vocabulary import trim
 from kdedge.transfer.dataset import read_transfer_set
@@ -37,9 +37,7 @@ FILES = (WEIGHTS_FILE, CALIBRATED_FILE)
 
 def student_config(run: RunDir, name: str) -> TinyBertConfig | BiLstmConfig:
     """Return the recipe's section of a student."""
-    return next(
-        student for student in run.recipe.student if run.recipe.student_name(student) == name
-    )
+    return next(student for student in run.recipe.student if student.key == name)
 
 
 def apply_vocab_trim(
@@ -99,6 +97,23 @@ def _compare_on(
     )
 
 
+@dataclass(frozen=True)
+class QatStageResult:
+    """What the stage `student-int8/` made.
+
+    Attributes:
+        figures: Figures of calibration and tuning.
+        files: Hash of the files that the stage wrote.
+    """
+
+    figures: QatResult
+    files: str
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> QatStageResult:
+        return cls(QatResult(**document["figures"]), document["files"])
+
+
 def apply_qat(
     run: RunDir,
     name: str,
@@ -110,14 +125,14 @@ def apply_qat(
     stages: StageContext = DEFAULT_STAGES,
 ) -> QuantizedStudent:
     """Return the quantized student of the stage `student-int8/`, which is made if necessary."""
-    folder = run.student_dirs[name] / "student-int8"
+    folder = run.students[name].int8
     objective = student_config(run, name).objective
     inputs = {
         "weights": source.sources["weights"],
         "scheme": scheme.to_json(),
         "quantize": recipe.model_dump(mode="json", exclude={"largest_drop"}),
         "logits": [objective.logits, objective.temperature],
-        "transfer": read_stage(run.transfer)["inputs"],
+        "transfer": read_stage(run.transfer).inputs,
         "validation": task.validation.content_hash(),
         "seed": run.recipe.seed,
     }
@@ -125,20 +140,21 @@ def apply_qat(
     def make(part: Path) -> dict[str, Any]:
         student = TextClassifier(source.model, source.tokenizer, source.max_length)
         data = QatData(task, read_transfer_set(run.transfer), recipe, objective, run.recipe.seed)
-        result = quantize_aware_tune(student, scheme, data, part, progress=stages.progress)
-        return {"figures": asdict(result), "files": hash_files(part, FILES)}
+        figures = quantize_aware_tune(student, scheme, data, part, progress=stages.progress)
+        return asdict(QatStageResult(figures, hash_files(part, FILES)))
 
     if stages.force or not _is_intact(folder):
         remove(folder)
     # The stage is replaced if its inputs changed: `kdedge export` reports its own options.
     document = stage(folder, inputs, make, stages=replace(stages, force=True))
+    figures = QatStageResult.from_json(document).figures
     source.model.eval()
-    return QuantizedStudent.load(source.model, scheme, folder, QatResult(**document["figures"]))
+    return QuantizedStudent.load(source.model, scheme, folder, figures)
 
 
 def _is_intact(folder: Path) -> bool:
     """Whether the stage exists with the files that were written."""
     try:
-        return bool(read_stage(folder)["result"]["files"] == hash_files(folder, FILES))
-    except (KdedgeError, KeyError):
+        return read_result(folder, QatStageResult).files == hash_files(folder, FILES)
+    except KdedgeError:
         return False

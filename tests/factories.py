@@ -310,22 +310,25 @@ def make_run(
         hash_files(run.teacher, WEIGHTS),
     )
     builder.build(collect_texts(task), run.transfer)
-    for kind, student_dir in zip(kinds, run.student_dirs.values(), strict=True):
+    for kind, student_dir in zip(kinds, run.students.values(), strict=True):
         student = model or random_student(kind, task.spec, seed=3, lstm_std=None)
-        _save_stage(student_dir / "student", student, task)
+        _save_stage(student_dir.student, student, task)
     return run
 
 
 def _save_stage(folder: Path, model: PreTrainedModel, task: Task) -> None:
     from kdedge.nn.text_model import TextClassifier, save_measured
     from kdedge.run.stage import stage
+    from kdedge.teacher.result import TeacherResult
 
     classifier = TextClassifier(model.eval(), tokenizer(), RUN_MAX_LENGTH)
-    stage(
-        folder,
-        {"made": "here"},
-        lambda part: {"model": "a-tiny-teacher"} | save_measured(classifier, task, part),
-    )
+
+    def make(part: Path) -> dict[str, Any]:
+        measured = save_measured(classifier, task, part).to_json()
+        result = TeacherResult(**measured, model="a-tiny-teacher", fine_tuned=False, seconds=0.0)
+        return result.to_json()
+
+    stage(folder, {"made": "here"}, make)
 
 
 # Bundles

@@ -53,7 +53,7 @@ class StudyArguments:
         return RunDir.create(self.recipe, self.runs)
 
     def students(self) -> dict[str, StudentConfig]:
-        return {Recipe.student_name(student): student for student in self.recipe.student}
+        return {student.key: student for student in self.recipe.student}
 
     def student(self, name: str | None) -> StudentConfig:
         """Return the student of that name, or the recipe's first one."""

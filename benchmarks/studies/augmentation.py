@@ -42,7 +42,9 @@ from kdedge.distillation.student_training import DistillContext
 from kdedge.errors import UsageError
 from kdedge.recipe import FilterConfig
 from kdedge.run.layout import RunDir
-from kdedge.run.stage import StageContext, read_stage
+from kdedge.run.stage import StageContext, read_result
+from kdedge.teacher.result import TeacherResult
+from kdedge.transfer.result import TransferResult
 
 UNFILTERED = "all, no filters"
 LABELS_ALONE = "labels alone"
@@ -129,9 +131,9 @@ def sources_table(run: RunDir) -> str:
         "| --- | --: | --: | --: | --- |",
     ]
     for origin, source in read_source_counts(run.augment).items():
-        counts = [f"{source[key]:,}" for key in ("target", "produced", "used")]
-        lines.append(markdown_row([origin, *counts, _counts(source["rejected"]) or "–"]))
-    rejected = _counts(read_stage(run.transfer)["result"]["rejected"]) or "nothing"
+        counts = [f"{count:,}" for count in (source.target, source.produced, source.used)]
+        lines.append(markdown_row([origin, *counts, _counts(source.rejected) or "–"]))
+    rejected = _counts(read_result(run.transfer, TransferResult).rejected) or "nothing"
     return "\n".join([*lines, "", f"Rejected after the teacher had labelled them: {rejected}."])
 
 
@@ -156,15 +158,15 @@ def study(arguments: StudyArguments, variants: str | None, students: tuple[str, 
         names = variant_names(context, variants)
         unfiltered = unfiltered_context(arguments) if UNFILTERED in names else context
         contexts = Contexts(context, unfiltered)
-        teacher = read_stage(run.teacher)["result"]
+        teacher = read_result(run.teacher, TeacherResult)
         print(f"# {arguments.recipe.name}: the effect of more text\n")
         print(
-            f"Teacher: {teacher['metric']} {teacher['test']:.4f} on {len(context.task.test):,}"
+            f"Teacher: {teacher.metric} {teacher.test:.4f} on {len(context.task.test):,}"
             f" texts; {len(arguments.seeds)} seeds.\n"
         )
         for name, student in named.items():
             trained = [contexts.variant(variant, student) for variant in names]
-            print(student_table(arguments, run, name, trained, teacher["test"]) + "\n")
+            print(student_table(arguments, run, name, trained, teacher.test) + "\n")
     print(sources_table(run))
 
 

@@ -1,7 +1,6 @@
 """What does each int8 variant retain and gain? Dynamic, calibrated, and fine-tuned with QAT.
 
-    python benchmarks/studies/int8.py runs/trec-augmented runs/trec-augmented-seed1 ... \
-        > benchmarks/results/int8-trec.md
+    python benchmarks/studies/int8.py runs/trec-augmented runs/trec-augmented-seed1 ...
 
 Each TARGET is a run, or a student's folder in one. Every student is exported in all variants of
 `VARIANTS`; its files are timed in one interleaved run on one thread. The same student from
@@ -174,7 +173,7 @@ def export_variants(
         command = [sys.executable, "-m", "kdedge", "export", str(folder), *options]
         subprocess.run(command, check=True, stdout=sys.stderr)
         for student in students:
-            bundle = run.student_dirs[student] / "bundle"
+            bundle = run.students[student].bundle
             copy = shutil.copytree(bundle, copies / student / variant.replace(", ", "-"))
             files = classifiers[student]
             if FP32 not in files:

@@ -1,7 +1,6 @@
 """How fast, large and stable are int8 files? TinyBERT 4x312, BiLSTM-150, BERT-base's shape.
 
-    python benchmarks/studies/int8_speed.py build/speed --seconds 300 \
-        > benchmarks/results/int8-speed.md
+    python benchmarks/studies/int8_speed.py build/speed --seconds 300
 
 The study writes the files into the folder and times them. `--small` uses tiny shapes, to check
 that it runs. Weights are random: time and bytes do not depend on them. One thread, one text at a

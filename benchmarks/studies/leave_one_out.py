@@ -37,7 +37,8 @@ from kdedge.distillation.pipeline import prepare_context
 from kdedge.distillation.student_training import DistillContext
 from kdedge.distillation.transfer_stage import reject_auto_size
 from kdedge.recipe import ObjectiveConfig
-from kdedge.run.stage import StageContext, read_stage
+from kdedge.run.stage import StageContext, read_result
+from kdedge.teacher.result import TeacherResult
 
 TERMS = ("hidden", "attention", "embedding")
 
@@ -114,7 +115,7 @@ def study(arguments: StudyArguments, student: str | None) -> None:
         listed = variants(context, config)
         log = ResultLog(run.folder / "leave-one-out")
         results = train_all(listed, arguments.seeds, log, arguments.progress)
-    teacher = read_stage(run.teacher)["result"]["test"]
+    teacher = read_result(run.teacher, TeacherResult).test
     metric = context.task.spec.metric
     print(f"# {arguments.recipe.name}: what each part adds\n")
     print(

@@ -47,7 +47,8 @@ from kdedge.errors import UsageError
 from kdedge.evaluation.bootstrap import TAIL
 from kdedge.recipe import ObjectiveConfig, TinyBertConfig
 from kdedge.run.progress import Progress
-from kdedge.run.stage import StageContext, read_stage
+from kdedge.run.stage import StageContext, read_result
+from kdedge.teacher.result import TeacherResult
 
 LOGITS = ("kl T=1", "kl T=2", "kl T=4", "kl T=8", "mse", "cosine", "soft_ce")
 LAYERS = (
@@ -293,18 +294,15 @@ def study(
         if recipe.task.kind == "regression":
             selected = [cell for cell in selected if cell.logits == "mse"]
         reference = selected[0]
-        teacher = read_stage(run.teacher)["result"]
+        teacher = read_result(run.teacher, TeacherResult)
         print(f"# {recipe.name}: losses, layer maps and weights\n")
-        print(
-            f"Teacher: {teacher['metric']} {teacher['test']:.4f}"
-            f" on {len(context.task.test):,} texts."
-        )
+        print(f"Teacher: {teacher.metric} {teacher.test:.4f} on {len(context.task.test):,} texts.")
         results = grid.train([reference, BASELINE, *selected[1:]])
-        _show(grid, results, reference, teacher["test"])
+        _show(grid, results, reference, teacher.test)
         if winners:
             whole = replace(grid, context=context)
             again = [reference, BASELINE, *best(results, reference, winners)]
-            _show(whole, whole.train(again), reference, teacher["test"])
+            _show(whole, whole.train(again), reference, teacher.test)
 
 
 def _show(grid: Grid, results: Mapping[Cell, Rows], reference: Cell, teacher: float) -> None:

@@ -30,7 +30,6 @@ from kdedge.nn.batching import Encoded
 from kdedge.nn.inference import predict_logits
 from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.tokenization import load_tokenizer
-from kdedge.recipe import Recipe
 from kdedge.run.layout import RunDir
 from kdedge.runtime.metrics import score
 from kdedge.students.build import load_student
@@ -72,9 +71,9 @@ class Experiment:
         """Load the student of a folder."""
         run, (name,) = RunDir.open(folder)
         recipe = run.recipe
-        config = next(student for student in recipe.student if Recipe.student_name(student) == name)
+        config = next(student for student in recipe.student if student.key == name)
         task = load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
-        source = run.student_dirs[name] / "student"
+        source = run.students[name].student
         student = TextClassifier(load_student(source), load_tokenizer(source), config.max_length)
         test = student.encode(task.test.texts, task.test.pairs)
         validation = student.encode(task.validation.texts, task.validation.pairs)

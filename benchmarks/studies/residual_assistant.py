@@ -87,12 +87,12 @@ class Gain:
 def assistant_config(recipe: Recipe, name: str) -> StudentConfig:
     """Return the settings of the student with this name, with the assistant's objective."""
     for student in recipe.student:
-        if Recipe.student_name(student) == name:
+        if student.key == name:
             changes: dict[str, object] = {"objective": RESIDUAL}
             if isinstance(student, TinyBertConfig):
                 changes["layers_first"] = None
             return student.model_copy(update=changes)
-    names = [Recipe.student_name(student) for student in recipe.student]
+    names = [student.key for student in recipe.student]
     raise UsageError("the recipe has no such student", name, f"one of {', '.join(names)}")
 
 
@@ -171,12 +171,12 @@ def study(
     """Train an assistant for a student of RUN and print what it adds."""
     run, names = RunDir.open(run_folder)
     name = name or names[0]
-    config = assistant_config(load_recipe(run.folder / "recipe.toml", overrides), name)
+    config = assistant_config(load_recipe(run.recipe_file, overrides), name)
     recipe = settle_threads(run.recipe, run.folder.parent, threads)
     reject_auto_size(recipe)
     with run.locked():
         context = prepare_context(recipe, run, stages=StageContext(progress=ConsoleProgress()))
-        student_folder = run.student_dirs[name] / "student"
+        student_folder = run.students[name].student
         folder = run.folder / "residual-assistant" / name
         assistant = train_assistant(context, config, student_folder, folder)
     student = load_trained_student(student_folder)

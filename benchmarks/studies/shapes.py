@@ -1,7 +1,6 @@
 """What does a BERT's shape cost in its int8 file? Heads, activation, and depth against width.
 
-    python benchmarks/studies/shapes.py build/shapes --seconds 240 \
-        > benchmarks/results/int8-shapes.md
+    python benchmarks/studies/shapes.py build/shapes --seconds 240
 
 The study writes the files into the folder and times them. Weights are random: time does not
 depend on them, and the study does not show what a shape can learn. One thread, one text at a

@@ -1,7 +1,6 @@
 """What do cached logits save? Train on the teacher's cached logits, and with the teacher live.
 
-    python benchmarks/studies/training_speed.py --seconds 120 \
-        > benchmarks/results/training-speed.md
+    python benchmarks/studies/training_speed.py --seconds 120
 
 The teacher has the shape of BERT-base or of MiniLM-L6. Weights and texts are random: time does
 not depend on them. A step is forward, backward and the optimizer's update of one batch. All ways

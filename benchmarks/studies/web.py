@@ -2,8 +2,7 @@
 
     npm install --prefix DIR onnxruntime-web
     kdedge export RUN --portable
-    python benchmarks/studies/web.py DIR/node_modules RUN [STUDENT's folder ...] \
-        > benchmarks/results/int8-web.md
+    python benchmarks/studies/web.py DIR/node_modules RUN [STUDENT's folder ...]
 
 Node runs the WebAssembly build of onnxruntime-web on one thread with single texts of the test
 split; the fp32, int8 and portable files take turns. Logits are compared with those of the same
@@ -58,7 +57,7 @@ def study(modules: Path, targets: list[Path]) -> None:
         texts = test.texts[:TEXTS]
         pairs = None if test.pairs is None else test.pairs[:TEXTS]
         for student in students:
-            bundle = run.student_dirs[student] / "bundle"
+            bundle = run.students[student].bundle
             for row in rows_of_bundle(modules, bundle, texts, pairs):
                 print(f"| {' | '.join(row)} |")
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kdedge.run.stage import read_stage
+from kdedge.run.stage import read_result
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,13 @@ class SourceCounts:
     unused: int
     used: int
 
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> SourceCounts:
+        return cls(**document)
+
     def summary(self, origin: str, seconds: float) -> str:
         """Return one line for the log; `seconds` is the time the source took."""
         line = f"augment: {origin}: {self.produced:,} texts"
@@ -44,12 +51,34 @@ class SourceCounts:
         return line
 
 
-def read_source_counts(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the counts of a finished stage `augment/`, by source (fields of `SourceCounts`).
+@dataclass(frozen=True)
+class AugmentResult:
+    """What the stage `augment/` made.
+
+    Attributes:
+        texts: Number of new texts.
+        sources: Origin -> counts of its source.
+        sha256: SHA-256 of the file of the texts.
+    """
+
+    texts: int
+    sources: dict[str, SourceCounts]
+    sha256: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> AugmentResult:
+        sources = {}
+        for origin, counts in document["sources"].items():
+            sources[origin] = SourceCounts.from_json(counts)
+        return cls(document["texts"], sources, document["sha256"])
+
+
+def read_source_counts(folder: Path) -> dict[str, SourceCounts]:
+    """Return the counts of a finished stage `augment/`, by source.
 
     {} if the user has deleted the folder.
     """
-    if not folder.exists():
-        return {}
-    counts: dict[str, dict[str, Any]] = read_stage(folder)["result"]["sources"]
-    return counts
+    return read_result(folder, AugmentResult).sources if folder.exists() else {}

@@ -9,14 +9,13 @@ While the stage is unfinished its folder also holds the shards of each source.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from kdedge.augment.counts import SourceCounts
+from kdedge.augment.counts import AugmentResult, SourceCounts
 from kdedge.augment.filters import TextFilter
 from kdedge.augment.shards import TEXT_FIELDS, ShardPlan, read_texts
 from kdedge.augment.source import TextSource
@@ -28,7 +27,7 @@ from kdedge.io.text_column import TextColumn
 from kdedge.recipe import AugmentConfig
 from kdedge.run.processes import barrier, is_main
 from kdedge.run.progress import Progress
-from kdedge.run.stage import DEFAULT_STAGES, StageContext, read_stage, stage
+from kdedge.run.stage import DEFAULT_STAGES, StageContext, read_result, stage
 from kdedge.transfer.texts import TransferTexts, no_labels
 
 TEXTS_FILE = "texts.arrow"
@@ -54,7 +53,7 @@ def make_texts(
     """
 
     def make(part: Path) -> dict[str, Any]:
-        return _Collector(sources, size, seed, part, stages.progress).make()
+        return _Collector(sources, size, seed, part, stages.progress).make().to_json()
 
     stage(folder, sources.inputs | {"size": size}, make, stages=stages)
     return read_augmented_texts(folder, sources.task)
@@ -73,7 +72,7 @@ def read_augmented_texts(folder: Path, task: Task) -> TransferTexts:
     """
     require_hash(
         folder / TEXTS_FILE,
-        read_stage(folder)["result"]["sha256"],
+        read_result(folder, AugmentResult).sha256,
         "the set of new texts",
         "remove the folder and run the command again",
     )
@@ -100,23 +99,22 @@ class _Collector:
         texts = size * len(sources.task.train)
         self.target = math.ceil(texts / len(sources.sources))
 
-    def make(self) -> dict[str, Any]:
+    def make(self) -> AugmentResult:
         texts: dict[str, pa.Table] = {}
-        counts: dict[str, Any] = {}
+        counts: dict[str, SourceCounts] = {}
         for source in self.sources.sources:
-            texts[source.origin], source_counts = self._collect(source)
-            counts[source.origin] = asdict(source_counts)
+            texts[source.origin], counts[source.origin] = self._collect(source)
         barrier()  # every process has read the shards
         if is_main():
             write_table(blocks_of(interleave_sources(texts)), self.folder / TEXTS_FILE)
             for shard_file in self.folder.glob("*-*.parquet"):
                 shard_file.unlink()
         barrier()
-        return {
-            "texts": sum(map(len, texts.values())),
-            "sources": counts,
-            "sha256": hash_file(self.folder / TEXTS_FILE),
-        }
+        return AugmentResult(
+            texts=sum(map(len, texts.values())),
+            sources=counts,
+            sha256=hash_file(self.folder / TEXTS_FILE),
+        )
 
     def _collect(self, source: TextSource) -> tuple[pa.Table, SourceCounts]:
         """Read shards of one source until it has enough accepted texts."""

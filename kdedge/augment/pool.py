@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from kdedge.augment.source import AugmentedText
+from kdedge.data.task import Task
 from kdedge.errors import DataError, UsageError
 from kdedge.io.faults import Faults
 from kdedge.io.tabular import Table, checked_texts, read_table
@@ -28,6 +31,11 @@ class PoolSource:
     def num_rows(self) -> int:
         return len(self.texts)
 
+    def content_hash(self) -> str:
+        """Return the SHA-256 of the texts, in order."""
+        document = json.dumps([self.texts, self.pairs])
+        return hashlib.sha256(document.encode()).hexdigest()
+
     def produce(self, rows: np.ndarray, rng: np.random.Generator) -> list[AugmentedText]:
         """Return the texts at `rows`, which belong to no training example."""
         texts = []
@@ -37,7 +45,25 @@ class PoolSource:
         return texts
 
 
-def read_pool(recipe: PoolConfig, data: DataConfig) -> PoolSource:
+def build_pool(config: PoolConfig, data: DataConfig, task: Task) -> PoolSource:
+    """Read the pool file, or take the training texts beyond `data.limit`.
+
+    Raises:
+        DataError: If the file is empty or a text is unusable; names file and line.
+        UsageError: If the pool does not fit the task, or no text lies beyond the limit.
+    """
+    if config.file is not None:
+        return read_pool(Path(config.file), config, data)
+    if task.beyond_limit is None:
+        raise UsageError(
+            "no training text lies beyond data.limit",
+            f"data.limit = {data.limit}, {len(task.train)} training texts",
+            "lower data.limit, or name a file in augment.pool.file",
+        )
+    return PoolSource(task.beyond_limit.texts, task.beyond_limit.pairs)
+
+
+def read_pool(file: Path, recipe: PoolConfig, data: DataConfig) -> PoolSource:
     """Read and check the texts of a pool file; `data.first_words` cuts them like labelled texts.
 
     Raises:
@@ -49,10 +75,10 @@ def read_pool(recipe: PoolConfig, data: DataConfig) -> PoolSource:
     if data.pair is not None and recipe.pair is None:
         _reject_columns("the task has pairs, augment.pool.pair is not set")
     columns = (recipe.text,) if recipe.pair is None else (recipe.text, recipe.pair)
-    table = read_table(Path(recipe.file), columns, data.encoding)
+    table = read_table(file, columns, data.encoding)
     if not len(table):
         raise DataError(
-            "the pool is empty", recipe.file, "add texts, or remove [augment.pool] from the recipe"
+            "the pool is empty", str(file), "add texts, or remove [augment.pool] from the recipe"
         )
     faults = Faults(table.origin)
     texts = _read_column(table, recipe.text, "text", data.first_words, faults)

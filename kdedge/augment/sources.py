@@ -13,7 +13,7 @@ from kdedge.augment.generate import GenerateSource, prompt_kinds
 from kdedge.augment.generator import Generator
 from kdedge.augment.generator_stage import prepare_generator
 from kdedge.augment.lines import task_lines
-from kdedge.augment.pool import read_pool
+from kdedge.augment.pool import build_pool
 from kdedge.augment.replace import Neighbours, ReplaceSource, load_masked_guesses
 from kdedge.augment.rules import RuleSource
 from kdedge.augment.source import TextSource
@@ -58,15 +58,16 @@ def build_sources(
     task: Task,
     teacher: Teacher,
     teacher_hash: str,
-    folder: Path,
+    generator_folder: Path,
     *,
     stages: StageContext = DEFAULT_STAGES,
 ) -> Sources:
-    """Build the sources that `[augment]` names; a generator is the stage `generator/` in `folder`.
+    """Build the sources that `[augment]` names.
 
     Args:
         teacher: Gives its mask token to the rules and its word embeddings to replacement.
         teacher_hash: Identifies the teacher in the inputs.
+        generator_folder: The folder of the stage of a generator.
     """
     augment = recipe.augment
     assert augment is not None
@@ -80,7 +81,7 @@ def build_sources(
     }
     nll_range = None
     # A mistake in the pool's file must show before the generator is trained.
-    pool = read_pool(augment.pool, recipe.data) if augment.pool else None
+    pool = build_pool(augment.pool, recipe.data, task) if augment.pool else None
     if augment.rules:
         classes = induce_classes((*task.train.texts, *(task.train.pairs or ())))
         mask = teacher.tokenizer.mask_token
@@ -91,7 +92,6 @@ def build_sources(
         sources.append(_replace_source(augment.replace, task, teacher, masked))
     if augment.generate:
         prompt_kinds(augment.generate, task)
-        generator_folder = folder / "generator"
         generator = prepare_generator(
             augment.generate, task, generator_folder, seed=recipe.seed, stages=stages
         )
@@ -100,8 +100,7 @@ def build_sources(
         sources.append(GenerateSource(generator, augment.generate, task))
     if augment.pool and pool:
         sources.append(pool)
-        pool_file = Path(augment.pool.file)
-        inputs["pool"] = hash_files(pool_file.parent, (pool_file.name,))
+        inputs["pool"] = pool.content_hash()
     return Sources(sources, inputs, augment, task, nll_range)
 
 

@@ -24,16 +24,17 @@ from kdedge.recipe import AugmentConfig
 from kdedge.run.layout import RunDir
 from kdedge.run.processes import is_main
 from kdedge.run.progress import SILENT, Progress
-from kdedge.run.stage import StageContext, read_stage
+from kdedge.run.stage import StageContext, read_result
 from kdedge.runtime.spec import TaskSpec
+from kdedge.transfer.result import TransferResult
 
 EXAMPLES = 3
 """Number of texts that are shown per source."""
 
 SHOWN_CHARACTERS = 160
 
-COUNTS = {"requested": "wanted", "attempts": "asked", "generated": "made", "accepted": "kept"}
-"""Column -> key in the counts of a source."""
+COLUMNS = ("source", "target", "attempts", "generated", "used", "rejected")
+"""Columns of the table of sources."""
 
 
 @click.command()
@@ -83,14 +84,15 @@ def augment(arguments: RecipeArguments, curve: bool, force: bool, as_json: bool)
 def _sources_table(context: DistillContext) -> Table:
     table = make_table(
         f"{context.recipe.name}: new texts for {len(context.task.train):,} labelled ones",
-        ["source", *COUNTS, "rejected"],
+        list(COLUMNS),
         left=("source", "rejected"),
     )
     for source, counts in read_source_counts(context.run.augment).items():
-        rejected = ", ".join(f"{reason} {count:,}" for reason, count in counts["rejected"].items())
-        numbers = [f"{counts[key]:,}" for key in COUNTS.values()]
-        table.add_row(source, *numbers, rejected or "none")
-    for reason, count in read_stage(context.run.transfer)["result"]["rejected"].items():
+        numbers = (counts.target, counts.attempts, counts.produced, counts.used)
+        cells = [f"{number:,}" for number in numbers]
+        rejected = ", ".join(f"{reason} {count:,}" for reason, count in counts.rejected.items())
+        table.add_row(source, *cells, rejected or "none")
+    for reason, count in read_result(context.run.transfer, TransferResult).rejected.items():
         if count:
             table.add_row("all, by the teacher", "", "", "", f"-{count:,}", reason)
     return table
@@ -124,7 +126,7 @@ def describe_logits(spec: TaskSpec, logits: np.ndarray) -> str:
 def _show_curve(context: DistillContext, config: AugmentConfig, curve: LearningCurve) -> None:
     metric = context.task.spec.metric
     results().print(_curve_table(curve, metric))
-    path = context.run.folder / "curve" / "curve.svg"
+    path = context.run.curve / "curve.svg"
     write_atomic(path, plot_learning_curve(curve, metric, context.recipe.name))
     largest = max(point.size for point in curve.points)
     if largest < max(config.curve):
@@ -174,12 +176,13 @@ def _distance_cell(point: CurvePoint, best: CurvePoint) -> str:
 
 
 def _document(context: DistillContext, curve: LearningCurve | None) -> dict[str, Any]:
-    transfer = read_stage(context.run.transfer)["result"]
+    transfer = read_result(context.run.transfer, TransferResult)
+    sources = read_source_counts(context.run.augment)
     document = {
         "run": str(context.run.folder),
-        "sources": read_source_counts(context.run.augment),
-        "origins": transfer["origins"],
-        "rejected": transfer["rejected"],
+        "sources": {name: counts.to_json() for name, counts in sources.items()},
+        "origins": transfer.origins,
+        "rejected": transfer.rejected,
     }
     if curve:
         document["curve"] = curve.to_json()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,13 +11,23 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from kdedge.benchmarks.bench import bench_bundle, bench_run
+from kdedge.benchmarks.bench import bench_bundle, bench_run, bundle_settings, run_settings
 from kdedge.benchmarks.examples import Examples, read_examples
 from kdedge.benchmarks.options import DEFAULTS, Options
-from kdedge.benchmarks.render import caption, cells_of, format_speedup, title, write_report
+from kdedge.benchmarks.output_folder import check_replaceable, report_folder
+from kdedge.benchmarks.render import (
+    PAGE_FILE,
+    caption,
+    cells_of,
+    format_speedup,
+    title,
+    write_report,
+)
 from kdedge.benchmarks.report import Report, Row, one_line, warnings
+from kdedge.benchmarks.summary import summary
 from kdedge.benchmarks.targets import Plan, plan
 from kdedge.cli.console import ConsoleProgress, results
+from kdedge.cli.invocation import command_line
 from kdedge.cli.options import json_option, option_group
 from kdedge.errors import UsageError
 from kdedge.run.progress import Progress
@@ -138,7 +148,9 @@ class DataArguments:
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for report.json and report.md. Default: bench/ in the run.",
+    help="Folder for report.html, report.md and report.json. Default: bench/ in the run, or"
+    " bench/NAME for a bundle. Options that change what is measured become part of its name,"
+    " such as bench-threads-4. A report of other settings is never replaced.",
 )
 @json_option
 def bench(
@@ -160,18 +172,23 @@ def bench(
     """
     progress = ConsoleProgress()
     planned = plan(targets, alone=data.data is not None)
-    folder = out or planned.out
+    folder = out or report_folder(planned.out, options, data.data)
+    command = command_line(click.get_current_context())
     if planned.run is not None:
         _silence_transformers()
         with planned.run.locked():
+            check_replaceable(folder, run_settings(planned.run, planned.students, options))
             report = bench_run(planned.run, planned.students, options=options, progress=progress)
+            report = replace(report, command=command)
             path = write_report(report, folder)
     else:
         _check_outside(planned, folder)
         examples = data.read(planned.bundles[0])
+        check_replaceable(folder, bundle_settings(planned.bundles, options, examples))
         report = bench_bundle(
             planned.bundles, options=options, examples=examples, progress=progress
         )
+        report = replace(report, command=command)
         path = write_report(report, folder)
         if planned.why:
             progress.say(f"only the bundle is measured: {planned.why}")
@@ -186,24 +203,33 @@ def bench_and_show(
 
     _silence_transformers()
     run, students = RunDir.open(folder)
+    out = report_folder(run.bench, options)
     with run.locked():
+        check_replaceable(out, run_settings(run, students, options))
         report = bench_run(run, students, options=options, progress=progress)
-        path = write_report(report, run.folder / "bench")
+        context = click.get_current_context(silent=True)
+        if context is not None:
+            report = replace(report, command=command_line(context))
+        path = write_report(report, out)
     show(report, path, as_json=as_json, progress=progress)
     return report
 
 
 def show(report: Report, path: Path, *, as_json: bool, progress: Progress) -> None:
-    """Print a report: a table and its warnings, or one JSON line."""
+    """Print a report: its warnings, a table, the summary and the path, or one JSON line."""
+    page = path.with_name(PAGE_FILE)
     if as_json:
-        progress.say(f"report: {path}")
+        progress.say(f"report: {page}")
         click.echo(one_line(report))
         return
     console = results()
-    console.print(rich_table(report))
     for line in warnings(report):
         console.print(f"- {escape(line)}", highlight=False)
-    console.print(f"report: {escape(str(path))}", soft_wrap=True, highlight=False)
+    console.print(rich_table(report))
+    sentence = summary(report)
+    if sentence:
+        console.print(f"\n{_escape_line(sentence)}", highlight=False)
+    console.print(f"\nreport: {escape(str(page))}", soft_wrap=True, highlight=False)
 
 
 def _silence_transformers() -> None:

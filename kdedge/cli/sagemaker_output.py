@@ -78,9 +78,9 @@ def write_job_output(seed_runs: SeedRuns, job: TrainingJob) -> None:
         folders += [run.folder, run.shared]
     copy_runs(list(dict.fromkeys(folders)), job.model)
     job.reports.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(first.folder / "recipe.toml", job.reports / "recipe.toml")
-    for name, folder in first.student_dirs.items():
-        shutil.copyfile(folder / "student" / "log.jsonl", job.reports / f"{name}.jsonl")
+    shutil.copyfile(first.recipe_file, job.reports / first.recipe_file.name)
+    for name, student in first.students.items():
+        shutil.copyfile(student.student / "log.jsonl", job.reports / f"{name}.jsonl")
     rows_json = [row.to_json() for row in rows]
     write_atomic(job.reports / "scores.json", json_text({"rows": rows_json, **seed_runs.to_json()}))
 

@@ -64,10 +64,11 @@ def _load(data: DataConfig, task: TaskConfig, name: str, metric: str, seed: int)
     train, validation = _split_off(train, data.validation, "validation", reader, seed)
     parts, notes = _resolve_overlaps(train, validation, test, data.overlap)
     _check_classes(parts, task, names)
-    limited = _limit(parts[0], data.limit, seed)
+    limited, beyond_limit = _limit(parts[0], data.limit, seed)
     notes += _limit_note(limited, parts, task, names)
     spec = TaskSpec(name, task.kind, names, metric, data.pair is not None)
-    return Task(spec, limited.split, parts[1].split, parts[2].split, tuple(notes))
+    splits = (limited.split, parts[1].split, parts[2].split)
+    return Task(spec, *splits, tuple(notes), beyond_limit)
 
 
 def _metric(task: TaskConfig) -> str:
@@ -265,12 +266,14 @@ def _listed(classes: set[int], names: Names) -> str:
     return f"{listed} and {len(classes) - 10} more" if len(classes) > 10 else listed
 
 
-def _limit(train: Part, limit: int | None, seed: int) -> Part:
-    """Draw `limit` examples by the seed and keep them in file order."""
+def _limit(train: Part, limit: int | None, seed: int) -> tuple[Part, Split | None]:
+    """Draw `limit` examples by the seed; return them and the others, each in file order."""
     if limit is None or limit >= len(train.split):
-        return train
-    drawn = np.random.default_rng(seed).permutation(len(train.split))[:limit]
-    return replace(train, split=train.split.take(np.sort(drawn)))
+        return train, None
+    order = np.random.default_rng(seed).permutation(len(train.split))
+    drawn = train.split.take(np.sort(order[:limit]))
+    others = train.split.take(np.sort(order[limit:]))
+    return replace(train, split=drawn), others
 
 
 def _summary(task: Task) -> str:

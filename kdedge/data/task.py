@@ -56,6 +56,8 @@ class Task:
 
     Attributes:
         notes: What the checks found and allowed, one sentence each.
+        beyond_limit: The training examples that `data.limit` leaves out; None without a limit.
+            Augmentation may use their texts, and nothing uses their labels.
     """
 
     spec: TaskSpec
@@ -63,6 +65,7 @@ class Task:
     validation: Split
     test: Split
     notes: tuple[str, ...] = ()
+    beyond_limit: Split | None = None
 
     def content_hash(self) -> str:
         """Return the SHA-256 of the splits and the specification without the task's name."""

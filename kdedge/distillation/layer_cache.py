@@ -37,7 +37,7 @@ from kdedge.nn.signals import LayerSelection, Signals, read_signals
 from kdedge.nn.text_model import TextClassifier
 from kdedge.run.processes import on_main_process
 from kdedge.run.progress import SILENT, Progress
-from kdedge.run.stage import STAGE_FILE, read_stage
+from kdedge.run.stage import STAGE_FILE, read_result, read_stage
 
 FREE_SHARE = 0.9
 """The cache takes at most this share of the free disk space: checkpoints need some, too."""
@@ -228,6 +228,18 @@ def _by_layer(layers: dict[int, Any], empty: Any) -> tuple[Any, ...]:
     return tuple(layers.get(layer, empty) for layer in range(max(layers, default=-1) + 1))
 
 
+@dataclass(frozen=True)
+class LayerCacheResult:
+    """What a finished layer cache holds: the number of texts, and a hash of its files."""
+
+    texts: int
+    files: str
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> LayerCacheResult:
+        return cls(**document)
+
+
 def open_layer_cache(
     source: TeacherLayers, run: Path, *, max_bytes: float, progress: Progress = SILENT
 ) -> LayerCache | None:
@@ -269,7 +281,8 @@ def _fill(source: TeacherLayers, folder: Path, max_bytes: float, progress: Progr
             remove(part)
             progress.say(f"the teacher runs at every step: its layers cannot be cached ({error})")
             return
-        result = {"texts": len(source.data), "files": hash_files(part, files.layout.file_names)}
+        hashes = hash_files(part, files.layout.file_names)
+        result = asdict(LayerCacheResult(len(source.data), hashes))
         write_atomic(part / STAGE_FILE, json_text({"inputs": source.inputs(), "result": result}))
         replace_dir(part, folder)
 
@@ -286,9 +299,9 @@ def _acquire_lock(folder: Path, progress: Progress) -> AbstractContextManager[An
 def _is_complete(folder: Path, source: TeacherLayers) -> bool:
     """Whether the files are those that were written."""
     try:
-        written = read_stage(folder)
+        same_inputs = read_stage(folder).inputs == source.inputs()
         hashes = hash_files(folder, source.layout().file_names)
-        return bool(written["inputs"] == source.inputs() and written["result"]["files"] == hashes)
+        return same_inputs and read_result(folder, LayerCacheResult).files == hashes
     except (OSError, KeyError, KdedgeError):
         return False
 

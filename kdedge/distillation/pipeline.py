@@ -15,7 +15,7 @@ from kdedge.distillation.student_training import (
     training_steps,
 )
 from kdedge.distillation.transfer_stage import augment_texts, choose_size, label_texts
-from kdedge.recipe import Recipe
+from kdedge.recipe import Recipe, TinyBertConfig
 from kdedge.run.layout import RunDir
 from kdedge.run.processes import on_main_process
 from kdedge.run.stage import DEFAULT_STAGES, StageContext
@@ -62,13 +62,25 @@ def prepare_context(
 def train_student_stages(context: DistillContext, student: StudentConfig) -> None:
     """Train a student, and its label-only baseline for comparison.
 
-    The baseline has the same start and epochs but reads only the labelled texts. With augmented
-    texts it therefore takes fewer steps than the student.
+    The baseline has the same start and as many optimisation steps, but reads only the labelled
+    texts.
     """
-    folder = context.run.student_dirs[Recipe.student_name(student)]
-    folder.mkdir(parents=True, exist_ok=True)
-    for step in training_steps(student, folder):
+    folders = context.run.students[student.key]
+    folders.folder.mkdir(parents=True, exist_ok=True)
+    for step in training_steps(student, folders):
         train_student(context, student, step)
     if student.baseline:
-        baseline = TrainingStep(folder / "baseline", LABELS_ONLY, student.fit)
-        train_student(context, student, baseline)
+        fit = student.fit.model_copy(update={"epochs": baseline_epochs(context, student)})
+        train_student(context, student, TrainingStep(folders.baseline, LABELS_ONLY, fit))
+
+
+def baseline_epochs(context: DistillContext, student: StudentConfig) -> float:
+    """Return the epochs over the labelled texts that take as many steps as the student.
+
+    Example: 900 unlabelled beside 100 labelled texts make 3 epochs into 30.
+    """
+    epochs = student.fit.epochs
+    if isinstance(student, TinyBertConfig) and student.layers_first:
+        epochs += student.layers_first.epochs
+    transfer = context.transfer
+    return epochs * len(transfer) / len(transfer.texts.labelled)

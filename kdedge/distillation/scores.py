@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kdedge.distillation.student_training import training_steps
-from kdedge.recipe import Recipe
+from kdedge.distillation.student_training import StudentResult, training_steps
+from kdedge.nn.text_model import MeasuredResult
 from kdedge.run.layout import RunDir
-from kdedge.run.stage import read_stage
+from kdedge.run.stage import read_result
+from kdedge.teacher.result import TeacherResult
 
 
 @dataclass(frozen=True)
@@ -46,28 +47,28 @@ def scores(run: RunDir) -> list[ModelScores]:
 
     With several teachers, `teacher` is their ensemble and each of them follows with its own scores.
     """
-    teacher = read_stage(run.teacher)["result"]
+    teacher = read_result(run.teacher, TeacherResult)
 
-    def row(name: str, result: dict[str, Any], temperature: float | None = None) -> ModelScores:
+    def row(name: str, result: MeasuredResult, temperature: float | None = None) -> ModelScores:
         return ModelScores(
             model=name,
-            metric=result["metric"],
-            validation=result["validation"],
-            test=result["test"],
-            parameters=result["parameters"],
-            retention=result["test"] / teacher["test"] if teacher["test"] > 0 else None,
+            metric=result.metric,
+            validation=result.validation,
+            test=result.test,
+            parameters=result.parameters,
+            retention=result.test / teacher.test if teacher.test > 0 else None,
             temperature=temperature,
         )
 
     rows = [row("teacher", teacher)]
-    for name, folder in run.teachers.items():
-        temperature = teacher["teachers"][name]["temperature"]
-        rows.append(row(f"teacher {name}", read_stage(folder)["result"], temperature))
-    for name, folder in run.student_dirs.items():
-        rows.append(row(name, read_stage(folder / "student")["result"]))
-        baseline = run.baseline_dir(name)
+    for name in run.teachers:
+        member = teacher.teachers[name]
+        rows.append(row(f"teacher {name}", member, member.temperature))
+    for name, folders in run.students.items():
+        rows.append(row(name, read_result(folders.student, MeasuredResult)))
+        baseline = folders.current_baseline()
         if baseline:
-            rows.append(row(f"{name} baseline", read_stage(baseline)["result"]))
+            rows.append(row(f"{name} baseline", read_result(baseline, MeasuredResult)))
     return rows
 
 
@@ -75,9 +76,9 @@ def learned_maps(run: RunDir) -> dict[str, list[list[float]]]:
     """Return student name -> shares (S, T) of teacher layers, for learned layer maps."""
     found = {}
     for student in run.recipe.student:
-        name = Recipe.student_name(student)
-        first_step = training_steps(student, run.student_dirs[name])[0]
-        layer_map = read_stage(first_step.folder)["result"]["layer_map"]
+        name = student.key
+        first_step = training_steps(student, run.students[name])[0]
+        layer_map = read_result(first_step.folder, StudentResult).layer_map
         if layer_map:
             found[name] = layer_map
     return found

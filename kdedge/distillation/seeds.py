@@ -14,9 +14,10 @@ from kdedge.distillation.pipeline import distill
 from kdedge.distillation.scores import scores
 from kdedge.evaluation.bootstrap import bootstrap_rows, bootstrap_scores
 from kdedge.evaluation.statistics import PairedDifference, SeedStats, paired_difference
+from kdedge.nn.text_model import MeasuredResult
 from kdedge.recipe import Recipe
 from kdedge.run.layout import RunDir
-from kdedge.run.stage import DEFAULT_STAGES, StageContext, read_stage
+from kdedge.run.stage import DEFAULT_STAGES, StageContext, read_result
 from kdedge.run.threads import settle_threads
 
 
@@ -60,10 +61,10 @@ def distillation_gains(runs: list[RunDir]) -> dict[str, PairedDifference]:
     """
     pairs: dict[str, list[tuple[Path, Path]]] = {}
     for run in runs:
-        for name, folder in run.student_dirs.items():
-            baseline = run.baseline_dir(name)
+        for name, folders in run.students.items():
+            baseline = folders.current_baseline()
             if baseline:
-                pairs.setdefault(name, []).append((folder / "student", baseline))
+                pairs.setdefault(name, []).append((folders.student, baseline))
     if not pairs:
         return {}
     recipe = runs[0].recipe
@@ -85,7 +86,7 @@ def _compare(task: Task, pairs: list[tuple[Path, Path]]) -> PairedDifference:
 
 def _test_scores(folders: tuple[Path, ...]) -> np.ndarray:
     """(S,) test scores of the models in S stage folders."""
-    return np.array([read_stage(folder)["result"]["test"] for folder in folders])
+    return np.array([read_result(folder, MeasuredResult).test for folder in folders])
 
 
 def _resampled_scores(task: Task, folders: tuple[Path, ...], rows: np.ndarray) -> np.ndarray:

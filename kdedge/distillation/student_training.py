@@ -19,13 +19,14 @@ from kdedge.errors import UsageError
 from kdedge.io.atomic import hash_files
 from kdedge.io.paths import resolve_model_path
 from kdedge.nn.device import this_device
-from kdedge.nn.text_model import TextClassifier, save_measured, score_of
+from kdedge.nn.text_model import MeasuredResult, TextClassifier, save_measured, score_of
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.nn.training import Training, batches, train, validation_predictor
 from kdedge.recipe import BiLstmConfig, FitConfig, ObjectiveConfig, Recipe, TinyBertConfig
 from kdedge.run.layout import RunDir
+from kdedge.run.paths import StudentDir
 from kdedge.run.progress import SILENT, Progress
-from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, read_stage, stage
+from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, read_result, stage
 from kdedge.students.build import build_student, load_student
 from kdedge.students.shrink import shrink
 from kdedge.students.subset_embedding import train_used_embeddings_only
@@ -79,13 +80,13 @@ class TrainingStep:
     previous: Path | None = None
 
 
-def training_steps(student: StudentConfig, parent: Path) -> list[TrainingStep]:
-    """Return the steps that train a student, in order, with their folders in `parent`."""
+def training_steps(student: StudentConfig, folders: StudentDir) -> list[TrainingStep]:
+    """Return the steps that train a student, in order."""
     if not isinstance(student, TinyBertConfig) or not student.layers_first:
-        return [TrainingStep(parent / "student", student.objective, student.fit)]
-    layers = TrainingStep(parent / "layers", student.objective.layers_alone(), student.layers_first)
+        return [TrainingStep(folders.student, student.objective, student.fit)]
+    layers = TrainingStep(folders.layers, student.objective.layers_alone(), student.layers_first)
     answers = TrainingStep(
-        parent / "student", student.objective.answers_alone(), student.fit, layers.folder
+        folders.student, student.objective.answers_alone(), student.fit, layers.folder
     )
     return [layers, answers]
 
@@ -128,7 +129,7 @@ def training_without_stage(
         on_eval: As in `StudentTraining`.
     """
     context = replace(context, stages=StageContext(progress=progress))
-    *earlier, last = training_steps(student, folder)
+    *earlier, last = training_steps(student, StudentDir(student.key, folder))
     for step in earlier:
         trained = StudentTraining(context, student, step).learn(step.folder)
         trained.student.model.save_pretrained(step.folder)
@@ -160,6 +161,17 @@ class TrainedStudent:
 
 
 @dataclass(frozen=True)
+class StudentResult(MeasuredResult):
+    """The result of the stage of a trained student.
+
+    Attributes:
+        layer_map: As in `TrainedStudent`.
+    """
+
+    layer_map: list[list[float]] | None
+
+
+@dataclass(frozen=True)
 class StudentTraining:
     """One step of a student's training; call it with the folder to fill.
 
@@ -176,7 +188,7 @@ class StudentTraining:
         trained = self.learn(part)
         progress = self.context.stages.progress
         measured = save_measured(trained.student, self.context.task, part, progress=progress)
-        return measured | {"layer_map": trained.layer_map}
+        return StudentResult(**measured.to_json(), layer_map=trained.layer_map).to_json()
 
     def learn(self, part: Path) -> TrainedStudent:
         """Build and train the student; `part` holds checkpoints and the log."""
@@ -255,7 +267,7 @@ class StudentTraining:
             pad=student.pad,
             predict=validation_predictor(validation, student.pad),
             score=lambda logits: self.on_eval(self.score(logits)),
-            title=f"{self.step.folder.name} {Recipe.student_name(self.student)}",
+            title=f"{self.step.folder.name} {self.student.key}",
         )
         read = (data.tokens["input_ids"].values, validation.tokens["input_ids"].values)
         return TrainingPlan(training, np.concatenate([*read, [student.tokenizer.pad_token_id]]))
@@ -306,7 +318,7 @@ class StudentTraining:
 def load_trained_student(folder: Path) -> TextClassifier:
     """Load the student of a finished stage, on this machine's device."""
     model = load_student(folder).to(this_device())
-    max_length = read_stage(folder)["result"]["max_length"]
+    max_length = read_result(folder, MeasuredResult).max_length
     return TextClassifier(model, load_tokenizer(folder), max_length)
 
 

@@ -41,7 +41,7 @@ def augment_texts(context: DistillContext) -> TransferTexts:
         context.task,
         context.teacher,
         teacher_hash(run),
-        run.shared,
+        run.generator,
         stages=context.stages,
     )
     size = largest_size(augment)
@@ -114,5 +114,5 @@ def measure_learning_curve(context: DistillContext) -> LearningCurve:
         curve = fit_learning_curve(augment, context.transfer, context.task, train_and_predict, part)
         return curve.to_json()
 
-    result = stage(context.run.folder / "curve", inputs, make, stages=context.stages)
+    result = stage(context.run.curve, inputs, make, stages=context.stages)
     return LearningCurve.from_json(result)

@@ -8,6 +8,7 @@ TRAINING_PACKAGES = (
     "accelerate",
     "altair",
     "datasets",
+    "jinja2",
     "onnx",
     "onnxscript",
     "optimum",

@@ -27,7 +27,7 @@ OnFault = Callable[[str, str, str], None]
 """Receives where a fault is, what it is, and its remedy."""
 
 
-class Row(NamedTuple):
+class SourceRow(NamedTuple):
     """One row: its last line in the file, counted from 1, and its values by column."""
 
     line: int
@@ -148,7 +148,7 @@ def iter_rows(
     columns: Sequence[str],
     encoding: str = "utf-8",
     on_fault: OnFault = raise_fault,
-) -> Iterator[Row]:
+) -> Iterator[SourceRow]:
     """Stream all columns of a csv, tsv, jsonl or txt file.
 
     Args:
@@ -182,7 +182,7 @@ def _require_suffix(path: Path, suffixes: tuple[str, ...]) -> None:
         )
 
 
-def _delimited_rows(path: Path, stream: TextIO, on_fault: OnFault) -> Iterator[Row]:
+def _delimited_rows(path: Path, stream: TextIO, on_fault: OnFault) -> Iterator[SourceRow]:
     if path.suffix.lower() == ".tsv":
         # GLUE's own files hold unbalanced quotes, so a quote is an ordinary letter.
         reader = csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
@@ -202,7 +202,7 @@ def _delimited_rows(path: Path, stream: TextIO, on_fault: OnFault) -> Iterator[R
         elif values is None:
             return
         elif len(values) == len(header):
-            yield Row(reader.line_num, dict(zip(header, values, strict=True)))
+            yield SourceRow(reader.line_num, dict(zip(header, values, strict=True)))
         elif values:  # a blank line is no row
             on_fault(
                 f"{path}:{reader.line_num}",
@@ -238,7 +238,7 @@ def _checked_header(path: Path, header: list[str] | None) -> list[str]:
     return header
 
 
-def _jsonl_rows(path: Path, stream: TextIO, on_fault: OnFault) -> Iterator[Row]:
+def _jsonl_rows(path: Path, stream: TextIO, on_fault: OnFault) -> Iterator[SourceRow]:
     for number, line in enumerate(stream, 1):
         if not line or line.isspace():
             continue
@@ -250,7 +250,7 @@ def _jsonl_rows(path: Path, stream: TextIO, on_fault: OnFault) -> Iterator[Row]:
             on_fault(where, fault, "write one JSON object a line")
             continue
         if isinstance(cells, dict):
-            yield Row(number, cells)
+            yield SourceRow(number, cells)
         else:
             fault = f"not a JSON object ({shown(cells)})"
             on_fault(where, fault, 'write it as {"text": ..., "label": ...}')
@@ -258,12 +258,12 @@ def _jsonl_rows(path: Path, stream: TextIO, on_fault: OnFault) -> Iterator[Row]:
 
 def _txt_rows(
     path: Path, stream: TextIO, columns: Sequence[str], on_fault: OnFault
-) -> Iterator[Row]:
+) -> Iterator[SourceRow]:
     for number, line in enumerate(stream, 1):
         text = line.rstrip("\r\n")
         texts = [text] if len(columns) == 1 else text.split("\t")
         if len(texts) == len(columns):
-            yield Row(number, dict(zip(columns, texts, strict=True)))
+            yield SourceRow(number, dict(zip(columns, texts, strict=True)))
         else:
             fault = f"{len(texts)} texts, but {len(columns)} are needed"
             on_fault(f"{path}:{number}", fault, "separate the texts of a line with a tab")

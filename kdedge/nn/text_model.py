@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -18,7 +18,7 @@ from kdedge.nn.inference import predict_logits
 from kdedge.nn.tokenization import encode
 from kdedge.run.processes import barrier, is_main
 from kdedge.run.progress import SILENT, Progress
-from kdedge.run.stage import read_stage
+from kdedge.run.stage import read_result, read_stage
 from kdedge.runtime import metrics
 from kdedge.runtime.spec import TaskSpec
 
@@ -76,10 +76,37 @@ class TextClassifier:
         return logits
 
 
+@dataclass(frozen=True)
+class MeasuredResult:
+    """Scores and sizes of a saved classifier.
+
+    Attributes:
+        metric: Name of the metric of both scores.
+        test: Score on the test split.
+        validation: Score on the validation split.
+        parameters: Number of weights.
+        max_length: Number of tokens that the classifier reads of a text.
+    """
+
+    metric: str
+    test: float
+    validation: float
+    parameters: int
+    max_length: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Self:
+        """Read the fields of this class; other keys of the document are ignored."""
+        return cls(**{field.name: document[field.name] for field in fields(cls)})
+
+
 def save_measured(
     model: TextClassifier, task: Task, folder: Path, *, progress: Progress = SILENT
-) -> dict[str, Any]:
-    """Save weights, tokenizer and test logits; return scores and sizes for the stage's result."""
+) -> MeasuredResult:
+    """Save weights, tokenizer and test logits; return scores and sizes."""
     progress.start("measuring on the test split", len(task.test))
     logits = model.predict_logits(task.test.texts, task.test.pairs, progress=progress)
     progress.finish()
@@ -89,30 +116,30 @@ def save_measured(
         model.tokenizer.save_pretrained(folder)
         np.save(folder / "test_logits.npy", logits)
     barrier()
-    return {
-        "metric": task.spec.metric,
-        "test": score_of(task.spec, logits, task.test),
-        "validation": score_of(task.spec, validation, task.validation),
-        "parameters": sum(p.numel() for p in model.model.parameters()),
-        "max_length": model.max_length,
-    }
+    return MeasuredResult(
+        metric=task.spec.metric,
+        test=score_of(task.spec, logits, task.test),
+        validation=score_of(task.spec, validation, task.validation),
+        parameters=sum(p.numel() for p in model.model.parameters()),
+        max_length=model.max_length,
+    )
 
 
-def read_measured(folder: Path, task: Task) -> tuple[dict[str, Any], np.ndarray]:
+def read_measured(folder: Path, task: Task) -> tuple[MeasuredResult, np.ndarray]:
     """Return the result of a finished stage of `save_measured`, and its test logits (N, C).
 
     Raises:
         UsageError: If the stage was measured on other data than `task`.
     """
-    document = read_stage(folder)
+    inputs = read_stage(folder).inputs
     logits = np.load(folder / "test_logits.npy", allow_pickle=False)
     expected = (len(task.test), task.spec.outputs)
     if logits.shape != expected:
         difference = f"{logits.shape[0]} texts of {logits.shape[1]} outputs instead of {expected}"
-    elif document["inputs"].get("data", task.content_hash()) != task.content_hash():
+    elif inputs.get("data", task.content_hash()) != task.content_hash():
         difference = "as many texts, but not the same"
     else:
-        return document["result"], logits
+        return read_result(folder, MeasuredResult), logits
     raise UsageError(
         "the data has changed since this stage was measured",
         f"{folder}: {difference}",

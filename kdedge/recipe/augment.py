@@ -99,11 +99,20 @@ class GenerateConfig(Section):
 
 
 class PoolConfig(Section):
-    """Unlabelled texts of the user."""
+    """Unlabelled texts of the user: a file, or the training texts beyond `data.limit`."""
 
-    file: str = Field(description="A csv, tsv, jsonl or parquet file.")
+    file: str | None = Field(None, description="A csv, tsv, jsonl or parquet file.")
+    beyond_limit: bool = Field(
+        False, description="Take the training texts beyond data.limit, without their labels."
+    )
     text: str = Field("text", description="Column of the text.")
     pair: str | None = Field(None, description="Column of the second text.")
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> PoolConfig:
+        if (self.file is None) == (not self.beyond_limit):
+            raise ValueError("set either file or beyond_limit = true")
+        return self
 
 
 class FilterConfig(Section):

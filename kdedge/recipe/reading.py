@@ -36,6 +36,7 @@ RUN_FOLDERS = frozenset(
         "student-int8",
         "layers",
         "tune",
+        "curve",
         "baseline",
         "bundle",
         "bench",
@@ -139,10 +140,6 @@ class Recipe(Section):
     def teacher_names(self) -> list[str]:
         """The name of each teacher; its position, counted from 1, if it has none."""
         return [teacher.name or str(number) for number, teacher in enumerate(self.teacher, 1)]
-
-    @staticmethod
-    def student_name(student: StudentConfig) -> str:
-        return student.key
 
     def to_toml(self) -> str:
         """Return the recipe with all defaults; reading it gives an equal recipe."""

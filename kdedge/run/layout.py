@@ -1,9 +1,10 @@
 """The folder of one run: every path is a property.
 
-    runs/<name>/recipe.toml  run.json  teacher/  generator/  augment/  transfer/  tune/  bench/
+    runs/<name>/recipe.toml  run.json  teacher/  generator/  augment/  transfer/
+                tune/  curve/  bench/
                 student/  baseline/  layers/  student-int8/  bundle/
 
-With several students, the folders of the second line stand in a folder with the student's name.
+With several students, the folders of the last line stand in a folder with the student's name.
 With several teachers, each has a folder `teacher-NAME/`, and `teacher/` holds their ensemble.
 If the recipe sets `share`, the teachers and texts stand in `runs/<share>/`.
 """
@@ -22,53 +23,8 @@ from kdedge import __version__
 from kdedge.errors import MachineError, UsageError
 from kdedge.io.atomic import json_text, write_atomic
 from kdedge.recipe import Recipe, load_recipe
+from kdedge.run.paths import METADATA_FILE, RECIPE_FILE, StudentDir
 from kdedge.run.processes import is_main
-from kdedge.run.stage import read_stage
-
-
-@dataclass(frozen=True)
-class StudentDir:
-    """The folders of one student; `folder` holds the others."""
-
-    name: str
-    folder: Path
-
-    @property
-    def student(self) -> Path:
-        """The trained student."""
-        return self.folder / "student"
-
-    @property
-    def baseline(self) -> Path:
-        """The same student trained on the labels only."""
-        return self.folder / "baseline"
-
-    @property
-    def layers(self) -> Path:
-        """The student after its first stage of training, on the teacher's layers only."""
-        return self.folder / "layers"
-
-    @property
-    def int8(self) -> Path:
-        """The student after quantization-aware training."""
-        return self.folder / "student-int8"
-
-    @property
-    def bundle(self) -> Path:
-        return self.folder / "bundle"
-
-    @property
-    def bench(self) -> Path:
-        """The report on this student alone."""
-        return self.folder / "bench"
-
-    def current_baseline(self) -> Path | None:
-        """Return the baseline folder if its stage has the student's inputs, else None."""
-        if not self.baseline.exists():
-            return None
-        student_inputs = read_stage(self.student)["inputs"] | {"objective": None}
-        baseline_inputs = read_stage(self.baseline)["inputs"] | {"objective": None}
-        return self.baseline if student_inputs == baseline_inputs else None
 
 
 @dataclass(frozen=True)
@@ -114,17 +70,22 @@ class RunDir:
         return self.folder / "tune"
 
     @property
+    def curve(self) -> Path:
+        """The learning curve of the first student."""
+        return self.folder / "curve"
+
+    @property
     def bench(self) -> Path:
         """The report on all students."""
         return self.folder / "bench"
 
     @property
     def recipe_file(self) -> Path:
-        return self.folder / "recipe.toml"
+        return self.folder / RECIPE_FILE
 
     @property
     def metadata_file(self) -> Path:
-        return self.folder / "run.json"
+        return self.folder / METADATA_FILE
 
     @property
     def students(self) -> dict[str, StudentDir]:
@@ -133,19 +94,6 @@ class RunDir:
         if len(keys) == 1:
             return {keys[0]: StudentDir(keys[0], self.folder)}
         return {key: StudentDir(key, self.folder / key) for key in keys}
-
-    def student(self, name: str) -> StudentDir:
-        """Return the folders of one student."""
-        return self.students[name]
-
-    @property
-    def student_dirs(self) -> dict[str, Path]:
-        """The folder that holds student/, baseline/ and bundle/, by student."""
-        return {name: student.folder for name, student in self.students.items()}
-
-    def baseline_dir(self, student: str) -> Path | None:
-        """Return the baseline of a student if it has the student's inputs, else None."""
-        return self.student(student).current_baseline()
 
     @classmethod
     def create(cls, recipe: Recipe, runs: Path) -> RunDir:
@@ -172,9 +120,9 @@ class RunDir:
                 "choose another folder with --runs",
             ) from error
         write_atomic(self.recipe_file, self.recipe.to_toml())
-        students = {
-            name: os.path.relpath(folder, self.folder) for name, folder in self.student_dirs.items()
-        }
+        students = {}
+        for name, student in self.students.items():
+            students[name] = os.path.relpath(student.folder, self.folder)
         metadata = {"kdedge": __version__, "share": self.recipe.share, "students": students}
         write_atomic(self.metadata_file, json_text(metadata))
 
@@ -194,12 +142,11 @@ class RunDir:
                 "name a folder made by `kdedge distill`, such as runs/quickstart",
             )
         here = path.resolve()
-        named = [
-            name
-            for name, folder in run.student_dirs.items()
-            if here.is_relative_to(folder.resolve())
-        ]
-        return run, named or list(run.student_dirs)
+        named = []
+        for name, student in run.students.items():
+            if here.is_relative_to(student.folder.resolve()):
+                named.append(name)
+        return run, named or list(run.students)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -236,6 +183,7 @@ def find_run(path: Path) -> RunDir | None:
     """Return the nearest run at or above `path`, at most three folders up."""
     here = path.resolve()
     for folder in (here, *list(here.parents)[:3]):
-        if (folder / "run.json").is_file() and (folder / "recipe.toml").is_file():
-            return RunDir(folder, load_recipe(folder / "recipe.toml"))
+        recipe_file = folder / RECIPE_FILE
+        if (folder / METADATA_FILE).is_file() and recipe_file.is_file():
+            return RunDir(folder, load_recipe(recipe_file))
     return None

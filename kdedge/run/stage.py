@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
 
 from kdedge.errors import MachineError, UsageError
 from kdedge.io.atomic import json_text, remove, replace_dir, write_atomic
@@ -38,6 +38,30 @@ DEFAULT_STAGES = StageContext()
 """Without force and without messages."""
 
 
+@dataclass(frozen=True)
+class StageRecord:
+    """What `stage.json` of a finished stage holds, as JSON values.
+
+    Attributes:
+        inputs: Everything that decided the stage's output.
+        result: What the stage returned. `read_result` gives it a type.
+    """
+
+    inputs: dict[str, Any]
+    result: dict[str, Any]
+
+
+class StageResult(Protocol):
+    """The result of a stage as a type."""
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Self:
+        """Read the result from JSON values."""
+
+
+ResultType = TypeVar("ResultType", bound=StageResult)
+
+
 def stage(
     folder: Path,
     inputs: dict[str, Any],
@@ -64,13 +88,13 @@ def stage(
     inputs = json.loads(json.dumps(inputs | {"cache_version": CACHE_VERSION}))
     if folder.exists():
         old = read_stage(folder)
-        if old["inputs"] == inputs:
+        if old.inputs == inputs:
             stages.progress.say(f"{folder.name}: same inputs, kept")
-            return dict(old["result"])
+            return old.result
         if not stages.force:
             raise UsageError(
                 f"{folder} was made from other inputs",
-                "; ".join(_differences(old["inputs"], inputs)),
+                "; ".join(_differences(old.inputs, inputs)),
                 "give the run another name, or pass --force to make it again",
             )
     part = folder.with_name(folder.name + ".part")
@@ -119,19 +143,44 @@ def _finish(part: Path, folder: Path, inputs: dict[str, Any], result: dict[str, 
     replace_dir(part, folder)
 
 
-def read_stage(folder: Path) -> dict[str, Any]:
-    """Return `{"inputs": ..., "result": ...}` of a finished stage.
+def read_stage(folder: Path) -> StageRecord:
+    """Return the inputs and the result of a finished stage.
 
     Raises UsageError if the folder is not a finished stage.
     """
     try:
         document = json.loads((folder / STAGE_FILE).read_text(encoding="utf-8"))
-        return {"inputs": dict(document["inputs"]), "result": dict(document["result"])}
+        return StageRecord(dict(document["inputs"]), dict(document["result"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
             "this folder is not a finished stage of a run",
             f"{folder}: {error}",
             "run the command that makes it, or remove the folder",
+        ) from error
+
+
+def read_result(folder: Path, result_type: type[ResultType]) -> ResultType:
+    """Return the result of a finished stage as a type.
+
+    Args:
+        folder: The folder of the stage.
+        result_type: A class with `from_json`, such as `MeasuredResult`.
+
+    Raises:
+        UsageError: If the folder is not a finished stage, or its result is of another type.
+
+    Example:
+        >>> read_result(Path("runs/quickstart/student"), MeasuredResult).test  # doctest: +SKIP
+        0.91
+    """
+    record = read_stage(folder)
+    try:
+        return result_type.from_json(record.result)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(
+            "this stage has another result than expected",
+            f"{folder / STAGE_FILE}: no valid {result_type.__name__} ({error!r})",
+            "remove the folder and run the command that makes it",
         ) from error
 
 

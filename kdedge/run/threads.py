@@ -9,6 +9,7 @@ import torch
 import transformers
 
 from kdedge.recipe import Recipe, load_recipe
+from kdedge.run.paths import RECIPE_FILE
 
 
 def settle_threads(recipe: Recipe, runs: Path, threads: int | None) -> Recipe:
@@ -24,7 +25,7 @@ def settle_threads(recipe: Recipe, runs: Path, threads: int | None) -> Recipe:
 
 
 def _saved_threads(run: Path) -> int | None:
-    saved = run / "recipe.toml"
+    saved = run / RECIPE_FILE
     return load_recipe(saved).threads if saved.is_file() else None
 
 

@@ -110,7 +110,7 @@ def _check_format(version: Any) -> None:
         raise IntegrityError(
             "this bundle was exported by a newer kdedge",
             f"format {version}; this kdedge reads up to {FORMAT}",
-            "pip install --upgrade kdedge",
+            "pip install --upgrade kdedge-toolkit",
         )
 
 

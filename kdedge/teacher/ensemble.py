@@ -24,14 +24,12 @@ from kdedge.nn.text_model import TextClassifier, score_of
 from kdedge.nn.tokenization import replace_mask_token
 from kdedge.run.layout import RunDir
 from kdedge.run.processes import on_main_process
-from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, read_stage, stage
+from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, read_result, stage
 from kdedge.teacher.finetune import Teacher, load_teacher, prepare_teacher
+from kdedge.teacher.result import MemberResult, TeacherResult
 from kdedge.teacher.temperature import HIGHEST, LOWEST, fit_temperature, mean_logits
 
 ENSEMBLE_FILE = "ensemble.json"
-
-MEMBER_KEYS = ("model", "metric", "test", "validation", "parameters", "max_length")
-"""What the ensemble's result repeats of each member's."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +79,13 @@ def prepare_teachers(run: RunDir, task: Task, *, stages: StageContext = DEFAULT_
         first.tokenizer,
         first.max_length,
         members=tuple(members),
-        temperatures=tuple(result["teachers"][name]["temperature"] for name in run.teachers),
+        temperatures=tuple(result.teachers[name].temperature for name in run.teachers),
     )
 
 
 def _prepare_ensemble(
     run: RunDir, task: Task, members: list[TextClassifier], *, stages: StageContext
-) -> dict[str, Any]:
+) -> TeacherResult:
     """Run the stage `teacher/` of several teachers: fit temperatures, score the mean."""
     weights = {name: hash_files(folder, WEIGHTS) for name, folder in run.teachers.items()}
     inputs = {
@@ -99,37 +97,40 @@ def _prepare_ensemble(
     def make(part: Path) -> dict[str, Any]:
         start = time.monotonic()
         validation, test, temperatures = [], [], []
-        results: dict[str, dict[str, Any]] = {}
+        results: list[TeacherResult] = []
+        measured: dict[str, MemberResult] = {}
         for (name, folder), member in zip(run.teachers.items(), members, strict=True):
-            result = read_stage(folder)["result"]
+            result = read_result(folder, TeacherResult)
             logits = member.predict_logits(task.validation.texts, task.validation.pairs)
             temperature = fit_temperature(logits, task.validation.labels, task.spec.kind)
             stages.progress.say(_member_line(name, result, temperature))
             validation.append(logits)
             test.append(np.load(folder / "test_logits.npy", allow_pickle=False))
             temperatures.append(temperature)
-            results[name] = {**result, "temperature": temperature}
+            results.append(result)
+            measured[name] = _member_result(result, temperature)
         test_logits = mean_logits(test, temperatures)
-        on_main_process(lambda: _write(part, weights, results, test_logits))
+        on_main_process(lambda: _write(part, weights, measured, test_logits))
         validation_logits = mean_logits(validation, temperatures)
         seconds = time.monotonic() - start
-        return {
-            "model": " + ".join(short_name(result["model"]) for result in results.values()),
-            "fine_tuned": any(result["fine_tuned"] for result in results.values()),
-            "seconds": seconds + sum(result["seconds"] for result in results.values()),
-            "metric": task.spec.metric,
-            "test": score_of(task.spec, test_logits, task.test),
-            "validation": score_of(task.spec, validation_logits, task.validation),
-            "parameters": sum(result["parameters"] for result in results.values()),
-            "max_length": max(member.max_length for member in members),
-            "teachers": {name: _summary(result) for name, result in results.items()},
-        }
+        ensemble = TeacherResult(
+            model=" + ".join(short_name(result.model) for result in results),
+            fine_tuned=any(result.fine_tuned for result in results),
+            seconds=seconds + sum(result.seconds for result in results),
+            metric=task.spec.metric,
+            test=score_of(task.spec, test_logits, task.test),
+            validation=score_of(task.spec, validation_logits, task.validation),
+            parameters=sum(result.parameters for result in results),
+            max_length=max(member.max_length for member in members),
+            teachers=measured,
+        )
+        return ensemble.to_json()
 
-    return stage(run.teacher, inputs, make, stages=stages)
+    return TeacherResult.from_json(stage(run.teacher, inputs, make, stages=stages))
 
 
-def _member_line(name: str, result: dict[str, Any], temperature: float) -> str:
-    line = f"teacher-{name}: {result['metric']} {result['test']:.4f}, temperature {temperature:.4g}"
+def _member_line(name: str, result: TeacherResult, temperature: float) -> str:
+    line = f"teacher-{name}: {result.metric} {result.test:.4f}, temperature {temperature:.4g}"
     if temperature <= LOWEST:
         line += ": it makes no error on the validation split"
     elif temperature >= HIGHEST:
@@ -137,20 +138,26 @@ def _member_line(name: str, result: dict[str, Any], temperature: float) -> str:
     return line
 
 
-def _summary(result: dict[str, Any]) -> dict[str, Any]:
-    return {key: result[key] for key in (*MEMBER_KEYS, "temperature")}
+def _member_result(result: TeacherResult, temperature: float) -> MemberResult:
+    return MemberResult.from_json(result.to_json() | {"temperature": temperature})
 
 
 def _write(
     part: Path,
     weights: dict[str, str],
-    results: dict[str, dict[str, Any]],
+    measured: dict[str, MemberResult],
     test_logits: np.ndarray,
 ) -> None:
     members = []
-    for name, result in results.items():
-        member = {key: result[key] for key in ("temperature", "max_length")}
-        members.append({"name": name, "weights": weights[name], **member})
+    for name, result in measured.items():
+        members.append(
+            {
+                "name": name,
+                "weights": weights[name],
+                "temperature": result.temperature,
+                "max_length": result.max_length,
+            }
+        )
     write_atomic(part / ENSEMBLE_FILE, json_text({"teachers": members}))
     np.save(part / "test_logits.npy", test_logits)
 

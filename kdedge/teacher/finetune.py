@@ -28,6 +28,7 @@ from kdedge.recipe import TeacherConfig
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, stage
 from kdedge.runtime.spec import TaskSpec
+from kdedge.teacher.result import TeacherResult
 
 Teacher = TextClassifier
 
@@ -140,7 +141,7 @@ def prepare_teacher(
     *,
     seed: int = 0,
     stages: StageContext = DEFAULT_STAGES,
-) -> dict[str, Any]:
+) -> TeacherResult:
     """Run the stage of one teacher: weights, tokenizer, test logits and scores.
 
     An encoder without a head for the task is fine-tuned first.
@@ -164,9 +165,12 @@ def prepare_teacher(
             teacher = load_teacher(config.model, task.spec, config.max_length, config.revision)
         seconds = time.monotonic() - start
         measured = save_measured(teacher, task, part, progress=stages.progress)
-        return {"model": config.model, "fine_tuned": fine_tune, "seconds": seconds, **measured}
+        result = TeacherResult(
+            **measured.to_json(), model=config.model, fine_tuned=fine_tune, seconds=seconds
+        )
+        return result.to_json()
 
-    return stage(folder, inputs, make, stages=stages)
+    return TeacherResult.from_json(stage(folder, inputs, make, stages=stages))
 
 
 def fine_tune_teacher(

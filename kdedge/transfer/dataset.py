@@ -31,7 +31,7 @@ from kdedge.io.text_column import TextColumn
 from kdedge.recipe import TransferConfig
 from kdedge.run.processes import barrier, on_main_process, processes, rank
 from kdedge.run.progress import Progress
-from kdedge.run.stage import DEFAULT_STAGES, StageContext, read_stage, stage
+from kdedge.run.stage import DEFAULT_STAGES, StageContext, read_result, read_stage, stage
 from kdedge.teacher.finetune import Teacher
 from kdedge.transfer.logit_cache import (
     KEYS_FILE,
@@ -45,6 +45,7 @@ from kdedge.transfer.logit_cache import (
     text_key,
     write_shard,
 )
+from kdedge.transfer.result import TransferResult
 from kdedge.transfer.texts import TransferTexts
 
 TEXTS_FILE = "texts.arrow"
@@ -120,7 +121,8 @@ class TransferBuilder:
 
         def make(part: Path) -> dict[str, Any]:
             self._label(texts, folder, part, stages.progress)
-            return on_main_process(lambda: self._write(texts, part)) or {}
+            result = on_main_process(lambda: self._write(texts, part))
+            return result.to_json() if result else {}
 
         stage(folder, self._inputs(texts), make, stages=stages)
         on_main_process(lambda: remove_shards(folder))
@@ -207,7 +209,7 @@ class TransferBuilder:
             )
         return logits.astype(np.float16)
 
-    def _write(self, texts: TransferTexts, part: Path) -> dict[str, Any]:
+    def _write(self, texts: TransferTexts, part: Path) -> TransferResult:
         """Filter the labelled texts and write the files of the set; return the stage's result."""
         result = FilterResult(np.ones(len(texts), bool), {})
         if self.teacher_filter is not None:
@@ -217,13 +219,13 @@ class TransferBuilder:
         write_table(_tables(texts, rows), part / TEXTS_FILE)
         join_shards(part, result.kept, self.config.shard_size)
         origins = Counter(texts.origins.take(rows))
-        return {
-            "texts": len(rows),
-            "origins": dict(sorted(origins.items())),
-            "rejected": result.rejected,
-            "kept": hashlib.sha256(result.kept.tobytes()).hexdigest(),
-            "sha256": {name: hash_file(part / name) for name in FILES},
-        }
+        return TransferResult(
+            texts=len(rows),
+            origins=dict(sorted(origins.items())),
+            rejected=result.rejected,
+            kept=hashlib.sha256(result.kept.tobytes()).hexdigest(),
+            sha256={name: hash_file(part / name) for name in FILES},
+        )
 
 
 def _tables(texts: TransferTexts, rows: np.ndarray) -> Iterator[pa.Table]:
@@ -257,8 +259,8 @@ def _read_labels(column: pa.ChunkedArray) -> np.ndarray:
 
 def transfer_hash(folder: Path) -> str:
     """Hash what decides a finished transfer set, for stages that are made from it."""
-    document = read_stage(folder)
-    return f"{document['inputs']['texts']}+{document['result']['kept']}"
+    texts_hash = read_stage(folder).inputs["texts"]
+    return f"{texts_hash}+{read_result(folder, TransferResult).kept}"
 
 
 def read_transfer_set(folder: Path) -> TransferSet:
@@ -267,7 +269,7 @@ def read_transfer_set(folder: Path) -> TransferSet:
     Raises:
         IntegrityError: If a file is missing or damaged.
     """
-    hashes = read_stage(folder)["result"]["sha256"]
+    hashes = read_result(folder, TransferResult).sha256
     for name in FILES:
         hint = "remove the folder and distill again"
         require_hash(folder / name, hashes[name], "the transfer set", hint)

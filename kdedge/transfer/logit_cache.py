@@ -10,7 +10,8 @@ from typing import BinaryIO
 import numpy as np
 
 from kdedge.io.atomic import hash_file, is_as_written, json_text, write_atomic
-from kdedge.run.stage import read_stage
+from kdedge.run.stage import read_result, read_stage
+from kdedge.transfer.result import TransferResult
 
 LOGITS_FILE = "logits.npy"
 KEYS_FILE = "keys.npy"
@@ -131,8 +132,7 @@ def _is_usable(folder: Path, max_length: int) -> bool:
     """Return whether the folder holds an undamaged transfer set of this length."""
     if not folder.exists():
         return False
-    document = read_stage(folder)
-    if document["inputs"]["max_length"] != max_length:
+    if read_stage(folder).inputs["max_length"] != max_length:
         return False
-    hashes = document["result"]["sha256"]
+    hashes = read_result(folder, TransferResult).sha256
     return all(is_as_written(folder / name, hashes[name]) for name in (KEYS_FILE, LOGITS_FILE))

@@ -66,7 +66,7 @@ def tune(
     """
     check_recipe(recipe)
     run = RunDir.create(recipe, runs)
-    folder = run.folder / "tune"
+    folder = run.tune
     with run.locked():
         context = prepare_context(recipe, run, stages=StageContext(progress=progress))
         folder.mkdir(exist_ok=True)

@@ -21,6 +21,7 @@ from kdedge.errors import CheckFailed, UsageError, first_line
 from kdedge.evaluation.latency import share_of_time
 from kdedge.nn.text_model import TextClassifier
 from kdedge.recipe import RangeConfig, Recipe, TuneConfig, with_values
+from kdedge.run.paths import StudentDir
 from kdedge.run.progress import SILENT, Progress
 from kdedge.teacher.ensemble import Ensemble
 
@@ -180,7 +181,7 @@ def _run_trial(
         training = training_without_stage(
             context, student, folder, on_eval=PruningCallback(trial), progress=progress
         )
-        trained = training.learn(folder / "student")
+        trained = training.learn(StudentDir(student.key, folder).student)
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
         progress.say(f"trial {trial.number}: pruned {description}")
@@ -249,7 +250,7 @@ def suggest(trial: optuna.trial.BaseTrial, key: str, space: SearchSpace) -> Any:
 
 def strip_prefix(recipe: Recipe, key: str) -> str:
     """Return `fit.epochs` for the keys `student.fit.epochs` and `student.NAME.fit.epochs`."""
-    name = Recipe.student_name(recipe.student[0])
+    name = recipe.student[0].key
     return key.removeprefix("student.").removeprefix(f"{name}.")
 
 

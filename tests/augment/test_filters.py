@@ -5,9 +5,9 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import replace
 
+import factories
 import numpy as np
 import pytest
-import tiny
 
 from kdedge.augment.filters import TextFilter, writes_spaces
 from kdedge.augment.source import AugmentedText
@@ -27,13 +27,13 @@ def make_filter(
     nll_range: tuple[float, float] | None = None,
     pair: bool = False,
 ) -> TextFilter:
-    task = tiny.pair_task() if pair else tiny.single_task()
+    task = factories.pair_task() if pair else factories.single_task()
     return TextFilter.for_task(filters or FilterConfig(), task, nll_range)
 
 
 @pytest.mark.parametrize("role", ["validation", "test"])
 def test_a_disguised_held_out_text_is_rejected(role: str) -> None:
-    task = tiny.single_task()
+    task = factories.single_task()
     secret = max(getattr(task, role).texts, key=len)
     text_filter = make_filter(FilterConfig(shortest=1, longest=99))
     disguises = [
@@ -66,7 +66,7 @@ def test_a_disguised_held_out_text_is_rejected(role: str) -> None:
 
 
 def test_one_text_of_a_held_out_pair_may_recur_but_not_both() -> None:
-    task = tiny.pair_task()
+    task = factories.pair_task()
     text_filter = make_filter(pair=True)
     first, second = task.test.texts[0], task.test.pairs[0]
     assert not text_filter.accept(AugmentedText(first, second, 0), "rule")
@@ -84,7 +84,7 @@ def test_one_text_of_a_held_out_pair_may_recur_but_not_both() -> None:
 
 
 def test_training_texts_and_their_near_duplicates_count_as_seen() -> None:
-    task, text_filter = tiny.single_task(), make_filter()
+    task, text_filter = factories.single_task(), make_filter()
     longest = max(task.train.texts, key=len)
     assert (
         not text_filter.accept(AugmentedText(longest.title(), None, 0), "rule")
@@ -159,7 +159,7 @@ def test_balance_limits_a_label_to_a_multiple_of_its_training_share() -> None:
 
 
 def test_labelled_texts_are_never_rejected() -> None:
-    task = tiny.single_task()
+    task = factories.single_task()
     augmented = TransferTexts.of(
         ("x one", "x two", "x three"), None, ("rule",) * 3, no_labels(3, "classification", 2)
     )
@@ -180,7 +180,7 @@ def test_labelled_texts_are_never_rejected() -> None:
 
 
 def test_a_regression_has_no_teacher_filters() -> None:
-    task = tiny.single_task()
+    task = factories.single_task()
     task = replace(task, spec=replace(task.spec, kind="regression"))
     texts = TransferTexts.of(("x",), None, ("rule",), no_labels(1, "regression", 1))
     assert teacher_filter(FilterConfig(confidence=(0.9, 1.0)), task)(
@@ -189,7 +189,7 @@ def test_a_regression_has_no_teacher_filters() -> None:
 
 
 def test_filters_that_do_not_fit_the_task_are_an_error() -> None:
-    spec = tiny.single_task().spec
+    spec = factories.single_task().spec
     filters = FilterConfig(confidence=(0.9, 1.0))
     check_teacher_filters(filters, spec)
     with pytest.raises(UsageError, match="needs a classification task"):

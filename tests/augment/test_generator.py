@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import factories
 import numpy as np
 import pytest
-import tiny
 import torch
 from tinygguf import write_gguf
 from transformers import (
@@ -41,12 +41,12 @@ RECIPE = GenerateConfig(
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Generator:
     return prepare_generator(
-        RECIPE, tiny.pair_task(), tmp_path_factory.mktemp("generator") / "generator"
+        RECIPE, factories.pair_task(), tmp_path_factory.mktemp("generator") / "generator"
     )
 
 
 def make_source(generator: Generator, **settings: object) -> GenerateSource:
-    return GenerateSource(generator, RECIPE.model_copy(update=settings), tiny.pair_task())
+    return GenerateSource(generator, RECIPE.model_copy(update=settings), factories.pair_task())
 
 
 def test_the_loss_ignores_padding() -> None:
@@ -80,7 +80,7 @@ def test_the_loss_ignores_padding() -> None:
 
 
 def test_training_makes_real_texts_more_likely(pairs: Generator) -> None:
-    task = tiny.pair_task()
+    task = factories.pair_task()
     lines = task_lines(task.test, task.spec, 0)
     ids = [[pairs.start, *pairs.tokenizer(line)["input_ids"], pairs.end] for line in lines]
     mixed = [
@@ -96,7 +96,7 @@ def test_training_makes_real_texts_more_likely(pairs: Generator) -> None:
 
 
 def test_lines_hold_label_text_and_pair() -> None:
-    task = tiny.pair_task()
+    task = factories.pair_task()
     lines = task_lines(task.train, task.spec, 0)
     labelled = [line for line in lines if "\t" in line]
     assert 30 < len(labelled) < 66 and all("\n" in line for line in lines)
@@ -117,7 +117,7 @@ def test_lines_hold_label_text_and_pair() -> None:
 
 
 def test_the_second_text_follows_the_first_text_of_its_row(pairs: Generator) -> None:
-    task = tiny.pair_task()
+    task = factories.pair_task()
     made = make_source(pairs, prompts=["second"]).produce(np.arange(40), np.random.default_rng(0))
     assert (
         made and sum(text.text == task.train.texts[text.row] for text in made) >= len(made) - 2
@@ -128,12 +128,12 @@ def test_the_second_text_follows_the_first_text_of_its_row(pairs: Generator) -> 
 def test_kinds_of_prompt_follow_the_task_and_texts_begin_with_their_prefix(
     pairs: Generator,
 ) -> None:
-    task = tiny.pair_task()
+    task = factories.pair_task()
     assert prompt_kinds(RECIPE, task) == ("bare", "label", "prefix", "second") and prompt_kinds(
-        RECIPE, tiny.single_task()
+        RECIPE, factories.single_task()
     ) == ("bare", "label", "prefix")
     with pytest.raises(UsageError, match="second"):
-        prompt_kinds(RECIPE.model_copy(update={"prompts": ["second"]}), tiny.single_task())
+        prompt_kinds(RECIPE.model_copy(update={"prompts": ["second"]}), factories.single_task())
     words = [prompt_text(task, row, "prefix", np.random.default_rng(row)) for row in range(20)]
     assert all(task.train.texts[row].startswith(text) and text for row, text in enumerate(words))
     made = make_source(pairs, prompts=["prefix"]).produce(np.arange(40), np.random.default_rng(1))
@@ -185,10 +185,10 @@ def test_the_stage_is_cached_and_its_model_can_be_fine_tuned_again(
     pairs: Generator, tmp_path: Path
 ) -> None:
     folder = tmp_path / "generator"
-    made = prepare_generator(RECIPE, tiny.pair_task(), folder)
+    made = prepare_generator(RECIPE, factories.pair_task(), folder)
     stamp = (folder / "model.safetensors").stat().st_mtime_ns
     other_use = RECIPE.model_copy(update={"top_p": 0.5, "prompts": ["bare"]})
-    again = prepare_generator(other_use, tiny.pair_task(), folder)
+    again = prepare_generator(other_use, factories.pair_task(), folder)
     assert (folder / "model.safetensors").stat().st_mtime_ns == stamp, (
         "sampling options do not change the model"
     )
@@ -198,12 +198,12 @@ def test_the_stage_is_cached_and_its_model_can_be_fine_tuned_again(
     ), "the same seed, the same weights"
     fine_tuned = prepare_generator(
         RECIPE.model_copy(update={"model": str(folder)}),
-        tiny.pair_task(),
+        factories.pair_task(),
         tmp_path / "tuned" / "generator",
     )
     lines = [
         [again.start, *again.tokenizer(line)["input_ids"], again.end]
-        for line in task_lines(tiny.pair_task().validation, tiny.pair_task().spec, 0)
+        for line in task_lines(factories.pair_task().validation, factories.pair_task().spec, 0)
     ]
     assert fine_tuned.mean_nll(lines).mean() < again.mean_nll(lines).mean()
 
@@ -222,7 +222,7 @@ def test_a_missing_model_is_an_error(name: str) -> None:
     ],
 )
 def test_an_encoder_is_an_error_before_training(tmp_path: Path, kind: type, detail: str) -> None:
-    tokenizer = tiny.tokenizer()
+    tokenizer = factories.tokenizer()
     tokenizer.add_special_tokens({"eos_token": "[SEP]", "bos_token": "[CLS]"})
     config = BertConfig(
         vocab_size=len(tokenizer),
@@ -237,7 +237,7 @@ def test_an_encoder_is_an_error_before_training(tmp_path: Path, kind: type, deta
     with pytest.raises(UsageError, match="not a causal language model") as caught:
         prepare_generator(
             RECIPE.model_copy(update={"model": str(tmp_path / "encoder")}),
-            tiny.pair_task(),
+            factories.pair_task(),
             tmp_path / "run" / "generator",
         )
     assert detail in str(caught.value) and not (tmp_path / "run" / "generator").exists()
@@ -257,7 +257,7 @@ def test_a_model_without_a_key_value_cache_is_an_error(
 
 
 def test_a_gguf_file_gives_weights_and_tokenizer(tmp_path: Path) -> None:
-    model = write_gguf(tmp_path / "tiny.gguf", list(tiny.single_task().train.texts))
+    model = write_gguf(tmp_path / "tiny.gguf", list(factories.single_task().train.texts))
     generator = load_generator(str(tmp_path / "tiny.gguf"))
     ids = generator.tokenizer("a good film", add_special_tokens=False)["input_ids"]
     assert (generator.start, generator.end) == (0, 1) and generator.tokenizer.decode(
@@ -275,9 +275,9 @@ def test_a_gguf_file_gives_weights_and_tokenizer(tmp_path: Path) -> None:
             "fit": GeneratorFitConfig(epochs=10, batch_size=16, learning_rate=1e-2),
         }
     )
-    fine_tuned = prepare_generator(recipe, tiny.single_task(), tmp_path / "run" / "generator")
+    fine_tuned = prepare_generator(recipe, factories.single_task(), tmp_path / "run" / "generator")
     lines = [
         [0, *generator.tokenizer(text)["input_ids"], 1]
-        for text in tiny.single_task().validation.texts
+        for text in factories.single_task().validation.texts
     ]
     assert fine_tuned.mean_nll(lines).mean() < 0.8 * generator.mean_nll(lines).mean()

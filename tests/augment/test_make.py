@@ -6,9 +6,9 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import factories
 import numpy as np
 import pytest
-import tiny
 
 from kdedge.augment.make import make_texts, read_augmented_texts
 from kdedge.augment.source import AugmentedText, TextSource
@@ -35,7 +35,7 @@ class RandomSource:
         self.shards.append(rows)
         texts = []
         for i, row in enumerate(rows):
-            text = f"{self.origin} {tiny.THINGS[i % 10]} {rng.integers(10**9)} was fine here"
+            text = f"{self.origin} {factories.THINGS[i % 10]} {rng.integers(10**9)} was fine here"
             texts.append(AugmentedText(text, None, int(row)))
         return texts
 
@@ -47,7 +47,7 @@ class ConstantSource(RandomSource):
 
 def make(folder: Path, *sources: TextSource) -> TransferTexts:
     recipe = AugmentConfig(shard_size=16, rules=RulesConfig(), filters=FilterConfig(near=1.0))
-    augmentation = Sources(list(sources), {"seed": 0}, recipe, tiny.single_task())
+    augmentation = Sources(list(sources), {"seed": 0}, recipe, factories.single_task())
     return make_texts(augmentation, folder / "augment", size=2.0)
 
 
@@ -82,12 +82,12 @@ def test_every_prefix_of_the_set_mixes_the_sources_evenly(tmp_path: Path) -> Non
 
 def test_a_source_of_duplicates_ends_and_is_counted(tmp_path: Path) -> None:
     texts = make(tmp_path, ConstantSource())
-    counts = read_stage(tmp_path / "augment")["result"]["sources"]["rule"]
+    counts = read_stage(tmp_path / "augment").result["sources"]["rule"]
     assert len(texts) == counts["used"] == 1
     assert counts["rejected"] == {"duplicate": counts["produced"] - 1}
     table = map_table(tmp_path / "augment" / "texts.arrow")
     assert table.column("origin").to_pylist() == ["rule"]
-    assert read_augmented_texts(tmp_path / "augment", tiny.single_task()).texts == texts.texts
+    assert read_augmented_texts(tmp_path / "augment", factories.single_task()).texts == texts.texts
 
 
 def test_a_half_written_shard_is_made_again(tmp_path: Path) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import factories
 import numpy as np
 import pytest
-import tiny
-import tinyrun
 import torch
 from transformers import BertForMaskedLM, BertModel
 
-from kdedge.augment.pool import read_pool
+from kdedge.augment.pool import PoolSource, build_pool, read_pool
 from kdedge.augment.replace import MaskedGuesses, Neighbours, ReplaceSource
 from kdedge.augment.rules import RuleSource
 from kdedge.augment.source import AugmentedText
@@ -41,10 +41,10 @@ def split(*texts: str) -> Split:
 
 
 def test_words_of_similar_use_fall_into_one_class() -> None:
-    texts = tiny.single_task(400).train.texts
+    texts = factories.single_task(400).train.texts
     classes = induce_classes(texts, num_classes=8)
-    opinions = [classes.class_of[word] for word in (*tiny.GOOD, *tiny.BAD)]
-    things = [classes.class_of[word] for word in tiny.THINGS]
+    opinions = [classes.class_of[word] for word in (*factories.GOOD, *factories.BAD)]
+    things = [classes.class_of[word] for word in factories.THINGS]
     assert not set(opinions) & set(things), "`the THING was OPINION`: their neighbours differ"
 
 
@@ -88,7 +88,7 @@ def test_rules_apply_with_their_probabilities() -> None:
 
 
 def test_rules_rewrite_the_texts_of_a_pair_in_turn() -> None:
-    train = tiny.pair_task().train
+    train = factories.pair_task().train
     made = RuleSource(
         RulesConfig(mask=0.5, exchange=0, window=0), train, NO_CLASSES, "[MASK]"
     ).produce(ROWS, new_rng())
@@ -102,7 +102,7 @@ def test_rules_rewrite_the_texts_of_a_pair_in_turn() -> None:
 
 
 def test_replacement_uses_the_nearest_words_of_the_matrix() -> None:
-    tokenizer = tiny.tokenizer()
+    tokenizer = factories.tokenizer()
     matrix = np.eye(len(tokenizer), 400, dtype=np.float32)
     ids = tokenizer.get_vocab()
     matrix[ids["good"]] = matrix[ids["great"]] + 0.1 * matrix[ids["lovely"]]
@@ -118,8 +118,8 @@ def test_replacement_uses_the_nearest_words_of_the_matrix() -> None:
 
 def test_masked_guesses_are_the_best_words_of_the_model() -> None:
     torch.manual_seed(0)
-    config = tiny.bert().config
-    tokenizer, model = tiny.tokenizer(), BertForMaskedLM(config).eval()
+    config = factories.bert().config
+    tokenizer, model = factories.tokenizer(), BertForMaskedLM(config).eval()
     text, second = "the film was good 42", "a plot is dull"
     guesses = MaskedGuesses(model, tokenizer, 3, 48).predict(text, second)
     assert sorted(guesses) == [0, 4, 9, 13], "42 is two tokens; the second text is context"
@@ -150,21 +150,21 @@ def test_masked_guesses_are_the_best_words_of_the_model() -> None:
 def test_the_masked_language_model_is_the_named_one_or_the_teachers_checkpoint(
     tmp_path: Path, kind: type, model_name: str | None, has_guesses: bool
 ) -> None:
-    tokenizer = tiny.tokenizer()
+    tokenizer = factories.tokenizer()
     for name, model_class in (("encoder", kind), ("masked", BertForMaskedLM)):
-        model_class(tiny.bert().config).save_pretrained(tmp_path / name)
+        model_class(factories.bert().config).save_pretrained(tmp_path / name)
         tokenizer.save_pretrained(tmp_path / name)
-    document = tinyrun.prepare(tmp_path / "run") | {
-        "student": [tinyrun.tinybert()],
+    document = factories.write_data_and_teacher(tmp_path / "run") | {
+        "student": [factories.tinybert_config()],
         "teacher": {"model": str(tmp_path / "encoder"), "fine_tune": True},
     }
     model = {"model": str(tmp_path / model_name) if model_name == "masked" else model_name}
     recipe, task = (
-        tinyrun.recipe(document, augment={"size": 1.0, "replace": model}),
-        tiny.single_task(),
+        factories.make_recipe(document, augment={"size": 1.0, "replace": model}),
+        factories.single_task(),
     )
     built = build_sources(
-        recipe, task, TextClassifier(tiny.bert().eval(), tokenizer, 32), "hash", tmp_path
+        recipe, task, TextClassifier(factories.bert().eval(), tokenizer, 32), "hash", tmp_path
     )
     (source,) = built.sources
     assert isinstance(source, ReplaceSource)
@@ -175,24 +175,26 @@ def test_the_masked_language_model_is_the_named_one_or_the_teachers_checkpoint(
 
 
 def test_a_model_that_cannot_predict_masked_words_is_an_error(tmp_path: Path) -> None:
-    BertModel(tiny.bert().config).save_pretrained(tmp_path / "encoder")
-    tiny.tokenizer().save_pretrained(tmp_path / "encoder")
-    document = tinyrun.prepare(tmp_path / "run") | {"student": [tinyrun.tinybert()]}
-    recipe = tinyrun.recipe(
+    BertModel(factories.bert().config).save_pretrained(tmp_path / "encoder")
+    factories.tokenizer().save_pretrained(tmp_path / "encoder")
+    document = factories.write_data_and_teacher(tmp_path / "run") | {
+        "student": [factories.tinybert_config()]
+    }
+    recipe = factories.make_recipe(
         document, augment={"size": 1.0, "replace": {"model": str(tmp_path / "encoder")}}
     )
     with pytest.raises(UsageError, match="no head that predicts them"):
         build_sources(
             recipe,
-            tiny.single_task(),
-            TextClassifier(tiny.bert().eval(), tiny.tokenizer(), 32),
+            factories.single_task(),
+            TextClassifier(factories.bert().eval(), factories.tokenizer(), 32),
             "hash",
             tmp_path,
         )
 
 
 def test_augmented_texts_follow_the_labelled_ones_without_a_label() -> None:
-    task = tiny.pair_task()
+    task = factories.pair_task()
     augmented = collect_texts(task).take(np.array([5, 2]))
     augmented = type(augmented)(
         augmented.texts, augmented.pairs, ("rule", "pool"), no_labels(2, "classification", 2)
@@ -211,13 +213,27 @@ def test_augmented_texts_follow_the_labelled_ones_without_a_label() -> None:
 def test_a_pool_is_read_and_checked_like_the_data(tmp_path: Path) -> None:
     file = tmp_path / "pool.csv"
     file.write_text("text,other\none two three,x\nfour five six,y\n")
-    pool = read_pool(PoolConfig(file=str(file)), DataConfig(source="x", first_words=2))
+    pool = read_pool(file, PoolConfig(file=str(file)), DataConfig(source="x", first_words=2))
     assert pool.produce(np.array([1, 0]), new_rng()) == [
         AugmentedText("four five", None, -1),
         AugmentedText("one two", None, -1),
     ]
     file.write_text("text\nfine\n\n,\n")
     with pytest.raises(DataError, match=r"pool\.csv:4"):
-        read_pool(PoolConfig(file=str(file)), DataConfig(source="x"))
+        read_pool(file, PoolConfig(file=str(file)), DataConfig(source="x"))
     with pytest.raises(UsageError, match="pair"):
-        read_pool(PoolConfig(file=str(file)), DataConfig(source="x", pair="second"))
+        read_pool(file, PoolConfig(file=str(file)), DataConfig(source="x", pair="second"))
+
+
+def test_a_pool_is_a_file_or_the_texts_beyond_the_limit() -> None:
+    for keys in ({}, {"file": "pool.csv", "beyond_limit": True}):
+        with pytest.raises(ValueError, match="either file or beyond_limit"):
+            PoolConfig.model_validate(keys)
+    task, data = factories.single_task(), DataConfig(source="x", limit=4)
+    config = PoolConfig(beyond_limit=True)
+    with pytest.raises(UsageError, match=r"beyond data\.limit"):
+        build_pool(config, data, task)
+    others = task.train.take([5, 2])
+    pool = build_pool(config, data, replace(task, beyond_limit=others))
+    assert pool.texts == others.texts
+    assert pool.content_hash() != PoolSource(others.texts[:1], None).content_hash()

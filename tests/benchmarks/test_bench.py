@@ -139,7 +139,8 @@ def make_bundle(folder: Path, name: str = "toy-student", source: Path | None = N
             "fp32": 0.94,
             "int8": 0.94,
         },
-        teacher={"model": "big", "weights": source and hash_files(source, WEIGHTS)},
+        teacher={"model": "big"},
+        sources={"weights": source and hash_files(source, WEIGHTS)},
     )
     write_manifest(folder, manifest)
     return folder
@@ -199,7 +200,9 @@ def make_stage(folder: Path, seed: int, kind: str) -> None:
         "model": "/home/somebody/tiny",
         "parameters": 1,
         "max_length": 32,
+        "fine_tuned": False,
         "seconds": 1.0,
+        "teachers": {},
     }
     (folder / "stage.json").write_text(json.dumps({"inputs": {}, "result": result}))
 
@@ -221,10 +224,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
     run_dir = RunDir.create(recipe, tmp_path_factory.mktemp("runs"))
     make_stage(run_dir.teacher, 0, "bert")
     make_bundle(run_dir.shared / "teacher-bundle", "teacher", run_dir.teacher)
-    for seed, (name, home) in enumerate(run_dir.student_dirs.items(), 1):
-        make_stage(home / "student", seed, "bilstm" if name == "bilstm" else "bert")
-        make_stage(home / "baseline", seed + 10, "bilstm" if name == "bilstm" else "bert")
-        make_bundle(home / "bundle", name, home / "student")
+    for seed, (name, folders) in enumerate(run_dir.students.items(), 1):
+        make_stage(folders.student, seed, "bilstm" if name == "bilstm" else "bert")
+        make_stage(folders.baseline, seed + 10, "bilstm" if name == "bilstm" else "bert")
+        make_bundle(folders.bundle, name, folders.student)
     return run_dir
 
 
@@ -340,7 +343,7 @@ def test_a_run_of_other_data_is_an_error(run: Any) -> None:
 
 
 def test_a_student_without_a_bundle_is_an_error(run: Any, no_children: None) -> None:
-    home = run.student_dirs["small"]
+    home = run.students["small"].folder
     (home / "bundle").rename(home / "elsewhere")
     try:
         with pytest.raises(UsageError, match="not been exported"):
@@ -361,36 +364,38 @@ def test_the_command_writes_the_report_into_the_run(
     assert document == json.loads(
         (run.folder / "bench" / "report.json").read_text(encoding="utf-8")
     )
-    assert str(run.folder / "bench" / "report.json").replace("\n", "") in result.stderr.replace(
-        "\n", ""
-    )
+    path = str(run.folder / "bench" / "report.html")
+    assert path in result.stderr.replace("\n", "")
+    assert document["command"] == "kdedge bench toy --seconds 0.3 --json"
     assert document["teacher"]["model"] == "tiny"
     page = (run.folder / "bench" / "report.md").read_text(encoding="utf-8")
-    for text in (json.dumps(document), page):
+    html_page = (run.folder / "bench" / "report.html").read_text(encoding="utf-8")
+    assert not any(example in html_page for example in TASK.test.texts)
+    for text in (json.dumps(document), page, html_page):
         assert str(run.folder) not in text and "/home" not in text, (
             "a report holds no paths of this machine"
         )
     one = CliRunner().invoke(
         bench,
-        [str(run.student_dirs["bilstm"] / "bundle"), "--seconds", "0.3"],
+        [str(run.students["bilstm"].bundle), "--seconds", "0.3"],
         catch_exceptions=False,
     )
     assert one.exit_code == 0 and "bilstm onnx int8" in one.stdout and "small" not in one.stdout
-    assert (run.student_dirs["bilstm"] / "bench" / "report.md").is_file()
+    assert (run.students["bilstm"].bench / "report.md").is_file()
 
 
 def test_targets_resolve_to_students_or_bundles(run: Any, bundle: Path) -> None:
     assert plan([run.folder]).students == ("small", "bilstm")
-    assert plan([run.student_dirs["bilstm"]]).students == ("bilstm",)
+    assert plan([run.students["bilstm"].folder]).students == ("bilstm",)
     assert (
-        plan([run.student_dirs["small"] / "bundle", run.student_dirs["bilstm"] / "bundle"]).out
+        plan([run.students["small"].bundle, run.students["bilstm"].bundle]).out
         == run.folder / "bench"
     )
     assert set(plan([run.folder], alone=True).bundles) == {
-        (home / "bundle").resolve() for home in run.student_dirs.values()
+        folders.bundle.resolve() for folders in run.students.values()
     }
     assert plan([run.folder]).run is not None and plan([bundle]).run is None
-    assert plan([run.student_dirs["small"] / "bundle", bundle]).run is None
+    assert plan([run.students["small"].bundle, bundle]).run is None
     assert plan([run.shared / "teacher-bundle"]).run is None
     with pytest.raises(UsageError, match="neither a bundle nor a run"):
         plan([run.teacher])
@@ -522,14 +527,23 @@ def test_the_command_shows_a_table_and_leaves_the_bundle_alone(
     before = sorted(bundle.rglob("*"))
     result = CliRunner().invoke(bench, [str(bundle), *flags], catch_exceptions=False)
     assert result.exit_code == 0
-    assert (
-        "toy-student onnx int8" in result.stdout
-        and "report: bench/toy/report.json" in result.stdout
+    *shown, sentence, empty, path = result.stdout.splitlines()
+    assert "toy-student onnx int8" in result.stdout
+    assert path == "report: bench/toy-data-t/report.html" and empty == ""
+    assert "of the teacher's accuracy" in " ".join([*shown[-3:], sentence])
+    assert max(len(line) for line in shown if not line.startswith("- ")) <= 120
+    document = json.loads(Path("bench/toy-data-t/report.json").read_text())
+    assert document["command"] == (
+        f"kdedge bench {bundle.name} --data t.csv --text sentence --label class --seconds 0.3"
     )
-    assert max(map(len, result.stdout.split("\n- ")[0].splitlines())) <= 120
+    assert document["settings"]["data"]["file"] == "t.csv"
     assert sorted(bundle.rglob("*")) == before
     inside = CliRunner().invoke(bench, [str(bundle), *flags, "--out", str(bundle / "bench")])
     assert isinstance(inside.exception, UsageError)
+    flags[1] = str(write_csv(tmp_path / "u.csv", TASK.validation))
+    other = CliRunner().invoke(bench, [str(bundle), *flags, "--out", "bench/toy-data-t"])
+    assert isinstance(other.exception, UsageError) and "u.csv" in other.exception.detail
+    assert json.loads(Path("bench/toy-data-t/report.json").read_text()) == document
 
 
 # Texts of the user's own
@@ -692,7 +706,7 @@ def test_each_torch_subject_is_measured_alone(run: Any) -> None:
     jobs = {
         "teacher": torch_job(run.teacher),
         "gone": torch_job(run.teacher / "nothing"),
-        "bilstm": torch_job(run.student_dirs["bilstm"] / "student"),
+        "bilstm": torch_job(run.students["bilstm"].student),
     }
     measured = footprint.footprints(jobs, ["good film"], None)
     assert list(measured) == list(jobs)

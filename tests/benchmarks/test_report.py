@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,8 @@ import pytest
 from kdedge.benchmarks import machine
 from kdedge.benchmarks.footprint import Footprint
 from kdedge.benchmarks.render import COLUMNS, markdown, write_report
-from kdedge.benchmarks.report import Report, Row, finite, one_line, warnings
-from kdedge.benchmarks.retention import REFERENCE, Retention
+from kdedge.benchmarks.report import Report, finite, one_line, warnings
+from reports import CPU, report, timings
 from rich.console import Console
 
 from kdedge.cli.bench import rich_table
@@ -26,88 +27,6 @@ ROW_KEYS = {
     "texts_per_s", "metric", "value", "retention", "retention_low", "retention_high", "bytes",
     "peak_mb",
 }  # fmt: skip
-
-
-def timings(seconds: float, seed: int = 0) -> Timings:
-    generator = np.random.default_rng(seed)
-    return Timings(tuple(seconds * generator.lognormal(0, 0.1, 8) for _ in range(25)))
-
-
-def row(
-    subject: str,
-    form: str,
-    precision: str,
-    provider: str,
-    *,
-    seconds: float,
-    value: float,
-    **more: object,
-) -> Row:
-    example = Row(
-        subject,
-        "model",
-        form,
-        precision,
-        provider,
-        threads=1,
-        batch=32,
-        value=value,
-        retention=Retention(
-            value / 0.9,
-            value / 0.9 - 0.01,
-            value / 0.9 + 0.01,
-            "inconclusive",
-            "inconclusive: 300 texts are too few",
-        ),
-        single=timings(seconds),
-        model=timings(seconds * 0.9),
-        batched=timings(seconds * 16),
-        bytes=91_000_000,
-        footprint=Footprint(2.5, 0.8, 1234.5),
-    )
-    return replace(example, **more)  # type: ignore[arg-type]
-
-
-CPU = "CPUExecutionProvider"
-
-
-def report(name: str = "student", label_name: str = "accuracy") -> Report:
-    rows = (
-        row("teacher", "torch", "fp32", "torch cpu", seconds=40e-3, value=0.9, retention=REFERENCE),
-        row("teacher", "onnx", "int8", CPU, seconds=4e-3, value=0.89),
-        row(name, "onnx", "fp32", CPU, seconds=2e-3, value=0.88),
-        row(name, "onnx", "int8", CPU, seconds=1e-3, value=0.87, bytes=211_000),
-        Row(
-            "majority class",
-            "baseline",
-            "simple",
-            None,
-            None,
-            value=0.2,
-            retention=Retention(0.222, 0.2, 0.24, "not retained"),
-        ),
-    )
-    described = machine.describe(1)
-    task = {
-        "name": "toy",
-        "kind": "classification",
-        "metric": label_name,
-        "pair": False,
-        "texts": 300,
-        "measured": True,
-    }
-    teacher = {"model": "bert-base", "metric": label_name, "value": 0.9}
-    return Report(
-        task,
-        teacher,
-        described,
-        rows,
-        0.99,
-        "2026-01-01T00:00:00+00:00",
-        "0.1.0",
-        "kdedge bench runs/toy",
-        ("general note",),
-    )
 
 
 GROWN = {
@@ -307,7 +226,11 @@ def test_a_report_without_labels_says_so() -> None:
 def test_a_report_is_written_completely_or_not_at_all(tmp_path: Path) -> None:
     path = write_report(report(), tmp_path / "new" / "bench")
     assert json.loads(path.read_text(encoding="utf-8")) == report().to_json()
-    assert sorted(p.name for p in path.parent.iterdir()) == ["report.json", "report.md"]
+    assert sorted(p.name for p in path.parent.iterdir()) == [
+        "report.html",
+        "report.json",
+        "report.md",
+    ]
     (tmp_path / "file").write_text("")
     with pytest.raises(MachineError, match="cannot be created"):
         write_report(report(), tmp_path / "file" / "bench")
@@ -341,3 +264,24 @@ def test_missing_instruction_sets_are_noted() -> None:
         for note in machine.notes({**bare, "architecture": "aarch64", "flags": ["asimd"]})
     )
     assert machine.notes({**bare, "flags": None}) == []
+
+
+def test_a_report_is_a_table_in_pandas() -> None:
+    example = report()
+    table = example.to_pandas()
+    assert len(table) == len(example.rows)
+    assert list(table["subject"]) == [row.subject for row in example.rows]
+    assert table["p50_us"][3] == example.to_json()["rows"][3]["p50_us"]
+    assert table["bytes"][3] == 211_000
+    assert table["p50_us"].isna().tolist() == [False] * 4 + [True]
+
+
+def test_without_pandas_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MachineError, match="pandas is not installed"):
+        report().to_pandas()
+
+
+def test_the_command_is_in_the_markdown_as_it_was_given() -> None:
+    command = "kdedge bench 'a `b`' --text '*c*'"
+    assert f"\n    {command}\n" in markdown(replace(report(), command=command))

@@ -8,6 +8,7 @@ from kdedge.benchmarks.retention import (
     fixed_retention,
     largest_unseen_share,
     paired_retention,
+    score_interval,
     verdict_of,
     widen_interval,
 )
@@ -233,3 +234,19 @@ def test_logits_of_other_texts_are_an_error() -> None:
         paired_retention(
             spec_of("classification", "accuracy", 3), student[:-1], teacher, labels, target=0.99
         )
+
+
+@pytest.mark.parametrize(("accuracy", "size"), [(0.9, 200), (0.6, 100), (1.0, 50)])
+def test_the_interval_of_a_score_covers_the_truth(accuracy: float, size: int) -> None:
+    spec = spec_of("classification", "accuracy", 2)
+    generator = np.random.default_rng(0)
+    covered = 0
+    for trial in range(100):
+        labels = generator.integers(0, 2, size)
+        logits = logits_that_are_right(generator.random(size) < accuracy, labels)
+        interval = score_interval(spec, logits, labels, seed=trial)
+        assert interval is not None
+        low, high = interval
+        assert low < metrics.score("accuracy", "classification", logits, labels) <= high <= 1
+        covered += low <= accuracy <= high
+    assert covered >= 92

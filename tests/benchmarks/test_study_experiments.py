@@ -6,9 +6,9 @@ import json
 import math
 from pathlib import Path
 
+import factories
 import numpy as np
 import pytest
-import tinyrun
 import torch
 from click.testing import CliRunner
 from kdedge.benchmarks.studies._experiments import ResultLog
@@ -89,14 +89,14 @@ def test_each_part_that_a_student_has_is_left_out_once() -> None:
 
 def test_parts_are_left_out_over_seeds_and_nothing_is_trained_twice(tmp_path: Path) -> None:
     before = torch.get_num_threads()
-    document = tinyrun.prepare(tmp_path, train=64)
-    student = tinyrun.tinybert(
+    document = factories.write_data_and_teacher(tmp_path, train=64)
+    student = factories.tinybert_config(
         start="teacher",
         fit={"epochs": 2.0, "checks": 1, "learning_rate": 5e-3},
         layers_first={"epochs": 1.0},
         objective={"hidden_weight": 1.0},
     )
-    (tmp_path / "r.toml").write_text(tinyrun.recipe(document, student=student).to_toml())
+    (tmp_path / "r.toml").write_text(factories.make_recipe(document, student=student).to_toml())
     options = [
         str(tmp_path / "r.toml"),
         "--runs",

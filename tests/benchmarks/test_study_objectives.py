@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import factories
 import objectives
 import pytest
-import tinyrun
 import torch
 from click.testing import CliRunner
 from objectives import Cell, cells, select, study
@@ -97,12 +97,14 @@ def one_thread() -> Iterator[None]:
 
 
 def recipe_file(folder: Path) -> Path:
-    document = tinyrun.prepare(folder, train=64)
+    document = factories.write_data_and_teacher(folder, train=64)
     file = folder / "r.toml"
     file.write_text(
-        tinyrun.recipe(
+        factories.make_recipe(
             document,
-            student=tinyrun.tinybert(fit={"epochs": 2.0, "checks": 1, "learning_rate": 5e-3}),
+            student=factories.tinybert_config(
+                fit={"epochs": 2.0, "checks": 1, "learning_rate": 5e-3}
+            ),
         ).to_toml()
     )
     return file

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import factories
 import numpy as np
 import pytest
-import tiny
-import tinyrun
 from click.testing import CliRunner
 from residual_assistant import Gain, assistant_config, gain_on, residual, study
 
@@ -25,8 +24,11 @@ OVERRIDES = ("student.fit.epochs=12", "student.fit.learning_rate=0.01")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """A run whose student has hardly learned."""
     folder = tmp_path_factory.mktemp("assistant")
-    student = tinyrun.tinybert(fit={"epochs": 1.0, "checks": 1, "learning_rate": 1e-6})
-    return distill(tinyrun.recipe(tinyrun.prepare(folder), student=student), folder / "runs")
+    student = factories.tinybert_config(fit={"epochs": 1.0, "checks": 1, "learning_rate": 1e-6})
+    return distill(
+        factories.make_recipe(factories.write_data_and_teacher(folder), student=student),
+        folder / "runs",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +90,7 @@ def test_a_gain_helps_only_if_its_interval_excludes_zero() -> None:
 
 
 def test_the_interval_of_a_gain(tmp_path: Path) -> None:
-    task = tiny.single_task()
+    task = factories.single_task()
     right = np.eye(2, dtype=np.float32)[task.validation.labels]
 
     def gain(student: np.ndarray, both: np.ndarray) -> Gain:

@@ -221,7 +221,7 @@ def test_a_job_from_channels_to_outputs(ml: Path) -> None:
     values = {}
     for name, regex in metric_definitions().items():
         values[name] = [float(value) for value in re.findall(regex, done.stdout)]
-    result = read_stage(run.folder / "student")["result"]
+    result = read_stage(run.folder / "student").result
     assert values["test"] == [pytest.approx(result["test"], abs=1e-6)]
     assert values["validation"] == [pytest.approx(result["validation"], abs=1e-6)]
     assert len(values["training loss"]) >= 1 and len(values["kept"]) == 1

@@ -114,6 +114,17 @@ def test_limit_is_drawn_by_the_seed(tmp_path: Path) -> None:
     assert len(set(drawn[0].texts)) == 40
 
 
+def test_the_texts_beyond_the_limit_are_all_others(tmp_path: Path) -> None:
+    for split, first in (("train", 0), ("dev", 1000), ("test", 2000)):
+        WRITERS["csv"](tmp_path / f"{split}.csv", numbered(first, 200))
+    whole = load(source=str(tmp_path), validation="dev", text="a")
+    assert whole.beyond_limit is None
+    limited = load(source=str(tmp_path), validation="dev", text="a", limit=40)
+    assert limited.beyond_limit is not None
+    assert not set(limited.train.texts) & set(limited.beyond_limit.texts)
+    assert sorted((*limited.train.texts, *limited.beyond_limit.texts)) == sorted(whole.train.texts)
+
+
 def test_shares_are_disjoint_stratified_and_keep_equal_texts_together() -> None:
     rng = np.random.default_rng(0)
     labels = rng.choice(3, 3000, p=[0.7, 0.25, 0.05])

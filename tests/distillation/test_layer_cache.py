@@ -8,10 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import factories
 import numpy as np
 import pytest
-import tiny
-import tinyrun
 import torch
 from filelock import FileLock
 
@@ -27,7 +26,7 @@ from kdedge.nn.text_model import TextClassifier
 from kdedge.recipe import ObjectiveConfig
 from kdedge.run.progress import Silent
 
-TEXTS = (*tiny.sentences(37, 5)[0], "good", "a film " * 9)
+TEXTS = (*factories.sentences(37, 5)[0], "good", "a film " * 9)
 EVERYTHING = LayerSelection((0, 1, 2, 3, 4), (0, 1, 2, 3), (0, 2))
 MAX_BYTES = 1e9
 
@@ -36,7 +35,9 @@ MAX_BYTES = 1e9
 def teacher() -> TextClassifier:
     torch.manual_seed(3)
     return TextClassifier(
-        tiny.bert(layers=4, vocabulary=len(tiny.tokenizer())).eval(), tiny.tokenizer(), 32
+        factories.bert(layers=4, vocabulary=len(factories.tokenizer())).eval(),
+        factories.tokenizer(),
+        32,
     )
 
 
@@ -110,7 +111,7 @@ def test_an_objective_selects_exactly_the_layers_it_needs(
     attention: str, layer_map: Any, teacher: TextClassifier, data: Encoded, tmp_path: Path
 ) -> None:
     torch.manual_seed(4)
-    student = tiny.bert(layers=2, vocabulary=len(tiny.tokenizer())).eval()
+    student = factories.bert(layers=2, vocabulary=len(factories.tokenizer())).eval()
     recipe = ObjectiveConfig(attention=attention, layer_map=layer_map, **LAYERS)
     objective = Objective(recipe, "classification", student.config, teacher.model.config).eval()
     cache = open_cache(teacher, data, objective.reads, tmp_path)
@@ -342,10 +343,10 @@ def test_a_run_learns_the_same_from_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit = {"epochs": 4.0, "checks": 1, "learning_rate": 1e-3}
-    student = tinyrun.tinybert(
+    student = factories.tinybert_config(
         objective={"hidden_weight": 1.0, "attention": "minilm", "attention_weight": 1.0}, fit=fit
     )
-    document = tinyrun.prepare(tmp_path) | {"student": [student]}
+    document = factories.write_data_and_teacher(tmp_path) | {"student": [student]}
     read: list[int] = []
     real = DistillationModule.forward
 
@@ -357,7 +358,8 @@ def test_a_run_learns_the_same_from_the_cache(
     logits = {}
     for name, room in (("stored", 8.0), ("live", 0.0)):
         run = distill(
-            tinyrun.recipe(document, name=name, transfer={"layers_gb": room}), tmp_path / "runs"
+            factories.make_recipe(document, name=name, transfer={"layers_gb": room}),
+            tmp_path / "runs",
         )
         logits[name] = np.load(run.folder / "student" / "test_logits.npy")
     assert sum(read) == len(read) / 2 > 0

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import factories
 import pyarrow.parquet as pq
 import pytest
-import tiny
-import tinyrun
 import torch
 
 from kdedge.cli.distill import map_table
@@ -32,10 +31,10 @@ def logged(folder: Path) -> set[str]:
 
 def test_layers_first_continues_with_the_weights_of_the_first_step(tmp_path: Path) -> None:
     first = {"epochs": 2.0, "learning_rate": 1e-3}
-    document = tinyrun.prepare(tmp_path) | {
-        "student": [tinyrun.tinybert(objective=LAYERS, layers_first=first, baseline=True)]
+    document = factories.write_data_and_teacher(tmp_path) | {
+        "student": [factories.tinybert_config(objective=LAYERS, layers_first=first, baseline=True)]
     }
-    run = distill(tinyrun.recipe(document), tmp_path / "runs")
+    run = distill(factories.make_recipe(document), tmp_path / "runs")
     assert {"part/hidden", "part/attention"} <= logged(
         run.folder / "layers"
     ) and "part/logits" not in logged(run.folder / "layers")
@@ -54,8 +53,8 @@ def test_layers_first_continues_with_the_weights_of_the_first_step(tmp_path: Pat
         < float((student[name] - layers[name]).abs().max())
         < 0.2 * float((layers[name] - _untrained(run)[name]).abs().max() + 0.1)
     )
-    assert run.baseline_dir("tinybert") is not None
-    inputs = read_stage(run.folder / "student")["inputs"]["objective"]
+    assert run.students["tinybert"].current_baseline() is not None
+    inputs = read_stage(run.folder / "student").inputs["objective"]
     assert inputs["previous"] and inputs["hidden_weight"] == 0
 
 
@@ -75,15 +74,17 @@ def _untrained(run) -> dict[str, torch.Tensor]:
 )
 def test_each_of_two_steps_needs_a_term(tmp_path: Path, objective: dict) -> None:
     with pytest.raises(ValueError, match=r"two stages|nothing to learn"):
-        TinyBertConfig.model_validate(tinyrun.tinybert(objective=objective, layers_first={}))
+        TinyBertConfig.model_validate(
+            factories.tinybert_config(objective=objective, layers_first={})
+        )
 
 
 def test_a_learned_map_and_a_shrunk_start_go_through_a_whole_run(tmp_path: Path) -> None:
-    document = tinyrun.prepare(tmp_path, layers=3)
-    student = tinyrun.tinybert(
+    document = factories.write_data_and_teacher(tmp_path, layers=3)
+    student = factories.tinybert_config(
         start="shrink", hidden=12, objective={"hidden_weight": 1.0, "layer_map": "learned"}
     )
-    run = distill(tinyrun.recipe(document, student=student), tmp_path / "runs")
+    run = distill(factories.make_recipe(document, student=student), tmp_path / "runs")
     (shares,) = learned_maps(run)["tinybert"]
     assert len(shares) == 3 and sum(shares) == pytest.approx(1, abs=1e-3) and max(shares) > 0.34
     assert map_table("tinybert", [shares]).row_count == 1
@@ -92,11 +93,14 @@ def test_a_learned_map_and_a_shrunk_start_go_through_a_whole_run(tmp_path: Path)
 
 def test_a_map_learned_in_the_first_step_is_reported(tmp_path: Path) -> None:
     objective = {"hidden_weight": 1.0, "layer_map": "learned"}
-    student = tinyrun.tinybert(
+    student = factories.tinybert_config(
         objective=objective, layers_first={"epochs": 1.0, "learning_rate": 1e-3}
     )
     run = distill(
-        tinyrun.recipe(tinyrun.prepare(tmp_path, layers=3), student=student), tmp_path / "runs"
+        factories.make_recipe(
+            factories.write_data_and_teacher(tmp_path, layers=3), student=student
+        ),
+        tmp_path / "runs",
     )
     (shares,) = learned_maps(run)["tinybert"]
     assert len(shares) == 3 and sum(shares) == pytest.approx(1, abs=1e-3)
@@ -109,25 +113,26 @@ def test_a_map_learned_in_the_first_step_is_reported(tmp_path: Path) -> None:
 
 
 def test_a_shrunk_student_needs_its_teachers_vocabulary(tmp_path: Path) -> None:
-    document = tinyrun.prepare(tmp_path)
+    document = factories.write_data_and_teacher(tmp_path)
     other = tmp_path / "other"
-    tiny.tokenizer().save_pretrained(other)
+    factories.tokenizer().save_pretrained(other)
     words = (other / "tokenizer.json").read_text()
     (other / "tokenizer.json").write_text(words.replace('"film"', '"reel"'))
     with pytest.raises(UsageError, match="teacher's vocabulary"):
         distill(
-            tinyrun.recipe(
-                document, student=tinyrun.tinybert(start="shrink", tokenizer=str(other))
+            factories.make_recipe(
+                document, student=factories.tinybert_config(start="shrink", tokenizer=str(other))
             ),
             tmp_path / "runs",
         )
 
 
 def test_a_student_is_trained_with_the_pieces_that_its_texts_use(tmp_path: Path) -> None:
-    document = tinyrun.prepare(tmp_path)
-    whole = len(tiny.tokenizer())
+    document = factories.write_data_and_teacher(tmp_path)
+    whole = len(factories.tokenizer())
     run = distill(
-        tinyrun.recipe(document, student=tinyrun.tinybert(vocabulary=whole - 20)), tmp_path / "runs"
+        factories.make_recipe(document, student=factories.tinybert_config(vocabulary=whole - 20)),
+        tmp_path / "runs",
     )
     model, pieces = (
         load_student(run.folder / "student"),
@@ -139,7 +144,7 @@ def test_a_student_is_trained_with_the_pieces_that_its_texts_use(tmp_path: Path)
         == model.get_input_embeddings().num_embeddings
         == whole - 20
     )
-    assert set(pieces) < set(tiny.tokenizer().get_vocab())
+    assert set(pieces) < set(factories.tokenizer().get_vocab())
     rows = pq.read_table(tmp_path / "data" / "train.parquet").column("text").to_pylist()
     unknown = load_tokenizer(run.folder / "student").unk_token_id
     assert not any(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import factories
 import pytest
-import tiny
 import torch
 
 from kdedge.distillation.layer_sizes import LayerSizes, layer_sizes
@@ -24,7 +24,7 @@ BATCH = {
 
 def test_attention_signals_are_the_scores_before_softmax() -> None:
     torch.manual_seed(0)
-    model = tiny.bert(layers=3).eval()
+    model = factories.bert(layers=3).eval()
     signals = read_signals(model, BATCH, layers=True)
     model.config._attn_implementation = "eager"
     outputs = model(**BATCH, output_hidden_states=True, output_attentions=True)
@@ -41,7 +41,7 @@ def test_attention_signals_are_the_scores_before_softmax() -> None:
 
 
 def test_reading_scores_does_not_change_the_model() -> None:
-    model = tiny.bert().eval()
+    model = factories.bert().eval()
     before = model.config._attn_implementation
     read_signals(model, BATCH, layers=True)
     assert model.config._attn_implementation == before != "kdedge_scores"
@@ -49,7 +49,7 @@ def test_reading_scores_does_not_change_the_model() -> None:
 
 def test_total_is_the_weighted_sum_of_the_parts() -> None:
     torch.manual_seed(0)
-    student, teacher = tiny.bert(layers=2).eval(), tiny.bert(layers=4).eval()
+    student, teacher = factories.bert(layers=2).eval(), factories.bert(layers=4).eval()
     weights = {
         "logits_weight": 0.5,
         "labels_weight": 2.0,
@@ -87,7 +87,7 @@ def test_total_is_the_weighted_sum_of_the_parts() -> None:
 
 
 def test_projections_of_a_narrower_student_are_trained_and_not_saved() -> None:
-    student, teacher = tiny.bert(hidden=12), tiny.bert(layers=4)
+    student, teacher = factories.bert(hidden=12), factories.bert(layers=4)
     objective = Objective(
         ObjectiveConfig(hidden_weight=1.0, embedding_weight=1.0),
         "classification",
@@ -96,7 +96,9 @@ def test_projections_of_a_narrower_student_are_trained_and_not_saved() -> None:
     )
     assert set(objective.projections) == {"0", "1", "2"}
     assert objective.projections["1"].weight.shape == (24, 12)
-    model = DistillationModule(student, objective, TextClassifier(teacher, tiny.tokenizer(), 32))
+    model = DistillationModule(
+        student, objective, TextClassifier(teacher, factories.tokenizer(), 32)
+    )
     model(teacher_logits=torch.zeros(2, 2), labels=torch.tensor([0, 1]), **BATCH)["loss"].backward()
     assert all(p.weight.grad.abs().sum() > 0 for p in objective.projections.values())
     assert not any("projections" in name for name in student.state_dict())
@@ -105,7 +107,7 @@ def test_projections_of_a_narrower_student_are_trained_and_not_saved() -> None:
 
 
 def test_an_objective_on_logits_never_runs_the_teacher() -> None:
-    student = tiny.bert()
+    student = factories.bert()
     model = DistillationModule(
         student, Objective(ObjectiveConfig(), "classification", student.config, None), None
     )
@@ -117,7 +119,7 @@ def test_an_objective_on_logits_never_runs_the_teacher() -> None:
 
 
 def test_objectives_that_do_not_fit_are_usage_errors() -> None:
-    student, teacher = tiny.bert(heads=2), tiny.bert(layers=4, heads=4)
+    student, teacher = factories.bert(heads=2), factories.bert(layers=4, heads=4)
     with pytest.raises(UsageError, match="head by head"):
         Objective(
             ObjectiveConfig(attention_weight=1.0), "classification", student.config, teacher.config
@@ -164,7 +166,7 @@ def layer_parts(
 
 
 def test_vectors_reproduce_the_attention_scores() -> None:
-    signals = read_signals(tiny.bert(layers=3).eval(), BATCH, layers=True)
+    signals = read_signals(factories.bert(layers=3).eval(), BATCH, layers=True)
     assert len(signals.vectors) == 3
     for (queries, keys, values), scores in zip(signals.vectors, signals.attention, strict=True):
         assert queries.shape == keys.shape == values.shape == (2, 2, 5, 12)
@@ -173,11 +175,11 @@ def test_vectors_reproduce_the_attention_scores() -> None:
 
 @pytest.mark.parametrize("hidden", ["mse", "cosine", "pkd", "cka"])
 def test_every_hidden_loss_is_zero_at_the_teacher_itself(hidden: str) -> None:
-    teacher, other = tiny.bert(layers=2), tiny.bert(layers=2)
+    teacher, other = factories.bert(layers=2), factories.bert(layers=2)
     recipe = ObjectiveConfig(hidden=hidden, hidden_weight=1.0)
     assert float(layer_parts(recipe, teacher, teacher)[1]["hidden"]) == pytest.approx(0, abs=1e-5)
     assert float(layer_parts(recipe, other, teacher)[1]["hidden"]) > 1e-3
-    narrow, parts = layer_parts(recipe, tiny.bert(layers=2, hidden=12), teacher)
+    narrow, parts = layer_parts(recipe, factories.bert(layers=2, hidden=12), teacher)
     assert (
         set(narrow.projections) == (set() if hidden == "cka" else {"1", "2"})
         and float(parts["hidden"]) > 1e-3
@@ -188,7 +190,7 @@ def test_every_hidden_loss_is_zero_at_the_teacher_itself(hidden: str) -> None:
     "attention", ["scores", "probabilities", "kl", "value_relation", "qk_relation", "minilm"]
 )
 def test_every_attention_loss_is_zero_at_the_teacher_itself(attention: str) -> None:
-    teacher, other = tiny.bert(layers=2), tiny.bert(layers=2)
+    teacher, other = factories.bert(layers=2), factories.bert(layers=2)
     recipe = ObjectiveConfig(attention=attention, attention_weight=1.0)
     assert float(layer_parts(recipe, teacher, teacher)[1]["attention"]) == pytest.approx(
         0, abs=1e-5
@@ -200,14 +202,14 @@ def test_every_attention_loss_is_zero_at_the_teacher_itself(attention: str) -> N
 def test_relations_fit_any_heads_and_widths(attention: str) -> None:
     recipe = ObjectiveConfig(attention=attention, attention_weight=1.0)
     objective, parts = layer_parts(
-        recipe, tiny.bert(layers=2, hidden=18, heads=3), tiny.bert(layers=4, heads=4)
+        recipe, factories.bert(layers=2, hidden=18, heads=3), factories.bert(layers=4, heads=4)
     )
     assert objective.relation_heads == 2 and float(parts["attention"]) > 1e-4
     with pytest.raises(UsageError, match="must divide the widths"):
         layer_parts(
             recipe.model_copy(update={"relation_heads": 4}),
-            tiny.bert(hidden=18),
-            tiny.bert(layers=4),
+            factories.bert(hidden=18),
+            factories.bert(layers=4),
         )
 
 
@@ -219,14 +221,17 @@ def test_the_error_for_other_numbers_of_heads_names_losses_that_fit(attention: s
         match=r"(?s)head by head.*2 student and 4 teacher.*value_relation, qk_relation, minilm",
     ):
         Objective(
-            recipe, "classification", tiny.bert(heads=2).config, tiny.bert(layers=4, heads=4).config
+            recipe,
+            "classification",
+            factories.bert(heads=2).config,
+            factories.bert(layers=4, heads=4).config,
         )
 
 
 def test_a_learned_map_starts_even_and_finds_the_matching_layer() -> None:
     torch.manual_seed(0)
-    teacher = tiny.bert(layers=3)
-    student = tiny.bert(layers=1)
+    teacher = factories.bert(layers=3)
+    student = factories.bert(layers=1)
     objective = Objective(
         ObjectiveConfig(hidden_weight=1.0, layer_map="learned"),
         "classification",

@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import factories
 import pytest
-import tinyrun
 import torch
 
 from kdedge.distillation.pipeline import distill
 from kdedge.distillation.scores import ModelScores, scores
 from kdedge.recipe import load_recipe
+from kdedge.transfer.dataset import read_transfer_set
 
 
 def test_the_saved_recipe_holds_the_number_of_threads(tmp_path: Path) -> None:
-    document = tinyrun.prepare(tmp_path) | {"student": [tinyrun.tinybert()]}
+    document = factories.write_data_and_teacher(tmp_path) | {
+        "student": [factories.tinybert_config()]
+    }
     del document["threads"]
-    recipe = tinyrun.recipe(document)
+    recipe = factories.make_recipe(document)
     assert recipe.threads is None
     before = torch.get_num_threads()
     try:
@@ -30,8 +33,11 @@ def test_the_saved_recipe_holds_the_number_of_threads(tmp_path: Path) -> None:
 
 
 def test_scores_are_relative_to_the_teacher_and_survive_json(tmp_path: Path) -> None:
-    student = tinyrun.tinybert(baseline=True)
-    run = distill(tinyrun.recipe(tinyrun.prepare(tmp_path), student=student), tmp_path / "runs")
+    student = factories.tinybert_config(baseline=True)
+    run = distill(
+        factories.make_recipe(factories.write_data_and_teacher(tmp_path), student=student),
+        tmp_path / "runs",
+    )
     rows = scores(run)
     assert [row.model for row in rows] == ["teacher", "tinybert", "tinybert baseline"]
     teacher = rows[0]
@@ -41,3 +47,18 @@ def test_scores_are_relative_to_the_teacher_and_survive_json(tmp_path: Path) -> 
         assert row.retention == pytest.approx(row.test / teacher.test)
     documents = json.loads(json.dumps([row.to_json() for row in rows]))
     assert [ModelScores.from_json(document) for document in documents] == rows
+
+
+def test_the_baseline_takes_as_many_steps_as_the_student(tmp_path: Path) -> None:
+    augment = {"size": 2.0, "rules": {}}
+    document = factories.write_data_and_teacher(tmp_path) | {"augment": augment}
+    run = distill(
+        factories.make_recipe(document, student=factories.tinybert_config(baseline=True)),
+        tmp_path / "runs",
+    )
+    last_steps = []
+    for folder in (run.folder / "student", run.folder / "baseline"):
+        lines = (folder / "log.jsonl").read_text().splitlines()
+        last_steps.append(max(json.loads(line)["step"] for line in lines))
+    assert read_transfer_set(run.transfer).texts.origins.among(("rule",)).any()
+    assert abs(last_steps[0] - last_steps[1]) <= 1

@@ -7,9 +7,9 @@ import shutil
 from itertools import pairwise
 from pathlib import Path
 
+import factories
 import numpy as np
 import pytest
-import tinyrun
 import torch
 
 from kdedge.cli.distill import seeds_json, seeds_table
@@ -30,8 +30,10 @@ def test_the_interval_over_seeds_is_students_t() -> None:
 
 
 def test_seeds_change_only_the_students(tmp_path: Path) -> None:
-    document = tinyrun.prepare(tmp_path, train=48)
-    recipe = tinyrun.recipe(document, seed=5, student=tinyrun.tinybert(baseline=True))
+    document = factories.write_data_and_teacher(tmp_path, train=48)
+    recipe = factories.make_recipe(
+        document, seed=5, student=factories.tinybert_config(baseline=True)
+    )
     runs = distill_seeds(recipe, tmp_path / "runs", 3)
     assert [run.folder.name for run in runs] == ["r", "r-seed6", "r-seed7"]
     assert [run.recipe.training_seed for run in runs] == [5, 6, 7] and {
@@ -48,7 +50,7 @@ def test_seeds_change_only_the_students(tmp_path: Path) -> None:
         "tinybert baseline": 3,
     }
     assert stats["tinybert"].values == tuple(
-        read_stage(run.folder / "student")["result"]["test"] for run in runs
+        read_stage(run.folder / "student").result["test"] for run in runs
     )
     assert seeds_table("r", stats).row_count == 3
 

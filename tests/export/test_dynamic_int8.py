@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import bundles
+import factories
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import tiny
 import torch
 from kdedge.export.dynamic_int8 import quantize
 from kdedge.export.graph import to_onnx
@@ -25,7 +24,7 @@ def fp32() -> onnx.ModelProto:
     with torch.random.fork_rng():
         torch.manual_seed(11)
         return to_onnx(
-            tiny.bert(
+            factories.bert(
                 layers=2, hidden=64, heads=4, vocabulary=VOCABULARY, initializer_range=0.15
             ).eval()
         )
@@ -158,7 +157,7 @@ def test_dequantized_weights_are_within_half_a_step(
 def test_the_int8_file_of_every_student_answers(kind: str, task: str) -> None:
     from kdedge.runtime import Classifier
 
-    folder, given = bundles.tiny_bundle(kind, task), bundles.TASKS[task]().test
+    folder, given = factories.tiny_bundle(kind, task), factories.TASKS[task]().test
     full, light = (
         Classifier.load(folder, precision, threads=1).logits(given.texts, given.pairs)
         for precision in ("fp32", "int8")

@@ -9,10 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import factories
 import numpy as np
 import pytest
-import tiny
-import tinybundle
 import torch
 from click.testing import CliRunner
 from kdedge.export import build, export, pack, prepare, qat
@@ -45,7 +44,7 @@ from kdedge.run.stage import StageContext
 from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.metrics import score
 
-TASK = tiny.single_task()
+TASK = factories.single_task()
 
 
 class RecordedMessages(Silent):
@@ -65,7 +64,7 @@ class RecordedMessages(Silent):
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """Two students and a teacher, exported."""
-    run = tinybundle.make_run(tmp_path_factory.mktemp("runs"), TASK, ("tinybert", "bilstm"))
+    run = factories.make_run(tmp_path_factory.mktemp("runs"), TASK, ("tinybert", "bilstm"))
     export_run(run, ["tinybert", "bilstm"], task=TASK)
     return run
 
@@ -89,21 +88,21 @@ def content_of(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("name", ["tinybert", "bilstm"])
 def test_the_figures_of_a_bundle_can_be_measured_again(exported: RunDir, name: str) -> None:
-    manifest = Bundle.open(exported.student_dirs[name] / "bundle").manifest
-    stored = np.load(exported.student_dirs[name] / "student" / "test_logits.npy")
+    manifest = Bundle.open(exported.students[name].bundle).manifest
+    stored = np.load(exported.students[name].student / "test_logits.npy")
     assert manifest.scores["student"] == score(
         "accuracy", "classification", stored, TASK.test.labels
     )
     assert (manifest.scores["split_size"], manifest.name, manifest.max_length) == (
         len(TASK.test),
         f"tiny-{name}",
-        tinybundle.MAX_LENGTH,
+        factories.RUN_MAX_LENGTH,
     )
     logits = {}
     for precision in ("fp32", "int8"):
-        logits[precision] = Classifier.load(
-            exported.student_dirs[name] / "bundle", precision
-        ).logits(TASK.test.texts)
+        logits[precision] = Classifier.load(exported.students[name].bundle, precision).logits(
+            TASK.test.texts
+        )
         assert manifest.scores[precision] == score(
             "accuracy", "classification", logits[precision], TASK.test.labels
         )
@@ -149,7 +148,7 @@ def test_the_teacher_has_a_bundle_of_its_own(exported: RunDir) -> None:
 def test_the_bundle_is_a_hugging_face_repository_without_this_machine_in_it(
     exported: RunDir,
 ) -> None:
-    bundle = exported.student_dirs["tinybert"] / "bundle"
+    bundle = exported.students["tinybert"].bundle
     assert json.loads((bundle / "config.json").read_text())["id2label"] == {"0": "bad", "1": "good"}
     tokenizer = json.loads((bundle / "tokenizer.json").read_text())
     assert tokenizer["padding"] is None and tokenizer["truncation"] is None
@@ -160,7 +159,7 @@ def test_the_bundle_is_a_hugging_face_repository_without_this_machine_in_it(
 
 
 def test_the_card_says_what_was_measured(exported: RunDir) -> None:
-    bundle = exported.student_dirs["bilstm"] / "bundle"
+    bundle = exported.students["bilstm"].bundle
     card, manifest = (bundle / "README.md").read_text(), Bundle.open(bundle).manifest
     for figure in ("teacher", "student", "fp32", "int8"):
         assert f"{manifest.scores[figure]:.4f}" in card
@@ -175,7 +174,7 @@ def test_the_card_says_what_was_measured(exported: RunDir) -> None:
 
 
 def test_labels_from_data_cannot_write_html_into_the_card(exported: RunDir) -> None:
-    manifest = Bundle.open(exported.student_dirs["bilstm"] / "bundle").manifest
+    manifest = Bundle.open(exported.students["bilstm"].bundle).manifest
     spec = replace(manifest.spec, labels=("<script>alert(1)</script>", "a\n# b"))
     sizes = dict.fromkeys(manifest.precisions, 1)
     card = model_card(replace(manifest, spec=spec), ParityFigures(), sizes)
@@ -183,7 +182,7 @@ def test_labels_from_data_cannot_write_html_into_the_card(exported: RunDir) -> N
 
 
 def test_golden_answers_are_real_texts_of_every_length(exported: RunDir) -> None:
-    golden = Bundle.open(exported.student_dirs["bilstm"] / "bundle").json("golden.json")
+    golden = Bundle.open(exported.students["bilstm"].bundle).json("golden.json")
     texts = [row["text"] for row in golden["rows"]]
     assert len(set(texts)) == 16 and set(texts) <= set(TASK.test.texts)
     assert {min(TASK.test.texts, key=len), max(TASK.test.texts, key=len)} & set(texts)
@@ -204,7 +203,7 @@ def test_golden_answers_are_real_texts_of_every_length(exported: RunDir) -> None
 def test_a_changed_weight_fails_the_check_and_the_old_bundle_stays(
     run: RunDir, monkeypatch: pytest.MonkeyPatch, name: str, weight: str
 ) -> None:
-    bundle = run.student_dirs[name] / "bundle"
+    bundle = run.students[name].bundle
     before = content_of(bundle)
 
     def disturbed(model: Any) -> Any:
@@ -278,11 +277,13 @@ def test_agreement_counted_by_hand() -> None:
 
 
 def test_parity_covers_batches_lengths_and_padding(exported: RunDir) -> None:
-    classifier = Classifier.load(exported.student_dirs["bilstm"] / "bundle", "fp32")
+    classifier = Classifier.load(exported.students["bilstm"].bundle, "fp32")
     texts = TASK.test.texts
     lengths = token_lengths(classifier, texts, None)
     batches = parity_batches(
-        lambda chosen: classifier.encode([texts[i] for i in chosen]), lengths, tinybundle.MAX_LENGTH
+        lambda chosen: classifier.encode([texts[i] for i in chosen]),
+        lengths,
+        factories.RUN_MAX_LENGTH,
     )
     shapes = {batch["input_ids"].shape for batch in batches}
     assert {rows for rows, _ in shapes} == {1, 8, 32}
@@ -291,7 +292,7 @@ def test_parity_covers_batches_lengths_and_padding(exported: RunDir) -> None:
             1,
             2,
             3,
-            tinybundle.MAX_LENGTH,
+            factories.RUN_MAX_LENGTH,
         }
     assert any(batch["attention_mask"].min() == 0 for batch in batches)
     assert all(batch["attention_mask"].sum(1).min() >= 1 for batch in batches)
@@ -312,16 +313,16 @@ def test_length_steps_and_generated_rows_by_hand() -> None:
 def test_a_second_export_keeps_the_bundle_unless_something_changed(
     run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before, messages = content_of(run.student_dirs["bilstm"] / "bundle"), RecordedMessages()
+    before, messages = content_of(run.students["bilstm"].bundle), RecordedMessages()
     with monkeypatch.context() as patch:
         patch.setattr(build, "to_onnx", lambda _: pytest.fail("nothing has changed"))
         export_run(run, ["bilstm"], task=TASK, stages=StageContext(progress=messages))
     assert (
         messages.text.count("same inputs, kept") == 2
-        and content_of(run.student_dirs["bilstm"] / "bundle") == before
+        and content_of(run.students["bilstm"].bundle) == before
     )
     export_run(run, ["bilstm"], task=TASK, options=ExportOptions(scheme=QuantScheme()))
-    manifest = Bundle.open(run.student_dirs["bilstm"] / "bundle").manifest
+    manifest = Bundle.open(run.students["bilstm"].bundle).manifest
     assert manifest.scheme == QuantScheme().to_json()
     assert not list(run.folder.rglob("*.part")) and not list(run.folder.rglob("*.old"))
 
@@ -329,8 +330,8 @@ def test_a_second_export_keeps_the_bundle_unless_something_changed(
 @pytest.mark.parametrize("damage", ["cut", "zeroed", "figures", "no stage"])
 def test_a_damaged_int8_student_is_made_again(run: RunDir, damage: str) -> None:
     stage, before = (
-        run.student_dirs["bilstm"] / "student-int8",
-        content_of(run.student_dirs["bilstm"] / "bundle")["onnx/model_quantized.onnx"],
+        run.students["bilstm"].int8,
+        content_of(run.students["bilstm"].bundle)["onnx/model_quantized.onnx"],
     )
     weights, note = stage / "model.safetensors", stage / "stage.json"
     if damage == "cut":
@@ -342,9 +343,9 @@ def test_a_damaged_int8_student_is_made_again(run: RunDir, damage: str) -> None:
         note.write_text(json.dumps(document | {"result": {}}))
     else:
         note.unlink()
-    shutil.rmtree(run.student_dirs["bilstm"] / "bundle")
+    shutil.rmtree(run.students["bilstm"].bundle)
     export_run(run, ["bilstm"], task=TASK)
-    assert content_of(run.student_dirs["bilstm"] / "bundle")["onnx/model_quantized.onnx"] == before
+    assert content_of(run.students["bilstm"].bundle)["onnx/model_quantized.onnx"] == before
 
 
 def test_force_tunes_the_int8_student_again(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,7 +355,7 @@ def test_force_tunes_the_int8_student_again(run: RunDir, monkeypatch: pytest.Mon
         "quantize_aware_tune",
         lambda *args, **kwargs: made.append(1) or qat.quantize_aware_tune(*args, **kwargs),
     )
-    shutil.rmtree(run.student_dirs["bilstm"] / "bundle")
+    shutil.rmtree(run.students["bilstm"].bundle)
     export_run(run, ["bilstm"], task=TASK)
     assert not made, "the stage has the same inputs"
     export_run(run, ["bilstm"], task=TASK, stages=StageContext(force=True))
@@ -363,13 +364,13 @@ def test_force_tunes_the_int8_student_again(run: RunDir, monkeypatch: pytest.Mon
 
 def test_truncated_weights_of_a_student_are_an_error(run: RunDir) -> None:
     weights, before = (
-        run.student_dirs["bilstm"] / "student" / "model.safetensors",
-        content_of(run.student_dirs["bilstm"] / "bundle"),
+        run.students["bilstm"].student / "model.safetensors",
+        content_of(run.students["bilstm"].bundle),
     )
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(IntegrityError, match="weights cannot be read"):
         export_run(run, ["bilstm"], task=TASK)
-    assert content_of(run.student_dirs["bilstm"] / "bundle") == before
+    assert content_of(run.students["bilstm"].bundle) == before
 
 
 @pytest.mark.parametrize(
@@ -477,17 +478,17 @@ def test_the_most_sensitive_layers_are_named_in_the_end(
     monkeypatch.setattr(export, "load_task", lambda *_, **__: TASK)
     shown = (
         CliRunner()
-        .invoke(command.export, [str(run.student_dirs["tinybert"])], catch_exceptions=False)
+        .invoke(command.export, [str(run.students["tinybert"].folder)], catch_exceptions=False)
         .stdout
     )
-    manifest = Bundle.open(run.student_dirs["tinybert"] / "bundle").manifest
+    manifest = Bundle.open(run.students["tinybert"].bundle).manifest
     changes = manifest.parity["int8"]["tuning"]["sensitivity"]
     worst = max(changes, key=lambda name: changes[name])
     assert f"{worst} {changes[worst]:.2g}" in shown and f"these of {len(changes)} layers" in shown
 
 
 def test_a_damaged_bundle_is_made_again(run: RunDir) -> None:
-    (run.student_dirs["bilstm"] / "bundle" / "golden.json").write_text("{}")
+    (run.students["bilstm"].bundle / "golden.json").write_text("{}")
     (bundle,) = export_run(run, ["bilstm"], task=TASK)
     assert Bundle.open(bundle).json("golden.json")["rows"]
 
@@ -543,7 +544,7 @@ def test_an_interruption_in_the_teacher_is_not_swallowed(
 def test_a_full_disk_is_an_error_and_the_old_bundle_stays(
     run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = content_of(run.student_dirs["bilstm"] / "bundle")
+    before = content_of(run.students["bilstm"].bundle)
 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -551,18 +552,18 @@ def test_a_full_disk_is_an_error_and_the_old_bundle_stays(
     monkeypatch.setattr(pack, "_save_tokenizer", full)
     with pytest.raises(MachineError, match="No space left"):
         export_run(run, ["bilstm"], task=TASK, stages=StageContext(force=True))
-    assert content_of(run.student_dirs["bilstm"] / "bundle") == before
+    assert content_of(run.students["bilstm"].bundle) == before
 
 
 def test_a_student_that_was_not_trained_is_an_error(run: RunDir) -> None:
-    shutil.rmtree(run.student_dirs["bilstm"] / "student")
+    shutil.rmtree(run.students["bilstm"].student)
     with pytest.raises(UsageError, match="not been trained"):
         export_run(run, ["bilstm"], task=TASK)
 
 
 def test_a_pair_run_goes_through_with_both_students(tmp_path: Path) -> None:
-    task = tiny.pair_task()
-    run = tinybundle.make_run(tmp_path, task, ("tinybert", "bilstm"))
+    task = factories.pair_task()
+    run = factories.make_run(tmp_path, task, ("tinybert", "bilstm"))
     for bundle in export_run(run, ["tinybert", "bilstm"], task=task):
         manifest = Bundle.open(bundle).manifest
         assert manifest.inputs == ("input_ids", "attention_mask", "token_type_ids")
@@ -577,7 +578,7 @@ def test_the_command_ends_with_a_table_and_one_document(
 ) -> None:
     monkeypatch.setattr(export, "load_task", lambda *_, **__: TASK)
     result = CliRunner().invoke(
-        command.export, [str(run.student_dirs["bilstm"]), "--json"], catch_exceptions=False
+        command.export, [str(run.students["bilstm"].folder), "--json"], catch_exceptions=False
     )
     assert result.exit_code == 0 and "same inputs, kept" in result.stderr
     document = json.loads(result.stdout.splitlines()[-1])
@@ -592,8 +593,8 @@ def test_bench_rejects_a_bundle_made_from_other_weights(run: RunDir) -> None:
     from kdedge.benchmarks.collect import collect_subjects
     from kdedge.benchmarks.options import Options
 
-    (run.student_dirs["bilstm"] / "student" / "tokenizer.json").write_text(
-        (run.student_dirs["bilstm"] / "student" / "tokenizer.json").read_text() + "\n"
+    (run.students["bilstm"].student / "tokenizer.json").write_text(
+        (run.students["bilstm"].student / "tokenizer.json").read_text() + "\n"
     )
     with pytest.raises(UsageError, match="made from other weights"):
         list(collect_subjects(run, ["bilstm"], TASK, Options(teacher=False)))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import factories
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import tiny
 import torch
 from kdedge.export import int8_parity as integers
 from kdedge.export.calibrate import calibrate, sensitivity, unpadded_batches
@@ -50,10 +50,12 @@ def bilstm(pair: bool, spread: float = 0.5, **sizes: int) -> BiLstmForSequenceCl
 
 
 def read(pair: bool, count: int = 48) -> list[dict[str, torch.Tensor]]:
-    texts = tiny.sentences(count, 5)[0]
+    texts = factories.sentences(count, 5)[0]
     return unpadded_batches(
         PaddingCollator(0),
-        encode(tiny.tokenizer(), texts, tiny.sentences(count, 6)[0] if pair else None, 48).tokens,
+        encode(
+            factories.tokenizer(), texts, factories.sentences(count, 6)[0] if pair else None, 48
+        ).tokens,
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import factories
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import tiny
 import torch
-from calibrated import small_bert, texts_of
+from factories import calibrated_bert, single_text_batches
 from kdedge.export import int8_parity as integers
 from kdedge.export.calibrate import calibrate, moving_average, sensitivity
 from kdedge.export.fake_model import fake_quantized, quantized_layers
@@ -153,7 +153,7 @@ def test_gradients_pass_inside_the_range_and_move_its_ends_outside() -> None:
 
 
 def test_query_key_and_value_round_their_input_once() -> None:
-    model = fake_quantized(tiny.bert(), STATIC)
+    model = fake_quantized(factories.bert(), STATIC)
     ranges = [name for name in model.state_dict() if name.endswith("range.low")]
     assert (
         len(ranges) == 2 * 4 + 2
@@ -165,7 +165,7 @@ def test_query_key_and_value_round_their_input_once() -> None:
 @pytest.fixture(scope="module")
 def tuned() -> tuple[torch.nn.Module, torch.nn.Module, list[dict[str, torch.Tensor]]]:
     """A small BERT, its calibrated fake-quantized form, and texts of equal length in batches."""
-    return small_bert(STATIC)
+    return calibrated_bert(STATIC)
 
 
 def test_no_batch_of_calibration_is_padded(tuned: tuple) -> None:
@@ -186,7 +186,10 @@ def test_the_float_model_is_left_as_it_was(tuned: tuple) -> None:
 def test_the_int8_file_gives_the_results_of_fake_quantized_torch(tuned: tuple) -> None:
     _, quantized, batches = tuned
     figures = integers.check_integers(
-        quantized, to_int8(quantized).SerializeToString(), texts_of(batches), "classification"
+        quantized,
+        to_int8(quantized).SerializeToString(),
+        single_text_batches(batches),
+        "classification",
     )
     assert (figures.coverage.integer_products, figures.coverage.float_products) == (14, 0)
     assert figures.replay.unguided.agreement == 1.0 and figures.replay.ties < 64
@@ -203,7 +206,7 @@ def test_a_file_with_another_weight_fails(tuned: tuple) -> None:
     weight.CopyFrom(onnx.numpy_helper.from_array(changed, weight.name))
     with pytest.raises(CheckFailed, match="same results as fake-quantized torch"):
         integers.check_integers(
-            quantized, graph.SerializeToString(), texts_of(batches), "classification"
+            quantized, graph.SerializeToString(), single_text_batches(batches), "classification"
         )
 
 
@@ -211,7 +214,7 @@ def test_a_file_with_another_weight_fails(tuned: tuple) -> None:
 def deep() -> tuple[torch.nn.Module, list[dict[str, np.ndarray]]]:
     """Return a student of four layers and long texts: nearly all of them have a rounding tie."""
     torch.manual_seed(1)
-    model = tiny.bert(
+    model = factories.bert(
         layers=4,
         hidden=312,
         heads=12,
@@ -227,7 +230,7 @@ def deep() -> tuple[torch.nn.Module, list[dict[str, np.ndarray]]]:
     }
     quantized = fake_quantized(model, STATIC).eval()
     calibrate(quantized, model, [batch], "minmax")
-    return quantized, texts_of([batch])
+    return quantized, single_text_batches([batch])
 
 
 def test_texts_with_rounding_ties_pass_and_are_counted(deep: tuple) -> None:
@@ -272,7 +275,7 @@ def test_a_float_product_in_the_file_fails(tuned: tuple) -> None:
     graph = write_student(quantized, OneFloatProduct).SerializeToString()
     assert integers.integer_coverage(graph).float_products == 1
     with pytest.raises(CheckFailed, match="run in integers"):
-        integers.check_integers(quantized, graph, texts_of(batches), "classification")
+        integers.check_integers(quantized, graph, single_text_batches(batches), "classification")
 
 
 def test_a_table_of_floats_in_the_file_fails(tuned: tuple) -> None:
@@ -287,7 +290,7 @@ def test_a_table_of_floats_in_the_file_fails(tuned: tuple) -> None:
     coverage = integers.integer_coverage(graph)
     assert coverage.float_matrix_bytes == 4 * (table.weight.numel() + 2 * 32)
     with pytest.raises(CheckFailed, match="stored in integers"):
-        integers.check_integers(quantized, graph, texts_of(batches), "classification")
+        integers.check_integers(quantized, graph, single_text_batches(batches), "classification")
 
 
 def test_a_text_has_the_same_logits_alone_and_padded(tuned: tuple) -> None:
@@ -295,7 +298,7 @@ def test_a_text_has_the_same_logits_alone_and_padded(tuned: tuple) -> None:
     session = onnxruntime.InferenceSession(
         to_int8(quantized).SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    texts = texts_of(batches)
+    texts = single_text_batches(batches)
     longest = max(text["input_ids"].shape[1] for text in texts)
     padded = {
         name: np.concatenate(

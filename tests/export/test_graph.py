@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import factories
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import tiny
 import torch
 from kdedge.export.dynamic_int8 import quantize
 from kdedge.export.graph import to_onnx
@@ -108,7 +108,7 @@ def test_bert_at_every_depth_and_activation(
     layers: int, heads: int, activation: str, outputs: int
 ) -> None:
     torch.manual_seed(0)
-    model = tiny.bert(
+    model = factories.bert(
         layers=layers, heads=heads, outputs=outputs, hidden_act=activation, initializer_range=0.2
     ).eval()
     for parameter in model.parameters():  # biases and norms must not keep their zeros and ones
@@ -131,7 +131,7 @@ def test_bilstm_at_every_length(pair: bool) -> None:
 
 @pytest.mark.parametrize("pair", [False, True])
 def test_a_written_graph_ignores_padding(pair: bool) -> None:
-    for model in (bilstm(pair), tiny.bert(initializer_range=0.3).eval()):
+    for model in (bilstm(pair), factories.bert(initializer_range=0.3).eval()):
         graph = to_onnx(model)
         opened, inputs = (
             session(graph),
@@ -143,7 +143,7 @@ def test_a_written_graph_ignores_padding(pair: bool) -> None:
 
 
 def test_written_graphs_are_plain_onnx_in_one_file() -> None:
-    for model in (tiny.bert().eval(), bilstm(False), bilstm(True)):
+    for model in (factories.bert().eval(), bilstm(False), bilstm(True)):
         graph = to_onnx(model)
         assert [(item.domain, item.version) for item in graph.opset_import] == [("", 17)]
         assert {node.domain for node in graph.graph.node} == {""}
@@ -158,7 +158,7 @@ def test_written_graphs_are_plain_onnx_in_one_file() -> None:
 
 def test_the_last_layer_computes_for_the_first_token_alone() -> None:
     """Rows of the activation's input: T in the first layer, 1 in the last."""
-    graph = to_onnx(tiny.bert(layers=2).eval())
+    graph = to_onnx(factories.bert(layers=2).eval())
     erf = [node.input[0] for node in graph.graph.node if node.op_type == "Erf"]
     graph.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in erf)
     first, last = session(graph).run(erf, batch(3, 11))
@@ -191,7 +191,7 @@ def test_a_traced_architecture_answers_alike_and_quantizes() -> None:
 
 def test_an_activation_that_cannot_be_written_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kdedge.export.graph.trace", lambda model: model.config.hidden_act)
-    assert to_onnx(tiny.bert(layers=1, hidden_act="mish").eval()) == "mish"
+    assert to_onnx(factories.bert(layers=1, hidden_act="mish").eval()) == "mish"
 
 
 def test_an_architecture_that_cannot_be_exported_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,12 +200,12 @@ def test_an_architecture_that_cannot_be_exported_is_told(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(torch.onnx, "export", fail)
     with pytest.raises(MachineError, match="cannot export"):
-        to_onnx(tiny.bert(layers=1, hidden_act="mish").eval())
+        to_onnx(factories.bert(layers=1, hidden_act="mish").eval())
 
 
 def test_a_model_in_training_mode_is_refused() -> None:
     with pytest.raises(CheckFailed, match="evaluation mode"):
-        to_onnx(tiny.bert().train())
+        to_onnx(factories.bert().train())
 
 
 def broad(kind: str) -> PreTrainedModel:

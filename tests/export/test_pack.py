@@ -9,11 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import bundles
+import factories
 import numpy as np
 import onnx
 import pytest
-import tiny
 from click.testing import CliRunner
 from kdedge.export import build
 from kdedge.export.graph import to_onnx
@@ -66,11 +65,14 @@ def disturbed(weight: str, by: float) -> Callable[[Any], onnx.ModelProto]:
 def test_a_weight_that_moved_by_a_thousandth_fails_the_check(
     kind: str, weight: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, task = bundles.copy_of(bundles.tiny_bundle(kind), tmp_path), tiny.single_task()
+    folder, task = (
+        factories.copy_bundle(factories.tiny_bundle(kind), tmp_path),
+        factories.single_task(),
+    )
     before = contents(folder)
     monkeypatch.setattr(build, "to_onnx", disturbed(weight, 1e-3))
     with pytest.raises(CheckFailed, match="same predictions as torch") as failed:
-        bundles.pack(bundles.ingredients(kind, task), task, folder)
+        factories.pack_bundle(factories.export_input(kind, task), task, folder)
     assert failed.value.exit_code == 1 and "largest difference" in failed.value.detail
     assert contents(folder) == before, "the former bundle is intact"
     assert Classifier.load(folder).predict("the film was good").label in ("bad", "good")
@@ -79,9 +81,14 @@ def test_a_weight_that_moved_by_a_thousandth_fails_the_check(
 def test_an_unchanged_graph_replaces_the_old_bundle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, task = bundles.copy_of(bundles.tiny_bundle("bilstm"), tmp_path), tiny.single_task()
+    folder, task = (
+        factories.copy_bundle(factories.tiny_bundle("bilstm"), tmp_path),
+        factories.single_task(),
+    )
     monkeypatch.setattr(build, "to_onnx", disturbed("lstm.B", 0.0))
-    bundles.pack(replace(bundles.ingredients("bilstm", task), name="second"), task, folder)
+    factories.pack_bundle(
+        replace(factories.export_input("bilstm", task), name="second"), task, folder
+    )
     assert Bundle.open(folder).manifest.name == "second"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"], (
         "neither a part nor an old bundle is left"
@@ -104,7 +111,7 @@ def test_a_spread_holds_the_shortest_and_the_longest() -> None:
     [("bert", "pair"), ("bilstm", "single"), ("bert", "multilabel"), ("bert", "regression")],
 )
 def test_a_fresh_bundle_replays_its_golden_answers(kind: str, task: str) -> None:
-    replays = replay(Bundle.open(bundles.tiny_bundle(kind, task)))
+    replays = replay(Bundle.open(factories.tiny_bundle(kind, task)))
     assert [replayed.precision for replayed in replays] == ["fp32", "int8"]
     for replayed in replays:
         assert (
@@ -123,7 +130,7 @@ def test_a_fresh_bundle_replays_its_golden_answers(kind: str, task: str) -> None
 def test_a_golden_logit_may_move_within_its_tolerance_alone(
     precision: str, share: float, code: int, tmp_path: Path
 ) -> None:
-    folder = bundles.copy_of(bundles.tiny_bundle("bert"), tmp_path)
+    folder = factories.copy_bundle(factories.tiny_bundle("bert"), tmp_path)
     golden = json.loads((folder / "golden.json").read_text())
     golden["rows"][-1]["logits"][precision][1] += share * GOLDEN_TOLERANCE[precision]
     (folder / "golden.json").write_text(json.dumps(golden))
@@ -136,9 +143,9 @@ def test_a_golden_logit_may_move_within_its_tolerance_alone(
 
 
 def test_the_manifest_lists_every_file_with_its_size_and_hash() -> None:
-    folder = bundles.tiny_bundle("bert")
+    folder = factories.tiny_bundle("bert")
     listed, found = json.loads((folder / MANIFEST).read_text())["files"], contents(folder)
-    assert set(listed) == set(found) - {MANIFEST} == set(bundles.HELD)
+    assert set(listed) == set(found) - {MANIFEST} == set(factories.BUNDLE_FILES)
     for name, entry in listed.items():
         assert entry == {
             "sha256": hashlib.sha256(found[name]).hexdigest(),
@@ -150,7 +157,7 @@ def test_the_manifest_lists_every_file_with_its_size_and_hash() -> None:
     "kind, task", [("bert", "single"), ("bilstm", "pair"), ("bert", "multilabel")]
 )
 def test_a_written_manifest_reads_back_as_itself(kind: str, task: str) -> None:
-    manifest = Bundle.open(bundles.tiny_bundle(kind, task)).manifest
+    manifest = Bundle.open(factories.tiny_bundle(kind, task)).manifest
     assert Manifest.from_json(json.loads(json.dumps(manifest.to_json()))) == manifest
 
 
@@ -159,7 +166,7 @@ def test_a_written_manifest_reads_back_as_itself(kind: str, task: str) -> None:
     [("bert", "single"), ("bilstm", "pair"), ("bert", "multilabel"), ("bert", "regression")],
 )
 def test_written_scores_are_those_of_the_files(kind: str, task_name: str) -> None:
-    folder, task = bundles.tiny_bundle(kind, task_name), bundles.TASKS[task_name]()
+    folder, task = factories.tiny_bundle(kind, task_name), factories.TASKS[task_name]()
     scores = Bundle.open(folder).manifest.scores
     for precision in ("fp32", "int8"):
         logits = Classifier.load(folder, precision).logits(task.test.texts, task.test.pairs)
@@ -182,7 +189,7 @@ def second_opinion(metric: str, logits: np.ndarray, labels: np.ndarray) -> float
 
 
 def test_the_model_card_shows_the_measured_numbers() -> None:
-    folder = bundles.tiny_bundle("bert")
+    folder = factories.tiny_bundle("bert")
     manifest, card = Bundle.open(folder).manifest, (folder / "README.md").read_text()
     for precision, path in manifest.precisions.items():
         value = manifest.scores[precision]
@@ -204,5 +211,5 @@ def test_the_model_card_shows_the_measured_numbers() -> None:
 
 
 def test_the_written_tokenizer_neither_pads_nor_truncates_of_itself() -> None:
-    document = Bundle.open(bundles.tiny_bundle("bert")).json("tokenizer.json")
+    document = Bundle.open(factories.tiny_bundle("bert")).json("tokenizer.json")
     assert document["padding"] is None and document["truncation"] is None

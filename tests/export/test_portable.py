@@ -7,13 +7,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import factories
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import test_fake_lstm as recurrent
-import tiny
-import tinybundle
 import torch
 from kdedge.export import export
 from kdedge.export.export import ExportOptions, export_run
@@ -39,7 +38,7 @@ def quantized(kind: str) -> tuple[PreTrainedModel, list[dict[str, np.ndarray]]]:
     batches = recurrent.read(pair)
     if kind == "bert":
         torch.manual_seed(3)
-        model = tiny.bert(layers=2, hidden=32, heads=4, initializer_range=0.2).eval()
+        model = factories.bert(layers=2, hidden=32, heads=4, initializer_range=0.2).eval()
     else:
         model = recurrent.bilstm(pair)
     return recurrent.quantized(model, batches), recurrent.texts_of(batches, pair or kind == "bert")
@@ -117,8 +116,8 @@ def test_a_bundle_contains_it_with_the_int8_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(export, "_export_teacher", lambda *_, **__: None)
-    task = tiny.single_task()
-    run = tinybundle.make_run(tmp_path, task, (kind,), quantize={"largest_drop": 1.0})
+    task = factories.single_task()
+    run = factories.make_run(tmp_path, task, (kind,), quantize={"largest_drop": 1.0})
     (folder,) = export_run(
         run, [kind], task=task, options=ExportOptions(("fp32", "int8", "portable"), tune=False)
     )
@@ -141,13 +140,11 @@ def test_a_bundle_contains_it_with_the_int8_file(
 def test_each_provider_uses_the_first_file_that_it_runs_well(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import bundles
-
     from kdedge.runtime import classifier
 
-    bundle = Bundle.open(bundles.tiny_bundle("bert"))
+    bundle = Bundle.open(factories.tiny_bundle("bert"))
     taken: list[Any] = []
-    monkeypatch.setattr(classifier, "_session", lambda graph, *_: taken.append(graph))
+    monkeypatch.setattr(classifier, "_open_session", lambda graph, *_: taken.append(graph))
     monkeypatch.setattr(classifier, "_check_graph", lambda *_: None)
     for held, provider, expected in (
         (("fp32", "int8", "portable"), "cpu", "int8"),

@@ -8,12 +8,11 @@ from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
-import bundles
+import factories
 import numpy as np
 import pytest
-import tiny
 import torch
-from calibrated import Batches, small_bert
+from factories import Batches, calibrated_bert
 from kdedge.export import qat
 from kdedge.export.calibrate import logits_of
 from kdedge.export.fake_model import range_owners
@@ -54,7 +53,7 @@ def test_a_value_beyond_an_end_moves_that_end_alone(value: float, low: float, hi
 
 @pytest.fixture(scope="module")
 def small() -> tuple[nn.Module, nn.Module, Batches]:
-    return small_bert(STATIC)
+    return calibrated_bert(STATIC)
 
 
 def apart(model: nn.Module, reference: nn.Module, batches: Batches) -> float:
@@ -89,7 +88,7 @@ def test_an_end_that_starts_a_fifth_short_recovers(
         apart(quantized, model, batches),
         learned.item(),
     )  # type: ignore[arg-type]
-    encoded = encode(tiny.tokenizer(), tiny.sentences(256, 9)[0], None, 48)
+    encoded = encode(factories.tokenizer(), factories.sentences(256, 9)[0], None, 48)
     data = replace(
         encoded, columns={"teacher_logits": predict_logits(model, encoded, PaddingCollator(0))}
     )
@@ -135,8 +134,8 @@ def test_tuning_that_a_signal_cut_off_goes_on_to_the_same_weights(
         "score",
         lambda judge, logits: -float(np.square(judge.reference - logits).mean()),
     )
-    task, tokenizer = tiny.single_task(), tiny.tokenizer()
-    model = bundles.student("bert", task.spec)
+    task, tokenizer = factories.single_task(), factories.tokenizer()
+    model = factories.random_student("bert", task.spec)
     student = TextClassifier(model.eval(), tokenizer, 48)
     context = qat.QatData(
         task,

@@ -6,11 +6,9 @@ from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
-import bundles
+import factories
 import numpy as np
 import pytest
-import tiny
-import tinybundle
 import torch
 from click.testing import CliRunner
 from kdedge.export import export, qat, variants
@@ -38,8 +36,8 @@ from kdedge.runtime import Bundle, Classifier
 
 def decided_student(kind: str) -> PreTrainedModel:
     """An untrained student that gives both labels, each to half of the texts."""
-    task = tiny.single_task()
-    model = bundles.student({"tinybert": "bert"}.get(kind, kind), task.spec)
+    task = factories.single_task()
+    model = factories.random_student({"tinybert": "bert"}.get(kind, kind), task.spec)
     logits = logits_of(model, task.validation)
     with torch.no_grad():
         model.classifier.bias[0] -= float(np.median(logits[:, 0] - logits[:, 1]))
@@ -49,14 +47,14 @@ def decided_student(kind: str) -> PreTrainedModel:
 def logits_of(model: PreTrainedModel, split: Split) -> np.ndarray:
     return predict_logits(
         model,
-        encode(tiny.tokenizer(), split.texts, None, tinybundle.MAX_LENGTH),
+        encode(factories.tokenizer(), split.texts, None, factories.RUN_MAX_LENGTH),
         PaddingCollator(0),
     )
 
 
 def task_solved_by(model: PreTrainedModel) -> Task:
     """Return a task whose labels are the predictions of a student, which so scores 1."""
-    task = tiny.single_task()
+    task = factories.single_task()
     train, validation, test = (
         replace(split, labels=logits_of(model, split).argmax(1))
         for split in (task.train, task.validation, task.test)
@@ -71,7 +69,7 @@ TASK = task_solved_by(decided_student("bilstm"))
 def decided_run(folder: Path, kind: str = "bilstm", **quantize: object) -> tuple[RunDir, Task]:
     model = decided_student(kind)
     task = task_solved_by(model)
-    return tinybundle.make_run(folder, task, (kind,), quantize=quantize, model=model), task
+    return factories.make_run(folder, task, (kind,), quantize=quantize, model=model), task
 
 
 class RecordedMessages(Silent):
@@ -101,7 +99,7 @@ def test_the_figures_of_every_variant_can_be_measured_again(
 ) -> None:
     monkeypatch.setattr(export, "load_task", lambda *_, **__: TASK)
     result = CliRunner().invoke(command.export, [str(run.folder)], catch_exceptions=False)
-    bundle = Bundle.open(run.student_dirs["bilstm"] / "bundle")
+    bundle = Bundle.open(run.students["bilstm"].bundle)
     judged, manifest = bundle.manifest.parity["variants"], bundle.manifest
     named = {FLOAT: "fp32", judged["int8"]: "int8"}
     assert judged["int8"] in ("calibrated", "tuned") and judged["loss_reason"] is None
@@ -149,7 +147,7 @@ def test_tuning_recovers_what_calibration_lost(
     model = decided_student("tinybert")
     task = task_solved_by(model)
     settings = {"steps": 150, "learning_rate": 2e-4, "checks": 5}
-    run = tinybundle.make_run(
+    run = factories.make_run(
         tmp_path, task, ("tinybert",), teacher=deepcopy(model), model=model, quantize=settings
     )
     manifest = Bundle.open(export_run(run, ["tinybert"], task=task)[0]).manifest
@@ -176,7 +174,9 @@ def test_tuning_matches_the_teacher_and_the_float_student(kind: str) -> None:
         QuantizeConfig(float_weight=2.0, hidden_weight=3.0),
         losses.logit_mse,
     )
-    texts = tiny.tokenizer()(list(TASK.validation.texts[:8]), padding=True, return_tensors="pt")
+    texts = factories.tokenizer()(
+        list(TASK.validation.texts[:8]), padding=True, return_tensors="pt"
+    )
     batch = {name: texts[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
     logits = student(**batch).logits.detach()
     assert [float(part) for part in tuning(logits, **batch)["parts"].values()] == pytest.approx(
@@ -212,7 +212,7 @@ def test_a_student_distilled_with_kl_is_tuned_with_kl() -> None:
         logit_loss(ObjectiveConfig(), "classification"),
     )
     batch = dict(
-        tiny.tokenizer()(list(TASK.validation.texts[:8]), padding=True, return_tensors="pt")
+        factories.tokenizer()(list(TASK.validation.texts[:8]), padding=True, return_tensors="pt")
     )
     logits = student(**batch).logits
     assert float(tuning(logits + 3.0, **batch)["parts"]["logits"]) == pytest.approx(0.0, abs=1e-6)

@@ -239,15 +239,13 @@ def test_auto_takes_what_the_curve_says(folder: Path) -> None:
         "student.baseline=false",
     )
     run = distill(load_recipe(folder / "recipe.toml", overrides), folder / "auto")
-    growth = LearningCurve.from_json(read_stage(run.folder / "curve")["result"])
+    growth = LearningCurve.from_json(read_stage(run.folder / "curve").result)
     assert {point.sources for point in growth.points} >= {
         (),
         ("rule",),
         ("replace",),
     } and growth.chosen in growth.points
-    assert (
-        f"{growth.chosen.size:.3g} of" in read_stage(run.folder / "student")["inputs"]["transfer"]
-    )
+    assert f"{growth.chosen.size:.3g} of" in read_stage(run.folder / "student").inputs["transfer"]
 
 
 def test_the_picture_shows_every_point(folder: Path, tmp_path: Path) -> None:
@@ -257,7 +255,7 @@ def test_the_picture_shows_every_point(folder: Path, tmp_path: Path) -> None:
     assert "picture:" in out, err
     picture = (folder / "whole" / "more" / "curve" / "curve.svg").read_text()
     assert picture.startswith("<svg") and "texts the student learns from" in picture
-    growth = LearningCurve.from_json(read_stage(folder / "whole" / "more" / "curve")["result"])
+    growth = LearningCurve.from_json(read_stage(folder / "whole" / "more" / "curve").result)
     worse = sum(
         bool(point.sources) and point.validation < growth.points[0].validation
         for point in growth.points
@@ -405,7 +403,7 @@ def test_a_pool_is_read_once_and_its_file_is_checked(tmp_path: Path) -> None:
     sources = Sources([pool], {}, recipe, task)
     made = make_texts(sources, tmp_path / "augment", size=4.0)
     assert sorted(pool.asked) == list(range(20)), "each row once: asked again it would say the same"
-    counts = read_stage(tmp_path / "augment")["result"]["sources"]["pool"]
+    counts = read_stage(tmp_path / "augment").result["sources"]["pool"]
     assert counts["attempts"] == counts["produced"] == 20 and counts["used"] == len(made) > 5
     path = tmp_path / "augment" / "texts.arrow"
     path.write_bytes(path.read_bytes()[:-1])

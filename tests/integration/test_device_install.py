@@ -1,4 +1,4 @@
-"""A second environment as on a device: only `pip install kdedge`, without torch."""
+"""A second environment as on a device: only `pip install kdedge-toolkit`, without torch."""
 
 from __future__ import annotations
 

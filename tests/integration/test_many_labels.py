@@ -99,7 +99,7 @@ def test_bundles_predict_150_names(
     assert len(said.splitlines()) < 60 and names[75] not in said, (
         "tables have rows for models, not labels"
     )
-    for folder, name in zip(bundles, made.student_dirs, strict=True):
+    for folder, name in zip(bundles, made.students, strict=True):
         bundle = Bundle.open(folder)
         assert (
             set(bundle.manifest.precisions) >= {"fp32"}
@@ -107,7 +107,7 @@ def test_bundles_predict_150_names(
         )
         card = (folder / "README.md").read_text()
         assert "and 130 more" in card and len(card) < 8000
-        stored = np.load(made.student_dirs[name] / "student" / "test_logits.npy")
+        stored = np.load(made.students[name].student / "test_logits.npy")
         assert np.abs(Classifier.load(folder, "fp32").logits(task.test.texts) - stored).max() < 1e-4
         score = f1_score(
             task.test.labels,
@@ -119,7 +119,7 @@ def test_bundles_predict_150_names(
         assert (
             macro_f1(stored.argmax(1), task.test.labels)
             == pytest.approx(score)
-            == read_stage(made.student_dirs[name] / "student")["result"]["test"]
+            == read_stage(made.students[name].student).result["test"]
         )
         for precision in bundle.manifest.precisions:
             (answer,) = predicted(folder, precision, "--json")

@@ -55,9 +55,8 @@ def test_a_stage_is_not_renamed_while_another_process_reads_it(tmp_path: Path) -
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("'read': 'here'") == 2 and read_stage(tmp_path / "stage")[
-        "result"
-    ] == {"read": "here"}
+    assert done.stdout.count("'read': 'here'") == 2
+    assert read_stage(tmp_path / "stage").result == {"read": "here"}
 
 
 def test_two_processes_train_one_run(tmp_path: Path) -> None:
@@ -100,4 +99,4 @@ def test_two_processes_train_one_run(tmp_path: Path) -> None:
     score = metrics.score(
         "accuracy", "classification", transfer.logits.astype("float32"), transfer.texts.labels
     )
-    assert score >= 0.5 and read_stage(run / "tinybert" / "student")["result"]["test"] > 0
+    assert score >= 0.5 and read_stage(run / "tinybert" / "student").result["test"] > 0

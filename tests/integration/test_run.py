@@ -141,6 +141,7 @@ def test_every_stage_is_where_the_readme_says(made: tuple[Path, str]) -> None:
         "teacher/stage.json",
         "transfer/stage.json",
         "teacher-bundle/kdedge.json",
+        "bench/report.html",
         "bench/report.json",
         "bench/report.md",
     ):
@@ -190,9 +191,9 @@ def test_the_file_reads_each_example_with_its_own_second_text(made: tuple[Path, 
     table = pq.read_table(Path(run.recipe.data.source) / "test.parquet").to_pydict()
     pairs = table.get("second")
     for student in students:
-        home = run.student_dirs[student]
-        classifier = Classifier.load(home / "bundle", "fp32")
-        stored = np.load(home / "student" / "test_logits.npy")
+        folders = run.students[student]
+        classifier = Classifier.load(folders.bundle, "fp32")
+        stored = np.load(folders.student / "test_logits.npy")
         assert np.abs(classifier.logits(table["text"], pairs) - stored).max() < 1e-4
         if pairs:
             shuffled = classifier.logits(table["text"], pairs[1:] + pairs[:1])
@@ -292,7 +293,7 @@ def test_retention_is_relative_to_the_measured_teacher(made: tuple[Path, str]) -
         "bilstm",
         "bilstm baseline",
     }
-    top = read_stage(run.teacher)["result"]["test"]
+    top = read_stage(run.teacher).result["test"]
     assert all(
         row.retention is None or row.retention == pytest.approx(row.test / top)
         for row in found.values()
@@ -312,9 +313,9 @@ def test_a_fine_tuned_teacher_is_measured_again(tmp_path: Path, made: tuple[Path
         ),
     )
     run = distill(recipe, tmp_path / "runs")
-    result = read_stage(run.teacher)["result"]
+    result = read_stage(run.teacher).result
     assert result["fine_tuned"] is False
-    assert result["test"] == pytest.approx(read_stage(first.teacher)["result"]["test"])
+    assert result["test"] == pytest.approx(read_stage(first.teacher).result["test"])
     assert np.allclose(
         np.load(run.teacher / "test_logits.npy"),
         np.load(first.teacher / "test_logits.npy"),

@@ -111,9 +111,9 @@ class Exploding(nn.Module):
 
 
 def test_a_loss_that_is_not_a_number_stops_training(tmp_path: Path) -> None:
-    import tiny
+    import factories
 
-    task, tokenizer = tiny.single_task(), tiny.tokenizer()
+    task, tokenizer = factories.single_task(), factories.tokenizer()
     plan = Training(
         fit=FitConfig(epochs=1, batch_size=8, checks=1),
         seed=0,

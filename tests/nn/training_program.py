@@ -10,7 +10,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import tiny
+import factories
 
 from kdedge.errors import Interrupted
 from kdedge.nn import training
@@ -36,8 +36,8 @@ def main(folder: Path, threads: int, save_seconds: float) -> None:
     training.SAVE_SECONDS = save_seconds
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    task, tokenizer = tiny.single_task(200), tiny.tokenizer()
-    model = tiny.bert(vocabulary=len(tokenizer))
+    task, tokenizer = factories.single_task(200), factories.tokenizer()
+    model = factories.bert(vocabulary=len(tokenizer))
     classifier = TextClassifier(model, tokenizer, 32)
     plan = training.Training(
         fit=FitConfig(epochs=3, batch_size=8, learning_rate=1e-3, checks=4),

@@ -11,10 +11,12 @@ import pytest
 
 from kdedge.errors import MachineError, UsageError
 from kdedge.io.atomic import recover_dir, replace_dir
+from kdedge.nn.text_model import MeasuredResult
 from kdedge.recipe import RUN_FOLDERS, Recipe
 from kdedge.run import stage as stage_module
-from kdedge.run.layout import RunDir, StudentDir, find_run
-from kdedge.run.stage import StageContext, read_stage, stage
+from kdedge.run.layout import RunDir, find_run
+from kdedge.run.paths import StudentDir
+from kdedge.run.stage import StageContext, read_result, read_stage, stage
 
 
 def recipe(*students: str, **keys: str) -> Recipe:
@@ -73,7 +75,7 @@ def test_a_failed_stage_keeps_the_old_one_and_can_be_resumed(tmp_path: Path) -> 
 
     with pytest.raises(OSError):
         stage(tmp_path / "s", {"a": 2}, fails, stages=StageContext(force=True))
-    assert read_stage(tmp_path / "s")["result"] == {"wrote": "one"}
+    assert read_stage(tmp_path / "s").result == {"wrote": "one"}
 
     def resumes(part: Path) -> dict[str, str]:
         assert (part / "half").exists(), "unfinished work with the same inputs is passed again"
@@ -133,10 +135,10 @@ def test_a_folder_replaces_whatever_has_its_name(tmp_path: Path, was: str) -> No
 
 
 def test_several_students_have_a_folder_each(tmp_path: Path) -> None:
-    assert RunDir(tmp_path, recipe()).student_dirs == {"bilstm": tmp_path}
-    assert RunDir(tmp_path, recipe("a", "b")).student_dirs == {
-        "a": tmp_path / "a",
-        "b": tmp_path / "b",
+    assert RunDir(tmp_path, recipe()).students == {"bilstm": StudentDir("bilstm", tmp_path)}
+    assert RunDir(tmp_path, recipe("a", "b")).students == {
+        "a": StudentDir("a", tmp_path / "a"),
+        "b": StudentDir("b", tmp_path / "b"),
     }
 
 
@@ -229,14 +231,14 @@ def test_a_baseline_of_an_older_student_does_not_count(tmp_path: Path) -> None:
     run = RunDir.create(recipe(), tmp_path)
     for name, size in (("student", 20), ("baseline", 20)):
         stage(run.folder / name, {"student": size, "objective": name}, lambda part: {})
-    assert run.baseline_dir("bilstm") == run.folder / "baseline"
+    assert run.students["bilstm"].current_baseline() == run.folder / "baseline"
     stage(
         run.folder / "student",
         {"student": 30, "objective": "student"},
         lambda part: {},
         stages=StageContext(force=True),
     )
-    assert run.baseline_dir("bilstm") is None
+    assert run.students["bilstm"].current_baseline() is None
 
 
 @pytest.mark.parametrize("left", ["a file", "half a plan"])
@@ -267,3 +269,15 @@ def test_a_stage_whose_result_is_no_table_is_not_finished(tmp_path: Path) -> Non
     (tmp_path / "s" / "stage.json").write_text('{"inputs": {}, "result": [1]}')
     with pytest.raises(UsageError, match="not a finished stage"):
         read_stage(tmp_path / "s")
+
+
+def test_a_result_is_read_as_a_type(tmp_path: Path) -> None:
+    result = MeasuredResult("accuracy", 0.5, 0.75, 10, 32)
+    stage(tmp_path / "s", {"a": 1}, lambda part: result.to_json() | {"other": 1})
+    assert read_result(tmp_path / "s", MeasuredResult) == result
+
+
+def test_a_result_of_another_type_names_the_missing_value(tmp_path: Path) -> None:
+    stage(tmp_path / "s", {"a": 1}, writes("one"))
+    with pytest.raises(UsageError, match=r"no valid MeasuredResult \(KeyError\('metric'\)\)"):
+        read_result(tmp_path / "s", MeasuredResult)

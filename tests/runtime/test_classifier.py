@@ -438,15 +438,15 @@ def test_markup_in_labels_and_texts_is_printed_literally(bundle: Path, tmp_path:
         ("a.csv", b"id,text\n1,fine\n2\n", r"a\.csv:3"),
         ("a.csv", b'text\n"fine"\n"never closed\n', r"a\.csv:\d"),
         ("a.tsv", b"id\ttext\n1\tfine\n2\ta\tb\n", r"a\.tsv:3"),
-        ("a.csv", b"id,review\n1,fine\n", "no column text"),
-        ("a.csv", b"", "no column text"),
+        ("a.csv", b"id,review\n1,fine\n", "no column 'text'"),
+        ("a.csv", b"", "no header line"),
         ("a.jsonl", b'{"text": "fine"}\n\n{"text": 3}\n', r"a\.jsonl:3"),
         ("a.jsonl", b'{"text": "fine"}\n{"text": \n', r"a\.jsonl:2"),
         ("a.jsonl", b'{"text": "fine"}\n["text"]\n', r"a\.jsonl:2"),
         ("a.jsonl", b'{"text": "half \\ud83d"}\n', r"a\.jsonl:1"),
         ("a.jsonl", b"[" * 100_000, r"a\.jsonl:1"),
         ("a.txt", b"fine\n" * 5000 + b"br\xffken\n", r"a\.txt:5001: byte 0xff"),
-        ("a.csv", "text\nfine\n".encode("utf-16"), "not UTF-8"),
+        ("a.csv", "text\nfine\n".encode("utf-16"), "marked as utf-16"),
     ],
 )
 def test_an_invalid_line_is_named(

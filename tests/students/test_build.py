@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import factories
 import numpy as np
 import pytest
-import tiny
 import torch
 
 from kdedge.errors import KdedgeError, UsageError
@@ -28,8 +28,8 @@ def tinybert(**settings) -> TinyBertConfig:
 @pytest.fixture(scope="module")
 def teacher() -> TextClassifier:
     torch.manual_seed(0)
-    tokenizer = tiny.tokenizer()
-    return TextClassifier(tiny.bert(layers=4, vocabulary=len(tokenizer)).eval(), tokenizer, 32)
+    tokenizer = factories.tokenizer()
+    return TextClassifier(factories.bert(layers=4, vocabulary=len(tokenizer)).eval(), tokenizer, 32)
 
 
 def bilstm(pair: bool) -> BiLstmForSequenceClassification:
@@ -43,9 +43,9 @@ def bilstm(pair: bool) -> BiLstmForSequenceClassification:
 
 @pytest.mark.parametrize("pair", [False, True])
 def test_a_bilstm_gives_the_same_logits_alone_and_in_a_padded_batch(pair: bool) -> None:
-    task = tiny.pair_task() if pair else tiny.single_task()
-    data = encode(tiny.tokenizer(), task.train.texts, task.train.pairs, 48)
-    model, pad = bilstm(pair), TextClassifier(bilstm(pair), tiny.tokenizer(), 48).pad
+    task = factories.pair_task() if pair else factories.single_task()
+    data = encode(factories.tokenizer(), task.train.texts, task.train.pairs, 48)
+    model, pad = bilstm(pair), TextClassifier(bilstm(pair), factories.tokenizer(), 48).pad
     together = predict_logits(model, data, pad, batch_tokens=4096)
     alone = predict_logits(model, data, pad, batch_tokens=1)
     assert np.abs(together - alone).max() < 1e-6
@@ -68,7 +68,7 @@ def test_a_pair_bilstm_reads_each_text_as_a_single_one_would() -> None:
 
 
 def test_a_pair_bilstm_depends_on_the_order_of_its_texts() -> None:
-    task, tokenizer = tiny.pair_task(), tiny.tokenizer()
+    task, tokenizer = factories.pair_task(), factories.tokenizer()
     model = TextClassifier(bilstm(pair=True), tokenizer, 48)
     there = model.predict_logits(task.train.texts, task.train.pairs)
     back = model.predict_logits(task.train.pairs, task.train.texts)
@@ -78,7 +78,7 @@ def test_a_pair_bilstm_depends_on_the_order_of_its_texts() -> None:
 def test_a_loaded_student_gives_the_logits_of_the_saved_one(
     tmp_path: Path, teacher: TextClassifier
 ) -> None:
-    task = tiny.single_task()
+    task = factories.single_task()
     for name, recipe in {
         "b": tinybert(),
         "l": BiLstmConfig(kind="bilstm", hidden=5, head=6, max_length=32),
@@ -95,7 +95,7 @@ def test_a_loaded_student_gives_the_logits_of_the_saved_one(
 
 
 def test_a_student_started_from_the_teacher_holds_its_layers(teacher: TextClassifier) -> None:
-    spec = tiny.single_task().spec
+    spec = factories.single_task().spec
     uniform, _ = build_student(tinybert(), spec, teacher.model, teacher.tokenizer)
     chosen, _ = build_student(
         tinybert(teacher_layers=[1, 3]), spec, teacher.model, teacher.tokenizer
@@ -125,16 +125,19 @@ def test_a_start_that_does_not_fit_is_an_error(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         build_student(
-            tinybert(**settings), tiny.single_task().spec, teacher.model, teacher.tokenizer
+            tinybert(**settings), factories.single_task().spec, teacher.model, teacher.tokenizer
         )
 
 
 def test_a_checkpoint_start_keeps_its_encoder(tmp_path: Path, teacher: TextClassifier) -> None:
-    tiny.bert(layers=2, outputs=5, vocabulary=len(teacher.tokenizer)).save_pretrained(tmp_path)
+    factories.bert(layers=2, outputs=5, vocabulary=len(teacher.tokenizer)).save_pretrained(tmp_path)
     teacher.tokenizer.save_pretrained(tmp_path)
     start = load_student(tmp_path)
     student, _ = build_student(
-        tinybert(start=str(tmp_path)), tiny.single_task().spec, teacher.model, teacher.tokenizer
+        tinybert(start=str(tmp_path)),
+        factories.single_task().spec,
+        teacher.model,
+        teacher.tokenizer,
     )
     assert torch.equal(
         student.bert.encoder.layer[1].output.dense.weight,
@@ -144,7 +147,7 @@ def test_a_checkpoint_start_keeps_its_encoder(tmp_path: Path, teacher: TextClass
     with pytest.raises(UsageError, match="differs from its checkpoint"):
         build_student(
             tinybert(start=str(tmp_path), layers=1),
-            tiny.single_task().spec,
+            factories.single_task().spec,
             teacher.model,
             teacher.tokenizer,
         )
@@ -155,10 +158,12 @@ def test_another_activation_is_used_at_every_start(
     tmp_path: Path, teacher: TextClassifier, start: str
 ) -> None:
     if start == "checkpoint":
-        tiny.bert(layers=2, vocabulary=len(teacher.tokenizer)).save_pretrained(tmp_path / "start")
+        factories.bert(layers=2, vocabulary=len(teacher.tokenizer)).save_pretrained(
+            tmp_path / "start"
+        )
         teacher.tokenizer.save_pretrained(tmp_path / "start")
         start = str(tmp_path / "start")
-    spec = tiny.single_task().spec
+    spec = factories.single_task().spec
     plain, _ = build_student(tinybert(start=start), spec, teacher.model, teacher.tokenizer)
     other, _ = build_student(
         tinybert(start=start, activation="relu"), spec, teacher.model, teacher.tokenizer
@@ -177,7 +182,7 @@ def test_another_activation_is_used_at_every_start(
 def test_embeddings_start_from_the_teacher_or_its_principal_directions(
     teacher: TextClassifier,
 ) -> None:
-    spec = tiny.single_task().spec
+    spec = factories.single_task().spec
     table = teacher.model.get_input_embeddings().weight.detach()
     full, _ = build_student(BiLstmConfig(kind="bilstm"), spec, teacher.model, teacher.tokenizer)
     assert torch.allclose(full.embedding.weight * table.std(), table, atol=1e-6)
@@ -195,6 +200,6 @@ def test_embeddings_start_from_the_teacher_or_its_principal_directions(
 def test_a_folder_without_a_vocabulary_is_no_tokenizer(tmp_path: Path) -> None:
     from kdedge.nn.tokenization import load_tokenizer
 
-    tiny.bert().save_pretrained(tmp_path)
+    factories.bert().save_pretrained(tmp_path)
     with pytest.raises(KdedgeError, match="tokenizer"):
         load_tokenizer(tmp_path)

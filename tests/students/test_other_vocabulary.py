@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import factories
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import tiny
-import tinyrun
 import torch
 from kdedge.export import export
 from kdedge.export.export import ExportOptions, export_run
@@ -101,12 +100,12 @@ BILSTM = {
     "head": 8,
     "fit": {"epochs": 1.0, "checks": 1},
 } | PIECES
-OWN = tinyrun.tinybert(
+OWN = factories.tinybert_config(
     name="own", objective={"hidden_weight": 0.1, "layer_map": [[1, 2]]}, quantize={"steps": 0}
 )
 STUDENTS = {
     "single": [
-        tinyrun.tinybert(**PIECES),
+        factories.tinybert_config(**PIECES),
         BILSTM,
         OWN,
         {
@@ -166,7 +165,7 @@ def made(
         )  # tracing takes longer than all the rest
         export_run(
             run,
-            list(run.student_dirs),
+            list(run.students),
             options=ExportOptions(precisions=("fp32", "int8") if second else ("fp32",)),
         )
     return run
@@ -189,8 +188,8 @@ def test_a_byte_level_teacher_is_cut_at_its_positions(made: RunDir) -> None:
 
 def test_exported_files_give_the_logits_of_students_with_their_own_tokenizer(made: RunDir) -> None:
     task = load_task(made.recipe.data, made.recipe.task, name="r", seed=0)
-    for name, home in made.student_dirs.items():
-        tokenizer = load_tokenizer(home / "student")
+    for name, folders in made.students.items():
+        tokenizer = load_tokenizer(folders.student)
         kind = tokenizer.backend_tokenizer.model.__class__.__name__
         assert kind == ("BPE" if name.startswith("own") else "WordPiece")
         if kind == "WordPiece":
@@ -198,17 +197,17 @@ def test_exported_files_give_the_logits_of_students_with_their_own_tokenizer(mad
                 tokenizer.unk_token_id in ids
                 for ids in tokenizer(list(task.train.texts))["input_ids"]
             )
-        classifier = Classifier.load(home / "bundle", "fp32")
-        stored = np.load(home / "student" / "test_logits.npy")
+        classifier = Classifier.load(folders.bundle, "fp32")
+        stored = np.load(folders.student / "test_logits.npy")
         assert np.abs(classifier.logits(task.test.texts, task.test.pairs) - stored).max() < 1e-4
-        assert all(replayed.passed for replayed in replay(Bundle.open(home / "bundle")))
+        assert all(replayed.passed for replayed in replay(Bundle.open(folders.bundle)))
 
 
 def test_a_bundle_tokenizes_strange_texts_as_the_student_did(made: RunDir) -> None:
-    for home in made.student_dirs.values():
+    for folders in made.students.values():
         tokenizer, classifier = (
-            load_tokenizer(home / "student"),
-            Classifier.load(home / "bundle", "fp32"),
+            load_tokenizer(folders.student),
+            Classifier.load(folders.bundle, "fp32"),
         )
         texts, pairs = STRANGE, STRANGE[::-1] if classifier.spec.pair else None
         mine = classifier.encode(texts, pairs)
@@ -230,7 +229,11 @@ def test_a_student_that_does_not_fit_its_tokenizer_is_an_error(
     shared: Path, tmp_path: Path
 ) -> None:
     tokenizer = byte_pairs(questions(shared)[0])
-    teacher, single, pair = roberta(tokenizer, 2), tiny.single_task().spec, tiny.pair_task().spec
+    teacher, single, pair = (
+        roberta(tokenizer, 2),
+        factories.single_task().spec,
+        factories.pair_task().spec,
+    )
     with pytest.raises(UsageError, match="token_type_ids") as caught:
         build_student(BiLstmConfig(kind="bilstm"), pair, teacher, tokenizer)
     assert 'student.tokenizer = "wordpiece"' in str(caught.value.hint)
@@ -251,13 +254,15 @@ def test_a_student_that_does_not_fit_its_tokenizer_is_an_error(
 
 
 def test_layers_of_a_teacher_with_other_tokens_cannot_start_a_student(tmp_path: Path) -> None:
-    theirs = tiny.tokenizer()
-    train_wordpiece(tiny.sentences(40, 1)[0], 120).save_pretrained(tmp_path)
+    theirs = factories.tokenizer()
+    train_wordpiece(factories.sentences(40, 1)[0], 120).save_pretrained(tmp_path)
     recipe = TinyBertConfig(
         kind="tinybert", layers=1, hidden=24, heads=2, intermediate=48, tokenizer=str(tmp_path)
     )
     with pytest.raises(UsageError, match="only with the teacher's vocabulary"):
-        build_student(recipe, tiny.single_task().spec, tiny.bert(vocabulary=len(theirs)), theirs)
+        build_student(
+            recipe, factories.single_task().spec, factories.bert(vocabulary=len(theirs)), theirs
+        )
 
 
 def test_neighbours_of_a_word_are_found_among_words_within_a_text(shared: Path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import factories
 import numpy as np
 import pytest
-import tiny
 import torch
 
 from kdedge.errors import UsageError
@@ -20,7 +20,7 @@ from kdedge.students.low_rank_head import fit_low_rank_head
 from kdedge.students.shrink import shrink, strongest
 from kdedge.students.tinybert import teacher_layers
 
-TASK = tiny.single_task(256)
+TASK = factories.single_task(256)
 
 
 def recipe(**settings) -> TinyBertConfig:
@@ -35,8 +35,8 @@ def recipe(**settings) -> TinyBertConfig:
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> TextClassifier:
     """A BERT whose embeddings separate good from bad words, fine-tuned on the tiny task."""
     torch.manual_seed(0)
-    tokenizer = tiny.tokenizer()
-    model = tiny.bert(
+    tokenizer = factories.tokenizer()
+    model = factories.bert(
         layers=3,
         hidden=48,
         heads=4,
@@ -46,7 +46,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> TextClassifier:
     )
     kindness = torch.randn(48)
     with torch.no_grad():
-        for words, sign in ((tiny.GOOD, 1), (tiny.BAD, -1)):
+        for words, sign in ((factories.GOOD, 1), (factories.BAD, -1)):
             model.bert.embeddings.word_embeddings.weight[
                 tokenizer.convert_tokens_to_ids(words)
             ] += sign * kindness

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from copy import deepcopy
 
+import factories
 import numpy as np
 import pytest
-import tiny
 import torch
 from transformers import PreTrainedModel
 
@@ -22,7 +22,7 @@ def student(kind: str) -> PreTrainedModel:
         return BiLstmForSequenceClassification(
             BiLstmModelConfig(vocab_size=40, embedding_dim=8, hidden_size=8, head_size=8)
         )
-    return tiny.bert(layers=2, vocabulary=40)
+    return factories.bert(layers=2, vocabulary=40)
 
 
 def train(model: PreTrainedModel) -> None:

@@ -6,9 +6,9 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
+import factories
 import numpy as np
 import pytest
-import tiny
 import torch
 from kdedge.export import export
 from kdedge.export.export import ExportOptions, export_run
@@ -68,7 +68,7 @@ def trimmed_bert(size: int = 4000) -> PreTrainedTokenizerFast:
 def student(kind: str, tokenizer: PreTrainedTokenizerFast) -> TextClassifier:
     torch.manual_seed(0)
     if kind == "bert":
-        model = tiny.bert(
+        model = factories.bert(
             layers=1, hidden=8, vocabulary=len(tokenizer), pad_token_id=tokenizer.pad_token_id
         ).eval()
     else:
@@ -142,7 +142,7 @@ def test_augmented_texts_choose_no_piece() -> None:
         and set(both.augmented) == {"camera", "script"}
         and len(both.augmented) == 18
     )
-    before = student("bert", tiny.tokenizer())
+    before = student("bert", factories.tokenizer())
     words = set("the film a plot was good is dull".split())
     kept = {
         piece
@@ -185,7 +185,7 @@ def test_a_piece_with_a_character_that_has_none_of_its_own_stays() -> None:
 
 
 def test_a_word_that_becomes_unknown_is_an_error() -> None:
-    tokenizer = tiny.tokenizer()
+    tokenizer = factories.tokenizer()
     kept = [
         number
         for piece, number in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
@@ -221,7 +221,7 @@ def test_an_exported_bundle_uses_the_trimmed_vocabulary(
     bundle = Bundle.open(folder)
     words = bundle.manifest.parity["vocabulary"]
     assert (
-        words["pieces"] == {"before": len(tiny.tokenizer()), "after": SMALL}
+        words["pieces"] == {"before": len(factories.tokenizer()), "after": SMALL}
         and bundle.json("config.json")["vocab_size"] == SMALL
     )
     assert (

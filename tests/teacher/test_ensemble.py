@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import factories
 import numpy as np
 import pytest
-import tiny
-import tinyrun
 import torch
 from kdedge.benchmarks.collect import collect_subjects
 from kdedge.benchmarks.options import Options
@@ -90,7 +89,7 @@ def test_the_mean_by_hand() -> None:
     ]
 
 
-BASE = {"name": "r", "data": {"source": "x"}, "student": tinyrun.tinybert()}
+BASE = {"name": "r", "data": {"source": "x"}, "student": factories.tinybert_config()}
 
 
 def test_one_teacher_is_a_table_and_several_have_names() -> None:
@@ -106,13 +105,13 @@ def test_one_teacher_is_a_table_and_several_have_names() -> None:
 
 
 def test_several_teachers_need_different_names(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="told apart by name"):
+    with pytest.raises(ValueError, match="different names"):
         Recipe.model_validate(BASE | {"teacher": [{"model": "a", "name": "2"}, {"model": "b"}]})
     with pytest.raises(ValueError, match="cannot be called teacher-1"):
         Recipe.model_validate(
             BASE
             | {
-                "student": tinyrun.tinybert(name="teacher-1"),
+                "student": factories.tinybert_config(name="teacher-1"),
                 "teacher": [{"model": "a"}, {"model": "b"}],
             }
         )
@@ -140,13 +139,13 @@ def test_several_teachers_need_different_names(tmp_path: Path) -> None:
 def made(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """Distil from two teachers; the second is overconfident."""
     folder = tmp_path_factory.mktemp("ensemble")
-    document = tinyrun.prepare(folder)
+    document = factories.write_data_and_teacher(folder)
     torch.manual_seed(7)
-    other = tiny.bert(layers=1, vocabulary=len(tiny.tokenizer()))
+    other = factories.bert(layers=1, vocabulary=len(factories.tokenizer()))
     with torch.no_grad():
         other.classifier.weight *= 8
     other.save_pretrained(folder / "other")
-    tiny.tokenizer().save_pretrained(folder / "other")
+    factories.tokenizer().save_pretrained(folder / "other")
     fit = {
         "fine_tune": True,
         "fit": {"epochs": 4.0, "learning_rate": 2e-3, "batch_size": 16, "checks": 1},
@@ -155,18 +154,20 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
         document["teacher"] | fit,
         {"name": "loud", "model": str(folder / "other"), "max_length": 24} | fit,
     ]
-    student = tinyrun.tinybert(
+    student = factories.tinybert_config(
         objective={"hidden_weight": 0.1, "layer_map": [[1, 2]]}, quantize={"steps": 0}
     )
     return distill(
-        tinyrun.recipe(document, teacher=teachers, student=student, transfer={"precision": "fp32"}),
+        factories.make_recipe(
+            document, teacher=teachers, student=student, transfer={"precision": "fp32"}
+        ),
         folder / "runs",
     )
 
 
 def test_each_teacher_is_measured_and_the_logits_are_the_mean(made: RunDir) -> None:
     task = load_task(made.recipe.data, made.recipe.task, name="r", seed=0)
-    result = read_stage(made.teacher)["result"]
+    result = read_stage(made.teacher).result
     alone = [
         load_teacher(folder, task.spec, one.max_length)
         for one, folder in zip(made.recipe.teacher, made.teachers.values(), strict=True)
@@ -192,10 +193,10 @@ def test_each_teacher_is_measured_and_the_logits_are_the_mean(made: RunDir) -> N
 
 
 def test_retention_is_relative_to_the_ensemble(made: RunDir) -> None:
-    rows = {row["model"]: row for row in scores(made)}
+    rows = {row.model: row for row in scores(made)}
     assert list(rows) == ["teacher", "teacher 1", "teacher loud", "tinybert"]
     assert rows["tinybert"].retention == pytest.approx(
-        rows["tinybert"].test / read_stage(made.teacher)["result"]["test"]
+        rows["tinybert"].test / read_stage(made.teacher).result["test"]
     )
     assert (
         rows["teacher"].parameters == rows["teacher 1"].parameters + rows["teacher loud"].parameters
@@ -209,7 +210,7 @@ def test_the_table_shows_each_temperature(made: RunDir, capsys: pytest.CaptureFi
     said = capsys.readouterr().out
     assert "temperature" in said and all(
         f"{one['temperature']:.4g}" in said
-        for one in read_stage(made.teacher)["result"]["teachers"].values()
+        for one in read_stage(made.teacher).result["teachers"].values()
     )
 
 
@@ -221,9 +222,12 @@ class Echo(TextClassifier):
 
 
 def test_each_teacher_gets_its_own_mask_token() -> None:
-    other = tiny.tokenizer()
+    other = factories.tokenizer()
     other.mask_token = "<mask>"
-    first, second = Echo(tiny.bert(), tiny.tokenizer(), 32), Echo(tiny.bert(), other, 32)
+    first, second = (
+        Echo(factories.bert(), factories.tokenizer(), 32),
+        Echo(factories.bert(), other, 32),
+    )
     both = Ensemble(first.model, first.tokenizer, 32, (first, second), (1.0, 1.0))
     assert both.predict_logits(("a [MASK] film", "[MASK] [MASK]"), None).tolist() == [[1.0], [2.0]]
 
@@ -262,7 +266,7 @@ def test_the_bench_measures_all_teachers_and_a_bundle_holds_their_score(made: Ru
     assert not (made.folder / "teacher-bundle").exists()
     told = json.loads((bundle / "kdedge.json").read_text())
     assert (
-        told["scores"]["teacher"] == read_stage(made.teacher)["result"]["test"]
+        told["scores"]["teacher"] == read_stage(made.teacher).result["test"]
         and told["teacher"]["model"] == "model + other"
     )
     together, *each = collect_subjects(made, [], task, Options())

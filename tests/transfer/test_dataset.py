@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import factories
 import numpy as np
 import pytest
-import tiny
 import torch
 
 from kdedge.errors import CheckFailed, IntegrityError
@@ -68,7 +68,7 @@ def build(
 def teacher() -> Counting:
     torch.manual_seed(0)
     Counting.labelled, Counting.breaks_after = 0, 10**9
-    return Counting(tiny.bert().eval(), tiny.tokenizer(), 32)
+    return Counting(factories.bert().eval(), factories.tokenizer(), 32)
 
 
 def folder_hash(folder: Path) -> str:
@@ -78,7 +78,9 @@ def folder_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
-@pytest.mark.parametrize("task", [tiny.single_task(), tiny.pair_task()], ids=["single", "pair"])
+@pytest.mark.parametrize(
+    "task", [factories.single_task(), factories.pair_task()], ids=["single", "pair"]
+)
 def test_holds_the_logits_of_each_text(tmp_path: Path, teacher: Counting, task) -> None:
     texts = collect_texts(task)
     made = build(texts, teacher, tmp_path / "transfer")
@@ -101,7 +103,7 @@ def test_holds_the_logits_of_each_text(tmp_path: Path, teacher: Counting, task) 
 def test_an_interrupted_and_resumed_build_is_the_same_set(
     tmp_path: Path, teacher: Counting
 ) -> None:
-    texts = collect_texts(tiny.single_task())
+    texts = collect_texts(factories.single_task())
     build(texts, teacher, tmp_path / "whole" / "transfer")
     Counting.labelled, Counting.breaks_after = 0, 40
     with pytest.raises(KeyboardInterrupt):
@@ -118,7 +120,7 @@ def test_an_interrupted_and_resumed_build_is_the_same_set(
 def test_nothing_is_labelled_again_after_the_shards_were_joined(
     tmp_path: Path, teacher: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    texts = collect_texts(tiny.single_task())
+    texts = collect_texts(factories.single_task())
     build(texts, teacher, tmp_path / "whole" / "transfer")
 
     def killed(path: Path) -> str:
@@ -138,7 +140,7 @@ def test_nothing_is_labelled_again_after_the_shards_were_joined(
 def test_rejected_texts_are_left_out_but_their_logits_are_reused(
     tmp_path: Path, teacher: Counting
 ) -> None:
-    texts = collect_texts(tiny.single_task(80))
+    texts = collect_texts(factories.single_task(80))
     every = build(texts, teacher, tmp_path / "every")
     kept = np.random.default_rng(0).random(80) < 0.5
 
@@ -181,7 +183,7 @@ def test_labels_of_every_kind_come_back(
 
 
 def test_only_new_texts_are_labelled(tmp_path: Path, teacher: Counting) -> None:
-    texts = collect_texts(tiny.single_task(80))
+    texts = collect_texts(factories.single_task(80))
     build(texts, teacher, tmp_path / "transfer")
     more = replace(
         texts,
@@ -211,7 +213,7 @@ def test_only_new_texts_are_labelled(tmp_path: Path, teacher: Counting) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_file_is_an_error(tmp_path: Path, teacher: Counting, name: str) -> None:
-    build(collect_texts(tiny.single_task()), teacher, tmp_path / "transfer")
+    build(collect_texts(factories.single_task()), teacher, tmp_path / "transfer")
     path = tmp_path / "transfer" / name
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 4
@@ -219,12 +221,12 @@ def test_a_damaged_file_is_an_error(tmp_path: Path, teacher: Counting, name: str
     with pytest.raises(IntegrityError, match=name):
         read_transfer_set(tmp_path / "transfer")
     path.unlink()
-    with pytest.raises(IntegrityError, match=f"{name} is not there"):
+    with pytest.raises(IntegrityError, match=f"{name} does not exist"):
         read_transfer_set(tmp_path / "transfer")
 
 
 def test_logits_of_a_damaged_set_are_not_reused(tmp_path: Path, teacher: Counting) -> None:
-    texts = collect_texts(tiny.single_task(80))
+    texts = collect_texts(factories.single_task(80))
     good = build(texts, teacher, tmp_path / "transfer")
     logits = np.array(good.logits)
     content = bytearray((tmp_path / "transfer" / "logits.npy").read_bytes())
@@ -262,7 +264,7 @@ def test_an_infinite_logit_is_an_error(tmp_path: Path, teacher: Counting) -> Non
     with torch.no_grad():
         teacher.model.classifier.bias[0] = float("inf")
     with pytest.raises(CheckFailed, match="not finite"):
-        build(collect_texts(tiny.single_task()), teacher, tmp_path / "transfer")
+        build(collect_texts(factories.single_task()), teacher, tmp_path / "transfer")
     assert not (tmp_path / "transfer").exists()
 
 
@@ -281,7 +283,7 @@ def test_keys_differ_by_teacher_text_and_pair() -> None:
 def test_logits_of_texts_truncated_elsewhere_are_not_reused(
     tmp_path: Path, teacher: Counting
 ) -> None:
-    texts = collect_texts(tiny.single_task(80))
+    texts = collect_texts(factories.single_task(80))
     short = replace(teacher, max_length=6)
     build(texts, short, tmp_path / "transfer")
     longer = build(texts, teacher, tmp_path / "transfer", FORCE)

@@ -12,10 +12,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
+import factories
 import optuna
 import pytest
-import tiny
-import tinyrun
 import torch
 from optuna.trial import FixedTrial, TrialState, create_trial
 
@@ -47,7 +46,10 @@ def recipe(ranges: dict, trials: int = 4, **student) -> Recipe:
     document = {"name": "r", "threads": 1, "data": {"source": "x"}, "teacher": {"model": "y"}}
     return Recipe.model_validate(
         document
-        | {"student": tinyrun.tinybert(**student), "tune": {"trials": trials, "ranges": ranges}}
+        | {
+            "student": factories.tinybert_config(**student),
+            "tune": {"trials": trials, "ranges": ranges},
+        }
     )
 
 
@@ -146,13 +148,13 @@ def test_latency_is_relative_to_all_reference_models(monkeypatch: pytest.MonkeyP
         def advance(*_: object) -> None:
             clock[0] += layers
 
-        tokenizer = tiny.tokenizer()
-        bert = tiny.bert(layers=layers, vocabulary=len(tokenizer)).eval()
+        tokenizer = factories.tokenizer()
+        bert = factories.bert(layers=layers, vocabulary=len(tokenizer)).eval()
         bert.register_forward_pre_hook(advance)
         return TextClassifier(bert, tokenizer, 32)
 
     small, deep = model(1), model(4)
-    split = tiny.single_task().validation
+    split = factories.single_task().validation
     assert share_of_time(split, deep, deep) == 1
     assert share_of_time(split, small, deep) == 1 / 4
     assert share_of_time(split, deep, small) == 4
@@ -175,8 +177,8 @@ class FakeTraining:
         score = 1 / (1 + abs(torch.log10(torch.tensor(rate / 0.01)).item()))
         for share in (0.5, 0.8, 1.0):
             on_eval(share * score)
-        tokenizer = tiny.tokenizer()
-        model = TextClassifier(tiny.bert(vocabulary=len(tokenizer)).eval(), tokenizer, 32)
+        tokenizer = factories.tokenizer()
+        model = TextClassifier(factories.bert(vocabulary=len(tokenizer)).eval(), tokenizer, 32)
         return SimpleNamespace(learn=lambda folder: TrainedStudent(model, score, None))
 
 
@@ -188,12 +190,12 @@ def tuning(tmp_path: Path) -> TuningStudy:
 @pytest.fixture
 def context(tuning: TuningStudy) -> DistillContext:
     """The part of a context that a fake training reads."""
-    tokenizer = tiny.tokenizer()
+    tokenizer = factories.tokenizer()
     return DistillContext(
         tuning.recipe,
         None,
-        tiny.single_task(),
-        TextClassifier(tiny.bert(vocabulary=len(tokenizer)).eval(), tokenizer, 32),
+        factories.single_task(),
+        TextClassifier(factories.bert(vocabulary=len(tokenizer)).eval(), tokenizer, 32),
         None,
     )
 
@@ -291,13 +293,15 @@ def test_results_are_the_best_recipe_all_trials_and_two_plots(tuning: TuningStud
 
 
 def test_two_workers_share_the_trials_of_a_real_run(tmp_path: Path) -> None:
-    document = tinyrun.prepare(tmp_path, train=32)
+    document = factories.write_data_and_teacher(tmp_path, train=32)
     ranges = {
         "student.fit.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
         "student.layers": [1, 2],
     }
-    tuned = tinyrun.recipe(
-        document, student=tinyrun.tinybert(), tune={"trials": 6, "ranges": ranges, "prune": False}
+    tuned = factories.make_recipe(
+        document,
+        student=factories.tinybert_config(),
+        tune={"trials": 6, "ranges": ranges, "prune": False},
     )
     folder = tune(tuned, tmp_path / "runs", workers=2)
     rows = read_trials(folder)

@@ -1,0 +1,97 @@
+"""Where a report goes, and which report it may replace.
+
+A report of default settings goes into the default folder. Settings that change what is measured
+become part of the folder's name. A report of other settings is never replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kdedge.benchmarks.options import DEFAULTS, Options
+from kdedge.benchmarks.report import finite
+
+from kdedge.errors import UsageError
+
+EFFORT = ("seconds", "repeats")
+"""Settings that change how long a bench takes, but not what it measures."""
+
+ABSENT = object()
+
+
+def report_folder(default: Path, options: Options, data: Path | None = None) -> Path:
+    """Return the folder for a report with these settings.
+
+    Args:
+        default: The folder of a report with default settings.
+        options: How the bench measures.
+        data: File with the user's texts, or None.
+
+    Example:
+        >>> report_folder(Path("runs/quickstart/bench"), Options(threads=4))
+        PosixPath('runs/quickstart/bench-threads-4')
+    """
+    parts = [default.name]
+    if data is not None:
+        parts += ["data", data.stem]
+    if options.providers != DEFAULTS.providers:
+        parts += options.providers
+    for name in ("threads", "batch", "target"):
+        value = getattr(options, name)
+        if value != getattr(DEFAULTS, name):
+            parts += [name, f"{value:g}"]
+    if not options.teacher:
+        parts.append("no-teacher")
+    return default.with_name(re.sub(r"[^\w.-]+", "-", "-".join(parts)))
+
+
+def check_replaceable(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Check that the folder holds no report of other settings.
+
+    Args:
+        folder: Folder of the new report.
+        settings: `Report.settings` of the new report.
+
+    Raises:
+        UsageError: If the folder holds a report of other settings, or one that cannot be read.
+    """
+    path = folder / "report.json"
+    if not path.exists():
+        return
+    hint = "name another folder with --out, or remove this one"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        names = sorted({*found, *settings} - {*EFFORT})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            "the folder of the report holds a file that is not a report", str(path), hint
+        ) from error
+    wanted = finite(dict(settings))
+    lines = []
+    for name in names:
+        before, now = found.get(name, ABSENT), wanted.get(name, ABSENT)
+        if before != now:
+            lines.append(f"{name}: {_shown(before)} there, {_shown(now)} now")
+    if lines:
+        raise UsageError(
+            "the folder holds a report that was made with other settings",
+            "\n".join([str(folder), *lines]),
+            hint,
+        )
+
+
+def _shown(value: Any) -> str:
+    if value is ABSENT:
+        return "not set"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(entry)}" for key, entry in value.items())
+    if isinstance(value, list):
+        return ", ".join(_shown(entry) for entry in value)
+    if value is None:
+        return "none"
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:12]}…"

@@ -1,0 +1,139 @@
+"""Say in one sentence what a report shows: retention, speedup, size, label-only baseline."""
+
+from __future__ import annotations
+
+import math
+
+from kdedge.benchmarks.report import Report, Row, speedup
+
+VERDICT_ORDER = ("retained", "inconclusive", "not retained")
+"""Verdicts, the best first."""
+
+
+def headline(report: Report) -> Row | None:
+    """Return the row that stands for the whole report; None if no model was timed.
+
+    It is the fastest student that retains the target. If no student does, it is the fastest whose
+    verdict is inconclusive, and else the one with the highest retention.
+    """
+    students = [row for row in report.rows if row.kind == "model" and not row.is_teacher]
+    timed = [row for row in students if row.single is not None]
+    for verdict in VERDICT_ORDER:
+        matching = [row for row in timed if row.retention and row.retention.verdict == verdict]
+        if not matching:
+            continue
+        if verdict == "not retained":
+            return max(matching, key=_retention_ratio)
+        return min(matching, key=_median_time)
+    return min(timed, key=_median_time, default=None)
+
+
+def summary(report: Report) -> str:
+    """Write the sentence; "" if no student was timed.
+
+    Example:
+        >>> summary(report)
+        "bilstm onnx int8 retains 98.4 % of the teacher's accuracy (95 % interval 95.5 to 101.1 %),
+        is 42 times as fast and 7.3 times as small; the same student trained on the labels alone
+        reaches 95.8 %."
+    """
+    row = headline(report)
+    if row is None:
+        return ""
+    claims = [_quality(report, row), _speed(report, row), _size(report, row)]
+    sentence = f"{row.label} {_joined([claim for claim in claims if claim])}"
+    return sentence + _baseline(report, row) + "."
+
+
+def _median_time(row: Row) -> float:
+    assert row.single is not None
+    return row.single.p50
+
+
+def _retention_ratio(row: Row) -> float:
+    if row.retention is None or row.retention.ratio is None:
+        return 0.0
+    return row.retention.ratio
+
+
+def _quality(report: Report, row: Row) -> str:
+    if row.value is None:
+        return ""
+    metric = metric_name(report)
+    retention = row.retention
+    if retention is None or retention.ratio is None:
+        return f"reaches {metric} {row.value:.4f}"
+    claim = f"retains {100 * retention.ratio:.1f} % of the teacher's {metric}"
+    if retention.low is None or retention.high is None:
+        return claim
+    return f"{claim} (95 % interval {100 * retention.low:.1f} to {100 * retention.high:.1f} %)"
+
+
+def _speed(report: Report, row: Row) -> str:
+    ratios = speedup(row, report.base)
+    if ratios is None:
+        return f"classifies a text in {duration(_median_time(row))}"
+    return _times(ratios[0], "is {} times as fast", "takes {} times as long")
+
+
+def _size(report: Report, row: Row) -> str:
+    if not row.bytes:
+        return ""
+    teachers = [other for other in report.rows if other.subject == "teacher" and other.bytes]
+    if not teachers:
+        return f"has a file of {file_size(row.bytes)}"
+    ratio = (teachers[0].bytes or 0) / row.bytes
+    return _times(ratio, "is {} times as small", "is {} times as large")
+
+
+def _baseline(report: Report, row: Row) -> str:
+    """Add what the same student reaches without a teacher."""
+    baseline = report.label_only_baseline(row)
+    if baseline is None or baseline.retention is None or baseline.retention.ratio is None:
+        return ""
+    ratio = 100 * baseline.retention.ratio
+    return f"; the same student trained on the labels alone reaches {ratio:.1f} %"
+
+
+def _times(ratio: float, more: str, less: str) -> str:
+    """Fill `more` with the ratio, or `less` with its inverse if the ratio is below 1."""
+    text = more
+    if ratio < 1:
+        text = less
+        ratio = 1 / ratio
+    return text.format(f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}")
+
+
+def _joined(claims: list[str]) -> str:
+    """Join claims as `a, is b and c`; the last one does not repeat the verb `is`."""
+    if len(claims) == 1:
+        return claims[0]
+    *first, last = claims
+    if first[-1].startswith("is "):
+        last = last.removeprefix("is ")
+    return f"{', '.join(first)} and {last}"
+
+
+def metric_name(report: Report) -> str:
+    """Return the metric as words, such as `macro f1`."""
+    return str(report.task["metric"]).replace("_", " ")
+
+
+def duration(seconds: float) -> str:
+    """Format seconds as `439 µs`, `3.75 ms`, `20.0 ms` or `1.20 s`."""
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.0f} µs"
+    unit = "s"
+    if seconds < 1:
+        seconds *= 1e3
+        unit = "ms"
+    digits = max(0, 2 - math.floor(math.log10(seconds)))
+    return f"{seconds:.{digits}f} {unit}"
+
+
+def file_size(count: int) -> str:
+    """Format bytes as `211 kB`, `15.8 MB` or `438 MB`."""
+    if count < 1e6:
+        return f"{count / 1e3:.0f} kB"
+    digits = 1 if count < 1e8 else 0
+    return f"{count / 1e6:.{digits}f} MB"

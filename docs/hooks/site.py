@@ -1,0 +1,59 @@
+"""Add the generated and copied pages to the site. MkDocs calls these functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cli_reference import cli_reference
+from links import DOCS, copied_pages, site_markdown
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+from recipe_reference import recipe_reference
+
+FOLDERS_IN_NAV = ("Results", "Decisions")
+"""Entries of `nav` whose value is a folder: they list all its pages."""
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Replace folders in `nav` by their pages."""
+    _expand(config.nav or [])
+    return config
+
+
+def _expand(entries: list[Any]) -> None:
+    for entry in entries:
+        for title, value in entry.items():
+            if isinstance(value, list):
+                _expand(value)
+            elif title in FOLDERS_IN_NAV:
+                entry[title] = _pages_in(value)
+
+
+def _pages_in(folder: str) -> list[str]:
+    """List the pages of a folder, its index first."""
+    in_docs = {path.relative_to(DOCS).as_posix() for path in (DOCS / folder).glob("*.md")}
+    copied = {page for page in copied_pages() if page.startswith(folder)}
+    return sorted(in_docs | copied, key=lambda page: (not _is_index(page), page))
+
+
+def _is_index(page: str) -> bool:
+    return page.endswith(("index.md", "README.md"))
+
+
+def on_files(files: Files, *, config: MkDocsConfig) -> Files:
+    """Add the pages that do not stand in docs/."""
+    contents = {
+        "reference/recipe.md": recipe_reference(),
+        "reference/command-line.md": cli_reference(),
+    }
+    for page, path in copied_pages().items():
+        contents[page] = path.read_text(encoding="utf-8")
+    for page, content in contents.items():
+        files.append(File.generated(config, page, content=content))
+    return files
+
+
+def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
+    """Point the links of a page to other pages of the site."""
+    return site_markdown(markdown, page.file.src_uri)
