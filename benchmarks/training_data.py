@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kdedge.augment.counts import read_round_counts
+from kdedge.augment.counts import read_source_counts
 from kdedge.run.layout import RunDir
 from kdedge.run.stage import read_result, read_stage
 from kdedge.transfer.dataset import transfer_hash
@@ -24,7 +24,7 @@ def learned_from(run: RunDir) -> dict[str, Any]:
     result = read_result(run.transfer, TransferResult)
     document: dict[str, Any] = {"origins": result.origins}
     if run.recipe.augment:
-        sources = read_round_counts(run.shared, run.recipe.augment.rounds)
+        sources = read_source_counts(run.augment)
         document["sources"] = {name: counts.to_json() for name, counts in sources.items()}
         document["rejected"] = result.rejected
     if run.curve.exists():

@@ -74,7 +74,6 @@ def _observe(
 def sensitivity(model: nn.Module, batches: Sequence[Batch]) -> dict[str, float]:
     """Return, per layer, the RMS change of the logits if only that layer is rounded."""
     layers = dict(quantized_layers(model))
-    states = {name: layer.enabled for name, layer in layers.items()}
     _enable(model, False)
     target = logits_of(model, batches)
     errors = {}
@@ -82,8 +81,7 @@ def sensitivity(model: nn.Module, batches: Sequence[Batch]) -> dict[str, float]:
         layer.enabled = True
         errors[name] = _error(model, batches, target)
         layer.enabled = False
-    for name, layer in layers.items():
-        layer.enabled = states[name]
+    _enable(model, True)
     return errors
 
 

@@ -133,7 +133,7 @@ def _int8_sentences(figures: Int8Figures) -> Iterator[str]:
     if figures.integers is None or figures.tuning is None:
         yield _dynamic_sentence(figures.batches)
         return
-    yield _kernels_sentence(figures.integers, figures.tuning.float_layers)
+    yield _kernels_sentence(figures.integers)
     yield _fixed_ranges_sentence(figures.batches)
     yield _rounding_sentence(figures.integers)
 
@@ -147,14 +147,12 @@ def _dynamic_sentence(batches: BatchDependence) -> str:
     )
 
 
-def _kernels_sentence(integers: IntegerCheck, float_layers: list[str]) -> str:
+def _kernels_sentence(integers: IntegerCheck) -> str:
     coverage = integers.coverage
-    in_float = [_plain(layer) for layer in float_layers]
-    if coverage.float_attention_products:
-        in_float.append(f"{coverage.float_attention_products} products of attention")
+    in_float = coverage.float_attention_products
     return (
         f"Its {coverage.integer_products} products with weights run as integer kernels. "
-        f"In fp32: {', '.join(in_float) or 'none'}."
+        f"In fp32: {f'{in_float} products of attention' if in_float else 'none'}."
     )
 
 

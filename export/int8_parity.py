@@ -102,7 +102,7 @@ def check_integers(
 ) -> IntegerCheck:
     """Check that an int8 file does the integer arithmetic of fake-quantized torch.
 
-    Every enabled product must run as an integer kernel, and every rounded weight must be stored in
+    Every product must run as an integer kernel, and every rounded weight must be stored in
     integers. With the file's integers (`GuidedReplay`), torch must round to the same integers
     except at ties, and its logits must differ by at most 1e-5. If torch rounds for itself, 99.9 %
     of the predictions must be equal; a single one may always differ.
@@ -112,7 +112,7 @@ def check_integers(
     """
     coverage = check_coverage(model, graph)
     file = InstrumentedSession(graph, _session_options())
-    missing = _rounded(model) - file.rounded_input.keys()
+    missing = quantized_products(model).keys() - file.rounded_input.keys()
     if missing:
         raise CheckFailed(
             "the int8 file must round everything that fake-quantized torch rounds",
@@ -207,27 +207,18 @@ def overflows(largest: int) -> bool:
 
 
 def expected_coverage(model: PreTrainedModel) -> Coverage:
-    """Return the coverage that the enabled layers of a fake-quantized model need."""
-    layers = [layer for _, layer in quantized_layers(model)]
-    products = list(quantized_products(model).values())
-    lstms = [layer for layer in layers if isinstance(layer, FakeQuantLstm)]
+    """Return the coverage that a fake-quantized model needs."""
     is_bert = isinstance(model, BertForSequenceClassification)
     attention_layers = model.config.num_hidden_layers if is_bert else 0
-    integer_products = sum(layer.enabled for layer in products)
-    integer_lstms = sum(layer.enabled for layer in lstms)
+    lstms = [layer for _, layer in quantized_layers(model) if isinstance(layer, FakeQuantLstm)]
     return Coverage(
-        integer_products=integer_products,
-        float_products=len(products) - integer_products,
+        integer_products=len(quantized_products(model)),
+        float_products=0,
         float_attention_products=2 * attention_layers,
-        integer_lstms=integer_lstms,
-        float_lstms=len(lstms) - integer_lstms,
+        integer_lstms=len(lstms),
+        float_lstms=0,
         float_matrix_bytes=_unrounded_bytes(model),
     )
-
-
-def _rounded(model: PreTrainedModel) -> set[str]:
-    """Return the names of enabled products; an LSTM rounds inside."""
-    return {name for name, layer in quantized_products(model).items() if layer.enabled}
 
 
 def integer_coverage(graph: bytes) -> Coverage:
@@ -282,11 +273,10 @@ def _float_matrix_bytes(graph: onnx.GraphProto) -> int:
 
 
 def _unrounded_bytes(model: PreTrainedModel) -> int:
-    """Return the fp32 bytes of the matrices that no enabled layer rounds."""
-    rounded = set()
+    """Return the fp32 bytes of the matrices that no layer rounds."""
+    rounded: set[int] = set()
     for _, layer in quantized_layers(model):
-        if layer.enabled:
-            rounded |= {id(weight) for weight in layer.parameters()}
+        rounded |= {id(weight) for weight in layer.parameters()}
     total = 0
     for weight in model.parameters():
         if weight.dim() == 2 and id(weight) not in rounded:

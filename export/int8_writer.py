@@ -85,18 +85,12 @@ class Int8Weights:
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> Int8Weights:
-        """Convert the enabled layers of a fake-quantized model.
-
-        The table of an enabled LSTM is always converted, because the LSTM reads integers.
-        """
+        """Convert the layers of a fake-quantized model."""
         weights = cls()
         divisor = _query_divisor(model)
         for name, layer in quantized_layers(model):
             if isinstance(layer, FakeQuantTable):
-                if layer.enabled or model.lstm.enabled:
-                    weights.tables[name] = UniformTable.of(layer)
-            elif not layer.enabled:
-                continue
+                weights.tables[name] = UniformTable.of(layer)
             elif isinstance(layer, FakeQuantEmbedding):
                 weights.tables[name] = IntegerTable.of(layer)
             elif isinstance(layer, FakeQuantLstm):
@@ -116,7 +110,7 @@ def _query_divisor(model: PreTrainedModel) -> float:
 
 
 class Int8Writer(GraphWriter):
-    """Writes layers with integer weights in integers and all others in fp32."""
+    """Writes products, tables and the LSTM in integers, and everything else in fp32."""
 
     opsets: ClassVar[dict[str, int]] = {"": OPSET, MICROSOFT: 1}
 
@@ -128,8 +122,6 @@ class Int8Writer(GraphWriter):
         self.rounded: dict[tuple[str, float, int], str] = {}
 
     def linear(self, x: str, weights: Weights, prefix: str) -> str:
-        if prefix not in self.products:
-            return super().linear(x, weights, prefix)
         product = self.products[prefix]
         scale = self.tensor(product.input_scale, f"{prefix}{INPUT_SCALE}")
         zero = self.tensor(product.input_zero, f"{prefix}.input_zero")
@@ -157,8 +149,8 @@ class Int8Writer(GraphWriter):
         return self._scaled(self.op("Gather", whole, ids), self.op("Gather", scales, ids))
 
     def stored_table(self, table: UniformTable) -> UniformTable:
-        """Return the table as the file stores it: an integer LSTM needs the range in every row."""
-        return table if self.lstm is None else table.range_anchored
+        """Return the table as the file stores it: the LSTM needs the range in every row."""
+        return table.range_anchored
 
     def _uniform_rows(self, ids: str, table: UniformTable, prefix: str) -> str:
         rows = self.tensor(table.rows, f"{prefix}.rows")
@@ -167,9 +159,8 @@ class Int8Writer(GraphWriter):
         return self.op("DequantizeLinear", self.op("Gather", rows, ids), scale, zero)
 
     def first_rows(self, count: str, weights: Weights, prefix: str) -> str:
-        table = self.tables.get(prefix)
-        if not isinstance(table, IntegerTable):
-            return super().first_rows(count, weights, prefix)
+        table = self.tables[prefix]
+        assert isinstance(table, IntegerTable)
         rows, scales = self._table(table, prefix)
         first = self.op("Slice", rows, self.ints([0]), count)
         return self._scaled(first, self.op("Slice", scales, self.ints([0]), count))
@@ -199,8 +190,7 @@ class Int8Writer(GraphWriter):
         return super().activation(x, name)
 
     def recurrent(self, vectors: str, weights: Weights, steps: str, hidden: int) -> str:
-        if self.lstm is None:
-            return super().recurrent(vectors, weights, steps, hidden)
+        assert self.lstm is not None
         lstm = self.lstm.range_anchored
         w = self.tensor(lstm.w, "lstm.w")
         r = self.tensor(lstm.r, "lstm.r")
@@ -233,5 +223,5 @@ def write_student(
 
 
 def to_int8(model: PreTrainedModel) -> onnx.ModelProto:
-    """Return the int8 graph of a fake-quantized student; disabled layers stay in fp32."""
+    """Return the int8 graph of a fake-quantized student."""
     return write_student(model, Int8Writer)

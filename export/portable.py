@@ -34,8 +34,6 @@ class PortableWriter(Int8Writer):
     activation = GraphWriter.activation
 
     def linear(self, x: str, weights: Weights, prefix: str) -> str:
-        if prefix not in self.products:
-            return super().linear(x, weights, prefix)
         product, one_row = self.products[prefix], prefix in ROW_LAYERS
         if one_row:
             # ONNX Runtime fuses a matrix product and its bias into a Gemm, which it leaves in
@@ -62,8 +60,7 @@ class PortableWriter(Int8Writer):
         return table
 
     def recurrent(self, vectors: str, weights: Weights, steps: str, hidden: int) -> str:
-        if self.lstm is None:
-            return GraphWriter.recurrent(self, vectors, weights, steps, hidden)
+        assert self.lstm is not None
         w = self._both_directions("w", self.lstm.w, self.lstm.w_scales)
         r = self._both_directions("r", self.lstm.r, self.lstm.r_scales)
         bias = self.tensor(self.lstm.bias, "lstm.bias")

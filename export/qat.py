@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from kdedge.export.calibrate import calibrate, sensitivity, unpadded_batches
-from kdedge.export.fake_model import fake_quantized, quantized_layers, range_owners
+from kdedge.export.fake_model import fake_quantized, range_owners
 from kdedge.export.fake_quant import ActivationRange
 from kdedge.export.parity import SAME_ANSWERS, ParityReport, compare_logits
 from kdedge.export.scheme import QuantScheme
@@ -65,12 +65,10 @@ class Calibration:
     Attributes:
         values_in_range: Share of the activations' values that the ranges cover.
         sensitivity: Layer -> RMS change of the logits if only that layer is rounded.
-        float_layers: Layers that stay in fp32.
     """
 
     values_in_range: float
     sensitivity: dict[str, float]
-    float_layers: list[str]
 
 
 @dataclass(frozen=True)
@@ -102,8 +100,8 @@ class QuantizedStudent:
         cls, student: PreTrainedModel, scheme: QuantScheme, folder: Path, result: QatResult
     ) -> QuantizedStudent:
         """Load what `quantize_aware_tune` saved for a float student."""
-        final = _load(student, scheme, folder / WEIGHTS_FILE, result)
-        calibrated = _load(student, scheme, folder / CALIBRATED_FILE, result)
+        final = _load(student, scheme, folder / WEIGHTS_FILE)
+        calibrated = _load(student, scheme, folder / CALIBRATED_FILE)
         return cls(final, calibrated, scheme, result)
 
 
@@ -166,15 +164,7 @@ def calibrated(
     progress.say(f"calibrating on {len(chosen)} texts")
     coverage = calibrate(model, student.model, batches, recipe.calibration)
     few = unpadded_batches(student.pad, _encode(student, data, chosen[:SENSITIVITY_TEXTS]).tokens)
-    changes = sensitivity(model, few)
-    layers = dict(quantized_layers(model))
-    for name, layer in layers.items():
-        limit = recipe.keep_float_above
-        layer.enabled = limit is None or changes[name] <= limit
-    if isinstance(model, BiLstmForSequenceClassification) and layers["lstm"].enabled:
-        layers["embedding"].enabled = True  # An LSTM in integers reads a table of integers.
-    float_layers = [name for name, layer in layers.items() if not layer.enabled]
-    return model, Calibration(coverage, changes, float_layers)
+    return model, Calibration(coverage, sensitivity(model, few))
 
 
 class QatModule(nn.Module):
@@ -393,11 +383,7 @@ def _save(model: nn.Module, path: Path) -> None:
     save_file(tensors, path)
 
 
-def _load(
-    student: PreTrainedModel, scheme: QuantScheme, path: Path, calibration: Calibration
-) -> PreTrainedModel:
+def _load(student: PreTrainedModel, scheme: QuantScheme, path: Path) -> PreTrainedModel:
     model = fake_quantized(student, scheme)
     model.load_state_dict(load_file(path))
-    for name, layer in quantized_layers(model):
-        layer.enabled = name not in calibration.float_layers
     return model.eval()

@@ -140,10 +140,7 @@ def size_reason(variants: Mapping[str, Variant], name: str) -> str | None:
     size, float_size = variants[name].bytes, variants[FLOAT].bytes
     if size < float_size:
         return None
-    return (
-        f"it is no smaller: {size:,} bytes compared with {float_size:,}, "
-        "because too many of its layers are in fp32"
-    )
+    return f"it is no smaller: {size:,} bytes compared with {float_size:,}"
 
 
 def latency_reason(variants: Mapping[str, Variant], name: str) -> str | None:

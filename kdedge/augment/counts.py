@@ -77,23 +77,8 @@ class AugmentResult:
 
 
 def read_source_counts(folder: Path) -> dict[str, SourceCounts]:
-    """Return the counts of a finished stage `augment/`, by source."""
-    return read_result(folder, AugmentResult).sources
+    """Return the counts of a finished stage `augment/`, by source.
 
-
-def read_round_counts(shared: Path, rounds: int) -> dict[str, SourceCounts]:
-    """Return the counts of all rounds in a run's shared folder, by source and round."""
-    counts = {}
-    for number in range(1, rounds + 1):
-        folder = round_folder(shared, number)
-        if not folder.exists():
-            continue
-        for origin, source_counts in read_source_counts(folder).items():
-            name = origin if number == 1 else f"{origin}, round {number}"
-            counts[name] = source_counts
-    return counts
-
-
-def round_folder(shared: Path, number: int) -> Path:
-    """Return the folder of a round's stage; rounds count from 1."""
-    return shared / ("augment" if number == 1 else f"augment-{number}")
+    {} if the user has deleted the folder.
+    """
+    return read_result(folder, AugmentResult).sources if folder.exists() else {}

@@ -121,11 +121,6 @@ class TextFilter:
                 held_out.add_split(replace(split, texts=split.pairs, pairs=split.texts))
         return cls(LengthRange.of(filters, task.train), held_out, seen, nll_range)
 
-    def mark_seen(self, texts: Sequence[str], pairs: Sequence[str] | None) -> None:
-        """Count N texts as seen."""
-        for text, pair in zip(texts, pairs or repeat(None, len(texts)), strict=True):
-            self.seen.add(text, pair)
-
     def eligible_rows(self, split: Split) -> np.ndarray:
         """Return the rows of texts with an allowed length, or all rows if there are none."""
         allowed = np.array([self.lengths.includes(text) for text in split.texts])

@@ -8,9 +8,7 @@ While the stage is unfinished its folder also holds the shards of each source.
 
 from __future__ import annotations
 
-import hashlib
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,47 +36,26 @@ ATTEMPTS_PER_TEXT = 3
 """A source gets at most this many rows per text of its target: filters may reject most texts."""
 
 
-@dataclass(frozen=True)
-class AugmentRound:
-    """What one round of augmentation makes.
-
-    Attributes:
-        size: New texts per training text, all sources together.
-        number: Rounds count from 1.
-        earlier: The texts of earlier rounds; a copy of one is a duplicate.
-        weights: (N,) how often each training text is used, in proportion; None: equally often.
-    """
-
-    size: float
-    seed: int = 0
-    number: int = 1
-    earlier: TransferTexts | None = None
-    weights: np.ndarray | None = None
-
-    def inputs(self) -> dict[str, Any]:
-        """Return what decides the texts of this round, apart from the sources."""
-        weights = None
-        if self.weights is not None:
-            weights = hashlib.sha256(self.weights.tobytes()).hexdigest()
-        return {"round": self.number, "size": self.size, "weights": weights}
-
-
 def make_texts(
     sources: Sources,
     folder: Path,
-    augment_round: AugmentRound,
     *,
+    size: float,
+    seed: int = 0,
     stages: StageContext = DEFAULT_STAGES,
 ) -> TransferTexts:
-    """Make the stage `augment/` of one round in `folder` and return its unlabelled texts.
+    """Make the stage `augment/` in `folder` and return its unlabelled texts.
 
     Sources do not start from training texts whose length the filters reject.
+
+    Args:
+        size: New texts per training text, all sources together.
     """
 
     def make(part: Path) -> dict[str, Any]:
-        return _RoundMaker(sources, augment_round, part, stages.progress).make().to_json()
+        return _Collector(sources, size, seed, part, stages.progress).make().to_json()
 
-    stage(folder, sources.inputs | augment_round.inputs(), make, stages=stages)
+    stage(folder, sources.inputs | {"size": size}, make, stages=stages)
     return read_augmented_texts(folder, sources.task)
 
 
@@ -107,19 +84,19 @@ def read_augmented_texts(folder: Path, task: Task) -> TransferTexts:
     return TransferTexts.of(texts, pairs, origins, labels)
 
 
-class _RoundMaker:
+class _Collector:
     """Collects the texts of all sources in the folder of an unfinished stage."""
 
     def __init__(
-        self, sources: Sources, augment_round: AugmentRound, folder: Path, progress: Progress
+        self, sources: Sources, size: float, seed: int, folder: Path, progress: Progress
     ) -> None:
         self.sources = sources
-        self.round = augment_round
+        self.seed = seed
         self.folder = folder
         self.progress = progress
-        self.text_filter: TextFilter = sources.text_filter(augment_round.earlier)
+        self.text_filter: TextFilter = sources.text_filter()
         self.eligible = self.text_filter.eligible_rows(sources.task.train)
-        texts = augment_round.size * len(sources.task.train)
+        texts = size * len(sources.task.train)
         self.target = math.ceil(texts / len(sources.sources))
 
     def make(self) -> AugmentResult:
@@ -167,21 +144,18 @@ class _RoundMaker:
         return accepted[: self.target], counts
 
     def _plan(self, source: TextSource) -> ShardPlan:
-        rows, weights = np.arange(source.num_rows), None
+        rows = np.arange(source.num_rows)
         max_attempts = source.num_rows
         if source.reuses_rows:
             rows = self.eligible
             max_attempts = ATTEMPTS_PER_TEXT * self.target
-            if self.round.weights is not None:
-                weights = self.round.weights[rows]
         return ShardPlan(
             source=source,
             folder=self.folder,
             rows=rows,
-            weights=weights,
             max_attempts=max_attempts,
             shard_size=self.sources.recipe.shard_size,
-            seed=self.round.seed,
+            seed=self.seed,
         )
 
 

@@ -40,14 +40,12 @@ class ShardPlan:
     Attributes:
         folder: Where the shard files are.
         rows: (N,) the rows that the source may use.
-        weights: (N,) how often each row is used, in proportion; None: all equally often.
         max_attempts: Rows in all shards together.
     """
 
     source: TextSource
     folder: Path
     rows: np.ndarray
-    weights: np.ndarray | None
     max_attempts: int
     shard_size: int
     seed: int
@@ -90,9 +88,6 @@ class ShardPlan:
         first = number * self.shard_size
         if not self.source.reuses_rows:
             return self._in_turn(np.arange(first, min(first + self.shard_size, self.max_attempts)))
-        if self.weights is not None and self.weights.any():
-            shares = self.weights / self.weights.sum()
-            return self._rng(1, number).choice(self.rows, self.shard_size, p=shares)
         return self._in_turn(np.arange(first, first + self.shard_size))
 
     def _in_turn(self, positions: np.ndarray) -> np.ndarray:

@@ -24,7 +24,6 @@ from kdedge.io.paths import resolve_model_path
 from kdedge.recipe import AugmentConfig, Recipe, ReplaceConfig, TeacherConfig
 from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext
 from kdedge.teacher.finetune import Teacher, guesses_masked_words
-from kdedge.transfer.texts import TransferTexts
 
 SOURCE_KEYS = {"rules", "replace", "generate", "pool", "shard_size"}
 """Keys of [augment] that decide which texts the sources produce."""
@@ -49,12 +48,9 @@ class Sources:
     task: Task
     nll_range: tuple[float, float] | None = None
 
-    def text_filter(self, earlier: TransferTexts | None = None) -> TextFilter:
-        """Create the filters of the recipe; the `earlier` texts count as seen."""
-        text_filter = TextFilter.for_task(self.recipe.filters, self.task, self.nll_range)
-        if earlier is not None:
-            text_filter.mark_seen(earlier.texts, earlier.pairs)
-        return text_filter
+    def text_filter(self) -> TextFilter:
+        """Create the filters of the recipe."""
+        return TextFilter.for_task(self.recipe.filters, self.task, self.nll_range)
 
 
 def build_sources(

@@ -85,7 +85,7 @@ def augment(arguments: RecipeArguments, curve: bool, force: bool, as_json: bool)
     with run.locked():
         context = prepare_context(recipe, run, task=task, stages=stages)
         if is_main():
-            results().print(_sources_table(context, recipe.augment))
+            results().print(_sources_table(context))
             results().print(_examples_table(context))
         learning_curve = measure_learning_curve(context) if curve else None
     if not is_main():
@@ -94,11 +94,11 @@ def augment(arguments: RecipeArguments, curve: bool, force: bool, as_json: bool)
         _show_curve(context, recipe.augment, learning_curve)
     print_line(f"run: {run.folder}")
     if as_json:
-        print_json(_document(context, recipe.augment, learning_curve))
+        print_json(_document(context, learning_curve))
 
 
-def _sources_table(context: DistillContext, config: AugmentConfig) -> Table:
-    from kdedge.augment.counts import read_round_counts
+def _sources_table(context: DistillContext) -> Table:
+    from kdedge.augment.counts import read_source_counts
     from kdedge.transfer.result import TransferResult
 
     table = make_table(
@@ -106,7 +106,7 @@ def _sources_table(context: DistillContext, config: AugmentConfig) -> Table:
         list(COLUMNS),
         left=("source", "rejected"),
     )
-    for source, counts in read_round_counts(context.run.shared, config.rounds).items():
+    for source, counts in read_source_counts(context.run.augment).items():
         numbers = (counts.target, counts.attempts, counts.produced, counts.used)
         cells = [f"{number:,}" for number in numbers]
         rejected = ", ".join(f"{reason} {count:,}" for reason, count in counts.rejected.items())
@@ -197,14 +197,12 @@ def _distance_cell(point: CurvePoint, best: CurvePoint) -> str:
     return f"{best.validation - point.validation:.4f} ± {point.error:.4f}"
 
 
-def _document(
-    context: DistillContext, config: AugmentConfig, curve: LearningCurve | None
-) -> dict[str, Any]:
-    from kdedge.augment.counts import read_round_counts
+def _document(context: DistillContext, curve: LearningCurve | None) -> dict[str, Any]:
+    from kdedge.augment.counts import read_source_counts
     from kdedge.transfer.result import TransferResult
 
     transfer = read_result(context.run.transfer, TransferResult)
-    sources = read_round_counts(context.run.shared, config.rounds)
+    sources = read_source_counts(context.run.augment)
     document = {
         "run": str(context.run.folder),
         "sources": {name: counts.to_json() for name, counts in sources.items()},

@@ -201,17 +201,14 @@ def _warnings(manifest: Manifest) -> Iterator[str]:
 
 
 def _sensitive_layers(manifest: Manifest) -> Iterator[str]:
-    """Name the layers to consider for `student.quantize.keep_float_above`."""
+    """Name the layers whose rounding changes the logits most."""
     tuning = manifest.parity.get("int8", {}).get("tuning", {})
     sensitivity = tuning.get("sensitivity", {})
     if not sensitivity:
         return
     worst = sorted(sensitivity, key=lambda name: -sensitivity[name])[:SHOWN_LAYERS]
     names = ", ".join(f"{name} {sensitivity[name]:.2g}" for name in worst)
-    line = f"logits change most when these of {len(sensitivity)} layers are quantized: {names}"
-    if tuning["float_layers"]:
-        line += f"; in fp32: {', '.join(tuning['float_layers'])}"
-    yield line
+    yield f"logits change most when these of {len(sensitivity)} layers are quantized: {names}"
 
 
 def _document(folder: Path) -> dict[str, Any]:

@@ -8,16 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from kdedge.data.task import Split, Task
-from kdedge.errors import UsageError
 from kdedge.evaluation.bootstrap import bootstrap_rows, bootstrap_scores
-from kdedge.nn import losses
-from kdedge.nn.losses import logit_loss
-from kdedge.recipe import AugmentConfig, ObjectiveConfig
+from kdedge.recipe import AugmentConfig
 from kdedge.runtime import metrics
-from kdedge.runtime.spec import Kind
 from kdedge.transfer.dataset import TransferSet
 
 TrainAndPredict = Callable[[TransferSet, int, Path], np.ndarray]
@@ -248,31 +243,3 @@ def _differences(
         second_scores = bootstrap_scores(task.spec, second_logits, split.labels, resamples)
         differences.append(first_scores - second_scores)
     return np.stack(differences)
-
-
-def difficulty(student: np.ndarray, teacher: np.ndarray, kind: Kind) -> np.ndarray:
-    """Weigh training texts by how far the student is from the teacher.
-
-    Classes and labels are compared by KL divergence of their probabilities, numbers by squared
-    difference. A tenth of the mean is added to each weight, so that every text can be drawn.
-
-    Args:
-        student: Logits. *Shape:* (N, C)
-        teacher: Logits of the same shape.
-
-    Returns:
-        Weights that are proportional to how often each text should be drawn. *Shape:* (N,)
-    """
-    if student.shape != teacher.shape:
-        raise UsageError(
-            "student and teacher have different numbers of texts or outputs",
-            f"{student.shape} and {teacher.shape}",
-            "distill again with --force",
-        )
-    loss = losses.logit_mse if kind == "regression" else logit_loss(ObjectiveConfig(), kind)
-    distance = losses.per_text(
-        loss,
-        torch.from_numpy(student.astype(np.float64)),
-        torch.from_numpy(teacher.astype(np.float64)),
-    ).numpy()
-    return np.asarray(distance + 0.1 * max(float(distance.mean()), 1e-12))

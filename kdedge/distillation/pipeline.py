@@ -69,7 +69,7 @@ def prepare_context(
     teacher = prepare_teachers(run, task, stages=stages)
     context = DistillContext(recipe, run, task, teacher, stages=stages)
     new_texts = augment_texts(context) if recipe.augment else None
-    transfer = label_texts(context, new_texts, run.transfer)
+    transfer = label_texts(context, new_texts)
     return replace(context, transfer=transfer, transfer_key=transfer_hash(run.transfer))
 
 

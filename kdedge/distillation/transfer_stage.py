@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from kdedge.augment.counts import round_folder
-from kdedge.augment.make import AugmentRound, largest_size, make_texts
+from kdedge.augment.make import largest_size, make_texts
 from kdedge.augment.sources import build_sources
 from kdedge.augment.teacher_filters import (
     check_teacher_filters,
     teacher_filter,
     teacher_filter_settings,
 )
-from kdedge.distillation.learning_curve import LearningCurve, difficulty, fit_learning_curve, subset
+from kdedge.distillation.learning_curve import LearningCurve, fit_learning_curve, subset
 from kdedge.distillation.student_training import (
     DistillContext,
     TrainingStep,
@@ -24,19 +23,14 @@ from kdedge.distillation.student_training import (
     stage_inputs,
     train_student,
 )
-from kdedge.nn.text_model import TextClassifier
-from kdedge.run.layout import RoundDir
 from kdedge.run.stage import stage
 from kdedge.teacher.ensemble import teacher_hash
 from kdedge.transfer.dataset import TransferBuilder, TransferSet
-from kdedge.transfer.texts import TransferTexts, collect_texts, joined
+from kdedge.transfer.texts import TransferTexts, collect_texts
 
 
 def augment_texts(context: DistillContext) -> TransferTexts:
-    """Make the texts of all rounds: stages `generator/`, `augment/`, `augment-2/`, ...
-
-    Rounds after the first start from the texts on which student and teacher differ most.
-    """
+    """Make new texts, as the stages `generator/` and `augment/`."""
     recipe, run, augment = context.recipe, context.run, context.recipe.augment
     assert augment is not None
     check_teacher_filters(augment.filters, context.task.spec)
@@ -48,67 +42,22 @@ def augment_texts(context: DistillContext) -> TransferTexts:
         run.generator,
         stages=context.stages,
     )
-    texts, weights = None, None
-    for number in range(1, augment.rounds + 1):
-        augment_round = AugmentRound(
-            size=largest_size(augment) / augment.rounds,
-            seed=recipe.seed + 1000 * (number - 1),
-            number=number,
-            earlier=texts,
-            weights=weights,
-        )
-        folder = round_folder(run.shared, number)
-        new = make_texts(sources, folder, augment_round, stages=context.stages)
-        texts = new if texts is None else joined(texts, new)
-        if number < augment.rounds:
-            weights = _text_weights(context, texts, run.augment_round(number))
-    assert texts is not None
-    return texts
+    size = largest_size(augment)
+    return make_texts(sources, run.augment, size=size, seed=recipe.seed, stages=context.stages)
 
 
-def _text_weights(context: DistillContext, texts: TransferTexts, folders: RoundDir) -> np.ndarray:
-    """(N,) weights of the training texts, by the difficulty for a student of the texts so far.
-
-    A run that shares the texts of another run reads that run's student, whatever its own
-    students are.
-    """
-    transfer = label_texts(context, texts, folders.transfer)
-    if context.recipe.share and folders.student.exists():
-        student = load_trained_student(folders.student)
-    else:
-        student = _train_on(context, transfer, folders.student)
-    train = context.task.train
-    teacher_logits = transfer.logits[transfer.texts.labelled].astype(np.float32)
-    progress = context.stages.progress
-    student_logits = student.predict_logits(train.texts, train.pairs, progress=progress)
-    return difficulty(student_logits, teacher_logits, context.task.spec.kind)
-
-
-def label_texts(
-    context: DistillContext, new_texts: TransferTexts | None, folder: Path
-) -> TransferSet:
-    """Label the training texts and `new_texts` with the teacher, as the stage `transfer/`.
-
-    Logits that the transfer sets of this run already hold are not computed again.
-    """
+def label_texts(context: DistillContext, new_texts: TransferTexts | None) -> TransferSet:
+    """Label the training texts and `new_texts` with the teacher, as the stage `transfer/`."""
     recipe, run, augment = context.recipe, context.run, context.recipe.augment
-    builder = TransferBuilder(
-        recipe.transfer,
-        context.teacher,
-        teacher_hash(run),
-        older_sets=run.transfer_sets,
-    )
+    builder = TransferBuilder(recipe.transfer, context.teacher, teacher_hash(run))
     if augment:
-        precision = recipe.transfer.precision
         builder = replace(
             builder,
-            teacher_filter=teacher_filter(
-                augment.filters, context.task, context.teacher.max_length, precision
-            ),
+            teacher_filter=teacher_filter(augment.filters, context.task),
             filter_settings=teacher_filter_settings(augment.filters),
         )
     texts = collect_texts(context.task, new_texts)
-    return builder.build(texts, folder, stages=context.stages)
+    return builder.build(texts, run.transfer, stages=context.stages)
 
 
 def choose_size(context: DistillContext) -> DistillContext:
@@ -139,9 +88,15 @@ def measure_learning_curve(context: DistillContext) -> LearningCurve:
 
     def train_and_predict(transfer: TransferSet, number: int, folder: Path) -> np.ndarray:
         changes = {"student_seed": context.seed + number}
-        seeded = replace(context, recipe=context.recipe.model_copy(update=changes))
-        trained = _train_on(seeded, transfer, folder)
-        return trained.predict_logits(context.task.validation.texts, context.task.validation.pairs)
+        changed = replace(
+            context,
+            recipe=context.recipe.model_copy(update=changes),
+            transfer=transfer,
+            transfer_key=transfer.content_hash(),
+        )
+        train_student(changed, student, TrainingStep(folder, student.objective, student.fit))
+        trained, validation = load_trained_student(folder), context.task.validation
+        return trained.predict_logits(validation.texts, validation.pairs)
 
     def make(part: Path) -> dict[str, Any]:
         curve = fit_learning_curve(augment, context.transfer, context.task, train_and_predict, part)
@@ -149,11 +104,3 @@ def measure_learning_curve(context: DistillContext) -> LearningCurve:
 
     result = stage(context.run.curve, inputs, make, stages=context.stages)
     return LearningCurve.from_json(result)
-
-
-def _train_on(context: DistillContext, transfer: TransferSet, folder: Path) -> TextClassifier:
-    """Train the run's first student on other texts, as a stage in `folder`."""
-    student = context.recipe.student[0]
-    context = replace(context, transfer=transfer, transfer_key=transfer.content_hash())
-    train_student(context, student, TrainingStep(folder, student.objective, student.fit))
-    return load_trained_student(folder)

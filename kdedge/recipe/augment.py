@@ -147,9 +147,6 @@ class FilterConfig(Section):
         3.0,
         description="Texts that a label may have, as a multiple of its share in the training set.",
     )
-    agree_with: str | None = Field(
-        None, description="A second teacher that must predict the same label."
-    )
 
     @field_validator("perplexity", mode="before")
     @classmethod
@@ -179,11 +176,6 @@ class AugmentConfig(Section):
     )
     seeds: Positive = Field(
         1, description="Trainings per size and source by which auto and --curve compare them."
-    )
-    rounds: Positive = Field(
-        1,
-        description="Rounds of new texts; after the first, new texts are near those on which "
-        "student and teacher differ most.",
     )
     shard_size: Positive = Field(2048, description="Texts per resumable piece of work.")
     rules: RulesConfig | None = Field(None, description="Change words by rule.")

@@ -145,9 +145,6 @@ class QuantizeConfig(Section):
     range_learning_rate: SmallLearningRate = Field(
         2e-3, description="Learning rate of a range's ends, in widths of the range."
     )
-    keep_float_above: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
-        None, description="Change of the logits above which a layer stays in fp32."
-    )
     largest_drop: Weight = Field(
         0.01,
         description="Drop of the validation score above which the bundle holds no int8 file.",

@@ -28,23 +28,6 @@ from kdedge.run.processes import is_main
 
 
 @dataclass(frozen=True)
-class RoundDir:
-    """The folders of one of several rounds of augmentation."""
-
-    folder: Path
-
-    @property
-    def transfer(self) -> Path:
-        """The labelled texts up to this round."""
-        return self.folder / "transfer"
-
-    @property
-    def student(self) -> Path:
-        """The student that is trained on them."""
-        return self.folder / "student"
-
-
-@dataclass(frozen=True)
 class RunDir:
     """The folder of a run, and its recipe."""
 
@@ -103,15 +86,6 @@ class RunDir:
     @property
     def metadata_file(self) -> Path:
         return self.folder / METADATA_FILE
-
-    def augment_round(self, number: int) -> RoundDir:
-        """Return the folders of a student that chooses the texts of the next round."""
-        return RoundDir(self.shared / f"round-{number}")
-
-    @property
-    def transfer_sets(self) -> tuple[Path, ...]:
-        """The folder of every transfer set that the run may have: its own, and those of rounds."""
-        return (self.transfer, *sorted(self.shared.glob("round-*/transfer")))
 
     @property
     def students(self) -> dict[str, StudentDir]:

@@ -15,11 +15,7 @@ def shared_stages(run: RunDir) -> list[Path]:
     if augment:
         if augment.generate:
             folders.append(run.generator)
-        for number in range(1, augment.rounds + 1):
-            folders.append(run.augment if number == 1 else run.shared / f"augment-{number}")
-            if number < augment.rounds:
-                folders_of_round = run.augment_round(number)
-                folders += [folders_of_round.transfer, folders_of_round.student]
+        folders.append(run.augment)
     folders.append(run.transfer)
     if augment and augment.size == "auto":
         folders.append(run.curve)

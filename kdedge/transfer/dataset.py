@@ -109,8 +109,6 @@ class TransferBuilder:
     """Decides which labelled texts stay; None keeps all."""
     filter_settings: dict[str, Any] | None = None
     """What decides the filter's result."""
-    older_sets: tuple[Path, ...] = ()
-    """Folders of other transfer sets; their logits are reused."""
 
     def build(
         self, texts: TransferTexts, folder: Path, *, stages: StageContext = DEFAULT_STAGES
@@ -161,8 +159,7 @@ class TransferBuilder:
     def _label(self, texts: TransferTexts, folder: Path, part: Path, progress: Progress) -> None:
         """Write this process's share of the shards, one shard in memory at a time."""
         start = time.monotonic()
-        older = tuple(dict.fromkeys((folder, *self.older_sets)))
-        cache = LogitCache(older, self.teacher.max_length)
+        cache = LogitCache(folder, self.teacher.max_length)
         labelled = 0
         progress.start("the teacher labels the transfer set", len(texts))
         for number in range(rank(), self._shards(texts), processes()):

@@ -101,32 +101,30 @@ def remove_shards(folder: Path) -> None:
 
 
 class LogitCache:
-    """Logits of older transfer sets, looked up by key; it holds 24 bytes per text in memory.
+    """Logits of an older transfer set, looked up by key; it holds 24 bytes per text in memory.
 
-    Only sets whose teacher read up to `max_length` tokens are used.
+    A set whose teacher read another `max_length` is not used.
     """
 
-    def __init__(self, folders: tuple[Path, ...], max_length: int) -> None:
-        usable = [folder for folder in folders if _is_usable(folder, max_length)]
-        keys = [map_array(folder / KEYS_FILE) for folder in usable]
+    def __init__(self, folder: Path, max_length: int) -> None:
+        keys = np.zeros(0, KEY_TYPE)
+        if _is_usable(folder, max_length):
+            keys = map_array(folder / KEYS_FILE)
+            self._logits = map_array(folder / LOGITS_FILE)
         # numpy cannot order 128-bit values: their two halves are compared instead.
-        halves = np.concatenate([np.zeros(0, KEY_TYPE), *keys]).view(np.uint64).reshape(-1, 2)
+        halves = keys.view(np.uint64).reshape(-1, 2)
         self._order = np.lexsort((halves[:, 1], halves[:, 0]))
         self._first = halves[self._order, 0]
         self._second = halves[self._order, 1]
-        self._logits = [map_array(folder / LOGITS_FILE) for folder in usable]
-        self._starts = np.cumsum([0, *map(len, self._logits)])
 
     def get(self, key: str) -> np.ndarray | None:
-        """Return logits (C,) float16, or None if no set has this key."""
+        """Return logits (C,) float16, or None if the set does not have this key."""
         first, second = np.frombuffer(bytes.fromhex(key), np.uint64)
         low = np.searchsorted(self._first, first, "left")
         high = np.searchsorted(self._first, first, "right")
         for i in range(low, high):
             if self._second[i] == second:
-                row = self._order[i]
-                number = int(np.searchsorted(self._starts, row, "right")) - 1
-                return np.asarray(self._logits[number][row - self._starts[number]])
+                return np.asarray(self._logits[self._order[i]])
         return None
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import replace
-from pathlib import Path
 
 import factories
 import numpy as np
 import pytest
 
-from kdedge.augment import teacher_filters
 from kdedge.augment.filters import TextFilter, writes_spaces
 from kdedge.augment.source import AugmentedText
 from kdedge.augment.teacher_filters import (
@@ -170,7 +168,7 @@ def test_labelled_texts_are_never_rejected() -> None:
         (len(texts), 2), np.float32
     )  # the teacher is unsure about every text but the last
     logits[-1] = (9, -9)
-    result = teacher_filter(FilterConfig(confidence=(0.9, 1.0), balance=None), task, 32)(
+    result = teacher_filter(FilterConfig(confidence=(0.9, 1.0), balance=None), task)(
         texts, np.array_split(logits, 3)
     )
     assert result.kept[: len(task.train)].all() and result.kept[-3:].tolist() == [
@@ -181,50 +179,21 @@ def test_labelled_texts_are_never_rejected() -> None:
     assert result.rejected == {"confidence": 2}
 
 
-def test_the_second_teacher_computes_in_the_precision_of_the_first(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    precisions = []
-
-    class Second:
-        def predict_logits(self, texts: object, pairs: object, *, precision: str) -> np.ndarray:
-            precisions.append(precision)
-            return np.array([[1.0, 0.0], [0.0, 1.0]])
-
-    monkeypatch.setattr(teacher_filters, "load_teacher", lambda *_: Second())
-    texts = TransferTexts.of(
-        ("x one", "x two"), None, ("rule",) * 2, no_labels(2, "classification", 2)
-    )
-    logits = [np.array([[2.0, 0.0], [2.0, 0.0]], np.float16)]
-    result = teacher_filter(
-        FilterConfig(agree_with="another", balance=None), factories.single_task(), 32, "fp32"
-    )(texts, logits)
-    assert (
-        precisions == ["fp32"]
-        and result.kept.tolist() == [True, False]
-        and result.rejected == {"second teacher": 1}
-    )
-
-
 def test_a_regression_has_no_teacher_filters() -> None:
     task = factories.single_task()
     task = replace(task, spec=replace(task.spec, kind="regression"))
     texts = TransferTexts.of(("x",), None, ("rule",), no_labels(1, "regression", 1))
-    assert teacher_filter(FilterConfig(confidence=(0.9, 1.0)), task, 32)(
+    assert teacher_filter(FilterConfig(confidence=(0.9, 1.0)), task)(
         texts, [np.zeros((1, 1), np.float16)]
     ).kept.all()
 
 
-def test_filters_that_do_not_fit_the_task_are_an_error(tmp_path: Path) -> None:
+def test_filters_that_do_not_fit_the_task_are_an_error() -> None:
     spec = factories.single_task().spec
-    for filters in (FilterConfig(confidence=(0.9, 1.0)), FilterConfig(agree_with=str(tmp_path))):
-        with pytest.raises(UsageError, match="needs a classification task"):
-            check_teacher_filters(filters, replace(spec, kind="multilabel"))
-    factories.bert().bert.save_pretrained(tmp_path)
-    with pytest.raises(UsageError, match="no classifier for this task"):
-        check_teacher_filters(FilterConfig(agree_with=str(tmp_path)), spec)
-    factories.bert().save_pretrained(tmp_path)
-    check_teacher_filters(FilterConfig(agree_with=str(tmp_path)), spec)
+    filters = FilterConfig(confidence=(0.9, 1.0))
+    check_teacher_filters(filters, spec)
+    with pytest.raises(UsageError, match="needs a classification task"):
+        check_teacher_filters(filters, replace(spec, kind="multilabel"))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import factories
 import numpy as np
 import pytest
 
-from kdedge.augment.make import AugmentRound, make_texts, read_augmented_texts
+from kdedge.augment.make import make_texts, read_augmented_texts
 from kdedge.augment.source import AugmentedText, TextSource
 from kdedge.augment.sources import Sources
 from kdedge.io.arrow import map_table
@@ -45,10 +45,10 @@ class ConstantSource(RandomSource):
         return [AugmentedText("always the same new film here", None, int(row)) for row in rows]
 
 
-def make(folder: Path, *sources: TextSource, weights: np.ndarray | None = None) -> TransferTexts:
+def make(folder: Path, *sources: TextSource) -> TransferTexts:
     recipe = AugmentConfig(shard_size=16, rules=RulesConfig(), filters=FilterConfig(near=1.0))
     augmentation = Sources(list(sources), {"seed": 0}, recipe, factories.single_task())
-    return make_texts(augmentation, folder / "augment", AugmentRound(2.0, weights=weights))
+    return make_texts(augmentation, folder / "augment", size=2.0)
 
 
 def test_an_interrupted_stage_resumes_and_makes_the_same_texts(tmp_path: Path) -> None:
@@ -71,15 +71,6 @@ def test_every_training_text_is_used_once_before_any_is_used_again(tmp_path: Pat
     make(tmp_path, source)
     rows = np.concatenate(source.shards)
     assert np.bincount(rows[:96]).tolist() == [1] * 96 and np.bincount(rows).tolist() == [2] * 96
-
-
-def test_weights_decide_how_often_a_training_text_is_used(tmp_path: Path) -> None:
-    weights = np.zeros(96)
-    weights[[3, 7]] = (1.0, 3.0)
-    source = RandomSource()
-    make(tmp_path, source, weights=weights)
-    rows = np.concatenate(source.shards)
-    assert set(rows) == {3, 7} and (rows == 7).mean() == pytest.approx(0.75, abs=0.1)
 
 
 def test_every_prefix_of_the_set_mixes_the_sources_evenly(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from kdedge.export.fake_quant import (
     to_integers,
     weight_scale,
 )
-from kdedge.export.int8_writer import to_int8
+from kdedge.export.graph_writer import GraphWriter, Weights
+from kdedge.export.int8_writer import Int8Writer, to_int8, write_student
 from kdedge.export.scheme import QuantScheme
 from onnx import TensorProto, helper
 
@@ -264,11 +265,15 @@ def test_rounding_ties_do_not_hide_a_wrong_file(deep: tuple, name: str) -> None:
 
 def test_a_float_product_in_the_file_fails(tuned: tuple) -> None:
     _, quantized, batches = tuned
-    layer = quantized.bert.encoder.layer[0].intermediate.dense
-    layer.enabled = False
-    graph = to_int8(quantized).SerializeToString()
+    name = "bert.encoder.layer.0.intermediate.dense"
+
+    class OneFloatProduct(Int8Writer):
+        def linear(self, x: str, weights: Weights, prefix: str) -> str:
+            writer = GraphWriter if prefix == name else Int8Writer
+            return writer.linear(self, x, weights, prefix)
+
+    graph = write_student(quantized, OneFloatProduct).SerializeToString()
     assert integers.integer_coverage(graph).float_products == 1
-    layer.enabled = True
     with pytest.raises(CheckFailed, match="run in integers"):
         integers.check_integers(quantized, graph, single_text_batches(batches), "classification")
 
@@ -276,13 +281,14 @@ def test_a_float_product_in_the_file_fails(tuned: tuple) -> None:
 def test_a_table_of_floats_in_the_file_fails(tuned: tuple) -> None:
     _, quantized, batches = tuned
     table = quantized.bert.embeddings.word_embeddings
-    table.enabled = False
-    graph = to_int8(quantized).SerializeToString()
-    figures = integers.check_integers(
-        quantized, graph, single_text_batches(batches), "classification"
-    )
-    assert figures.coverage.float_matrix_bytes == 4 * (table.weight.numel() + 2 * 32)
-    table.enabled = True
+
+    class FloatTable(Int8Writer):
+        def rows(self, ids: str, weights: Weights, prefix: str) -> str:
+            return GraphWriter.rows(self, ids, weights, prefix)
+
+    graph = write_student(quantized, FloatTable).SerializeToString()
+    coverage = integers.integer_coverage(graph)
+    assert coverage.float_matrix_bytes == 4 * (table.weight.numel() + 2 * 32)
     with pytest.raises(CheckFailed, match="stored in integers"):
         integers.check_integers(quantized, graph, single_text_batches(batches), "classification")
 

@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 from kdedge.export import export, qat, variants
 from kdedge.export.export import ExportOptions, export_run
-from kdedge.export.fake_model import quantized_layers, range_owners
+from kdedge.export.fake_model import range_owners
 from kdedge.export.figures import FLOAT, SplitFigures, Variant, VariantDecision, VocabularyFigures
 from kdedge.export.variants import accuracy_loss_reason, latency_reason
 from transformers import PreTrainedModel
@@ -333,45 +333,25 @@ def test_an_int8_file_that_loses_too_much_is_left_out(
     )
 
 
-def test_an_int8_file_without_integers_is_left_out(
+def test_an_int8_file_that_saves_no_bytes_is_left_out(
     run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def all_float(run: RunDir, name: str, options: ExportOptions) -> object:
-        return quantize_config(run, name, options).model_copy(update={"keep_float_above": 1e-12})
+    measure = variants.measure_variants
 
-    quantize_config = export._quantize_config
-    monkeypatch.setattr(export, "_quantize_config", all_float)
+    def large_int8(classifiers: object, sizes: dict[str, int], split: Split) -> object:
+        return measure(classifiers, {**sizes, "calibrated": sizes[FLOAT]}, split)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(variants, "measure_variants", large_int8)
     messages = RecordedMessages()
-    manifest = Bundle.open(
-        export_run(
-            run,
-            ["bilstm"],
-            task=TASK,
-            options=ExportOptions(tune=False),
-            stages=StageContext(progress=messages),
-        )[0]
-    ).manifest
-    assert list(manifest.precisions) == ["fp32"] and "it is no smaller" in messages.text
-    assert (
-        manifest.parity["int8"]["integer_products"] == manifest.parity["int8"]["integer_lstms"] == 0
+    (bundle,) = export_run(
+        run,
+        ["bilstm"],
+        task=TASK,
+        options=ExportOptions(tune=False),
+        stages=StageContext(progress=messages),
     )
-
-
-def test_a_table_that_an_lstm_reads_is_as_integer_as_the_lstm(
-    run: RunDir, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def only_the_table(model: torch.nn.Module, batches: object) -> dict[str, float]:
-        return {name: 1.0 if name == "embedding" else 0.0 for name, _ in quantized_layers(model)}
-
-    monkeypatch.setattr(qat, "sensitivity", only_the_table)
-    recipe = export._quantize_config(run, "bilstm", ExportOptions(tune=False)).model_copy(
-        update={"keep_float_above": 0.5}
-    )
-    monkeypatch.setattr(export, "_quantize_config", lambda *_: recipe)
-    tuning = Bundle.open(
-        export_run(run, ["bilstm"], task=TASK, options=ExportOptions(tune=False))[0]
-    ).manifest.parity["int8"]["tuning"]
-    assert tuning["float_layers"] == [], "a table stored in integers is not a float layer"
+    assert list(Bundle.open(bundle).manifest.precisions) == ["fp32"]
+    assert "it is no smaller" in messages.text
 
 
 def test_the_loss_of_a_smaller_vocabulary_counts_together_with_that_of_int8(

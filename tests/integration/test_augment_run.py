@@ -1,4 +1,4 @@
-"""`kdedge augment` and distillation on new texts with small models: killed, resumed, in rounds."""
+"""`kdedge augment` and distillation on new texts with small models: killed and resumed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import torch
 from kdedge_process import kdedge_command
 
 from kdedge.augment.filters import TextFilter
-from kdedge.augment.make import AugmentRound, make_texts
+from kdedge.augment.make import make_texts
 from kdedge.augment.near_duplicates import jaccard, shingles
 from kdedge.augment.pool import PoolSource
 from kdedge.augment.rules import RuleSource
@@ -34,14 +34,12 @@ from kdedge.distillation.learning_curve import (
     CurvePoint,
     LearningCurve,
     difference_error,
-    difficulty,
     fit_learning_curve,
     subset,
 )
 from kdedge.distillation.pipeline import distill, prepare_context
 from kdedge.distillation.seeds import distill_seeds
 from kdedge.errors import IntegrityError
-from kdedge.io.arrow import map_table
 from kdedge.recipe import AugmentConfig, FilterConfig, Recipe, RulesConfig, load_recipe
 from kdedge.run.layout import RunDir
 from kdedge.run.stage import read_stage
@@ -217,38 +215,20 @@ def test_killed_and_resumed_is_the_same_set(folder: Path, share: float) -> None:
     assert made_hashes(runs / "more") == made_hashes(folder / "whole" / "more")
 
 
-def test_rounds_start_from_what_was_learned_worst(folder: Path) -> None:
-    run = distill(
-        load_recipe(
-            folder / "recipe.toml",
-            ("augment.rounds=2", "augment.generate=", "student.baseline=false"),
-        ),
-        folder / "rounds",
-    )
-    second = read_stage(run.shared / "augment-2")
-    assert second.inputs["weights"] and second.inputs["round"] == 2
-    first, later = (
-        map_table(run.shared / name / "texts.arrow").to_pydict()
-        for name in ("augment", "augment-2")
-    )
-    assert not set(map(normalised, first["text"])) & set(map(normalised, later["text"]))
-    assert set(read_transfer_set(run.transfer).texts.origins) == {"labelled", "rule", "replace"}
-    assert (run.folder / "student" / "model.safetensors").exists()
-    assert distill(run.recipe, folder / "rounds").folder == run.folder, (
-        "a second time everything is kept"
-    )
-    shared = {path: path.stat().st_mtime_ns for path in run.folder.rglob("stage.json")}
-    seeds = distill_seeds(run.recipe, folder / "rounds", 2)
+def test_a_run_that_shares_the_texts_makes_none(folder: Path) -> None:
+    overrides = ("augment.generate=", "student.baseline=false")
+    run = distill(load_recipe(folder / "recipe.toml", overrides), folder / "sharing")
+    times = {path: path.stat().st_mtime_ns for path in run.folder.rglob("stage.json")}
+    seeds = distill_seeds(run.recipe, folder / "sharing", 2)
     other = {
         "name": "other",
         "share": run.folder.name,
         "student": [run.recipe.student[0].model_copy(update={"max_length": 20})],
     }
-    made = distill(run.recipe.model_copy(update=other), folder / "rounds")
-    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("stage.json")} == shared, (
-        "texts are chosen once, by the run that owns them"
-    )
+    made = distill(run.recipe.model_copy(update=other), folder / "sharing")
+    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("stage.json")} == times
     assert (made.folder / "student").exists() and (seeds[1].folder / "student").exists()
+    assert not (made.folder / "augment").exists()
 
 
 def test_auto_takes_what_the_curve_says(folder: Path) -> None:
@@ -404,21 +384,6 @@ def test_shared_errors_do_not_widen_the_error_of_a_difference() -> None:
     assert found < 2 / 32 < np.sqrt(22 / 32 * 10 / 32 / 32)
 
 
-def test_difficulty_is_the_distance_of_predictions_and_never_zero() -> None:
-    """KL((1/2, 1/2) || (3/4, 1/4)) = 1/2 ln(2/3) + 1/2 ln 2; shifted logits change nothing."""
-    right, far = np.array([[4.0, 4.0], [np.log(3.0), 0.0]]), 0.5 * np.log(4 / 3)
-    assert difficulty(right, np.zeros((2, 2)), "classification").tolist() == pytest.approx(
-        [0.05 * far, 1.05 * far]
-    )
-    assert difficulty(
-        np.array([[1.0], [3.0]]), np.array([[1.0], [1.0]]), "regression"
-    ).tolist() == pytest.approx([0.2, 4.2])
-    assert (
-        difficulty(right, np.zeros((2, 2)), "multilabel")[0]
-        > difficulty(right, np.zeros((2, 2)), "multilabel")[1]
-    ), "each label is an answer"
-
-
 class Twenty(PoolSource):
     """A pool that notes which rows it was asked for."""
 
@@ -435,21 +400,18 @@ def test_a_pool_is_read_once_and_its_file_is_checked(tmp_path: Path) -> None:
         AugmentConfig(size=4.0, shard_size=8, rules=RulesConfig()),
     )
     pool = Twenty(tuple(factories.sentences(20, 9)[0]), None)
-    heavy = np.eye(40)[7][:20]
     sources = Sources([pool], {}, recipe, task)
-    augment_round = AugmentRound(4.0, weights=heavy)
-    made = make_texts(sources, tmp_path / "augment", augment_round)
+    made = make_texts(sources, tmp_path / "augment", size=4.0)
     assert sorted(pool.asked) == list(range(20)), "each row once: asked again it would say the same"
     counts = read_stage(tmp_path / "augment").result["sources"]["pool"]
     assert counts["attempts"] == counts["produced"] == 20 and counts["used"] == len(made) > 5
     path = tmp_path / "augment" / "texts.arrow"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(IntegrityError, match="set of new texts: a file has changed"):
-        make_texts(sources, tmp_path / "augment", augment_round)
+        make_texts(sources, tmp_path / "augment", size=4.0)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-def test_what_is_too_short_to_pass_is_not_started_from(tmp_path: Path, weighted: bool) -> None:
+def test_what_is_too_short_to_pass_is_not_started_from(tmp_path: Path) -> None:
     task = factories.single_task(40)
     lengths = [len(text.split()) for text in task.train.texts]
     shortest = sorted(lengths)[20]
@@ -468,12 +430,11 @@ def test_what_is_too_short_to_pass_is_not_started_from(tmp_path: Path, weighted:
         num_rows=40,
         produce=lambda rows, rng: asked.extend(rows.tolist()) or source.produce(rows, rng),
     )
-    weights = np.arange(1.0, 41.0) if weighted else None
     sources = Sources([noting], {}, recipe, task)
-    make_texts(sources, tmp_path / "augment", AugmentRound(1.0, weights=weights))
+    make_texts(sources, tmp_path / "augment", size=1.0)
     long_enough = {row for row, length in enumerate(lengths) if length >= shortest}
-    assert 0 < len(long_enough) < 40 and set(asked) <= long_enough
-    assert weighted or set(asked) == long_enough, "each of them, before any comes again"
+    assert 0 < len(long_enough) < 40
+    assert set(asked) == long_enough, "each of them, before any comes again"
     assert TextFilter.for_task(FilterConfig(shortest=999, longest=2000), task).eligible_rows(
         task.train
     ).tolist() == list(range(40)), "a generator may write longer texts than it has read"
