@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from kdedge.data.task import Task
 from kdedge.distillation.student_training import training_steps
+from kdedge.evaluation.bootstrap import bootstrap_rows, bootstrap_scores, percentile_interval
+from kdedge.nn.text_model import read_measured
 from kdedge.recipe import Recipe
 from kdedge.run.layout import RunDir
 from kdedge.run.stage import read_stage
@@ -69,6 +75,42 @@ def scores(run: RunDir) -> list[ModelScores]:
         if baseline:
             rows.append(row(f"{name} baseline", read_stage(baseline)["result"]))
     return rows
+
+
+def model_folders(run: RunDir) -> dict[str, Path]:
+    """Return model -> the folder of its stage, with the names and the order of `scores`."""
+    folders = {"teacher": run.teacher}
+    for name, folder in run.teachers.items():
+        folders[f"teacher {name}"] = folder
+    for name, folder in run.student_dirs.items():
+        folders[name] = folder / "student"
+        baseline = run.baseline_dir(name)
+        if baseline:
+            folders[f"{name} baseline"] = baseline
+    return folders
+
+
+def score_intervals(task: Task, logits: dict[str, np.ndarray]) -> dict[str, tuple[float, float]]:
+    """Return model -> the 95 % bootstrap interval of its test score.
+
+    Args:
+        task: The run's task.
+        logits: Model -> its logits on the test split. *Shape:* (N, C)
+    """
+    rows = bootstrap_rows(len(task.test), seed=0)
+    intervals = {}
+    for model, of_model in logits.items():
+        resampled = bootstrap_scores(task.spec, of_model, task.test.labels, rows)
+        intervals[model] = percentile_interval(resampled)
+    return intervals
+
+
+def stored_logits(run: RunDir, task: Task) -> dict[str, np.ndarray]:
+    """Return model -> its logits (N, C) on the test split, as the stages of a run saved them."""
+    logits = {}
+    for model, folder in model_folders(run).items():
+        logits[model] = read_measured(folder, task)[1]
+    return logits
 
 
 def learned_maps(run: RunDir) -> dict[str, list[list[float]]]:

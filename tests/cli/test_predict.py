@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import factories
 import pytest
+from kdedge_process import kdedge_command
 
 from kdedge.cli import predict as command
 from kdedge.cli.main import main
@@ -344,3 +346,33 @@ def test_a_truncated_text_is_marked_for_people_and_in_json(
 def test_blank_lines_of_a_csv_file_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("text\none\n\ntwo\n")
     assert list(read_texts(tmp_path / "t.csv", ("text",))) == [("one",), ("two",)]
+
+
+def test_texts_are_read_from_a_pipe(single: Path) -> None:
+    texts = "the film was good\n\nthe plot was \u202e bad\n"
+    for arguments in (["-"], []):
+        done = subprocess.run(
+            kdedge_command("predict", str(single), *arguments, "--json"),
+            input=texts,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [(row["id"], row["text"]) for row in rows] == [
+            (1, "the film was good"),
+            (2, "the plot was \u202e bad"),
+        ]
+        assert "\u202e" not in done.stdout
+
+
+def test_a_line_of_stdin_that_is_not_a_pair_is_named() -> None:
+    done = subprocess.run(
+        kdedge_command("predict", str(factories.tiny_bundle("bilstm", "pair")), "-"),
+        input="one\ttwo\nalone\n",
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 3 and "stdin:2" in done.stderr
