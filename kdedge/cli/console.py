@@ -26,6 +26,9 @@ LOG_SECONDS = 1.0
 
 WIDE_COLUMNS = 140
 
+LONGEST_WORD = 24
+"""A word of more characters may be cut, onto two lines of a table."""
+
 CLEAR_LINE = "\r\x1b[K"
 
 
@@ -172,7 +175,12 @@ class PlainTable(Table):
     """A table whose cells are plain text: neither markup nor control characters have an effect."""
 
     def add_row(self, *cells: Any, **settings: Any) -> None:
-        super().add_row(*[escape(printable_lines(cell)) for cell in cells], **settings)
+        texts = [printable_lines(cell) for cell in cells]
+        for column, text in zip(self.columns, texts, strict=False):
+            # A word is cut only if it is longer than this.
+            longest = max(map(len, text.split()), default=0)
+            column.min_width = max(column.min_width or 0, min(longest, LONGEST_WORD))
+        super().add_row(*map(escape, texts), **settings)
 
 
 def make_table(title: str, columns: list[str], *, left: tuple[str, ...]) -> Table:

@@ -134,8 +134,8 @@ def predict(
 
     \b
     Example: kdedge predict runs/quickstart/tinybert/bundle "Shares fell after the bank's warning"
-    Example: kdedge predict BUNDLE --file texts.csv --column review --json
     Example: cat texts.txt | kdedge predict BUNDLE --json
+    Example: kdedge predict BUNDLE --file texts.csv --column review --json
     """
     from kdedge.runtime.classifier import Classifier
 

@@ -65,7 +65,11 @@ def assert_predictions(
     assert len(output.rows) == len(texts)
     for i, row in enumerate(output.rows):
         expected = classifier.predict(texts[i], None if pairs is None else pairs[i]).to_json()
-        assert list(row) == list(expected) and row["label"] == expected["label"]
+        given = {"id": i + 1, "text": texts[i]}
+        if pairs is not None:
+            given["pair"] = pairs[i]
+        assert list(row) == [*given, *expected] and row["label"] == expected["label"]
+        assert {name: row[name] for name in given} == given
         assert row["score"] == pytest.approx(expected["score"], abs=1e-5) and row[
             "scores"
         ] == pytest.approx(expected["scores"], abs=1e-5)
@@ -92,7 +96,8 @@ def test_texts_as_arguments_are_classified_for_every_kind_of_task(
         "--json",
     )
     assert_predictions(output, classifier, texts, pairs)
-    assert [set(row) for row in output.rows] == [{"label", "score", "scores"}] * 2
+    names = {"id", "text", "label", "score", "scores"} | ({"pair"} if pairs else set())
+    assert [set(row) for row in output.rows] == [names] * 2
 
 
 # Files
