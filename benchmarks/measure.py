@@ -13,6 +13,7 @@ from kdedge.benchmarks.report import Row
 from kdedge.benchmarks.retention import Retention, score_interval
 from kdedge.benchmarks.subjects import Runner, Subject
 
+from kdedge.evaluation.sanity import only_prediction
 from kdedge.evaluation.timing import VISIT, TimingPlan, Timings, Work, interleave, representative
 from kdedge.run.progress import Progress
 from kdedge.runtime.metrics import score
@@ -81,6 +82,7 @@ def measure_subjects(
             bytes=subject.bytes,
             footprint=memory.get(subject.key, NOT_MEASURED),
             notes=subject.notes,
+            only_prediction=_only_prediction(subject, spec),
         )
         rows.append(row)
     return rows
@@ -111,6 +113,10 @@ def _interval(
     if subject.logits is None or examples.labels is None:
         return None
     return score_interval(spec, subject.logits, examples.labels, seed=seed)
+
+
+def _only_prediction(subject: Subject, spec: TaskSpec) -> str | None:
+    return None if subject.logits is None else only_prediction(spec, subject.logits)
 
 
 def _footprints(

@@ -36,6 +36,7 @@ class Row:
         model: Seconds per text, without tokenization.
         batched: Seconds per batch of `batch` texts, with tokenization.
         bytes: Size of the model's own file.
+        only_prediction: What the subject predicts for every text, if its predictions do not differ.
     """
 
     subject: str
@@ -54,6 +55,7 @@ class Row:
     bytes: int | None = None
     footprint: Footprint = NOT_MEASURED
     notes: tuple[str, ...] = ()
+    only_prediction: str | None = None
 
     @property
     def label(self) -> str:

@@ -15,7 +15,16 @@ from rich.table import Table
 from kdedge.benchmarks.options import DEFAULTS, Options
 from kdedge.cli.console import ConsoleProgress, print_line, results
 from kdedge.cli.invocation import command_line
-from kdedge.cli.options import json_option, load_data, option_group
+from kdedge.cli.meaning import report_warnings, warn
+from kdedge.cli.options import (
+    DEFAULT_OUTPUT,
+    OutputOptions,
+    json_option,
+    load_data,
+    option_group,
+    strict_option,
+    wide_option,
+)
 from kdedge.errors import UsageError
 from kdedge.io.printable import printable
 from kdedge.run.progress import Progress
@@ -44,6 +53,17 @@ TERMINAL_COLUMNS = {
     "peak MB": "peak\nMB",
 }
 """Column -> header. Headers break into two lines, so that the numbers decide the widths."""
+
+NARROW_COLUMNS = (
+    "subject",
+    "score",
+    "retention % [95 %]",
+    "verdict",
+    "p50 µs",
+    "speedup",
+    "size",
+)
+"""Columns that fit into 80; the others are shown with --wide, and are in the report."""
 
 LEFT_ALIGNED = ("subject", "retention % [95 %]", "verdict")
 
@@ -148,13 +168,13 @@ class DataArguments:
     " bench/NAME for a bundle. Options that change what is measured become part of its name,"
     " such as bench-threads-4. A report of other settings is never replaced.",
 )
-@json_option
+@option_group("output", OutputOptions, wide_option, strict_option, json_option)
 def bench(
     targets: tuple[Path, ...],
     data: DataArguments,
     options: Options,
     out: Path | None,
-    as_json: bool,
+    output: OutputOptions,
 ) -> None:
     """Measure runs or bundles: retention, latency, throughput, memory, size.
 
@@ -182,11 +202,16 @@ def bench(
     else:
         _check_outside(planned, folder)
         report, path = _bench_bundles(planned, data, options, folder, progress, command=command)
-    show(report, path, as_json=as_json, progress=progress)
+    show(report, path, output, progress=progress)
+    warn(report_warnings(report), strict=output.strict)
 
 
 def bench_and_show(
-    folder: Path, *, as_json: bool = False, options: Options = DEFAULTS, progress: Progress
+    folder: Path,
+    output: OutputOptions = DEFAULT_OUTPUT,
+    *,
+    options: Options = DEFAULTS,
+    progress: Progress,
 ) -> Report:
     """Bench a whole run, write its report and print it."""
     from kdedge.benchmarks.output_folder import report_folder
@@ -197,7 +222,8 @@ def bench_and_show(
     context = click.get_current_context(silent=True)
     command = command_line(context) if context is not None else None
     report, path = _bench_run(run, students, options, folder, progress, command=command)
-    show(report, path, as_json=as_json, progress=progress)
+    show(report, path, output, progress=progress)
+    warn(report_warnings(report), strict=output.strict)
     return report
 
 
@@ -257,21 +283,21 @@ def _bench_bundles(
     return report, path
 
 
-def show(report: Report, path: Path, *, as_json: bool, progress: Progress) -> None:
+def show(report: Report, path: Path, output: OutputOptions, *, progress: Progress) -> None:
     """Print a report: its warnings, a table, the summary and the path, or one JSON line."""
     from kdedge.benchmarks.render import PAGE_FILE
     from kdedge.benchmarks.report import one_line, warnings
     from kdedge.benchmarks.summary import summary
 
     page = path.with_name(PAGE_FILE)
-    if as_json:
+    if output.as_json:
         progress.say(f"report: {page}")
         click.echo(one_line(report))
         return
-    console = results()
+    console = results(wide=output.wide)
     for line in warnings(report):
         console.print(f"- {_escape_line(line)}", highlight=False)
-    console.print(rich_table(report))
+    console.print(rich_table(report, wide=output.wide))
     sentence = summary(report)
     if sentence:
         console.print(f"\n{_escape_line(sentence)}", highlight=False)
@@ -289,8 +315,8 @@ def _check_outside(planned: Plan, out: Path) -> None:
         )
 
 
-def rich_table(report: Report) -> Table:
-    """Build the table for stdout; it fits into 120 columns."""
+def rich_table(report: Report, *, wide: bool = True) -> Table:
+    """Build the table for stdout: all columns fit into 120, without `wide` into 80."""
     from kdedge.benchmarks.render import caption, cells_of, format_speedup, title
 
     # Without padding and edges, the box's own column is the only gap.
@@ -303,19 +329,25 @@ def rich_table(report: Report) -> Table:
         caption=_escape_line(caption(report)),
         caption_justify="left",
     )
-    headers = TERMINAL_COLUMNS | {"score": report.task["metric"].replace("_", " ")}
+    metric = report.task["metric"].replace("_", " ")
+    headers = {name: TERMINAL_COLUMNS[name] for name in _columns(wide)} | {"score": metric}
     for column, header in headers.items():
         justify: Literal["left", "right"] = "left" if column in LEFT_ALIGNED else "right"
-        table.add_column(escape(header), justify=justify, no_wrap=True)
+        is_name = column == "subject" and not wide
+        table.add_column(escape(header), justify=justify, no_wrap=not is_name, overflow="fold")
     for row in report.rows:
         cells = cells_of(report, row)
-        cells["subject"] = _short_label(row)
+        cells["subject"] = _short_label(row) if wide else row.label
         cells["speedup"] = format_speedup(row, report.base)
         table.add_row(
-            *[_escape_line(cells[column]) for column in TERMINAL_COLUMNS],
+            *[_escape_line(cells[column]) for column in headers],
             style="dim" if row.kind == "baseline" else None,
         )
     return table
+
+
+def _columns(wide: bool) -> tuple[str, ...]:
+    return tuple(TERMINAL_COLUMNS) if wide else NARROW_COLUMNS
 
 
 def _short_label(row: Row) -> str:

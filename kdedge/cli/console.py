@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from typing import Any, Literal
 
 import click
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -15,13 +16,24 @@ from kdedge.io.printable import json_line, printable, printable_lines
 
 TERMINAL_INTERVAL = 0.2
 LOG_INTERVAL = 5.0
-"""Seconds between two progress lines, in a terminal and elsewhere."""
+"""Seconds between two progress lines: in a terminal, and of work without a known total in a log."""
+
+LOG_SHARE = 10
+"""Percent of the work between two lines of a log."""
+
+LOG_SECONDS = 1.0
+"""Shortest time between two lines of a log: quick work prints only its end."""
+
+WIDE_COLUMNS = 140
+
+LONGEST_WORD = 24
+"""A word of more characters may be cut, onto two lines of a table."""
 
 CLEAR_LINE = "\r\x1b[K"
 
 
 class ConsoleProgress:
-    """Progress on stderr: a line that is rewritten in a terminal, else a line every few seconds."""
+    """Progress on stderr: a line that is rewritten in a terminal, else a line per 10 %."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False, emoji=False)
@@ -32,10 +44,11 @@ class ConsoleProgress:
         self.start_time = 0.0
         self.last_time = 0.0
         self.last_line = ""
+        self.last_percent = 0
 
     def say(self, line: str) -> None:
         self._clear_line()
-        self.console.print(escape(printable(line)))
+        self.console.print(escape(printable(line)), soft_wrap=not self.in_terminal)
 
     def start(self, what: str, total: int, done: int = 0) -> None:
         self.finish()
@@ -43,13 +56,12 @@ class ConsoleProgress:
         self.total = total
         self.first_step = done
         self.start_time = time.monotonic()
-        self.last_time = 0.0
+        self.last_time = 0.0 if self.in_terminal else self.start_time
+        self.last_percent = 100 * done // total if total else 0
 
     def advance(self, done: int, note: str = "") -> None:
         now = time.monotonic()
-        interval = TERMINAL_INTERVAL if self.in_terminal else LOG_INTERVAL
-        is_last = self.total > 0 and done >= self.total
-        if now - self.last_time < interval and not is_last:
+        if not self._is_due(now - self.last_time, done):
             return
         self.last_time = now
         self._print_line(self._line(now, done, note))
@@ -61,6 +73,18 @@ class ConsoleProgress:
             line = f"{self.title}: done in {duration(seconds)}"
             self.console.print(escape(printable(line)))
         self.title = ""
+
+    def _is_due(self, seconds: float, done: int) -> bool:
+        """Return whether a line is due, so many seconds after the last one."""
+        if self.in_terminal:
+            return seconds >= TERMINAL_INTERVAL or 0 < self.total <= done
+        if not self.total:
+            return seconds >= LOG_INTERVAL
+        percent = 100 * done // self.total
+        if percent // LOG_SHARE == self.last_percent // LOG_SHARE or seconds < LOG_SECONDS:
+            return False
+        self.last_percent = percent
+        return True
 
     def _line(self, now: float, done: int, note: str) -> str:
         line = f"{self.title}: {done}"
@@ -134,24 +158,42 @@ def print_json(document: Any) -> None:
     click.echo(json_line(document))
 
 
-def results() -> Console:
-    """Make a console for results on stdout, at least 120 columns wide outside of a terminal."""
+def results(*, wide: bool = False) -> Console:
+    """Make a console for results on stdout.
+
+    Args:
+        wide: Outside of a terminal, make it wide enough for tables with all columns.
+    """
     console = Console(highlight=False, emoji=False)
-    if console.is_terminal:
+    if console.is_terminal or not wide:
         return console
-    return Console(highlight=False, emoji=False, width=max(120, console.width), file=sys.stdout)
+    width = max(WIDE_COLUMNS, console.width)
+    return Console(highlight=False, emoji=False, width=width, file=sys.stdout)
 
 
 class PlainTable(Table):
     """A table whose cells are plain text: neither markup nor control characters have an effect."""
 
     def add_row(self, *cells: Any, **settings: Any) -> None:
-        super().add_row(*[escape(printable_lines(cell)) for cell in cells], **settings)
+        texts = [printable_lines(cell) for cell in cells]
+        for column, text in zip(self.columns, texts, strict=False):
+            # A word is cut only if it is longer than this.
+            longest = max(map(len, text.split()), default=0)
+            column.min_width = max(column.min_width or 0, min(longest, LONGEST_WORD))
+        super().add_row(*map(escape, texts), **settings)
 
 
 def make_table(title: str, columns: list[str], *, left: tuple[str, ...]) -> Table:
     """Make a table whose columns are aligned to the right, except those named in `left`."""
-    table = PlainTable(title=escape(printable(title)))
+    table = PlainTable(
+        title=escape(printable(title)) or None,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+    )
     for column in columns:
-        table.add_column(escape(column), justify="left" if column in left else "right")
+        justify: Literal["left", "right"] = "left" if column in left else "right"
+        # Cells wrap between words; only a longer word than the column is cut, onto two lines.
+        table.add_column(escape(column), justify=justify, overflow="fold")
     return table

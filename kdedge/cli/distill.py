@@ -10,13 +10,19 @@ import click
 from rich.table import Table
 
 from kdedge.cli.console import ConsoleProgress, make_table, print_json, print_line, results
+from kdedge.cli.meaning import run_warnings, warn
 from kdedge.cli.options import (
+    DEFAULT_OUTPUT,
+    OutputOptions,
     RecipeArguments,
     force_option,
     json_option,
     load_data,
+    option_group,
     read_data,
     recipe_options,
+    strict_option,
+    wide_option,
 )
 from kdedge.cli.plan import show_plan
 from kdedge.run.processes import is_main
@@ -43,9 +49,11 @@ if TYPE_CHECKING:
 @click.option(
     "--plan", is_flag=True, help="Only list the stages: which are cached, which would be made."
 )
+@option_group("output", OutputOptions, wide_option, strict_option, json_option)
 @force_option
-@json_option
-def distill(arguments: RecipeArguments, seeds: int, plan: bool, force: bool, as_json: bool) -> None:
+def distill(
+    arguments: RecipeArguments, seeds: int, plan: bool, output: OutputOptions, force: bool
+) -> None:
     """Train the students of RECIPE from its teacher.
 
     Stages whose inputs have not changed are reused. An interrupted run continues where it stopped.
@@ -57,13 +65,17 @@ def distill(arguments: RecipeArguments, seeds: int, plan: bool, force: bool, as_
     stages = StageContext(force, progress)
     recipe = arguments.load()
     if plan:
-        show_plan(recipe, arguments.runs, read_data(recipe, progress), as_json=as_json)
+        task = read_data(recipe, progress)
+        show_plan(recipe, arguments.runs, task, as_json=output.as_json)
         return
     task = load_data(recipe, progress)
     seed_runs = run_seeds(recipe, arguments.runs, seeds, task=task, stages=stages)
     if is_main():
         show_seeds(seed_runs)
-        show(seed_runs.runs[0], as_json, seed_runs.to_json())
+        show(seed_runs.runs[0], output, seed_runs.to_json(), task=task)
+        if not output.as_json:
+            progress.say("comparing with a bag of words")
+        warn(run_warnings(seed_runs.runs[0], task), strict=output.strict)
 
 
 @dataclass(frozen=True)
@@ -105,31 +117,53 @@ def show_seeds(seed_runs: SeedRuns) -> None:
         print_line(f"{name} minus its label-only baseline: {gain}")
 
 
-def show(run: RunDir, as_json: bool, statistics: dict[str, Any] | None = None) -> None:
-    """Print the scores of a run's models, as a table and optionally as JSON."""
-    from kdedge.distillation.scores import learned_maps, scores
+def show(
+    run: RunDir,
+    output: OutputOptions = DEFAULT_OUTPUT,
+    statistics: dict[str, Any] | None = None,
+    *,
+    task: Task | None = None,
+) -> None:
+    """Print the scores of a run's models, as a table and optionally as JSON.
+
+    With the run's `task`, the table and the document also have a 95 % interval for each score.
+    """
+    from kdedge.distillation.scores import learned_maps, score_intervals, scores, stored_logits
 
     rows = scores(run)
-    results().print(scores_table(run.recipe.name, rows))
+    intervals = score_intervals(task, stored_logits(run, task)) if task else {}
+    table = scores_table(run.recipe.name, rows, intervals, wide=output.wide)
+    results(wide=output.wide).print(table)
+    for row in rows:
+        if row.temperature is not None and not output.wide:
+            print_line(f"temperature of {row.model}: {row.temperature:.4g}")
     for name, shares in learned_maps(run).items():
         results().print(map_table(name, shares))
     print_line(f"run: {run.folder}")
-    if as_json:
-        rows_json = [row.to_json() for row in rows]
+    if output.as_json:
+        rows_json = [row.to_json() | {"interval": intervals.get(row.model)} for row in rows]
         print_json({"run": str(run.folder), "rows": rows_json, **(statistics or {})})
 
 
-def scores_table(name: str, rows: list[ModelScores]) -> Table:
-    """Make a table with one row per model; temperatures only if there are several teachers."""
-    columns = ["model", rows[0].metric, "retention", "validation", "parameters"]
-    several_teachers = any(row.temperature is not None for row in rows)
+def scores_table(
+    name: str,
+    rows: list[ModelScores],
+    intervals: dict[str, tuple[float, float]] | None = None,
+    *,
+    wide: bool = False,
+) -> Table:
+    """Make a table with one row per model; temperatures of several teachers only if `wide`."""
+    intervals = intervals or {}
+    score = f"{rows[0].metric} [95 %]" if intervals else rows[0].metric
+    columns = ["model", score, "retention", "validation", "parameters"]
+    several_teachers = wide and any(row.temperature is not None for row in rows)
     if several_teachers:
         columns.append("temperature")
     table = make_table(f"{name}: scores on the test split", columns, left=("model",))
     for row in rows:
         cells = [
             row.model,
-            f"{row.test:.4f}",
+            _score_cell(row, intervals.get(row.model)),
             "-" if row.retention is None else f"{100 * row.retention:.1f} %",
             f"{row.validation:.4f}",
             f"{row.parameters:,}",
@@ -138,6 +172,12 @@ def scores_table(name: str, rows: list[ModelScores]) -> Table:
             cells.append("" if row.temperature is None else f"{row.temperature:.4g}")
         table.add_row(*cells)
     return table
+
+
+def _score_cell(row: ModelScores, interval: tuple[float, float] | None) -> str:
+    if interval is None:
+        return f"{row.test:.4f}"
+    return f"{row.test:.4f} [{interval[0]:.4f}-{interval[1]:.4f}]"
 
 
 def map_table(student: str, shares: list[list[float]]) -> Table:

@@ -10,7 +10,7 @@ import click
 from rich.table import Table
 
 from kdedge.cli.console import ConsoleProgress, make_table, print_json, print_line, results
-from kdedge.cli.options import force_option, json_option, load_data, option_group
+from kdedge.cli.options import force_option, json_option, load_data, option_group, wide_option
 from kdedge.export.options import DEFAULT_OPTIONS, ExportOptions
 from kdedge.export.scheme import QuantScheme
 from kdedge.run.stage import StageContext
@@ -84,8 +84,9 @@ def export_options(
     ),
 )
 @force_option
+@wide_option
 @json_option
-def export(run: Path, options: ExportOptions, force: bool, as_json: bool) -> None:
+def export(run: Path, options: ExportOptions, force: bool, wide: bool, as_json: bool) -> None:
     """Write the students of RUN as ONNX files, compare them with torch, and pack bundles.
 
     RUN is a run folder (all its students) or the folder of one student in it. With the static
@@ -96,13 +97,18 @@ def export(run: Path, options: ExportOptions, force: bool, as_json: bool) -> Non
     \b
     Example: kdedge export runs/quickstart
     """
-    bundles = export_and_show(run, options=options, stages=StageContext(force, ConsoleProgress()))
+    stages = StageContext(force, ConsoleProgress())
+    bundles = export_and_show(run, options=options, stages=stages, wide=wide)
     if as_json:
         print_json({"bundles": [_document(bundle) for bundle in bundles]})
 
 
 def export_and_show(
-    folder: Path, *, options: ExportOptions = DEFAULT_OPTIONS, stages: StageContext
+    folder: Path,
+    *,
+    options: ExportOptions = DEFAULT_OPTIONS,
+    stages: StageContext,
+    wide: bool = False,
 ) -> list[Path]:
     """Export the students of a folder and print a table of their files; return the bundles."""
     from kdedge.run.layout import RunDir
@@ -124,7 +130,8 @@ def export_and_show(
     with run.locked(), torch.random.fork_rng():
         bundles = export_run(run, students, options=options, task=task, stages=stages)
     manifests = [Bundle.open(bundle).manifest for bundle in bundles]
-    results().print(_table(manifests))
+    for manifest in manifests:
+        results(wide=wide).print(_table(manifest, wide=wide))
     for bundle, manifest in zip(bundles, manifests, strict=True):
         for line in [*_warnings(manifest), *_sensitive_layers(manifest)]:
             print_line(f"{manifest.name}: {line}")
@@ -132,26 +139,27 @@ def export_and_show(
     return bundles
 
 
-def _table(manifests: list[Manifest]) -> Table:
+def _table(manifest: Manifest, *, wide: bool = False) -> Table:
+    """Make the table of one bundle; without `wide` it fits into 80 columns."""
     columns = [
-        "bundle",
         "variant",
         "packed as",
-        manifests[0].spec.metric,
+        manifest.spec.metric,
         "retention",
         "same predictions",
         "bytes",
         "p50 µs",
         "speedup",
     ]
-    table = make_table(
-        "all variants on the test split; latency of one text on one thread",
-        columns,
-        left=("bundle", "variant", "packed as"),
-    )
-    for manifest in manifests:
-        for row in _rows(manifest):
-            table.add_row(*row)
+    title = f"{manifest.name}: variants on the test split; one text at a time on one thread"
+    names = columns if wide else [name for name in columns if name != "packed as"]
+    table = make_table(title, names, left=("variant", "packed as"))
+    for variant, packed_as, *figures, speedup in _rows(manifest):
+        if wide:
+            table.add_row(variant, packed_as, *figures, speedup)
+            continue
+        name = variant if packed_as == "-" else f"{variant} ({packed_as})"
+        table.add_row(name, *figures, speedup.partition(" ")[0])
     return table
 
 
@@ -172,7 +180,6 @@ def _rows(manifest: Manifest) -> Iterator[tuple[str, ...]]:
     for name, figures in variants.rows():
         retention = figures.metric / teacher_score if teacher_score > 0 else None
         yield (
-            manifest.name,
             name,
             packed_as.get(name, "-"),
             f"{figures.metric:.4f}",

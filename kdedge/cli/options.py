@@ -29,6 +29,10 @@ provider_option = click.option(
     show_default=True,
     help="Execution provider of ONNX Runtime, such as cpu, cuda or openvino.",
 )
+wide_option = click.option("--wide", is_flag=True, help="Show all columns of the table.")
+strict_option = click.option(
+    "--strict", is_flag=True, help="Exit with 1 if a warning says that the result means nothing."
+)
 force_option = click.option(
     "--force", is_flag=True, help="Replace stages whose inputs have changed."
 )
@@ -55,6 +59,18 @@ def option_group(parameter: str, factory: Callable[..., Any], *options: Decorato
         return command
 
     return decorate
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What a command prints, and whether its warnings fail."""
+
+    wide: bool = False
+    strict: bool = False
+    as_json: bool = False
+
+
+DEFAULT_OUTPUT = OutputOptions()
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,15 @@ import click
 
 from kdedge.cli.console import ConsoleProgress
 from kdedge.cli.options import (
+    OutputOptions,
     RecipeArguments,
     force_option,
     json_option,
     load_data,
+    option_group,
     recipe_options,
+    strict_option,
+    wide_option,
 )
 from kdedge.run.stage import StageContext
 
@@ -18,8 +22,8 @@ from kdedge.run.stage import StageContext
 @click.command()
 @recipe_options
 @force_option
-@json_option
-def run(arguments: RecipeArguments, force: bool, as_json: bool) -> None:
+@option_group("output", OutputOptions, wide_option, strict_option, json_option)
+def run(arguments: RecipeArguments, force: bool, output: OutputOptions) -> None:
     """Distill, export and bench RECIPE, and print a table of retention and speedup.
 
     \b
@@ -34,5 +38,5 @@ def run(arguments: RecipeArguments, force: bool, as_json: bool) -> None:
     from kdedge.distillation.pipeline import distill
 
     finished = distill(recipe, arguments.runs, task=task, stages=stages)
-    export_and_show(finished.folder, stages=stages)
-    bench_and_show(finished.folder, as_json=as_json, progress=stages.progress)
+    export_and_show(finished.folder, stages=stages, wide=output.wide)
+    bench_and_show(finished.folder, output, progress=stages.progress)

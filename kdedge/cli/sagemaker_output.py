@@ -64,7 +64,7 @@ def run_job(job: TrainingJob) -> None:
     if is_main():
         show_seeds(seed_runs)
         write_job_output(seed_runs, job)
-        show(seed_runs.runs[0], as_json=False)
+        show(seed_runs.runs[0])
 
 
 def write_job_output(seed_runs: SeedRuns, job: TrainingJob) -> None:

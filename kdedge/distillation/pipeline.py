@@ -21,6 +21,7 @@ from kdedge.run.layout import RunDir
 from kdedge.run.paths import StudentDir
 from kdedge.run.processes import on_main_process
 from kdedge.run.stage import DEFAULT_STAGES, StageContext
+from kdedge.run.stages import run_stages
 from kdedge.run.threads import settle_threads
 from kdedge.teacher.ensemble import prepare_teachers
 from kdedge.transfer.dataset import transfer_hash
@@ -44,6 +45,7 @@ def distill(
     """
     recipe = settle_threads(recipe, runs, None)
     run = RunDir.create(recipe, runs)
+    stages = replace(stages, order=tuple(run_stages(run)))
     with run.locked():
         context = prepare_context(recipe, run, task=task, stages=stages)
         if recipe.augment and recipe.augment.size == "auto":

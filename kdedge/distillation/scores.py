@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from kdedge.data.task import Task
 from kdedge.distillation.student_training import StudentResult, training_steps
-from kdedge.nn.text_model import MeasuredResult
+from kdedge.evaluation.bootstrap import bootstrap_rows, bootstrap_scores, percentile_interval
+from kdedge.nn.text_model import MeasuredResult, read_measured
 from kdedge.run.layout import RunDir
 from kdedge.run.stage import read_result
 from kdedge.teacher.result import TeacherResult
@@ -48,28 +53,58 @@ def scores(run: RunDir) -> list[ModelScores]:
     With several teachers, `teacher` is their ensemble and each of them follows with its own scores.
     """
     teacher = read_result(run.teacher, TeacherResult)
-
-    def row(name: str, result: MeasuredResult, temperature: float | None = None) -> ModelScores:
-        return ModelScores(
-            model=name,
+    rows = []
+    for model, folder in model_folders(run).items():
+        result = read_result(folder, MeasuredResult)
+        name = model.removeprefix("teacher ")
+        member = teacher.teachers[name] if name != model else None
+        row = ModelScores(
+            model=model,
             metric=result.metric,
             validation=result.validation,
             test=result.test,
             parameters=result.parameters,
             retention=result.test / teacher.test if teacher.test > 0 else None,
-            temperature=temperature,
+            temperature=member.temperature if member else None,
         )
-
-    rows = [row("teacher", teacher)]
-    for name in run.teachers:
-        member = teacher.teachers[name]
-        rows.append(row(f"teacher {name}", member, member.temperature))
-    for name, folders in run.students.items():
-        rows.append(row(name, read_result(folders.student, MeasuredResult)))
-        baseline = folders.current_baseline()
-        if baseline:
-            rows.append(row(f"{name} baseline", read_result(baseline, MeasuredResult)))
+        rows.append(row)
     return rows
+
+
+def model_folders(run: RunDir) -> dict[str, Path]:
+    """Return model -> the folder of its stage, with the names and the order of `scores`."""
+    folders = {"teacher": run.teacher}
+    for name, folder in run.teachers.items():
+        folders[f"teacher {name}"] = folder
+    for name, student in run.students.items():
+        folders[name] = student.student
+        baseline = student.current_baseline()
+        if baseline:
+            folders[f"{name} baseline"] = baseline
+    return folders
+
+
+def score_intervals(task: Task, logits: dict[str, np.ndarray]) -> dict[str, tuple[float, float]]:
+    """Return model -> the 95 % bootstrap interval of its test score.
+
+    Args:
+        task: The run's task.
+        logits: Model -> its logits on the test split. *Shape:* (N, C)
+    """
+    rows = bootstrap_rows(len(task.test), seed=0)
+    intervals = {}
+    for model, of_model in logits.items():
+        resampled = bootstrap_scores(task.spec, of_model, task.test.labels, rows)
+        intervals[model] = percentile_interval(resampled)
+    return intervals
+
+
+def stored_logits(run: RunDir, task: Task) -> dict[str, np.ndarray]:
+    """Return model -> its logits (N, C) on the test split, as the stages of a run saved them."""
+    logits = {}
+    for model, folder in model_folders(run).items():
+        logits[model] = read_measured(folder, task)[1]
+    return logits
 
 
 def learned_maps(run: RunDir) -> dict[str, list[list[float]]]:

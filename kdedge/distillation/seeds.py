@@ -46,7 +46,8 @@ def distill_seeds(
                 "student_seed": seed,
             }
             seed_recipe = recipe.model_copy(update=changes)
-        stages.progress.say(f"seed {seed}: {number + 1} of {count}")
+        if count > 1:
+            stages.progress.say(f"seed {seed}: {number + 1} of {count}")
         seed_task = task and replace(task, spec=replace(task.spec, name=seed_recipe.name))
         finished.append(distill(seed_recipe, runs, task=seed_task, stages=stages))
     return finished

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdedge.data.task import Task
 from kdedge.runtime import metrics
 from kdedge.runtime.spec import TaskSpec
+
+if TYPE_CHECKING:
+    from kdedge.data.task import Task
 
 FEWEST_TEST_TEXTS = 100
 """With fewer texts, the 95 % interval of an accuracy is wider than ±6 points."""
@@ -57,27 +60,30 @@ def baseline_warnings(
     """Compare test scores with those of two simple baselines.
 
     Args:
-        scores: Name -> test score of the teacher and the students; the teacher's is `teacher`.
+        scores: Model -> test score of the teacher and the students.
         majority: Score of predicting the most frequent label, or the mean.
         bag_of_words: Score of TF-IDF with a linear model, if the texts have words.
 
     Returns:
-        One sentence for the teacher that is not above the majority, and one for every model that
-        a bag of words beats.
+        One sentence for all models that are not above the majority, and one for all that a bag of
+        words beats.
     """
     lines = []
-    teacher = scores.get("teacher")
-    if teacher is not None and teacher <= majority:
+    weak = {name: score for name, score in scores.items() if score <= majority}
+    if weak:
         lines.append(
-            f"the teacher scores {teacher:.4f}, not above the majority class ({majority:.4f}): "
-            "it has not learned the task"
+            f"not above the majority class ({majority:.4f}), so nothing is learned: {_listed(weak)}"
         )
     if bag_of_words is None:
         return lines
-    for name, score in scores.items():
-        if score < bag_of_words:
-            lines.append(
-                f"a bag of words (TF-IDF with a linear model) scores {bag_of_words:.4f}, "
-                f"more than {name} ({score:.4f})"
-            )
+    beaten = {name: score for name, score in scores.items() if score < bag_of_words}
+    if beaten:
+        lines.append(
+            f"a bag of words (TF-IDF with a linear model) scores {bag_of_words:.4f}, "
+            f"more than {_listed(beaten)}"
+        )
     return lines
+
+
+def _listed(scores: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} ({score:.4f})" for name, score in scores.items())

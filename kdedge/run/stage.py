@@ -29,11 +29,20 @@ class StageContext:
         force: Make a stage again if its inputs have changed; otherwise that is an error.
         progress: Receives messages and progress.
         dry_run: Raise StageNeeded instead of making a stage.
+        order: The folders of all stages, if they are known: messages then number the stages.
     """
 
     force: bool = False
     progress: Progress = SILENT
     dry_run: bool = False
+    order: tuple[Path, ...] = ()
+
+    def title(self, folder: Path) -> str:
+        """Return `stage 3 of 8, bilstm/student`, or the folder's name if it is not in `order`."""
+        if folder not in self.order:
+            return folder.name
+        number = self.order.index(folder) + 1
+        return f"stage {number} of {len(self.order)}, {folder.parent.name}/{folder.name}"
 
 
 class StageNeeded(Exception):
@@ -107,7 +116,7 @@ def stage(
     if folder.exists():
         old = read_stage(folder)
         if old.inputs == inputs:
-            stages.progress.say(f"{folder.name}: same inputs, kept")
+            stages.progress.say(f"{stages.title(folder)}: same inputs, kept")
             return old.result
         differences = _differences(old.inputs, inputs)
         if not stages.force and not stages.dry_run:
@@ -118,6 +127,8 @@ def stage(
             )
     if stages.dry_run:
         raise StageNeeded(folder, differences)
+    if folder in stages.order:
+        stages.progress.say(stages.title(folder))
     part = folder.with_name(folder.name + ".part")
     try:
         on_main_process(lambda: _begin(part, inputs))
@@ -127,7 +138,18 @@ def stage(
     except Exception as error:
         _raise_disk_error(part, error)
         raise
+    _say_scores(folder, result, stages.progress)
     return result
+
+
+def _say_scores(folder: Path, result: dict[str, Any], progress: Progress) -> None:
+    """Report the scores of a stage that measured a model."""
+    if not {"metric", "validation", "test"} <= result.keys():
+        return
+    progress.say(
+        f"{folder.parent.name}/{folder.name}: {result['metric']} {result['test']:.4f} on test, "
+        f"{result['validation']:.4f} on validation"
+    )
 
 
 def _raise_disk_error(part: Path, error: Exception) -> None:

@@ -30,5 +30,8 @@ def test_models_that_simple_baselines_beat_are_found() -> None:
     good = baseline_warnings({"teacher": 0.9, "tinybert": 0.88}, majority=0.5, bag_of_words=0.8)
     assert good == []
     bad = baseline_warnings({"teacher": 0.5, "tinybert": 0.85}, majority=0.5, bag_of_words=0.8)
-    assert len(bad) == 2 and "not above the majority class" in bad[0] and "teacher" in bad[1]
+    assert len(bad) == 2 and "teacher (0.5000)" in bad[0] and "tinybert" not in bad[0]
+    assert "bag of words" in bad[1] and "teacher (0.5000)" in bad[1] and "tinybert" not in bad[1]
+    (collapsed,) = baseline_warnings({"teacher": 0.9, "s": 0.5}, majority=0.5, bag_of_words=None)
+    assert "s (0.5000)" in collapsed and "teacher" not in collapsed
     assert baseline_warnings({"teacher": 0.6}, majority=0.5, bag_of_words=None) == []
