@@ -76,7 +76,7 @@ def _torch_subject(name: str, folder: Path, task: Task, device: str, options: Op
         logits=logits,
         runner=load_runner(job),
         job=job,
-        bytes=_weight_bytes((folder,)),
+        bytes=_model_bytes((folder,)),
     )
 
 
@@ -109,7 +109,7 @@ def _ensemble_subject(
         logits=logits,
         runner=load_runner(job),
         job=job,
-        bytes=_weight_bytes(folders),
+        bytes=_model_bytes(folders),
         notes=(f"{len(jobs)} teachers run in turn; their calibrated logits are averaged",),
     )
 
@@ -148,8 +148,10 @@ def _untimed_subject(
 ) -> Subject:
     """Build a subject from stored logits; `weights` are the folders of its weights."""
     _, logits = read_measured(folder, task)
-    return Subject(name, kind, "torch", "fp32", logits=logits, bytes=_weight_bytes(weights))
+    return Subject(name, kind, "torch", "fp32", logits=logits, bytes=_model_bytes(weights))
 
 
-def _weight_bytes(folders: Sequence[Path]) -> int:
-    return sum((folder / "model.safetensors").stat().st_size for folder in folders)
+def _model_bytes(folders: Sequence[Path]) -> int:
+    """Return the bytes of the weights, tokenizers and configurations in these folders."""
+    files = [folder / name for folder in folders for name in WEIGHTS]
+    return sum(file.stat().st_size for file in files)

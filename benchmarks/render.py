@@ -51,7 +51,7 @@ COLUMNS = (
     ),
     ("vs best", "speedup against the teacher's fastest row"),
     ("texts/s", "in batches, with tokenization"),
-    ("size", "bytes of the model's own file on disk"),
+    ("size", "bytes of all files that it needs: model, tokenizer and configuration"),
     (
         "peak",
         "peak resident memory of a process that loads the subject alone and classifies a few"

@@ -35,7 +35,7 @@ class Row:
         single: Seconds per text, with tokenization.
         model: Seconds per text, without tokenization.
         batched: Seconds per batch of `batch` texts, with tokenization.
-        bytes: Size of the model's own file.
+        bytes: Size of the files that it needs: weights, tokenizer and configuration.
         only_prediction: What the subject predicts for every text, if its predictions do not differ.
     """
 

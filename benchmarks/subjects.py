@@ -37,7 +37,7 @@ class Subject:
         logits: (N, C) on the test texts; None if only time is measured.
         runner: None if only quality is measured.
         job: What the memory measurement loads, or None.
-        bytes: Size of the model's own file.
+        bytes: Size of the files that it needs: weights, tokenizer and configuration.
         notes: Conditions that the report states.
     """
 
@@ -105,7 +105,7 @@ def bundle_subjects(
             raise MachineError(
                 f"nothing in this bundle runs on {provider}",
                 f"{name} has only int8, for the CPU",
-                "bench it on the cpu",
+                "bench it on the cpu, or export with --precision all",
             )
         for precision in precisions:
             logits = None
@@ -151,7 +151,7 @@ def _bundle_subject(
             "provider": provider,
             "threads": threads,
         },
-        bytes=int(manifest.files[manifest.precisions[precision]]["bytes"]),
+        bytes=manifest.size(precision),
         notes=_scheme_notes(manifest.scheme) if precision == "int8" else (),
     )
 

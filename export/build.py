@@ -12,7 +12,7 @@ from kdedge.export.figures import Int8Figures, ParityFigures, VariantDecision
 from kdedge.export.graph import to_onnx
 from kdedge.export.int8_parity import check_integers
 from kdedge.export.int8_writer import to_int8
-from kdedge.export.options import ExportOptions
+from kdedge.export.options import AUTO, ExportOptions
 from kdedge.export.pack import (
     ExportedFiles,
     ExportInput,
@@ -84,7 +84,7 @@ def write_files(
     """Write the graphs of a classifier; fp32 is always among them."""
     graphs = {"fp32": to_onnx(model)}
     if quantized is None:
-        if "int8" in options.precisions:
+        if options.int8:
             graphs["int8"] = quantize(graphs["fp32"], options.scheme)
         return ExportedFiles(graphs, options.scheme)
     graphs["int8"] = to_int8(quantized.model)
@@ -114,11 +114,19 @@ def _check_and_pack(
         kind = task.spec.kind
         report = check_same_answers("portable", logits["portable"], "int8", logits["int8"], kind)
         figures = replace(figures, portable=report)
-    packed = [name for name in files.graphs if name in precisions]
+    wanted = {"int8" if name == AUTO else name for name in precisions}
+    packed = [name for name in files.graphs if name in wanted]
     if source.largest_drop is not None:
         decision = evaluate_variants(opened, source, files, task)
         figures = replace(figures, variants=decision)
-        packed = _apply_decision(source.name, decision, packed, progress)
+        _report_slow(source.name, decision, progress)
+        if decision.loss_reason and "int8" in wanted:
+            _check_float_allowed(precisions, decision.loss_reason)
+            packed = ["fp32"]
+            progress.say(
+                f"{source.name}: int8 is not worth packing: {decision.loss_reason}; the bundle "
+                "contains only the float file"
+            )
     manifest = manifest_of(source, files, packed, figures, scores)
     golden = golden_answers({name: classifiers[name] for name in packed}, task.test)
     finish_bundle(part, folder, manifest, figures, golden)
@@ -208,22 +216,16 @@ def _check_int8(
     return Int8Figures(comparison, batches, integers, quantized.result)
 
 
-def _apply_decision(
-    name: str, decision: VariantDecision, packed: list[str], progress: Progress
-) -> list[str]:
-    """Return the files to pack: without int8 and portable if int8 is not worth it."""
+def _report_slow(name: str, decision: VariantDecision, progress: Progress) -> None:
     if decision.slow_reason:
         progress.say(f"{name}: int8 only saves bytes on this machine: {decision.slow_reason}")
-    if not decision.loss_reason:
-        return packed
-    if "fp32" not in packed:
+
+
+def _check_float_allowed(precisions: Sequence[str], loss_reason: str) -> None:
+    """Raise CheckFailed if only the int8 file may be packed."""
+    if AUTO not in precisions and "fp32" not in precisions:
         raise CheckFailed(
             "the int8 file is not worth packing",
-            decision.loss_reason,
-            "export --precision all to get the float file, or raise student.quantize.largest_drop",
+            loss_reason,
+            "use --precision auto to get the float file, or raise student.quantize.largest_drop",
         )
-    progress.say(
-        f"{name}: int8 is not worth packing: {decision.loss_reason}; the bundle contains only the "
-        "float file"
-    )
-    return ["fp32"]

@@ -65,7 +65,7 @@ def export_run(
 
 def check_overflow(options: ExportOptions) -> None:
     """Raise UsageError if this CPU cannot check weights of so many bits."""
-    if "int8" in options.precisions and overflows(options.scheme.largest_weight):
+    if options.int8 and overflows(options.scheme.largest_weight):
         raise UsageError(
             f"products of {options.scheme.weight_bits}-bit weights overflow on this CPU, so an "
             "int8 file with them cannot be checked here",
@@ -185,6 +185,8 @@ def _sources(folder: Path, task: Task, max_length: int, options: ExportOptions) 
 def _is_current(bundle: Path, sources: Mapping[str, Any]) -> bool:
     """Whether an intact bundle was made from these sources."""
     try:
-        return bool(Bundle.open(bundle).manifest.sources == sources)
+        opened = Bundle.open(bundle)
+        opened.verify_files()
     except KdedgeError:
         return False
+    return bool(opened.manifest.sources == sources)

@@ -8,7 +8,10 @@ from kdedge.export.scheme import QuantScheme
 
 from kdedge.errors import UsageError
 
-FILES = ("fp32", "int8", "portable")
+AUTO = "auto"
+"""The int8 file, or the fp32 file if int8 is not worth packing."""
+
+FILES = (AUTO, "fp32", "int8", "portable")
 
 INT8 = QuantScheme(activations="static")
 """The scheme of a student's int8 file unless the user chooses another."""
@@ -19,7 +22,8 @@ class ExportOptions:
     """What a student's bundle contains.
 
     Attributes:
-        precisions: Files to write: fp32, int8, portable. The fp32 graph is checked in any case.
+        precisions: Files to pack: `fp32`, `int8`, `portable`, or `auto`: int8, or fp32 if int8
+            loses too much. The fp32 graph is checked in any case.
         scheme: How the int8 file rounds.
         tune: Whether quantization-aware training may follow calibration.
         trim_vocab: Pieces of the vocabulary to keep; None: as the recipe says.
@@ -28,7 +32,7 @@ class ExportOptions:
         UsageError: If one option would be ignored because of another.
     """
 
-    precisions: tuple[str, ...] = ("fp32", "int8")
+    precisions: tuple[str, ...] = (AUTO,)
     scheme: QuantScheme = INT8
     tune: bool = True
     trim_vocab: int | None = None
@@ -43,7 +47,7 @@ class ExportOptions:
             )
         files = f"--precision {self.precisions[0]}"
         scheme = str(self.scheme)
-        no_int8 = "int8" not in self.precisions
+        no_int8 = not self.int8
         portable = "portable" in self.precisions
         # (whether it is so, option, option that makes it useless, why)
         conflicts = (
@@ -58,9 +62,14 @@ class ExportOptions:
                 raise UsageError(reason, f"{option} with {other}", f"leave {option} out")
 
     @property
+    def int8(self) -> bool:
+        """Whether an int8 file is written."""
+        return AUTO in self.precisions or "int8" in self.precisions
+
+    @property
     def static_int8(self) -> bool:
         """Whether an int8 file with fixed ranges is written."""
-        return self.scheme.static and "int8" in self.precisions
+        return self.scheme.static and self.int8
 
 
 NO_INT8 = "this option needs an int8 file"
@@ -69,7 +78,7 @@ TUNING_NEEDS = "only an int8 file with fixed ranges is tuned"
 
 DEFAULT_OPTIONS = ExportOptions()
 
-TEACHER_OPTIONS = ExportOptions(scheme=QuantScheme())
+TEACHER_OPTIONS = ExportOptions(("fp32", "int8"), scheme=QuantScheme())
 """The teacher's bundle is always the same, because students are measured against it.
 
 Dynamic: fake-quant covers students only.

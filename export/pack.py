@@ -116,7 +116,7 @@ def finish_bundle(
     sizes = {name: (part / path).stat().st_size for name, path in manifest.precisions.items()}
     write_atomic(part / "README.md", model_card(manifest, figures, sizes))
     write_manifest(part, manifest)
-    Bundle.open(part)
+    Bundle.open(part).verify_files()
     replace_dir(part, folder)
 
 

@@ -353,6 +353,13 @@ def copy_bundle(bundle: Path, folder: Path) -> Path:
     return Path(shutil.copytree(bundle, folder / "bundle"))
 
 
+def both_files(**settings: Any) -> ExportOptions:
+    """Return export options that pack the fp32 and the int8 file."""
+    from kdedge.export.options import ExportOptions
+
+    return ExportOptions(("fp32", "int8"), **settings)
+
+
 def pack_bundle(
     made: ExportInput, task: Task, folder: Path, options: ExportOptions | None = None
 ) -> Path:

@@ -49,10 +49,10 @@ def export_options(
     export_options,
     click.option(
         "--precision",
-        type=click.Choice(["all", "fp32", "int8"]),
-        default="all",
+        type=click.Choice(["auto", "int8", "fp32", "all"]),
+        default="auto",
         show_default=True,
-        help="ONNX files to write.",
+        help="ONNX files to pack. auto: int8, or fp32 if int8 loses too much. all: fp32 and int8.",
     ),
     click.option(
         "--portable",

@@ -33,6 +33,7 @@ def info(bundle: Path, as_json: bool) -> None:
     from kdedge.runtime.bundle import MANIFEST, Bundle
 
     opened = Bundle.open(bundle)
+    opened.verify_files()
     digest = hashlib.sha256((opened.folder / MANIFEST).read_bytes()).hexdigest()
     if as_json:
         print_json(_document(opened, digest))
@@ -79,8 +80,7 @@ def _files_table(bundle: Bundle) -> Table:
     for path, entry in sorted(bundle.manifest.files.items()):
         size = size_text(entry["bytes"])
         table.add_row(path, precisions.get(path, ""), size, entry["sha256"][:12])
-    total = sum(entry["bytes"] for entry in bundle.manifest.files.values())
-    table.add_row("all files", "", size_text(total), "")
+    table.add_row("all files", "", size_text(bundle.manifest.size()), "")
     return table
 
 

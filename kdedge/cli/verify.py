@@ -31,6 +31,7 @@ def verify(bundle: Path, provider: str, as_json: bool) -> None:
     from kdedge.runtime.golden import replay
 
     opened = Bundle.open(bundle)
+    opened.verify_files()
     replays = replay(opened, provider)
     if as_json:
         rows = [{**vars(file), "passed": file.passed} for file in replays]

@@ -1,4 +1,4 @@
-"""A bundle is the folder that goes to the device. Every file is verified before it is used.
+"""A bundle is the folder that goes to the device. A file is verified when it is first read.
 
 bundle/  README.md  config.json  tokenizer.json  tokenizer_config.json  golden.json  kdedge.json
          onnx/model.onnx  onnx/model_quantized.onnx  onnx/model_portable.onnx
@@ -18,7 +18,12 @@ from kdedge.errors import IntegrityError, UsageError
 from kdedge.io.atomic import json_text, write_atomic
 from kdedge.runtime.metrics import metric_fits
 from kdedge.runtime.spec import KINDS, TaskSpec
-from kdedge.runtime.verified_file import read_regular_file, read_verified_file
+from kdedge.runtime.verified_file import (
+    VerifiedFiles,
+    check_size,
+    read_regular_file,
+    read_verified_file,
+)
 
 FORMAT = 1
 """Version of kdedge.json that this code writes and reads."""
@@ -84,6 +89,15 @@ class Manifest:
     sources: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     format: int = FORMAT
+
+    def size(self, precision: str | None = None) -> int:
+        """Return the bytes of all listed files, or of those that one precision needs."""
+        others = set(self.precisions.values())
+        if precision is None:
+            others.clear()
+        else:
+            others.remove(self.precisions[precision])
+        return sum(entry["bytes"] for name, entry in self.files.items() if name not in others)
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "spec": self.spec.to_json(), "inputs": list(self.inputs)}
@@ -219,10 +233,11 @@ def _damaged(detail: str) -> IntegrityError:
 
 @dataclass(frozen=True, repr=False)
 class Bundle:
-    """A verified bundle.
+    """An open bundle.
 
     Attributes:
         contents: Path -> the bytes that were hashed. Use these, not the files: they cannot change.
+            A folder's file is read and verified when it is first used.
     """
 
     folder: Path
@@ -231,16 +246,18 @@ class Bundle:
 
     def __repr__(self) -> str:
         files = ", ".join(sorted(self.manifest.precisions))
-        size = sum(map(len, self.contents.values())) / 1e6
+        size = self.manifest.size() / 1e6
         return f"Bundle({str(self.folder)!r}: {self.manifest.name}, {files}, {size:.1f} MB)"
 
     @classmethod
     def open(cls, folder: str | Path) -> Bundle:
-        """Read and verify every file of a bundle.
+        """Read a bundle's manifest and check the names and sizes of its files.
+
+        Files that are never used are not read. `verify_files` checks the SHA-256 of all.
 
         Raises:
             UsageError: If the folder has no manifest.
-            IntegrityError: If a file is missing, unlisted, or not the one that was exported.
+            IntegrityError: If a file is missing, unlisted, or of another size.
         """
         folder = Path(folder)
         if not (folder / MANIFEST).exists():
@@ -251,12 +268,14 @@ class Bundle:
             )
         manifest = _read_manifest(folder)
         _check_file_names(folder, manifest)
-        contents = {}
         for name, entry in manifest.files.items():
-            contents[name] = read_verified_file(
-                folder, name, size=entry["bytes"], sha256=entry["sha256"]
-            )
-        return cls(folder, manifest, contents)
+            check_size(folder, name, entry["bytes"])
+        return cls(folder, manifest, VerifiedFiles(folder, manifest.files))
+
+    def verify_files(self) -> None:
+        """Read every file again. Raises IntegrityError if one is not what was exported."""
+        for name, entry in self.manifest.files.items():
+            read_verified_file(self.folder, name, size=entry["bytes"], sha256=entry["sha256"])
 
     def json(self, name: str) -> Any:
         """Parse one of the JSON files. Raises IntegrityError if it is not JSON."""

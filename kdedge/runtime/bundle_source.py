@@ -44,7 +44,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def open_bundle(source: str | Path | Bundle) -> Bundle:
-    """Open and verify a bundle.
+    """Open a bundle; the files of a zip or hub repository are verified at once.
 
     Args:
         source: A folder, a zip file of one, the id `owner/name` of a hub repository (a string),
@@ -59,7 +59,10 @@ def open_bundle(source: str | Path | Bundle) -> Bundle:
         return source
     with bundle_folder(source) as folder:
         opened = Bundle.open(folder)
-    return Bundle(Path(source), opened.manifest, opened.contents)
+        if folder != Path(source):
+            # The temporary folder is removed, so its files are read now.
+            return Bundle(Path(source), opened.manifest, dict(opened.contents))
+    return opened
 
 
 @contextmanager

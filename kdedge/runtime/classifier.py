@@ -126,6 +126,7 @@ class Classifier:
         provider = PROVIDERS.get(provider.lower(), provider)
         precision = _choose_precision(bundle.manifest, precision, provider)
         graph = bundle.contents[bundle.manifest.precisions[precision]]
+        bundle.contents["tokenizer.json"]  # Both files are verified before one is used.
         session = _open_session(graph, provider, threads)
         _check_graph(session, bundle.manifest)
         return cls(TextEncoder(bundle), session, precision, provider, threads or 0)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from kdedge.errors import IntegrityError
 
@@ -16,6 +18,51 @@ OPEN_FLAGS = (
     | getattr(os, "O_BINARY", 0)
 )
 """Do not follow a link at the end of the path, and do not wait for the other end of a pipe."""
+
+
+class VerifiedFiles(Mapping[str, bytes]):
+    """Path in a folder -> the bytes of the file, read and verified on first use.
+
+    Args:
+        folder: The folder.
+        files: Path -> {"sha256", "bytes"}.
+
+    Raises:
+        IntegrityError: On access, if a file is not the one that its entry describes.
+    """
+
+    def __init__(self, folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
+        self._folder = folder
+        self._files = files
+        self._contents: dict[str, bytes] = {}
+
+    def __getitem__(self, name: str) -> bytes:
+        if name not in self._contents:
+            entry = self._files[name]
+            self._contents[name] = read_verified_file(
+                self._folder, name, size=entry["bytes"], sha256=entry["sha256"]
+            )
+        return self._contents[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+def check_size(folder: Path, name: str, size: int) -> None:
+    """Raise IntegrityError if a file is missing, not regular, or of another size."""
+    path = folder / name
+    try:
+        _reject_links(folder, path, name)
+        status = path.lstat()
+    except OSError as error:
+        raise _changed(name, error.strerror or str(error)) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise _changed(name, "it is not a regular file")
+    if status.st_size != size:
+        raise _changed(name, f"{status.st_size} bytes instead of {size}")
 
 
 def read_verified_file(folder: Path, name: str, *, size: int, sha256: str) -> bytes:

@@ -133,7 +133,7 @@ def test_other_forms_of_the_same_data_are_the_same_run(finished: kdedge.Run, for
     runs = finished.folder.parent
     run = kdedge.distill(**again, runs=runs, threads=1, progress=log)
     kept = [line.partition(":")[0] for line in log.lines if line.endswith("same inputs, kept")]
-    assert kept == ["teacher", "transfer", "student"]
+    assert [name.rpartition("/")[2] for name in kept] == ["teacher", "transfer", "student"]
     assert run.scores() == finished.scores()
 
 
@@ -202,7 +202,7 @@ def test_a_recipe_a_path_and_overrides(tmp_path: Path) -> None:
         Recipe.model_validate(document), runs=tmp_path, overrides=overrides, progress=log
     )
     assert again.scores() == run.scores()
-    assert "student: same inputs, kept" in log.lines
+    assert any(line.endswith("student: same inputs, kept") for line in log.lines)
 
 
 def test_several_seeds_and_students(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ class RecordedMessages(Silent):
 def exported(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """Two students and a teacher, exported."""
     run = factories.make_run(tmp_path_factory.mktemp("runs"), TASK, ("tinybert", "bilstm"))
-    export_run(run, ["tinybert", "bilstm"], task=TASK)
+    export_run(run, ["tinybert", "bilstm"], task=TASK, options=factories.both_files())
     return run
 
 
@@ -316,7 +316,8 @@ def test_a_second_export_keeps_the_bundle_unless_something_changed(
     before, messages = content_of(run.students["bilstm"].bundle), RecordedMessages()
     with monkeypatch.context() as patch:
         patch.setattr(build, "to_onnx", lambda _: pytest.fail("nothing has changed"))
-        export_run(run, ["bilstm"], task=TASK, stages=StageContext(progress=messages))
+        stages = StageContext(progress=messages)
+        export_run(run, ["bilstm"], task=TASK, options=factories.both_files(), stages=stages)
     assert (
         messages.text.count("same inputs, kept") == 2
         and content_of(run.students["bilstm"].bundle) == before

@@ -32,6 +32,7 @@ from kdedge.run.layout import RunDir
 from kdedge.run.progress import Silent
 from kdedge.run.stage import StageContext
 from kdedge.runtime import Bundle, Classifier
+from kdedge.runtime.bundle import PRECISIONS
 
 
 def decided_student(kind: str) -> PreTrainedModel:
@@ -98,7 +99,8 @@ def test_the_figures_of_every_variant_can_be_measured_again(
     run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kdedge.data.load_task", lambda *_, **__: TASK)
-    result = CliRunner().invoke(command.export, [str(run.folder)], catch_exceptions=False)
+    arguments = [str(run.folder), "--precision", "all"]
+    result = CliRunner().invoke(command.export, arguments, catch_exceptions=False)
     bundle = Bundle.open(run.students["bilstm"].bundle)
     judged, manifest = bundle.manifest.parity["variants"], bundle.manifest
     named = {FLOAT: "fp32", judged["int8"]: "int8"}
@@ -302,6 +304,8 @@ def test_without_tuning_there_are_two_variants(run: RunDir) -> None:
     decision = VariantDecision.from_json(judged)
     assert [name for name, _ in decision.rows()] == [FLOAT, "calibrated"]
     assert decision.int8 == "calibrated"
+    assert list(Bundle.open(bundle).manifest.precisions) == ["int8"], "packed by default"
+    assert not (bundle / PRECISIONS["fp32"]).exists()
 
 
 def test_an_int8_file_that_loses_too_much_is_left_out(

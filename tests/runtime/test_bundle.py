@@ -19,7 +19,7 @@ from kdedge.export.export import export_run
 from onnx import TensorProto, helper, numpy_helper
 
 from kdedge.errors import CheckFailed, IntegrityError, KdedgeError, UsageError
-from kdedge.runtime import Bundle, Classifier, Manifest, classifier, text_encoder
+from kdedge.runtime import Bundle, Classifier, Manifest, classifier, text_encoder, verified_file
 from kdedge.runtime.bundle import FORMAT, write_manifest
 from kdedge.runtime.golden import replay
 
@@ -30,7 +30,7 @@ FILES = ["kdedge.json", *factories.BUNDLE_FILES]
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     task = factories.single_task()
     run = factories.make_run(tmp_path_factory.mktemp("runs"), task)
-    return export_run(run, ["bilstm"], task=task)[0]
+    return export_run(run, ["bilstm"], task=task, options=factories.both_files())[0]
 
 
 @pytest.fixture
@@ -63,6 +63,7 @@ def rewrite(folder: Path, name: str, content: bytes) -> None:
 
 def assert_rejected(folder: Path, name: str = "") -> None:
     with pytest.raises((IntegrityError, UsageError)) as error:
+        Bundle.open(folder).verify_files()
         Classifier.load(folder)
     assert name in str(error.value)
 
@@ -96,6 +97,32 @@ def test_every_damaged_file_is_rejected_and_named(
     assert_rejected(bundle, name)
 
 
+@pytest.mark.parametrize("name", ["onnx/model_quantized.onnx", "tokenizer.json"])
+def test_a_damaged_file_is_rejected_when_it_is_used(
+    bundle: Path, name: str, nothing_used: None
+) -> None:
+    content = bytearray((bundle / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / name).write_bytes(content)
+    with pytest.raises(IntegrityError, match=name):
+        Classifier.load(bundle, "int8")
+
+
+def test_files_that_are_not_used_are_not_read(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = []
+    read = verified_file.read_verified_file
+
+    def record(folder: Path, name: str, *, size: int, sha256: str) -> bytes:
+        names.append(name)
+        return read(folder, name, size=size, sha256=sha256)
+
+    monkeypatch.setattr(verified_file, "read_verified_file", record)
+    Classifier.load(bundle, "int8").predict("the film was good")
+    assert sorted(names) == ["onnx/model_quantized.onnx", "tokenizer.json"]
+
+
 def test_a_flipped_bit_in_the_manifest_never_changes_a_file(bundle: Path) -> None:
     """The manifest has no hash: a flipped bit may change a figure in it, but never a file."""
     path, whole = bundle / "kdedge.json", Bundle.open(bundle)
@@ -105,10 +132,10 @@ def test_a_flipped_bit_in_the_manifest_never_changes_a_file(bundle: Path) -> Non
         flipped[place] ^= 1 << int(random.integers(8))
         path.write_bytes(bytes(flipped))
         try:
-            opened = Bundle.open(bundle)
+            contents = dict(Bundle.open(bundle).contents)
         except IntegrityError:
             continue
-        assert opened.contents == whole.contents
+        assert contents == dict(whole.contents)
 
 
 def test_swapped_files_are_rejected(bundle: Path, nothing_used: None) -> None:

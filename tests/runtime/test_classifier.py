@@ -82,7 +82,7 @@ def student_dirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folders = {}
     for name, (kind, task) in tasks.items():
         run = factories.make_run(tmp_path_factory.mktemp(name), task, (kind,))
-        folders[name] = export_run(run, [kind], task=task)[0].parent
+        folders[name] = export_run(run, [kind], task=task, options=factories.both_files())[0].parent
     return folders
 
 

@@ -282,6 +282,7 @@ def test_the_verified_bytes_are_used(bundle: Path) -> None:
     """A file that changes after verification has no effect."""
     expected = Classifier.load(bundle, "fp32").logits(["the film was good"])
     opened = Bundle.open(bundle)
+    assert set(dict(opened.contents)) == set(opened.manifest.files), "every file is read"
     (bundle / "onnx/model.onnx").write_bytes(b"other")
     (bundle / "tokenizer.json").write_bytes(b"other")
     assert np.array_equal(
