@@ -39,9 +39,9 @@ from kdedge.runtime.metrics import decide, score
 FP32 = "fp32"
 DYNAMIC = "int8, dynamic"
 VARIANTS = {
-    DYNAMIC: ("--scheme", "dynamic"),
-    "int8, calibrated": ("--no-qat",),
-    "int8, tuned": (),
+    DYNAMIC: ("--precision", "all", "--scheme", "dynamic"),
+    "int8, calibrated": ("--precision", "all", "--no-qat"),
+    "int8, tuned": ("--precision", "all"),
 }
 """File -> options of `kdedge export`; the bundle of the last one stays in the run."""
 

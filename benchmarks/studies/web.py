@@ -1,7 +1,7 @@
 """Do a bundle's files give the same predictions in a browser's runtime?
 
     npm install --prefix DIR onnxruntime-web
-    kdedge export RUN --portable
+    kdedge export RUN --precision all --portable
     python benchmarks/studies/web.py DIR/node_modules RUN [STUDENT's folder ...]
 
 Node runs the WebAssembly build of onnxruntime-web on one thread with single texts of the test
