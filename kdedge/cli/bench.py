@@ -331,6 +331,8 @@ def rich_table(report: Report, *, wide: bool = True) -> Table:
     )
     metric = report.task["metric"].replace("_", " ")
     headers = {name: TERMINAL_COLUMNS[name] for name in _columns(wide)} | {"score": metric}
+    if not wide:
+        headers["speedup"] = "speedup"
     for column, header in headers.items():
         justify: Literal["left", "right"] = "left" if column in LEFT_ALIGNED else "right"
         is_name = column == "subject" and not wide

@@ -1,0 +1,201 @@
+"""How much do the quick start's students retain and gain over three seeds?
+
+    kdedge distill configs/quickstart.toml --seeds 3
+    kdedge export runs/quickstart
+    kdedge bench runs/quickstart
+    python benchmarks/studies/quickstart.py runs/quickstart
+
+Writes benchmarks/results/quickstart.json from the run and the runs of its other seeds, which stand
+next to it, and prints the tables of benchmarks/results/quickstart.md. Then it draws the picture
+of the README, docs/assets/quickstart.svg, from that file. Without RUN it only draws.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+
+ROOT = Path(__file__).resolve().parents[2]
+FIGURES = ROOT / "benchmarks" / "results" / "quickstart.json"
+PICTURE = ROOT / "docs" / "assets" / "quickstart.svg"
+COLOURS = {"teacher": "#6b7280", "distilled student": "#0f766e", "bag of words": "#b45309"}
+LABEL_ONLY = "from labels alone"
+
+
+def collect(folder: Path) -> dict[str, Any]:
+    """Read the scores of all seeds and the timings of the first one."""
+    from kdedge.distillation.seeds import distillation_gains, seed_stats
+    from kdedge.run.layout import RunDir
+
+    first, _ = RunDir.open(folder)
+    others = sorted(folder.parent.glob(f"{folder.name}-seed*"))
+    runs = [first, *(RunDir.open(other)[0] for other in others)]
+    report = json.loads((folder / "bench" / "report.json").read_text())
+    models = {}
+    for name, stats in seed_stats(runs).items():
+        models[name] = {"scores": list(stats.values), "mean": stats.mean, "sd": stats.sd}
+    gains = {}
+    for name, gain in distillation_gains(runs).items():
+        gains[name] = {"mean": gain.mean, "text": str(gain), "verdict": gain.verdict}
+    return {
+        "created": report["created"],
+        "machine": report["machine"],
+        "models": models,
+        "gains": gains,
+        "rows": report["rows"],
+    }
+
+
+def tables(figures: dict[str, Any]) -> str:
+    """Return the tables of the results page as Markdown."""
+    lines = ["| model | accuracy, three seeds | from labels alone | gain | verdict |"]
+    lines.append("| --- | --- | --- | --- | --- |")
+    models = figures["models"]
+    lines.append(f"| teacher | {models['teacher']['mean']:.4f} | | | |")
+    for student, gain in figures["gains"].items():
+        distilled = _mean_and_deviation(models[student])
+        baseline = _mean_and_deviation(models[f"{student} baseline"])
+        text = gain["text"].rpartition(":")[0]
+        lines.append(f"| {student} | {distilled} | {baseline} | {text} | {gain['verdict']} |")
+    lines += ["", "| model | accuracy | retention, % [95 %] | p50 µs, one text | speedup | size |"]
+    lines.append("| --- | --: | --- | --: | --: | --: |")
+    for row in figures["rows"]:
+        lines.append(_row_line(row))
+    return "\n".join(lines)
+
+
+def _mean_and_deviation(model: dict[str, Any]) -> str:
+    return f"{model['mean']:.4f} ± {model['sd']:.4f}"
+
+
+def _row_line(row: dict[str, Any]) -> str:
+    retention = "–"
+    if row["retention_low"] is not None:
+        share, low, high = (
+            100 * row[name] for name in ("retention", "retention_low", "retention_high")
+        )
+        retention = f"{share:.1f} [{low:.1f}–{high:.1f}]"
+    timing, speedup = "–", "–"
+    if row["p50_us"] is not None:
+        timing = f"{row['p50_us']:.0f}"
+        low, high = row["speedup_low"], row["speedup_high"]
+        speedup = f"{row['speedup']:.1f}x [{low:.1f}–{high:.1f}]"
+    size = "–" if row["bytes"] is None else f"{row['bytes'] / 1e6:.1f} MB"
+    cells = [_name(row), f"{row['value']:.4f}", retention, timing, speedup, size]
+    return f"| {' | '.join(cells)} |"
+
+
+def _name(row: dict[str, Any]) -> str:
+    if row["kind"] == "baseline" and not row["subject"].endswith(" baseline"):
+        return str(row["subject"])
+    return f"{row['subject']}, {row['form']} {row['precision']}"
+
+
+def draw(figures: dict[str, Any]) -> str:
+    """Draw accuracy against latency as SVG, with each student's label-only baseline below it."""
+    points = _points(figures["rows"])
+    x = alt.X(
+        "ms:Q",
+        title="milliseconds for one text on one core (logarithmic)",
+        scale=alt.Scale(type="log", domain=[0.15, 40], nice=False),
+        axis=alt.Axis(values=[0.2, 0.5, 1, 2, 5, 10, 20], grid=False),
+    )
+    lowest = min(point["accuracy"] for point in points)
+    y = alt.Y(
+        "accuracy:Q",
+        title="accuracy on the test texts",
+        scale=alt.Scale(domain=[lowest - 0.02, 0.97], nice=False),
+        axis=alt.Axis(format=".2f", tickCount=6, gridColor="#e5e7eb"),
+    )
+    colour = alt.Color(
+        "kind:N",
+        scale=alt.Scale(domain=list(COLOURS), range=list(COLOURS.values())),
+        legend=None,
+    )
+    base = alt.Chart(alt.Data(values=points)).encode(x=x)
+    timed = base.transform_filter(f"datum.kind != '{LABEL_ONLY}'")
+    circles = timed.mark_circle(opacity=0.9).encode(
+        y=y,
+        color=colour,
+        size=alt.Size("megabytes:Q", scale=alt.Scale(range=[60, 1400]), legend=None),
+    )
+    names = timed.mark_text(align="left", dx=14, dy=-12, fontSize=13, fontWeight="bold").encode(
+        y=y, text="name:N", color=colour
+    )
+    sizes = timed.mark_text(align="left", dx=14, dy=4, fontSize=12).encode(y=y, text="detail:N")
+    gains = base.transform_filter(f"datum.kind == '{LABEL_ONLY}'")
+    lines = gains.mark_rule(strokeDash=[4, 3], color="#0f766e").encode(y=y, y2="distilled:Q")
+    rings = gains.mark_point(size=70, color="#0f766e", strokeWidth=2).encode(y=y)
+    ring_names = gains.mark_text(align="left", dx=12, dy=4, fontSize=12).encode(y=y, text="name:N")
+    chart = (lines + circles + rings + names + sizes + ring_names).properties(
+        width=620, height=330, background="white", padding=12
+    )
+    return to_svg(chart)
+
+
+def _points(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the teacher, the int8 students, their baselines and the bag of words as points."""
+    points = []
+    baselines = {row["subject"]: row["value"] for row in rows if row["kind"] == "baseline"}
+    for row in rows:
+        is_teacher = row["subject"] == "teacher" and row["form"] == "torch"
+        is_student = row["kind"] == "model" and row["precision"] == "int8"
+        is_student = is_student and row["subject"] != "teacher"
+        is_words = row["subject"].startswith("tf-idf")
+        if not (is_teacher or is_student or is_words):
+            continue
+        kind = "teacher" if is_teacher else "distilled student"
+        name = {"tinybert": "TinyBERT, int8", "bilstm": "BiLSTM, int8"}.get(row["subject"])
+        if is_words:
+            kind, name = "bag of words", "TF-IDF"
+        point = {
+            "name": name or "teacher",
+            "kind": kind,
+            "ms": row["p50_us"] / 1e3,
+            "accuracy": row["value"],
+            "megabytes": row["bytes"] / 1e6,
+            "detail": f"{row['value']:.3f}, {row['bytes'] / 1e6:.0f} MB",
+        }
+        points.append(point)
+        if is_student:
+            alone = baselines[f"{row['subject']} baseline"]
+            points.append(
+                {
+                    "name": f"{LABEL_ONLY}: {alone:.3f}",
+                    "kind": LABEL_ONLY,
+                    "ms": point["ms"],
+                    "accuracy": alone,
+                    "distilled": point["accuracy"],
+                }
+            )
+    return points
+
+
+def to_svg(chart: alt.LayerChart) -> str:
+    """Render a chart as SVG; numbers that change with the font cache are rounded away."""
+    import vl_convert
+
+    svg = vl_convert.vegalite_to_svg(chart.to_dict())
+    return re.sub(r"(\d+\.\d{2})\d+", r"\1", svg) + "\n"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Collect the figures of a run if one is named; then draw the picture."""
+    if arguments:
+        figures = collect(Path(arguments[0]))
+        FIGURES.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
+    figures = json.loads(FIGURES.read_text())
+    print(tables(figures))
+    PICTURE.parent.mkdir(exist_ok=True)
+    PICTURE.write_text(draw(figures))
+    print(f"\npicture: {PICTURE.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
