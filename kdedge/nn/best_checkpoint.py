@@ -20,9 +20,13 @@ class BestCheckpoint:
         self.record = folder / "best.json"
 
     def update(self, model: nn.Module, score: float, step: int) -> None:
-        """Save the weights if their score is strictly better than the best so far."""
+        """Save the weights unless an earlier score is better.
+
+        Of equal scores the later one counts: a small validation split has few different scores,
+        and the learning rate only falls.
+        """
         best = self._best() if self.record.exists() else None
-        if best is not None and score <= best["score"]:
+        if best is not None and score < best["score"]:
             return
         weights = {}
         for name, value in model.state_dict().items():
