@@ -235,7 +235,7 @@ def test_command_reference_has_every_command_and_option() -> None:
 # Files, links and messages
 
 
-@PAGES
+@pytest.mark.parametrize("page", [*pages(), ROOT / "CONTRIBUTING.md"], ids=name_of)
 def test_files_in_the_text_exist(page: Path) -> None:
     for name in FILE.findall(page.read_text(encoding="utf-8")):
         assert (ROOT / name).exists(), f"{name_of(page)}: there is no {name}"
