@@ -27,7 +27,7 @@ from doc_pages import (
     starts_of,
 )
 from factories import bert, sentences, tiny_bundle, tokenizer
-from kdedge_process import kdedge_command, run_kdedge
+from kdedge_process import kdedge_command, one_core, run_kdedge
 
 RECIPE = """
 name = "reviews"
@@ -98,8 +98,9 @@ def finished(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     shutil.copytree(world, folder, dirs_exist_ok=True)
     (folder / "reviews.toml").write_text(RECIPE)
-    for arguments in (["distill", "reviews.toml", "--threads", "1"], ["export", "runs/reviews"]):
-        done = run_kdedge(*arguments, folder=folder)
+    for arguments in (["distill", "reviews.toml"], ["export", "runs/reviews"]):
+        with one_core():
+            done = run_kdedge(*arguments, folder=folder)
         assert done.returncode == 0, done.stderr
     return folder
 
@@ -197,23 +198,17 @@ def _run(block: Block, folder: Path) -> None:
         "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]),
     }
     for command in _commands(block):
-        process = subprocess.run(
-            command,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=400,
-            env=os.environ | environment,
-            preexec_fn=_use_one_core,
-        )
+        with one_core():
+            process = subprocess.run(
+                command,
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                timeout=400,
+                env=os.environ | environment,
+            )
         output = process.stdout[-2000:] + process.stderr[-2000:]
         assert process.returncode == 0, f"{block.place}: {command}\n{output}"
-
-
-def _use_one_core() -> None:
-    """Let training use one thread; as many threads as cores would disturb other tests."""
-    core = random.choice(sorted(os.sched_getaffinity(0)))
-    os.sched_setaffinity(0, {core})
 
 
 def _commands(block: Block) -> Iterator[list[str]]:
