@@ -35,6 +35,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_script_runs(encoder: Path, tmp_path: Path) -> None:
     with one_core():
         done = subprocess.run(
