@@ -2,11 +2,17 @@
 
 A comment before a block says what tests do with it:
 
-    <!-- run -->        run the block: shell commands of kdedge, or a Python program
-    <!-- run: api -->   the same; it needs kdedge.api
-    <!-- file: NAME --> save the block as a file for later blocks
+    <!-- run -->              run the block: shell commands of kdedge, or a Python program
+    <!-- not run: REASON -->  the block needs what tests do not have
+    <!-- file: NAME -->       save the block as a file for later blocks
+    <!-- append: NAME -->     add the block to such a file
+
+A comment anywhere in a page says what the reader has made on an earlier page:
+
+    <!-- starts with: NAME -->
 
 The blocks of a page run in order in one folder. Python programs do not share variables.
+`pip install` is not run; the package and its extras must exist in pyproject.toml.
 """
 
 from __future__ import annotations
@@ -21,7 +27,8 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 
 FENCE = re.compile(r"^\s*```(\w*)")
-MARK = re.compile(r"^<!-- ((?:run|file)(?:: .+)?) -->$")
+MARK = re.compile(r"^<!-- (run|(?:not run|file|append): .+) -->$")
+START = re.compile(r"^<!-- starts with: (.+) -->$", re.MULTILINE)
 INLINE = re.compile(r"`([^`\n]+(?:\n[^`\n]+)?)`")
 LAUNCHERS = ("accelerate launch -m ", "torchrun --nproc_per_node 2 -m ")
 """What may stand before `kdedge` in a command line."""
@@ -43,13 +50,17 @@ class Block:
     mark: str
 
     @property
-    def file_name(self) -> str | None:
-        """The name of the file that the block is saved as, or None."""
-        return self.mark.removeprefix("file: ") if self.mark.startswith("file: ") else None
-
-    @property
     def is_run(self) -> bool:
-        return self.mark == "run" or self.mark.startswith("run: ")
+        return self.mark == "run"
+
+    def save(self, folder: Path) -> bool:
+        """Write the block to the file that its mark names; return whether it names one."""
+        kind, _, name = self.mark.partition(": ")
+        if kind not in ("file", "append"):
+            return False
+        with (folder / name).open("a" if kind == "append" else "w", encoding="utf-8") as stream:
+            stream.write(self.text)
+        return True
 
 
 def pages() -> list[Path]:
@@ -78,6 +89,11 @@ def blocks_of(page: Path) -> Iterator[Block]:
         elif line.strip():
             found = MARK.match(line)
             mark = found.group(1) if found else ""
+
+
+def starts_of(page: Path) -> list[str]:
+    """Return what the reader has before the first block of a page."""
+    return START.findall(page.read_text(encoding="utf-8"))
 
 
 def prose_of(page: Path) -> str:

@@ -168,13 +168,16 @@ def bert(
     **settings: Any,
 ) -> BertForSequenceClassification:
     """Make a tiny BERT with random weights, whose logits differ from text to text."""
-    defaults = {"max_position_embeddings": 64, "initializer_range": 0.5}
+    defaults = {
+        "intermediate_size": 2 * hidden,
+        "max_position_embeddings": 64,
+        "initializer_range": 0.5,
+    }
     config = BertConfig(
         vocab_size=vocabulary,
         num_hidden_layers=layers,
         hidden_size=hidden,
         num_attention_heads=heads,
-        intermediate_size=2 * hidden,
         num_labels=outputs,
         **defaults | settings,
     )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,6 +30,21 @@ def run_kdedge(
         cwd=folder,
         env={**os.environ, "COLUMNS": "200", **environment},
     )
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Let this thread, and the processes it starts, use one core.
+
+    Training takes as many threads as there are cores. Several such processes at once would wait for
+    each other most of the time.
+    """
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {random.choice(sorted(cores))})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 if __name__ == "__main__":

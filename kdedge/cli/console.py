@@ -69,9 +69,7 @@ class ConsoleProgress:
     def finish(self) -> None:
         if self.title:
             seconds = time.monotonic() - self.start_time
-            self._clear_line()
-            line = f"{self.title}: done in {duration(seconds)}"
-            self.console.print(escape(printable(line)))
+            self.say(f"{self.title}: done in {duration(seconds)}")
         self.title = ""
 
     def _is_due(self, seconds: float, done: int) -> bool:
