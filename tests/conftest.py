@@ -24,7 +24,21 @@ def _add_subpackages() -> None:
         kdedge.__path__.append(str(ROOT))
 
 
+def _use_one_core() -> None:
+    """Give each worker of pytest-xdist a core of its own, also for the processes it starts.
+
+    Training takes as many threads as there are cores. Threads of several processes would wait for
+    each other most of the time.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if not worker.startswith("gw") or not hasattr(os, "sched_setaffinity"):
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
 _add_subpackages()
+_use_one_core()
 
 
 @pytest.fixture(scope="session")
