@@ -121,7 +121,7 @@ def _needs_hub(recipe: Recipe) -> bool:
     if recipe.data.source:
         names.append(recipe.data.source)
     for student in recipe.student:
-        if student.start not in ("teacher", "scratch", "shrink"):
+        if student.checkpoint:
             names.append(student.start)
     return any(resolve_model_path(name) is None for name in names)
 
