@@ -28,6 +28,10 @@ CONTAINERS = {list: "list", tuple: "list", dict: "table"}
 BOUNDS = {Gt: ("gt", "above"), Ge: ("ge", "from"), Lt: ("lt", "below"), Le: ("le", "up to")}
 
 
+TABLE = "table"
+"""The type of a key that holds other keys."""
+
+
 @dataclass(frozen=True)
 class Key:
     """One key of a recipe.
@@ -63,7 +67,7 @@ def recipe_keys(prefix: str = "") -> list[Key]:
         >>> recipe_keys("data.train")[0].default
         '"train"'
     """
-    keys = _merged(list(_keys_of(Recipe, "")))
+    keys = [key for key in _all_keys() if key.type != TABLE]
     chosen = [key for key in keys if f"{key.name}.".startswith(f"{prefix}.")]
     if prefix and not chosen:
         tables = {key.name.rpartition(".")[0] for key in keys}
@@ -77,19 +81,43 @@ def recipe_keys(prefix: str = "") -> list[Key]:
     return chosen if prefix else keys
 
 
+def recipe_tables() -> list[Key]:
+    """List the tables of a recipe, such as `student.fit`; KEY stands for a key of the user's."""
+    return [key for key in _all_keys() if key.type == TABLE]
+
+
+def _all_keys() -> list[Key]:
+    return _merged(list(_keys_of(Recipe, "")))
+
+
 def _keys_of(section: type[Section], prefix: str, kind: str = "") -> Iterator[Key]:
     for name, field in section.model_fields.items():
         path = f"{prefix}{name}"
+        key = _key(path, field, kind)
         students = _students(field.annotation)
+        inner = _section(field.annotation)
         if students:
+            yield replace(key, type=TABLE, default=None)
             for student in students:
                 yield from _keys_of(student, f"{path}.", _kind_of(student))
-            continue
-        inner = _section(field.annotation)
-        if inner is None:
-            yield _key(path, field, kind)
-        else:
+        elif inner is not None:
+            yield replace(key, type=TABLE, default=None)
             yield from _keys_of(inner, f"{path}.", kind)
+        else:
+            yield key
+            yield from _keys_of_values(path, field.annotation, kind)
+
+
+def _keys_of_values(path: str, annotation: Any, kind: str) -> Iterator[Key]:
+    """Yield the keys of the tables that are the values of a table with free keys."""
+    if get_origin(annotation) is dict:
+        for inner in _sections(get_args(annotation)[1]):
+            yield Key(f"{path}.KEY", TABLE, None, False, _first_line(inner), ())
+            yield from _keys_of(inner, f"{path}.KEY.", kind)
+
+
+def _first_line(section: type[Section]) -> str:
+    return (section.__doc__ or "").partition("\n")[0]
 
 
 def _kind_of(student: type[Section]) -> str:
@@ -101,8 +129,7 @@ def _kind_of(student: type[Section]) -> str:
 
 def _students(annotation: Any) -> list[type[Section]]:
     """Return the kinds of students if the key holds students, else nothing."""
-    found = [section for section in _sections(annotation) if section in STUDENT_KINDS.values()]
-    return found
+    return [section for section in _sections(annotation) if section in STUDENT_KINDS.values()]
 
 
 def _section(annotation: Any) -> type[Section] | None:
@@ -142,7 +169,7 @@ def _key(name: str, field: FieldInfo, kind: str) -> Key:
     return Key(
         name,
         _type_name(field.annotation, field.metadata),
-        None if is_required or default is None else _toml(default),
+        None if is_required or default is None or isinstance(default, Section) else _toml(default),
         is_required,
         field.description or "",
         (kind,) if kind else (),
@@ -189,6 +216,8 @@ def _simple_type_name(part: Any) -> str:
 def _bounds(metadata: list[Any] | tuple[Any, ...]) -> str:
     words = []
     for constraint in metadata:
+        if hasattr(constraint, "pattern"):
+            words.append("of letters, digits, . _ and -")
         for bound, (attribute, word) in BOUNDS.items():
             if isinstance(constraint, bound):
                 words.append(f"{word} {getattr(constraint, attribute):.10g}")
