@@ -4,19 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from kdedge.benchmarks.pictures import style
 from kdedge.benchmarks.pictures.data import colour_of, density, latency_axis, percentiles
-from kdedge.benchmarks.pictures.rows import RowFrame, row_texts, rows_y
-from kdedge.benchmarks.pictures.style import (
-    INK,
-    NARROW,
-    Layer,
-    chart,
-    css,
-    latency_ticks,
-    literal_colour,
-    scale_of,
-    shorten,
-)
+from kdedge.benchmarks.pictures.style import Layer
 from kdedge.benchmarks.report import Report, Row
 from kdedge.benchmarks.summary import duration
 
@@ -32,16 +22,16 @@ def latencies(report: Report, width: int) -> Layer | None:
     x = alt.X(
         "latency:Q",
         title="time for one text",
-        scale=scale_of(axis, "log"),
-        axis=latency_ticks(axis, width == NARROW),
+        scale=style.scale_of(axis, "log"),
+        axis=style.latency_ticks(axis, width == style.NARROW),
     )
-    y = rows_y(len(rows))
-    frame = RowFrame(width)
+    y = style.rows_y(len(rows))
+    frame = style.RowFrame(width)
     shapes: list[dict[str, Any]] = []
     ticks: list[dict[str, Any]] = []
     texts: list[dict[str, Any]] = []
     for number, row in enumerate(rows):
-        colour = css(colour_of(report, row))
+        colour = style.css(colour_of(report, row))
         base = number + 0.96
         for latency, height in density(row, axis):
             shape = {"row": number, "latency": latency, "base": base, "colour": colour}
@@ -51,23 +41,23 @@ def latencies(report: Report, width: int) -> Layer | None:
         texts.append(
             {
                 "y": number + frame.text_place,
-                "name": shorten(row.label, 30),
+                "name": style.shorten(row.label, 30),
                 "figures": _percentile_text(row),
             }
         )
-    area = chart(shapes).mark_area(fillOpacity=0.35, strokeWidth=1.3, line=False, clip=False)
-    marks = chart(ticks).mark_rule(strokeWidth=1.3, color=INK)
+    area = style.chart(shapes).mark_area(fillOpacity=0.35, strokeWidth=1.3, line=False, clip=False)
+    marks = style.chart(ticks).mark_rule(strokeWidth=1.3, color=style.INK)
     layers = [
         area.encode(
             x=x,
             y=y("base"),
             y2="top:Q",
-            color=literal_colour(),
+            color=style.literal_colour(),
             stroke=alt.Stroke("colour:N", scale=None),
             detail="row:N",
         ),
         marks.encode(x=x, y=y("top"), y2="base:Q"),
-        *row_texts(texts, frame, y),
+        *style.row_texts(texts, frame, y),
     ]
     return alt.layer(*layers).properties(width=frame.plot_width, height=frame.row * len(rows))
 

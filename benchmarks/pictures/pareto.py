@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kdedge.benchmarks.labels import Box, place_labels
+from kdedge.benchmarks.pictures import style
 from kdedge.benchmarks.pictures.data import (
     groups,
     latency_axis,
@@ -14,20 +15,7 @@ from kdedge.benchmarks.pictures.data import (
     score_axis,
 )
 from kdedge.benchmarks.pictures.plot import Plot, score_y
-from kdedge.benchmarks.pictures.style import (
-    INK,
-    MUTED,
-    WIDE,
-    Layer,
-    chart,
-    fixed_position,
-    halo_text,
-    latency_ticks,
-    literal_colour,
-    scale_of,
-    score_values,
-    shorten,
-)
+from kdedge.benchmarks.pictures.style import Layer
 from kdedge.benchmarks.pictures.untimed import strip_width, untimed_strip
 from kdedge.benchmarks.report import Report, Row
 
@@ -42,7 +30,7 @@ def pareto(report: Report, width: int) -> Layer | None:
         return None
     latency = latency_axis(timed, whole=False)
     untimed = [row for row in report.rows if row.single is None and row.value is not None]
-    height = 380 if width == WIDE else 330
+    height = 380 if width == style.WIDE else 330
     side = strip_width(untimed, width)
     plot = Plot(width - side - _axis_space(width), height, latency, scores)
     main = _pareto_plane(report, plot)
@@ -53,7 +41,7 @@ def pareto(report: Report, width: int) -> Layer | None:
 
 
 def _axis_space(width: int) -> int:
-    return 62 if width == WIDE else 46
+    return 62 if width == style.WIDE else 46
 
 
 def _pareto_plane(report: Report, plot: Plot) -> Layer:
@@ -66,7 +54,7 @@ def _pareto_plane(report: Report, plot: Plot) -> Layer:
     for group in groups(report):
         timed = [row for row in group.rows if row.single is not None and row.value is not None]
         for row in timed:
-            point = {**score_values(report, row), "latency": percentiles(row)[0]}
+            point = {**style.score_values(report, row), "latency": percentiles(row)[0]}
             timed_rows.append(row)
             point["area"] = 3.14 * plot.radius(row, largest) ** 2
             circles.append(point)
@@ -74,17 +62,17 @@ def _pareto_plane(report: Report, plot: Plot) -> Layer:
     x = alt.X(
         "latency:Q",
         title="median time for one text",
-        scale=scale_of(plot.latency, "log"),
-        axis=latency_ticks(plot.latency, plot.is_narrow),
+        scale=style.scale_of(plot.latency, "log"),
+        axis=style.latency_ticks(plot.latency, plot.is_narrow),
     )
     y = score_y(report, plot)
-    colour = literal_colour()
-    path = chart(lines).mark_line(strokeWidth=1.5, opacity=0.45)
-    rules = chart(circles).mark_rule(strokeWidth=1.2, opacity=0.75)
-    area = chart(circles).mark_circle(fillOpacity=0.22, strokeWidth=1.4, opacity=1)
+    colour = style.literal_colour()
+    path = style.chart(lines).mark_line(strokeWidth=1.5, opacity=0.45)
+    rules = style.chart(circles).mark_rule(strokeWidth=1.2, opacity=0.75)
+    area = style.chart(circles).mark_circle(fillOpacity=0.22, strokeWidth=1.4, opacity=1)
     size = alt.Size("area:Q", scale=None)
     stroke = alt.Stroke("colour:N", scale=None)
-    centre = chart(circles).mark_circle(size=14, opacity=1)
+    centre = style.chart(circles).mark_circle(size=14, opacity=1)
     layers = [
         _front_line(timed_rows, x, y),
         _target_line(report, plot),
@@ -101,8 +89,12 @@ def _pareto_plane(report: Report, plot: Plot) -> Layer:
 def _front_line(rows: Sequence[Row], x: Any, y: Any) -> Layer:
     """Join the rows that no other row beats in both time and score."""
     values = [{"latency": latency, "score": score} for latency, score in pareto_front(rows)]
-    mark = chart(values).mark_line(
-        interpolate="step-after", strokeDash=[1, 4], strokeWidth=1.6, color=MUTED, strokeCap="round"
+    mark = style.chart(values).mark_line(
+        interpolate="step-after",
+        strokeDash=[1, 4],
+        strokeWidth=1.6,
+        color=style.MUTED,
+        strokeCap="round",
     )
     return mark.encode(x=x, y=y)
 
@@ -115,13 +107,13 @@ def _target_line(report: Report, plot: Plot) -> Layer | None:
     values = [
         {"score": teacher * report.target, "text": f"{100 * report.target:.4g} % of the teacher"}
     ]
-    base = chart(values).encode(y=score_y(report, plot))
-    rule = base.mark_rule(strokeDash=[3, 4], color=MUTED)
+    base = style.chart(values).encode(y=score_y(report, plot))
+    rule = base.mark_rule(strokeDash=[3, 4], color=style.MUTED)
     if plot.is_narrow:
         return rule
     text = base.mark_text(
-        align="left", baseline="bottom", dx=3, dy=-3, color=MUTED, fontSize=11
-    ).encode(x=fixed_position(0), text="text:N")
+        align="left", baseline="bottom", dx=3, dy=-3, color=style.MUTED, fontSize=11
+    ).encode(x=style.fixed_position(0), text="text:N")
     return rule + text
 
 
@@ -149,13 +141,15 @@ def _pareto_labels(report: Report, plot: Plot, largest: int) -> list[Layer]:
                 text = f"{group.name} {text}".strip()
             if plot.is_narrow and row is not timed[-1]:
                 continue
-            wanted.append((x, y, radius, shorten(text, 24 if plot.is_narrow else 40)))
+            wanted.append((x, y, radius, style.shorten(text, 24 if plot.is_narrow else 40)))
     layers = []
     for label in place_labels(wanted, obstacles, plot.width, plot.height):
         values = [{"x": label.x, "y": label.y, "text": label.text}]
-        x, y = fixed_position(label.x), fixed_position(label.y)
-        base = chart(values).encode(x=x, y=y, text="text:N")
-        layers += halo_text(base, align=label.align, baseline="middle", fontSize=11, color=INK)
+        x, y = style.fixed_position(label.x), style.fixed_position(label.y)
+        base = style.chart(values).encode(x=x, y=y, text="text:N")
+        layers += style.halo_text(
+            base, align=label.align, baseline="middle", fontSize=11, color=style.INK
+        )
     return layers
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from kdedge.benchmarks.pictures import style
 from kdedge.benchmarks.pictures.data import Axis, percentiles
-from kdedge.benchmarks.pictures.style import scale_of, score_format
 from kdedge.benchmarks.report import Report, Row
 from kdedge.benchmarks.summary import metric_name
 
@@ -44,6 +44,6 @@ class Plot:
 def score_y(report: Report, plot: Plot) -> Any:
     import altair as alt
 
-    axis = alt.Axis(format=score_format(plot.scores), tickCount=6, grid=True)
+    axis = alt.Axis(format=style.score_format(plot.scores), tickCount=6, grid=True)
     title = metric_name(report)
-    return alt.Y("score:Q", title=title, scale=scale_of(plot.scores), axis=axis)
+    return alt.Y("score:Q", title=title, scale=style.scale_of(plot.scores), axis=axis)

@@ -4,19 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from kdedge.benchmarks.pictures import style
 from kdedge.benchmarks.pictures.data import Axis, is_constant, is_label_only, score_axis
-from kdedge.benchmarks.pictures.rows import RowFrame, row_texts, rows_y
-from kdedge.benchmarks.pictures.style import (
-    MUTED,
-    NARROW,
-    Layer,
-    chart,
-    literal_colour,
-    scale_of,
-    score_format,
-    score_values,
-    shorten,
-)
+from kdedge.benchmarks.pictures.style import Layer
 from kdedge.benchmarks.report import Report, Row
 from kdedge.benchmarks.summary import metric_name
 
@@ -29,25 +19,27 @@ def scores(report: Report, width: int) -> Layer | None:
     axis = score_axis(report)
     if axis is None:
         return None
-    x_scale = scale_of(axis)
-    frame = RowFrame(width)
-    x_axis = alt.Axis(format=score_format(axis), tickCount=4 if width == NARROW else 8, grid=True)
+    x_scale = style.scale_of(axis)
+    frame = style.RowFrame(width)
+    x_axis = alt.Axis(
+        format=style.score_format(axis), tickCount=4 if width == style.NARROW else 8, grid=True
+    )
     x = alt.X("score:Q", title=metric_name(report), scale=x_scale, axis=x_axis)
-    y = rows_y(len(rows))
+    y = style.rows_y(len(rows))
     points: list[dict[str, Any]] = []
     texts: list[dict[str, Any]] = []
     for number, row in enumerate(rows):
-        point = {**score_values(report, row), "y": number + frame.mark_place}
+        point = {**style.score_values(report, row), "y": number + frame.mark_place}
         point["kind"] = _point_kind(report, row, axis)
         if point["kind"] == "below":
             point["score"] = axis.low
         points.append(point)
-        name = shorten(row.label, 30)
+        name = style.shorten(row.label, 30)
         texts.append({"y": number + frame.text_place, "name": name, "figures": _score_text(row)})
     layers = [*_reference_lines(report, axis, x)]
     inside = [point for point in points if point["kind"] != "below"]
-    colour = literal_colour()
-    base = chart(inside).encode(y=y("y"), color=colour)
+    colour = style.literal_colour()
+    base = style.chart(inside).encode(y=y("y"), color=colour)
     layers.append(
         base.mark_rule(strokeWidth=2.2, opacity=0.8).encode(
             x=alt.X("low:Q", title=metric_name(report), scale=x_scale, axis=x_axis), x2="high:Q"
@@ -58,16 +50,16 @@ def scores(report: Report, width: int) -> Layer | None:
         "label only": {"shape": "diamond", "filled": True, "size": 90, "fill": "var(--page)"},
         "below": {"shape": "triangle-left", "filled": True, "size": 80},
     }
-    for kind, style in marks.items():
+    for kind, shape in marks.items():
         chosen = [point for point in points if point["kind"] == kind]
         if chosen:
-            mark = chart(chosen).mark_point(opacity=1, strokeWidth=1.8, **style)
+            mark = style.chart(chosen).mark_point(opacity=1, strokeWidth=1.8, **shape)
             stroke = alt.Stroke("colour:N", scale=None)
             encoded = {"x": x, "y": y("y"), "stroke": stroke}
             if kind != "label only":
                 encoded["color"] = colour
             layers.append(mark.encode(**encoded))
-    layers += row_texts(texts, frame, y)
+    layers += style.row_texts(texts, frame, y)
     return alt.layer(*layers).properties(width=frame.plot_width, height=frame.row * len(rows))
 
 
@@ -86,7 +78,7 @@ def _reference_lines(report: Report, axis: Axis, x: Any) -> list[Layer]:
     lines = []
     for value, dash in ((teacher, [1, 0]), (teacher * report.target, [3, 4])):
         if axis.low < value < axis.high:
-            mark = chart([{"score": value}]).mark_rule(color=MUTED, strokeDash=dash)
+            mark = style.chart([{"score": value}]).mark_rule(color=style.MUTED, strokeDash=dash)
             lines.append(mark.encode(x=x))
     return lines
 
