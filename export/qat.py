@@ -25,7 +25,7 @@ from kdedge.nn.device import this_device
 from kdedge.nn.losses import LogitLoss, logit_loss
 from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.tokenization import encode
-from kdedge.nn.training import Training, train, validation_predictor
+from kdedge.nn.training import LabelLossModule, Training, train, validation_predictor
 from kdedge.recipe import FitConfig, ObjectiveConfig, QuantizeConfig
 from kdedge.run.progress import SILENT, Progress
 from kdedge.runtime import metrics
@@ -119,7 +119,10 @@ def quantize_aware_tune(
     """
     model, calibration = calibrated(student, scheme, data, progress=progress)
     predict = _validation_predictor(student, data)
-    logits = {"float": predict(_Wrapper(student.model)), "calibrated": predict(_Wrapper(model))}
+    logits = {
+        "float": predict(LabelLossModule(student.model)),
+        "calibrated": predict(LabelLossModule(model)),
+    }
     score = _ScoreWithAgreement(data.task, logits["float"], logits["calibrated"])
     _save(model, folder / CALIBRATED_FILE)
     weights = "calibrated"
@@ -132,7 +135,7 @@ def quantize_aware_tune(
         )
         before = {name: value.clone() for name, value in model.state_dict().items()}
         tune(model, student, data, folder, score=score, progress=progress)
-        logits["tuned"] = predict(_Wrapper(model))
+        logits["tuned"] = predict(LabelLossModule(model))
         reason = score.rejection(logits["tuned"])
         if reason is None:
             weights = "tuned"
@@ -159,7 +162,7 @@ def calibrated(
     batches = unpadded_batches(student.pad, _encode(student, data, chosen).tokens)
     model = fake_quantized(student.model, scheme).eval()
     progress.say(f"calibrating on {len(chosen)} texts")
-    coverage = calibrate(model, student.model, batches, recipe.calibration)
+    coverage = calibrate(model, student.model, batches)
     few = unpadded_batches(student.pad, _encode(student, data, chosen[:SENSITIVITY_TEXTS]).tokens)
     return model, Calibration(coverage, sensitivity(model, few))
 
@@ -325,14 +328,6 @@ class _ScoreWithAgreement:
         if self.score(logits) > self.score(self.calibrated):
             return None
         return "tuning did not improve the validation score"
-
-
-class _Wrapper(nn.Module):
-    """A model in the form of a training module."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
 
 
 def _validation_predictor(student: TextClassifier, data: QatData) -> Predict:

@@ -138,11 +138,6 @@ class QuantizeConfig(Section):
     calibration_texts: Positive = Field(
         256, description="Training texts that calibrate the activation ranges."
     )
-    calibration: Literal["best", "minmax", "percentile", "moving_average"] = Field(
-        "best",
-        description="How activation ranges are found; best tries several percentiles and compares "
-        "logits.",
-    )
     learn_ranges: bool = Field(
         True, description="Whether training also moves the activation ranges (LSQ)."
     )
