@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from kdedge.errors import UsageError
-from kdedge.recipe.reading import STUDENT_KINDS, Recipe
+from kdedge.recipe.reading import STUDENT_KINDS, Recipe, sections_of
 from kdedge.recipe.section import Section
 
 TYPE_NAMES = {
@@ -99,7 +99,7 @@ def _keys_of(section: type[Section], prefix: str, kind: str = "") -> Iterator[Ke
         if students:
             yield replace(key, type=TABLE, default=None)
             for student in students:
-                yield from _keys_of(student, f"{path}.", _kind_of(student))
+                yield from _keys_of(student, f"{path}.", student.model_fields["kind"].default)
         elif inner is not None:
             yield replace(key, type=TABLE, default=None)
             yield from _keys_of(inner, f"{path}.", kind)
@@ -111,7 +111,7 @@ def _keys_of(section: type[Section], prefix: str, kind: str = "") -> Iterator[Ke
 def _keys_of_values(path: str, annotation: Any, kind: str) -> Iterator[Key]:
     """Yield the keys of the tables that are the values of a table with free keys."""
     if get_origin(annotation) is dict:
-        for inner in _sections(get_args(annotation)[1]):
+        for inner in sections_of(annotation):
             yield Key(f"{path}.KEY", TABLE, None, False, _first_line(inner), ())
             yield from _keys_of(inner, f"{path}.KEY.", kind)
 
@@ -120,16 +120,9 @@ def _first_line(section: type[Section]) -> str:
     return (section.__doc__ or "").partition("\n")[0]
 
 
-def _kind_of(student: type[Section]) -> str:
-    for kind, section in STUDENT_KINDS.items():
-        if section is student:
-            return kind
-    return ""
-
-
 def _students(annotation: Any) -> list[type[Section]]:
     """Return the kinds of students if the key holds students, else nothing."""
-    return [section for section in _sections(annotation) if section in STUDENT_KINDS.values()]
+    return [section for section in sections_of(annotation) if section in STUDENT_KINDS.values()]
 
 
 def _section(annotation: Any) -> type[Section] | None:
@@ -141,17 +134,6 @@ def _section(annotation: Any) -> type[Section] | None:
     if get_origin(part) is list:
         return _section(get_args(part)[0])
     return part if isinstance(part, type) and issubclass(part, Section) else None
-
-
-def _sections(annotation: Any) -> list[type[Section]]:
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return [annotation]
-    if get_origin(annotation) is dict:
-        return []
-    found = []
-    for argument in get_args(annotation):
-        found += _sections(argument)
-    return found
 
 
 def _parts(annotation: Any) -> list[Any]:
