@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from kdedge.benchmarks import baselines
 from kdedge.benchmarks.options import Options
@@ -67,17 +68,7 @@ def _teacher_subjects(run: RunDir, task: Task, options: Options) -> Iterator[Sub
 def _torch_subject(name: str, folder: Path, task: Task, device: str, options: Options) -> Subject:
     result, logits = read_measured(folder, task)
     job = _job(folder, result.max_length, device, options.threads)
-    return Subject(
-        name,
-        "model",
-        "torch",
-        "fp32",
-        f"torch {device}",
-        logits=logits,
-        runner=load_runner(job),
-        job=job,
-        bytes=_model_bytes((folder,)),
-    )
+    return _timed_subject(name, job, logits, [folder])
 
 
 def _ensemble_subject(
@@ -100,17 +91,29 @@ def _ensemble_subject(
         "device": device,
         "threads": options.threads,
     }
+    note = f"{len(jobs)} teachers run in turn; their calibrated logits are averaged"
+    return _timed_subject(name, job, logits, folders, (note,))
+
+
+def _timed_subject(
+    name: str,
+    job: dict[str, Any],
+    logits: np.ndarray,
+    weights: Sequence[Path],
+    notes: tuple[str, ...] = (),
+) -> Subject:
+    """Build a subject that torch runs as the job says; `weights` are the folders of its weights."""
     return Subject(
         name,
         "model",
         "torch",
         "fp32",
-        f"torch {device}",
+        f"torch {job['device']}",
         logits=logits,
         runner=load_runner(job),
         job=job,
-        bytes=_model_bytes(folders),
-        notes=(f"{len(jobs)} teachers run in turn; their calibrated logits are averaged",),
+        bytes=_model_bytes(weights),
+        notes=notes,
     )
 
 

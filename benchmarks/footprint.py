@@ -1,8 +1,7 @@
 """Load each subject in its own process and measure seconds to load and peak memory.
 
-One process imports the libraries of a form (torch, ONNX Runtime) and forks for each subject. Each
-fork shows the libraries and its own subject, but not the other subjects. Each job answers with
-one line of JSON.
+A process shows its libraries and its own subject, but not the other subjects. Its last line on
+stdout is a JSON document.
 """
 
 from __future__ import annotations
@@ -11,9 +10,8 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -75,50 +73,41 @@ def footprints(
     """Measure every job, by key; a job that fails gets a `problem` and raises nothing."""
     measured: dict[str, Footprint] = {}
     progress.start("memory and load time", len(jobs))
-    for keys in _groups(jobs):
-        group = [jobs[key] for key in keys]
-        for key, footprint in zip(keys, _run_child(group, texts, pairs), strict=True):
-            measured[key] = footprint
-            progress.advance(len(measured), key)
+    for key, job in jobs.items():
+        measured[key] = _run_child(job, texts, pairs)
+        progress.advance(len(measured), key)
     progress.finish()
     return measured
 
 
-def _groups(jobs: Mapping[str, Job]) -> list[list[str]]:
-    """Group the keys that one process can measure: same libraries, same threads."""
-    if not hasattr(os, "fork"):
-        return [[key] for key in jobs]
-    groups: dict[tuple[Any, ...], list[str]] = {}
-    for key, job in jobs.items():
-        # CUDA does not survive a fork, so a CUDA job gets its own process.
-        on_cuda = "cuda" in (job.get("device"), job.get("provider"))
-        own_process = key if on_cuda else ""
-        groups.setdefault((job["form"], job["threads"], own_process), []).append(key)
-    return list(groups.values())
+def _run_child(job: Job, texts: Sequence[str], pairs: Sequence[str] | None) -> Footprint:
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(job["threads"]),
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+    }
+    try:
+        done = subprocess.run(
+            # -P: import nothing from the current folder.
+            [sys.executable, "-P", "-c", LOADER],
+            input=json.dumps(_work(job, texts, pairs)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            encoding="utf-8",
+            env=environment,
+            timeout=TIMEOUT,
+            check=True,
+        )
+        return Footprint(**json.loads(done.stdout.splitlines()[-1]))
+    except (subprocess.SubprocessError, ValueError, TypeError, IndexError):
+        return Footprint(problem=ENDED_EARLY)
 
 
-def _run_child(
-    jobs: Sequence[Job], texts: Sequence[str], pairs: Sequence[str] | None
-) -> Iterator[Footprint]:
-    """Yield one footprint for each job, as soon as it is measured."""
-    with _start_child(threads=jobs[0]["threads"]) as child:
-        assert child.stdin is not None and child.stdout is not None
-        clock = threading.Timer(TIMEOUT, child.kill)
-        clock.start()
-        try:
-            child.stdin.write(json.dumps(_work(jobs, texts, pairs)))
-            child.stdin.close()
-            for _ in jobs:
-                yield _parse(child.stdout.readline())
-        finally:
-            clock.cancel()
-            child.kill()
-
-
-def _work(jobs: Sequence[Job], texts: Sequence[str], pairs: Sequence[str] | None) -> dict[str, Any]:
+def _work(job: Job, texts: Sequence[str], pairs: Sequence[str] | None) -> dict[str, Any]:
     """Build the JSON document that the child reads from stdin."""
     return {
-        "jobs": [dict(job) for job in jobs],
+        "job": dict(job),
         "texts": list(texts),
         "pairs": None if pairs is None else list(pairs),
         "sys_path": [entry or os.getcwd() for entry in sys.path],
@@ -126,53 +115,13 @@ def _work(jobs: Sequence[Job], texts: Sequence[str], pairs: Sequence[str] | None
     }
 
 
-def _start_child(threads: int) -> subprocess.Popen[str]:
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": str(threads),
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",
-    }
-    return subprocess.Popen(
-        # -P: import nothing from the current folder.
-        [sys.executable, "-P", "-c", LOADER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        encoding="utf-8",
-        env=environment,
-    )
-
-
-def _parse(line: str) -> Footprint:
-    try:
-        return Footprint(**json.loads(line))
-    except (ValueError, TypeError):
-        return Footprint(problem=ENDED_EARLY)
-
-
 def main(work: dict[str, Any]) -> None:
-    """Run in the child: import the libraries, then fork once for each job."""
+    """Run in the child: import the libraries, measure the job and write the footprint."""
     start = time.perf_counter()
-    loader = _torch_loader() if work["jobs"][0]["form"] == "torch" else _onnx_loader()
+    loader = _torch_loader() if work["job"]["form"] == "torch" else _onnx_loader()
     import_s = time.perf_counter() - start
-    if len(work["jobs"]) == 1:
-        emit(measure(work["jobs"][0], loader, import_s, work))
-        return
-    for job in work["jobs"]:
-        child = os.fork()
-        if child == 0:
-            emit(measure(job, loader, import_s, work))
-            os._exit(0)
-        if os.waitpid(child, 0)[1] != 0:
-            emit(Footprint(problem=ENDED_EARLY))
-
-
-def emit(footprint: Footprint) -> None:
-    """Write one footprint to stdout."""
+    footprint = measure(work["job"], loader, import_s, work)
     sys.stdout.write(json.dumps(asdict(footprint)) + "\n")
-    sys.stdout.flush()
 
 
 def measure(job: Job, loader: Loader, import_s: float, work: Mapping[str, Any]) -> Footprint:

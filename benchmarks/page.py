@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from kdedge.benchmarks.picture_data import SIMPLE_COLOUR, colour_of, groups, is_label_only
+from kdedge.benchmarks.pictures.data import SIMPLE_COLOUR, colour_of, groups, is_label_only
 from kdedge.benchmarks.render import (
     COLUMNS,
     NOTHING,

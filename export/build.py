@@ -36,6 +36,7 @@ from kdedge.export.parity import (
 )
 from kdedge.export.portable import to_portable
 from kdedge.export.qat import QuantizedStudent
+from kdedge.export.registry import export_of
 from kdedge.export.variants import evaluate_variants
 from transformers import PreTrainedModel
 
@@ -44,7 +45,6 @@ from kdedge.errors import CheckFailed, MachineError
 from kdedge.run.progress import SILENT, Progress
 from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.bundle import PRECISIONS
-from kdedge.students.bilstm import BiLstmForSequenceClassification
 
 COMPARED_TEXTS = 128
 """Texts on which every activation of the int8 file is compared with torch."""
@@ -208,8 +208,7 @@ def _check_int8(
     comparison = compare_logits(logits["fp32"], logits["int8"], kind)
     if quantized is None:
         return Int8Figures(comparison, batches)
-    is_bilstm = isinstance(quantized.model, BiLstmForSequenceClassification)
-    check_batch_independence(batches, exact=is_bilstm)
+    check_batch_independence(batches, exact=export_of(quantized.model).exact_in_batches)
     graph = opened.contents[PRECISIONS["int8"]]
     chosen = [texts.encode([i]) for i in spread_over(texts.lengths, COMPARED_TEXTS)]
     integers = check_integers(quantized.model, graph, chosen, kind)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
 
 import torch
 from kdedge.export.fake_model import Reader, quantized_layers, range_owners
@@ -12,43 +11,33 @@ from torch import nn
 COVERAGES = (1.0, 0.9999, 0.999)
 """Shares of an activation's values that a range may cover."""
 
-MOMENTUM = 0.9
-"""Weight of the previous average in a moving average (Krishnamoorthi 2018, section 3.1.1)."""
-
-Method = Literal["best", "minmax", "percentile", "moving_average"]
-METHOD_COVERAGES: dict[str, tuple[float, ...]] = {
-    "best": COVERAGES,
-    "minmax": (1.0,),
-    "percentile": (0.9999,),
-}
-
 Batch = dict[str, torch.Tensor]
 
 
 def calibrate(
-    model: nn.Module, reference: nn.Module, batches: Sequence[Batch], method: Method = "best"
+    model: nn.Module,
+    reference: nn.Module,
+    batches: Sequence[Batch],
+    coverages: Sequence[float] = COVERAGES,
 ) -> float:
     """Set the range of every activation from its values on `batches`.
+
+    Of several coverages the one is chosen whose logits are nearest to the reference.
 
     Args:
         model: Fake-quantized; changed in place.
         reference: The float model.
         batches: Without padding, whose activations do not belong to the texts.
-        method: `minmax`: all values. `percentile`: 99.99 % of them. `best`: of several coverages
-            the one whose logits are nearest to the reference. `moving_average`: of the lowest
-            and highest value of each batch.
+        coverages: Shares of the values to try.
 
     Returns:
         The share of the values that the ranges cover.
     """
     owners = range_owners(model)
     target = logits_of(reference, batches)
-    by_batch = _observe(model, owners, batches)
-    if method == "moving_average":
-        return _set_moving_averages(owners, by_batch)
-    values = {name: torch.cat(parts).sort().values for name, parts in by_batch.items()}
+    values = _observe(model, owners, batches)
     errors = {}
-    for coverage in METHOD_COVERAGES[method]:
+    for coverage in coverages:
         _set_ranges(owners, values, coverage)
         errors[coverage] = _error(model, batches, target)
     best = min(errors, key=lambda coverage: errors[coverage])
@@ -58,8 +47,8 @@ def calibrate(
 
 def _observe(
     model: nn.Module, owners: Mapping[str, Reader], batches: Sequence[Batch]
-) -> dict[str, list[torch.Tensor]]:
-    """Return the values that each activation takes in the float model, batch by batch."""
+) -> dict[str, torch.Tensor]:
+    """Return the sorted values that each activation takes in the float model."""
     _enable(model, False)
     observed: dict[str, list[torch.Tensor]] = {}
     for name, owner in owners.items():
@@ -68,7 +57,7 @@ def _observe(
     for owner in owners.values():
         owner.observed = None
     _enable(model, True)
-    return observed
+    return {name: torch.cat(parts).sort().values for name, parts in observed.items()}
 
 
 def sensitivity(model: nn.Module, batches: Sequence[Batch]) -> dict[str, float]:
@@ -111,31 +100,6 @@ def _set_ranges(
         cut = round((1.0 - coverage) * last)
         owner.range.low.copy_(values[name][cut])
         owner.range.high.copy_(values[name][last - cut])
-
-
-@torch.no_grad()
-def _set_moving_averages(
-    owners: Mapping[str, Reader], by_batch: Mapping[str, Sequence[torch.Tensor]]
-) -> float:
-    """Set the ranges and return the mean share of values that they cover."""
-    shares = []
-    for name, owner in owners.items():
-        low, high = moving_average(by_batch[name])
-        for values in by_batch[name]:
-            inside = (values >= low) & (values <= high)
-            shares.append(float(inside.float().mean()))
-        owner.range.low.fill_(low)
-        owner.range.high.fill_(high)
-    return sum(shares) / len(shares)
-
-
-def moving_average(batches: Sequence[torch.Tensor]) -> tuple[float, float]:
-    """Return the moving averages of the lowest and of the highest value of each batch."""
-    low, high = float(batches[0].min()), float(batches[0].max())
-    for values in batches[1:]:
-        low = MOMENTUM * low + (1 - MOMENTUM) * float(values.min())
-        high = MOMENTUM * high + (1 - MOMENTUM) * float(values.max())
-    return low, high
 
 
 def _error(model: nn.Module, batches: Sequence[Batch], target: torch.Tensor) -> float:

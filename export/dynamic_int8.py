@@ -26,7 +26,7 @@ def quantize(model: onnx.ModelProto, scheme: QuantScheme) -> onnx.ModelProto:
                 model,
                 str(path),
                 op_types_to_quantize=OPERATORS,
-                per_channel=scheme.weights == "per_channel",
+                per_channel=True,
                 reduce_range=scheme.weight_bits == 7,
                 weight_type=QuantType.QInt8,
                 extra_options={"WeightSymmetric": True, "MatMulConstBOnly": True},

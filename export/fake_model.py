@@ -7,12 +7,10 @@ from copy import deepcopy
 
 from kdedge.export.fake_lstm import FakeQuantLstm, FakeQuantTable
 from kdedge.export.fake_quant import FakeQuantEmbedding, FakeQuantLinear
+from kdedge.export.registry import export_of
 from kdedge.export.scheme import QuantScheme
 from torch import nn
-from transformers import BertForSequenceClassification, PreTrainedModel
-
-from kdedge.errors import UsageError
-from kdedge.students.bilstm import BiLstmForSequenceClassification
+from transformers import PreTrainedModel
 
 Reader = FakeQuantLinear | FakeQuantLstm
 """A module that rounds its input, with its own range or that of another module."""
@@ -29,48 +27,8 @@ def fake_quantized(model: PreTrainedModel, scheme: QuantScheme) -> PreTrainedMod
     Raises:
         UsageError: If the model is no student.
     """
-    if isinstance(model, BertForSequenceClassification):
-        return _bert(deepcopy(model), scheme)
-    if isinstance(model, BiLstmForSequenceClassification):
-        return _bilstm(deepcopy(model), scheme)
-    raise UsageError(
-        "only students can be quantized with fixed ranges",
-        type(model).__name__,
-        "export with --scheme dynamic",
-    )
-
-
-def _bert(
-    copy: BertForSequenceClassification, scheme: QuantScheme
-) -> BertForSequenceClassification:
-    owners: dict[str, FakeQuantLinear] = {}
-    for name, module in list(copy.named_modules()):
-        parent, _, leaf = name.rpartition(".")
-        if isinstance(module, nn.Linear):
-            # Query, key and value have the same input, so they share one range.
-            owner = parent if leaf in ("query", "key", "value") else name
-            layer = FakeQuantLinear(module, scheme, owners.get(owner))
-            owners.setdefault(owner, layer)
-            setattr(copy.get_submodule(parent), leaf, layer)
-        elif isinstance(module, nn.Embedding) and leaf != "token_type_embeddings":
-            setattr(copy.get_submodule(parent), leaf, FakeQuantEmbedding(module))
-    return copy
-
-
-def _bilstm(
-    copy: BiLstmForSequenceClassification, scheme: QuantScheme
-) -> BiLstmForSequenceClassification:
-    lstm = FakeQuantLstm(copy.lstm, scheme)
-    layers = {
-        "lstm": lstm,
-        "embedding": FakeQuantTable(copy.embedding, lstm),
-        "dense": FakeQuantLinear(copy.dense, scheme),
-        "classifier": FakeQuantLinear(copy.classifier, scheme),
-        # Dropout would scale activations beyond their ranges.
-        "dropout": nn.Identity(),
-    }
-    for name, layer in layers.items():
-        setattr(copy, name, layer)
+    copy = deepcopy(model)
+    export_of(model).fake_quantize(copy, scheme)
     return copy
 
 
@@ -88,6 +46,11 @@ def quantized_products(model: nn.Module) -> dict[str, FakeQuantLinear]:
         if isinstance(layer, FakeQuantLinear):
             products[name] = layer
     return products
+
+
+def quantized_lstms(model: nn.Module) -> list[FakeQuantLstm]:
+    """Return the fake-quantized LSTMs of a model."""
+    return [layer for _, layer in quantized_layers(model) if isinstance(layer, FakeQuantLstm)]
 
 
 def range_owners(model: nn.Module) -> dict[str, Reader]:

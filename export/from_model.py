@@ -14,12 +14,8 @@ from kdedge.export.export import check_overflow
 from kdedge.export.options import DEFAULT_OPTIONS, ExportOptions
 from kdedge.export.pack import ExportInput
 from kdedge.export.qat import QatData, QuantizedStudent, quantize_aware_tune
-from transformers import (
-    BertForSequenceClassification,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-)
+from kdedge.export.registry import find_export
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from kdedge.data.task import Split, Task
 from kdedge.errors import UsageError
@@ -30,7 +26,6 @@ from kdedge.run.progress import SILENT, Progress
 from kdedge.runtime.bundle import MANIFEST
 from kdedge.runtime.metrics import DEFAULT_METRIC, decide
 from kdedge.runtime.spec import Kind, TaskSpec
-from kdedge.students.bilstm import BiLstmForSequenceClassification
 from kdedge.teacher.finetune import cap_length
 from kdedge.transfer.dataset import TransferSet
 from kdedge.transfer.texts import TransferTexts
@@ -145,8 +140,7 @@ def _check(
     model: PreTrainedModel, calibration: CalibrationTexts, folder: Path, options: ExportOptions
 ) -> None:
     check_overflow(options)
-    supported = isinstance(model, BertForSequenceClassification | BiLstmForSequenceClassification)
-    if options.static_int8 and not supported:
+    if options.static_int8 and find_export(model) is None:
         raise UsageError(
             "int8 with fixed ranges needs a BertForSequenceClassification",
             f"the model is a {type(model).__name__}",

@@ -8,19 +8,18 @@ from pathlib import Path
 
 import onnx
 import torch
-from kdedge.export.bert_graph import ACTIVATIONS, write_bert
-from kdedge.export.bilstm_graph import write_bilstm
-from transformers import BertForSequenceClassification, PreTrainedModel
+from kdedge.export.graph_writer import GraphWriter
+from kdedge.export.registry import find_export
+from transformers import PreTrainedModel
 
 from kdedge.errors import CheckFailed, MachineError, first_line
-from kdedge.students.bilstm import BiLstmForSequenceClassification
 
 
 def to_onnx(model: PreTrainedModel) -> onnx.ModelProto:
     """Return a graph from int64 inputs (batch, sequence) to float32 `logits` (batch, C).
 
-    Batch and sequence are dynamic. BERT and BiLSTM are written from their weights; any other
-    architecture is traced.
+    Batch and sequence are dynamic. The models of `EXPORTS` are written from their weights; any
+    other architecture is traced.
 
     Raises:
         CheckFailed: If the model is in training mode, so that dropout would disturb its outputs.
@@ -32,11 +31,13 @@ def to_onnx(model: PreTrainedModel) -> onnx.ModelProto:
             type(model).__name__,
             "call .eval() first",
         )
-    if isinstance(model, BiLstmForSequenceClassification):
-        return write_bilstm(model).model(model.config.num_labels)
-    if isinstance(model, BertForSequenceClassification) and model.config.hidden_act in ACTIVATIONS:
-        return write_bert(model).model(model.config.num_labels)
-    return trace(model)
+    config = model.config
+    export = find_export(model)
+    if export is None or not export.can_write(config):
+        return trace(model)
+    writer = GraphWriter(export.inputs(config))
+    export.write(model, writer)
+    return writer.model(config.num_labels)
 
 
 def trace(model: PreTrainedModel) -> onnx.ModelProto:

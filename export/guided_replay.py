@@ -18,8 +18,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from kdedge.export.fake_lstm import FakeQuantLstm, StepHook, state_scale
-from kdedge.export.fake_model import quantized_layers, quantized_products
+from kdedge.export.fake_lstm import StepHook, state_scale
+from kdedge.export.fake_model import quantized_lstms, quantized_products
 from kdedge.export.fake_quant import Hook, activation_scale, to_integers
 from kdedge.export.graph_writer import INPUT_SCALE
 from kdedge.export.parity import Encoded, torch_logits
@@ -123,9 +123,7 @@ class GuidedReplay:
     def run(self, text: Encoded) -> ReplayedText:
         """Replay one text (1, T)."""
         products = quantized_products(self.model)
-        lstms = [
-            layer for _, layer in quantized_layers(self.model) if isinstance(layer, FakeQuantLstm)
-        ]
+        lstms = quantized_lstms(self.model)
         try:
             for name, product in products.items():
                 if name in self.file.rounded_input:

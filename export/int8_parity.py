@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from kdedge.export.fake_lstm import FakeQuantLstm
-from kdedge.export.fake_model import quantized_layers, quantized_products
+from kdedge.export.fake_model import quantized_layers, quantized_lstms, quantized_products
 from kdedge.export.graph_writer import IR_VERSION, OPSET
 from kdedge.export.guided_replay import GuidedReplay, InstrumentedSession, RoundingError
 from kdedge.export.parity import Encoded, ParityReport, compare_logits, torch_logits
-from transformers import BertForSequenceClassification, PreTrainedModel
+from kdedge.export.registry import export_of
+from transformers import PreTrainedModel
 
 from kdedge.errors import CheckFailed
 from kdedge.runtime.classifier import SLOW_FUSIONS
@@ -208,14 +208,11 @@ def overflows(largest: int) -> bool:
 
 def expected_coverage(model: PreTrainedModel) -> Coverage:
     """Return the coverage that a fake-quantized model needs."""
-    is_bert = isinstance(model, BertForSequenceClassification)
-    attention_layers = model.config.num_hidden_layers if is_bert else 0
-    lstms = [layer for _, layer in quantized_layers(model) if isinstance(layer, FakeQuantLstm)]
     return Coverage(
         integer_products=len(quantized_products(model)),
         float_products=0,
-        float_attention_products=2 * attention_layers,
-        integer_lstms=len(lstms),
+        float_attention_products=export_of(model).float_attention_products(model.config),
+        integer_lstms=len(quantized_lstms(model)),
         float_lstms=0,
         float_matrix_bytes=_unrounded_bytes(model),
     )

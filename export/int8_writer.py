@@ -14,16 +14,13 @@ from typing import ClassVar
 import numpy as np
 import onnx
 import torch
-from kdedge.export.bert_graph import BERT_INPUTS, write_bert
-from kdedge.export.bilstm_graph import bilstm_inputs, write_bilstm
 from kdedge.export.fake_lstm import FakeQuantLstm, FakeQuantTable
 from kdedge.export.fake_model import quantized_layers
 from kdedge.export.fake_quant import FakeQuantEmbedding, FakeQuantLinear
 from kdedge.export.graph_writer import INPUT_SCALE, OPSET, GraphWriter, Weights
 from kdedge.export.lstm_weights import IntegerLstm, UniformTable
+from kdedge.export.registry import export_of
 from transformers import PreTrainedModel
-
-from kdedge.students.bilstm import BiLstmForSequenceClassification
 
 MICROSOFT = "com.microsoft"
 
@@ -82,12 +79,13 @@ class Int8Weights:
     products: dict[str, IntegerProduct] = field(default_factory=dict)
     tables: dict[str, IntegerTable | UniformTable] = field(default_factory=dict)
     lstm: IntegerLstm | None = None
+    row_layers: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> Int8Weights:
         """Convert the layers of a fake-quantized model."""
-        weights = cls()
-        divisor = _query_divisor(model)
+        export = export_of(model)
+        weights = cls(row_layers=export.row_layers)
         for name, layer in quantized_layers(model):
             if isinstance(layer, FakeQuantTable):
                 weights.tables[name] = UniformTable.of(layer)
@@ -96,17 +94,9 @@ class Int8Weights:
             elif isinstance(layer, FakeQuantLstm):
                 weights.lstm = IntegerLstm.of(layer)
             else:
-                scaled = divisor if name.endswith("self.query") else 1.0
-                weights.products[name] = IntegerProduct.of(layer, scaled)
+                divisor = export.product_divisor(name, model.config)
+                weights.products[name] = IntegerProduct.of(layer, divisor)
         return weights
-
-
-def _query_divisor(model: PreTrainedModel) -> float:
-    """Return sqrt(size of a head), by which the file divides a BERT's queries."""
-    heads = getattr(model.config, "num_attention_heads", None)
-    if heads is None:
-        return 1.0
-    return float((model.config.hidden_size / heads) ** 0.5)
 
 
 class Int8Writer(GraphWriter):
@@ -117,7 +107,7 @@ class Int8Writer(GraphWriter):
     def __init__(self, inputs: tuple[str, ...], weights: Int8Weights) -> None:
         super().__init__(inputs)
         self.products, self.tables = weights.products, weights.tables
-        self.lstm = weights.lstm
+        self.lstm, self.row_layers = weights.lstm, weights.row_layers
         self.mask = ""
         self.rounded: dict[tuple[str, float, int], str] = {}
 
@@ -214,11 +204,9 @@ def write_student(
     model: PreTrainedModel, new_writer: Callable[[tuple[str, ...], Int8Weights], Int8Writer]
 ) -> onnx.ModelProto:
     """Return the graph of a fake-quantized student, by the kind of writer that is given."""
-    weights = Int8Weights.of(model)
-    if isinstance(model, BiLstmForSequenceClassification):
-        writer = write_bilstm(model, new_writer(bilstm_inputs(model.config.pair), weights))
-    else:
-        writer = write_bert(model, new_writer(BERT_INPUTS, weights))
+    export = export_of(model)
+    writer = new_writer(export.inputs(model.config), Int8Weights.of(model))
+    export.write(model, writer)
     return writer.model(model.config.num_labels)
 
 

@@ -19,9 +19,6 @@ from transformers import PreTrainedModel
 
 from kdedge.errors import CheckFailed
 
-ROW_LAYERS = ("bert.pooler.dense", "dense", "classifier")
-"""Layers with one input row per text, (B, H)."""
-
 
 class PortableWriter(Int8Writer):
     """Writes layers with integer weights as float operators between DequantizeLinear nodes."""
@@ -34,7 +31,7 @@ class PortableWriter(Int8Writer):
     activation = GraphWriter.activation
 
     def linear(self, x: str, weights: Weights, prefix: str) -> str:
-        product, one_row = self.products[prefix], prefix in ROW_LAYERS
+        product, one_row = self.products[prefix], prefix in self.row_layers
         if one_row:
             # ONNX Runtime fuses a matrix product and its bias into a Gemm, which it leaves in
             # float. It does not fuse a batch of matrix products.

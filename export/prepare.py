@@ -24,7 +24,7 @@ from kdedge.data.task import Split, Task
 from kdedge.errors import CheckFailed, KdedgeError
 from kdedge.io.atomic import hash_files, remove
 from kdedge.nn.text_model import TextClassifier, score_of
-from kdedge.recipe import BiLstmConfig, QuantizeConfig, TinyBertConfig
+from kdedge.recipe import QuantizeConfig, StudentConfig
 from kdedge.run.layout import RunDir
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import DEFAULT_STAGES, StageContext, read_result, read_stage, stage
@@ -35,7 +35,7 @@ from kdedge.transfer.dataset import read_transfer_set
 FILES = (WEIGHTS_FILE, CALIBRATED_FILE)
 
 
-def student_config(run: RunDir, name: str) -> TinyBertConfig | BiLstmConfig:
+def student_config(run: RunDir, name: str) -> StudentConfig:
     """Return the recipe's section of a student."""
     return next(student for student in run.recipe.student if student.key == name)
 

@@ -13,6 +13,7 @@ from kdedge.export.calibrate import calibrate, sensitivity, unpadded_batches
 from kdedge.export.fake_model import fake_quantized, range_owners
 from kdedge.export.fake_quant import ActivationRange
 from kdedge.export.parity import SAME_ANSWERS, ParityReport, compare_logits
+from kdedge.export.registry import export_of
 from kdedge.export.scheme import QuantScheme
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -24,11 +25,10 @@ from kdedge.nn.device import this_device
 from kdedge.nn.losses import LogitLoss, logit_loss
 from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.tokenization import encode
-from kdedge.nn.training import Training, train, validation_predictor
+from kdedge.nn.training import LabelLossModule, Training, train, validation_predictor
 from kdedge.recipe import FitConfig, ObjectiveConfig, QuantizeConfig
 from kdedge.run.progress import SILENT, Progress
 from kdedge.runtime import metrics
-from kdedge.students.bilstm import BiLstmForSequenceClassification
 from kdedge.transfer.dataset import TransferSet
 
 WEIGHTS_FILE = "model.safetensors"
@@ -42,9 +42,6 @@ SENSITIVITY_TEXTS = 64
 
 Predict = Callable[[nn.Module], np.ndarray]
 """From a module with a `.model` to logits (N, C)."""
-
-HiddenStates = list[tuple[torch.Tensor, torch.Tensor]]
-"""Hidden states (B, T, H), each with a mask (B, T) of those that affect the logits."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +119,10 @@ def quantize_aware_tune(
     """
     model, calibration = calibrated(student, scheme, data, progress=progress)
     predict = _validation_predictor(student, data)
-    logits = {"float": predict(_Wrapper(student.model)), "calibrated": predict(_Wrapper(model))}
+    logits = {
+        "float": predict(LabelLossModule(student.model)),
+        "calibrated": predict(LabelLossModule(model)),
+    }
     score = _ScoreWithAgreement(data.task, logits["float"], logits["calibrated"])
     _save(model, folder / CALIBRATED_FILE)
     weights = "calibrated"
@@ -135,7 +135,7 @@ def quantize_aware_tune(
         )
         before = {name: value.clone() for name, value in model.state_dict().items()}
         tune(model, student, data, folder, score=score, progress=progress)
-        logits["tuned"] = predict(_Wrapper(model))
+        logits["tuned"] = predict(LabelLossModule(model))
         reason = score.rejection(logits["tuned"])
         if reason is None:
             weights = "tuned"
@@ -162,7 +162,7 @@ def calibrated(
     batches = unpadded_batches(student.pad, _encode(student, data, chosen).tokens)
     model = fake_quantized(student.model, scheme).eval()
     progress.say(f"calibrating on {len(chosen)} texts")
-    coverage = calibrate(model, student.model, batches, recipe.calibration)
+    coverage = calibrate(model, student.model, batches)
     few = unpadded_batches(student.pad, _encode(student, data, chosen[:SENSITIVITY_TEXTS]).tokens)
     return model, Calibration(coverage, sensitivity(model, few))
 
@@ -186,6 +186,7 @@ class QatModule(nn.Module):
         self.model, self.recipe, self.teacher_loss = model, recipe, teacher_loss
         # In a tuple, so that it is neither trained nor saved.
         self._reference = (reference.eval(),)
+        self._export = export_of(reference)
 
     def train(self, mode: bool = True) -> QatModule:
         """Never use dropout: the float student's states are computed without it."""
@@ -194,9 +195,10 @@ class QatModule(nn.Module):
         return self
 
     def forward(self, teacher_logits: torch.Tensor, **batch: torch.Tensor) -> dict[str, Any]:
-        logits, hidden = read_states(self.model, batch)
+        logits, hidden = self._export.read_states(self.model, batch)
         with torch.no_grad():
-            float_logits, float_hidden = read_states(self._reference[0], batch)
+            reference = self._reference[0]
+            float_logits, float_hidden = self._export.read_states(reference, batch)
         distances = []
         for (states, mask), (target, _) in zip(hidden, float_hidden, strict=True):
             distances.append(losses.hidden_mse(states, target, mask))
@@ -211,31 +213,6 @@ class QatModule(nn.Module):
             + self.recipe.hidden_weight * parts["hidden"]
         )
         return {"loss": loss, "logits": logits, "parts": parts}
-
-
-def read_states(
-    model: PreTrainedModel, batch: dict[str, torch.Tensor]
-) -> tuple[torch.Tensor, HiddenStates]:
-    """Return logits (B, C) and hidden states.
-
-    Of a BERT the states after each layer except the last, whose other tokens are neither read by
-    the head nor computed on the device. Of a BiLSTM the input of its head.
-    """
-    if not isinstance(model, BiLstmForSequenceClassification):
-        output = model(**batch, output_hidden_states=True)
-        mask = batch["attention_mask"]
-        return output.logits, [(states, mask) for states in output.hidden_states[:-1]]
-    head_inputs: HiddenStates = []
-
-    def record(_: nn.Module, inputs: tuple[torch.Tensor]) -> None:
-        states = inputs[0][:, None]  # (B, 1, H)
-        head_inputs.append((states, torch.ones_like(states[:, :, 0])))
-
-    handle = model.dense.register_forward_pre_hook(record)
-    try:
-        return model(**batch).logits, head_inputs
-    finally:
-        handle.remove()
 
 
 def tune(
@@ -351,14 +328,6 @@ class _ScoreWithAgreement:
         if self.score(logits) > self.score(self.calibrated):
             return None
         return "tuning did not improve the validation score"
-
-
-class _Wrapper(nn.Module):
-    """A model in the form of a training module."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
 
 
 def _validation_predictor(student: TextClassifier, data: QatData) -> Predict:

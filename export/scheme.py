@@ -18,7 +18,7 @@ class QuantScheme:
     """How the int8 file stores weights and rounds activations.
 
     Attributes:
-        weights: Symmetric int8 with one scale per output channel, or (dynamic only) per tensor.
+        weights: Symmetric int8 with one scale per output channel.
         weight_bits: 7 bits keep the sum of two products with uint8 activations within 16 bits:
             CPUs without VNNI then compute the same result. 8 bits use all of int8.
         activations: uint8 with one range per tensor. `static` ranges are fixed before export;
@@ -29,17 +29,17 @@ class QuantScheme:
     uint8 with one scale per table if an LSTM reads it. Dynamic: uint8 with one scale per table.
     """
 
-    weights: Literal["per_channel", "per_tensor"] = "per_channel"
+    weights: Literal["per_channel"] = "per_channel"
     weight_bits: Literal[7, 8] = 7
     activations: Activations = "dynamic"
 
     def __post_init__(self) -> None:
         known = (
-            self.weights in ("per_channel", "per_tensor")
+            self.weights == "per_channel"
             and self.weight_bits in (7, 8)
             and self.activations in ("dynamic", "static")
         )
-        if not known or (self.static and self.weights == "per_tensor"):
+        if not known:
             raise UsageError(
                 "there is no such quantization scheme",
                 repr(self),

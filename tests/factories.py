@@ -63,6 +63,12 @@ def sentences(count: int, seed: int) -> tuple[tuple[str, ...], np.ndarray]:
     return tuple(texts), np.array(labels, dtype=np.int64)
 
 
+def jaccard(first: frozenset[str], second: frozenset[str]) -> float:
+    """Return the Jaccard similarity of two sets, at least one of which is not empty."""
+    shared = len(first & second)
+    return shared / (len(first) + len(second) - shared)
+
+
 def single_task(train: int = 96) -> Task:
     """Two classes that a tiny model can learn."""
 

@@ -29,12 +29,10 @@ from kdedge.errors import CheckFailed, UsageError, first_line
 from kdedge.evaluation.bootstrap import bootstrap_rows, bootstrap_scores
 from kdedge.evaluation.statistics import PairedDifference, paired_difference
 from kdedge.io.atomic import json_text, write_atomic
-from kdedge.recipe import BiLstmConfig, ObjectiveConfig, Recipe, TinyBertConfig, load_recipe
+from kdedge.recipe import ObjectiveConfig, Recipe, StudentConfig, load_recipe
 from kdedge.run.layout import RunDir
 from kdedge.run.progress import Progress
 from kdedge.run.threads import settle_threads
-
-StudentConfig = TinyBertConfig | BiLstmConfig
 
 Rows = Mapping[int, Mapping[str, Any]]
 """Seed -> result of a training: its scores and seconds, or `why` it failed."""
@@ -103,7 +101,7 @@ class TrainingVariant:
 
     def stages(self) -> list[ObjectiveConfig]:
         """Return the objective of each stage of the training, in order."""
-        if isinstance(self.student, TinyBertConfig) and self.student.layers_first:
+        if self.student.first_stage:
             return [self.student.objective.layers_alone(), self.student.objective.answers_alone()]
         return [self.student.objective]
 
@@ -131,7 +129,7 @@ def baseline(name: str, context: DistillContext, student: StudentConfig) -> Trai
     """Build the label-only baseline: the same student, the labelled texts, only their labels."""
     labelled = context.transfer.take(context.transfer.texts.labelled)
     changes: dict[str, Any] = {"objective": LABELS_ONLY}
-    if isinstance(student, TinyBertConfig):
+    if student.first_stage:
         changes["layers_first"] = None
     changed = student.model_copy(update=changes)
     return TrainingVariant(name, replace(context, transfer=labelled), changed)

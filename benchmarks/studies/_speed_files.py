@@ -200,7 +200,7 @@ def calibrated(model: PreTrainedModel, scheme: QuantScheme) -> PreTrainedModel:
     """Insert fake quantization and calibrate its ranges on random texts."""
     quantized = fake_quantized(model, scheme).eval()
     batches = [as_tensors(random_texts(4, length, model.config.vocab_size)) for length in (16, 32)]
-    calibrate(quantized, model, batches, "minmax")
+    calibrate(quantized, model, batches, coverages=(1.0,))
     return quantized
 
 

@@ -24,7 +24,6 @@ import click
 from kdedge.benchmarks.studies._experiments import (
     ResultLog,
     Scores,
-    StudentConfig,
     StudyArguments,
     TableRow,
     TrainingVariant,
@@ -40,7 +39,7 @@ from kdedge.cli.main import main
 from kdedge.distillation.pipeline import prepare_context
 from kdedge.distillation.student_training import DistillContext
 from kdedge.errors import UsageError
-from kdedge.recipe import FilterConfig
+from kdedge.recipe import FilterConfig, StudentConfig
 from kdedge.run.layout import RunDir
 from kdedge.run.stage import StageContext, read_result
 from kdedge.teacher.result import TeacherResult

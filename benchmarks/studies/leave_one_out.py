@@ -22,7 +22,6 @@ import click
 from kdedge.benchmarks.studies._experiments import (
     ResultLog,
     Scores,
-    StudentConfig,
     StudyArguments,
     TableRow,
     TrainingVariant,
@@ -35,7 +34,7 @@ from kdedge.benchmarks.studies._experiments import (
 from kdedge.cli.main import main
 from kdedge.distillation.pipeline import prepare_context
 from kdedge.distillation.student_training import DistillContext
-from kdedge.recipe import ObjectiveConfig
+from kdedge.recipe import ObjectiveConfig, StudentConfig
 from kdedge.recipe.checks import reject_auto_size
 from kdedge.run.stage import StageContext, read_result
 from kdedge.teacher.result import TeacherResult

@@ -29,7 +29,6 @@ from kdedge.benchmarks.studies._experiments import (
     ResultLog,
     Rows,
     Scores,
-    StudentConfig,
     StudyArguments,
     TableRow,
     TrainingVariant,
@@ -44,7 +43,7 @@ from kdedge.distillation.pipeline import prepare_context
 from kdedge.distillation.student_training import DistillContext
 from kdedge.errors import UsageError
 from kdedge.evaluation.bootstrap import TAIL
-from kdedge.recipe import ObjectiveConfig, TinyBertConfig
+from kdedge.recipe import ObjectiveConfig, StudentConfig, TinyBertConfig
 from kdedge.recipe.checks import reject_auto_size
 from kdedge.run.progress import Progress
 from kdedge.run.stage import StageContext, read_result

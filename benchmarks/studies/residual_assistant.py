@@ -27,7 +27,6 @@ from kdedge.data.task import Split
 from kdedge.distillation.pipeline import prepare_context
 from kdedge.distillation.student_training import (
     DistillContext,
-    StudentConfig,
     StudentTraining,
     TrainingStep,
     load_trained_student,
@@ -38,7 +37,7 @@ from kdedge.evaluation.bootstrap import bootstrap_rows, bootstrap_scores, percen
 from kdedge.evaluation.latency import share_of_time
 from kdedge.io.atomic import hash_files
 from kdedge.nn.text_model import TextClassifier, score_of
-from kdedge.recipe import ObjectiveConfig, Recipe, TinyBertConfig, load_recipe
+from kdedge.recipe import ObjectiveConfig, Recipe, StudentConfig, load_recipe
 from kdedge.recipe.checks import reject_auto_size
 from kdedge.run.layout import RunDir
 from kdedge.run.stage import WEIGHTS, StageContext, stage
@@ -89,7 +88,7 @@ def assistant_config(recipe: Recipe, name: str) -> StudentConfig:
     for student in recipe.student:
         if student.key == name:
             changes: dict[str, object] = {"objective": RESIDUAL}
-            if isinstance(student, TinyBertConfig):
+            if student.first_stage:
                 changes["layers_first"] = None
             return student.model_copy(update=changes)
     names = [student.key for student in recipe.student]

@@ -35,7 +35,6 @@ class ExportSettings(TypedDict, total=False):
         weight_bits: Bits of int8 weights; 8 bits overflow on CPUs without VNNI; default: 7.
         tune: Whether quantization-aware training may follow calibration; default: True.
         trim_vocab: Pieces of the vocabulary to keep; default: as the recipe says, else all.
-        attention: float or integers: arithmetic of attention in a TinyBERT's int8 file.
     """
 
     precisions: tuple[str, ...]

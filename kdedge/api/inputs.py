@@ -22,14 +22,12 @@ from kdedge.api.examples import FORMS, MemoryExamples, read_labelled, read_unlab
 from kdedge.errors import UsageError
 from kdedge.io.atomic import hash_file, remove, replace_dir, write_atomic
 from kdedge.io.paths import PACKAGE, resolve_model_path
-from kdedge.recipe import BiLstmConfig, TinyBertConfig, set_keys, validated
+from kdedge.recipe import StudentBase, StudentConfig, set_keys, validated
 from kdedge.run.layout import RunDir
 from kdedge.run.processes import on_main_process
 from kdedge.runtime.spec import Kind
 
 RECIPE_FILE = "recipe.toml"
-
-Student = TinyBertConfig | BiLstmConfig
 
 
 class DistillInputs(TypedDict, total=False):
@@ -57,7 +55,7 @@ class DistillInputs(TypedDict, total=False):
     validation: Any
     test: Any
     unlabelled: Any
-    student: Student | Mapping[str, Student]
+    student: StudentConfig | Mapping[str, StudentConfig]
     name: str
     kind: Kind
     labels: list[str]
@@ -211,7 +209,7 @@ def _students(student: Any) -> list[dict[str, Any]]:
         named = dict(student)
     documents = []
     for name, config in named.items():
-        if not isinstance(config, TinyBertConfig | BiLstmConfig):
+        if not isinstance(config, StudentBase):
             raise UsageError(
                 "student is no student of kdedge", f"a {type(config).__name__}", HINTS["student"]
             )

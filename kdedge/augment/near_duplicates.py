@@ -99,12 +99,6 @@ def _shingles_of_one(text: str) -> frozenset[str]:
     return frozenset(result)
 
 
-def jaccard(first: frozenset[str], second: frozenset[str]) -> float:
-    """Return the Jaccard similarity of two sets, at least one of which is not empty."""
-    shared = len(first & second)
-    return shared / (len(first) + len(second) - shared)
-
-
 def count_shingles(texts: Iterable[frozenset[str]]) -> Counter[str]:
     """Count in how many texts each shingle occurs."""
     counts: Counter[str] = Counter()

@@ -19,6 +19,7 @@ from kdedge.cli.meaning import report_warnings, warn
 from kdedge.cli.options import (
     DEFAULT_OUTPUT,
     OutputOptions,
+    default_option,
     json_option,
     load_data,
     option_group,
@@ -122,38 +123,26 @@ class DataArguments:
         show_default=True,
         help="Execution provider of ONNX Runtime; repeatable.",
     ),
-    click.option(
-        "--threads",
-        type=click.IntRange(1),
-        default=DEFAULTS.threads,
-        show_default=True,
-        help="CPU threads for every model.",
+    default_option(
+        "--threads", click.IntRange(1), DEFAULTS.threads, "CPU threads for every model."
     ),
-    click.option(
+    default_option(
         "--seconds",
-        type=click.FloatRange(0.1),
-        default=DEFAULTS.seconds,
-        show_default=True,
-        help="Total time for latency measurements.",
+        click.FloatRange(0.1),
+        DEFAULTS.seconds,
+        "Total time for latency measurements.",
     ),
     click.option(
         "--repeats",
         type=click.IntRange(1),
         help="Single texts to time per model, instead of --seconds.",
     ),
-    click.option(
-        "--batch",
-        type=click.IntRange(1),
-        default=DEFAULTS.batch,
-        show_default=True,
-        help="Batch size for throughput.",
-    ),
-    click.option(
+    default_option("--batch", click.IntRange(1), DEFAULTS.batch, "Batch size for throughput."),
+    default_option(
         "--target",
-        type=click.FloatRange(0, 2, min_open=True),
-        default=DEFAULTS.target,
-        show_default=True,
-        help="Share of the teacher's score that counts as retained.",
+        click.FloatRange(0, 2, min_open=True),
+        DEFAULTS.target,
+        "Share of the teacher's score that counts as retained.",
     ),
     click.option(
         "--teacher/--no-teacher",

@@ -65,7 +65,7 @@ def _models(recipe: Recipe) -> dict[str, str]:
     models = {}
     names = {f"teacher {teacher.model}": teacher.model for teacher in recipe.teacher}
     for student in recipe.student:
-        if student.start not in ("teacher", "scratch", "shrink"):
+        if student.checkpoint:
             names[f"start of {student.key} {student.start}"] = student.start
     for title, name in names.items():
         folder = resolve_model_path(name)

@@ -15,6 +15,7 @@ from kdedge.cli.options import (
     DEFAULT_OUTPUT,
     OutputOptions,
     RecipeArguments,
+    default_option,
     force_option,
     json_option,
     load_data,
@@ -39,12 +40,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @recipe_options
-@click.option(
+@default_option(
     "--seeds",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Train the students with this many seeds, and report mean, deviation and interval.",
+    click.IntRange(min=1),
+    1,
+    "Train the students with this many seeds, and report mean, deviation and interval.",
 )
 @click.option(
     "--plan", is_flag=True, help="Only list the stages: which are cached, which would be made."

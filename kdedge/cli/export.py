@@ -10,7 +10,14 @@ import click
 from rich.table import Table
 
 from kdedge.cli.console import ConsoleProgress, make_table, print_json, print_line, results
-from kdedge.cli.options import force_option, json_option, load_data, option_group, wide_option
+from kdedge.cli.options import (
+    default_option,
+    force_option,
+    json_option,
+    load_data,
+    option_group,
+    wide_option,
+)
 from kdedge.export.options import DEFAULT_OPTIONS, ExportOptions
 from kdedge.export.scheme import QuantScheme
 from kdedge.run.stage import StageContext
@@ -47,31 +54,28 @@ def export_options(
 @option_group(
     "options",
     export_options,
-    click.option(
+    default_option(
         "--precision",
-        type=click.Choice(["auto", "int8", "fp32", "all"]),
-        default="auto",
-        show_default=True,
-        help="ONNX files to pack. auto: int8, or fp32 if int8 loses too much. all: fp32 and int8.",
+        click.Choice(["auto", "int8", "fp32", "all"]),
+        "auto",
+        "ONNX files to pack. auto: int8, or fp32 if int8 loses too much. all: fp32 and int8.",
     ),
     click.option(
         "--portable",
         is_flag=True,
         help="Also write int8 in plain ONNX operators, for other runtimes.",
     ),
-    click.option(
+    default_option(
         "--scheme",
-        type=click.Choice(["static", "dynamic"]),
-        default="static",
-        show_default=True,
-        help="Fix activation ranges at export (static), or compute them per batch (dynamic).",
+        click.Choice(["static", "dynamic"]),
+        "static",
+        "Fix activation ranges at export (static), or compute them per batch (dynamic).",
     ),
-    click.option(
+    default_option(
         "--weight-bits",
-        type=click.Choice(["7", "8"]),
-        default="7",
-        show_default=True,
-        help="Bits of int8 weights; 8 bits overflow on CPUs without VNNI.",
+        click.Choice(["7", "8"]),
+        "7",
+        "Bits of int8 weights; 8 bits overflow on CPUs without VNNI.",
     ),
     click.option(
         "--no-qat", is_flag=True, help="Only calibrate; skip quantization-aware training."

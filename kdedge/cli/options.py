@@ -38,6 +38,11 @@ force_option = click.option(
 )
 
 
+def default_option(flag: str, kind: click.ParamType[Any], default: Any, text: str) -> Decorator:
+    """Make an option whose help ends with its default."""
+    return click.option(flag, type=kind, default=default, show_default=True, help=text)
+
+
 def option_group(parameter: str, factory: Callable[..., Any], *options: Decorator) -> Decorator:
     """Pass several click options to a command as one object.
 
@@ -121,7 +126,7 @@ def _needs_hub(recipe: Recipe) -> bool:
     if recipe.data.source:
         names.append(recipe.data.source)
     for student in recipe.student:
-        if student.start not in ("teacher", "scratch", "shrink"):
+        if student.checkpoint:
             names.append(student.start)
     return any(resolve_model_path(name) is None for name in names)
 

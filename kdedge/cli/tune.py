@@ -9,17 +9,22 @@ import click
 from rich.table import Table
 
 from kdedge.cli.console import ConsoleProgress, make_table, print_json, print_line, results
-from kdedge.cli.options import RecipeArguments, json_option, load_data, recipe_options
+from kdedge.cli.options import (
+    RecipeArguments,
+    default_option,
+    json_option,
+    load_data,
+    recipe_options,
+)
 
 
 @click.command()
 @recipe_options
-@click.option(
+@default_option(
     "--workers",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Processes that share the trials; each uses --threads threads.",
+    click.IntRange(min=1),
+    1,
+    "Processes that share the trials; each uses --threads threads.",
 )
 @click.option(
     "--storage",

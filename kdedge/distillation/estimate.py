@@ -15,7 +15,8 @@ from typing import Any
 
 from kdedge.data.task import Task
 from kdedge.io.paths import resolve_model_path
-from kdedge.recipe import BiLstmConfig, Recipe, TinyBertConfig
+from kdedge.recipe import Recipe, StudentConfig
+from kdedge.recipe.sizes import bert_parameters
 
 BYTES = 4
 """Bytes of a number in fp32."""
@@ -27,8 +28,6 @@ WORDPIECE_SIZE = 8000
 """Pieces of a tokenizer that is trained, unless the recipe sets the number."""
 
 LOGIT_BYTES = 2
-
-Student = TinyBertConfig | BiLstmConfig
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,7 @@ def estimate_run(recipe: Recipe, task: Task) -> Estimate:
     for student in recipe.student:
         count = student_parameters(student, first_shape, task)
         _add(parameters, unknown, student.key, count)
-        has_first_step = isinstance(student, TinyBertConfig) and student.layers_first is not None
-        copies[student.key] = 1 + int(student.baseline) + int(has_first_step)
+        copies[student.key] = 1 + int(student.baseline) + int(student.first_stage is not None)
     weights = sum(BYTES * count * copies[name] for name, count in parameters.items())
     reads_layers = any(student.objective.reads_layers for student in recipe.student)
     return Estimate(
@@ -105,7 +103,7 @@ def _teacher_parameters(shape: Mapping[str, Any] | None, outputs: int) -> int | 
 
 
 def student_parameters(
-    student: Student, teacher: Mapping[str, Any] | None, task: Task
+    student: StudentConfig, teacher: Mapping[str, Any] | None, task: Task
 ) -> int | None:
     """Return the number of parameters of a student; None if its vocabulary is not known.
 
@@ -117,55 +115,18 @@ def student_parameters(
     pieces = _pieces(student, teacher)
     if pieces is None or teacher is None:
         return None
-    if isinstance(student, BiLstmConfig):
-        width = student.embedding or teacher.get("embedding_size") or teacher.get("hidden_size")
-        return None if width is None else bilstm_parameters(student, pieces, int(width), task)
-    shape = {
-        "vocab_size": pieces,
-        "hidden_size": student.hidden,
-        "num_hidden_layers": student.layers,
-        "intermediate_size": student.intermediate,
-        "max_position_embeddings": max(512, student.max_length),
-    }
-    if student.start in ("teacher", "shrink"):
-        shape["max_position_embeddings"] = teacher.get("max_position_embeddings", 512)
-    return bert_parameters(shape, task.spec.outputs)
+    return student.parameters(pieces, teacher, task.spec)
 
 
-def _pieces(student: Student, teacher: Mapping[str, Any] | None) -> int | None:
+def _pieces(student: StudentConfig, teacher: Mapping[str, Any] | None) -> int | None:
     """Return the size of a student's vocabulary, if no tokenizer has to be loaded for it."""
     if student.vocabulary:
         return student.vocabulary
     if student.tokenizer == "wordpiece":
         return WORDPIECE_SIZE
-    if student.tokenizer or student.start not in ("teacher", "shrink", "scratch"):
+    if student.tokenizer or student.checkpoint:
         return None
     return None if teacher is None else teacher.get("vocab_size")
-
-
-def bert_parameters(shape: Mapping[str, Any], outputs: int) -> int:
-    """Count the parameters of a BERT classifier (Devlin et al. 2019) from its config.json."""
-    hidden = int(shape["hidden_size"])
-    inner = int(shape["intermediate_size"])
-    tables = int(shape["vocab_size"]) + int(shape.get("max_position_embeddings", 512))
-    tables += int(shape.get("type_vocab_size", 2))
-    norm = 2 * hidden
-    attention = 4 * (hidden * hidden + hidden) + norm
-    feed_forward = 2 * hidden * inner + inner + hidden + norm
-    layers = int(shape["num_hidden_layers"]) * (attention + feed_forward)
-    pooler = hidden * hidden + hidden
-    head = hidden * outputs + outputs
-    return tables * hidden + norm + layers + pooler + head
-
-
-def bilstm_parameters(student: BiLstmConfig, pieces: int, width: int, task: Task) -> int:
-    """Count the parameters of a BiLSTM whose word embeddings have this width."""
-    hidden = student.hidden
-    lstm = 2 * 4 * hidden * (width + hidden + 2)
-    features = (8 if task.spec.pair else 2) * hidden
-    dense = features * student.head + student.head
-    head = student.head * task.spec.outputs + task.spec.outputs
-    return pieces * width + lstm + dense + head
 
 
 def _transfer_bytes(recipe: Recipe, task: Task) -> int:

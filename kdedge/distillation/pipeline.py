@@ -10,13 +10,12 @@ from kdedge.data.task import Task
 from kdedge.distillation.student_training import (
     LABELS_ONLY,
     DistillContext,
-    StudentConfig,
     TrainingStep,
     train_student,
     training_steps,
 )
 from kdedge.distillation.transfer_stage import augment_texts, choose_size, label_texts
-from kdedge.recipe import Recipe, TinyBertConfig
+from kdedge.recipe import Recipe, StudentConfig
 from kdedge.run.layout import RunDir
 from kdedge.run.paths import StudentDir
 from kdedge.run.processes import on_main_process
@@ -104,7 +103,7 @@ def baseline_epochs(context: DistillContext, student: StudentConfig) -> float:
     Example: with 100 labelled and 900 unlabelled texts, 3 epochs become 30.
     """
     epochs = student.fit.epochs
-    if isinstance(student, TinyBertConfig) and student.layers_first:
-        epochs += student.layers_first.epochs
+    if student.first_stage:
+        epochs += student.first_stage.epochs
     transfer = context.transfer
     return epochs * len(transfer) / len(transfer.texts.labelled)

@@ -22,22 +22,18 @@ from kdedge.nn.device import this_device
 from kdedge.nn.text_model import MeasuredResult, TextClassifier, save_measured, score_of
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.nn.training import Training, batches, train, validation_predictor
-from kdedge.recipe import BiLstmConfig, FitConfig, ObjectiveConfig, Recipe, TinyBertConfig
+from kdedge.recipe import FitConfig, ObjectiveConfig, Recipe, StudentConfig
 from kdedge.run.layout import RunDir
 from kdedge.run.paths import StudentDir
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, read_result, stage
-from kdedge.students.build import build_student, load_student
-from kdedge.students.shrink import shrink
+from kdedge.students.build import KINDS, build_student, load_student
 from kdedge.students.subset_embedding import train_used_embeddings_only
-from kdedge.students.tinybert import teacher_layers
 from kdedge.students.vocabulary import trim
 from kdedge.teacher.ensemble import teacher_hash
 from kdedge.teacher.finetune import Teacher
 from kdedge.transfer.dataset import TransferSet
 from kdedge.transfer.texts import TransferTexts
-
-StudentConfig = TinyBertConfig | BiLstmConfig
 
 LABELS_ONLY = ObjectiveConfig(logits="mse", logits_weight=0.0, labels_weight=1.0)
 """The objective of the label-only baseline. Its start is that of the distilled student."""
@@ -82,9 +78,9 @@ class TrainingStep:
 
 def training_steps(student: StudentConfig, folders: StudentDir) -> list[TrainingStep]:
     """Return the steps that train a student, in order."""
-    if not isinstance(student, TinyBertConfig) or not student.layers_first:
+    if not student.first_stage:
         return [TrainingStep(folders.student, student.objective, student.fit)]
-    layers = TrainingStep(folders.layers, student.objective.layers_alone(), student.layers_first)
+    layers = TrainingStep(folders.layers, student.objective.layers_alone(), student.first_stage)
     answers = TrainingStep(
         folders.student, student.objective.answers_alone(), student.fit, layers.folder
     )
@@ -216,8 +212,8 @@ class StudentTraining:
             (*train_split.texts, *(train_split.pairs or ())),
         )
         student = TextClassifier(model, tokenizer, self.student.max_length)
-        if isinstance(self.student, TinyBertConfig) and self.student.start == "shrink":
-            self._shrink(student, self.student)
+        kind = KINDS[self.student.kind]
+        kind.start_from_texts(self.student, student, teacher, self.context.task, self.context.seed)
         self._check_positions(model)
         if self.student.vocabulary:
             texts = self.context.transfer.texts
@@ -226,19 +222,6 @@ class StudentTraining:
             student.model.load_state_dict(load_student(self.step.previous).state_dict())
         student.model.to(this_device())
         return student
-
-    def _shrink(self, student: TextClassifier, config: TinyBertConfig) -> None:
-        """Fill the student with a cut-out of its teacher."""
-        teacher = self.context.teacher
-        if student.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
-            raise UsageError(
-                "a shrunk student needs its teacher's vocabulary",
-                f"{config.tokenizer}",
-                "remove student.tokenizer",
-            )
-        layers = teacher_layers(config, teacher.model.config.num_hidden_layers)
-        model = student.model.to(this_device())
-        shrink(model, teacher, self.context.task, layers, self.context.seed)
 
     def _check_positions(self, model: PreTrainedModel) -> None:
         positions = getattr(model.config, "max_position_embeddings", None)
@@ -324,7 +307,7 @@ def load_trained_student(folder: Path) -> TextClassifier:
 
 def _start_hash(student: StudentConfig) -> str:
     """Return a hash of the checkpoint that a student starts from, or the name of its start."""
-    if student.start in ("teacher", "scratch", "shrink"):
+    if student.checkpoint is None:
         return student.start
-    checkpoint = resolve_model_path(student.start)
-    return hash_files(checkpoint, WEIGHTS) if checkpoint else student.start
+    folder = resolve_model_path(student.checkpoint)
+    return hash_files(folder, WEIGHTS) if folder else student.start

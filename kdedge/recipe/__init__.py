@@ -26,6 +26,7 @@ from kdedge.recipe.students import (
     BiLstmQuantizeConfig,
     ObjectiveConfig,
     QuantizeConfig,
+    StudentBase,
     StudentConfig,
     TinyBertConfig,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "ReplaceConfig",
     "RulesConfig",
     "Section",
+    "StudentBase",
     "StudentConfig",
     "TaskConfig",
     "TeacherConfig",

@@ -357,18 +357,18 @@ def _locate(
         elif depth == len(location) and part in section.model_fields:
             words.append(str(part))  # a missing key
         if depth < len(location) and part in section.model_fields:
-            sections = _sections(section.model_fields[part].annotation)
+            sections = sections_of(section.model_fields[part].annotation)
             section = sections[0] if len(sections) == 1 else section
     return ".".join(words), section
 
 
-def _sections(annotation: Any) -> list[type[Section]]:
+def sections_of(annotation: Any) -> list[type[Section]]:
     """Return the sections that a key of this type may hold."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
     sections = []
     for argument in get_args(annotation):
-        sections += _sections(argument)
+        sections += sections_of(argument)
     return sections
 
 

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from kdedge.errors import UsageError
-from kdedge.recipe.reading import STUDENT_KINDS, Recipe
+from kdedge.recipe.reading import STUDENT_KINDS, Recipe, sections_of
 from kdedge.recipe.section import Section
 
 TYPE_NAMES = {
@@ -26,6 +26,10 @@ TYPE_NAMES = {
 }
 CONTAINERS = {list: "list", tuple: "list", dict: "table"}
 BOUNDS = {Gt: ("gt", "above"), Ge: ("ge", "from"), Lt: ("lt", "below"), Le: ("le", "up to")}
+
+
+TABLE = "table"
+"""The type of a key that holds other keys."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def recipe_keys(prefix: str = "") -> list[Key]:
         >>> recipe_keys("data.train")[0].default
         '"train"'
     """
-    keys = _merged(list(_keys_of(Recipe, "")))
+    keys = [key for key in _all_keys() if key.type != TABLE]
     chosen = [key for key in keys if f"{key.name}.".startswith(f"{prefix}.")]
     if prefix and not chosen:
         tables = {key.name.rpartition(".")[0] for key in keys}
@@ -77,32 +81,48 @@ def recipe_keys(prefix: str = "") -> list[Key]:
     return chosen if prefix else keys
 
 
+def recipe_tables() -> list[Key]:
+    """List the tables of a recipe, such as `student.fit`; KEY stands for a key of the user's."""
+    return [key for key in _all_keys() if key.type == TABLE]
+
+
+def _all_keys() -> list[Key]:
+    return _merged(list(_keys_of(Recipe, "")))
+
+
 def _keys_of(section: type[Section], prefix: str, kind: str = "") -> Iterator[Key]:
     for name, field in section.model_fields.items():
         path = f"{prefix}{name}"
+        key = _key(path, field, kind)
         students = _students(field.annotation)
-        if students:
-            for student in students:
-                yield from _keys_of(student, f"{path}.", _kind_of(student))
-            continue
         inner = _section(field.annotation)
-        if inner is None:
-            yield _key(path, field, kind)
-        else:
+        if students:
+            yield replace(key, type=TABLE, default=None)
+            for student in students:
+                yield from _keys_of(student, f"{path}.", student.model_fields["kind"].default)
+        elif inner is not None:
+            yield replace(key, type=TABLE, default=None)
             yield from _keys_of(inner, f"{path}.", kind)
+        else:
+            yield key
+            yield from _keys_of_values(path, field.annotation, kind)
 
 
-def _kind_of(student: type[Section]) -> str:
-    for kind, section in STUDENT_KINDS.items():
-        if section is student:
-            return kind
-    return ""
+def _keys_of_values(path: str, annotation: Any, kind: str) -> Iterator[Key]:
+    """Yield the keys of the tables that are the values of a table with free keys."""
+    if get_origin(annotation) is dict:
+        for inner in sections_of(annotation):
+            yield Key(f"{path}.KEY", TABLE, None, False, _first_line(inner), ())
+            yield from _keys_of(inner, f"{path}.KEY.", kind)
+
+
+def _first_line(section: type[Section]) -> str:
+    return (section.__doc__ or "").partition("\n")[0]
 
 
 def _students(annotation: Any) -> list[type[Section]]:
     """Return the kinds of students if the key holds students, else nothing."""
-    found = [section for section in _sections(annotation) if section in STUDENT_KINDS.values()]
-    return found
+    return [section for section in sections_of(annotation) if section in STUDENT_KINDS.values()]
 
 
 def _section(annotation: Any) -> type[Section] | None:
@@ -114,17 +134,6 @@ def _section(annotation: Any) -> type[Section] | None:
     if get_origin(part) is list:
         return _section(get_args(part)[0])
     return part if isinstance(part, type) and issubclass(part, Section) else None
-
-
-def _sections(annotation: Any) -> list[type[Section]]:
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return [annotation]
-    if get_origin(annotation) is dict:
-        return []
-    found = []
-    for argument in get_args(annotation):
-        found += _sections(argument)
-    return found
 
 
 def _parts(annotation: Any) -> list[Any]:
@@ -142,7 +151,7 @@ def _key(name: str, field: FieldInfo, kind: str) -> Key:
     return Key(
         name,
         _type_name(field.annotation, field.metadata),
-        None if is_required or default is None else _toml(default),
+        None if is_required or default is None or isinstance(default, Section) else _toml(default),
         is_required,
         field.description or "",
         (kind,) if kind else (),
@@ -189,6 +198,8 @@ def _simple_type_name(part: Any) -> str:
 def _bounds(metadata: list[Any] | tuple[Any, ...]) -> str:
     words = []
     for constraint in metadata:
+        if hasattr(constraint, "pattern"):
+            words.append("of letters, digits, . _ and -")
         for bound, (attribute, word) in BOUNDS.items():
             if isinstance(constraint, bound):
                 words.append(f"{word} {getattr(constraint, attribute):.10g}")

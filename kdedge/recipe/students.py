@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self, get_args
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -16,6 +18,8 @@ from kdedge.recipe.section import (
     Section,
     Weight,
 )
+from kdedge.recipe.sizes import bert_parameters, bilstm_parameters
+from kdedge.runtime.spec import TaskSpec
 
 Term = Literal["logits", "labels", "hidden", "attention", "embedding"]
 TERMS: tuple[Term, ...] = get_args(Term)
@@ -134,11 +138,6 @@ class QuantizeConfig(Section):
     calibration_texts: Positive = Field(
         256, description="Training texts that calibrate the activation ranges."
     )
-    calibration: Literal["best", "minmax", "percentile", "moving_average"] = Field(
-        "best",
-        description="How activation ranges are found; best tries several percentiles and compares "
-        "logits.",
-    )
     learn_ranges: bool = Field(
         True, description="Whether training also moves the activation ranges (LSQ)."
     )
@@ -206,6 +205,26 @@ class StudentBase(Section):
         """The name of the student, unique in a recipe."""
         return self.name or self.kind
 
+    @property
+    def checkpoint(self) -> str | None:
+        """The folder or hub id of the model that the student starts from, if it is one."""
+        return None if self.start in ("teacher", "shrink", "scratch") else self.start
+
+    @property
+    def first_stage(self) -> FitConfig | None:
+        """How the student is trained on layers only, before logits and labels; None: it is not."""
+        return None
+
+    @abstractmethod
+    def parameters(self, pieces: int, teacher: Mapping[str, Any], spec: TaskSpec) -> int | None:
+        """Count the parameters of the student; None if they depend on an unknown shape.
+
+        Args:
+            pieces: Size of its vocabulary.
+            teacher: The config.json of the first teacher.
+            spec: The task that decides the number of outputs.
+        """
+
     @model_validator(mode="after")
     def _check_start(self) -> Self:
         if self.tokenizer == "wordpiece" and self.start != "scratch":
@@ -246,6 +265,23 @@ class TinyBertConfig(StudentBase):
     quantize: QuantizeConfig = Field(
         QuantizeConfig(), description="How the student is quantized to int8."
     )
+
+    @property
+    def first_stage(self) -> FitConfig | None:
+        return self.layers_first
+
+    def parameters(self, pieces: int, teacher: Mapping[str, Any], spec: TaskSpec) -> int | None:
+        positions = max(512, self.max_length)
+        if self.start in ("teacher", "shrink"):
+            positions = teacher.get("max_position_embeddings", 512)
+        shape = {
+            "vocab_size": pieces,
+            "hidden_size": self.hidden,
+            "num_hidden_layers": self.layers,
+            "intermediate_size": self.intermediate,
+            "max_position_embeddings": positions,
+        }
+        return bert_parameters(shape, spec.outputs)
 
     @model_validator(mode="after")
     def _check_shape(self) -> TinyBertConfig:
@@ -288,6 +324,14 @@ class BiLstmConfig(StudentBase):
     quantize: BiLstmQuantizeConfig = Field(
         BiLstmQuantizeConfig(), description="How the student is quantized to int8."
     )
+
+    def parameters(self, pieces: int, teacher: Mapping[str, Any], spec: TaskSpec) -> int | None:
+        width = self.embedding or teacher.get("embedding_size") or teacher.get("hidden_size")
+        if width is None:
+            return None
+        return bilstm_parameters(
+            pieces, int(width), self.hidden, self.head, spec.outputs, pair=spec.pair
+        )
 
     @model_validator(mode="after")
     def _check_objective(self) -> BiLstmConfig:

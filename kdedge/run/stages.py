@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kdedge.recipe import TinyBertConfig
 from kdedge.run.layout import RunDir
 
 
@@ -28,7 +27,7 @@ def student_stages(run: RunDir) -> dict[str, list[Path]]:
     for student in run.recipe.student:
         folders = run.students[student.key]
         steps = []
-        if isinstance(student, TinyBertConfig) and student.layers_first:
+        if student.first_stage:
             steps.append(folders.layers)
         steps.append(folders.student)
         if student.baseline:

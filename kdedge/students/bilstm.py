@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -15,8 +15,15 @@ from transformers import (
     AutoModelForSequenceClassification,
     PretrainedConfig,
     PreTrainedModel,
+    PreTrainedTokenizerFast,
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
+
+from kdedge.errors import UsageError
+from kdedge.nn.labels import label_config
+from kdedge.recipe import BiLstmConfig
+from kdedge.runtime.spec import TaskSpec
+from kdedge.students.kind import StudentKind
 
 
 class BiLstmModelConfig(PretrainedConfig):
@@ -140,3 +147,66 @@ def _shift_left(input_ids: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
 AutoConfig.register(BiLstmModelConfig.model_type, BiLstmModelConfig)
 AutoModel.register(BiLstmModelConfig, BiLstmForSequenceClassification)
 AutoModelForSequenceClassification.register(BiLstmModelConfig, BiLstmForSequenceClassification)
+
+
+class BiLstmKind(StudentKind):
+    """A BiLSTM whose word embeddings are random or those of the teacher."""
+
+    model_class: ClassVar[type[PreTrainedModel]] = BiLstmForSequenceClassification
+
+    def build(
+        self,
+        config: BiLstmConfig,
+        spec: TaskSpec,
+        teacher: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+    ) -> BiLstmForSequenceClassification:
+        if spec.pair and "token_type_ids" not in tokenizer.model_input_names:
+            raise UsageError(
+                "a BiLSTM on pairs needs a tokenizer with token_type_ids",
+                f"{type(tokenizer).__name__} has none",
+                'set student.tokenizer = "wordpiece"',
+            )
+        table = teacher.get_input_embeddings().weight.detach()  # (V, H of the teacher)
+        model_config = BiLstmModelConfig(
+            vocab_size=len(tokenizer),
+            embedding_dim=config.embedding or table.shape[1],
+            hidden_size=config.hidden,
+            head_size=config.head,
+            dropout=config.dropout,
+            pair=spec.pair,
+            pad_token_id=tokenizer.pad_token_id,
+            **label_config(spec),
+        )
+        student = BiLstmForSequenceClassification(model_config)
+        if config.start == "teacher":
+            columns = principal_columns(table[: len(tokenizer)], model_config.embedding_dim)
+            with torch.no_grad():
+                student.embedding.weight[:] = columns
+        return student
+
+
+def principal_columns(table: torch.Tensor, width: int) -> torch.Tensor:
+    """Project an embedding table onto its principal directions, scaled to standard deviation 1.
+
+    The initial weights of an LSTM expect inputs of that size. A BERT's table has a twentieth of
+    it, because a LayerNorm follows.
+
+    Args:
+        table: *Shape:* (vocabulary, teacher_width)
+        width: Columns of the result. At `teacher_width` the table is scaled but not projected.
+
+    Raises:
+        UsageError: If `width` is larger than the table's.
+    """
+    if width > table.shape[1]:
+        raise UsageError(
+            "a student's embeddings cannot be wider than the teacher's that they start from",
+            f"{width} > {table.shape[1]}",
+            "lower student.embedding",
+        )
+    if width < table.shape[1]:
+        centred = table - table.mean(0)
+        directions: torch.Tensor = torch.linalg.svd(centred.T @ centred)[2]
+        table = centred @ directions[:width].T
+    return table / table.std()

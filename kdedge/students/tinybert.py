@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from transformers import (
@@ -13,39 +13,61 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from kdedge.data.task import Task
 from kdedge.errors import MachineError, UsageError, first_line
 from kdedge.io.paths import resolve_model_path
+from kdedge.nn.device import this_device
+from kdedge.nn.labels import label_config
 from kdedge.nn.layer_map import LayerMap
+from kdedge.nn.text_model import TextClassifier
 from kdedge.recipe import TinyBertConfig
+from kdedge.runtime.spec import TaskSpec
+from kdedge.students.kind import StudentKind
+from kdedge.students.shrink import shrink
 
 
-def build_tinybert(
-    config: TinyBertConfig,
-    labels: dict[str, Any],
-    teacher: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-) -> BertForSequenceClassification:
-    """Build a BERT classifier and give it its initial weights.
+class TinyBertKind(StudentKind):
+    """A BERT that is random, cut out of its teacher, or a checkpoint."""
 
-    Args:
-        config: Shape and start of the student.
-        labels: num_labels, id2label, label2id and problem_type for the model's configuration.
-        teacher: It lends its layers if `config.start` is "teacher", its shape if it is "shrink".
-        tokenizer: The student's tokenizer.
+    model_class: ClassVar[type[PreTrainedModel]] = BertForSequenceClassification
 
-    Raises:
-        UsageError: If start and shape do not fit together.
-    """
-    settings = dict(labels)
-    if config.activation:
-        settings["hidden_act"] = config.activation
-    if config.start == "scratch":
-        return BertForSequenceClassification(_bert_config(config, settings, tokenizer))
-    if config.start == "teacher":
-        return _from_teacher(config, settings, teacher, tokenizer)
-    if config.start == "shrink":
-        return _like_teacher(config, settings, teacher, tokenizer)
-    return _from_checkpoint(config, settings)
+    def build(
+        self,
+        config: TinyBertConfig,
+        spec: TaskSpec,
+        teacher: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+    ) -> BertForSequenceClassification:
+        settings = label_config(spec)
+        if config.activation:
+            settings["hidden_act"] = config.activation
+        if config.start == "scratch":
+            return BertForSequenceClassification(_bert_config(config, settings, tokenizer))
+        if config.start == "teacher":
+            return _from_teacher(config, settings, teacher, tokenizer)
+        if config.start == "shrink":
+            return _like_teacher(config, settings, teacher, tokenizer)
+        return _from_checkpoint(config, settings)
+
+    def start_from_texts(
+        self,
+        config: TinyBertConfig,
+        student: TextClassifier,
+        teacher: TextClassifier,
+        task: Task,
+        seed: int,
+    ) -> None:
+        """Fill a student with `start = "shrink"` with a cut-out of its teacher."""
+        if config.start != "shrink":
+            return
+        if student.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
+            raise UsageError(
+                "a shrunk student needs its teacher's vocabulary",
+                f"{config.tokenizer}",
+                "remove student.tokenizer",
+            )
+        layers = teacher_layers(config, teacher.model.config.num_hidden_layers)
+        shrink(student.model.to(this_device()), teacher, task, layers, seed)
 
 
 def _shape(config: TinyBertConfig) -> dict[str, int]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.optimize import brentq
+from scipy.special import expit, softmax
 
 from kdedge.runtime.spec import Kind
 
@@ -34,26 +36,18 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, kind: Kind) -> float
     if kind == "regression":
         return 1.0
     z = logits.astype(np.float64)
-    low, high = np.log(1 / HIGHEST), np.log(1 / LOWEST)
-    for _ in range(50):
-        middle = (low + high) / 2
-        if _slope(z, labels, kind, float(np.exp(middle))) > 0:
-            high = middle
-        else:
-            low = middle
-    return float(f"{np.exp(-(low + high) / 2):.4g}")
 
+    def slope(b: float) -> float:
+        if kind == "multilabel":
+            return float((z * (expit(b * z) - labels)).sum(1).mean())
+        expected = (softmax(b * z, axis=1) * z).sum(1)
+        return float((expected - z[np.arange(len(z)), labels]).mean())
 
-def _slope(z: np.ndarray, labels: np.ndarray, kind: Kind, b: float) -> float:
-    if kind == "multilabel":
-        return float((z * (_sigmoid(b * z) - labels)).sum(1).mean())
-    weights = np.exp(b * (z - z.max(1, keepdims=True)))
-    expected = (weights * z).sum(1) / weights.sum(1)
-    return float((expected - z[np.arange(len(z)), labels]).mean())
-
-
-def _sigmoid(z: np.ndarray) -> np.ndarray:
-    return np.asarray(0.5 * (1 + np.tanh(z / 2)))
+    if slope(1 / HIGHEST) >= 0:
+        return HIGHEST
+    if slope(1 / LOWEST) <= 0:
+        return LOWEST
+    return float(f"{1 / brentq(slope, 1 / HIGHEST, 1 / LOWEST, rtol=1e-12):.4g}")
 
 
 def mean_logits(logits: Sequence[np.ndarray], temperatures: Sequence[float]) -> np.ndarray:

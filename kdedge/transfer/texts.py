@@ -13,8 +13,6 @@ from kdedge.io.text_column import TextColumn
 from kdedge.nn.tokenization import replace_mask_token
 from kdedge.runtime.spec import Kind
 
-ORIGINS = ("labelled", "rule", "replace", "generate", "pool")
-
 
 @dataclass(frozen=True)
 class TransferTexts:
@@ -22,7 +20,7 @@ class TransferTexts:
 
     texts: N strings.
     pairs: N second texts, or None.
-    origins: N of `ORIGINS`.
+    origins: N of labelled, rule, replace, generate and pool.
     labels: as in `Split.labels`; rows without a label hold NaN (float) or -1 (class).
     """
 

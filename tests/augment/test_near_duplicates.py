@@ -6,6 +6,7 @@ from collections import Counter
 from unittest.mock import patch
 
 import pytest
+from factories import jaccard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +14,6 @@ from kdedge.augment import near_duplicates
 from kdedge.augment.near_duplicates import (
     NearDuplicateIndex,
     count_shingles,
-    jaccard,
     shingles,
 )
 

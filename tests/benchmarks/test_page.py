@@ -15,7 +15,7 @@ from browser import measure, require_chromium, screenshot
 from kdedge.benchmarks import pictures
 from kdedge.benchmarks.labels import Box, place_labels
 from kdedge.benchmarks.page import html_page
-from kdedge.benchmarks.picture_data import density, groups, latency_axis, pareto_front, score_axis
+from kdedge.benchmarks.pictures.data import density, groups, latency_axis, pareto_front, score_axis
 from kdedge.benchmarks.render import PAGE_FILE, write_report
 from kdedge.benchmarks.report import Report
 from kdedge.benchmarks.retention import Retention

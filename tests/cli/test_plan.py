@@ -12,10 +12,11 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from kdedge.data.load import load_task
 from kdedge.data.task import Task
-from kdedge.distillation.estimate import bert_parameters, bilstm_parameters, estimate_run
+from kdedge.distillation.estimate import estimate_run
 from kdedge.distillation.pipeline import distill
 from kdedge.distillation.plan import plan_stages
 from kdedge.recipe import BiLstmConfig, Recipe
+from kdedge.recipe.sizes import bert_parameters
 from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
 
 
@@ -118,4 +119,4 @@ def test_parameters_of_a_bilstm_are_counted_as_torch_does(name: str) -> None:
             num_labels=task.spec.outputs,
         )
     )
-    assert bilstm_parameters(config, 50, 7, task) == model.num_parameters()
+    assert config.parameters(50, {"hidden_size": 7}, task.spec) == model.num_parameters()

@@ -25,11 +25,12 @@ from doc_pages import (
     prose_of,
 )
 from links import GENERATED, page_of, relative_links, target_of
-from recipe_reference import recipe_keys, recipe_reference
+from recipe_reference import recipe_reference
 
 from kdedge.cli.main import COMMANDS, cli
 from kdedge.errors import UsageError
 from kdedge.recipe import Recipe, with_values
+from kdedge.recipe.reference import recipe_keys, recipe_tables
 
 PAGES = pytest.mark.parametrize("page", pages(), ids=name_of)
 
@@ -88,8 +89,13 @@ def test_toml_check_rejects_an_unknown_key() -> None:
             Recipe.model_validate(document)
 
 
+def known_keys() -> set[str]:
+    """Return the full name of every table and key, such as `student.fit.epochs`."""
+    return {key.name for key in (*recipe_keys(), *recipe_tables())}
+
+
 def test_recipe_reference_has_every_key() -> None:
-    keys = recipe_keys()
+    keys = known_keys()
     reference = recipe_reference()
     document = Recipe.model_validate(BASE | {"student": list(STUDENTS.values())})
     for key in _keys_of(document.model_dump(mode="json")):
@@ -112,7 +118,7 @@ def _keys_of(value: Any, path: str = "") -> Iterator[str]:
 
 @PAGES
 def test_keys_in_the_text_exist(page: Path) -> None:
-    known = recipe_keys()
+    known = known_keys()
     for span in inline_code(page):
         match = re.fullmatch(rf"\[*({KEY.pattern})\]*( = .*)?", span)
         if match and not _is_file(match.group(1)):

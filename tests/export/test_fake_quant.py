@@ -10,7 +10,7 @@ import pytest
 import torch
 from factories import calibrated_bert, single_text_batches
 from kdedge.export import int8_parity as integers
-from kdedge.export.calibrate import calibrate, moving_average, sensitivity
+from kdedge.export.calibrate import COVERAGES, calibrate, sensitivity
 from kdedge.export.fake_model import fake_quantized, quantized_layers
 from kdedge.export.fake_quant import (
     FakeQuantEmbedding,
@@ -229,7 +229,7 @@ def deep() -> tuple[torch.nn.Module, list[dict[str, np.ndarray]]]:
         "token_type_ids": torch.zeros_like(ids),
     }
     quantized = fake_quantized(model, STATIC).eval()
-    calibrate(quantized, model, [batch], "minmax")
+    calibrate(quantized, model, [batch], coverages=(1.0,))
     return quantized, single_text_batches([batch])
 
 
@@ -324,34 +324,20 @@ def test_calibration_sees_every_column() -> None:
     assert torch.equal(observed_values(torch.arange(6.0).reshape(2, 3)), torch.arange(6.0))
 
 
-def test_ranges_by_every_method(tuned: tuple) -> None:
+def test_ranges_cover_the_share_that_is_asked_for(tuned: tuple) -> None:
     model, quantized, batches = tuned
-    ends, shares = {}, {}
-    for method in ("minmax", "percentile", "moving_average", "best"):
+    ends = {}
+    for coverages in ((1.0,), (0.9999,), COVERAGES):
         made = fake_quantized(model, STATIC).eval()
-        shares[method] = calibrate(made, model, batches, method)  # type: ignore[arg-type]
-        ends[method] = {
+        share = calibrate(made, model, batches, coverages)
+        assert share in coverages
+        ends[coverages] = {
             name: value.item() for name, value in made.state_dict().items() if ".range." in name
         }
-    assert (
-        shares["minmax"] == 1.0
-        and shares["percentile"] == 0.9999
-        and 0.99 < shares["moving_average"] < 1.0
-    )
-    for name, end in ends["minmax"].items():
-        assert abs(ends["percentile"][name]) <= abs(end) and abs(
-            ends["moving_average"][name]
-        ) <= abs(end)
-    assert ends["best"] == {name: quantized.state_dict()[name].item() for name in ends["best"]}
-
-
-def test_a_moving_average_by_hand() -> None:
-    low, high = moving_average(
-        [torch.tensor([-1.0, 2.0]), torch.tensor([0.0, 12.0]), torch.tensor([-2.0, 3.0])]
-    )
-    assert low == pytest.approx(0.9 * -0.9 + 0.1 * -2.0) and high == pytest.approx(
-        0.9 * 3.0 + 0.1 * 3.0
-    )
+    for name, end in ends[1.0,].items():
+        assert abs(ends[0.9999,][name]) <= abs(end)
+    assert ends[1.0,] != ends[0.9999,]
+    assert ends[COVERAGES] == {name: quantized.state_dict()[name].item() for name in ends[1.0,]}
 
 
 def test_sensitivity_names_every_layer_and_leaves_the_model_as_it_was(tuned: tuple) -> None:

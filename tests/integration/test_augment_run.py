@@ -23,7 +23,7 @@ from kdedge_process import kdedge_command
 
 from kdedge.augment.filters import TextFilter
 from kdedge.augment.make import make_texts
-from kdedge.augment.near_duplicates import jaccard, shingles
+from kdedge.augment.near_duplicates import shingles
 from kdedge.augment.pool import PoolSource
 from kdedge.augment.rules import RuleSource
 from kdedge.augment.source import AugmentedText
@@ -174,7 +174,7 @@ def test_no_made_text_stands_among_those_held_out(folder: Path) -> None:
     )
     assert (
         len(made) > 60
-        and max(jaccard(mine, theirs) for mine in made for theirs in forbidden)
+        and max(factories.jaccard(mine, theirs) for mine in made for theirs in forbidden)
         < context.recipe.augment.filters.held_out
     )
     assert len({normalised(text) for text in texts.texts}) == len(texts)

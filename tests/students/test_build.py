@@ -14,8 +14,12 @@ from kdedge.nn.inference import predict_logits
 from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.tokenization import encode
 from kdedge.recipe import BiLstmConfig, TinyBertConfig
-from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
-from kdedge.students.build import build_student, load_student, principal_columns
+from kdedge.students.bilstm import (
+    BiLstmForSequenceClassification,
+    BiLstmModelConfig,
+    principal_columns,
+)
+from kdedge.students.build import build_student, load_student
 
 
 def tinybert(**settings) -> TinyBertConfig:

@@ -1,38 +1,73 @@
-"""A BiLSTM student as one ONNX LSTM node; `sequence_lens` excludes the padding."""
+"""A BiLSTM as an ONNX graph with one LSTM node, and as a model that rounds as its int8 file does.
+
+`sequence_lens` of the node excludes the padding.
+"""
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+import torch
+from kdedge.export.fake_lstm import FakeQuantLstm, FakeQuantTable
+from kdedge.export.fake_quant import FakeQuantLinear
 from kdedge.export.graph_writer import GraphWriter, Weights, weights_of
+from kdedge.export.scheme import QuantScheme
+from kdedge.export.student_export import HiddenStates, StudentExport
 from onnx import TensorProto
+from torch import nn
+from transformers import PretrainedConfig
 
 from kdedge.students.bilstm import BiLstmForSequenceClassification
 
 
-def bilstm_inputs(pair: bool) -> tuple[str, ...]:
-    names = ("input_ids", "attention_mask")
-    return (*names, "token_type_ids") if pair else names
+class BiLstmExport(StudentExport):
+    """A BiLSTM on single texts or pairs."""
 
+    row_layers: ClassVar[tuple[str, ...]] = ("dense", "classifier")
+    exact_in_batches: ClassVar[bool] = True
 
-def write_bilstm(
-    model: BiLstmForSequenceClassification, w: GraphWriter | None = None
-) -> GraphWriter:
-    """Write a BiLSTM from `bilstm_inputs` (B, T) to logits (B, C), for any B and T.
+    def inputs(self, config: PretrainedConfig) -> tuple[str, ...]:
+        names = ("input_ids", "attention_mask")
+        return (*names, "token_type_ids") if config.pair else names
 
-    Args:
-        model: The student.
-        w: A writer with `bilstm_inputs(pair)`; default: fp32 in standard operators.
-    """
-    pair = bool(model.config.pair)
-    w = w or GraphWriter(bilstm_inputs(pair))
-    weights = weights_of(model)
-    if pair:
-        features = _pair_features(w, weights)  # (B, 8H)
-    else:
-        length = _length(w, "attention_mask")
-        features = _final_states(w, weights, "input_ids", length)  # (B, 2H)
-    hidden = w.op("Relu", w.linear(features, weights, "dense"))
-    w.output(w.linear(hidden, weights, "classifier"))
-    return w
+    def write(self, model: BiLstmForSequenceClassification, w: GraphWriter) -> None:
+        weights = weights_of(model)
+        if model.config.pair:
+            features = _pair_features(w, weights)  # (B, 8H)
+        else:
+            length = _length(w, "attention_mask")
+            features = _final_states(w, weights, "input_ids", length)  # (B, 2H)
+        hidden = w.op("Relu", w.linear(features, weights, "dense"))
+        w.output(w.linear(hidden, weights, "classifier"))
+
+    def fake_quantize(self, model: BiLstmForSequenceClassification, scheme: QuantScheme) -> None:
+        lstm = FakeQuantLstm(model.lstm, scheme)
+        layers = {
+            "lstm": lstm,
+            "embedding": FakeQuantTable(model.embedding, lstm),
+            "dense": FakeQuantLinear(model.dense, scheme),
+            "classifier": FakeQuantLinear(model.classifier, scheme),
+            # Dropout would scale activations beyond their ranges.
+            "dropout": nn.Identity(),
+        }
+        for name, layer in layers.items():
+            setattr(model, name, layer)
+
+    def read_states(
+        self, model: BiLstmForSequenceClassification, batch: dict[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, HiddenStates]:
+        """Return logits (B, C) and the input of the head."""
+        head_inputs: HiddenStates = []
+
+        def record(_: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+            states = inputs[0][:, None]  # (B, 1, H)
+            head_inputs.append((states, torch.ones_like(states[:, :, 0])))
+
+        handle = model.dense.register_forward_pre_hook(record)
+        try:
+            return model(**batch).logits, head_inputs
+        finally:
+            handle.remove()
 
 
 def _pair_features(w: GraphWriter, weights: Weights) -> str:

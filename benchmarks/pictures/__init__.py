@@ -1,0 +1,63 @@
+"""Pictures of a report as SVG without colours of its own: the page's stylesheet sets them.
+
+altair and vl-convert draw them. Both are imported when a picture is drawn, because a device
+install does not have them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kdedge.benchmarks.pictures.latency import latencies
+from kdedge.benchmarks.pictures.pareto import pareto
+from kdedge.benchmarks.pictures.scores import scores
+from kdedge.benchmarks.pictures.style import NARROW, WIDE
+from kdedge.benchmarks.pictures.svg import clean_svg, to_svg
+from kdedge.benchmarks.report import Report
+from kdedge.benchmarks.summary import metric_name
+
+__all__ = ["NARROW", "WIDE", "Picture", "clean_svg", "draw"]
+
+PICTURES = {
+    "pareto": (
+        pareto,
+        "{metric} against time for one text; the area of a circle is the size of the file",
+    ),
+    "latency": (latencies, "Distribution of the time for one text, for each subject"),
+    "scores": (scores, "{metric} with its 95 % interval, for each subject"),
+}
+"""Name -> function that draws it, and its title."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture in two widths.
+
+    Attributes:
+        wide, narrow: SVG elements, safe to put into a page.
+    """
+
+    wide: str
+    narrow: str
+
+
+def draw(report: Report) -> dict[str, Picture]:
+    """Draw every picture for which the report has values.
+
+    Returns:
+        Pictures named `pareto`, `latency` and `scores`.
+
+    Raises:
+        ImportError: If altair or vl-convert is missing.
+    """
+    pictures = {}
+    for name, (function, title) in PICTURES.items():
+        wide = function(report, WIDE)
+        narrow = function(report, NARROW)
+        if wide is None or narrow is None:
+            continue
+        heading = title.format(metric=metric_name(report))
+        pictures[name] = Picture(
+            to_svg(wide, f"{name}-wide", heading), to_svg(narrow, f"{name}-narrow", heading)
+        )
+    return pictures

@@ -1,0 +1,163 @@
+"""Score against latency; the area of a circle is the size of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from kdedge.benchmarks.labels import Box, place_labels
+from kdedge.benchmarks.pictures import style
+from kdedge.benchmarks.pictures.data import (
+    groups,
+    latency_axis,
+    pareto_front,
+    percentiles,
+    score_axis,
+)
+from kdedge.benchmarks.pictures.plot import Plot, score_y
+from kdedge.benchmarks.pictures.style import Layer
+from kdedge.benchmarks.pictures.untimed import strip_width, untimed_strip
+from kdedge.benchmarks.report import Report, Row
+
+
+def pareto(report: Report, width: int) -> Layer | None:
+    """Plot score against latency; the area of a circle is the size of the file."""
+    import altair as alt
+
+    scores = score_axis(report)
+    timed = [row for row in report.rows if row.single is not None and row.value is not None]
+    if scores is None or not timed:
+        return None
+    latency = latency_axis(timed, whole=False)
+    untimed = [row for row in report.rows if row.single is None and row.value is not None]
+    height = 380 if width == style.WIDE else 330
+    side = strip_width(untimed, width)
+    plot = Plot(width - side - _axis_space(width), height, latency, scores)
+    main = _pareto_plane(report, plot)
+    if not untimed:
+        return main
+    strip = untimed_strip(report, untimed, plot, side - 26)
+    return alt.hconcat(main, strip, spacing=14)
+
+
+def _axis_space(width: int) -> int:
+    return 62 if width == style.WIDE else 46
+
+
+def _pareto_plane(report: Report, plot: Plot) -> Layer:
+    import altair as alt
+
+    largest = max((row.bytes or 0 for row in report.rows), default=0) or 1
+    circles: list[dict[str, Any]] = []
+    lines: list[dict[str, Any]] = []
+    timed_rows: list[Row] = []
+    for group in groups(report):
+        timed = [row for row in group.rows if row.single is not None and row.value is not None]
+        for row in timed:
+            point = {**style.score_values(report, row), "latency": percentiles(row)[0]}
+            timed_rows.append(row)
+            point["area"] = 3.14 * plot.radius(row, largest) ** 2
+            circles.append(point)
+            lines.append({**point, "group": group.name})
+    x = alt.X(
+        "latency:Q",
+        title="median time for one text",
+        scale=style.scale_of(plot.latency, "log"),
+        axis=style.latency_ticks(plot.latency, plot.is_narrow),
+    )
+    y = score_y(report, plot)
+    colour = style.literal_colour()
+    path = style.chart(lines).mark_line(strokeWidth=1.5, opacity=0.45)
+    rules = style.chart(circles).mark_rule(strokeWidth=1.2, opacity=0.75)
+    area = style.chart(circles).mark_circle(fillOpacity=0.22, strokeWidth=1.4, opacity=1)
+    size = alt.Size("area:Q", scale=None)
+    stroke = alt.Stroke("colour:N", scale=None)
+    centre = style.chart(circles).mark_circle(size=14, opacity=1)
+    layers = [
+        _front_line(timed_rows, x, y),
+        _target_line(report, plot),
+        path.encode(x=x, y=y, color=colour, detail="group:N", order="latency:Q"),
+        rules.encode(x=x, y="low:Q", y2="high:Q", color=colour),
+        area.encode(x=x, y=y, color=colour, stroke=stroke, size=size),
+        centre.encode(x=x, y=y, color=colour),
+        *_pareto_labels(report, plot, largest),
+    ]
+    shown = [layer for layer in layers if layer is not None]
+    return alt.layer(*shown).properties(width=plot.width, height=plot.height)
+
+
+def _front_line(rows: Sequence[Row], x: Any, y: Any) -> Layer:
+    """Join the rows that no other row beats in both time and score."""
+    values = [{"latency": latency, "score": score} for latency, score in pareto_front(rows)]
+    mark = style.chart(values).mark_line(
+        interpolate="step-after",
+        strokeDash=[1, 4],
+        strokeWidth=1.6,
+        color=style.MUTED,
+        strokeCap="round",
+    )
+    return mark.encode(x=x, y=y)
+
+
+def _target_line(report: Report, plot: Plot) -> Layer | None:
+    """Draw the score that counts as retained."""
+    teacher = report.teacher.get("value")
+    if teacher is None or not plot.scores.low < teacher * report.target < plot.scores.high:
+        return None
+    values = [
+        {"score": teacher * report.target, "text": f"{100 * report.target:.4g} % of the teacher"}
+    ]
+    base = style.chart(values).encode(y=score_y(report, plot))
+    rule = base.mark_rule(strokeDash=[3, 4], color=style.MUTED)
+    if plot.is_narrow:
+        return rule
+    text = base.mark_text(
+        align="left", baseline="bottom", dx=3, dy=-3, color=style.MUTED, fontSize=11
+    ).encode(x=style.fixed_position(0), text="text:N")
+    return rule + text
+
+
+def _target_text_box(report: Report, plot: Plot) -> Box:
+    """Return the pixels of the text at the target's line; an empty box without a teacher."""
+    teacher = report.teacher.get("value")
+    if teacher is None or plot.is_narrow:
+        return Box(0, 0, 0, 0)
+    y = (1 - plot.scores.share(teacher * report.target)) * plot.height
+    return Box(0, y - 18, 130, y)
+
+
+def _pareto_labels(report: Report, plot: Plot, largest: int) -> list[Layer]:
+    """Write each group's name at its fastest point, and the form at every point."""
+    obstacles = [_target_text_box(report, plot)]
+    wanted = []
+    for group in groups(report):
+        timed = [row for row in group.rows if row.single is not None and row.value is not None]
+        for row in timed:
+            x, y = plot.point(row)
+            radius = plot.radius(row, largest)
+            obstacles.append(Box(x - radius, y - radius, x + radius, y + radius))
+            text = _form(row)
+            if row is timed[-1]:
+                text = f"{group.name} {text}".strip()
+            if plot.is_narrow and row is not timed[-1]:
+                continue
+            wanted.append((x, y, radius, style.shorten(text, 24 if plot.is_narrow else 40)))
+    layers = []
+    for label in place_labels(wanted, obstacles, plot.width, plot.height):
+        values = [{"x": label.x, "y": label.y, "text": label.text}]
+        x, y = style.fixed_position(label.x), style.fixed_position(label.y)
+        base = style.chart(values).encode(x=x, y=y, text="text:N")
+        layers += style.halo_text(
+            base, align=label.align, baseline="middle", fontSize=11, color=style.INK
+        )
+    return layers
+
+
+def _form(row: Row) -> str:
+    """Name the form of a row in one word: its precision, or torch."""
+    if row.kind == "baseline":
+        return ""
+    words = row.label.removeprefix(row.subject).split()
+    if words[:1] == ["torch"]:
+        return " ".join(words).replace(" fp32", "")
+    return " ".join(words[1:]) or " ".join(words)

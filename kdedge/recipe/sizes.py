@@ -1,0 +1,31 @@
+"""Numbers of parameters, counted from the shapes of models without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def bert_parameters(shape: Mapping[str, Any], outputs: int) -> int:
+    """Count the parameters of a BERT classifier (Devlin et al. 2019) from its config.json."""
+    hidden = int(shape["hidden_size"])
+    inner = int(shape["intermediate_size"])
+    tables = int(shape["vocab_size"]) + int(shape.get("max_position_embeddings", 512))
+    tables += int(shape.get("type_vocab_size", 2))
+    norm = 2 * hidden
+    attention = 4 * (hidden * hidden + hidden) + norm
+    feed_forward = 2 * hidden * inner + inner + hidden + norm
+    layers = int(shape["num_hidden_layers"]) * (attention + feed_forward)
+    pooler = hidden * hidden + hidden
+    head = hidden * outputs + outputs
+    return tables * hidden + norm + layers + pooler + head
+
+
+def bilstm_parameters(
+    pieces: int, embedding: int, hidden: int, head: int, outputs: int, *, pair: bool
+) -> int:
+    """Count the parameters of a BiLSTM classifier (Tang et al. 2019)."""
+    lstm = 2 * 4 * hidden * (embedding + hidden + 2)
+    features = (8 if pair else 2) * hidden
+    dense = features * head + head
+    return pieces * embedding + lstm + dense + head * outputs + outputs

@@ -1,0 +1,49 @@
+"""What a kind of student is: how it is built and started."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from kdedge.data.task import Task
+from kdedge.nn.text_model import TextClassifier
+from kdedge.runtime.spec import TaskSpec
+
+
+class StudentKind(ABC):
+    """One kind of student; `config` is always the section of the recipe for this kind."""
+
+    model_class: ClassVar[type[PreTrainedModel]]
+
+    @abstractmethod
+    def build(
+        self,
+        config: Any,
+        spec: TaskSpec,
+        teacher: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+    ) -> PreTrainedModel:
+        """Build a student with initial weights.
+
+        Args:
+            config: Its shape and start.
+            spec: The task that decides its head.
+            teacher: It may lend weights or its shape.
+            tokenizer: The student's tokenizer.
+
+        Raises:
+            UsageError: If start and shape do not fit together, or do not fit this teacher.
+        """
+
+    def start_from_texts(
+        self,
+        config: Any,
+        student: TextClassifier,
+        teacher: TextClassifier,
+        task: Task,
+        seed: int,
+    ) -> None:
+        """Set initial weights that depend on the training texts, in place; by default none."""
+        return
