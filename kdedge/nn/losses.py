@@ -73,6 +73,17 @@ def soft_binary_cross_entropy(student: torch.Tensor, teacher: torch.Tensor) -> t
     return F.binary_cross_entropy_with_logits(student, teacher.sigmoid())
 
 
+LOGIT_LOSSES: dict[str, LogitLoss] = {
+    "mse": logit_mse,
+    "cosine": logit_cosine,
+    "soft_ce": soft_cross_entropy,
+}
+"""Losses without a temperature by their name in a recipe; `kl` has one."""
+
+MULTILABEL_LOGIT_LOSSES = {**LOGIT_LOSSES, "soft_ce": soft_binary_cross_entropy}
+"""The same for labels that do not exclude each other."""
+
+
 def per_text(loss: LogitLoss, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """Compute a loss for each text of logits (B, C) alone. *Shape:* (B,)"""
 
@@ -169,7 +180,8 @@ def hidden_cka(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor)
 def attention_mse(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Mean squared difference of attention (B, A, T, T) over pairs of real tokens, mask (B, T).
 
-    TinyBERT, eq. 7, which matches the scores before softmax. Both have the same number of heads.
+    TinyBERT, eq. 7. Give scores before softmax for TinyBERT; probabilities also work. Student and
+    teacher have the same number of heads.
     """
     pairs = (mask[:, None, :, None] * mask[:, None, None, :]).to(student.dtype)  # (B, 1, T, T)
     return ((student - teacher).square() * pairs).sum() / (pairs.sum() * student.shape[1])
@@ -240,6 +252,5 @@ def logit_loss(objective: ObjectiveConfig, kind: Kind) -> LogitLoss:
     if objective.logits == "kl":
         kl = soft_binary_kl if multilabel else soft_cross_entropy_kl
         return partial(kl, temperature=objective.temperature)
-    if objective.logits == "soft_ce":
-        return soft_binary_cross_entropy if multilabel else soft_cross_entropy
-    return logit_cosine if objective.logits == "cosine" else logit_mse
+    losses = MULTILABEL_LOGIT_LOSSES if multilabel else LOGIT_LOSSES
+    return losses[objective.logits]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
 from kdedge.nn import losses
+from kdedge.recipe import ObjectiveConfig
+from kdedge.runtime.spec import Kind
 
 RNG = np.random.default_rng(0)
 STUDENT = RNG.normal(size=(5, 3)).astype(np.float32) * 2
@@ -169,6 +172,25 @@ def test_text_by_text_is_what_each_text_gives_alone(loss) -> None:
     alone = [float(loss(t(STUDENT[i : i + 1]), t(TEACHER[i : i + 1]))) for i in range(5)]
     assert rows.tolist() == pytest.approx(alone, rel=1e-4)
     assert float(rows.mean()) == pytest.approx(float(loss(t(STUDENT), t(TEACHER))), rel=1e-4)
+
+
+LOGIT_LOSS_NAMES = get_args(ObjectiveConfig.model_fields["logits"].annotation)
+
+
+@pytest.mark.parametrize("name", LOGIT_LOSS_NAMES)
+@pytest.mark.parametrize("kind", ["classification", "multilabel"])
+def test_every_logit_loss_of_a_recipe_has_its_own_function(name: str, kind: Kind) -> None:
+    value = losses.logit_loss(ObjectiveConfig(logits=name), kind)(t(STUDENT), t(TEACHER))
+    others = [other for other in LOGIT_LOSS_NAMES if other != name]
+    for other in others:
+        loss = losses.logit_loss(ObjectiveConfig(logits=other), kind)
+        assert abs(float(loss(t(STUDENT), t(TEACHER)) - value)) > 1e-3
+
+
+def test_a_logit_loss_without_a_function_is_an_error() -> None:
+    unknown = ObjectiveConfig.model_construct(logits="rank")
+    with pytest.raises(KeyError, match="rank"):
+        losses.logit_loss(unknown, "classification")
 
 
 MINE, THEIRS = (RNG.normal(size=(3, 4, 6)).astype(np.float32) for _ in range(2))
