@@ -9,6 +9,8 @@ from kdedge.recipe.augment import (
     ReplaceConfig,
     RulesConfig,
 )
+from kdedge.recipe.objective import TERMS, ObjectiveConfig
+from kdedge.recipe.quantize import BiLstmQuantizeConfig, QuantizeConfig
 from kdedge.recipe.reading import (
     RUN_FOLDERS,
     STUDENT_KINDS,
@@ -21,11 +23,7 @@ from kdedge.recipe.reading import (
 )
 from kdedge.recipe.section import FitConfig, Section
 from kdedge.recipe.students import (
-    TERMS,
     BiLstmConfig,
-    BiLstmQuantizeConfig,
-    ObjectiveConfig,
-    QuantizeConfig,
     StudentBase,
     StudentConfig,
     TinyBertConfig,

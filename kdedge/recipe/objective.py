@@ -1,0 +1,105 @@
+"""The table objective of a student: its training loss."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field, model_validator
+
+from kdedge.recipe.section import Positive, Section, Weight
+
+Term = Literal["logits", "labels", "hidden", "attention", "embedding"]
+TERMS: tuple[Term, ...] = get_args(Term)
+
+
+class ObjectiveConfig(Section):
+    """The training loss: a weighted sum of terms."""
+
+    logits: Literal["kl", "mse", "cosine", "soft_ce"] = Field(
+        "kl", description="Loss between logits of student and teacher; mse for a regression."
+    )
+    logits_weight: Weight = Field(1.0, description="Weight of the loss on logits.")
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        1.0, description="Temperature of kl; other losses do not use it."
+    )
+    labels_weight: Weight = Field(0.0, description="Weight of the loss on labels.")
+    hidden: Literal["mse", "cosine", "pkd", "cka"] = Field(
+        "mse",
+        description="Loss between hidden states; pkd compares the normalised states of the first "
+        "token, cka needs no projection.",
+    )
+    hidden_weight: Weight = Field(0.0, description="Weight of the loss on hidden states.")
+    attention: Literal[
+        "scores", "probabilities", "kl", "value_relation", "qk_relation", "minilm"
+    ] = Field(
+        "scores",
+        description="Loss between attentions; the last three (minilm is both relations) work for "
+        "different numbers of heads.",
+    )
+    attention_weight: Weight = Field(0.0, description="Weight of the loss on attentions.")
+    relation_heads: Positive | None = Field(
+        None,
+        description="Parts into which relations cut the vectors; default: the teacher's heads if "
+        "they divide the student's width.",
+    )
+    embedding_weight: Weight = Field(
+        0.0, description="Weight of the loss between embedding outputs."
+    )
+    layer_map: Literal["uniform", "first", "last", "skip", "learned"] | list[tuple[int, int]] = (
+        Field(
+            "uniform",
+            description="The teacher layer for each student layer, or pairs [student, teacher].",
+        )
+    )
+    ramp: dict[Term, tuple[Weight, Weight]] = Field(
+        {},
+        description="Factors on a term's weight at the first and at the last batch, linear in "
+        "between.",
+    )
+    balanced: bool = Field(
+        False,
+        description="Whether to divide each term by its running magnitude, so that weights are "
+        "shares of the loss.",
+    )
+    per_example: bool = Field(
+        False,
+        description="Whether each text is weighted between teacher and label, by the probability "
+        "that the teacher gives to the label.",
+    )
+
+    @property
+    def reads_layers(self) -> bool:
+        """Whether the loss compares more than logits."""
+        return max(self.hidden_weight, self.attention_weight, self.embedding_weight) > 0
+
+    def layers_alone(self) -> ObjectiveConfig:
+        """Return the objective of the first of two stages: the teacher's layers."""
+        return self.model_copy(
+            update={
+                "logits": "mse",
+                "temperature": 1.0,
+                "logits_weight": 0.0,
+                "labels_weight": 0.0,
+                "per_example": False,
+            }
+        )
+
+    def answers_alone(self) -> ObjectiveConfig:
+        """Return the objective of the second of two stages: logits and labels."""
+        return self.model_copy(
+            update={"hidden_weight": 0.0, "attention_weight": 0.0, "embedding_weight": 0.0}
+        )
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> ObjectiveConfig:
+        if self.logits_weight + self.labels_weight == 0 and not self.reads_layers:
+            raise ValueError("all weights are 0: nothing to learn from")
+        unused = [term for term in self.ramp if not getattr(self, f"{term}_weight")]
+        if unused:
+            raise ValueError(f"ramp names {', '.join(unused)}, whose weight is 0")
+        if self.per_example and not (self.logits_weight and self.labels_weight):
+            raise ValueError(
+                "per_example weighs each text between teacher and label: "
+                "logits_weight and labels_weight must both be above 0"
+            )
+        return self
