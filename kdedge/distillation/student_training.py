@@ -27,7 +27,7 @@ from kdedge.run.layout import RunDir
 from kdedge.run.paths import StudentDir
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, read_result, stage
-from kdedge.students.build import KINDS, build_student, load_student
+from kdedge.students.build import STUDENT_BY_KIND, build_student, load_student
 from kdedge.students.subset_embedding import train_used_embeddings_only
 from kdedge.students.vocabulary import trim
 from kdedge.teacher.ensemble import teacher_hash
@@ -212,7 +212,7 @@ class StudentTraining:
             (*train_split.texts, *(train_split.pairs or ())),
         )
         student = TextClassifier(model, tokenizer, self.student.max_length)
-        kind = KINDS[self.student.kind]
+        kind = STUDENT_BY_KIND[self.student.kind]
         kind.start_from_texts(self.student, student, teacher, self.context.task, self.context.seed)
         self._check_positions(model)
         if self.student.vocabulary:

@@ -20,11 +20,11 @@ from kdedge.students.kind import StudentKind
 from kdedge.students.tinybert import TinyBertKind
 from kdedge.students.wordpiece import DEFAULT_SIZE, train_wordpiece
 
-KINDS: dict[str, StudentKind] = {"tinybert": TinyBertKind(), "bilstm": BiLstmKind()}
+STUDENT_BY_KIND: dict[str, StudentKind] = {"tinybert": TinyBertKind(), "bilstm": BiLstmKind()}
 """student.kind in a recipe -> how it is built."""
 
 MODELS: dict[str, type[PreTrainedModel]] = {
-    kind.model_class.config_class.model_type: kind.model_class for kind in KINDS.values()
+    kind.model_class.config_class.model_type: kind.model_class for kind in STUDENT_BY_KIND.values()
 }
 """model_type in config.json -> class."""
 
@@ -66,7 +66,7 @@ def build_student(
             f"the vocabulary of {config.tokenizer} is different",
             'set student.start = "scratch"',
         )
-    return KINDS[config.kind].build(config, spec, teacher, tokenizer), tokenizer
+    return STUDENT_BY_KIND[config.kind].build(config, spec, teacher, tokenizer), tokenizer
 
 
 def load_student(folder: Path) -> PreTrainedModel:

@@ -44,6 +44,11 @@ BASE = {"name": "base", "data": {"train": "reviews.csv"}, "teacher": {"model": "
 KEY = re.compile(r"(?:task|data|teacher|transfer|augment|student|tune)(?:\.[a-z_]+)+")
 FILE = re.compile(r"(?:configs|benchmarks|docs|kdedge|export|tests)/[\w./-]+\.\w+")
 
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+NAME = re.compile(r"(?=\w*[A-Z_])[A-Za-z_]\w*(\.\w+)?")
+"""A name of code, with a capital letter or an underscore: `Table`, `read_table`, `Table.column`."""
+ENVIRONMENT = {"CI", "KDEDGE_SHARED"}
+
 # Recipes
 
 
@@ -241,10 +246,43 @@ def test_command_reference_has_every_command_and_option() -> None:
 # Files, links and messages
 
 
-@pytest.mark.parametrize("page", [*pages(), ROOT / "CONTRIBUTING.md"], ids=name_of)
+@pytest.mark.parametrize("page", [*pages(), CONTRIBUTING], ids=name_of)
 def test_files_in_the_text_exist(page: Path) -> None:
     for name in FILE.findall(page.read_text(encoding="utf-8")):
         assert (ROOT / name).exists(), f"{name_of(page)}: there is no {name}"
+
+
+def test_names_of_code_in_contributing_exist() -> None:
+    defined = _defined_names()
+    names = [name for name in inline_code(CONTRIBUTING) if NAME.fullmatch(name)]
+    assert len(set(names)) > 20
+    for name in set(names) - ENVIRONMENT:
+        assert name in defined, f"CONTRIBUTING.md: nothing defines {name}"
+
+
+def _defined_names() -> set[str]:
+    """Return the classes, functions and variables of the packages, and `Class.member`."""
+    names = set()
+    for folder in ("kdedge", "export", "benchmarks"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            module = ast.parse(path.read_text(encoding="utf-8"))
+            names |= _defined_in(module)
+            for node in module.body:
+                if isinstance(node, ast.ClassDef):
+                    names |= {f"{node.name}.{member}" for member in _defined_in(node)}
+    return names
+
+
+def _defined_in(parent: ast.Module | ast.ClassDef) -> set[str]:
+    names = set()
+    for node in parent.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return names
 
 
 @PAGES
