@@ -12,7 +12,7 @@ import numpy as np
 from kdedge.errors import DataError
 from kdedge.io.atomic import hash_file
 from kdedge.io.faults import Faults, shown, string_fault
-from kdedge.io.tabular import Table, checked_texts, read_table, read_texts
+from kdedge.io.tabular import Table, checked_texts, read_table, stream_texts
 from kdedge.runtime.spec import BETWEEN_LABELS, TaskSpec
 
 
@@ -65,7 +65,7 @@ def read_examples(
 
 def _read(path: Path, spec: TaskSpec, columns: tuple[str, ...], label: str | None) -> Examples:
     if path.suffix.lower() == ".txt":
-        rows = [row for row in read_texts(path, columns) if row[0].strip()]
+        rows = [row for row in stream_texts(path, columns) if row[0].strip()]
         _require_rows(path, len(rows))
         return Examples([row[0] for row in rows], [row[1] for row in rows] if spec.pair else None)
     table = read_table(path, (*columns, label or "label"))

@@ -16,6 +16,7 @@ from kdedge.benchmarks.examples import read_examples as read_file
 from kdedge.errors import DataError, UsageError
 from kdedge.io.atomic import write_atomic
 from kdedge.io.faults import Faults, shown, string_fault
+from kdedge.io.tabular import missing_column
 from kdedge.runtime.spec import TaskSpec
 
 FORMS = "(texts, labels), a datasets.Dataset or a DataFrame with the columns text and label"
@@ -185,11 +186,7 @@ def column_values(table: Any, name: str, role: str) -> list[Any]:
     """Return a column of a table. Raises UsageError that lists the columns if it is missing."""
     names = _column_names(table)
     if name not in names:
-        raise UsageError(
-            f"{role} has no column {name!r}",
-            f"columns: {', '.join(map(str, names)) or 'none'}",
-            "rename its columns to text, label and, for pairs, pair",
-        )
+        raise missing_column(role, name, [str(other) for other in names])
     return as_list(table[name], f"the column {name} of {role}")
 
 

@@ -18,7 +18,7 @@ from kdedge.cli.console import print_json, results
 from kdedge.cli.options import option_group, provider_option
 from kdedge.errors import DataError, UsageError
 from kdedge.io.printable import printable
-from kdedge.io.tabular import read_texts
+from kdedge.io.tabular import stream_texts
 
 if TYPE_CHECKING:
     from kdedge.runtime.classifier import Prediction
@@ -52,9 +52,9 @@ class TextArguments:
                 'kdedge predict BUNDLE "a text", or pipe one text per line into the command',
             )
         if self.file and pair:
-            return read_texts(self.file, (self.column, self.pair_column))
+            return stream_texts(self.file, (self.column, self.pair_column))
         if self.file:
-            return read_texts(self.file, (self.column,))
+            return stream_texts(self.file, (self.column,))
         return self._paired_texts() if pair else self._single_texts()
 
     @property

@@ -73,17 +73,40 @@ class Table:
         """Return a column. Raises UsageError that names the nearest column and `option`."""
         if name in self.columns:
             return self.columns[name]
-        near = difflib.get_close_matches(name, self.names, n=1, cutoff=0.5)
-        hint = f"set {option} to one of these"
-        if len(self.names) == 1 and _delimiters_in(self.names[0]):
-            delimiter = shown(_delimiters_in(self.names[0])[0])
-            hint = f"the columns may be separated otherwise: set data.delimiter = {delimiter}"
-        elif near:
-            hint = f"did you mean {option} = {shown(near[0])}?"
-        existing = ", ".join(shown(other) for other in self.names[:20]) or "none"
-        raise UsageError(
-            f"{self.origin}: no column {shown(name)} ({option})", f"columns: {existing}", hint
-        )
+        raise missing_column(self.origin, name, self.names, option)
+
+
+def missing_column(
+    origin: str, name: str, names: Sequence[str], option: str | None = None
+) -> UsageError:
+    """Return the error for a column that no row has.
+
+    It is a UsageError (exit code 2), because the option names another column than the file has;
+    the rows themselves may be sound. A row that lacks a column of the others is a DataError.
+
+    Args:
+        origin: The file or argument.
+        name: The column.
+        names: The columns that exist.
+        option: The option or recipe key that names the column; None if the name is fixed.
+    """
+    place = f" ({option})" if option else ""
+    existing = ", ".join(shown(other) for other in names[:20]) or "none"
+    hint = _column_hint(name, names, option)
+    return UsageError(f"{origin}: no column {shown(name)}{place}", f"columns: {existing}", hint)
+
+
+def _column_hint(name: str, names: Sequence[str], option: str | None) -> str:
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if option is None:
+        renamed = f"column {shown(near[0])}" if near else "a column"
+        return f"rename {renamed} to {shown(name)}"
+    if len(names) == 1 and _delimiters_in(names[0]) and option.startswith("data."):
+        delimiter = shown(_delimiters_in(names[0])[0])
+        return f"the columns may be separated otherwise: set data.delimiter = {delimiter}"
+    if near:
+        return f"did you mean {option} = {shown(near[0])}?"
+    return f"set {option} to one of these"
 
 
 def read_table(
@@ -118,25 +141,30 @@ def read_table(
     return Table(str(path), existing, tuple(names), lines)
 
 
-def read_texts(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
+def stream_texts(
+    path: Path, columns: Sequence[str], options: Sequence[str] = ("--column", "--pair-column")
+) -> Iterator[tuple[str, ...]]:
     """Stream the named columns of a csv, tsv, jsonl or txt file, one tuple of texts a row.
+
+    Args:
+        path: The file.
+        columns: The columns to read.
+        options: The options that name them, for messages.
 
     Raises:
         DataError: If the file does not exist, or a row is malformed or lacks a text.
-        UsageError: If the file type is unknown.
+        UsageError: If the file type is unknown, or the first row lacks a column.
     """
     _require_suffix(path, STREAMED_SUFFIXES)
     if not path.exists():
         raise DataError("the file cannot be read", f"{path} does not exist", "check its name")
+    names: tuple[str, ...] = ()
     for line, cells in iter_rows(path, columns):
-        for name in columns:
-            if name not in cells:
-                raise DataError(
-                    f"{path}:{line}: no column {shown(name)}",
-                    f"columns: {', '.join(cells)}",
-                    "name the column that holds the text",
-                )
-            fault = string_fault(cells[name])
+        names = names or tuple(cells)
+        for name, option in zip(columns, options, strict=False):
+            if name not in names:
+                raise missing_column(str(path), name, names, option)
+            fault = string_fault(cells.get(name))
             if fault:
                 raise_fault(f"{path}:{line}", f"column {shown(name)} {fault[0]}", fault[1])
         yield tuple(cells[name] for name in columns)
@@ -168,12 +196,14 @@ def iter_rows(
     on_fault: OnFault = raise_fault,
     delimiter: str | None = None,
 ) -> Iterator[SourceRow]:
-    """Stream all columns of a csv, tsv, jsonl or txt file.
+    """Stream every column of a csv, tsv, jsonl or txt file.
+
+    `columns` only guides the choice of the delimiter and names the texts of a txt line.
 
     Args:
         path: The file. tsv files have no quotes, as in GLUE.
-        columns: The columns that the caller needs. They name the texts of a txt line: one text,
-            or several with tabs between them.
+        columns: The columns that the caller needs. A txt line holds one text for each, with tabs
+            between them.
         encoding: As for `open_text`.
         on_fault: Receives malformed rows, which are left out; by default the first one raises.
         delimiter: Separates the columns of a csv file; None: recognised from the header.

@@ -17,7 +17,7 @@ from kdedge_process import kdedge_command
 from kdedge.cli import predict as command
 from kdedge.cli.main import main
 from kdedge.errors import DataError
-from kdedge.io.tabular import read_texts
+from kdedge.io.tabular import stream_texts
 from kdedge.runtime import Classifier
 from kdedge.runtime.bundle import MANIFEST
 
@@ -130,7 +130,7 @@ FILES: dict[str, tuple[str, list[str]]] = {
 def test_every_file_type_is_read_exactly(name: str, tmp_path: Path) -> None:
     content, texts = FILES[name]
     (tmp_path / name).write_bytes(content.encode())
-    assert list(read_texts(tmp_path / name, ("text",))) == [(text,) for text in texts]
+    assert list(stream_texts(tmp_path / name, ("text",))) == [(text,) for text in texts]
 
 
 @pytest.mark.parametrize("name", ["bom.txt", "quoted.csv", "quotes.tsv", "bom.jsonl"])
@@ -210,7 +210,7 @@ def test_predictions_are_printed_while_the_file_is_read(
             yield (f"the film {number}",)
         raise DataError("the rest is broken", "many.txt:101")
 
-    monkeypatch.setattr(command, "read_texts", endless)
+    monkeypatch.setattr(command, "stream_texts", endless)
     output = predict(single, "--file", tmp_path / "many.txt", "--json")
     assert output.code == 3 and "many.txt:101" in output.err
     assert len(output.rows) == 96, "three batches of 32 come before the broken line"
@@ -350,7 +350,7 @@ def test_a_truncated_text_is_marked_for_people_and_in_json(
 
 def test_blank_lines_of_a_csv_file_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("text\none\n\ntwo\n")
-    assert list(read_texts(tmp_path / "t.csv", ("text",))) == [("one",), ("two",)]
+    assert list(stream_texts(tmp_path / "t.csv", ("text",))) == [("one",), ("two",)]
 
 
 def test_texts_are_read_from_a_pipe(single: Path) -> None:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kdedge.errors import DataError, UsageError
-from kdedge.io.tabular import DELIMITERS, find_delimiter, iter_rows, read_table, read_texts
+from kdedge.io.tabular import DELIMITERS, find_delimiter, iter_rows, read_table, stream_texts
 
 
 def test_rows_know_the_line_on_which_they_end(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_a_long_field_is_read_and_the_limit_of_the_process_stays(tmp_path: Path)
     before = csv.field_size_limit()
     path = tmp_path / "t.csv"
     path.write_text(f"text\n{'x' * 200_000}\nshort\n", encoding="utf-8")
-    rows = read_texts(path, ("text",))
+    rows = stream_texts(path, ("text",))
     assert len(next(rows)[0]) == 200_000
     assert csv.field_size_limit() == before
     assert list(rows) == [("short",)]
@@ -36,7 +36,7 @@ def test_a_long_field_is_read_and_the_limit_of_the_process_stays(tmp_path: Path)
 def test_rows_before_a_malformed_line_are_streamed(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     path.write_text('{"text": "one"}\nno json\n', encoding="utf-8")
-    rows = read_texts(path, ("text",))
+    rows = stream_texts(path, ("text",))
     assert next(rows) == ("one",)
     with pytest.raises(DataError, match=r"t\.jsonl:2: not JSON"):
         next(rows)

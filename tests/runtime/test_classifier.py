@@ -437,11 +437,15 @@ def test_markup_in_labels_and_texts_is_printed_literally(bundle: Path, tmp_path:
         ("a.csv", b"id,text\n1,fine\n2\n", r"a\.csv:3"),
         ("a.csv", b'text\n"fine"\n"never closed\n', r"a\.csv:\d"),
         ("a.tsv", b"id\ttext\n1\tfine\n2\ta\tb\n", r"a\.tsv:3"),
-        ("a.csv", b"id,review\n1,fine\n", "no column 'text'"),
         ("a.csv", b"", "no header line"),
         ("a.jsonl", b'{"text": "fine"}\n\n{"text": 3}\n', r"a\.jsonl:3"),
         ("a.jsonl", b'{"text": "fine"}\n{"text": \n', r"a\.jsonl:2"),
         ("a.jsonl", b'{"text": "fine"}\n["text"]\n', r"a\.jsonl:2"),
+        (
+            "a.jsonl",
+            b'{"text": "fine"}\n{"txt": "fine"}\n',
+            r"a\.jsonl:2: column 'text' is missing",
+        ),
         ("a.jsonl", b'{"text": "half \\ud83d"}\n', r"a\.jsonl:1"),
         ("a.jsonl", b"[" * 100_000, r"a\.jsonl:1"),
         ("a.txt", b"fine\n" * 5000 + b"br\xffken\n", r"a\.txt:5001: byte 0xff"),
@@ -455,6 +459,22 @@ def test_an_invalid_line_is_named(
     result = run_predict(bundle, "--file", tmp_path / name, "--json")
     assert isinstance(result.exception, DataError), result.exception
     assert re.search(message, str(result.exception)), str(result.exception)
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [("a.csv", b"id,texts\n1,fine\n"), ("a.jsonl", b'{"texts": "fine"}\n{"text": "late"}\n')],
+)
+def test_a_missing_column_is_a_wrong_option(
+    bundle: Path, tmp_path: Path, name: str, content: bytes
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    result = run_predict(bundle, "--file", tmp_path / name)
+    assert isinstance(result.exception, UsageError), result.exception
+    assert re.search(
+        r"(?s)no column 'text' \(--column\).*did you mean --column = 'texts'",
+        str(result.exception),
+    )
 
 
 def test_texts_come_from_arguments_or_a_file(bundle: Path, tmp_path: Path) -> None:
