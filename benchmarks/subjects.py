@@ -59,22 +59,6 @@ class Subject:
         return " ".join(part for part in parts if part)
 
 
-def open_bundle(bundle: Bundle, precision: str, provider: str, threads: int | None) -> Classifier:
-    """Open a file of a bundle on the requested provider.
-
-    Raises:
-        MachineError: If the session runs on another provider.
-    """
-    classifier = Classifier.from_bundle(bundle, precision, provider, threads)
-    if classifier.provider != full_name(provider):
-        raise MachineError(
-            "the session does not run on the requested execution provider",
-            f"requested: {provider}; in use: {classifier.provider}",
-            "install an onnxruntime build that has it, or omit --provider",
-        )
-    return classifier
-
-
 def full_name(provider: str) -> str:
     """Return ONNX Runtime's name of a provider."""
     return PROVIDERS.get(provider.lower(), provider)
@@ -111,7 +95,8 @@ def bundle_subjects(
             logits = None
             if texts is not None:
                 # Logits do not depend on the number of threads, so quality uses every core.
-                logits = open_bundle(bundle, precision, provider, None).logits(texts, pairs)
+                classifier = Classifier.from_bundle(bundle, precision, provider)
+                logits = classifier.logits(texts, pairs)
             yield _bundle_subject(name, bundle, precision, provider, options.threads, logits)
 
 
@@ -135,7 +120,7 @@ def _bundle_subject(
     logits: np.ndarray | None,
 ) -> Subject:
     manifest = bundle.manifest
-    classifier = open_bundle(bundle, precision, provider, threads)
+    classifier = Classifier.from_bundle(bundle, precision, provider, threads)
     return Subject(
         name,
         "model",

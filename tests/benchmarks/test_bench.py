@@ -462,20 +462,6 @@ def test_a_provider_that_is_not_there_is_an_error(bundle: Path, no_children: Non
         bench_bundle([bundle], options=replace(QUICK, providers=("cuda",)))
 
 
-def test_a_provider_that_the_session_does_not_use_is_an_error(
-    bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Simulate a session that silently runs on the CPU."""
-    load = subjects.Classifier.from_bundle
-    monkeypatch.setattr(
-        subjects.Classifier,
-        "from_bundle",
-        lambda opened, precision, provider, threads: load(opened, precision, "cpu", threads),
-    )
-    with pytest.raises(MachineError, match="does not run on the requested"):
-        subjects.open_bundle(Bundle.open(bundle), "fp32", "cuda", 1)
-
-
 def test_int8_is_measured_on_the_cpu_alone(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On another provider parts of an int8 graph silently run on the CPU."""
     load = subjects.Classifier.from_bundle
