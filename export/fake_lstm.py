@@ -9,6 +9,7 @@ on the batch: the input's range is that of the embedding table, and the states' 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from kdedge.export.fake_quant import (
@@ -18,23 +19,42 @@ from kdedge.export.fake_quant import (
     to_integers,
     weight_scale,
 )
-from kdedge.export.scheme import STEPS, QuantScheme
+from kdedge.export.scheme import UINT8_MAX, QuantScheme
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-State = tuple[torch.Tensor, torch.Tensor]
-
-StepHook = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
-"""A `Hook` with the number of the step, counted from 1, as its first argument."""
+TokenHook = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
+"""A `Hook` with the number of tokens read so far as its first argument."""
 
 DIRECTIONS = ("", "_reverse")
 
 
-def state_scale(step: int) -> State:
-    """Return scale and zero point of the hidden states after `step` steps."""
-    bound = torch.tanh(torch.tensor(float(step)))
-    return activation_scale(-bound, bound)
+class LstmState(NamedTuple):
+    """Hidden states and cells of both directions. *Shape:* (2, B, H) each"""
+
+    hidden: torch.Tensor
+    cell: torch.Tensor
+
+
+class StateScale(NamedTuple):
+    """How hidden states are rounded: real = (integer - zero_point) · scale."""
+
+    scale: torch.Tensor
+    zero_point: torch.Tensor
+
+
+class IntegerWeight(NamedTuple):
+    """A weight of both directions as integers (2, 4H, in) and scales of its rows (2, 4H, 1)."""
+
+    integers: torch.Tensor
+    scales: torch.Tensor
+
+
+def state_scale(num_tokens: int) -> StateScale:
+    """Return how hidden states are rounded after `num_tokens` tokens."""
+    bound = torch.tanh(torch.tensor(float(num_tokens)))
+    return StateScale(*activation_scale(-bound, bound))
 
 
 class FakeQuantLstm(nn.LSTM):
@@ -44,8 +64,8 @@ class FakeQuantLstm(nn.LSTM):
 
     Attributes:
         enabled, observed: As in FakeQuantLinear.
-        hook: Called at each forward pass with the number of steps. Returns the hook for the states
-            (2, B, H) after each step except the last.
+        hook: Called at each forward pass with the number of tokens. Returns the hook for the states
+            (2, B, H) after each token except the last.
     """
 
     def __init__(self, lstm: nn.LSTM, scheme: QuantScheme) -> None:
@@ -54,14 +74,14 @@ class FakeQuantLstm(nn.LSTM):
             setattr(self, name, parameter)
         self.scheme, self.range, self.enabled = scheme, ActivationRange(), True
         self.observed: list[torch.Tensor] | None = None
-        self.hook: Callable[[int], StepHook] | None = None
+        self.hook: Callable[[int], TokenHook] | None = None
 
     @property
     def input_range(self) -> ActivationRange:
         return self.range
 
-    def integer_weight(self, name: str) -> State:
-        """Return whole numbers (2, 4H, in) of `weight_ih` or `weight_hh` and scales (2, 4H, 1)."""
+    def integer_weight(self, name: str) -> IntegerWeight:
+        """Round `weight_ih` or `weight_hh`."""
         largest = self.scheme.largest_weight
         integers, scales = [], []
         for direction in DIRECTIONS:
@@ -69,22 +89,22 @@ class FakeQuantLstm(nn.LSTM):
             scale = weight_scale(weight.detach(), largest)
             integers.append(to_integers(weight, scale, 0.0, -largest, largest))
             scales.append(scale)
-        return torch.stack(integers), torch.stack(scales)
+        return IntegerWeight(torch.stack(integers), torch.stack(scales))
 
-    def forward(self, packed: PackedSequence) -> tuple[object, State]:  # type: ignore[override]
-        """Return None and the final states and cells (2, B, H); nothing else is read."""
+    def forward(self, packed: PackedSequence) -> tuple[object, LstmState]:  # type: ignore[override]
+        """Return None and the final state; nothing else is read."""
         x, lengths = pad_packed_sequence(packed, batch_first=True)  # (B, T, E)
         if self.observed is not None:
             self.observed.append(observed_values(packed.data))
         if not self.enabled:
-            output: tuple[object, State] = super().forward(packed)
-            return output
-        return None, self._steps(self._gate_inputs(x, lengths), lengths)
+            result: tuple[object, tuple[torch.Tensor, torch.Tensor]] = super().forward(packed)
+            return result[0], LstmState(*result[1])
+        return None, self._read_tokens(self._gate_inputs(x, lengths), lengths)
 
     def _gate_inputs(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Return what the tokens add to the gates: (2, B, T, 4H), in each direction's order."""
         scale, zero = self.input_range(x.numel())
-        whole = to_integers(x, scale, zero, 0, STEPS) - zero
+        whole = to_integers(x, scale, zero, 0, UINT8_MAX) - zero
         reverse = (lengths[:, None] - 1 - torch.arange(x.shape[1])).clamp(min=0)  # (B, T)
         backward = whole.gather(1, reverse[..., None].expand_as(x).to(x.device))
         both = torch.stack([whole, backward])  # (2, B, T, E)
@@ -99,30 +119,28 @@ class FakeQuantLstm(nn.LSTM):
         hidden_bias: torch.Tensor = getattr(self, f"bias_hh_l0{direction}")
         return input_bias + hidden_bias
 
-    def _steps(self, inputs: torch.Tensor, lengths: torch.Tensor) -> State:
+    def _read_tokens(self, inputs: torch.Tensor, lengths: torch.Tensor) -> LstmState:
         """Run both directions over gate inputs (2, B, T, 4H)."""
-        weight, scales = self.integer_weight("weight_hh")
-        transposed, scales = (
-            weight.transpose(1, 2),
-            scales.transpose(1, 2),
-        )  # (2, H, 4H), (2, 1, 4H)
-        steps = inputs.shape[2]
-        hook = None if self.hook is None else self.hook(steps)
+        weight = self.integer_weight("weight_hh")
+        transposed = weight.integers.transpose(1, 2)  # (2, H, 4H)
+        weight_scales = weight.scales.transpose(1, 2)  # (2, 1, 4H)
+        num_tokens = inputs.shape[2]
+        hook = None if self.hook is None else self.hook(num_tokens)
         state = cell = torch.zeros_like(inputs[:, :, 0, : self.hidden_size])  # (2, B, H)
-        for step in range(steps):
-            gates = inputs[:, :, step]
-            if step:
-                scale, zero = state_scale(step)
-                whole = to_integers(state, scale, zero, 0, STEPS)
+        for token in range(num_tokens):
+            gates = inputs[:, :, token]
+            if token:
+                scale, zero = state_scale(token)
+                whole = to_integers(state, scale, zero, 0, UINT8_MAX)
                 if hook is not None:
-                    whole = hook(step, state / scale + zero, whole)
-                gates = gates + torch.bmm(whole - zero, transposed) * (scale * scales)
+                    whole = hook(token, state / scale + zero, whole)
+                gates = gates + torch.bmm(whole - zero, transposed) * (scale * weight_scales)
             i, f, g, o = gates.chunk(4, dim=2)
             new_cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
-            is_token = (step < lengths)[None, :, None].to(state.device)
+            is_token = (token < lengths)[None, :, None].to(state.device)
             cell = torch.where(is_token, new_cell, cell)
             state = torch.where(is_token, o.sigmoid() * new_cell.tanh(), state)
-        return state, cell
+        return LstmState(state, cell)
 
 
 class FakeQuantTable(nn.Module):
@@ -141,12 +159,12 @@ class FakeQuantTable(nn.Module):
     def integer_weight(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return whole numbers (V, E), their scale and zero point."""
         scale, zero = self._reader[0].input_range()
-        return to_integers(self.weight, scale, zero, 0, STEPS), scale, zero
+        return to_integers(self.weight, scale, zero, 0, UINT8_MAX), scale, zero
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         rows = F.embedding(ids, self.weight, self.padding_idx)  # (B, T, E)
         if not self.enabled:
             return rows
         scale, zero = self._reader[0].input_range(rows.numel())
-        rounded: torch.Tensor = (to_integers(rows, scale, zero, 0, STEPS) - zero) * scale
+        rounded: torch.Tensor = (to_integers(rows, scale, zero, 0, UINT8_MAX) - zero) * scale
         return rounded

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from kdedge.export.scheme import STEPS, QuantScheme
+from kdedge.export.scheme import UINT8_MAX, QuantScheme
 from torch import nn
 from torch.nn import functional as F
 
@@ -27,7 +27,7 @@ OBSERVED_VALUES = 100_000
 """Values of one tensor that calibration keeps."""
 
 Hook = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Called when a tensor is rounded, with its values in steps and with its integers.
+"""Called when a tensor is rounded, with its values / scale + zero point and with its integers.
 
 The layer continues with the integers that the hook returns.
 """
@@ -70,8 +70,8 @@ def activation_scale(low: torch.Tensor, high: torch.Tensor) -> tuple[torch.Tenso
     Both are float tensors; the zero point is a whole number.
     """
     low, high = low.clamp(max=0.0), high.clamp(min=0.0)
-    scale = (high - low).clamp(min=SMALLEST_RANGE) / STEPS
-    return scale, round_through(-low / scale).clamp(0, STEPS)
+    scale = (high - low).clamp(min=SMALLEST_RANGE) / UINT8_MAX
+    return scale, round_through(-low / scale).clamp(0, UINT8_MAX)
 
 
 def weight_scale(weight: torch.Tensor, largest: int) -> torch.Tensor:
@@ -118,11 +118,11 @@ class ActivationRange(nn.Module):
         """Return low and high, with gradients scaled for the number of rounded `values`.
 
         Every value adds to the gradients of both ends. LSQ scales the gradient of a step by
-        1 / sqrt(values · steps), and a step is the width / `STEPS` (Esser et al. 2020, section
+        1 / sqrt(values · steps), and a step is the width / `UINT8_MAX` (Esser et al. 2020, section
         2.2). Without the factor, the ranges alone would decide a limit on the norm of all
         gradients. Adam itself does not depend on it.
         """
-        factor = (STEPS / values) ** 0.5
+        factor = (UINT8_MAX / values) ** 0.5
         return _ScaleGradient.apply(self.low, factor), _ScaleGradient.apply(self.high, factor)
 
     def forward(self, values: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
@@ -172,7 +172,7 @@ class FakeQuantLinear(nn.Module):
         if not self.enabled:
             return F.linear(x, self.weight, self.bias)
         scale, zero = self.input_range(x.numel())
-        whole = to_integers(x, scale, zero, 0, STEPS)
+        whole = to_integers(x, scale, zero, 0, UINT8_MAX)
         if self.hook is not None:
             whole = self.hook(x / scale + zero, whole)
         weight, weight_scales = self.integer_weight()

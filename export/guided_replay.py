@@ -18,12 +18,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from kdedge.export.fake_lstm import StepHook, state_scale
+from kdedge.export.fake_lstm import TokenHook, state_scale
 from kdedge.export.fake_model import quantized_lstms, quantized_products
 from kdedge.export.fake_quant import Hook, activation_scale, to_integers
 from kdedge.export.graph_writer import INPUT_SCALE
 from kdedge.export.parity import Encoded, torch_logits
-from kdedge.export.scheme import STEPS
+from kdedge.export.scheme import UINT8_MAX
 from transformers import PreTrainedModel
 
 from kdedge.runtime.classifier import SLOW_FUSIONS
@@ -36,12 +36,12 @@ class RoundingError(NamedTuple):
     """A rounding that the file and torch may do differently.
 
     Attributes:
-        steps: Distance, in steps, between torch's value and the values that round to the file's
-            integer: 0 if torch rounds to the same integer.
+        distance: From torch's value to the nearest value that rounds to the file's integer, in
+            units of one integer: 0 if torch rounds to the same integer.
         name: The layer that rounds.
     """
 
-    steps: float
+    distance: float
     name: str
 
 
@@ -144,21 +144,28 @@ class GuidedReplay:
         integers = self.outputs[self.file.rounded_input[name]].astype(np.float32)
         target = torch.from_numpy(integers)
 
-        def hook(steps: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
-            return self._lead(name, steps.clamp(0, STEPS), whole, target)
+        def hook(values: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+            return self._lead(name, values.clamp(0, UINT8_MAX), whole, target)
 
         return hook
 
     def _lead(
-        self, name: str, steps: torch.Tensor, whole: torch.Tensor, target: torch.Tensor
+        self, name: str, values: torch.Tensor, whole: torch.Tensor, target: torch.Tensor
     ) -> torch.Tensor:
-        """Record the rounding error and return the file's integers (`target`).
+        """Record the rounding error and return the integers to continue with.
 
-        The file computes the last layer for the first token only; for other tokens torch's own
-        integers (`whole`) stay.
+        Args:
+            name: The layer that rounds.
+            values: Torch's activations / scale + zero point, before rounding. *Shape:* any
+            whole: Torch's integers: `values` rounded. Same shape.
+            target: The file's integers. Each dimension is at most as long as that of `values`: the
+                file computes the last layer for the first token only.
+
+        Returns:
+            `target`; where it has no integer, that of `whole`.
         """
         common = tuple(slice(size) for size in target.shape)
-        distance = float((steps[common] - target).abs().max()) - 0.5
+        distance = float((values[common] - target).abs().max()) - 0.5
         error = math.inf if math.isnan(distance) else max(distance, 0.0)
         self.errors.append(RoundingError(error, name))
         led = whole.clone()
@@ -167,31 +174,48 @@ class GuidedReplay:
             self.rounding_differs = True
         return led
 
-    def _lstm_hook(self, steps: int) -> StepHook:
-        """Return a hook that leads the states of the LSTM's next call, one per text of a pair."""
+    def _lstm_hook(self, num_tokens: int) -> TokenHook:
+        """Return a hook that leads the states of the LSTM's next call.
+
+        The model calls its LSTM once for a text, and twice for a pair.
+        """
         row = self.lstm_calls
         self.lstm_calls += 1
         states = self.outputs[LSTM_STATES][:, :, row]  # (T, 2, H + ANCHORS)
 
-        def hook(step: int, values: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
-            target = rounded_states(states, step, steps, whole.shape[2])
-            name = f"{LSTM_STATES}.{row}.{step}"
-            return self._lead(name, values.clamp(0, STEPS), whole, target)
+        def hook(read: int, values: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+            target = rounded_states(states, read, num_tokens, whole.shape[2])
+            name = f"{LSTM_STATES}.{row}.{read}"
+            return self._lead(name, values.clamp(0, UINT8_MAX), whole, target)
 
         return hook
 
 
-def rounded_states(states: np.ndarray, step: int, steps: int, hidden: int) -> torch.Tensor:
-    """Round a file's LSTM states (T, 2, H + anchors) after a step to integers (2, 1, hidden).
+def rounded_states(states: np.ndarray, read: int, num_tokens: int, hidden: int) -> torch.Tensor:
+    """Round the LSTM states of a file to integers.
 
-    The file finds the scale in its own states and anchors, so it may differ from torch's in the
-    last bit. The zero point is torch's: 127.5 lies between two integers, so the file may take the
-    other one, but only the distance of a state from the zero point matters.
+    The scale is the one that the file finds: it spans the states and their anchors -tanh(read) and
+    tanh(read), and may differ from torch's scale in the last bit. The zero point is torch's. The
+    range is symmetric, so its zero is exactly 255 / 2 = 127.5; the file rounds it to 127 or 128,
+    torch to one of them. The choice has no effect, because only the distance of a state from the
+    zero point is used.
+
+    Args:
+        states: The file's states of one text, in the order of its tokens; the states of padding
+            follow. *Shape:* (T, 2, H + anchors)
+        read: Number of tokens that each direction has read, at least 1.
+        num_tokens: Number of tokens of the text, at most T.
+        hidden: H.
+
+    Returns:
+        Integers from 0 to 255. *Shape:* (2, 1, H)
     """
-    _, zero = state_scale(step)
-    forward, backward = states[step - 1, 0], states[steps - step, 1]
+    _, zero = state_scale(read)
+    # The backward direction reads the last token first.
+    directions = (states[read - 1, 0], states[num_tokens - read, 1])
     rounded = []
-    for state in (torch.from_numpy(forward), torch.from_numpy(backward)):
+    for direction in directions:
+        state = torch.from_numpy(direction)
         scale, _ = activation_scale(state.min(), state.max())
-        rounded.append(to_integers(state[:hidden], scale, zero, 0, STEPS))
+        rounded.append(to_integers(state[:hidden], scale, zero, 0, UINT8_MAX))
     return torch.stack(rounded)[:, None]

@@ -92,7 +92,7 @@ class IntegerCheck:
             "max_abs_logit_torch": replay.unguided.max_abs_logit,
             "same_answers_torch": replay.unguided.agreement,
             "texts_with_a_rounding_tie": replay.ties,
-            "farthest_from_a_tie": replay.largest_error.steps,
+            "farthest_from_a_tie": replay.largest_error.distance,
             "share_within_1e-3": replay.close,
         }
 
@@ -173,13 +173,13 @@ def require(stats: ReplayStats) -> None:
     """Raise CheckFailed unless torch and the file do the same integer arithmetic."""
     error, unguided = stats.largest_error, stats.unguided
     same_logits = stats.same_integers <= EQUAL_INTEGERS  # False for NaN
-    if error.steps <= TIE and same_logits and not unguided.differs(SAME_ANSWERS):
+    if error.distance <= TIE and same_logits and not unguided.differs(SAME_ANSWERS):
         return
     raise CheckFailed(
         "the int8 file must give the same results as fake-quantized torch",
         f"{100 * unguided.agreement:.2f} % equal predictions on {unguided.texts} texts; with the "
-        f"file's integers, torch is up to {error.steps:.2g} steps from rounding to the file's "
-        f"integer ({error.name}; {TIE:g} is allowed), and its logits differ by "
+        f"file's integers, torch's values lie up to {error.distance:.2g} beyond those that round "
+        f"to the file's integer ({error.name}; {TIE:g} is allowed), and its logits differ by "
         f"{stats.same_integers:.2g} ({EQUAL_INTEGERS:g} is allowed)",
         "nothing was packed; the previous bundle is unchanged",
     )

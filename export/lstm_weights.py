@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from kdedge.export.fake_lstm import FakeQuantLstm, FakeQuantTable
-from kdedge.export.scheme import STEPS
+from kdedge.export.scheme import UINT8_MAX
 
 ANCHORS = 2
 """Extra columns of the table, and extra units of the LSTM, that hold both ends of a range."""
@@ -63,7 +63,7 @@ class UniformTable:
         The LSTM's operator finds the range of its inputs itself: with these columns, the range of
         any rows is that of the whole table.
         """
-        ends = np.tile(np.array([0, STEPS], np.uint8), (len(self.rows), 1))
+        ends = np.tile(np.array([0, UINT8_MAX], np.uint8), (len(self.rows), 1))
         return UniformTable(np.concatenate([self.rows, ends], axis=1), self.scale, self.zero)
 
 

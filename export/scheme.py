@@ -7,8 +7,8 @@ from typing import Any, Literal, cast
 
 from kdedge.errors import UsageError
 
-STEPS = 255
-"""Steps of a uint8 activation between its lowest and highest value."""
+UINT8_MAX = 255
+"""The largest uint8; the range of an activation has as many steps."""
 
 Activations = Literal["dynamic", "static"]
 

@@ -238,7 +238,7 @@ def test_texts_with_rounding_ties_pass_and_are_counted(deep: tuple) -> None:
         deep[0], to_int8(deep[0]).SerializeToString(), deep[1], "classification"
     )
     assert figures.replay.ties >= 3, "else this tests nothing"
-    assert figures.replay.same_integers <= 1e-5 and figures.replay.largest_error.steps <= 1e-3
+    assert figures.replay.same_integers <= 1e-5 and figures.replay.largest_error.distance <= 1e-3
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from kdedge.export import qat
 from kdedge.export.calibrate import logits_of
 from kdedge.export.fake_model import range_owners
 from kdedge.export.fake_quant import ActivationRange, to_integers
-from kdedge.export.scheme import STEPS, QuantScheme
+from kdedge.export.scheme import UINT8_MAX, QuantScheme
 from safetensors.torch import load_file
 from torch import nn
 
@@ -43,10 +43,10 @@ def test_a_value_beyond_an_end_moves_that_end_alone(value: float, low: float, hi
         found.low.fill_(-1.0)
         found.high.fill_(2.0)
     scale, zero = found(values=16)
-    ((to_integers(torch.tensor(value), scale, zero, 0, STEPS) - zero) * scale).backward()
+    ((to_integers(torch.tensor(value), scale, zero, 0, UINT8_MAX) - zero) * scale).backward()
     assert found.low.grad is not None and found.high.grad is not None
-    gradients = torch.stack([found.low.grad, found.high.grad]) * (16 / STEPS) ** 0.5
-    assert gradients.tolist() == pytest.approx([low, high], abs=1 / STEPS), (
+    gradients = torch.stack([found.low.grad, found.high.grad]) * (16 / UINT8_MAX) ** 0.5
+    assert gradients.tolist() == pytest.approx([low, high], abs=1 / UINT8_MAX), (
         "to within the zero point's rounding"
     )
 
