@@ -1,4 +1,4 @@
-"""kdedge distils a large text classifier into a small one and measures what it retains.
+"""kdedge distills a large text classifier into a small one and measures what it retains.
 
     run = kdedge.distill("recipe.toml")          # or from a model and texts in memory
     bundle = kdedge.export_bundle(run)           # int8 ONNX files, checked against torch
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from kdedge.api.export import export_bundle as export_bundle
     from kdedge.api.export import export_bundles as export_bundles
     from kdedge.api.run import Run as Run
+    from kdedge.api.students import BiLstm as BiLstm
+    from kdedge.api.students import TinyBert as TinyBert
     from kdedge.benchmarks.report import Report as Report
     from kdedge.errors import KdedgeError as KdedgeError
-    from kdedge.recipe import BiLstmConfig as BiLstm
     from kdedge.recipe import Recipe as Recipe
-    from kdedge.recipe import TinyBertConfig as TinyBert
     from kdedge.recipe import load_recipe as load_recipe
     from kdedge.runtime.bundle import Bundle as Bundle
     from kdedge.runtime.classifier import Classifier as Classifier

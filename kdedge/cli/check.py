@@ -32,8 +32,8 @@ SHOWN_LABELS = 20
 def check(arguments: RecipeArguments, as_json: bool) -> None:
     """Check RECIPE, its data and the places of its models, without training.
 
-    Every fault is listed with the key, or with the file and the line. Prints how many examples
-    of every label each split has.
+    Lists every fault of the recipe with its key, and the first ten faults of each file with
+    their lines. Prints how many examples of every label each split has.
 
     \b
     Example: kdedge check configs/quickstart.toml

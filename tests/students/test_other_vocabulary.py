@@ -125,7 +125,7 @@ STUDENTS = {
 def made(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, shared: Path
 ) -> RunDir:
-    """Distil and export small students of a RoBERTa."""
+    """Distill and export small students of a RoBERTa."""
     folder = tmp_path_factory.mktemp("bytes")
     texts, labels = questions(shared)
     tokenizer = byte_pairs(texts)

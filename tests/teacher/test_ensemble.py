@@ -137,7 +137,7 @@ def test_several_teachers_need_different_names(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    """Distil from two teachers; the second is overconfident."""
+    """Distill from two teachers; the second is overconfident."""
     folder = tmp_path_factory.mktemp("ensemble")
     document = factories.write_data_and_teacher(folder)
     torch.manual_seed(7)
