@@ -262,7 +262,7 @@ def _test_scores(rows: Rows, seeds: Sequence[int]) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class TableRow:
+class VariantRow:
     """A variant in a table.
 
     Attributes:
@@ -277,7 +277,7 @@ class TableRow:
 
 
 def table(
-    names: Sequence[str], metric: str, compared: str, lines: Iterable[TableRow], teacher: float
+    names: Sequence[str], metric: str, compared: str, lines: Iterable[VariantRow], teacher: float
 ) -> str:
     """Build a Markdown table of variants.
 
@@ -310,7 +310,7 @@ def markdown_row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _cells(line: TableRow, teacher: float) -> list[str]:
+def _cells(line: VariantRow, teacher: float) -> list[str]:
     finished = [row for row in line.rows.values() if "test" in row]
     if not finished:
         return [*["–"] * 6, next(iter(line.rows.values()))["why"], "–"]

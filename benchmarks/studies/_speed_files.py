@@ -51,7 +51,7 @@ Run = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Bert:
+class BertShape:
     """Shape of a BERT classifier; the default is TinyBERT 4x312."""
 
     layers: int = 4
@@ -91,7 +91,7 @@ class Bert:
 
 
 @dataclass(frozen=True)
-class BiLstm:
+class BiLstmShape:
     """Shape of a BiLSTM classifier."""
 
     embedding: int = 300
@@ -126,7 +126,7 @@ class StudentShape:
     """
 
     name: str
-    shape: Bert | BiLstm
+    shape: BertShape | BiLstmShape
     vocabularies: tuple[int, ...]
     variants: tuple[str, ...] | None = None
 
@@ -138,7 +138,7 @@ class SpeedFile:
     student: str
     variant: str
     vocabulary: int
-    shape: Bert | BiLstm
+    shape: BertShape | BiLstmShape
     path: Path
 
     @property

@@ -25,8 +25,8 @@ from kdedge.benchmarks.studies._experiments import (
     ResultLog,
     Scores,
     StudyArguments,
-    TableRow,
     TrainingVariant,
+    VariantRow,
     baseline,
     markdown_row,
     study_command,
@@ -185,7 +185,7 @@ def student_table(
     for variant, rows in zip(variants, results, strict=True):
         compared = None if rows is results[0] else scores.against(rows, results[0])
         texts = f"{len(variant.context.transfer):,}"
-        lines.append(TableRow([variant.name, texts], rows, compared))
+        lines.append(VariantRow([variant.name, texts], rows, compared))
     gain = f"gain over {variants[0].name}"
     return table([f"{name} on", "texts"], task.spec.metric, gain, lines, teacher)
 

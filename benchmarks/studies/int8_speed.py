@@ -24,8 +24,8 @@ from kdedge.benchmarks.studies._speed_files import (
     ITEMS,
     LENGTHS,
     TRACED,
-    Bert,
-    BiLstm,
+    BertShape,
+    BiLstmShape,
     SpeedFile,
     StudentShape,
     as_tensors,
@@ -47,20 +47,23 @@ BASE_INT8 = f"{BASE_SHAPE}, {TRACED}"
 VARIANTS = ("fp32", DIRECT, "int8", "portable")
 
 STUDENTS = [
-    StudentShape(BASE_SHAPE, Bert(12, 768, 12, 3072), (30522,), (TRACED, DIRECT)),
-    StudentShape("TinyBERT", Bert(), (30522, 8000)),
+    StudentShape(BASE_SHAPE, BertShape(12, 768, 12, 3072), (30522,), (TRACED, DIRECT)),
+    StudentShape("TinyBERT", BertShape(), (30522, 8000)),
     StudentShape(
-        "TinyBERT of 4 heads and ReLU", Bert(heads=4, activation="relu"), (30522, 8000), VARIANTS
+        "TinyBERT of 4 heads and ReLU",
+        BertShape(heads=4, activation="relu"),
+        (30522, 8000),
+        VARIANTS,
     ),
-    StudentShape("BiLSTM", BiLstm(), (30522, 5000), VARIANTS),
+    StudentShape("BiLSTM", BiLstmShape(), (30522, 5000), VARIANTS),
 ]
 SMALL_STUDENTS = [
-    StudentShape(BASE_SHAPE, Bert(2, 64, 4, 128), (9000,), (TRACED, DIRECT)),
-    StudentShape("TinyBERT", Bert(2, 32, 4, 64), (9000, 8000)),
+    StudentShape(BASE_SHAPE, BertShape(2, 64, 4, 128), (9000,), (TRACED, DIRECT)),
+    StudentShape("TinyBERT", BertShape(2, 32, 4, 64), (9000, 8000)),
     StudentShape(
-        "TinyBERT of 2 heads and ReLU", Bert(2, 32, 2, 64, "relu"), (9000, 8000), VARIANTS
+        "TinyBERT of 2 heads and ReLU", BertShape(2, 32, 2, 64, "relu"), (9000, 8000), VARIANTS
     ),
-    StudentShape("BiLSTM", BiLstm(24, 16, 16), (9000, 5000), VARIANTS),
+    StudentShape("BiLSTM", BiLstmShape(24, 16, 16), (9000, 5000), VARIANTS),
 ]
 
 

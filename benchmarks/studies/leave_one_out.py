@@ -23,8 +23,8 @@ from kdedge.benchmarks.studies._experiments import (
     ResultLog,
     Scores,
     StudyArguments,
-    TableRow,
     TrainingVariant,
+    VariantRow,
     baseline,
     study_command,
     table,
@@ -126,7 +126,7 @@ def study(arguments: StudyArguments, student: str | None) -> None:
     for variant, rows in zip(listed, results, strict=True):
         compared = None if rows is results[0] else scores.against(results[0], rows)
         texts = f"{len(variant.context.transfer):,}"
-        lines.append(TableRow([variant.name, texts], rows, compared))
+        lines.append(VariantRow([variant.name, texts], rows, compared))
     print(table(["student", "texts"], metric, "what the part adds", lines, teacher))
 
 

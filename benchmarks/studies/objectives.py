@@ -30,8 +30,8 @@ from kdedge.benchmarks.studies._experiments import (
     Rows,
     Scores,
     StudyArguments,
-    TableRow,
     TrainingVariant,
+    VariantRow,
     baseline,
     study_command,
     table,
@@ -80,7 +80,7 @@ PART_SEED = 0
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridCell:
     """One objective of the grid; `layers` is "" for logits alone."""
 
     logits: str
@@ -120,11 +120,11 @@ class Cell:
         return changes
 
 
-BASELINE = Cell("–", "baseline")
+BASELINE = GridCell("–", "baseline")
 """The label-only baseline."""
 
 
-def cells(centre: str, *, full: bool, layers: bool) -> list[Cell]:
+def cells(centre: str, *, full: bool, layers: bool) -> list[GridCell]:
     """List the grid, with the logit loss `centre` alone first.
 
     Args:
@@ -132,7 +132,7 @@ def cells(centre: str, *, full: bool, layers: bool) -> list[Cell]:
         full: Take the whole cross product.
         layers: Whether the student has layers to match.
     """
-    alone = [Cell(logits) for logits in dict.fromkeys((centre, *LOGITS))]
+    alone = [GridCell(logits) for logits in dict.fromkeys((centre, *LOGITS))]
     if not layers:
         return alone
     layer_loss, layer_map, weight = CENTRE
@@ -141,19 +141,19 @@ def cells(centre: str, *, full: bool, layers: bool) -> list[Cell]:
     varied = [(layers, layer_map, weight) for layers in LAYERS]
     varied += [(layer_loss, varied_map, weight) for varied_map in MAPS]
     varied += [(layer_loss, layer_map, varied_weight) for varied_weight in WEIGHTS]
-    return alone + [Cell(centre, *choice) for choice in dict.fromkeys(varied)]
+    return alone + [GridCell(centre, *choice) for choice in dict.fromkeys(varied)]
 
 
-def _full_cells(alone: list[Cell], centre_map: str) -> list[Cell]:
+def _full_cells(alone: list[GridCell], centre_map: str) -> list[GridCell]:
     crossed = []
     for choice in product(LAYERS, MAPS, WEIGHTS):
         # The embedding output matches itself under every map, so one map is enough.
         if choice[0] != "embedding mse" or choice[1] == centre_map:
             crossed.append(choice)
-    return [Cell(cell.logits, *choice) for cell in alone for choice in crossed]
+    return [GridCell(cell.logits, *choice) for cell in alone for choice in crossed]
 
 
-def select(grid: list[Cell], only: str | None) -> list[Cell]:
+def select(grid: list[GridCell], only: str | None) -> list[GridCell]:
     """Return the reference and the cells whose names start with one of the words in `only`.
 
     Raises:
@@ -194,29 +194,31 @@ class Grid:
     log: ResultLog
     progress: Progress
 
-    def variant(self, cell: Cell) -> TrainingVariant:
+    def variant(self, cell: GridCell) -> TrainingVariant:
         if cell is BASELINE:
             return baseline(cell.name, self.context, self.student)
         objective = cell.objective(logits_alone(self.student.objective))
         student = self.student.model_copy(update={"objective": objective})
         return TrainingVariant(cell.name, self.context, student)
 
-    def train(self, grid: list[Cell]) -> dict[Cell, Rows]:
+    def train(self, grid: list[GridCell]) -> dict[GridCell, Rows]:
         """Train every cell from every seed."""
         variants = [self.variant(cell) for cell in grid]
         rows = train_all(variants, self.seeds, self.log, self.progress)
         return dict(zip(grid, rows, strict=True))
 
 
-def lines(results: Mapping[Cell, Rows], reference: Cell, scores: Scores) -> Iterator[TableRow]:
+def lines(
+    results: Mapping[GridCell, Rows], reference: GridCell, scores: Scores
+) -> Iterator[VariantRow]:
     """Yield the reference, the label-only baseline, then the cells in the order of the grid."""
     for cell, rows in results.items():
         name = [cell.layers or "–", cell.layer_map or "–", cell.weight or "–", cell.logits]
         compared = None if cell == reference else scores.against(rows, results[reference])
-        yield TableRow(name, rows, compared)
+        yield VariantRow(name, rows, compared)
 
 
-def summary(results: Mapping[Cell, Rows], seeds: int) -> str:
+def summary(results: Mapping[GridCell, Rows], seeds: int) -> str:
     """Explain the verdicts."""
     count = len(results) - 1
     return (
@@ -227,7 +229,7 @@ def summary(results: Mapping[Cell, Rows], seeds: int) -> str:
     )
 
 
-def best(results: Mapping[Cell, Rows], reference: Cell, count: int) -> list[Cell]:
+def best(results: Mapping[GridCell, Rows], reference: GridCell, count: int) -> list[GridCell]:
     """Select the cells with the highest mean score on the validation split, never on test."""
     scores = {}
     for cell, rows in results.items():
@@ -304,7 +306,9 @@ def study(
             _show(whole, whole.train(again), reference, teacher.test)
 
 
-def _show(grid: Grid, results: Mapping[Cell, Rows], reference: Cell, teacher: float) -> None:
+def _show(
+    grid: Grid, results: Mapping[GridCell, Rows], reference: GridCell, teacher: float
+) -> None:
     if not any("test" in row for row in results[reference].values()):
         raise UsageError(
             "the reference of the study cannot be trained",

@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from kdedge.benchmarks import machine
 from kdedge.benchmarks.studies._speed_files import (
-    Bert,
-    BiLstm,
+    BertShape,
+    BiLstmShape,
     speedup_cell,
     time_together,
     work_of,
@@ -45,13 +45,13 @@ BATCHES = 4
 """Different batches."""
 
 TEACHERS = {
-    "BERT-base, 12x768": Bert(12, 768, 12, 3072),
-    "MiniLM, 6x384": Bert(6, 384, 12, 1536),
+    "BERT-base, 12x768": BertShape(12, 768, 12, 3072),
+    "MiniLM, 6x384": BertShape(6, 384, 12, 1536),
 }
 STUDENTS = {
-    "TinyBERT 4x312": Bert(),
-    "TinyBERT 3x384": Bert(3, 384, 12, 1536),
-    "BiLSTM-150": BiLstm(embedding=384),
+    "TinyBERT 4x312": BertShape(),
+    "TinyBERT 3x384": BertShape(3, 384, 12, 1536),
+    "BiLSTM-150": BiLstmShape(embedding=384),
 }
 CACHED = "cached logits"
 LIVE = "teacher at every step"
@@ -84,7 +84,7 @@ def study() -> None:
 
 def print_pair(student: str, teacher: str, seconds: float) -> None:
     """Time one student with one teacher."""
-    matches_layers = isinstance(STUDENTS[student], Bert)
+    matches_layers = isinstance(STUDENTS[student], BertShape)
     with tempfile.TemporaryDirectory() as folder:
         steps = training_steps(
             STUDENTS[student].model(VOCABULARY),

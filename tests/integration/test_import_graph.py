@@ -35,9 +35,13 @@ LEVEL = {package: level for level, floor in enumerate(FLOORS) for package in flo
 
 
 def product_files() -> list[Path]:
-    files = []
+    return [path for path in python_files() if "studies" not in path.parts]
+
+
+def python_files() -> list[Path]:
+    files: list[Path] = []
     for root in ("kdedge", "export", "benchmarks"):
-        files += [path for path in (ROOT / root).rglob("*.py") if "studies" not in path.parts]
+        files += (ROOT / root).rglob("*.py")
     return sorted(files)
 
 
@@ -47,15 +51,34 @@ def package_of(path: Path) -> str:
 
 
 def imported_packages(tree: ast.Module) -> Iterator[str]:
+    """Yield the packages of kdedge that a module imports, such as `nn` for `kdedge.nn.losses`."""
     for node in ast.walk(tree):
         modules = []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            modules = [node.module]
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: a relative import"
+            modules = [node.module or ""]
+            if node.module == "kdedge":
+                modules = [_module_of(alias.name) for alias in node.names]
         elif isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]
         for module in modules:
             if module.startswith("kdedge."):
                 yield module.split(".")[1]
+
+
+def _module_of(name: str) -> str:
+    """Return the module that `from kdedge import name` imports."""
+    if name == "__version__":
+        return "kdedge"
+    return f"kdedge.{name}" if name in LEVEL else "kdedge.api"
+
+
+def test_every_form_of_import_is_seen() -> None:
+    code = "import kdedge.nn\nfrom kdedge import run, distill\nfrom kdedge.cli.main import cli"
+    assert set(imported_packages(ast.parse(code))) == {"nn", "run", "api", "cli"}
+    assert not set(imported_packages(ast.parse("from kdedge import __version__")))
+    with pytest.raises(AssertionError, match="line 1: a relative import"):
+        list(imported_packages(ast.parse("from . import losses")))
 
 
 @pytest.mark.parametrize("path", product_files(), ids=lambda path: str(path.relative_to(ROOT)))
@@ -71,10 +94,11 @@ def test_no_import_runs_up(path: Path) -> None:
 
 def test_no_class_name_is_used_twice() -> None:
     places = defaultdict(list)
-    for path in product_files():
+    for path in python_files():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ClassDef):
                 places[node.name].append(str(path.relative_to(ROOT)))
+    assert len(places) > 100
     assert not {name: files for name, files in places.items() if len(files) > 1}
 
 
