@@ -229,7 +229,6 @@ def test_predictions_are_printed_while_the_file_is_read(
         ("a.jsonl", b'{"text": "fine"}\n\nno json\n', "a.jsonl:3"),
         ("a.jsonl", b'{"text": "\\udc80"}\n', "a.jsonl:1"),
         ("a.txt", b"fine\ncaf\xe9\n", "a.txt:2"),
-        ("a.csv", b"review\nfine\n", "a.csv:2"),
         ("missing.csv", None, "missing.csv"),
     ],
 )
@@ -265,6 +264,14 @@ def test_wrong_usage_has_exit_code_2(
 ) -> None:
     output = predict(single, *words)
     assert output.code == 2 and output.out == "" and output.err
+
+
+def test_a_missing_column_has_exit_code_2(
+    tmp_path: Path, single: Path, predict: Callable[..., Output]
+) -> None:
+    (tmp_path / "a.csv").write_text("texts\nfine\n")
+    output = predict(single, "--file", tmp_path / "a.csv", "--json")
+    assert output.code == 2 and "did you mean --column = 'texts'?" in output.err
 
 
 def test_missing_pairs_have_exit_code_2(predict: Callable[..., Output]) -> None:

@@ -8,13 +8,11 @@ import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import factories
 import numpy as np
-import onnxruntime
 import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
@@ -477,27 +475,6 @@ def test_a_missing_column_is_a_wrong_option(
         r"(?s)no column 'text' \(--column\).*did you mean --column = 'texts'",
         str(result.exception),
     )
-
-
-def test_a_session_on_another_provider_is_an_error(
-    bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Simulate an ONNX Runtime that has CUDA, but silently opens the session on the CPU."""
-
-    def on_cpu(graph: bytes, options: object, **_: object) -> onnxruntime.InferenceSession:
-        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-
-    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    simulated = SimpleNamespace(
-        InferenceSession=on_cpu,
-        SessionOptions=onnxruntime.SessionOptions,
-        get_available_providers=lambda: providers,
-    )
-    monkeypatch.setattr("kdedge.runtime.classifier.onnxruntime", simulated)
-    with pytest.raises(MachineError) as caught:
-        Classifier.load(bundle, provider="cuda")
-    assert "CUDAExecutionProvider was requested but is not used" in str(caught.value)
-    assert "the session runs on CPUExecutionProvider" in str(caught.value)
 
 
 def test_texts_come_from_arguments_or_a_file(bundle: Path, tmp_path: Path) -> None:
