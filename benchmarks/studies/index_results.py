@@ -39,7 +39,7 @@ FIELDS: Mapping[str, type] = {
 INTRODUCTION = """\
 # Results
 
-Every page answers one question with one table, and ends with the command that makes it. Scores come
+Every page answers one question with one table, and states the command that makes it. Scores come
 from a test split that chose no checkpoint, value or text, unless the page says otherwise. Times of
 one page come from one interleaved run: compare ratios, not microseconds, across pages.
 

@@ -93,6 +93,13 @@ def site_markdown(markdown: str, page: str) -> str:
     return "".join(parts)
 
 
+def with_command(markdown: str, command: str | None) -> str:
+    """Add the command of a results page, which its front matter states: the site hides that."""
+    if command is None or command in markdown:
+        return markdown
+    return f"{markdown.rstrip()}\n\n```sh\n{command.strip()}\n```\n"
+
+
 def relative_links(markdown: str) -> Iterator[str]:
     """Yield the relative links of a page."""
     for text, is_code in _parts(markdown):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cli_reference import cli_reference
-from links import DOCS, copied_pages, site_markdown
+from links import DOCS, copied_pages, site_markdown, with_command
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -55,5 +55,5 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
-    """Point the links of a page to other pages of the site."""
-    return site_markdown(markdown, page.file.src_uri)
+    """Point the links of a page to other pages of the site, and add the command of its results."""
+    return with_command(site_markdown(markdown, page.file.src_uri), page.meta.get("command"))

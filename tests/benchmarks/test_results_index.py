@@ -28,12 +28,11 @@ def test_front_matter_is_complete(page: ResultPage) -> None:
     assert re.fullmatch(r"[0-9a-f]{7,40}", page.front_matter["commit"])
 
 
-def test_page_has_question_answer_one_table_and_command(page: ResultPage) -> None:
+def test_page_has_question_answer_and_one_table(page: ResultPage) -> None:
     text = " ".join(page.body.split())
     opening = f"# {page.front_matter['title']} {page.front_matter['question']} **{page.answer}**"
     assert page.answer and text.startswith(opening)
     assert len(re.findall(r"^\|(?: ?-+:? ?\|| ?:?-+ ?\|)+$", page.body, re.MULTILINE)) == 1
-    assert page.body.endswith(f"```sh\n{page.front_matter['command'].strip()}\n```\n")
 
 
 def test_files_and_pages_that_a_page_names_exist(page: ResultPage) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import yaml
 from doc_pages import DOCS, ROOT
-from links import GENERATED, copied_pages, site_markdown
+from links import GENERATED, copied_pages, site_markdown, with_command
 
 
 def test_links_to_results_point_to_pages_of_the_site() -> None:
@@ -35,6 +35,13 @@ def test_links_to_files_outside_of_the_site_become_names() -> None:
 def test_code_and_other_links_stay() -> None:
     text = "```md\n[a](../benchmarks/results/trec.md)\n```\n[b](https://example.org) [c](#here)"
     assert site_markdown(text, "index.md") == text
+
+
+def test_the_command_of_results_stands_once_at_the_end() -> None:
+    page = "# Title\n\nA table.\n\n```sh\nmake x\n```\n"
+    assert with_command("# Title\n\nA table.\n", "make x\n") == page
+    assert with_command(page, "make x\n") == page
+    assert with_command("# Title\n", None) == "# Title\n"
 
 
 def test_every_page_is_in_the_navigation() -> None:
