@@ -52,6 +52,8 @@ def report_folder(default: Path, options: Options, data: Path | None = None) -> 
 def check_replaceable(folder: Path, settings: Mapping[str, Any]) -> None:
     """Check that the folder holds no report of other settings.
 
+    The settings in `EFFORT` are not compared: a longer bench may replace a shorter one.
+
     Args:
         folder: Folder of the new report.
         settings: `Report.settings` of the new report.

@@ -149,9 +149,9 @@ def _missing_packages(package: str) -> str:
 
 
 def _header(report: Report) -> list[str]:
-    """Return the columns that have a value in at least one row.
+    """Return the columns with a value in at least one row.
 
-    The provider stands below the form.
+    There is no column for the provider: `_rows` writes it below the form of the model.
     """
     cells = [cells_of(report, row) for row in report.rows]
     header = ["subject"]

@@ -253,12 +253,16 @@ def compare_alone_vs_batch(
 def check_batch_independence(figures: BatchDependence, *, exact: bool = False) -> None:
     """Check that the logits of a file with fixed ranges do not depend on the batch.
 
-    Padding can change an integer only if an activation lies halfway between two integers, because
-    the last bit of a float norm then decides. Logits may then move by a rounding step, and with
-    them one prediction in a hundred. `exact` allows no change: a BiLSTM never reads its padding.
+    At most 1 % of the predictions, and always one, may change with padding. Padding changes the
+    last bit of a float norm; that matters only if an activation lies halfway between two integers.
+
+    Args:
+        figures: How the logits and predictions change.
+        exact: Allow no change: for a BiLSTM, which never reads its padding.
 
     Raises:
-        CheckFailed: If too many predictions depend on padding, or logits on equally long texts.
+        CheckFailed: If more predictions change with padding, or if logits change with other texts
+            of the same length.
     """
     allowed = 0 if exact else max(1, (1 - SAME_ANSWERS) * figures.padding_texts)
     independent = figures.batch_dependence <= BATCH_TOLERANCE  # False for NaN

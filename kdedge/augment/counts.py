@@ -57,7 +57,7 @@ class AugmentResult:
 
     Attributes:
         texts: Number of new texts.
-        sources: Origin -> counts of its source.
+        sources: Name of a source -> its counts.
         sha256: SHA-256 of the file of the texts.
     """
 

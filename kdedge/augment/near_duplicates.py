@@ -160,9 +160,10 @@ class NearDuplicateIndex:
         largest = len(text) / self.threshold + 1e-6
         compared: set[int] = set()
         for shingle in self._prefix(text, self.threshold):
-            indices = self.by_similarity_prefix.get(self.numbers.get(shingle, -1))
-            if indices is None:
+            number = self.numbers.get(shingle)
+            if number is None or number not in self.by_similarity_prefix:
                 continue
+            indices = self.by_similarity_prefix[number]
             for index in self._of_size(indices, smallest, largest):
                 if index in compared:
                     continue

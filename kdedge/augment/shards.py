@@ -32,6 +32,9 @@ TEXT_FIELDS = pa.schema(
 MIN_SHARDS = 3
 """An empty shard ends a source only after this many shards."""
 
+PASS_SALT = 2
+"""Separates the random numbers that shuffle a pass from those that produce a shard."""
+
 
 @dataclass(frozen=True)
 class ShardPlan:
@@ -86,16 +89,17 @@ class ShardPlan:
 
     def _rows_of(self, number: int) -> np.ndarray:
         first = number * self.shard_size
+        last = first + self.shard_size
         if not self.source.reuses_rows:
-            return self._in_turn(np.arange(first, min(first + self.shard_size, self.max_attempts)))
-        return self._in_turn(np.arange(first, first + self.shard_size))
+            last = min(last, self.max_attempts)
+        return self._in_turn(np.arange(first, last))
 
     def _in_turn(self, positions: np.ndarray) -> np.ndarray:
         """Return the rows at positions of an endless sequence of shuffled passes over all rows."""
         passes, offsets = np.divmod(positions, len(self.rows))
         chosen = np.empty(len(positions), np.int64)
         for number in np.unique(passes).tolist():
-            shuffled = self._rng(2, number).permutation(self.rows)
+            shuffled = self._rng(PASS_SALT, number).permutation(self.rows)
             here = passes == number
             chosen[here] = shuffled[offsets[here]]
         return chosen

@@ -50,6 +50,14 @@ def option_group(parameter: str, factory: Callable[..., Any], *options: Decorato
         parameter: The command's parameter that receives the object.
         factory: Makes the object; its parameters are named as the options.
         options: Decorators made by `click.option` or `click.argument`.
+
+    Example:
+        ```python
+        @click.command()
+        @option_group("output", OutputOptions, wide_option, strict_option, json_option)
+        def bench(output: OutputOptions) -> None:
+            print(output.wide)
+        ```
     """
     names = list(inspect.signature(factory).parameters)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,7 @@ class DataSource:
 
     def _no_such_split(self, folder: Path, split: str, key: str) -> UsageError:
         endings = ",".join(suffix[1:] for suffix in TABLE_SUFFIXES)
-        names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+        names = sorted(_listed_name(path) for path in folder.iterdir())
         hint = "name a split that exists"
         if key != "train":
             hint += f", or a share of train such as data.{key} = 0.1"
@@ -129,6 +130,10 @@ class DataSource:
             f"in {split}/; it holds {', '.join(names[:20]) or 'nothing'}",
             hint,
         )
+
+
+def _listed_name(path: Path) -> str:
+    return f"{path.name}/" if path.is_dir() else path.name
 
 
 def _stays_inside(split: str) -> bool:
@@ -188,8 +193,7 @@ def read_hub(source: str, data: DataConfig, split: str) -> Table:
     config = f" ({data.config})" if data.config else ""
     names = tuple(rows.column_names)
     columns = {name: list(rows[name]) for name in _columns(data) if name in names}
-    feature = rows.features.get(data.label)
-    label_names = getattr(getattr(feature, "feature", feature), "names", None)
+    label_names = _feature_names(rows.features.get(data.label))
     return Table(
         f"{source}{config} {split}",
         columns,
@@ -198,6 +202,13 @@ def read_hub(source: str, data: DataConfig, split: str) -> Table:
         unit=", row ",
         label_names=tuple(label_names) if label_names else None,
     )
+
+
+def _feature_names(feature: Any) -> Sequence[str] | None:
+    """Return the label names of a ClassLabel, or of a sequence of them."""
+    element = getattr(feature, "feature", feature)
+    names: Sequence[str] | None = getattr(element, "names", None)
+    return names
 
 
 def _load_hub(source: str, data: DataConfig, split: str) -> Any:

@@ -82,8 +82,12 @@ class TeacherLayers:
 class Layout:
     """The shapes of the files and where each text lies in them.
 
-    shapes: signal -> shape of one row. A row holds a token, or for attention a pair of tokens.
-    lengths: (N,) tokens of each text.
+    A signal is one kind of the teacher's outputs: `hidden`, `attention` or `vectors`. Each has one
+    file, with a row for each token; for attention with a row for each pair of tokens.
+
+    Attributes:
+        shapes: Name of a signal -> shape of one row of its file.
+        lengths: Number of tokens of each text. *Shape:* (N,)
     """
 
     shapes: dict[str, tuple[int, ...]]

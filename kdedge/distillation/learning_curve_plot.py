@@ -23,7 +23,7 @@ def plot_learning_curve(curve: LearningCurve, metric: str, title: str) -> str:
                 "low": point.validation - point.error,
                 "high": point.validation + point.error,
                 "from": "+".join(point.sources) or "labelled alone",
-                "line": point.sources in ((), helpful),
+                "line": not point.sources or point.sources == helpful,
             }
         )
     x_scale = alt.Scale(type="log", nice=True)

@@ -40,7 +40,7 @@ def distill(
         task: The recipe's task if it is already loaded.
 
     Returns:
-        The run, whose recipe holds the number of threads.
+        The run; its recipe has `threads` filled in.
     """
     recipe = settle_threads(recipe, runs, None)
     run = RunDir.create(recipe, runs)

@@ -90,9 +90,10 @@ def encode(
 def replace_mask_token(
     texts: Iterable[str], source: PreTrainedTokenizerFast, target: PreTrainedTokenizerFast
 ) -> Iterable[str]:
-    """Write the mask token of tokenizer `source` in the texts as tokenizer `target` writes it.
+    """Replace `source`'s mask token by `target`'s.
 
-    It is removed if `target` has none. Returns `texts` itself if both write the same.
+    If `target` has none, it is removed. If both have the same one, or `source` has none, the texts
+    are returned as they are.
     """
     old, new = source.mask_token, target.mask_token
     if old is None or old == new:

@@ -69,7 +69,7 @@ class StageRecord:
 
     Attributes:
         inputs: Everything that decided the stage's output.
-        result: What the stage returned. `read_result` gives it a type.
+        result: What the stage returned; `read_result` converts it to a class.
     """
 
     inputs: dict[str, Any]

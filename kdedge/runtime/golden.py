@@ -1,4 +1,8 @@
-"""Replay the golden texts of a bundle: do its files compute the same logits on this machine?"""
+"""Replay the golden texts of a bundle: do its files compute the same logits on this machine?
+
+A golden text is a text of golden.json with the tokens and logits that export computed for it. A
+bundle must reproduce them on every machine.
+"""
 
 from __future__ import annotations
 

@@ -35,10 +35,11 @@ Linear = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True)
 class HiddenSpace:
-    """The student's hidden space as a part of the teacher's.
+    """The h-dimensional subspace of the teacher's H dimensions that the student keeps.
 
-    mean: mean of the teacher's states. *Shape:* (H,)
-    directions: orthonormal columns. *Shape:* (H, h)
+    Attributes:
+        mean: Mean of the teacher's hidden states. *Shape:* (H,)
+        directions: Orthonormal basis of the subspace, in columns. *Shape:* (H, h)
     """
 
     mean: torch.Tensor

@@ -87,9 +87,9 @@ def _prepare_ensemble(
     run: RunDir, task: Task, members: list[TextClassifier], *, stages: StageContext
 ) -> TeacherResult:
     """Run the stage `teacher/` of several teachers: fit temperatures, score the mean."""
-    weights = {name: hash_files(folder, WEIGHTS) for name, folder in run.teachers.items()}
+    hashes = {name: hash_files(folder, WEIGHTS) for name, folder in run.teachers.items()}
     inputs = {
-        "teachers": weights,
+        "teachers": hashes,
         "max_lengths": [member.max_length for member in members],
         "data": task.content_hash(),
     }
@@ -110,7 +110,7 @@ def _prepare_ensemble(
             results.append(result)
             measured[name] = _member_result(result, temperature)
         test_logits = mean_logits(test, temperatures)
-        on_main_process(lambda: _write(part, weights, measured, test_logits))
+        on_main_process(lambda: _write(part, hashes, measured, test_logits))
         validation_logits = mean_logits(validation, temperatures)
         seconds = time.monotonic() - start
         ensemble = TeacherResult(
@@ -144,7 +144,7 @@ def _member_result(result: TeacherResult, temperature: float) -> MemberResult:
 
 def _write(
     part: Path,
-    weights: dict[str, str],
+    hashes: dict[str, str],
     measured: dict[str, MemberResult],
     test_logits: np.ndarray,
 ) -> None:
@@ -153,7 +153,7 @@ def _write(
         members.append(
             {
                 "name": name,
-                "weights": weights[name],
+                "weights": hashes[name],
                 "temperature": result.temperature,
                 "max_length": result.max_length,
             }
