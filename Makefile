@@ -1,8 +1,13 @@
-# make quickstart: distill, export and bench a small model. make test: all tests. make test-fast: all but the slow ones.
-# make docs: the documentation site.
+# make quickstart: distill, export and bench a small model.
+# make test: all tests. make test-fast: all but the slow ones. make docs: the documentation site.
 PYTHON ?= python3
+OLD_PYTHON := kdedge needs Python 3.11 or newer: make PYTHON=python3.12 ...
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .venv/bin/uv)
 BIN := .venv/bin
+# As many test files at once as there are cores, but at most four; each uses one thread.
+PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive \
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+COMPILE = $(UV) pip compile --quiet --universal --no-header --no-annotate --python-version 3.11
 
 .PHONY: quickstart test test-fast lint types docs links lock clean
 
@@ -10,10 +15,10 @@ quickstart: .venv/.ready
 	$(BIN)/kdedge run configs/quickstart.toml
 
 test: .venv/.ready
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) --no-loadscope-reorder
 
 test-fast: .venv/.ready
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow and not soak"
+	$(PYTEST) -m "not slow and not soak"
 
 lint: .venv/.ready
 	$(BIN)/ruff check .
@@ -21,7 +26,8 @@ lint: .venv/.ready
 	$(MAKE) --no-print-directory types
 
 types: .venv/.ready links
-	cd .venv/types && ../bin/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache
+	cd .venv/types && ../bin/mypy \
+		--config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache
 
 # The documentation site, in build/docs. A broken link or an undocumented page is an error.
 docs: .venv/.docs links
@@ -38,18 +44,23 @@ links:
 	touch $@
 
 .venv/.ready: configs/locks/dev.txt pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "kdedge needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
-	if [ "$(UV)" = .venv/bin/uv ]; then $(PYTHON) -m venv .venv && .venv/bin/python -m pip install --quiet uv; \
-		else $(UV) venv --quiet --allow-existing --python $(PYTHON) .venv; fi
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(OLD_PYTHON)")'
+	if [ "$(UV)" = .venv/bin/uv ]; then \
+		$(PYTHON) -m venv .venv && .venv/bin/python -m pip install --quiet uv; \
+	else \
+		$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv; \
+	fi
 	$(UV) pip install --quiet --python .venv/bin/python -r configs/locks/dev.txt
 	$(UV) pip install --quiet --python .venv/bin/python --no-deps -e .
 	touch $@
 
 # Write the lists of exact versions from pyproject.toml.
 lock:
-	$(UV) pip compile --quiet --universal --no-header --no-annotate --python-version 3.11 --extra train --extra tune --extra quickstart --extra dev pyproject.toml -o configs/locks/dev.txt
-	$(UV) pip compile --quiet --universal --no-header --no-annotate --python-version 3.11 pyproject.toml -o configs/locks/device.txt
-	$(UV) pip compile --quiet --universal --no-header --no-annotate --python-version 3.11 --extra docs --constraint configs/locks/dev.txt pyproject.toml -o configs/locks/docs.txt
+	$(COMPILE) --extra train --extra tune --extra quickstart --extra dev pyproject.toml \
+		-o configs/locks/dev.txt
+	$(COMPILE) pyproject.toml -o configs/locks/device.txt
+	$(COMPILE) --extra docs --constraint configs/locks/dev.txt pyproject.toml \
+		-o configs/locks/docs.txt
 
 clean:
 	rm -rf .venv runs build *.egg-info

@@ -151,7 +151,7 @@ def _missing_packages(package: str) -> str:
 def _header(report: Report) -> list[str]:
     """Return the columns with a value in at least one row.
 
-    There is no column for the provider: `_rows` writes it below the form of the model.
+    There is no column for the provider: `_cell` writes it below the form of the model.
     """
     cells = [cells_of(report, row) for row in report.rows]
     header = ["subject"]
