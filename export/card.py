@@ -57,7 +57,7 @@ def _origin(manifest: Manifest) -> str:
 
 
 def _measured(manifest: Manifest) -> str:
-    """Return what the scores are, and on which texts they were measured."""
+    """Describe the scores, and the texts on which they were measured."""
     metric, size = manifest.scores["metric"], manifest.scores["split_size"]
     if metric == OWN_PREDICTIONS:
         return f"Share of the model's own predictions on {size} texts without labels"

@@ -53,7 +53,8 @@ RESIDUAL = ObjectiveConfig(logits="mse")
 class ResidualTraining(StudentTraining):
     """The training of an assistant; its score is that of student and assistant together.
 
-    student_logits: (N, C) of the student on the validation split.
+    Attributes:
+        student_logits: (N, C) of the student on the validation split.
     """
 
     student_logits: np.ndarray
@@ -66,7 +67,8 @@ class ResidualTraining(StudentTraining):
 class Gain:
     """The score of student plus assistant minus that of the student, on one split.
 
-    low, high: 95 % interval over resampled texts.
+    Attributes:
+        low, high: 95 % interval over resampled texts.
     """
 
     student: float

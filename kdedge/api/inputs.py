@@ -303,7 +303,7 @@ def _changed_files(part: Path, folder: Path) -> list[str]:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    """Return path -> SHA-256 of every file but the recipe, whose changes the stages find."""
+    """Return path -> SHA-256 of every file except the recipe, which the stages compare."""
     hashes = {}
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()

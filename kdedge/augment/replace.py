@@ -103,7 +103,7 @@ def _is_byte_level(tokenizer: PreTrainedTokenizerFast) -> bool:
 
 
 def _other_words(word: str, names: list[str], columns: Iterable[int], count: int) -> Candidates:
-    """Return the first `count` of the names in these columns that are not the word itself."""
+    """Return the names at `columns`, in that order, without the word itself; at most `count`."""
     candidates = [names[column] for column in columns]
     others = [name for name in candidates if name != word.casefold()]
     return tuple(others[:count])

@@ -1,4 +1,4 @@
-"""`kdedge info BUNDLE`: what a bundle is."""
+"""`kdedge info BUNDLE`: print the task, scores and files of a bundle."""
 
 from __future__ import annotations
 

@@ -120,8 +120,8 @@ def names_of_train(kind: Kind, table: Table, values: Sequence[Any], faults: Faul
     """Derive label names from the train split.
 
     Returns:
-        The sorted strings of the column (digits as numbers), or "0", "1" ... up to its highest
-        index.
+        If the column holds strings, those strings: first the ones of digits, by their number, then
+        the others by letter. If it holds indices: "0", "1" ... up to the highest one.
 
     Raises:
         DataError: If the column mixes strings and numbers.

@@ -79,7 +79,7 @@ def _overlap_error(fact: str, part: Part, other: Part, key: str) -> DataError:
 
 
 def conflict_note(part: Part) -> list[str]:
-    """Return a note if equal texts have different labels; regression scores may differ."""
+    """Return a note if equal texts have different labels; none for a regression's scores."""
     labels = part.split.labels
     if labels.dtype == np.float32 and labels.ndim == 1:
         return []

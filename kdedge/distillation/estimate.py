@@ -130,7 +130,7 @@ def _pieces(student: StudentConfig, teacher: Mapping[str, Any] | None) -> int | 
 
 
 def _transfer_bytes(recipe: Recipe, task: Task) -> int:
-    """Return the bytes of the transfer set, whose new texts are as long as the labelled ones."""
+    """Estimate the bytes of the transfer set, with new texts as long as the labelled ones."""
     texts = sum(len(text.encode()) for text in (*task.train.texts, *(task.train.pairs or ())))
     logits = LOGIT_BYTES * len(task.train) * task.spec.outputs
     factor = 1.0

@@ -50,8 +50,9 @@ TOKEN_AXES = {"hidden": 1, "attention": 2, "vectors": 1}
 class TeacherLayers:
     """The layers to cache, their teacher and the texts.
 
-    teacher_hash: hash of the teacher's weights.
-    data: the texts, as student and teacher read them.
+    Attributes:
+        teacher_hash: Hash of the teacher's weights.
+        data: The texts, as student and teacher read them.
     """
 
     teacher: TextClassifier

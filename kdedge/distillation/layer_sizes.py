@@ -14,7 +14,8 @@ from kdedge.errors import UsageError
 class LayerSizes:
     """Layers, attention heads and hidden width of an encoder.
 
-    depth: width of one head's queries, keys and values.
+    Attributes:
+        depth: Width of one head's queries, keys and values.
     """
 
     layers: int

@@ -28,12 +28,13 @@ RESAMPLES = 500
 class CurvePoint:
     """The score of a student on the validation split after training on some of the texts.
 
-    size: augmented texts per labelled text.
-    sources: their origins; empty for labelled texts alone.
-    texts: number of all texts.
-    validation: mean score over seeds.
-    sd: standard deviation over seeds; None for one seed.
-    error: standard error of the difference from the best point; 0 for the best point.
+    Attributes:
+        size: Augmented texts per labelled text.
+        sources: Their origins; empty for labelled texts alone.
+        texts: Number of all texts.
+        validation: Mean score over seeds.
+        sd: Standard deviation over seeds; None for one seed.
+        error: Standard error of the difference from the best point; 0 for the best point.
     """
 
     size: float
@@ -52,7 +53,8 @@ class CurvePoint:
 class LearningCurve:
     """All measured points, and the one that `augment.size = "auto"` chooses.
 
-    points: labelled texts alone, each source alone, then all helpful sources by size.
+    Attributes:
+        points: Labelled texts alone, each source alone, then all helpful sources by size.
     """
 
     points: tuple[CurvePoint, ...]

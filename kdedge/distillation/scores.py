@@ -21,10 +21,11 @@ from kdedge.teacher.result import TeacherResult
 class ModelScores:
     """The scores of one trained model.
 
-    model: `teacher`, `teacher NAME`, the student's name, or that name and ` baseline`.
-    metric: the name of the metric that `validation` and `test` are scores in.
-    retention: test score divided by the teacher's; None if the teacher's is not above 0.
-    temperature: of one teacher among several; None for all other models.
+    Attributes:
+        model: `teacher`, `teacher NAME`, the student's name, or that name and ` baseline`.
+        metric: The name of the metric that `validation` and `test` are scores in.
+        retention: Test score divided by the teacher's; None if the teacher's is not above 0.
+        temperature: Set for one teacher of several; None for all other models.
     """
 
     model: str

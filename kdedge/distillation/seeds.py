@@ -95,7 +95,7 @@ def _compare(task: Task, pairs: list[tuple[Path, Path]]) -> PairedDifference:
 
 
 def _test_scores(folders: tuple[Path, ...]) -> np.ndarray:
-    """(S,) test scores of the models in S stage folders."""
+    """Read the test scores of the models in S stage folders. *Shape:* (S,)"""
     return np.array([read_result(folder, MeasuredResult).test for folder in folders])
 
 

@@ -45,8 +45,9 @@ NO_TEXTS = TransferSet(TransferTexts.of((), None, (), np.zeros(0)), np.zeros((0,
 class DistillContext:
     """What all trainings of one run share.
 
-    transfer_key: identifies the transfer set in the inputs of a stage.
-    stages: whether a changed stage is made again, and where progress goes.
+    Attributes:
+        transfer_key: Identifies the transfer set in the inputs of a stage.
+        stages: Whether a changed stage is made again, and where progress goes.
     """
 
     recipe: Recipe
@@ -66,8 +67,9 @@ class DistillContext:
 class TrainingStep:
     """One training of a student.
 
-    folder: where the trained student is saved; its name is part of the title of the training.
-    previous: folder of the step whose weights this one continues from.
+    Attributes:
+        folder: Where the trained student is saved; its name is part of the title of the training.
+        previous: Folder of the step whose weights this one continues from.
     """
 
     folder: Path
@@ -136,7 +138,8 @@ def training_without_stage(
 class TrainingPlan:
     """What a student is trained on.
 
-    token_ids: every token id of its texts and of the validation split.
+    Attributes:
+        token_ids: Every token id of its texts and of the validation split.
     """
 
     training: Training
@@ -147,8 +150,9 @@ class TrainingPlan:
 class TrainedStudent:
     """A trained student.
 
-    validation: its score on the validation split.
-    layer_map: the learned shares (S, T) of teacher layers; None if the map was not learned.
+    Attributes:
+        validation: Its score on the validation split.
+        layer_map: The learned shares (S, T) of teacher layers; None if the map was not learned.
     """
 
     student: TextClassifier
@@ -171,7 +175,8 @@ class StudentResult(MeasuredResult):
 class StudentTraining:
     """One step of a student's training; call it with the folder to fill.
 
-    on_eval: called with each score on the validation split; returns it, or raises to stop.
+    Attributes:
+        on_eval: Called with each score on the validation split; returns it, or raises to stop.
     """
 
     context: DistillContext

@@ -31,7 +31,8 @@ def scatter(
 ) -> str:
     """Plot points (x, y) in grey, and a front as a blue line with the values of y.
 
-    x, y: titles of the axes.
+    Args:
+        x, y: Titles of the axes.
     """
     axes = {
         "x": alt.X("x:Q", title=x, scale=alt.Scale(zero=False, padding=24)),

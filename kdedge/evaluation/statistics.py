@@ -46,9 +46,11 @@ class SeedStats:
 class PairedDifference:
     """Test scores minus those of a reference with the same seeds.
 
-    mean: mean over seeds.
-    seeds: 95 % interval over seeds (Student's t); it does not cover the variation over texts.
-    texts: 95 % interval over texts (paired bootstrap); it does not cover the variation over seeds.
+    Attributes:
+        mean: Mean over seeds.
+        seeds: 95 % interval over seeds (Student's t); it does not cover the variation over texts.
+        texts: 95 % interval over texts (paired bootstrap); it does not cover the variation over
+            seeds.
     """
 
     mean: float

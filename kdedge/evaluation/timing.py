@@ -32,7 +32,8 @@ UNSTABLE = 3.0
 class Timings:
     """Measured seconds of one subject.
 
-    rounds: one array for each of R rounds, with a value for each item of the visit.
+    Attributes:
+        rounds: One array for each of R rounds, with a value for each item of the visit.
     """
 
     rounds: tuple[np.ndarray, ...]
@@ -79,9 +80,10 @@ class Timings:
 class TimingRatio:
     """Time of one subject divided by another's, from the rounds of both.
 
-    ratio: median over rounds.
-    low, high: distribution-free confidence interval.
-    different: whether the two subjects differ.
+    Attributes:
+        ratio: Median over rounds.
+        low, high: Distribution-free confidence interval.
+        different: Whether the two subjects differ.
     """
 
     ratio: float
@@ -146,12 +148,13 @@ def representative(lengths: np.ndarray, size: int, seed: int) -> np.ndarray:
 class TimingPlan:
     """How long `interleave` measures.
 
-    seconds: time for everything, unless `rounds` is given.
-    seed: order of the subjects.
-    visit: items per visit; None chooses it so that many rounds fit into the time.
-    rounds: exact number of rounds; None makes as many as fit, within `at_least` and `at_most`.
-    lead_in: repeat the first item of each visit and do not count it: the subject before has filled
-        the caches with its own weights. Long items do not need it.
+    Attributes:
+        seconds: Time for everything, unless `rounds` is given.
+        seed: Order of the subjects.
+        visit: Items per visit; None chooses it so that many rounds fit into the time.
+        rounds: Exact number of rounds; None makes as many as fit, within `at_least` and `at_most`.
+        lead_in: Repeat the first item of each visit and do not count it: the subject before has
+            filled the caches with its own weights. Long items do not need it.
     """
 
     seconds: float = 1.0

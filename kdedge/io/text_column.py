@@ -17,7 +17,7 @@ BLOCK = 8192
 
 
 class TextColumn(Sequence[str]):
-    """N strings that read like a tuple; slices and sums share their buffers with the whole."""
+    """N strings with the interface of a tuple; slices and sums share its buffers."""
 
     def __init__(self, column: pa.Array | pa.ChunkedArray) -> None:
         chunked = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])

@@ -17,8 +17,9 @@ from kdedge.nn.ragged import RaggedArray
 class Encoded(Dataset[dict[str, Any]]):
     """N tokenized texts without padding, and further columns.
 
-    tokens: model input -> N lists of token ids, masks or types; text i has T_i of each.
-    columns: name -> N rows, such as labels (N,) or teacher_logits (N, C).
+    Attributes:
+        tokens: Model input -> N lists of token ids, masks or types; text i has T_i of each.
+        columns: Name -> N rows, such as labels (N,) or teacher_logits (N, C).
     """
 
     tokens: dict[str, RaggedArray]

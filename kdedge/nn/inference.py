@@ -93,7 +93,8 @@ def predict_logits(
 ) -> np.ndarray:
     """Compute logits (N, C) float32 in evaluation mode, in the order of `data`.
 
-    precision: autocast type; None is fp32.
+    Args:
+        precision: Autocast type; None is fp32.
     """
     was_training = model.training
     model.eval()

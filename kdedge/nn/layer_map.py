@@ -11,7 +11,8 @@ from kdedge.errors import UsageError
 class LayerMap:
     """Pairs (student layer, teacher layer), counted from 1; 0 is the embedding output.
 
-    student, teacher: number of layers of each.
+    Attributes:
+        student, teacher: Number of layers of each.
     """
 
     student: int

@@ -12,8 +12,9 @@ import numpy as np
 class RaggedArray(Sequence[list[int]]):
     """N lists of integers in one array.
 
-    values: the integers of all lists, list after list.
-    lengths: *Shape:* (N,)
+    Attributes:
+        values: The integers of all lists, list after list.
+        lengths: *Shape:* (N,)
     """
 
     def __init__(self, values: np.ndarray, lengths: np.ndarray) -> None:

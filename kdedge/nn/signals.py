@@ -26,11 +26,13 @@ _RECORDED: ContextVar[list[Vectors] | None] = ContextVar("recorded", default=Non
 class Signals:
     """Outputs of a model of L layers for B texts of T tokens.
 
-    logits: *Shape:* (B, C)
-    hidden: L + 1 tensors (B, T, H); [0] is the embedding output.
-    attention: L tensors (B, A, T, T) of scaled scores before mask and softmax (for TinyBERT).
-    vectors: L triples of queries, keys and values, each (B, A, T, D) (for MiniLM).
-    The last three are empty unless layers were requested.
+    Without requested layers, only `logits` has content and the other three are empty.
+
+    Attributes:
+        logits: *Shape:* (B, C)
+        hidden: L + 1 tensors (B, T, H); [0] is the embedding output.
+        attention: L tensors (B, A, T, T) of scaled scores before mask and softmax (for TinyBERT).
+        vectors: L triples of queries, keys and values, each (B, A, T, D) (for MiniLM).
     """
 
     logits: torch.Tensor

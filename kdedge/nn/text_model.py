@@ -52,7 +52,8 @@ class TextClassifier:
     ) -> np.ndarray:
         """Compute logits (N, C) float32 for N texts.
 
-        precision: one of a recipe's: "fp32", "bf16", "fp16" or "auto".
+        Args:
+            precision: One of a recipe's: "fp32", "bf16", "fp16" or "auto".
 
         Raises:
             CheckFailed: If a logit is not finite.

@@ -66,8 +66,9 @@ def encode(
 ) -> Encoded:
     """Tokenize N texts and attach columns of N rows.
 
-    pairs: second texts, or None. A pair is truncated from its longer text.
-    max_length: maximum of tokens, special tokens included.
+    Args:
+        pairs: Second texts, or None. A pair is truncated from its longer text.
+        max_length: Maximum of tokens, special tokens included.
     """
     characters = max_length * CHARACTERS_PER_TOKEN
     parts: dict[str, list[RaggedArray]] = {}

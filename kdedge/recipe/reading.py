@@ -92,7 +92,7 @@ class Recipe(Section):
     def _match_scores(
         cls, students: list[StudentConfig], info: ValidationInfo
     ) -> list[StudentConfig]:
-        """For a regression, the loss on logits is mse unless the recipe sets it."""
+        """Set the loss on logits to mse for a regression, unless the recipe sets it."""
         task = info.data.get("task")
         if task is None or task.kind != "regression":
             return students
@@ -328,7 +328,7 @@ def faults_error(
 
 
 def _line_of(location: tuple[Any, ...], document: dict[str, Any], text: str) -> str:
-    """Return `line 12: ` if the faulty key stands in the file with this value, else nothing."""
+    """Return `line 12: ` if the faulty key stands in the file with this value, else ""."""
     path = document_path(document, location)
     line = key_lines(text).get(path)
     if line is None or value_at(tomllib.loads(text), path) != value_at(document, path):

@@ -36,7 +36,8 @@ def student_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """Return the tokenizer that the recipe names; by default the start's, else the teacher's.
 
-    texts: they train the tokenizer if the recipe names "wordpiece".
+    Args:
+        texts: They train the tokenizer if the recipe names "wordpiece".
     """
     if config.tokenizer == "wordpiece":
         return train_wordpiece(texts, config.vocabulary or DEFAULT_SIZE)
@@ -54,7 +55,8 @@ def build_student(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """Build a student with its initial weights, and its tokenizer.
 
-    texts: they train the tokenizer if the recipe names "wordpiece".
+    Args:
+        texts: They train the tokenizer if the recipe names "wordpiece".
 
     Raises:
         UsageError: If the student cannot start from this teacher as the recipe says.

@@ -11,8 +11,9 @@ import torch
 class LowRankHead:
     """Matrices that narrow one head.
 
-    query, key, value: to multiply the head's three layers with. *Shape:* (d, D)
-    output: replaces the layer (h, D) that reads the head's values. *Shape:* (h, d)
+    Attributes:
+        query, key, value: To multiply the head's three layers with. *Shape:* (d, D)
+        output: Replaces the layer (h, D) that reads the head's values. *Shape:* (h, d)
     """
 
     query: torch.Tensor

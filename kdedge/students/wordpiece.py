@@ -21,7 +21,8 @@ def train_wordpiece(texts: Sequence[str], size: int) -> PreTrainedTokenizerFast:
     """Train BERT's lower-casing tokenizer on the texts, with at most `size` pieces.
 
     The result depends only on the texts and the size, not on the order of the texts or on the
-    process: the trainer breaks ties by piece number, so every character gets its number here.
+    process. The trainer prefers the piece with the lower number if two are equally frequent, so
+    the characters are numbered before it starts.
     """
     bert = BertTokenizer().backend_tokenizer
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))

@@ -26,7 +26,7 @@ class TeacherResult(MeasuredResult):
     """One teacher, or the ensemble of several.
 
     Attributes:
-        model: The checkpoint it was made from; of an ensemble the names of all members.
+        model: The checkpoint it was made from; for an ensemble the names of all members.
         fine_tuned: Whether kdedge trained it on the labels.
         seconds: Time to make it.
         teachers: Name -> member of the ensemble; empty for one teacher.

@@ -21,9 +21,14 @@ chance.
 def fit_temperature(logits: np.ndarray, labels: np.ndarray, kind: Kind) -> float:
     """Fit the temperature T that minimises the negative log-likelihood of logits / T.
 
-    Guo et al. 2017, section 4.2. With b = 1 / T the loss is convex: the mean of logsumexp(b z) -
-    b z_y for classes, of log(1 + exp(b z)) - b z y for labels. So its slope changes sign once: the
-    mean of E[z] under the model minus z under the label.
+    Guo et al. 2017, section 4.2. As a function of b = 1 / T, with logits z and labels y, the loss
+    is the mean of
+
+        logsumexp(b z) - b z_y         for classes,
+        log(1 + exp(b z)) - b z y      for label sets.
+
+    It is convex, so its slope is 0 at one b only, and that b is found. The slope is the mean of
+    E[z] - z_y: the logit that the model expects minus the logit of the label.
 
     Args:
         logits: *Shape:* (N, C)

@@ -79,8 +79,9 @@ class TransferSet:
 class FilterResult:
     """Which of N texts the filters keep, and how many they reject.
 
-    kept: *Shape:* (N,) bool
-    rejected: reason -> number of texts.
+    Attributes:
+        kept: *Shape:* (N,) bool
+        rejected: Reason -> number of texts.
     """
 
     kept: np.ndarray

@@ -95,7 +95,7 @@ def _write_header(stream: BinaryIO, dtype: np.dtype, shape: tuple[int, ...]) -> 
 
 
 def remove_shards(folder: Path) -> None:
-    """Remove the shards of a finished stage; before it is finished, a kill would lose them."""
+    """Remove the shards. Call it after the stage is finished: until then a rerun needs them."""
     for path in folder.glob("shard-*"):
         path.unlink()
 

@@ -18,10 +18,11 @@ from kdedge.runtime.spec import Kind
 class TransferTexts:
     """N texts for the teacher.
 
-    texts: N strings.
-    pairs: N second texts, or None.
-    origins: N of labelled, rule, replace, generate and pool.
-    labels: as in `Split.labels`; rows without a label hold NaN (float) or -1 (class).
+    Attributes:
+        texts: N strings.
+        pairs: N second texts, or None.
+        origins: N of labelled, rule, replace, generate and pool.
+        labels: As in `Split.labels`; rows without a label hold NaN (float) or -1 (class).
     """
 
     texts: TextColumn
