@@ -105,7 +105,8 @@ def _column_hint(name: str, names: Sequence[str], option: str | None) -> str:
         delimiter = shown(_delimiters_in(names[0])[0])
         return f"the columns may be separated otherwise: set data.delimiter = {delimiter}"
     if near:
-        return f"did you mean {option} = {shown(near[0])}?"
+        sign = " " if option.startswith("--") else " = "
+        return f"did you mean {option}{sign}{shown(near[0])}?"
     return f"set {option} to one of these"
 
 

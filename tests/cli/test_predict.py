@@ -271,7 +271,7 @@ def test_a_missing_column_has_exit_code_2(
 ) -> None:
     (tmp_path / "a.csv").write_text("texts\nfine\n")
     output = predict(single, "--file", tmp_path / "a.csv", "--json")
-    assert output.code == 2 and "did you mean --column = 'texts'?" in output.err
+    assert output.code == 2 and "did you mean --column 'texts'?" in output.err
 
 
 def test_missing_pairs_have_exit_code_2(predict: Callable[..., Output]) -> None:

@@ -51,7 +51,7 @@ def test_tables_hold_the_requested_columns_and_name_all(tmp_path: Path) -> None:
         assert table.columns == {"text": ["one", None]}
         assert table.names == ("text", "id")
         assert table.where(1) == f"{tmp_path / name}{place}"
-        with pytest.raises(UsageError, match=r"(?s)no column 'texts'.*--text = 'text'"):
+        with pytest.raises(UsageError, match=r"(?s)no column 'texts'.*--text 'text'"):
             table.column("texts", "--text")
 
 

@@ -472,7 +472,7 @@ def test_a_missing_column_is_a_wrong_option(
     result = run_predict(bundle, "--file", tmp_path / name)
     assert isinstance(result.exception, UsageError), result.exception
     assert re.search(
-        r"(?s)no column 'text' \(--column\).*did you mean --column = 'texts'",
+        r"(?s)no column 'text' \(--column\).*did you mean --column 'texts'",
         str(result.exception),
     )
 
