@@ -15,7 +15,7 @@ import objectives
 import pytest
 import torch
 from click.testing import CliRunner
-from objectives import Cell, cells, select, study
+from objectives import GridCell, cells, select, study
 
 from kdedge.errors import UsageError
 from kdedge.recipe import ObjectiveConfig
@@ -35,7 +35,7 @@ HIDDEN = "hidden cosine, uniform, 1, kl T=1"
 
 def test_one_choice_varies_at_a_time_and_full_is_the_cross_product() -> None:
     grid = cells("mse", full=False, layers=True)
-    assert grid[0] == Cell("mse") and len(set(grid)) == len(grid) == 7 + 12 + 4 + 4
+    assert grid[0] == GridCell("mse") and len(set(grid)) == len(grid) == 7 + 12 + 4 + 4
     assert {cell.logits for cell in grid if cell.layers} == {"mse"}
     centre = objectives.CENTRE
     assert all(
@@ -60,7 +60,7 @@ def test_every_cell_is_an_objective_that_differs_from_the_others() -> None:
         for objective in objectives_of.values()
     )
     tinybert = objectives_of[
-        Cell("mse", "hidden mse & attention scores & embedding mse", "skip", "ramp 1-0")
+        GridCell("mse", "hidden mse & attention scores & embedding mse", "skip", "ramp 1-0")
     ]
     assert (
         tinybert.hidden_weight,
@@ -69,7 +69,7 @@ def test_every_cell_is_an_objective_that_differs_from_the_others() -> None:
         tinybert.layer_map,
     ) == (1, 1, 1, "skip")
     assert set(tinybert.ramp) == {"hidden", "attention", "embedding"}
-    assert objectives_of[Cell("kl T=4")] == base.model_copy(
+    assert objectives_of[GridCell("kl T=4")] == base.model_copy(
         update={"logits": "kl", "temperature": 4.0}
     )
 
