@@ -94,7 +94,7 @@ def test_bundles_predict_150_names(
         for split in (task.train, task.validation, task.test)
     ), "the validation share is drawn from every class"
     bundles = export_and_show(made.folder, stages=StageContext())
-    show(made, as_json=False)
+    show(made)
     said = capsys.readouterr().out
     assert len(said.splitlines()) < 60 and names[75] not in said, (
         "tables have rows for models, not labels"
