@@ -206,7 +206,7 @@ def test_retention_is_relative_to_the_ensemble(made: RunDir) -> None:
 
 
 def test_the_table_shows_each_temperature(made: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
-    show(made, as_json=False)
+    show(made)
     said = capsys.readouterr().out
     assert "temperature" in said and all(
         f"{one['temperature']:.4g}" in said
