@@ -45,11 +45,14 @@ links:
 	$(UV) pip install --quiet --python .venv/bin/python --no-deps -e .
 	touch $@
 
-# Write the lists of exact versions from pyproject.toml.
+# Write the lists of exact versions and their hashes from pyproject.toml.
+LOCK = $(UV) pip compile --quiet --universal --no-header --no-annotate --generate-hashes --python-version 3.11
+DEV_EXTRAS = --extra train --extra tune --extra quickstart --extra dev
 lock:
-	$(UV) pip compile --quiet --universal --no-header --no-annotate --python-version 3.11 --extra train --extra tune --extra quickstart --extra dev pyproject.toml -o configs/locks/dev.txt
-	$(UV) pip compile --quiet --universal --no-header --no-annotate --python-version 3.11 pyproject.toml -o configs/locks/device.txt
-	$(UV) pip compile --quiet --universal --no-header --no-annotate --python-version 3.11 --extra docs --constraint configs/locks/dev.txt pyproject.toml -o configs/locks/docs.txt
+	$(LOCK) $(DEV_EXTRAS) pyproject.toml -o configs/locks/dev.txt
+	$(LOCK) --constraint configs/locks/dev.txt pyproject.toml -o configs/locks/device.txt
+	$(LOCK) --constraint configs/locks/dev.txt --extra train pyproject.toml -o configs/locks/train.txt
+	$(LOCK) --constraint configs/locks/dev.txt --extra docs pyproject.toml -o configs/locks/docs.txt
 
 clean:
 	rm -rf .venv runs build *.egg-info
