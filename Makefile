@@ -7,7 +7,6 @@ BIN := .venv/bin
 # As many test files at once as there are cores, but at most four; each uses one thread.
 PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive \
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
-COMPILE = $(UV) pip compile --quiet --universal --no-header --no-annotate --python-version 3.11
 
 .PHONY: quickstart test test-fast lint types docs links lock clean
 
@@ -54,13 +53,16 @@ links:
 	$(UV) pip install --quiet --python .venv/bin/python --no-deps -e .
 	touch $@
 
-# Write the lists of exact versions from pyproject.toml.
+# Write the lists of exact versions and their hashes from pyproject.toml.
+LOCK = $(UV) pip compile --quiet --universal --no-header --no-annotate --generate-hashes \
+	--python-version 3.11
+DEV_LOCK = --constraint configs/locks/dev.txt
+DEV_EXTRAS = --extra train --extra tune --extra quickstart --extra dev
 lock:
-	$(COMPILE) --extra train --extra tune --extra quickstart --extra dev pyproject.toml \
-		-o configs/locks/dev.txt
-	$(COMPILE) pyproject.toml -o configs/locks/device.txt
-	$(COMPILE) --extra docs --constraint configs/locks/dev.txt pyproject.toml \
-		-o configs/locks/docs.txt
+	$(LOCK) $(DEV_EXTRAS) pyproject.toml -o configs/locks/dev.txt
+	$(LOCK) $(DEV_LOCK) pyproject.toml -o configs/locks/device.txt
+	$(LOCK) $(DEV_LOCK) --extra train pyproject.toml -o configs/locks/train.txt
+	$(LOCK) $(DEV_LOCK) --extra docs pyproject.toml -o configs/locks/docs.txt
 
 clean:
 	rm -rf .venv runs build *.egg-info

@@ -26,6 +26,7 @@ EXIT_CODES = """## Exit codes
 | 3 | data: texts or labels are malformed or contradict each other |
 | 4 | machine: a package, a provider, memory, disk space or the network is missing |
 | 5 | integrity: a file is not the one that kdedge wrote |
+| 70 | an unexpected error of kdedge or a library; a report file is named |
 | 130 | interrupted by SIGINT (Ctrl-C); the work is saved |
 | 143 | interrupted by SIGTERM; the work is saved |
 

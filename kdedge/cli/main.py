@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import click
 
@@ -181,10 +181,7 @@ def main(command: click.Command = cli) -> Any:
     try:
         return _run(command)
     except KdedgeError as error:
-        from kdedge.cli.console import print_error
-
-        print_error(error.format())
-        sys.exit(error.exit_code)
+        _exit_with(error)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -197,3 +194,15 @@ def main(command: click.Command = cli) -> Any:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except Exception as error:
+        from kdedge.cli.crash import explain
+
+        _exit_with(explain(error))
+
+
+def _exit_with(error: KdedgeError) -> NoReturn:
+    """Print an error and exit with its code."""
+    from kdedge.cli.console import print_error
+
+    print_error(error.format())
+    sys.exit(error.exit_code)

@@ -270,5 +270,4 @@ def test_the_dockerfile_copies_files_that_exist() -> None:
     required = {"pyproject.toml", "README.md", "kdedge", "export", "benchmarks", "configs"}
     assert required <= set(copied)
     assert all((ROOT / source).exists() for source in copied)
-    assert "--constraint locks/dev.txt" in DOCKERFILE
-    assert (ROOT / "configs" / "locks" / "dev.txt").is_file()
+    assert "--require-hashes -r locks/train.txt" in DOCKERFILE

@@ -1,0 +1,115 @@
+"""What a command does with an exception that kdedge did not raise on purpose."""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+
+from kdedge import __version__
+from kdedge.cli.console import print_message
+from kdedge.errors import KdedgeError, MachineError, first_line
+
+EXIT_CODE = 70
+"""Internal software error (EX_SOFTWARE of sysexits.h)."""
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL_TEXTS = (
+    "No space left on device",
+    "os error 28",
+    "PytorchStreamWriter failed writing file",
+)
+"""How safetensors and torch report a full disk; they raise classes of their own."""
+
+OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "bad allocation")
+"""How torch and ONNX Runtime report a failed allocation."""
+
+PACKAGES = ("torch", "transformers", "onnxruntime", "onnx", "tokenizers", "datasets", "numpy")
+
+
+class UnexpectedError(KdedgeError):
+    """A fault of kdedge or of a library."""
+
+    exit_code = EXIT_CODE
+
+
+def explain(error: Exception) -> KdedgeError:
+    """Return the error to print for an exception of any class.
+
+    A full disk, exhausted memory and a file that the system refuses are errors of the machine.
+    Everything else is unexpected: its traceback is written to a file, which the hint names.
+    """
+    for cause in _causes(error):
+        text = str(cause)
+        if getattr(cause, "errno", None) in DISK_FULL or _mentions(text, DISK_FULL_TEXTS):
+            return MachineError(
+                "the disk is full",
+                first_line(cause),
+                "free space and run the same command again: finished work is reused",
+            )
+        if isinstance(cause, MemoryError) or _mentions(text, OUT_OF_MEMORY_TEXTS):
+            return MachineError(
+                "the memory is exhausted",
+                first_line(cause),
+                "choose a smaller batch (--set student.fit.batch_size=8), a shorter max_length, "
+                "or a machine with more memory",
+            )
+    if isinstance(error, OSError) and error.filename is not None:
+        return MachineError(
+            "a file cannot be read or written",
+            f"{error.filename}: {error.strerror or first_line(error)}",
+            "check that it exists and that you may use it, then run the command again",
+        )
+    return UnexpectedError(
+        f"an unexpected error: {type(error).__name__}",
+        first_line(error),
+        _report_hint(error),
+    )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and those that led to it."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or current.__context__
+
+
+def _mentions(text: str, phrases: tuple[str, ...]) -> bool:
+    lowered = text.lower()
+    return any(phrase.lower() in lowered for phrase in phrases)
+
+
+def _report_hint(error: Exception) -> str:
+    """Write a report and say where it is; without a place for it, print the traceback."""
+    report = crash_report(error)
+    try:
+        descriptor, path = tempfile.mkstemp(prefix="kdedge-error-", suffix=".txt")
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as stream:
+            stream.write(report)
+    except OSError:
+        print_message(report)
+        return "please report it with the text above; remove private texts first"
+    return f"please report it with the file {path}; remove private texts from it first"
+
+
+def crash_report(error: Exception) -> str:
+    """Return command, versions and traceback."""
+    lines = [
+        f"command: {' '.join(sys.argv)}",
+        f"kdedge: {__version__}",
+        f"python: {platform.python_version()} on {platform.platform()}",
+    ]
+    for package in PACKAGES:
+        try:
+            lines.append(f"{package}: {version(package)}")
+        except PackageNotFoundError:
+            lines.append(f"{package}: not installed")
+    return "\n".join(lines) + "\n\n" + "".join(traceback.format_exception(error))
