@@ -47,7 +47,7 @@ links:
 
 # Write the lists of exact versions from pyproject.toml.
 lock:
-	$(UV) pip compile --quiet --universal --no-header --no-annotate --python-version 3.11 --extra train --extra tune --extra quickstart --extra dev pyproject.toml -o configs/locks/dev.txt
+	$(UV) pip compile --quiet --universal --no-header --no-annotate --python-version 3.11 --extra train --extra tune --extra sign --extra quickstart --extra dev pyproject.toml -o configs/locks/dev.txt
 	$(UV) pip compile --quiet --universal --no-header --no-annotate --python-version 3.11 pyproject.toml -o configs/locks/device.txt
 	$(UV) pip compile --quiet --universal --no-header --no-annotate --python-version 3.11 --extra docs --constraint configs/locks/dev.txt pyproject.toml -o configs/locks/docs.txt
 

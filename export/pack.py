@@ -21,6 +21,7 @@ from kdedge.data.task import Split
 from kdedge.io.atomic import json_text, remove, replace_dir, write_atomic
 from kdedge.runtime import Classifier
 from kdedge.runtime.bundle import LAYOUT, PRECISIONS, Bundle, Manifest, write_manifest
+from kdedge.runtime.golden import golden_label
 from kdedge.runtime.metrics import score
 from kdedge.runtime.spec import TaskSpec
 
@@ -157,7 +158,7 @@ def golden_answers(classifiers: Mapping[str, Classifier], split: Split) -> dict[
 
 def _golden_row(classifiers: Mapping[str, Classifier], split: Split, i: int) -> dict[str, Any]:
     texts, pairs = [split.texts[i]], None
-    row: dict[str, Any] = {"text": texts[0], "logits": {}}
+    row: dict[str, Any] = {"text": texts[0], "logits": {}, "labels": {}}
     if split.pairs is not None:
         pairs = [split.pairs[i]]
         row["pair"] = pairs[0]
@@ -165,7 +166,9 @@ def _golden_row(classifiers: Mapping[str, Classifier], split: Split, i: int) -> 
         encoded = classifier.encode(texts, pairs)
         row["input_ids"] = encoded["input_ids"][0].tolist()
         logits = classifier.run(encoded)[0].tolist()
-        row["logits"][precision] = [float(f"{value:.7g}") for value in logits]
+        rounded = [float(f"{value:.7g}") for value in logits]
+        row["logits"][precision] = rounded
+        row["labels"][precision] = golden_label(classifier.spec, np.array(rounded, np.float32))
     return row
 
 

@@ -16,6 +16,8 @@ from kdedge.export.scheme import QuantScheme
 from kdedge.run.stage import StageContext
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     from kdedge.runtime import Manifest
 
 SHOWN_LAYERS = 5
@@ -83,10 +85,18 @@ def export_options(
         "Default: as in the recipe, else all.",
     ),
 )
+@click.option(
+    "--sign",
+    type=click.Path(path_type=Path),
+    metavar="KEY.pem",
+    help="Sign the bundles with this private ed25519 key; needs cryptography.",
+)
 @force_option
 @wide_option
 @json_option
-def export(run: Path, options: ExportOptions, force: bool, wide: bool, as_json: bool) -> None:
+def export(
+    run: Path, options: ExportOptions, sign: Path | None, force: bool, wide: bool, as_json: bool
+) -> None:
     """Write the students of RUN as ONNX files, compare them with torch, and pack bundles.
 
     RUN is a run folder (all its students) or the folder of one student in it. With the static
@@ -97,10 +107,27 @@ def export(run: Path, options: ExportOptions, force: bool, wide: bool, as_json: 
     \b
     Example: kdedge export runs/quickstart
     """
+    key = _read_key(sign) if sign else None  # A wrong key is reported before any work.
     stages = StageContext(force, ConsoleProgress())
     bundles = export_and_show(run, options=options, stages=stages, wide=wide)
+    if key is not None:
+        _sign(bundles, key)
     if as_json:
         print_json({"bundles": [_document(bundle) for bundle in bundles]})
+
+
+def _read_key(path: Path) -> Ed25519PrivateKey:
+    from kdedge.runtime.signature import read_private_key
+
+    return read_private_key(path)
+
+
+def _sign(bundles: list[Path], key: Ed25519PrivateKey) -> None:
+    from kdedge.runtime import Bundle
+    from kdedge.runtime.signature import sign_bundle
+
+    for folder in bundles:
+        print_line(f"signed: {sign_bundle(Bundle.open(folder), key)}")
 
 
 def export_and_show(
@@ -136,6 +163,7 @@ def export_and_show(
         for line in [*_warnings(manifest), *_sensitive_layers(manifest)]:
             print_line(f"{manifest.name}: {line}")
         print_line(f"bundle: {bundle}")
+        print_line(f"digest: {manifest.digest()}")
     return bundles
 
 
@@ -224,6 +252,7 @@ def _document(folder: Path) -> dict[str, Any]:
     manifest = Bundle.open(folder).manifest
     return {
         "bundle": str(folder),
+        "digest": manifest.digest(),
         "scores": dict(manifest.scores),
         "parity": dict(manifest.parity),
         "files": dict(manifest.files),

@@ -29,6 +29,11 @@ provider_option = click.option(
     show_default=True,
     help="Execution provider of ONNX Runtime, such as cpu, cuda or openvino.",
 )
+digest_option = click.option(
+    "--digest",
+    metavar="sha256:...",
+    help="Digest that the bundle must have, as `kdedge info` prints it.",
+)
 wide_option = click.option("--wide", is_flag=True, help="Show all columns of the table.")
 strict_option = click.option(
     "--strict", is_flag=True, help="Exit with 1 if a warning says that the result means nothing."

@@ -15,7 +15,7 @@ import click
 from rich.text import Text
 
 from kdedge.cli.console import print_json, results
-from kdedge.cli.options import option_group, provider_option
+from kdedge.cli.options import digest_option, option_group, provider_option
 from kdedge.errors import DataError, UsageError
 from kdedge.io.printable import printable
 from kdedge.io.tabular import read_texts
@@ -117,6 +117,7 @@ class TextArguments:
 @click.option(
     "--threads", type=click.IntRange(min=1), help="Threads for one text. Default: all cores."
 )
+@digest_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line per text.")
 def predict(
     bundle: Path,
@@ -124,6 +125,7 @@ def predict(
     precision: str,
     provider: str,
     threads: int | None,
+    digest: str | None,
     as_json: bool,
 ) -> None:
     """Classify TEXTS, the texts of a file, or the lines of stdin, with BUNDLE.
@@ -139,7 +141,7 @@ def predict(
     """
     from kdedge.runtime.classifier import Classifier
 
-    classifier = Classifier.load(bundle, precision, provider, threads)
+    classifier = Classifier.load(bundle, precision, provider, threads, digest)
     pair = classifier.spec.pair
     console = results()
     number = 0

@@ -1,6 +1,7 @@
 """A bundle is the folder that goes to the device. A file is verified when it is first read.
 
 bundle/  README.md  config.json  tokenizer.json  tokenizer_config.json  golden.json  kdedge.json
+         kdedge.sig (if it is signed)
          onnx/model.onnx  onnx/model_quantized.onnx  onnx/model_portable.onnx
 """
 
@@ -10,12 +11,13 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from kdedge.errors import IntegrityError, UsageError
 from kdedge.io.atomic import json_text, write_atomic
+from kdedge.runtime.digest import DIGEST, document_digest, require_digest
 from kdedge.runtime.metrics import metric_fits
 from kdedge.runtime.spec import KINDS, TaskSpec
 from kdedge.runtime.verified_file import (
@@ -29,6 +31,12 @@ FORMAT = 1
 """Version of kdedge.json that this code writes and reads."""
 
 MANIFEST = "kdedge.json"
+SIGNATURE = "kdedge.sig"
+"""An optional file that signs the manifest, and is therefore not listed in it."""
+
+UNLISTED = (MANIFEST, SIGNATURE)
+"""Files of a bundle that its manifest does not list."""
+
 PRECISIONS = {
     "fp32": "onnx/model.onnx",
     "int8": "onnx/model_quantized.onnx",
@@ -46,7 +54,7 @@ LAYOUT = (
     "golden.json",
     *PRECISIONS.values(),
 )
-"""All files that a bundle may contain, except its manifest."""
+"""All files that a manifest may list."""
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 MAX_MANIFEST_BYTES = 4 << 20
@@ -99,21 +107,40 @@ class Manifest:
             others.remove(self.precisions[precision])
         return sum(entry["bytes"] for name, entry in self.files.items() if name not in others)
 
+    def digest(self) -> str:
+        """Return the digest that identifies the bundle, with all of its files.
+
+        It is `sha256:` and the SHA-256 of the manifest as canonical JSON: sorted keys, no white
+        space, UTF-8.
+
+        Example:
+            ```python
+            digest = Bundle.open("bundle").manifest.digest()
+            Classifier.load("bundle", digest=digest)  # raises if the bundle is another one
+            ```
+        """
+        return document_digest(json.loads(json_text(self.to_json())))
+
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "spec": self.spec.to_json(), "inputs": list(self.inputs)}
 
     @classmethod
     def from_json(cls, document: Any) -> Manifest:
-        """Validate a parsed kdedge.json. Raises IntegrityError that names an invalid field."""
+        """Validate a parsed kdedge.json; its field `digest` is not compared.
+
+        Raises:
+            IntegrityError: If a field is invalid or unknown; the message names it.
+        """
         if not isinstance(document, dict):
             raise _damaged("it is not a JSON object")
         _check_format(document.get("format"))
         for name, is_valid in _FIELDS.items():
             if not is_valid(document.get(name)):
                 raise _damaged(f"{name} is {str(document.get(name))[:80]!r}")
+        for name in document.keys() - _FIELDS.keys() - {DIGEST}:
+            raise _damaged(f"it has the unknown field {name[:80]!r}")
         values: dict[str, Any] = {name: document.get(name) for name in _FIELDS}
-        spec = {name: document["spec"][name] for name in _SPEC_FIELDS if name in document["spec"]}
-        values["spec"] = TaskSpec.from_json(spec)
+        values["spec"] = TaskSpec.from_json(document["spec"])
         values["inputs"] = tuple(document["inputs"])
         return cls(**values)
 
@@ -147,7 +174,7 @@ def _is_dict(value: Any) -> bool:
 
 
 def _is_spec(value: Any) -> bool:
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not value.keys() <= _SPEC_FIELDS:
         return False
     kind, metric = value.get("kind"), value.get("metric")
     if not isinstance(kind, str) or kind not in KINDS:
@@ -222,7 +249,7 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
 }
 """Field of kdedge.json -> the check of its value."""
 
-_SPEC_FIELDS = ("name", "kind", "labels", "metric", "pair", "threshold")
+_SPEC_FIELDS = {"name", "kind", "labels", "metric", "pair", "threshold"}
 
 
 def _damaged(detail: str) -> IntegrityError:
@@ -250,14 +277,19 @@ class Bundle:
         return f"Bundle({str(self.folder)!r}: {self.manifest.name}, {files}, {size:.1f} MB)"
 
     @classmethod
-    def open(cls, folder: str | Path) -> Bundle:
+    def open(cls, folder: str | Path, digest: str | None = None) -> Bundle:
         """Read a bundle's manifest and check the names and sizes of its files.
 
         Files that are never used are not read. `verify_files` checks the SHA-256 of all.
 
+        Args:
+            folder: The folder of the bundle.
+            digest: The digest that the bundle must have, as `kdedge info` prints it.
+
         Raises:
-            UsageError: If the folder has no manifest.
-            IntegrityError: If a file is missing, unlisted, or of another size.
+            UsageError: If the folder has no manifest, or `digest` is no digest.
+            IntegrityError: If the manifest or its digest is another one, or a file is missing,
+                unlisted, or of another size.
         """
         folder = Path(folder)
         if not (folder / MANIFEST).exists():
@@ -267,15 +299,41 @@ class Bundle:
                 "name a folder made by `kdedge export`, such as runs/quickstart/tinybert/bundle",
             )
         manifest = _read_manifest(folder)
+        require_digest(manifest.digest(), digest)
         _check_file_names(folder, manifest)
         for name, entry in manifest.files.items():
             check_size(folder, name, entry["bytes"])
         return cls(folder, manifest, VerifiedFiles(folder, manifest.files))
 
     def verify_files(self) -> None:
-        """Read every file again. Raises IntegrityError if one is not what was exported."""
+        """Read every file again and compare the labels of config.json with the manifest.
+
+        Raises:
+            IntegrityError: If a file is not what was exported.
+        """
         for name, entry in self.manifest.files.items():
             read_verified_file(self.folder, name, size=entry["bytes"], sha256=entry["sha256"])
+        self.verify_labels()
+
+    def verify_labels(self) -> None:
+        """Compare the labels of config.json, if it has any, with those of the manifest.
+
+        Raises:
+            IntegrityError: If they differ.
+        """
+        if "config.json" not in self.manifest.files:
+            return
+        config = self.json("config.json")
+        labels = config.get("id2label") if isinstance(config, dict) else None
+        if labels is None or self.manifest.spec.kind == "regression":
+            return
+        expected = {str(i): label for i, label in enumerate(self.manifest.spec.labels)}
+        if labels != expected:
+            raise IntegrityError(
+                "config.json and the manifest name different labels",
+                f"config.json: {str(labels)[:120]}; manifest: {str(expected)[:120]}",
+                "copy the bundle again from its source",
+            )
 
     def json(self, name: str) -> Any:
         """Parse one of the JSON files. Raises IntegrityError if it is not JSON."""
@@ -291,10 +349,12 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Hash the files of a finished folder and write kdedge.json, as the last file."""
     files = {}
     for name in sorted(_file_names(folder)):
-        if name != MANIFEST:
+        if name not in UNLISTED:
             content = (folder / name).read_bytes()
             files[name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-    write_atomic(folder / MANIFEST, json_text({**manifest.to_json(), "files": files}))
+    listed = replace(manifest, files=files)
+    document = {**listed.to_json(), DIGEST: listed.digest()}
+    write_atomic(folder / MANIFEST, json_text(document))
 
 
 def _file_names(folder: Path) -> Iterator[str]:
@@ -308,10 +368,32 @@ def _file_names(folder: Path) -> Iterator[str]:
 def _read_manifest(folder: Path) -> Manifest:
     content = read_regular_file(folder, MANIFEST, max_bytes=MAX_MANIFEST_BYTES)
     try:
-        document = json.loads(content, parse_constant=_reject_constant)
+        document = json.loads(
+            content, parse_constant=_reject_constant, object_pairs_hook=_unique_keys
+        )
     except (ValueError, RecursionError) as error:
         raise _damaged(f"it is not JSON: {str(error)[:200]}") from error
-    return Manifest.from_json(document)
+    manifest = Manifest.from_json(document)
+    _check_digest(document, manifest)
+    return manifest
+
+
+def _check_digest(document: dict[str, Any], manifest: Manifest) -> None:
+    """Check that the manifest has the digest that was written into it."""
+    try:
+        digest = manifest.digest()
+    except (ValueError, RecursionError) as error:
+        raise _damaged(f"it has no canonical form: {str(error)[:200]}") from error
+    if document.get(DIGEST) != digest:
+        raise _damaged(f"its digest is {digest}, but it was written with {document.get(DIGEST)!r}")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Reject a key that an object has twice: readers differ in which of the two they use."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError("an object has a key twice")
+    return values
 
 
 def _reject_constant(name: str) -> float:
@@ -332,7 +414,7 @@ def _check_file_names(folder: Path, manifest: Manifest) -> None:
     for name in sorted(required - listed):
         raise IntegrityError("the manifest does not list a required file", name, "export again")
     for name in _file_names(folder):
-        if name not in listed and name != MANIFEST:
+        if name not in listed and name not in UNLISTED:
             raise IntegrityError(
                 "the bundle contains a file that its manifest does not list",
                 name[:200],

@@ -23,10 +23,12 @@ from kdedge.runtime.bundle import (
     MAX_GRAPH_BYTES,
     MAX_MANIFEST_BYTES,
     MAX_TEXT_BYTES,
+    UNLISTED,
     Bundle,
 )
+from kdedge.runtime.digest import require_digest
 
-NAMES = frozenset((MANIFEST, *LAYOUT))
+NAMES = frozenset((*UNLISTED, *LAYOUT))
 """Paths of the files that a bundle may contain."""
 
 MAX_ENTRIES = 64
@@ -43,12 +45,13 @@ BLOCK = 1 << 20
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-def open_bundle(source: str | Path | Bundle) -> Bundle:
+def open_bundle(source: str | Path | Bundle, digest: str | None = None) -> Bundle:
     """Open a bundle; the files of a zip or hub repository are verified at once.
 
     Args:
         source: A folder, a zip file of one, the id `owner/name` of a hub repository (a string),
             or a bundle that is already open.
+        digest: The digest that the bundle must have, as `kdedge info` prints it.
 
     Raises:
         UsageError: If there is no such bundle.
@@ -56,9 +59,10 @@ def open_bundle(source: str | Path | Bundle) -> Bundle:
         MachineError: If the hub repository cannot be downloaded.
     """
     if isinstance(source, Bundle):
+        require_digest(source.manifest.digest(), digest)
         return source
     with bundle_folder(source) as folder:
-        opened = Bundle.open(folder)
+        opened = Bundle.open(folder, digest)
         if folder != Path(source):
             # The temporary folder is removed, so its files are read now.
             return Bundle(Path(source), opened.manifest, dict(opened.contents))

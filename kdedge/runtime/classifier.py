@@ -96,6 +96,7 @@ class Classifier:
         precision: str = "auto",
         provider: str = "cpu",
         threads: int | None = None,
+        digest: str | None = None,
     ) -> Classifier:
         """Open a bundle and verify its files.
 
@@ -105,14 +106,16 @@ class Classifier:
             precision: `fp32`, `int8`, `portable`, or `auto`: the fastest that the bundle has.
             provider: `cpu`, `cuda`, ... or ONNX Runtime's full name of an execution provider.
             threads: Threads for one prediction. Default: all cores.
+            digest: The digest that the bundle must have, as `kdedge info` prints it:
+                "sha256:" and 64 digits.
 
         Raises:
-            IntegrityError: If a file is not the one that was exported.
+            IntegrityError: If a file is not the one that was exported, or the digest differs.
             UsageError: If there is no such bundle, or it has no such precision.
             MachineError: If the provider is not available or not used by the session, or the
                 repository cannot be downloaded.
         """
-        return cls.from_bundle(open_bundle(folder), precision, provider, threads)
+        return cls.from_bundle(open_bundle(folder, digest), precision, provider, threads)
 
     @classmethod
     def from_bundle(
@@ -127,6 +130,7 @@ class Classifier:
         precision = _choose_precision(bundle.manifest, precision, provider)
         graph = bundle.contents[bundle.manifest.precisions[precision]]
         bundle.contents["tokenizer.json"]  # Both files are verified before one is used.
+        bundle.verify_labels()
         session = _open_session(graph, provider, threads)
         _check_graph(session, bundle.manifest)
         return cls(TextEncoder(bundle), session, precision, provider, threads or 0)
