@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kdedge.cli.console import print_json, print_line
-from kdedge.cli.options import digest_option, json_option, provider_option
+from kdedge.cli.options import ProviderOptions, digest_option, json_option, provider_options
 from kdedge.errors import CheckFailed
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@provider_option
+@provider_options
 @digest_option
 @click.option(
     "--key",
@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 )
 @json_option
 def verify(
-    bundle: Path, provider: str, digest: str | None, key: Path | None, as_json: bool
+    bundle: Path,
+    execution: ProviderOptions,
+    digest: str | None,
+    key: Path | None,
+    as_json: bool,
 ) -> None:
     """Check every file of BUNDLE against its hash and replay its golden texts on this machine.
 
@@ -48,7 +52,7 @@ def verify(
     if key:
         _verify_signature(opened, key)
     opened.verify_files()
-    replays = replay(opened, provider)
+    replays = replay(opened, execution.provider, fallback=execution.fallback)
     if as_json:
         print_json(_document(opened, replays, signed=key is not None))
     else:

@@ -32,6 +32,9 @@ CPU_ORDER = ("int8", "portable", "fp32")
 OTHER_ORDER = ("fp32", "portable", "int8")
 """What `auto` prefers. The operators of the int8 file have fast kernels on CPUs only."""
 
+CPU_FALLBACK = "fallback to CPU EP has been explicitly disabled"
+"""Part of ONNX Runtime's error for a graph that the provider cannot run alone."""
+
 SLOW_FUSIONS = ["SkipLayerNormFusion"]
 """Graph optimizations of ONNX Runtime that make small encoders slower on CPUs."""
 
@@ -97,6 +100,7 @@ class Classifier:
         provider: str = "cpu",
         threads: int | None = None,
         digest: str | None = None,
+        fallback: bool = False,
     ) -> Classifier:
         """Open a bundle and verify its files.
 
@@ -108,14 +112,17 @@ class Classifier:
             threads: Threads for one prediction. Default: all cores.
             digest: The digest that the bundle must have, as `kdedge info` prints it:
                 "sha256:" and 64 digits.
+            fallback: Whether nodes that the provider cannot run may run on the CPU. Otherwise
+                that is an error.
 
         Raises:
             IntegrityError: If a file is not the one that was exported, or the digest differs.
             UsageError: If there is no such bundle, or it has no such precision.
-            MachineError: If the provider is not available or not used by the session, or the
-                repository cannot be downloaded.
+            MachineError: If the provider is not available or cannot run every node of the graph,
+                or the repository cannot be downloaded.
         """
-        return cls.from_bundle(open_bundle(folder, digest), precision, provider, threads)
+        bundle = open_bundle(folder, digest)
+        return cls.from_bundle(bundle, precision, provider, threads, fallback)
 
     @classmethod
     def from_bundle(
@@ -124,6 +131,7 @@ class Classifier:
         precision: str = "auto",
         provider: str = "cpu",
         threads: int | None = None,
+        fallback: bool = False,
     ) -> Classifier:
         """Do the same as `load` for a bundle that is already open."""
         provider = PROVIDERS.get(provider.lower(), provider)
@@ -131,13 +139,24 @@ class Classifier:
         graph = bundle.contents[bundle.manifest.precisions[precision]]
         bundle.contents["tokenizer.json"]  # Both files are verified before one is used.
         bundle.verify_labels()
-        session = _open_session(graph, provider, threads)
+        session = _open_session(graph, provider, threads, fallback)
         _check_graph(session, bundle.manifest)
         return cls(TextEncoder(bundle), session, precision, provider, threads or 0)
 
     @property
     def spec(self) -> TaskSpec:
         return self.manifest.spec
+
+    @property
+    def nodes_per_provider(self) -> dict[str, int]:
+        """Name of an execution provider -> number of the graph's nodes that run on it.
+
+        ONNX Runtime reports the assignment; a provider may fuse several nodes into one.
+        """
+        counts: dict[str, int] = {}
+        for part in self._session.get_provider_graph_assignment_info():
+            counts[part.ep_name] = counts.get(part.ep_name, 0) + len(part.get_nodes())
+        return counts
 
     # A str is an Iterable[str] for mypy, and a tuple may be one pair: the first match counts.
     @overload
@@ -335,7 +354,9 @@ def _choose_precision(manifest: Manifest, precision: str, provider: str) -> str:
     return precision
 
 
-def _open_session(graph: bytes, provider: str, threads: int | None) -> onnxruntime.InferenceSession:
+def _open_session(
+    graph: bytes, provider: str, threads: int | None, fallback: bool
+) -> onnxruntime.InferenceSession:
     available = onnxruntime.get_available_providers()
     if provider not in available:
         raise MachineError(
@@ -343,11 +364,16 @@ def _open_session(graph: bytes, provider: str, threads: int | None) -> onnxrunti
             f"available: {', '.join(available)}",
             "install the onnxruntime build that has it, or use cpu",
         )
+    options = _options(threads)
+    if provider != PROVIDERS["cpu"] and not fallback:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         session = onnxruntime.InferenceSession(
-            graph, _options(threads), providers=[provider], disabled_optimizers=SLOW_FUSIONS
+            graph, options, providers=[provider], disabled_optimizers=SLOW_FUSIONS
         )
     except Exception as error:
+        if CPU_FALLBACK in str(error):
+            raise _falls_back(provider) from error
         raise IntegrityError(
             "ONNX Runtime cannot load the graph",
             str(error)[:300],
@@ -358,14 +384,24 @@ def _open_session(graph: bytes, provider: str, threads: int | None) -> onnxrunti
         raise MachineError(
             f"{provider} was requested but is not used",
             f"the session runs on {', '.join(used)}",
-            "read ONNX Runtime's log to see what is missing",
+            "check the driver and libraries that the provider needs",
         )
     return session
 
 
+def _falls_back(provider: str) -> MachineError:
+    return MachineError(
+        f"{provider} cannot run every node of this graph; the others would run on the CPU",
+        "no answer is given, because it would be a silent run on the CPU",
+        "use --provider cpu, or allow it: --allow-cpu-fallback, Classifier.load(fallback=True)",
+    )
+
+
 def _options(threads: int | None) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    # Exceptions repeat what the log says; the log would write names of the graph to the terminal.
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     # A graph cannot load weights from other files: no file lies below the null device.
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", os.devnull

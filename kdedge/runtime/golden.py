@@ -57,7 +57,7 @@ class Replay:
         )
 
 
-def replay(bundle: Bundle, provider: str = "cpu") -> list[Replay]:
+def replay(bundle: Bundle, provider: str = "cpu", *, fallback: bool = False) -> list[Replay]:
     """Run every golden text through every ONNX file.
 
     Raises:
@@ -68,7 +68,7 @@ def replay(bundle: Bundle, provider: str = "cpu") -> list[Replay]:
     document = _read_golden(bundle)
     replays = []
     for precision in sorted(bundle.manifest.precisions):
-        classifier = Classifier.from_bundle(bundle, precision, provider)
+        classifier = Classifier.from_bundle(bundle, precision, provider, fallback=fallback)
         replays.append(_replay_file(classifier, document))
     return replays
 

@@ -13,6 +13,7 @@ from unittest import mock
 
 import factories
 import numpy as np
+import onnxruntime
 import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
@@ -523,3 +524,28 @@ def test_verify_rejects_changed_files(bundle: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(verify, [str(copy)])
     assert isinstance(result.exception, IntegrityError) and result.exception.exit_code == 5
     assert Bundle.open(bundle)
+
+
+# Execution providers, without a mock: this provider is in every build and runs no node of ours.
+
+
+def needs_azure() -> None:
+    if "AzureExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has no AzureExecutionProvider")
+
+
+def test_a_provider_that_runs_no_node_is_an_error() -> None:
+    needs_azure()
+    with pytest.raises(MachineError, match="cannot run every node") as error:
+        Classifier.load(factories.tiny_bundle("bilstm"), provider="AzureExecutionProvider")
+    assert "--allow-cpu-fallback" in error.value.hint
+
+
+def test_the_cpu_may_be_allowed_to_run_nodes() -> None:
+    needs_azure()
+    bundle = factories.tiny_bundle("bilstm")
+    allowed = Classifier.load(bundle, "fp32", "AzureExecutionProvider", fallback=True)
+    on_cpu = Classifier.load(bundle, "fp32")
+    assert set(allowed.nodes_per_provider) == {"CPUExecutionProvider"}
+    assert allowed.nodes_per_provider == on_cpu.nodes_per_provider
+    assert np.array_equal(allowed.logits(["the film"]), on_cpu.logits(["the film"]))
