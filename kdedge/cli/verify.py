@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdedge.cli.console import print_json, print_line
+from kdedge.cli.console import print_json, print_line, print_message
 from kdedge.cli.options import ProviderOptions, digest_option, json_option, provider_options
 from kdedge.errors import CheckFailed
 
@@ -25,18 +25,25 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Public ed25519 key (PEM) of the person who signed the bundle; needs cryptography.",
 )
+@click.option(
+    "--untrusted",
+    is_flag=True,
+    help="Open and replay the bundle in a child process with limits on time and memory first.",
+)
 @json_option
 def verify(
     bundle: Path,
     execution: ProviderOptions,
     digest: str | None,
     key: Path | None,
+    untrusted: bool,
     as_json: bool,
 ) -> None:
     """Check every file of BUNDLE against its hash and replay its golden texts on this machine.
 
     Hashes find damage. A forger can write new ones: pin the digest with --digest, or ask for a
-    signature and check it with --key.
+    signature and check it with --key. A bundle from a stranger may also need endless time or
+    memory: try it with --untrusted.
 
     The exit code is 5 if a file, the digest or the signature is not the one that was exported, and
     1 if a logit differs.
@@ -51,6 +58,8 @@ def verify(
     opened = Bundle.open(bundle, digest)
     if key:
         _verify_signature(opened, key)
+    if untrusted:
+        _try_first(opened)
     opened.verify_files()
     replays = replay(opened, execution.provider, fallback=execution.fallback)
     if as_json:
@@ -64,6 +73,17 @@ def verify(
             print_line(f"{file.precision}: {file.texts} golden texts, {_differences(file)}")
     for file in replays:
         _check(file)
+
+
+def _try_first(bundle: Bundle) -> None:
+    from kdedge.runtime.untrusted import MEMORY, SECONDS, try_bundle
+
+    print_message(
+        f"trying the bundle in a child process: at most {SECONDS} s, and {MEMORY >> 20} MiB more "
+        "than its libraries and files need"
+    )
+    try_bundle(bundle)
+    print_message("the child process opened and replayed the bundle within its limits")
 
 
 def _verify_signature(bundle: Bundle, key: Path) -> None:

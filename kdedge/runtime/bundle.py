@@ -24,7 +24,7 @@ from kdedge.runtime.verified_file import (
     VerifiedFiles,
     check_size,
     read_regular_file,
-    read_verified_file,
+    verify_file,
 )
 
 FORMAT = 1
@@ -61,10 +61,16 @@ MAX_MANIFEST_BYTES = 4 << 20
 MAX_GRAPH_BYTES = 2 << 30
 """The limit of a protobuf message, and so of an ONNX file."""
 
-MAX_TEXT_BYTES = 128 << 20
-"""The limit of every other file."""
+MAX_TEXT_BYTES = 16 << 20
+"""The limit of every other file, except tokenizer.json."""
 
+MAX_TOKENIZER_BYTES = 128 << 20
 MAX_LABELS = 100_000
+MAX_LENGTH = 8192
+"""Most tokens of a text: time and memory of a transformer grow with their square."""
+
+MAX_STRUCTURE = 2_000_000
+"""Most brackets and commas of a JSON file: each can become an object in memory."""
 
 
 @dataclass(frozen=True)
@@ -223,12 +229,21 @@ def _are_files(value: Any) -> bool:
 
 
 def _is_file(name: str, entry: Any) -> bool:
-    max_bytes = MAX_GRAPH_BYTES if name.endswith(".onnx") else MAX_TEXT_BYTES
     return (
         isinstance(entry, dict)
-        and isinstance(entry.get("sha256"), str)
-        and _is_int(entry.get("bytes"), 0, max_bytes)
+        and entry.keys() == {"sha256", "bytes"}
+        and isinstance(entry["sha256"], str)
+        and _is_int(entry["bytes"], 0, size_limit(name))
     )
+
+
+def size_limit(name: str) -> int:
+    """Return the most bytes that a file of this name may have."""
+    if name == MANIFEST:
+        return MAX_MANIFEST_BYTES
+    if name == "tokenizer.json":
+        return MAX_TOKENIZER_BYTES
+    return MAX_GRAPH_BYTES if name.endswith(".onnx") else MAX_TEXT_BYTES
 
 
 _FIELDS: dict[str, Callable[[Any], bool]] = {
@@ -236,7 +251,7 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "name": _is_name,
     "kdedge": _is_text,
     "spec": _is_spec,
-    "max_length": lambda value: _is_int(value, 2, 1 << 20),
+    "max_length": lambda value: _is_int(value, 2, MAX_LENGTH),
     "pad_token_id": lambda value: _is_int(value, 0),
     "inputs": _are_inputs,
     "precisions": _are_precisions,
@@ -312,7 +327,7 @@ class Bundle:
             IntegrityError: If a file is not what was exported.
         """
         for name, entry in self.manifest.files.items():
-            read_verified_file(self.folder, name, size=entry["bytes"], sha256=entry["sha256"])
+            verify_file(self.folder, name, size=entry["bytes"], sha256=entry["sha256"])
         self.verify_labels()
 
     def verify_labels(self) -> None:
@@ -337,8 +352,16 @@ class Bundle:
 
     def json(self, name: str) -> Any:
         """Parse one of the JSON files. Raises IntegrityError if it is not JSON."""
+        content = self.contents[name]
+        structure = sum(content.count(mark) for mark in (b"[", b"{", b","))
+        if structure > MAX_STRUCTURE:
+            raise IntegrityError(
+                f"{name} of the bundle is too large",
+                f"{structure:,} brackets and commas, {MAX_STRUCTURE:,} are allowed",
+                "do not use this bundle",
+            )
         try:
-            return json.loads(self.contents[name])
+            return json.loads(content)
         except (ValueError, RecursionError) as error:
             raise IntegrityError(
                 f"{name} of the bundle is not JSON", str(error)[:200], "export again"

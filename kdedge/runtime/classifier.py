@@ -14,6 +14,7 @@ import onnxruntime
 from kdedge.errors import CheckFailed, IntegrityError, MachineError, UsageError
 from kdedge.runtime.bundle import Bundle, Manifest
 from kdedge.runtime.bundle_source import open_bundle
+from kdedge.runtime.onnx_check import check_graph
 from kdedge.runtime.spec import TaskSpec
 from kdedge.runtime.text_arguments import read_arguments, read_list
 from kdedge.runtime.text_encoder import TextEncoder, TokenRow, length_batches
@@ -139,6 +140,7 @@ class Classifier:
         graph = bundle.contents[bundle.manifest.precisions[precision]]
         bundle.contents["tokenizer.json"]  # Both files are verified before one is used.
         bundle.verify_labels()
+        check_graph(graph)
         session = _open_session(graph, provider, threads, fallback)
         _check_graph(session, bundle.manifest)
         return cls(TextEncoder(bundle), session, precision, provider, threads or 0)
@@ -278,8 +280,9 @@ class Classifier:
             IntegrityError: If the graph fails on its inputs.
             MachineError: If memory runs out.
         """
+        rows = len(encoded["input_ids"])
         try:
-            return np.asarray(self._session.run(["logits"], dict(encoded))[0])
+            logits = np.asarray(self._session.run(["logits"], dict(encoded))[0])
         except Exception as error:  # onnxruntime's exceptions have no public base class
             if "alloc" in str(error):
                 raise MachineError(
@@ -288,6 +291,13 @@ class Classifier:
             raise IntegrityError(
                 "the graph fails on the output of its tokenizer", str(error)[:300], "export again"
             ) from error
+        if logits.shape != (rows, self.spec.outputs):
+            raise IntegrityError(
+                "the graph returns logits of another shape than its manifest says",
+                f"{logits.shape} instead of {(rows, self.spec.outputs)}",
+                "export again",
+            )
+        return logits
 
     def _logits(self, rows: list[TokenRow], batch_size: int) -> np.ndarray:
         logits = np.zeros((len(rows), self.spec.outputs), dtype=np.float32)
@@ -413,11 +423,21 @@ def _options(threads: int | None) -> onnxruntime.SessionOptions:
 
 
 def _check_graph(session: onnxruntime.InferenceSession, manifest: Manifest) -> None:
-    inputs = [item.name for item in session.get_inputs()]
-    outputs = [(item.name, item.shape[-1]) for item in session.get_outputs()]
-    if sorted(inputs) != sorted(manifest.inputs) or outputs != [("logits", manifest.spec.outputs)]:
+    inputs = [(item.name, item.type) for item in session.get_inputs()]
+    expected_inputs = [(name, "tensor(int64)") for name in manifest.inputs]
+    outputs = [_output(item) for item in session.get_outputs()]
+    expected_outputs = [("logits", "tensor(float)", 2, manifest.spec.outputs)]
+    if sorted(inputs) != sorted(expected_inputs) or outputs != expected_outputs:
         raise IntegrityError(
             "the graph does not match the manifest",
-            f"inputs {inputs}, outputs {outputs}",
+            f"inputs {inputs}, outputs {outputs}"[:300],
             "export again",
         )
+
+
+def _output(item: Any) -> tuple[str, str, int, Any]:
+    """Return name, type, number of axes and last axis of an output; a scalar has no axis."""
+    shape = item.shape
+    if not isinstance(shape, list):  # A sequence has no shape.
+        return item.name, item.type, -1, None
+    return item.name, item.type, len(shape), shape[-1] if shape else None
