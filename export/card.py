@@ -26,7 +26,19 @@ OWN_PREDICTIONS = "own predictions"
 """The metric in a manifest whose scores compare files with the model's own predictions."""
 
 
-def model_card(manifest: Manifest, figures: ParityFigures, sizes: Mapping[str, int]) -> str:
+GOLDEN = {
+    "neutral": "golden.json holds texts that come with kdedge, none of the task.",
+    "test": "golden.json holds texts of the test split, word for word.",
+}
+"""Where golden texts come from -> the sentence of the card."""
+
+
+def model_card(
+    manifest: Manifest,
+    figures: ParityFigures,
+    sizes: Mapping[str, int],
+    golden_from: str = "neutral",
+) -> str:
     """Return Markdown with the front matter of a Hugging Face repository.
 
     `sizes` are the bytes of each file.
@@ -44,6 +56,7 @@ def model_card(manifest: Manifest, figures: ParityFigures, sizes: Mapping[str, i
         measured=_measured(manifest),
         scores="\n".join(_score_rows(manifest, sizes)),
         checks="\n".join(_check_lines(figures)),
+        golden=GOLDEN[golden_from],
         reference="teacher" if manifest.teacher else "model",
         example='"a text", "its second text"' if spec.pair else '"a text"',
     )

@@ -31,6 +31,7 @@ def export_options(
     weight_bits: str,
     no_qat: bool,
     trim_vocab: int | None,
+    golden_from: str,
 ) -> ExportOptions:
     """Convert the options of the command line."""
     precisions = ("fp32", "int8") if precision == "all" else (precision,)
@@ -41,6 +42,7 @@ def export_options(
         QuantScheme.named(scheme, int(weight_bits)),
         tune=not no_qat,
         trim_vocab=trim_vocab,
+        golden_from=golden_from,
     )
 
 
@@ -83,6 +85,13 @@ def export_options(
         type=click.IntRange(min=1),
         help="Number of tokens to keep in a student's vocabulary. "
         "Default: as in the recipe, else all.",
+    ),
+    click.option(
+        "--golden-from",
+        type=click.Choice(["neutral", "test"]),
+        default="neutral",
+        show_default=True,
+        help="Texts of golden.json: neutral ones that come with kdedge, or 16 of the test split.",
     ),
 )
 @click.option(

@@ -33,7 +33,7 @@ class TrainingJob:
     Attributes:
         hyperparameters: Key of the recipe, or `recipe`, `seeds`, `threads` -> value.
         channels: Name -> folder with input files.
-        model: Folder that receives the run.
+        model: Folder that receives the bundles.
         reports: Folder that receives scores and logs.
         runs: Folder of all runs; SageMaker saves and restores it if it holds checkpoints.
     """

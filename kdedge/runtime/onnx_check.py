@@ -25,8 +25,8 @@ OPERATORS: Mapping[str, frozenset[str]] = {
     ),
     "com.microsoft": frozenset(
         """Attention BiasGelu DequantizeLinear DynamicQuantizeLSTM DynamicQuantizeMatMul
-        EmbedLayerNormalization FastGelu FusedMatMul Gelu MatMulIntegerToFloat MultiHeadAttention QAttention
-        QuantizeLinear QuickGelu SkipLayerNormalization""".split()
+        EmbedLayerNormalization FastGelu FusedMatMul Gelu MatMulIntegerToFloat MultiHeadAttention
+        QAttention QuantizeLinear QuickGelu SkipLayerNormalization""".split()
     ),
 }
 """Domain -> operators without subgraphs that kdedge or its exporters write."""
