@@ -17,6 +17,7 @@ from kdedge.export.figures import (
 from kdedge.export.int8_parity import IntegerCheck
 from kdedge.export.parity import BatchDependence, ParityReport
 
+from kdedge.io.printable import printable
 from kdedge.runtime.bundle import Manifest
 
 TEMPLATE = Path(__file__).with_name("model_card.md.template")
@@ -46,7 +47,7 @@ def model_card(
     spec = manifest.spec
     template = Template(TEMPLATE.read_text(encoding="utf-8"))
     return template.substitute(
-        name=manifest.name,
+        name=printable(manifest.name),
         version=manifest.kdedge,
         origin=_origin(manifest),
         inputs="pairs of texts" if spec.pair else "texts",
@@ -85,7 +86,7 @@ def _labels(labels: tuple[str, ...]) -> str:
 
 def _plain(label: str) -> str:
     """Return a label as text on one line: it comes from data, and the card is shown as HTML."""
-    return html.escape(" ".join(label.split()))
+    return html.escape(printable(" ".join(label.split())))
 
 
 def _score_rows(manifest: Manifest, sizes: Mapping[str, int]) -> Iterator[str]:

@@ -9,9 +9,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-import click
-
-from kdedge.cli.console import ConsoleProgress
+from kdedge.cli.console import ConsoleProgress, print_line
 from kdedge.cli.distill import SeedRuns, run_seeds, show, show_seeds
 from kdedge.cli.export import export_and_show
 from kdedge.cli.options import RecipeArguments
@@ -42,7 +40,7 @@ class JobProgress(ConsoleProgress):
         if name in LOGGED_VALUES:
             line = metric_line(f"{self.title}.{name}", float(value))
             if line != self.last_metric:
-                click.echo(line)
+                print_line(line)
             self.last_metric = line
 
 
@@ -68,7 +66,7 @@ def write_job_output(seed_runs: SeedRuns, job: TrainingJob, stages: StageContext
     first = seed_runs.runs[0]
     rows = scores(first)
     for name, value in final_metrics(rows, seed_runs).items():
-        click.echo(metric_line(name, value))
+        print_line(metric_line(name, value))
     bundles = {}
     for run in seed_runs.runs:
         for folder in export_and_show(run.folder, stages=stages):

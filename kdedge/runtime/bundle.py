@@ -17,6 +17,7 @@ from typing import Any
 
 from kdedge.errors import IntegrityError, UsageError
 from kdedge.io.atomic import json_text, write_atomic
+from kdedge.io.printable import printable
 from kdedge.runtime.digest import DIGEST, document_digest, require_digest
 from kdedge.runtime.metrics import metric_fits
 from kdedge.runtime.spec import KINDS, TaskSpec
@@ -289,7 +290,9 @@ class Bundle:
     def __repr__(self) -> str:
         files = ", ".join(sorted(self.manifest.precisions))
         size = self.manifest.size() / 1e6
-        return f"Bundle({str(self.folder)!r}: {self.manifest.name}, {files}, {size:.1f} MB)"
+        return (
+            f"Bundle({str(self.folder)!r}: {printable(self.manifest.name)}, {files}, {size:.1f} MB)"
+        )
 
     @classmethod
     def open(cls, folder: str | Path, digest: str | None = None) -> Bundle:
