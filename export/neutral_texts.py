@@ -99,7 +99,7 @@ def neutral_rows(*, pair: bool) -> list[tuple[str, ...]]:
     if not pair:
         return [(text,) for text in texts]
     # Each text meets its neighbour; every eighth one meets itself.
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for i, text in enumerate(texts):
         second = text if i % 8 == 0 else texts[(i + 1) % len(texts)]
         rows.append((text, second))

@@ -403,7 +403,8 @@ def _falls_back(provider: str) -> MachineError:
     return MachineError(
         f"{provider} cannot run every node of this graph; the others would run on the CPU",
         "no answer is given, because it would be a silent run on the CPU",
-        "use --provider cpu, or allow it: --allow-cpu-fallback, Classifier.load(fallback=True)",
+        "use --provider cpu; or check the provider's driver; or allow it with "
+        "--allow-cpu-fallback or Classifier.load(fallback=True)",
     )
 
 
