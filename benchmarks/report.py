@@ -13,6 +13,7 @@ from kdedge.benchmarks.retention import Retention
 
 from kdedge.evaluation.timing import Timings, compare_timings, speedup_quartiles
 from kdedge.io.optional import import_pandas
+from kdedge.io.printable import json_line
 from kdedge.io.show import html_table, text_table
 
 if TYPE_CHECKING:
@@ -237,7 +238,9 @@ def warnings(report: Report) -> list[str]:
 
 def one_line(report: Report) -> str:
     """Write the document as one line of strict JSON; equal reports give equal lines."""
-    return json.dumps(report.to_json(), ensure_ascii=False, allow_nan=False)
+    document = report.to_json()
+    json.dumps(document, allow_nan=False)  # Raises if a number is NaN.
+    return json_line(document)
 
 
 def finite(value: Any) -> Any:

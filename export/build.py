@@ -69,7 +69,7 @@ def build_bundle(
     """
     files = write_files(source.model, options, quantized)
     try:
-        _check_and_pack(source, files, task, folder, options.precisions, progress)
+        _check_and_pack(source, files, task, folder, options, progress)
     except OSError as error:
         raise MachineError(
             "the bundle cannot be written",
@@ -98,9 +98,10 @@ def _check_and_pack(
     files: ExportedFiles,
     task: Task,
     folder: Path,
-    precisions: Sequence[str],
+    options: ExportOptions,
     progress: Progress,
 ) -> None:
+    precisions = options.precisions
     part = folder.with_name(folder.name + ".part")
     opened = begin_bundle(part, source, files)
     classifiers = {name: Classifier.from_bundle(opened, name) for name in files.graphs}
@@ -128,7 +129,8 @@ def _check_and_pack(
                 "contains only the float file"
             )
     manifest = manifest_of(source, files, packed, figures, scores)
-    golden = golden_answers({name: classifiers[name] for name in packed}, task.test)
+    chosen = {name: classifiers[name] for name in packed}
+    golden = golden_answers(chosen, task.test, options.golden_from)
     finish_bundle(part, folder, manifest, figures, golden)
 
 

@@ -17,6 +17,7 @@ from kdedge.export.figures import (
 from kdedge.export.int8_parity import IntegerCheck
 from kdedge.export.parity import BatchDependence, ParityReport
 
+from kdedge.io.printable import printable
 from kdedge.runtime.bundle import Manifest
 
 TEMPLATE = Path(__file__).with_name("model_card.md.template")
@@ -26,7 +27,19 @@ OWN_PREDICTIONS = "own predictions"
 """The metric in a manifest whose scores compare files with the model's own predictions."""
 
 
-def model_card(manifest: Manifest, figures: ParityFigures, sizes: Mapping[str, int]) -> str:
+GOLDEN = {
+    "neutral": "golden.json holds texts that come with kdedge, none of the task.",
+    "test": "golden.json holds texts of the test split, word for word.",
+}
+"""Where golden texts come from -> the sentence of the card."""
+
+
+def model_card(
+    manifest: Manifest,
+    figures: ParityFigures,
+    sizes: Mapping[str, int],
+    golden_from: str = "neutral",
+) -> str:
     """Return Markdown with the front matter of a Hugging Face repository.
 
     `sizes` are the bytes of each file.
@@ -34,7 +47,7 @@ def model_card(manifest: Manifest, figures: ParityFigures, sizes: Mapping[str, i
     spec = manifest.spec
     template = Template(TEMPLATE.read_text(encoding="utf-8"))
     return template.substitute(
-        name=manifest.name,
+        name=printable(manifest.name),
         version=manifest.kdedge,
         origin=_origin(manifest),
         inputs="pairs of texts" if spec.pair else "texts",
@@ -44,6 +57,7 @@ def model_card(manifest: Manifest, figures: ParityFigures, sizes: Mapping[str, i
         measured=_measured(manifest),
         scores="\n".join(_score_rows(manifest, sizes)),
         checks="\n".join(_check_lines(figures)),
+        golden=GOLDEN[golden_from],
         reference="teacher" if manifest.teacher else "model",
         example='"a text", "its second text"' if spec.pair else '"a text"',
     )
@@ -72,7 +86,7 @@ def _labels(labels: tuple[str, ...]) -> str:
 
 def _plain(label: str) -> str:
     """Return a label as text on one line: it comes from data, and the card is shown as HTML."""
-    return html.escape(" ".join(label.split()))
+    return html.escape(printable(" ".join(label.split())))
 
 
 def _score_rows(manifest: Manifest, sizes: Mapping[str, int]) -> Iterator[str]:

@@ -175,6 +175,7 @@ def _sources(folder: Path, task: Task, max_length: int, options: ExportOptions) 
         "max_length": max_length,
         "precisions": list(options.precisions),
         "scheme": options.scheme.to_json(),
+        "golden": options.golden_from,
         "test": task.test.content_hash(),
         "validation": task.validation.content_hash(),
         "format": FORMAT,

@@ -13,6 +13,8 @@ AUTO = "auto"
 
 FILES = (AUTO, "fp32", "int8", "portable")
 
+GOLDEN_SOURCES = ("neutral", "test")
+
 INT8 = QuantScheme(activations="static")
 """The scheme of a student's int8 file unless the user chooses another."""
 
@@ -27,6 +29,8 @@ class ExportOptions:
         scheme: How the int8 file rounds.
         tune: Whether quantization-aware training may follow calibration.
         trim_vocab: Pieces of the vocabulary to keep; None: as the recipe says.
+        golden_from: Texts of golden.json: `neutral`, which come with kdedge, or `test`: 16 texts
+            of the test split, word for word.
 
     Raises:
         UsageError: If one option would be ignored because of another.
@@ -36,6 +40,7 @@ class ExportOptions:
     scheme: QuantScheme = INT8
     tune: bool = True
     trim_vocab: int | None = None
+    golden_from: str = "neutral"
 
     def __post_init__(self) -> None:
         unknown = set(self.precisions) - set(FILES)
@@ -44,6 +49,12 @@ class ExportOptions:
                 "there is no such file of a bundle",
                 ", ".join(sorted(unknown)),
                 f"use one or more of {', '.join(FILES)}",
+            )
+        if self.golden_from not in GOLDEN_SOURCES:
+            raise UsageError(
+                "golden texts come from one of two places",
+                f"golden_from = {self.golden_from!r}",
+                f"use {' or '.join(GOLDEN_SOURCES)}",
             )
         files = f"--precision {self.precisions[0]}"
         scheme = str(self.scheme)

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from kdedge.export.card import model_card
 from kdedge.export.figures import ParityFigures, VocabularyFigures
+from kdedge.export.neutral_texts import neutral_rows
 from kdedge.export.qat import QuantizedStudent
 from kdedge.export.scheme import QuantScheme
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -21,10 +22,15 @@ from kdedge.data.task import Split
 from kdedge.io.atomic import json_text, remove, replace_dir, write_atomic
 from kdedge.runtime import Classifier
 from kdedge.runtime.bundle import LAYOUT, PRECISIONS, Bundle, Manifest, write_manifest
+from kdedge.runtime.golden import golden_label
 from kdedge.runtime.metrics import score
 from kdedge.runtime.spec import TaskSpec
 
 GOLDEN_TEXTS = 16
+"""Golden texts of the test split, if a user asks for these."""
+
+GOLDEN_NUMBERS = 100_000
+"""Most golden logits: a task with many labels gets fewer golden texts."""
 
 GOLDEN_TOLERANCE = {"fp32": 1e-4, "int8": 0.5, "portable": 0.5}
 """Largest logit difference on another machine that `kdedge verify` accepts.
@@ -114,7 +120,8 @@ def finish_bundle(
         (part / PRECISIONS[precision]).unlink(missing_ok=True)
     write_atomic(part / "golden.json", json_text(golden))
     sizes = {name: (part / path).stat().st_size for name, path in manifest.precisions.items()}
-    write_atomic(part / "README.md", model_card(manifest, figures, sizes))
+    card = model_card(manifest, figures, sizes, golden_from=golden["texts"])
+    write_atomic(part / "README.md", card)
     write_manifest(part, manifest)
     Bundle.open(part).verify_files()
     replace_dir(part, folder)
@@ -147,25 +154,53 @@ def manifest_of(
     )
 
 
-def golden_answers(classifiers: Mapping[str, Classifier], split: Split) -> dict[str, Any]:
-    """Return real texts of all lengths, with their token ids and each file's logits."""
+def golden_answers(
+    classifiers: Mapping[str, Classifier], split: Split, golden_from: str = "neutral"
+) -> dict[str, Any]:
+    """Return golden texts, with their token ids, and each file's logits and labels.
+
+    Args:
+        classifiers: Name of a precision -> classifier.
+        split: The test split.
+        golden_from: `neutral`: texts that come with kdedge. `test`: texts of all lengths of the
+            test split.
+    """
+    spec = next(iter(classifiers.values())).spec
+    rows = _test_rows(split) if golden_from == "test" else neutral_rows(pair=spec.pair)
+    most = max(1, GOLDEN_NUMBERS // (spec.outputs * len(classifiers)))
+    return {
+        "texts": golden_from,
+        "tolerance": {name: GOLDEN_TOLERANCE[name] for name in classifiers},
+        "rows": [_golden_row(classifiers, row) for row in rows[:most]],
+    }
+
+
+def _test_rows(split: Split) -> list[tuple[str, ...]]:
+    """Choose texts of a split from the shortest to the longest."""
     order = np.argsort([len(text) for text in split.texts], kind="stable")
     positions = np.unique(np.linspace(0, len(order) - 1, GOLDEN_TEXTS).astype(int))
-    rows = [_golden_row(classifiers, split, int(i)) for i in order[positions]]
-    return {"tolerance": {name: GOLDEN_TOLERANCE[name] for name in classifiers}, "rows": rows}
+    rows: list[tuple[str, ...]] = []
+    for i in order[positions]:
+        if split.pairs is None:
+            rows.append((split.texts[i],))
+        else:
+            rows.append((split.texts[i], split.pairs[i]))
+    return rows
 
 
-def _golden_row(classifiers: Mapping[str, Classifier], split: Split, i: int) -> dict[str, Any]:
-    texts, pairs = [split.texts[i]], None
-    row: dict[str, Any] = {"text": texts[0], "logits": {}}
-    if split.pairs is not None:
-        pairs = [split.pairs[i]]
-        row["pair"] = pairs[0]
+def _golden_row(classifiers: Mapping[str, Classifier], texts: tuple[str, ...]) -> dict[str, Any]:
+    row: dict[str, Any] = {"text": texts[0], "logits": {}, "labels": {}}
+    pairs = None
+    if len(texts) > 1:
+        row["pair"] = texts[1]
+        pairs = [texts[1]]
     for precision, classifier in classifiers.items():
-        encoded = classifier.encode(texts, pairs)
+        encoded = classifier.encode(texts[:1], pairs)
         row["input_ids"] = encoded["input_ids"][0].tolist()
         logits = classifier.run(encoded)[0].tolist()
-        row["logits"][precision] = [float(f"{value:.7g}") for value in logits]
+        rounded = [float(f"{value:.7g}") for value in logits]
+        row["logits"][precision] = rounded
+        row["labels"][precision] = golden_label(classifier.spec, np.array(rounded, np.float32))
     return row
 
 

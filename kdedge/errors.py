@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from kdedge.io.printable import printable_lines
+
 
 class KdedgeError(Exception):
     """Base class of all errors that kdedge raises on purpose.
@@ -21,13 +23,17 @@ class KdedgeError(Exception):
         super().__init__(self.format())
 
     def format(self) -> str:
-        """Return the message, followed by an indented line for detail and for hint."""
+        """Return the message, followed by an indented line for detail and for hint.
+
+        File names and labels may hold control characters, which are escaped: Python prints an
+        error that nobody catches as it is.
+        """
         lines = [self.message]
         if self.detail:
             lines.append("  detail: " + self.detail.replace("\n", "\n          "))
         if self.hint:
             lines.append(f"  hint:   {self.hint}")
-        return "\n".join(lines)
+        return printable_lines("\n".join(lines))
 
 
 class CheckFailed(KdedgeError):

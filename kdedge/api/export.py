@@ -42,6 +42,7 @@ class ExportSettings(TypedDict, total=False):
     weight_bits: Literal[7, 8]
     tune: bool
     trim_vocab: int | None
+    golden_from: Literal["neutral", "test"]
     attention: Literal["float", "integers"] | None
 
 

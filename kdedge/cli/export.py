@@ -23,6 +23,8 @@ from kdedge.export.scheme import QuantScheme
 from kdedge.run.stage import StageContext
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     from kdedge.runtime import Manifest
 
 SHOWN_LAYERS = 5
@@ -36,6 +38,7 @@ def export_options(
     weight_bits: str,
     no_qat: bool,
     trim_vocab: int | None,
+    golden_from: str,
 ) -> ExportOptions:
     """Convert the options of the command line."""
     precisions = ("fp32", "int8") if precision == "all" else (precision,)
@@ -46,6 +49,7 @@ def export_options(
         QuantScheme.named(scheme, int(weight_bits)),
         tune=not no_qat,
         trim_vocab=trim_vocab,
+        golden_from=golden_from,
     )
 
 
@@ -86,11 +90,26 @@ def export_options(
         help="Number of tokens to keep in a student's vocabulary. "
         "Default: as in the recipe, else all.",
     ),
+    click.option(
+        "--golden-from",
+        type=click.Choice(["neutral", "test"]),
+        default="neutral",
+        show_default=True,
+        help="Texts of golden.json: neutral ones that come with kdedge, or 16 of the test split.",
+    ),
+)
+@click.option(
+    "--sign",
+    type=click.Path(path_type=Path),
+    metavar="KEY.pem",
+    help="Sign the bundles with this private ed25519 key; needs cryptography.",
 )
 @force_option
 @wide_option
 @json_option
-def export(run: Path, options: ExportOptions, force: bool, wide: bool, as_json: bool) -> None:
+def export(
+    run: Path, options: ExportOptions, sign: Path | None, force: bool, wide: bool, as_json: bool
+) -> None:
     """Write the students of RUN as ONNX files, compare them with torch, and pack bundles.
 
     RUN is a run folder (all its students) or the folder of one student in it. With the static
@@ -101,10 +120,27 @@ def export(run: Path, options: ExportOptions, force: bool, wide: bool, as_json: 
     \b
     Example: kdedge export runs/quickstart
     """
+    key = _read_key(sign) if sign else None  # A wrong key is reported before any work.
     stages = StageContext(force, ConsoleProgress())
     bundles = export_and_show(run, options=options, stages=stages, wide=wide)
+    if key is not None:
+        _sign(bundles, key)
     if as_json:
         print_json({"bundles": [_document(bundle) for bundle in bundles]})
+
+
+def _read_key(path: Path) -> Ed25519PrivateKey:
+    from kdedge.runtime.signature import read_private_key
+
+    return read_private_key(path)
+
+
+def _sign(bundles: list[Path], key: Ed25519PrivateKey) -> None:
+    from kdedge.runtime import Bundle
+    from kdedge.runtime.signature import sign_bundle
+
+    for folder in bundles:
+        print_line(f"signed: {sign_bundle(Bundle.open(folder), key)}")
 
 
 def export_and_show(
@@ -140,6 +176,7 @@ def export_and_show(
         for line in [*_warnings(manifest), *_sensitive_layers(manifest)]:
             print_line(f"{manifest.name}: {line}")
         print_line(f"bundle: {bundle}")
+        print_line(f"digest: {manifest.digest()}")
     return bundles
 
 
@@ -228,6 +265,7 @@ def _document(folder: Path) -> dict[str, Any]:
     manifest = Bundle.open(folder).manifest
     return {
         "bundle": str(folder),
+        "digest": manifest.digest(),
         "scores": dict(manifest.scores),
         "parity": dict(manifest.parity),
         "files": dict(manifest.files),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,24 +23,24 @@ SHOWN_LABELS = 12
 def info(bundle: Path, as_json: bool) -> None:
     """Describe BUNDLE: task, labels, student, teacher, scores, and the size of every file.
 
-    All files are checked against their hashes first. The digest is the SHA-256 of kdedge.json,
-    which holds the hashes of all other files: equal digests are equal bundles.
+    All files are checked against their hashes first. The digest covers the whole manifest, which
+    holds the hashes of all other files: equal digests are equal bundles.
 
     \b
     Example: kdedge info runs/quickstart/tinybert/bundle
     """
-    from kdedge.runtime.bundle import MANIFEST, Bundle
+    from kdedge.runtime.bundle import Bundle
 
     opened = Bundle.open(bundle)
     opened.verify_files()
-    digest = hashlib.sha256((opened.folder / MANIFEST).read_bytes()).hexdigest()
+    digest = opened.manifest.digest()
     if as_json:
         print_json(_document(opened, digest))
         return
     for name, value in _facts(opened.manifest).items():
         print_line(f"{name + ':':<12}{value}")
     results().print(_files_table(opened))
-    print_line(f"digest:     sha256:{digest}")
+    print_line(f"digest:     {digest}")
 
 
 def _facts(manifest: Manifest) -> dict[str, str]:
@@ -86,4 +85,4 @@ def _files_table(bundle: Bundle) -> Table:
 
 def _document(bundle: Bundle, digest: str) -> dict[str, Any]:
     document = bundle.manifest.to_json()
-    return {"bundle": str(bundle.folder), "digest": f"sha256:{digest}", **document}
+    return {"bundle": str(bundle.folder), "digest": digest, **document}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import io
 import os
 import signal
 import sys
@@ -172,6 +173,15 @@ def _run(command: click.Command) -> Any:
         raise _missing_package(package, "this command") from error
 
 
+def _show(error: click.ClickException) -> None:
+    """Print an error of click on stderr; it may quote a file name with control characters."""
+    from kdedge.cli.console import print_message
+
+    stream = io.StringIO()
+    error.show(stream)
+    print_message(stream.getvalue().rstrip("\n"))
+
+
 def main(command: click.Command = cli) -> Any:
     """Run a command, print errors on stderr, and exit with the code of the error."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -183,7 +193,7 @@ def main(command: click.Command = cli) -> Any:
     except KdedgeError as error:
         _exit_with(error)
     except click.ClickException as error:
-        error.show()
+        _show(error)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)

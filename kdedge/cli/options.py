@@ -29,6 +29,27 @@ provider_option = click.option(
     show_default=True,
     help="Execution provider of ONNX Runtime, such as cpu, cuda or openvino.",
 )
+fallback_option = click.option(
+    "--allow-cpu-fallback",
+    "fallback",
+    is_flag=True,
+    help="Run nodes that the provider cannot run on the CPU. Default: that is an error.",
+)
+
+
+@dataclass(frozen=True)
+class ProviderOptions:
+    """The execution provider, and whether the CPU may run what it cannot."""
+
+    provider: str = "cpu"
+    fallback: bool = False
+
+
+digest_option = click.option(
+    "--digest",
+    metavar="sha256:...",
+    help="Digest that the bundle must have, as `kdedge info` prints it.",
+)
 wide_option = click.option("--wide", is_flag=True, help="Show all columns of the table.")
 strict_option = click.option(
     "--strict", is_flag=True, help="Exit with 1 if a warning says that the result means nothing."
@@ -72,6 +93,9 @@ def option_group(parameter: str, factory: Callable[..., Any], *options: Decorato
         return command
 
     return decorate
+
+
+provider_options = option_group("execution", ProviderOptions, provider_option, fallback_option)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import click
 from rich.text import Text
 
 from kdedge.cli.console import print_json, results
-from kdedge.cli.options import option_group, provider_option
+from kdedge.cli.options import ProviderOptions, digest_option, option_group, provider_options
 from kdedge.errors import DataError, UsageError
 from kdedge.io.printable import printable
 from kdedge.io.tabular import stream_texts
@@ -113,17 +113,19 @@ class TextArguments:
 @click.option(
     "--precision", default="auto", show_default=True, help="fp32, int8, portable, or auto."
 )
-@provider_option
+@provider_options
 @click.option(
     "--threads", type=click.IntRange(min=1), help="Threads for one text. Default: all cores."
 )
+@digest_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line per text.")
 def predict(
     bundle: Path,
     arguments: TextArguments,
     precision: str,
-    provider: str,
+    execution: ProviderOptions,
     threads: int | None,
+    digest: str | None,
     as_json: bool,
 ) -> None:
     """Classify TEXTS, the texts of a file, or the lines of stdin, with BUNDLE.
@@ -139,7 +141,9 @@ def predict(
     """
     from kdedge.runtime.classifier import Classifier
 
-    classifier = Classifier.load(bundle, precision, provider, threads)
+    classifier = Classifier.load(
+        bundle, precision, execution.provider, threads, digest, execution.fallback
+    )
     pair = classifier.spec.pair
     console = results()
     number = 0

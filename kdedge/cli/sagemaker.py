@@ -20,6 +20,7 @@ import click
 
 from kdedge.cli.main import main
 from kdedge.errors import Interrupted, KdedgeError, UsageError
+from kdedge.io.printable import printable_lines
 
 DATA_FILES = (".csv", ".tsv", ".jsonl", ".parquet")
 FAILURE_LENGTH = 1024
@@ -33,7 +34,7 @@ class TrainingJob:
     Attributes:
         hyperparameters: Key of the recipe, or `recipe`, `seeds`, `threads` -> value.
         channels: Name -> folder with input files.
-        model: Folder that receives the run.
+        model: Folder that receives the bundles.
         reports: Folder that receives scores and logs.
         runs: Folder of all runs; SageMaker saves and restores it if it holds checkpoints.
     """
@@ -196,7 +197,7 @@ def failure_file(folder: Path) -> Iterator[None]:
         else:
             reason = f"{type(error).__name__}: {error}"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "failure").write_text(reason[:FAILURE_LENGTH], encoding="utf-8")
+        (folder / "failure").write_text(printable_lines(reason)[:FAILURE_LENGTH], encoding="utf-8")
         raise
 
 

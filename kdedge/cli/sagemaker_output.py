@@ -1,34 +1,28 @@
-"""Run a SageMaker training job: metric lines on stdout, the run in the model folder, reports."""
+"""Run a SageMaker training job: metric lines on stdout, bundles in the model folder, reports.
+
+The model folder is stored and passed on. It gets no transfer set and no training text.
+"""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
-import click
-
-from kdedge.cli.console import ConsoleProgress
+from kdedge.cli.console import ConsoleProgress, print_line
 from kdedge.cli.distill import SeedRuns, run_seeds, show, show_seeds
+from kdedge.cli.export import export_and_show
 from kdedge.cli.options import RecipeArguments
 from kdedge.cli.sagemaker import TrainingJob
 from kdedge.distillation.scores import ModelScores, scores
 from kdedge.errors import MachineError
 from kdedge.io.atomic import json_text, replace_dir, write_atomic
+from kdedge.run.layout import RunDir
 from kdedge.run.processes import is_main
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import StageContext
 
 LOGGED_VALUES = ("loss", "validation")
-NOT_COPIED = (
-    ".lock*",
-    "*.part",
-    "*.old",
-    "checkpoint-*",
-    "tensorboard",
-    "signals-*",
-    ".signals-*",
-)
-"""Files and folders of a run that the model folder does not need."""
 
 
 class JobProgress(ConsoleProgress):
@@ -46,7 +40,7 @@ class JobProgress(ConsoleProgress):
         if name in LOGGED_VALUES:
             line = metric_line(f"{self.title}.{name}", float(value))
             if line != self.last_metric:
-                click.echo(line)
+                print_line(line)
             self.last_metric = line
 
 
@@ -63,20 +57,21 @@ def run_job(job: TrainingJob) -> None:
     seed_runs = run_seeds(arguments.load(), job.runs, job.option("seeds") or 1, stages=stages)
     if is_main():
         show_seeds(seed_runs)
-        write_job_output(seed_runs, job)
+        write_job_output(seed_runs, job, stages)
         show(seed_runs.runs[0])
 
 
-def write_job_output(seed_runs: SeedRuns, job: TrainingJob) -> None:
-    """Print the final metrics, copy the runs to the model folder, and write the reports."""
+def write_job_output(seed_runs: SeedRuns, job: TrainingJob, stages: StageContext) -> None:
+    """Print the final metrics, export bundles to the model folder, and write the reports."""
     first = seed_runs.runs[0]
     rows = scores(first)
     for name, value in final_metrics(rows, seed_runs).items():
-        click.echo(metric_line(name, value))
-    folders = []
+        print_line(metric_line(name, value))
+    bundles = {}
     for run in seed_runs.runs:
-        folders += [run.folder, run.shared]
-    copy_runs(list(dict.fromkeys(folders)), job.model)
+        for folder in export_and_show(run.folder, stages=stages):
+            bundles[f"{run.folder.name}-{student_of(run, folder)}"] = folder
+    copy_bundles(bundles, job.model)
     job.reports.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(first.recipe_file, job.reports / first.recipe_file.name)
     for name, student in first.students.items():
@@ -85,18 +80,29 @@ def write_job_output(seed_runs: SeedRuns, job: TrainingJob) -> None:
     write_atomic(job.reports / "scores.json", json_text({"rows": rows_json, **seed_runs.to_json()}))
 
 
-def copy_runs(folders: list[Path], target: Path) -> None:
-    """Copy folders into `target`. They appear there only after all of them are copied."""
-    parts = [(folder, target / f".{folder.name}.part") for folder in folders]
+def student_of(run: RunDir, bundle: Path) -> str:
+    """Return the name of the student of a run that a bundle was made from."""
+    names = [name for name, student in run.students.items() if student.bundle == bundle]
+    return names[0]
+
+
+def copy_bundles(bundles: Mapping[str, Path], target: Path) -> None:
+    """Copy bundles into `target`. They appear there only after all of them are copied.
+
+    Args:
+        bundles: Name of a folder in `target` -> folder of a bundle.
+        target: The model folder.
+    """
     try:
-        for folder, part in parts:
+        for name, folder in bundles.items():
+            part = target / f".{name}.part"
             shutil.rmtree(part, ignore_errors=True)
-            shutil.copytree(folder, part, ignore=shutil.ignore_patterns(*NOT_COPIED))
-        for folder, part in parts:
-            replace_dir(part, target / folder.name)
+            shutil.copytree(folder, part)
+        for name in bundles:
+            replace_dir(target / f".{name}.part", target / name)
     except OSError as error:
         raise MachineError(
-            "the run cannot be copied to the model folder",
+            "a bundle cannot be copied to the model folder",
             f"{target}: {error}",
             "give the job a larger volume, and start it again",
         ) from error

@@ -33,6 +33,9 @@ TRAINING_PACKAGES = (
 TUNING_PACKAGES = ("optuna", "sqlalchemy")
 """Import names of the packages in the extra `tune`."""
 
+EXTRAS = {"cryptography": "sign"}
+"""Import name of a package -> the extra that installs it alone."""
+
 
 def missing_packages(packages: tuple[str, ...]) -> list[str]:
     """List the packages that are not installed, without importing any."""
@@ -50,7 +53,7 @@ def extra_of(package: str) -> str | None:
         return "train"
     if package in TUNING_PACKAGES:
         return "train,tune"
-    return None
+    return EXTRAS.get(package)
 
 
 @contextmanager

@@ -20,13 +20,13 @@ from kdedge.errors import IntegrityError, MachineError, UsageError, first_line
 from kdedge.runtime.bundle import (
     LAYOUT,
     MANIFEST,
-    MAX_GRAPH_BYTES,
-    MAX_MANIFEST_BYTES,
-    MAX_TEXT_BYTES,
+    UNLISTED,
     Bundle,
+    size_limit,
 )
+from kdedge.runtime.digest import require_digest
 
-NAMES = frozenset((MANIFEST, *LAYOUT))
+NAMES = frozenset((*UNLISTED, *LAYOUT))
 """Paths of the files that a bundle may contain."""
 
 MAX_ENTRIES = 64
@@ -43,12 +43,13 @@ BLOCK = 1 << 20
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-def open_bundle(source: str | Path | Bundle) -> Bundle:
+def open_bundle(source: str | Path | Bundle, digest: str | None = None) -> Bundle:
     """Open a bundle; the files of a zip or hub repository are verified at once.
 
     Args:
         source: A folder, a zip file of one, the id `owner/name` of a hub repository (a string),
             or a bundle that is already open.
+        digest: The digest that the bundle must have, as `kdedge info` prints it.
 
     Raises:
         UsageError: If there is no such bundle.
@@ -56,9 +57,10 @@ def open_bundle(source: str | Path | Bundle) -> Bundle:
         MachineError: If the hub repository cannot be downloaded.
     """
     if isinstance(source, Bundle):
+        require_digest(source.manifest.digest(), digest)
         return source
     with bundle_folder(source) as folder:
-        opened = Bundle.open(folder)
+        opened = Bundle.open(folder, digest)
         if folder != Path(source):
             # The temporary folder is removed, so its files are read now.
             return Bundle(Path(source), opened.manifest, dict(opened.contents))
@@ -155,7 +157,7 @@ def _check_entry(name: str, entry: zipfile.ZipInfo) -> None:
         raise _unsafe("a file is encrypted", name)
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise _unsafe("a file is compressed by a method other than deflate", name)
-    if entry.file_size > _size_limit(name):
+    if entry.file_size > size_limit(name):
         raise _unsafe("a file is too large", f"{name}: {entry.file_size:,} bytes")
     is_bomb = entry.file_size > MAX_RATIO * entry.compress_size
     if is_bomb and entry.file_size > FREE_BYTES:
@@ -163,12 +165,6 @@ def _check_entry(name: str, entry: zipfile.ZipInfo) -> None:
             "a file is too large for its compressed size",
             f"{name}: {entry.compress_size:,} bytes become {entry.file_size:,}",
         )
-
-
-def _size_limit(name: str) -> int:
-    if name == MANIFEST:
-        return MAX_MANIFEST_BYTES
-    return MAX_GRAPH_BYTES if name.endswith(".onnx") else MAX_TEXT_BYTES
 
 
 def _unsafe(problem: str, detail: str) -> IntegrityError:
@@ -205,7 +201,7 @@ def copy_hub_bundle(repository: str, folder: Path) -> None:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         with path.open("rb") as source:
-            _copy(source, target, _size_limit(name))
+            _copy(source, target, size_limit(name))
 
 
 def _download(repository: str) -> Path:

@@ -14,6 +14,7 @@ import onnxruntime
 from kdedge.errors import CheckFailed, IntegrityError, MachineError, UsageError
 from kdedge.runtime.bundle import Bundle, Manifest
 from kdedge.runtime.bundle_source import open_bundle
+from kdedge.runtime.onnx_check import check_graph
 from kdedge.runtime.spec import TaskSpec
 from kdedge.runtime.text_arguments import read_arguments, read_list
 from kdedge.runtime.text_encoder import TextEncoder, TokenRow, length_batches
@@ -31,6 +32,9 @@ PROVIDERS = {
 CPU_ORDER = ("int8", "portable", "fp32")
 OTHER_ORDER = ("fp32", "portable", "int8")
 """What `auto` prefers. The operators of the int8 file have fast kernels on CPUs only."""
+
+CPU_FALLBACK = "fallback to CPU EP has been explicitly disabled"
+"""Part of ONNX Runtime's error for a graph that the provider cannot run alone."""
 
 SLOW_FUSIONS = ["SkipLayerNormFusion"]
 """Graph optimizations of ONNX Runtime that make small encoders slower on CPUs."""
@@ -96,6 +100,8 @@ class Classifier:
         precision: str = "auto",
         provider: str = "cpu",
         threads: int | None = None,
+        digest: str | None = None,
+        fallback: bool = False,
     ) -> Classifier:
         """Open a bundle and verify its files.
 
@@ -105,14 +111,19 @@ class Classifier:
             precision: `fp32`, `int8`, `portable`, or `auto`: the fastest that the bundle has.
             provider: `cpu`, `cuda`, ... or ONNX Runtime's full name of an execution provider.
             threads: Threads for one prediction. Default: all cores.
+            digest: The digest that the bundle must have, as `kdedge info` prints it:
+                "sha256:" and 64 digits.
+            fallback: Whether nodes that the provider cannot run may run on the CPU. Otherwise
+                that is an error.
 
         Raises:
-            IntegrityError: If a file is not the one that was exported.
+            IntegrityError: If a file is not the one that was exported, or the digest differs.
             UsageError: If there is no such bundle, or it has no such precision.
-            MachineError: If the provider is not available or not used by the session, or the
-                repository cannot be downloaded.
+            MachineError: If the provider is not available or cannot run every node of the graph,
+                or the repository cannot be downloaded.
         """
-        return cls.from_bundle(open_bundle(folder), precision, provider, threads)
+        bundle = open_bundle(folder, digest)
+        return cls.from_bundle(bundle, precision, provider, threads, fallback)
 
     @classmethod
     def from_bundle(
@@ -121,19 +132,33 @@ class Classifier:
         precision: str = "auto",
         provider: str = "cpu",
         threads: int | None = None,
+        fallback: bool = False,
     ) -> Classifier:
         """Do the same as `load` for a bundle that is already open."""
         provider = PROVIDERS.get(provider.lower(), provider)
         precision = _choose_precision(bundle.manifest, precision, provider)
         graph = bundle.contents[bundle.manifest.precisions[precision]]
         bundle.contents["tokenizer.json"]  # Both files are verified before one is used.
-        session = _open_session(graph, provider, threads)
+        bundle.verify_labels()
+        check_graph(graph)
+        session = _open_session(graph, provider, threads, fallback)
         _check_graph(session, bundle.manifest)
         return cls(TextEncoder(bundle), session, precision, provider, threads or 0)
 
     @property
     def spec(self) -> TaskSpec:
         return self.manifest.spec
+
+    @property
+    def nodes_per_provider(self) -> dict[str, int]:
+        """Name of an execution provider -> number of the graph's nodes that run on it.
+
+        ONNX Runtime reports the assignment; a provider may fuse several nodes into one.
+        """
+        counts: dict[str, int] = {}
+        for part in self._session.get_provider_graph_assignment_info():
+            counts[part.ep_name] = counts.get(part.ep_name, 0) + len(part.get_nodes())
+        return counts
 
     # A str is an Iterable[str] for mypy, and a tuple may be one pair: the first match counts.
     @overload
@@ -255,8 +280,9 @@ class Classifier:
             IntegrityError: If the graph fails on its inputs.
             MachineError: If memory runs out.
         """
+        rows = len(encoded["input_ids"])
         try:
-            return np.asarray(self._session.run(["logits"], dict(encoded))[0])
+            logits = np.asarray(self._session.run(["logits"], dict(encoded))[0])
         except Exception as error:  # onnxruntime's exceptions have no public base class
             if "alloc" in str(error):
                 raise MachineError(
@@ -265,6 +291,13 @@ class Classifier:
             raise IntegrityError(
                 "the graph fails on the output of its tokenizer", str(error)[:300], "export again"
             ) from error
+        if logits.shape != (rows, self.spec.outputs):
+            raise IntegrityError(
+                "the graph returns logits of another shape than its manifest says",
+                f"{logits.shape} instead of {(rows, self.spec.outputs)}",
+                "export again",
+            )
+        return logits
 
     def _logits(self, rows: list[TokenRow], batch_size: int) -> np.ndarray:
         logits = np.zeros((len(rows), self.spec.outputs), dtype=np.float32)
@@ -331,7 +364,9 @@ def _choose_precision(manifest: Manifest, precision: str, provider: str) -> str:
     return precision
 
 
-def _open_session(graph: bytes, provider: str, threads: int | None) -> onnxruntime.InferenceSession:
+def _open_session(
+    graph: bytes, provider: str, threads: int | None, fallback: bool
+) -> onnxruntime.InferenceSession:
     available = onnxruntime.get_available_providers()
     if provider not in available:
         raise MachineError(
@@ -339,11 +374,16 @@ def _open_session(graph: bytes, provider: str, threads: int | None) -> onnxrunti
             f"available: {', '.join(available)}",
             "install the onnxruntime build that has it, or use cpu",
         )
+    options = _options(threads)
+    if provider != PROVIDERS["cpu"] and not fallback:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         session = onnxruntime.InferenceSession(
-            graph, _options(threads), providers=[provider], disabled_optimizers=SLOW_FUSIONS
+            graph, options, providers=[provider], disabled_optimizers=SLOW_FUSIONS
         )
     except Exception as error:
+        if CPU_FALLBACK in str(error):
+            raise _falls_back(provider) from error
         raise IntegrityError(
             "ONNX Runtime cannot load the graph",
             str(error)[:300],
@@ -354,14 +394,25 @@ def _open_session(graph: bytes, provider: str, threads: int | None) -> onnxrunti
         raise MachineError(
             f"{provider} was requested but is not used",
             f"the session runs on {', '.join(used)}",
-            "read ONNX Runtime's log to see what is missing",
+            "check the driver and libraries that the provider needs",
         )
     return session
 
 
+def _falls_back(provider: str) -> MachineError:
+    return MachineError(
+        f"{provider} cannot run every node of this graph; the others would run on the CPU",
+        "no answer is given, because it would be a silent run on the CPU",
+        "use --provider cpu; or check the provider's driver; or allow it with "
+        "--allow-cpu-fallback or Classifier.load(fallback=True)",
+    )
+
+
 def _options(threads: int | None) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    # Exceptions repeat what the log says; the log would write names of the graph to the terminal.
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     # A graph cannot load weights from other files: no file lies below the null device.
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", os.devnull
@@ -373,11 +424,21 @@ def _options(threads: int | None) -> onnxruntime.SessionOptions:
 
 
 def _check_graph(session: onnxruntime.InferenceSession, manifest: Manifest) -> None:
-    inputs = [item.name for item in session.get_inputs()]
-    outputs = [(item.name, item.shape[-1]) for item in session.get_outputs()]
-    if sorted(inputs) != sorted(manifest.inputs) or outputs != [("logits", manifest.spec.outputs)]:
+    inputs = [(item.name, item.type) for item in session.get_inputs()]
+    expected_inputs = [(name, "tensor(int64)") for name in manifest.inputs]
+    outputs = [_output(item) for item in session.get_outputs()]
+    expected_outputs = [("logits", "tensor(float)", 2, manifest.spec.outputs)]
+    if sorted(inputs) != sorted(expected_inputs) or outputs != expected_outputs:
         raise IntegrityError(
             "the graph does not match the manifest",
-            f"inputs {inputs}, outputs {outputs}",
+            f"inputs {inputs}, outputs {outputs}"[:300],
             "export again",
         )
+
+
+def _output(item: Any) -> tuple[str, str, int, Any]:
+    """Return name, type, number of axes and last axis of an output; a scalar has no axis."""
+    shape = item.shape
+    if not isinstance(shape, list):  # A sequence has no shape.
+        return item.name, item.type, -1, None
+    return item.name, item.type, len(shape), shape[-1] if shape else None

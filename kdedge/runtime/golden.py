@@ -6,7 +6,6 @@ bundle must reproduce them on every machine.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,14 @@ import numpy as np
 
 from kdedge.errors import IntegrityError
 from kdedge.runtime.bundle import Bundle, Manifest
-from kdedge.runtime.classifier import Classifier, check_finite
+from kdedge.runtime.classifier import Classifier, check_finite, to_prediction
+from kdedge.runtime.spec import TaskSpec
+
+MAX_ROWS = 1000
+"""Most golden texts of a bundle: each of them is run."""
+
+LARGEST_NUMBER = 1e30
+"""No logit and no tolerance is larger; float32 ends at 3e38."""
 
 QUARTILE_TOLERANCE = 1e-3
 """At least a quarter of the texts must be this close, whatever the tolerance of the file.
@@ -33,6 +39,8 @@ class Replay:
         quartile_abs_logit: Lower quartile of the texts' logit differences.
         tolerance: Largest accepted `max_abs_logit`.
         token_mismatches: Number of texts that this machine tokenizes differently.
+        label_mismatches: Number of texts for which this machine predicts another label. If the
+            logits are within the tolerance, these texts lie between two labels.
     """
 
     precision: str
@@ -41,27 +49,30 @@ class Replay:
     quartile_abs_logit: float
     tolerance: float
     token_mismatches: int
+    label_mismatches: int = 0
 
     @property
     def passed(self) -> bool:
         return (
             self.token_mismatches == 0
+            and self.label_mismatches <= self.texts // 4
             and self.max_abs_logit <= self.tolerance
             and self.quartile_abs_logit <= QUARTILE_TOLERANCE
         )
 
 
-def replay(bundle: Bundle, provider: str = "cpu") -> list[Replay]:
+def replay(bundle: Bundle, provider: str = "cpu", *, fallback: bool = False) -> list[Replay]:
     """Run every golden text through every ONNX file.
 
     Raises:
-        IntegrityError: If golden.json is malformed.
+        IntegrityError: If golden.json is malformed, or its labels are not those that the manifest
+            gives to its logits.
         CheckFailed: If a logit is not a number.
     """
     document = _read_golden(bundle)
     replays = []
     for precision in sorted(bundle.manifest.precisions):
-        classifier = Classifier.from_bundle(bundle, precision, provider)
+        classifier = Classifier.from_bundle(bundle, precision, provider, fallback=fallback)
         replays.append(_replay_file(classifier, document))
     return replays
 
@@ -69,6 +80,7 @@ def replay(bundle: Bundle, provider: str = "cpu") -> list[Replay]:
 def _replay_file(classifier: Classifier, document: dict[str, Any]) -> Replay:
     differences = []
     token_mismatches = 0
+    label_mismatches = 0
     for row in document["rows"]:
         pairs = [row["pair"]] if "pair" in row else None
         encoded = classifier.encode([row["text"]], pairs)
@@ -77,6 +89,8 @@ def _replay_file(classifier: Classifier, document: dict[str, Any]) -> Replay:
         expected = np.array(row["logits"][classifier.precision], np.float32)
         logits = check_finite(classifier.run(encoded))[0]
         differences.append(float(np.abs(logits - expected).max()))
+        if golden_label(classifier.spec, logits) != row["labels"][classifier.precision]:
+            label_mismatches += 1
     differences.sort()
     return Replay(
         precision=classifier.precision,
@@ -85,7 +99,14 @@ def _replay_file(classifier: Classifier, document: dict[str, Any]) -> Replay:
         quartile_abs_logit=differences[(len(differences) - 1) // 4],
         tolerance=float(document["tolerance"][classifier.precision]),
         token_mismatches=token_mismatches,
+        label_mismatches=label_mismatches,
     )
+
+
+def golden_label(spec: TaskSpec, logits: np.ndarray) -> str | list[str]:
+    """Return the label that golden.json stores for logits (C,); multilabel: all labels."""
+    label = to_prediction(spec, logits).label
+    return list(label) if isinstance(label, tuple) else label
 
 
 def _read_golden(bundle: Bundle) -> dict[str, Any]:
@@ -98,14 +119,33 @@ def _read_golden(bundle: Bundle) -> dict[str, Any]:
         raise IntegrityError(
             "golden.json of the bundle is malformed", str(bundle.folder), "export again"
         )
+    _check_labels(document, bundle.manifest)
     return dict(document)
+
+
+def _check_labels(document: dict[str, Any], manifest: Manifest) -> None:
+    """Check that every stored label follows from the stored logits and the manifest."""
+    for row in document["rows"]:
+        for precision in manifest.precisions:
+            logits = np.array(row["logits"][precision], np.float32)
+            label = golden_label(manifest.spec, logits)
+            if row["labels"].get(precision) != label:
+                raise IntegrityError(
+                    "golden.json and the manifest name different labels",
+                    f"{precision}: golden.json has {row['labels'].get(precision)!r}, the manifest "
+                    f"gives {label!r} to the same logits"[:300],
+                    "do not use this bundle; copy it again from its source",
+                )
 
 
 def _is_valid(document: dict[str, Any], manifest: Manifest) -> bool:
     for precision in manifest.precisions:
         if not _is_finite_number(document["tolerance"][precision]):
             return False
-    return len(document["rows"]) > 0 and all(_is_row(row, manifest) for row in document["rows"])
+    rows = document["rows"]
+    if not isinstance(rows, list) or not 0 < len(rows) <= MAX_ROWS:
+        return False
+    return all(_is_row(row, manifest) for row in rows)
 
 
 def _is_row(row: dict[str, Any], manifest: Manifest) -> bool:
@@ -114,6 +154,7 @@ def _is_row(row: dict[str, Any], manifest: Manifest) -> bool:
         and ("pair" in row) == manifest.spec.pair
         and isinstance(row.get("pair", ""), str)
         and isinstance(row["input_ids"], list)
+        and isinstance(row["labels"], dict)
     )
     return has_texts and all(
         len(row["logits"][precision]) == manifest.spec.outputs
@@ -123,4 +164,7 @@ def _is_row(row: dict[str, Any], manifest: Manifest) -> bool:
 
 
 def _is_finite_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Check for a number that float32 can hold; an integer of JSON may have 400 digits."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return -LARGEST_NUMBER <= value <= LARGEST_NUMBER  # False for NaN

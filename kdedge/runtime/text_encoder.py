@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from kdedge.errors import DataError, IntegrityError
 from kdedge.runtime.bundle import Bundle
+from kdedge.runtime.tokenizer_check import check_tokenizer
 
 CHARACTERS_PER_TOKEN = 32
 """A tokenizer reads a whole text before it truncates. Each text is first cut to this many
@@ -31,7 +32,9 @@ class TextEncoder:
 
     @staticmethod
     def _load_tokenizer(bundle: Bundle) -> Tokenizer:
-        tokenizer = Tokenizer.from_buffer(bundle.contents["tokenizer.json"])
+        content = bundle.contents["tokenizer.json"]
+        check_tokenizer(content)
+        tokenizer = Tokenizer.from_buffer(content)
         tokenizer.no_padding()
         tokenizer.enable_truncation(bundle.manifest.max_length)
         return tokenizer
@@ -117,7 +120,7 @@ def call_tokenizer(function: Callable[[], Result]) -> Result:
     """Call `tokenizers`. A hostile tokenizer.json raises PanicException, which is no Exception."""
     try:
         return function()
-    except (KeyboardInterrupt, SystemExit, MemoryError):
+    except (KeyboardInterrupt, SystemExit, MemoryError, IntegrityError):
         raise
     except BaseException as error:
         raise IntegrityError(

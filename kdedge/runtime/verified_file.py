@@ -6,8 +6,9 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from kdedge.errors import IntegrityError
 
@@ -18,6 +19,9 @@ OPEN_FLAGS = (
     | getattr(os, "O_BINARY", 0)
 )
 """Do not follow a link at the end of the path, and do not wait for the other end of a pipe."""
+
+BLOCK = 1 << 20
+"""Bytes that are hashed at a time."""
 
 
 class VerifiedFiles(Mapping[str, bytes]):
@@ -75,6 +79,19 @@ def read_verified_file(folder: Path, name: str, *, size: int, sha256: str) -> by
     return content
 
 
+def verify_file(folder: Path, name: str, *, size: int, sha256: str) -> None:
+    """Do the same without keeping the content in memory."""
+    digest, count = hashlib.sha256(), 0
+    with _open_regular_file(folder, name, max_bytes=size) as stream:
+        while block := stream.read(min(BLOCK, size + 1 - count)):
+            digest.update(block)
+            count += len(block)
+    if count != size:
+        raise _changed(name, f"{count} bytes instead of {size}")
+    if digest.hexdigest() != sha256:
+        raise _changed(name, "its SHA-256 differs from the one in the manifest")
+
+
 def read_regular_file(folder: Path, name: str, *, max_bytes: int) -> bytes:
     """Read a regular file that is reached without symbolic links.
 
@@ -83,6 +100,12 @@ def read_regular_file(folder: Path, name: str, *, max_bytes: int) -> bytes:
     Raises:
         IntegrityError: If the file is missing, not regular, behind a link, or too large.
     """
+    with _open_regular_file(folder, name, max_bytes=max_bytes) as stream:
+        return stream.read(max_bytes + 1)
+
+
+@contextmanager
+def _open_regular_file(folder: Path, name: str, *, max_bytes: int) -> Iterator[BinaryIO]:
     path = folder / name
     try:
         _reject_links(folder, path, name)
@@ -92,7 +115,7 @@ def read_regular_file(folder: Path, name: str, *, max_bytes: int) -> bytes:
                 raise _changed(name, "it is not a regular file")
             if status.st_size > max_bytes:
                 raise _changed(name, f"{status.st_size} bytes, at most {max_bytes} were expected")
-            return stream.read(max_bytes + 1)
+            yield stream
     except OSError as error:
         raise _changed(name, error.strerror or str(error)) from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -10,15 +9,15 @@ import factories
 import pytest
 from kdedge_process import run_kdedge
 
-from kdedge.runtime.bundle import MANIFEST
+from kdedge.runtime import Bundle
 
 
 def test_info_names_task_labels_files_and_digest() -> None:
     bundle = factories.tiny_bundle()
     done = run_kdedge("info", str(bundle), COLUMNS="80")
     assert done.returncode == 0, done.stderr
-    digest = hashlib.sha256((bundle / MANIFEST).read_bytes()).hexdigest()
-    for word in ("2: bad, good", "onnx/model.onnx", "fp32", "0.9375", f"sha256:{digest}"):
+    digest = Bundle.open(bundle).manifest.digest()
+    for word in ("2: bad, good", "onnx/model.onnx", "fp32", "0.9375", digest):
         assert word in done.stdout, done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 84, "only the digest is wider"
 

@@ -19,7 +19,7 @@ from kdedge.cli.main import main
 from kdedge.errors import DataError
 from kdedge.io.tabular import stream_texts
 from kdedge.runtime import Classifier
-from kdedge.runtime.bundle import MANIFEST
+from kdedge.runtime.bundle import MANIFEST, Manifest, write_manifest
 
 TEXTS = ["the film was good", 'a "cold", grim plot', "", "  the cast  ", "naïve café 好 👩‍👩‍👧"]
 
@@ -306,14 +306,20 @@ def test_a_folder_that_is_not_a_bundle_has_exit_code_2(
 # Output for people
 
 
+def forge_labels(folder: Path, labels: list[str]) -> None:
+    """Write other labels, and a new digest, as a forger would."""
+    (folder / "config.json").write_text("{}")
+    document = json.loads((folder / MANIFEST).read_text())
+    document["spec"]["labels"] = labels
+    write_manifest(folder, Manifest.from_json(document))
+
+
 def test_markup_in_labels_and_texts_is_printed_literally(
     tmp_path: Path, predict: Callable[..., Output]
 ) -> None:
     folder = factories.copy_bundle(factories.tiny_bundle("bert", "multilabel"), tmp_path)
     labels = ["[bold red]x[/]", "<script>[/red]", "[link=file:///etc]y[/link]\\"]
-    document = json.loads((folder / MANIFEST).read_text())
-    document["spec"]["labels"] = labels
-    (folder / MANIFEST).write_text(json.dumps(document))
+    forge_labels(folder, labels)
     classifier = Classifier.load(folder, "fp32")
     texts = ["[blink]film[/blink]", "[/nothing] plot", "trailing \\", ":smile: [1] cast"]
     output = predict(folder, *texts, "--precision", "fp32")
@@ -331,9 +337,7 @@ def test_markup_in_labels_and_texts_is_printed_literally(
 
 def test_control_characters_are_not_printed(tmp_path: Path, predict: Callable[..., Output]) -> None:
     folder = factories.copy_bundle(factories.tiny_bundle("bilstm", "single"), tmp_path)
-    document = json.loads((folder / MANIFEST).read_text())
-    document["spec"]["labels"] = ["\x1b[2Jbad", "\x1b]0;good\x07"]
-    (folder / MANIFEST).write_text(json.dumps(document))
+    forge_labels(folder, ["\x1b[2Jbad", "\x1b]0;good\x07"])
     output = predict(folder, "\x1b[31mthe film\x9b1m was\x08 good")
     assert output.code == 0, output.err
     assert not set(output.out) & {

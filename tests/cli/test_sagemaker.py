@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import factories
+import pyarrow.parquet as pq
 import pytest
 
 from kdedge.cli.sagemaker import TrainingJob, failure_file, job_environment
 from kdedge.errors import DataError, Interrupted, UsageError
-from kdedge.recipe import load_recipe
 from kdedge.run.layout import RunDir
 from kdedge.run.stage import read_stage
+from kdedge.runtime import Bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "configs" / "sagemaker" / "Dockerfile").read_text()
@@ -204,18 +205,18 @@ def test_the_variables_describe_the_folders_of_a_container(ml: Path) -> None:
 def test_a_job_from_channels_to_outputs(ml: Path) -> None:
     done = run_job(ml, KDEDGE_CHECKPOINTS=str(ml / "checkpoints"))
     assert done.returncode == 0, done.stderr
-    run = RunDir(ml / "model" / "r", load_recipe(ml / "model" / "r" / "recipe.toml"))
+    run = RunDir.open(ml / "checkpoints" / "r")[0]
     assert run.recipe.student[0].fit.learning_rate == 0.002
     assert run.recipe.data.test == str(ml / "input" / "data" / "test" / "test.parquet")
-    assert RunDir.open(run.folder)[1] == ["tinybert"]
-    assert {"teacher", "transfer", "student"} <= {path.name for path in run.folder.iterdir()}
-    assert not [
-        path
-        for path in (ml / "model").rglob("*")
-        if path.name.startswith(".") or path.suffix == ".part"
-    ]
-    weights = "r/student/model.safetensors"
-    assert (ml / "checkpoints" / weights).read_bytes() == (ml / "model" / weights).read_bytes()
+    # The model folder holds a bundle and nothing else: no transfer set, and no text of the job.
+    assert [path.name for path in (ml / "model").iterdir()] == ["r-tinybert"]
+    bundle = Bundle.open(ml / "model" / "r-tinybert")
+    bundle.verify_files()
+    stored = b"".join(path.read_bytes() for path in (ml / "model").rglob("*") if path.is_file())
+    for split in ("train", "validation", "test"):
+        table = pq.read_table(ml / "input" / "data" / split / f"{split}.parquet")
+        for text in table["text"].to_pylist():
+            assert text.encode() not in stored
     assert not (ml / "output" / "failure").exists()
 
     values = {}

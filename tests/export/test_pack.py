@@ -16,12 +16,14 @@ import pytest
 from click.testing import CliRunner
 from kdedge.export import build
 from kdedge.export.graph import to_onnx
+from kdedge.export.neutral_texts import neutral_rows
+from kdedge.export.options import ExportOptions
 from kdedge.export.pack import GOLDEN_TOLERANCE
 from kdedge.export.parity import spread_over
 from onnx import numpy_helper
 
 from kdedge.cli.verify import verify
-from kdedge.errors import CheckFailed
+from kdedge.errors import CheckFailed, UsageError
 from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.bundle import MANIFEST, Manifest, write_manifest
 from kdedge.runtime.golden import replay
@@ -116,7 +118,7 @@ def test_a_fresh_bundle_replays_its_golden_answers(kind: str, task: str) -> None
     for replayed in replays:
         assert (
             replayed.passed
-            and replayed.texts == 16
+            and replayed.texts == len(neutral_rows(pair=False))
             and replayed.token_mismatches == 0
             and replayed.tolerance == GOLDEN_TOLERANCE[replayed.precision]
         )
@@ -213,3 +215,28 @@ def test_the_model_card_shows_the_measured_numbers() -> None:
 def test_the_written_tokenizer_neither_pads_nor_truncates_of_itself() -> None:
     document = Bundle.open(factories.tiny_bundle("bert")).json("tokenizer.json")
     assert document["padding"] is None and document["truncation"] is None
+
+
+# Whose texts travel
+
+
+def test_no_text_of_the_task_is_in_a_bundle_by_default() -> None:
+    task = factories.single_task()
+    folder = factories.tiny_bundle("bilstm", "single")
+    content = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    for split in (task.train, task.validation, task.test):
+        for text in split.texts:
+            assert text.encode() not in content
+    assert "none of the task" in (folder / "README.md").read_text()
+
+
+def test_golden_texts_of_the_test_split_are_named_in_the_card(tmp_path: Path) -> None:
+    task = factories.single_task()
+    options = ExportOptions(("fp32",), golden_from="test")
+    made = factories.export_input("bilstm", task)
+    folder = factories.pack_bundle(made, task, tmp_path / "bundle", options)
+    rows = json.loads((folder / "golden.json").read_text())["rows"]
+    assert len(rows) == 16 and {row["text"] for row in rows} <= set(task.test.texts)
+    assert "texts of the test split, word for word" in (folder / "README.md").read_text()
+    with pytest.raises(UsageError, match="golden texts"):
+        ExportOptions(golden_from="train")

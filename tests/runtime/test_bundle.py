@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from kdedge.errors import CheckFailed, IntegrityError, KdedgeError, UsageError
 from kdedge.runtime import Bundle, Classifier, Manifest, classifier, text_encoder, verified_file
-from kdedge.runtime.bundle import FORMAT, write_manifest
+from kdedge.runtime.bundle import FORMAT, _read_manifest, write_manifest
+from kdedge.runtime.digest import document_digest
 from kdedge.runtime.golden import replay
 
 FILES = ["kdedge.json", *factories.BUNDLE_FILES]
@@ -50,8 +53,11 @@ def nothing_used(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change the manifest and write its new digest, as a forger would."""
     document = json.loads((folder / "kdedge.json").read_text())
     change(document)
+    with suppress(ValueError):  # There is no digest of NaN or of half a character.
+        document["digest"] = document_digest(document)
     (folder / "kdedge.json").write_text(json.dumps(document))
 
 
@@ -120,22 +126,80 @@ def test_files_that_are_not_used_are_not_read(
 
     monkeypatch.setattr(verified_file, "read_verified_file", record)
     Classifier.load(bundle, "int8").predict("the film was good")
-    assert sorted(names) == ["onnx/model_quantized.onnx", "tokenizer.json"]
+    assert sorted(names) == ["config.json", "onnx/model_quantized.onnx", "tokenizer.json"]
 
 
-def test_a_flipped_bit_in_the_manifest_never_changes_a_file(bundle: Path) -> None:
-    """The manifest has no hash: a flipped bit may change a figure in it, but never a file."""
-    path, whole = bundle / "kdedge.json", Bundle.open(bundle)
-    content, random = path.read_bytes(), np.random.default_rng(0)
-    for place in random.integers(0, len(content), 200):
-        flipped = bytearray(content)
-        flipped[place] ^= 1 << int(random.integers(8))
-        path.write_bytes(bytes(flipped))
-        try:
-            contents = dict(Bundle.open(bundle).contents)
-        except IntegrityError:
-            continue
-        assert contents == dict(whole.contents)
+@pytest.mark.slow
+def test_every_flipped_bit_in_the_manifest_is_refused_or_changes_nothing(bundle: Path) -> None:
+    """All single-bit flips: the digest covers labels, max_length, pad id and figures."""
+    path, whole = bundle / "kdedge.json", Bundle.open(bundle).manifest
+    content = path.read_bytes()
+    unchanged = 0
+    for place in range(len(content)):
+        for bit in range(8):
+            flipped = bytearray(content)
+            flipped[place] ^= 1 << bit
+            path.write_bytes(bytes(flipped))
+            try:
+                manifest = _read_manifest(bundle)
+            except IntegrityError:
+                continue
+            unchanged += 1
+            assert manifest == whole
+    # White space and the spelling of a number may change: 1e-05 and 1E-05 are the same.
+    assert unchanged < len(content) // 4
+
+
+def test_swapped_labels_are_refused(bundle: Path, nothing_used: None) -> None:
+    path = bundle / "kdedge.json"
+    document = json.loads(path.read_text())
+    document["spec"]["labels"].reverse()
+    path.write_text(json.dumps(document))
+    with pytest.raises(IntegrityError, match="its digest is sha256:"):
+        Classifier.load(bundle)
+
+
+def test_config_and_golden_labels_must_agree_with_the_manifest(bundle: Path) -> None:
+    """A forger who swaps two labels and writes a new digest must also change other files."""
+    edit_manifest(bundle, lambda document: document["spec"]["labels"].reverse())
+    with pytest.raises(IntegrityError, match=r"config\.json and the manifest"):
+        Classifier.load(bundle)
+    config = json.loads((bundle / "config.json").read_text())
+    config["id2label"] = {"0": "good", "1": "bad"}
+    rewrite(bundle, "config.json", json.dumps(config).encode())
+    Classifier.load(bundle)
+    with pytest.raises(IntegrityError, match=r"golden\.json and the manifest"):
+        replay(Bundle.open(bundle))
+
+
+def test_a_pinned_digest_refuses_every_other_bundle(bundle: Path, nothing_used: None) -> None:
+    digest = Bundle.open(bundle).manifest.digest()
+    assert Bundle.open(bundle, digest).manifest.digest() == digest
+    edit_manifest(bundle, lambda document: document.update(name="other"))
+    with pytest.raises(IntegrityError, match="another bundle than the pinned one"):
+        Classifier.load(bundle, digest=digest)
+    with pytest.raises(UsageError, match="64 hexadecimal digits"):
+        Classifier.load(bundle, digest=digest.removeprefix("sha256:"))
+
+
+def test_the_digest_ignores_layout_and_covers_all_fields(bundle: Path) -> None:
+    path = bundle / "kdedge.json"
+    document = json.loads(path.read_text())
+    digest = document.pop("digest")
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert digest == "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+    reversed_document = dict(reversed(document.items()))
+    path.write_text(json.dumps({**reversed_document, "digest": digest}, indent=3))
+    assert Bundle.open(bundle).manifest.digest() == digest
+    for change in ({"digest": None}, {"surprise": 1}):
+        path.write_text(json.dumps({**document, "digest": digest, **change}))
+        assert_rejected(bundle, "kdedge.json")
+
+
+def test_a_key_twice_is_refused(bundle: Path, nothing_used: None) -> None:
+    text = (bundle / "kdedge.json").read_text()
+    (bundle / "kdedge.json").write_text(text.replace('"name":', '"name": "other", "name":', 1))
+    assert_rejected(bundle, "twice")
 
 
 def test_swapped_files_are_rejected(bundle: Path, nothing_used: None) -> None:
@@ -383,6 +447,7 @@ def test_a_custom_operator_is_rejected(bundle: Path) -> None:
 
 def test_a_graph_of_another_shape_is_rejected(bundle: Path) -> None:
     edit_manifest(bundle, lambda document: document["spec"].update(labels=["a", "b", "c"]))
+    rewrite(bundle, "config.json", b"{}")
     with pytest.raises(IntegrityError, match="does not match the manifest"):
         load_fp32(bundle)
 

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from onnx import helper
 from kdedge.errors import IntegrityError, KdedgeError, UsageError
 from kdedge.runtime import Bundle, Classifier, Manifest, classifier, text_encoder
 from kdedge.runtime.bundle import MANIFEST, write_manifest
+from kdedge.runtime.digest import document_digest
 
 
 @pytest.fixture
@@ -38,8 +40,11 @@ def nothing_used(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change the manifest and write its new digest, as a forger would."""
     document = json.loads((folder / MANIFEST).read_text())
     change(document)
+    with suppress(ValueError):  # There is no digest of NaN or of half a character.
+        document["digest"] = document_digest(document)
     (folder / MANIFEST).write_text(json.dumps(document))
 
 
