@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from kdedge.benchmarks.footprint import NOT_MEASURED, Footprint
+from kdedge.benchmarks.result_warnings import result_warnings
 from kdedge.benchmarks.retention import Retention
 
 from kdedge.evaluation.timing import Timings, compare_timings, speedup_quartiles
@@ -141,6 +142,7 @@ class Report:
         notes = list(row.notes)
         if row.retention is not None and row.retention.note:
             notes.append(row.retention.note)
+        notes += self._better_baseline(row)
         if row.single is not None:
             notes += row.single.warnings()
         if row.footprint.problem:
@@ -149,6 +151,19 @@ class Report:
         if int8_note:
             notes.append(int8_note)
         return notes
+
+    def _better_baseline(self, row: Row) -> list[str]:
+        """Return a note if the same student does better without its teacher."""
+        baseline = self.label_only_baseline(row)
+        if baseline is None or baseline.value is None or row.value is None:
+            return []
+        if row.kind == "baseline" or baseline.value <= row.value:
+            return []
+        return [
+            f"the same student trained on the labels alone scores higher ({baseline.value:.4f}): "
+            "distillation brings nothing here; train the teacher longer, add unlabelled texts "
+            "([augment.pool]), or use the labels alone"
+        ]
 
     def _fp32_of(self, row: Row) -> Row | None:
         """Return the fp32 ONNX row of the same subject and provider."""
@@ -225,12 +240,12 @@ def speedup(row: Row, base: Row | None) -> Speedup | None:
 
 
 def warnings(report: Report) -> list[str]:
-    """List all notes, the general ones first; rows with equal notes share one line."""
+    """List reasons to doubt the scores, then all notes; rows with equal notes share one line."""
     labels_of: dict[str, dict[str, None]] = {}
     for row in report.rows:
         for note in report.notes_of(row):
             labels_of.setdefault(note, {})[row.label] = None
-    lines = list(report.notes)
+    lines = [*result_warnings(report), *report.notes]
     for note, labels in labels_of.items():
         lines.append(f"{', '.join(labels)}: {note}")
     return lines

@@ -15,7 +15,7 @@ from rich.table import Table
 from kdedge.benchmarks.options import DEFAULTS, Options
 from kdedge.cli.console import ConsoleProgress, print_line, results
 from kdedge.cli.invocation import command_line
-from kdedge.cli.meaning import report_warnings, warn
+from kdedge.cli.meaning import exit_if_strict, warn
 from kdedge.cli.options import (
     DEFAULT_OUTPUT,
     OutputOptions,
@@ -192,7 +192,7 @@ def bench(
         _check_outside(planned, folder)
         report, path = _bench_bundles(planned, data, options, folder, progress, command=command)
     show(report, path, output, progress=progress)
-    warn(report_warnings(report), strict=output.strict)
+    _judge(report, output)
 
 
 def bench_and_show(
@@ -212,7 +212,7 @@ def bench_and_show(
     command = command_line(context) if context is not None else None
     report, path = _bench_run(run, students, options, folder, progress, command=command)
     show(report, path, output, progress=progress)
-    warn(report_warnings(report), strict=output.strict)
+    _judge(report, output)
     return report
 
 
@@ -292,6 +292,15 @@ def show(report: Report, path: Path, output: OutputOptions, *, progress: Progres
         console.print(f"\n{_escape_line(sentence)}", highlight=False)
     console.print()
     print_line(f"report: {page}")
+
+
+def _judge(report: Report, output: OutputOptions) -> None:
+    """Apply `--strict` to the warnings of a report; in a JSON line they are not visible."""
+    from kdedge.benchmarks.result_warnings import result_warnings
+
+    if output.as_json:
+        warn(result_warnings(report), strict=output.strict)
+    exit_if_strict(result_warnings(report), strict=output.strict)
 
 
 def _check_outside(planned: Plan, out: Path) -> None:

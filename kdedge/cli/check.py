@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +16,7 @@ from kdedge.cli.console import (
     results,
 )
 from kdedge.cli.options import RecipeArguments, json_option, read_data, recipe_options
+from kdedge.errors import MachineError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -57,7 +59,8 @@ def _models(recipe: Recipe) -> dict[str, str]:
     """Say where every model of the recipe is.
 
     Raises:
-        MachineError: If the package of a model is not installed.
+        MachineError: If the package of a model is not installed, or a model of the hub is neither
+            in this machine's cache nor to be had.
         UsageError: If a folder has no config.json.
     """
     from kdedge.io.paths import require_model_folder, resolve_model_path
@@ -70,11 +73,35 @@ def _models(recipe: Recipe) -> dict[str, str]:
     for title, name in names.items():
         folder = resolve_model_path(name)
         if folder is None:
-            models[title] = "on the Hugging Face hub, or in this machine's cache of it"
+            models[title] = _hub_place(name)
         else:
             require_model_folder(folder)
             models[title] = str(folder)
     return models
+
+
+def _hub_place(name: str) -> str:
+    """Say where a model of the hub is. Raises MachineError if it cannot be loaded here."""
+    from kdedge.io.hub import BRING_HINT, OFFLINE, use_cache_if_unreachable
+
+    use_cache_if_unreachable()
+    # Imported here because it reads the environment variable when it is imported.
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        is_cached = isinstance(try_to_load_from_cache(name, "config.json"), str)
+    except HFValidationError:
+        raise MachineError("there is no such model", name, BRING_HINT) from None
+    if is_cached:
+        return "in this machine's cache of the Hugging Face hub"
+    if OFFLINE in os.environ:
+        raise MachineError(
+            "a model of the recipe is not here, and the Hugging Face hub cannot be reached",
+            name,
+            BRING_HINT,
+        )
+    return "on the Hugging Face hub"
 
 
 def _splits_table(task: Task) -> Table:

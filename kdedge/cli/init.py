@@ -77,8 +77,11 @@ def _draft(path: Path, guess: DataGuess, encoding: str) -> Draft:
     from kdedge.recipe.draft import Draft, run_name
 
     data: dict[str, str | float] = {"train": str(path)}
+    drawn = []
     for split, share in SHARES.items():
-        data[split] = _other_split(path, split) or share
+        other = _other_split(path, split)
+        data[split] = other or share
+        drawn.append(0.0 if other else share)
     if encoding != "utf-8":
         data["encoding"] = encoding
     if guess.delimiter not in (None, ",") and path.suffix.lower() == ".csv":
@@ -101,6 +104,7 @@ def _draft(path: Path, guess: DataGuess, encoding: str) -> Draft:
         kind=guess.kind,
         teacher=_teacher(),
         max_length=_max_length(guess),
+        examples=round(guess.rows * (1 - sum(drawn))),
     )
 
 

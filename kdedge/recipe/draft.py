@@ -11,6 +11,13 @@ from kdedge.runtime.spec import Kind
 
 NAME_LENGTH = 40
 
+BATCH_SIZE = 32
+"""Examples per step of a recipe's [fit] tables, by default."""
+
+TEACHER_STEPS = 200
+STUDENT_STEPS = 320
+MOST_EPOCHS = 20.0
+
 
 @dataclass(frozen=True)
 class Draft:
@@ -23,6 +30,7 @@ class Draft:
         kind: Kind of the task.
         teacher: Folder, package:NAME/FOLDER or hub id of the teacher's encoder.
         max_length: Tokens per text.
+        examples: Labelled examples to train on; few of them need more epochs.
     """
 
     name: str
@@ -31,6 +39,7 @@ class Draft:
     kind: Kind
     teacher: str
     max_length: int
+    examples: int
 
     def to_toml(self) -> str:
         """Return the text of the recipe."""
@@ -52,7 +61,7 @@ class Draft:
             _line("max_length", self.max_length, "tokens per text; longer texts are cut"),
             "",
             "[teacher.fit]",
-            _line("epochs", 2.0),
+            _line("epochs", self._epochs(TEACHER_STEPS, least=2)),
             _line("learning_rate", 1e-4),
             "",
             "# Two students, which learn from the same teacher. Remove one, or add more.",
@@ -60,16 +69,21 @@ class Draft:
             "intermediate = 1536",
             "",
             "[student.fit]",
-            _line("epochs", 4.0),
+            _line("epochs", self._epochs(STUDENT_STEPS, least=4)),
             _line("learning_rate", 2e-4),
             "",
             *_student("bilstm", self.max_length, []),
             "",
             "[student.fit]",
-            _line("epochs", 6.0),
+            _line("epochs", self._epochs(STUDENT_STEPS, least=6)),
             _line("learning_rate", 2e-3),
         ]
         return "\n".join(lines) + "\n"
+
+    def _epochs(self, steps: int, *, least: float) -> float:
+        """Return the epochs that give about this many steps, between `least` and `MOST_EPOCHS`."""
+        epochs = round(steps * BATCH_SIZE / max(self.examples, 1))
+        return float(min(max(epochs, least), MOST_EPOCHS))
 
 
 def _student(kind: str, max_length: int, shape: list[str]) -> list[str]:

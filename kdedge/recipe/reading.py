@@ -279,8 +279,13 @@ def _named_table(
     raise UsageError(
         f"this recipe has several {key}s",
         repr(override),
-        "name one: " + " or ".join(f"{key}.{name}" for name in named),
+        "name one: " + " or ".join(_with_name(override, key, name) for name in named),
     )
+
+
+def _with_name(override: str, key: str, name: str) -> str:
+    """Return the override for one of several tables, such as `student.bilstm.fit.epochs=5`."""
+    return override.replace(f"{key}.", f"{key}.{name}.", 1)
 
 
 def _name_of(table: dict[str, Any], number: int) -> str:

