@@ -79,8 +79,8 @@ def _try_first(bundle: Bundle) -> None:
     from kdedge.runtime.untrusted import MEMORY, SECONDS, try_bundle
 
     print_message(
-        f"trying the bundle in a child process: at most {SECONDS} s, and {MEMORY >> 20} MiB more "
-        "than its libraries and files need"
+        f"trying the bundle in a child process: at most {SECONDS} s of processor time, and "
+        f"{MEMORY >> 20} MiB more than its libraries and files need"
     )
     try_bundle(bundle)
     print_message("the child process opened and replayed the bundle within its limits")

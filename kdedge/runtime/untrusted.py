@@ -12,6 +12,11 @@ from kdedge.errors import IntegrityError, KdedgeError, MachineError, first_line
 from kdedge.runtime.bundle import Bundle
 
 SECONDS = 60
+"""Seconds of processor time that the child may use after its libraries are loaded."""
+
+WAITING = 30
+"""Seconds that loading the libraries and waiting for a processor may take in addition."""
+
 MEMORY = 512 << 20
 """Bytes that the child may use beyond its libraries and four times the bundle's files."""
 
@@ -19,7 +24,7 @@ FAILED = 3
 """Exit code of a child that reports a KdedgeError on stdout."""
 
 
-def try_bundle(bundle: Bundle, *, seconds: float = SECONDS, memory: int = MEMORY) -> None:
+def try_bundle(bundle: Bundle, *, seconds: int = SECONDS, memory: int = MEMORY) -> None:
     """Open a bundle, verify its files and replay its golden texts in a child process.
 
     A check cannot bound what every graph and tokenizer costs. The child shows it, and this process
@@ -27,7 +32,7 @@ def try_bundle(bundle: Bundle, *, seconds: float = SECONDS, memory: int = MEMORY
 
     Args:
         bundle: The bundle; of it, only the manifest was read.
-        seconds: The child is killed after this time.
+        seconds: Processor time that the child may use after its libraries are loaded.
         memory: Bytes that the child may use beyond its libraries and four times the bundle's size.
 
     Raises:
@@ -39,31 +44,32 @@ def try_bundle(bundle: Bundle, *, seconds: float = SECONDS, memory: int = MEMORY
             "this system cannot limit the memory of a process", sys.platform, "use Linux or macOS"
         )
     limit = memory + 4 * bundle.manifest.size()
-    command = [sys.executable, "-I", "-c", CHILD, str(bundle.folder.resolve()), str(limit)]
     # -I ignores PYTHONPATH: the child gets the search path of this process.
     search_path = json.dumps([entry for entry in sys.path if entry])
+    command = [sys.executable, "-I", "-c", CHILD, str(bundle.folder.resolve()), search_path]
     try:
         done = subprocess.run(
-            [*command, search_path, str(int(seconds) + 1)],
+            [*command, str(limit), str(seconds)],
             capture_output=True,
-            timeout=seconds,
+            timeout=seconds + WAITING,
             stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired as error:
-        raise _too_much(f"it did not finish within {seconds:g} s") from error
+        raise _too_much(f"it did not finish within {seconds + WAITING} s") from error
     if done.returncode == FAILED:
         raise _reported(done.stdout)
     if done.returncode != 0:
         reason = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
         detail = f"its process ended with code {done.returncode}: {' '.join(reason)}"
-        raise _too_much(f"{detail[:300]}; it may use {limit / 1e6:,.0f} MB")
+        allowed = f"it may use {limit / 1e6:,.0f} MB and {seconds} s of processor time"
+        raise _too_much(f"{detail[:300]}; {allowed}")
 
 
 CHILD = """
 import json, sys
-sys.path[:] = json.loads(sys.argv[3])
+sys.path[:] = json.loads(sys.argv[2])
 from kdedge.runtime.untrusted import run_child
-run_child(sys.argv[1], int(sys.argv[2]), int(sys.argv[4]))
+run_child(sys.argv[1], int(sys.argv[3]), int(sys.argv[4]))
 """
 
 
@@ -88,7 +94,9 @@ def _limit(memory: int, seconds: int) -> None:
 
     used = _address_space()
     resource.setrlimit(resource.RLIMIT_AS, (used + memory, used + memory))
-    resource.setrlimit(resource.RLIMIT_CPU, (4 * seconds, 4 * seconds))
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    end = int(own.ru_utime + own.ru_stime) + 1 + seconds
+    resource.setrlimit(resource.RLIMIT_CPU, (end, end))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 

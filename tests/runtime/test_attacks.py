@@ -1,7 +1,8 @@
 """Hostile bundles and mutations of a sound one: refused, or the answers do not change.
 
 Every hostile bundle has valid hashes and a valid digest, as a forger would write them. A child
-process opens each one and predicts, with 2 seconds and 512 MiB beyond its libraries.
+process opens each one and replays its golden texts, with 2 seconds of processor time and 512 MiB
+beyond its libraries.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ import factories
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
+from kdedge.cli.verify import verify
 from kdedge.errors import IntegrityError, KdedgeError
 from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.bundle import MANIFEST
@@ -30,7 +33,7 @@ from kdedge.runtime.onnx_check import check_graph
 from kdedge.runtime.tokenizer_check import check_tokenizer
 from kdedge.runtime.untrusted import try_bundle
 
-SECONDS, MEMORY = 2.0, 512 << 20
+SECONDS, MEMORY = 2, 512 << 20
 TEXTS = ["the film was good", "the plot and cast was dull 42", ""]
 Change = Callable[[Path], None]
 
@@ -422,8 +425,7 @@ def test_hostile_bundles_are_refused_within_time_and_memory(tmp_path: Path) -> N
 def is_refused(folder: Path) -> bool:
     """Open a bundle and replay it in a child with limits; any other end than an error counts."""
     try:
-        # The seconds include the start of Python and its libraries.
-        try_bundle(Bundle.open(folder), seconds=SECONDS + 8, memory=MEMORY)
+        try_bundle(Bundle.open(folder), seconds=SECONDS, memory=MEMORY)
     except KdedgeError as error:
         return "child process" not in error.message
     return False
@@ -431,6 +433,16 @@ def is_refused(folder: Path) -> bool:
 
 def test_a_sound_bundle_passes_the_child(bundle: Path) -> None:
     try_bundle(Bundle.open(bundle), seconds=30, memory=MEMORY)
+
+
+def test_verify_tries_an_untrusted_bundle_first(bundle: Path) -> None:
+    done = CliRunner().invoke(verify, [str(bundle), "--untrusted"])
+    assert done.exit_code == 0, done.exception
+    assert "trying the bundle in a child process" in done.stderr
+    forge(bundle, "onnx/model.onnx", loop())
+    done = CliRunner().invoke(verify, [str(bundle), "--untrusted"])
+    assert isinstance(done.exception, IntegrityError)
+    assert "a graph as an attribute" in done.exception.detail
 
 
 @pytest.mark.parametrize("kind", ["doubling", "repeated"])
