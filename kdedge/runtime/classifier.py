@@ -33,8 +33,11 @@ CPU_ORDER = ("int8", "portable", "fp32")
 OTHER_ORDER = ("fp32", "portable", "int8")
 """What `auto` prefers. The operators of the int8 file have fast kernels on CPUs only."""
 
-CPU_FALLBACK = "fallback to CPU EP has been explicitly disabled"
-"""Part of ONNX Runtime's error for a graph that the provider cannot run alone."""
+SHAPE_OPERATORS = frozenset(
+    "Cast Concat ConstantOfShape Equal Expand Gather Range Reshape Shape Slice Squeeze Unsqueeze "
+    "Where".split()
+)
+"""Operators that compute shapes and masks; a GPU provider may leave them to the CPU."""
 
 SLOW_FUSIONS = ["SkipLayerNormFusion"]
 """Graph optimizations of ONNX Runtime that make small encoders slower on CPUs."""
@@ -374,16 +377,11 @@ def _open_session(
             f"available: {', '.join(available)}",
             "install the onnxruntime build that has it, or use cpu",
         )
-    options = _options(threads)
-    if provider != PROVIDERS["cpu"] and not fallback:
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         session = onnxruntime.InferenceSession(
-            graph, options, providers=[provider], disabled_optimizers=SLOW_FUSIONS
+            graph, _options(threads), providers=[provider], disabled_optimizers=SLOW_FUSIONS
         )
     except Exception as error:
-        if CPU_FALLBACK in str(error):
-            raise _falls_back(provider) from error
         raise IntegrityError(
             "ONNX Runtime cannot load the graph",
             str(error)[:300],
@@ -396,13 +394,30 @@ def _open_session(
             f"the session runs on {', '.join(used)}",
             "check the driver and libraries that the provider needs",
         )
+    if provider != PROVIDERS["cpu"] and not fallback:
+        _check_no_fallback(session, provider)
     return session
 
 
-def _falls_back(provider: str) -> MachineError:
+def _check_no_fallback(session: onnxruntime.InferenceSession, provider: str) -> None:
+    """Raise MachineError if nodes that compute run on the CPU instead of the provider.
+
+    The option session.disable_cpu_ep_fallback is stricter: it also refuses the nodes that compute
+    shapes, which GPU providers leave to the CPU on purpose.
+    """
+    on_cpu: set[str] = set()
+    for part in session.get_provider_graph_assignment_info():
+        if part.ep_name == PROVIDERS["cpu"]:
+            on_cpu |= {node.op_type for node in part.get_nodes()}
+    computing = on_cpu - SHAPE_OPERATORS
+    if computing:
+        raise _falls_back(provider, sorted(computing))
+
+
+def _falls_back(provider: str, operators: Sequence[str]) -> MachineError:
     return MachineError(
         f"{provider} cannot run every node of this graph; the others would run on the CPU",
-        "no answer is given, because it would be a silent run on the CPU",
+        f"on the CPU: {', '.join(operators)}",
         "use --provider cpu; or check the provider's driver; or allow it with "
         "--allow-cpu-fallback or Classifier.load(fallback=True)",
     )
