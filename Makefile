@@ -1,5 +1,6 @@
 # make quickstart: distill, export and bench a small model.
 # make test: all tests. make test-fast: all but the slow ones. make docs: the documentation site.
+# make test-soak: the pages of the documentation, the notebook and 10,000 mutations of a bundle.
 PYTHON ?= python3
 OLD_PYTHON := kdedge needs Python 3.11 or newer: make PYTHON=python3.12 ...
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .venv/bin/uv)
@@ -8,7 +9,7 @@ BIN := .venv/bin
 PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive \
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: quickstart test test-fast lint types docs links lock clean
+.PHONY: quickstart test test-fast test-soak lint types docs links lock clean
 
 quickstart: .venv/.ready
 	$(BIN)/kdedge run configs/quickstart.toml
@@ -18,6 +19,9 @@ test: .venv/.ready
 
 test-fast: .venv/.ready
 	$(PYTEST) -m "not slow and not soak"
+
+test-soak: .venv/.ready
+	$(PYTEST) -m soak tests/docs tests/examples tests/runtime
 
 lint: .venv/.ready
 	$(BIN)/ruff check .

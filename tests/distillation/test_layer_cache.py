@@ -14,7 +14,6 @@ import pytest
 import torch
 from filelock import FileLock
 
-from kdedge.cli.sagemaker_output import copy_runs
 from kdedge.distillation import layer_cache
 from kdedge.distillation.layer_cache import LayerCache, TeacherLayers, open_layer_cache
 from kdedge.distillation.module import DistillationModule
@@ -200,15 +199,6 @@ def test_damaged_files_are_replaced_and_other_texts_have_their_own_cache(
         teacher, data, LayerSelection((1,)), tmp_path
     )
     assert len(folders_of(tmp_path)) == 3
-
-
-def test_a_finished_job_does_not_copy_the_cache(
-    teacher: TextClassifier, data: Encoded, tmp_path: Path
-) -> None:
-    assert open_cache(teacher, data, LayerSelection((1,)), tmp_path / "run")
-    (tmp_path / "run" / "student").mkdir()
-    copy_runs([tmp_path / "run"], tmp_path / "model")
-    assert [path.name for path in (tmp_path / "model" / "run").iterdir()] == ["student"]
 
 
 class RecordedProgress(Silent):

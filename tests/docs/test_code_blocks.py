@@ -67,7 +67,7 @@ REQUIREMENT = re.compile(r"([\w-]+)(?:\[([\w,]+)\])?")
 def _pages_to_run() -> Iterator[object]:
     for page in pages():
         if any(block.is_run for block in blocks_of(page)):
-            marks = () if name_of(page) in FAST_PAGES else (pytest.mark.slow,)
+            marks = () if name_of(page) in FAST_PAGES else (pytest.mark.soak,)
             yield pytest.param(page, id=name_of(page), marks=marks)
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from kdedge.export import export
+from kdedge.export.options import ExportOptions
 from sklearn.metrics import f1_score
 
 from kdedge.cli.augment import describe_logits
@@ -93,7 +94,8 @@ def test_bundles_predict_150_names(
         len(np.unique(split.labels)) == INTENTS
         for split in (task.train, task.validation, task.test)
     ), "the validation share is drawn from every class"
-    bundles = export_and_show(made.folder, stages=StageContext())
+    options = ExportOptions(("fp32", "int8"))
+    bundles = export_and_show(made.folder, options=options, stages=StageContext())
     show(made)
     said = capsys.readouterr().out
     assert len(said.splitlines()) < 60 and names[75] not in said, (

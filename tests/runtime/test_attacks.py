@@ -537,7 +537,7 @@ def mutate_everywhere(folder: Path, count: int, seed: int) -> dict[str, int]:
 
 
 @pytest.mark.parametrize(
-    "count", [300, pytest.param(10_000, marks=pytest.mark.slow)], ids=["300", "10000"]
+    "count", [300, pytest.param(10_000, marks=pytest.mark.soak)], ids=["300", "10000"]
 )
 def test_mutations_are_refused_or_change_nothing(bundle: Path, count: int) -> None:
     before = Classifier.load(bundle, "fp32").logits(TEXTS)
