@@ -14,8 +14,8 @@ from kdedge.benchmarks.retention import Retention
 
 from kdedge.evaluation.timing import Timings, compare_timings, speedup_quartiles
 from kdedge.io.optional import import_pandas
-from kdedge.io.printable import json_line
 from kdedge.io.show import html_table, text_table
+from kdedge.printable import json_line
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,7 +17,7 @@ from kdedge.export.figures import (
 from kdedge.export.int8_parity import IntegerCheck
 from kdedge.export.parity import BatchDependence, ParityReport
 
-from kdedge.io.printable import printable
+from kdedge.printable import printable
 from kdedge.runtime.bundle import Manifest
 
 TEMPLATE = Path(__file__).with_name("model_card.md.template")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kdedge.io.printable import printable_lines
+from kdedge.printable import printable_lines
 
 
 class KdedgeError(Exception):

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import altair as alt
+import click
 
 ROOT = Path(__file__).resolve().parents[2]
 FIGURES = ROOT / "benchmarks" / "results" / "quickstart.json"
@@ -204,17 +204,18 @@ def to_svg(chart: alt.LayerChart) -> str:
     return re.sub(r"(\d+\.\d{3})\d+", r"\1", svg) + "\n"
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Collect the figures of a run if one is named; then draw the picture."""
-    if arguments:
-        figures = collect(Path(arguments[0]))
+@click.command(help=__doc__)
+@click.argument("run", required=False, type=click.Path(path_type=Path, exists=True))
+def study(run: Path | None) -> None:
+    if run is not None:
+        figures = collect(run)
         FIGURES.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
     figures = json.loads(FIGURES.read_text())
-    print(tables(figures))
+    click.echo(tables(figures))
     PICTURE.parent.mkdir(exist_ok=True)
     PICTURE.write_text(draw(figures))
-    print(f"\npicture: {PICTURE.relative_to(ROOT)}")
+    click.echo(f"\npicture: {PICTURE.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    study()

@@ -23,7 +23,7 @@ from kdedge.benchmarks import machine
 from kdedge.benchmarks.studies._speed_files import (
     ITEMS,
     LENGTHS,
-    Bert,
+    BertShape,
     Run,
     SpeedFile,
     StudentShape,
@@ -36,18 +36,18 @@ from kdedge.benchmarks.studies._speed_files import (
 
 BASE = "TinyBERT 4x312, 12 heads"
 SHAPES = {
-    BASE: Bert(),
-    "… 6 heads of 52": Bert(heads=6),
-    "… 4 heads of 78": Bert(heads=4),
-    "… ReLU": Bert(activation="relu"),
-    "… 4 heads, ReLU": Bert(heads=4, activation="relu"),
-    "4x320, 10 heads of 32": Bert(hidden=320, heads=10, intermediate=1280),
-    "4x320, 5 heads of 64": Bert(hidden=320, heads=5, intermediate=1280),
-    "3x384, 12 heads of 32": Bert(layers=3, hidden=384, intermediate=1536),
-    "3x384, 6 heads of 64": Bert(layers=3, hidden=384, heads=6, intermediate=1536),
-    "2x512, 8 heads of 64": Bert(layers=2, hidden=512, heads=8, intermediate=2048),
-    "1x768, 12 heads of 64": Bert(layers=1, hidden=768, intermediate=3072),
-    "2x128, 2 heads of 64": Bert(layers=2, hidden=128, heads=2, intermediate=512),
+    BASE: BertShape(),
+    "… 6 heads of 52": BertShape(heads=6),
+    "… 4 heads of 78": BertShape(heads=4),
+    "… ReLU": BertShape(activation="relu"),
+    "… 4 heads, ReLU": BertShape(heads=4, activation="relu"),
+    "4x320, 10 heads of 32": BertShape(hidden=320, heads=10, intermediate=1280),
+    "4x320, 5 heads of 64": BertShape(hidden=320, heads=5, intermediate=1280),
+    "3x384, 12 heads of 32": BertShape(layers=3, hidden=384, intermediate=1536),
+    "3x384, 6 heads of 64": BertShape(layers=3, hidden=384, heads=6, intermediate=1536),
+    "2x512, 8 heads of 64": BertShape(layers=2, hidden=512, heads=8, intermediate=2048),
+    "1x768, 12 heads of 64": BertShape(layers=1, hidden=768, intermediate=3072),
+    "2x128, 2 heads of 64": BertShape(layers=2, hidden=128, heads=2, intermediate=512),
 }
 VOCABULARY = 8000
 OPENVINO_SHAPES = (BASE, "3x384, 6 heads of 64")

@@ -27,7 +27,7 @@ from kdedge.cli.options import (
     wide_option,
 )
 from kdedge.errors import UsageError
-from kdedge.io.printable import printable
+from kdedge.printable import printable
 from kdedge.run.progress import Progress
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kdedge.io.printable import json_line, printable, printable_lines
+from kdedge.printable import json_line, printable, printable_lines
 
 TERMINAL_INTERVAL = 0.2
 LOG_INTERVAL = 5.0

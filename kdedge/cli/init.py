@@ -11,8 +11,8 @@ import click
 from kdedge.cli.console import ConsoleProgress, print_line, print_message
 from kdedge.errors import UsageError
 from kdedge.io.atomic import write_atomic
-from kdedge.io.printable import printable
 from kdedge.io.tabular import DELIMITERS
+from kdedge.printable import printable
 
 if TYPE_CHECKING:
     from kdedge.data.guess import DataGuess

@@ -17,8 +17,8 @@ from rich.text import Text
 from kdedge.cli.console import print_json, results
 from kdedge.cli.options import ProviderOptions, digest_option, option_group, provider_options
 from kdedge.errors import DataError, UsageError
-from kdedge.io.printable import printable
 from kdedge.io.tabular import stream_texts
+from kdedge.printable import printable
 
 if TYPE_CHECKING:
     from kdedge.runtime.classifier import Prediction

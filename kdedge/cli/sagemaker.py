@@ -20,7 +20,7 @@ import click
 
 from kdedge.cli.main import main
 from kdedge.errors import Interrupted, KdedgeError, UsageError
-from kdedge.io.printable import printable_lines
+from kdedge.printable import printable_lines
 
 DATA_FILES = (".csv", ".tsv", ".jsonl", ".parquet")
 FAILURE_LENGTH = 1024

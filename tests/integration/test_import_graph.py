@@ -28,6 +28,7 @@ FLOORS = (
     ("runtime",),
     ("io",),
     ("errors",),
+    ("printable",),
 )
 """From the top down. A package may import from its own floor's package and from lower floors."""
 

@@ -179,7 +179,7 @@ def test_overrides_name_a_student(write) -> None:  # type: ignore[no-untyped-def
     assert isinstance(bilstm, BiLstmConfig)
     assert (small.layers, bilstm.fit.epochs) == (2, 9)
     with pytest.raises(
-        UsageError, match=r"(?s)several students.*student\.small or student\.bilstm"
+        UsageError, match=r"(?s)several students.*student\.small\.layers=2 or student\.bilstm"
     ):
         load_recipe(path, ("student.layers=2",))
 

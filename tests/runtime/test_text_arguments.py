@@ -15,6 +15,7 @@ from scipy.special import expit, softmax
 
 from kdedge.errors import UsageError
 from kdedge.runtime import Classifier
+from kdedge.runtime.digest import document_digest
 
 TEXTS = ["the film was good", "the plot was awful", "the cast"]
 
@@ -135,6 +136,7 @@ def test_the_bundle_decides_the_threshold(tmp_path: Path) -> None:
     for threshold, count in (((low + middle) / 2, 2), ((middle + high) / 2, 1)):
         document = json.loads(manifest.read_text())
         document["spec"]["threshold"] = threshold
+        document["digest"] = document_digest(document)
         manifest.write_text(json.dumps(document))
         label = Classifier.load(folder, "fp32").predict(TEXTS[0]).label
         assert len(label) == count

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdedge.io.printable import json_line, printable, printable_lines
+from kdedge.printable import json_line, printable, printable_lines
 
 
 @pytest.mark.parametrize(
