@@ -147,7 +147,7 @@ def test_bench_measures_only_the_bundle(device: Path, copied: Path, tmp_path: Pa
     )
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout.splitlines()[-1])
-    assert {row["precision"] for row in document["rows"]} == {"int8"}
+    assert {row["precision"] for row in document["rows"]} == {"fp32", "int8"}
     assert all(
         row["p50_us"] > 0 and row["provider"] == "CPUExecutionProvider"
         for row in document["rows"]
