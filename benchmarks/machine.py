@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from kdedge.io.optional import installed_versions
 
 FLAGS = (
     "avx2",
@@ -50,7 +51,7 @@ def describe(threads: int) -> dict[str, Any]:
         "memory_mb": _memory_mb(),
         "os": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "packages": _versions(),
+        "packages": installed_versions(PACKAGES),
         "providers": list(onnxruntime.get_available_providers()),
         "gpu": _gpu(),
         "threads": threads,
@@ -128,16 +129,6 @@ def _memory_mb() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
     except (AttributeError, ValueError, OSError):
         return None
-
-
-def _versions() -> dict[str, str]:
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
 
 
 def _gpu() -> str | None:

@@ -64,7 +64,7 @@ def sentences(count: int, seed: int) -> tuple[tuple[str, ...], np.ndarray]:
 
 
 def jaccard(first: frozenset[str], second: frozenset[str]) -> float:
-    """Return the Jaccard similarity of two sets, at least one of which is not empty."""
+    """Return the Jaccard similarity of two sets; they must not both be empty."""
     shared = len(first & second)
     return shared / (len(first) + len(second) - shared)
 

@@ -298,9 +298,10 @@ def _judge(report: Report, output: OutputOptions) -> None:
     """Apply `--strict` to the warnings of a report; in a JSON line they are not visible."""
     from kdedge.benchmarks.result_warnings import result_warnings
 
+    warnings = result_warnings(report)
     if output.as_json:
-        warn(result_warnings(report), strict=output.strict)
-    exit_if_strict(result_warnings(report), strict=output.strict)
+        warn(warnings, strict=output.strict)
+    exit_if_strict(warnings, strict=output.strict)
 
 
 def _check_outside(planned: Plan, out: Path) -> None:

@@ -73,7 +73,7 @@ class ConsoleProgress:
         self.title = ""
 
     def _is_due(self, seconds: float, done: int) -> bool:
-        """Return whether a line is due, so many seconds after the last one."""
+        """Return whether a line is due; `seconds` have passed since the last one."""
         if self.in_terminal:
             return seconds >= TERMINAL_INTERVAL or 0 < self.total <= done
         if not self.total:

@@ -9,11 +9,11 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 
 from kdedge import __version__
 from kdedge.cli.console import print_message
 from kdedge.errors import KdedgeError, MachineError, first_line
+from kdedge.io.optional import installed_versions
 
 EXIT_CODE = 70
 """Internal software error (EX_SOFTWARE of sysexits.h)."""
@@ -107,9 +107,6 @@ def crash_report(error: Exception) -> str:
         f"kdedge: {__version__}",
         f"python: {platform.python_version()} on {platform.platform()}",
     ]
-    for package in PACKAGES:
-        try:
-            lines.append(f"{package}: {version(package)}")
-        except PackageNotFoundError:
-            lines.append(f"{package}: not installed")
+    for package, installed in installed_versions(PACKAGES).items():
+        lines.append(f"{package}: {installed}")
     return "\n".join(lines) + "\n\n" + "".join(traceback.format_exception(error))

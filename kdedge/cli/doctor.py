@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,12 @@ import click
 from kdedge import __version__
 from kdedge.cli.console import print_json, print_line
 from kdedge.cli.options import json_option
-from kdedge.io.optional import TRAINING_PACKAGES, TUNING_PACKAGES, missing_packages
+from kdedge.io.optional import (
+    TRAINING_PACKAGES,
+    TUNING_PACKAGES,
+    installed_versions,
+    missing_packages,
+)
 
 PACKAGES = (
     "numpy",
@@ -64,7 +68,7 @@ def _facts() -> dict[str, Any]:
     return {
         "kdedge": __version__,
         "python": f"{platform.python_version()} on {described['os']}",
-        **_versions(),
+        **installed_versions(PACKAGES),
         "cpu": described["cpu"],
         "cores": described["cores"],
         "cpu features": flags,
@@ -77,16 +81,6 @@ def _facts() -> dict[str, Any]:
         "model cache": str(_model_cache()),
         **{name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
     }
-
-
-def _versions() -> dict[str, str]:
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
 
 
 def _int8_note(flags: list[str] | None, vnni: set[str]) -> str:

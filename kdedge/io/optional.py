@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from types import ModuleType
 
@@ -35,6 +36,17 @@ TUNING_PACKAGES = ("optuna", "sqlalchemy")
 
 EXTRAS = {"cryptography": "sign"}
 """Import name of a package -> the extra that installs it alone."""
+
+
+def installed_versions(packages: tuple[str, ...]) -> dict[str, str]:
+    """Return the name of each installed distribution -> its version."""
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
 
 
 def missing_packages(packages: tuple[str, ...]) -> list[str]:

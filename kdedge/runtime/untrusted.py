@@ -31,7 +31,7 @@ def try_bundle(bundle: Bundle, *, seconds: int = SECONDS, memory: int = MEMORY) 
     survives.
 
     Args:
-        bundle: The bundle; of it, only the manifest was read.
+        bundle: The bundle. Only its manifest was read so far.
         seconds: Processor time that the child may use after its libraries are loaded.
         memory: Bytes that the child may use beyond its libraries and four times the bundle's size.
 

@@ -14,7 +14,8 @@ import pytest
 from kdedge.benchmarks import machine
 from kdedge.benchmarks.footprint import Footprint
 from kdedge.benchmarks.render import COLUMNS, markdown, write_report
-from kdedge.benchmarks.report import Report, finite, one_line, warnings
+from kdedge.benchmarks.report import Report, Row, finite, one_line, warnings
+from kdedge.benchmarks.result_warnings import result_warnings
 from reports import CPU, report, timings
 from rich.console import Console
 
@@ -179,6 +180,28 @@ def test_rows_with_equal_warnings_share_a_line() -> None:
         and "student onnx fp32" in unstable[0]
         and "teacher torch fp32" in unstable[0]
     )
+
+
+@pytest.mark.parametrize("value, notes", [(0.86, 0), (0.87, 0), (0.875, 1), (0.885, 2)])
+def test_the_report_says_if_labels_alone_do_better(value: float, notes: int) -> None:
+    """The students score 0.88 in fp32 and 0.87 in int8; rows with equal notes share a line."""
+    baseline = Row("student baseline", "baseline", "torch", "fp32", None, value=value)
+    example = report()
+    lines = warnings(replace(example, rows=(*example.rows, baseline)))
+    found = [line for line in lines if "trained on the labels alone scores higher" in line]
+    assert len(found) == min(notes, 1)
+    assert sum(line.partition(": ")[0].count("student onnx") for line in found) == notes
+
+
+def test_the_report_repeats_the_reasons_to_doubt_its_scores() -> None:
+    example = report()
+    words = Row("tf-idf + logistic", "baseline", "simple", None, None, value=0.99)
+    task = example.task | {"texts": 40}
+    page = markdown(replace(example, rows=(*example.rows, words), task=task))
+    assert "the test split has 40 texts" in page
+    assert "a bag of words (TF-IDF with a linear model) scores 0.9900" in page
+    assert "bag of words" not in markdown(example)
+    assert result_warnings(example) == []
 
 
 def test_the_report_warns_if_int8_is_not_faster() -> None:
