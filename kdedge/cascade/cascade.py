@@ -1,0 +1,183 @@
+"""A student that answers alone where it agrees with its teacher, and asks the teacher elsewhere."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from kdedge.cascade.drift import DriftMonitor, DriftStatus
+from kdedge.cascade.teachers import AskTeacher, Label, Pairs, open_teacher
+from kdedge.errors import CheckFailed, UsageError
+from kdedge.runtime import Classifier, Prediction
+from kdedge.runtime.agreement import Threshold, confidence, usualness
+from kdedge.runtime.text_arguments import read_arguments
+
+AUDIT_SHARE = 0.01
+"""Share of the student's own answers that the teacher checks."""
+
+Reason = Literal["confident", "unsure", "unusual"]
+
+
+@dataclass(frozen=True)
+class CascadeAnswer:
+    """The answer to one text.
+
+    Attributes:
+        label: The label; for label sets a tuple.
+        source: Who gave the label.
+        reason: `confident`: the student answers. `unsure`: its confidence is too low. `unusual`:
+            the text is unlike those that it was trained on.
+        student: The student's own prediction.
+        audited: Whether the teacher was asked although the student was confident. The label is
+            the teacher's then.
+    """
+
+    label: Label
+    source: Literal["student", "teacher"]
+    reason: Reason
+    student: Prediction
+    audited: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        label = list(self.label) if isinstance(self.label, tuple) else self.label
+        return {
+            "label": label,
+            "source": self.source,
+            "reason": self.reason,
+            "student": self.student.to_json(),
+            "audited": self.audited,
+        }
+
+
+class Cascade:
+    """Answers with a student if it is likely to agree with its teacher, else with the teacher.
+
+    The threshold on the student's confidence is chosen on the validation texts of the bundle. At
+    least `agreement` of the student's own answers agree with the teacher, with a probability of
+    95 %, for texts of the same kind as the validation texts. A share of the student's answers is
+    audited for ever: `drift` says whether the promise still holds.
+
+    One instance may serve many threads at once.
+
+    Args:
+        student: A classifier whose bundle has an agreement table, or the bundle.
+        teacher: A function from texts and pairs to labels, a classifier, a bundle, or the address
+            of a server such as `kdedge serve`.
+        agreement: Share of the student's own answers that must agree with the teacher.
+        audit_share: Share of the student's own answers that the teacher checks.
+        seed: Seed of the choice of audited texts.
+
+    Raises:
+        UsageError: If the bundle has no agreement table, or predicts a number.
+        CheckFailed: If no threshold keeps the agreement.
+
+    Example:
+        ```python
+        cascade = kdedge.Cascade("runs/quickstart/bilstm/bundle", ask_teacher, agreement=0.95)
+        answer = cascade.predict("Shares fell after the bank's warning")
+        answer.label, answer.source
+        cascade.drift.drifted
+        ```
+    """
+
+    def __init__(
+        self,
+        student: Classifier | str | Path,
+        teacher: AskTeacher | Classifier | str | Path,
+        agreement: float = 0.99,
+        *,
+        audit_share: float = AUDIT_SHARE,
+        seed: int | None = None,
+    ) -> None:
+        if not 0 <= audit_share <= 1:
+            raise UsageError("audit_share must lie between 0 and 1", repr(audit_share))
+        if not isinstance(student, Classifier):
+            student = Classifier.load(student)
+        self.student = student
+        self.threshold: Threshold = student.agreement_table().threshold(agreement)
+        self.audit_share = audit_share
+        self._ask = open_teacher(teacher)
+        self._monitor = DriftMonitor(agreement)
+        self._random = random.Random(seed)
+        self._lock = threading.Lock()
+
+    @property
+    def drift(self) -> DriftStatus:
+        """The result of the audits so far."""
+        return self._monitor.status
+
+    def predict(self, texts: Any) -> CascadeAnswer | list[CascadeAnswer]:
+        """Answer one text or pair, or each of several, as `Classifier.predict` does.
+
+        Raises:
+            UsageError: If `texts` is neither text nor list of texts.
+            CheckFailed: If the teacher gives another number of labels.
+        """
+        given = read_arguments(texts, reads_pairs=self.student.spec.pair)
+        answers = self.predict_batch(given.texts, given.pairs)
+        return answers[0] if given.single else answers
+
+    def predict_batch(
+        self, texts: Iterable[str], pairs: Iterable[str] | None = None
+    ) -> list[CascadeAnswer]:
+        """Answer N texts, in their order; the teacher is asked at most once."""
+        texts = list(texts)
+        seconds = None if pairs is None else list(pairs)
+        answers = self.ask_student(texts, seconds)
+        asked = [i for i, answer in enumerate(answers) if answer.source == "teacher"]
+        if not asked:
+            return answers
+        asked_pairs = None if seconds is None else [seconds[i] for i in asked]
+        labels = self.ask_teacher([texts[i] for i in asked], asked_pairs)
+        for i, label in zip(asked, labels, strict=True):
+            if answers[i].audited:
+                self._monitor.add(label == answers[i].student.label)
+            answers[i] = replace(answers[i], label=label)
+        return answers
+
+    def ask_student(self, texts: Sequence[str], pairs: Pairs) -> list[CascadeAnswer]:
+        """Return what the student says to N texts, and for which of them the teacher is needed."""
+        if not texts:
+            return []
+        logits, predictions = self.student.predict_with_logits(texts, pairs)
+        sure = confidence(self.student.spec, logits, self.student.temperature)
+        usual = usualness(logits)
+        answers = []
+        for i, prediction in enumerate(predictions):
+            reason = self._reason(float(sure[i]), float(usual[i]))
+            audited = reason == "confident" and self._is_audited()
+            source: Literal["student", "teacher"] = "teacher"
+            if reason == "confident" and not audited:
+                source = "student"
+            answers.append(CascadeAnswer(prediction.label, source, reason, prediction, audited))
+        return answers
+
+    def ask_teacher(self, texts: Sequence[str], pairs: Pairs) -> list[Label]:
+        """Return the teacher's labels of N texts. Raises CheckFailed for another number."""
+        labels = list(self._ask(texts, pairs))
+        if len(labels) != len(texts):
+            raise CheckFailed(
+                "the teacher must give one label for each text",
+                f"{len(labels)} labels for {len(texts)} texts",
+            )
+        return labels
+
+    def _reason(self, sure: float, usual: float) -> Reason:
+        if usual < self.threshold.usualness:
+            return "unusual"
+        return "confident" if sure >= self.threshold.confidence else "unsure"
+
+    def _is_audited(self) -> bool:
+        with self._lock:
+            return self._random.random() < self.audit_share
+
+
+def answered_alone(answers: Sequence[CascadeAnswer]) -> float:
+    """Return the share of answers that the student gave alone, audited ones included."""
+    return float(np.mean([answer.reason == "confident" for answer in answers]))

@@ -1,0 +1,76 @@
+"""Watch whether a student still agrees with its teacher as often as was promised."""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import dataclass
+
+from kdedge.errors import UsageError
+
+FALSE_ALARMS = 1e-4
+"""Inverse of the mean number of audited texts before a false alarm, if nothing has drifted."""
+
+WORSE = 3.0
+"""The monitor is quickest if disagreement grows by this factor."""
+
+
+@dataclass(frozen=True)
+class DriftStatus:
+    """What the audits have shown.
+
+    Attributes:
+        audited: Number of audited texts.
+        agreed: Number of those on which student and teacher agreed.
+        drifted: Whether the student disagrees more often than promised.
+        evidence: Current value of the statistic, in multiples of the alarm's limit.
+    """
+
+    audited: int
+    agreed: int
+    drifted: bool
+    evidence: float
+
+
+class DriftMonitor:
+    """Page's CUSUM test on disagreements; may be used by several threads at once.
+
+    The statistic is S <- max(0, S + log likelihood ratio of one audit), for the promised rate of
+    disagreement against one `WORSE` times as high. The alarm is S >= log(1 / `FALSE_ALARMS`). If
+    the promise holds, a false alarm needs `1 / FALSE_ALARMS` audits or more on average (Page 1954;
+    Lorden 1971).
+
+    Args:
+        agreement: The promised share of agreement.
+        false_alarms: One over the mean number of audits before a false alarm.
+    """
+
+    def __init__(self, agreement: float, false_alarms: float = FALSE_ALARMS) -> None:
+        if not 0 < agreement < 1:
+            raise UsageError("agreement must lie between 0 and 1", repr(agreement))
+        promised = 1 - agreement
+        worse = min(WORSE * promised, (1 + promised) / 2)
+        self._step = {
+            True: math.log((1 - worse) / (1 - promised)),
+            False: math.log(worse / promised),
+        }
+        self._limit = math.log(1 / false_alarms)
+        self._sum = 0.0
+        self._audited = 0
+        self._agreed = 0
+        self._drifted = False
+        self._lock = threading.Lock()
+
+    def add(self, agrees: bool) -> None:
+        """Add the result of one audit."""
+        with self._lock:
+            self._audited += 1
+            self._agreed += agrees
+            self._sum = max(0.0, self._sum + self._step[agrees])
+            self._drifted = self._drifted or self._sum >= self._limit
+
+    @property
+    def status(self) -> DriftStatus:
+        with self._lock:
+            evidence = self._sum / self._limit
+            return DriftStatus(self._audited, self._agreed, self._drifted, evidence)

@@ -1,0 +1,113 @@
+"""The teacher behind a cascade: a function, a bundle, or a server."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from kdedge.errors import MachineError, UsageError, first_line
+from kdedge.runtime import Classifier
+
+Label = str | tuple[str, ...]
+Pairs = Sequence[str] | None
+AskTeacher = Callable[[Sequence[str], Pairs], Sequence[Label]]
+"""From N texts, and N second texts or None, to N labels."""
+
+MAX_ANSWER = 64 << 20
+"""Most bytes of a server's answer."""
+
+
+class HttpTeacher:
+    """A teacher that answers over HTTP, as `kdedge serve` does.
+
+    It posts `{"texts": [...]}`, with `"pairs"` for classifiers of pairs, and reads
+    `{"predictions": [{"label": ...}, ...]}`.
+
+    Args:
+        url: Address of the server's `/predict`.
+        timeout: Seconds to wait for an answer.
+        headers: Additional headers, such as `Authorization`.
+    """
+
+    def __init__(
+        self, url: str, timeout: float = 30.0, headers: dict[str, str] | None = None
+    ) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise UsageError(
+                "the address of a teacher starts with http:// or https://", url[:200]
+            )
+        self.url = url
+        self.timeout = timeout
+        self.headers = {"Content-Type": "application/json", **(headers or {})}
+
+    def __call__(self, texts: Sequence[str], pairs: Pairs = None) -> list[Label]:
+        """Return the teacher's labels of N texts.
+
+        Raises:
+            MachineError: If the server does not answer, or answers with something else.
+        """
+        document: dict[str, Any] = {"texts": list(texts)}
+        if pairs is not None:
+            document["pairs"] = list(pairs)
+        body = json.dumps(document).encode()
+        request = urllib.request.Request(self.url, data=body, headers=self.headers)
+        try:
+            with urllib.request.urlopen(request, timeout=self.timeout) as response:
+                answer = json.loads(response.read(MAX_ANSWER))
+            predictions = answer["predictions"]
+            labels = [_label(prediction["label"]) for prediction in predictions]
+        except urllib.error.HTTPError as error:
+            raise _no_answer(self.url, f"status {error.code} {error.reason}") from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise _no_answer(self.url, first_line(error)) from error
+        if len(labels) != len(texts):
+            raise _no_answer(self.url, f"{len(labels)} predictions for {len(texts)} texts")
+        return labels
+
+
+def open_teacher(teacher: AskTeacher | Classifier | str | Path) -> AskTeacher:
+    """Return a teacher as a function.
+
+    Args:
+        teacher: A function, a classifier, the address of a server, or a bundle's folder.
+    """
+    if isinstance(teacher, str) and "://" in teacher:
+        return HttpTeacher(teacher)
+    if isinstance(teacher, str | Path):
+        teacher = Classifier.load(teacher)
+    if isinstance(teacher, Classifier):
+        return _ask_classifier(teacher)
+    if callable(teacher):
+        return teacher
+    raise UsageError(
+        "a teacher is a function, a classifier, a bundle or an address",
+        type(teacher).__name__,
+        "give a function from texts and pairs to labels",
+    )
+
+
+def _ask_classifier(classifier: Classifier) -> AskTeacher:
+    def ask(texts: Sequence[str], pairs: Pairs = None) -> list[Label]:
+        return [prediction.label for prediction in classifier.predict_batch(texts, pairs)]
+
+    return ask
+
+
+def _label(value: Any) -> Label:
+    if isinstance(value, list):
+        return tuple(str(item) for item in value)
+    if not isinstance(value, str):
+        raise ValueError(f"a label is {value!r}")
+    return value
+
+
+def _no_answer(url: str, detail: str) -> MachineError:
+    return MachineError(
+        "the teacher's server gave no answer",
+        f"{url}: {detail}"[:300],
+        "check that it runs; `kdedge serve` on the teacher's bundle answers in the right form",
+    )

@@ -1,0 +1,275 @@
+"""How often a student agrees with its teacher, by confidence: what a cascade needs to know.
+
+`agreement.json` of a bundle holds one row for each validation text: the student's confidence, how
+usual the text is, and whether student and teacher predict the same label. It holds no text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kdedge.errors import CheckFailed, IntegrityError, UsageError
+from kdedge.runtime.spec import TaskSpec
+
+ERROR_RATE = 0.05
+"""Probability that a chosen threshold does not keep its promise."""
+
+UNUSUAL_SHARE = 0.01
+"""Share of the validation texts that count as unusual."""
+
+SPARED_DISAGREEMENTS = 2
+"""Disagreements that the first tested share may contain."""
+
+STEPS = 100
+"""Number of shares that are tested between the first one and all texts."""
+
+MAX_ROWS = 50_000
+"""Most texts of an agreement table."""
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """When a student may answer alone.
+
+    Attributes:
+        confidence: Least confidence of the student.
+        usualness: Least usualness of the text.
+        share: Share of the validation texts that pass both.
+        agreement: Share of these texts on which student and teacher agree.
+        lower_bound: Lower bound of the agreement on new texts of the same kind.
+        texts: Number of validation texts.
+    """
+
+    confidence: float
+    usualness: float
+    share: float
+    agreement: float
+    lower_bound: float
+    texts: int
+
+
+@dataclass(frozen=True)
+class AgreementTable:
+    """Student and teacher on N validation texts.
+
+    Attributes:
+        precision: The ONNX file of the student that was measured.
+        confidence: Probability of the predicted label. *Shape:* (N,)
+        usualness: Log of the sum of exponentials of the logits. *Shape:* (N,)
+        agrees: Whether both predict the same label. *Shape:* (N,) bool
+    """
+
+    precision: str
+    confidence: np.ndarray
+    usualness: np.ndarray
+    agrees: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.agrees)
+
+    def threshold(
+        self,
+        agreement: float = 0.99,
+        *,
+        error_rate: float = ERROR_RATE,
+        unusual_share: float = UNUSUAL_SHARE,
+    ) -> Threshold:
+        """Choose the threshold that lets the student answer most texts.
+
+        Texts are sorted by confidence. Growing shares of them are tested, from a fixed first share
+        on, until the Clopper-Pearson lower bound of a share is below `agreement`; the last share
+        before it is taken. Because the order of the tests does not depend on their results, each
+        test may use the full `error_rate` ("fixed sequence testing", Angelopoulos et al. 2021,
+        Learn then Test, section 4).
+
+        Args:
+            agreement: Share of the student's own answers that must agree with the teacher.
+            error_rate: Probability that the promise is not kept.
+            unusual_share: Share of the validation texts that count as unusual. The student does
+                not answer texts that are as unusual as these.
+
+        Raises:
+            UsageError: If a share is not between 0 and 1.
+            CheckFailed: If no threshold keeps the promise.
+        """
+        for name, value in (("agreement", agreement), ("error_rate", error_rate)):
+            if not 0 < value < 1:
+                raise UsageError(f"{name} must lie between 0 and 1", repr(value))
+        if not 0 <= unusual_share < 1:
+            raise UsageError("unusual_share must be at least 0 and below 1", repr(unusual_share))
+        usualness = float(np.quantile(self.usualness, unusual_share))
+        order = np.argsort(-self.confidence, kind="stable")
+        order = order[self.usualness[order] >= usualness]
+        disagreements = np.cumsum(~self.agrees[order])
+        chosen, bound = 0, 0.0
+        for count in _tested_counts(len(order), agreement, error_rate):
+            wrong = int(disagreements[count - 1])
+            tested = lower_bound(count - wrong, count, error_rate)
+            if tested < agreement:
+                break
+            chosen, bound = count, tested
+        if not chosen:
+            raise _no_threshold(len(self), agreement, error_rate)
+        return Threshold(
+            confidence=float(self.confidence[order[chosen - 1]]),
+            usualness=usualness,
+            share=chosen / len(self),
+            agreement=1 - int(disagreements[chosen - 1]) / chosen,
+            lower_bound=bound,
+            texts=len(self),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "precision": self.precision,
+            "confidence": [float(f"{value:.7g}") for value in self.confidence],
+            "usualness": [float(f"{value:.7g}") for value in self.usualness],
+            "agrees": [int(value) for value in self.agrees],
+        }
+
+    @classmethod
+    def from_json(cls, document: Any) -> AgreementTable:
+        """Read a parsed agreement.json. Raises IntegrityError if it is malformed."""
+        if not isinstance(document, Mapping) or not isinstance(document.get("precision"), str):
+            raise _malformed("it names no precision")
+        columns = []
+        for name in ("confidence", "usualness", "agrees"):
+            column = document.get(name)
+            if not isinstance(column, list) or not 0 < len(column) <= MAX_ROWS:
+                raise _malformed(f"{name} is no list of 1 to {MAX_ROWS:,} numbers")
+            if not all(_is_number(value) for value in column):
+                raise _malformed(f"{name} holds something other than numbers")
+            columns.append(np.array(column, dtype=np.float64))
+        if len({len(column) for column in columns}) != 1:
+            raise _malformed("its columns have different lengths")
+        return cls(document["precision"], columns[0], columns[1], columns[2] > 0)
+
+
+def measure_agreement(
+    spec: TaskSpec, precision: str, student: np.ndarray, teacher: np.ndarray, temperature: float
+) -> AgreementTable:
+    """Compare logits (N, C) of a student with those of its teacher on the same N texts."""
+    return AgreementTable(
+        precision,
+        confidence(spec, student, temperature),
+        usualness(student),
+        same_label(spec, student, teacher),
+    )
+
+
+def confidence(spec: TaskSpec, logits: np.ndarray, temperature: float) -> np.ndarray:
+    """Return how sure the student is of its labels, from its logits (N, C): (N,) in 0..1.
+
+    It is the probability of the best label; for label sets the probability of the least certain
+    decision.
+    """
+    from kdedge.runtime.prediction import probabilities
+
+    shares = probabilities(spec, logits, temperature)
+    if spec.kind == "multilabel":
+        decided = np.where(shares > spec.threshold, shares, 1 - shares)
+        return np.asarray(decided.min(1))
+    return np.asarray(shares.max(1))
+
+
+def usualness(logits: np.ndarray) -> np.ndarray:
+    """Return how usual texts are for the student, from its logits (N, C): (N,).
+
+    It is the negative energy of Liu et al. 2020 (Energy-based out-of-distribution detection):
+    log(sum(exp(logits))). It is low for texts unlike those that the student was trained on.
+    """
+    highest = logits.max(1)
+    return np.asarray(highest + np.log(np.exp(logits - highest[:, None]).sum(1)))
+
+
+def same_label(spec: TaskSpec, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return for N texts whether two models predict the same label: (N,) bool."""
+    if spec.kind == "multilabel":
+        cut = math.log(spec.threshold / (1 - spec.threshold))
+        return np.asarray(((first > cut) == (second > cut)).all(1))
+    return np.asarray(first.argmax(1) == second.argmax(1))
+
+
+def lower_bound(successes: int, trials: int, error_rate: float) -> float:
+    """Return the one-sided Clopper-Pearson lower bound of a probability.
+
+    It is the p at which `successes` or more out of `trials` have the probability `error_rate`
+    (Clopper and Pearson 1934).
+    """
+    if successes == 0:
+        return 0.0
+    low, high = 0.0, successes / trials
+    for _ in range(60):
+        middle = (low + high) / 2
+        if _at_most(trials - successes, trials, 1 - middle) < error_rate:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _at_most(failures: int, trials: int, rate: float) -> float:
+    """Return the probability of at most so many failures in binomial trials."""
+    if rate >= 1.0:
+        return 1.0 if failures >= trials else 0.0
+    count = np.arange(failures + 1)
+    ways = np.array([_log_ways(trials, k) for k in count.tolist()])
+    return float(np.exp(ways + count * math.log(rate) + (trials - count) * math.log1p(-rate)).sum())
+
+
+def _log_ways(total: int, chosen: int) -> float:
+    """Return the logarithm of the binomial coefficient."""
+    return math.lgamma(total + 1) - math.lgamma(chosen + 1) - math.lgamma(total - chosen + 1)
+
+
+def needed_texts(agreement: float, error_rate: float, disagreements: int = 0) -> int:
+    """Return the fewest texts whose bound reaches `agreement` with so many disagreements."""
+    count = disagreements + 1
+    while lower_bound(count - disagreements, count, error_rate) < agreement:
+        count = max(count + 1, int(count * 1.02))
+    while lower_bound(count - 1 - disagreements, count - 1, error_rate) >= agreement:
+        count -= 1
+    return count
+
+
+def _tested_counts(texts: int, agreement: float, error_rate: float) -> list[int]:
+    """Return the numbers of texts that are tested one after the other."""
+    spared = SPARED_DISAGREEMENTS
+    first = needed_texts(agreement, error_rate, spared)
+    while spared and first > texts // 2:
+        spared -= 1
+        first = needed_texts(agreement, error_rate, spared)
+    if first > texts:
+        return []
+    return sorted({int(count) for count in np.linspace(first, texts, STEPS)})
+
+
+def _no_threshold(texts: int, agreement: float, error_rate: float) -> CheckFailed:
+    needed = needed_texts(agreement, error_rate)
+    if texts < needed:
+        return CheckFailed(
+            f"{texts} validation texts are too few to promise {agreement:.1%} agreement",
+            f"at least {needed} are needed, even if student and teacher agree on all of them",
+            "ask for less agreement, or give the recipe more validation texts and export again",
+        )
+    return CheckFailed(
+        f"no threshold keeps an agreement of {agreement:.1%}",
+        f"student and teacher differ on too many of the {texts} validation texts, even where the "
+        "student is most confident",
+        "ask for less agreement, or distill a better student",
+    )
+
+
+def _is_number(value: Any) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return -1e30 <= value <= 1e30  # False for NaN
+
+
+def _malformed(detail: str) -> IntegrityError:
+    return IntegrityError("agreement.json of the bundle is malformed", detail, "export again")
