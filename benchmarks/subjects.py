@@ -11,7 +11,7 @@ from kdedge.benchmarks.options import Options
 
 from kdedge.errors import MachineError
 from kdedge.runtime import Bundle, Classifier
-from kdedge.runtime.classifier import PROVIDERS
+from kdedge.runtime.session import PROVIDERS
 
 Encode = Callable[[Sequence[str], Sequence[str] | None], Any]
 

@@ -44,7 +44,7 @@ from kdedge.data.task import Split, Task
 from kdedge.errors import CheckFailed, MachineError
 from kdedge.run.progress import SILENT, Progress
 from kdedge.runtime import Bundle, Classifier
-from kdedge.runtime.bundle import PRECISIONS
+from kdedge.runtime.layout import PRECISIONS
 
 COMPARED_TEXTS = 128
 """Texts on which every activation of the int8 file is compared with torch."""

@@ -18,7 +18,7 @@ from kdedge.export.int8_parity import IntegerCheck
 from kdedge.export.parity import BatchDependence, ParityReport
 
 from kdedge.printable import printable
-from kdedge.runtime.bundle import Manifest
+from kdedge.runtime.manifest import Manifest
 
 TEMPLATE = Path(__file__).with_name("model_card.md.template")
 SHOWN_LABELS = 20

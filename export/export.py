@@ -23,7 +23,7 @@ from kdedge.recipe import QuantizeConfig
 from kdedge.run.layout import RunDir
 from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, read_result
 from kdedge.runtime import Bundle
-from kdedge.runtime.bundle import FORMAT
+from kdedge.runtime.manifest_fields import FORMAT
 from kdedge.students.build import load_student
 from kdedge.teacher.finetune import load_teacher
 from kdedge.teacher.result import TeacherResult

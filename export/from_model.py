@@ -23,7 +23,7 @@ from kdedge.nn.labels import PROBLEM_TYPES
 from kdedge.nn.text_model import TextClassifier, score_of
 from kdedge.recipe import ObjectiveConfig, QuantizeConfig
 from kdedge.run.progress import SILENT, Progress
-from kdedge.runtime.bundle import MANIFEST
+from kdedge.runtime.layout import MANIFEST
 from kdedge.runtime.metrics import DEFAULT_METRIC, decide
 from kdedge.runtime.spec import Kind, TaskSpec
 from kdedge.teacher.finetune import cap_length

@@ -26,7 +26,7 @@ from kdedge.export.parity import Encoded, torch_logits
 from kdedge.export.scheme import UINT8_MAX
 from transformers import PreTrainedModel
 
-from kdedge.runtime.classifier import SLOW_FUSIONS
+from kdedge.runtime.session import SLOW_FUSIONS
 
 LSTM_STATES = "lstm_states"
 WEIGHT = ".weight"

@@ -19,7 +19,7 @@ from kdedge.export.registry import export_of
 from transformers import PreTrainedModel
 
 from kdedge.errors import CheckFailed
-from kdedge.runtime.classifier import SLOW_FUSIONS
+from kdedge.runtime.session import SLOW_FUSIONS
 from kdedge.runtime.spec import Kind
 
 EQUAL_INTEGERS = 1e-5

@@ -21,8 +21,10 @@ from kdedge import __version__
 from kdedge.data.task import Split
 from kdedge.io.atomic import json_text, remove, replace_dir, write_atomic
 from kdedge.runtime import Classifier
-from kdedge.runtime.bundle import LAYOUT, PRECISIONS, Bundle, Manifest, write_manifest
+from kdedge.runtime.bundle import Bundle
 from kdedge.runtime.golden import golden_label
+from kdedge.runtime.layout import LAYOUT, PRECISIONS
+from kdedge.runtime.manifest import Manifest, write_manifest
 from kdedge.runtime.metrics import score
 from kdedge.runtime.spec import TaskSpec
 

@@ -15,7 +15,7 @@ from kdedge.export.parity import compare_logits, spread_over
 from kdedge.data.task import Split, Task
 from kdedge.evaluation.timing import TimingPlan, Timings, Work, interleave, speedup_quartiles
 from kdedge.runtime import Bundle, Classifier
-from kdedge.runtime.bundle import PRECISIONS
+from kdedge.runtime.layout import PRECISIONS
 
 TIMED_TEXTS = 32
 MOST_ROUNDS = 9

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kdedge.recipe import load_recipe as load_recipe
     from kdedge.runtime.bundle import Bundle as Bundle
     from kdedge.runtime.classifier import Classifier as Classifier
-    from kdedge.runtime.classifier import Prediction as Prediction
+    from kdedge.runtime.prediction import Prediction as Prediction
 
 __version__ = "0.1.0"
 
@@ -52,7 +52,7 @@ _MODULES = {
     "Bundle": "kdedge.runtime.bundle",
     "Classifier": "kdedge.runtime.classifier",
     "KdedgeError": "kdedge.errors",
-    "Prediction": "kdedge.runtime.classifier",
+    "Prediction": "kdedge.runtime.prediction",
     "Recipe": "kdedge.recipe",
     "Report": "kdedge.benchmarks.report",
     "Run": "kdedge.api.run",

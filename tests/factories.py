@@ -31,7 +31,7 @@ from kdedge.data.task import Split, Task
 from kdedge.nn.labels import label_config
 from kdedge.recipe import Recipe
 from kdedge.run.layout import RunDir
-from kdedge.runtime.bundle import LAYOUT, PRECISIONS
+from kdedge.runtime.layout import LAYOUT, PRECISIONS
 from kdedge.runtime.spec import TaskSpec
 from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
 

@@ -33,7 +33,7 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedMo
 
 from kdedge.cli.console import ConsoleProgress
 from kdedge.evaluation.timing import TimingPlan, Timings, Work, interleave, speedup_quartiles
-from kdedge.runtime.classifier import SLOW_FUSIONS
+from kdedge.runtime.session import SLOW_FUSIONS
 from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
 from kdedge.students.vocabulary import trimmed_model
 

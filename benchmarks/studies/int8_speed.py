@@ -39,7 +39,7 @@ from kdedge.benchmarks.studies._speed_files import (
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from kdedge.evaluation.timing import Timings
-from kdedge.runtime.classifier import SLOW_FUSIONS
+from kdedge.runtime.session import SLOW_FUSIONS
 
 BASE_SHAPE = "BERT-base shape"
 BASE_TORCH = f"{BASE_SHAPE}, torch fp32"

@@ -12,7 +12,8 @@ from kdedge.cli.console import make_table, print_json, print_line, results, size
 from kdedge.cli.options import json_option
 
 if TYPE_CHECKING:
-    from kdedge.runtime.bundle import Bundle, Manifest
+    from kdedge.runtime.bundle import Bundle
+    from kdedge.runtime.manifest import Manifest
 
 SHOWN_LABELS = 12
 

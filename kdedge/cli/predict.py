@@ -21,7 +21,7 @@ from kdedge.io.tabular import stream_texts
 from kdedge.printable import printable
 
 if TYPE_CHECKING:
-    from kdedge.runtime.classifier import Prediction
+    from kdedge.runtime.prediction import Prediction
 
 BATCH_SIZE = 32
 SHOWN_CHARACTERS = 60

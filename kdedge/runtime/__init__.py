@@ -6,16 +6,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kdedge.runtime.bundle import Bundle, Manifest
-    from kdedge.runtime.classifier import Classifier, Prediction
+    from kdedge.runtime.bundle import Bundle
+    from kdedge.runtime.classifier import Classifier
+    from kdedge.runtime.manifest import Manifest
+    from kdedge.runtime.prediction import Prediction
 
 __all__ = ["Bundle", "Classifier", "Manifest", "Prediction"]
 
 _MODULES = {
     "Bundle": "kdedge.runtime.bundle",
-    "Manifest": "kdedge.runtime.bundle",
+    "Manifest": "kdedge.runtime.manifest",
     "Classifier": "kdedge.runtime.classifier",
-    "Prediction": "kdedge.runtime.classifier",
+    "Prediction": "kdedge.runtime.prediction",
 }
 
 

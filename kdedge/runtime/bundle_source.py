@@ -17,14 +17,9 @@ from tempfile import TemporaryDirectory
 from typing import IO
 
 from kdedge.errors import IntegrityError, MachineError, UsageError, first_line
-from kdedge.runtime.bundle import (
-    LAYOUT,
-    MANIFEST,
-    UNLISTED,
-    Bundle,
-    size_limit,
-)
+from kdedge.runtime.bundle import Bundle
 from kdedge.runtime.digest import require_digest
+from kdedge.runtime.layout import LAYOUT, MANIFEST, UNLISTED, size_limit
 
 NAMES = frozenset((*UNLISTED, *LAYOUT))
 """Paths of the files that a bundle may contain."""

@@ -2,71 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 import onnxruntime
 
-from kdedge.errors import CheckFailed, IntegrityError, MachineError, UsageError
-from kdedge.runtime.bundle import Bundle, Manifest
+from kdedge.errors import IntegrityError, MachineError, UsageError
+from kdedge.runtime.bundle import Bundle
 from kdedge.runtime.bundle_source import open_bundle
-from kdedge.runtime.onnx_check import check_graph
+from kdedge.runtime.prediction import Prediction, check_finite, probabilities, to_prediction
+from kdedge.runtime.session import PROVIDERS, choose_precision, open_session
 from kdedge.runtime.spec import TaskSpec
 from kdedge.runtime.text_arguments import read_arguments, read_list
 from kdedge.runtime.text_encoder import TextEncoder, TokenRow, length_batches
-
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
-    "coreml": "CoreMLExecutionProvider",
-    "directml": "DmlExecutionProvider",
-}
-"""Short name -> ONNX Runtime's name of an execution provider."""
-
-CPU_ORDER = ("int8", "portable", "fp32")
-OTHER_ORDER = ("fp32", "portable", "int8")
-"""What `auto` prefers. The operators of the int8 file have fast kernels on CPUs only."""
-
-SHAPE_OPERATORS = frozenset(
-    "Cast Concat ConstantOfShape Equal Expand Gather Range Reshape Shape Slice Squeeze Unsqueeze "
-    "Where".split()
-)
-"""Operators that compute shapes and masks; a GPU provider may leave them to the CPU."""
-
-SLOW_FUSIONS = ["SkipLayerNormFusion"]
-"""Graph optimizations of ONNX Runtime that make small encoders slower on CPUs."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The prediction for one text.
-
-    Attributes:
-        label: The best label; for multilabel all labels above the task's threshold; for
-            regression "score".
-        score: Probability of that label (multilabel: the highest one), or the predicted number.
-        scores: Label -> probability, or {"score": number} for regression.
-        truncated: Whether the text was longer than the model reads.
-    """
-
-    label: str | tuple[str, ...]
-    score: float
-    scores: dict[str, float]
-    truncated: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """Convert to a JSON object; `truncated` is present only if it is true."""
-        label = list(self.label) if isinstance(self.label, tuple) else self.label
-        document = {"label": label, "score": self.score, "scores": self.scores}
-        if self.truncated:
-            document["truncated"] = True
-        return document
 
 
 class Classifier:
@@ -139,13 +89,11 @@ class Classifier:
     ) -> Classifier:
         """Do the same as `load` for a bundle that is already open."""
         provider = PROVIDERS.get(provider.lower(), provider)
-        precision = _choose_precision(bundle.manifest, precision, provider)
+        precision = choose_precision(bundle.manifest, precision, provider)
         graph = bundle.contents[bundle.manifest.precisions[precision]]
         bundle.contents["tokenizer.json"]  # Both files are verified before one is used.
         bundle.verify_labels()
-        check_graph(graph)
-        session = _open_session(graph, provider, threads, fallback)
-        _check_graph(session, bundle.manifest)
+        session = open_session(graph, bundle.manifest, provider, threads, fallback)
         return cls(TextEncoder(bundle), session, precision, provider, threads or 0)
 
     @property
@@ -315,145 +263,3 @@ class Classifier:
         for batch in batches:
             logits[batch] = self.run(self._encoder.pad([rows[i] for i in batch]))
         return check_finite(logits)
-
-
-def to_prediction(spec: TaskSpec, logits: np.ndarray, truncated: bool = False) -> Prediction:
-    """Convert the logits (C,) of one text to labels and probabilities."""
-    if spec.kind == "regression":
-        value = float(logits[0])
-        return Prediction(spec.labels[0], value, {spec.labels[0]: value}, truncated)
-    shares = probabilities(spec, logits)
-    label: str | tuple[str, ...]
-    if spec.kind == "multilabel":
-        label = tuple(spec.labels[i] for i in np.flatnonzero(shares > spec.threshold))
-    else:
-        label = spec.labels[int(logits.argmax())]
-    scores = dict(zip(spec.labels, shares.tolist(), strict=True))
-    return Prediction(label, float(shares.max()), scores, truncated)
-
-
-def probabilities(spec: TaskSpec, logits: np.ndarray) -> np.ndarray:
-    """Convert logits (..., C) of a classification or multilabel task to probabilities, float64."""
-    wide = logits.astype(np.float64)
-    if spec.kind == "multilabel":
-        return np.asarray(1 / (1 + np.exp(-wide)))
-    shifted = np.exp(wide - wide.max(-1, keepdims=True, initial=-np.inf))
-    return np.asarray(shifted / shifted.sum(-1, keepdims=True))
-
-
-def check_finite(logits: np.ndarray) -> np.ndarray:
-    """Return the logits (N, C). Raises CheckFailed if one of them is NaN or infinite."""
-    bad_rows = np.flatnonzero(~np.isfinite(logits).all(1))
-    if len(bad_rows):
-        row = int(bad_rows[0])
-        raise CheckFailed(
-            "the graph returns a logit that is not a number",
-            f"text {row}: {logits[row][:8].tolist()}",
-            "run `kdedge verify`",
-        )
-    return logits
-
-
-def _choose_precision(manifest: Manifest, precision: str, provider: str) -> str:
-    if precision == "auto":
-        order = CPU_ORDER if provider == PROVIDERS["cpu"] else OTHER_ORDER
-        return next(name for name in order if name in manifest.precisions)
-    if precision not in manifest.precisions:
-        raise UsageError(
-            "the bundle has no such precision",
-            precision,
-            f"one of auto, {', '.join(sorted(manifest.precisions))}",
-        )
-    return precision
-
-
-def _open_session(
-    graph: bytes, provider: str, threads: int | None, fallback: bool
-) -> onnxruntime.InferenceSession:
-    available = onnxruntime.get_available_providers()
-    if provider not in available:
-        raise MachineError(
-            f"the execution provider {provider} is not in this onnxruntime",
-            f"available: {', '.join(available)}",
-            "install the onnxruntime build that has it, or use cpu",
-        )
-    try:
-        session = onnxruntime.InferenceSession(
-            graph, _options(threads), providers=[provider], disabled_optimizers=SLOW_FUSIONS
-        )
-    except Exception as error:
-        raise IntegrityError(
-            "ONNX Runtime cannot load the graph",
-            str(error)[:300],
-            "use a newer onnxruntime, or export again",
-        ) from error
-    used = session.get_providers()
-    if not used or used[0] != provider:
-        raise MachineError(
-            f"{provider} was requested but is not used",
-            f"the session runs on {', '.join(used)}",
-            "check the driver and libraries that the provider needs",
-        )
-    if provider != PROVIDERS["cpu"] and not fallback:
-        _check_no_fallback(session, provider)
-    return session
-
-
-def _check_no_fallback(session: onnxruntime.InferenceSession, provider: str) -> None:
-    """Raise MachineError if nodes that compute run on the CPU instead of the provider.
-
-    The option session.disable_cpu_ep_fallback is stricter: it also refuses the nodes that compute
-    shapes, which GPU providers leave to the CPU on purpose.
-    """
-    on_cpu: set[str] = set()
-    for part in session.get_provider_graph_assignment_info():
-        if part.ep_name == PROVIDERS["cpu"]:
-            on_cpu |= {node.op_type for node in part.get_nodes()}
-    computing = on_cpu - SHAPE_OPERATORS
-    if computing:
-        raise _falls_back(provider, sorted(computing))
-
-
-def _falls_back(provider: str, operators: Sequence[str]) -> MachineError:
-    return MachineError(
-        f"{provider} cannot run every node of this graph; the others would run on the CPU",
-        f"on the CPU: {', '.join(operators)}",
-        "use --provider cpu; or check the provider's driver; or allow it with "
-        "--allow-cpu-fallback or Classifier.load(fallback=True)",
-    )
-
-
-def _options(threads: int | None) -> onnxruntime.SessionOptions:
-    options = onnxruntime.SessionOptions()
-    # Exceptions repeat what the log says; the log would write names of the graph to the terminal.
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    # A graph cannot load weights from other files: no file lies below the null device.
-    options.add_session_config_entry(
-        "session.model_external_initializers_file_folder_path", os.devnull
-    )
-    if threads:
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-    return options
-
-
-def _check_graph(session: onnxruntime.InferenceSession, manifest: Manifest) -> None:
-    inputs = [(item.name, item.type) for item in session.get_inputs()]
-    expected_inputs = [(name, "tensor(int64)") for name in manifest.inputs]
-    outputs = [_output(item) for item in session.get_outputs()]
-    expected_outputs = [("logits", "tensor(float)", 2, manifest.spec.outputs)]
-    if sorted(inputs) != sorted(expected_inputs) or outputs != expected_outputs:
-        raise IntegrityError(
-            "the graph does not match the manifest",
-            f"inputs {inputs}, outputs {outputs}"[:300],
-            "export again",
-        )
-
-
-def _output(item: Any) -> tuple[str, str, int, Any]:
-    """Return name, type, number of axes and last axis of an output; a scalar has no axis."""
-    shape = item.shape
-    if not isinstance(shape, list):  # A sequence has no shape.
-        return item.name, item.type, -1, None
-    return item.name, item.type, len(shape), shape[-1] if shape else None

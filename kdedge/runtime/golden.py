@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from kdedge.errors import IntegrityError
-from kdedge.runtime.bundle import Bundle, Manifest
-from kdedge.runtime.classifier import Classifier, check_finite, to_prediction
+from kdedge.runtime.bundle import Bundle
+from kdedge.runtime.classifier import Classifier
+from kdedge.runtime.manifest import Manifest
+from kdedge.runtime.prediction import check_finite, to_prediction
 from kdedge.runtime.spec import TaskSpec
 
 MAX_ROWS = 1000

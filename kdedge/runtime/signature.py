@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from kdedge.errors import IntegrityError, UsageError, first_line
 from kdedge.io.atomic import json_text, write_atomic
 from kdedge.io.optional import named_extra
-from kdedge.runtime.bundle import SIGNATURE, Bundle
+from kdedge.runtime.bundle import Bundle
+from kdedge.runtime.layout import SIGNATURE
 from kdedge.runtime.verified_file import read_regular_file
 
 if TYPE_CHECKING:

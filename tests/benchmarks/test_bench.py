@@ -27,7 +27,8 @@ from kdedge.data.task import Split, Task
 from kdedge.errors import DataError, IntegrityError, KdedgeError, MachineError, UsageError
 from kdedge.io.atomic import hash_files
 from kdedge.run.stage import WEIGHTS
-from kdedge.runtime.bundle import Bundle, Manifest, write_manifest
+from kdedge.runtime.bundle import Bundle
+from kdedge.runtime.manifest import Manifest, write_manifest
 from kdedge.runtime.spec import TaskSpec
 
 GOOD, BAD = ("good", "great", "fine", "superb"), ("bad", "awful", "poor", "dull")

@@ -19,7 +19,8 @@ from kdedge.cli.main import main
 from kdedge.errors import DataError
 from kdedge.io.tabular import stream_texts
 from kdedge.runtime import Classifier
-from kdedge.runtime.bundle import MANIFEST, Manifest, write_manifest
+from kdedge.runtime.layout import MANIFEST
+from kdedge.runtime.manifest import Manifest, write_manifest
 
 TEXTS = ["the film was good", 'a "cold", grim plot', "", "  the cast  ", "naïve café 好 👩‍👩‍👧"]
 

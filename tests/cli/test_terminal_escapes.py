@@ -11,7 +11,8 @@ from kdedge_process import run_kdedge
 
 from kdedge.errors import IntegrityError, KdedgeError
 from kdedge.runtime import Bundle
-from kdedge.runtime.bundle import MANIFEST, Manifest, write_manifest
+from kdedge.runtime.layout import MANIFEST
+from kdedge.runtime.manifest import Manifest, write_manifest
 
 HOSTILE = ["\x1b[2J", "\x9b1m", "\u202e"]
 """ESC, its single-character form, and the mark that reverses text."""

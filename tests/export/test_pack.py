@@ -25,8 +25,9 @@ from onnx import numpy_helper
 from kdedge.cli.verify import verify
 from kdedge.errors import CheckFailed, UsageError
 from kdedge.runtime import Bundle, Classifier
-from kdedge.runtime.bundle import MANIFEST, Manifest, write_manifest
 from kdedge.runtime.golden import replay
+from kdedge.runtime.layout import MANIFEST
+from kdedge.runtime.manifest import Manifest, write_manifest
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -32,7 +32,7 @@ from kdedge.run.layout import RunDir
 from kdedge.run.progress import Silent
 from kdedge.run.stage import StageContext
 from kdedge.runtime import Bundle, Classifier
-from kdedge.runtime.bundle import PRECISIONS
+from kdedge.runtime.layout import PRECISIONS
 
 
 def decided_student(kind: str) -> PreTrainedModel:

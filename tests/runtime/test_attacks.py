@@ -26,9 +26,9 @@ from onnx import TensorProto, helper, numpy_helper
 from kdedge.cli.verify import verify
 from kdedge.errors import IntegrityError, KdedgeError
 from kdedge.runtime import Bundle, Classifier
-from kdedge.runtime.bundle import MANIFEST
 from kdedge.runtime.digest import document_digest
 from kdedge.runtime.golden import replay
+from kdedge.runtime.layout import MANIFEST
 from kdedge.runtime.onnx_check import check_graph
 from kdedge.runtime.tokenizer_check import check_tokenizer
 from kdedge.runtime.untrusted import try_bundle

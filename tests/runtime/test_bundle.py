@@ -21,10 +21,11 @@ from kdedge.export.export import export_run
 from onnx import TensorProto, helper, numpy_helper
 
 from kdedge.errors import CheckFailed, IntegrityError, KdedgeError, UsageError
-from kdedge.runtime import Bundle, Classifier, Manifest, classifier, text_encoder, verified_file
-from kdedge.runtime.bundle import FORMAT, _read_manifest, write_manifest
+from kdedge.runtime import Bundle, Classifier, Manifest, session, text_encoder, verified_file
 from kdedge.runtime.digest import document_digest
 from kdedge.runtime.golden import replay
+from kdedge.runtime.manifest import read_manifest, write_manifest
+from kdedge.runtime.manifest_fields import FORMAT
 
 FILES = ["kdedge.json", *factories.BUNDLE_FILES]
 
@@ -48,7 +49,7 @@ def nothing_used(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise AssertionError("a part of a damaged bundle was used")
 
-    monkeypatch.setattr(classifier.onnxruntime, "InferenceSession", fail)
+    monkeypatch.setattr(session.onnxruntime, "InferenceSession", fail)
     monkeypatch.setattr(text_encoder, "Tokenizer", fail)
 
 
@@ -141,7 +142,7 @@ def test_every_flipped_bit_in_the_manifest_is_refused_or_changes_nothing(bundle:
             flipped[place] ^= 1 << bit
             path.write_bytes(bytes(flipped))
             try:
-                manifest = _read_manifest(bundle)
+                manifest = read_manifest(bundle)
             except IntegrityError:
                 continue
             unchanged += 1

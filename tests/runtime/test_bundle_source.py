@@ -14,8 +14,8 @@ import pytest
 
 from kdedge.errors import IntegrityError, KdedgeError, MachineError, UsageError
 from kdedge.runtime import Bundle, Classifier
-from kdedge.runtime.bundle import MANIFEST
 from kdedge.runtime.bundle_source import MAX_ENTRIES, open_bundle
+from kdedge.runtime.layout import MANIFEST
 
 TEXT = "the film was good"
 

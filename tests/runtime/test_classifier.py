@@ -29,9 +29,9 @@ from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.runtime import Bundle, Classifier, Prediction
 from kdedge.runtime import golden as golden_answers
-from kdedge.runtime.bundle import Manifest, write_manifest
-from kdedge.runtime.classifier import to_prediction
 from kdedge.runtime.golden import Replay, replay
+from kdedge.runtime.manifest import Manifest, write_manifest
+from kdedge.runtime.prediction import to_prediction
 from kdedge.runtime.spec import TaskSpec
 from kdedge.runtime.text_encoder import CHARACTERS_PER_TOKEN, length_batches
 from kdedge.students.build import load_student
@@ -301,10 +301,10 @@ def test_an_unavailable_provider_is_an_error(bundle: Path, provider: str) -> Non
 def test_an_available_provider_that_is_not_used_is_an_error(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kdedge.runtime import classifier
+    from kdedge.runtime import session
 
     available = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    monkeypatch.setattr(classifier.onnxruntime, "get_available_providers", lambda: available)
+    monkeypatch.setattr(session.onnxruntime, "get_available_providers", lambda: available)
     with pytest.raises(MachineError, match="requested but is not used"):
         Classifier.load(bundle, provider="cuda")
 

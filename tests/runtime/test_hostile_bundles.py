@@ -18,9 +18,10 @@ import pytest
 from onnx import helper
 
 from kdedge.errors import IntegrityError, KdedgeError, UsageError
-from kdedge.runtime import Bundle, Classifier, Manifest, classifier, text_encoder
-from kdedge.runtime.bundle import MANIFEST, write_manifest
+from kdedge.runtime import Bundle, Classifier, Manifest, session, text_encoder
 from kdedge.runtime.digest import document_digest
+from kdedge.runtime.layout import MANIFEST
+from kdedge.runtime.manifest import write_manifest
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def nothing_used(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise AssertionError("a part of a forged bundle was used")
 
-    monkeypatch.setattr(classifier.onnxruntime, "InferenceSession", fail)
+    monkeypatch.setattr(session.onnxruntime, "InferenceSession", fail)
     monkeypatch.setattr(text_encoder, "Tokenizer", fail)
 
 

@@ -22,8 +22,9 @@ from kdedge.cli.verify import verify
 from kdedge.errors import IntegrityError, MachineError, UsageError
 from kdedge.io import optional
 from kdedge.runtime import Bundle, Classifier, Manifest
-from kdedge.runtime.bundle import MANIFEST, SIGNATURE, write_manifest
 from kdedge.runtime.bundle_source import open_bundle
+from kdedge.runtime.layout import MANIFEST, SIGNATURE
+from kdedge.runtime.manifest import write_manifest
 from kdedge.runtime.signature import (
     read_private_key,
     read_public_key,

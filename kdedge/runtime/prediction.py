@@ -1,0 +1,74 @@
+"""What a classifier answers: logits as labels and probabilities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kdedge.errors import CheckFailed
+from kdedge.runtime.spec import TaskSpec
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The prediction for one text.
+
+    Attributes:
+        label: The best label; for multilabel all labels above the task's threshold; for
+            regression "score".
+        score: Probability of that label (multilabel: the highest one), or the predicted number.
+        scores: Label -> probability, or {"score": number} for regression.
+        truncated: Whether the text was longer than the model reads.
+    """
+
+    label: str | tuple[str, ...]
+    score: float
+    scores: dict[str, float]
+    truncated: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert to a JSON object; `truncated` is present only if it is true."""
+        label = list(self.label) if isinstance(self.label, tuple) else self.label
+        document = {"label": label, "score": self.score, "scores": self.scores}
+        if self.truncated:
+            document["truncated"] = True
+        return document
+
+
+def to_prediction(spec: TaskSpec, logits: np.ndarray, truncated: bool = False) -> Prediction:
+    """Convert the logits (C,) of one text to labels and probabilities."""
+    if spec.kind == "regression":
+        value = float(logits[0])
+        return Prediction(spec.labels[0], value, {spec.labels[0]: value}, truncated)
+    shares = probabilities(spec, logits)
+    label: str | tuple[str, ...]
+    if spec.kind == "multilabel":
+        label = tuple(spec.labels[i] for i in np.flatnonzero(shares > spec.threshold))
+    else:
+        label = spec.labels[int(logits.argmax())]
+    scores = dict(zip(spec.labels, shares.tolist(), strict=True))
+    return Prediction(label, float(shares.max()), scores, truncated)
+
+
+def probabilities(spec: TaskSpec, logits: np.ndarray) -> np.ndarray:
+    """Convert logits (..., C) of a classification or multilabel task to probabilities, float64."""
+    wide = logits.astype(np.float64)
+    if spec.kind == "multilabel":
+        return np.asarray(1 / (1 + np.exp(-wide)))
+    shifted = np.exp(wide - wide.max(-1, keepdims=True, initial=-np.inf))
+    return np.asarray(shifted / shifted.sum(-1, keepdims=True))
+
+
+def check_finite(logits: np.ndarray) -> np.ndarray:
+    """Return the logits (N, C). Raises CheckFailed if one of them is NaN or infinite."""
+    bad_rows = np.flatnonzero(~np.isfinite(logits).all(1))
+    if len(bad_rows):
+        row = int(bad_rows[0])
+        raise CheckFailed(
+            "the graph returns a logit that is not a number",
+            f"text {row}: {logits[row][:8].tolist()}",
+            "run `kdedge verify`",
+        )
+    return logits

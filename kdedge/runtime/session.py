@@ -1,0 +1,156 @@
+"""Choose an ONNX file, open a session on one execution provider, and check what it runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import onnxruntime
+
+from kdedge.errors import IntegrityError, MachineError, UsageError
+from kdedge.runtime.manifest import Manifest
+from kdedge.runtime.onnx_check import check_graph
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "directml": "DmlExecutionProvider",
+}
+"""Short name -> ONNX Runtime's name of an execution provider."""
+
+CPU_ORDER = ("int8", "portable", "fp32")
+OTHER_ORDER = ("fp32", "portable", "int8")
+"""What `auto` prefers. The operators of the int8 file have fast kernels on CPUs only."""
+
+SHAPE_OPERATORS = frozenset(
+    "Cast Concat ConstantOfShape Equal Expand Gather Range Reshape Shape Slice Squeeze Unsqueeze "
+    "Where".split()
+)
+"""Operators that compute shapes and masks; a GPU provider may leave them to the CPU."""
+
+SLOW_FUSIONS = ["SkipLayerNormFusion"]
+"""Graph optimizations of ONNX Runtime that make small encoders slower on CPUs."""
+
+
+def choose_precision(manifest: Manifest, precision: str, provider: str) -> str:
+    """Return the precision to use; `auto` is the one that is fastest on the provider."""
+    if precision == "auto":
+        order = CPU_ORDER if provider == PROVIDERS["cpu"] else OTHER_ORDER
+        return next(name for name in order if name in manifest.precisions)
+    if precision not in manifest.precisions:
+        raise UsageError(
+            "the bundle has no such precision",
+            precision,
+            f"one of auto, {', '.join(sorted(manifest.precisions))}",
+        )
+    return precision
+
+
+def open_session(
+    graph: bytes, manifest: Manifest, provider: str, threads: int | None, fallback: bool
+) -> onnxruntime.InferenceSession:
+    """Open a bundle's graph on one execution provider.
+
+    Args:
+        graph: The content of an ONNX file of the bundle.
+        provider: ONNX Runtime's name of an execution provider.
+        threads: Threads for one prediction. None: all cores.
+        fallback: Whether nodes that the provider cannot run may run on the CPU.
+
+    Raises:
+        IntegrityError: If the graph is not one that kdedge writes for this manifest.
+        MachineError: If the provider is not available or cannot run every node.
+    """
+    check_graph(graph)
+    available = onnxruntime.get_available_providers()
+    if provider not in available:
+        raise MachineError(
+            f"the execution provider {provider} is not in this onnxruntime",
+            f"available: {', '.join(available)}",
+            "install the onnxruntime build that has it, or use cpu",
+        )
+    try:
+        session = onnxruntime.InferenceSession(
+            graph, _options(threads), providers=[provider], disabled_optimizers=SLOW_FUSIONS
+        )
+    except Exception as error:
+        raise IntegrityError(
+            "ONNX Runtime cannot load the graph",
+            str(error)[:300],
+            "use a newer onnxruntime, or export again",
+        ) from error
+    used = session.get_providers()
+    if not used or used[0] != provider:
+        raise MachineError(
+            f"{provider} was requested but is not used",
+            f"the session runs on {', '.join(used)}",
+            "check the driver and libraries that the provider needs",
+        )
+    if provider != PROVIDERS["cpu"] and not fallback:
+        _check_no_fallback(session, provider)
+    _check_inputs_and_outputs(session, manifest)
+    return session
+
+
+def _check_no_fallback(session: onnxruntime.InferenceSession, provider: str) -> None:
+    """Raise MachineError if nodes that compute run on the CPU instead of the provider.
+
+    The option session.disable_cpu_ep_fallback is stricter: it also refuses the nodes that compute
+    shapes, which GPU providers leave to the CPU on purpose.
+    """
+    on_cpu: set[str] = set()
+    for part in session.get_provider_graph_assignment_info():
+        if part.ep_name == PROVIDERS["cpu"]:
+            on_cpu |= {node.op_type for node in part.get_nodes()}
+    computing = on_cpu - SHAPE_OPERATORS
+    if computing:
+        raise _falls_back(provider, sorted(computing))
+
+
+def _falls_back(provider: str, operators: Sequence[str]) -> MachineError:
+    return MachineError(
+        f"{provider} cannot run every node of this graph; the others would run on the CPU",
+        f"on the CPU: {', '.join(operators)}",
+        "use --provider cpu; or check the provider's driver; or allow it with "
+        "--allow-cpu-fallback or Classifier.load(fallback=True)",
+    )
+
+
+def _options(threads: int | None) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    # Exceptions repeat what the log says; the log would write names of the graph to the terminal.
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    # A graph cannot load weights from other files: no file lies below the null device.
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", os.devnull
+    )
+    if threads:
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+    return options
+
+
+def _check_inputs_and_outputs(session: onnxruntime.InferenceSession, manifest: Manifest) -> None:
+    inputs = [(item.name, item.type) for item in session.get_inputs()]
+    expected_inputs = [(name, "tensor(int64)") for name in manifest.inputs]
+    outputs = [_output(item) for item in session.get_outputs()]
+    expected_outputs = [("logits", "tensor(float)", 2, manifest.spec.outputs)]
+    if sorted(inputs) != sorted(expected_inputs) or outputs != expected_outputs:
+        raise IntegrityError(
+            "the graph does not match the manifest",
+            f"inputs {inputs}, outputs {outputs}"[:300],
+            "export again",
+        )
+
+
+def _output(item: Any) -> tuple[str, str, int, Any]:
+    """Return name, type, number of axes and last axis of an output; a scalar has no axis."""
+    shape = item.shape
+    if not isinstance(shape, list):  # A sequence has no shape.
+        return item.name, item.type, -1, None
+    return item.name, item.type, len(shape), shape[-1] if shape else None
