@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from kdedge.export.calibration import UNCALIBRATED, calibrate
 from kdedge.export.dynamic_int8 import quantize
 from kdedge.export.figures import Int8Figures, ParityFigures, VariantDecision
 from kdedge.export.graph import to_onnx
@@ -45,6 +46,7 @@ from kdedge.errors import CheckFailed, MachineError
 from kdedge.run.progress import SILENT, Progress
 from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.layout import PRECISIONS
+from kdedge.runtime.session import CPU_ORDER
 
 COMPARED_TEXTS = 128
 """Texts on which every activation of the int8 file is compared with torch."""
@@ -128,10 +130,19 @@ def _check_and_pack(
                 f"{source.name}: int8 is not worth packing: {decision.loss_reason}; the bundle "
                 "contains only the float file"
             )
-    manifest = manifest_of(source, files, packed, figures, scores)
     chosen = {name: classifiers[name] for name in packed}
+    calibration = UNCALIBRATED
+    if source.calibrated:
+        calibration = calibrate(_first_choice(chosen), task.validation, source.teacher_validation)
+        figures = replace(figures, calibration=calibration.figures)
+    manifest = manifest_of(source, files, packed, figures, scores, calibration.temperature)
     golden = golden_answers(chosen, task.test, options.golden_from)
-    finish_bundle(part, folder, manifest, figures, golden)
+    finish_bundle(part, folder, manifest, figures, golden, calibration.table)
+
+
+def _first_choice(classifiers: Mapping[str, Classifier]) -> Classifier:
+    """Return the file that `Classifier.load` uses on a CPU."""
+    return next(classifiers[name] for name in CPU_ORDER if name in classifiers)
 
 
 class EncodedTexts:

@@ -8,6 +8,7 @@ from pathlib import Path
 from string import Template
 
 from kdedge.export.figures import (
+    CalibrationFigures,
     Int8Figures,
     ParityFigures,
     VariantDecision,
@@ -117,6 +118,8 @@ def _check_lines(figures: ParityFigures) -> Iterator[str]:
         yield from _int8_sentences(figures.int8)
     if figures.portable is not None:
         yield _portable_sentence(figures.portable)
+    if figures.calibration is not None:
+        yield _calibration_sentence(figures.calibration)
     if variants is not None:
         yield from _variants_table(variants)
 
@@ -195,6 +198,14 @@ def _portable_sentence(report: ParityReport) -> str:
         "The portable file contains the same integers in standard ONNX operators: the same "
         f"prediction as the int8 file on {100 * report.agreement:.2f} % of {report.texts} texts, "
         f"largest logit difference {report.max_abs_logit:.2g}."
+    )
+
+
+def _calibration_sentence(figures: CalibrationFigures) -> str:
+    return (
+        f"Its probabilities are calibrated on the validation split with the temperature "
+        f"{figures.temperature:g}: the expected calibration error is "
+        f"{100 * figures.error_before:.1f} % without and {100 * figures.error_after:.1f} % with it."
     )
 
 

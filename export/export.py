@@ -17,7 +17,7 @@ from kdedge.data import load_task
 from kdedge.data.task import Task
 from kdedge.errors import Interrupted, KdedgeError, UsageError
 from kdedge.io.atomic import hash_files, recover_dir, remove
-from kdedge.nn.text_model import read_measured
+from kdedge.nn.text_model import read_measured, read_validation_logits
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.recipe import QuantizeConfig
 from kdedge.run.layout import RunDir
@@ -100,6 +100,8 @@ def _export_student(
         {"model": teacher.model},
         sources,
         largest_drop=recipe.largest_drop,
+        calibrated=True,
+        teacher_validation=read_validation_logits(run.teacher, task),
     )
     source = apply_vocab_trim(run, task, recipe, source, progress=stages.progress)
     quantized = None
@@ -145,6 +147,7 @@ def _export_teacher(run: RunDir, task: Task, *, stages: StageContext) -> None:
             _scores(task, result.test, result.test),
             {"model": result.model},
             sources,
+            calibrated=True,
         )
         build_bundle(source, task, bundle, TEACHER_OPTIONS, progress=stages.progress)
     except Interrupted:

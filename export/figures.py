@@ -113,6 +113,15 @@ class Int8Figures:
 
 
 @dataclass(frozen=True)
+class CalibrationFigures:
+    """The expected calibration error on the validation split, at temperature 1 and at the fit."""
+
+    temperature: float
+    error_before: float
+    error_after: float
+
+
+@dataclass(frozen=True)
 class ParityFigures:
     """Figures of all checks of a bundle; None for what it does not have."""
 
@@ -121,6 +130,7 @@ class ParityFigures:
     portable: ParityReport | None = None
     vocabulary: VocabularyFigures | None = None
     variants: VariantDecision | None = None
+    calibration: CalibrationFigures | None = None
 
     def to_json(self) -> dict[str, Any]:
         document: dict[str, Any] = {}
@@ -131,4 +141,6 @@ class ParityFigures:
             document["vocabulary"] = asdict(self.vocabulary)
         if self.variants is not None:
             document["variants"] = asdict(self.variants)
+        if self.calibration is not None:
+            document["calibration"] = asdict(self.calibration)
         return document

@@ -21,9 +21,10 @@ from kdedge import __version__
 from kdedge.data.task import Split
 from kdedge.io.atomic import json_text, remove, replace_dir, write_atomic
 from kdedge.runtime import Classifier
+from kdedge.runtime.agreement import AgreementTable
 from kdedge.runtime.bundle import Bundle
 from kdedge.runtime.golden import golden_label
-from kdedge.runtime.layout import LAYOUT, PRECISIONS
+from kdedge.runtime.layout import AGREEMENT, LAYOUT, PRECISIONS
 from kdedge.runtime.manifest import Manifest, write_manifest
 from kdedge.runtime.metrics import score
 from kdedge.runtime.spec import TaskSpec
@@ -57,6 +58,8 @@ class ExportInput:
         largest_drop: Loss on the validation split above which the int8 file is left out; None: the
             int8 file is never left out, and no variants are compared.
         vocabulary: Figures, if the vocabulary was reduced.
+        calibrated: Whether the labels of the validation split may set a temperature.
+        teacher_validation: The teacher's logits on the validation split (N, C), if it has one.
     """
 
     model: PreTrainedModel
@@ -69,6 +72,8 @@ class ExportInput:
     sources: Mapping[str, Any] = field(default_factory=dict)
     largest_drop: float | None = None
     vocabulary: VocabularyFigures | None = None
+    calibrated: bool = False
+    teacher_validation: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -112,12 +117,19 @@ def begin_bundle(part: Path, source: ExportInput, files: ExportedFiles) -> Bundl
 
 
 def finish_bundle(
-    part: Path, folder: Path, manifest: Manifest, figures: ParityFigures, golden: Mapping[str, Any]
+    part: Path,
+    folder: Path,
+    manifest: Manifest,
+    figures: ParityFigures,
+    golden: Mapping[str, Any],
+    agreement: AgreementTable | None = None,
 ) -> None:
     """Complete the bundle in `part` and move it to `folder`.
 
     Graphs that the manifest does not name are removed.
     """
+    if agreement is not None:
+        write_atomic(part / AGREEMENT, json_text(agreement.to_json()))
     for precision in PRECISIONS.keys() - manifest.precisions.keys():
         (part / PRECISIONS[precision]).unlink(missing_ok=True)
     write_atomic(part / "golden.json", json_text(golden))
@@ -135,6 +147,7 @@ def manifest_of(
     precisions: Sequence[str],
     figures: ParityFigures = NO_FIGURES,
     scores: Mapping[str, float] = NO_SCORES,
+    temperature: float = 1.0,
 ) -> Manifest:
     """Return the manifest of a bundle with the files `precisions`.
 
@@ -153,6 +166,7 @@ def manifest_of(
         scores={**source.scores, **scores},
         teacher=source.teacher,
         sources=source.sources,
+        temperature=temperature,
     )
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kdedge.api.students import BiLstm as BiLstm
     from kdedge.api.students import TinyBert as TinyBert
     from kdedge.benchmarks.report import Report as Report
+    from kdedge.cascade.cascade import Cascade as Cascade
     from kdedge.errors import KdedgeError as KdedgeError
     from kdedge.recipe import Recipe as Recipe
     from kdedge.recipe import load_recipe as load_recipe
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BiLstm",
     "Bundle",
+    "Cascade",
     "Classifier",
     "KdedgeError",
     "Prediction",
@@ -50,6 +52,7 @@ __all__ = [
 _MODULES = {
     "BiLstm": "kdedge.api.students",
     "Bundle": "kdedge.runtime.bundle",
+    "Cascade": "kdedge.cascade.cascade",
     "Classifier": "kdedge.runtime.classifier",
     "KdedgeError": "kdedge.errors",
     "Prediction": "kdedge.runtime.prediction",

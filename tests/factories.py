@@ -7,6 +7,7 @@ every process. Sections: texts and tasks, models, recipes, run folders, bundles,
 from __future__ import annotations
 
 import atexit
+import json
 import random
 import shutil
 import tempfile
@@ -31,7 +32,7 @@ from kdedge.data.task import Split, Task
 from kdedge.nn.labels import label_config
 from kdedge.recipe import Recipe
 from kdedge.run.layout import RunDir
-from kdedge.runtime.layout import LAYOUT, PRECISIONS
+from kdedge.runtime.layout import AGREEMENT, LAYOUT, PRECISIONS
 from kdedge.runtime.spec import TaskSpec
 from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
 
@@ -342,8 +343,8 @@ def _save_stage(folder: Path, model: PreTrainedModel, task: Task) -> None:
 
 # Bundles
 
-BUNDLE_FILES = tuple(name for name in LAYOUT if name != PRECISIONS["portable"])
-"""Files of a bundle that is exported with default options."""
+BUNDLE_FILES = tuple(name for name in LAYOUT if name not in (PRECISIONS["portable"], AGREEMENT))
+"""Files of a bundle that `tiny_bundle` returns."""
 
 BUNDLE_MAX_LENGTH = 24
 """Tokens that a tiny bundle reads."""
@@ -360,6 +361,27 @@ def tiny_bundle(kind: str = "bert", task: str = "single") -> Path:
 def copy_bundle(bundle: Path, folder: Path) -> Path:
     """Copy a bundle into `folder`, for a test to change."""
     return Path(shutil.copytree(bundle, folder / "bundle"))
+
+
+def bundle_with_agreement(folder: Path) -> Path:
+    """Copy a bundle and add an agreement table, by which a cascade answers half of all texts.
+
+    Student and teacher agree on the more confident half of 200 validation texts.
+    """
+    from kdedge.runtime import Bundle, Classifier
+    from kdedge.runtime.agreement import AgreementTable, usualness
+    from kdedge.runtime.manifest import write_manifest
+
+    copy = copy_bundle(tiny_bundle(), folder)
+    classifier = Classifier.load(copy)
+    texts = sentences(200, seed=5)[0]
+    logits, predictions = classifier.predict_with_logits(texts)
+    confidence = np.array([prediction.score for prediction in predictions])
+    agrees = confidence >= np.median(confidence)
+    table = AgreementTable(classifier.precision, confidence, usualness(logits), agrees)
+    (copy / AGREEMENT).write_text(json.dumps(table.to_json()))
+    write_manifest(copy, Bundle.open(tiny_bundle()).manifest)
+    return copy
 
 
 def both_files(**settings: Any) -> ExportOptions:

@@ -129,11 +129,22 @@ class Cascade:
         """Answer N texts, in their order; the teacher is asked at most once."""
         texts = list(texts)
         seconds = None if pairs is None else list(pairs)
-        answers = self.ask_student(texts, seconds)
+        return self.complete(self.ask_student(texts, seconds), texts, seconds)
+
+    def complete(
+        self, student: Sequence[CascadeAnswer], texts: Sequence[str], pairs: Pairs
+    ) -> list[CascadeAnswer]:
+        """Ask the teacher for the labels that are missing in what `ask_student` returned.
+
+        Raises:
+            MachineError: If the teacher's server gives no answer.
+            CheckFailed: If the teacher gives another number of labels.
+        """
+        answers = list(student)
         asked = [i for i, answer in enumerate(answers) if answer.source == "teacher"]
         if not asked:
             return answers
-        asked_pairs = None if seconds is None else [seconds[i] for i in asked]
+        asked_pairs = None if pairs is None else [pairs[i] for i in asked]
         labels = self.ask_teacher([texts[i] for i in asked], asked_pairs)
         for i, label in zip(asked, labels, strict=True):
             if answers[i].audited:

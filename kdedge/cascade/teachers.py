@@ -37,9 +37,7 @@ class HttpTeacher:
         self, url: str, timeout: float = 30.0, headers: dict[str, str] | None = None
     ) -> None:
         if not url.startswith(("http://", "https://")):
-            raise UsageError(
-                "the address of a teacher starts with http:// or https://", url[:200]
-            )
+            raise UsageError("the address of a teacher starts with http:// or https://", url[:200])
         self.url = url
         self.timeout = timeout
         self.headers = {"Content-Type": "application/json", **(headers or {})}

@@ -70,6 +70,11 @@ COMMANDS = {
     "predict": Command(
         "kdedge.cli.predict:predict", "Classify texts with a bundle; needs no torch."
     ),
+    "serve": Command(
+        "kdedge.cli.serve:serve",
+        "Answer over HTTP with a bundle; needs no torch.",
+        ("starlette", "uvicorn", "prometheus_client"),
+    ),
     "info": Command("kdedge.cli.info:info", "Describe a bundle: task, labels, files, scores."),
     "verify": Command(
         "kdedge.cli.verify:verify", "Check a bundle's files and replay its golden texts."

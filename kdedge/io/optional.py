@@ -34,7 +34,12 @@ TRAINING_PACKAGES = (
 TUNING_PACKAGES = ("optuna", "sqlalchemy")
 """Import names of the packages in the extra `tune`."""
 
-EXTRAS = {"cryptography": "sign"}
+EXTRAS = {
+    "cryptography": "sign",
+    "prometheus_client": "serve",
+    "starlette": "serve",
+    "uvicorn": "serve",
+}
 """Import name of a package -> the extra that installs it alone."""
 
 

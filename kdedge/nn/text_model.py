@@ -11,7 +11,7 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from kdedge.data.task import Split, Task
-from kdedge.errors import CheckFailed, DataError, UsageError
+from kdedge.errors import CheckFailed, DataError, IntegrityError, UsageError
 from kdedge.nn.batching import Encoded, PaddingCollator
 from kdedge.nn.device import native_precision
 from kdedge.nn.inference import predict_logits
@@ -21,6 +21,8 @@ from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import read_result, read_stage
 from kdedge.runtime import metrics
 from kdedge.runtime.spec import TaskSpec
+
+VALIDATION_LOGITS = "validation_logits.npy"
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class MeasuredResult:
 def save_measured(
     model: TextClassifier, task: Task, folder: Path, *, progress: Progress = SILENT
 ) -> MeasuredResult:
-    """Save weights, tokenizer and test logits; return scores and sizes."""
+    """Save weights, tokenizer and logits of both splits; return scores and sizes."""
     progress.start("measuring on the test split", len(task.test))
     logits = model.predict_logits(task.test.texts, task.test.pairs, progress=progress)
     progress.finish()
@@ -116,6 +118,7 @@ def save_measured(
         model.model.save_pretrained(folder)
         model.tokenizer.save_pretrained(folder)
         np.save(folder / "test_logits.npy", logits)
+        np.save(folder / VALIDATION_LOGITS, validation)
     barrier()
     return MeasuredResult(
         metric=task.spec.metric,
@@ -146,6 +149,18 @@ def read_measured(folder: Path, task: Task) -> tuple[MeasuredResult, np.ndarray]
         f"{folder}: {difference}",
         "run `kdedge distill --force` on the recipe, or restore the data",
     )
+
+
+def read_validation_logits(folder: Path, task: Task) -> np.ndarray:
+    """Return the validation logits (N, C) of a stage that `read_measured` accepts."""
+    logits = np.load(folder / VALIDATION_LOGITS, allow_pickle=False)
+    if logits.shape != (len(task.validation), task.spec.outputs):
+        raise IntegrityError(
+            "the stored validation logits do not fit the task",
+            f"{folder}: {logits.shape}",
+            "run `kdedge distill --force` on the recipe",
+        )
+    return np.asarray(logits)
 
 
 def score_of(spec: TaskSpec, logits: np.ndarray, split: Split) -> float:

@@ -17,7 +17,7 @@ from kdedge.run.progress import SILENT, Progress
 STAGE_FILE = "stage.json"
 WEIGHTS = ("config.json", "model.safetensors", "tokenizer.json")
 """The files that decide a model's logits."""
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 """A part of every stage's inputs: a higher number makes every stage again."""
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from kdedge.errors import CheckFailed, IntegrityError, UsageError
+from kdedge.runtime.prediction import probabilities
 from kdedge.runtime.spec import TaskSpec
 
 ERROR_RATE = 0.05
@@ -22,11 +23,11 @@ ERROR_RATE = 0.05
 UNUSUAL_SHARE = 0.01
 """Share of the validation texts that count as unusual."""
 
-SPARED_DISAGREEMENTS = 2
-"""Disagreements that the first tested share may contain."""
+STARTS = 3
+"""Number of shares at which a sequence of tests starts."""
 
 STEPS = 100
-"""Number of shares that are tested between the first one and all texts."""
+"""Number of shares that are tested between the fewest possible texts and all."""
 
 MAX_ROWS = 50_000
 """Most texts of an agreement table."""
@@ -81,11 +82,12 @@ class AgreementTable:
     ) -> Threshold:
         """Choose the threshold that lets the student answer most texts.
 
-        Texts are sorted by confidence. Growing shares of them are tested, from a fixed first share
-        on, until the Clopper-Pearson lower bound of a share is below `agreement`; the last share
-        before it is taken. Because the order of the tests does not depend on their results, each
-        test may use the full `error_rate` ("fixed sequence testing", Angelopoulos et al. 2021,
-        Learn then Test, section 4).
+        Texts are sorted by confidence. From each of `STARTS` fixed shares on, growing shares are
+        tested one after the other, until the Clopper-Pearson lower bound of one is below
+        `agreement`. The largest share that passed is taken. The order of the tests does not
+        depend on their results, so all tests of a sequence may use the same error rate, which is
+        `error_rate / STARTS` ("fixed sequence testing", Angelopoulos et al. 2021, Learn then
+        Test, section 4).
 
         Args:
             agreement: Share of the student's own answers that must agree with the teacher.
@@ -106,21 +108,22 @@ class AgreementTable:
         order = np.argsort(-self.confidence, kind="stable")
         order = order[self.usualness[order] >= usualness]
         disagreements = np.cumsum(~self.agrees[order])
-        chosen, bound = 0, 0.0
-        for count in _tested_counts(len(order), agreement, error_rate):
-            wrong = int(disagreements[count - 1])
-            tested = lower_bound(count - wrong, count, error_rate)
-            if tested < agreement:
-                break
-            chosen, bound = count, tested
+        rate = error_rate / STARTS
+        chosen = 0
+        for counts in _sequences(len(order), needed_texts(agreement, rate)):
+            for count in counts:
+                if at_most(int(disagreements[count - 1]), count, 1 - agreement) > rate:
+                    break
+                chosen = max(chosen, count)
         if not chosen:
-            raise _no_threshold(len(self), agreement, error_rate)
+            raise _no_threshold(len(self), agreement, rate)
+        agreed = chosen - int(disagreements[chosen - 1])
         return Threshold(
             confidence=float(self.confidence[order[chosen - 1]]),
             usualness=usualness,
             share=chosen / len(self),
-            agreement=1 - int(disagreements[chosen - 1]) / chosen,
-            lower_bound=bound,
+            agreement=agreed / chosen,
+            lower_bound=lower_bound(agreed, chosen, rate),
             texts=len(self),
         )
 
@@ -168,8 +171,6 @@ def confidence(spec: TaskSpec, logits: np.ndarray, temperature: float) -> np.nda
     It is the probability of the best label; for label sets the probability of the least certain
     decision.
     """
-    from kdedge.runtime.prediction import probabilities
-
     shares = probabilities(spec, logits, temperature)
     if spec.kind == "multilabel":
         decided = np.where(shares > spec.threshold, shares, 1 - shares)
@@ -206,14 +207,14 @@ def lower_bound(successes: int, trials: int, error_rate: float) -> float:
     low, high = 0.0, successes / trials
     for _ in range(60):
         middle = (low + high) / 2
-        if _at_most(trials - successes, trials, 1 - middle) < error_rate:
+        if at_most(trials - successes, trials, 1 - middle) < error_rate:
             low = middle
         else:
             high = middle
     return low
 
 
-def _at_most(failures: int, trials: int, rate: float) -> float:
+def at_most(failures: int, trials: int, rate: float) -> float:
     """Return the probability of at most so many failures in binomial trials."""
     if rate >= 1.0:
         return 1.0 if failures >= trials else 0.0
@@ -227,26 +228,18 @@ def _log_ways(total: int, chosen: int) -> float:
     return math.lgamma(total + 1) - math.lgamma(chosen + 1) - math.lgamma(total - chosen + 1)
 
 
-def needed_texts(agreement: float, error_rate: float, disagreements: int = 0) -> int:
-    """Return the fewest texts whose bound reaches `agreement` with so many disagreements."""
-    count = disagreements + 1
-    while lower_bound(count - disagreements, count, error_rate) < agreement:
-        count = max(count + 1, int(count * 1.02))
-    while lower_bound(count - 1 - disagreements, count - 1, error_rate) >= agreement:
-        count -= 1
-    return count
+def needed_texts(agreement: float, error_rate: float) -> int:
+    """Return the fewest texts that prove the agreement if both models agree on all of them."""
+    return math.ceil(math.log(error_rate) / math.log(agreement))
 
 
-def _tested_counts(texts: int, agreement: float, error_rate: float) -> list[int]:
-    """Return the numbers of texts that are tested one after the other."""
-    spared = SPARED_DISAGREEMENTS
-    first = needed_texts(agreement, error_rate, spared)
-    while spared and first > texts // 2:
-        spared -= 1
-        first = needed_texts(agreement, error_rate, spared)
-    if first > texts:
+def _sequences(texts: int, needed: int) -> list[list[int]]:
+    """Return the numbers of texts that each sequence tests one after the other."""
+    if needed > texts:
         return []
-    return sorted({int(count) for count in np.linspace(first, texts, STEPS)})
+    counts = sorted({int(count) for count in np.linspace(needed, texts, STEPS + 1)})
+    starts = sorted({len(counts) * start // STARTS for start in range(STARTS)})
+    return [counts[start:] for start in starts]
 
 
 def _no_threshold(texts: int, agreement: float, error_rate: float) -> CheckFailed:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, overload
 
@@ -10,17 +13,40 @@ import numpy as np
 import onnxruntime
 
 from kdedge.errors import IntegrityError, MachineError, UsageError
+from kdedge.runtime.agreement import AgreementTable
 from kdedge.runtime.bundle import Bundle
 from kdedge.runtime.bundle_source import open_bundle
+from kdedge.runtime.layout import AGREEMENT
 from kdedge.runtime.prediction import Prediction, check_finite, probabilities, to_prediction
 from kdedge.runtime.session import PROVIDERS, choose_precision, open_session
 from kdedge.runtime.spec import TaskSpec
-from kdedge.runtime.text_arguments import read_arguments, read_list
+from kdedge.runtime.text_arguments import check_iterable, read_arguments, read_list
 from kdedge.runtime.text_encoder import TextEncoder, TokenRow, length_batches
+
+STREAM_BATCHES = 32
+"""Number of batches that `predict_stream` reads ahead, to sort their texts by length."""
+
+
+@dataclass(frozen=True)
+class ClassifierSource:
+    """Where a classifier comes from: what is needed to open it in another process.
+
+    Attributes:
+        folder: The bundle's folder, zip or hub id.
+        digest: The digest of its manifest.
+        fallback: Whether nodes may run on the CPU.
+    """
+
+    folder: str
+    digest: str
+    fallback: bool
 
 
 class Classifier:
     """Predicts labels of texts; one instance may serve many threads at once.
+
+    It can be pickled: the other process opens the same bundle, and checks its digest. It is a
+    context manager, which frees the graph's memory at the end.
 
     Example:
         ```python
@@ -38,6 +64,7 @@ class Classifier:
         precision: str,
         provider: str,
         threads: int,
+        source: ClassifierSource,
     ) -> None:
         self.manifest = encoder.manifest
         self.precision = precision
@@ -45,6 +72,7 @@ class Classifier:
         self.threads = threads
         self._encoder = encoder
         self._session = session
+        self._source = source
 
     @classmethod
     def load(
@@ -94,11 +122,58 @@ class Classifier:
         bundle.contents["tokenizer.json"]  # Both files are verified before one is used.
         bundle.verify_labels()
         session = open_session(graph, bundle.manifest, provider, threads, fallback)
-        return cls(TextEncoder(bundle), session, precision, provider, threads or 0)
+        source = ClassifierSource(
+            folder=str(bundle.folder),
+            digest=bundle.manifest.digest(),
+            fallback=fallback,
+        )
+        return cls(TextEncoder(bundle), session, precision, provider, threads or 0, source)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        source = self._source
+        settings = (self.precision, self.provider, self.threads, source.digest, source.fallback)
+        return Classifier.load, (source.folder, *settings)
+
+    def __enter__(self) -> Classifier:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the memory of the graph. Later predictions raise UsageError."""
+        self._session = None
 
     @property
     def spec(self) -> TaskSpec:
         return self.manifest.spec
+
+    @property
+    def temperature(self) -> float:
+        """The number that divides the logits of a classification before the softmax."""
+        return self.manifest.temperature
+
+    def agreement_table(self) -> AgreementTable:
+        """Return how often this student and its teacher agree on the validation texts.
+
+        Raises:
+            UsageError: If the bundle has no such table, or it was measured with another precision.
+        """
+        bundle = open_bundle(self._source.folder, self._source.digest)
+        if AGREEMENT not in bundle.contents:
+            raise UsageError(
+                "this bundle has no agreement table",
+                f"{self._source.folder} has no {AGREEMENT}",
+                "export a student of a run again; a regression has none",
+            )
+        table = AgreementTable.from_json(bundle.json(AGREEMENT))
+        if table.precision != self.precision:
+            raise UsageError(
+                "agreement was measured with another file of this bundle",
+                f"{table.precision}, not {self.precision}",
+                f'load the classifier with precision="{table.precision}"',
+            )
+        return table
 
     @property
     def nodes_per_provider(self) -> dict[str, int]:
@@ -107,7 +182,7 @@ class Classifier:
         ONNX Runtime reports the assignment; a provider may fuse several nodes into one.
         """
         counts: dict[str, int] = {}
-        for part in self._session.get_provider_graph_assignment_info():
+        for part in self._open_session().get_provider_graph_assignment_info():
             counts[part.ep_name] = counts.get(part.ep_name, 0) + len(part.get_nodes())
         return counts
 
@@ -146,8 +221,8 @@ class Classifier:
             pair_classifier.predict(("a premise", "a hypothesis")).score
             ```
         """
-        if isinstance(texts, str) and pair is not None:
-            return self.predict_batch([texts], [pair])[0]
+        if isinstance(texts, str) and (pair is not None or not self.spec.pair):
+            return self._predict_one(texts, pair)
         if pair is not None:
             raise UsageError(
                 "pair goes with one text",
@@ -176,11 +251,55 @@ class Classifier:
         texts = read_list(texts, message, "put the text into a list, or call predict")
         if pairs is not None:
             pairs = read_list(pairs, message, "give a list of second texts")
+        return self.predict_with_logits(texts, pairs, batch_size)[1]
+
+    def predict_with_logits(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, batch_size: int = 32
+    ) -> tuple[np.ndarray, list[Prediction]]:
+        """Compute the logits (N, C) of N texts, and their predictions."""
         rows, truncated = self._encoder.tokenize(texts, pairs)
+        logits = self._logits(rows, batch_size)
         predictions = []
-        for logits, was_cut in zip(self._logits(rows, batch_size), truncated, strict=True):
-            predictions.append(to_prediction(self.spec, logits, was_cut))
-        return predictions
+        for row, was_cut in zip(logits, truncated, strict=True):
+            predictions.append(to_prediction(self.spec, row, was_cut, self.temperature))
+        return logits, predictions
+
+    def predict_stream(
+        self, texts: Iterable[str] | Iterable[tuple[str, str]], batch_size: int = 32
+    ) -> Iterator[Prediction]:
+        """Predict the labels of texts as they arrive, in their order.
+
+        A few hundred texts are read at a time, so the iterable may be longer than memory.
+
+        Args:
+            texts: An iterable of texts; for classifiers of pairs, of tuples of two texts.
+            batch_size: Most texts that the graph reads at once.
+
+        Raises:
+            UsageError: If `texts` is no iterable of texts.
+
+        Example:
+            ```python
+            with open("texts.txt") as lines:
+                for prediction in classifier.predict_stream(lines):
+                    print(prediction.label)
+            ```
+        """
+        check_iterable(texts, "predict_stream reads an iterable of texts", "put it into a list")
+        items = iter(texts)
+        while chunk := list(islice(items, batch_size * STREAM_BATCHES)):
+            given = read_arguments(chunk, reads_pairs=self.spec.pair)
+            yield from self.predict_batch(given.texts, given.pairs, batch_size)
+
+    async def predict_async(self, texts: Any, pair: str | None = None) -> Any:
+        """Do the same as `predict` in a thread, so that an event loop goes on meanwhile.
+
+        Example:
+            ```python
+            prediction = await classifier.predict_async("a text")
+            ```
+        """
+        return await asyncio.to_thread(self.predict, texts, pair)
 
     def predict_proba(
         self, texts: Iterable[str] | Iterable[tuple[str, str]], batch_size: int = 32
@@ -208,7 +327,7 @@ class Classifier:
                 "predict_proba reads a list of texts", repr(texts)[:60], "put it into a list"
             )
         logits = self.logits(given.texts, given.pairs, batch_size)
-        return probabilities(self.spec, logits).astype(np.float32)
+        return probabilities(self.spec, logits, self.temperature).astype(np.float32)
 
     def logits(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, batch_size: int = 32
@@ -231,9 +350,10 @@ class Classifier:
             IntegrityError: If the graph fails on its inputs.
             MachineError: If memory runs out.
         """
+        session = self._open_session()
         rows = len(encoded["input_ids"])
         try:
-            logits = np.asarray(self._session.run(["logits"], dict(encoded))[0])
+            logits = np.asarray(session.run(["logits"], dict(encoded))[0])
         except Exception as error:  # onnxruntime's exceptions have no public base class
             if "alloc" in str(error):
                 raise MachineError(
@@ -249,6 +369,18 @@ class Classifier:
                 "export again",
             )
         return logits
+
+    def _predict_one(self, text: str, pair: str | None) -> Prediction:
+        encoded, was_cut = self._encoder.encode_one(text, pair)
+        logits = check_finite(self.run(encoded))
+        return to_prediction(self.spec, logits[0], was_cut, self.temperature)
+
+    def _open_session(self) -> onnxruntime.InferenceSession:
+        if self._session is None:
+            raise UsageError(
+                "this classifier is closed", self.manifest.name, "load the bundle again"
+            )
+        return self._session
 
     def _logits(self, rows: list[TokenRow], batch_size: int) -> np.ndarray:
         logits = np.zeros((len(rows), self.spec.outputs), dtype=np.float32)

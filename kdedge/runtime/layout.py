@@ -13,6 +13,9 @@ SIGNATURE = "kdedge.sig"
 UNLISTED = (MANIFEST, SIGNATURE)
 """Files of a bundle that its manifest does not list."""
 
+AGREEMENT = "agreement.json"
+"""An optional file: how often student and teacher agree on the validation texts."""
+
 PRECISIONS = {
     "fp32": "onnx/model.onnx",
     "int8": "onnx/model_quantized.onnx",
@@ -28,6 +31,7 @@ LAYOUT = (
     "tokenizer.json",
     "tokenizer_config.json",
     "golden.json",
+    AGREEMENT,
     *PRECISIONS.values(),
 )
 """All files that a manifest may list."""

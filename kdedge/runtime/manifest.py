@@ -31,6 +31,8 @@ class Manifest:
         teacher: A description of the teacher, for people.
         sources: Hashes and settings that decide whether the bundle is current.
         files: Path -> {"sha256", "bytes"} of every other file.
+        temperature: Logits are divided by it before the softmax, so that a probability of 0.9 is
+            right in nine of ten texts. It was fitted on the validation split; 1 if it was not.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Manifest:
     teacher: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    temperature: float = 1.0
     format: int = FORMAT
 
     def size(self, precision: str | None = None) -> int:

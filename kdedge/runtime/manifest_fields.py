@@ -20,6 +20,8 @@ MAX_LABELS = 100_000
 MAX_LENGTH = 8192
 """Most tokens of a text: time and memory of a transformer grow with their square."""
 
+LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.01, 100.0
+
 
 def check_fields(document: Any) -> None:
     """Check that a parsed kdedge.json has valid fields and no unknown ones.
@@ -93,6 +95,10 @@ def _is_share(value: Any) -> bool:
     return isinstance(value, float) and 0 < value < 1
 
 
+def _is_temperature(value: Any) -> bool:
+    return isinstance(value, float) and LOWEST_TEMPERATURE <= value <= HIGHEST_TEMPERATURE
+
+
 def _are_labels(value: Any) -> bool:
     return (
         isinstance(value, list)
@@ -145,5 +151,6 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
     "teacher": _is_dict,
     "sources": _is_dict,
     "files": _are_files,
+    "temperature": _is_temperature,
 }
 """Field of kdedge.json -> the check of its value."""

@@ -37,38 +37,50 @@ class Prediction:
         return document
 
 
-def to_prediction(spec: TaskSpec, logits: np.ndarray, truncated: bool = False) -> Prediction:
+def to_prediction(
+    spec: TaskSpec, logits: np.ndarray, truncated: bool = False, temperature: float = 1.0
+) -> Prediction:
     """Convert the logits (C,) of one text to labels and probabilities."""
     if spec.kind == "regression":
         value = float(logits[0])
         return Prediction(spec.labels[0], value, {spec.labels[0]: value}, truncated)
-    shares = probabilities(spec, logits)
+    shares = probabilities(spec, logits, temperature)
     label: str | tuple[str, ...]
     if spec.kind == "multilabel":
         label = tuple(spec.labels[i] for i in np.flatnonzero(shares > spec.threshold))
     else:
         label = spec.labels[int(logits.argmax())]
-    scores = dict(zip(spec.labels, shares.tolist(), strict=True))
-    return Prediction(label, float(shares.max()), scores, truncated)
+    values = shares.tolist()
+    return Prediction(label, max(values), dict(zip(spec.labels, values, strict=True)), truncated)
 
 
-def probabilities(spec: TaskSpec, logits: np.ndarray) -> np.ndarray:
-    """Convert logits (..., C) of a classification or multilabel task to probabilities, float64."""
-    wide = logits.astype(np.float64)
+def probabilities(spec: TaskSpec, logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Convert logits (..., C) to probabilities, float64.
+
+    Args:
+        spec: A classification or multilabel task.
+        logits: *Shape:* (..., C)
+        temperature: Divides the logits of a classification. Label sets have none: the threshold
+            was set for their probabilities as they are.
+    """
+    values = logits.astype(np.float64)
     if spec.kind == "multilabel":
-        return np.asarray(1 / (1 + np.exp(-wide)))
-    shifted = np.exp(wide - wide.max(-1, keepdims=True, initial=-np.inf))
-    return np.asarray(shifted / shifted.sum(-1, keepdims=True))
+        return np.asarray(1 / (1 + np.exp(-values)))
+    values -= np.maximum.reduce(values, axis=-1, keepdims=True)
+    values /= temperature
+    np.exp(values, out=values)
+    values /= np.add.reduce(values, axis=-1, keepdims=True)
+    return values
 
 
 def check_finite(logits: np.ndarray) -> np.ndarray:
     """Return the logits (N, C). Raises CheckFailed if one of them is NaN or infinite."""
+    if np.isfinite(logits).all():
+        return logits
     bad_rows = np.flatnonzero(~np.isfinite(logits).all(1))
-    if len(bad_rows):
-        row = int(bad_rows[0])
-        raise CheckFailed(
-            "the graph returns a logit that is not a number",
-            f"text {row}: {logits[row][:8].tolist()}",
-            "run `kdedge verify`",
-        )
-    return logits
+    row = int(bad_rows[0])
+    raise CheckFailed(
+        "the graph returns a logit that is not a number",
+        f"text {row}: {logits[row][:8].tolist()}",
+        "run `kdedge verify`",
+    )

@@ -62,10 +62,15 @@ def read_list(texts: Any, message: str, hint: str) -> list[Any]:
         UsageError: If iterating would give characters, keys or column names, or an arbitrary
             order.
     """
+    check_iterable(texts, message, hint)
+    return list(texts)
+
+
+def check_iterable(texts: Any, message: str, hint: str) -> None:
+    """Raise UsageError if iterating gives characters, keys, column names or an arbitrary order."""
     no_list = isinstance(texts, str | bytes | Mapping | AbstractSet) or hasattr(texts, "columns")
     if no_list or not isinstance(texts, Iterable):
         raise UsageError(message, f"the texts are {_described(texts)}", hint)
-    return list(texts)
 
 
 def _is_pair(item: Any) -> bool:

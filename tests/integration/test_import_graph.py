@@ -14,6 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 FLOORS = (
     ("api",),
     ("cli",),
+    ("serve",),
+    ("cascade",),
     ("export", "benchmarks"),
     ("tuning",),
     ("distillation",),

@@ -27,7 +27,7 @@ from kdedge.runtime.golden import replay
 from kdedge.runtime.manifest import read_manifest, write_manifest
 from kdedge.runtime.manifest_fields import FORMAT
 
-FILES = ["kdedge.json", *factories.BUNDLE_FILES]
+FILES = ["kdedge.json", "agreement.json", *factories.BUNDLE_FILES]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,61 @@
+"""What a bundle knows from the validation split: its temperature, and its agreement table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from kdedge.export.figures import CalibrationFigures
+
+from kdedge.data.task import Split
+from kdedge.evaluation.calibration import calibration_error, fit_temperature
+from kdedge.runtime import Classifier
+from kdedge.runtime.agreement import AgreementTable, measure_agreement
+from kdedge.runtime.prediction import probabilities
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Results on the validation split.
+
+    Attributes:
+        figures: The fitted temperature; None for label sets and numbers, which have none.
+        table: How often student and teacher agree; None without the teacher's logits.
+    """
+
+    figures: CalibrationFigures | None = None
+    table: AgreementTable | None = None
+
+    @property
+    def temperature(self) -> float:
+        return 1.0 if self.figures is None else self.figures.temperature
+
+
+UNCALIBRATED = Calibration()
+
+
+def calibrate(classifier: Classifier, split: Split, teacher: np.ndarray | None) -> Calibration:
+    """Fit the temperature of an ONNX file, and compare the file with its teacher.
+
+    Args:
+        classifier: The file that applications will use.
+        split: The validation split.
+        teacher: The teacher's logits on it. *Shape:* (N, C)
+    """
+    spec = classifier.spec
+    if spec.kind == "regression":
+        return UNCALIBRATED
+    logits = classifier.logits(split.texts, split.pairs)
+    figures = None
+    if spec.kind == "classification":
+        temperature = fit_temperature(logits, split.labels)
+        figures = CalibrationFigures(
+            temperature,
+            calibration_error(probabilities(spec, logits), split.labels),
+            calibration_error(probabilities(spec, logits, temperature), split.labels),
+        )
+    table = None
+    if teacher is not None:
+        temperature = 1.0 if figures is None else figures.temperature
+        table = measure_agreement(spec, classifier.precision, logits, teacher, temperature)
+    return Calibration(figures, table)

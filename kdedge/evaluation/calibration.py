@@ -1,0 +1,65 @@
+"""Do probabilities mean something? Fit a temperature, and measure the calibration error."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import softmax
+
+LOWEST, HIGHEST = 0.1, 10.0
+"""Limits of a fitted temperature.
+
+A fit ends at the lowest if every prediction is right, at the highest if they are no better than
+chance.
+"""
+
+BINS = 15
+"""Number of bins of the calibration error, as in Guo et al. 2017."""
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Fit the temperature T that minimises the negative log-likelihood of logits / T.
+
+    Guo et al. 2017, section 4.2. As a function of b = 1 / T, with logits z and labels y, the loss
+    is the mean of logsumexp(b z) - b z_y. It is convex, so its slope is 0 at one b only, and that
+    b is found. The slope is the mean of E[z] - z_y: the logit that the model expects minus the
+    logit of the label.
+
+    Args:
+        logits: *Shape:* (N, C)
+        labels: Classes. *Shape:* (N,)
+
+    Returns:
+        The temperature, rounded to four digits.
+    """
+    z = logits.astype(np.float64)
+
+    def slope(b: float) -> float:
+        expected = (softmax(b * z, axis=1) * z).sum(1)
+        return float((expected - z[np.arange(len(z)), labels]).mean())
+
+    if slope(1 / HIGHEST) >= 0:
+        return HIGHEST
+    if slope(1 / LOWEST) <= 0:
+        return LOWEST
+    return float(f"{1 / brentq(slope, 1 / HIGHEST, 1 / LOWEST, rtol=1e-12):.4g}")
+
+
+def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Compute the expected calibration error (Naeini et al. 2015; Guo et al. 2017, equation 3).
+
+    Texts are sorted into bins of equal width by the probability of the predicted label. The error
+    is the mean difference of this probability and the accuracy of a bin, weighted by its texts.
+
+    Args:
+        probabilities: *Shape:* (N, C)
+        labels: Classes. *Shape:* (N,)
+    """
+    confidence = probabilities.max(1)
+    right = probabilities.argmax(1) == labels
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    error = 0.0
+    for i in np.unique(bins):
+        inside = bins == i
+        error += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+    return float(error)

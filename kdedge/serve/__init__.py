@@ -1,0 +1,1 @@
+"""An HTTP server for a bundle: `kdedge serve`. Needs the extra `serve`."""

@@ -1,0 +1,115 @@
+"""The web application: /predict, /healthz, /metrics, /docs and /openapi.json."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from kdedge.errors import DataError, KdedgeError, MachineError
+from kdedge.runtime.manifest import Manifest
+from kdedge.serve.engine import Engine
+from kdedge.serve.limits import Limits, RequestError
+from kdedge.serve.metrics import ServerMetrics
+from kdedge.serve.openapi import docs_page, openapi_document
+from kdedge.serve.requests import read_rows
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def make_app(
+    engine: Engine, manifest: Manifest, limits: Limits, metrics: ServerMetrics
+) -> Starlette:
+    """Build the application.
+
+    Args:
+        engine: Answers the texts.
+        manifest: The manifest of the bundle that answers.
+        limits: What is accepted.
+        metrics: What /metrics shows.
+    """
+    handlers = _Handlers(engine, manifest, limits, metrics)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        await engine.close()
+
+    routes = [
+        Route("/predict", handlers.predict, methods=["POST"]),
+        Route("/healthz", handlers.health),
+        Route("/metrics", handlers.metrics),
+        Route("/openapi.json", handlers.openapi),
+        Route("/docs", handlers.docs),
+    ]
+    return Starlette(routes=routes, lifespan=lifespan)
+
+
+class _Handlers:
+    """The functions behind the routes."""
+
+    def __init__(
+        self, engine: Engine, manifest: Manifest, limits: Limits, metrics: ServerMetrics
+    ) -> None:
+        self._engine = engine
+        self._manifest = manifest
+        self._limits = limits
+        self._metrics = metrics
+        self._model = {"name": manifest.name, "digest": manifest.digest()}
+        self._openapi = openapi_document(manifest, limits)
+
+    async def predict(self, request: Request) -> Response:
+        self._metrics.accepted += 1
+        response = await self._answer(request)
+        self._metrics.answered += 1
+        self._metrics.requests.labels(str(response.status_code)).inc()
+        return response
+
+    async def _answer(self, request: Request) -> Response:
+        try:
+            rows = await read_rows(request, self._limits, pair=self._manifest.spec.pair)
+            started = time.perf_counter()
+            async with asyncio.timeout(self._limits.seconds):
+                predictions = await self._engine.predict(rows)
+        except RequestError as error:
+            return _error(error, error.status)
+        except DataError as error:
+            return _error(error, 400)
+        except MachineError as error:
+            return _error(error, 502)
+        except TimeoutError:
+            return _error(RequestError(504, "the answer took too long"), 504)
+        except KdedgeError as error:
+            return _error(error, 500)
+        self._metrics.seconds.observe(time.perf_counter() - started)
+        self._metrics.texts.inc(len(rows))
+        return JSONResponse({"predictions": predictions, "model": self._model})
+
+    async def health(self, request: Request) -> Response:
+        return JSONResponse({"status": "ok", "model": self._model})
+
+    async def metrics(self, request: Request) -> Response:
+        return Response(self._metrics.render(), media_type=METRICS_TYPE)
+
+    async def openapi(self, request: Request) -> Response:
+        return JSONResponse(self._openapi)
+
+    async def docs(self, request: Request) -> Response:
+        return HTMLResponse(docs_page(self._openapi))
+
+
+def _error(error: KdedgeError, status: int) -> JSONResponse:
+    content: dict[str, Any] = {"message": error.message}
+    if error.detail:
+        content["detail"] = error.detail
+    if error.hint:
+        content["hint"] = error.hint
+    headers = {"Retry-After": "1"} if status == 429 else None
+    return JSONResponse({"error": content}, status_code=status, headers=headers)

@@ -1,0 +1,69 @@
+"""Prometheus metrics of one server."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class ServerMetrics:
+    """The counters and histograms of a server, in a registry of their own.
+
+    Attributes:
+        accepted: Number of requests to /predict that have begun.
+        answered: Number of those that were answered, with any status.
+    """
+
+    def __init__(self) -> None:
+        self.accepted = 0
+        self.answered = 0
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "kdedge_requests_total",
+            "Requests to /predict by HTTP status",
+            ["status"],
+            registry=self.registry,
+        )
+        self.texts = Counter(
+            "kdedge_texts_total", "Texts that were answered", registry=self.registry
+        )
+        self.truncated = Counter(
+            "kdedge_texts_truncated_total",
+            "Texts that were longer than the model reads",
+            registry=self.registry,
+        )
+        self.seconds = Histogram(
+            "kdedge_request_seconds",
+            "Time from the last byte of a request to its answer",
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.batches = Histogram(
+            "kdedge_batch_texts", "Texts of a batch", buckets=BATCHES, registry=self.registry
+        )
+        self.waiting = Gauge(
+            "kdedge_waiting_texts", "Texts that wait for the model", registry=self.registry
+        )
+        self.answers = Counter(
+            "kdedge_cascade_answers_total",
+            "Answers of a cascade by source and reason",
+            ["source", "reason"],
+            registry=self.registry,
+        )
+        self.audited = Gauge("kdedge_cascade_audited", "Audited answers", registry=self.registry)
+        self.agreed = Gauge(
+            "kdedge_cascade_agreed",
+            "Audited answers on which student and teacher agreed",
+            registry=self.registry,
+        )
+        self.drifted = Gauge(
+            "kdedge_cascade_drifted",
+            "1 if the student disagrees more often than promised",
+            registry=self.registry,
+        )
+
+    def render(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+        return generate_latest(self.registry)

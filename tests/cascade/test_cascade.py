@@ -1,0 +1,209 @@
+"""A cascade of a student and its teacher: who answers, what is asked, what is audited."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import factories
+import numpy as np
+import pytest
+
+from kdedge.cascade import Cascade, DriftMonitor, HttpTeacher
+from kdedge.errors import CheckFailed, MachineError, UsageError
+from kdedge.runtime import Classifier
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return factories.bundle_with_agreement(tmp_path_factory.mktemp("cascade"))
+
+
+def texts(count: int) -> list[str]:
+    return list(factories.sentences(count, seed=5)[0])
+
+
+class Teacher:
+    """Answers "teacher" and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def __call__(self, given: Sequence[str], pairs: object = None) -> list[str]:
+        self.asked += given
+        return ["teacher"] * len(given)
+
+
+def test_teacher_answers_what_the_student_is_not_sure_of(bundle: Path) -> None:
+    teacher = Teacher()
+    cascade = Cascade(bundle, teacher, agreement=0.9, audit_share=0)
+    answers = cascade.predict(texts(200))
+    assert isinstance(answers, list)
+    expected = Classifier.load(bundle).predict(texts(200))
+    for text, answer, prediction in zip(texts(200), answers, expected, strict=True):
+        assert answer.student == prediction
+        sure = prediction.score >= cascade.threshold.confidence
+        if answer.reason != "unusual":
+            assert (answer.reason == "confident") == sure
+        assert (answer.source == "student") == (answer.reason == "confident")
+        assert answer.label == (prediction.label if answer.source == "student" else "teacher")
+        assert (text in teacher.asked) == (answer.source == "teacher")
+    alone = np.mean([answer.source == "student" for answer in answers])
+    assert alone == pytest.approx(cascade.threshold.share, abs=0.02)
+    assert 0.3 < alone < 0.6
+
+
+def test_one_text_gives_one_answer(bundle: Path) -> None:
+    answer = Cascade(bundle, Teacher(), agreement=0.9).predict("the film was good")
+    assert not isinstance(answer, list)
+    assert answer.to_json()["source"] in ("student", "teacher")
+
+
+def test_audits_watch_the_agreement(bundle: Path) -> None:
+    cascade = Cascade(bundle, Teacher(), agreement=0.9, audit_share=1)
+    answers = cascade.predict(texts(200))
+    assert isinstance(answers, list)
+    confident = [answer for answer in answers if answer.reason == "confident"]
+    assert all(answer.audited and answer.label == "teacher" for answer in confident)
+    assert cascade.drift.audited == len(confident)
+    assert cascade.drift.agreed == 0
+    assert cascade.drift.drifted
+
+
+def test_audit_share_is_kept(bundle: Path) -> None:
+    cascade = Cascade(bundle, Teacher(), agreement=0.9, audit_share=0.2, seed=0)
+    for _ in range(20):
+        cascade.predict(texts(200))
+    confident = round(20 * 200 * cascade.threshold.share)
+    assert cascade.drift.audited == pytest.approx(0.2 * confident, rel=0.2)
+
+
+def test_threads_get_the_answers_of_one_thread(bundle: Path) -> None:
+    cascade = Cascade(bundle, Teacher(), agreement=0.9, audit_share=0)
+    alone = [cascade.predict(text) for text in texts(50)]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(cascade.predict, texts(50))) == alone
+
+
+def test_bundle_without_a_table_is_refused() -> None:
+    with pytest.raises(UsageError, match="no agreement table"):
+        Cascade(factories.tiny_bundle(), Teacher())
+
+
+def test_other_precision_is_refused(bundle: Path) -> None:
+    measured = Classifier.load(bundle).precision
+    (other,) = {"fp32", "int8"} - {measured}
+    with pytest.raises(UsageError, match="another file"):
+        Cascade(Classifier.load(bundle, precision=other), Teacher())
+
+
+def test_promise_that_cannot_be_kept_is_refused(bundle: Path) -> None:
+    with pytest.raises(CheckFailed, match="too few"):
+        Cascade(bundle, Teacher(), agreement=0.999)
+
+
+def test_teacher_must_label_every_text(bundle: Path) -> None:
+    cascade = Cascade(bundle, lambda given, pairs: ["one"], agreement=0.9, audit_share=1)
+    with pytest.raises(CheckFailed, match="one label for each text"):
+        cascade.predict(texts(20))
+
+
+# The teacher over HTTP
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers with the number of characters of each text, or as its server says."""
+
+    answer: Any = None
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        answer = self.server.answer  # type: ignore[attr-defined]
+        if answer is None:
+            predictions = [{"label": str(len(text))} for text in body["texts"]]
+            answer = {"predictions": predictions}
+        self.send_response(200 if answer != 500 else 500)
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[HTTPServer]:
+    with HTTPServer(("127.0.0.1", 0), Handler) as opened:
+        opened.answer = None  # type: ignore[attr-defined]
+        thread = threading.Thread(target=opened.serve_forever)
+        thread.start()
+        yield opened
+        opened.shutdown()
+        thread.join()
+
+
+def url(server: HTTPServer) -> str:
+    return f"http://127.0.0.1:{server.server_port}/predict"
+
+
+def test_teacher_over_http(server: HTTPServer, bundle: Path) -> None:
+    assert HttpTeacher(url(server))(["abc", "de"]) == ["3", "2"]
+    cascade = Cascade(bundle, url(server), agreement=0.9, audit_share=1)
+    answers = cascade.predict(texts(20))
+    assert isinstance(answers, list)
+    assert [answer.label for answer in answers] == [str(len(text)) for text in texts(20)]
+
+
+@pytest.mark.parametrize("answer", [500, {}, {"predictions": []}, {"predictions": [{"label": 1}]}])
+def test_server_without_an_answer_is_named(server: HTTPServer, answer: object) -> None:
+    server.answer = answer  # type: ignore[attr-defined]
+    with pytest.raises(MachineError, match="no answer"):
+        HttpTeacher(url(server))(["abc"])
+
+
+def test_server_that_is_not_there() -> None:
+    with pytest.raises(MachineError, match="no answer"):
+        HttpTeacher("http://127.0.0.1:9/predict", timeout=1)(["abc"])
+
+
+def test_address_is_checked() -> None:
+    with pytest.raises(UsageError, match="http"):
+        HttpTeacher("file:///etc/passwd")
+
+
+# Drift
+
+
+def test_monitor_is_quiet_while_the_promise_holds() -> None:
+    rng = np.random.default_rng(0)
+    alarms = 0
+    for _ in range(50):
+        monitor = DriftMonitor(0.98)
+        for agrees in rng.uniform(size=1000) < 0.98:
+            monitor.add(bool(agrees))
+        alarms += monitor.status.drifted
+    assert alarms <= 1  # 50,000 audits; a false alarm is expected every 10,000 at most
+
+
+def test_monitor_finds_a_growing_disagreement() -> None:
+    rng = np.random.default_rng(0)
+    monitor = DriftMonitor(0.98)
+    for agrees in rng.uniform(size=1000) < 0.9:
+        monitor.add(bool(agrees))
+    assert monitor.status.drifted
+    assert monitor.status.audited == 1000
+
+
+def test_monitor_follows_page() -> None:
+    """The statistic is the largest log likelihood ratio of any tail of the audits."""
+    outcomes = [True, False, True, True, False, False, True]
+    ratio = {True: np.log((1 - 0.06) / 0.98), False: np.log(0.06 / 0.02)}
+    tails = [sum(ratio[item] for item in outcomes[start:]) for start in range(len(outcomes))]
+    monitor = DriftMonitor(0.98)
+    for item in outcomes:
+        monitor.add(item)
+    assert monitor.status.evidence == pytest.approx(max(0, *tails) / np.log(1e4))
