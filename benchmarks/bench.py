@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from kdedge.benchmarks import machine
+from kdedge.benchmarks.agreement import curve_of
 from kdedge.benchmarks.examples import Examples
 from kdedge.benchmarks.measure import RetentionOf, measure_subjects
 from kdedge.benchmarks.options import DEFAULTS, Options
@@ -80,6 +81,7 @@ def bench_run(
             options=options,
             progress=progress,
         )
+        rows = _with_agreement(rows, subjects, task.spec)
     teacher = {
         "model": _public_name(read_result(run.teacher, TeacherResult).model),
         "metric": task.spec.metric,
@@ -144,6 +146,16 @@ def bench_bundle(
         command=_command([folder.name for folder in folders], options),
         notes=(*_stored_score_notes(manifest.scores, examples), *report.notes),
     )
+
+
+def _with_agreement(rows: Sequence[Row], subjects: Sequence[Subject], spec: TaskSpec) -> list[Row]:
+    """Add to each row how often its subject agrees with the teacher, which is the first one."""
+    teacher = subjects[0].logits
+    assert teacher is not None
+    added = []
+    for row, subject in zip(rows, subjects, strict=True):
+        added.append(replace(row, agreement=curve_of(spec, subject, teacher)))
+    return added
 
 
 def run_settings(run: RunDir, students: Sequence[str], options: Options) -> dict[str, Any]:

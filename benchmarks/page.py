@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from kdedge.benchmarks.agreement import ChosenThreshold
 from kdedge.benchmarks.pictures.data import SIMPLE_COLOUR, colour_of, groups, is_label_only
 from kdedge.benchmarks.render import (
     COLUMNS,
@@ -124,6 +125,7 @@ def html_page(report: Report) -> str:
         numbers=[_is_number_column(name) for name in header],
         rows=_rows(report),
         columns=COLUMNS,
+        agreements=_agreements(report),
         warnings=warnings(report),
         environment=_environment(report),
     )
@@ -205,6 +207,15 @@ def _legend(report: Report) -> list[tuple[str, str]]:
     if any(is_label_only(report, row) for row in report.rows):
         entries.append(("label-only baseline", "hollow"))
     return entries
+
+
+def _agreements(report: Report) -> list[tuple[str, ChosenThreshold]]:
+    """Return the name of each student with a chosen threshold, and the threshold."""
+    chosen = []
+    for row in report.rows:
+        if row.agreement is not None and row.agreement.chosen is not None and not row.is_teacher:
+            chosen.append((row.label, row.agreement.chosen))
+    return chosen
 
 
 def _environment(report: Report) -> list[tuple[str, str]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from kdedge.benchmarks.agreement import AgreementCurve
 from kdedge.benchmarks.footprint import NOT_MEASURED, Footprint
 from kdedge.benchmarks.result_warnings import result_warnings
 from kdedge.benchmarks.retention import Retention
@@ -19,10 +20,6 @@ from kdedge.printable import json_line
 
 if TYPE_CHECKING:
     import pandas as pd
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 Speedup = tuple[float, float, float]
 """Median, lower and upper quartile over rounds."""
 
@@ -38,6 +35,7 @@ class Row:
         model: Seconds per text, without tokenization.
         batched: Seconds per batch of `batch` texts, with tokenization.
         bytes: Size of the files that it needs: weights, tokenizer and configuration.
+        agreement: Agreement with the teacher on the most confident shares of the test texts.
         only_prediction: What the subject predicts for every text, if its predictions do not differ.
     """
 
@@ -58,6 +56,7 @@ class Row:
     footprint: Footprint = NOT_MEASURED
     notes: tuple[str, ...] = ()
     only_prediction: str | None = None
+    agreement: AgreementCurve | None = None
 
     @property
     def label(self) -> str:
@@ -300,6 +299,7 @@ def _row_json(report: Report, row: Row) -> dict[str, Any]:
         "load_s": _rounded(row.footprint.load_s, 4),
         "import_s": _rounded(row.footprint.import_s, 4),
         "notes": report.notes_of(row),
+        "agreement": asdict(row.agreement) if row.agreement else None,
     }
 
 

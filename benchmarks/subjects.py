@@ -11,6 +11,8 @@ from kdedge.benchmarks.options import Options
 
 from kdedge.errors import MachineError
 from kdedge.runtime import Bundle, Classifier
+from kdedge.runtime.agreement import AgreementTable
+from kdedge.runtime.layout import AGREEMENT
 from kdedge.runtime.session import PROVIDERS
 
 Encode = Callable[[Sequence[str], Sequence[str] | None], Any]
@@ -39,6 +41,9 @@ class Subject:
         job: What the memory measurement loads, or None.
         bytes: Size of the files that it needs: weights, tokenizer and configuration.
         notes: Conditions that the report states.
+        temperature: Divides the logits before the softmax.
+        agreement: How often this file agrees with its teacher on the validation texts, if its
+            bundle says so.
     """
 
     subject: str
@@ -51,6 +56,8 @@ class Subject:
     job: dict[str, Any] | None = None
     bytes: int | None = None
     notes: tuple[str, ...] = ()
+    temperature: float = 1.0
+    agreement: AgreementTable | None = None
 
     @property
     def key(self) -> str:
@@ -138,7 +145,17 @@ def _bundle_subject(
         },
         bytes=manifest.size(precision),
         notes=_scheme_notes(manifest.scheme) if precision == "int8" else (),
+        temperature=manifest.temperature,
+        agreement=_agreement_table(bundle, precision),
     )
+
+
+def _agreement_table(bundle: Bundle, precision: str) -> AgreementTable | None:
+    """Return the agreement table of a bundle if it was measured with this file."""
+    if AGREEMENT not in bundle.contents:
+        return None
+    table = AgreementTable.from_json(bundle.json(AGREEMENT))
+    return table if table.precision == precision else None
 
 
 def _scheme_notes(scheme: Mapping[str, Any] | None) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kdedge.benchmarks.pictures.agreement import agreement
 from kdedge.benchmarks.pictures.latency import latencies
 from kdedge.benchmarks.pictures.pareto import pareto
 from kdedge.benchmarks.pictures.scores import scores
@@ -25,6 +26,7 @@ PICTURES = {
     ),
     "latency": (latencies, "Distribution of the time for one text, for each subject"),
     "scores": (scores, "{metric} with its 95 % interval, for each subject"),
+    "agreement": (agreement, "Agreement with the teacher against the share of answered texts"),
 }
 """Name -> function that draws it, and its title."""
 
@@ -45,7 +47,7 @@ def draw(report: Report) -> dict[str, Picture]:
     """Draw every picture for which the report has values.
 
     Returns:
-        Pictures named `pareto`, `latency` and `scores`.
+        Pictures named `pareto`, `latency`, `scores` and `agreement`.
 
     Raises:
         ImportError: If altair or vl-convert is missing.
