@@ -15,7 +15,7 @@ from kdedge.runtime.prediction import probabilities
 
 
 @dataclass(frozen=True)
-class Calibration:
+class ValidationFit:
     """Results on the validation split.
 
     Attributes:
@@ -31,10 +31,10 @@ class Calibration:
         return 1.0 if self.figures is None else self.figures.temperature
 
 
-UNCALIBRATED = Calibration()
+UNCALIBRATED = ValidationFit()
 
 
-def calibrate(classifier: Classifier, split: Split, teacher: np.ndarray | None) -> Calibration:
+def calibrate(classifier: Classifier, split: Split, teacher: np.ndarray | None) -> ValidationFit:
     """Fit the temperature of an ONNX file, and compare the file with its teacher.
 
     Args:
@@ -58,4 +58,4 @@ def calibrate(classifier: Classifier, split: Split, teacher: np.ndarray | None) 
     if teacher is not None:
         temperature = 1.0 if figures is None else figures.temperature
         table = measure_agreement(spec, classifier.precision, logits, teacher, temperature)
-    return Calibration(figures, table)
+    return ValidationFit(figures, table)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import multiprocessing
+import pickle
 import random
 import re
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -217,7 +222,7 @@ def test_probabilities_against_scipy(student_dirs: dict[str, Path]) -> None:
             and answer.label == ("bad", "good")[int(logits.argmax())]
         )
         assert np.allclose(
-            list(answer.scores.values()), softmax(logits.astype(float))
+            list(answer.scores.values()), softmax(logits.astype(float) / single.temperature)
         ) and answer.score == max(answer.scores.values())
         several, logits = many.predict(text), many.logits([text])[0]
         assert np.allclose(list(several.scores.values()), expit(logits.astype(float)))
@@ -251,11 +256,68 @@ def test_sixteen_threads_get_the_predictions_of_one(bundle: Path) -> None:
 def test_ten_million_characters_are_cut_before_they_are_read(bundle: Path, unit: str) -> None:
     classifier = Classifier.load(bundle, threads=1)
     text = unit * (10_000_000 // len(unit))
-    encode_batch = mock.Mock(wraps=classifier._encoder._tokenizer.encode_batch)
-    with mock.patch.object(classifier._encoder, "_tokenizer", encode_batch=encode_batch):
+    tokenizer = mock.Mock(wraps=classifier._encoder._tokenizer)
+    with mock.patch.object(classifier._encoder, "_tokenizer", tokenizer):
         assert classifier.predict(text).truncated
-    (read,) = encode_batch.call_args.args[0]
-    assert len(read) == factories.RUN_MAX_LENGTH * CHARACTERS_PER_TOKEN
+        assert classifier.predict_batch([text])[0].truncated
+    limit = factories.RUN_MAX_LENGTH * CHARACTERS_PER_TOKEN
+    assert len(tokenizer.encode.call_args.args[0]) == limit
+    assert len(tokenizer.encode_batch.call_args.args[0][0]) == limit
+
+
+def test_one_text_gets_the_prediction_of_a_batch(bundle: Path) -> None:
+    classifier = Classifier.load(bundle, threads=1)
+    texts = [*ODD, *factories.sentences(20, seed=8)[0]]
+    assert [classifier.predict(text) for text in texts] == classifier.predict_batch(texts)
+
+
+def test_stream_reads_as_it_answers(bundle: Path) -> None:
+    classifier = Classifier.load(bundle, threads=1)
+    texts = list(factories.sentences(200, seed=8)[0])
+    read = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal read
+        for text in texts:
+            read += 1
+            yield text
+
+    answers = classifier.predict_stream(lines(), batch_size=2)
+    first = next(answers)
+    assert read < len(texts)
+    assert [first, *answers] == classifier.predict_batch(texts)
+    with pytest.raises(UsageError, match="iterable of texts"):
+        list(classifier.predict_stream("a text"))
+
+
+def test_async_predictions_are_the_same(bundle: Path) -> None:
+    classifier = Classifier.load(bundle, threads=1)
+
+    async def ask() -> list[Prediction]:
+        return list(await asyncio.gather(*(classifier.predict_async(text) for text in ODD)))
+
+    assert asyncio.run(ask()) == classifier.predict_batch(ODD)
+
+
+def test_pickled_classifier_opens_the_same_bundle(bundle: Path, tmp_path: Path) -> None:
+    copy = factories.copy_bundle(bundle, tmp_path)
+    classifier = Classifier.load(copy, threads=1)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        assert pool.submit(classifier.predict, "the film").result() == classifier.predict(
+            "the film"
+        )
+    pickled = pickle.dumps(classifier)
+    manifest = Bundle.open(copy).manifest
+    write_manifest(copy, replace(manifest, name="another"))
+    with pytest.raises(IntegrityError, match="digest"):
+        pickle.loads(pickled)
+
+
+def test_closed_classifier_says_so(bundle: Path) -> None:
+    with Classifier.load(bundle) as classifier:
+        assert classifier.predict("the film")
+    with pytest.raises(UsageError, match="closed"):
+        classifier.predict("the film")
 
 
 def test_truncated_means_that_tokens_were_left_out(bundle: Path) -> None:
