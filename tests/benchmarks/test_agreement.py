@@ -57,7 +57,7 @@ def test_threshold_is_measured_on_the_test_texts() -> None:
 def test_small_table_promises_less_or_nothing() -> None:
     student, teacher = two_models(2000, seed=2)
     promised = []
-    for texts in (3000, 100, 10):
+    for texts in (3000, 400, 10):
         table = measure_agreement(SPEC, "int8", *two_models(texts, seed=3), temperature=1.0)
         subject = Subject("s", "model", "onnx", "int8", logits=student, agreement=table)
         curve = curve_of(SPEC, subject, teacher)
