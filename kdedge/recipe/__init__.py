@@ -10,7 +10,7 @@ from kdedge.recipe.augment import (
     RulesConfig,
 )
 from kdedge.recipe.faults import faults_error
-from kdedge.recipe.objective import TERMS, ObjectiveConfig
+from kdedge.recipe.objective import ObjectiveConfig
 from kdedge.recipe.overrides import set_keys
 from kdedge.recipe.quantize import BiLstmQuantizeConfig, QuantizeConfig
 from kdedge.recipe.reading import load_recipe, validated, with_values
@@ -29,7 +29,6 @@ from kdedge.recipe.tune import RangeConfig, TuneConfig
 __all__ = [
     "RUN_FOLDERS",
     "STUDENT_KINDS",
-    "TERMS",
     "AugmentConfig",
     "BiLstmConfig",
     "BiLstmQuantizeConfig",

@@ -15,6 +15,9 @@ from kdedge.recipe.recipe import Recipe
 from kdedge.recipe.section import Section
 from kdedge.recipe.students import STUDENT_KINDS
 
+SENTENCES = {"missing": "missing", "model_type": "must be one table"}
+"""Kind of a fault in pydantic -> the sentence for users, if it is always the same."""
+
 
 def faults_error(
     origin: str,
@@ -94,8 +97,8 @@ def _message(fault: Any, section: type[Section]) -> str:
     """Turn a fault of pydantic into a sentence."""
     kind = fault["type"]
     known_kinds = " and ".join(STUDENT_KINDS)
-    if kind == "missing":
-        return "missing"
+    if kind in SENTENCES:
+        return SENTENCES[kind]
     if kind == "extra_forbidden":
         return _unknown_key(str(fault["loc"][-1]), section)
     if kind == "union_tag_invalid":

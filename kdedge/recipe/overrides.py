@@ -41,7 +41,7 @@ def _toml_value(text: str) -> Any:
 def _set_key(document: dict[str, Any], words: list[str], value: Any, override: str) -> None:
     """Set the key with these words, or remove it if the value is None.
 
-    Among several students or teachers, the second word is a name.
+    Among several students, the second word is a name.
     """
     table = document
     for depth, word in enumerate(words[:-1], 1):
@@ -66,7 +66,7 @@ def _set_key(document: dict[str, Any], words: list[str], value: Any, override: s
 def _named_table(
     key: str, tables: list[Any], word: str, override: str
 ) -> tuple[dict[str, Any], bool]:
-    """Return the student or teacher that `word` names, and whether it is a name.
+    """Return the student that `word` names, and whether it is a name.
 
     If there is only one, the word may also be one of its keys.
     """
@@ -92,5 +92,5 @@ def _with_name(override: str, key: str, name: str) -> str:
 
 
 def name_of(table: dict[str, Any], number: int) -> str:
-    """Return what an override calls the student or teacher with this number, counted from 1."""
+    """Return what an override calls the student with this number, counted from 1."""
     return str(table.get("name") or table.get("kind") or number)

@@ -7,9 +7,7 @@ from typing import Annotated, Any
 import tomli_w
 from pydantic import (
     Field,
-    SerializerFunctionWrapHandler,
     ValidationInfo,
-    field_serializer,
     field_validator,
     model_validator,
 )
@@ -41,7 +39,7 @@ RUN_FOLDERS = frozenset(
 
 
 class Recipe(Section):
-    """One or more teachers, one transfer set, one or more students."""
+    """One teacher, one transfer set, one or more students."""
 
     name: Name = Field(description="Name of the run and of its folder.")
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(
@@ -60,11 +58,7 @@ class Recipe(Section):
     )
     task: TaskConfig = Field(TaskConfig(), description="What the classifier predicts.")
     data: DataConfig = Field(description="Where the examples are.")
-    teacher: list[TeacherConfig] = Field(
-        min_length=1,
-        description="The teacher or teachers; layers, word embeddings and vocabulary come from "
-        "the first.",
-    )
+    teacher: TeacherConfig = Field(description="The model that the students learn from.")
     transfer: TransferConfig = Field(
         TransferConfig(), description="How the teacher labels the transfer set."
     )
@@ -74,7 +68,7 @@ class Recipe(Section):
     )
     tune: TuneConfig | None = Field(None, description="What `kdedge tune` tries.")
 
-    @field_validator("teacher", "student", mode="before")
+    @field_validator("student", mode="before")
     @classmethod
     def _list_of_one(cls, value: Any) -> Any:
         return [value] if isinstance(value, dict | Section) else value
@@ -90,27 +84,16 @@ class Recipe(Section):
             return students
         return [_with_squared_error(student) for student in students]
 
-    @field_serializer("teacher", mode="wrap")
-    def _one_teacher_is_a_table(
-        self, value: list[TeacherConfig], write: SerializerFunctionWrapHandler
-    ) -> Any:
-        written = write(value)
-        return written[0] if len(value) == 1 else written
-
     @model_validator(mode="after")
     def _check_names(self) -> Recipe:
         students = [student.key for student in self.student]
-        for what, names in (("students", students), ("teachers", self.teacher_names)):
-            if len(set(names)) < len(names):
-                raise ValueError(f"{what} need different names, but these are {', '.join(names)}")
-        teacher_folders = {f"teacher-{name}" for name in self.teacher_names}
-        taken = sorted(set(students) & (RUN_FOLDERS | teacher_folders))
+        if len(set(students)) < len(students):
+            raise ValueError(f"students need different names, but these are {', '.join(students)}")
+        taken = sorted(set(students) & RUN_FOLDERS)
         if taken:
             raise ValueError(
                 f"a student cannot be called {taken[0]}: a folder of the run has that name"
             )
-        if "teacher-bundle" in teacher_folders:
-            raise ValueError("a teacher cannot be called bundle: a folder of the run has that name")
         return self
 
     @model_validator(mode="after")
@@ -129,11 +112,6 @@ class Recipe(Section):
     def training_seed(self) -> int:
         """The seed of the students' weights and order of texts."""
         return self.seed if self.student_seed is None else self.student_seed
-
-    @property
-    def teacher_names(self) -> list[str]:
-        """The name of each teacher; its position, counted from 1, if it has none."""
-        return [teacher.name or str(number) for number, teacher in enumerate(self.teacher, 1)]
 
     def to_toml(self) -> str:
         """Return the recipe with all defaults; reading it gives an equal recipe."""
