@@ -12,7 +12,8 @@ import numpy as np
 from kdedge.errors import DataError
 from kdedge.io.atomic import hash_file
 from kdedge.io.faults import Faults, shown, string_fault
-from kdedge.io.tabular import Table, checked_texts, read_table, stream_texts
+from kdedge.io.table import Table, checked_texts
+from kdedge.io.tabular import read_table, stream_texts
 from kdedge.runtime.spec import BETWEEN_LABELS, TaskSpec
 
 

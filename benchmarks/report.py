@@ -73,8 +73,8 @@ class Row:
 
     @property
     def is_teacher(self) -> bool:
-        """Whether this is the teacher, or a member of an ensemble of teachers."""
-        return self.subject == "teacher" or self.subject.startswith("teacher ")
+        """Whether this is the teacher."""
+        return self.subject == "teacher"
 
     @property
     def texts_per_s(self) -> float | None:

@@ -15,30 +15,13 @@ from transformers import AutoModelForSequenceClassification
 
 from kdedge.nn.tokenization import CHARACTERS_PER_TOKEN, load_tokenizer
 from kdedge.students.build import MODELS, load_student
-from kdedge.teacher.temperature import mean_logits
 
 Job = Mapping[str, Any]
 
 
 def load_runner(job: Job) -> Runner:
-    """Load what a job names: one saved classifier, or an ensemble (see `Subject.job`)."""
-    if "members" in job:
-        members = [load_runner(member) for member in job["members"]]
-        return ensemble_runner(members, job["temperatures"])
+    """Load the saved classifier that a job names (see `Subject.job`)."""
     return torch_runner(Path(job["folder"]), job["max_length"], job["device"], job["threads"])
-
-
-def ensemble_runner(members: Sequence[Runner], temperatures: Sequence[float]) -> Runner:
-    """Run several classifiers in turn and average their calibrated logits."""
-
-    def encode(texts: Sequence[str], pairs: Sequence[str] | None) -> list[Any]:
-        return [member.encode(texts, pairs) for member in members]
-
-    def run(encoded: list[Any]) -> np.ndarray:
-        logits = [member.run(inputs) for member, inputs in zip(members, encoded, strict=True)]
-        return mean_logits(logits, temperatures)
-
-    return Runner(encode, run)
 
 
 def torch_runner(folder: Path, max_length: int, device: str, threads: int) -> Runner:

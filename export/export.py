@@ -125,10 +125,6 @@ def _quantize_config(run: RunDir, name: str, options: ExportOptions) -> Quantize
 def _export_teacher(run: RunDir, task: Task, *, stages: StageContext) -> None:
     """Export the teacher for `kdedge bench`; students are exported even if this fails."""
     bundle = run.teacher_bundle
-    if run.teachers:
-        remove(bundle)
-        stages.progress.say("teacher: several teachers have no common file; measured in torch only")
-        return
     result = read_result(run.teacher, TeacherResult)
     max_length = result.max_length
     sources = _sources(run.teacher, task, max_length, TEACHER_OPTIONS)

@@ -3,8 +3,8 @@
     python benchmarks/studies/leave_one_out.py RECIPE [--set KEY=VALUE ...] [--student NAME]
         [--seeds 3] [--threads 1]
 
-Parts are what the recipe's student has: terms on layers, a stage for them, weights per example,
-labels next to logits, a start, and texts beyond the labelled ones. `labels alone` is the
+Parts are what the recipe's student has: terms on layers, a stage for them, labels next to
+logits, a start, and texts beyond the labelled ones. `labels alone` is the
 label-only baseline. Without generated texts a student takes fewer steps.
 
 Each training is a line of runs/NAME/leave-one-out/runs.jsonl. An interrupted study resumes after
@@ -64,35 +64,18 @@ def without(student: StudentConfig) -> Iterator[tuple[str, StudentConfig]]:
         for term in terms:
             yield f"{term} term", change(student, objective=without_term(objective, term))
     if terms and objective.logits_weight + objective.labels_weight:
-        yield "layers", change(student, objective=without_layers(objective), layers_first=None)
+        yield "layers", change(student, objective=objective.answers_alone(), layers_first=None)
     if getattr(student, "layers_first", None):
         yield "a stage for layers", change(student, layers_first=None)
-    for name, changes in _loss_options(objective):
-        yield name, change(student, objective=objective.model_copy(update=changes))
+    if objective.labels_weight and objective.logits_weight:
+        yield "labels", change(student, objective=without_term(objective, "labels"))
     if student.start != "scratch":
         yield f"start ({Path(student.start).name})", change(student, start="scratch")
 
 
-def _loss_options(objective: ObjectiveConfig) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield options of the loss that are on, and the changes that switch them off."""
-    if objective.per_example:
-        yield "weights per example", {"per_example": False}
-    if objective.labels_weight and objective.logits_weight:
-        yield "labels", {"labels_weight": 0.0, "per_example": False}
-    if objective.balanced:
-        yield "balance", {"balanced": False}
-
-
 def without_term(objective: ObjectiveConfig, term: str) -> ObjectiveConfig:
-    """Remove one term on layers."""
-    ramp = {name: ends for name, ends in objective.ramp.items() if name != term}
-    return objective.model_copy(update={f"{term}_weight": 0.0, "ramp": ramp})
-
-
-def without_layers(objective: ObjectiveConfig) -> ObjectiveConfig:
-    """Remove all terms on layers."""
-    ramp = {name: ends for name, ends in objective.ramp.items() if name not in TERMS}
-    return objective.answers_alone().model_copy(update={"ramp": ramp})
+    """Remove one term of the loss."""
+    return objective.model_copy(update={f"{term}_weight": 0.0})
 
 
 def change(student: StudentConfig, **changes: Any) -> StudentConfig:

@@ -64,14 +64,8 @@ LAYERS = (
     "embedding mse",
     "hidden mse & attention scores & embedding mse",  # TinyBERT, Jiao et al. 2020, eq. 11
 )
-MAPS = ("uniform", "first", "last", "skip", "learned")
-WEIGHTS: dict[str, dict[str, Any]] = {
-    "1": {"weight": 1.0},
-    "0.1": {"weight": 0.1},
-    "10": {"weight": 10.0},
-    "balanced": {"weight": 1.0, "balanced": True},
-    "ramp 1-0": {"weight": 1.0, "ramp": (1.0, 0.0)},
-}
+MAPS = ("uniform", "first", "last", "skip")
+WEIGHTS = ("1", "0.1", "10")
 CENTRE = ("hidden mse", "uniform", "1")
 """Layer loss, map and weight: two of them keep these values while the third varies."""
 
@@ -106,17 +100,12 @@ class GridCell:
         return ObjectiveConfig.model_validate(base.model_dump() | changes)
 
     def _layer_terms(self) -> dict[str, Any]:
-        weight = WEIGHTS[self.weight]
-        balanced = weight.get("balanced", False)
-        ramp = {}
-        changes = {"layer_map": self.layer_map, "balanced": balanced, "ramp": ramp}
+        changes: dict[str, Any] = {"layer_map": self.layer_map}
         for part in self.layers.split(" & "):
             term, _, loss = part.partition(" ")
-            changes[f"{term}_weight"] = weight["weight"]
+            changes[f"{term}_weight"] = float(self.weight)
             if term != "embedding":
                 changes[term] = loss
-            if "ramp" in weight:
-                ramp[term] = weight["ramp"]
         return changes
 
 
@@ -175,9 +164,7 @@ def select(grid: list[GridCell], only: str | None) -> list[GridCell]:
 
 def logits_alone(objective: ObjectiveConfig) -> ObjectiveConfig:
     """Return the recipe's losses on logits and labels, without anything that the grid varies."""
-    return objective.answers_alone().model_copy(
-        update={"ramp": {}, "balanced": False, "layer_map": "uniform"}
-    )
+    return objective.answers_alone().model_copy(update={"layer_map": "uniform"})
 
 
 def logits_name(objective: ObjectiveConfig) -> str:

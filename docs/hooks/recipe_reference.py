@@ -12,10 +12,10 @@ error that names the nearest key.
 
 Every key can be overridden on the command line:
 `kdedge distill RECIPE --set student.fit.epochs=5`. An empty value removes a key:
-`--set data.config=`. With several students or teachers, add the name:
+`--set data.config=`. With several students, add the name:
 `--set student.bilstm.hidden=100`.
 
-A table that may stand several times is written with double brackets: `[[student]]`, `[[teacher]]`.
+Several students are written with double brackets: `[[student]]`.
 """
 
 

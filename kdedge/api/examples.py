@@ -16,7 +16,7 @@ from kdedge.benchmarks.examples import read_examples as read_file
 from kdedge.errors import DataError, UsageError
 from kdedge.io.atomic import write_atomic
 from kdedge.io.faults import Faults, shown, string_fault
-from kdedge.io.tabular import missing_column
+from kdedge.io.table import missing_column
 from kdedge.runtime.spec import TaskSpec
 
 FORMS = "(texts, labels), a datasets.Dataset or a DataFrame with the columns text and label"

@@ -13,7 +13,8 @@ from kdedge.augment.source import AugmentedText
 from kdedge.data.task import Task
 from kdedge.errors import DataError, UsageError
 from kdedge.io.faults import Faults
-from kdedge.io.tabular import Table, checked_texts, read_table
+from kdedge.io.table import Table, checked_texts
+from kdedge.io.tabular import read_table
 from kdedge.recipe import DataConfig, PoolConfig
 
 

@@ -87,7 +87,7 @@ def build_sources(
         mask = teacher.tokenizer.mask_token
         sources.append(RuleSource(augment.rules, task.train, classes, mask))
     if augment.replace:
-        masked = masked_model(augment.replace, recipe.teacher[0])
+        masked = masked_model(augment.replace, recipe.teacher)
         inputs["masked language model"] = _model_hash(masked)
         sources.append(_replace_source(augment.replace, task, teacher, masked))
     if augment.generate:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
-from rich import box
-from rich.markup import escape
-from rich.table import Table
 
 from kdedge.benchmarks.options import DEFAULTS, Options
-from kdedge.cli.console import ConsoleProgress, print_line, results
+from kdedge.cli.bench_output import show_report
+from kdedge.cli.console import ConsoleProgress
 from kdedge.cli.invocation import command_line
 from kdedge.cli.meaning import exit_if_strict, warn
 from kdedge.cli.options import (
@@ -27,46 +25,13 @@ from kdedge.cli.options import (
     wide_option,
 )
 from kdedge.errors import UsageError
-from kdedge.printable import printable
 from kdedge.run.progress import Progress
 
 if TYPE_CHECKING:
     from kdedge.benchmarks.examples import Examples
-    from kdedge.benchmarks.report import Report, Row
+    from kdedge.benchmarks.report import Report
     from kdedge.benchmarks.targets import Plan
     from kdedge.run.layout import RunDir
-
-SUBJECT_WIDTH = 26
-"""Widest label in the table; a longer name is shortened."""
-
-TERMINAL_COLUMNS = {
-    "subject": "subject",
-    "score": "score",
-    "retention % [95 %]": "retention\n% [95 %]",
-    "verdict": "verdict",
-    "p50 µs": "p50\nµs",
-    "p90 µs": "p90\nµs",
-    "p99 µs": "p99\nµs",
-    "speedup": "speed\nup",
-    "vs best": "vs\nbest",
-    "texts/s": "texts\n/s",
-    "size": "size",
-    "peak MB": "peak\nMB",
-}
-"""Column -> header. Headers break into two lines, so that the numbers decide the widths."""
-
-NARROW_COLUMNS = (
-    "subject",
-    "score",
-    "retention % [95 %]",
-    "verdict",
-    "p50 µs",
-    "speedup",
-    "size",
-)
-"""Columns that fit into 80; the others are shown with --wide, and are in the report."""
-
-LEFT_ALIGNED = ("subject", "retention % [95 %]", "verdict")
 
 
 @dataclass(frozen=True)
@@ -191,7 +156,7 @@ def bench(
     else:
         _check_outside(planned, folder)
         report, path = _bench_bundles(planned, data, options, folder, progress, command=command)
-    show(report, path, output, progress=progress)
+    show_report(report, path, output, progress=progress)
     _judge(report, output)
 
 
@@ -211,7 +176,7 @@ def bench_and_show(
     context = click.get_current_context(silent=True)
     command = command_line(context) if context is not None else None
     report, path = _bench_run(run, students, options, folder, progress, command=command)
-    show(report, path, output, progress=progress)
+    show_report(report, path, output, progress=progress)
     _judge(report, output)
     return report
 
@@ -272,28 +237,6 @@ def _bench_bundles(
     return report, path
 
 
-def show(report: Report, path: Path, output: OutputOptions, *, progress: Progress) -> None:
-    """Print a report: its warnings, a table, the summary and the path, or one JSON line."""
-    from kdedge.benchmarks.render import PAGE_FILE
-    from kdedge.benchmarks.report import one_line, warnings
-    from kdedge.benchmarks.summary import summary
-
-    page = path.with_name(PAGE_FILE)
-    if output.as_json:
-        progress.say(f"report: {page}")
-        click.echo(one_line(report))
-        return
-    console = results(wide=output.wide)
-    for line in warnings(report):
-        console.print(f"- {_escape_line(line)}", highlight=False)
-    console.print(rich_table(report, wide=output.wide))
-    sentence = summary(report)
-    if sentence:
-        console.print(f"\n{_escape_line(sentence)}", highlight=False)
-    console.print()
-    print_line(f"report: {page}")
-
-
 def _judge(report: Report, output: OutputOptions) -> None:
     """Apply `--strict` to the warnings of a report; in a JSON line they are not visible."""
     from kdedge.benchmarks.result_warnings import result_warnings
@@ -312,54 +255,3 @@ def _check_outside(planned: Plan, out: Path) -> None:
             str(out),
             "name another folder with --out",
         )
-
-
-def rich_table(report: Report, *, wide: bool = True) -> Table:
-    """Build the table for stdout: all columns fit into 120, without `wide` into 80."""
-    from kdedge.benchmarks.render import caption, cells_of, format_speedup, title
-
-    # Without padding and edges, the box's own column is the only gap.
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        padding=0,
-        show_edge=False,
-        title=_escape_line(title(report)),
-        title_justify="left",
-        caption=_escape_line(caption(report)),
-        caption_justify="left",
-    )
-    metric = report.task["metric"].replace("_", " ")
-    headers = {name: TERMINAL_COLUMNS[name] for name in _columns(wide)} | {"score": metric}
-    if not wide:
-        headers["speedup"] = "speedup"
-    for column, header in headers.items():
-        justify: Literal["left", "right"] = "left" if column in LEFT_ALIGNED else "right"
-        is_name = column == "subject" and not wide
-        table.add_column(escape(header), justify=justify, no_wrap=not is_name, overflow="fold")
-    for row in report.rows:
-        cells = cells_of(report, row)
-        cells["subject"] = _short_label(row) if wide else row.label
-        cells["speedup"] = format_speedup(row, report.base)
-        table.add_row(
-            *[_escape_line(cells[column]) for column in headers],
-            style="dim" if row.kind == "baseline" else None,
-        )
-    return table
-
-
-def _columns(wide: bool) -> tuple[str, ...]:
-    return tuple(TERMINAL_COLUMNS) if wide else NARROW_COLUMNS
-
-
-def _short_label(row: Row) -> str:
-    """Shorten a long name; keep the form after it."""
-    excess = len(row.label) - SUBJECT_WIDTH
-    if excess <= 0:
-        return row.label
-    name = row.subject[: max(1, len(row.subject) - excess - 1)] + "…"
-    return row.label.replace(row.subject, name, 1)
-
-
-def _escape_line(text: str) -> str:
-    """Put text on one line and protect it from rich's markup."""
-    return escape(printable(" ".join(text.split())))

@@ -66,7 +66,7 @@ def _models(recipe: Recipe) -> dict[str, str]:
     from kdedge.io.paths import require_model_folder, resolve_model_path
 
     models = {}
-    names = {f"teacher {teacher.model}": teacher.model for teacher in recipe.teacher}
+    names = {f"teacher {recipe.teacher.model}": recipe.teacher.model}
     for student in recipe.student:
         if student.checkpoint:
             names[f"start of {student.key} {student.start}"] = student.start

@@ -128,17 +128,12 @@ def show(
 
     With the run's `task`, the table and the document also have a 95 % interval for each score.
     """
-    from kdedge.distillation.scores import learned_maps, score_intervals, scores, stored_logits
+    from kdedge.distillation.scores import score_intervals, scores, stored_logits
 
     rows = scores(run)
     intervals = score_intervals(task, stored_logits(run, task)) if task else {}
-    table = scores_table(run.recipe.name, rows, intervals, wide=output.wide)
+    table = scores_table(run.recipe.name, rows, intervals)
     results(wide=output.wide).print(table)
-    for row in rows:
-        if row.temperature is not None and not output.wide:
-            print_line(f"temperature of {row.model}: {row.temperature:.4g}")
-    for name, shares in learned_maps(run).items():
-        results().print(map_table(name, shares))
     print_line(f"run: {run.folder}")
     if output.as_json:
         rows_json = [row.to_json() | {"interval": intervals.get(row.model)} for row in rows]
@@ -149,16 +144,11 @@ def scores_table(
     name: str,
     rows: list[ModelScores],
     intervals: dict[str, tuple[float, float]] | None = None,
-    *,
-    wide: bool = False,
 ) -> Table:
-    """Make a table with one row per model; temperatures of several teachers only if `wide`."""
+    """Make a table with one row per model."""
     intervals = intervals or {}
     score = f"{rows[0].metric} [95 %]" if intervals else rows[0].metric
     columns = ["model", score, "retention", "validation", "parameters"]
-    several_teachers = wide and any(row.temperature is not None for row in rows)
-    if several_teachers:
-        columns.append("temperature")
     table = make_table(f"{name}: scores on the test split", columns, left=("model",))
     for row in rows:
         cells = [
@@ -168,8 +158,6 @@ def scores_table(
             f"{row.validation:.4f}",
             f"{row.parameters:,}",
         ]
-        if several_teachers:
-            cells.append("" if row.temperature is None else f"{row.temperature:.4g}")
         table.add_row(*cells)
     return table
 
@@ -178,17 +166,6 @@ def _score_cell(row: ModelScores, interval: tuple[float, float] | None) -> str:
     if interval is None:
         return f"{row.test:.4f}"
     return f"{row.test:.4f} [{interval[0]:.4f}-{interval[1]:.4f}]"
-
-
-def map_table(student: str, shares: list[list[float]]) -> Table:
-    """Make a table of a learned layer map: shares of teacher layers, one row per student layer."""
-    table = Table(title=f"{student}: learned layer map, student layers by teacher layers")
-    table.add_column("", justify="right")
-    for teacher_layer in range(len(shares[0])):
-        table.add_column(str(teacher_layer + 1), justify="right")
-    for layer, row in enumerate(shares):
-        table.add_row(str(layer + 1), *(f"{share:.2f}" for share in row))
-    return table
 
 
 def seeds_table(name: str, stats: dict[str, SeedStats]) -> Table:

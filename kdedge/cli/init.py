@@ -11,7 +11,7 @@ import click
 from kdedge.cli.console import ConsoleProgress, print_line, print_message
 from kdedge.errors import UsageError
 from kdedge.io.atomic import write_atomic
-from kdedge.io.tabular import DELIMITERS
+from kdedge.io.delimited import DELIMITERS
 from kdedge.printable import printable
 
 if TYPE_CHECKING:

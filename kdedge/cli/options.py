@@ -154,7 +154,7 @@ def _needs_hub(recipe: Recipe) -> bool:
     """Return whether a model or data set of the recipe is not on this machine's disk."""
     from kdedge.io.paths import resolve_model_path
 
-    names = [teacher.model for teacher in recipe.teacher]
+    names = [recipe.teacher.model]
     if recipe.data.source:
         names.append(recipe.data.source)
     for student in recipe.student:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from kdedge.errors import DataError
+from kdedge.io.delimited import find_delimiter
 from kdedge.io.encoding import open_text
 from kdedge.io.faults import shown
-from kdedge.io.tabular import Table, find_delimiter, iter_rows
+from kdedge.io.table import Table
+from kdedge.io.tabular import iter_rows
 from kdedge.runtime.spec import BETWEEN_LABELS, Kind
 
 GUESSED_ROWS = 20_000

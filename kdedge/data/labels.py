@@ -22,7 +22,7 @@ import numpy as np
 from kdedge.errors import UsageError
 from kdedge.io.encoding import read_text
 from kdedge.io.faults import Faults, shown, text_fault
-from kdedge.io.tabular import Table
+from kdedge.io.table import Table
 from kdedge.runtime.spec import BETWEEN_LABELS, Kind
 
 Names = tuple[str, ...]

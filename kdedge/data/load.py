@@ -13,7 +13,7 @@ from kdedge.data.sources import DataSource
 from kdedge.data.task import Split, Task
 from kdedge.errors import DataError, MachineError, UsageError
 from kdedge.io.faults import Faults
-from kdedge.io.tabular import Table, checked_texts
+from kdedge.io.table import Table, checked_texts
 from kdedge.recipe import DataConfig, TaskConfig
 from kdedge.run.progress import SILENT, Progress
 from kdedge.runtime.metrics import DEFAULT_METRIC, METRICS, metric_fits

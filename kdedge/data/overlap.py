@@ -11,7 +11,7 @@ from kdedge.data.shares import text_keys
 from kdedge.data.task import Split
 from kdedge.errors import DataError
 from kdedge.io.faults import shown
-from kdedge.io.tabular import Table
+from kdedge.io.table import Table
 
 Overlap = Literal["error", "drop", "allow"]
 

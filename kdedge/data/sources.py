@@ -12,7 +12,8 @@ from kdedge.errors import MachineError, UsageError, first_line
 from kdedge.io.encoding import read_text
 from kdedge.io.hub import BRING_HINT
 from kdedge.io.paths import resolve_model_path
-from kdedge.io.tabular import TABLE_SUFFIXES, Table, read_table
+from kdedge.io.table import Table
+from kdedge.io.tabular import TABLE_SUFFIXES, read_table
 from kdedge.recipe import DataConfig
 
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")

@@ -54,14 +54,11 @@ def estimate_run(recipe: Recipe, task: Task) -> Estimate:
     parameters: dict[str, int] = {}
     unknown: list[str] = []
     copies: dict[str, int] = {}
-    for name, teacher in zip(recipe.teacher_names, recipe.teacher, strict=True):
-        title = "teacher" if len(recipe.teacher) == 1 else f"teacher {name}"
-        shape = model_shape(teacher.model)
-        _add(parameters, unknown, title, _teacher_parameters(shape, task.spec.outputs))
-        copies[title] = 1
-    first_shape = model_shape(recipe.teacher[0].model)
+    shape = model_shape(recipe.teacher.model)
+    _add(parameters, unknown, "teacher", _teacher_parameters(shape, task.spec.outputs))
+    copies["teacher"] = 1
     for student in recipe.student:
-        count = student_parameters(student, first_shape, task)
+        count = student_parameters(student, shape, task)
         _add(parameters, unknown, student.key, count)
         copies[student.key] = 1 + int(student.baseline) + int(student.first_stage is not None)
     weights = sum(BYTES * count * copies[name] for name, count in parameters.items())
@@ -109,7 +106,7 @@ def student_parameters(
 
     Args:
         student: The student's table of the recipe.
-        teacher: The config.json of the first teacher.
+        teacher: The config.json of the teacher.
         task: The task that decides the number of outputs.
     """
     pieces = _pieces(student, teacher)

@@ -10,8 +10,6 @@ import torch
 from torch import nn
 
 from kdedge.distillation.layer_sizes import LayerSizes, layer_sizes
-from kdedge.distillation.learned_map import LearnedMap
-from kdedge.distillation.weighting import Weighting, per_example_weight
 from kdedge.errors import UsageError
 from kdedge.nn import losses
 from kdedge.nn.layer_map import LayerMap
@@ -48,15 +46,12 @@ class Objective(nn.Module):
     Args:
         student: The student's transformers configuration. It is read only if layers are matched.
         teacher: The teacher's, likewise.
-        batches: Number of batches of the whole training; ramps depend on it.
 
     Raises:
         UsageError: If the terms do not fit the task or the two models.
     """
 
-    def __init__(
-        self, config: ObjectiveConfig, kind: Kind, student: Any, teacher: Any, *, batches: int = 1
-    ) -> None:
+    def __init__(self, config: ObjectiveConfig, kind: Kind, student: Any, teacher: Any) -> None:
         super().__init__()
         if kind == "regression" and config.logits != "mse" and config.logits_weight:
             raise UsageError(
@@ -66,9 +61,7 @@ class Objective(nn.Module):
             )
         self.config = config
         self.kind = kind
-        self.weighting = Weighting(config, batches)
         self.layer_map: LayerMap | None = None
-        self.learned_map: LearnedMap | None = None
         self.projections = nn.ModuleDict()
         if config.reads_layers:
             self._prepare_layers(layer_sizes(student), layer_sizes(teacher))
@@ -92,9 +85,10 @@ class Objective(nn.Module):
         parts = self._output_losses(student.logits.float(), teacher.logits.float(), labels)
         if self.config.reads_layers:
             parts |= self._layer_losses(student, teacher, mask)
-        weights = self.weighting(parts)
-        total = torch.stack([weights[name] * value for name, value in parts.items()]).sum()
-        return total, parts
+        weighted = []
+        for name, value in parts.items():
+            weighted.append(getattr(self.config, f"{name}_weight") * value)
+        return torch.stack(weighted).sum(), parts
 
     @property
     def reads(self) -> LayerSelection:
@@ -102,10 +96,7 @@ class Objective(nn.Module):
         config = self.config
         if not config.reads_layers:
             return LayerSelection()
-        if self.layer_map:
-            matched = sorted({t for s, t in self.layer_map.pairs if s > 0})
-        else:
-            matched = list(range(1, self.teacher_sizes.layers + 1))
+        matched = sorted({t for s, t in self._pairs if s > 0})
         hidden = set(matched) if config.hidden_weight else set()
         if config.embedding_weight:
             hidden.add(0)
@@ -116,14 +107,15 @@ class Objective(nn.Module):
             return LayerSelection(tuple(sorted(hidden)), attention=blocks)
         return LayerSelection(tuple(sorted(hidden)), vectors=blocks)
 
+    @property
+    def _pairs(self) -> tuple[tuple[int, int], ...]:
+        """The matched layers (student, teacher); none if the loss reads no layers."""
+        return self.layer_map.pairs if self.layer_map else ()
+
     def _prepare_layers(self, student: LayerSizes, teacher: LayerSizes) -> None:
         config = self.config
-        self.teacher_sizes = teacher
-        if config.layer_map == "learned":
-            self.learned_map = LearnedMap(student.layers, teacher.layers)
-        else:
-            self.layer_map = LayerMap.named(config.layer_map, student.layers, teacher.layers)
-            self._check_terms_have_layers(self.layer_map)
+        self.layer_map = LayerMap.named(config.layer_map, student.layers, teacher.layers)
+        self._check_terms_have_layers(self.layer_map)
         if config.attention_weight and config.attention in HEAD_LOSSES:
             _check_same_heads(config.attention, student, teacher)
         self.relation_heads = config.relation_heads or math.gcd(student.width, teacher.heads)
@@ -134,17 +126,14 @@ class Objective(nn.Module):
                 f"such as {math.gcd(student.width, teacher.heads)}",
             )
         if student.width != teacher.width:
-            for layer in self._layers_to_project(student.layers):
+            for layer in self._layers_to_project():
                 projection = nn.Linear(student.width, teacher.width, bias=False)
                 self.projections[str(layer)] = projection
 
-    def _layers_to_project(self, student_layers: int) -> list[int]:
+    def _layers_to_project(self) -> list[int]:
         """Return the student layers whose loss needs equal widths; 0 is the embedding output."""
-        matched = list(range(student_layers + 1))
-        if self.layer_map:
-            matched = [s for s, _ in self.layer_map.pairs]
         layers = []
-        for layer in matched:
+        for layer, _ in self._pairs:
             if layer == 0:
                 needed = self.config.embedding_weight > 0
             else:
@@ -173,16 +162,9 @@ class Objective(nn.Module):
         self, student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor | None
     ) -> dict[str, torch.Tensor]:
         """Return the terms on logits (B, C): against the teacher and against the labels."""
-        loss = logit_loss(self.config, self.kind)
         parts: dict[str, torch.Tensor] = {}
-        if self.config.per_example and labels is not None:
-            weight = per_example_weight(teacher, labels, self.kind)  # (B,)
-            rows, known = losses.label_rows(student, labels, self.kind)
-            parts["logits"] = (weight * losses.per_text(loss, student, teacher)).mean()
-            parts["labels"] = ((1 - weight) * rows).sum() / known.sum().clamp(min=1)
-            return parts
         if self.config.logits_weight:
-            parts["logits"] = loss(student, teacher)
+            parts["logits"] = logit_loss(self.config, self.kind)(student, teacher)
         if self.config.labels_weight and labels is not None:
             parts["labels"] = losses.label_loss(student, labels, self.kind)
         return parts
@@ -218,18 +200,8 @@ class Objective(nn.Module):
     def _mean_over_layers(
         self, loss: Callable[[int, int], torch.Tensor], lowest: int
     ) -> torch.Tensor:
-        """Average loss(s, t) over the matched layers, with teacher layers from `lowest` on.
-
-        With a learned map, every s is compared with all t, weighted by the map.
-        """
-        if self.learned_map is not None:
-            shares: torch.Tensor = self.learned_map()  # (S, T)
-            rows = []
-            for s in range(1, shares.shape[0] + 1):
-                rows.append(torch.stack([loss(s, t) for t in range(1, shares.shape[1] + 1)]))
-            return (shares * torch.stack(rows)).sum(1).mean()
-        assert self.layer_map is not None
-        matched = [loss(s, t) for s, t in self.layer_map.pairs if s > 0 and t >= lowest]
+        """Average loss(s, t) over the matched layers, with teacher layers from `lowest` on."""
+        matched = [loss(s, t) for s, t in self._pairs if s > 0 and t >= lowest]
         return torch.stack(matched).mean()
 
     def _attention_loss(

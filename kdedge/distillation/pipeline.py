@@ -22,7 +22,7 @@ from kdedge.run.processes import on_main_process
 from kdedge.run.stage import DEFAULT_STAGES, StageContext
 from kdedge.run.stages import run_stages
 from kdedge.run.threads import settle_threads
-from kdedge.teacher.ensemble import prepare_teachers
+from kdedge.teacher.finetune import load_teacher, prepare_teacher
 from kdedge.transfer.dataset import transfer_hash
 
 
@@ -67,7 +67,8 @@ def prepare_context(
         task = load_task(
             recipe.data, recipe.task, name=recipe.name, seed=recipe.seed, progress=stages.progress
         )
-    teacher = prepare_teachers(run, task, stages=stages)
+    prepare_teacher(recipe.teacher, task, run.teacher, seed=recipe.seed, stages=stages)
+    teacher = load_teacher(run.teacher, task.spec, recipe.teacher.max_length)
     context = DistillContext(recipe, run, task, teacher, stages=stages)
     new_texts = augment_texts(context) if recipe.augment else None
     transfer = label_texts(context, new_texts)

@@ -13,7 +13,7 @@ from kdedge.data.task import Task
 from kdedge.recipe import Recipe
 from kdedge.run.layout import RunDir
 from kdedge.run.stage import StageContext, StageNeeded
-from kdedge.run.stages import run_stages, shared_stages
+from kdedge.run.stages import run_stages
 
 State = Literal["cached", "new", "continues", "changed", "waits"]
 
@@ -94,7 +94,6 @@ def _dry_run(run: RunDir, task: Task) -> tuple[dict[Path, tuple[str, ...]], set[
 
 
 def _after(run: RunDir, folder: Path) -> set[Path]:
-    """Return the stages after a shared stage. Teachers of an ensemble do not wait for others."""
+    """Return the stages after a shared stage."""
     folders = run_stages(run)
-    later = folders[folders.index(folder) + 1 :] if folder in folders else folders
-    return set(later) - (set(shared_stages(run)) & set(run.teachers.values()))
+    return set(folders[folders.index(folder) + 1 :] if folder in folders else folders)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from kdedge.data.task import Task
-from kdedge.distillation.student_training import StudentResult, training_steps
 from kdedge.evaluation.bootstrap import bootstrap_rows, bootstrap_scores, percentile_interval
 from kdedge.nn.text_model import MeasuredResult, read_measured
 from kdedge.run.layout import RunDir
@@ -22,10 +21,9 @@ class ModelScores:
     """The scores of one trained model.
 
     Attributes:
-        model: `teacher`, `teacher NAME`, the student's name, or that name and ` baseline`.
+        model: `teacher`, the student's name, or that name and ` baseline`.
         metric: The name of the metric that `validation` and `test` are scores in.
         retention: Test score divided by the teacher's; None if the teacher's is not above 0.
-        temperature: Set for one teacher of several; None for all other models.
     """
 
     model: str
@@ -34,11 +32,10 @@ class ModelScores:
     test: float
     parameters: int
     retention: float | None
-    temperature: float | None = None
 
     @property
     def is_teacher(self) -> bool:
-        return self.model == "teacher" or self.temperature is not None
+        return self.model == "teacher"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -49,16 +46,11 @@ class ModelScores:
 
 
 def scores(run: RunDir) -> list[ModelScores]:
-    """Return the scores of the teacher, then of each student and its baseline.
-
-    With several teachers, `teacher` is their ensemble and each of them follows with its own scores.
-    """
+    """Return the scores of the teacher, then of each student and its baseline."""
     teacher = read_result(run.teacher, TeacherResult)
     rows = []
     for model, folder in model_folders(run).items():
         result = read_result(folder, MeasuredResult)
-        name = model.removeprefix("teacher ")
-        member = teacher.teachers[name] if name != model else None
         row = ModelScores(
             model=model,
             metric=result.metric,
@@ -66,7 +58,6 @@ def scores(run: RunDir) -> list[ModelScores]:
             test=result.test,
             parameters=result.parameters,
             retention=result.test / teacher.test if teacher.test > 0 else None,
-            temperature=member.temperature if member else None,
         )
         rows.append(row)
     return rows
@@ -75,8 +66,6 @@ def scores(run: RunDir) -> list[ModelScores]:
 def model_folders(run: RunDir) -> dict[str, Path]:
     """Return model -> the folder of its stage, with the names and the order of `scores`."""
     folders = {"teacher": run.teacher}
-    for name, folder in run.teachers.items():
-        folders[f"teacher {name}"] = folder
     for name, student in run.students.items():
         folders[name] = student.student
         baseline = student.current_baseline()
@@ -106,15 +95,3 @@ def stored_logits(run: RunDir, task: Task) -> dict[str, np.ndarray]:
     for model, folder in model_folders(run).items():
         logits[model] = read_measured(folder, task)[1]
     return logits
-
-
-def learned_maps(run: RunDir) -> dict[str, list[list[float]]]:
-    """Return student name -> shares (S, T) of teacher layers, for learned layer maps."""
-    found = {}
-    for student in run.recipe.student:
-        name = student.key
-        first_step = training_steps(student, run.students[name])[0]
-        layer_map = read_result(first_step.folder, StudentResult).layer_map
-        if layer_map:
-            found[name] = layer_map
-    return found

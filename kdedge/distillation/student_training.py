@@ -21,7 +21,7 @@ from kdedge.io.paths import resolve_model_path
 from kdedge.nn.device import this_device
 from kdedge.nn.text_model import MeasuredResult, TextClassifier, save_measured, score_of
 from kdedge.nn.tokenization import load_tokenizer
-from kdedge.nn.training import Training, batches, train, validation_predictor
+from kdedge.nn.training import Training, train, validation_predictor
 from kdedge.recipe import FitConfig, ObjectiveConfig, Recipe, StudentConfig
 from kdedge.run.layout import RunDir
 from kdedge.run.paths import StudentDir
@@ -30,8 +30,7 @@ from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, read_result,
 from kdedge.students.build import STUDENT_BY_KIND, build_student, load_student
 from kdedge.students.subset_embedding import train_used_embeddings_only
 from kdedge.students.vocabulary import trim
-from kdedge.teacher.ensemble import teacher_hash
-from kdedge.teacher.finetune import Teacher
+from kdedge.teacher.finetune import Teacher, teacher_hash
 from kdedge.transfer.dataset import TransferSet
 from kdedge.transfer.texts import TransferTexts
 
@@ -152,23 +151,10 @@ class TrainedStudent:
 
     Attributes:
         validation: Its score on the validation split.
-        layer_map: The learned shares (S, T) of teacher layers; None if the map was not learned.
     """
 
     student: TextClassifier
     validation: float
-    layer_map: list[list[float]] | None
-
-
-@dataclass(frozen=True)
-class StudentResult(MeasuredResult):
-    """The result of the stage of a trained student.
-
-    Attributes:
-        layer_map: As in `TrainedStudent`.
-    """
-
-    layer_map: list[list[float]] | None
 
 
 @dataclass(frozen=True)
@@ -189,7 +175,7 @@ class StudentTraining:
         trained = self.learn(part)
         progress = self.context.stages.progress
         measured = save_measured(trained.student, self.context.task, part, progress=progress)
-        return StudentResult(**measured.to_json(), layer_map=trained.layer_map).to_json()
+        return measured.to_json()
 
     def learn(self, part: Path) -> TrainedStudent:
         """Build and train the student; `part` holds checkpoints and the log."""
@@ -199,8 +185,7 @@ class StudentTraining:
         module = self._module(student, plan.training)
         with train_used_embeddings_only(student.model, plan.token_ids):
             score = train(module, plan.training, part, progress=self.context.stages.progress)
-        learned = module.objective.learned_map
-        return TrainedStudent(student, score, learned.table() if learned else None)
+        return TrainedStudent(student, score)
 
     def score(self, logits: np.ndarray) -> float:
         """Score logits (N, C) on the validation split; the highest score chooses the weights."""
@@ -268,7 +253,6 @@ class StudentTraining:
             self.context.task.spec.kind,
             student.model.config,
             teacher.model.config,
-            batches=batches(training),
         )
         if not self.step.objective.reads_layers:
             return DistillationModule(student.model, objective, None).to(this_device())

@@ -24,7 +24,7 @@ from kdedge.distillation.student_training import (
     train_student,
 )
 from kdedge.run.stage import stage
-from kdedge.teacher.ensemble import teacher_hash
+from kdedge.teacher.finetune import teacher_hash
 from kdedge.transfer.dataset import TransferBuilder, TransferSet
 from kdedge.transfer.texts import TransferTexts, collect_texts
 

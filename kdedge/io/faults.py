@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from kdedge.errors import DataError
+
+OnFault = Callable[[str, str, str], None]
+"""Receives where a fault is, what it is, and its remedy."""
 
 LISTED_FAULTS = 10
 MAX_CHARACTERS = 1_000_000

@@ -42,8 +42,7 @@ class LayerMap:
             raise UsageError(
                 f"{student} student layers do not map uniformly onto {teacher} teacher layers",
                 f"a {teacher}-layer teacher maps uniformly onto {', '.join(divisors)} layers",
-                "use another number of layers, "
-                'or layer_map = "last", "first", "skip", "learned" or pairs',
+                'use another number of layers, or layer_map = "last", "first", "skip" or pairs',
             )
         step = teacher // student
         return cls(student, teacher, tuple((m, m * step) for m in range(student + 1)))

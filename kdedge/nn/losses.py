@@ -84,33 +84,6 @@ MULTILABEL_LOGIT_LOSSES = {**LOGIT_LOSSES, "soft_ce": soft_binary_cross_entropy}
 """The same for labels that do not exclude each other."""
 
 
-def per_text(loss: LogitLoss, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Compute a loss for each text of logits (B, C) alone. *Shape:* (B,)"""
-
-    def loss_of_row(s: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        return loss(s[None], t[None])
-
-    rows: torch.Tensor = torch.vmap(loss_of_row)(student, teacher)
-    return rows
-
-
-def label_rows(
-    logits: torch.Tensor, labels: torch.Tensor, kind: Kind
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the label loss of each text (B,), and whether it has a label (B,) bool.
-
-    The loss is 0 for a text without a label. Arguments are those of `label_loss`.
-    """
-    if kind == "classification":
-        known = labels >= 0
-    else:
-        known = ~torch.isnan(labels.reshape(len(labels), -1)).any(1)
-    rows = logits.sum(1) * 0.0  # zeros with a gradient
-    if bool(known.any()):
-        rows = rows.masked_scatter(known, _known_rows(logits[known], labels[known], kind))
-    return rows, known
-
-
 def _known_rows(logits: torch.Tensor, labels: torch.Tensor, kind: Kind) -> torch.Tensor:
     if kind == "classification":
         return F.cross_entropy(logits, labels, reduction="none")
@@ -130,7 +103,13 @@ def label_loss(logits: torch.Tensor, labels: torch.Tensor, kind: Kind) -> torch.
     Returns:
         A scalar; 0 if no text has a label.
     """
-    rows, known = label_rows(logits, labels, kind)
+    if kind == "classification":
+        known = labels >= 0
+    else:
+        known = ~torch.isnan(labels.reshape(len(labels), -1)).any(1)
+    rows = logits.sum(1) * 0.0  # zeros with a gradient
+    if bool(known.any()):
+        rows = rows.masked_scatter(known, _known_rows(logits[known], labels[known], kind))
     return rows.sum() / known.sum().clamp(min=1)
 
 

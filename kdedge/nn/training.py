@@ -232,11 +232,6 @@ class _Trainer(Trainer):
         return metrics
 
 
-def batches(training: Training) -> int:
-    """Return the number of batches of one process in the whole training."""
-    return max(1, math.ceil(_batches_per_epoch(training) * training.fit.epochs))
-
-
 def _batches_per_epoch(training: Training) -> int:
     return math.ceil(len(training.data) / (training.fit.batch_size * processes()))
 

@@ -9,20 +9,15 @@ from kdedge.recipe.augment import (
     ReplaceConfig,
     RulesConfig,
 )
-from kdedge.recipe.objective import TERMS, ObjectiveConfig
+from kdedge.recipe.faults import faults_error
+from kdedge.recipe.objective import ObjectiveConfig
+from kdedge.recipe.overrides import set_keys
 from kdedge.recipe.quantize import BiLstmQuantizeConfig, QuantizeConfig
-from kdedge.recipe.reading import (
-    RUN_FOLDERS,
-    STUDENT_KINDS,
-    Recipe,
-    faults_error,
-    load_recipe,
-    set_keys,
-    validated,
-    with_values,
-)
+from kdedge.recipe.reading import load_recipe, validated, with_values
+from kdedge.recipe.recipe import RUN_FOLDERS, Recipe
 from kdedge.recipe.section import FitConfig, Section
 from kdedge.recipe.students import (
+    STUDENT_KINDS,
     BiLstmConfig,
     StudentBase,
     StudentConfig,
@@ -34,7 +29,6 @@ from kdedge.recipe.tune import RangeConfig, TuneConfig
 __all__ = [
     "RUN_FOLDERS",
     "STUDENT_KINDS",
-    "TERMS",
     "AugmentConfig",
     "BiLstmConfig",
     "BiLstmQuantizeConfig",

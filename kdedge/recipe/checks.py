@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kdedge.errors import UsageError
-from kdedge.recipe.reading import Recipe
+from kdedge.recipe.recipe import Recipe
 
 
 def reject_auto_size(recipe: Recipe) -> None:

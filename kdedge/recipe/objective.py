@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from kdedge.recipe.section import Positive, Section, Weight
-
-Term = Literal["logits", "labels", "hidden", "attention", "embedding"]
-TERMS: tuple[Term, ...] = get_args(Term)
 
 
 class ObjectiveConfig(Section):
@@ -45,26 +42,9 @@ class ObjectiveConfig(Section):
     embedding_weight: Weight = Field(
         0.0, description="Weight of the loss between embedding outputs."
     )
-    layer_map: Literal["uniform", "first", "last", "skip", "learned"] | list[tuple[int, int]] = (
-        Field(
-            "uniform",
-            description="The teacher layer for each student layer, or pairs [student, teacher].",
-        )
-    )
-    ramp: dict[Term, tuple[Weight, Weight]] = Field(
-        {},
-        description="Factors on a term's weight at the first and at the last batch, linear in "
-        "between.",
-    )
-    balanced: bool = Field(
-        False,
-        description="Whether to divide each term by its running magnitude, so that weights are "
-        "shares of the loss.",
-    )
-    per_example: bool = Field(
-        False,
-        description="Whether each text is weighted between teacher and label, by the probability "
-        "that the teacher gives to the label.",
+    layer_map: Literal["uniform", "first", "last", "skip"] | list[tuple[int, int]] = Field(
+        "uniform",
+        description="The teacher layer for each student layer, or pairs [student, teacher].",
     )
 
     @property
@@ -80,7 +60,6 @@ class ObjectiveConfig(Section):
                 "temperature": 1.0,
                 "logits_weight": 0.0,
                 "labels_weight": 0.0,
-                "per_example": False,
             }
         )
 
@@ -94,12 +73,4 @@ class ObjectiveConfig(Section):
     def _check_weights(self) -> ObjectiveConfig:
         if self.logits_weight + self.labels_weight == 0 and not self.reads_layers:
             raise ValueError("all weights are 0: nothing to learn from")
-        unused = [term for term in self.ramp if not getattr(self, f"{term}_weight")]
-        if unused:
-            raise ValueError(f"ramp names {', '.join(unused)}, whose weight is 0")
-        if self.per_example and not (self.logits_weight and self.labels_weight):
-            raise ValueError(
-                "per_example weighs each text between teacher and label: "
-                "logits_weight and labels_weight must both be above 0"
-            )
         return self

@@ -14,8 +14,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from kdedge.errors import UsageError
-from kdedge.recipe.reading import STUDENT_KINDS, Recipe, sections_of
+from kdedge.recipe.faults import sections_of
+from kdedge.recipe.recipe import Recipe
 from kdedge.recipe.section import Section
+from kdedge.recipe.students import STUDENT_KINDS
 
 TYPE_NAMES = {
     int: "whole number",

@@ -206,3 +206,5 @@ class BiLstmConfig(StudentBase):
 
 
 StudentConfig = TinyBertConfig | BiLstmConfig
+
+STUDENT_KINDS: dict[str, type[StudentBase]] = {"tinybert": TinyBertConfig, "bilstm": BiLstmConfig}

@@ -11,7 +11,6 @@ from kdedge.recipe.section import (
     FitConfig,
     LearningRate,
     Length,
-    Name,
     Positive,
     Precision,
     Section,
@@ -102,11 +101,8 @@ class TeacherFitConfig(FitConfig):
 
 
 class TeacherConfig(Section):
-    """A teacher model; several teachers form an ensemble."""
+    """The teacher model."""
 
-    name: Name | None = Field(
-        None, description="Name among several teachers; default: its position, counted from 1."
-    )
     model: str = Field(
         description="Folder, package:NAME/FOLDER or hub id of an encoder or a classifier."
     )

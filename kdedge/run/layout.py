@@ -5,8 +5,7 @@
                 student/  baseline/  layers/  student-int8/  bundle/
 
 With several students, the folders of the last line stand in a folder with the student's name.
-With several teachers, each has a folder `teacher-NAME/`, and `teacher/` holds their ensemble.
-If the recipe sets `share`, the teachers and texts stand in `runs/<share>/`.
+If the recipe sets `share`, the teacher and texts stand in `runs/<share>/`.
 """
 
 from __future__ import annotations
@@ -36,18 +35,12 @@ class RunDir:
 
     @property
     def shared(self) -> Path:
-        """The run folder with teachers and texts: this run's, or the one the recipe shares."""
+        """The run folder with teacher and texts: this run's, or the one the recipe shares."""
         return self.folder.parent / self.recipe.share if self.recipe.share else self.folder
 
     @property
     def teacher(self) -> Path:
         return self.shared / "teacher"
-
-    @property
-    def teachers(self) -> dict[str, Path]:
-        """The folder of each teacher by name, if there are several; else empty."""
-        names = self.recipe.teacher_names
-        return {name: self.shared / f"teacher-{name}" for name in names} if len(names) > 1 else {}
 
     @property
     def teacher_bundle(self) -> Path:

@@ -8,8 +8,8 @@ from kdedge.run.layout import RunDir
 
 
 def shared_stages(run: RunDir) -> list[Path]:
-    """List the folders of the stages that all students share: teachers and texts."""
-    folders = [*run.teachers.values(), run.teacher]
+    """List the folders of the stages that all students share: teacher and texts."""
+    folders = [run.teacher]
     augment = run.recipe.augment
     if augment:
         if augment.generate:

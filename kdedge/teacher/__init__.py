@@ -1,1 +1,1 @@
-"""Teachers: fine-tune and load them, and combine several."""
+"""Teachers: fine-tune and load them."""

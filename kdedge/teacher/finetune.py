@@ -26,6 +26,7 @@ from kdedge.nn.text_model import TextClassifier, save_measured, score_of
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.nn.training import LabelLossModule, Training, train, validation_predictor
 from kdedge.recipe import TeacherConfig
+from kdedge.run.layout import RunDir
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, stage
 from kdedge.runtime.spec import TaskSpec
@@ -149,7 +150,7 @@ def prepare_teacher(
         fine_tune = not has_head(config.model, task.spec, config.revision)
     path = resolve_model_path(config.model)
     inputs = {
-        "teacher": config.model_dump(mode="json", exclude={"name"}),
+        "teacher": config.model_dump(mode="json"),
         "weights": hash_files(path, WEIGHTS) if path else config.model,
         "data": task.content_hash(),
         "seed": seed,
@@ -169,6 +170,11 @@ def prepare_teacher(
         return result.to_json()
 
     return TeacherResult.from_json(stage(folder, inputs, make, stages=stages))
+
+
+def teacher_hash(run: RunDir) -> str:
+    """Hash the weights of a run's teacher, which decide its logits."""
+    return hash_files(run.teacher, WEIGHTS)
 
 
 def fine_tune_teacher(

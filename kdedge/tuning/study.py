@@ -19,11 +19,9 @@ from optuna.trial import FrozenTrial, TrialState
 from kdedge.distillation.student_training import DistillContext, training_without_stage
 from kdedge.errors import CheckFailed, UsageError, first_line
 from kdedge.evaluation.latency import share_of_time
-from kdedge.nn.text_model import TextClassifier
 from kdedge.recipe import RangeConfig, Recipe, TuneConfig, with_values
 from kdedge.run.paths import StudentDir
 from kdedge.run.progress import SILENT, Progress
-from kdedge.teacher.ensemble import Ensemble
 from kdedge.tuning.checks import strip_prefix
 
 COUNTED_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
@@ -197,7 +195,7 @@ def _run_trial(
         study.tell(trial, state=TrialState.FAIL)
         raise
     else:
-        time_share = share_of_time(context.task.validation, trained.student, *_teachers(context))
+        time_share = share_of_time(context.task.validation, trained.student, context.teacher)
         trial.set_user_attr("share_of_time", time_share)
         parameters = trained.student.model.parameters()
         trial.set_user_attr("parameters", sum(p.numel() for p in parameters))
@@ -205,12 +203,6 @@ def _run_trial(
         progress.say(
             f"trial {trial.number}: validation score {trained.validation:.4f} {description}"
         )
-
-
-def _teachers(context: DistillContext) -> tuple[TextClassifier, ...]:
-    if isinstance(context.teacher, Ensemble):
-        return tuple(context.teacher.members)
-    return (context.teacher,)
 
 
 def _format_values(values: dict[str, Any]) -> str:

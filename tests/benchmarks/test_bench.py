@@ -203,7 +203,6 @@ def make_stage(folder: Path, seed: int, kind: str) -> None:
         "max_length": 32,
         "fine_tuned": False,
         "seconds": 1.0,
-        "teachers": {},
     }
     (folder / "stage.json").write_text(json.dumps({"inputs": {}, "result": result}))
 

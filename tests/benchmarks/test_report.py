@@ -19,7 +19,7 @@ from kdedge.benchmarks.result_warnings import result_warnings
 from reports import CPU, report, timings
 from rich.console import Console
 
-from kdedge.cli.bench import rich_table
+from kdedge.cli.bench_output import rich_table
 from kdedge.errors import MachineError
 from kdedge.evaluation.timing import Timings
 

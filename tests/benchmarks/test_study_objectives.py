@@ -43,7 +43,7 @@ def test_one_choice_varies_at_a_time_and_full_is_the_cross_product() -> None:
         for c in grid
         if c.layers
     )
-    assert len(cells("mse", full=True, layers=True)) == 7 + 7 * (11 * 5 * 5 + 5)
+    assert len(cells("mse", full=True, layers=True)) == 7 + 7 * (11 * 4 * 3 + 3)
     assert cells("kl T=3", full=False, layers=False)[0].name == "logits kl T=3"
 
 
@@ -60,15 +60,14 @@ def test_every_cell_is_an_objective_that_differs_from_the_others() -> None:
         for objective in objectives_of.values()
     )
     tinybert = objectives_of[
-        GridCell("mse", "hidden mse & attention scores & embedding mse", "skip", "ramp 1-0")
+        GridCell("mse", "hidden mse & attention scores & embedding mse", "skip", "0.1")
     ]
     assert (
         tinybert.hidden_weight,
         tinybert.attention_weight,
         tinybert.embedding_weight,
         tinybert.layer_map,
-    ) == (1, 1, 1, "skip")
-    assert set(tinybert.ramp) == {"hidden", "attention", "embedding"}
+    ) == (0.1, 0.1, 0.1, "skip")
     assert objectives_of[GridCell("kl T=4")] == base.model_copy(
         update={"logits": "kl", "temperature": 4.0}
     )

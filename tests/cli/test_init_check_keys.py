@@ -139,7 +139,7 @@ def test_few_examples_get_more_epochs(
     draft = Draft("r", data, {}, "classification", "nowhere", 32, examples)
     path.write_text(draft.to_toml(), encoding="utf-8")
     recipe = load_recipe(path)
-    assert recipe.teacher[0].fit.epochs == teacher
+    assert recipe.teacher.fit.epochs == teacher
     assert [student.fit.epochs for student in recipe.student] == [tinybert, bilstm]
 
 

@@ -105,7 +105,7 @@ LAYERS = {"hidden_weight": 1.0, "attention_weight": 1.0, "embedding_weight": 1.0
 @pytest.mark.parametrize(
     "attention", ["scores", "probabilities", "kl", "value_relation", "qk_relation", "minilm"]
 )
-@pytest.mark.parametrize("layer_map", ["uniform", "last", "learned", [(1, 0), (2, 3), (0, 0)]])
+@pytest.mark.parametrize("layer_map", ["uniform", "last", [(1, 0), (2, 3), (0, 0)]])
 def test_an_objective_selects_exactly_the_layers_it_needs(
     attention: str, layer_map: Any, teacher: TextClassifier, data: Encoded, tmp_path: Path
 ) -> None:

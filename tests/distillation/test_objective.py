@@ -226,36 +226,3 @@ def test_the_error_for_other_numbers_of_heads_names_losses_that_fit(attention: s
             factories.bert(heads=2).config,
             factories.bert(layers=4, heads=4).config,
         )
-
-
-def test_a_learned_map_starts_even_and_finds_the_matching_layer() -> None:
-    torch.manual_seed(0)
-    teacher = factories.bert(layers=3)
-    student = factories.bert(layers=1)
-    objective = Objective(
-        ObjectiveConfig(hidden_weight=1.0, layer_map="learned"),
-        "classification",
-        student.config,
-        teacher.config,
-    )
-    assert objective.learned_map is not None and objective.learned_map.table() == [
-        [pytest.approx(1 / 3, abs=1e-4)] * 3
-    ]
-    with torch.no_grad():
-        theirs = read_signals(teacher.eval(), BATCH, layers=True)
-    mine = Signals(
-        theirs.logits, (theirs.hidden[0], theirs.hidden[2])
-    )  # a one-layer student that is the teacher's second layer
-    optimizer = torch.optim.Adam(objective.parameters(), lr=1e-3)
-    mask = BATCH["attention_mask"]
-    parts = objective(mine, theirs, None, mask)[1]
-    expected = (
-        sum(losses.hidden_mse(theirs.hidden[2], theirs.hidden[t], mask) for t in (1, 2, 3)) / 3
-    )
-    assert float(parts["hidden"]) == pytest.approx(float(expected), rel=1e-4)
-    for _ in range(60):
-        optimizer.zero_grad()
-        objective(mine, theirs, None, mask)[0].backward()
-        optimizer.step()
-    assert objective.learned_map.table()[0][1] > 0.9
-    assert sum(objective.learned_map.table()[0]) == pytest.approx(1, abs=1e-3)

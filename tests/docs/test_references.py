@@ -200,9 +200,8 @@ def _check_override(override: str, place: str) -> None:
 
 @cache
 def _recipes_with_names() -> list[Recipe]:
-    """Recipes with one student of each kind, and one with several students and teachers."""
-    teachers = [{"model": "a-model"}, {"name": "roberta", "model": "b-model"}]
-    several = {"student": list(STUDENTS.values()), "teacher": teachers}
+    """Recipes with one student of each kind, and one with several students."""
+    several = {"student": list(STUDENTS.values())}
     augment = {"augment": {"rules": {}}}
     documents = [BASE | augment | several]
     for student in STUDENTS.values():

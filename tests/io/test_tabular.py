@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from kdedge.errors import DataError, UsageError
-from kdedge.io.tabular import DELIMITERS, find_delimiter, iter_rows, read_table, stream_texts
+from kdedge.io.delimited import DELIMITERS, find_delimiter
+from kdedge.io.tabular import iter_rows, read_table, stream_texts
 
 
 def test_rows_know_the_line_on_which_they_end(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import get_args
 
 import numpy as np
@@ -155,25 +154,6 @@ def test_soft_cross_entropies() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "loss",
-    [
-        losses.logit_mse,
-        losses.logit_cosine,
-        losses.soft_cross_entropy,
-        losses.soft_binary_cross_entropy,
-    ]
-    + [
-        partial(kl, temperature=2.0) for kl in (losses.soft_cross_entropy_kl, losses.soft_binary_kl)
-    ],
-)
-def test_text_by_text_is_what_each_text_gives_alone(loss) -> None:
-    rows = losses.per_text(loss, t(STUDENT), t(TEACHER))
-    alone = [float(loss(t(STUDENT[i : i + 1]), t(TEACHER[i : i + 1]))) for i in range(5)]
-    assert rows.tolist() == pytest.approx(alone, rel=1e-4)
-    assert float(rows.mean()) == pytest.approx(float(loss(t(STUDENT), t(TEACHER))), rel=1e-4)
-
-
 LOGIT_LOSS_NAMES = get_args(ObjectiveConfig.model_fields["logits"].annotation)
 
 
@@ -282,13 +262,3 @@ def test_gradients_of_padded_batches_are_finite(loss) -> None:
     assert (
         bool(torch.isfinite(scores.grad).all()) and float(scores.grad[1, :, :, 2:].abs().sum()) == 0
     )
-
-
-def test_label_rows_are_the_losses_of_their_texts() -> None:
-    labels = t(np.array([0, 2, -1, 1, -1]))
-    rows, known = losses.label_rows(t(STUDENT), labels, "classification")
-    assert known.tolist() == [True, True, False, True, False]
-    for i, row in enumerate(rows.tolist()):
-        assert row == pytest.approx(
-            -np.log(softmax(STUDENT[i])[int(labels[i])]) if known[i] else 0.0, rel=1e-4
-        )

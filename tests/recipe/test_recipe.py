@@ -100,6 +100,23 @@ def test_wrong_values(write, line: str, says: str) -> None:  # type: ignore[no-u
         load_recipe(write(ONE_STUDENT + line))
 
 
+@pytest.mark.parametrize(
+    "key", ["objective.ramp.hidden", "objective.balanced", "objective.per_example"]
+)
+def test_removed_keys_of_the_objective_are_unknown(write, key: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UsageError, match=r"student\.objective\.\w+: no such key"):
+        load_recipe(write(ONE_STUDENT), (f"student.{key}=1",))
+
+
+def test_a_recipe_has_one_teacher_and_no_learned_map(write) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UsageError, match="teacher: must be one table"):
+        load_recipe(write(ONE_STUDENT.replace("[teacher]", "[[teacher]]")))
+    with pytest.raises(UsageError, match=r"teacher\.name: no such key"):
+        load_recipe(write(ONE_STUDENT), ("teacher.name=first",))
+    with pytest.raises(UsageError, match=r"layer_map: .*'skip'"):
+        load_recipe(write(ONE_STUDENT), ("student.objective.layer_map=learned",))
+
+
 @pytest.mark.parametrize("share", [0.0, 1.0, 1.5, -0.1, 1, float("nan")])
 def test_shares_lie_between_0_and_1(write, share: float) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(UsageError, match=r"data\.validation.*between 0 and 1"):
@@ -158,7 +175,7 @@ def test_overrides(write) -> None:  # type: ignore[no-untyped-def]
     recipe = load_recipe(path, overrides)
     student = recipe.student[0]
     assert isinstance(student, TinyBertConfig)
-    assert (student.layers, recipe.teacher[0].fit.epochs, recipe.task.labels) == (
+    assert (student.layers, recipe.teacher.fit.epochs, recipe.task.labels) == (
         6,
         0.5,
         ["no", "yes"],

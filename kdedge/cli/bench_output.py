@@ -1,0 +1,124 @@
+"""A bench report on the terminal: its warnings, a table and a summary, or one JSON line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from kdedge.cli.console import print_line, results
+from kdedge.cli.options import OutputOptions
+from kdedge.printable import printable
+from kdedge.run.progress import Progress
+
+if TYPE_CHECKING:
+    from kdedge.benchmarks.report import Report, Row
+
+SUBJECT_WIDTH = 26
+"""Widest label in the table; a longer name is shortened."""
+
+TERMINAL_COLUMNS = {
+    "subject": "subject",
+    "score": "score",
+    "retention % [95 %]": "retention\n% [95 %]",
+    "verdict": "verdict",
+    "p50 µs": "p50\nµs",
+    "p90 µs": "p90\nµs",
+    "p99 µs": "p99\nµs",
+    "speedup": "speed\nup",
+    "vs best": "vs\nbest",
+    "texts/s": "texts\n/s",
+    "size": "size",
+    "peak MB": "peak\nMB",
+}
+"""Column -> header. Headers break into two lines, so that the numbers decide the widths."""
+
+NARROW_COLUMNS = (
+    "subject",
+    "score",
+    "retention % [95 %]",
+    "verdict",
+    "p50 µs",
+    "speedup",
+    "size",
+)
+"""Columns that fit into 80; the others are shown with --wide, and are in the report."""
+
+LEFT_ALIGNED = ("subject", "retention % [95 %]", "verdict")
+
+
+def show_report(report: Report, path: Path, output: OutputOptions, *, progress: Progress) -> None:
+    """Print a report: its warnings, a table, the summary and the path, or one JSON line."""
+    from kdedge.benchmarks.render import PAGE_FILE
+    from kdedge.benchmarks.report import one_line, warnings
+    from kdedge.benchmarks.summary import summary
+
+    page = path.with_name(PAGE_FILE)
+    if output.as_json:
+        progress.say(f"report: {page}")
+        click.echo(one_line(report))
+        return
+    console = results(wide=output.wide)
+    for line in warnings(report):
+        console.print(f"- {_escape_line(line)}", highlight=False)
+    console.print(rich_table(report, wide=output.wide))
+    sentence = summary(report)
+    if sentence:
+        console.print(f"\n{_escape_line(sentence)}", highlight=False)
+    console.print()
+    print_line(f"report: {page}")
+
+
+def rich_table(report: Report, *, wide: bool = True) -> Table:
+    """Build the table for stdout: all columns fit into 120, without `wide` into 80."""
+    from kdedge.benchmarks.render import caption, cells_of, format_speedup, title
+
+    # Without padding and edges, the box's own column is the only gap.
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        show_edge=False,
+        title=_escape_line(title(report)),
+        title_justify="left",
+        caption=_escape_line(caption(report)),
+        caption_justify="left",
+    )
+    metric = report.task["metric"].replace("_", " ")
+    headers = {name: TERMINAL_COLUMNS[name] for name in _columns(wide)} | {"score": metric}
+    if not wide:
+        headers["speedup"] = "speedup"
+    for column, header in headers.items():
+        justify: Literal["left", "right"] = "left" if column in LEFT_ALIGNED else "right"
+        is_name = column == "subject" and not wide
+        table.add_column(escape(header), justify=justify, no_wrap=not is_name, overflow="fold")
+    for row in report.rows:
+        cells = cells_of(report, row)
+        cells["subject"] = _short_label(row) if wide else row.label
+        cells["speedup"] = format_speedup(row, report.base)
+        table.add_row(
+            *[_escape_line(cells[column]) for column in headers],
+            style="dim" if row.kind == "baseline" else None,
+        )
+    return table
+
+
+def _columns(wide: bool) -> tuple[str, ...]:
+    return tuple(TERMINAL_COLUMNS) if wide else NARROW_COLUMNS
+
+
+def _short_label(row: Row) -> str:
+    """Shorten a long name; keep the form after it."""
+    excess = len(row.label) - SUBJECT_WIDTH
+    if excess <= 0:
+        return row.label
+    name = row.subject[: max(1, len(row.subject) - excess - 1)] + "…"
+    return row.label.replace(row.subject, name, 1)
+
+
+def _escape_line(text: str) -> str:
+    """Put text on one line and protect it from rich's markup."""
+    return escape(printable(" ".join(text.split())))

@@ -1,0 +1,119 @@
+"""The faults of a recipe as sentences: key, line, and the nearest known key."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from typing import Any, get_args
+
+from pydantic import ValidationError
+
+from kdedge.errors import UsageError
+from kdedge.recipe.lines import document_path, key_lines, value_at
+from kdedge.recipe.overrides import name_of
+from kdedge.recipe.recipe import Recipe
+from kdedge.recipe.section import Section
+from kdedge.recipe.students import STUDENT_KINDS
+
+SENTENCES = {"missing": "missing", "model_type": "must be one table"}
+"""Kind of a fault in pydantic -> the sentence for users, if it is always the same."""
+
+
+def faults_error(
+    origin: str,
+    error: ValidationError,
+    document: dict[str, Any],
+    section: type[Section],
+    text: str = "",
+) -> UsageError:
+    """Return the error that lists the faults of a document.
+
+    Args:
+        origin: The name of the document in the message.
+        error: The error of pydantic.
+        document: The document of `section`.
+        section: The type that the document was checked against.
+        text: The TOML file of the document, to name lines.
+    """
+    # A key that may hold several types has one fault for each of them.
+    messages: dict[str, list[str]] = {}
+    for fault in error.errors():
+        key, owner = _locate(document, fault["loc"], section)
+        key = _line_of(fault["loc"], document, text) + key
+        messages.setdefault(key, []).append(_message(fault, owner))
+    count = "1 fault" if len(messages) == 1 else f"{len(messages)} faults"
+    whole = "(recipe)" if section is Recipe else "(settings)"
+    lines = [f"{key or whole}: {'; or '.join(texts)}" for key, texts in messages.items()]
+    place = " in the recipe" if section is Recipe else ""
+    return UsageError(f"{origin}: {count}{place}", "\n".join(lines), "correct these keys")
+
+
+def _line_of(location: tuple[Any, ...], document: dict[str, Any], text: str) -> str:
+    """Return `line 12: ` if the faulty key stands in the file with this value, else ""."""
+    path = document_path(document, location)
+    line = key_lines(text).get(path)
+    if line is None or value_at(tomllib.loads(text), path) != value_at(document, path):
+        return ""
+    return f"line {line}: "
+
+
+def _locate(
+    document: Any, location: tuple[Any, ...], section: type[Section]
+) -> tuple[str, type[Section]]:
+    """Return the key of a fault as users write it, and the section that holds the key.
+
+    A location of pydantic also holds the types that a key may have. They are not in the document.
+    """
+    words: list[str] = []
+    value = document
+    for depth, part in enumerate(location, 1):
+        if isinstance(value, dict) and part in value:
+            value = value[part]
+            words.append(str(part))
+        elif isinstance(value, list) and isinstance(part, int):
+            value = value[part]
+            words.append(name_of(value, part + 1) if isinstance(value, dict) else str(part))
+        elif part in STUDENT_KINDS:
+            section = STUDENT_KINDS[part]
+        elif depth == len(location) and part in section.model_fields:
+            words.append(str(part))  # a missing key
+        if depth < len(location) and part in section.model_fields:
+            sections = sections_of(section.model_fields[part].annotation)
+            section = sections[0] if len(sections) == 1 else section
+    return ".".join(words), section
+
+
+def sections_of(annotation: Any) -> list[type[Section]]:
+    """Return the sections that a key of this type may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    sections = []
+    for argument in get_args(annotation):
+        sections += sections_of(argument)
+    return sections
+
+
+def _message(fault: Any, section: type[Section]) -> str:
+    """Turn a fault of pydantic into a sentence."""
+    kind = fault["type"]
+    known_kinds = " and ".join(STUDENT_KINDS)
+    if kind in SENTENCES:
+        return SENTENCES[kind]
+    if kind == "extra_forbidden":
+        return _unknown_key(str(fault["loc"][-1]), section)
+    if kind == "union_tag_invalid":
+        return f"there is no student kind {fault['ctx']['tag']!r}; known kinds: {known_kinds}"
+    if kind == "union_tag_not_found":
+        return f"kind is missing; known kinds: {known_kinds}"
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    value = fault["input"]
+    if kind == "value_error" or value is None or isinstance(value, dict | list):
+        return message
+    return f"{message}, not {value!r}"
+
+
+def _unknown_key(key: str, section: type[Section]) -> str:
+    near = difflib.get_close_matches(key, section.model_fields, n=1, cutoff=0.5)
+    if near:
+        return f"no such key; did you mean {near[0]}?"
+    return f"no such key; known keys: {', '.join(sorted(section.model_fields))}"
