@@ -61,11 +61,12 @@ links:
 LOCK = $(UV) pip compile --quiet --universal --no-header --no-annotate --generate-hashes \
 	--python-version 3.11
 DEV_LOCK = --constraint configs/locks/dev.txt
-DEV_EXTRAS = --extra train --extra tune --extra sign --extra quickstart --extra dev
+DEV_EXTRAS = --extra train --extra tune --extra sign --extra serve --extra quickstart --extra dev
 lock:
 	$(LOCK) $(DEV_EXTRAS) pyproject.toml -o configs/locks/dev.txt
 	$(LOCK) $(DEV_LOCK) pyproject.toml -o configs/locks/device.txt
 	$(LOCK) $(DEV_LOCK) --extra train pyproject.toml -o configs/locks/train.txt
+	$(LOCK) $(DEV_LOCK) --extra serve pyproject.toml -o configs/locks/serve.txt
 	$(LOCK) $(DEV_LOCK) --extra docs pyproject.toml -o configs/locks/docs.txt
 
 clean:
