@@ -108,7 +108,7 @@ def _error_schema() -> dict[str, Any]:
 
 
 def _plain(summary: str, media_type: str) -> dict[str, Any]:
-    content = {media_type: {"schema": {}}}
+    content: dict[str, Any] = {media_type: {"schema": {}}}
     return {"summary": summary, "responses": {"200": {"description": "OK", "content": content}}}
 
 
