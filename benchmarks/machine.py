@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kdedge.io.optional import installed_versions
+from kdedge.run.processes import available_cores
 
 FLAGS = (
     "avx2",
@@ -46,7 +47,7 @@ def describe(threads: int) -> dict[str, Any]:
     return {
         "cpu": info.get("model name") or platform.processor() or platform.machine(),
         "architecture": platform.machine(),
-        "cores": _cores(),
+        "cores": available_cores(),
         "flags": _flags(info),
         "memory_mb": _memory_mb(),
         "os": f"{platform.system()} {platform.release()}",
@@ -88,16 +89,6 @@ def _instruction_notes(architecture: str, flags: set[str]) -> list[str]:
     return []
 
 
-def line(threads: int = 1) -> str:
-    """Describe this machine in one line, for the head of a table."""
-    machine = describe(threads)
-    flags = ", ".join(machine["flags"] or [])
-    packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
-    unit = "thread" if threads == 1 else "threads"
-    conditions = " ".join(notes(machine))
-    return f"Machine: {machine['cpu']}, {flags}; {packages}; {threads} {unit}. {conditions}\n"
-
-
 def _cpu_info() -> dict[str, str]:
     """Return the first processor of /proc/cpuinfo; {} if the system has no such file."""
     try:
@@ -117,11 +108,6 @@ def _flags(info: dict[str, str]) -> list[str] | None:
     if listed is None:
         return None
     return [flag for flag in FLAGS if flag in listed.split()]
-
-
-def _cores() -> int | None:
-    # A container may use fewer cores than the machine has.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _memory_mb() -> int | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,17 @@ def report_folder(default: Path, options: Options, data: Path | None = None) -> 
     if not options.teacher:
         parts.append("no-teacher")
     return default.with_name(re.sub(r"[^\w.-]+", "-", "-".join(parts)))
+
+
+def check_outside(bundles: Iterable[Path], folder: Path) -> None:
+    """Check that a report goes outside of bundles, which may not contain other files."""
+    for bundle in bundles:
+        if folder.resolve().is_relative_to(bundle.resolve()):
+            raise UsageError(
+                "a report cannot be written into a bundle",
+                str(folder),
+                "name another folder for the report",
+            )
 
 
 def check_replaceable(folder: Path, settings: Mapping[str, Any]) -> None:

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdedge.benchmarks.report import Report, Row, one_line, speedup, warnings
+from kdedge.benchmarks.report import Report, Row, one_line, percentiles, speedup, warnings
 from kdedge.benchmarks.retention import Retention
 from kdedge.benchmarks.summary import file_size, summary
 
 from kdedge.errors import MachineError
 from kdedge.io.atomic import write_atomic
+from kdedge.wording import counted
 
 NOTHING = "–"
 TEXT_COLUMNS = {
@@ -137,11 +138,10 @@ def caption(report: Report) -> str:
     quality = "time alone: the texts have no labels"
     if report.task["measured"]:
         quality = f"{report.task['metric']} on {report.task['texts']} texts"
-    threads = report.machine["threads"]
     return "; ".join(
         [
             quality,
-            "1 thread" if threads == 1 else f"{threads} threads",
+            counted(report.machine["threads"], "thread"),
             "single texts with tokenization, interleaved",
             f"target: {report.target:.4g} of the teacher's score",
         ]
@@ -150,7 +150,8 @@ def caption(report: Report) -> str:
 
 def cells_of(report: Report, row: Row) -> dict[str, str]:
     """Format one row: column name -> text."""
-    single = row.single
+    p50, p90, p99 = percentiles(row.single)
+    model_p50, _, _ = percentiles(row.model)
     return {
         "subject": row.subject,
         "form": f"{row.form} {row.precision}" if row.precision else row.form,
@@ -158,10 +159,10 @@ def cells_of(report: Report, row: Row) -> dict[str, str]:
         "score": _number(row.value, 4),
         "retention % [95 %]": _retention(row.retention),
         "verdict": row.retention.verdict if row.retention else NOTHING,
-        "p50 µs": _microseconds(single.p50) if single else NOTHING,
-        "p90 µs": _microseconds(single.p90) if single else NOTHING,
-        "p99 µs": _microseconds(single.p99) if single else NOTHING,
-        "model p50 µs": _microseconds(row.model.p50) if row.model else NOTHING,
+        "p50 µs": _microseconds(p50),
+        "p90 µs": _microseconds(p90),
+        "p99 µs": _microseconds(p99),
+        "model p50 µs": _microseconds(model_p50),
         "speedup": _speedup_with_quartiles(report, row),
         "vs best": format_speedup(row, report.fastest_teacher),
         "texts/s": _number(row.texts_per_s, 0),
@@ -263,7 +264,9 @@ def _number(value: float | None, digits: int) -> str:
     return NOTHING if value is None else f"{value:.{digits}f}"
 
 
-def _microseconds(seconds: float) -> str:
+def _microseconds(seconds: float | None) -> str:
+    if seconds is None:
+        return NOTHING
     return f"{seconds * 1e6:.0f}"
 
 

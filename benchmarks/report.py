@@ -304,14 +304,15 @@ def _row_json(report: Report, row: Row) -> dict[str, Any]:
 
 
 def _time_json(report: Report, row: Row) -> dict[str, float | None]:
-    single, model = row.single, row.model
+    p50, p90, p99 = percentiles(row.single)
+    model_p50, _, _ = percentiles(row.model)
     median, low, high = speedup(row, report.base) or (None, None, None)
     against_fastest, _, _ = speedup(row, report.fastest_teacher) or (None, None, None)
     return {
-        "p50_us": _microseconds(single.p50) if single else None,
-        "p90_us": _microseconds(single.p90) if single else None,
-        "p99_us": _microseconds(single.p99) if single else None,
-        "p50_model_us": _microseconds(model.p50) if model else None,
+        "p50_us": _microseconds(p50),
+        "p90_us": _microseconds(p90),
+        "p99_us": _microseconds(p99),
+        "p50_model_us": _microseconds(model_p50),
         "texts_per_s": _rounded(row.texts_per_s, 1),
         "speedup": _rounded(median, 3),
         "speedup_low": _rounded(low, 3),
@@ -350,7 +351,16 @@ def _raw_json(row: Row) -> dict[str, Any]:
     return document
 
 
-def _microseconds(seconds: float) -> float:
+def percentiles(timings: Timings | None) -> tuple[float | None, float | None, float | None]:
+    """Return p50, p90 and p99 in seconds; None without timings."""
+    if timings is None:
+        return None, None, None
+    return timings.p50, timings.p90, timings.p99
+
+
+def _microseconds(seconds: float | None) -> float | None:
+    if seconds is None:
+        return None
     return round(float(seconds) * 1e6, 1)
 
 

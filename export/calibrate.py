@@ -8,6 +8,9 @@ import torch
 from kdedge.export.fake_model import Reader, quantized_layers, range_owners
 from torch import nn
 
+from kdedge.runtime.text_encoder import length_batches
+
+BATCH_SIZE = 32
 COVERAGES = (1.0, 0.9999, 0.999)
 """Shares of an activation's values that a range may cover."""
 
@@ -107,17 +110,11 @@ def _error(model: nn.Module, batches: Sequence[Batch], target: torch.Tensor) -> 
 
 
 def unpadded_batches(
-    pad: Callable[[list[dict[str, list[int]]]], Batch],
-    tokens: Mapping[str, Sequence[list[int]]],
-    batch_size: int = 32,
+    pad: Callable[[list[dict[str, list[int]]]], Batch], tokens: Mapping[str, Sequence[list[int]]]
 ) -> list[Batch]:
     """Batch texts of equal length, so that no batch is padded."""
-    by_length: dict[int, list[int]] = {}
-    for i, ids in enumerate(tokens["input_ids"]):
-        by_length.setdefault(len(ids), []).append(i)
+    lengths = [len(ids) for ids in tokens["input_ids"]]
     batches = []
-    for _, indices in sorted(by_length.items()):
-        for start in range(0, len(indices), batch_size):
-            chosen = indices[start : start + batch_size]
-            batches.append(pad([{name: ids[i] for name, ids in tokens.items()} for i in chosen]))
+    for chosen in length_batches(lengths, BATCH_SIZE, equal_lengths=True):
+        batches.append(pad([{name: ids[i] for name, ids in tokens.items()} for i in chosen]))
     return batches

@@ -20,6 +20,7 @@ from kdedge.export.parity import BatchDependence, ParityReport
 
 from kdedge.printable import printable
 from kdedge.runtime.manifest import Manifest
+from kdedge.wording import listed
 
 TEMPLATE = Path(__file__).with_name("model_card.md.template")
 SHOWN_LABELS = 20
@@ -80,9 +81,7 @@ def _measured(manifest: Manifest) -> str:
 
 
 def _labels(labels: tuple[str, ...]) -> str:
-    shown = ", ".join(_plain(label) for label in labels[:SHOWN_LABELS])
-    more = len(labels) - SHOWN_LABELS
-    return f"{shown} and {more} more" if more > 0 else shown
+    return listed([_plain(label) for label in labels], SHOWN_LABELS)
 
 
 def _plain(label: str) -> str:

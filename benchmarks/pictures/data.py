@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from kdedge.benchmarks.report import Report, Row
 
+from kdedge.evaluation.pareto import pareto_front
+
 COLOURS = 6
 """Number of colours for students; a seventh student has the first colour again."""
 
@@ -114,17 +116,13 @@ def latency_axis(rows: Sequence[Row], *, whole: bool) -> Axis:
     return Axis(first, last, _log_ticks(first, last))
 
 
-def pareto_front(rows: Sequence[Row]) -> list[tuple[float, float]]:
-    """Return milliseconds and scores of the rows that no other row beats in both.
-
-    The fastest row comes first.
-    """
-    front: list[tuple[float, float]] = []
-    for row in sorted(rows, key=lambda row: _milliseconds(row, 0.5)):
-        value = row.value
-        if value is not None and (not front or value > front[-1][1]):
-            front.append((_milliseconds(row, 0.5), value))
-    return front
+def time_front(rows: Sequence[Row]) -> list[tuple[float, float]]:
+    """Return milliseconds and scores of the rows that no other row beats in both."""
+    points = []
+    for row in rows:
+        if row.value is not None:
+            points.append((_milliseconds(row, 0.5), row.value))
+    return pareto_front(points)
 
 
 def density(row: Row, axis: Axis) -> list[tuple[float, float]]:

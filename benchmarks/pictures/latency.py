@@ -26,7 +26,7 @@ def latencies(report: Report, width: int) -> Layer | None:
         axis=style.latency_ticks(axis, width == style.NARROW),
     )
     y = style.rows_y(len(rows))
-    frame = style.RowFrame(width)
+    frame = style.FRAMES[width]
     shapes: list[dict[str, Any]] = []
     ticks: list[dict[str, Any]] = []
     texts: list[dict[str, Any]] = []

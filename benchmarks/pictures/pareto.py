@@ -10,9 +10,9 @@ from kdedge.benchmarks.pictures import style
 from kdedge.benchmarks.pictures.data import (
     groups,
     latency_axis,
-    pareto_front,
     percentiles,
     score_axis,
+    time_front,
 )
 from kdedge.benchmarks.pictures.plot import Plot, score_y
 from kdedge.benchmarks.pictures.style import Layer
@@ -88,7 +88,7 @@ def _pareto_plane(report: Report, plot: Plot) -> Layer:
 
 def _front_line(rows: Sequence[Row], x: Any, y: Any) -> Layer:
     """Join the rows that no other row beats in both time and score."""
-    values = [{"latency": latency, "score": score} for latency, score in pareto_front(rows)]
+    values = [{"latency": latency, "score": score} for latency, score in time_front(rows)]
     mark = style.chart(values).mark_line(
         interpolate="step-after",
         strokeDash=[1, 4],

@@ -20,7 +20,7 @@ def scores(report: Report, width: int) -> Layer | None:
     if axis is None:
         return None
     x_scale = style.scale_of(axis)
-    frame = style.RowFrame(width)
+    frame = style.FRAMES[width]
     x_axis = alt.Axis(
         format=style.score_format(axis), tickCount=4 if width == style.NARROW else 8, grid=True
     )

@@ -20,8 +20,7 @@ INK, MUTED, GRID = "var(--ink)", "var(--muted)", "var(--grid)"
 Layer = Any
 """An altair chart."""
 
-WIDE_ROW, NARROW_ROW = 36, 48
-"""Height of a subject. A narrow picture has a line of text above each mark."""
+MARGIN = 12
 
 NAME_GUTTER, FIGURE_GUTTER = 200, 190
 """Width of the texts on the left and right of a wide picture."""
@@ -102,44 +101,46 @@ class RowFrame:
     """Where marks and texts stand in a picture with one row for each subject.
 
     In a wide picture the texts are left and right of the plot, in a narrow one above each mark.
+
+    Attributes:
+        row: Height of a row in pixels.
+        plot_width: Width of the plot in pixels.
+        text_place: Middle of the text, as a share of the row.
+        mark_place: Middle of a mark, as a share of the row.
+        mark_share: Height of a hill, as a share of the row.
+        name_x: Left end of the names.
+        figures_x: Right end of the figures.
     """
 
-    width: int
+    row: int
+    plot_width: int
+    text_place: float
+    mark_place: float
+    mark_share: float
+    name_x: int
+    figures_x: int
 
-    @property
-    def is_wide(self) -> bool:
-        return self.width == WIDE
 
-    @property
-    def row(self) -> int:
-        return WIDE_ROW if self.is_wide else NARROW_ROW
-
-    @property
-    def plot_width(self) -> int:
-        return self.width - 12 - (NAME_GUTTER + FIGURE_GUTTER if self.is_wide else 0)
-
-    @property
-    def text_place(self) -> float:
-        """Middle of the text, as a share of the row."""
-        return 0.62 if self.is_wide else 0.22
-
-    @property
-    def mark_place(self) -> float:
-        """Middle of a mark, as a share of the row."""
-        return 0.62 if self.is_wide else 0.66
-
-    @property
-    def mark_share(self) -> float:
-        """Height of a hill, as a share of the row."""
-        return 0.84 if self.is_wide else 0.54
-
-    @property
-    def name_x(self) -> int:
-        return -NAME_GUTTER if self.is_wide else 0
-
-    @property
-    def figures_x(self) -> int:
-        return self.plot_width + (FIGURE_GUTTER if self.is_wide else 0)
+WIDE_FRAME = RowFrame(
+    row=36,
+    plot_width=WIDE - MARGIN - NAME_GUTTER - FIGURE_GUTTER,
+    text_place=0.62,
+    mark_place=0.62,
+    mark_share=0.84,
+    name_x=-NAME_GUTTER,
+    figures_x=WIDE - MARGIN - NAME_GUTTER,
+)
+NARROW_FRAME = RowFrame(
+    row=48,
+    plot_width=NARROW - MARGIN,
+    text_place=0.22,
+    mark_place=0.66,
+    mark_share=0.54,
+    name_x=0,
+    figures_x=NARROW - MARGIN,
+)
+FRAMES = {WIDE: WIDE_FRAME, NARROW: NARROW_FRAME}
+"""Width of a picture -> its frame."""
 
 
 def rows_y(count: int) -> Any:

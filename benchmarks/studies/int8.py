@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from kdedge.benchmarks import machine
+from kdedge.benchmarks.studies._machine_line import machine_line
 
 from kdedge.data import load_task
 from kdedge.data.task import Split
@@ -120,7 +120,7 @@ def study(targets: list[Path]) -> None:
         lines += lines_of_target(target)
     command = f"python benchmarks/studies/int8.py {' '.join(map(str, targets))}"
     print(f"# int8 variants\n\nCommand: `{command}`; single texts on one thread.\n")
-    print(machine.line())
+    print(machine_line())
     for student in dict.fromkeys(line.student for line in lines):
         print_student(student, [line for line in lines if line.student == student])
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from kdedge.benchmarks import machine
+from kdedge.benchmarks.studies._machine_line import machine_line
 from kdedge.benchmarks.studies._speed_files import (
     DIRECT,
     ITEMS,
@@ -85,7 +85,7 @@ def study() -> None:
     for student in students:
         sizes = ", ".join(f"{name} {size}" for name, size in asdict(student.shape).items())
         print(f"- {student.name}: {sizes}; vocabulary {vocabulary:,}")
-    print(f"\n{machine.line()}")
+    print(f"\n{machine_line()}")
     print(
         f"int8 peak of one core, as measured with MatMulIntegerToFloat: {peak / 1e9:,.0f} GOP/s.\n"
     )

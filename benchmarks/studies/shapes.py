@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from kdedge.benchmarks import machine
+from kdedge.benchmarks.studies._machine_line import machine_line
 from kdedge.benchmarks.studies._speed_files import (
     ITEMS,
     LENGTHS,
@@ -69,7 +69,7 @@ def study() -> None:
     runs = runs_of(write_files(students, arguments.folder))
     print("# int8: what a shape costs\n")
     print(f"Command: `python {' '.join(sys.argv)}`; weights are random.\n")
-    print(machine.line())
+    print(machine_line())
     for length in LENGTHS:
         items = [random_texts(1, length, VOCABULARY, seed) for seed in range(ITEMS)]
         works = {name: work_of(run, items) for name, run in runs.items()}

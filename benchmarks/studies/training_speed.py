@@ -21,7 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from kdedge.benchmarks import machine
+from kdedge.benchmarks.studies._machine_line import machine_line
 from kdedge.benchmarks.studies._speed_files import (
     BertShape,
     BiLstmShape,
@@ -74,7 +74,7 @@ def study() -> None:
         f"Command: `python {' '.join(sys.argv)}`;"
         f" batches of {BATCH} texts of {LENGTH} tokens, fp32.\n"
     )
-    print(machine.line())
+    print(machine_line())
     print("| student | teacher | training | texts/s | speedup of the cache |")
     print("|---|---|---|--:|--:|")
     for student in STUDENTS:

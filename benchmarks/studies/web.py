@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kdedge.benchmarks import machine
+from kdedge.benchmarks.studies._machine_line import machine_line
 
 from kdedge.data import load_task
 from kdedge.run.layout import RunDir
@@ -48,7 +48,7 @@ def study(modules: Path, targets: list[Path]) -> None:
     """Run all bundles in both runtimes and print the table."""
     package = (modules / "onnxruntime-web" / "package.json").read_text()
     version = json.loads(package)["version"]
-    print(f"# The files of a bundle in onnxruntime-web {version}\n\n{machine.line()}")
+    print(f"# The files of a bundle in onnxruntime-web {version}\n\n{machine_line()}")
     print(f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}")
     for target in targets:
         run, students = RunDir.open(target)

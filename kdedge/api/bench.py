@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
@@ -15,6 +14,7 @@ from kdedge.benchmarks.bench import bench_bundle, bench_run
 from kdedge.benchmarks.examples import Examples
 from kdedge.benchmarks.examples import read_examples as read_example_file
 from kdedge.benchmarks.options import Options
+from kdedge.benchmarks.output_folder import check_outside
 from kdedge.benchmarks.render import write_report
 from kdedge.benchmarks.report import Report
 from kdedge.benchmarks.targets import Plan, plan
@@ -22,6 +22,7 @@ from kdedge.errors import UsageError
 from kdedge.run.progress import Progress
 from kdedge.runtime.bundle import Bundle
 from kdedge.runtime.bundle_source import bundle_folder
+from kdedge.wording import nearest_or_known
 
 if TYPE_CHECKING:
     from kdedge.api.run import Run
@@ -109,7 +110,7 @@ def bench(
                 progress=progress_of(progress),
             )
         if folder is not None:
-            _check_outside(planned, folder)
+            check_outside(planned.bundles, folder)
             write_report(report, folder)
     return report
 
@@ -119,8 +120,7 @@ def _options(settings: Mapping[str, Any]) -> Options:
     names = [field.name for field in fields(Options)]
     for name in settings:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(names)}"
+            hint = nearest_or_known(name, names)
             raise UsageError("kdedge.bench has no such setting", name, hint)
     options = Options(**settings)
     for name in ("threads", "seconds", "repeats", "batch", "target"):
@@ -168,11 +168,3 @@ def _examples(data: Any, bundle: Path) -> Examples | None:
     if isinstance(data, str | Path):
         return read_example_file(Path(data), spec)
     return examples_of_task(read_examples(data, "data"), spec)
-
-
-def _check_outside(planned: Plan, out: Path) -> None:
-    """Check that the report goes outside of bundles, which may not contain other files."""
-    if any(out.resolve().is_relative_to(bundle.resolve()) for bundle in planned.bundles):
-        raise UsageError(
-            "a report cannot be written into a bundle", str(out), "name another folder with out="
-        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
@@ -23,6 +22,7 @@ from kdedge.run.layout import RunDir
 from kdedge.run.progress import Progress
 from kdedge.run.stage import StageContext
 from kdedge.runtime.bundle import Bundle
+from kdedge.wording import nearest_or_known
 
 
 class ExportSettings(TypedDict, total=False):
@@ -155,8 +155,7 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
     known = [*SETTING_NAMES, *MODEL_NAMES]
     for name in settings:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(SETTING_NAMES)}"
+            hint = nearest_or_known(name, known)
             raise UsageError("the export has no such setting", name, hint)
 
 

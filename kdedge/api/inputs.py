@@ -9,7 +9,6 @@ runs/<name>/inputs/  recipe.toml  teacher/  train.jsonl  validation.jsonl  test.
 from __future__ import annotations
 
 import copy
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from kdedge.recipe import StudentBase, StudentConfig, set_keys, validated
 from kdedge.run.layout import RunDir
 from kdedge.run.processes import on_main_process
 from kdedge.runtime.spec import Kind
+from kdedge.wording import nearest_or_known
 
 RECIPE_FILE = "recipe.toml"
 
@@ -91,8 +91,7 @@ def check_names(inputs: Mapping[str, Any]) -> None:
     """Raise UsageError that names an argument that `kdedge.distill` does not have."""
     for name in inputs:
         if name not in NAMES:
-            near = difflib.get_close_matches(name, [*NAMES, "recipe", "runs", "overrides"], n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(NAMES)}"
+            hint = nearest_or_known(name, [*NAMES, "recipe", "runs", "overrides"])
             raise UsageError("kdedge.distill has no such argument", name, hint)
 
 

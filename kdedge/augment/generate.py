@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +16,7 @@ from kdedge.data.task import Task
 from kdedge.errors import UsageError
 from kdedge.nn.device import native_precision
 from kdedge.recipe import GenerateConfig
+from kdedge.runtime.text_encoder import length_batches
 
 PromptKind = Literal["bare", "label", "prefix", "second"]
 """Nothing, the label, the first words of the text, or the first text of a pair."""
@@ -75,10 +75,12 @@ class GenerateSource:
         """
         generator, recipe = self.generator, self.recipe
         device = generator.model.device
+        lengths = [len(prompt) for prompt in prompts]
+        batches = length_batches(lengths, recipe.batch_size, equal_lengths=True)
         finished = []
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
-            for batch in equal_length_batches(prompts, recipe.batch_size):
+            for batch in batches:
                 sampled = sample(
                     generator,
                     [prompts[i] for i in batch],
@@ -133,16 +135,3 @@ def prompt_text(task: Task, row: int, kind: PromptKind, rng: np.random.Generator
     if kind == "second":
         return join_line(train.texts[row]) + "\n"
     return ""
-
-
-def equal_length_batches(prompts: list[list[int]], batch_size: int) -> Iterator[list[int]]:
-    """Yield the indices of prompts of equal length, shortest first."""
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    batch: list[int] = []
-    for i in order:
-        if batch and (len(batch) == batch_size or len(prompts[i]) != len(prompts[batch[0]])):
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch

@@ -24,7 +24,6 @@ from kdedge.cli.options import (
     strict_option,
     wide_option,
 )
-from kdedge.errors import UsageError
 from kdedge.run.progress import Progress
 
 if TYPE_CHECKING:
@@ -145,7 +144,7 @@ def bench(
     progress = ConsoleProgress()
     planned = plan(targets, alone=data.data is not None)
     # Imported here so that a wrong target is reported sooner.
-    from kdedge.benchmarks.output_folder import report_folder
+    from kdedge.benchmarks.output_folder import check_outside, report_folder
 
     folder = out or report_folder(planned.out, options, data.data)
     command = command_line(click.get_current_context())
@@ -154,7 +153,7 @@ def bench(
             planned.run, planned.students, options, folder, progress, command=command
         )
     else:
-        _check_outside(planned, folder)
+        check_outside(planned.bundles, folder)
         report, path = _bench_bundles(planned, data, options, folder, progress, command=command)
     show_report(report, path, output, progress=progress)
     _judge(report, output)
@@ -245,13 +244,3 @@ def _judge(report: Report, output: OutputOptions) -> None:
     if output.as_json:
         warn(warnings, strict=output.strict)
     exit_if_strict(warnings, strict=output.strict)
-
-
-def _check_outside(planned: Plan, out: Path) -> None:
-    """Check that the report goes outside of bundles, which may not contain other files."""
-    if any(out.resolve().is_relative_to(bundle.resolve()) for bundle in planned.bundles):
-        raise UsageError(
-            "a report cannot be written into a bundle",
-            str(out),
-            "name another folder with --out",
-        )

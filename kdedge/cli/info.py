@@ -10,6 +10,7 @@ from rich.table import Table
 
 from kdedge.cli.console import make_table, print_json, print_line, results, size_text
 from kdedge.cli.options import json_option
+from kdedge.wording import listed
 
 if TYPE_CHECKING:
     from kdedge.runtime.bundle import Bundle
@@ -67,9 +68,7 @@ def _facts(manifest: Manifest) -> dict[str, str]:
 
 
 def _labels(labels: tuple[str, ...]) -> str:
-    listed = ", ".join(labels[:SHOWN_LABELS])
-    more = len(labels) - SHOWN_LABELS
-    return f"{len(labels)}: {listed}" + (f" and {more} more" if more > 0 else "")
+    return f"{len(labels)}: {listed(labels, SHOWN_LABELS)}"
 
 
 def _files_table(bundle: Bundle) -> Table:

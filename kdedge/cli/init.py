@@ -13,6 +13,7 @@ from kdedge.errors import UsageError
 from kdedge.io.atomic import write_atomic
 from kdedge.io.delimited import DELIMITERS
 from kdedge.printable import printable
+from kdedge.wording import listed
 
 if TYPE_CHECKING:
     from kdedge.data.guess import DataGuess
@@ -144,7 +145,6 @@ def _guess_lines(path: Path, guess: DataGuess) -> list[str]:
     lines.append(f"  label:     {guess.label}")
     lines.append(f"  kind:      {guess.kind}")
     if guess.labels:
-        listed = ", ".join(f"{name} {count:,}" for name, count in guess.labels[:SHOWN_LABELS])
-        more = len(guess.labels) - SHOWN_LABELS
-        lines.append(f"  labels:    {len(guess.labels)}: {listed}" + (" ..." if more > 0 else ""))
+        counts = [f"{name} {count:,}" for name, count in guess.labels]
+        lines.append(f"  labels:    {len(counts)}: {listed(counts, SHOWN_LABELS)}")
     return lines

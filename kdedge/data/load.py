@@ -18,6 +18,7 @@ from kdedge.recipe import DataConfig, TaskConfig
 from kdedge.run.progress import SILENT, Progress
 from kdedge.runtime.metrics import DEFAULT_METRIC, METRICS, metric_fits
 from kdedge.runtime.spec import Kind, TaskSpec
+from kdedge.wording import listed
 
 SPLIT_SALTS = {"validation": "select", "test": "report"}
 """Salt of the draw for each split. A changed salt draws other texts and other results."""
@@ -263,8 +264,7 @@ def _classes(labels: np.ndarray) -> set[int]:
 
 def _listed(classes: set[int], names: Names) -> str:
     """Return the names of up to ten classes."""
-    listed = ", ".join(names[index] for index in sorted(classes)[:10])
-    return f"{listed} and {len(classes) - 10} more" if len(classes) > 10 else listed
+    return listed([names[index] for index in sorted(classes)], 10)
 
 
 def _limit(train: Part, limit: int | None, seed: int) -> tuple[Part, Split | None]:

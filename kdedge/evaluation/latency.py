@@ -13,56 +13,48 @@ from kdedge.nn.text_model import TextClassifier
 
 TEXTS = 64
 
+Batch = dict[str, torch.Tensor]
 
-def latencies(split: Split, *subjects: tuple[TextClassifier, ...]) -> np.ndarray:
+
+def latencies(split: Split, *models: TextClassifier) -> np.ndarray:
     """Time single texts of `split` without tokenization.
 
-    A subject is a tuple of models that run one after another. The subjects take turns at every
-    text, so that a slow phase of the machine affects all of them.
+    The models take turns at every text, so that a slow phase of the machine affects all of them.
 
     Returns:
-        Seconds per subject and text. *Shape:* (len(subjects), N)
+        Seconds per model and text. *Shape:* (len(models), N)
     """
-    texts = split.texts[:TEXTS]
-    pairs = None if split.pairs is None else split.pairs[:TEXTS]
+    chosen = split.take(np.arange(min(TEXTS, len(split))))
     works: dict[str, Work] = {}
-    for number, models in enumerate(subjects):
+    for number, model in enumerate(models):
+        encoded = model.encode(chosen.texts, chosen.pairs)
         batches = []
-        for i in range(len(texts)):
-            pair = None if pairs is None else pairs[i : i + 1]
-            batches.append([_batch(model, texts[i : i + 1], pair) for model in models])
-        works[str(number)] = _work(models, batches)
-    plan = TimingPlan(rounds=len(texts), visit=1, lead_in=False)
-    timed = interleave(works, len(texts), plan)
+        for row in range(len(chosen)):
+            batch = model.pad([encoded[row]])
+            device = model.model.device
+            batches.append({name: values.to(device) for name, values in batch.items()})
+        works[str(number)] = _work(model, batches)
+    plan = TimingPlan(rounds=len(chosen), visit=1, lead_in=False)
+    timed = interleave(works, len(chosen), plan)
     return np.stack([timed[name][0].values for name in works])
 
 
-def share_of_time(split: Split, model: TextClassifier, *reference: TextClassifier) -> float:
+def share_of_time(split: Split, model: TextClassifier, reference: TextClassifier) -> float:
     """Return the median share of the reference's time that `model` needs for the same text.
 
     Unlike seconds, shares can be compared between machines.
     """
-    seconds, reference_seconds = latencies(split, (model,), reference)
+    seconds, reference_seconds = latencies(split, model, reference)
     return float(np.median(seconds / reference_seconds))
 
 
-Batch = dict[str, torch.Tensor]
-
-
-def _batch(model: TextClassifier, texts: tuple[str, ...], pairs: tuple[str, ...] | None) -> Batch:
-    batch = model.pad([model.encode(texts, pairs)[0]])
-    return {name: values.to(model.model.device) for name, values in batch.items()}
-
-
-def _work(models: tuple[TextClassifier, ...], batches: list[list[Batch]]) -> Work:
-    for classifier in models:
-        classifier.model.eval()
+def _work(classifier: TextClassifier, batches: list[Batch]) -> Work:
+    classifier.model.eval()
 
     @torch.inference_mode()
     def work(item: int) -> tuple[float]:
         start = time.perf_counter()
-        for classifier, batch in zip(models, batches[item], strict=True):
-            classifier.model(**batch)["logits"].cpu()  # the copy waits for a GPU to finish
+        classifier.model(**batches[item])["logits"].cpu()  # the copy waits for a GPU to finish
         return (time.perf_counter() - start,)
 
     return work

@@ -76,6 +76,10 @@ class Timings:
         return warnings
 
 
+CONFIDENCE = 0.99
+"""Confidence of the interval of a `TimingRatio`."""
+
+
 @dataclass(frozen=True)
 class TimingRatio:
     """Time of one subject divided by another's, from the rounds of both.
@@ -93,9 +97,7 @@ class TimingRatio:
     different: bool
 
 
-def compare_timings(
-    a: np.ndarray, b: np.ndarray, *, confidence: float = 0.99, least: float = 0.02
-) -> TimingRatio:
+def compare_timings(a: np.ndarray, b: np.ndarray, *, least: float = 0.02) -> TimingRatio:
     """Compare the medians of R rounds of two subjects.
 
     The interval is that of the sign test (order statistics of the R ratios), which makes no
@@ -104,14 +106,13 @@ def compare_timings(
     Args:
         a: Seconds. *Shape:* (R,)
         b: Seconds. *Shape:* (R,)
-        confidence: Of the interval.
         least: Two subjects differ if the interval excludes 1 and the median is further from 1 than
             this.
     """
     if len(a) != len(b) or len(a) == 0:
         raise ValueError(f"rounds are compared pairwise, but there are {len(a)} and {len(b)}")
     ratios = np.sort(np.log(a / b))
-    rank = _sign_rank(len(ratios), confidence)
+    rank = _sign_rank(len(ratios))
     low = float(ratios[max(rank, 0)])
     high = float(ratios[len(ratios) - 1 - max(rank, 0)])
     middle = float(np.median(ratios))
@@ -119,12 +120,12 @@ def compare_timings(
     return TimingRatio(math.exp(middle), math.exp(low), math.exp(high), len(ratios), different)
 
 
-def _sign_rank(n: int, confidence: float) -> int:
+def _sign_rank(n: int) -> int:
     """Return the 0-based rank of the sign interval's lower end; -1 if n is too small for one."""
     tail, rank = 0.0, -1
     for k in range(n):
         tail += math.comb(n, k) * 0.5**n
-        if 2 * tail > 1 - confidence:
+        if 2 * tail > 1 - CONFIDENCE:
             break
         rank = k
     return rank

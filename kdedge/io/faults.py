@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from kdedge.errors import DataError
+from kdedge.wording import counted, shortened
 
 OnFault = Callable[[str, str, str], None]
 """Receives where a fault is, what it is, and its remedy."""
@@ -35,7 +36,7 @@ class Faults:
         lines = list(self.listed)
         if self.count > LISTED_FAULTS:
             lines.append(f"... and {self.count - LISTED_FAULTS} more")
-        count = "1 fault" if self.count == 1 else f"{self.count} faults"
+        count = counted(self.count, "fault")
         raise DataError(
             f"{self.origin}: {count} in the data",
             "\n".join(lines),
@@ -54,7 +55,7 @@ def shown(value: Any) -> str:
         text = repr(value[:80] if isinstance(value, str) else value)
     except (ValueError, RecursionError):
         text = f"a {type(value).__name__}"
-    return text if len(text) <= 60 else text[:57] + "..."
+    return shortened(text, 60)
 
 
 def string_fault(value: Any) -> tuple[str, str] | None:

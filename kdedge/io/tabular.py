@@ -21,6 +21,8 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 """Files that have named columns."""
 STREAMED_SUFFIXES = (".csv", ".tsv", ".jsonl", ".txt")
 """Files that are read row by row."""
+COLUMN_OPTIONS = ("--column", "--pair-column")
+"""Options of `kdedge predict` that name the columns, for messages."""
 
 
 def read_table(
@@ -55,15 +57,12 @@ def read_table(
     return Table(str(path), existing, tuple(names), lines)
 
 
-def stream_texts(
-    path: Path, columns: Sequence[str], options: Sequence[str] = ("--column", "--pair-column")
-) -> Iterator[tuple[str, ...]]:
+def stream_texts(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """Stream the named columns of a csv, tsv, jsonl or txt file, one tuple of texts a row.
 
     Args:
         path: The file.
-        columns: The columns to read.
-        options: The options that name them, for messages.
+        columns: The columns to read, as `--column` and `--pair-column` name them.
 
     Raises:
         DataError: If the file does not exist, or a row is malformed or lacks a text.
@@ -75,7 +74,7 @@ def stream_texts(
     names: tuple[str, ...] = ()
     for line, cells in iter_rows(path, columns):
         names = names or tuple(cells)
-        for name, option in zip(columns, options, strict=False):
+        for name, option in zip(columns, COLUMN_OPTIONS, strict=False):
             if name not in names:
                 raise missing_column(str(path), name, names, option)
             fault = string_fault(cells.get(name))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from typing import Any, get_args
 
@@ -14,6 +13,7 @@ from kdedge.recipe.overrides import name_of
 from kdedge.recipe.recipe import Recipe
 from kdedge.recipe.section import Section
 from kdedge.recipe.students import STUDENT_KINDS
+from kdedge.wording import counted, nearest_or_known
 
 SENTENCES = {"missing": "missing", "model_type": "must be one table"}
 """Kind of a fault in pydantic -> the sentence for users, if it is always the same."""
@@ -41,10 +41,11 @@ def faults_error(
         key, owner = _locate(document, fault["loc"], section)
         key = _line_of(fault["loc"], document, text) + key
         messages.setdefault(key, []).append(_message(fault, owner))
-    count = "1 fault" if len(messages) == 1 else f"{len(messages)} faults"
-    whole = "(recipe)" if section is Recipe else "(settings)"
+    count = counted(len(messages), "fault")
+    whole, place = "(settings)", ""
+    if section is Recipe:
+        whole, place = "(recipe)", " in the recipe"
     lines = [f"{key or whole}: {'; or '.join(texts)}" for key, texts in messages.items()]
-    place = " in the recipe" if section is Recipe else ""
     return UsageError(f"{origin}: {count}{place}", "\n".join(lines), "correct these keys")
 
 
@@ -113,7 +114,5 @@ def _message(fault: Any, section: type[Section]) -> str:
 
 
 def _unknown_key(key: str, section: type[Section]) -> str:
-    near = difflib.get_close_matches(key, section.model_fields, n=1, cutoff=0.5)
-    if near:
-        return f"no such key; did you mean {near[0]}?"
-    return f"no such key; known keys: {', '.join(sorted(section.model_fields))}"
+    hint = nearest_or_known(key, sorted(section.model_fields), cutoff=0.5)
+    return f"no such key; {hint}"

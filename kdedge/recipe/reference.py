@@ -150,19 +150,17 @@ def _parts(annotation: Any) -> list[Any]:
 def _key(name: str, field: FieldInfo, kind: str) -> Key:
     default = field.get_default(call_default_factory=False)
     is_required = default is PydanticUndefined
+    text = None
+    if not is_required and default is not None and not isinstance(default, Section):
+        text = json.dumps(default)  # the same as TOML for texts, numbers, booleans and lists
     return Key(
         name,
         _type_name(field.annotation, field.metadata),
-        None if is_required or default is None or isinstance(default, Section) else _toml(default),
+        text,
         is_required,
         field.description or "",
         (kind,) if kind else (),
     )
-
-
-def _toml(value: Any) -> str:
-    """Write a default as TOML; JSON is the same for texts, numbers, booleans and lists."""
-    return json.dumps(value)
 
 
 def _type_name(annotation: Any, metadata: list[Any] | tuple[Any, ...] = ()) -> str:

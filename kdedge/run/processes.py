@@ -8,6 +8,13 @@ from datetime import timedelta
 from typing import Any
 
 
+def available_cores() -> int:
+    """Return the number of cores that this process may use; a container may give it fewer."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def processes() -> int:
     """Return the number of processes that the program was launched as."""
     return int(os.environ.get("WORLD_SIZE", "1"))

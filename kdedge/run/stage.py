@@ -13,6 +13,7 @@ from kdedge.errors import MachineError, UsageError
 from kdedge.io.atomic import json_text, remove, replace_dir, write_atomic
 from kdedge.run.processes import barrier, on_main_process
 from kdedge.run.progress import SILENT, Progress
+from kdedge.wording import shortened
 
 STAGE_FILE = "stage.json"
 WEIGHTS = ("config.json", "model.safetensors", "tokenizer.json")
@@ -230,7 +231,9 @@ def read_result(folder: Path, result_type: type[ResultType]) -> ResultType:
 def _differences(old: Any, new: Any, path: str = "") -> list[str]:
     """List `key: was ..., now ...` for every value that differs."""
     if not isinstance(old, dict) or not isinstance(new, dict):
-        return [] if old == new else [f"{path}: was {_short(old)}, now {_short(new)}"]
+        if old == new:
+            return []
+        return [f"{path}: was {_short(old)}, now {_short(new)}"]
     lines: list[str] = []
     for key in sorted(old.keys() | new.keys()):
         lines += _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
@@ -238,5 +241,4 @@ def _differences(old: Any, new: Any, path: str = "") -> list[str]:
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return shortened(json.dumps(value), 60)

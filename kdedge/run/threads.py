@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from kdedge.recipe import Recipe, load_recipe
 from kdedge.run.paths import RECIPE_FILE
+from kdedge.run.processes import available_cores
 
 
 def settle_threads(recipe: Recipe, runs: Path, threads: int | None) -> Recipe:
@@ -23,20 +23,13 @@ def choose_threads(recipe: Recipe, runs: Path, threads: int | None) -> Recipe:
     counts: `threads`, the recipe, the recipe saved in the run, the cores of this process.
     OMP_NUM_THREADS does not count.
     """
-    count = threads or recipe.threads or _saved_threads(runs / recipe.name) or _cores()
+    count = threads or recipe.threads or _saved_threads(runs / recipe.name) or available_cores()
     return recipe.model_copy(update={"threads": count})
 
 
 def _saved_threads(run: Path) -> int | None:
     saved = run / RECIPE_FILE
     return load_recipe(saved).threads if saved.is_file() else None
-
-
-def _cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def prepare_process(threads: int) -> None:

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from kdedge.data.task import Task
 from kdedge.distillation.pipeline import prepare_context
 from kdedge.errors import CheckFailed
+from kdedge.evaluation.pareto import pareto_front
 from kdedge.evaluation.plots import bars, scatter
 from kdedge.io.atomic import json_text, write_atomic
 from kdedge.recipe import Recipe, with_values
@@ -32,7 +33,6 @@ from kdedge.tuning.checks import check_recipe
 from kdedge.tuning.study import (
     TuningStudy,
     fail_stale_trials,
-    pareto_front,
     run_trials,
 )
 
@@ -125,13 +125,12 @@ def write_results(tuning: TuningStudy, study: optuna.Study) -> None:
     best = best_recipe(tuning.recipe, study.best_trial)
     rows = [trial_row(trial) for trial in trials]
     points = [_time_and_score(trial) for trial in finished]
-    front = [_time_and_score(trial) for trial in pareto_front(finished)]
     pareto = scatter(
         "Score on the validation split against latency",
         "% of the teacher's time for one text, in torch",
         "score",
         points,
-        front,
+        pareto_front(points),
     )
     importance_plot = bars("Importance for the score (fANOVA)", importance(study))
     write_atomic(tuning.folder / "best.toml", best.to_toml())

@@ -260,20 +260,6 @@ def _contains(space: SearchSpace, value: Any) -> bool:
     return value is not None and space.low <= value <= space.high
 
 
-def pareto_front(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the finished trials that no other trial beats in both score and time, fastest first.
-
-    The time is the share of the teacher's time.
-    """
-    finished = [trial for trial in trials if trial.state is TrialState.COMPLETE]
-    finished.sort(key=lambda trial: (trial.user_attrs["share_of_time"], -_score(trial)))
-    front: list[FrozenTrial] = []
-    for trial in finished:
-        if not front or _score(trial) > _score(front[-1]):
-            front.append(trial)
-    return front
-
-
 def _score(trial: FrozenTrial) -> float:
     assert trial.value is not None
     return float(trial.value)

@@ -15,7 +15,7 @@ from browser import measure, require_chromium, screenshot
 from kdedge.benchmarks import pictures
 from kdedge.benchmarks.labels import Box, place_labels
 from kdedge.benchmarks.page import html_page
-from kdedge.benchmarks.pictures.data import density, groups, latency_axis, pareto_front, score_axis
+from kdedge.benchmarks.pictures.data import density, groups, latency_axis, score_axis, time_front
 from kdedge.benchmarks.render import PAGE_FILE, write_report
 from kdedge.benchmarks.report import Report
 from kdedge.benchmarks.retention import Retention
@@ -238,10 +238,10 @@ def test_baselines_belong_to_their_student() -> None:
 
 def test_the_front_has_what_nothing_beats() -> None:
     rows = [row for row in report().rows if row.single is not None]
-    front = pareto_front(rows)
+    front = time_front(rows)
     assert [score for _, score in front] == [0.87, 0.88, 0.89, 0.9]
     slow = replace(rows[2], single=timings(30e-3), value=0.88)
-    assert pareto_front([*rows, slow]) == front
+    assert time_front([*rows, slow]) == front
 
 
 def test_axes_hold_what_they_show() -> None:

@@ -35,7 +35,7 @@ HIDDEN = "hidden cosine, uniform, 1, kl T=1"
 
 def test_one_choice_varies_at_a_time_and_full_is_the_cross_product() -> None:
     grid = cells("mse", full=False, layers=True)
-    assert grid[0] == GridCell("mse") and len(set(grid)) == len(grid) == 7 + 12 + 4 + 4
+    assert grid[0] == GridCell("mse") and len(set(grid)) == len(grid) == 7 + 12 + 3 + 2
     assert {cell.logits for cell in grid if cell.layers} == {"mse"}
     centre = objectives.CENTRE
     assert all(

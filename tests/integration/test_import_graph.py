@@ -30,7 +30,7 @@ FLOORS = (
     ("runtime",),
     ("io",),
     ("errors",),
-    ("printable",),
+    ("printable", "wording"),
 )
 """From the top down. A package may import from its own floor's package and from lower floors."""
 
