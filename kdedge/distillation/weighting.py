@@ -36,16 +36,22 @@ class Weighting(nn.Module):
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("running_magnitude", torch.zeros(len(TERMS)))
 
-    def forward(self, parts: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Return part name -> weight for one batch, and count the batch in training mode."""
-        if self.training and self.config.balanced:
+    def forward(
+        self, parts: dict[str, torch.Tensor], *, is_counted: bool = True
+    ) -> dict[str, torch.Tensor]:
+        """Return part name -> weight for one batch, and count the batch in training mode.
+
+        Of a batch in pieces, only the last piece is counted.
+        """
+        is_counted = is_counted and self.training
+        if is_counted and self.config.balanced:
             self._update_magnitudes(parts)
         progress = torch.clamp(self.step / max(1, self.batches - 1), max=1.0)
         weights = {}
         for name, part in parts.items():
             weight = getattr(self.config, f"{name}_weight")
             weights[name] = weight * self._ramp(name, progress) / self._magnitude(name, part)
-        if self.training:
+        if is_counted:
             self.step += 1
         return weights
 
