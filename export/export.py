@@ -17,7 +17,12 @@ from kdedge.data import load_task
 from kdedge.data.task import Task
 from kdedge.errors import Interrupted, KdedgeError, UsageError
 from kdedge.io.atomic import hash_files, recover_dir, remove
-from kdedge.nn.text_model import read_measured, read_validation_logits
+from kdedge.nn.text_model import (
+    TextClassifier,
+    check_stored_logits,
+    read_measured,
+    read_validation_logits,
+)
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.recipe import QuantizeConfig
 from kdedge.run.layout import RunDir
@@ -53,12 +58,15 @@ def export_run(
 
     Raises:
         CheckFailed: If a file does not do what its model does. The old bundle is unchanged.
+        IntegrityError: If a file of a student or teacher has changed since it was written, or
+            its weights contradict its stored results.
         UsageError: If an option does not fit these students or this CPU.
     """
     check_overflow(options)
     recipe = run.recipe
     if task is None:
         task = load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
+    read_measured(run.teacher, task)  # Raises if the data or a file has changed since.
     _export_teacher(run, task, stages=stages)
     return [_export_student(run, name, task, options, stages=stages) for name in students]
 
@@ -82,17 +90,21 @@ def _export_student(
     recover_dir(bundle)
     folders.require_trained()
     recipe = _quantize_config(run, name, options)
-    read_measured(run.teacher, task)  # Raises if the data has changed since.
     teacher = read_result(run.teacher, TeacherResult)
-    student, _ = read_measured(trained, task)
+    student, logits = read_measured(trained, task)
     sources = _sources(trained, task, student.max_length, options)
     sources["quantize"] = recipe.model_dump(mode="json")
     if not stages.force and _is_current(bundle, sources):
         stages.progress.say(f"{bundle}: same inputs, kept")
         return bundle
+    model, tokenizer = load_student(trained), load_tokenizer(trained)
+    measured = TextClassifier(model.eval(), tokenizer, student.max_length).predict_logits(
+        task.test.texts, task.test.pairs
+    )
+    check_stored_logits(trained, logits, measured, task)
     source = ExportInput(
-        load_student(trained),
-        load_tokenizer(trained),
+        model,
+        tokenizer,
         task.spec,
         student.max_length,
         f"{run.recipe.name}-{name}" if len(run.students) > 1 else run.recipe.name,

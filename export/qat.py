@@ -23,6 +23,7 @@ from kdedge.data.task import Task
 from kdedge.nn import losses
 from kdedge.nn.device import this_device
 from kdedge.nn.losses import LogitLoss, logit_loss
+from kdedge.nn.pieces import WHOLE, Piece
 from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.tokenization import encode
 from kdedge.nn.training import LabelLossModule, Training, train, validation_predictor
@@ -194,17 +195,21 @@ class QatModule(nn.Module):
         self.model.eval()
         return self
 
-    def forward(self, teacher_logits: torch.Tensor, **batch: torch.Tensor) -> dict[str, Any]:
+    def forward(
+        self, teacher_logits: torch.Tensor, piece: Piece = WHOLE, **batch: torch.Tensor
+    ) -> dict[str, Any]:
         logits, hidden = self._export.read_states(self.model, batch)
         with torch.no_grad():
             reference = self._reference[0]
             float_logits, float_hidden = self._export.read_states(reference, batch)
         distances = []
         for (states, mask), (target, _) in zip(hidden, float_hidden, strict=True):
-            distances.append(losses.hidden_mse(states, target, mask))
+            # A BiLSTM compares one state for each text, without padding.
+            share = piece.tokens if mask is batch["attention_mask"] else piece.texts
+            distances.append(share * losses.hidden_mse(states, target, mask))
         parts = {
-            "logits": self.teacher_loss(logits.float(), teacher_logits.float()),
-            "float": losses.logit_mse(logits.float(), float_logits.float()),
+            "logits": piece.texts * self.teacher_loss(logits.float(), teacher_logits.float()),
+            "float": piece.texts * losses.logit_mse(logits.float(), float_logits.float()),
             "hidden": torch.stack(distances).mean(),
         }
         loss = (

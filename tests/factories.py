@@ -341,6 +341,17 @@ def _save_stage(folder: Path, model: PreTrainedModel, task: Task) -> None:
     stage(folder, {"made": "here"}, make)
 
 
+def record_again(folder: Path) -> None:
+    """Record the files of a stage as they are now: a test changed them on purpose."""
+    from kdedge.run.stage import STAGE_FILE
+    from kdedge.run.stage_files import record_files
+
+    document = json.loads((folder / STAGE_FILE).read_text())
+    (folder / STAGE_FILE).unlink()
+    document["files"] = record_files(folder)
+    (folder / STAGE_FILE).write_text(json.dumps(document))
+
+
 # Bundles
 
 BUNDLE_FILES = tuple(name for name in LAYOUT if name not in (PRECISIONS["portable"], AGREEMENT))

@@ -23,6 +23,7 @@ from kdedge.data.task import Task
 from kdedge.io.atomic import hash_files
 from kdedge.io.paths import resolve_model_path
 from kdedge.nn.batching import Encoded, PaddingCollator
+from kdedge.nn.pieces import WHOLE, Piece
 from kdedge.nn.training import Training, train
 from kdedge.recipe import GenerateConfig
 from kdedge.run.processes import barrier, is_main
@@ -171,11 +172,12 @@ class LanguageModelLoss(nn.Module):
         self.register_load_state_dict_pre_hook(_restore_tied)  # type: ignore[no-untyped-call]
 
     def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, piece: Piece = WHOLE
     ) -> dict[str, torch.Tensor]:
         logits = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
         losses = next_token_losses(logits, input_ids, attention_mask)
-        return {"loss": losses.sum() / attention_mask[:, 1:].sum(), "logits": logits}
+        mean = losses.sum() / attention_mask[:, 1:].sum()
+        return {"loss": piece.targets * mean, "logits": logits}
 
 
 def _tied_names(module: nn.Module) -> dict[str, str]:

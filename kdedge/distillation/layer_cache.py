@@ -173,7 +173,8 @@ def _fill(source: TeacherLayers, folder: Path, max_bytes: float, progress: Progr
             return
         hashes = hash_files(part, files.layout.file_names)
         result = asdict(LayerCacheResult(len(source.data), hashes))
-        write_atomic(part / STAGE_FILE, json_text({"inputs": source.inputs(), "result": result}))
+        document = {"inputs": source.inputs(), "result": result, "files": {}}
+        write_atomic(part / STAGE_FILE, json_text(document))
         replace_dir(part, folder)
 
 

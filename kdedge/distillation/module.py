@@ -9,6 +9,7 @@ from torch import nn
 
 from kdedge.distillation.layer_cache import LayerCache
 from kdedge.distillation.objective import Objective
+from kdedge.nn.pieces import WHOLE, Piece
 from kdedge.nn.signals import Signals, read_signals
 from kdedge.nn.text_model import TextClassifier
 
@@ -41,6 +42,7 @@ class DistillationModule(nn.Module):
         teacher_logits: torch.Tensor,
         labels: torch.Tensor | None = None,
         row: torch.Tensor | None = None,
+        piece: Piece = WHOLE,
         **batch: torch.Tensor,
     ) -> dict[str, Any]:
         layers = self.objective.config.reads_layers
@@ -48,7 +50,7 @@ class DistillationModule(nn.Module):
         teacher = Signals(teacher_logits)
         if layers:
             teacher = self._teacher_layers(teacher_logits, row, batch)
-        loss, parts = self.objective(student, teacher, labels, batch["attention_mask"])
+        loss, parts = self.objective(student, teacher, labels, batch["attention_mask"], piece)
         return {"loss": loss, "logits": student.logits, "parts": parts}
 
     def _teacher_layers(

@@ -14,6 +14,7 @@ from kdedge.errors import UsageError
 from kdedge.nn import losses
 from kdedge.nn.layer_map import LayerMap
 from kdedge.nn.losses import logit_loss
+from kdedge.nn.pieces import WHOLE, Piece
 from kdedge.nn.signals import LayerSelection, Signals, Vectors
 from kdedge.recipe import ObjectiveConfig
 from kdedge.runtime.spec import Kind
@@ -72,12 +73,17 @@ class Objective(nn.Module):
         teacher: Signals,
         labels: torch.Tensor | None,
         mask: torch.Tensor,
+        piece: Piece = WHOLE,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Compute the loss of a batch.
+        """Compute the loss of a batch, or the share of it that a piece of the batch has.
+
+        The shares of all pieces add up to the loss of the batch, except for `cka`: it compares the
+        texts of a batch with each other, and so only those of a piece.
 
         Args:
             labels: As in `losses.label_loss`; None if there are none.
             mask: 1 for real tokens, 0 for padding. *Shape:* (batch_size, length)
+            piece: What the batch is of a larger one.
 
         Returns:
             The weighted sum, and its unweighted parts by name.
@@ -86,9 +92,21 @@ class Objective(nn.Module):
         if self.config.reads_layers:
             parts |= self._layer_losses(student, teacher, mask)
         weighted = []
-        for name, value in parts.items():
-            weighted.append(getattr(self.config, f"{name}_weight") * value)
+        for name in parts:
+            parts[name] = self._share(name, piece) * parts[name]
+            weighted.append(getattr(self.config, f"{name}_weight") * parts[name])
         return torch.stack(weighted).sum(), parts
+
+    def _share(self, term: str, piece: Piece) -> float:
+        """Return the share of the batch that a term's mean over a piece stands for."""
+        config = self.config
+        if term == "logits" or (term == "hidden" and config.hidden == "pkd"):
+            return piece.texts
+        if term == "labels":
+            return piece.labelled
+        if term == "attention" and config.attention in ("scores", "probabilities"):
+            return piece.token_pairs
+        return piece.tokens
 
     @property
     def reads(self) -> LayerSelection:

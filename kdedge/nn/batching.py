@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 from kdedge.nn.ragged import RaggedArray
 
@@ -68,3 +68,40 @@ class PaddingCollator:
             else:
                 batch[name] = torch.from_numpy(np.stack([row[name] for row in rows]))
         return batch
+
+
+class LengthGrouped(Sampler[int]):
+    """Batches of similar length in random order.
+
+    The order depends only on seed and epoch, so a resumed training sees the same batches.
+    """
+
+    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int) -> None:
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = np.random.default_rng((self.seed, self.epoch))
+        order = generator.permutation(len(self.lengths))
+        window = self.batch_size * 50
+        full: list[np.ndarray] = []
+        short: list[np.ndarray] = []
+        for start in range(0, len(order), window):
+            rows = order[start : start + window]
+            rows = rows[np.argsort(self.lengths[rows], kind="stable")]
+            for i in range(0, len(rows), self.batch_size):
+                batch = rows[i : i + self.batch_size]
+                (full if len(batch) == self.batch_size else short).append(batch)
+        for i in generator.permutation(len(full)):
+            yield from full[i].tolist()
+        # The loader cuts this stream into batches, so the short one must be the last.
+        for batch in short:
+            yield from batch.tolist()

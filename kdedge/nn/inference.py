@@ -11,6 +11,7 @@ from torch import nn
 
 from kdedge.errors import MachineError
 from kdedge.nn.batching import Encoded, PaddingCollator
+from kdedge.nn.memory import is_out_of_memory
 from kdedge.run.progress import SILENT, Progress
 
 Output = TypeVar("Output")
@@ -61,8 +62,8 @@ def iter_predictions(
         batch = pad([data.inputs(i) for i in rows])
         try:
             output = forward({name: values.to(device) for name, values in batch.items()})
-        except RuntimeError as error:
-            if not _is_out_of_memory(error):
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
                 raise
             if len(rows) == 1:
                 raise MachineError(
@@ -75,11 +76,6 @@ def iter_predictions(
             pending += [rows[middle:], rows[:middle]]
         else:
             yield rows, output
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """Return whether memory ran out; a CPU has no error class for it."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def predict_logits(

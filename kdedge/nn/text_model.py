@@ -18,11 +18,23 @@ from kdedge.nn.inference import predict_logits
 from kdedge.nn.tokenization import encode
 from kdedge.run.processes import barrier, is_main
 from kdedge.run.progress import SILENT, Progress
-from kdedge.run.stage import read_result, read_stage
+from kdedge.run.stage import read_result, read_stage, verify_stage
 from kdedge.runtime import metrics
 from kdedge.runtime.spec import TaskSpec
 
 VALIDATION_LOGITS = "validation_logits.npy"
+
+ROUNDING = 1e-9
+"""Largest difference between equal scores that were computed in another order."""
+
+LOGIT_TOLERANCE = 0.02
+"""Largest difference of a logit between the machine that trained and this one, as a share of the
+largest logit. A GPU may train in TF32, whose mantissa has 10 bits."""
+
+REMAKE_HINT = (
+    "restore the files; or remove the folder and run `kdedge distill` on the recipe to make the "
+    "stage again"
+)
 
 
 @dataclass(frozen=True)
@@ -132,9 +144,14 @@ def save_measured(
 def read_measured(folder: Path, task: Task) -> tuple[MeasuredResult, np.ndarray]:
     """Return the result of a finished stage of `save_measured`, and its test logits (N, C).
 
+    Every file of the stage is read and compared with what was written, and the stored score with
+    the stored logits.
+
     Raises:
         UsageError: If the stage was measured on other data than `task`.
+        IntegrityError: If a file has changed, or the score is not that of the logits.
     """
+    verify_stage(folder)
     inputs = read_stage(folder).inputs
     logits = np.load(folder / "test_logits.npy", allow_pickle=False)
     expected = (len(task.test), task.spec.outputs)
@@ -143,7 +160,9 @@ def read_measured(folder: Path, task: Task) -> tuple[MeasuredResult, np.ndarray]
     elif inputs.get("data", task.content_hash()) != task.content_hash():
         difference = "as many texts, but not the same"
     else:
-        return read_result(folder, MeasuredResult), logits
+        result = read_result(folder, MeasuredResult)
+        _check_score(folder, result, score_of(task.spec, logits, task.test))
+        return result, logits
     raise UsageError(
         "the data has changed since this stage was measured",
         f"{folder}: {difference}",
@@ -158,9 +177,46 @@ def read_validation_logits(folder: Path, task: Task) -> np.ndarray:
         raise IntegrityError(
             "the stored validation logits do not fit the task",
             f"{folder}: {logits.shape}",
-            "run `kdedge distill --force` on the recipe",
+            REMAKE_HINT,
         )
     return np.asarray(logits)
+
+
+def _check_score(folder: Path, result: MeasuredResult, score: float) -> None:
+    """Raise IntegrityError unless the stored test score is the given one."""
+    # Not `>`: a score that is not a number must fail too.
+    if not abs(result.test - score) <= ROUNDING:
+        raise IntegrityError(
+            "the stored score of a stage is not that of its logits",
+            f"{folder}: {result.metric} {result.test:.4f} is stored, and the logits score "
+            f"{score:.4f}",
+            REMAKE_HINT,
+        )
+
+
+def check_stored_logits(folder: Path, stored: np.ndarray, measured: np.ndarray, task: Task) -> None:
+    """Check that a model still gives the logits on the test split that its stage stored.
+
+    Args:
+        folder: The folder of the stage.
+        stored: Its logits. *Shape:* (N, C)
+        measured: The model's logits now. *Shape:* (N, C)
+
+    Raises:
+        IntegrityError: If a logit differs by more than devices and numbers of threads explain.
+    """
+    difference = np.abs(stored.astype(np.float64) - measured).max()
+    allowed = LOGIT_TOLERANCE * max(1.0, float(np.abs(stored).max()))
+    if difference <= allowed:
+        return
+    spec, split = task.spec, task.test
+    raise IntegrityError(
+        "the weights of a stage contradict the results that it stored",
+        f"{folder}: {spec.metric} {score_of(spec, stored, split):.4f} is stored, and the weights "
+        f"score {score_of(spec, measured, split):.4f} on the test split; logits differ by up to "
+        f"{difference:.3g}, {allowed:.2g} is allowed",
+        REMAKE_HINT,
+    )
 
 
 def score_of(spec: TaskSpec, logits: np.ndarray, split: Split) -> float:

@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,13 @@ from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
 from kdedge.errors import CheckFailed, Interrupted
-from kdedge.nn.batching import Encoded, PaddingCollator
+from kdedge.nn.batch_size import BatchSize
+from kdedge.nn.batching import Encoded, LengthGrouped, PaddingCollator
 from kdedge.nn.best_checkpoint import BestCheckpoint
 from kdedge.nn.device import native_precision, this_device
 from kdedge.nn.inference import predict_logits
+from kdedge.nn.memory import is_out_of_memory, release_memory
+from kdedge.nn.pieces import WHOLE, Piece, pieces
 from kdedge.recipe import FitConfig
 from kdedge.run.processes import barrier, is_main, processes
 from kdedge.run.progress import SILENT, Progress
@@ -59,9 +62,12 @@ def train(
 ) -> float:
     """Train `model` in place and leave its best weights in it.
 
+    If memory runs out, batches are computed in smaller pieces whose gradients are added.
+
     Args:
         model: `model(**batch)` returns a mapping with `loss`, `logits` and, optionally, `parts`:
-            named parts of the loss for the log.
+            named parts of the loss for the log. A piece of a batch comes with `piece`: then all
+            of them are multiplied by the piece's share.
         training: Data, settings and how to score.
         folder: For checkpoints and log.jsonl. A training that was interrupted continues from its
             last complete checkpoint in it.
@@ -73,6 +79,7 @@ def train(
     Raises:
         CheckFailed: If the loss or a weight is not finite.
         Interrupted: If a signal arrives; a checkpoint is saved first.
+        MachineError: If memory runs out on a single text.
     """
     folder.mkdir(parents=True, exist_ok=True)
     set_seed(training.seed)
@@ -104,43 +111,6 @@ def train(
     return score
 
 
-class LengthGrouped(Sampler[int]):
-    """Batches of similar length in random order.
-
-    The order depends only on seed and epoch, so a resumed training sees the same batches.
-    """
-
-    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int) -> None:
-        self.lengths = lengths
-        self.batch_size = batch_size
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        generator = np.random.default_rng((self.seed, self.epoch))
-        order = generator.permutation(len(self.lengths))
-        window = self.batch_size * 50
-        full: list[np.ndarray] = []
-        short: list[np.ndarray] = []
-        for start in range(0, len(order), window):
-            rows = order[start : start + window]
-            rows = rows[np.argsort(self.lengths[rows], kind="stable")]
-            for i in range(0, len(rows), self.batch_size):
-                batch = rows[i : i + self.batch_size]
-                (full if len(batch) == self.batch_size else short).append(batch)
-        for i in generator.permutation(len(full)):
-            yield from full[i].tolist()
-        # The loader cuts this stream into batches, so the short one must be the last.
-        for batch in short:
-            yield from batch.tolist()
-
-
 class _Trainer(Trainer):
     """transformers' Trainer with our loss, our order of examples and our best weights."""
 
@@ -155,6 +125,10 @@ class _Trainer(Trainer):
         self.training_plan = training
         self.best = best
         self.parts: dict[str, list[torch.Tensor]] = {}
+        self.batch_size = BatchSize(folder, training.fit.batch_size, training.title, progress)
+        self.batch_parts: dict[str, torch.Tensor] = {}
+        self.since_step: list[dict[str, Any]] = []
+        self.steps_done = -1
         self.log_file = folder / "log.jsonl"
         callbacks: list[TrainerCallback] = [_ProgressCallback(training.title, progress)]
         if is_main():
@@ -186,6 +160,42 @@ class _Trainer(Trainer):
             optimizer.add_param_group({"params": [parameter], "lr": rate, "weight_decay": 0.0})
         return optimizer
 
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """Add the gradient of a batch; compute it in smaller pieces if memory runs out."""
+        if self.steps_done != self.state.global_step:
+            self.steps_done = self.state.global_step
+            self.since_step = []
+        self.since_step.append(inputs)
+        missing = [inputs]
+        while True:
+            try:
+                losses = [self._add_gradient(model, batch) for batch in missing]
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self.batch_size.halve(error)
+            else:
+                self.batch_size.keep()
+                return losses[-1]
+            # Outside of `except`: the error holds the frames, and these hold tensors.
+            model.zero_grad()
+            self.batch_parts = {}
+            release_memory()
+            # The gradients of earlier batches of the same step are gone, too.
+            missing = self.since_step
+
+    def _add_gradient(self, model: nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
+        """Add the gradient of a batch, piece by piece; return its loss."""
+        if len(inputs["attention_mask"]) <= self.batch_size.size:
+            loss: torch.Tensor = super().training_step(model, inputs)
+            return loss
+        losses = []
+        for part, piece in pieces(inputs, self.batch_size.size):
+            losses.append(super().training_step(model, {**part, "piece": piece}))
+        return torch.stack(losses).sum()
+
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any
     ) -> Any:
@@ -198,9 +208,19 @@ class _Trainer(Trainer):
                 f"{self.training_plan.title}, step {self.state.global_step}: {loss.item()}",
                 "lower the learning rate; nothing was overwritten",
             )
-        for name, value in {"loss": loss, **outputs.get("parts", {})}.items():
-            self.parts.setdefault(name, []).append(value.detach())
+        self._collect({"loss": loss, **outputs.get("parts", {})}, inputs.get("piece", WHOLE))
         return (loss, outputs) if return_outputs else loss
+
+    def _collect(self, parts: dict[str, torch.Tensor], piece: Piece) -> None:
+        """Collect the parts of a loss for the log; those of a batch's pieces are added."""
+        for name, value in parts.items():
+            if name not in self.batch_parts:
+                self.batch_parts[name] = torch.zeros_like(value.detach())
+            self.batch_parts[name] += value.detach()
+        if piece.is_last:
+            for name, value in self.batch_parts.items():
+                self.parts.setdefault(name, []).append(value)
+            self.batch_parts = {}
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log every part of the loss, averaged since the last line, to log.jsonl and callbacks."""
@@ -331,9 +351,11 @@ class LabelLossModule(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, labels: torch.Tensor, **batch: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(
+        self, labels: torch.Tensor, piece: Piece = WHOLE, **batch: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
         outputs = self.model(labels=labels, **batch)
-        return {"loss": outputs.loss, "logits": outputs.logits}
+        return {"loss": piece.texts * outputs.loss, "logits": outputs.logits}
 
 
 def validation_predictor(data: Encoded, pad: PaddingCollator) -> Callable[[nn.Module], np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
@@ -13,6 +13,7 @@ from kdedge.errors import MachineError, UsageError
 from kdedge.io.atomic import json_text, remove, replace_dir, write_atomic
 from kdedge.run.processes import barrier, on_main_process
 from kdedge.run.progress import SILENT, Progress
+from kdedge.run.stage_files import FileRecord, changed_error, changed_file, record_files
 from kdedge.wording import shortened
 
 STAGE_FILE = "stage.json"
@@ -27,7 +28,7 @@ class StageContext:
     """How the stages of one command run.
 
     Attributes:
-        force: Make a stage again if its inputs have changed; otherwise that is an error.
+        force: Make a stage again if its inputs or files have changed; otherwise that is an error.
         progress: Receives messages and progress.
         dry_run: Raise StageNeeded instead of making a stage.
         order: The folders of all stages, if they are known: messages then number the stages.
@@ -71,10 +72,12 @@ class StageRecord:
     Attributes:
         inputs: Everything that decided the stage's output.
         result: What the stage returned; `read_result` converts it to a class.
+        files: Path -> record of each file that the stage wrote.
     """
 
     inputs: dict[str, Any]
     result: dict[str, Any]
+    files: dict[str, FileRecord] = field(default_factory=dict)
 
 
 class StageResult(Protocol):
@@ -94,8 +97,9 @@ def stage(
     make: Callable[[Path], dict[str, Any]],
     *,
     stages: StageContext = DEFAULT_STAGES,
+    temporary: str = "",
 ) -> dict[str, Any]:
-    """Make a stage folder, or reuse it if it was made from equal inputs.
+    """Make a stage folder, or reuse it if it was made from equal inputs and is intact.
 
     Args:
         folder: The folder of the finished stage.
@@ -103,12 +107,14 @@ def stage(
         make: Fills the folder that it receives and returns the stage's result as JSON values.
             An interrupted folder is passed again if the inputs are equal.
         stages: Whether to replace a stage with other inputs, and where messages go.
+        temporary: Pattern of the files that the caller removes once the stage is finished.
 
     Returns:
         The stage's result.
 
     Raises:
         UsageError: If the stage has other inputs and `force` is off; lists the differences.
+        IntegrityError: If a file of the stage has changed and `force` is off; names it.
         MachineError: If the disk is full or the folder cannot be written to.
         StageNeeded: If the stage has to be made, and `stages` is a dry run.
     """
@@ -116,16 +122,10 @@ def stage(
     inputs = json.loads(json.dumps(inputs | {"cache_version": CACHE_VERSION}))
     if folder.exists():
         old = read_stage(folder)
-        if old.inputs == inputs:
+        differences = _reasons_to_make_again(folder, old, inputs, stages)
+        if not differences:
             stages.progress.say(f"{stages.title(folder)}: same inputs, kept")
             return old.result
-        differences = _differences(old.inputs, inputs)
-        if not stages.force and not stages.dry_run:
-            raise UsageError(
-                f"{folder} was made from other inputs",
-                "; ".join(differences),
-                "give the run another name, or pass --force to make it again",
-            )
     if stages.dry_run:
         raise StageNeeded(folder, differences)
     if folder in stages.order:
@@ -135,12 +135,50 @@ def stage(
         on_main_process(lambda: _begin(part, inputs))
         result = make(part)
         barrier()  # another process may still read from `part`
-        on_main_process(lambda: _finish(part, folder, inputs, result))
+        on_main_process(lambda: _finish(part, folder, StageRecord(inputs, result), temporary))
     except Exception as error:
         _raise_disk_error(part, error)
         raise
     _say_scores(folder, result, stages.progress)
     return result
+
+
+def _reasons_to_make_again(
+    folder: Path, old: StageRecord, inputs: dict[str, Any], stages: StageContext
+) -> list[str]:
+    """List why a finished stage cannot be reused; empty if it can.
+
+    Raises UsageError or IntegrityError if it may not be made again either.
+    """
+    may_make = stages.force or stages.dry_run
+    differences = _differences(old.inputs, inputs)
+    if differences and not may_make:
+        raise UsageError(
+            f"{folder} was made from other inputs",
+            "; ".join(differences),
+            "give the run another name, or pass --force to make it again",
+        )
+    if differences:
+        return differences
+    change = changed_file(folder, old.files, trust_times=True)
+    if change is None:
+        return []
+    if not may_make:
+        raise changed_error(change, folder)
+    stages.progress.say(f"{stages.title(folder)}: {change}; made again")
+    return [change]
+
+
+def verify_stage(folder: Path) -> None:
+    """Read every file of a finished stage, and compare it with what the stage wrote.
+
+    Raises:
+        IntegrityError: If a file is missing or has another content; names it.
+        UsageError: If the folder is not a finished stage.
+    """
+    change = changed_file(folder, read_stage(folder).files, trust_times=False)
+    if change:
+        raise changed_error(change, folder)
 
 
 def _say_scores(folder: Path, result: dict[str, Any], progress: Progress) -> None:
@@ -181,9 +219,12 @@ def _begin(part: Path, inputs: dict[str, Any]) -> None:
     write_atomic(plan, text)
 
 
-def _finish(part: Path, folder: Path, inputs: dict[str, Any], result: dict[str, Any]) -> None:
+def _finish(part: Path, folder: Path, record: StageRecord, temporary: str) -> None:
     (part / "inputs.json").unlink(missing_ok=True)
-    write_atomic(part / STAGE_FILE, json_text({"inputs": inputs, "result": result}))
+    (part / STAGE_FILE).unlink(missing_ok=True)
+    files = record_files(part, temporary)
+    document = {"inputs": record.inputs, "result": record.result, "files": files}
+    write_atomic(part / STAGE_FILE, json_text(document))
     replace_dir(part, folder)
 
 
@@ -194,8 +235,9 @@ def read_stage(folder: Path) -> StageRecord:
     """
     try:
         document = json.loads((folder / STAGE_FILE).read_text(encoding="utf-8"))
-        return StageRecord(dict(document["inputs"]), dict(document["result"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        files = {name: FileRecord(**values) for name, values in document["files"].items()}
+        return StageRecord(dict(document["inputs"]), dict(document["result"]), files)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             "this folder is not a finished stage of a run",
             f"{folder}: {error}",

@@ -36,6 +36,7 @@ from kdedge.teacher.finetune import Teacher
 from kdedge.transfer.logit_cache import (
     KEYS_FILE,
     LOGITS_FILE,
+    SHARDS,
     LogitCache,
     join_shards,
     map_array,
@@ -125,7 +126,7 @@ class TransferBuilder:
             result = on_main_process(lambda: self._write(texts, part))
             return result.to_json() if result else {}
 
-        stage(folder, self._inputs(texts), make, stages=stages)
+        stage(folder, self._inputs(texts), make, stages=stages, temporary=SHARDS)
         on_main_process(lambda: remove_shards(folder))
         return read_transfer_set(folder)
 

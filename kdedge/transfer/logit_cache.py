@@ -15,6 +15,8 @@ from kdedge.transfer.result import TransferResult
 
 LOGITS_FILE = "logits.npy"
 KEYS_FILE = "keys.npy"
+SHARDS = "shard-*"
+"""Files of the shards, which are removed once the stage is finished."""
 
 KEY_TYPE = np.dtype("V16")
 """A key is 128 bits."""
@@ -96,7 +98,7 @@ def _write_header(stream: BinaryIO, dtype: np.dtype, shape: tuple[int, ...]) -> 
 
 def remove_shards(folder: Path) -> None:
     """Remove the shards. Call it after the stage is finished: until then a rerun needs them."""
-    for path in folder.glob("shard-*"):
+    for path in folder.glob(SHARDS):
         path.unlink()
 
 

@@ -204,7 +204,7 @@ def make_stage(folder: Path, seed: int, kind: str) -> None:
         "fine_tuned": False,
         "seconds": 1.0,
     }
-    (folder / "stage.json").write_text(json.dumps({"inputs": {}, "result": result}))
+    (folder / "stage.json").write_text(json.dumps({"inputs": {}, "result": result, "files": {}}))
 
 
 @pytest.fixture(scope="module")

@@ -371,6 +371,7 @@ def test_truncated_weights_of_a_student_are_an_error(run: RunDir) -> None:
         content_of(run.students["bilstm"].bundle),
     )
     weights.write_bytes(weights.read_bytes()[:-100])
+    factories.record_again(weights.parent)
     with pytest.raises(IntegrityError, match="weights cannot be read"):
         export_run(run, ["bilstm"], task=TASK)
     assert content_of(run.students["bilstm"].bundle) == before
@@ -522,6 +523,7 @@ def test_a_teacher_that_cannot_be_exported_stops_nobody_and_leaves_no_stale_bund
     (run.teacher / "tokenizer.json").write_text(
         (run.teacher / "tokenizer.json").read_text() + "\n"
     )  # another teacher than the exported one
+    factories.record_again(run.teacher)
 
     def fail(*_: Any, **__: Any) -> None:
         raise error
@@ -599,5 +601,6 @@ def test_bench_rejects_a_bundle_made_from_other_weights(run: RunDir) -> None:
     (run.students["bilstm"].student / "tokenizer.json").write_text(
         (run.students["bilstm"].student / "tokenizer.json").read_text() + "\n"
     )
+    factories.record_again(run.students["bilstm"].student)
     with pytest.raises(UsageError, match="made from other weights"):
         list(collect_subjects(run, ["bilstm"], TASK, Options(teacher=False)))

@@ -135,13 +135,14 @@ def command(folder: Path, runs: str, *options: str, processes: int = 1) -> subpr
 def made_hashes(run: Path) -> dict[str, str]:
     names = (
         "augment/texts.arrow",
-        "augment/stage.json",
         "generator/model.safetensors",
         "transfer/texts.arrow",
         "transfer/logits.npy",
         "transfer/keys.npy",
     )
-    return {name: hashlib.sha256((run / name).read_bytes()).hexdigest() for name in names}
+    hashes = {name: hashlib.sha256((run / name).read_bytes()).hexdigest() for name in names}
+    record = read_stage(run / "augment")
+    return hashes | {"augment": repr((record.inputs, record.result))}
 
 
 def test_each_source_gives_its_share_and_is_counted(folder: Path) -> None:

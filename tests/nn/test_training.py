@@ -17,10 +17,10 @@ import torch
 from torch import nn
 
 from kdedge.errors import CheckFailed
-from kdedge.nn.batching import PaddingCollator
+from kdedge.nn.batching import LengthGrouped, PaddingCollator
 from kdedge.nn.device import native_precision
 from kdedge.nn.tokenization import encode
-from kdedge.nn.training import LengthGrouped, Training, train
+from kdedge.nn.training import Training, train
 from kdedge.recipe import FitConfig
 
 pytestmark = pytest.mark.slow

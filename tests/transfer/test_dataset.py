@@ -19,7 +19,7 @@ from kdedge.errors import CheckFailed, IntegrityError
 from kdedge.io.text_column import TextColumn
 from kdedge.nn.text_model import TextClassifier
 from kdedge.recipe import TransferConfig
-from kdedge.run.stage import DEFAULT_STAGES, StageContext
+from kdedge.run.stage import DEFAULT_STAGES, STAGE_FILE, StageContext, read_stage
 from kdedge.transfer import dataset as transfer
 from kdedge.transfer.dataset import (
     FILES,
@@ -72,9 +72,15 @@ def teacher() -> Counting:
 
 
 def folder_hash(folder: Path) -> str:
+    """Hash the files of a stage; stage.json also holds the times of the others."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        digest.update(path.name.encode() + path.read_bytes())
+        content = path.read_bytes()
+        if path.name == STAGE_FILE:
+            record = read_stage(folder)
+            hashes = {name: file.sha256 for name, file in record.files.items()}
+            content = repr((record.inputs, record.result, hashes)).encode()
+        digest.update(path.name.encode() + content)
     return digest.hexdigest()
 
 

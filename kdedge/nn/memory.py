@@ -1,0 +1,24 @@
+"""Recognise that memory ran out, on a GPU and on a CPU."""
+
+from __future__ import annotations
+
+import gc
+
+import torch
+
+TEXTS = ("out of memory", "not enough memory", "DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED")
+"""What torch writes into a RuntimeError; a CPU has no error class for it."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether memory ran out."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in TEXTS)
+
+
+def release_memory() -> None:
+    """Return unused memory to the device."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

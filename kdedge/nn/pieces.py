@@ -1,0 +1,86 @@
+"""Pieces of a batch, which are trained one after the other if the whole does not fit into memory.
+
+Every part of a loss is a mean over the batch: over its texts, its labelled texts, its tokens or
+its pairs of tokens. The mean over the batch is the sum over the pieces of
+
+    (count in the piece / count in the batch) · (mean over the piece),
+
+so the gradients of the pieces, each multiplied by this share, add up to the gradient of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The share of a batch that a piece holds of everything that a loss is a mean over.
+
+    Attributes:
+        texts: Its texts.
+        labelled: Its texts that have a label.
+        tokens: Its real tokens.
+        targets: Its real tokens but the first of each text: what a language model predicts.
+        token_pairs: Its pairs of real tokens of one text.
+        is_last: Whether no piece of the batch follows.
+    """
+
+    texts: float = 1.0
+    labelled: float = 1.0
+    tokens: float = 1.0
+    targets: float = 1.0
+    token_pairs: float = 1.0
+    is_last: bool = True
+
+
+WHOLE = Piece()
+"""A batch in one piece."""
+
+Batch = Mapping[str, Any]
+"""Name -> tensor of B rows."""
+
+
+def pieces(batch: Batch, size: int) -> Iterator[tuple[dict[str, Any], Piece]]:
+    """Yield the pieces of at most `size` texts, and what each is of the batch.
+
+    Args:
+        batch: Has `attention_mask` (B, T) and perhaps `labels`: classes (B,), -1 for none; or
+            label sets (B, C) or scores (B,), NaN for none.
+        size: Number of texts.
+    """
+    counts = _counts(batch)  # name -> (B,)
+    rows = len(batch["attention_mask"])
+    for start in range(0, rows, size):
+        chosen = slice(start, start + size)
+        shares: dict[str, float] = {}
+        for name, count in counts.items():
+            total = float(count.sum())
+            shares[name] = float(count[chosen].sum()) / total if total else 0.0
+        piece = Piece(**shares, is_last=start + size >= rows)
+        yield {name: values[chosen] for name, values in batch.items()}, piece
+
+
+def _counts(batch: Batch) -> dict[str, torch.Tensor]:
+    """Return, for each text, the count of everything that a loss is a mean over."""
+    mask = batch["attention_mask"].double()
+    tokens = mask.sum(1)
+    texts = torch.ones_like(tokens)
+    return {
+        "texts": texts,
+        "labelled": _has_label(batch["labels"]).double() if "labels" in batch else texts,
+        "tokens": tokens,
+        "targets": mask[:, 1:].sum(1),
+        "token_pairs": tokens.square(),
+    }
+
+
+def _has_label(labels: torch.Tensor) -> torch.Tensor:
+    """Return which texts have a label. *Shape:* (B,)"""
+    if labels.is_floating_point():
+        return ~labels.reshape(len(labels), -1).isnan().any(1)
+    return labels >= 0
