@@ -61,6 +61,7 @@ def bench_run(
         MachineError: If a provider is missing.
     """
     from kdedge.benchmarks.collect import collect_subjects
+    from kdedge.benchmarks.saved import measured_from
     from kdedge.benchmarks.torch_runner import torch_threads
     from kdedge.benchmarks.training_data import learned_from
 
@@ -94,6 +95,7 @@ def bench_run(
         settings=run_settings(run, students, options),
         command=_command([f"runs/{run.folder.name}"], options),
         learned_from=learned_from(run),
+        measured_from=measured_from(run, students),
     )
 
 

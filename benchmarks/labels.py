@@ -11,6 +11,9 @@ CHARACTER, LINE = 6.1, 13.0
 
 GAP = 4.0
 
+STEP = 10.0
+"""Pixels between two places that are tried for a label on a line."""
+
 Align = Literal["left", "center", "right"]
 
 Wanted = tuple[float, float, float, str]
@@ -74,6 +77,28 @@ def place_labels(
         labels.append(best)
         taken.append(best.box)
     return labels
+
+
+def place_on_line(text: str, y: float, obstacles: Sequence[Box], width: float) -> Label:
+    """Choose where a horizontal line's label covers the least: above it, or else below.
+
+    Args:
+        text: The label.
+        y: Height of the line in pixels.
+        obstacles: What the label should not cover.
+        width: Width of the plot.
+
+    Returns:
+        Of equally good places above the line, the one furthest to the left.
+    """
+    room = max(width - CHARACTER * len(text), GAP)
+    candidates = []
+    for distance in (-LINE / 2 - 1, LINE / 2 + 1):
+        x = GAP
+        while x <= room:
+            candidates.append(Label(text, x, y + distance, "left"))
+            x += STEP
+    return min(candidates, key=lambda label: sum(map(label.box.overlap, obstacles)))
 
 
 def _candidates(x: float, y: float, radius: float, text: str) -> list[Label]:

@@ -20,6 +20,7 @@ from kdedge.printable import json_line
 
 if TYPE_CHECKING:
     import pandas as pd
+
 Speedup = tuple[float, float, float]
 """Median, lower and upper quartile over rounds."""
 
@@ -95,6 +96,7 @@ class Report:
         target: The retention that a student must reach.
         settings: The options of the bench.
         learned_from: See `training_data.learned_from`; {} for bundles without a run.
+        measured_from: See `saved.measured_from`; {} for bundles without a run.
     """
 
     task: dict[str, Any]
@@ -108,6 +110,7 @@ class Report:
     notes: tuple[str, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
     learned_from: dict[str, Any] = field(default_factory=dict)
+    measured_from: dict[str, str] = field(default_factory=dict)
 
     @property
     def base(self) -> Row | None:
@@ -208,6 +211,7 @@ class Report:
             "settings": self.settings,
             "machine": self.machine,
             "learned_from": self.learned_from,
+            "measured_from": self.measured_from,
             "notes": list(self.notes),
             "rows": [_row_json(self, row) for row in self.rows],
             "raw": [_raw_json(row) for row in self.rows if row.single is not None],
@@ -298,6 +302,7 @@ def _row_json(report: Report, row: Row) -> dict[str, Any]:
         "peak_mb": _rounded(row.footprint.peak_mb, 1),
         "load_s": _rounded(row.footprint.load_s, 4),
         "import_s": _rounded(row.footprint.import_s, 4),
+        "only_prediction": row.only_prediction,
         "notes": report.notes_of(row),
         "agreement": asdict(row.agreement) if row.agreement else None,
     }

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kdedge.benchmarks.labels import Box, place_labels
 from kdedge.benchmarks.pictures import style
 from kdedge.benchmarks.pictures.data import (
     groups,
@@ -14,6 +13,7 @@ from kdedge.benchmarks.pictures.data import (
     score_axis,
     time_front,
 )
+from kdedge.benchmarks.pictures.pareto_labels import pareto_labels, target_score
 from kdedge.benchmarks.pictures.plot import Plot, score_y
 from kdedge.benchmarks.pictures.style import Layer
 from kdedge.benchmarks.pictures.untimed import strip_width, untimed_strip
@@ -80,7 +80,7 @@ def _pareto_plane(report: Report, plot: Plot) -> Layer:
         rules.encode(x=x, y="low:Q", y2="high:Q", color=colour),
         area.encode(x=x, y=y, color=colour, stroke=stroke, size=size),
         centre.encode(x=x, y=y, color=colour),
-        *_pareto_labels(report, plot, largest),
+        *pareto_labels(report, plot, largest),
     ]
     shown = [layer for layer in layers if layer is not None]
     return alt.layer(*shown).properties(width=plot.width, height=plot.height)
@@ -101,63 +101,8 @@ def _front_line(rows: Sequence[Row], x: Any, y: Any) -> Layer:
 
 def _target_line(report: Report, plot: Plot) -> Layer | None:
     """Draw the score that counts as retained."""
-    teacher = report.teacher.get("value")
-    if teacher is None or not plot.scores.low < teacher * report.target < plot.scores.high:
+    score = target_score(report, plot)
+    if score is None:
         return None
-    values = [
-        {"score": teacher * report.target, "text": f"{100 * report.target:.4g} % of the teacher"}
-    ]
-    base = style.chart(values).encode(y=score_y(report, plot))
-    rule = base.mark_rule(strokeDash=[3, 4], color=style.MUTED)
-    if plot.is_narrow:
-        return rule
-    text = base.mark_text(
-        align="left", baseline="bottom", dx=3, dy=-3, color=style.MUTED, fontSize=11
-    ).encode(x=style.fixed_position(0), text="text:N")
-    return rule + text
-
-
-def _target_text_box(report: Report, plot: Plot) -> Box:
-    """Return the pixels of the text at the target's line; an empty box without a teacher."""
-    teacher = report.teacher.get("value")
-    if teacher is None or plot.is_narrow:
-        return Box(0, 0, 0, 0)
-    y = (1 - plot.scores.share(teacher * report.target)) * plot.height
-    return Box(0, y - 18, 130, y)
-
-
-def _pareto_labels(report: Report, plot: Plot, largest: int) -> list[Layer]:
-    """Write each group's name at its fastest point, and the form at every point."""
-    obstacles = [_target_text_box(report, plot)]
-    wanted = []
-    for group in groups(report):
-        timed = [row for row in group.rows if row.single is not None and row.value is not None]
-        for row in timed:
-            x, y = plot.point(row)
-            radius = plot.radius(row, largest)
-            obstacles.append(Box(x - radius, y - radius, x + radius, y + radius))
-            text = _form(row)
-            if row is timed[-1]:
-                text = f"{group.name} {text}".strip()
-            if plot.is_narrow and row is not timed[-1]:
-                continue
-            wanted.append((x, y, radius, style.shorten(text, 24 if plot.is_narrow else 40)))
-    layers = []
-    for label in place_labels(wanted, obstacles, plot.width, plot.height):
-        values = [{"x": label.x, "y": label.y, "text": label.text}]
-        x, y = style.fixed_position(label.x), style.fixed_position(label.y)
-        base = style.chart(values).encode(x=x, y=y, text="text:N")
-        layers += style.halo_text(
-            base, align=label.align, baseline="middle", fontSize=11, color=style.INK
-        )
-    return layers
-
-
-def _form(row: Row) -> str:
-    """Name the form of a row in one word: its precision, or torch."""
-    if row.kind == "baseline":
-        return ""
-    words = row.label.removeprefix(row.subject).split()
-    if words[:1] == ["torch"]:
-        return " ".join(words).replace(" fp32", "")
-    return " ".join(words[1:]) or " ".join(words)
+    base = style.chart([{"score": score}]).encode(y=score_y(report, plot))
+    return base.mark_rule(strokeDash=[3, 4], color=style.MUTED)

@@ -9,9 +9,9 @@ import click
 
 from kdedge.cli.console import (
     ConsoleProgress,
+    fold,
     make_table,
     print_json,
-    print_line,
     print_message,
     results,
 )
@@ -47,10 +47,10 @@ def check(arguments: RecipeArguments, as_json: bool) -> None:
     models = _models(recipe)
     results().print(_splits_table(task))
     for model, place in models.items():
-        print_line(f"{model}: {place}")
+        click.echo(fold(f"{model}: {place}", indent=2))
     for warning in split_warnings(task):
-        print_message(f"warning: {warning}")
-    print_line(f"{arguments.recipe}: the recipe and its data have no faults")
+        print_message(fold(f"warning: {warning}", indent=2))
+    click.echo(fold(f"{arguments.recipe}: the recipe and its data have no faults", indent=2))
     if as_json:
         print_json(_document(recipe, task, models))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 import time
 from typing import Any, Literal
 
@@ -149,6 +150,25 @@ def print_message(text: str) -> None:
 def print_line(text: str) -> None:
     """Print a line of a result on stdout."""
     click.echo(printable(text))
+
+
+def fold(text: str, indent: int = 0) -> str:
+    """Break text between words at the width of running text.
+
+    Args:
+        text: Words; a word that is wider than a line stays whole.
+        indent: Columns by which all lines but the first are indented.
+
+    Example:
+        >>> print(fold("labels:   " + "yes, no, maybe, " * 8, indent=10))  # doctest: +SKIP
+    """
+    return textwrap.fill(
+        printable(text),
+        text_width(),
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def print_json(document: Any) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from kdedge.cli.console import make_table, print_json, print_line, results, size_text
+from kdedge.cli.console import fold, make_table, print_json, print_line, results, size_text
 from kdedge.cli.options import json_option
 from kdedge.wording import listed
 
@@ -40,9 +40,9 @@ def info(bundle: Path, as_json: bool) -> None:
         print_json(_document(opened, digest))
         return
     for name, value in _facts(opened.manifest).items():
-        print_line(f"{name + ':':<12}{value}")
+        click.echo(fold(f"{name + ':':<12}{value}", indent=12))
     results().print(_files_table(opened))
-    print_line(f"digest:     {digest}")
+    print_line(f"digest: {digest}")
 
 
 def _facts(manifest: Manifest) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kdedge.cli.console import ConsoleProgress, print_line, print_message
+from kdedge.cli.console import ConsoleProgress, fold, print_line, print_message
 from kdedge.errors import UsageError
 from kdedge.io.atomic import write_atomic
 from kdedge.io.delimited import DELIMITERS
@@ -58,7 +58,7 @@ def init(
     Example: kdedge init reviews.csv -o reviews.toml
     """
     from kdedge.cli.options import read_data
-    from kdedge.data.guess import guess_data
+    from kdedge.data.guess import guess_data, guess_warnings
     from kdedge.recipe import load_recipe
 
     if output.exists() and not force:
@@ -69,6 +69,8 @@ def init(
     write_atomic(output, _draft(data, guess, encoding).to_toml())
     for line in _guess_lines(data, guess):
         print_message(line)
+    for warning in guess_warnings(guess):
+        print_message(fold(f"warning: {warning}", indent=2))
     read_data(load_recipe(output), ConsoleProgress())
     print_line(f"recipe: {output}")
     print_message(f"next: kdedge distill {output}")

@@ -131,8 +131,9 @@ def predict(
     """Classify TEXTS, the texts of a file, or the lines of stdin, with BUNDLE.
 
     Stdin is read if TEXTS is "-", or if there is none and the command stands in a pipe. In a
-    line of stdin, a tab separates the two texts of a pair. With --json every line has the text
-    and its number, counted from 1.
+    line of stdin, a tab separates the two texts of a pair. Every line of stdin gets one line of
+    output, a blank line too: it is an empty text, or a pair of them. With --json every line has
+    the text and its number, counted from 1.
 
     \b
     Example: kdedge predict runs/quickstart/tinybert/bundle "Shares fell after the bank's warning"
@@ -170,7 +171,9 @@ def _is_piped() -> bool:
 
 
 def stdin_rows(*, pair: bool) -> Iterator[Row]:
-    """Read one text per line from stdin, or two with a tab between them; skip blank lines.
+    """Read one text per line from stdin, or two with a tab between them.
+
+    A blank line is an empty text, or a pair of them, so that input and output have equal lines.
 
     Raises DataError if a line is not UTF-8, or has no second text.
     """
@@ -180,9 +183,9 @@ def stdin_rows(*, pair: bool) -> Iterator[Row]:
             line = content.decode("utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
             raise DataError(f"{where}: not UTF-8", error.reason, "convert the texts") from error
-        if not line.strip():
-            continue
         row = tuple(line.split("\t")) if pair else (line,)
+        if pair and not line.strip():
+            row = ("", "")
         if len(row) != (2 if pair else 1):
             raise DataError(
                 f"{where}: this classifier reads pairs of texts",

@@ -8,7 +8,6 @@ from kdedge.cli.console import ConsoleProgress
 from kdedge.cli.options import (
     OutputOptions,
     RecipeArguments,
-    force_option,
     json_option,
     load_data,
     option_group,
@@ -21,10 +20,15 @@ from kdedge.run.stage import StageContext
 
 @click.command()
 @recipe_options
-@force_option
+@click.option(
+    "--force", is_flag=True, help="Replace stages whose inputs have changed, and measure again."
+)
 @option_group("output", OutputOptions, wide_option, strict_option, json_option)
 def run(arguments: RecipeArguments, force: bool, output: OutputOptions) -> None:
     """Distill, export and bench RECIPE, and print a table of retention and speedup.
+
+    A finished stage is reused, and so is a report on the same bundles, with the same settings, on
+    the same machine; --force measures again.
 
     \b
     Example: kdedge run configs/quickstart.toml
@@ -39,4 +43,4 @@ def run(arguments: RecipeArguments, force: bool, output: OutputOptions) -> None:
 
     finished = distill(recipe, arguments.runs, task=task, stages=stages)
     export_and_show(finished.folder, stages=stages, wide=output.wide)
-    bench_and_show(finished.folder, output, progress=stages.progress)
+    bench_and_show(finished.folder, output, progress=stages.progress, force=force)

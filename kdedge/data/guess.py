@@ -24,6 +24,12 @@ GUESSED_ROWS = 20_000
 MOST_CLASSES = 200
 """Whole numbers with more different values than this are scores, not classes."""
 
+FEWEST_ROWS = 50
+FEWEST_PER_LABEL = 5
+"""With fewer rows, a label can be missing in a drawn validation or test split."""
+
+SHOWN_LABELS = 6
+
 TEXT_NAMES = "text sentence sentence1 review content comment question question1 message body"
 PAIR_NAMES = "pair text2 text_b sentence2 question2 hypothesis text_pair second"
 LABEL_NAMES = "label labels class category target sentiment topic intent rating stars score tag"
@@ -68,7 +74,8 @@ def guess_data(
         label: Column of the label, if it is known.
 
     Raises:
-        DataError: If the file has no rows, or no column that could be the text or the label.
+        DataError: If the file has no rows, no column that could be the text or the label, or the
+            same label in every row.
         UsageError: If the file type is unknown, the file cannot be read, or a column that was
             named does not exist.
 
@@ -88,6 +95,7 @@ def guess_data(
     text = text or _text_column(path, values)
     rest = {name: cells for name, cells in values.items() if name != text}
     label = label or _label_column(path, rest)
+    _check_label_differs(path, label, values[label])
     pair = _named(PAIR_NAMES, [name for name in rest if name != label])
     kind = _kind(values[label])
     lengths = sorted(len(cell.split()) for cell in values[text] if isinstance(cell, str))
@@ -143,13 +151,51 @@ def _label_column(path: Path, values: dict[str, list[Any]]) -> str:
         count = len({str(cell) for cell in cells})
         if count > 1:
             distinct[name] = count
+    usual = _named(LABEL_NAMES, list(distinct)) or _named(LABEL_NAMES, list(values))
+    if usual is not None:
+        return usual
     if not distinct:
         raise DataError(
             f"{path}: no column could be the label",
             f"columns besides the text: {', '.join(map(shown, values)) or 'none'}",
             "give every row a label, and use at least two labels",
         )
-    return _named(LABEL_NAMES, list(distinct)) or min(distinct, key=lambda name: distinct[name])
+    return min(distinct, key=lambda name: distinct[name])
+
+
+def _check_label_differs(path: Path, label: str, cells: list[Any]) -> None:
+    """Raise DataError if all rows have the same label: then there is nothing to learn."""
+    if len({str(cell) for cell in cells}) > 1:
+        return
+    raise DataError(
+        f"{path}: all rows have the same label",
+        f"column {shown(label)} is {shown(cells[0])} in every row",
+        "add rows with another label, or name the column of the label with --label",
+    )
+
+
+def guess_warnings(guess: DataGuess) -> list[str]:
+    """Return a warning if there are very few rows, and one if labels have very few.
+
+    Example:
+        >>> guess_warnings(guess_data(Path("few.csv")))
+        ['12 rows are very few: ...']
+    """
+    lines = []
+    if guess.rows < FEWEST_ROWS:
+        lines.append(
+            f"{guess.rows} rows are very few: with fewer than {FEWEST_ROWS}, differences between "
+            "models are chance; label more texts, and add unlabelled ones ([augment.pool])"
+        )
+    rare = [f"{name} ({count})" for name, count in guess.labels if count < FEWEST_PER_LABEL]
+    if rare:
+        more = len(rare) - SHOWN_LABELS
+        listed = ", ".join(rare[:SHOWN_LABELS]) + (f" and {more} more" if more > 0 else "")
+        lines.append(
+            f"labels with fewer than {FEWEST_PER_LABEL} rows: {listed}; a student cannot learn "
+            "them, and a split may lack them: add rows, or merge or remove these labels"
+        )
+    return lines
 
 
 def _kind(cells: list[Any]) -> Kind:

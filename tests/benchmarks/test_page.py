@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 import sys
@@ -13,9 +14,11 @@ import numpy as np
 import pytest
 from browser import measure, require_chromium, screenshot
 from kdedge.benchmarks import pictures
-from kdedge.benchmarks.labels import Box, place_labels
+from kdedge.benchmarks.labels import Box, Label, place_labels
 from kdedge.benchmarks.page import html_page
 from kdedge.benchmarks.pictures.data import density, groups, latency_axis, score_axis, time_front
+from kdedge.benchmarks.pictures.pareto import pareto
+from kdedge.benchmarks.pictures.style import WIDE
 from kdedge.benchmarks.render import PAGE_FILE, write_report
 from kdedge.benchmarks.report import Report
 from kdedge.benchmarks.retention import Retention
@@ -261,6 +264,35 @@ def test_a_density_peaks_at_the_median() -> None:
     points = np.array(density(row, axis))
     assert points[:, 1].max() == pytest.approx(1)
     assert points[points[:, 1].argmax(), 0] == pytest.approx(1.0, rel=0.1)
+
+
+def test_no_mark_covers_the_text_of_the_target() -> None:
+    """A fast student that scores exactly the target stands where the text was before."""
+    example = report()
+    fast = replace(
+        example.rows[3],
+        subject="fast",
+        single=timings(0.3e-3),
+        value=0.99 * 0.9,
+        bytes=20_000_000,
+    )
+    chart = pareto(replace(example, rows=(fast, *example.rows)), WIDE).to_dict()
+    main = chart.get("hconcat", [chart])[0]
+    values = [layer["data"]["values"][0] for layer in main["layer"]]
+    label = next(
+        Label(value["text"], value["x"], value["y"], "left")
+        for value in values
+        if value.get("text") == "99 % of the teacher"
+    )
+    circles = next(layer for layer in main["layer"] if "size" in layer["encoding"])
+    low, high = circles["encoding"]["y"]["scale"]["domain"]
+    fastest, slowest = circles["encoding"]["x"]["scale"]["domain"]
+    for point in circles["data"]["values"]:
+        x = main["width"] * math.log(point["latency"] / fastest) / math.log(slowest / fastest)
+        y = main["height"] * (high - point["score"]) / (high - low)
+        radius = math.sqrt(point["area"] / math.pi)
+        circle = Box(x - radius, y - radius, x + radius, y + radius)
+        assert label.box.overlap(circle) == 0, point
 
 
 def test_labels_avoid_points_and_each_other() -> None:

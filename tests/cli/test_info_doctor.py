@@ -10,6 +10,7 @@ import pytest
 from kdedge_process import run_kdedge
 
 from kdedge.runtime import Bundle
+from kdedge.runtime.bundle import MANIFEST, Manifest, write_manifest
 
 
 def test_info_names_task_labels_files_and_digest() -> None:
@@ -19,7 +20,23 @@ def test_info_names_task_labels_files_and_digest() -> None:
     digest = Bundle.open(bundle).manifest.digest()
     for word in ("2: bad, good", "onnx/model.onnx", "fp32", "0.9375", digest):
         assert word in done.stdout, done.stdout
-    assert max(map(len, done.stdout.splitlines())) <= 84, "only the digest is wider"
+    assert max(map(len, done.stdout.splitlines())) <= 80, done.stdout
+
+
+def test_info_breaks_long_facts_between_words(tmp_path: Path) -> None:
+    folder = factories.copy_bundle(factories.tiny_bundle(), tmp_path)
+    labels = [f"a-rather-long-label-{number}" for number in range(12)]
+    (folder / "config.json").write_text("{}")
+    document = json.loads((folder / MANIFEST).read_text())
+    document["spec"]["labels"] = labels
+    document["teacher"]["model"] = "of the hub: " + "m" * 66
+    document["scheme"] = {f"part-{number}": "per_channel" for number in range(6)}
+    write_manifest(folder, Manifest.from_json(document))
+    done = run_kdedge("info", str(folder), COLUMNS="80")
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= 80, done.stdout
+    words = done.stdout.replace(",", " ").split()
+    assert {*labels, "m" * 66, "part-5"} <= set(words), "no word is cut"
 
 
 def test_info_as_json_has_the_size_of_every_file() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from kdedge_process import run_kdedge
 
-from kdedge.data.guess import guess_data
+from kdedge.data.guess import guess_data, guess_warnings
 from kdedge.errors import DataError, UsageError
 from kdedge.recipe import Recipe, load_recipe
 from kdedge.recipe.draft import Draft, run_name
@@ -109,6 +109,45 @@ def test_a_file_without_examples_is_rejected(tmp_path: Path, content: str) -> No
         guess_data(path)
 
 
+@pytest.mark.parametrize("options", [(), ("--label", "stars")])
+def test_init_rejects_a_label_column_with_one_value(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """Another column, such as the id, is not taken for the label."""
+    path = write_reviews(tmp_path / "reviews.csv")
+    path.write_text(path.read_text().replace(",bad", ",good"))
+    done = run_kdedge("init", "reviews.csv", *options, folder=tmp_path)
+    assert done.returncode == 3, done.stderr
+    assert "all rows have the same label" in done.stderr and "'good'" in done.stderr
+    assert "--label" in done.stderr and not (tmp_path / "recipe.toml").exists()
+
+
+def test_a_label_column_that_differs_is_preferred(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    lines = [f"text number {number},film,{number % 2}" for number in range(10)]
+    path.write_text("\n".join(["text,category,sentiment", *lines]), encoding="utf-8")
+    assert guess_data(path).label == "sentiment"
+
+
+@pytest.mark.parametrize("rows, warned", [(49, True), (50, False)])
+def test_init_warns_of_few_rows(tmp_path: Path, rows: int, warned: bool) -> None:
+    write_reviews(tmp_path / "reviews.csv", rows=rows)
+    done = run_kdedge("init", "reviews.csv", folder=tmp_path, COLUMNS="80")
+    assert done.returncode == 0, done.stderr
+    assert (f"warning: {rows} rows are very few" in done.stderr) is warned
+    assert ("[augment.pool]" in done.stderr) is warned
+    assert "labels with fewer" not in done.stderr
+
+
+@pytest.mark.parametrize("rows, warned", [(4, True), (5, False)])
+def test_a_label_with_few_rows_is_a_warning(tmp_path: Path, rows: int, warned: bool) -> None:
+    path = write_reviews(tmp_path / "reviews.csv", rows=100)
+    with path.open("a", encoding="utf-8") as stream:
+        stream.writelines(f"{number},a seat {number},rare\n" for number in range(100, 100 + rows))
+    warnings = guess_warnings(guess_data(path))
+    assert ("rare (4)" in " ".join(warnings)) is warned and len(warnings) == warned
+
+
 def test_a_draft_with_awkward_names_is_a_recipe(tmp_path: Path) -> None:
     data = {"train": 'a "b"\\c.csv', "text": "tab\tname", "label": "ünï"}
     draft = Draft(run_name("  été 2024!.v2 "), data, {}, "classification", "nowhere", 32, 1000)
@@ -126,6 +165,23 @@ def test_check_lists_faults_and_imports_no_torch(tmp_path: Path) -> None:
     assert done.returncode == 2 and "has no config.json" in done.stderr, done.stderr
     done = run_kdedge("check", "recipe.toml", "--set", "teacher.modell=.", folder=tmp_path)
     assert done.returncode == 2 and "did you mean model?" in done.stderr
+
+
+def test_check_fits_80_columns_and_cuts_no_word(tmp_path: Path) -> None:
+    folder = tmp_path / ("a-long-name-" * 3)
+    folder.mkdir()
+    write_reviews(folder / "reviews.csv")
+    run_kdedge("init", "reviews.csv", folder=folder)
+    model = folder / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    recipe = "recipe-with-a-rather-long-name-for-a-file.toml"
+    (folder / "recipe.toml").rename(folder / recipe)
+    done = run_kdedge("check", recipe, "--set", "teacher.model=model", folder=folder, COLUMNS="80")
+    assert done.returncode == 0, done.stderr
+    for lines in (done.stdout, done.stderr):
+        assert max(map(len, lines.splitlines())) <= 80, lines
+    assert f"{recipe}:" in done.stdout.split() and "chance" in done.stderr.split()
 
 
 @pytest.mark.parametrize(

@@ -366,7 +366,7 @@ def test_blank_lines_of_a_csv_file_are_skipped(tmp_path: Path) -> None:
 
 
 def test_texts_are_read_from_a_pipe(single: Path) -> None:
-    texts = "the film was good\n\nthe plot was \u202e bad\n"
+    texts = "the film was good\nthe plot was \u202e bad\n"
     for arguments in (["-"], []):
         done = subprocess.run(
             kdedge_command("predict", str(single), *arguments, "--json"),
@@ -382,6 +382,32 @@ def test_texts_are_read_from_a_pipe(single: Path) -> None:
             (2, "the plot was \u202e bad"),
         ]
         assert "\u202e" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "task, lines, texts",
+    [
+        ("single", "one\n\n \r\ntwo\n\n", [("one",), ("",), (" ",), ("two",), ("",)]),
+        ("pair", "one\ttwo\n\nthree\tfour\n", [("one", "two"), ("", ""), ("three", "four")]),
+    ],
+)
+def test_a_blank_line_of_stdin_gets_a_line_of_output_in_its_place(
+    task: str, lines: str, texts: list[tuple[str, ...]]
+) -> None:
+    folder = factories.tiny_bundle("bilstm", task)
+    done = subprocess.run(
+        kdedge_command("predict", str(folder), "-", "--json", "--precision", "fp32"),
+        input=lines.encode(),
+        capture_output=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["id"] for row in rows] == list(range(1, len(texts) + 1))
+    classifier = Classifier.load(folder, "fp32")
+    for row, row_texts in zip(rows, texts, strict=True):
+        assert tuple(row[name] for name in ("text", "pair") if name in row) == row_texts
+        assert row["score"] == pytest.approx(classifier.predict(*row_texts).score, abs=1e-5)
 
 
 def test_a_line_of_stdin_that_is_not_a_pair_is_named() -> None:

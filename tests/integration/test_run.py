@@ -17,10 +17,12 @@ import torch
 from kdedge.export.graph import to_onnx
 from kdedge_process import run_kdedge
 
+from kdedge.cli import bench
 from kdedge.distillation.pipeline import distill
 from kdedge.distillation.scores import scores
 from kdedge.recipe import load_recipe
 from kdedge.run.layout import RunDir
+from kdedge.run.progress import SILENT
 from kdedge.run.stage import read_stage
 from kdedge.runtime import Classifier
 from kdedge.students.build import load_student
@@ -241,6 +243,32 @@ def test_a_second_run_reuses_every_stage(made: tuple[Path, str]) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("same inputs, kept") == 6 and "left" not in done.stderr
+
+
+@pytest.mark.parametrize("made", [("multilabel", False)], ids=["multilabel"], indirect=True)
+def test_a_second_run_shows_the_report_that_is_there(
+    made: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, first = made
+    page = (run / "bench" / "report.html").read_bytes()
+    done = run_kdedge(
+        "run", str(run / "recipe.toml"), "--threads", "1", "--json", folder=run.parent.parent
+    )
+    assert done.returncode == 0, done.stderr
+    assert "bench: same bundles, settings and machine, kept" in done.stderr
+    assert "timing single texts" not in done.stderr
+    assert done.stdout.splitlines()[-1] == first.splitlines()[-1]
+    assert (run / "bench" / "report.html").read_bytes() == page
+
+    class MeasuredAgainError(Exception):
+        """A benchmark was started."""
+
+    def measure(*_: object, **__: object) -> None:
+        raise MeasuredAgainError
+
+    monkeypatch.setattr(bench, "_bench_run", measure)
+    with pytest.raises(MeasuredAgainError):
+        bench.bench_and_show(run, progress=SILENT, force=True)
 
 
 def test_the_saved_recipe_equals_the_resolved_one(made: tuple[Path, str]) -> None:

@@ -1,0 +1,106 @@
+"""A saved report is shown again as it was, and only if nothing that decides it has changed."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kdedge.benchmarks.options import Options
+from kdedge.benchmarks.render import write_report
+from kdedge.benchmarks.report import Report, one_line, warnings
+from kdedge.benchmarks.saved import SavedReport, saved_report
+from kdedge.benchmarks.summary import summary
+from reports import report
+from rich.console import Console
+
+from kdedge import __version__
+from kdedge.cli.bench import rich_table
+
+SETTINGS = {"providers": ("cpu",), "run": "toy", "students": "all"}
+HASHES = {"toy/student": "aa", "toy/bundle": "bb"}
+
+
+def write(folder: Path) -> Report:
+    """Write a report on the run toy as kdedge bench does; one student predicts one label."""
+    example = report()
+    rows = (*example.rows[:3], replace(example.rows[3], only_prediction="x"), example.rows[4])
+    example = replace(
+        example, rows=rows, kdedge=__version__, settings=SETTINGS, measured_from=HASHES
+    )
+    write_report(example, folder)
+    return example
+
+
+def read(folder: Path, **changes: Any) -> SavedReport | None:
+    settings = SETTINGS | changes.get("settings", {})
+    return saved_report(folder, settings, HASHES | changes.get("hashes", {}), Options())
+
+
+def table(example: Report) -> str:
+    console = Console(file=io.StringIO(), width=120, legacy_windows=False)
+    console.print(rich_table(example))
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_a_saved_report_shows_what_the_first_one_showed(tmp_path: Path) -> None:
+    first = write(tmp_path)
+    again = read(tmp_path)
+    assert again is not None
+    assert table(again) == table(first)
+    assert summary(again) == summary(first)
+    assert sorted(warnings(again)) == sorted(warnings(first))
+    assert any("predicts 'x' for every text" in line for line in warnings(again))
+    assert one_line(again) + "\n" == (tmp_path / "report.json").read_text()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hashes": {"toy/bundle": "cc"}},
+        {"hashes": {"toy/other": "dd"}},
+        {"settings": {"providers": ("openvino",)}},
+    ],
+)
+def test_another_bundle_or_setting_is_measured_again(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    write(tmp_path)
+    assert read(tmp_path, **changes) is None
+
+
+def other_machine(document: dict[str, Any]) -> None:
+    document["machine"]["cpu"] = "another"
+
+
+def other_version(document: dict[str, Any]) -> None:
+    document["kdedge"] = "0.0.1"
+
+
+def no_raw_values(document: dict[str, Any]) -> None:
+    document["raw"] = []
+
+
+def no_rows(document: dict[str, Any]) -> None:
+    del document["rows"]
+
+
+@pytest.mark.parametrize("change", [other_machine, other_version, no_raw_values, no_rows])
+def test_a_report_from_elsewhere_or_a_broken_one_is_measured_again(
+    tmp_path: Path, change: Callable[[dict[str, Any]], None]
+) -> None:
+    write(tmp_path)
+    document = json.loads((tmp_path / "report.json").read_text())
+    change(document)
+    (tmp_path / "report.json").write_text(json.dumps(document))
+    assert read(tmp_path) is None
+
+
+def test_a_report_without_its_page_is_measured_again(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "report.html").unlink()
+    assert read(tmp_path) is None
