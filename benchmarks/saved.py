@@ -118,7 +118,7 @@ def _read(document: dict[str, Any]) -> SavedReport:
 def _read_row(entry: Mapping[str, Any], raw: Iterator[Mapping[str, Any]]) -> Row:
     """Read a row; `raw` yields the measured values of the rows that were timed."""
     same_keys = ("subject", "kind", "form", "precision", "provider", "threads", "batch", "bytes")
-    timings = {}
+    timings: dict[str, Any] = {}
     if entry["p50_us"] is not None:
         measured = next(raw)
         timings = {name: _timings(measured.get(key)) for name, key in RAW_TIMES.items()}
