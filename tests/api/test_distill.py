@@ -85,6 +85,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> kdedge.Run:
     return kdedge.distill(**inputs(), runs=runs, threads=1, progress=False)
 
 
+@pytest.mark.slow
 def test_twelve_lines_lead_from_texts_to_a_prediction(tmp_path: Path) -> None:
     script = TESTS / "api" / "script.py"
     lines = [line for line in script.read_text().splitlines() if line.strip()]

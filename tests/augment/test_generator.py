@@ -181,6 +181,7 @@ def test_the_seed_decides_the_texts(pairs: Generator) -> None:
     assert torch.equal(before, torch.random.get_rng_state()), "the global generator is not changed"
 
 
+@pytest.mark.slow
 def test_the_stage_is_cached_and_its_model_can_be_fine_tuned_again(
     pairs: Generator, tmp_path: Path
 ) -> None:
@@ -256,6 +257,7 @@ def test_a_model_without_a_key_value_cache_is_an_error(
         check_is_causal(pairs, "a model")
 
 
+@pytest.mark.slow
 def test_a_gguf_file_gives_weights_and_tokenizer(tmp_path: Path) -> None:
     model = write_gguf(tmp_path / "tiny.gguf", list(factories.single_task().train.texts))
     generator = load_generator(str(tmp_path / "tiny.gguf"))

@@ -690,6 +690,7 @@ def test_the_memory_of_a_child_is_its_own(bundle: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_each_torch_subject_is_measured_alone(run: Any) -> None:
     jobs = {
         "teacher": torch_job(run.teacher),

@@ -318,6 +318,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / PAGE_FILE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [360, 1280])
 @pytest.mark.parametrize("dark", [False, True])
 def test_the_page_fits_its_window(written: Path, width: int, dark: bool, tmp_path: Path) -> None:

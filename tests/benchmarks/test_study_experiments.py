@@ -82,6 +82,7 @@ def test_each_part_that_a_student_has_is_left_out_once() -> None:
     assert [name for name, _ in without(BiLstmConfig(kind="bilstm"))] == ["start (teacher)"]
 
 
+@pytest.mark.slow
 def test_parts_are_left_out_over_seeds_and_nothing_is_trained_twice(tmp_path: Path) -> None:
     before = torch.get_num_threads()
     document = factories.write_data_and_teacher(tmp_path, train=64)

@@ -154,6 +154,7 @@ def test_a_killed_study_goes_on_and_ends_with_the_same_table(
     )
 
 
+@pytest.mark.slow
 def test_winners_train_on_all_texts_and_failed_cells_show_why(
     tmp_path: Path, one_thread: None
 ) -> None:

@@ -234,6 +234,7 @@ def test_a_job_from_channels_to_outputs(ml: Path) -> None:
     assert {row["model"] for row in rows} == {"teacher", "tinybert", "tinybert baseline"}
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_writes_the_reason(ml: Path) -> None:
     write_hyperparameters(ml, {"recipe": "config", "student.fit.learnng_rate": "0.002"})
     done = run_job(ml)

@@ -65,8 +65,8 @@ def apart(model: nn.Module, reference: nn.Module, batches: Batches) -> float:
     ("name", "end"),
     [
         ("classifier", "high"),
-        ("bert.pooler.dense", "high"),
-        ("bert.encoder.layer.0.output.dense", "low"),
+        pytest.param("bert.pooler.dense", "high", marks=pytest.mark.slow),
+        pytest.param("bert.encoder.layer.0.output.dense", "low", marks=pytest.mark.slow),
     ],
 )
 def test_an_end_that_starts_a_fifth_short_recovers(

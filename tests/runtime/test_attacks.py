@@ -21,12 +21,12 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
+from forgery import edit_manifest, forge_file
 from onnx import TensorProto, helper, numpy_helper
 
 from kdedge.cli.verify import verify
 from kdedge.errors import IntegrityError, KdedgeError
 from kdedge.runtime import Bundle, Classifier
-from kdedge.runtime.digest import document_digest
 from kdedge.runtime.golden import replay
 from kdedge.runtime.layout import MANIFEST
 from kdedge.runtime.onnx_check import check_graph
@@ -41,22 +41,6 @@ Change = Callable[[Path], None]
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     return factories.copy_bundle(factories.tiny_bundle("bilstm"), tmp_path)
-
-
-def forge(folder: Path, name: str, content: bytes) -> None:
-    """Replace a file, and write its hash and a new digest, as a forger would."""
-    import hashlib
-
-    (folder / name).write_bytes(content)
-    entry = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-    edit_manifest(folder, lambda document: document["files"].update({name: entry}))
-
-
-def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    document = json.loads((folder / MANIFEST).read_text())
-    change(document)
-    document["digest"] = document_digest(document)
-    (folder / MANIFEST).write_text(json.dumps(document))
 
 
 # Graphs
@@ -307,7 +291,7 @@ def golden(change: Callable[[dict[str, Any]], Any]) -> Change:
     def forge_golden(folder: Path) -> None:
         document = json.loads((folder / "golden.json").read_text())
         change(document)
-        forge(folder, "golden.json", json.dumps(document).encode())
+        forge_file(folder, "golden.json", json.dumps(document).encode())
 
     return forge_golden
 
@@ -342,7 +326,7 @@ def goldens() -> Iterator[tuple[str, Change]]:
 
 
 def file_change(name: str, content: bytes) -> Change:
-    return lambda folder: forge(folder, name, content)
+    return lambda folder: forge_file(folder, name, content)
 
 
 # Manifests and folders
@@ -439,7 +423,7 @@ def test_verify_tries_an_untrusted_bundle_first(bundle: Path) -> None:
     done = CliRunner().invoke(verify, [str(bundle), "--untrusted"])
     assert done.exit_code == 0, done.exception
     assert "trying the bundle in a child process" in done.stderr
-    forge(bundle, "onnx/model.onnx", loop())
+    forge_file(bundle, "onnx/model.onnx", loop())
     done = CliRunner().invoke(verify, [str(bundle), "--untrusted"])
     assert isinstance(done.exception, IntegrityError)
     assert "a graph as an attribute" in done.exception.detail
@@ -468,7 +452,7 @@ def test_what_a_check_cannot_bound_ends_in_the_child(bundle: Path, kind: str) ->
     add = helper.make_node("Add", ["sum", "column"], ["logits"])
     content = model([gather, first, *nodes, sums, keep, add], tensors)
     check_graph(content)
-    forge(bundle, "onnx/model.onnx", content)
+    forge_file(bundle, "onnx/model.onnx", content)
     with pytest.raises(KdedgeError):
         try_bundle(Bundle.open(bundle), seconds=30, memory=MEMORY)
 
@@ -483,7 +467,7 @@ def test_sound_files_pass_the_checks() -> None:
 
 def test_graphs_are_refused_before_a_session_exists(bundle: Path) -> None:
     for _, content in graphs():
-        forge(bundle, "onnx/model.onnx", content)
+        forge_file(bundle, "onnx/model.onnx", content)
         with pytest.raises(IntegrityError):
             Classifier.load(bundle, "fp32")
 

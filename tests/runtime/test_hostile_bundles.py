@@ -6,8 +6,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,44 +13,17 @@ import factories
 import numpy as np
 import onnx
 import pytest
+from forgery import edit_manifest, forge_file
 from onnx import helper
 
 from kdedge.errors import IntegrityError, KdedgeError, UsageError
-from kdedge.runtime import Bundle, Classifier, Manifest, session, text_encoder
-from kdedge.runtime.digest import document_digest
+from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.layout import MANIFEST
-from kdedge.runtime.manifest import write_manifest
 
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     return factories.copy_bundle(factories.tiny_bundle("bilstm", "single"), tmp_path)
-
-
-@pytest.fixture
-def nothing_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail the test if a session or a tokenizer is created."""
-
-    def fail(*_: Any, **__: Any) -> None:
-        raise AssertionError("a part of a forged bundle was used")
-
-    monkeypatch.setattr(session.onnxruntime, "InferenceSession", fail)
-    monkeypatch.setattr(text_encoder, "Tokenizer", fail)
-
-
-def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    """Change the manifest and write its new digest, as a forger would."""
-    document = json.loads((folder / MANIFEST).read_text())
-    change(document)
-    with suppress(ValueError):  # There is no digest of NaN or of half a character.
-        document["digest"] = document_digest(document)
-    (folder / MANIFEST).write_text(json.dumps(document))
-
-
-def forge_file(folder: Path, name: str, content: bytes) -> None:
-    """Replace a file and update its hash in the manifest."""
-    (folder / name).write_bytes(content)
-    write_manifest(folder, Manifest.from_json(json.loads((folder / MANIFEST).read_text())))
 
 
 @pytest.mark.parametrize("first, second", itertools.combinations(factories.BUNDLE_FILES, 2))

@@ -243,6 +243,7 @@ def test_logits_of_a_damaged_set_are_not_reused(tmp_path: Path, teacher: Countin
     assert Counting.labelled == 80 and np.array_equal(again.logits, logits)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not Path("/proc/self/status").is_file(),
     reason="the system does not show how much memory a process holds",

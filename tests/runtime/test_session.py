@@ -1,0 +1,71 @@
+"""Execution providers and precisions: what runs is what was asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import factories
+import numpy as np
+import onnxruntime
+import pytest
+
+from kdedge.errors import MachineError, UsageError
+from kdedge.runtime import Classifier, session
+
+
+@pytest.fixture
+def bundle() -> Path:
+    return factories.tiny_bundle("bilstm")
+
+
+def test_auto_chooses_int8_on_the_cpu(bundle: Path) -> None:
+    assert (
+        Classifier.load(bundle).precision
+        == Classifier.load(bundle, provider="CPU").precision
+        == "int8"
+    )
+    assert Classifier.load(bundle, "fp32").provider == "CPUExecutionProvider"
+    with pytest.raises(UsageError, match="no such precision"):
+        Classifier.load(bundle, "int4")
+
+
+@pytest.mark.parametrize("provider", ["cuda", "TensorrtExecutionProvider", "nonsense"])
+def test_an_unavailable_provider_is_an_error(bundle: Path, provider: str) -> None:
+    if provider == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine has it")
+    with pytest.raises(MachineError, match="is not in this onnxruntime"):
+        Classifier.load(bundle, provider=provider)
+
+
+def test_an_available_provider_that_is_not_used_is_an_error(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    available = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(session.onnxruntime, "get_available_providers", lambda: available)
+    with pytest.raises(MachineError, match="requested but is not used"):
+        Classifier.load(bundle, provider="cuda")
+
+
+# Execution providers, without a mock: this provider is in every build and runs no node of ours.
+
+
+def needs_azure() -> None:
+    if "AzureExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has no AzureExecutionProvider")
+
+
+def test_a_provider_that_runs_no_node_is_an_error() -> None:
+    needs_azure()
+    with pytest.raises(MachineError, match="cannot run every node") as error:
+        Classifier.load(factories.tiny_bundle("bilstm"), provider="AzureExecutionProvider")
+    assert "--allow-cpu-fallback" in error.value.hint
+
+
+def test_the_cpu_may_be_allowed_to_run_nodes() -> None:
+    needs_azure()
+    bundle = factories.tiny_bundle("bilstm")
+    allowed = Classifier.load(bundle, "fp32", "AzureExecutionProvider", fallback=True)
+    on_cpu = Classifier.load(bundle, "fp32")
+    assert set(allowed.nodes_per_provider) == {"CPUExecutionProvider"}
+    assert allowed.nodes_per_provider == on_cpu.nodes_per_provider
+    assert np.array_equal(allowed.logits(["the film"]), on_cpu.logits(["the film"]))
