@@ -9,7 +9,8 @@ import numpy as np
 LINE = 96
 """Most characters of a line of numbers or bytes."""
 
-OCTAL_DIGITS = frozenset(b"01234567")
+NOT_LITERAL = b'"\\?'
+"""Printable characters that need an escape; "?" could begin a trigraph."""
 
 
 def c_array(kind: str, name: str, values: Iterable[int | float]) -> str:
@@ -44,24 +45,20 @@ def c_string(content: bytes) -> str:
     """Return bytes as a string literal in lines of at most about `LINE` characters."""
     lines = []
     for start in range(0, len(content), LINE // 2):
-        lines.append(_literal(content[start : start + LINE // 2]))
+        lines.append(
+            '"' + "".join(map(ESCAPED.__getitem__, content[start : start + LINE // 2])) + '"'
+        )
     return "\n".join(lines or ['""'])
 
 
-def _literal(content: bytes) -> str:
-    parts = []
-    for i, byte in enumerate(content):
-        follower = content[i + 1 : i + 2]
-        parts.append(_character(byte, short=not follower or follower[0] not in OCTAL_DIGITS))
-    return '"' + "".join(parts) + '"'
-
-
-def _character(byte: int, *, short: bool) -> str:
-    """Write one byte; an octal escape needs three digits if another digit follows."""
-    # "?" could begin a trigraph.
-    if 32 <= byte < 127 and chr(byte) not in '"\\?':
+def _escaped(byte: int) -> str:
+    """Write one byte of a string literal; three octal digits never take in the next byte."""
+    if 32 <= byte < 127 and byte not in NOT_LITERAL:
         return chr(byte)
-    return f"\\{byte:o}" if short else f"\\{byte:03o}"
+    return f"\\{byte:03o}"
+
+
+ESCAPED = [_escaped(byte) for byte in range(256)]
 
 
 def c_macros(values: dict[str, object]) -> str:

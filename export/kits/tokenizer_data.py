@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 from kdedge.export.kits import unicode_tables
@@ -52,7 +53,7 @@ def _mapping_source(name: str, rows: Mapping) -> str:
             c_macros({f"KD_{name.upper()}S": len(rows)}),
             c_array("uint32_t", f"kd_{name}_from", (row[0] for row in rows)),
             c_array("uint16_t", f"kd_{name}_start", starts(replacements)),
-            c_array("uint32_t", f"kd_{name}_to", sum(replacements, [])),
+            c_array("uint32_t", f"kd_{name}_to", chain.from_iterable(replacements)),
         ]
     )
 
@@ -91,7 +92,7 @@ def vocabulary_source(tokenizer: WordPiece) -> str:
             c_bytes("char", "kd_prefix", prefix),
             c_array("int32_t", "kd_special_id", (token.id for token in tokenizer.special)),
             c_array("uint32_t", "kd_special_start", starts(contents)),
-            c_array("uint32_t", "kd_special_codes", sum(contents, [])),
+            c_array("uint32_t", "kd_special_codes", chain.from_iterable(contents)),
             c_bytes("char", "kd_pieces", b"".join(pieces)),
             c_array("uint32_t", "kd_piece_start", starts(pieces)),
             c_array("uint32_t", "kd_slots", slots),
