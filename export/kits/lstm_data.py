@@ -12,7 +12,7 @@ from kdedge.export.lstm_weights import ANCHORS
 from kdedge.export.scheme import UINT8_MAX
 from onnx import numpy_helper
 
-from kdedge.errors import UsageError
+from kdedge.errors import IntegrityError, UsageError
 from kdedge.runtime.bundle import PRECISIONS, Bundle
 
 BLOCK = 8
@@ -60,6 +60,16 @@ class LstmStudent:
         if "lstm.w" not in tensors:
             raise _refused("this student is no BiLSTM", "use --kit cpp or --kit node")
         return cls(_without_anchors(tensors))
+
+    def require_rows(self, ids: int) -> None:
+        """Raise IntegrityError if an id has no row: C code would read beyond the table."""
+        rows = len(self.tensors["embedding.rows"])
+        if ids > rows:
+            raise IntegrityError(
+                "the tokenizer has more ids than the student has embeddings",
+                f"{ids:,} ids, {rows:,} embeddings",
+                "do not use this bundle; export it again",
+            )
 
     def source(self) -> str:
         """Return all weights as C."""

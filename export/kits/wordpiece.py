@@ -56,6 +56,12 @@ class WordPiece:
     strip_accents: bool
     lowercase: bool
 
+    @property
+    def highest_id(self) -> int:
+        """The largest id that a text can have."""
+        special = [token.id for token in self.special]
+        return max(len(self.pieces) - 1, self.begin, self.between, self.end, *special)
+
     @classmethod
     def of(cls, bundle: Bundle) -> WordPiece:
         """Read a bundle's tokenizer.json.

@@ -68,6 +68,7 @@ def _write(write: KitWriter, bundle: Bundle, tokenizer: WordPiece, folder: Path)
 def write_c(bundle: Bundle, tokenizer: WordPiece, folder: Path) -> None:
     """Write one C file with the weights in it, and what tests it."""
     student = LstmStudent.of(bundle)
+    student.require_rows(tokenizer.highest_id + 1)
     parts = [
         _C_HEADER,
         "#include <math.h>\n#include <stdio.h>\n",
