@@ -52,7 +52,7 @@ class SavedReport(Report):
 
 def measured_from(run: RunDir, students: Sequence[str]) -> dict[str, str]:
     """Return a hash for every stage and bundle of a run that a report on it measures."""
-    folders = [run.teacher, *run.teachers.values(), run.teacher_bundle, run.transfer, run.curve]
+    folders = [run.teacher, run.teacher_bundle, run.transfer, run.curve]
     for name in students:
         student = run.students[name]
         folders += [student.student, student.baseline, student.bundle]

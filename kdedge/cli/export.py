@@ -18,6 +18,7 @@ from kdedge.cli.options import (
     option_group,
     wide_option,
 )
+from kdedge.errors import UsageError
 from kdedge.export.options import DEFAULT_OPTIONS, ExportOptions
 from kdedge.export.scheme import QuantScheme
 from kdedge.run.stage import StageContext
@@ -51,6 +52,11 @@ def export_options(
         trim_vocab=trim_vocab,
         golden_from=golden_from,
     )
+
+
+def kit_names(kits: tuple[str, ...], c: bool) -> tuple[str, ...]:
+    """Convert the options of the command line."""
+    return (*kits, "c") if c else kits
 
 
 @click.command()
@@ -98,6 +104,18 @@ def export_options(
         help="Texts of golden.json: neutral ones that come with kdedge, or 16 of the test split.",
     ),
 )
+@option_group(
+    "kits",
+    kit_names,
+    click.option(
+        "--kit",
+        "kits",
+        type=click.Choice(["cpp", "node", "c"]),
+        multiple=True,
+        help="Also write source code that classifies with the bundle without Python; repeatable.",
+    ),
+    click.option("--c", is_flag=True, help="Short for --kit c: a BiLSTM in one C file."),
+)
 @click.option(
     "--sign",
     type=click.Path(path_type=Path),
@@ -108,25 +126,63 @@ def export_options(
 @wide_option
 @json_option
 def export(
-    run: Path, options: ExportOptions, sign: Path | None, force: bool, wide: bool, as_json: bool
+    run: Path,
+    options: ExportOptions,
+    kits: tuple[str, ...],
+    sign: Path | None,
+    force: bool,
+    wide: bool,
+    as_json: bool,
 ) -> None:
     """Write the students of RUN as ONNX files, compare them with torch, and pack bundles.
 
     RUN is a run folder (all its students) or the folder of one student in it. With the static
     scheme, activation ranges are calibrated on the transfer set and trained with the student
     ([student.quantize] in the recipe). With the dynamic scheme, a prediction can depend on the
-    other texts of its batch.
+    other texts of its batch. With --kit, RUN can also be a bundle, which stays as it is.
 
     \b
     Example: kdedge export runs/quickstart
+    Example: kdedge export bundle --kit cpp
     """
     key = _read_key(sign) if sign else None  # A wrong key is reported before any work.
-    stages = StageContext(force, ConsoleProgress())
-    bundles = export_and_show(run, options=options, stages=stages, wide=wide)
+    if kits and (run / "kdedge.json").is_file():
+        _reject_export_options(options, sign)
+        bundles = [run]
+    else:
+        stages = StageContext(force, ConsoleProgress())
+        bundles = export_and_show(run, options=options, stages=stages, wide=wide)
     if key is not None:
         _sign(bundles, key)
+    folders = [_write_kits(bundle, kits) for bundle in bundles]
     if as_json:
-        print_json({"bundles": [_document(bundle) for bundle in bundles]})
+        documents = []
+        for bundle, written in zip(bundles, folders, strict=True):
+            documents.append(_document(bundle) | {"kits": written})
+        print_json({"bundles": documents})
+
+
+def _reject_export_options(options: ExportOptions, sign: Path | None) -> None:
+    """Raise UsageError if an option would change a finished bundle."""
+    if options != DEFAULT_OPTIONS or sign is not None:
+        raise UsageError(
+            "a kit is written from a bundle as it is",
+            "the other options of `kdedge export` change the bundle",
+            "leave them out, or name the run instead of its bundle",
+        )
+
+
+def _write_kits(bundle: Path, names: tuple[str, ...]) -> list[str]:
+    """Write kits next to a bundle and print their folders."""
+    if not names:
+        return []
+    from kdedge.export.kits.write import write_kits
+    from kdedge.runtime import Bundle
+
+    folders = write_kits(Bundle.open(bundle), names)
+    for folder in folders:
+        print_line(f"kit: {folder}")
+    return [str(folder) for folder in folders]
 
 
 def _read_key(path: Path) -> Ed25519PrivateKey:

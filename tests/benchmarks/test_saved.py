@@ -19,7 +19,7 @@ from reports import report
 from rich.console import Console
 
 from kdedge import __version__
-from kdedge.cli.bench import rich_table
+from kdedge.cli.bench_output import rich_table
 
 SETTINGS = {"providers": ("cpu",), "run": "toy", "students": "all"}
 HASHES = {"toy/student": "aa", "toy/bundle": "bb"}

@@ -10,7 +10,8 @@ import pytest
 from kdedge_process import run_kdedge
 
 from kdedge.runtime import Bundle
-from kdedge.runtime.bundle import MANIFEST, Manifest, write_manifest
+from kdedge.runtime.layout import MANIFEST
+from kdedge.runtime.manifest import Manifest, write_manifest
 
 
 def test_info_names_task_labels_files_and_digest() -> None:

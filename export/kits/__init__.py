@@ -1,0 +1,1 @@
+"""Source code that classifies with a bundle without Python: C, C++ and JavaScript."""

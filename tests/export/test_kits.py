@@ -1,0 +1,217 @@
+"""The kits compile, run, and compute what the Python runtime computes."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import platform
+import shutil
+from pathlib import Path
+
+import factories
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from kdedge.export.kits.write import KITS, write_kits
+from kit_tools import (
+    change_tokenizer,
+    install_node_modules,
+    onnxruntime_folder,
+    require,
+    run,
+    static_bilstm,
+)
+from unusual_texts import unusual_texts
+
+from kdedge.cli.main import cli
+from kdedge.errors import IntegrityError, UsageError
+from kdedge.runtime import Bundle, Classifier
+
+SANITIZERS = "-g -fsanitize=address,undefined -fno-sanitize-recover=all"
+LARGEST_DIFFERENCE = 1e-5
+"""Of the C kit's logits from ONNX Runtime's, unless an activation lies between two integers."""
+
+
+def cpu_has_avx2() -> bool:
+    flags = Path("/proc/cpuinfo")
+    return flags.is_file() and " avx2 " in flags.read_text()
+
+
+@pytest.fixture(scope="module")
+def bilstm(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return static_bilstm(tmp_path_factory.mktemp("bilstm") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def onnxruntime_kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return onnxruntime_folder(tmp_path_factory.mktemp("onnxruntime"))
+
+
+def assert_golden(output: str) -> None:
+    """Require what `kdedge verify` requires, and all labels."""
+    assert "82 golden texts: 82 with equal tokens, 82 with equal labels" in output
+    assert "passed" in output
+
+
+def c_logits(kit: Path, flags: str, texts: list[str], outputs: int) -> np.ndarray:
+    """Compile the C file as a library and call it: logits (N, C)."""
+    library = kit / "model.so"
+    run("gcc", "-std=c11", "-O3", *flags.split(), "-shared", "-fPIC", kit / "kdedge_model.c",
+        "-o", library, "-lm")  # fmt: skip
+    function = ctypes.CDLL(str(library)).kdedge_predict_bytes
+    function.argtypes = [
+        ctypes.c_char_p,
+        ctypes.c_size_t,
+        ctypes.c_char_p,
+        ctypes.c_size_t,
+        ctypes.c_void_p,
+    ]
+    logits = np.full((len(texts), outputs), np.nan, np.float32)
+    for text, row in zip(texts, logits, strict=True):
+        content = text.encode()
+        assert function(content, len(content), None, 0, row.ctypes.data) == 0
+    return logits
+
+
+@pytest.mark.parametrize("flags", ["-march=x86-64", "-mavx2"])
+def test_c_computes_the_logits_of_onnxruntime(bilstm: Bundle, flags: str) -> None:
+    require("gcc")
+    if platform.machine() != "x86_64" or not cpu_has_avx2():
+        pytest.skip("this CPU has no AVX2")
+    kit = write_kits(bilstm, ["c"])[0]
+    texts = [*factories.sentences(300, seed=9)[0], *unusual_texts(300)]
+    classifier = Classifier.load(bilstm.folder, "int8", threads=1)
+    expected = classifier.logits(texts)
+    actual = c_logits(kit, flags, texts, classifier.spec.outputs)
+    differences = np.abs(actual - expected).max(1)
+    assert np.mean(differences <= LARGEST_DIFFERENCE) > 0.99
+    assert differences.max() < 0.1
+    assert np.array_equal(actual.argmax(1), expected.argmax(1))
+
+
+@pytest.mark.parametrize("task", ["single", "pair", "multilabel", "regression"])
+def test_c_replays_golden_texts_under_sanitizers(tmp_path: Path, task: str) -> None:
+    require("gcc", "make")
+    kit = write_kits(static_bilstm(tmp_path / "bundle", task), ["c"])[0]
+    flags = f"-O1 -Wall -Wextra -Werror {SANITIZERS}"
+    assert_golden(run("make", "-s", "-C", kit, f"CFLAGS={flags}", "test"))
+
+
+def test_golden_test_fails_for_other_weights(bilstm: Bundle, tmp_path: Path) -> None:
+    require("gcc", "make")
+    kit = Path(shutil.copytree(write_kits(bilstm, ["c"])[0], tmp_path / "kit"))
+    source = (kit / "kdedge_model.c").read_text(encoding="utf-8")
+    (kit / "kdedge_model.c").write_text(source.replace("KD_ROW_SCALE 0x1.", "KD_ROW_SCALE 0x3."))
+    with pytest.raises(AssertionError, match="FAILED"):
+        run("make", "-s", "-C", kit, "test")
+
+
+def test_c_runs_on_arm(bilstm: Bundle) -> None:
+    require("aarch64-linux-gnu-gcc", "qemu-aarch64")
+    kit = write_kits(bilstm, ["c"])[0]
+    program = kit / "golden_arm"
+    run("aarch64-linux-gnu-gcc", "-std=c11", "-O3", "-static", kit / "golden_test.c", "-o", program,
+        "-lm")  # fmt: skip
+    assert_golden(run("qemu-aarch64", program))
+
+
+def test_c_reads_lines(bilstm: Bundle) -> None:
+    require("gcc", "make")
+    kit = write_kits(bilstm, ["c"])[0]
+    run("make", "-s", "-C", kit)
+    prediction = Classifier.load(bilstm.folder, "int8").predict("the film was lovely")
+    lines = run(kit / "kdedge-classify", stdin=b"the film was lovely\n\nbad \xff").splitlines()
+    assert len(lines) == 3
+    label, probability = lines[0].split("\t")
+    assert label == prediction.label
+    assert float(probability) == pytest.approx(prediction.score, abs=1e-4)
+
+
+def test_the_header_fits_the_c_file(bilstm: Bundle) -> None:
+    require("gcc")
+    kit = write_kits(bilstm, ["c"])[0]
+    run("gcc", "-std=c11", "-fsyntax-only", "-Werror", "-include", kit / "kdedge_model.h",
+        kit / "kdedge_model.c")  # fmt: skip
+    run("g++", "-std=c++17", "-fsyntax-only", "-x", "c++", kit / "kdedge_model.h")
+
+
+def test_c_is_for_bilstm_students_with_static_ranges(tmp_path: Path) -> None:
+    for kind, says in (("bert", "dynamic ranges"), ("bilstm", "dynamic ranges")):
+        bundle = Bundle.open(factories.copy_bundle(factories.tiny_bundle(kind), tmp_path / kind))
+        with pytest.raises(UsageError, match=says):
+            write_kits(bundle, ["c"])
+
+
+def test_a_vocabulary_beyond_the_embeddings_is_refused(tmp_path: Path) -> None:
+    folder = static_bilstm(tmp_path / "bundle").folder
+    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    bundle = change_tokenizer(folder, model={"vocab": {**vocabulary, "beyond": 200}})
+    with pytest.raises(IntegrityError, match="201 ids, 200 embeddings"):
+        write_kits(bundle, ["c"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["bert", "bilstm"])
+@pytest.mark.parametrize("task", ["single", "pair"])
+def test_cpp_replays_golden_texts(
+    tmp_path: Path, onnxruntime_kit: Path, kind: str, task: str
+) -> None:
+    require("g++", "make")
+    bundle = factories.copy_bundle(factories.tiny_bundle(kind, task), tmp_path)
+    kit = write_kits(Bundle.open(bundle), ["cpp"])[0]
+    assert_golden(run("make", "-s", "-C", kit, f"ORT={onnxruntime_kit}", "test"))
+    run("make", "-s", "-C", kit, f"ORT={onnxruntime_kit}")
+    texts = ("the film was lovely", "it was bad")[: 2 if task == "pair" else 1]
+    prediction = Classifier.load(bundle, "int8").predict(*texts)
+    line = run("./kdedge-classify", folder=kit, stdin="\t".join(texts).encode())
+    assert line.split("\t")[0] == prediction.label
+
+
+@pytest.mark.slow
+def test_node_replays_golden_texts(tmp_path: Path) -> None:
+    modules = None
+    for kind in ("bert", "bilstm"):
+        for task in ("single", "pair", "multilabel", "regression"):
+            folder = tmp_path / f"{kind}-{task}"
+            bundle = factories.copy_bundle(factories.tiny_bundle(kind, task), folder)
+            kit = write_kits(Bundle.open(bundle), ["node"])[0]
+            if modules is None:
+                install_node_modules(kit)
+                modules = (kit / "node_modules").rename(tmp_path / "node_modules")
+            assert_golden(run("node", "golden.mjs", folder=kit))
+            text = b"the film was lovely\tit was bad" if "pair" in task else b"the film was lovely"
+            if task == "single":
+                prediction = Classifier.load(bundle, "int8").predict("the film was lovely")
+                line = run("node", "main.mjs", folder=kit, stdin=text)
+                assert line.split("\t")[0] == prediction.label
+
+
+def test_versions_of_node_packages_are_exact(tmp_path: Path) -> None:
+    bundle = factories.copy_bundle(factories.tiny_bundle("bilstm"), tmp_path)
+    kit = write_kits(Bundle.open(bundle), ["node"])[0]
+    wanted = json.loads((kit / "package.json").read_text())["dependencies"]
+    lock = json.loads((kit / "package-lock.json").read_text())["packages"]
+    for name, version in wanted.items():
+        assert lock[f"node_modules/{name}"]["version"] == version
+    for name, package in lock.items():
+        assert name == "" or package["integrity"].startswith("sha512-")
+        assert "resolved" not in package
+
+
+def test_the_command_line_writes_kits_beside_a_bundle(tmp_path: Path) -> None:
+    folder = static_bilstm(tmp_path / "student" / "bundle").folder
+    arguments = ["export", str(folder), "--kit", "cpp", "--kit", "node", "--c", "--json"]
+    result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout.splitlines()[-1])["bundles"][0]
+    assert document["kits"] == [str(tmp_path / "student" / "kits" / name) for name in KITS]
+    for kit in document["kits"]:
+        assert (Path(kit) / "README.md").is_file()
+
+
+def test_options_that_change_a_bundle_are_refused_with_a_kit(tmp_path: Path) -> None:
+    bundle = factories.copy_bundle(factories.tiny_bundle("bilstm"), tmp_path)
+    with pytest.raises(UsageError, match="as it is"):
+        CliRunner().invoke(
+            cli, ["export", str(bundle), "--kit", "cpp", "--portable"], catch_exceptions=False
+        )
