@@ -13,7 +13,8 @@ from kdedge.export.scheme import UINT8_MAX
 from onnx import numpy_helper
 
 from kdedge.errors import IntegrityError, UsageError
-from kdedge.runtime.bundle import PRECISIONS, Bundle
+from kdedge.runtime.bundle import Bundle
+from kdedge.runtime.layout import PRECISIONS
 
 BLOCK = 8
 """Outputs whose weights stand next to each other, as in lstm.h."""

@@ -18,7 +18,8 @@ from kdedge.export.kits.wordpiece import WordPiece
 
 from kdedge.errors import MachineError, UsageError
 from kdedge.io.atomic import json_text, remove, replace_dir
-from kdedge.runtime.bundle import PRECISIONS, Bundle
+from kdedge.runtime.bundle import Bundle
+from kdedge.runtime.layout import PRECISIONS
 
 SOURCES = Path(__file__).parent
 

@@ -22,7 +22,7 @@ from kdedge.export.qat import QatResult, QuantizedStudent
 from kdedge.nn.batching import PaddingCollator
 from kdedge.nn.tokenization import encode
 from kdedge.runtime import Bundle
-from kdedge.runtime.bundle import write_manifest
+from kdedge.runtime.manifest import write_manifest
 
 NO_PAIR = 0xFFFFFFFF
 
