@@ -14,71 +14,159 @@
 enum {
     KD_BLOCK = 8, /* Outputs whose weights stand next to each other. */
     KD_STEP = 4,  /* Inputs of one output that stand next to each other. */
+    KD_ROWS = 4,  /* Tokens whose inputs are multiplied together. */
     KD_GATES = 4 * KD_STATE_ROOM,
     KD_HEAD_INPUTS = KD_PAIR ? 8 * KD_STATES : 2 * KD_STATES
 };
 
-/* Multiply uint8 inputs with int8 weights: sums[n] = x · w[n]. Weights stand in blocks of 8
-   outputs; within a block, 4 inputs of output 0, the same 4 of output 1, and so on. `inputs` is a
-   multiple of 4 and `outputs` of 8. */
+/* Add to eight sums the products of four inputs with the weights of eight outputs. */
+#if defined(__AVX2__)
+typedef __m256i kd_sums;
+
+static inline kd_sums kd_zero_sums(void) { return _mm256_setzero_si256(); }
+
+static inline kd_sums kd_add_products(kd_sums sums, const uint8_t *x, const signed char *weights)
+{
+    int32_t four;
+    memcpy(&four, x, sizeof four);
+    __m256i inputs = _mm256_set1_epi32(four);
+    __m256i w = _mm256_loadu_si256((const __m256i *)weights);
+#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
+    return _mm256_dpbusd_epi32(sums, inputs, w);
+#else
+    __m256i products = _mm256_maddubs_epi16(inputs, w);
+    return _mm256_add_epi32(sums, _mm256_madd_epi16(products, _mm256_set1_epi16(1)));
+#endif
+}
+
+static inline void kd_store_sums(kd_sums sums, int32_t *out)
+{
+    _mm256_storeu_si256((__m256i *)out, sums);
+}
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+typedef struct {
+    int32x4_t low, high;
+} kd_sums;
+
+static inline kd_sums kd_zero_sums(void)
+{
+    kd_sums sums = {vdupq_n_s32(0), vdupq_n_s32(0)};
+    return sums;
+}
+
+static inline kd_sums kd_add_products(kd_sums sums, const uint8_t *x, const signed char *weights)
+{
+    uint32_t four;
+    memcpy(&four, x, sizeof four);
+    int16x8_t inputs = vreinterpretq_s16_u16(vmovl_u8(vcreate_u8(four * 0x100000001ull)));
+    int8x16_t first = vld1q_s8((const int8_t *)weights);
+    int8x16_t second = vld1q_s8((const int8_t *)weights + 16);
+    int16x8_t p0 = vmulq_s16(inputs, vmovl_s8(vget_low_s8(first)));
+    int16x8_t p1 = vmulq_s16(inputs, vmovl_s8(vget_high_s8(first)));
+    int16x8_t p2 = vmulq_s16(inputs, vmovl_s8(vget_low_s8(second)));
+    int16x8_t p3 = vmulq_s16(inputs, vmovl_s8(vget_high_s8(second)));
+    sums.low = vpadalq_s16(sums.low, vpaddq_s16(p0, p1));
+    sums.high = vpadalq_s16(sums.high, vpaddq_s16(p2, p3));
+    return sums;
+}
+
+static inline void kd_store_sums(kd_sums sums, int32_t *out)
+{
+    vst1q_s32(out, sums.low);
+    vst1q_s32(out + 4, sums.high);
+}
+#else
+typedef struct {
+    int32_t sum[KD_BLOCK];
+} kd_sums;
+
+static inline kd_sums kd_zero_sums(void)
+{
+    kd_sums sums = {{0}};
+    return sums;
+}
+
+static inline kd_sums kd_add_products(kd_sums sums, const uint8_t *x, const signed char *weights)
+{
+    for (int j = 0; j < KD_BLOCK; j++, weights += KD_STEP)
+        sums.sum[j] += x[0] * weights[0] + x[1] * weights[1] + x[2] * weights[2] + x[3] * weights[3];
+    return sums;
+}
+
+static inline void kd_store_sums(kd_sums sums, int32_t *out) { memcpy(out, &sums, sizeof sums); }
+#endif
+
+/* Multiply a row of uint8 inputs with int8 weights: sums[n] = x · w[n]. Weights stand in blocks of
+   8 outputs; within a block, 4 inputs of output 0, the same 4 of output 1, and so on. `inputs` is
+   a multiple of 4 and `outputs` of 8. */
 static void kd_multiply(const uint8_t *x, size_t inputs, const signed char *weights,
                         size_t outputs, int32_t *sums)
 {
-    for (size_t n = 0; n < outputs; n += KD_BLOCK) {
-#if defined(__AVX2__)
-        const __m256i ones = _mm256_set1_epi16(1);
-        __m256i sum = _mm256_setzero_si256();
+    size_t n = 0, stride = inputs * KD_BLOCK;
+    for (; n + 4 * KD_BLOCK <= outputs; n += 4 * KD_BLOCK, weights += 3 * stride) {
+        /* Four sums at once: a processor does not wait for the last addition to one of them. */
+        kd_sums a = kd_zero_sums(), b = a, c = a, d = a;
         for (size_t k = 0; k < inputs; k += KD_STEP, weights += KD_BLOCK * KD_STEP) {
-            int32_t four;
-            memcpy(&four, x + k, sizeof four);
-            __m256i w = _mm256_loadu_si256((const __m256i *)weights);
-            __m256i products = _mm256_maddubs_epi16(_mm256_set1_epi32(four), w);
-            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(products, ones));
+            a = kd_add_products(a, x + k, weights);
+            b = kd_add_products(b, x + k, weights + stride);
+            c = kd_add_products(c, x + k, weights + 2 * stride);
+            d = kd_add_products(d, x + k, weights + 3 * stride);
         }
-        _mm256_storeu_si256((__m256i *)(sums + n), sum);
-#elif defined(__ARM_NEON) && defined(__aarch64__)
-        /* NEON multiplies signed bytes: inputs are widened to 16 bits instead. */
-        int32x4_t low = vdupq_n_s32(0), high = vdupq_n_s32(0);
-        for (size_t k = 0; k < inputs; k += KD_STEP, weights += KD_BLOCK * KD_STEP) {
-            uint32_t four;
-            memcpy(&four, x + k, sizeof four);
-            int16x8_t in = vreinterpretq_s16_u16(vmovl_u8(vcreate_u8(four * 0x100000001ull)));
-            int8x16_t w0 = vld1q_s8((const int8_t *)weights);
-            int8x16_t w1 = vld1q_s8((const int8_t *)weights + 16);
-            int16x8_t p0 = vmulq_s16(in, vmovl_s8(vget_low_s8(w0)));
-            int16x8_t p1 = vmulq_s16(in, vmovl_s8(vget_high_s8(w0)));
-            int16x8_t p2 = vmulq_s16(in, vmovl_s8(vget_low_s8(w1)));
-            int16x8_t p3 = vmulq_s16(in, vmovl_s8(vget_high_s8(w1)));
-            low = vpadalq_s16(low, vpaddq_s16(p0, p1));
-            high = vpadalq_s16(high, vpaddq_s16(p2, p3));
-        }
-        vst1q_s32(sums + n, low);
-        vst1q_s32(sums + n + 4, high);
-#else
-        int32_t block[KD_BLOCK] = {0};
-        for (size_t k = 0; k < inputs; k += KD_STEP)
-            for (size_t j = 0; j < KD_BLOCK; j++, weights += KD_STEP)
-                block[j] += x[k] * weights[0] + x[k + 1] * weights[1] + x[k + 2] * weights[2] +
-                            x[k + 3] * weights[3];
-        memcpy(sums + n, block, sizeof block);
-#endif
+        kd_store_sums(a, sums + n);
+        kd_store_sums(b, sums + n + KD_BLOCK);
+        kd_store_sums(c, sums + n + 2 * KD_BLOCK);
+        kd_store_sums(d, sums + n + 3 * KD_BLOCK);
+    }
+    for (; n < outputs; n += KD_BLOCK) {
+        kd_sums block = kd_zero_sums();
+        for (size_t k = 0; k < inputs; k += KD_STEP, weights += KD_BLOCK * KD_STEP)
+            block = kd_add_products(block, x + k, weights);
+        kd_store_sums(block, sums + n);
     }
 }
+
+/* Do the same for four rows, which reads the weights once. sums: four rows of `outputs`. */
+static void kd_multiply_four(const uint8_t *const x[KD_ROWS], size_t inputs,
+                             const signed char *weights, size_t outputs, int32_t *sums)
+{
+    for (size_t n = 0; n < outputs; n += KD_BLOCK) {
+        kd_sums a = kd_zero_sums(), b = a, c = a, d = a;
+        for (size_t k = 0; k < inputs; k += KD_STEP, weights += KD_BLOCK * KD_STEP) {
+            a = kd_add_products(a, x[0] + k, weights);
+            b = kd_add_products(b, x[1] + k, weights);
+            c = kd_add_products(c, x[2] + k, weights);
+            d = kd_add_products(d, x[3] + k, weights);
+        }
+        kd_store_sums(a, sums + n);
+        kd_store_sums(b, sums + outputs + n);
+        kd_store_sums(c, sums + 2 * outputs + n);
+        kd_store_sums(d, sums + 3 * outputs + n);
+    }
+}
+
+/* Without this gcc does not vectorize loops with comparisons of floats. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC push_options
+#pragma GCC optimize("no-trapping-math")
+#endif
 
 /* e^x with an error of some 1e-7 of it, without branches, so that compilers vectorize loops. */
 static inline float kd_exp(float x)
 {
     const float shift = 12582912.0f; /* Adding 1.5 · 2^23 rounds to a whole number. */
-    x = x < -87.0f ? -87.0f : x > 87.0f ? 87.0f : x;
+    x = x > -87.0f ? x : -87.0f;
+    x = x < 87.0f ? x : 87.0f;
     float shifted = x * 1.44269504f + shift;
     float whole = shifted - shift;
     float r = x - whole * 0.693359375f + whole * 2.12194440e-4f; /* ln 2 in two parts */
     float p = 1.0f + r * (1.0f + r * (0.5f + r * (1.0f / 6 + r * (1.0f / 24 +
               r * (1.0f / 120 + r * (1.0f / 720))))));
-    union { float f; uint32_t u; } bits;
-    bits.f = shifted;
-    bits.u = (bits.u - 0x4B400000u + 127u) << 23; /* 2^whole */
-    return p * bits.f;
+    uint32_t bits;
+    memcpy(&bits, &shifted, sizeof bits);
+    bits = (bits - 0x4B400000u + 127u) << 23; /* 2^whole */
+    float power;
+    memcpy(&power, &bits, sizeof power);
+    return p * power;
 }
 
 static inline float kd_sigmoid(float x) { return 1.0f / (1.0f + kd_exp(-x)); }
@@ -99,7 +187,8 @@ static void kd_round(const float *x, size_t count, float scale, int zero, uint8_
 }
 
 /* One step of one direction: gates[4 · H] hold what the token adds to i, o, f and g. */
-static void kd_gates_to_state(const float *gates, float *cell, float *state)
+static void kd_gates_to_state(const float *restrict gates, float *restrict cell,
+                              float *restrict state)
 {
     const float *in = gates, *out = gates + KD_STATE_ROOM;
     const float *forget = gates + 2 * KD_STATE_ROOM, *candidate = gates + 3 * KD_STATE_ROOM;
@@ -110,33 +199,58 @@ static void kd_gates_to_state(const float *gates, float *cell, float *state)
     }
 }
 
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC pop_options
+#endif
+
+/* Multiply the embeddings of the tokens from t on, in reading order; behind the last one, its
+   row is repeated. */
+static void kd_multiply_tokens(const int32_t *ids, int count, int direction, int t, int32_t *sums)
+{
+    const signed char *weights = kd_lstm_w + (size_t)direction * KD_GATES * KD_ROW_ROOM;
+    const uint8_t *rows[KD_ROWS];
+    for (int i = 0; i < KD_ROWS; i++) {
+        int place = t + i < count ? t + i : count - 1;
+        int32_t id = ids[direction ? count - 1 - place : place];
+        rows[i] = kd_rows + (size_t)id * KD_ROW_ROOM;
+    }
+    kd_multiply_four(rows, KD_ROW_ROOM, weights, KD_GATES, sums);
+}
+
+/* Add what the states after t tokens contribute to the gates. */
+static void kd_add_states(const float *state, int t, int direction, float *gates)
+{
+    const signed char *weights = kd_lstm_r + (size_t)direction * KD_GATES * KD_STATE_ROOM;
+    size_t first = (size_t)direction * KD_GATES; /* of this direction's scales */
+    int row = t < KD_STATE_SCALES ? t : KD_STATE_SCALES - 1;
+    float scale = kd_state_scale[row];
+    int zero = kd_state_zero[row];
+    uint8_t rounded[KD_STATE_ROOM];
+    int32_t sums[KD_GATES];
+    kd_round(state, KD_STATE_ROOM, scale, zero, rounded);
+    kd_multiply(rounded, KD_STATE_ROOM, weights, KD_GATES, sums);
+    for (size_t i = 0; i < KD_GATES; i++) {
+        int32_t sum = sums[i] - zero * kd_lstm_r_sums[first + i];
+        gates[i] += (float)sum * (scale * kd_lstm_r_scales[first + i]);
+    }
+}
+
 /* Read tokens in one direction and write the last state (KD_STATES values). */
 static void kd_read(const int32_t *ids, int count, int direction, float *last_state)
 {
     float cell[KD_STATE_ROOM] = {0}, state[KD_STATE_ROOM] = {0}, gates[KD_GATES];
-    uint8_t rounded[KD_STATE_ROOM];
-    int32_t sums[KD_GATES];
-    const signed char *w = kd_lstm_w + (size_t)direction * KD_GATES * KD_ROW_ROOM;
-    const signed char *r = kd_lstm_r + (size_t)direction * KD_GATES * KD_STATE_ROOM;
+    int32_t sums[KD_ROWS * KD_GATES];
     size_t first = (size_t)direction * KD_GATES; /* of this direction's scales and biases */
     for (int t = 0; t < count; t++) {
-        int32_t id = ids[direction ? count - 1 - t : t];
-        kd_multiply(kd_rows + (size_t)id * KD_ROW_ROOM, KD_ROW_ROOM, w, KD_GATES, sums);
+        if (t % KD_ROWS == 0)
+            kd_multiply_tokens(ids, count, direction, t, sums);
+        const int32_t *own = sums + t % KD_ROWS * KD_GATES;
         for (size_t i = 0; i < KD_GATES; i++) {
-            int32_t sum = sums[i] - KD_ROW_ZERO * kd_lstm_w_sums[first + i];
+            int32_t sum = own[i] - KD_ROW_ZERO * kd_lstm_w_sums[first + i];
             gates[i] = (float)sum * (KD_ROW_SCALE * kd_lstm_w_scales[first + i]);
         }
-        if (t > 0) {
-            int row = t < KD_STATE_SCALES ? t : KD_STATE_SCALES - 1;
-            float scale = kd_state_scale[row];
-            int zero = kd_state_zero[row];
-            kd_round(state, KD_STATE_ROOM, scale, zero, rounded);
-            kd_multiply(rounded, KD_STATE_ROOM, r, KD_GATES, sums);
-            for (size_t i = 0; i < KD_GATES; i++) {
-                int32_t sum = sums[i] - zero * kd_lstm_r_sums[first + i];
-                gates[i] += (float)sum * (scale * kd_lstm_r_scales[first + i]);
-            }
-        }
+        if (t > 0)
+            kd_add_states(state, t, direction, gates);
         for (size_t i = 0; i < KD_GATES; i++)
             gates[i] += kd_lstm_bias[first + i];
         kd_gates_to_state(gates, cell, state);
