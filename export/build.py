@@ -131,7 +131,7 @@ def _check_and_pack(
     manifest = manifest_of(source, files, packed, figures, scores)
     chosen = {name: classifiers[name] for name in packed}
     golden = golden_answers(chosen, task.test, options.golden_from)
-    finish_bundle(part, folder, manifest, figures, golden)
+    finish_bundle(part, folder, manifest, figures, golden, provenance=source.provenance)
 
 
 class EncodedTexts:

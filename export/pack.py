@@ -13,7 +13,9 @@ import onnx
 from kdedge.export.card import model_card
 from kdedge.export.figures import ParityFigures, VocabularyFigures
 from kdedge.export.neutral_texts import neutral_rows
+from kdedge.export.provenance import Provenance
 from kdedge.export.qat import QuantizedStudent
+from kdedge.export.sbom import sbom_text
 from kdedge.export.scheme import QuantScheme
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -21,7 +23,7 @@ from kdedge import __version__
 from kdedge.data.task import Split
 from kdedge.io.atomic import json_text, remove, replace_dir, write_atomic
 from kdedge.runtime import Classifier
-from kdedge.runtime.bundle import LAYOUT, PRECISIONS, Bundle, Manifest, write_manifest
+from kdedge.runtime.bundle import LAYOUT, PRECISIONS, SBOM, Bundle, Manifest, write_manifest
 from kdedge.runtime.golden import golden_label
 from kdedge.runtime.metrics import score
 from kdedge.runtime.spec import TaskSpec
@@ -55,6 +57,7 @@ class ExportInput:
         largest_drop: Loss on the validation split above which the int8 file is left out; None: the
             int8 file is never left out, and no variants are compared.
         vocabulary: Figures, if the vocabulary was reduced.
+        provenance: What the bill of materials says; None: none is written.
     """
 
     model: PreTrainedModel
@@ -67,6 +70,7 @@ class ExportInput:
     sources: Mapping[str, Any] = field(default_factory=dict)
     largest_drop: float | None = None
     vocabulary: VocabularyFigures | None = None
+    provenance: Provenance | None = None
 
 
 @dataclass(frozen=True)
@@ -110,11 +114,18 @@ def begin_bundle(part: Path, source: ExportInput, files: ExportedFiles) -> Bundl
 
 
 def finish_bundle(
-    part: Path, folder: Path, manifest: Manifest, figures: ParityFigures, golden: Mapping[str, Any]
+    part: Path,
+    folder: Path,
+    manifest: Manifest,
+    figures: ParityFigures,
+    golden: Mapping[str, Any],
+    *,
+    provenance: Provenance | None = None,
 ) -> None:
     """Complete the bundle in `part` and move it to `folder`.
 
-    Graphs that the manifest does not name are removed.
+    Graphs that the manifest does not name are removed. With `provenance` the bundle gets a bill of
+    materials; the manifest lists it, so that the digest and a signature cover it.
     """
     for precision in PRECISIONS.keys() - manifest.precisions.keys():
         (part / PRECISIONS[precision]).unlink(missing_ok=True)
@@ -122,6 +133,8 @@ def finish_bundle(
     sizes = {name: (part / path).stat().st_size for name, path in manifest.precisions.items()}
     card = model_card(manifest, figures, sizes, golden_from=golden["texts"])
     write_atomic(part / "README.md", card)
+    if provenance is not None:
+        write_atomic(part / SBOM, sbom_text(part, manifest, provenance))
     write_manifest(part, manifest)
     Bundle.open(part).verify_files()
     replace_dir(part, folder)

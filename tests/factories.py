@@ -31,7 +31,7 @@ from kdedge.data.task import Split, Task
 from kdedge.nn.labels import label_config
 from kdedge.recipe import Recipe
 from kdedge.run.layout import RunDir
-from kdedge.runtime.bundle import LAYOUT, PRECISIONS
+from kdedge.runtime.bundle import LAYOUT, PRECISIONS, SBOM
 from kdedge.runtime.spec import TaskSpec
 from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
 
@@ -342,7 +342,7 @@ def _save_stage(folder: Path, model: PreTrainedModel, task: Task) -> None:
 
 # Bundles
 
-BUNDLE_FILES = tuple(name for name in LAYOUT if name != PRECISIONS["portable"])
+BUNDLE_FILES = tuple(name for name in LAYOUT if name not in (SBOM, PRECISIONS["portable"]))
 """Files of a bundle that is exported with default options."""
 
 BUNDLE_MAX_LENGTH = 24

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,11 +105,20 @@ def export_options(
     metavar="KEY.pem",
     help="Sign the bundles with this private ed25519 key; needs cryptography.",
 )
+@click.option(
+    "--sbom", is_flag=True, help="Write a bill of materials (CycloneDX 1.6) into the bundles."
+)
 @force_option
 @wide_option
 @json_option
 def export(
-    run: Path, options: ExportOptions, sign: Path | None, force: bool, wide: bool, as_json: bool
+    run: Path,
+    options: ExportOptions,
+    sign: Path | None,
+    sbom: bool,
+    force: bool,
+    wide: bool,
+    as_json: bool,
 ) -> None:
     """Write the students of RUN as ONNX files, compare them with torch, and pack bundles.
 
@@ -122,6 +132,7 @@ def export(
     """
     key = _read_key(sign) if sign else None  # A wrong key is reported before any work.
     stages = StageContext(force, ConsoleProgress())
+    options = replace(options, sbom=sbom)
     bundles = export_and_show(run, options=options, stages=stages, wide=wide)
     if key is not None:
         _sign(bundles, key)

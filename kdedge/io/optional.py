@@ -34,7 +34,7 @@ TRAINING_PACKAGES = (
 TUNING_PACKAGES = ("optuna", "sqlalchemy")
 """Import names of the packages in the extra `tune`."""
 
-EXTRAS = {"cryptography": "sign"}
+EXTRAS = {"cryptography": "sign", "cyclonedx": "sbom"}
 """Import name of a package -> the extra that installs it alone."""
 
 

@@ -1,7 +1,7 @@
 """A bundle is the folder that goes to the device. A file is verified when it is first read.
 
 bundle/  README.md  config.json  tokenizer.json  tokenizer_config.json  golden.json  kdedge.json
-         kdedge.sig (if it is signed)
+         kdedge.sig (if it is signed)  sbom.cdx.json (if it was requested)
          onnx/model.onnx  onnx/model_quantized.onnx  onnx/model_portable.onnx
 """
 
@@ -35,6 +35,9 @@ MANIFEST = "kdedge.json"
 SIGNATURE = "kdedge.sig"
 """An optional file that signs the manifest, and is therefore not listed in it."""
 
+SBOM = "sbom.cdx.json"
+"""An optional bill of materials, see `kdedge export --sbom`."""
+
 UNLISTED = (MANIFEST, SIGNATURE)
 """Files of a bundle that its manifest does not list."""
 
@@ -53,6 +56,7 @@ LAYOUT = (
     "tokenizer.json",
     "tokenizer_config.json",
     "golden.json",
+    SBOM,
     *PRECISIONS.values(),
 )
 """All files that a manifest may list."""
