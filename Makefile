@@ -1,5 +1,6 @@
 # make quickstart: distill, export and bench a small model.
 # make test: all tests. make test-fast: all but the slow ones. make docs: the documentation site.
+# make audit: known vulnerabilities of the locked packages.
 # make test-soak: the pages of the documentation, the notebook and 10,000 mutations of a bundle.
 PYTHON ?= python3
 OLD_PYTHON := kdedge needs Python 3.11 or newer: make PYTHON=python3.12 ...
@@ -9,7 +10,7 @@ BIN := .venv/bin
 PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive \
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: quickstart test test-fast test-soak lint types docs links lock clean
+.PHONY: quickstart test test-fast test-soak lint types docs audit links lock clean
 
 quickstart: .venv/.ready
 	$(BIN)/kdedge run configs/quickstart.toml
@@ -36,6 +37,10 @@ types: .venv/.ready links
 docs: .venv/.docs links
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+# Known vulnerabilities of the locked packages; needs the network. On GitHub, no answer is an error.
+audit: .venv/.audit
+	$(BIN)/python .ci/audit.py
+
 # mypy and mkdocstrings follow folders, not setuptools' package-dir: links show them export/ and
 # benchmarks/ inside kdedge/.
 links:
@@ -44,6 +49,10 @@ links:
 
 .venv/.docs: .venv/.ready configs/locks/docs.txt
 	$(UV) pip install --quiet --python .venv/bin/python -r configs/locks/docs.txt
+	touch $@
+
+.venv/.audit: .venv/.ready configs/locks/audit.txt
+	$(UV) pip install --quiet --python .venv/bin/python -r configs/locks/audit.txt
 	touch $@
 
 .venv/.ready: configs/locks/dev.txt pyproject.toml
@@ -61,13 +70,15 @@ links:
 LOCK = $(UV) pip compile --quiet --universal --no-header --no-annotate --generate-hashes \
 	--python-version 3.11
 DEV_LOCK = --constraint configs/locks/dev.txt
-DEV_EXTRAS = --extra train --extra tune --extra sign --extra serve --extra quickstart --extra dev
+DEV_EXTRAS = --extra train --extra tune --extra sign --extra serve --extra sbom \
+	--extra quickstart --extra dev
 lock:
 	$(LOCK) $(DEV_EXTRAS) pyproject.toml -o configs/locks/dev.txt
 	$(LOCK) $(DEV_LOCK) pyproject.toml -o configs/locks/device.txt
 	$(LOCK) $(DEV_LOCK) --extra train pyproject.toml -o configs/locks/train.txt
 	$(LOCK) $(DEV_LOCK) --extra serve pyproject.toml -o configs/locks/serve.txt
 	$(LOCK) $(DEV_LOCK) --extra docs pyproject.toml -o configs/locks/docs.txt
+	$(LOCK) $(DEV_LOCK) --group audit -o configs/locks/audit.txt
 
 clean:
 	rm -rf .venv runs build *.egg-info

@@ -28,6 +28,7 @@ from kdedge.benchmarks.targets import bundle_name
 
 from kdedge import __version__
 from kdedge.errors import DataError, IntegrityError, UsageError
+from kdedge.io.licences import restricted_data
 from kdedge.io.paths import short_name
 from kdedge.run.progress import SILENT, Progress
 from kdedge.runtime import Bundle, Manifest
@@ -95,6 +96,7 @@ def bench_run(
         settings=run_settings(run, students, options),
         command=_command([f"runs/{run.folder.name}"], options),
         learned_from=learned_from(run),
+        notes=(*data_notes(recipe.data.source), *report.notes),
         measured_from=measured_from(run, students),
     )
 
@@ -295,6 +297,12 @@ def _stored_score_notes(scores: Mapping[str, Any], examples: Examples) -> list[s
             " come from the same source"
         )
     return notes
+
+
+def data_notes(source: str | None) -> list[str]:
+    """Say if the data set may not be used for everything."""
+    licence = restricted_data(source)
+    return [] if licence is None else [f"the data set is for {licence}"]
 
 
 def _report(spec: TaskSpec, examples: Examples, rows: Sequence[Row], options: Options) -> Report:

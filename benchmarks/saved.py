@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 DECIDING_FILES = (STAGE_FILE, "kdedge.json")
 """Files that change whenever a stage or a bundle is made again."""
 
-RAW_TIMES = {"single": "single_us", "model": "model_us", "batched": "batch_us"}
-"""Attribute of a row -> its key in report.json."""
-
 
 @dataclass(frozen=True, repr=False)
 class SavedReport(Report):
@@ -118,16 +115,17 @@ def _read(document: dict[str, Any]) -> SavedReport:
 def _read_row(entry: Mapping[str, Any], raw: Iterator[Mapping[str, Any]]) -> Row:
     """Read a row; `raw` yields the measured values of the rows that were timed."""
     same_keys = ("subject", "kind", "form", "precision", "provider", "threads", "batch", "bytes")
-    timings: dict[str, Any] = {}
+    measured: Mapping[str, Any] = {}
     if entry["p50_us"] is not None:
         measured = next(raw)
-        timings = {name: _timings(measured.get(key)) for name, key in RAW_TIMES.items()}
     interval = None
     if entry["value_low"] is not None:
         interval = (entry["value_low"], entry["value_high"])
     return Row(
         **{key: entry[key] for key in same_keys},
-        **timings,
+        single=_timings(measured.get("single_us")),
+        model=_timings(measured.get("model_us")),
+        batched=_timings(measured.get("batch_us")),
         value=entry["value"],
         interval=interval,
         retention=_retention(entry),

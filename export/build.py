@@ -137,7 +137,15 @@ def _check_and_pack(
         figures = replace(figures, calibration=calibration.figures)
     manifest = manifest_of(source, files, packed, figures, scores, calibration.temperature)
     golden = golden_answers(chosen, task.test, options.golden_from)
-    finish_bundle(part, folder, manifest, figures, golden, calibration.table)
+    finish_bundle(
+        part,
+        folder,
+        manifest,
+        figures,
+        golden,
+        agreement=calibration.table,
+        provenance=source.provenance,
+    )
 
 
 def _first_choice(classifiers: Mapping[str, Classifier]) -> Classifier:

@@ -11,6 +11,8 @@ from kdedge.export.int8_parity import overflows
 from kdedge.export.options import DEFAULT_OPTIONS, TEACHER_OPTIONS, ExportOptions
 from kdedge.export.pack import ExportInput
 from kdedge.export.prepare import apply_qat, apply_vocab_trim, student_config
+from kdedge.export.provenance import provenance_of
+from kdedge.export.sbom import require_sbom_library
 
 from kdedge import __version__
 from kdedge.data import load_task
@@ -63,6 +65,8 @@ def export_run(
         UsageError: If an option does not fit these students or this CPU.
     """
     check_overflow(options)
+    if options.sbom:
+        require_sbom_library()
     recipe = run.recipe
     if task is None:
         task = load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
@@ -114,6 +118,7 @@ def _export_student(
         largest_drop=recipe.largest_drop,
         calibrated=True,
         teacher_validation=read_validation_logits(run.teacher, task),
+        provenance=provenance_of(run, student_config(run, name)) if options.sbom else None,
     )
     source = apply_vocab_trim(run, task, recipe, source, progress=stages.progress)
     quantized = None
@@ -181,7 +186,7 @@ def _scores(task: Task, teacher: float, student: float) -> dict[str, Any]:
 
 def _sources(folder: Path, task: Task, max_length: int, options: ExportOptions) -> dict[str, Any]:
     """Return what decides the content of a bundle: inputs, options and versions."""
-    return {
+    sources = {
         "weights": hash_files(folder, WEIGHTS),
         "max_length": max_length,
         "precisions": list(options.precisions),
@@ -192,6 +197,9 @@ def _sources(folder: Path, task: Task, max_length: int, options: ExportOptions) 
         "format": FORMAT,
         "kdedge": __version__,
     }
+    if options.sbom:
+        sources["sbom"] = True
+    return sources
 
 
 def _is_current(bundle: Path, sources: Mapping[str, Any]) -> bool:

@@ -31,6 +31,7 @@ class ExportOptions:
         trim_vocab: Pieces of the vocabulary to keep; None: as the recipe says.
         golden_from: Texts of golden.json: `neutral`, which come with kdedge, or `test`: 16 texts
             of the test split, word for word.
+        sbom: Whether to write a bill of materials into the bundle.
 
     Raises:
         UsageError: If one option would be ignored because of another.
@@ -41,6 +42,7 @@ class ExportOptions:
     tune: bool = True
     trim_vocab: int | None = None
     golden_from: str = "neutral"
+    sbom: bool = False
 
     def __post_init__(self) -> None:
         unknown = set(self.precisions) - set(FILES)

@@ -13,7 +13,9 @@ import onnx
 from kdedge.export.card import model_card
 from kdedge.export.figures import ParityFigures, VocabularyFigures
 from kdedge.export.neutral_texts import neutral_rows
+from kdedge.export.provenance import Provenance
 from kdedge.export.qat import QuantizedStudent
+from kdedge.export.sbom import sbom_text
 from kdedge.export.scheme import QuantScheme
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -24,7 +26,7 @@ from kdedge.runtime import Classifier
 from kdedge.runtime.agreement import AgreementTable
 from kdedge.runtime.bundle import Bundle
 from kdedge.runtime.golden import golden_label
-from kdedge.runtime.layout import AGREEMENT, LAYOUT, PRECISIONS
+from kdedge.runtime.layout import AGREEMENT, LAYOUT, PRECISIONS, SBOM
 from kdedge.runtime.manifest import Manifest, write_manifest
 from kdedge.runtime.metrics import score
 from kdedge.runtime.spec import TaskSpec
@@ -60,6 +62,7 @@ class ExportInput:
         vocabulary: Figures, if the vocabulary was reduced.
         calibrated: Whether the labels of the validation split may set a temperature.
         teacher_validation: The teacher's logits on the validation split (N, C), if it has one.
+        provenance: What the bill of materials says; None: none is written.
     """
 
     model: PreTrainedModel
@@ -74,6 +77,7 @@ class ExportInput:
     vocabulary: VocabularyFigures | None = None
     calibrated: bool = False
     teacher_validation: np.ndarray | None = None
+    provenance: Provenance | None = None
 
 
 @dataclass(frozen=True)
@@ -122,11 +126,14 @@ def finish_bundle(
     manifest: Manifest,
     figures: ParityFigures,
     golden: Mapping[str, Any],
+    *,
     agreement: AgreementTable | None = None,
+    provenance: Provenance | None = None,
 ) -> None:
     """Complete the bundle in `part` and move it to `folder`.
 
-    Graphs that the manifest does not name are removed.
+    Graphs that the manifest does not name are removed. With `provenance` the bundle gets a bill of
+    materials; the manifest lists it, so that the digest and a signature cover it.
     """
     if agreement is not None:
         write_atomic(part / AGREEMENT, json_text(agreement.to_json()))
@@ -136,6 +143,8 @@ def finish_bundle(
     sizes = {name: (part / path).stat().st_size for name, path in manifest.precisions.items()}
     card = model_card(manifest, figures, sizes, golden_from=golden["texts"])
     write_atomic(part / "README.md", card)
+    if provenance is not None:
+        write_atomic(part / SBOM, sbom_text(part, manifest, provenance))
     write_manifest(part, manifest)
     Bundle.open(part).verify_files()
     replace_dir(part, folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,14 @@ def export_options(
 def kit_names(kits: tuple[str, ...], c: bool) -> tuple[str, ...]:
     """Convert the options of the command line."""
     return (*kits, "c") if c else kits
+
+
+@dataclass(frozen=True)
+class ProvenanceOptions:
+    """What says where a bundle comes from: a private key that signs it, a bill of materials."""
+
+    sign: Path | None
+    sbom: bool
 
 
 @click.command()
@@ -116,11 +125,18 @@ def kit_names(kits: tuple[str, ...], c: bool) -> tuple[str, ...]:
     ),
     click.option("--c", is_flag=True, help="Short for --kit c: a BiLSTM in one C file."),
 )
-@click.option(
-    "--sign",
-    type=click.Path(path_type=Path),
-    metavar="KEY.pem",
-    help="Sign the bundles with this private ed25519 key; needs cryptography.",
+@option_group(
+    "provenance",
+    ProvenanceOptions,
+    click.option(
+        "--sign",
+        type=click.Path(path_type=Path),
+        metavar="KEY.pem",
+        help="Sign the bundles with this private ed25519 key; needs cryptography.",
+    ),
+    click.option(
+        "--sbom", is_flag=True, help="Write a bill of materials (CycloneDX 1.6) into the bundles."
+    ),
 )
 @force_option
 @wide_option
@@ -129,7 +145,7 @@ def export(
     run: Path,
     options: ExportOptions,
     kits: tuple[str, ...],
-    sign: Path | None,
+    provenance: ProvenanceOptions,
     force: bool,
     wide: bool,
     as_json: bool,
@@ -145,7 +161,9 @@ def export(
     Example: kdedge export runs/quickstart
     Example: kdedge export bundle --kit cpp
     """
+    sign = provenance.sign
     key = _read_key(sign) if sign else None  # A wrong key is reported before any work.
+    options = replace(options, sbom=provenance.sbom)
     if kits and (run / "kdedge.json").is_file():
         _reject_export_options(options, sign)
         bundles = [run]

@@ -36,6 +36,7 @@ TUNING_PACKAGES = ("optuna", "sqlalchemy")
 
 EXTRAS = {
     "cryptography": "sign",
+    "cyclonedx": "sbom",
     "prometheus_client": "serve",
     "starlette": "serve",
     "uvicorn": "serve",

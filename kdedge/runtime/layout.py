@@ -16,6 +16,9 @@ UNLISTED = (MANIFEST, SIGNATURE)
 AGREEMENT = "agreement.json"
 """An optional file: how often student and teacher agree on the validation texts."""
 
+SBOM = "sbom.cdx.json"
+"""An optional bill of materials, see `kdedge export --sbom`."""
+
 PRECISIONS = {
     "fp32": "onnx/model.onnx",
     "int8": "onnx/model_quantized.onnx",
@@ -32,6 +35,7 @@ LAYOUT = (
     "tokenizer_config.json",
     "golden.json",
     AGREEMENT,
+    SBOM,
     *PRECISIONS.values(),
 )
 """All files that a manifest may list."""
