@@ -108,7 +108,7 @@ def row(name: str, promise: float, results: Sequence[Measured], microseconds: fl
     )
 
 
-def main() -> None:
+def study() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", help="name of the run of the first seed")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
@@ -140,4 +140,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    study()

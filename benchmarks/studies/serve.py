@@ -149,7 +149,7 @@ def start_server(bundle: Path) -> tuple[subprocess.Popen[str], int]:
     raise SystemExit("the server did not start")
 
 
-def main() -> None:
+def study() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundle", type=Path)
     parser.add_argument("texts", type=Path, help="one text per line")
@@ -184,4 +184,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    study()
