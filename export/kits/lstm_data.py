@@ -16,7 +16,7 @@ from kdedge.errors import IntegrityError, UsageError
 from kdedge.runtime.bundle import PRECISIONS, Bundle
 
 BLOCK = 8
-"""Outputs whose weights stand next to each other, as in lstm.h."""
+"""Outputs whose weights stand next to each other, as in multiply.h."""
 
 STEP = 4
 """Inputs of one output that stand next to each other."""
