@@ -17,7 +17,7 @@ from kdedge.runtime.bundle import Bundle
 from kdedge.runtime.layout import PRECISIONS
 
 BLOCK = 8
-"""Outputs whose weights stand next to each other, as in lstm.h."""
+"""Outputs whose weights stand next to each other, as in multiply.h."""
 
 STEP = 4
 """Inputs of one output that stand next to each other."""

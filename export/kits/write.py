@@ -78,6 +78,7 @@ def write_c(bundle: Bundle, tokenizer: WordPiece, folder: Path) -> None:
         task_source(bundle.manifest.spec),
         student.source(),
         _source("shared/wordpiece.h"),
+        _source("shared/multiply.h"),
         _source("shared/lstm.h"),
         _source("shared/answer.h"),
         _source("c/predict.h"),

@@ -80,7 +80,7 @@ def c_logits(kit: Path, flags: str, texts: list[str], outputs: int) -> np.ndarra
     return logits
 
 
-@pytest.mark.parametrize("flags", ["-march=x86-64", "-mavx2"])
+@pytest.mark.parametrize("flags", ["-U__SSE2__", "-march=x86-64", "-mavx2"])
 def test_c_computes_the_logits_of_onnxruntime(bilstm: Bundle, flags: str) -> None:
     require("gcc")
     if platform.machine() != "x86_64" or not cpu_has_avx2():
