@@ -40,12 +40,12 @@ class Provenance:
     """What a student was made from.
 
     Attributes:
-        teachers: The teachers that it learned from.
-        bases: The pretrained models that teachers and student started from.
+        teacher: The teacher that it learned from.
+        bases: The pretrained models that teacher and student started from.
         data: The data sets and files of texts.
     """
 
-    teachers: tuple[Origin, ...]
+    teacher: Origin
     bases: tuple[Origin, ...]
     data: tuple[Origin, ...]
 
@@ -54,18 +54,12 @@ def provenance_of(run: RunDir, student: StudentConfig) -> Provenance:
     """Return what a student of a run was made from."""
     result = read_result(run.teacher, TeacherResult)
     bases = [result.model]
-    folders = [run.teacher]
-    if run.teachers:
-        bases = [member.model for member in result.teachers.values()]
-        folders = list(run.teachers.values())
     if student.checkpoint:
         bases.append(student.start)
-    teachers = []
-    for folder in folders:
-        weights = folder / WEIGHTS_FILE
-        teachers.append(Origin(f"{run.recipe.name} {folder.name}", sha256=_sha256(weights)))
+    weights = run.teacher / WEIGHTS_FILE
+    teacher = Origin(f"{run.recipe.name} {run.teacher.name}", sha256=_sha256(weights))
     return Provenance(
-        tuple(teachers),
+        teacher,
         tuple(_model_origin(base) for base in dict.fromkeys(bases)),
         tuple(_data_origin(place) for place in dict.fromkeys(_data_places(run.recipe))),
     )

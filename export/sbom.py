@@ -50,9 +50,8 @@ def sbom_text(folder: Path, manifest: Manifest, provenance: Provenance) -> str:
 
     model = ComponentType.MACHINE_LEARNING_MODEL
     bases = [_origin_component(base, model) for base in provenance.bases]
-    teachers = [_origin_component(teacher, model) for teacher in provenance.teachers]
-    for teacher in teachers:
-        teacher.pedigree = Pedigree(ancestors=_unreferenced(provenance.bases, model))
+    teacher = _origin_component(provenance.teacher, model)
+    teacher.pedigree = Pedigree(ancestors=_unreferenced(provenance.bases, model))
     data = [_origin_component(origin, ComponentType.DATA) for origin in provenance.data]
     kdedge = _package(KDEDGE, __version__)
     packages = [
@@ -64,12 +63,12 @@ def sbom_text(folder: Path, manifest: Manifest, provenance: Provenance) -> str:
         bom_ref="bundle",
         description=f"{manifest.spec.kind} of texts, distilled by kdedge",
         components=_files(folder),
-        pedigree=Pedigree(ancestors=_unreferenced(provenance.teachers, model)),
+        pedigree=Pedigree(ancestors=_unreferenced([provenance.teacher], model)),
     )
     tool = Component(name=KDEDGE, type=ComponentType.APPLICATION, version=__version__)
     bom = Bom(
         metadata=BomMetaData(component=bundle, tools=ToolRepository(components=[tool])),
-        components=[kdedge, *packages, *teachers, *bases, *data],
+        components=[kdedge, *packages, teacher, *bases, *data],
     )
     bom.register_dependency(bundle, [kdedge])
     bom.register_dependency(kdedge, packages)
