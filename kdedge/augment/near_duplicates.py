@@ -25,8 +25,6 @@ first |y| - ceil(c |y|) + 1 shingles of y.
 from __future__ import annotations
 
 import math
-import re
-import unicodedata
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -34,6 +32,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from kdedge.data.shares import normalised
+from kdedge.data.simplify import UNSPACED_CHARACTER, simplify
 
 SHINGLE_LENGTH = 4
 UNSPACED_SHINGLE_LENGTH = 2
@@ -45,18 +44,6 @@ MIN_CONTAINED_SHINGLES = 16
 VECTORISE_FROM = 64
 """Number of candidate texts from which numpy compares their sizes faster than a loop."""
 
-PUNCTUATION = re.compile(r"[\W_]+")
-UNSPACED = (
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
-    "\U00020000-\U0003ffff]"
-)
-"""A character of Thai, Lao, Burmese, Khmer, kana or Chinese: scripts without spaces."""
-
-UNSPACED_CHARACTER = re.compile(UNSPACED)
-MEANINGLESS_SPACE = re.compile(f"(?<={UNSPACED}) | (?={UNSPACED})")
-INVISIBLE_CATEGORIES = {"Mn", "Cf"}
-"""Unicode categories of accents and invisible characters, which uncased tokenizers ignore."""
-
 
 def shingles(text: str, pair: str | None = None) -> frozenset[str]:
     """Return the shingles of a simplified text; a prefix marks those of each text of a pair."""
@@ -65,22 +52,6 @@ def shingles(text: str, pair: str | None = None) -> frozenset[str]:
         return first
     second = _shingles_of_one(pair)
     return frozenset({"1" + shingle for shingle in first} | {"2" + shingle for shingle in second})
-
-
-def simplify(text: str) -> str:
-    """Keep letters and digits only, without case, accents and width variants.
-
-    One space separates words. No space is next to a character of a script without spaces.
-    """
-    if not text.isascii():
-        decomposed = unicodedata.normalize("NFKD", text)
-        text = "".join(
-            character
-            for character in decomposed
-            if unicodedata.category(character) not in INVISIBLE_CATEGORIES
-        )
-    words = PUNCTUATION.sub(" ", normalised(text)).strip()
-    return MEANINGLESS_SPACE.sub("", words)
 
 
 def _shingles_of_one(text: str) -> frozenset[str]:

@@ -46,6 +46,7 @@ def check(arguments: RecipeArguments, as_json: bool) -> None:
     task = read_data(recipe, ConsoleProgress())
     models = _models(recipe)
     results().print(_splits_table(task))
+    results().print(_overlaps_table(task))
     for model, place in models.items():
         click.echo(fold(f"{model}: {place}", indent=2))
     for warning in split_warnings(task):
@@ -116,6 +117,16 @@ def _splits_table(task: Task) -> Table:
     return table
 
 
+def _overlaps_table(task: Task) -> Table:
+    """Return how many texts the splits shared when they were read."""
+    columns = ["splits", "equal texts", "copies apart from punctuation", "similar texts"]
+    table = make_table("texts in two splits", columns, left=("splits",))
+    for overlap in task.overlaps:
+        counts = [overlap.equal, overlap.copies, overlap.similar]
+        table.add_row(f"{overlap.split}, {overlap.other}", *(f"{count:,}" for count in counts))
+    return table
+
+
 def _label_counts(spec: TaskSpec, split: Split) -> dict[str, int]:
     if spec.kind == "regression":
         return {}
@@ -135,5 +146,6 @@ def _document(recipe: Recipe, task: Task, models: dict[str, str]) -> dict[str, A
         "splits": sizes,
         "labels": labels,
         "notes": list(task.notes),
+        "overlaps": task.overlaps_json(),
         "models": models,
     }

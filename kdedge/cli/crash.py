@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import platform
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
 
 from kdedge import __version__
 from kdedge.cli.console import print_message
 from kdedge.errors import KdedgeError, MachineError, first_line
+from kdedge.io.disk import causes, is_disk_full
 from kdedge.io.optional import installed_versions
 
 EXIT_CODE = 70
 """Internal software error (EX_SOFTWARE of sysexits.h)."""
-
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-DISK_FULL_TEXTS = (
-    "No space left on device",
-    "os error 28",
-    "PytorchStreamWriter failed writing file",
-)
-"""How safetensors and torch report a full disk; they raise classes of their own."""
 
 OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "bad allocation")
 """How torch and ONNX Runtime report a failed allocation."""
@@ -44,9 +35,9 @@ def explain(error: Exception) -> KdedgeError:
     A full disk, exhausted memory and a file that the system refuses are errors of the machine.
     Everything else is unexpected: its traceback is written to a file, which the hint names.
     """
-    for cause in _causes(error):
+    for cause in causes(error):
         text = str(cause)
-        if getattr(cause, "errno", None) in DISK_FULL or _mentions(text, DISK_FULL_TEXTS):
+        if is_disk_full(cause):
             return MachineError(
                 "the disk is full",
                 first_line(cause),
@@ -70,16 +61,6 @@ def explain(error: Exception) -> KdedgeError:
         first_line(error),
         _report_hint(error),
     )
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and those that led to it."""
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        yield current
-        current = current.__cause__ or current.__context__
 
 
 def _mentions(text: str, phrases: tuple[str, ...]) -> bool:

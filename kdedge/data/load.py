@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kdedge.data.labels import Names, are_switches, known_names, label_array, names_of_train
-from kdedge.data.overlap import Overlap, Part, conflict_note, resolve_overlap
+from kdedge.data.overlap import OverlapRule, Part, conflict_note, resolve_overlap
 from kdedge.data.shares import draw_share
 from kdedge.data.sources import DataSource
-from kdedge.data.task import Split, Task
+from kdedge.data.task import Overlap, Split, Task
 from kdedge.errors import DataError, MachineError, UsageError
 from kdedge.io.faults import Faults
 from kdedge.io.table import Table, checked_texts
@@ -63,14 +63,14 @@ def _load(data: DataConfig, task: TaskConfig, name: str, metric: str, seed: int)
         )
     train, test = _split_off(train, data.test, "test", reader, seed)
     train, validation = _split_off(train, data.validation, "validation", reader, seed)
-    parts, notes = _resolve_overlaps(train, validation, test, data.overlap)
+    parts, notes, overlaps = _resolve_overlaps(train, validation, test, data.overlap)
     _check_classes(parts, task, names)
     limited, beyond_limit = _limit(parts[0], data.limit, seed)
     notes += _limit_note(limited, parts, task, names)
     has_pairs = data.pair is not None
     spec = TaskSpec(name, task.kind, names, metric, has_pairs, task.threshold or 0.5)
     splits = (limited.split, parts[1].split, parts[2].split)
-    return Task(spec, *splits, tuple(notes), beyond_limit)
+    return Task(spec, *splits, tuple(notes), beyond_limit, tuple(overlaps))
 
 
 def _metric(task: TaskConfig) -> str:
@@ -190,12 +190,15 @@ def _split_off(
 
 
 def _resolve_overlaps(
-    train: Part, validation: Part, test: Part, rule: Overlap
-) -> tuple[tuple[Part, Part, Part], list[str]]:
+    train: Part, validation: Part, test: Part, rule: OverlapRule
+) -> tuple[tuple[Part, Part, Part], list[str], list[Overlap]]:
+    """Return the three parts, notes, and the counts of shared texts."""
     notes = conflict_note(train)
-    train, train_notes = resolve_overlap(train, [validation, test], rule)
-    validation, validation_notes = resolve_overlap(validation, [test], rule)
-    return (train, validation, test), notes + train_notes + validation_notes
+    of_train = resolve_overlap(train, [validation, test], rule)
+    of_validation = resolve_overlap(validation, [test], rule)
+    notes += of_train.notes + of_validation.notes
+    overlaps = of_train.overlaps + of_validation.overlaps
+    return (of_train.part, of_validation.part, test), notes, overlaps
 
 
 def _reject_nothing_left(part: Part) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -51,6 +52,29 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Overlap:
+    """How many texts two splits share, as they were read.
+
+    Attributes:
+        split: The larger split: train or validation.
+        other: The split that is measured on: validation or test.
+        equal: Examples of `split` whose text also stands in `other`.
+        copies: Examples of `other` that are copies apart from punctuation, accents and invisible
+            characters.
+        similar: Examples of `other` that are similar: one word differs, or most of a long text is
+            the same.
+        examples: All examples of `other`.
+    """
+
+    split: str
+    other: str
+    equal: int
+    copies: int
+    similar: int
+    examples: int
+
+
+@dataclass(frozen=True)
 class Task:
     """Three splits: train, validation (to choose checkpoints and settings) and test.
 
@@ -58,6 +82,7 @@ class Task:
         notes: What the checks found and allowed, one sentence each.
         beyond_limit: The training examples that `data.limit` leaves out; None without a limit.
             Augmentation may use their texts, and nothing uses their labels.
+        overlaps: How many texts the splits shared when they were read.
     """
 
     spec: TaskSpec
@@ -66,6 +91,11 @@ class Task:
     test: Split
     notes: tuple[str, ...] = ()
     beyond_limit: Split | None = None
+    overlaps: tuple[Overlap, ...] = ()
+
+    def overlaps_json(self) -> list[dict[str, Any]]:
+        """Return `overlaps` as JSON values."""
+        return [asdict(overlap) for overlap in self.overlaps]
 
     def content_hash(self) -> str:
         """Return the SHA-256 of the splits and the specification without the task's name."""

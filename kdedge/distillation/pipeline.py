@@ -51,7 +51,7 @@ def distill(
             context = choose_size(context)
         for student in recipe.student:
             train_student_stages(context, student)
-        on_main_process(run.describe)
+        on_main_process(lambda: run.describe(context.task.overlaps_json()))
     return run
 
 

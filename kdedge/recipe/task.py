@@ -57,7 +57,8 @@ class DataConfig(Section):
         None, description="Use only this many training examples, drawn by the seed."
     )
     overlap: Literal["error", "drop", "allow"] = Field(
-        "error", description="What to do if a text of one split also stands in another."
+        "error",
+        description="What to do if a text of one split, or a near copy of it, stands in another.",
     )
 
     @field_validator("validation", "test")

@@ -11,10 +11,11 @@ If the recipe sets `share`, the teacher and texts stand in `runs/<share>/`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -99,10 +100,13 @@ class RunDir:
             run.describe()
         return run
 
-    def describe(self) -> None:
+    def describe(self, overlaps: Sequence[dict[str, Any]] = ()) -> None:
         """Write recipe.toml and run.json, by which `export` and `bench` find the run.
 
         Call it once the stages are those of the recipe.
+
+        Args:
+            overlaps: How many texts the splits share, as JSON values.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +120,12 @@ class RunDir:
         students = {}
         for name, student in self.students.items():
             students[name] = os.path.relpath(student.folder, self.folder)
-        metadata = {"kdedge": __version__, "share": self.recipe.share, "students": students}
+        metadata = {
+            "kdedge": __version__,
+            "share": self.recipe.share,
+            "students": students,
+            "overlaps": list(overlaps),
+        }
         write_atomic(self.metadata_file, json_text(metadata))
 
     @classmethod

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
-from kdedge.errors import MachineError, UsageError
+from kdedge.errors import KdedgeError, MachineError, UsageError
 from kdedge.io.atomic import json_text, remove, replace_dir, write_atomic
+from kdedge.io.disk import causes, is_disk_full
 from kdedge.run.processes import barrier, on_main_process
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage_files import FileRecord, changed_error, changed_file, record_files
@@ -194,8 +195,7 @@ def _say_scores(folder: Path, result: dict[str, Any], progress: Progress) -> Non
 def _raise_disk_error(part: Path, error: Exception) -> None:
     """Raise MachineError if the disk is full or read-only."""
     number = error.errno if isinstance(error, OSError) else None
-    # Libraries written in other languages raise their own classes for a full disk.
-    if number in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
+    if not isinstance(error, KdedgeError) and any(map(is_disk_full, causes(error))):
         raise MachineError(
             "the disk is full",
             f"{part}: {error}",

@@ -56,6 +56,7 @@ class SafetensorsError(Exception):
         (OSError(errno.ENOSPC, "No space left on device", "x"), "the disk is full"),
         (SafetensorsError("I/O error: No space left on device (os error 28)"), "the disk is full"),
         (RuntimeError("PytorchStreamWriter failed writing file data/1"), "the disk is full"),
+        (RuntimeError("[enforce fail] . unexpected pos 64 vs 0"), "the disk is full"),
         (MemoryError(), "the memory is exhausted"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), "memory is exhaust"),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "the memory is exhausted"),

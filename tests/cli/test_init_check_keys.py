@@ -47,7 +47,7 @@ def test_init_uses_the_files_of_other_splits(tmp_path: Path) -> None:
     folder.mkdir()
     for name, rows in (("train", 40), ("dev", 8), ("test", 8)):
         path = write_reviews(folder / f"{name}.csv", rows=rows)
-        path.write_text(path.read_text().replace("film", f"{name} film"))
+        path.write_text(path.read_text().replace("film", f"{name} {name[::-1]} film"))
     done = run_kdedge("init", "train.csv", folder=folder)
     assert done.returncode == 0, done.stderr
     recipe = load_recipe(folder / "recipe.toml")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,36 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from malformed import GOOD, JSONL, Case, csv_case, jsonl_case, load_from, write
 
-from kdedge.data import Task, load_task
+from kdedge.data import load_task
 from kdedge.errors import DataError, KdedgeError, MachineError, UsageError
 from kdedge.recipe import DataConfig, TaskConfig
-
-GOOD = "text,label\n" + "".join(f"text {i},{'no' if i % 2 else 'yes'}\n" for i in range(20))
-JSONL = "".join(json.dumps({"text": f"text {i}", "label": i % 2}) + "\n" for i in range(20))
-
-
-@dataclass(frozen=True)
-class Case:
-    """A data set, a recipe, and the error with a regular expression of its message."""
-
-    name: str
-    files: dict[str, str | bytes]
-    error: type[KdedgeError]
-    says: str
-    data: dict[str, object] = field(default_factory=dict)
-    task: dict[str, object] = field(default_factory=dict)
-
-
-def csv_case(
-    name: str, rows: str, says: str, error: type[KdedgeError] = DataError, **task: object
-) -> Case:
-    return Case(name, {"train.csv": GOOD + rows}, error, says, task=task)
-
-
-def jsonl_case(name: str, rows: str, says: str, **task: object) -> Case:
-    return Case(name, {"train.jsonl": JSONL + rows}, DataError, says, task=task)
-
 
 CASES = [
     Case("empty file", {"train.csv": ""}, DataError, r"train\.csv:1: no header line"),
@@ -387,18 +361,6 @@ CASES = [
         task={"kind": "regression", "labels": ["a", "b"]},
     ),
 ]
-
-
-def load_from(folder: Path, data: dict[str, object], task: dict[str, object]) -> Task:
-    asked = {"source": str(folder), "test": 0.1, "validation": 0.1} | data
-    return load_task(DataConfig(**asked), TaskConfig(**task), name="test", seed=0)  # type: ignore[arg-type]
-
-
-def write(folder: Path, files: dict[str, str | bytes]) -> None:
-    for name, content in files.items():
-        (folder / name).write_bytes(
-            content if isinstance(content, bytes) else content.encode("utf-8")
-        )
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -272,3 +275,26 @@ def test_other_errors_are_not_taken_for_exhausted_memory(tmp_path: Path) -> None
         assert not is_out_of_memory(error)
     with pytest.raises(RuntimeError, match="shapes"):
         train(Small(3, lambda: RuntimeError("shapes do not match")), plan(), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc of Linux")
+def test_a_process_whose_memory_is_limited_learns_the_same(tmp_path: Path) -> None:
+    """The CPU's allocator fails for real here."""
+    program = Path(__file__).with_name("memory_program.py")
+    # glibc gives large blocks back at once if the threshold for them is fixed.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
+    printed = {}
+    for megabytes in (0, 150):
+        folder = tmp_path / str(megabytes)
+        done = subprocess.run(
+            [sys.executable, str(program), str(folder), str(megabytes)],
+            capture_output=True,
+            text=True,
+            env=environment,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        printed[megabytes] = done.stdout
+    assert "memory ran out" in printed[150] and "memory ran out" not in printed[0]
+    weights = [float(text.split("weights ")[1]) for text in printed.values()]
+    assert weights[0] == pytest.approx(weights[1], rel=1e-5)
