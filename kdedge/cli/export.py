@@ -10,7 +10,9 @@ import click
 from rich.table import Table
 
 from kdedge.cli.console import ConsoleProgress, make_table, print_json, print_line, results
+from kdedge.cli.export_web import WebOptions, web_options, write_web_pages
 from kdedge.cli.options import (
+    OutputOptions,
     default_option,
     force_option,
     json_option,
@@ -18,9 +20,11 @@ from kdedge.cli.options import (
     option_group,
     wide_option,
 )
+from kdedge.errors import UsageError
 from kdedge.export.options import DEFAULT_OPTIONS, ExportOptions
 from kdedge.export.scheme import QuantScheme
 from kdedge.run.stage import StageContext
+from kdedge.runtime.bundle import MANIFEST
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -104,11 +108,16 @@ def export_options(
     metavar="KEY.pem",
     help="Sign the bundles with this private ed25519 key; needs cryptography.",
 )
+@web_options
 @force_option
-@wide_option
-@json_option
+@option_group("output", OutputOptions, wide_option, json_option)
 def export(
-    run: Path, options: ExportOptions, sign: Path | None, force: bool, wide: bool, as_json: bool
+    run: Path,
+    options: ExportOptions,
+    sign: Path | None,
+    web: WebOptions,
+    force: bool,
+    output: OutputOptions,
 ) -> None:
     """Write the students of RUN as ONNX files, compare them with torch, and pack bundles.
 
@@ -117,16 +126,37 @@ def export(
     ([student.quantize] in the recipe). With the dynamic scheme, a prediction can depend on the
     other texts of its batch.
 
+    RUN may also be a bundle. It is then only signed (--sign) or written as a web page (--web).
+
     \b
     Example: kdedge export runs/quickstart
+    Example: kdedge export runs/quickstart/tinybert/bundle --web
     """
     key = _read_key(sign) if sign else None  # A wrong key is reported before any work.
-    stages = StageContext(force, ConsoleProgress())
-    bundles = export_and_show(run, options=options, stages=stages, wide=wide)
+    if (run / MANIFEST).is_file():
+        _require_work(run, has_work=web.wanted or key is not None)
+        bundles = [run]
+    else:
+        stages = StageContext(force, ConsoleProgress())
+        bundles = export_and_show(run, options=options, stages=stages, wide=output.wide)
     if key is not None:
         _sign(bundles, key)
-    if as_json:
-        print_json({"bundles": [_document(bundle) for bundle in bundles]})
+    documents = [_document(bundle) for bundle in bundles]
+    if web.wanted:
+        for document, page in zip(documents, write_web_pages(bundles, web), strict=True):
+            document.update(page)
+    if output.as_json:
+        print_json({"bundles": documents})
+
+
+def _require_work(bundle: Path, *, has_work: bool) -> None:
+    """Raise UsageError if RUN is a bundle and no option asks for anything."""
+    if not has_work:
+        raise UsageError(
+            "this folder is a bundle already",
+            str(bundle),
+            "name the folder of its run, or add --web or --sign",
+        )
 
 
 def _read_key(path: Path) -> Ed25519PrivateKey:
