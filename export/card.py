@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from string import Template
 
+from kdedge.export.card_metadata import card_metadata
 from kdedge.export.figures import (
     CalibrationFigures,
     Int8Figures,
@@ -49,6 +50,7 @@ def model_card(
     spec = manifest.spec
     template = Template(TEMPLATE.read_text(encoding="utf-8"))
     return template.substitute(
+        metadata=card_metadata(manifest),
         name=printable(manifest.name),
         version=manifest.kdedge,
         origin=_origin(manifest),

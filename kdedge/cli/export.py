@@ -11,7 +11,9 @@ import click
 from rich.table import Table
 
 from kdedge.cli.console import ConsoleProgress, make_table, print_json, print_line, results
+from kdedge.cli.export_web import WebOptions, web_options, write_web_pages
 from kdedge.cli.options import (
+    OutputOptions,
     default_option,
     force_option,
     json_option,
@@ -23,6 +25,7 @@ from kdedge.errors import UsageError
 from kdedge.export.options import DEFAULT_OPTIONS, ExportOptions
 from kdedge.export.scheme import QuantScheme
 from kdedge.run.stage import StageContext
+from kdedge.runtime.layout import MANIFEST
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -138,55 +141,67 @@ class ProvenanceOptions:
         "--sbom", is_flag=True, help="Write a bill of materials (CycloneDX 1.6) into the bundles."
     ),
 )
+@web_options
 @force_option
-@wide_option
-@json_option
+@option_group("output", OutputOptions, wide_option, json_option)
 def export(
     run: Path,
     options: ExportOptions,
     kits: tuple[str, ...],
     provenance: ProvenanceOptions,
+    web: WebOptions,
     force: bool,
-    wide: bool,
-    as_json: bool,
+    output: OutputOptions,
 ) -> None:
     """Write the students of RUN as ONNX files, compare them with torch, and pack bundles.
 
     RUN is a run folder (all its students) or the folder of one student in it. With the static
     scheme, activation ranges are calibrated on the transfer set and trained with the student
     ([student.quantize] in the recipe). With the dynamic scheme, a prediction can depend on the
-    other texts of its batch. With --kit, RUN can also be a bundle, which stays as it is.
+    other texts of its batch.
+
+    RUN may also be a bundle, which stays as it is: --kit, --web and --sign add something to it.
 
     \b
     Example: kdedge export runs/quickstart
     Example: kdedge export bundle --kit cpp
+    Example: kdedge export runs/quickstart/tinybert/bundle --web
     """
     sign = provenance.sign
     key = _read_key(sign) if sign else None  # A wrong key is reported before any work.
     options = replace(options, sbom=provenance.sbom)
-    if kits and (run / "kdedge.json").is_file():
-        _reject_export_options(options, sign)
+    if (run / MANIFEST).is_file():
+        has_work = bool(kits) or web.wanted or key is not None
+        _check_bundle_options(run, options, has_work=has_work)
         bundles = [run]
     else:
         stages = StageContext(force, ConsoleProgress())
-        bundles = export_and_show(run, options=options, stages=stages, wide=wide)
+        bundles = export_and_show(run, options=options, stages=stages, wide=output.wide)
     if key is not None:
         _sign(bundles, key)
-    folders = [_write_kits(bundle, kits) for bundle in bundles]
-    if as_json:
-        documents = []
-        for bundle, written in zip(bundles, folders, strict=True):
-            documents.append(_document(bundle) | {"kits": written})
+    documents = []
+    for bundle in bundles:
+        documents.append(_document(bundle) | {"kits": _write_kits(bundle, kits)})
+    if web.wanted:
+        for document, page in zip(documents, write_web_pages(bundles, web), strict=True):
+            document.update(page)
+    if output.as_json:
         print_json({"bundles": documents})
 
 
-def _reject_export_options(options: ExportOptions, sign: Path | None) -> None:
-    """Raise UsageError if an option would change a finished bundle."""
-    if options != DEFAULT_OPTIONS or sign is not None:
+def _check_bundle_options(bundle: Path, options: ExportOptions, *, has_work: bool) -> None:
+    """Raise UsageError if RUN is a bundle, and no option or a wrong one says what to do with it."""
+    if options != DEFAULT_OPTIONS:
         raise UsageError(
-            "a kit is written from a bundle as it is",
-            "the other options of `kdedge export` change the bundle",
-            "leave them out, or name the run instead of its bundle",
+            "a finished bundle stays as it is",
+            "only --kit, --c, --web and --sign can be used with it",
+            "leave the other options out, or name the run instead of its bundle",
+        )
+    if not has_work:
+        raise UsageError(
+            "this folder is a bundle already",
+            str(bundle),
+            "name the folder of its run, or add --kit, --c, --web or --sign",
         )
 
 

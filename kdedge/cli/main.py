@@ -79,6 +79,7 @@ COMMANDS = {
     "verify": Command(
         "kdedge.cli.verify:verify", "Check a bundle's files and replay its golden texts."
     ),
+    "push": Command("kdedge.cli.push:push", "Upload a bundle to the Hugging Face hub."),
     "doctor": Command(
         "kdedge.cli.doctor:doctor", "List versions, CPU features and what is missing."
     ),

@@ -36,14 +36,16 @@ BLOCK = 1 << 20
 """Bytes that are copied at a time."""
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+REVISION = re.compile(r"[A-Za-z0-9][\w./-]*")
+"""A branch, a tag or a commit of a hub repository."""
 
 
 def open_bundle(source: str | Path | Bundle, digest: str | None = None) -> Bundle:
     """Open a bundle; the files of a zip or hub repository are verified at once.
 
     Args:
-        source: A folder, a zip file of one, the id `owner/name` of a hub repository (a string),
-            or a bundle that is already open.
+        source: A folder, a zip file of one, a hub repository as `owner/name` or
+            `owner/name@revision` (a string), or a bundle that is already open.
         digest: The digest that the bundle must have, as `kdedge info` prints it.
 
     Raises:
@@ -70,12 +72,20 @@ def bundle_folder(source: str | Path) -> Iterator[Path]:
         with TemporaryDirectory(prefix="kdedge-") as folder:
             extract_bundle(path, Path(folder))
             yield Path(folder)
-    elif isinstance(source, str) and not path.exists() and HUB_ID.fullmatch(source):
+    elif isinstance(source, str) and not path.exists() and _is_hub_source(source):
         with TemporaryDirectory(prefix="kdedge-") as folder:
             copy_hub_bundle(source, Path(folder))
             yield Path(folder)
     else:
         yield path
+
+
+def _is_hub_source(source: str) -> bool:
+    """Return whether a text is `owner/name` or `owner/name@revision`."""
+    repository, separator, revision = source.partition("@")
+    if separator and not REVISION.fullmatch(revision):
+        return False
+    return HUB_ID.fullmatch(repository) is not None
 
 
 def extract_bundle(path: Path, folder: Path) -> None:
@@ -170,18 +180,20 @@ def _unsafe(problem: str, detail: str) -> IntegrityError:
     )
 
 
-def copy_hub_bundle(repository: str, folder: Path) -> None:
+def copy_hub_bundle(source: str, folder: Path) -> None:
     """Download the bundle's files of a hub repository, or take them from the local cache.
+
+    `source` is `owner/name`, or `owner/name@revision` with a branch, a tag or a commit.
 
     Raises:
         MachineError: If huggingface_hub is missing, or the repository is not reachable.
         UsageError: If the repository holds no bundle.
     """
-    snapshot = _download(repository)
+    snapshot = _download(source)
     if not (snapshot / MANIFEST).is_file():
         raise UsageError(
             "this hub repository is not a bundle",
-            f"{repository} has no {MANIFEST}",
+            f"{source} has no {MANIFEST}",
             "name a repository that holds what `kdedge export` wrote",
         )
     cache = snapshot.parent.parent.resolve()
@@ -195,27 +207,31 @@ def copy_hub_bundle(repository: str, folder: Path) -> None:
             )
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("rb") as source:
-            _copy(source, target, size_limit(name))
+        with path.open("rb") as stream:
+            _copy(stream, target, size_limit(name))
 
 
-def _download(repository: str) -> Path:
+def _download(source: str) -> Path:
+    repository, _, revision = source.partition("@")
     try:
         from huggingface_hub import snapshot_download
     except ModuleNotFoundError as error:
         raise MachineError(
             "bundles on the hub need huggingface_hub",
-            f"no folder {repository!r} exists here, and huggingface_hub is not installed",
+            f"no folder {source!r} exists here, and huggingface_hub is not installed",
             "check the folder's name, or pip install huggingface_hub",
         ) from error
     try:
-        return Path(snapshot_download(repository, allow_patterns=sorted(NAMES)))
+        snapshot = snapshot_download(
+            repository, revision=revision or None, allow_patterns=sorted(NAMES)
+        )
+        return Path(snapshot)
     # Networks, caches and hubs raise many classes of errors; the remedy is the same.
     except Exception as error:
         raise MachineError(
             "the bundle cannot be downloaded from the hub",
-            f"{repository}: {first_line(error)}",
-            f"check the name and the network; no folder {repository!r} exists here",
+            f"{source}: {first_line(error)}",
+            f"check the name and the network; no folder {source!r} exists here",
         ) from error
 
 

@@ -87,8 +87,8 @@ class Classifier:
         """Open a bundle and verify its files.
 
         Args:
-            folder: A folder, a zip of one, the id `owner/name` of a repository on the Hugging
-                Face hub, or a bundle that is already open.
+            folder: A folder, a zip of one, a repository on the Hugging Face hub as `owner/name`
+                or `owner/name@revision`, or a bundle that is already open.
             precision: `fp32`, `int8`, `portable`, or `auto`: the fastest that the bundle has.
             provider: `cpu`, `cuda`, ... or ONNX Runtime's full name of an execution provider.
             threads: Threads for one prediction. Default: all cores.

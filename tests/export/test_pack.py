@@ -14,7 +14,10 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
+from huggingface_hub import ModelCard
 from kdedge.export import build
+from kdedge.export.card import OWN_PREDICTIONS
+from kdedge.export.card_metadata import HUB_METRICS, card_metadata
 from kdedge.export.graph import to_onnx
 from kdedge.export.neutral_texts import neutral_rows
 from kdedge.export.options import ExportOptions
@@ -28,6 +31,7 @@ from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.golden import replay
 from kdedge.runtime.layout import MANIFEST
 from kdedge.runtime.manifest import Manifest, write_manifest
+from kdedge.runtime.metrics import METRICS
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -211,6 +215,39 @@ def test_the_model_card_shows_the_measured_numbers() -> None:
         f"by up to {max(int8['batch_dependence'], int8['padding_dependence']):.2g} (measured)"
         in card
     )
+
+
+def test_the_card_has_a_model_index_that_the_hub_reads() -> None:
+    folder = factories.tiny_bundle("bert")
+    manifest = Bundle.open(folder).manifest
+    card = ModelCard.load(folder / "README.md")
+    found = {result.metric_name: result for result in card.data.eval_results}
+    assert found.keys() == {"accuracy, fp32", "accuracy, int8"}
+    for precision in manifest.precisions:
+        result = found[f"accuracy, {precision}"]
+        assert result.metric_value == round(manifest.scores[precision], 4)
+        assert (result.metric_type, result.dataset_split) == ("accuracy", "test")
+        assert (result.dataset_name, result.task_type) == ("tiny", "text-classification")
+
+
+def test_names_from_data_cannot_add_fields_to_the_front_matter() -> None:
+    manifest = Bundle.open(factories.tiny_bundle("bert")).manifest
+    name = "a: b\n---\nlicense: stolen"
+    spec = replace(manifest.spec, name='"quoted": [x')
+    text = card_metadata(replace(manifest, name=name, spec=spec))
+    card = ModelCard(f"---\n{text}\n---\n# Title")
+    assert card.data.license is None
+    assert {result.dataset_name for result in card.data.eval_results} == {'"quoted": [x'}
+
+
+def test_own_predictions_are_no_result_of_a_model_index() -> None:
+    manifest = Bundle.open(factories.tiny_bundle("bert")).manifest
+    scores = {**manifest.scores, "metric": OWN_PREDICTIONS}
+    assert "model-index" not in card_metadata(replace(manifest, scores=scores))
+
+
+def test_every_metric_has_a_name_on_the_hub() -> None:
+    assert HUB_METRICS.keys() == METRICS.keys()
 
 
 def test_the_written_tokenizer_neither_pads_nor_truncates_of_itself() -> None:
