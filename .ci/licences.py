@@ -26,6 +26,7 @@ USES = {
     "device": "run bundles",
     "train": "train and export",
     "dev": "tune, sign, quick start, tests",
+    "serve": "serve over HTTP",
     "docs": "build this site",
     "audit": "audit",
 }
