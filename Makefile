@@ -67,6 +67,7 @@ lock:
 	$(LOCK) $(DEV_LOCK) pyproject.toml -o configs/locks/device.txt
 	$(LOCK) $(DEV_LOCK) --extra train pyproject.toml -o configs/locks/train.txt
 	$(LOCK) $(DEV_LOCK) --extra docs pyproject.toml -o configs/locks/docs.txt
+	$(LOCK) configs/locks/optimum.in -o configs/locks/optimum.txt
 
 clean:
 	rm -rf .venv runs build *.egg-info
