@@ -79,6 +79,7 @@ lock:
 	$(LOCK) $(DEV_LOCK) --extra serve pyproject.toml -o configs/locks/serve.txt
 	$(LOCK) $(DEV_LOCK) --extra docs pyproject.toml -o configs/locks/docs.txt
 	$(LOCK) $(DEV_LOCK) --group audit -o configs/locks/audit.txt
+	$(LOCK) configs/locks/optimum.in -o configs/locks/optimum.txt
 
 clean:
 	rm -rf .venv runs build *.egg-info

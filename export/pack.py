@@ -243,4 +243,7 @@ def _save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, max_length
     tokenizer.save_pretrained(folder)
     config = folder / "tokenizer_config.json"
     document = json.loads(config.read_text(encoding="utf-8")) | {"model_max_length": max_length}
+    if document.get("tokenizer_class") == "TokenizersBackend":
+        # The same class under the name that transformers 4 and 5 know.
+        document["tokenizer_class"] = "PreTrainedTokenizerFast"
     write_atomic(config, json_text(document))

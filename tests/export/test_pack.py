@@ -255,6 +255,11 @@ def test_the_written_tokenizer_neither_pads_nor_truncates_of_itself() -> None:
     assert document["padding"] is None and document["truncation"] is None
 
 
+def test_the_tokenizer_has_a_class_that_transformers_4_and_5_know() -> None:
+    config = Bundle.open(factories.tiny_bundle("bert")).json("tokenizer_config.json")
+    assert config["tokenizer_class"] == "PreTrainedTokenizerFast"
+
+
 # Whose texts travel
 
 

@@ -26,6 +26,8 @@ def test_the_locks_agree_on_versions() -> None:
     """The device lock is tested with the versions of the development lock."""
     versions: dict[str, set[str]] = {}
     for path in LOCKS:
+        if path.stem == "optimum":
+            continue  # an environment of its own, with an older transformers
         for name, version, marker in REQUIREMENT.findall(path.read_text()):
             versions.setdefault(name + marker, set()).add(version)
     assert [name for name, found in versions.items() if len(found) > 1] == []
