@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 DISK_FULL_TEXTS = (
@@ -12,8 +14,13 @@ DISK_FULL_TEXTS = (
     "pytorchstreamwriter failed writing file",
     # The writer of torch checks its position when it closes the file.
     "unexpected pos ",
+    "basic_ios::clear: iostream error",
 )
 """How safetensors and torch report a full disk, in lower case."""
+
+
+LEAST_FREE = 64 << 10
+"""Bytes below which an error of a writer is put down to the disk, whatever its text."""
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -32,3 +39,11 @@ def is_disk_full(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return any(phrase in text for phrase in DISK_FULL_TEXTS)
+
+
+def has_no_space(folder: Path) -> bool:
+    """Return whether the disk of a folder has hardly any free space."""
+    try:
+        return shutil.disk_usage(folder).free < LEAST_FREE
+    except OSError:
+        return False

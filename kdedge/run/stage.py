@@ -11,7 +11,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 from kdedge.errors import KdedgeError, MachineError, UsageError
 from kdedge.io.atomic import json_text, remove, replace_dir, write_atomic
-from kdedge.io.disk import causes, is_disk_full
+from kdedge.io.disk import causes, has_no_space, is_disk_full
 from kdedge.run.processes import barrier, on_main_process
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage_files import FileRecord, changed_error, changed_file, record_files
@@ -194,8 +194,10 @@ def _say_scores(folder: Path, result: dict[str, Any], progress: Progress) -> Non
 
 def _raise_disk_error(part: Path, error: Exception) -> None:
     """Raise MachineError if the disk is full or read-only."""
+    if isinstance(error, KdedgeError):
+        return
     number = error.errno if isinstance(error, OSError) else None
-    if not isinstance(error, KdedgeError) and any(map(is_disk_full, causes(error))):
+    if any(map(is_disk_full, causes(error))) or has_no_space(part.parent):
         raise MachineError(
             "the disk is full",
             f"{part}: {error}",

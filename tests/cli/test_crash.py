@@ -57,6 +57,7 @@ class SafetensorsError(Exception):
         (SafetensorsError("I/O error: No space left on device (os error 28)"), "the disk is full"),
         (RuntimeError("PytorchStreamWriter failed writing file data/1"), "the disk is full"),
         (RuntimeError("[enforce fail] . unexpected pos 64 vs 0"), "the disk is full"),
+        (RuntimeError("basic_ios::clear: iostream error"), "the disk is full"),
         (MemoryError(), "the memory is exhausted"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), "memory is exhaust"),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "the memory is exhausted"),
