@@ -157,7 +157,7 @@ class FakeTraining:
             on_eval(share * score)
         tokenizer = factories.tokenizer()
         model = TextClassifier(factories.bert(vocabulary=len(tokenizer)).eval(), tokenizer, 32)
-        return SimpleNamespace(learn=lambda folder: TrainedStudent(model, score, None))
+        return SimpleNamespace(learn=lambda folder: TrainedStudent(model, score))
 
 
 @pytest.fixture
