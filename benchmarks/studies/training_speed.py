@@ -153,7 +153,7 @@ def _inputs(ids: torch.Tensor) -> dict[str, torch.Tensor]:
 
 def trainer(student: PreTrainedModel, teacher: PreTrainedModel, config: ObjectiveConfig) -> Trainer:
     """Build the module and the optimizer that `kdedge distill` trains with."""
-    objective = Objective(config, "classification", student.config, teacher.config, batches=1000)
+    objective = Objective(config, "classification", student.config, teacher.config)
     no_tokenizer: Any = None
     live = TextClassifier(teacher, no_tokenizer, LENGTH) if config.reads_layers else None
     module = DistillationModule(student, objective, live).train()
