@@ -1,7 +1,7 @@
 # make quickstart: distill, export and bench a small model.
 # make test: all tests. make test-fast: all but the slow ones. make docs: the documentation site.
-# make audit: known vulnerabilities of the locked packages.
-# make test-soak: the pages of the documentation, the notebook and 10,000 mutations of a bundle.
+# make test-soak: the pages of the documentation, the notebook, 10,000 mutations of a bundle, 50 kills
+# and 25 full disks.
 PYTHON ?= python3
 OLD_PYTHON := kdedge needs Python 3.11 or newer: make PYTHON=python3.12 ...
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .venv/bin/uv)
@@ -22,7 +22,7 @@ test-fast: .venv/.ready
 	$(PYTEST) -m "not slow and not soak"
 
 test-soak: .venv/.ready
-	$(PYTEST) -m soak tests/docs tests/examples tests/runtime
+	$(PYTEST) -m soak tests/docs tests/examples tests/runtime tests/integration
 
 lint: .venv/.ready
 	$(BIN)/ruff check .
