@@ -1,5 +1,6 @@
 # make quickstart: distill, export and bench a small model.
 # make test: all tests. make test-fast: all but the slow ones. make docs: the documentation site.
+# make audit: known vulnerabilities of the locked packages.
 # make test-soak: the pages of the documentation, the notebook, 10,000 mutations of a bundle, 50 kills
 # and 25 full disks.
 PYTHON ?= python3
