@@ -50,8 +50,12 @@ def test_the_exit_code_and_the_words(
 
 
 def test_every_lock_is_audited() -> None:
-    """The packages of the locks that are left out stand in dev.txt."""
+    """The packages of the locks that are left out stand in dev.txt.
+
+    optimum.txt is the environment of one test, with old versions.
+    """
     packages = {path.stem: _packages(path) for path in audit.LOCKS.glob("*.txt")}
+    del packages["optimum"]
     covered = set().union(*(packages[name] for name in audit.CHOSEN))
     assert set().union(*packages.values()) == covered
 

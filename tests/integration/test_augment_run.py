@@ -408,7 +408,7 @@ def test_a_pool_is_read_once_and_its_file_is_checked(tmp_path: Path) -> None:
     assert counts["attempts"] == counts["produced"] == 20 and counts["used"] == len(made) > 5
     path = tmp_path / "augment" / "texts.arrow"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(IntegrityError, match="set of new texts: a file has changed"):
+    with pytest.raises(IntegrityError, match="a file of a finished stage has changed"):
         make_texts(sources, tmp_path / "augment", size=4.0)
 
 

@@ -19,7 +19,7 @@ from kdedge.errors import CheckFailed, IntegrityError, UsageError
 from kdedge.runtime import Bundle, Classifier, text_encoder, verified_file
 from kdedge.runtime.golden import replay
 
-FILES = ["kdedge.json", "agreement.json", *factories.BUNDLE_FILES]
+FILES = ["kdedge.json", *factories.BUNDLE_FILES]
 
 
 @pytest.fixture
