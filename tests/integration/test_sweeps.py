@@ -88,7 +88,7 @@ def fingerprint(command: str, runs: Path) -> dict[str, str]:
         assert (run / "tune" / "best.toml").exists()
         return {"complete trials": str(len(complete))}
     if command == "bench":
-        rows = json.loads((run / "bench" / "report.json").read_text())["rows"]
+        rows = json.loads((run / "bench-no-teacher" / "report.json").read_text())["rows"]
         return {"rows": str([(row["subject"], row["form"], row["precision"]) for row in rows])}
     names = {
         "augment": ["augment/texts.arrow"],
@@ -119,7 +119,7 @@ OUTPUTS = {
     "distill": [""],
     "tune": ["tune"],
     "export": ["student-int8", "bundle", "teacher-bundle"],
-    "bench": ["bench"],
+    "bench": ["bench-no-teacher"],
 }
 """Folders of a run that a command makes; "" is the run itself."""
 
