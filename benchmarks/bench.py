@@ -19,6 +19,7 @@ import numpy as np
 from kdedge.benchmarks import machine
 from kdedge.benchmarks.agreement import curve_of
 from kdedge.benchmarks.examples import Examples
+from kdedge.benchmarks.gain import paired_gain
 from kdedge.benchmarks.measure import RetentionOf, measure_subjects
 from kdedge.benchmarks.options import DEFAULTS, Options
 from kdedge.benchmarks.report import Report, Row
@@ -83,7 +84,7 @@ def bench_run(
             options=options,
             progress=progress,
         )
-        rows = _with_agreement(rows, subjects, task.spec)
+        rows = _compared(rows, subjects, task, options.seed)
     teacher = {
         "model": _public_name(read_result(run.teacher, TeacherResult).model),
         "metric": task.spec.metric,
@@ -152,14 +153,21 @@ def bench_bundle(
     )
 
 
-def _with_agreement(rows: Sequence[Row], subjects: Sequence[Subject], spec: TaskSpec) -> list[Row]:
-    """Add to each row how often its subject agrees with the teacher, which is the first one."""
+def _compared(rows: Sequence[Row], subjects: Sequence[Subject], task: Task, seed: int) -> list[Row]:
+    """Compare each subject with the teacher, which is the first one, and with its baseline."""
     teacher = subjects[0].logits
     assert teacher is not None
-    added = []
+    logits_of = {subject.subject: subject.logits for subject in subjects}
+    compared = []
     for row, subject in zip(rows, subjects, strict=True):
-        added.append(replace(row, agreement=curve_of(spec, subject, teacher)))
-    return added
+        gain = None
+        baseline = logits_of.get(f"{subject.subject} baseline")
+        if baseline is not None and subject.logits is not None:
+            labels = task.test.labels
+            gain = paired_gain(task.spec, subject.logits, baseline, labels, seed=seed)
+        curve = curve_of(task.spec, subject, teacher)
+        compared.append(replace(row, agreement=curve, gain=gain))
+    return compared
 
 
 def run_settings(run: RunDir, students: Sequence[str], options: Options) -> dict[str, Any]:

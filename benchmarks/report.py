@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from kdedge.benchmarks.agreement import AgreementCurve
 from kdedge.benchmarks.footprint import NOT_MEASURED, Footprint
+from kdedge.benchmarks.gain import DistillationGain, gain_text
 from kdedge.benchmarks.result_warnings import result_warnings
 from kdedge.benchmarks.retention import Retention
 
@@ -36,6 +37,7 @@ class Row:
         model: Seconds per text, without tokenization.
         batched: Seconds per batch of `batch` texts, with tokenization.
         bytes: Size of the files that it needs: weights, tokenizer and configuration.
+        gain: The score minus that of the same student trained on the labels only.
         agreement: Agreement with the teacher on the most confident shares of the test texts.
         only_prediction: What the subject predicts for every text, if its predictions do not differ.
     """
@@ -58,6 +60,7 @@ class Row:
     notes: tuple[str, ...] = ()
     only_prediction: str | None = None
     agreement: AgreementCurve | None = None
+    gain: DistillationGain | None = None
 
     @property
     def label(self) -> str:
@@ -161,6 +164,12 @@ class Report:
             return []
         if row.kind == "baseline" or baseline.value <= row.value:
             return []
+        if row.gain is not None and row.gain.is_within_chance:
+            return [
+                "the same student trained on the labels alone scores higher "
+                f"({baseline.value:.4f}): {gain_text(row.gain)}; these texts show no gain by "
+                "distillation. Unlabelled texts ([augment.pool]) or more test texts may"
+            ]
         return [
             f"the same student trained on the labels alone scores higher ({baseline.value:.4f}): "
             "distillation brings nothing here; train the teacher longer, add unlabelled texts "
@@ -305,6 +314,7 @@ def _row_json(report: Report, row: Row) -> dict[str, Any]:
         "only_prediction": row.only_prediction,
         "notes": report.notes_of(row),
         "agreement": asdict(row.agreement) if row.agreement else None,
+        "gain": asdict(row.gain) if row.gain else None,
     }
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from kdedge.benchmarks import machine
 from kdedge.benchmarks.footprint import Footprint
+from kdedge.benchmarks.gain import DistillationGain
 from kdedge.benchmarks.options import Options
 from kdedge.benchmarks.render import PAGE_FILE
 from kdedge.benchmarks.report import Report, Row, finite
@@ -132,6 +133,7 @@ def _read_row(entry: Mapping[str, Any], raw: Iterator[Mapping[str, Any]]) -> Row
         footprint=Footprint(entry["import_s"], entry["load_s"], entry["peak_mb"]),
         notes=tuple(entry["notes"]),
         only_prediction=entry["only_prediction"],
+        gain=DistillationGain(**entry["gain"]) if entry["gain"] else None,
     )
 
 

@@ -33,6 +33,7 @@ def agreement(report: Report, width: int) -> Layer | None:
     if not lines:
         return None
     lowest = min(point["agreement"] for point in [*lines, *chosen])
+    lowest = min(lowest, *(point["promised"] for point in chosen), 1.0)
     axis = Axis(lowest - 0.05 * (1 - lowest) - 0.002, 1.0)
     x = alt.X(
         "share:Q",

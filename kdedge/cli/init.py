@@ -73,7 +73,7 @@ def init(
         print_message(fold(f"warning: {warning}", indent=2))
     read_data(load_recipe(output), ConsoleProgress())
     print_line(f"recipe: {output}")
-    print_message(f"next: kdedge distill {output}")
+    print_message(f"next: kdedge run {output}")
 
 
 def _draft(path: Path, guess: DataGuess, encoding: str) -> Draft:

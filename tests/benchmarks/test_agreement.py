@@ -9,6 +9,8 @@ import pytest
 import reports
 from kdedge.benchmarks.agreement import AgreementCurve, agreement_curve, curve_of
 from kdedge.benchmarks.page import html_page
+from kdedge.benchmarks.pictures.agreement import agreement as draw_agreement
+from kdedge.benchmarks.pictures.style import WIDE
 from kdedge.benchmarks.report import Report
 from kdedge.benchmarks.subjects import Subject
 
@@ -92,3 +94,15 @@ def test_page_says_that_no_threshold_was_found() -> None:
     student, teacher = two_models(500, seed=1)
     page = html_page(report_with(agreement_curve(SPEC, student, teacher, 1.0)))
     assert "No threshold keeps an agreement of 90 %" in page
+
+
+def test_line_of_a_low_promise_lies_inside_the_picture() -> None:
+    """Both models agree nearly always, and the promise is far below the curve."""
+    student, teacher = two_models(500, seed=1)
+    threshold = Threshold(0.0, -100.0, 1.0, 0.99, 0.98, 500)
+    sure = agreement_curve(SPEC, teacher + 0.01 * student, teacher, 1.0, threshold, 0.95)
+    assert min(sure.agreements) > 0.96
+    layer = draw_agreement(report_with(sure), WIDE)
+    assert layer is not None
+    low, high = layer.to_dict()["layer"][0]["encoding"]["y"]["scale"]["domain"]
+    assert low < 0.95 < high
