@@ -128,7 +128,7 @@ def _teacher() -> str:
 
 
 def _max_length(guess: DataGuess) -> int:
-    """Return the smallest usual length that holds 95 % of the texts."""
+    """Return the smallest usual length that holds 99 % of the texts."""
     texts = 2 if guess.pair else 1
     tokens = texts * guess.words * PIECES_PER_WORD + 2
     for length in LENGTHS:
@@ -141,7 +141,7 @@ def _guess_lines(path: Path, guess: DataGuess) -> list[str]:
     lines = [f"{path}: {guess.rows:,} rows, columns {', '.join(guess.columns)}"]
     if path.suffix.lower() == ".csv" and guess.delimiter:
         lines.append(f"  delimiter: {DELIMITERS[guess.delimiter]}")
-    lines.append(f"  text:      {guess.text}, 95 % of the texts have up to {guess.words} words")
+    lines.append(f"  text:      {guess.text}, 99 % of the texts have up to {guess.words} words")
     if guess.pair:
         lines.append(f"  pair:      {guess.pair}")
     lines.append(f"  label:     {guess.label}")

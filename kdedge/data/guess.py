@@ -48,7 +48,7 @@ class DataGuess:
         kind: Kind of the task.
         labels: Different labels with their counts, the most frequent first; () for scores.
         rows: Rows that were read.
-        words: Words of a text that is longer than 95 % of the others.
+        words: Words of a text that is longer than 99 % of the others.
     """
 
     delimiter: str | None
@@ -108,7 +108,7 @@ def guess_data(
         kind=kind,
         labels=_label_counts(kind, values[label]),
         rows=len(rows),
-        words=lengths[int(0.95 * (len(lengths) - 1))],
+        words=lengths[int(0.99 * (len(lengths) - 1))],
     )
 
 
