@@ -198,6 +198,8 @@ def _training_section(learned_from: dict[str, Any]) -> list[str]:
     origins = learned_from["origins"].items()
     counts = ", ".join(f"{count:,} {_md(origin)}" for origin, count in origins)
     lines = [f"Texts by origin: {counts}."]
+    if "device" in learned_from:
+        lines += ["", f"The last `kdedge distill` computed on: {_md(learned_from['device'])}."]
     if "sources" in learned_from:
         lines += ["", *_source_table(learned_from["sources"]), ""]
         rejected = _md(_counts(learned_from["rejected"]))

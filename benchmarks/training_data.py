@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from kdedge.augment.counts import read_source_counts
@@ -17,7 +18,8 @@ def learned_from(run: RunDir) -> dict[str, Any]:
     Returns:
         `origins`: texts by origin. For a recipe with `[augment]` also `sources`: counts by source,
         and `rejected`: texts that the teacher's filters rejected. If `kdedge augment --curve` was
-        measured on these texts, `curve`: its result.
+        measured on these texts, `curve`: its result. `device`: what the last `kdedge distill`
+        computed on, if the run says so.
     """
     if not run.transfer.exists():
         return {}
@@ -31,4 +33,12 @@ def learned_from(run: RunDir) -> dict[str, Any]:
         curve = read_stage(run.curve)
         if curve.inputs["transfer"] == transfer_hash(run.transfer):
             document["curve"] = curve.result
+    if device := trained_on(run):
+        document["device"] = device
     return document
+
+
+def trained_on(run: RunDir) -> str | None:
+    """Return the description of the device that run.json holds."""
+    device = json.loads(run.metadata_file.read_text(encoding="utf-8")).get("device")
+    return device if isinstance(device, str) else None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from kdedge.export.fake_model import Reader, quantized_layers, range_owners
 from torch import nn
 
+from kdedge.nn.batching import Encoded, PaddingCollator
 from kdedge.runtime.text_encoder import length_batches
 
 BATCH_SIZE = 32
@@ -109,12 +110,9 @@ def _error(model: nn.Module, batches: Sequence[Batch], target: torch.Tensor) -> 
     return float((logits_of(model, batches) - target).square().mean().sqrt())
 
 
-def unpadded_batches(
-    pad: Callable[[list[dict[str, list[int]]]], Batch], tokens: Mapping[str, Sequence[list[int]]]
-) -> list[Batch]:
+def unpadded_batches(pad: PaddingCollator, texts: Encoded) -> list[Batch]:
     """Batch texts of equal length, so that no batch is padded."""
-    lengths = [len(ids) for ids in tokens["input_ids"]]
-    batches = []
-    for chosen in length_batches(lengths, BATCH_SIZE, equal_lengths=True):
-        batches.append(pad([{name: ids[i] for name, ids in tokens.items()} for i in chosen]))
-    return batches
+    tokens = Encoded(texts.tokens)
+    lengths = texts.lengths.tolist()
+    batches = length_batches(lengths, BATCH_SIZE, equal_lengths=True)
+    return [pad(tokens.take(chosen)) for chosen in batches]

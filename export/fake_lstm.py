@@ -99,14 +99,16 @@ class FakeQuantLstm(nn.LSTM):
         if not self.enabled:
             result: tuple[object, tuple[torch.Tensor, torch.Tensor]] = super().forward(packed)
             return result[0], LstmState(*result[1])
+        lengths = lengths.to(x.device)
         return None, self._read_tokens(self._gate_inputs(x, lengths), lengths)
 
     def _gate_inputs(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Return what the tokens add to the gates: (2, B, T, 4H), in each direction's order."""
         scale, zero = self.input_range(x.numel())
         whole = to_integers(x, scale, zero, 0, UINT8_MAX) - zero
-        reverse = (lengths[:, None] - 1 - torch.arange(x.shape[1])).clamp(min=0)  # (B, T)
-        backward = whole.gather(1, reverse[..., None].expand_as(x).to(x.device))
+        tokens = torch.arange(x.shape[1], device=x.device)
+        reverse = (lengths[:, None] - 1 - tokens).clamp(min=0)  # (B, T)
+        backward = whole.gather(1, reverse[..., None].expand_as(x))
         both = torch.stack([whole, backward])  # (2, B, T, E)
         weight, scales = self.integer_weight("weight_ih")
         biases = torch.stack([self._bias(direction) for direction in DIRECTIONS])  # (2, 4H)
@@ -127,6 +129,8 @@ class FakeQuantLstm(nn.LSTM):
         num_tokens = inputs.shape[2]
         hook = None if self.hook is None else self.hook(num_tokens)
         state = cell = torch.zeros_like(inputs[:, :, 0, : self.hidden_size])  # (2, B, H)
+        # For all tokens at once: a copy to a GPU within the loop would stop it at each token.
+        is_token = torch.arange(num_tokens, device=lengths.device)[:, None] < lengths  # (T, B)
         for token in range(num_tokens):
             gates = inputs[:, :, token]
             if token:
@@ -137,9 +141,9 @@ class FakeQuantLstm(nn.LSTM):
                 gates = gates + torch.bmm(whole - zero, transposed) * (scale * weight_scales)
             i, f, g, o = gates.chunk(4, dim=2)
             new_cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
-            is_token = (token < lengths)[None, :, None].to(state.device)
-            cell = torch.where(is_token, new_cell, cell)
-            state = torch.where(is_token, o.sigmoid() * new_cell.tanh(), state)
+            present = is_token[token][None, :, None]
+            cell = torch.where(present, new_cell, cell)
+            state = torch.where(present, o.sigmoid() * new_cell.tanh(), state)
         return LstmState(state, cell)
 
 

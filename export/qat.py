@@ -160,11 +160,11 @@ def calibrated(
     recipe = data.recipe
     order = np.random.default_rng(data.seed).permutation(len(data.transfer))
     chosen = order[: recipe.calibration_texts]
-    batches = unpadded_batches(student.pad, _encode(student, data, chosen).tokens)
+    batches = unpadded_batches(student.pad, _encode(student, data, chosen))
     model = fake_quantized(student.model, scheme).eval()
     progress.say(f"calibrating on {len(chosen)} texts")
     coverage = calibrate(model, student.model, batches)
-    few = unpadded_batches(student.pad, _encode(student, data, chosen[:SENSITIVITY_TEXTS]).tokens)
+    few = unpadded_batches(student.pad, _encode(student, data, chosen[:SENSITIVITY_TEXTS]))
     return model, Calibration(coverage, sensitivity(model, few))
 
 

@@ -467,7 +467,7 @@ def calibrated_bert(scheme: QuantScheme) -> tuple[nn.Module, nn.Module, Batches]
     pieces = tokenizer()
     model = bert(layers=2, hidden=32, heads=4, vocabulary=len(pieces), initializer_range=0.2).eval()
     texts, _ = sentences(64, 5)
-    batches = unpadded_batches(PaddingCollator(0), encode(pieces, texts, None, 48).tokens)
+    batches = unpadded_batches(PaddingCollator(0), encode(pieces, texts, None, 48))
     quantized = fake_quantized(model, scheme).eval()
     calibrate(quantized, model, batches)
     return model, quantized, batches

@@ -1,4 +1,4 @@
-"""Sample many texts from a causal language model; a finished text leaves the batch at once.
+"""Sample many texts from a causal language model; finished texts leave the batch.
 
 The `generate` method of transformers keeps every text in the batch until the last one ends,
 and sorts the whole vocabulary at every step. Texts of a data set are short and differ in
@@ -14,6 +14,9 @@ from kdedge.augment.generator import Generator
 FIRST_CANDIDATES = 256
 """The nucleus is first searched among this many of the most likely tokens."""
 
+GPU_INTERVAL = 16
+"""Tokens between two looks at which texts have ended, on a GPU."""
+
 
 def sample(
     generator: Generator,
@@ -23,6 +26,7 @@ def sample(
     top_p: float,
     temperature: float,
     precision: torch.dtype | None,
+    interval: int | None = None,
 ) -> list[list[int]]:
     """Sample continuations with torch's global random number generator.
 
@@ -30,37 +34,56 @@ def sample(
         prompts: B lists of token ids, all of the same length.
         max_length: Largest number of tokens, prompt included.
         precision: Type for autocast; None computes in float32.
+        interval: Finished texts leave the batch after so many tokens. Default: at once on a CPU;
+            every `GPU_INTERVAL` tokens on a GPU, which the CPU would otherwise stop each time.
 
     Returns:
         B lists of token ids: the prompt, then tokens up to `end` or to `max_length`.
     """
     model, device = generator.model, generator.model.device
+    interval = interval or (1 if device.type == "cpu" else GPU_INTERVAL)
     texts = [list(prompt) for prompt in prompts]
     unfinished = list(range(len(texts)))  # the text in each row of the batch
     input_ids = torch.tensor(prompts, device=device)  # (B, T)
     cache = None
+    new: list[torch.Tensor] = []  # tokens (B,) that the CPU has not seen
+    room = max_length - input_ids.shape[1]
     with (
         torch.inference_mode(),
         torch.autocast(device.type, precision, enabled=precision is not None),
     ):
-        for _ in range(max_length - input_ids.shape[1]):
+        for step in range(1, room + 1):
             output = model(input_ids=input_ids, past_key_values=cache, use_cache=True)
             cache = output.past_key_values
             tokens = sample_nucleus(output.logits[:, -1].float() / temperature, top_p)  # (B,)
-            rows = []  # of the batch whose text goes on
-            for row, token in enumerate(tokens.tolist()):
-                texts[unfinished[row]].append(token)
-                if token != generator.end:
-                    rows.append(row)
-            if not rows:
-                break
-            if len(rows) < len(tokens):
-                remaining = torch.tensor(rows, device=device)
-                cache.batch_select_indices(remaining)
-                tokens = tokens[remaining]
-                unfinished = [unfinished[row] for row in rows]
+            new.append(tokens)
+            if step % interval == 0 or step == room:
+                rows = _append(texts, unfinished, torch.stack(new, 1).tolist(), generator.end)
+                new = []
+                if not rows:
+                    break
+                if len(rows) < len(tokens):
+                    remaining = torch.tensor(rows, device=device)
+                    cache.batch_select_indices(remaining)
+                    tokens = tokens[remaining]
+                    unfinished = [unfinished[row] for row in rows]
             input_ids = tokens[:, None]  # (B, 1)
     return texts
+
+
+def _append(
+    texts: list[list[int]], unfinished: list[int], new: list[list[int]], end: int
+) -> list[int]:
+    """Append new tokens (B, n) to the texts, up to `end`; return the rows whose text goes on."""
+    rows = []
+    for row, tokens in enumerate(new):
+        count = len(tokens)
+        if end in tokens:
+            count = tokens.index(end) + 1
+        else:
+            rows.append(row)
+        texts[unfinished[row]] += tokens[:count]
+    return rows
 
 
 def sample_nucleus(logits: torch.Tensor, top_p: float) -> torch.Tensor:
@@ -77,12 +100,21 @@ def sample_nucleus(logits: torch.Tensor, top_p: float) -> torch.Tensor:
     probabilities = logits.softmax(-1)
     if top_p >= 1:
         return torch.multinomial(probabilities, 1)[:, 0]
-    vocabulary = probabilities.shape[1]
-    # Sorting the whole vocabulary is slow, and the first tokens almost always suffice.
-    top, tokens = probabilities.topk(min(FIRST_CANDIDATES, vocabulary), dim=-1)
-    if top.shape[1] < vocabulary and bool((top.sum(-1) < top_p).any()):
-        top, tokens = probabilities.sort(-1, descending=True)
+    top, tokens = _most_likely(probabilities, top_p)
     # A token is in the nucleus if the more likely tokens do not reach `top_p` without it.
     before = top.cumsum(-1) - top
     nucleus = top.masked_fill(before >= top_p, 0.0)
     return tokens.gather(-1, torch.multinomial(nucleus, 1))[:, 0]
+
+
+def _most_likely(probabilities: torch.Tensor, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return probabilities and ids of tokens that hold the nucleus, the most likely first.
+
+    A GPU sorts the whole vocabulary: a look at the sum of the first candidates would stop it. For
+    a CPU sorting is slow, and the first candidates almost always suffice.
+    """
+    if probabilities.device.type == "cpu" and probabilities.shape[1] > FIRST_CANDIDATES:
+        top, tokens = probabilities.topk(FIRST_CANDIDATES, dim=-1)
+        if not bool((top.sum(-1) < top_p).any()):
+            return top, tokens
+    return probabilities.sort(-1, descending=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kdedge.io.hub import use_cache_if_unreachable
+from kdedge.run.processes import DEVICE_VARIABLE
 
 if TYPE_CHECKING:
     from kdedge.data.task import Task
@@ -163,6 +165,21 @@ def _needs_hub(recipe: Recipe) -> bool:
     return any(resolve_model_path(name) is None for name in names)
 
 
+def _choose_device(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    """Hand the choice on to this process and its children."""
+    if value:
+        os.environ[DEVICE_VARIABLE] = value
+
+
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    expose_value=False,
+    callback=_choose_device,
+    help="Where to train: auto takes a GPU if there is one. CUDA_VISIBLE_DEVICES chooses which. "
+    f"Default: {DEVICE_VARIABLE}, else auto.",
+)
+
 recipe_options = option_group(
     "arguments",
     RecipeArguments,
@@ -186,5 +203,6 @@ recipe_options = option_group(
         type=click.IntRange(min=1),
         help="CPU threads for training. Default: as when the run began, else all cores.",
     ),
+    device_option,
 )
 """The argument and options of every command that takes a recipe."""

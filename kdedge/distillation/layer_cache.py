@@ -30,6 +30,7 @@ from kdedge.distillation.layer_sizes import layer_sizes
 from kdedge.errors import KdedgeError
 from kdedge.io.atomic import hash_files, json_text, remove, replace_dir, write_atomic
 from kdedge.nn.batching import Encoded
+from kdedge.nn.device import to_device
 from kdedge.nn.inference import iter_predictions
 from kdedge.nn.signals import LayerSelection, Signals, read_signals
 from kdedge.nn.text_model import TextClassifier
@@ -81,7 +82,7 @@ class LayerCache:
         self.files = files
         self.selection = selection
 
-    def read(self, rows: torch.Tensor, logits: torch.Tensor, length: int) -> Signals:
+    def read(self, rows: np.ndarray, logits: torch.Tensor, length: int) -> Signals:
         """Return the signals of some texts, padded with zeros to `length` tokens.
 
         Args:
@@ -93,8 +94,8 @@ class LayerCache:
         """
         blocks = {}
         for name in self.files.arrays:
-            block = self.files.read(name, rows.tolist(), length)
-            blocks[name] = torch.from_numpy(block).to(logits.device)
+            block = torch.from_numpy(self.files.read(name, rows, length))
+            blocks[name] = to_device(block, logits.device)
         hidden: dict[int, Any] = {}
         for i, layer in enumerate(self.selection.hidden):
             hidden[layer] = blocks["hidden"][:, :, i]
@@ -166,7 +167,7 @@ def _fill(source: TeacherLayers, folder: Path, max_bytes: float, progress: Progr
             return
         part.mkdir()
         try:
-            files = _read_teacher(source, part, progress)
+            files = write_layers(source, part, progress)
         except (Float16OverflowError, OSError) as error:
             remove(part)
             progress.say(f"the teacher runs at every step: its layers cannot be cached ({error})")
@@ -210,7 +211,7 @@ def _has_space(needed: int, run: Path, max_bytes: float, progress: Progress) -> 
     return False
 
 
-def _read_teacher(source: TeacherLayers, part: Path, progress: Progress) -> LayerFiles:
+def write_layers(source: TeacherLayers, part: Path, progress: Progress) -> LayerFiles:
     """Write the layers of every text to files in `part`, in batches of similar lengths."""
     teacher = source.teacher
     files = LayerFiles.create(source.layout(), part)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,11 +106,11 @@ class LayerFiles:
             raise Float16OverflowError(f"{name} of text {row}: a value does not fit into float16")
         self._rows(name, row)[:] = values.reshape(-1, *self.layout.shapes[name])
 
-    def read(self, name: str, rows: Sequence[int], length: int) -> np.ndarray:
+    def read(self, name: str, rows: np.ndarray, length: int) -> np.ndarray:
         """Return a zero-padded batch (B, T, ...), for attention (B, T, T, ...)."""
         tokens = [length] * TOKEN_AXES[name]
         block = np.zeros((len(rows), *tokens, *self.layout.shapes[name]), np.float16)
-        for position, row in enumerate(rows):
+        for position, row in enumerate(rows.tolist()):
             index = self.layout.text_index(name, position, row)
             block[index] = self._rows(name, row).reshape(block[index].shape)
         return block

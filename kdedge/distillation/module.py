@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -41,7 +42,7 @@ class DistillationModule(nn.Module):
         self,
         teacher_logits: torch.Tensor,
         labels: torch.Tensor | None = None,
-        row: torch.Tensor | None = None,
+        row: np.ndarray | None = None,
         piece: Piece = WHOLE,
         **batch: torch.Tensor,
     ) -> dict[str, Any]:
@@ -54,7 +55,7 @@ class DistillationModule(nn.Module):
         return {"loss": loss, "logits": student.logits, "parts": parts}
 
     def _teacher_layers(
-        self, logits: torch.Tensor, row: torch.Tensor | None, batch: dict[str, torch.Tensor]
+        self, logits: torch.Tensor, row: np.ndarray | None, batch: dict[str, torch.Tensor]
     ) -> Signals:
         if self.layer_cache is not None and row is not None:
             return self.layer_cache.read(row, logits, batch["input_ids"].shape[1])

@@ -15,10 +15,11 @@ from kdedge.distillation.student_training import (
     training_steps,
 )
 from kdedge.distillation.transfer_stage import augment_texts, choose_size, label_texts
+from kdedge.nn.device import describe_device
 from kdedge.recipe import Recipe, StudentConfig
 from kdedge.run.layout import RunDir
 from kdedge.run.paths import StudentDir
-from kdedge.run.processes import on_main_process
+from kdedge.run.processes import is_main, on_main_process
 from kdedge.run.stage import DEFAULT_STAGES, StageContext
 from kdedge.run.stages import run_stages
 from kdedge.run.threads import settle_threads
@@ -45,13 +46,16 @@ def distill(
     recipe = settle_threads(recipe, runs, None)
     run = RunDir.create(recipe, runs)
     stages = replace(stages, order=tuple(run_stages(run)))
+    device = describe_device()
+    if is_main():
+        stages.progress.say(f"{recipe.name}: computing on {device}")
     with run.locked():
         context = prepare_context(recipe, run, task=task, stages=stages)
         if recipe.augment and recipe.augment.size == "auto":
             context = choose_size(context)
         for student in recipe.student:
             train_student_stages(context, student)
-        on_main_process(lambda: run.describe(context.task.overlaps_json()))
+        on_main_process(lambda: run.describe(context.task.overlaps_json(), device))
     return run
 
 

@@ -13,12 +13,15 @@ from transformers import PreTrainedModel
 
 from kdedge.data.task import Task
 from kdedge.distillation.layer_cache import LayerCache, TeacherLayers, open_layer_cache
+from kdedge.distillation.layer_choice import measure_layer_costs
 from kdedge.distillation.module import DistillationModule
 from kdedge.distillation.objective import Objective
 from kdedge.errors import UsageError
 from kdedge.io.atomic import hash_files
 from kdedge.io.paths import resolve_model_path
+from kdedge.nn.batching import ROW
 from kdedge.nn.device import this_device
+from kdedge.nn.inference import BATCH_TOKENS
 from kdedge.nn.text_model import MeasuredResult, TextClassifier, save_measured, score_of
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.nn.training import Training, train, validation_predictor
@@ -267,15 +270,22 @@ class StudentTraining:
         return DistillationModule(student.model, objective, teacher, cache).to(this_device())
 
     def _open_layer_cache(self, objective: Objective, training: Training) -> LayerCache | None:
-        """Return the teacher's layers on the training texts, and number the texts by row."""
+        """Return the teacher's layers on the training texts, and number the texts by row.
+
+        None if the teacher computes them at every step.
+        """
         transfer = self.context.recipe.transfer
+        if transfer.layers == "live":
+            return None
         source = TeacherLayers(
             self.context.teacher,
             teacher_hash(self.context.run),
             training.data,
             objective.reads,
-            transfer.batch_tokens,
+            transfer.batch_tokens or BATCH_TOKENS,
         )
+        if transfer.layers == "auto" and self._live_is_faster(source):
+            return None
         cache = open_layer_cache(
             source,
             self.context.run.shared,
@@ -283,8 +293,22 @@ class StudentTraining:
             progress=self.context.stages.progress,
         )
         if cache:
-            training.data.columns["row"] = np.arange(len(training.data))
+            training.data.columns[ROW] = np.arange(len(training.data))
         return cache
+
+    def _live_is_faster(self, source: TeacherLayers) -> bool:
+        """Measure on a GPU which is faster; on a CPU a cache always is."""
+        fit, progress = self.step.fit, self.context.stages.progress
+        if this_device().type == "cpu":
+            return False
+        costs = measure_layer_costs(source, self.context.run.shared, fit.batch_size)
+        live = costs.live_is_faster(fit.epochs)
+        progress.say(
+            f"{self.student.key}: the teacher's layers are "
+            + ("computed at every step" if live else "cached")
+            + f" (per text: {1e6 * costs.live:.0f} µs to compute, {1e6 * costs.read:.0f} to read)"
+        )
+        return live
 
 
 def load_trained_student(folder: Path) -> TextClassifier:

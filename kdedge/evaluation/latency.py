@@ -30,7 +30,7 @@ def latencies(split: Split, *models: TextClassifier) -> np.ndarray:
         encoded = model.encode(chosen.texts, chosen.pairs)
         batches = []
         for row in range(len(chosen)):
-            batch = model.pad([encoded[row]])
+            batch = model.pad(encoded.take([row]))
             device = model.model.device
             batches.append({name: values.to(device) for name, values in batch.items()})
         works[str(number)] = _work(model, batches)

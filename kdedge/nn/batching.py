@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,9 +12,12 @@ from torch.utils.data import Dataset, Sampler
 
 from kdedge.nn.ragged import RaggedArray
 
+ROW = "row"
+"""Name of the column with the numbers of the texts."""
+
 
 @dataclass
-class Encoded(Dataset[dict[str, Any]]):
+class Encoded(Dataset[Any]):
     """N tokenized texts without padding, and further columns.
 
     Attributes:
@@ -35,15 +38,18 @@ class Encoded(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.tokens["input_ids"])
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        row: dict[str, Any] = self.inputs(index)
-        for name, values in self.columns.items():
-            row[name] = values[index]
-        return row
+    def __getitem__(self, index: int) -> Encoded:
+        return self.take([index])
 
-    def inputs(self, index: int) -> dict[str, list[int]]:
-        """Return the model's inputs for one text."""
-        return {name: values[index] for name, values in self.tokens.items()}
+    def __getitems__(self, rows: Sequence[int]) -> Encoded:
+        """Return a batch; torch's loader calls this instead of `__getitem__`."""
+        return self.take(rows)
+
+    def take(self, rows: np.ndarray | Sequence[int]) -> Encoded:
+        """Return the texts at `rows`, in that order."""
+        tokens = {name: values.take(rows) for name, values in self.tokens.items()}
+        columns = {name: np.asarray(values[rows]) for name, values in self.columns.items()}
+        return Encoded(tokens, columns)
 
     @property
     def lengths(self) -> np.ndarray:
@@ -53,21 +59,23 @@ class Encoded(Dataset[dict[str, Any]]):
 
 @dataclass(frozen=True)
 class PaddingCollator:
-    """Collate rows to a batch, padded on the right to its longest text."""
+    """Pad texts on the right to the longest of them."""
 
     pad_token_id: int
 
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        longest = max(len(row["input_ids"]) for row in rows)
-        batch: dict[str, torch.Tensor] = {}
-        for name, first in rows[0].items():
-            if isinstance(first, list):
-                fill = self.pad_token_id if name == "input_ids" else 0
-                padded = [row[name] + [fill] * (longest - len(row[name])) for row in rows]
-                batch[name] = torch.tensor(padded)  # (B, T)
-            else:
-                batch[name] = torch.from_numpy(np.stack([row[name] for row in rows]))
-        return batch
+    def __call__(self, batch: Encoded) -> dict[str, Any]:
+        """Return tensors (B, T) of the tokens and (B, ...) of the columns.
+
+        The column `row` stays a NumPy array: it says which rows of files on this machine belong to
+        the batch, and no device needs it.
+        """
+        padded: dict[str, Any] = {}
+        for name, values in batch.tokens.items():
+            fill = self.pad_token_id if name == "input_ids" else 0
+            padded[name] = torch.from_numpy(values.padded(fill))
+        for name, column in batch.columns.items():
+            padded[name] = column if name == ROW else torch.from_numpy(column)
+        return padded
 
 
 class LengthGrouped(Sampler[int]):

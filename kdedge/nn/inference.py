@@ -10,11 +10,16 @@ import torch
 from torch import nn
 
 from kdedge.errors import MachineError
+from kdedge.nn.attention_mask import with_added_mask
 from kdedge.nn.batching import Encoded, PaddingCollator
-from kdedge.nn.memory import is_out_of_memory
+from kdedge.nn.device import to_device
+from kdedge.nn.memory import is_out_of_memory, release_memory
 from kdedge.run.progress import SILENT, Progress
 
 Output = TypeVar("Output")
+
+BATCH_TOKENS = 4096
+"""Tokens in one batch, padding included, unless something else is chosen."""
 
 
 def token_batches(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
@@ -56,12 +61,13 @@ def iter_predictions(
     Raises:
         MachineError: If a single text does not fit into memory.
     """
+    tokens = Encoded(data.tokens)
     pending = list(token_batches(data.lengths, batch_tokens))[::-1]
     while pending:
         rows = pending.pop()
-        batch = pad([data.inputs(i) for i in rows])
+        batch = pad(tokens.take(rows))
         try:
-            output = forward({name: values.to(device) for name, values in batch.items()})
+            output = forward({name: to_device(values, device) for name, values in batch.items()})
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -71,7 +77,7 @@ def iter_predictions(
                     f"{data.lengths[rows[0]]} tokens on {device}",
                     "lower max_length",
                 ) from error
-            torch.cuda.empty_cache()
+            release_memory()
             middle = len(rows) // 2
             pending += [rows[middle:], rows[:middle]]
         else:
@@ -83,11 +89,14 @@ def predict_logits(
     data: Encoded,
     pad: PaddingCollator,
     *,
-    batch_tokens: int = 4096,
+    batch_tokens: int = BATCH_TOKENS,
     precision: torch.dtype | None = None,
     progress: Progress = SILENT,
 ) -> np.ndarray:
     """Compute logits (N, C) float32 in evaluation mode, in the order of `data`.
+
+    The logits stay on the model's device until the last batch: a GPU never waits for the CPU to
+    fetch those of a batch.
 
     Args:
         precision: Autocast type; None is fp32.
@@ -95,20 +104,24 @@ def predict_logits(
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    result = np.zeros((0, 0), np.float32)
+    order: list[np.ndarray] = []
+    parts: list[torch.Tensor] = []
     done = 0
 
     @torch.inference_mode()
-    def forward(batch: dict[str, torch.Tensor]) -> np.ndarray:
+    def forward(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         with torch.autocast(device.type, precision, enabled=precision is not None):
-            logits: torch.Tensor = model(**batch)["logits"]
-        return np.asarray(logits.float().cpu())
+            logits: torch.Tensor = model(**with_added_mask(model, batch))["logits"]
+        return logits.float()
 
     for rows, logits in iter_predictions(forward, data, pad, device, batch_tokens):
-        if done == 0:
-            result = np.empty((len(data), logits.shape[1]), np.float32)
-        result[rows] = logits
+        order.append(rows)
+        parts.append(logits)
         done += len(rows)
         progress.advance(done)
     model.train(was_training)
+    if not parts:
+        return np.zeros((0, 0), np.float32)
+    result = np.empty((len(data), parts[0].shape[1]), np.float32)
+    result[np.concatenate(order)] = torch.cat(parts).cpu().numpy()
     return result

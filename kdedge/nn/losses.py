@@ -84,14 +84,6 @@ MULTILABEL_LOGIT_LOSSES = {**LOGIT_LOSSES, "soft_ce": soft_binary_cross_entropy}
 """The same for labels that do not exclude each other."""
 
 
-def _known_rows(logits: torch.Tensor, labels: torch.Tensor, kind: Kind) -> torch.Tensor:
-    if kind == "classification":
-        return F.cross_entropy(logits, labels, reduction="none")
-    if kind == "multilabel":
-        return F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(1)
-    return (logits.squeeze(-1) - labels).square()
-
-
 def label_loss(logits: torch.Tensor, labels: torch.Tensor, kind: Kind) -> torch.Tensor:
     """Mean cross-entropy, binary cross-entropy or squared error of the texts with a label.
 
@@ -103,14 +95,18 @@ def label_loss(logits: torch.Tensor, labels: torch.Tensor, kind: Kind) -> torch.
     Returns:
         A scalar; 0 if no text has a label.
     """
+    # Nothing here picks rows by a mask: the number of rows would have to come from the device.
     if kind == "classification":
         known = labels >= 0
+        rows = F.cross_entropy(logits, labels, reduction="none", ignore_index=-1)
+        return rows.sum() / known.sum().clamp(min=1)
+    known = ~torch.isnan(labels.reshape(len(labels), -1)).any(1)
+    targets = labels.nan_to_num()
+    if kind == "multilabel":
+        rows = F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(1)
     else:
-        known = ~torch.isnan(labels.reshape(len(labels), -1)).any(1)
-    rows = logits.sum(1) * 0.0  # zeros with a gradient
-    if bool(known.any()):
-        rows = rows.masked_scatter(known, _known_rows(logits[known], labels[known], kind))
-    return rows.sum() / known.sum().clamp(min=1)
+        rows = (logits.squeeze(-1) - targets).square()
+    return torch.where(known, rows, 0.0).sum() / known.sum().clamp(min=1)
 
 
 def hidden_mse(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -148,12 +144,18 @@ def hidden_cka(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor)
     CKA = |Y'X|² / (|X'X| |Y'Y|) with Frobenius norms of centred X, Y (Kornblith et al. 2019,
     eq. 1 and section 3). The two widths may differ.
     """
-    real = mask.bool()
-    x = student[real] - student[real].mean(0)  # (N, H)
-    y = teacher[real] - teacher[real].mean(0)  # (N, H')
+    x = _centred(student, mask)  # (B·T, H)
+    y = _centred(teacher, mask)  # (B·T, H')
     own: torch.Tensor = torch.linalg.matrix_norm(x.T @ x) * torch.linalg.matrix_norm(y.T @ y)
     shared: torch.Tensor = (y.T @ x).square().sum() / own.clamp(min=torch.finfo(own.dtype).tiny)
     return 1 - shared
+
+
+def _centred(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return states (B, T, H) minus their mean over real tokens, padding as 0: (B·T, H)."""
+    real = mask[..., None].to(states.dtype)
+    mean = (states * real).sum((0, 1)) / real.sum()
+    return ((states - mean) * real).flatten(0, 1)
 
 
 def attention_mse(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

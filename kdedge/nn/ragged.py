@@ -44,6 +44,22 @@ class RaggedArray(Sequence[list[int]]):
         numbers: list[int] = self.values[self._starts[i] : self._starts[i + 1]].tolist()
         return numbers
 
+    def take(self, rows: np.ndarray | Sequence[int]) -> RaggedArray:
+        """Return the lists at `rows`, in that order."""
+        rows = np.asarray(rows, np.int64)
+        lengths = self.lengths[rows]
+        # Where each list begins in `values`, minus where it will begin in the result.
+        shifts = self._starts[rows] - (np.cumsum(lengths) - lengths)
+        positions = np.arange(lengths.sum()) + np.repeat(shifts, lengths)
+        return RaggedArray(self.values[positions], lengths)
+
+    def padded(self, fill: int) -> np.ndarray:
+        """Return the N lists as one array, filled up on the right. *Shape:* (N, longest) int64"""
+        longest = int(self.lengths.max(initial=0))
+        result = np.full((len(self), longest), fill, np.int64)
+        result[np.arange(longest) < self.lengths[:, None]] = self.values
+        return result
+
 
 def concatenate_ragged(parts: Sequence[RaggedArray]) -> RaggedArray:
     """Return the lists of all parts, in order."""

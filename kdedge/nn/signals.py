@@ -13,6 +13,8 @@ from torch import nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 
+from kdedge.nn.attention_mask import with_added_mask
+
 SCORES = "kdedge_scores"
 """Name of our attention implementation in transformers."""
 
@@ -54,6 +56,7 @@ def read_signals(
     model: PreTrainedModel, batch: dict[str, torch.Tensor], *, layers: bool
 ) -> Signals:
     """Run one forward pass; `layers` adds hidden states, attention scores and vectors."""
+    batch = with_added_mask(model, batch)
     if not layers:
         return Signals(model(**batch)["logits"])
     with _attention_scores(model) as vectors:

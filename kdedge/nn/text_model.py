@@ -14,7 +14,7 @@ from kdedge.data.task import Split, Task
 from kdedge.errors import CheckFailed, DataError, IntegrityError, UsageError
 from kdedge.nn.batching import Encoded, PaddingCollator
 from kdedge.nn.device import native_precision
-from kdedge.nn.inference import predict_logits
+from kdedge.nn.inference import BATCH_TOKENS, predict_logits
 from kdedge.nn.tokenization import encode
 from kdedge.run.processes import barrier, is_main
 from kdedge.run.progress import SILENT, Progress
@@ -60,7 +60,7 @@ class TextClassifier:
         texts: Sequence[str],
         pairs: Sequence[str] | None,
         *,
-        batch_tokens: int = 4096,
+        batch_tokens: int = BATCH_TOKENS,
         precision: str = "fp32",
         progress: Progress = SILENT,
     ) -> np.ndarray:
@@ -72,23 +72,44 @@ class TextClassifier:
         Raises:
             CheckFailed: If a logit is not finite.
         """
-        logits = predict_logits(
-            self.model,
+        logits = self.predict_encoded(
             self.encode(texts, pairs),
-            self.pad,
             batch_tokens=batch_tokens,
-            precision=native_precision(precision, next(self.model.parameters()).device),
+            precision=precision,
             progress=progress,
         )
-        finite = np.isfinite(logits).all(1)
-        if not finite.all():
-            row = int(np.argmin(finite))
-            raise CheckFailed(
-                "the model gives a logit that is not finite",
-                f"text {row}: {texts[row][:80]!r}",
-                "check its weights",
-            )
+        check_finite(logits, texts)
         return logits
+
+    def predict_encoded(
+        self,
+        data: Encoded,
+        *,
+        batch_tokens: int = BATCH_TOKENS,
+        precision: str = "fp32",
+        progress: Progress = SILENT,
+    ) -> np.ndarray:
+        """Compute logits (N, C) float32 for N tokenized texts, as `predict_logits` does."""
+        return predict_logits(
+            self.model,
+            data,
+            self.pad,
+            batch_tokens=batch_tokens,
+            precision=native_precision(precision, self.model.device),
+            progress=progress,
+        )
+
+
+def check_finite(logits: np.ndarray, texts: Sequence[str]) -> None:
+    """Raise CheckFailed if a logit (N, C) of N texts is not finite; the error quotes the text."""
+    finite = np.isfinite(logits).all(1)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise CheckFailed(
+            "the model gives a logit that is not finite",
+            f"text {row}: {texts[row][:80]!r}",
+            "check its weights",
+        )
 
 
 @dataclass(frozen=True)

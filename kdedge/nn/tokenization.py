@@ -52,6 +52,15 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
             f"{name}: its vocabulary has only {len(tokenizer)} special tokens",
             "put tokenizer.json into the folder of the weights",
         )
+    if tokenizer.pad_token_id is None:
+        # Decoders such as GPT-2 have none. What stands in padding is masked, so any token will do.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if tokenizer.pad_token_id is None:
+        raise UsageError(
+            "the tokenizer has no token for padding",
+            f"{name} has neither a padding, an end-of-text nor an unknown token",
+            "add one to its tokenizer_config.json",
+        )
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.no_truncation()
     return tokenizer

@@ -21,6 +21,7 @@ from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
 from kdedge.errors import CheckFailed, Interrupted
+from kdedge.nn.attention_mask import with_added_mask
 from kdedge.nn.batch_size import BatchSize
 from kdedge.nn.batching import Encoded, LengthGrouped, PaddingCollator
 from kdedge.nn.best_checkpoint import BestCheckpoint
@@ -202,12 +203,6 @@ class _Trainer(Trainer):
         """Return the model's own loss, and collect its parts for the log."""
         outputs = model(**inputs)
         loss = outputs["loss"]
-        if not torch.isfinite(loss):
-            raise CheckFailed(
-                "the loss is not finite",
-                f"{self.training_plan.title}, step {self.state.global_step}: {loss.item()}",
-                "lower the learning rate; nothing was overwritten",
-            )
         self._collect({"loss": loss, **outputs.get("parts", {})}, inputs.get("piece", WHOLE))
         return (loss, outputs) if return_outputs else loss
 
@@ -222,8 +217,35 @@ class _Trainer(Trainer):
                 self.parts.setdefault(name, []).append(value)
             self.batch_parts = {}
 
+    def _check_losses(self) -> None:
+        """Raise CheckFailed if a loss since the last line of the log is not finite.
+
+        One look at all of them: a look at each step would make a GPU wait for the CPU.
+        """
+        losses = self.parts.get("loss", [])
+        if not losses:
+            return
+        finite = torch.isfinite(torch.stack(losses)).tolist()
+        if not all(finite):
+            batches = len(losses) - finite.index(False)
+            raise CheckFailed(
+                "the loss is not finite",
+                f"{self.training_plan.title}: {losses[-batches].item()}, {batches} batches before "
+                f"the end of step {self.state.global_step}",
+                "lower the learning rate; nothing was overwritten",
+            )
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self._check_losses()
+        super()._save_checkpoint(model, trial)
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log every part of the loss, averaged since the last line, to log.jsonl and callbacks."""
+        """Log every part of the loss, averaged since the last line, to log.jsonl and callbacks.
+
+        Raises:
+            CheckFailed: If a loss is not finite.
+        """
+        self._check_losses()
         means = {}
         for name, values in self.parts.items():
             means[f"part/{name}"] = float(torch.stack(values).mean())
@@ -236,6 +258,7 @@ class _Trainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score the validation split, and save the weights if they are the best so far."""
+        self._check_losses()
         plan = self.training_plan
         model = self.accelerator.unwrap_model(self.model)
         score = plan.score(plan.predict(model))
@@ -252,6 +275,18 @@ class _Trainer(Trainer):
         return metrics
 
 
+class OneDeviceArguments(TrainingArguments):
+    """Arguments of a process that uses one GPU, however many it sees.
+
+    With several visible GPUs, transformers would wrap the model in `DataParallel`: then the loss is
+    a vector, and batches have other sizes.
+    """
+
+    @property
+    def n_gpu(self) -> int:
+        return min(1, int(super().n_gpu))
+
+
 def _batches_per_epoch(training: Training) -> int:
     return math.ceil(len(training.data) / (training.fit.batch_size * processes()))
 
@@ -262,7 +297,7 @@ def _arguments(training: Training, folder: Path) -> TrainingArguments:
     precision = native_precision(fit.precision, device)
     steps_per_epoch = math.ceil(_batches_per_epoch(training) / fit.gradient_accumulation)
     steps = max(1, math.ceil(steps_per_epoch * fit.epochs))
-    return TrainingArguments(
+    return OneDeviceArguments(
         output_dir=str(folder),
         num_train_epochs=fit.epochs,
         per_device_train_batch_size=fit.batch_size,
@@ -278,11 +313,13 @@ def _arguments(training: Training, folder: Path) -> TrainingArguments:
         logging_steps=max(1, min(50, steps // 10)),
         logging_nan_inf_filter=False,
         seed=training.seed,
+        torch_compile=fit.compile,
         bf16=precision is torch.bfloat16,
         fp16=precision is torch.float16,
         use_cpu=device.type == "cpu",
         disable_tqdm=True,
         dataloader_pin_memory=device.type == "cuda",
+        accelerator_config={"non_blocking": device.type == "cuda"},
         remove_unused_columns=False,
         report_to="none",  # _Trainer adds TensorBoard with a folder of its choice
     )
@@ -354,15 +391,21 @@ class LabelLossModule(nn.Module):
     def forward(
         self, labels: torch.Tensor, piece: Piece = WHOLE, **batch: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        outputs = self.model(labels=labels, **batch)
+        outputs = self.model(labels=labels, **with_added_mask(self.model, batch))
         return {"loss": piece.texts * outputs.loss, "logits": outputs.logits}
 
 
 def validation_predictor(data: Encoded, pad: PaddingCollator) -> Callable[[nn.Module], np.ndarray]:
-    """Return a function from a training module to its `.model`'s logits (N, C) on `data`."""
+    """Return a function from a training module to its `.model`'s logits (N, C) on `data`.
+
+    A GPU computes them in the number format of its training; these logits only choose a checkpoint.
+    What is stored and reported is computed in fp32.
+    """
 
     def predict(module: nn.Module) -> np.ndarray:
         model: Any = module.model
-        return predict_logits(model, data, pad)
+        device = this_device()
+        precision = None if device.type == "cpu" else native_precision("auto", device)
+        return predict_logits(model, data, pad, precision=precision)
 
     return predict

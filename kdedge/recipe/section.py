@@ -43,3 +43,6 @@ class FitConfig(Section):
         description="Number format of training; auto is bf16 or fp16 if the device supports it, "
         "else fp32.",
     )
+    compile: bool = Field(
+        False, description="Whether torch.compile compiles the model first; it pays on a GPU."
+    )

@@ -123,13 +123,20 @@ class TransferConfig(Section):
     """How the teacher labels the transfer set, the texts the student learns from."""
 
     shard_size: Positive = Field(4096, description="Texts per resumable piece of work.")
-    batch_tokens: Positive = Field(
-        4096, description="Tokens in one batch of the teacher, padding included."
+    batch_tokens: Positive | None = Field(
+        None,
+        description="Tokens in one batch of the teacher, padding included; default: 4096, and on a "
+        "GPU the number that proves fastest.",
     )
     precision: Precision = Field(
         "auto",
         description="Number format of the teacher; auto is bf16 or fp16 if the device supports "
         "it, else fp32.",
+    )
+    layers: Literal["auto", "cached", "live"] = Field(
+        "auto",
+        description="Whether the teacher's layers are cached on disk or computed at every step; "
+        "auto caches them on a CPU and takes what proves faster on a GPU.",
     )
     layers_gb: Weight = Field(
         8.0,

@@ -100,13 +100,14 @@ class RunDir:
             run.describe()
         return run
 
-    def describe(self, overlaps: Sequence[dict[str, Any]] = ()) -> None:
+    def describe(self, overlaps: Sequence[dict[str, Any]] = (), device: str | None = None) -> None:
         """Write recipe.toml and run.json, by which `export` and `bench` find the run.
 
         Call it once the stages are those of the recipe.
 
         Args:
             overlaps: How many texts the splits share, as JSON values.
+            device: What the run was trained on, if it has been trained.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -125,6 +126,7 @@ class RunDir:
             "share": self.recipe.share,
             "students": students,
             "overlaps": list(overlaps),
+            "device": device,
         }
         write_atomic(self.metadata_file, json_text(metadata))
 

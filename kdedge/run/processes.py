@@ -15,6 +15,10 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+DEVICE_VARIABLE = "KDEDGE_DEVICE"
+"""Environment variable that chooses the device: auto, cpu or cuda."""
+
+
 def processes() -> int:
     """Return the number of processes that the program was launched as."""
     return int(os.environ.get("WORLD_SIZE", "1"))
@@ -23,6 +27,11 @@ def processes() -> int:
 def rank() -> int:
     """Return the number of this process, counted from 0."""
     return int(os.environ.get("RANK", "0"))
+
+
+def local_rank() -> int:
+    """Return the number of this process on its machine, counted from 0."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def is_main() -> bool:
@@ -40,8 +49,9 @@ def _state() -> Any:
     import torch
     from accelerate import PartialState
 
+    cpu = os.environ.get(DEVICE_VARIABLE) == "cpu" or not torch.cuda.is_available()
     # One process may work for hours while the others wait, so the default of minutes is too short.
-    return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(hours=48))
+    return PartialState(cpu=cpu, timeout=timedelta(hours=48))
 
 
 def on_main_process(work: Callable[[], Any]) -> Any:

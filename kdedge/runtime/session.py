@@ -71,11 +71,15 @@ def open_session(
         raise MachineError(
             f"the execution provider {provider} is not in this onnxruntime",
             f"available: {', '.join(available)}",
-            "install the onnxruntime build that has it, or use cpu",
+            _install_hint(provider),
         )
+    prepare_libraries(provider)
     try:
         session = onnxruntime.InferenceSession(
-            graph, _options(threads), providers=[provider], disabled_optimizers=SLOW_FUSIONS
+            graph,
+            _options(threads),
+            providers=[(provider, provider_options(provider))],
+            disabled_optimizers=SLOW_FUSIONS if provider == PROVIDERS["cpu"] else [],
         )
     except Exception as error:
         raise IntegrityError(
@@ -94,6 +98,32 @@ def open_session(
         _check_no_fallback(session, provider)
     _check_inputs_and_outputs(session, manifest)
     return session
+
+
+def prepare_libraries(provider: str) -> None:
+    """Load CUDA and cuDNN from their pip packages, where the system's linker does not look."""
+    load = getattr(onnxruntime, "preload_dlls", None)
+    if provider in (PROVIDERS["cuda"], PROVIDERS["tensorrt"]) and load is not None:
+        load()
+
+
+def provider_options(provider: str) -> dict[str, str]:
+    """Return the options of a provider.
+
+    CUDA would round the inputs of matrix products to TF32, whose 10 bits are too few for the
+    tolerance of `kdedge verify`.
+    """
+    return {"use_tf32": "0"} if provider == PROVIDERS["cuda"] else {}
+
+
+def _install_hint(provider: str) -> str:
+    if provider not in (PROVIDERS["cuda"], PROVIDERS["tensorrt"]):
+        return "install the onnxruntime build that has it, or use cpu"
+    return (
+        "use cpu; or make a second environment, since onnxruntime-gpu cannot stand beside "
+        "onnxruntime: install kdedge-toolkit there, replace onnxruntime by onnxruntime-gpu, and "
+        "run the command on the bundle"
+    )
 
 
 def _check_no_fallback(session: onnxruntime.InferenceSession, provider: str) -> None:

@@ -129,12 +129,43 @@ class BiLstmForSequenceClassification(PreTrainedModel):
     def _final_states(self, input_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Return final forward and backward states (B, 2H) of the first `lengths` tokens."""
         vectors = self.dropout(self.embedding(input_ids))
-        lengths = lengths.clamp(min=1).cpu()
+        lengths = lengths.clamp(min=1)
+        if vectors.is_cuda and type(self.lstm) is nn.LSTM:
+            return padded_final_states(self.lstm, vectors, lengths)
+        lengths = lengths.cpu()
         packed = nn.utils.rnn.pack_padded_sequence(
             vectors, lengths, batch_first=True, enforce_sorted=False
         )
         _, (state, _) = self.lstm(packed)
         return torch.cat([state[0], state[1]], dim=1)
+
+
+def padded_final_states(
+    lstm: nn.LSTM, vectors: torch.Tensor, lengths: torch.Tensor
+) -> torch.Tensor:
+    """Return the final states (B, 2H) of a bidirectional LSTM without packing.
+
+    Packing needs the lengths on the CPU, which then waits for the GPU at every step. Here each
+    direction reads padded texts, the backward one from each text's last token on; padding comes
+    last, and so does not change the state after the last token.
+
+    Args:
+        vectors: *Shape:* (B, T, E)
+        lengths: Number of tokens of each text, at least 1. *Shape:* (B,)
+    """
+    rows = torch.arange(len(vectors), device=vectors.device)
+    steps = torch.arange(vectors.shape[1], device=vectors.device)
+    reverse = (lengths[:, None] - 1 - steps).clamp(min=0)  # (B, T)
+    readings = (vectors, vectors[rows[:, None], reverse])
+    zeros = vectors.new_zeros(1, len(vectors), lstm.hidden_size)
+    states = []
+    for direction, inputs in enumerate(readings):
+        weights: list[torch.Tensor] = [*lstm.all_weights[direction]]
+        output = torch.lstm(
+            inputs, (zeros, zeros), weights, True, 1, 0.0, lstm.training, False, True
+        )[0]  # (B, T, H)
+        states.append(output[rows, lengths - 1])
+    return torch.cat(states, dim=1)
 
 
 def _shift_left(input_ids: torch.Tensor, by: torch.Tensor) -> torch.Tensor:

@@ -87,7 +87,7 @@ def shrink(
 def _batch(teacher: TextClassifier, task: Task, rows: np.ndarray) -> Batch:
     part = task.train.take(rows)
     data = teacher.encode(part.texts, part.pairs, labels=part.labels)
-    batch = teacher.pad([data[i] for i in range(len(data))])
+    batch = teacher.pad(data)
     return {name: values.to(teacher.model.device) for name, values in batch.items()}
 
 

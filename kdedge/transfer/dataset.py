@@ -16,8 +16,8 @@ import hashlib
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,12 @@ from kdedge.errors import CheckFailed
 from kdedge.io.arrow import ROWS, map_table, write_table
 from kdedge.io.atomic import hash_file, require_hash
 from kdedge.io.text_column import TextColumn
+from kdedge.nn.ahead import prepared_ahead
+from kdedge.nn.batch_tokens import measure_batch_tokens
+from kdedge.nn.batching import Encoded
+from kdedge.nn.device import native_precision
+from kdedge.nn.inference import BATCH_TOKENS
+from kdedge.nn.text_model import check_finite
 from kdedge.recipe import TransferConfig
 from kdedge.run.processes import barrier, on_main_process, processes, rank
 from kdedge.run.progress import Progress
@@ -100,6 +106,27 @@ def update_joined(digest: Any, parts: Iterable[str], separator: str) -> None:
 
 
 @dataclass(frozen=True)
+class Shard:
+    """A shard that is ready for the teacher; without rows it is already on disk.
+
+    Attributes:
+        number: Its place in the set.
+        keys: Key of each text in the logit cache.
+        rows: The known logits (C,) of each text, or None.
+        texts: The texts without known logits.
+        missing: Their places in the shard.
+        encoded: Their tokens, or None if there are none.
+    """
+
+    number: int
+    keys: list[str]
+    rows: Sequence[np.ndarray | None] = ()
+    texts: Sequence[str] = ()
+    missing: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    encoded: Encoded | None = None
+
+
+@dataclass(frozen=True)
 class TransferBuilder:
     """Build transfer sets with one teacher."""
 
@@ -164,11 +191,18 @@ class TransferBuilder:
         cache = LogitCache(folder, self.teacher.max_length)
         labelled = 0
         progress.start("the teacher labels the transfer set", len(texts))
-        for number in range(rank(), self._shards(texts), processes()):
-            first = number * self.config.shard_size
-            rows = np.arange(first, min(first + self.config.shard_size, len(texts)))
-            labelled += self._write_shard(texts.take(rows), cache, part, number)
-            progress.advance(first + len(rows))
+
+        def prepare(number: int) -> Shard:
+            return self._prepare_shard(texts, cache, part, number)
+
+        numbers = range(rank(), self._shards(texts), processes())
+        on_gpu = self.teacher.model.device.type != "cpu"
+        batch_tokens = self.config.batch_tokens
+        for shard in prepared_ahead(numbers, prepare, ahead=on_gpu):
+            if on_gpu and shard.encoded is not None and batch_tokens is None:
+                batch_tokens = self._choose_batch_tokens(shard, progress)
+            labelled += self._write_shard(shard, part, batch_tokens or BATCH_TOKENS)
+            progress.advance(min((shard.number + 1) * self.config.shard_size, len(texts)))
         progress.finish()
         barrier()
         if labelled:
@@ -181,27 +215,50 @@ class TransferBuilder:
                 line += f" in one of {processes()} processes"
             progress.say(line)
 
-    def _write_shard(self, texts: TransferTexts, cache: LogitCache, part: Path, number: int) -> int:
-        """Write a shard unless it is complete; return how many texts the teacher labelled."""
-        keys = list(self._keys(texts))
+    def _prepare_shard(
+        self, texts: TransferTexts, cache: LogitCache, part: Path, number: int
+    ) -> Shard:
+        """Look up known logits of a shard and tokenize the other texts."""
+        first = number * self.config.shard_size
+        chosen = texts.take(np.arange(first, min(first + self.config.shard_size, len(texts))))
+        keys = list(self._keys(chosen))
         if shard_keys(part, number) == keys:
-            return 0
+            return Shard(number, keys)
         rows = [cache.get(key) for key in keys]
         missing = np.array([i for i, row in enumerate(rows) if row is None], np.int64)
-        if len(missing):
-            for i, row in zip(missing, self._predict(texts.take(missing)), strict=True):
-                rows[i] = row
-        write_shard(part, number, keys, np.stack([row for row in rows if row is not None]))
-        return len(missing)
+        unknown = chosen.take(missing)
+        encoded = self.teacher.encode(unknown.texts, unknown.pairs) if len(missing) else None
+        return Shard(number, keys, rows, unknown.texts, missing, encoded)
 
-    def _predict(self, texts: TransferTexts) -> np.ndarray:
-        """Return the teacher's logits (n, C) float16."""
-        logits = self.teacher.predict_logits(
-            texts.texts,
-            texts.pairs,
-            batch_tokens=self.config.batch_tokens,
-            precision=self.config.precision,
+    def _choose_batch_tokens(self, shard: Shard, progress: Progress) -> int:
+        assert shard.encoded is not None
+        precision = native_precision(self.config.precision, self.teacher.model.device)
+        chosen = measure_batch_tokens(
+            self.teacher.model, shard.encoded, self.teacher.pad, precision
         )
+        if chosen != BATCH_TOKENS:
+            progress.say(f"transfer: the teacher reads {chosen:,} tokens at once")
+        return chosen
+
+    def _write_shard(self, shard: Shard, part: Path, batch_tokens: int) -> int:
+        """Write a shard unless it is complete; return how many texts the teacher labelled."""
+        if not shard.rows:
+            return 0
+        rows = list(shard.rows)
+        if shard.encoded is not None:
+            for i, row in zip(shard.missing, self._predict(shard, batch_tokens), strict=True):
+                rows[i] = row
+        logits = np.stack([row for row in rows if row is not None])
+        write_shard(part, shard.number, shard.keys, logits)
+        return len(shard.missing)
+
+    def _predict(self, shard: Shard, batch_tokens: int) -> np.ndarray:
+        """Return the teacher's logits (n, C) float16 on a shard's unknown texts."""
+        assert shard.encoded is not None
+        logits = self.teacher.predict_encoded(
+            shard.encoded, batch_tokens=batch_tokens, precision=self.config.precision
+        )
+        check_finite(logits, shard.texts)
         largest = np.abs(logits).max(initial=0)
         if largest > FLOAT16_MAX:
             raise CheckFailed(

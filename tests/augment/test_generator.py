@@ -23,7 +23,7 @@ from kdedge.augment.generator_stage import LanguageModelLoss, prepare_generator
 from kdedge.augment.lines import join_line, label_name, split_line, task_lines
 from kdedge.augment.sampling import sample, sample_nucleus
 from kdedge.errors import MachineError, UsageError
-from kdedge.nn.batching import PaddingCollator
+from kdedge.nn.batching import Encoded, PaddingCollator
 from kdedge.recipe import GenerateConfig, GeneratorFitConfig
 from kdedge.runtime.spec import TaskSpec
 
@@ -55,9 +55,7 @@ def test_the_loss_ignores_padding() -> None:
         GPT2Config(vocab_size=50, n_positions=16, n_embd=16, n_layer=1, n_head=2)
     ).eval()
     rows = [[1, 5, 6, 7, 2], [1, 9, 2]]
-    batch = PaddingCollator(2)(
-        [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in rows]
-    )
+    batch = PaddingCollator(2)(Encoded.of(rows))
     total, count = 0.0, 0
     for ids in rows:
         scores = model(torch.tensor([ids])).logits[0].double().log_softmax(-1).detach().numpy()
@@ -159,7 +157,10 @@ def test_the_nucleus_is_the_smallest_set_that_reaches_top_p() -> None:
 
 def sample_greedily(generator: Generator, prompts: list[list[int]]) -> list[list[int]]:
     """Sample from a nucleus of one token."""
-    return sample(generator, prompts, max_length=60, top_p=1e-6, temperature=1.0, precision=None)
+    settings = {"max_length": 60, "top_p": 1e-6, "temperature": 1.0, "precision": None}
+    texts = sample(generator, prompts, **settings)
+    assert sample(generator, prompts, **settings, interval=7) == texts, "a GPU looks less often"
+    return texts
 
 
 def test_a_text_does_not_depend_on_texts_that_end_before_it(pairs: Generator) -> None:

@@ -35,7 +35,7 @@ def static_bilstm(folder: Path, task_name: str = "single") -> Bundle:
     task = factories.TASKS[task_name]()
     made = factories.export_input("bilstm", task)
     model = fake_quantized(made.model, INT8).eval()
-    tokens = encode(made.tokenizer, task.train.texts, task.train.pairs, made.max_length).tokens
+    tokens = encode(made.tokenizer, task.train.texts, task.train.pairs, made.max_length)
     calibrate(model, made.model, unpadded_batches(PaddingCollator(0), tokens))
     result = QatResult(1.0, {}, {}, {}, "calibrated")
     quantized = QuantizedStudent(model, model, INT8, result)

@@ -55,7 +55,7 @@ def read(pair: bool, count: int = 48) -> list[dict[str, torch.Tensor]]:
         PaddingCollator(0),
         encode(
             factories.tokenizer(), texts, factories.sentences(count, 6)[0] if pair else None, 48
-        ).tokens,
+        ),
     )
 
 

@@ -55,7 +55,7 @@ def main(folder: Path, megabytes: int) -> None:
     )
     module = LabelLossModule(model)
     # Threads and buffers of the optimizer exist before memory is limited.
-    module(**plan.pad([data[0], data[1]]))["loss"].backward()
+    module(**plan.pad(data.take([0, 1])))["loss"].backward()
     model.zero_grad()
     if megabytes:
         limit_memory(megabytes)

@@ -130,9 +130,7 @@ def test_watching_the_teacher_leaves_it_as_it_was(teacher: TextClassifier) -> No
 
 def test_importance_is_what_removing_a_part_costs_to_first_order(teacher: TextClassifier) -> None:
     """A head's output scaled by 1 - ε changes the loss of a text by ε times its importance."""
-    batch = teacher.pad(
-        [teacher.encode(TASK.train.texts[3:4], None, labels=TASK.train.labels[3:4])[0]]
-    )
+    batch = teacher.pad(teacher.encode(TASK.train.texts[3:4], None, labels=TASK.train.labels[3:4]))
     found = collect_stats(teacher.model, [batch], "classification")
     inputs = {name: values for name, values in batch.items() if name != "labels"}
     epsilon = 1e-2
