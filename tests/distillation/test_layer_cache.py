@@ -235,8 +235,8 @@ def test_concurrent_processes_run_the_teacher_once(
     read: list[int] = []
     monkeypatch.setattr(
         layer_cache,
-        "_read_teacher",
-        lambda *args, _real=layer_cache._read_teacher: (read.append(1), _real(*args))[1],
+        "write_layers",
+        lambda *args, _real=layer_cache.write_layers: (read.append(1), _real(*args))[1],
     )
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: open_cache(teacher, data, EVERYTHING, tmp_path), range(4)))
@@ -346,9 +346,9 @@ def test_a_run_learns_the_same_from_the_cache(
 
     monkeypatch.setattr(DistillationModule, "forward", forward)
     logits = {}
-    for name, room in (("stored", 8.0), ("live", 0.0)):
+    for name, layers in (("stored", "auto"), ("live", "live")):
         run = distill(
-            factories.make_recipe(document, name=name, transfer={"layers_gb": room}),
+            factories.make_recipe(document, name=name, transfer={"layers": layers}),
             tmp_path / "runs",
         )
         logits[name] = np.load(run.folder / "student" / "test_logits.npy")

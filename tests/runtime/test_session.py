@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from kdedge.errors import MachineError, UsageError
+from kdedge.errors import IntegrityError, MachineError, UsageError
 from kdedge.runtime import Classifier, session
 
 
@@ -69,3 +69,40 @@ def test_the_cpu_may_be_allowed_to_run_nodes() -> None:
     assert set(allowed.nodes_per_provider) == {"CPUExecutionProvider"}
     assert allowed.nodes_per_provider == on_cpu.nodes_per_provider
     assert np.array_equal(allowed.logits(["the film"]), on_cpu.logits(["the film"]))
+
+
+def test_a_missing_cuda_explains_the_second_environment(bundle: Path) -> None:
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine has it")
+    with pytest.raises(MachineError) as error:
+        Classifier.load(bundle, provider="cuda")
+    assert "onnxruntime-gpu cannot stand beside onnxruntime" in error.value.hint
+
+
+class OpenedWithError(Exception):
+    """Ends the opening of a session once its arguments are known."""
+
+
+def test_cuda_finds_its_libraries_and_does_not_round_to_tf32(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[object] = []
+
+    def open_session(*_: object, providers: object, disabled_optimizers: object) -> None:
+        order.append((providers, disabled_optimizers))
+        raise OpenedWithError
+
+    fake = {
+        "get_available_providers": lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"],
+        "preload_dlls": lambda: order.append("libraries"),
+        "InferenceSession": open_session,
+    }
+    for name, value in fake.items():
+        monkeypatch.setattr(session.onnxruntime, name, value)
+    with pytest.raises(IntegrityError):
+        Classifier.load(bundle, provider="cuda")
+    assert order == ["libraries", ([("CUDAExecutionProvider", {"use_tf32": "0"})], [])]
+    order.clear()
+    with pytest.raises(IntegrityError):
+        Classifier.load(bundle)
+    assert order == [([("CPUExecutionProvider", {})], session.SLOW_FUSIONS)]
