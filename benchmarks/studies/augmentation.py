@@ -42,7 +42,6 @@ from kdedge.errors import UsageError
 from kdedge.recipe import FilterConfig, StudentConfig
 from kdedge.run.layout import RunDir
 from kdedge.run.stage import StageContext, read_result
-from kdedge.teacher.result import TeacherResult
 from kdedge.transfer.result import TransferResult
 
 UNFILTERED = "all, no filters"
@@ -150,14 +149,10 @@ def _counts(rejected: Mapping[str, Any]) -> str:
 def study(arguments: StudyArguments, variants: str | None, students: tuple[str, ...]) -> None:
     """Train, score, and print the tables."""
     named = {name: arguments.student(name) for name in students or arguments.students()}
-    run = arguments.create_run()
-    with run.locked():
-        stages = StageContext(progress=arguments.progress)
-        context = prepare_context(arguments.recipe, run, stages=stages)
+    with arguments.prepared() as (run, context, teacher):
         names = variant_names(context, variants)
         unfiltered = unfiltered_context(arguments) if UNFILTERED in names else context
         contexts = Contexts(context, unfiltered)
-        teacher = read_result(run.teacher, TeacherResult)
         print(f"# {arguments.recipe.name}: the effect of more text\n")
         print(
             f"Teacher: {teacher.metric} {teacher.test:.4f} on {len(context.task.test):,}"

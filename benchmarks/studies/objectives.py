@@ -36,15 +36,12 @@ from kdedge.benchmarks.studies._experiments import (
 )
 
 from kdedge.cli.main import main
-from kdedge.distillation.pipeline import prepare_context
 from kdedge.distillation.student_training import DistillContext
 from kdedge.errors import UsageError
 from kdedge.evaluation.bootstrap import TAIL
 from kdedge.recipe import ObjectiveConfig, StudentConfig, TinyBertConfig
 from kdedge.recipe.checks import reject_auto_size
 from kdedge.run.progress import Progress
-from kdedge.run.stage import StageContext, read_result
-from kdedge.teacher.result import TeacherResult
 
 LOGITS = ("kl T=1", "kl T=2", "kl T=4", "kl T=8", "mse", "cosine", "soft_ce")
 LAYERS = (
@@ -244,9 +241,7 @@ def study(
         config = config.model_copy(update={"layers_first": None})
     recipe = arguments.recipe
     reject_auto_size(recipe)
-    run = arguments.create_run()
-    with run.locked():
-        context = prepare_context(recipe, run, stages=StageContext(progress=arguments.progress))
+    with arguments.prepared() as (run, context, teacher):
         part = part_of(context, texts)
         if winners and part is context:
             raise UsageError(
@@ -261,7 +256,6 @@ def study(
         if recipe.task.kind == "regression":
             selected = [cell for cell in selected if cell.logits == "mse"]
         reference = selected[0]
-        teacher = read_result(run.teacher, TeacherResult)
         print(f"# {recipe.name}: losses, layer maps and weights\n")
         print(f"Teacher: {teacher.metric} {teacher.test:.4f} on {len(context.task.test):,} texts.")
         results = grid.train([reference, BASELINE, *selected[1:]])
