@@ -64,6 +64,16 @@ def _freeze_imported_objects() -> None:
     gc.freeze()
 
 
+def pytest_configure() -> None:
+    """Pause the garbage collection while all tests are imported: nothing becomes garbage there."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """End the pause."""
+    gc.enable()
+
+
 def pytest_sessionfinish() -> None:
     """Let the interpreter collect everything at its end: triton complains about leaks otherwise."""
     gc.unfreeze()
