@@ -85,8 +85,10 @@ def bench_run(
             progress=progress,
         )
         rows = _compared(rows, subjects, task, options.seed)
+    made = read_result(run.teacher, TeacherResult)
     teacher = {
-        "model": _public_name(read_result(run.teacher, TeacherResult).model),
+        "model": _public_name(made.model),
+        "fine_tuned": made.fine_tuned,
         "metric": task.spec.metric,
         "value": rows[0].value,
     }

@@ -130,7 +130,11 @@ def title(report: Report) -> str:
     """Return the title of the report."""
     teacher = report.teacher.get("model")
     name = str(report.task["name"])
-    return f"{name}: measured against {teacher}" if teacher else f"{name}: measured"
+    if not teacher:
+        return f"{name}: measured"
+    if report.teacher.get("fine_tuned"):
+        return f"{name}: measured against its teacher (fine-tuned from {teacher})"
+    return f"{name}: measured against {teacher}"
 
 
 def caption(report: Report) -> str:

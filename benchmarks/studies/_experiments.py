@@ -10,6 +10,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 
 from kdedge.cli.console import ConsoleProgress
 from kdedge.data.task import Task
+from kdedge.distillation.pipeline import prepare_context
 from kdedge.distillation.student_training import (
     LABELS_ONLY,
     DistillContext,
@@ -32,7 +34,9 @@ from kdedge.io.atomic import json_text, write_atomic
 from kdedge.recipe import ObjectiveConfig, Recipe, StudentConfig, load_recipe
 from kdedge.run.layout import RunDir
 from kdedge.run.progress import Progress
+from kdedge.run.stage import StageContext, read_result
 from kdedge.run.threads import settle_threads
+from kdedge.teacher.result import TeacherResult
 
 Rows = Mapping[int, Mapping[str, Any]]
 """Seed -> result of a training: its scores and seconds, or `why` it failed."""
@@ -47,8 +51,14 @@ class StudyArguments:
     seeds: tuple[int, ...]
     progress: Progress
 
-    def create_run(self) -> RunDir:
-        return RunDir.create(self.recipe, self.runs)
+    @contextmanager
+    def prepared(self) -> Iterator[tuple[RunDir, DistillContext, TeacherResult]]:
+        """Make the teacher and the transfer set in a locked run; yield both with the run."""
+        run = RunDir.create(self.recipe, self.runs)
+        stages = StageContext(progress=self.progress)
+        with run.locked():
+            context = prepare_context(self.recipe, run, stages=stages)
+            yield run, context, read_result(run.teacher, TeacherResult)
 
     def students(self) -> dict[str, StudentConfig]:
         return {student.key: student for student in self.recipe.student}

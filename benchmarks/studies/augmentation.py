@@ -9,16 +9,14 @@ computed once; a variant uses its part of them. `labels alone` is the label-only
 longer training alone.
 
 Each training is a line of runs/NAME/augmentation/runs.jsonl. An interrupted study resumes after
-the last line. The table goes to stdout. The validation split only chooses checkpoints; the scores
-are on the test split.
+the last line. The tables go to stdout; `kdedge augment RECIPE` prints what became of the texts of
+each source. The validation split only chooses checkpoints; the scores are on the test split.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import click
 from kdedge.benchmarks.studies._experiments import (
@@ -28,22 +26,18 @@ from kdedge.benchmarks.studies._experiments import (
     TrainingVariant,
     VariantRow,
     baseline,
-    markdown_row,
     study_command,
     table,
     train_all,
 )
 
-from kdedge.augment.counts import read_source_counts
 from kdedge.cli.main import main
 from kdedge.distillation.pipeline import prepare_context
 from kdedge.distillation.student_training import DistillContext
 from kdedge.errors import UsageError
 from kdedge.recipe import FilterConfig, StudentConfig
 from kdedge.run.layout import RunDir
-from kdedge.run.stage import StageContext, read_result
-from kdedge.teacher.result import TeacherResult
-from kdedge.transfer.result import TransferResult
+from kdedge.run.stage import StageContext
 
 UNFILTERED = "all, no filters"
 LABELS_ALONE = "labels alone"
@@ -123,23 +117,6 @@ def variant_names(context: DistillContext, requested: str | None) -> list[str]:
     return names
 
 
-def sources_table(run: RunDir) -> str:
-    """Markdown: how many texts each source generated, and what the filters rejected."""
-    lines = [
-        "| source | requested | generated | accepted | rejected |",
-        "| --- | --: | --: | --: | --- |",
-    ]
-    for origin, source in read_source_counts(run.augment).items():
-        counts = [f"{count:,}" for count in (source.target, source.produced, source.used)]
-        lines.append(markdown_row([origin, *counts, _counts(source.rejected) or "–"]))
-    rejected = _counts(read_result(run.transfer, TransferResult).rejected) or "nothing"
-    return "\n".join([*lines, "", f"Rejected after the teacher had labelled them: {rejected}."])
-
-
-def _counts(rejected: Mapping[str, Any]) -> str:
-    return ", ".join(f"{reason} {count:,}" for reason, count in rejected.items() if count)
-
-
 @study_command
 @click.option(
     "--variants",
@@ -150,14 +127,10 @@ def _counts(rejected: Mapping[str, Any]) -> str:
 def study(arguments: StudyArguments, variants: str | None, students: tuple[str, ...]) -> None:
     """Train, score, and print the tables."""
     named = {name: arguments.student(name) for name in students or arguments.students()}
-    run = arguments.create_run()
-    with run.locked():
-        stages = StageContext(progress=arguments.progress)
-        context = prepare_context(arguments.recipe, run, stages=stages)
+    with arguments.prepared() as (run, context, teacher):
         names = variant_names(context, variants)
         unfiltered = unfiltered_context(arguments) if UNFILTERED in names else context
         contexts = Contexts(context, unfiltered)
-        teacher = read_result(run.teacher, TeacherResult)
         print(f"# {arguments.recipe.name}: the effect of more text\n")
         print(
             f"Teacher: {teacher.metric} {teacher.test:.4f} on {len(context.task.test):,}"
@@ -166,7 +139,6 @@ def study(arguments: StudyArguments, variants: str | None, students: tuple[str, 
         for name, student in named.items():
             trained = [contexts.variant(variant, student) for variant in names]
             print(student_table(arguments, run, name, trained, teacher.test) + "\n")
-    print(sources_table(run))
 
 
 def student_table(

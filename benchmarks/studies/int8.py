@@ -14,24 +14,17 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from kdedge.benchmarks.studies._machine_line import machine_line
+from kdedge.benchmarks.studies._speed_files import time_together, work_of
 
 from kdedge.data import load_task
 from kdedge.data.task import Split
-from kdedge.evaluation.timing import (
-    TimingPlan,
-    Timings,
-    Work,
-    interleave,
-    representative,
-    speedup_quartiles,
-)
+from kdedge.evaluation.timing import Timings, representative, speedup_quartiles
 from kdedge.run.layout import RunDir
 from kdedge.runtime import Classifier
 from kdedge.runtime.metrics import decide, score
@@ -222,23 +215,12 @@ def torch_parity(classifier: Classifier) -> tuple[float, float] | None:
 
 
 def time_all(classifiers: dict[str, Classifier], test: Split) -> dict[str, Timings]:
-    """Time all files of a student in one interleaved run."""
-    works = {name: work_of(classifier, test) for name, classifier in classifiers.items()}
-    timed = interleave(works, TEXTS, TimingPlan(SECONDS))
-    return {name: parts[0] for name, parts in timed.items()}
-
-
-def work_of(classifier: Classifier, test: Split) -> Work:
-    """Make a work that classifies one text, with tokenization."""
+    """Time all files of a student in one interleaved run, with tokenization."""
     chosen = representative(np.array([len(text) for text in test.texts]), TEXTS, seed=0)
-
-    def work(item: int) -> tuple[float, ...]:
-        index = chosen[item]
-        start = time.perf_counter()
-        classifier.predict(test.texts[index], None if test.pairs is None else test.pairs[index])
-        return (time.perf_counter() - start,)
-
-    return work
+    texts = test.take(chosen)
+    items = texts.texts if texts.pairs is None else list(zip(texts.texts, texts.pairs, strict=True))
+    works = {name: work_of(classifier.predict, items) for name, classifier in classifiers.items()}
+    return time_together(works, len(items), SECONDS)
 
 
 def logits_in_batches(classifier: Classifier, test: Split, size: int) -> np.ndarray:

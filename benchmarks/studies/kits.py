@@ -23,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdedge.benchmarks import machine
+from kdedge.benchmarks.studies._machine_line import machine_line
 from kdedge.export.kits.write import write_kits
 from kdedge.export.neutral_texts import SENTENCES
 
@@ -59,7 +59,7 @@ class Way:
 def study(onnxruntime: Path, modules: Path, bundles: Sequence[Path]) -> None:
     """Time all ways for all bundles and print the table."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    print(machine.line())
+    print(machine_line())
     columns = "".join(f" p50 µs, {tokens} tokens |" for tokens in TOKENS)
     print(f"| bundle | way |{columns} MB on disk |\n| --- | --- |{' --: |' * (len(TOKENS) + 1)}")
     for bundle in bundles:

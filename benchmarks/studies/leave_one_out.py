@@ -32,12 +32,9 @@ from kdedge.benchmarks.studies._experiments import (
 )
 
 from kdedge.cli.main import main
-from kdedge.distillation.pipeline import prepare_context
 from kdedge.distillation.student_training import DistillContext
 from kdedge.recipe import ObjectiveConfig, StudentConfig
 from kdedge.recipe.checks import reject_auto_size
-from kdedge.run.stage import StageContext, read_result
-from kdedge.teacher.result import TeacherResult
 
 TERMS = ("hidden", "attention", "embedding")
 
@@ -90,18 +87,14 @@ def study(arguments: StudyArguments, student: str | None) -> None:
     """Train, compare, and print the table."""
     config = arguments.student(student)
     reject_auto_size(arguments.recipe)
-    run = arguments.create_run()
-    with run.locked():
-        stages = StageContext(progress=arguments.progress)
-        context = prepare_context(arguments.recipe, run, stages=stages)
+    with arguments.prepared() as (run, context, teacher):
         listed = variants(context, config)
         log = ResultLog(run.folder / "leave-one-out")
         results = train_all(listed, arguments.seeds, log, arguments.progress)
-    teacher = read_result(run.teacher, TeacherResult).test
     metric = context.task.spec.metric
     print(f"# {arguments.recipe.name}: what each part adds\n")
     print(
-        f"Teacher: {metric} {teacher:.4f} on {len(context.task.test):,} texts;"
+        f"Teacher: {metric} {teacher.test:.4f} on {len(context.task.test):,} texts;"
         f" {len(arguments.seeds)} seeds.\n"
     )
     scores = Scores(context.task, log)
@@ -110,7 +103,7 @@ def study(arguments: StudyArguments, student: str | None) -> None:
         compared = None if rows is results[0] else scores.against(results[0], rows)
         texts = f"{len(variant.context.transfer):,}"
         lines.append(VariantRow([variant.name, texts], rows, compared))
-    print(table(["student", "texts"], metric, "what the part adds", lines, teacher))
+    print(table(["student", "texts"], metric, "what the part adds", lines, teacher.test))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,12 @@
 """Which loss, layer map and weight? Compare one student with itself trained on logits alone.
 
     python benchmarks/studies/objectives.py RECIPE [--set KEY=VALUE ...] [--seeds 3]
-        [--only "logits;hidden"] [--full] [--texts 10000 --winners 3] [--student NAME]
-        [--threads 1]
+        [--only "logits;hidden"] [--texts 10000 --winners 3] [--student NAME] [--threads 1]
 
 The grid is `LOGITS`, `LAYERS`, `MAPS` and `WEIGHTS` below (after arXiv 2308.13958). Around
-`CENTRE` and the recipe's own loss on logits, one of the four varies at a time; `--full` takes the
-whole cross product. Teacher and transfer set are computed once. `--texts` trains on a fixed part
-of the transfer set, and `--winners` trains the best variants, by the validation split, on all
-texts.
+`CENTRE` and the recipe's own loss on logits, one of the four varies at a time. Teacher and transfer
+set are computed once. `--texts` trains on a fixed part of the transfer set, and `--winners` trains
+the best variants, by the validation split, on all texts.
 
 Each training is a line of runs/NAME/objectives/runs.jsonl, with a key of everything that decides
 its weights. An interrupted study resumes after the last line. The tables go to stdout. `kl T=1`
@@ -20,7 +18,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import Any
 
 import click
@@ -39,15 +36,12 @@ from kdedge.benchmarks.studies._experiments import (
 )
 
 from kdedge.cli.main import main
-from kdedge.distillation.pipeline import prepare_context
 from kdedge.distillation.student_training import DistillContext
 from kdedge.errors import UsageError
 from kdedge.evaluation.bootstrap import TAIL
 from kdedge.recipe import ObjectiveConfig, StudentConfig, TinyBertConfig
 from kdedge.recipe.checks import reject_auto_size
 from kdedge.run.progress import Progress
-from kdedge.run.stage import StageContext, read_result
-from kdedge.teacher.result import TeacherResult
 
 LOGITS = ("kl T=1", "kl T=2", "kl T=4", "kl T=8", "mse", "cosine", "soft_ce")
 LAYERS = (
@@ -113,33 +107,21 @@ BASELINE = GridCell("–", "baseline")
 """The label-only baseline."""
 
 
-def cells(centre: str, *, full: bool, layers: bool) -> list[GridCell]:
+def cells(centre: str, *, layers: bool) -> list[GridCell]:
     """List the grid, with the logit loss `centre` alone first.
 
     Args:
         centre: The recipe's loss on logits.
-        full: Take the whole cross product.
         layers: Whether the student has layers to match.
     """
     alone = [GridCell(logits) for logits in dict.fromkeys((centre, *LOGITS))]
     if not layers:
         return alone
     layer_loss, layer_map, weight = CENTRE
-    if full:
-        return alone + _full_cells(alone, layer_map)
     varied = [(layers, layer_map, weight) for layers in LAYERS]
     varied += [(layer_loss, varied_map, weight) for varied_map in MAPS]
     varied += [(layer_loss, layer_map, varied_weight) for varied_weight in WEIGHTS]
     return alone + [GridCell(centre, *choice) for choice in dict.fromkeys(varied)]
-
-
-def _full_cells(alone: list[GridCell], centre_map: str) -> list[GridCell]:
-    crossed = []
-    for choice in product(LAYERS, MAPS, WEIGHTS):
-        # The embedding output matches itself under every map, so one map is enough.
-        if choice[0] != "embedding mse" or choice[1] == centre_map:
-            crossed.append(choice)
-    return [GridCell(cell.logits, *choice) for cell in alone for choice in crossed]
 
 
 def select(grid: list[GridCell], only: str | None) -> list[GridCell]:
@@ -237,11 +219,6 @@ def part_of(context: DistillContext, texts: int | None) -> DistillContext:
 @study_command
 @click.option("--only", help='Beginnings of names, separated by semicolons: "logits;hidden mse".')
 @click.option(
-    "--full",
-    is_flag=True,
-    help="The cross product of losses, maps and weights: days on a CPU.",
-)
-@click.option(
     "--texts", type=click.IntRange(min=1), help="Train on a fixed choice of this many texts."
 )
 @click.option(
@@ -254,7 +231,6 @@ def part_of(context: DistillContext, texts: int | None) -> DistillContext:
 def study(
     arguments: StudyArguments,
     only: str | None,
-    full: bool,
     texts: int | None,
     winners: int,
     student: str | None,
@@ -265,9 +241,7 @@ def study(
         config = config.model_copy(update={"layers_first": None})
     recipe = arguments.recipe
     reject_auto_size(recipe)
-    run = arguments.create_run()
-    with run.locked():
-        context = prepare_context(recipe, run, stages=StageContext(progress=arguments.progress))
+    with arguments.prepared() as (run, context, teacher):
         part = part_of(context, texts)
         if winners and part is context:
             raise UsageError(
@@ -278,11 +252,10 @@ def study(
         log = ResultLog(run.folder / "objectives")
         grid = Grid(part, config, arguments.seeds, log, arguments.progress)
         layers = isinstance(config, TinyBertConfig)
-        selected = select(cells(logits_name(config.objective), full=full, layers=layers), only)
+        selected = select(cells(logits_name(config.objective), layers=layers), only)
         if recipe.task.kind == "regression":
             selected = [cell for cell in selected if cell.logits == "mse"]
         reference = selected[0]
-        teacher = read_result(run.teacher, TeacherResult)
         print(f"# {recipe.name}: losses, layer maps and weights\n")
         print(f"Teacher: {teacher.metric} {teacher.test:.4f} on {len(context.task.test):,} texts.")
         results = grid.train([reference, BASELINE, *selected[1:]])

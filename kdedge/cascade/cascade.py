@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from kdedge.cascade.drift import DriftMonitor, DriftStatus
 from kdedge.cascade.teachers import AskTeacher, Label, Pairs, open_teacher
 from kdedge.errors import CheckFailed, UsageError
@@ -187,8 +185,3 @@ class Cascade:
     def _is_audited(self) -> bool:
         with self._lock:
             return self._random.random() < self.audit_share
-
-
-def answered_alone(answers: Sequence[CascadeAnswer]) -> float:
-    """Return the share of answers that the student gave alone, audited ones included."""
-    return float(np.mean([answer.reason == "confident" for answer in answers]))

@@ -32,6 +32,9 @@ LONGEST_WORD = 24
 
 CLEAR_LINE = "\r\x1b[K"
 
+DATA = "data: "
+"""Begins a fact about the data, which a command prints once."""
+
 
 class ConsoleProgress:
     """Progress on stderr: a line that is rewritten in a terminal, else a line per 10 %."""
@@ -46,8 +49,14 @@ class ConsoleProgress:
         self.last_time = 0.0
         self.last_line = ""
         self.last_percent = 0
+        self.data_lines: set[str] = set()
 
     def say(self, line: str) -> None:
+        if line.startswith(DATA):
+            # The parts of `kdedge run` read the same data one after the other.
+            if line in self.data_lines:
+                return
+            self.data_lines.add(line)
         self._clear_line()
         self.console.print(escape(printable(line)), soft_wrap=not self.in_terminal)
 

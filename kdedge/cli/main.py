@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, NoReturn
 import click
 
 from kdedge import __version__
-from kdedge.errors import KdedgeError, MachineError
-from kdedge.io.optional import extra_of
+from kdedge.errors import KdedgeError
+from kdedge.io.optional import missing_package, named_extra
 
 HELP_OPTIONS = ("-h", "--help")
 
@@ -98,15 +98,7 @@ def _require_packages(name: str) -> None:
     """Raise MachineError with the pip line if a command's packages are not installed."""
     for package in COMMANDS[name].packages:
         if find_spec(package) is None:
-            raise _missing_package(package, f"`kdedge {name}`")
-
-
-def _missing_package(package: str, user: str) -> MachineError:
-    return MachineError(
-        f"{user} needs more packages",
-        f"{package} is not installed",
-        f'pip install "kdedge-toolkit[{extra_of(package)}]"',
-    )
+            raise missing_package(package, f"`kdedge {name}`")
 
 
 class _LazyGroup(click.Group):
@@ -170,13 +162,8 @@ def _raise_terminated(number: int, frame: object) -> None:
 
 
 def _run(command: click.Command) -> Any:
-    try:
+    with named_extra("this command"):
         return command.main(standalone_mode=False)
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if extra_of(package) is None:
-            raise
-        raise _missing_package(package, "this command") from error
 
 
 def _show(error: click.ClickException) -> None:

@@ -19,6 +19,7 @@ from kdedge.cli.options import ProviderOptions, digest_option, option_group, pro
 from kdedge.errors import DataError, UsageError
 from kdedge.io.tabular import stream_texts
 from kdedge.printable import printable
+from kdedge.wording import shortened
 
 if TYPE_CHECKING:
     from kdedge.runtime.prediction import Prediction
@@ -206,7 +207,7 @@ def _line(row: Row, prediction: Prediction) -> Text:
     label = prediction.label
     if isinstance(label, tuple):
         label = ", ".join(label)
-    shown = " | ".join(" ".join(text.split())[:SHOWN_CHARACTERS] for text in row)
+    shown = " | ".join(shortened(" ".join(text.split()), SHOWN_CHARACTERS) for text in row)
     end = "  (truncated)" if prediction.truncated else ""
     return Text.assemble(
         (printable(label or "(none)"), "bold"),

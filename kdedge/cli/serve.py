@@ -40,14 +40,11 @@ class CascadeOptions:
     audit_share: float
 
 
-@dataclass(frozen=True)
-class LimitOptions:
-    """What the server accepts."""
+def accepted_limits(max_body: int, max_texts: int, max_queue: int, max_batch: int) -> Limits:
+    """Convert the options of the command line."""
+    from kdedge.serve.limits import Limits
 
-    max_body: int
-    max_texts: int
-    max_queue: int
-    max_batch: int
+    return Limits(body=max_body, texts=max_texts, queue=max_queue, batch=max_batch)
 
 
 @click.command()
@@ -81,8 +78,8 @@ class LimitOptions:
     ),
 )
 @option_group(
-    "accepted",
-    LimitOptions,
+    "limits",
+    accepted_limits,
     default_option("--max-body", click.IntRange(min=1), 1 << 20, "Most bytes of a request."),
     default_option("--max-texts", click.IntRange(min=1), 256, "Most texts of a request."),
     default_option("--max-queue", click.IntRange(min=1), 2048, "Most texts that wait."),
@@ -95,7 +92,7 @@ def serve(
     bundle: str,
     address: Address,
     cascade: CascadeOptions,
-    accepted: LimitOptions,
+    limits: Limits,
     threads: int,
     execution: ProviderOptions,
     digest: str | None,
@@ -117,18 +114,11 @@ def serve(
 
     with named_extra("`kdedge serve`"):
         from kdedge.serve.app import make_app
-        from kdedge.serve.limits import Limits
         from kdedge.serve.metrics import ServerMetrics
         from kdedge.serve.server import listen, run_server
 
     from kdedge.runtime import Classifier
 
-    limits = Limits(
-        body=accepted.max_body,
-        texts=accepted.max_texts,
-        queue=accepted.max_queue,
-        batch=accepted.max_batch,
-    )
     metrics = ServerMetrics()
     classifier = Classifier.load(
         bundle,

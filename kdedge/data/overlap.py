@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -24,8 +25,8 @@ LARGEST_SIMILAR = 0.25
 """Share of a split that may be similar. Intents are short and often alike: CLINC150, CoLA and
 banking77 have 14 to 19 %."""
 
-COPIES = "copies apart from punctuation, accents and invisible characters"
-SIMILAR = "similar (one word differs, or most of a long text is the same)"
+COPIES = "only punctuation or accents differ"
+SIMILAR = "one word differs, or little of a long text"
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,14 @@ class Part:
     table: Table
     source: Split
 
+    def place(self, key: str) -> str:
+        """Return the place of the first example with this normalised text."""
+        return self.table.where(text_keys(self.source).index(key))
+
     def example(self, key: str) -> str:
         """Return place and text of the first example with this normalised text."""
         row = text_keys(self.source).index(key)
-        return f"{self.table.where(row)} ({shown(self.source.texts[row])})"
+        return f"{self.place(key)} ({shown(self.source.texts[row])})"
 
     def without(self, rows: set[int]) -> Part:
         """Return the part without some rows."""
@@ -116,13 +121,16 @@ class _Fact:
     """Texts that two parts share in one way.
 
     Attributes:
-        text: The fact with its counts; empty if there are no such texts.
-        example: Two places and their texts.
+        text: The fact with its counts.
+        places: File and line of two near copies, for a note; empty for equal texts, which are never
+            only noted.
+        example: Two places and their texts, for an error; empty if there are no such texts.
         rows: Rows of the compared part.
         is_error: Whether the rule applies to them; else they are only noted.
     """
 
     text: str
+    places: str
     example: str
     rows: frozenset[int]
     is_error: bool
@@ -145,7 +153,7 @@ class _Fact:
             return [f"{self.text}: dropped from {role}."]
         if rule == "allow" and self.is_error:
             return [f"{self.text}: allowed by data.overlap."]
-        return [f"{self.text}, such as {self.example}."]
+        return [f"{self.text}, such as {self.places}."]
 
 
 def _equal_rows(keys: list[str], other_keys: list[str]) -> frozenset[int]:
@@ -163,7 +171,7 @@ def _equal_fact(part: Part, other: Part, rows: frozenset[int]) -> _Fact:
             f"{part.example(key)} and {other.example(key)}; letter case and white space "
             "do not count"
         )
-    return _Fact(text, example, rows, is_error=bool(rows))
+    return _Fact(text, "", example, rows, is_error=bool(rows))
 
 
 def _near_fact(
@@ -173,14 +181,16 @@ def _near_fact(
     rows = frozenset(copy.row for copy in copies)
     count, examples = len(_others(copies)), len(other.split)
     text = f"{count} of {examples} {other.role} examples are near copies of {part.role} examples"
-    example = ""
+    places, example = "", ""
     if copies:
-        first = part.example(text_keys(part.split)[copies[0].row])
-        second = other.example(text_keys(other.split)[copies[0].other])
-        example = f"{first} and {second}"
+        first = text_keys(part.split)[copies[0].row]
+        second = text_keys(other.split)[copies[0].other]
+        # The folders of both places would make the note several lines long.
+        places = f"{Path(part.place(first)).name} and {Path(other.place(second)).name}"
+        example = f"{part.example(first)} and {other.example(second)}"
     is_drawn = part.table is other.table
     is_error = count > largest_share * examples and not is_drawn
-    return _Fact(f"{text}: {kind}", example, rows, is_error)
+    return _Fact(f"{text}: {kind}", places, example, rows, is_error)
 
 
 def _others(copies: list[NearCopy]) -> set[int]:

@@ -74,6 +74,15 @@ def extra_of(package: str) -> str | None:
     return EXTRAS.get(package)
 
 
+def missing_package(package: str, what: str) -> MachineError:
+    """Return the error, with the pip line, for a package of an extra that `what` needs."""
+    return MachineError(
+        f"{what} needs more packages",
+        f"{package} is not installed",
+        f'pip install "kdedge-toolkit[{extra_of(package)}]"',
+    )
+
+
 @contextmanager
 def named_extra(what: str) -> Iterator[None]:
     """Turn the missing package of an extra into a MachineError with the pip line.
@@ -85,14 +94,9 @@ def named_extra(what: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        extra = extra_of(package)
-        if extra is None:
+        if extra_of(package) is None:
             raise
-        raise MachineError(
-            f"{what} needs more packages",
-            f"{package} is not installed",
-            f'pip install "kdedge-toolkit[{extra}]"',
-        ) from error
+        raise missing_package(package, what) from error
 
 
 def import_pandas() -> ModuleType:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from kdedge.cascade import Cascade, CascadeAnswer
 from kdedge.runtime import Classifier, Prediction
@@ -13,54 +14,55 @@ from kdedge.serve.limits import Limits
 from kdedge.serve.metrics import ServerMetrics
 
 
-class Engine(Protocol):
-    """Answers the rows of one request."""
+class Engine(ABC):
+    """Answers the rows of one request; the rows of several requests share a batch."""
 
-    async def predict(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
-        """Return one JSON object for each row."""
-        ...
-
-    async def close(self) -> None:
-        """Answer what waits, and free threads."""
-        ...
-
-
-def split_rows(rows: Sequence[Row], *, pair: bool) -> tuple[list[str], list[str] | None]:
-    """Return the first and the second texts of rows."""
-    texts = [row[0] for row in rows]
-    return texts, [row[1] or "" for row in rows] if pair else None
-
-
-class ClassifierEngine:
-    """Answers with one classifier."""
-
-    def __init__(self, classifier: Classifier, limits: Limits, metrics: ServerMetrics) -> None:
-        self._classifier = classifier
+    def __init__(self, student: Classifier, limits: Limits, metrics: ServerMetrics) -> None:
+        self._pair = student.spec.pair
         self._metrics = metrics
         self._batcher = MicroBatcher(self._run, limits, metrics.batches.observe)
         metrics.waiting.set_function(lambda: self._batcher.waiting_rows)
+
+    @abstractmethod
+    async def predict(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """Return one JSON object for each row."""
+
+    @abstractmethod
+    def _run(self, rows: Sequence[Row]) -> list[Any]:
+        """Read one batch."""
+
+    async def close(self) -> None:
+        """Answer what waits, and free threads."""
+        await self._batcher.close()
+
+    def _columns(self, rows: Sequence[Row]) -> tuple[list[str], list[str] | None]:
+        """Return the first and the second texts of rows."""
+        texts = [row[0] for row in rows]
+        return texts, [row[1] or "" for row in rows] if self._pair else None
+
+
+class ClassifierEngine(Engine):
+    """Answers with one classifier."""
+
+    def __init__(self, classifier: Classifier, limits: Limits, metrics: ServerMetrics) -> None:
+        super().__init__(classifier, limits, metrics)
+        self._classifier = classifier
 
     async def predict(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
         predictions = await self._batcher.submit(rows)
         self._metrics.truncated.inc(sum(prediction.truncated for prediction in predictions))
         return [prediction.to_json() for prediction in predictions]
 
-    async def close(self) -> None:
-        await self._batcher.close()
-
     def _run(self, rows: Sequence[Row]) -> list[Prediction]:
-        texts, pairs = split_rows(rows, pair=self._classifier.spec.pair)
-        return self._classifier.predict_batch(texts, pairs)
+        return self._classifier.predict_batch(*self._columns(rows))
 
 
-class CascadeEngine:
+class CascadeEngine(Engine):
     """Answers with a cascade; requests that need the teacher do not hold up the others."""
 
     def __init__(self, cascade: Cascade, limits: Limits, metrics: ServerMetrics) -> None:
+        super().__init__(cascade.student, limits, metrics)
         self._cascade = cascade
-        self._metrics = metrics
-        self._batcher = MicroBatcher(self._run, limits, metrics.batches.observe)
-        metrics.waiting.set_function(lambda: self._batcher.waiting_rows)
         metrics.audited.set_function(lambda: cascade.drift.audited)
         metrics.agreed.set_function(lambda: cascade.drift.agreed)
         metrics.drifted.set_function(lambda: cascade.drift.drifted)
@@ -68,16 +70,12 @@ class CascadeEngine:
     async def predict(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
         answers = await self._batcher.submit(rows)
         if any(answer.source == "teacher" for answer in answers):
-            texts, pairs = split_rows(rows, pair=self._cascade.student.spec.pair)
-            answers = await asyncio.to_thread(self._cascade.complete, answers, texts, pairs)
+            columns = self._columns(rows)
+            answers = await asyncio.to_thread(self._cascade.complete, answers, *columns)
         for answer in answers:
             self._metrics.answers.labels(answer.source, answer.reason).inc()
         self._metrics.truncated.inc(sum(answer.student.truncated for answer in answers))
         return [answer.to_json() for answer in answers]
 
-    async def close(self) -> None:
-        await self._batcher.close()
-
     def _run(self, rows: Sequence[Row]) -> list[CascadeAnswer]:
-        texts, pairs = split_rows(rows, pair=self._cascade.student.spec.pair)
-        return self._cascade.ask_student(texts, pairs)
+        return self._cascade.ask_student(*self._columns(rows))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
@@ -20,48 +22,34 @@ class ServerMetrics:
         self.accepted = 0
         self.answered = 0
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "kdedge_requests_total",
-            "Requests to /predict by HTTP status",
-            ["status"],
-            registry=self.registry,
+        gauge = partial(Gauge, registry=self.registry)
+        counter = partial(Counter, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
+        self.requests = counter(
+            "kdedge_requests_total", "Requests to /predict by HTTP status", ["status"]
         )
-        self.texts = Counter(
-            "kdedge_texts_total", "Texts that were answered", registry=self.registry
+        self.texts = counter("kdedge_texts_total", "Texts that were answered")
+        self.truncated = counter(
+            "kdedge_texts_truncated_total", "Texts that were longer than the model reads"
         )
-        self.truncated = Counter(
-            "kdedge_texts_truncated_total",
-            "Texts that were longer than the model reads",
-            registry=self.registry,
-        )
-        self.seconds = Histogram(
+        self.seconds = histogram(
             "kdedge_request_seconds",
             "Time from the last byte of a request to its answer",
             buckets=SECONDS,
-            registry=self.registry,
         )
-        self.batches = Histogram(
-            "kdedge_batch_texts", "Texts of a batch", buckets=BATCHES, registry=self.registry
-        )
-        self.waiting = Gauge(
-            "kdedge_waiting_texts", "Texts that wait for the model", registry=self.registry
-        )
-        self.answers = Counter(
+        self.batches = histogram("kdedge_batch_texts", "Texts of a batch", buckets=BATCHES)
+        self.waiting = gauge("kdedge_waiting_texts", "Texts that wait for the model")
+        self.answers = counter(
             "kdedge_cascade_answers_total",
             "Answers of a cascade by source and reason",
             ["source", "reason"],
-            registry=self.registry,
         )
-        self.audited = Gauge("kdedge_cascade_audited", "Audited answers", registry=self.registry)
-        self.agreed = Gauge(
-            "kdedge_cascade_agreed",
-            "Audited answers on which student and teacher agreed",
-            registry=self.registry,
+        self.audited = gauge("kdedge_cascade_audited", "Audited answers")
+        self.agreed = gauge(
+            "kdedge_cascade_agreed", "Audited answers on which student and teacher agreed"
         )
-        self.drifted = Gauge(
-            "kdedge_cascade_drifted",
-            "1 if the student disagrees more often than promised",
-            registry=self.registry,
+        self.drifted = gauge(
+            "kdedge_cascade_drifted", "1 if the student disagrees more often than promised"
         )
 
     def render(self) -> bytes:

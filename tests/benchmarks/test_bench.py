@@ -352,6 +352,7 @@ def test_a_student_without_a_bundle_is_an_error(run: Any, no_children: None) -> 
         (home / "elsewhere").rename(home / "bundle")
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_report_into_the_run(
     run: Any, no_children: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from kdedge.benchmarks import machine
 from kdedge.benchmarks.footprint import Footprint
-from kdedge.benchmarks.render import COLUMNS, markdown, write_report
+from kdedge.benchmarks.render import COLUMNS, markdown, title, write_report
 from kdedge.benchmarks.report import Report, Row, finite, one_line, warnings
 from kdedge.benchmarks.result_warnings import result_warnings
 from reports import CPU, report, timings
@@ -52,6 +52,18 @@ GROWN = {
         "error": 0.01,
     },
 }
+
+
+@pytest.mark.parametrize(
+    ("teacher", "end"),
+    [
+        ({"model": "m", "fine_tuned": True}, ": measured against its teacher (fine-tuned from m)"),
+        ({"model": "m", "fine_tuned": False}, ": measured against m"),
+        ({}, ": measured"),
+    ],
+)
+def test_the_title_names_the_teacher(teacher: dict[str, object], end: str) -> None:
+    assert title(replace(report(), teacher=teacher)).endswith(end)
 
 
 def test_the_page_describes_the_transfer_set(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_the_interval_covers_the_true_retention(size: int) -> None:
     assert hits / 100 >= 0.9
 
 
-@pytest.mark.parametrize("size", [40, 800])
+@pytest.mark.parametrize("size", [40, pytest.param(800, marks=pytest.mark.slow)])
 def test_a_student_just_below_the_target_rarely_gets_the_verdict_retained(size: int) -> None:
     generator = np.random.default_rng(5)
     spec = spec_of("classification", "accuracy", 2)

@@ -33,8 +33,8 @@ objectives.study()
 HIDDEN = "hidden cosine, uniform, 1, kl T=1"
 
 
-def test_one_choice_varies_at_a_time_and_full_is_the_cross_product() -> None:
-    grid = cells("mse", full=False, layers=True)
+def test_one_choice_varies_at_a_time() -> None:
+    grid = cells("mse", layers=True)
     assert grid[0] == GridCell("mse") and len(set(grid)) == len(grid) == 7 + 12 + 3 + 2
     assert {cell.logits for cell in grid if cell.layers} == {"mse"}
     centre = objectives.CENTRE
@@ -43,15 +43,14 @@ def test_one_choice_varies_at_a_time_and_full_is_the_cross_product() -> None:
         for c in grid
         if c.layers
     )
-    assert len(cells("mse", full=True, layers=True)) == 7 + 7 * (11 * 4 * 3 + 3)
-    assert cells("kl T=3", full=False, layers=False)[0].name == "logits kl T=3"
+    assert cells("kl T=3", layers=False)[0].name == "logits kl T=3"
 
 
 def test_every_cell_is_an_objective_that_differs_from_the_others() -> None:
     base = objectives.logits_alone(
         ObjectiveConfig(labels_weight=0.5, hidden_weight=2.0, layer_map="last")
     )
-    objectives_of = {cell: cell.objective(base) for cell in cells("mse", full=True, layers=True)}
+    objectives_of = {cell: cell.objective(base) for cell in cells("mse", layers=True)}
     assert len({objective.model_dump_json() for objective in objectives_of.values()}) == len(
         objectives_of
     )
@@ -59,9 +58,8 @@ def test_every_cell_is_an_objective_that_differs_from_the_others() -> None:
         objective.labels_weight == 0.5 and objective.logits_weight == 1
         for objective in objectives_of.values()
     )
-    tinybert = objectives_of[
-        GridCell("mse", "hidden mse & attention scores & embedding mse", "skip", "0.1")
-    ]
+    terms = "hidden mse & attention scores & embedding mse"
+    tinybert = GridCell("mse", terms, "skip", "0.1").objective(base)
     assert (
         tinybert.hidden_weight,
         tinybert.attention_weight,
@@ -74,7 +72,7 @@ def test_every_cell_is_an_objective_that_differs_from_the_others() -> None:
 
 
 def test_cells_are_selected_by_the_beginning_of_their_name() -> None:
-    grid = cells("mse", full=False, layers=True)
+    grid = cells("mse", layers=True)
     assert {cell.name.split()[0] for cell in select(grid, "attention; embedding")} == {
         "logits",
         "attention",

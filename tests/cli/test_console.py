@@ -40,6 +40,13 @@ def test_cells_are_plain_text() -> None:
     assert r"[bold]a\x1b[2J\u202eb[/]" in rendered(table)
 
 
+def test_facts_about_the_data_are_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = ConsoleProgress()
+    for line in ("data: 5 train", "export", "data: 5 train", "export"):
+        progress.say(line)
+    assert capsys.readouterr().err.splitlines() == ["data: 5 train", "export", "export"]
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 100.0

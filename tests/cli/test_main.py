@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 import pytest
-from kdedge_process import run_kdedge
+from kdedge_process import call_kdedge, run_kdedge
 
 from kdedge import __version__
 from kdedge.cli.main import COMMANDS, load_command
@@ -31,7 +31,7 @@ def test_the_help_of_every_command_ends_with_an_example(name: str) -> None:
 
 
 def test_help_names_every_command() -> None:
-    done = run_kdedge("--help")
+    done = call_kdedge("--help")
     assert done.returncode == 0 and all(name in done.stdout for name in COMMANDS)
 
 
@@ -69,7 +69,7 @@ def test_device_commands_import_no_training_package(name: str) -> None:
     ],
 )
 def test_errors_are_printed_on_stderr(arguments: list[str], exit_code: int, message: str) -> None:
-    done = run_kdedge(*arguments)
+    done = call_kdedge(*arguments)
     assert done.returncode == exit_code and message in done.stderr
     assert "Traceback" not in done.stderr and done.stdout == ""
 

@@ -347,6 +347,13 @@ def test_control_characters_are_not_printed(tmp_path: Path, predict: Callable[..
     assert output.out.endswith(r"\x1b[31mthe film\x9b1m was\x08 good" + "\n")
 
 
+def test_three_dots_stand_for_the_end_of_a_long_text(
+    single: Path, predict: Callable[..., Output]
+) -> None:
+    whole, cut = predict(single, "film " * 12, "film " * 13).out.splitlines()
+    assert whole.endswith("film" + " film" * 11) and cut.endswith(" film fi...")
+
+
 def test_a_truncated_text_is_marked_for_people_and_in_json(
     single: Path, predict: Callable[..., Output]
 ) -> None:

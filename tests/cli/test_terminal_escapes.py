@@ -7,7 +7,7 @@ from pathlib import Path
 
 import factories
 import pytest
-from kdedge_process import run_kdedge
+from kdedge_process import call_kdedge
 
 from kdedge.errors import IntegrityError, KdedgeError
 from kdedge.runtime import Bundle
@@ -32,10 +32,10 @@ def test_errors_escape_control_characters(mark: str) -> None:
 @pytest.mark.parametrize("mark", HOSTILE)
 @pytest.mark.parametrize("command", ["info", "verify", "predict", "export", "bench"])
 def test_file_names_are_escaped(mark: str, command: str, tmp_path: Path) -> None:
-    done = run_kdedge(command, str(tmp_path / f"no{mark}folder"), "--nonsense")
+    done = call_kdedge(command, str(tmp_path / f"no{mark}folder"), "--nonsense")
     assert done.returncode == 2
     assert_harmless(done.stdout + done.stderr)
-    done = run_kdedge(command, str(tmp_path / f"no{mark}folder"))
+    done = call_kdedge(command, str(tmp_path / f"no{mark}folder"))
     assert done.returncode != 0
     assert_harmless(done.stdout + done.stderr)
 
@@ -47,7 +47,7 @@ def test_labels_and_names_of_a_bundle_are_escaped(tmp_path: Path) -> None:
     document["name"] = "name" + "".join(HOSTILE)
     write_manifest(folder, Manifest.from_json(document))
     for command in (["info"], ["verify"], ["info", "--json"]):
-        done = run_kdedge(command[0], str(folder), *command[1:])
+        done = call_kdedge(command[0], str(folder), *command[1:])
         assert_harmless(done.stdout + done.stderr)
     assert_harmless(repr(Bundle.open(folder)))
     with pytest.raises(IntegrityError) as error:

@@ -184,6 +184,7 @@ def test_shares_do_not_depend_on_file_order() -> None:
     assert set(drawn.texts) != set(draw_share(split, 0.3, 6, "test")[1].texts)
 
 
+@pytest.mark.slow
 def test_real_counts(shared: Path) -> None:
     data = shared / "data"
     sst2 = load(source=str(data / "sst2"), validation=0.02, test="validation", overlap="drop")
@@ -196,6 +197,7 @@ def test_real_counts(shared: Path) -> None:
     assert (len(clinc.test), clinc.spec.outputs) == (3000, 150)
 
 
+@pytest.mark.slow
 def test_real_pairs(shared: Path) -> None:
     mrpc = load(
         source=str(shared / "data/mrpc"),

@@ -58,8 +58,12 @@ steps = 0
 PROGRAMS = ("sh", "python")
 """Languages of the blocks that a reader runs."""
 
-FAST_PAGES = ("README.md", "docs/how-to/sagemaker.md", "docs/tutorials/embed-a-bundle.md")
-"""Pages that take a few seconds."""
+MARKS = {
+    "README.md": (),
+    "docs/how-to/sagemaker.md": (),
+    "docs/tutorials/embed-a-bundle.md": (pytest.mark.slow,),
+}
+"""Marks of the pages that take seconds; the others take minutes."""
 
 REQUIREMENT = re.compile(r"([\w-]+)(?:\[([\w,]+)\])?")
 
@@ -67,8 +71,8 @@ REQUIREMENT = re.compile(r"([\w-]+)(?:\[([\w,]+)\])?")
 def _pages_to_run() -> Iterator[object]:
     for page in pages():
         if any(block.is_run for block in blocks_of(page)):
-            marks = () if name_of(page) in FAST_PAGES else (pytest.mark.soak,)
-            yield pytest.param(page, id=name_of(page), marks=marks)
+            name = name_of(page)
+            yield pytest.param(page, id=name, marks=MARKS.get(name, (pytest.mark.soak,)))
 
 
 # What the reader has

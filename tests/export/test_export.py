@@ -351,6 +351,7 @@ def test_a_damaged_int8_student_is_made_again(run: RunDir, damage: str) -> None:
     assert content_of(run.students["bilstm"].bundle)["onnx/model_quantized.onnx"] == before
 
 
+@pytest.mark.slow
 def test_force_tunes_the_int8_student_again(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     monkeypatch.setattr(
@@ -566,6 +567,7 @@ def test_a_student_that_was_not_trained_is_an_error(run: RunDir) -> None:
         export_run(run, ["bilstm"], task=TASK)
 
 
+@pytest.mark.slow
 def test_a_pair_run_goes_through_with_both_students(tmp_path: Path) -> None:
     task = factories.pair_task()
     run = factories.make_run(tmp_path, task, ("tinybert", "bilstm"))

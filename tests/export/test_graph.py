@@ -165,6 +165,7 @@ def test_the_last_layer_computes_for_the_first_token_alone() -> None:
     assert (first.shape[:2], last.shape[:2]) == ((3, 11), (3, 1))
 
 
+@pytest.mark.slow
 def test_a_traced_architecture_answers_alike_and_quantizes() -> None:
     torch.manual_seed(0)
     config = DistilBertConfig(
@@ -264,6 +265,7 @@ def test_seven_bit_weights_leave_room_for_cpus_without_vnni() -> None:
     assert largest(QuantScheme()) <= 64 < largest(QuantScheme(weight_bits=8))
 
 
+@pytest.mark.slow
 def test_a_traced_roberta_counts_positions_from_its_own_padding() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(2)

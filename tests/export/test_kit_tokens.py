@@ -14,14 +14,14 @@ from kdedge.export.kits.unicode_tables import TABLES_FILE, UnicodeTables
 from kdedge.export.kits.wordpiece import WordPiece
 from kdedge.export.kits.write import write_kits
 from kit_tools import change_tokenizer, records, require, run, token_lines
-from unusual_texts import unusual_texts
+from odd_texts import LONG_TEXTS, odd_texts
 
 from kdedge.errors import UsageError
 from kdedge.runtime import Bundle
 from kdedge.runtime.text_encoder import TextEncoder
 
 HERE = Path(__file__).parent
-TEXTS = unusual_texts()
+TEXTS = [*LONG_TEXTS, *odd_texts(998)]
 SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 C_LANGUAGES = {"c": ("gcc", "-std=c11", "-x", "c"), "c++": ("g++", "-std=c++17", "-x", "c++")}
 

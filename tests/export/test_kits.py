@@ -21,13 +21,14 @@ from kit_tools import (
     run,
     static_bilstm,
 )
-from unusual_texts import unusual_texts
+from odd_texts import LONG_TEXTS, odd_texts
 
 from kdedge.cli.main import cli
 from kdedge.errors import IntegrityError, UsageError
 from kdedge.runtime import Bundle, Classifier
 
 SANITIZERS = "-g -fsanitize=address,undefined -fno-sanitize-recover=all"
+OTHER_TASKS = ("pair", "multilabel", "regression")
 LARGEST_DIFFERENCE = 1e-5
 """Of the C kit's logits from ONNX Runtime's, unless an activation lies between two integers."""
 
@@ -86,7 +87,7 @@ def test_c_computes_the_logits_of_onnxruntime(bilstm: Bundle, flags: str) -> Non
     if platform.machine() != "x86_64" or not cpu_has_avx2():
         pytest.skip("this CPU has no AVX2")
     kit = write_kits(bilstm, ["c"])[0]
-    texts = [*factories.sentences(300, seed=9)[0], *unusual_texts(300)]
+    texts = [*factories.sentences(300, seed=9)[0], *LONG_TEXTS, *odd_texts(300)]
     classifier = Classifier.load(bilstm.folder, "int8", threads=1)
     expected = classifier.logits(texts)
     actual = c_logits(kit, flags, texts, classifier.spec.outputs)
@@ -96,7 +97,10 @@ def test_c_computes_the_logits_of_onnxruntime(bilstm: Bundle, flags: str) -> Non
     assert np.array_equal(actual.argmax(1), expected.argmax(1))
 
 
-@pytest.mark.parametrize("task", ["single", "pair", "multilabel", "regression"])
+@pytest.mark.parametrize(
+    "task",
+    ["single", *(pytest.param(task, marks=pytest.mark.slow) for task in OTHER_TASKS)],
+)
 def test_c_replays_golden_texts_under_sanitizers(tmp_path: Path, task: str) -> None:
     require("gcc", "make")
     kit = write_kits(static_bilstm(tmp_path / "bundle", task), ["c"])[0]

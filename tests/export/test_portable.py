@@ -111,6 +111,7 @@ def test_other_predictions_fail() -> None:
     assert report.agreement == pytest.approx(0.99)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tinybert", "bilstm"])
 def test_a_bundle_contains_it_with_the_int8_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str

@@ -61,12 +61,13 @@ def apart(model: nn.Module, reference: nn.Module, batches: Batches) -> float:
     return float((logits_of(model, batches) - logits_of(reference, batches)).square().mean().sqrt())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "end"),
     [
         ("classifier", "high"),
-        pytest.param("bert.pooler.dense", "high", marks=pytest.mark.slow),
-        pytest.param("bert.encoder.layer.0.output.dense", "low", marks=pytest.mark.slow),
+        ("bert.pooler.dense", "high"),
+        ("bert.encoder.layer.0.output.dense", "low"),
     ],
 )
 def test_an_end_that_starts_a_fifth_short_recovers(
@@ -124,6 +125,7 @@ class Stopping(Silent):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.slow
 def test_tuning_that_a_signal_cut_off_goes_on_to_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

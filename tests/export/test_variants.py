@@ -142,6 +142,7 @@ def test_there_is_no_tuning_if_calibration_lost_nothing(
     assert set(manifest.parity["variants"]["files"]) == {FLOAT, "calibrated"}
 
 
+@pytest.mark.slow
 def test_tuning_recovers_what_calibration_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

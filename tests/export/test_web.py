@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from kdedge.export.options import ExportOptions
 from kdedge.export.web_page import write_web_page
-from odd_texts import odd_texts
+from odd_texts import joined_parts
 from tokenizers import ByteLevelBPETokenizer, Tokenizer
 from tokenizers.processors import RobertaProcessing
 from web_pages import browse
@@ -158,7 +158,7 @@ def test_odd_texts_have_the_same_tokens(own_web: Path, name: str) -> None:
     list_again(own_web, "tokenizer.json")
     edit(own_web / "bundle" / "kdedge.json", max_length=40)
     tokenizer.enable_truncation(40)
-    texts = odd_texts(1000)
+    texts = joined_parts(1000)
     rows = [(text,) for text in texts]
     rows += itertools.pairwise(texts)
     found = browse(own_web, "encode", rows=rows)

@@ -121,7 +121,7 @@ STUDENTS = {
 }
 
 
-@pytest.fixture(scope="module", params=["single", "pair"])
+@pytest.fixture(scope="module", params=["single", pytest.param("pair", marks=pytest.mark.slow)])
 def made(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, shared: Path
 ) -> RunDir:

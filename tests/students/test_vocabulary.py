@@ -211,7 +211,7 @@ SMALL = 70
 """Pieces of the tiny tokenizer that leave most words to their letters."""
 
 
-@pytest.mark.parametrize("kind", ["tinybert", "bilstm"])
+@pytest.mark.parametrize("kind", [pytest.param("tinybert", marks=pytest.mark.slow), "bilstm"])
 def test_an_exported_bundle_uses_the_trimmed_vocabulary(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:

@@ -49,6 +49,7 @@ def test_the_order_of_the_texts_does_not_matter(texts: list[str]) -> None:
     assert forward.get_vocab() == train_wordpiece(texts[::-1], 400).get_vocab()
 
 
+@pytest.mark.slow
 def test_every_process_trains_the_same_pieces(texts: list[str]) -> None:
     expected = json.dumps(train_wordpiece(texts, 400).get_vocab(), sort_keys=True)
     for seed in ("1", "2"):
