@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from kdedge.benchmarks import machine
 from kdedge.benchmarks.agreement import curve_of
+from kdedge.benchmarks.equivalence.attach import with_equivalence
+from kdedge.benchmarks.equivalence.compute import Evidence
+from kdedge.benchmarks.equivalence.tokens import token_counts
 from kdedge.benchmarks.examples import Examples
 from kdedge.benchmarks.gain import paired_gain
 from kdedge.benchmarks.measure import RetentionOf, measure_subjects
@@ -85,12 +88,15 @@ def bench_run(
             progress=progress,
         )
         rows = _compared(rows, subjects, task, options.seed)
+        tokens = token_counts(Bundle.open(run.students[students[0]].bundle), examples)
+        evidence = Evidence(task.spec, examples, tokens, subjects[0].logits)
+        report = _report(task.spec, examples, rows, options)
+        report = with_equivalence(report, subjects, evidence, options=options, progress=progress)
     teacher = {
         "model": _public_name(read_result(run.teacher, TeacherResult).model),
         "metric": task.spec.metric,
         "value": rows[0].value,
     }
-    report = _report(task.spec, examples, rows, options)
     return replace(
         report,
         teacher=teacher,
@@ -137,13 +143,15 @@ def bench_bundle(
             options=options,
             progress=progress,
         )
+        evidence = Evidence(manifest.spec, examples, token_counts(bundles[0], examples), None)
+        report = _report(manifest.spec, examples, rows, options)
+        report = with_equivalence(report, subjects, evidence, options=options, progress=progress)
     teacher = {
         "model": _public_name(manifest.teacher.get("model")),
         "metric": manifest.scores.get("metric"),
         "value": manifest.scores.get("teacher"),
         "stored": True,
     }
-    report = _report(manifest.spec, examples, rows, options)
     return replace(
         report,
         teacher=teacher,
@@ -323,6 +331,7 @@ def _report(spec: TaskSpec, examples: Examples, rows: Sequence[Row], options: Op
         "pair": spec.pair,
         "texts": len(examples),
         "measured": examples.labels is not None,
+        "digest": examples.digest(),
     }
     return Report(
         task=task,
@@ -354,6 +363,8 @@ def _command(targets: Sequence[str], options: Options) -> str:
             words += [f"--{name}", str(value)]
     if not options.teacher:
         words.append("--no-teacher")
+    if options.show_texts:
+        words.append("--show-texts")
     return shlex.join(words)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from kdedge.benchmarks.agreement import AgreementCurve
+from kdedge.benchmarks.equivalence.values import Disagreement, Equivalence
 from kdedge.benchmarks.footprint import NOT_MEASURED, Footprint
 from kdedge.benchmarks.gain import DistillationGain, gain_text
 from kdedge.benchmarks.result_warnings import result_warnings
@@ -40,6 +41,7 @@ class Row:
         gain: The score minus that of the same student trained on the labels only.
         agreement: Agreement with the teacher on the most confident shares of the test texts.
         only_prediction: What the subject predicts for every text, if its predictions do not differ.
+        equivalence: How alike this subject and the teacher answer; None for a baseline.
     """
 
     subject: str
@@ -61,6 +63,7 @@ class Row:
     only_prediction: str | None = None
     agreement: AgreementCurve | None = None
     gain: DistillationGain | None = None
+    equivalence: Equivalence | None = None
 
     @property
     def label(self) -> str:
@@ -93,13 +96,17 @@ class Report:
     """A whole bench: raw values in the rows; statistics are derived.
 
     Attributes:
-        task: name, kind, metric, pair, texts, measured.
+        task: name, kind, metric, pair, texts, measured, and a digest of texts and labels.
         teacher: model, metric and value; the values are None if they are unknown.
         machine: See `machine.describe`.
         target: The retention that a student must reach.
         settings: The options of the bench.
         learned_from: See `training_data.learned_from`; {} for bundles without a run.
         measured_from: See `saved.measured_from`; {} for bundles without a run.
+        left_out: Figures of equivalence that this bench cannot know, and why.
+        disagreements: Texts on which the best student and its teacher differ; () unless asked for.
+        timed_tokens: Tokens of the texts that were timed one by one. Value i of a row's `single`
+            is the time of text i modulo their number.
     """
 
     task: dict[str, Any]
@@ -114,6 +121,9 @@ class Report:
     settings: dict[str, Any] = field(default_factory=dict)
     learned_from: dict[str, Any] = field(default_factory=dict)
     measured_from: dict[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    disagreements: tuple[Disagreement, ...] = ()
+    timed_tokens: tuple[int, ...] = ()
 
     @property
     def base(self) -> Row | None:
@@ -222,6 +232,9 @@ class Report:
             "learned_from": self.learned_from,
             "measured_from": self.measured_from,
             "notes": list(self.notes),
+            "left_out": list(self.left_out),
+            "disagreements": [asdict(each) for each in self.disagreements],
+            "timed_tokens": list(self.timed_tokens),
             "rows": [_row_json(self, row) for row in self.rows],
             "raw": [_raw_json(row) for row in self.rows if row.single is not None],
         }
@@ -315,6 +328,7 @@ def _row_json(report: Report, row: Row) -> dict[str, Any]:
         "notes": report.notes_of(row),
         "agreement": asdict(row.agreement) if row.agreement else None,
         "gain": asdict(row.gain) if row.gain else None,
+        "equivalence": asdict(row.equivalence) if row.equivalence else None,
     }
 
 
