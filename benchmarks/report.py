@@ -11,11 +11,12 @@ import numpy as np
 from kdedge.benchmarks.agreement import AgreementCurve
 from kdedge.benchmarks.equivalence.values import Disagreement, Equivalence
 from kdedge.benchmarks.footprint import NOT_MEASURED, Footprint
-from kdedge.benchmarks.gain import DistillationGain, gain_text
+from kdedge.benchmarks.gain import DistillationGain
 from kdedge.benchmarks.result_warnings import result_warnings
 from kdedge.benchmarks.retention import Retention
+from kdedge.benchmarks.row_notes import baseline_notes, int8_speed_notes
 
-from kdedge.evaluation.timing import Timings, compare_timings, speedup_quartiles
+from kdedge.evaluation.timing import Timings, speedup_quartiles
 from kdedge.io.optional import import_pandas
 from kdedge.io.show import html_table, text_table
 from kdedge.printable import json_line
@@ -157,34 +158,12 @@ class Report:
         notes = list(row.notes)
         if row.retention is not None and row.retention.note:
             notes.append(row.retention.note)
-        notes += self._better_baseline(row)
+        notes += baseline_notes(row, self.label_only_baseline(row))
         if row.single is not None:
             notes += row.single.warnings()
         if row.footprint.problem:
             notes.append(row.footprint.problem)
-        int8_note = _int8_speed_note(row, self._fp32_of(row))
-        if int8_note:
-            notes.append(int8_note)
-        return notes
-
-    def _better_baseline(self, row: Row) -> list[str]:
-        """Return a note if the same student does better without its teacher."""
-        baseline = self.label_only_baseline(row)
-        if baseline is None or baseline.value is None or row.value is None:
-            return []
-        if row.kind == "baseline" or baseline.value <= row.value:
-            return []
-        if row.gain is not None and row.gain.is_within_chance:
-            return [
-                "the same student trained on the labels alone scores higher "
-                f"({baseline.value:.4f}): {gain_text(row.gain)}; these texts show no gain by "
-                "distillation. Unlabelled texts ([augment.pool]) or more test texts may"
-            ]
-        return [
-            f"the same student trained on the labels alone scores higher ({baseline.value:.4f}): "
-            "distillation brings nothing here; train the teacher longer, add unlabelled texts "
-            "([augment.pool]), or use the labels alone"
-        ]
+        return [*notes, *int8_speed_notes(row, self._fp32_of(row))]
 
     def _fp32_of(self, row: Row) -> Row | None:
         """Return the fp32 ONNX row of the same subject and provider."""
@@ -294,19 +273,6 @@ def finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _int8_speed_note(int8: Row, fp32: Row | None) -> str:
-    """Return "" if int8 is measurably faster than fp32, or if they were not both timed."""
-    if int8.precision != "int8" or int8.single is None or fp32 is None or fp32.single is None:
-        return ""
-    timing = compare_timings(int8.single.medians, fp32.single.medians)
-    if timing.different and timing.ratio < 1:
-        return ""
-    ratio = f"{timing.ratio:.2f}x the time of fp32 [{timing.low:.2f}-{timing.high:.2f}]"
-    if timing.different:
-        return f"int8 is slower than fp32 here: {ratio}"
-    return f"int8 is not measurably faster than fp32 here: {ratio}"
 
 
 def _row_json(report: Report, row: Row) -> dict[str, Any]:
