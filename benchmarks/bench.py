@@ -132,6 +132,7 @@ def bench_bundle(
     manifest = bundles[0].manifest
     settings = bundle_settings(folders, options, examples)
     _check_comparable([bundle.manifest for bundle in bundles])
+    golden = examples is None
     examples = examples or golden_examples(bundles[0])
     with _single_threaded_tokenizers():
         subjects = _load(_subjects_of(bundles, examples, options), progress)
@@ -143,7 +144,8 @@ def bench_bundle(
             options=options,
             progress=progress,
         )
-        evidence = Evidence(manifest.spec, examples, token_counts(bundles[0], examples), None)
+        tokens = token_counts(bundles[0], examples)
+        evidence = Evidence(manifest.spec, examples, tokens, None, golden=golden)
         report = _report(manifest.spec, examples, rows, options)
         report = with_equivalence(report, subjects, evidence, options=options, progress=progress)
     teacher = {

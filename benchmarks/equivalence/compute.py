@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from kdedge.benchmarks.equivalence.calibration import calibration_of
+from kdedge.benchmarks.equivalence.changes import Robustness
 from kdedge.benchmarks.equivalence.flips import flips_of, is_right
 from kdedge.benchmarks.equivalence.groups import Masks, classes_of, groups_of, quarters_of
 from kdedge.benchmarks.equivalence.loyalty import loyalty_of
@@ -32,21 +33,25 @@ class Evidence:
         examples: The N test texts, and their labels if they are known.
         tokens: Number of tokens of each text. *Shape:* (N,)
         teacher: The teacher's logits on these texts (N, C), or None.
+        golden: Whether the texts are the golden ones of a bundle, and not of its task.
     """
 
     spec: TaskSpec
     examples: Examples
     tokens: np.ndarray
     teacher: np.ndarray | None
+    golden: bool = False
 
 
 def rows_with_equivalence(
     pairs: Sequence[tuple[Row, Subject]], evidence: Evidence, *, seed: int, progress: Progress
 ) -> list[Row]:
     """Add to each row of a model what is known about its equivalence with the teacher."""
-    robustness = measure_robustness(
-        evidence.spec, pairs, evidence.examples, seed=seed, progress=progress
-    )
+    robustness: dict[str, tuple[Robustness, ...]] = {}
+    if not evidence.golden:
+        robustness = measure_robustness(
+            evidence.spec, pairs, evidence.examples, seed=seed, progress=progress
+        )
     compared = []
     for row, subject in pairs:
         equivalence = None
@@ -70,15 +75,15 @@ def left_out(pairs: Sequence[tuple[Row, Subject]], evidence: Evidence) -> list[s
         )
     if evidence.examples.labels is None:
         lines.append("score by class and by length, and calibration: the texts have no labels")
-    if len(evidence.examples) < FEWEST:
+    if evidence.golden:
+        lines.append("changed texts: golden texts are not of this task; give texts with --data")
+    elif len(evidence.examples) < FEWEST:
         lines.append(
             f"changed texts: {len(evidence.examples)} texts are fewer than {FEWEST}; give more"
             " texts with --data"
         )
-        return lines
-    slow = too_slow(pairs)
-    if slow:
-        lines.append(f"changed texts: these subjects are too slow: {', '.join(slow)}")
+    elif too_slow(pairs):
+        lines.append(f"changed texts: too slow for it: {', '.join(too_slow(pairs))}")
     return lines
 
 

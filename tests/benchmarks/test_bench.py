@@ -469,6 +469,7 @@ def test_without_labels_only_time_is_measured(bundle: Path, no_children: None) -
     row = by_key(report)["toy-student", "onnx", "fp32"]
     assert (row["metric"], row["value"], row["retention"], row["verdict"]) == (None,) * 4
     assert row["p50_us"] > 0
+    assert row["equivalence"]["robustness"] == [] and len(report.left_out) == 3
 
 
 @pytest.mark.parametrize("repeats", [24, 25, 7])
