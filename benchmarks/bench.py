@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from kdedge.benchmarks import machine
 from kdedge.benchmarks.agreement import curve_of
+from kdedge.benchmarks.equivalence.attach import with_equivalence
+from kdedge.benchmarks.equivalence.compute import Evidence
+from kdedge.benchmarks.equivalence.tokens import token_counts
 from kdedge.benchmarks.examples import Examples
 from kdedge.benchmarks.gain import paired_gain
 from kdedge.benchmarks.measure import RetentionOf, measure_subjects
@@ -85,6 +88,10 @@ def bench_run(
             progress=progress,
         )
         rows = _compared(rows, subjects, task, options.seed)
+        tokens = token_counts(Bundle.open(run.students[students[0]].bundle), examples)
+        evidence = Evidence(task.spec, examples, tokens, subjects[0].logits)
+        report = _report(task.spec, examples, rows, options)
+        report = with_equivalence(report, subjects, evidence, options=options, progress=progress)
     made = read_result(run.teacher, TeacherResult)
     teacher = {
         "model": _public_name(made.model),
@@ -92,7 +99,6 @@ def bench_run(
         "metric": task.spec.metric,
         "value": rows[0].value,
     }
-    report = _report(task.spec, examples, rows, options)
     return replace(
         report,
         teacher=teacher,
@@ -128,6 +134,7 @@ def bench_bundle(
     manifest = bundles[0].manifest
     settings = bundle_settings(folders, options, examples)
     _check_comparable([bundle.manifest for bundle in bundles])
+    golden = examples is None
     examples = examples or golden_examples(bundles[0])
     with _single_threaded_tokenizers():
         subjects = _load(_subjects_of(bundles, examples, options), progress)
@@ -139,13 +146,16 @@ def bench_bundle(
             options=options,
             progress=progress,
         )
+        tokens = token_counts(bundles[0], examples)
+        evidence = Evidence(manifest.spec, examples, tokens, None, golden=golden)
+        report = _report(manifest.spec, examples, rows, options)
+        report = with_equivalence(report, subjects, evidence, options=options, progress=progress)
     teacher = {
         "model": _public_name(manifest.teacher.get("model")),
         "metric": manifest.scores.get("metric"),
         "value": manifest.scores.get("teacher"),
         "stored": True,
     }
-    report = _report(manifest.spec, examples, rows, options)
     return replace(
         report,
         teacher=teacher,
@@ -325,6 +335,7 @@ def _report(spec: TaskSpec, examples: Examples, rows: Sequence[Row], options: Op
         "pair": spec.pair,
         "texts": len(examples),
         "measured": examples.labels is not None,
+        "digest": examples.digest(),
     }
     return Report(
         task=task,
@@ -356,6 +367,8 @@ def _command(targets: Sequence[str], options: Options) -> str:
             words += [f"--{name}", str(value)]
     if not options.teacher:
         words.append("--no-teacher")
+    if options.show_texts:
+        words.append("--show-texts")
     return shlex.join(words)
 
 

@@ -88,6 +88,11 @@ def measure_subjects(
     return rows
 
 
+def timed_examples(examples: Examples, options: Options) -> np.ndarray:
+    """Return the rows that are timed one by one, in the order of their times."""
+    return representative(examples.lengths, SAMPLE, options.seed)
+
+
 def split_repeats(repeats: int) -> tuple[int, int]:
     """Split `repeats` into rounds and texts per visit; their product is exactly `repeats`."""
     visit = max(size for size in range(1, VISIT + 1) if repeats % size == 0)
@@ -124,7 +129,7 @@ def _footprints(
 ) -> dict[str, Footprint]:
     """Measure memory and load time, each subject in its own process."""
     jobs = {subject.key: subject.job for subject in subjects if subject.job is not None}
-    chosen = representative(_lengths(examples), FOOTPRINT_TEXTS, seed=0)
+    chosen = representative(examples.lengths, FOOTPRINT_TEXTS, seed=0)
     texts, pairs = _take(examples, chosen)
     return footprints(jobs, texts, pairs, progress)
 
@@ -133,8 +138,7 @@ def _time_singles(
     runners: Mapping[str, Runner], examples: Examples, options: Options, progress: Progress
 ) -> dict[str, tuple[Timings, Timings]]:
     """Time single texts: with tokenization, and without."""
-    chosen = representative(_lengths(examples), SAMPLE, options.seed)
-    items = [_take(examples, [index]) for index in chosen]
+    items = [_take(examples, [index]) for index in timed_examples(examples, options)]
     rounds, visit = None, None
     if options.repeats:
         rounds, visit = split_repeats(options.repeats)
@@ -210,11 +214,3 @@ def _take(examples: Examples, indices: Sequence[int] | np.ndarray) -> Batch:
     if examples.pairs is None:
         return texts, None
     return texts, [examples.pairs[index] for index in indices]
-
-
-def _lengths(examples: Examples) -> np.ndarray:
-    """(N,) characters of each example, both texts of a pair together."""
-    lengths = np.array([len(text) for text in examples.texts])
-    if examples.pairs is not None:
-        lengths += np.array([len(text) for text in examples.pairs])
-    return lengths

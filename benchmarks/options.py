@@ -18,6 +18,7 @@ class Options:
         teacher: Whether the teacher runs.
         target: The retention that a student must reach.
         seed: Seeds the choice of texts and the bootstrap.
+        show_texts: Whether the report shows the texts on which student and teacher differ most.
     """
 
     providers: tuple[str, ...] = ("cpu",)
@@ -28,6 +29,7 @@ class Options:
     teacher: bool = True
     target: float = 0.99
     seed: int = 0
+    show_texts: bool = False
 
 
 DEFAULTS = Options()

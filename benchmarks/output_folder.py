@@ -17,8 +17,8 @@ from kdedge.benchmarks.report import finite
 
 from kdedge.errors import UsageError
 
-EFFORT = ("seconds", "repeats")
-"""Settings that change how long a bench takes, but not what it measures."""
+EFFORT = ("seconds", "repeats", "show_texts")
+"""Settings that change how long a bench takes or what it shows, but not what it measures."""
 
 ABSENT = object()
 

@@ -13,6 +13,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from kdedge.benchmarks.agreement import ChosenThreshold
+from kdedge.benchmarks.equivalence.sections import sections_of
 from kdedge.benchmarks.pictures.data import SIMPLE_COLOUR, colour_of, groups, is_label_only
 from kdedge.benchmarks.render import (
     COLUMNS,
@@ -28,6 +29,7 @@ from kdedge.benchmarks.report import Report, warnings
 from kdedge.benchmarks.summary import headline, metric_name, summary
 
 if TYPE_CHECKING:
+    from jinja2 import Template
     from kdedge.benchmarks.pictures import Picture
 
 TEMPLATE = "report.html.jinja"
@@ -102,19 +104,15 @@ def html_page(report: Report) -> str:
     Everything that comes from names, labels or the command line is escaped.
     """
     try:
-        import jinja2
+        template = template_of(TEMPLATE)
     except ImportError:
         return _plain_page(report, _missing_packages("jinja2"))
     pictures, without_pictures = _pictures(report)
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(_resource(TEMPLATE))
     header = _header(report)
     return template.render(
         report=report,
         title=title(report),
-        style=_resource(STYLE),
+        style=resource(STYLE),
         summary=summary(report),
         caption=caption(report),
         metric=metric_name(report),
@@ -126,12 +124,28 @@ def html_page(report: Report) -> str:
         rows=_rows(report),
         columns=COLUMNS,
         agreements=_agreements(report),
+        sections=sections_of(report),
         warnings=warnings(report),
         environment=_environment(report),
     )
 
 
-def _resource(name: str) -> str:
+def template_of(name: str) -> Template:
+    """Return a template of this package; what it shows is escaped."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(resource),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)
+
+
+def resource(name: str) -> str:
+    """Read a file that lies next to this module."""
     return files("kdedge.benchmarks").joinpath(name).read_text(encoding="utf-8")
 
 
@@ -253,7 +267,7 @@ def _plain_page(report: Report, note: str) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title(report))}</title>\n<style>\n{_resource(STYLE)}</style>\n"
+        f"<title>{html.escape(title(report))}</title>\n<style>\n{resource(STYLE)}</style>\n"
         f'</head>\n<body>\n<main class="plain">\n<p class="note">{html.escape(note)}</p>\n'
         f"{body}</main>\n</body>\n</html>\n"
     )

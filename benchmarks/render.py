@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from kdedge.benchmarks.equivalence.sections import sections_of
+from kdedge.benchmarks.figures import FigureSection
 from kdedge.benchmarks.report import Report, Row, one_line, percentiles, speedup, warnings
 from kdedge.benchmarks.retention import Retention
 from kdedge.benchmarks.summary import file_size, summary
@@ -25,6 +27,11 @@ TEXT_COLUMNS = {
     "verdict",
     "source",
     "rejected",
+    "group",
+    "label",
+    "text",
+    "teacher",
+    "student",
 }
 """Columns of Markdown tables that are left-aligned."""
 
@@ -112,6 +119,8 @@ def markdown(report: Report) -> str:
         lines += [_md(summary(report)), ""]
     lines += [_md(caption(report)), ""]
     lines += _md_table(header, [list(row.values()) for row in rows])
+    for section in sections_of(report):
+        lines += _section(section.heading, _figure_lines(section))
     lines += _training_section(report.learned_from)
     lines += _section("Warnings and conditions", _warning_lines(report))
     lines += _section("What the columns mean", meanings)
@@ -225,6 +234,18 @@ def _counts(rejected: dict[str, int]) -> str:
     """Format how many texts each filter rejected."""
     counts = [f"{reason} {count:,}" for reason, count in rejected.items() if count]
     return ", ".join(counts) or "none"
+
+
+def _figure_lines(section: FigureSection) -> list[str]:
+    """Write the sentence, the table and the list of a section."""
+    lines = [_md(section.explanation)]
+    if section.table is not None:
+        lines += ["", *_md_table(list(section.table.header), map(list, section.table.rows))]
+    if section.terms:
+        lines += ["", *[f"- **{_md(name)}**: {_md(meaning)}" for name, meaning in section.terms]]
+    if section.lines:
+        lines += ["", *[f"- {_md(line)}" for line in section.lines]]
+    return lines
 
 
 def _warning_lines(report: Report) -> list[str]:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from kdedge.benchmarks.agreement import AgreementCurve
+from kdedge.benchmarks.equivalence.values import Disagreement, Equivalence
 from kdedge.benchmarks.footprint import NOT_MEASURED, Footprint
-from kdedge.benchmarks.gain import DistillationGain, gain_text
+from kdedge.benchmarks.gain import DistillationGain
 from kdedge.benchmarks.result_warnings import result_warnings
 from kdedge.benchmarks.retention import Retention
+from kdedge.benchmarks.row_notes import baseline_notes, int8_speed_notes
 
-from kdedge.evaluation.timing import Timings, compare_timings, speedup_quartiles
+from kdedge.evaluation.timing import Timings, speedup_quartiles
 from kdedge.io.optional import import_pandas
 from kdedge.io.show import html_table, text_table
 from kdedge.printable import json_line
@@ -40,6 +42,7 @@ class Row:
         gain: The score minus that of the same student trained on the labels only.
         agreement: Agreement with the teacher on the most confident shares of the test texts.
         only_prediction: What the subject predicts for every text, if its predictions do not differ.
+        equivalence: How alike this subject and the teacher answer; None for a baseline.
     """
 
     subject: str
@@ -61,6 +64,7 @@ class Row:
     only_prediction: str | None = None
     agreement: AgreementCurve | None = None
     gain: DistillationGain | None = None
+    equivalence: Equivalence | None = None
 
     @property
     def label(self) -> str:
@@ -93,13 +97,17 @@ class Report:
     """A whole bench: raw values in the rows; statistics are derived.
 
     Attributes:
-        task: name, kind, metric, pair, texts, measured.
+        task: name, kind, metric, pair, texts, measured, and a digest of texts and labels.
         teacher: model, metric and value; the values are None if they are unknown.
         machine: See `machine.describe`.
         target: The retention that a student must reach.
         settings: The options of the bench.
         learned_from: See `training_data.learned_from`; {} for bundles without a run.
         measured_from: See `saved.measured_from`; {} for bundles without a run.
+        left_out: Figures of equivalence that this bench cannot know, and why.
+        disagreements: Texts on which the best student and its teacher differ; () unless asked for.
+        timed_tokens: Tokens of the texts that were timed one by one. Value i of a row's `single`
+            is the time of text i modulo their number.
     """
 
     task: dict[str, Any]
@@ -114,6 +122,9 @@ class Report:
     settings: dict[str, Any] = field(default_factory=dict)
     learned_from: dict[str, Any] = field(default_factory=dict)
     measured_from: dict[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    disagreements: tuple[Disagreement, ...] = ()
+    timed_tokens: tuple[int, ...] = ()
 
     @property
     def base(self) -> Row | None:
@@ -147,34 +158,12 @@ class Report:
         notes = list(row.notes)
         if row.retention is not None and row.retention.note:
             notes.append(row.retention.note)
-        notes += self._better_baseline(row)
+        notes += baseline_notes(row, self.label_only_baseline(row))
         if row.single is not None:
             notes += row.single.warnings()
         if row.footprint.problem:
             notes.append(row.footprint.problem)
-        int8_note = _int8_speed_note(row, self._fp32_of(row))
-        if int8_note:
-            notes.append(int8_note)
-        return notes
-
-    def _better_baseline(self, row: Row) -> list[str]:
-        """Return a note if the same student does better without its teacher."""
-        baseline = self.label_only_baseline(row)
-        if baseline is None or baseline.value is None or row.value is None:
-            return []
-        if row.kind == "baseline" or baseline.value <= row.value:
-            return []
-        if row.gain is not None and row.gain.is_within_chance:
-            return [
-                "the same student trained on the labels alone scores higher "
-                f"({baseline.value:.4f}): {gain_text(row.gain)}; these texts show no gain by "
-                "distillation. Unlabelled texts ([augment.pool]) or more test texts may"
-            ]
-        return [
-            f"the same student trained on the labels alone scores higher ({baseline.value:.4f}): "
-            "distillation brings nothing here; train the teacher longer, add unlabelled texts "
-            "([augment.pool]), or use the labels alone"
-        ]
+        return [*notes, *int8_speed_notes(row, self._fp32_of(row))]
 
     def _fp32_of(self, row: Row) -> Row | None:
         """Return the fp32 ONNX row of the same subject and provider."""
@@ -222,6 +211,9 @@ class Report:
             "learned_from": self.learned_from,
             "measured_from": self.measured_from,
             "notes": list(self.notes),
+            "left_out": list(self.left_out),
+            "disagreements": [asdict(each) for each in self.disagreements],
+            "timed_tokens": list(self.timed_tokens),
             "rows": [_row_json(self, row) for row in self.rows],
             "raw": [_raw_json(row) for row in self.rows if row.single is not None],
         }
@@ -283,19 +275,6 @@ def finite(value: Any) -> Any:
     return value
 
 
-def _int8_speed_note(int8: Row, fp32: Row | None) -> str:
-    """Return "" if int8 is measurably faster than fp32, or if they were not both timed."""
-    if int8.precision != "int8" or int8.single is None or fp32 is None or fp32.single is None:
-        return ""
-    timing = compare_timings(int8.single.medians, fp32.single.medians)
-    if timing.different and timing.ratio < 1:
-        return ""
-    ratio = f"{timing.ratio:.2f}x the time of fp32 [{timing.low:.2f}-{timing.high:.2f}]"
-    if timing.different:
-        return f"int8 is slower than fp32 here: {ratio}"
-    return f"int8 is not measurably faster than fp32 here: {ratio}"
-
-
 def _row_json(report: Report, row: Row) -> dict[str, Any]:
     return {
         "subject": row.subject,
@@ -315,6 +294,7 @@ def _row_json(report: Report, row: Row) -> dict[str, Any]:
         "notes": report.notes_of(row),
         "agreement": asdict(row.agreement) if row.agreement else None,
         "gain": asdict(row.gain) if row.gain else None,
+        "equivalence": asdict(row.equivalence) if row.equivalence else None,
     }
 
 

@@ -88,12 +88,13 @@ def saved_report(
     try:
         document = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         found = {name: document[name] for name in expected}
-        return _read(document) if found == expected else None
+        return read_document(document) if found == expected else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
         return None
 
 
-def _read(document: dict[str, Any]) -> SavedReport:
+def read_document(document: dict[str, Any]) -> SavedReport:
+    """Read the content of report.json."""
     raw = iter(document["raw"])
     rows = [_read_row(entry, raw) for entry in document["rows"]]
     return SavedReport(

@@ -113,7 +113,7 @@ def latency_axis(rows: Sequence[Row], *, whole: bool) -> Axis:
     highs = [_milliseconds(row, high) for row in rows]
     margin = 1.08 if whole else 1.45
     first, last = min(lows) / margin, max(highs) * margin
-    return Axis(first, last, _log_ticks(first, last))
+    return Axis(first, last, log_ticks(first, last))
 
 
 def time_front(rows: Sequence[Row]) -> list[tuple[float, float]]:
@@ -187,7 +187,7 @@ def _milliseconds(row: Row, quantile: float) -> float:
     return row.single.quantile(quantile) * 1e3
 
 
-def _log_ticks(low: float, high: float) -> tuple[float, ...]:
+def log_ticks(low: float, high: float) -> tuple[float, ...]:
     """Return 1, 2 and 5 times powers of ten inside a range; every power of 10 for a wide one."""
     steps = (1.0, 2.0, 5.0) if high / low < 200 else (1.0,)
     ticks = []

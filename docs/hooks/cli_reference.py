@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import click
 
+from kdedge.cli.bench_compare import compare
 from kdedge.cli.main import cli
 
 HEADER = """# Command line
@@ -45,6 +46,8 @@ def cli_reference() -> str:
         command = cli.get_command(context, name)
         assert command is not None
         parts.append(_section(name, command))
+        if name == "bench":
+            parts.append(_section("bench compare", compare))
     parts.append(EXIT_CODES)
     return "\n".join(parts)
 
@@ -84,7 +87,7 @@ def _help_parts(command: click.Command) -> tuple[str, list[str]]:
 
 def _option_lines(name: str, option: click.Option, context: click.Context) -> Iterator[str]:
     flags = ", ".join(f"`{flag}`" for flag in (*option.opts, *option.secondary_opts))
-    anchor = f"{name}-{option.opts[0].lstrip('-')}"
+    anchor = f"{name.replace(' ', '-')}-{option.opts[0].lstrip('-')}"
     yield f"{flags} {_values(option, context)}{{: #{anchor} }}"
     text = escaped(option.help or "").strip()
     default = _default(option, context)

@@ -40,6 +40,8 @@ class BenchSettings(TypedDict, total=False):
         teacher: Whether to time the teacher; default: True.
         target: Share of the teacher's score that counts as retained; default: 0.99.
         seed: Seeds the choice of texts and the bootstrap; default: 0.
+        show_texts: Whether the report shows the texts on which student and teacher differ most;
+            default: False.
     """
 
     providers: tuple[str, ...]
@@ -50,6 +52,7 @@ class BenchSettings(TypedDict, total=False):
     teacher: bool
     target: float
     seed: int
+    show_texts: bool
 
 
 def bench(

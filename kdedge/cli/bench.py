@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -53,7 +53,27 @@ class DataArguments:
         return read_examples(self.data, spec, text=self.text, pair=self.pair, label=self.label)
 
 
-@click.command()
+class _WithCompare(click.Command):
+    """A command whose first argument `compare` calls another one."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        if args[:1] != ["compare"]:
+            return super().make_context(info_name, args, parent, **extra)
+        from kdedge.cli.bench_compare import compare
+
+        return compare.make_context(f"{info_name} compare", args[1:], parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
+
+
+@click.command(cls=_WithCompare)
 @click.argument(
     "targets",
     nargs=-1,
@@ -113,6 +133,12 @@ class DataArguments:
         default=True,
         help="Time the teacher too; retention always uses its stored logits.",
     ),
+    click.option(
+        "--show-texts",
+        is_flag=True,
+        help="Show the 20 texts on which student and teacher differ the most. The report then"
+        " holds these texts.",
+    ),
 )
 @click.option(
     "--out",
@@ -134,6 +160,8 @@ def bench(
     TARGET is a run (all its students), the folder of one student in a run, or one or more
     bundles. A bundle in its run is compared with its teacher and with baselines. A copied
     bundle, or one on a machine without torch, is measured alone.
+
+    `kdedge bench compare` merges the reports of several machines into one page.
 
     \b
     Example: kdedge bench runs/quickstart

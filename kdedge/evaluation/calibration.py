@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import softmax
 
 LOWEST, HIGHEST = 0.1, 10.0
 """Limits of a fitted temperature.
@@ -15,6 +15,21 @@ chance.
 
 BINS = 15
 """Number of bins of the calibration error, as in Guo et al. 2017."""
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Texts whose predicted labels have about the same probability.
+
+    Attributes:
+        texts: Number of these texts, at least 1.
+        confidence: Mean probability of the predicted label.
+        accuracy: Share of the texts whose predicted label is right.
+    """
+
+    texts: int
+    confidence: float
+    accuracy: float
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -32,6 +47,10 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     Returns:
         The temperature, rounded to four digits.
     """
+    # Imported here because a device install, which measures calibration, has no scipy.
+    from scipy.optimize import brentq
+    from scipy.special import softmax
+
     z = logits.astype(np.float64)
 
     def slope(b: float) -> float:
@@ -45,21 +64,41 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(f"{1 / brentq(slope, 1 / HIGHEST, 1 / LOWEST, rtol=1e-12):.4g}")
 
 
+def reliability_bins(probabilities: np.ndarray, labels: np.ndarray) -> tuple[ReliabilityBin, ...]:
+    """Sort texts into bins of equal width by the probability of the predicted label.
+
+    Args:
+        probabilities: *Shape:* (N, C)
+        labels: Classes. *Shape:* (N,)
+
+    Returns:
+        The bins that are not empty, those of the lowest probability first.
+    """
+    confidence = probabilities.max(1)
+    right = probabilities.argmax(1) == labels
+    numbers = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    bins = []
+    for number in np.unique(numbers):
+        inside = numbers == number
+        bins.append(
+            ReliabilityBin(
+                int(inside.sum()), float(confidence[inside].mean()), float(right[inside].mean())
+            )
+        )
+    return tuple(bins)
+
+
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Compute the expected calibration error (Naeini et al. 2015; Guo et al. 2017, equation 3).
 
-    Texts are sorted into bins of equal width by the probability of the predicted label. The error
-    is the mean difference of this probability and the accuracy of a bin, weighted by its texts.
+    It is the mean difference of confidence and accuracy over the bins of `reliability_bins`,
+    weighted by their texts.
 
     Args:
         probabilities: *Shape:* (N, C)
         labels: Classes. *Shape:* (N,)
     """
-    confidence = probabilities.max(1)
-    right = probabilities.argmax(1) == labels
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     error = 0.0
-    for i in np.unique(bins):
-        inside = bins == i
-        error += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
-    return float(error)
+    for each in reliability_bins(probabilities, labels):
+        error += each.texts / len(labels) * abs(each.accuracy - each.confidence)
+    return error

@@ -312,6 +312,39 @@ def test_a_run_is_measured_whole(run: Any, no_children: None) -> None:
         == rows["bilstm baseline", "torch", "fp32"]["kind"]
         == "baseline"
     )
+    _assert_compared(rows)
+    assert report.left_out == () and report.disagreements == ()
+    assert len(report.timed_tokens) == 60
+
+
+def _assert_compared(rows: dict[tuple[str, str, str | None], dict[str, Any]]) -> None:
+    """Check that the figures of equivalence are those of the test texts."""
+    found = rows["bilstm", "onnx", "int8"]["equivalence"]
+    agreement = found["loyalty"]["agreement"]
+    assert found["loyalty"]["texts"] == 60 and 0 < agreement < 1
+    for name in ("classes", "lengths"):
+        assert sum(group["texts"] for group in found[name]) == 60
+        assert sum(group["texts"] * group["agreement"] for group in found[name]) == pytest.approx(
+            60 * agreement
+        )
+    gained = found["flips"]["gained"] - found["flips"]["lost"]
+    reference = rows["teacher", "torch", "fp32"]
+    assert rows["bilstm", "onnx", "int8"]["value"] - reference["value"] == pytest.approx(
+        gained / 60, abs=1e-6
+    )
+    assert found["raw"] == found["calibrated"], "the toy bundle has a temperature of 1"
+    assert [each["change"] for each in found["robustness"]] == ["typos", "casing", "truncation"]
+    assert reference["equivalence"]["loyalty"] is None
+    assert reference["equivalence"]["raw"] is not None
+    assert reference["equivalence"]["robustness"] == [], "its fp32 file answers instead"
+    assert rows["bilstm baseline", "torch", "fp32"]["equivalence"] is None
+
+
+def test_texts_are_in_a_report_only_if_asked_for(run: Any, no_children: None) -> None:
+    report = bench_run(run, ["bilstm"], options=replace(QUICK, show_texts=True), task=TASK)
+    assert 0 < len(report.disagreements) <= 20
+    for each in report.disagreements:
+        assert each.text in TASK.test.texts and each.teacher != each.student
 
 
 def _table_accuracy(split: Split) -> float:
@@ -437,6 +470,7 @@ def test_without_labels_only_time_is_measured(bundle: Path, no_children: None) -
     row = by_key(report)["toy-student", "onnx", "fp32"]
     assert (row["metric"], row["value"], row["retention"], row["verdict"]) == (None,) * 4
     assert row["p50_us"] > 0
+    assert row["equivalence"]["robustness"] == [] and len(report.left_out) == 3
 
 
 @pytest.mark.parametrize("repeats", [24, 25, 7])

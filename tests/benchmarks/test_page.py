@@ -24,7 +24,7 @@ from kdedge.benchmarks.report import Report
 from kdedge.benchmarks.retention import Retention
 from kdedge.benchmarks.summary import summary
 from PIL import Image
-from reports import report, timings
+from reports import compared_report, report, timings
 
 VOID = {"meta", "br", "hr", "link", "img", "input"}
 
@@ -310,7 +310,7 @@ def test_labels_avoid_points_and_each_other() -> None:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    long = with_baseline("a-student-with-quite-a-long-name-and-no-end-in-sight")
+    long = compared_report("a-student-with-quite-a-long-name-and-no-end-in-sight")
     note = "a note with one-long-word-" + "x" * 120
     command = "kdedge bench " + "runs/" + "y" * 150
     folder = tmp_path_factory.mktemp("page")
@@ -326,7 +326,7 @@ def test_the_page_fits_its_window(written: Path, width: int, dark: bool, tmp_pat
     measured = measure(written, width, dark=dark, folder=tmp_path)
     assert measured["innerWidth"] == width
     assert measured["scrollWidth"] <= width
-    assert len(measured["pictures"]) == 3, "one width of each picture"
+    assert len(measured["pictures"]) == 6, "one width of each picture"
     assert max(measured["pictures"]) <= width
     image = Image.open(screenshot(written, width, 2000, dark=dark, folder=tmp_path)).convert("RGB")
     assert image.size == (width, 2000)

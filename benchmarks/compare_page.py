@@ -1,0 +1,84 @@
+"""Build one page from the reports of several machines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kdedge.benchmarks.compare import (
+    NamedReport,
+    differences,
+    read_reports,
+    rows_of,
+    scores,
+    throughputs,
+    times,
+)
+from kdedge.benchmarks.figures import FigureSection
+from kdedge.benchmarks.page import STYLE, resource, template_of
+from kdedge.benchmarks.pictures import draw_machines
+from kdedge.benchmarks.pictures.machines import machine_colour
+from kdedge.benchmarks.summary import metric_name
+
+from kdedge.io.atomic import write_atomic
+
+TEMPLATE = "compare.html.jinja"
+
+
+def compare_reports(paths: Sequence[Path], page: Path) -> list[NamedReport]:
+    """Read reports of several machines and write one page that compares them.
+
+    Args:
+        paths: Files report.json of two or more benches on the same texts.
+        page: The HTML file to write.
+
+    Raises:
+        UsageError: If the reports have different tasks.
+        DataError: If they were measured on different texts, or a file is no report.
+    """
+    reports = read_reports(paths)
+    write_atomic(page, comparison_page(reports))
+    return reports
+
+
+def comparison_page(reports: Sequence[NamedReport]) -> str:
+    """Build the page; everything that comes from files is escaped."""
+    first = reports[0].report
+    sections = [
+        FigureSection(
+            "times",
+            "Time for one text",
+            "The p50 of a single text, with tokenization.",
+            times(reports),
+        ),
+        FigureSection(
+            "throughput",
+            "Texts per second",
+            "In batches, with tokenization.",
+            throughputs(reports),
+        ),
+    ]
+    if scores(reports).rows:
+        explanation = (
+            f"{metric_name(first).capitalize()} on the same {first.task['texts']} texts; an int8"
+            " file can score differently on another kind of processor."
+        )
+        sections.append(FigureSection("scores", "Scores", explanation, scores(reports)))
+    sections.append(
+        FigureSection(
+            "differences",
+            "What differs",
+            "Facts about machines, versions, settings and files that are not the same everywhere.",
+            differences(reports),
+        )
+    )
+    names = [each.name for each in reports]
+    return template_of(TEMPLATE).render(
+        title=f"{first.task['name']} on {len(reports)} machines",
+        style=resource(STYLE),
+        kdedge=first.kdedge,
+        legend=[(name, machine_colour(number)) for number, name in enumerate(names)],
+        pictures=draw_machines(names, rows_of(reports)),
+        sections=sections,
+        reports=reports,
+    )

@@ -1,0 +1,56 @@
+"""Calibration: how far probabilities are from shares of right answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kdedge.evaluation.calibration import ReliabilityBin, calibration_error, reliability_bins
+from kdedge.runtime.prediction import probabilities
+from kdedge.runtime.spec import TaskSpec
+
+
+@dataclass(frozen=True)
+class ReliabilityFigures:
+    """How well the probabilities of a classification fit its labels.
+
+    Attributes:
+        temperature: What divided the logits before the softmax.
+        ece: Expected calibration error (see `calibration_error`).
+        brier: Brier score, 0 (best) to 2 (see `brier_score`).
+        bins: The reliability diagram.
+    """
+
+    temperature: float
+    ece: float
+    brier: float
+    bins: tuple[ReliabilityBin, ...]
+
+
+def calibration_of(
+    spec: TaskSpec, logits: np.ndarray, labels: np.ndarray, temperature: float
+) -> ReliabilityFigures:
+    """Measure the probabilities of logits (N, C) against classes (N,)."""
+    shares = probabilities(spec, logits, temperature)
+    return ReliabilityFigures(
+        temperature,
+        calibration_error(shares, labels),
+        brier_score(shares, labels),
+        reliability_bins(shares, labels),
+    )
+
+
+def brier_score(shares: np.ndarray, labels: np.ndarray) -> float:
+    """Compute the Brier score in its first form, over all classes (Brier 1950, equation 2).
+
+    It is the mean over the texts of the sum over the classes of (p - y)², with y = 1 for the label
+    and 0 for the others.
+
+    Args:
+        shares: Probabilities. *Shape:* (N, C)
+        labels: Classes. *Shape:* (N,)
+    """
+    wanted = np.zeros_like(shares)
+    wanted[np.arange(len(labels)), labels] = 1
+    return float(((shares - wanted) ** 2).sum(1).mean())
