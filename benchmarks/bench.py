@@ -24,6 +24,7 @@ from kdedge.benchmarks.measure import RetentionOf, measure_subjects
 from kdedge.benchmarks.options import DEFAULTS, Options
 from kdedge.benchmarks.report import Report, Row
 from kdedge.benchmarks.retention import REFERENCE, Retention, fixed_retention, paired_retention
+from kdedge.benchmarks.scenarios.run import run_scenarios
 from kdedge.benchmarks.subjects import Subject, bundle_subjects
 from kdedge.benchmarks.targets import bundle_name
 
@@ -73,7 +74,7 @@ def bench_run(
 
     recipe = run.recipe
     task = task or load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
-    examples = _test_examples(task)
+    examples = run_examples(task)
     with _single_threaded_tokenizers(), torch_threads(options.threads):
         subjects = _load(collect_subjects(run, students, task, options), progress)
         rows = measure_subjects(
@@ -85,6 +86,7 @@ def bench_run(
             progress=progress,
         )
         rows = _compared(rows, subjects, task, options.seed)
+        scenarios = run_scenarios(subjects, examples, task.spec, options, progress)
     teacher = {
         "model": _public_name(read_result(run.teacher, TeacherResult).model),
         "metric": task.spec.metric,
@@ -93,6 +95,7 @@ def bench_run(
     report = _report(task.spec, examples, rows, options)
     return replace(
         report,
+        scenarios=scenarios,
         teacher=teacher,
         settings=run_settings(run, students, options),
         command=_command([f"runs/{run.folder.name}"], options),
@@ -137,6 +140,7 @@ def bench_bundle(
             options=options,
             progress=progress,
         )
+        scenarios = run_scenarios(subjects, examples, manifest.spec, options, progress)
     teacher = {
         "model": _public_name(manifest.teacher.get("model")),
         "metric": manifest.scores.get("metric"),
@@ -146,6 +150,7 @@ def bench_bundle(
     report = _report(manifest.spec, examples, rows, options)
     return replace(
         report,
+        scenarios=scenarios,
         teacher=teacher,
         settings=settings,
         command=_command([folder.name for folder in folders], options),
@@ -237,7 +242,8 @@ def _subjects_of(
         yield from bundle_subjects(name, bundle, texts, examples.pairs, options)
 
 
-def _test_examples(task: Task) -> Examples:
+def run_examples(task: Task) -> Examples:
+    """Return the test split of a task."""
     pairs = None if task.test.pairs is None else list(task.test.pairs)
     return Examples(list(task.test.texts), pairs, task.test.labels)
 
@@ -323,6 +329,7 @@ def _report(spec: TaskSpec, examples: Examples, rows: Sequence[Row], options: Op
         "pair": spec.pair,
         "texts": len(examples),
         "measured": examples.labels is not None,
+        "digest": examples.digest(),
     }
     return Report(
         task=task,
@@ -354,6 +361,10 @@ def _command(targets: Sequence[str], options: Options) -> str:
             words += [f"--{name}", str(value)]
     if not options.teacher:
         words.append("--no-teacher")
+    if options.scenarios != DEFAULTS.scenarios:
+        words += ["--scenario", ",".join(options.scenarios)]
+    for rate in options.rates:
+        words += ["--rate", f"{rate:g}"]
     return shlex.join(words)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +36,20 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def digest(self) -> str:
+        """Return a SHA-256 of texts, pairs and labels: equal data has an equal digest."""
+        labels = None if self.labels is None else self.labels.tolist()
+        content = json.dumps([self.texts, self.pairs, labels])
+        return hashlib.sha256(content.encode("utf-8")).hexdigest()
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Characters of each example, both texts of a pair together. *Shape:* (N,)"""
+        lengths = np.array([len(text) for text in self.texts])
+        if self.pairs is not None:
+            lengths += np.array([len(text) for text in self.pairs])
+        return lengths
 
 
 def read_examples(

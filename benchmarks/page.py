@@ -13,6 +13,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from kdedge.benchmarks.agreement import ChosenThreshold
+from kdedge.benchmarks.int8_gain import int8_answers
 from kdedge.benchmarks.pictures.data import SIMPLE_COLOUR, colour_of, groups, is_label_only
 from kdedge.benchmarks.render import (
     COLUMNS,
@@ -22,6 +23,7 @@ from kdedge.benchmarks.render import (
     cells_of,
     markdown,
     plain,
+    report_tables,
     title,
 )
 from kdedge.benchmarks.report import Report, warnings
@@ -60,6 +62,7 @@ SETTING_NAMES = {
     "repeats": "texts timed per subject",
     "batch": "texts per batch",
     "teacher": "teacher timed",
+    "rates": "texts per second offered",
 }
 """Key of `Report.settings` -> what the page calls it, if that differs."""
 
@@ -107,9 +110,13 @@ def html_page(report: Report) -> str:
         return _plain_page(report, _missing_packages("jinja2"))
     pictures, without_pictures = _pictures(report)
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        loader=jinja2.FunctionLoader(_resource),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    template = environment.from_string(_resource(TEMPLATE))
+    template = environment.get_template(TEMPLATE)
     header = _header(report)
     return template.render(
         report=report,
@@ -126,6 +133,8 @@ def html_page(report: Report) -> str:
         rows=_rows(report),
         columns=COLUMNS,
         agreements=_agreements(report),
+        int8_answers=int8_answers(report),
+        scenarios=report_tables(report),
         warnings=warnings(report),
         environment=_environment(report),
     )

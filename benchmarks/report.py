@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from kdedge.benchmarks.agreement import AgreementCurve
+from kdedge.benchmarks.changes import Comparison
 from kdedge.benchmarks.footprint import NOT_MEASURED, Footprint
 from kdedge.benchmarks.gain import DistillationGain, gain_text
 from kdedge.benchmarks.result_warnings import result_warnings
 from kdedge.benchmarks.retention import Retention
+from kdedge.benchmarks.scenarios.series import ScenarioResults, subject_key
 
 from kdedge.evaluation.timing import Timings, compare_timings, speedup_quartiles
 from kdedge.io.optional import import_pandas
@@ -39,6 +42,7 @@ class Row:
         bytes: Size of the files that it needs: weights, tokenizer and configuration.
         gain: The score minus that of the same student trained on the labels only.
         agreement: Agreement with the teacher on the most confident shares of the test texts.
+        nodes: Execution provider -> nodes of the graph that run on it.
         only_prediction: What the subject predicts for every text, if its predictions do not differ.
     """
 
@@ -61,6 +65,7 @@ class Row:
     only_prediction: str | None = None
     agreement: AgreementCurve | None = None
     gain: DistillationGain | None = None
+    nodes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -76,8 +81,12 @@ class Row:
         return " ".join(part for part in parts if part)
 
     @property
+    def key(self) -> str:
+        """The key of its subject, which no other row has."""
+        return subject_key(self.subject, self.form, self.precision, self.provider)
+
+    @property
     def is_teacher(self) -> bool:
-        """Whether this is the teacher."""
         return self.subject == "teacher"
 
     @property
@@ -93,13 +102,15 @@ class Report:
     """A whole bench: raw values in the rows; statistics are derived.
 
     Attributes:
-        task: name, kind, metric, pair, texts, measured.
+        task: name, kind, metric, pair, texts, measured, and a digest of texts and labels.
         teacher: model, metric and value; the values are None if they are unknown.
         machine: See `machine.describe`.
         target: The retention that a student must reach.
         settings: The options of the bench.
         learned_from: See `training_data.learned_from`; {} for bundles without a run.
         measured_from: See `saved.measured_from`; {} for bundles without a run.
+        scenarios: Raw values of the scenarios other than `single`.
+        comparison: How the subjects changed since an earlier bench, if it was named.
     """
 
     task: dict[str, Any]
@@ -114,6 +125,8 @@ class Report:
     settings: dict[str, Any] = field(default_factory=dict)
     learned_from: dict[str, Any] = field(default_factory=dict)
     measured_from: dict[str, str] = field(default_factory=dict)
+    scenarios: ScenarioResults = field(default_factory=ScenarioResults)
+    comparison: Comparison | None = None
 
     @property
     def base(self) -> Row | None:
@@ -223,6 +236,8 @@ class Report:
             "measured_from": self.measured_from,
             "notes": list(self.notes),
             "rows": [_row_json(self, row) for row in self.rows],
+            "scenarios": self.scenarios.to_json(),
+            "against": asdict(self.comparison) if self.comparison else None,
             "raw": [_raw_json(row) for row in self.rows if row.single is not None],
         }
         return {key: finite(value) for key, value in document.items()}
@@ -257,7 +272,7 @@ def warnings(report: Report) -> list[str]:
     for row in report.rows:
         for note in report.notes_of(row):
             labels_of.setdefault(note, {})[row.label] = None
-    lines = [*result_warnings(report), *report.notes]
+    lines = [*result_warnings(report), *report.notes, *report.scenarios.notes]
     for note, labels in labels_of.items():
         lines.append(f"{', '.join(labels)}: {note}")
     return lines
@@ -309,9 +324,11 @@ def _row_json(report: Report, row: Row) -> dict[str, Any]:
         **_quality_json(report, row),
         "bytes": row.bytes,
         "peak_mb": _rounded(row.footprint.peak_mb, 1),
+        "resident_mb": _rounded(row.footprint.resident_mb, 1),
         "load_s": _rounded(row.footprint.load_s, 4),
         "import_s": _rounded(row.footprint.import_s, 4),
         "only_prediction": row.only_prediction,
+        "nodes": dict(row.nodes),
         "notes": report.notes_of(row),
         "agreement": asdict(row.agreement) if row.agreement else None,
         "gain": asdict(row.gain) if row.gain else None,
