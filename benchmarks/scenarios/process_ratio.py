@@ -14,7 +14,7 @@ RELEVANT = 0.05
 CONFIDENCE = 0.99
 """Confidence of the interval of a ratio, and 1 - the level of the test of scores."""
 
-QUARTILE = 0.25
+LOW_QUANTILE = 0.1
 """Noise only adds time, so a process's time for a text is a low quantile over its rounds."""
 
 
@@ -113,6 +113,6 @@ def _levels(series: Sequence[Series]) -> tuple[np.ndarray, np.ndarray]:
         if each.part == "text":
             yard = yards[each.at]
             rounds = each.values.reshape(len(yard), -1)
-            texts.append(np.log(np.quantile(rounds, QUARTILE, axis=0)))
-            levels.append(math.log(np.quantile(yard, QUARTILE)))
+            texts.append(np.log(np.quantile(rounds, LOW_QUANTILE, axis=0)))
+            levels.append(math.log(np.quantile(yard, LOW_QUANTILE)))
     return np.array(texts), np.array(levels)

@@ -35,7 +35,7 @@ COMPARISONS = 20
 SLOW_DOWN = 0.1
 """The spin as a share of p50."""
 
-SECONDS = 0.4
+SECONDS = 0.25
 """Time of the rounds in each process."""
 
 
@@ -45,8 +45,8 @@ def main(work: Mapping[str, Any]) -> None:
     sys.stdout.write(json.dumps(time_rounds(answer, items_of(work), work["seconds"])) + "\n")
 
 
-def study(bundle: Path, data: Path, comparisons: int = COMPARISONS) -> str:
-    """Compare results of one bundle; return the table."""
+def study(bundle: Path, data: Path, comparisons: int = COMPARISONS, raw: Path | None = None) -> str:
+    """Compare results of one bundle; return the table, and write raw values to `raw`."""
     job = {
         "form": "onnx",
         "folder": str(bundle.resolve()),
@@ -58,6 +58,7 @@ def study(bundle: Path, data: Path, comparisons: int = COMPARISONS) -> str:
     texts = take(examples, representative(examples.lengths, TEXTS, 0))
     before = _result(job, texts, 0.0)
     p50 = float(np.median(np.concatenate([each.values for each in before[::2]])))
+    results = [before]
     rows: dict[str, list[tuple[float, float, float, float]]] = {"itself": [], "slower": []}
     for number in range(comparisons):
         slow = _result(job, texts, SLOW_DOWN * p50)
@@ -66,6 +67,10 @@ def study(bundle: Path, data: Path, comparisons: int = COMPARISONS) -> str:
         rows["itself"].append(compare_processes(before, again))
         print(number + 1, rows["itself"][-1], rows["slower"][-1], file=sys.stderr, flush=True)
         before = again
+        results += [slow, again]
+        if raw is not None:
+            documents = [[each.to_json() for each in result] for result in results]
+            raw.write_text(json.dumps(documents))
     lines = [
         machine_line(),
         f"p50 {1e6 * p50:.0f} µs; {PROCESSES} processes, {TEXTS} texts, {comparisons} comparisons.",
@@ -134,5 +139,6 @@ if __name__ == "__main__":
     parser.add_argument("bundle", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--comparisons", type=int, default=COMPARISONS)
+    parser.add_argument("--raw", type=Path, help="file for the raw values")
     arguments = parser.parse_args()
-    print(study(arguments.bundle, arguments.data, arguments.comparisons))
+    print(study(arguments.bundle, arguments.data, arguments.comparisons, arguments.raw))
