@@ -27,6 +27,7 @@ from kdedge.benchmarks.measure import RetentionOf, measure_subjects
 from kdedge.benchmarks.options import DEFAULTS, Options
 from kdedge.benchmarks.report import Report, Row
 from kdedge.benchmarks.retention import REFERENCE, Retention, fixed_retention, paired_retention
+from kdedge.benchmarks.scenarios.run import run_scenarios
 from kdedge.benchmarks.subjects import Subject, bundle_subjects
 from kdedge.benchmarks.targets import bundle_name
 
@@ -76,7 +77,7 @@ def bench_run(
 
     recipe = run.recipe
     task = task or load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
-    examples = _test_examples(task)
+    examples = run_examples(task)
     with _single_threaded_tokenizers(), torch_threads(options.threads):
         subjects = _load(collect_subjects(run, students, task, options), progress)
         rows = measure_subjects(
@@ -92,6 +93,7 @@ def bench_run(
         evidence = Evidence(task.spec, examples, tokens, subjects[0].logits)
         report = _report(task.spec, examples, rows, options)
         report = with_equivalence(report, subjects, evidence, options=options, progress=progress)
+        scenarios = run_scenarios(subjects, examples, task.spec, options, progress)
     made = read_result(run.teacher, TeacherResult)
     teacher = {
         "model": _public_name(made.model),
@@ -101,6 +103,7 @@ def bench_run(
     }
     return replace(
         report,
+        scenarios=scenarios,
         teacher=teacher,
         settings=run_settings(run, students, options),
         command=_command([f"runs/{run.folder.name}"], options),
@@ -150,6 +153,7 @@ def bench_bundle(
         evidence = Evidence(manifest.spec, examples, tokens, None, golden=golden)
         report = _report(manifest.spec, examples, rows, options)
         report = with_equivalence(report, subjects, evidence, options=options, progress=progress)
+        scenarios = run_scenarios(subjects, examples, manifest.spec, options, progress)
     teacher = {
         "model": _public_name(manifest.teacher.get("model")),
         "metric": manifest.scores.get("metric"),
@@ -158,6 +162,7 @@ def bench_bundle(
     }
     return replace(
         report,
+        scenarios=scenarios,
         teacher=teacher,
         settings=settings,
         command=_command([folder.name for folder in folders], options),
@@ -249,7 +254,8 @@ def _subjects_of(
         yield from bundle_subjects(name, bundle, texts, examples.pairs, options)
 
 
-def _test_examples(task: Task) -> Examples:
+def run_examples(task: Task) -> Examples:
+    """Return the test split of a task."""
     pairs = None if task.test.pairs is None else list(task.test.pairs)
     return Examples(list(task.test.texts), pairs, task.test.labels)
 
@@ -369,6 +375,10 @@ def _command(targets: Sequence[str], options: Options) -> str:
         words.append("--no-teacher")
     if options.show_texts:
         words.append("--show-texts")
+    if options.scenarios != DEFAULTS.scenarios:
+        words += ["--scenario", ",".join(options.scenarios)]
+    for rate in options.rates:
+        words += ["--rate", f"{rate:g}"]
     return shlex.join(words)
 
 

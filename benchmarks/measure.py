@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from time import perf_counter
 
 import numpy as np
 from kdedge.benchmarks.examples import Examples
@@ -12,9 +11,10 @@ from kdedge.benchmarks.options import Options
 from kdedge.benchmarks.report import Row
 from kdedge.benchmarks.retention import Retention, score_interval
 from kdedge.benchmarks.subjects import Runner, Subject
+from kdedge.benchmarks.work import batch_work, full_batches, single_work, take
 
 from kdedge.evaluation.sanity import only_prediction
-from kdedge.evaluation.timing import VISIT, TimingPlan, Timings, Work, interleave, representative
+from kdedge.evaluation.timing import VISIT, TimingPlan, Timings, interleave, representative
 from kdedge.run.progress import Progress
 from kdedge.runtime.metrics import score
 from kdedge.runtime.spec import TaskSpec
@@ -25,16 +25,10 @@ SAMPLE = 400
 SINGLE_SHARE = 0.65
 """Share of the time for single texts; the rest is for batches."""
 
-BATCHES = 16
-"""Largest number of different batches."""
-
 FOOTPRINT_TEXTS = 8
 
 RetentionOf = Callable[[np.ndarray], Retention]
 """Computes retention from logits (N, C)."""
-
-Batch = tuple[list[str], list[str] | None]
-"""Texts, and the second texts of a pair task."""
 
 
 def measure_subjects(
@@ -82,6 +76,7 @@ def measure_subjects(
             bytes=subject.bytes,
             footprint=memory.get(subject.key, NOT_MEASURED),
             notes=subject.notes,
+            nodes=subject.nodes,
             only_prediction=_only_prediction(subject, spec),
         )
         rows.append(row)
@@ -130,7 +125,7 @@ def _footprints(
     """Measure memory and load time, each subject in its own process."""
     jobs = {subject.key: subject.job for subject in subjects if subject.job is not None}
     chosen = representative(examples.lengths, FOOTPRINT_TEXTS, seed=0)
-    texts, pairs = _take(examples, chosen)
+    texts, pairs = take(examples, chosen)
     return footprints(jobs, texts, pairs, progress)
 
 
@@ -138,12 +133,12 @@ def _time_singles(
     runners: Mapping[str, Runner], examples: Examples, options: Options, progress: Progress
 ) -> dict[str, tuple[Timings, Timings]]:
     """Time single texts: with tokenization, and without."""
-    items = [_take(examples, [index]) for index in timed_examples(examples, options)]
+    items = [take(examples, [index]) for index in timed_examples(examples, options)]
     rounds, visit = None, None
     if options.repeats:
         rounds, visit = split_repeats(options.repeats)
     timed = interleave(
-        {key: _single_work(runner, items) for key, runner in runners.items()},
+        {key: single_work(runner, items) for key, runner in runners.items()},
         len(items),
         TimingPlan(
             seconds=options.seconds * SINGLE_SHARE,
@@ -157,25 +152,13 @@ def _time_singles(
     return {key: (parts[0], parts[1]) for key, parts in timed.items()}
 
 
-def _single_work(runner: Runner, items: Sequence[Batch]) -> Work:
-    def work(item: int) -> tuple[float, ...]:
-        start = perf_counter()
-        encoded = runner.encode(*items[item])
-        middle = perf_counter()
-        runner.run(encoded)
-        end = perf_counter()
-        return end - start, end - middle
-
-    return work
-
-
 def _time_batches(
     runners: Mapping[str, Runner], examples: Examples, options: Options, progress: Progress
 ) -> dict[str, Timings]:
     """Time whole batches in file order, with tokenization."""
-    batches = _batches(examples, options.batch)
+    batches = full_batches(examples, options.batch)
     timed = interleave(
-        {key: _batch_work(runner, batches) for key, runner in runners.items()},
+        {key: batch_work(runner, batches) for key, runner in runners.items()},
         len(batches),
         TimingPlan(
             seconds=options.seconds * (1 - SINGLE_SHARE),
@@ -188,29 +171,3 @@ def _time_batches(
         progress=progress,
     )
     return {key: parts[0] for key, parts in timed.items()}
-
-
-def _batch_work(runner: Runner, batches: Sequence[Batch]) -> Work:
-    def work(item: int) -> tuple[float, ...]:
-        start = perf_counter()
-        runner.run(runner.encode(*batches[item]))
-        return (perf_counter() - start,)
-
-    return work
-
-
-def _batches(examples: Examples, size: int) -> list[Batch]:
-    """Full batches in file order; a file shorter than one batch is repeated."""
-    count = min(BATCHES, max(1, len(examples) // size))
-    batches = []
-    for number in range(count):
-        indices = np.arange(number * size, (number + 1) * size) % len(examples)
-        batches.append(_take(examples, indices))
-    return batches
-
-
-def _take(examples: Examples, indices: Sequence[int] | np.ndarray) -> Batch:
-    texts = [examples.texts[index] for index in indices]
-    if examples.pairs is None:
-        return texts, None
-    return texts, [examples.pairs[index] for index in indices]

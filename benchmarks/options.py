@@ -11,6 +11,7 @@ class Options:
 
     Attributes:
         providers: Execution providers of ONNX Runtime. A provider that is missing is an error.
+            `all` tries every provider that ONNX Runtime offers, with every file.
         threads: Threads of every subject.
         seconds: Time for all timing together.
         repeats: Single texts of each subject; replaces `seconds` for single texts.
@@ -19,6 +20,8 @@ class Options:
         target: The retention that a student must reach.
         seed: Seeds the choice of texts and the bootstrap.
         show_texts: Whether the report shows the texts on which student and teacher differ most.
+        scenarios: See `scenarios.names.SCENARIOS`.
+        rates: Texts per second of the scenario `load`; () chooses shares of each capacity.
     """
 
     providers: tuple[str, ...] = ("cpu",)
@@ -30,6 +33,8 @@ class Options:
     target: float = 0.99
     seed: int = 0
     show_texts: bool = False
+    scenarios: tuple[str, ...] = ("single",)
+    rates: tuple[float, ...] = ()
 
 
 DEFAULTS = Options()

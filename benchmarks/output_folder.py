@@ -14,6 +14,7 @@ from typing import Any
 
 from kdedge.benchmarks.options import DEFAULTS, Options
 from kdedge.benchmarks.report import finite
+from kdedge.benchmarks.scenarios.names import SCENARIOS
 
 from kdedge.errors import UsageError
 
@@ -46,6 +47,10 @@ def report_folder(default: Path, options: Options, data: Path | None = None) -> 
             parts += [name, f"{value:g}"]
     if not options.teacher:
         parts.append("no-teacher")
+    added = [name for name in options.scenarios if name not in DEFAULTS.scenarios]
+    if added:
+        parts += ["all"] if len(options.scenarios) == len(SCENARIOS) else added
+    parts += [f"{rate:g}" for rate in options.rates]
     return default.with_name(re.sub(r"[^\w.-]+", "-", "-".join(parts)))
 
 

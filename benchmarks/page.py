@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from kdedge.benchmarks.agreement import ChosenThreshold
 from kdedge.benchmarks.equivalence.sections import sections_of
+from kdedge.benchmarks.int8_gain import int8_answers
 from kdedge.benchmarks.pictures.data import SIMPLE_COLOUR, colour_of, groups, is_label_only
 from kdedge.benchmarks.render import (
     COLUMNS,
@@ -23,6 +24,7 @@ from kdedge.benchmarks.render import (
     cells_of,
     markdown,
     plain,
+    report_tables,
     title,
 )
 from kdedge.benchmarks.report import Report, warnings
@@ -62,6 +64,7 @@ SETTING_NAMES = {
     "repeats": "texts timed per subject",
     "batch": "texts per batch",
     "teacher": "teacher timed",
+    "rates": "texts per second offered",
 }
 """Key of `Report.settings` -> what the page calls it, if that differs."""
 
@@ -125,6 +128,8 @@ def html_page(report: Report) -> str:
         columns=COLUMNS,
         agreements=_agreements(report),
         sections=sections_of(report),
+        int8_answers=int8_answers(report),
+        scenarios=report_tables(report),
         warnings=warnings(report),
         environment=_environment(report),
     )

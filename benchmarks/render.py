@@ -10,8 +10,12 @@ from typing import Any
 
 from kdedge.benchmarks.equivalence.sections import sections_of
 from kdedge.benchmarks.figures import FigureSection
+from kdedge.benchmarks.int8_gain import int8_answers
 from kdedge.benchmarks.report import Report, Row, one_line, percentiles, speedup, warnings
 from kdedge.benchmarks.retention import Retention
+from kdedge.benchmarks.scenarios.change_table import change_table
+from kdedge.benchmarks.scenarios.machine_tables import machine_tables
+from kdedge.benchmarks.scenarios.tables import ScenarioTable, scenario_tables
 from kdedge.benchmarks.summary import file_size, summary
 
 from kdedge.errors import MachineError
@@ -65,6 +69,7 @@ COLUMNS = (
         "peak resident memory of a process that loads the subject alone and classifies a few"
         " texts, libraries included",
     ),
+    ("resident", "resident memory of the same process after the texts"),
     ("load", "seconds from files to a model that is ready, without imports"),
 )
 """Meaning of each column."""
@@ -122,6 +127,8 @@ def markdown(report: Report) -> str:
     for section in sections_of(report):
         lines += _section(section.heading, _figure_lines(section))
     lines += _training_section(report.learned_from)
+    lines += _int8_section(report)
+    lines += _scenario_sections(report)
     lines += _section("Warnings and conditions", _warning_lines(report))
     lines += _section("What the columns mean", meanings)
     lines += _section("Machine", facts)
@@ -181,6 +188,7 @@ def cells_of(report: Report, row: Row) -> dict[str, str]:
         "texts/s": _number(row.texts_per_s, 0),
         "size": _size(row.bytes),
         "peak MB": _number(row.footprint.peak_mb, 0),
+        "resident MB": _number(row.footprint.resident_mb, 0),
         "load s": _number(row.footprint.load_s, 2),
     }
 
@@ -220,6 +228,31 @@ def _training_section(learned_from: dict[str, Any]) -> list[str]:
     if "curve" in learned_from:
         lines += ["", f"![score on the validation split against texts]({CURVE_FILE})"]
     return _section("What the students learned from", lines)
+
+
+def report_tables(report: Report) -> list[ScenarioTable]:
+    """Return the comparison with an earlier bench, and the tables of the scenarios."""
+    labels = {row.key: row.label for row in report.rows}
+    tables = scenario_tables(report.scenarios, labels)
+    tables += machine_tables(report.scenarios, labels)
+    if report.comparison is None:
+        return tables
+    return [change_table(report.comparison, labels), *tables]
+
+
+def _int8_section(report: Report) -> list[str]:
+    answers = int8_answers(report)
+    if not answers:
+        return []
+    return _section("Does int8 pay here?", [f"- {_md(answer.sentence)}" for answer in answers])
+
+
+def _scenario_sections(report: Report) -> list[str]:
+    lines = []
+    for table in report_tables(report):
+        cells = _md_table(list(table.header), [list(row) for row in table.rows])
+        lines += _section(table.title, [table.explain, "", *cells])
+    return lines
 
 
 def _source_table(sources: dict[str, dict[str, Any]]) -> list[str]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from kdedge.benchmarks.agreement import AgreementCurve
+from kdedge.benchmarks.changes import Comparison
 from kdedge.benchmarks.equivalence.values import Disagreement, Equivalence
 from kdedge.benchmarks.footprint import NOT_MEASURED, Footprint
 from kdedge.benchmarks.gain import DistillationGain
 from kdedge.benchmarks.result_warnings import result_warnings
 from kdedge.benchmarks.retention import Retention
 from kdedge.benchmarks.row_notes import baseline_notes, int8_speed_notes
+from kdedge.benchmarks.scenarios.series import ScenarioResults, subject_key
 
 from kdedge.evaluation.timing import Timings, speedup_quartiles
 from kdedge.io.optional import import_pandas
@@ -41,6 +44,7 @@ class Row:
         bytes: Size of the files that it needs: weights, tokenizer and configuration.
         gain: The score minus that of the same student trained on the labels only.
         agreement: Agreement with the teacher on the most confident shares of the test texts.
+        nodes: Execution provider -> nodes of the graph that run on it.
         only_prediction: What the subject predicts for every text, if its predictions do not differ.
         equivalence: How alike this subject and the teacher answer; None for a baseline.
     """
@@ -65,6 +69,7 @@ class Row:
     agreement: AgreementCurve | None = None
     gain: DistillationGain | None = None
     equivalence: Equivalence | None = None
+    nodes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -80,8 +85,12 @@ class Row:
         return " ".join(part for part in parts if part)
 
     @property
+    def key(self) -> str:
+        """The key of its subject, which no other row has."""
+        return subject_key(self.subject, self.form, self.precision, self.provider)
+
+    @property
     def is_teacher(self) -> bool:
-        """Whether this is the teacher."""
         return self.subject == "teacher"
 
     @property
@@ -108,6 +117,8 @@ class Report:
         disagreements: Texts on which the best student and its teacher differ; () unless asked for.
         timed_tokens: Tokens of the texts that were timed one by one. Value i of a row's `single`
             is the time of text i modulo their number.
+        scenarios: Raw values of the scenarios other than `single`.
+        comparison: How the subjects changed since an earlier bench, if it was named.
     """
 
     task: dict[str, Any]
@@ -125,6 +136,8 @@ class Report:
     left_out: tuple[str, ...] = ()
     disagreements: tuple[Disagreement, ...] = ()
     timed_tokens: tuple[int, ...] = ()
+    scenarios: ScenarioResults = field(default_factory=ScenarioResults)
+    comparison: Comparison | None = None
 
     @property
     def base(self) -> Row | None:
@@ -215,6 +228,8 @@ class Report:
             "disagreements": [asdict(each) for each in self.disagreements],
             "timed_tokens": list(self.timed_tokens),
             "rows": [_row_json(self, row) for row in self.rows],
+            "scenarios": self.scenarios.to_json(),
+            "against": asdict(self.comparison) if self.comparison else None,
             "raw": [_raw_json(row) for row in self.rows if row.single is not None],
         }
         return {key: finite(value) for key, value in document.items()}
@@ -249,7 +264,7 @@ def warnings(report: Report) -> list[str]:
     for row in report.rows:
         for note in report.notes_of(row):
             labels_of.setdefault(note, {})[row.label] = None
-    lines = [*result_warnings(report), *report.notes]
+    lines = [*result_warnings(report), *report.notes, *report.scenarios.notes]
     for note, labels in labels_of.items():
         lines.append(f"{', '.join(labels)}: {note}")
     return lines
@@ -288,9 +303,11 @@ def _row_json(report: Report, row: Row) -> dict[str, Any]:
         **_quality_json(report, row),
         "bytes": row.bytes,
         "peak_mb": _rounded(row.footprint.peak_mb, 1),
+        "resident_mb": _rounded(row.footprint.resident_mb, 1),
         "load_s": _rounded(row.footprint.load_s, 4),
         "import_s": _rounded(row.footprint.import_s, 4),
         "only_prediction": row.only_prediction,
+        "nodes": dict(row.nodes),
         "notes": report.notes_of(row),
         "agreement": asdict(row.agreement) if row.agreement else None,
         "gain": asdict(row.gain) if row.gain else None,

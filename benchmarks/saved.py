@@ -16,6 +16,7 @@ from kdedge.benchmarks.options import Options
 from kdedge.benchmarks.render import PAGE_FILE
 from kdedge.benchmarks.report import Report, Row, finite
 from kdedge.benchmarks.retention import Retention
+from kdedge.benchmarks.scenarios.series import ScenarioResults
 
 from kdedge import __version__
 from kdedge.evaluation.timing import Timings
@@ -110,6 +111,7 @@ def read_document(document: dict[str, Any]) -> SavedReport:
         settings=document["settings"],
         learned_from=document["learned_from"],
         measured_from=document["measured_from"],
+        scenarios=ScenarioResults.from_json(document["scenarios"]),
         document=document,
     )
 
@@ -131,9 +133,15 @@ def _read_row(entry: Mapping[str, Any], raw: Iterator[Mapping[str, Any]]) -> Row
         value=entry["value"],
         interval=interval,
         retention=_retention(entry),
-        footprint=Footprint(entry["import_s"], entry["load_s"], entry["peak_mb"]),
+        footprint=Footprint(
+            entry["import_s"],
+            entry["load_s"],
+            entry["peak_mb"],
+            resident_mb=entry["resident_mb"],
+        ),
         notes=tuple(entry["notes"]),
         only_prediction=entry["only_prediction"],
+        nodes=entry["nodes"],
         gain=DistillationGain(**entry["gain"]) if entry["gain"] else None,
     )
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+import onnxruntime
 from kdedge.benchmarks.options import Options
+from kdedge.benchmarks.scenarios.series import subject_key
 
-from kdedge.errors import MachineError
+from kdedge.errors import KdedgeError, MachineError
 from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.agreement import AgreementTable
 from kdedge.runtime.layout import AGREEMENT
 from kdedge.runtime.session import PROVIDERS
+
+ALL_PROVIDERS = "all"
 
 Encode = Callable[[Sequence[str], Sequence[str] | None], Any]
 
@@ -42,6 +46,7 @@ class Subject:
         bytes: Size of the files that it needs: weights, tokenizer and configuration.
         notes: Conditions that the report states.
         temperature: Divides the logits before the softmax.
+        nodes: Execution provider -> nodes of the graph that run on it; {} for others than ONNX.
         agreement: How often this file agrees with its teacher on the validation texts, if its
             bundle says so.
     """
@@ -57,13 +62,13 @@ class Subject:
     bytes: int | None = None
     notes: tuple[str, ...] = ()
     temperature: float = 1.0
+    nodes: Mapping[str, int] = field(default_factory=dict)
     agreement: AgreementTable | None = None
 
     @property
     def key(self) -> str:
         """A name that no other subject of a bench has."""
-        parts = (self.subject, self.form, self.precision, self.provider)
-        return " ".join(part for part in parts if part)
+        return subject_key(self.subject, self.form, self.precision, self.provider)
 
 
 def full_name(provider: str) -> str:
@@ -90,6 +95,9 @@ def bundle_subjects(
     Raises:
         MachineError: If the bundle has no file that a provider can run.
     """
+    if ALL_PROVIDERS in options.providers:
+        yield from _every_provider(name, bundle, texts, pairs, options.threads)
+        return
     for provider in options.providers:
         precisions = _precisions_for(bundle, provider)
         if not precisions:
@@ -104,7 +112,70 @@ def bundle_subjects(
                 # Logits do not depend on the number of threads, so quality uses every core.
                 classifier = Classifier.from_bundle(bundle, precision, provider)
                 logits = classifier.logits(texts, pairs)
-            yield _bundle_subject(name, bundle, precision, provider, options.threads, logits)
+            classifier = Classifier.from_bundle(bundle, precision, provider, options.threads)
+            yield _bundle_subject(name, bundle, classifier, logits)
+
+
+def _every_provider(
+    name: str,
+    bundle: Bundle,
+    texts: Sequence[str] | None,
+    pairs: Sequence[str] | None,
+    threads: int,
+) -> Iterator[Subject]:
+    """Yield every file on every provider that ONNX Runtime offers.
+
+    Nodes may run on the CPU, and a note says how many. A provider that cannot run a file yields a
+    subject without a runner, whose note says why.
+    """
+    offered = onnxruntime.get_available_providers()
+    for provider in sorted(offered, key=lambda each: each != PROVIDERS["cpu"]):
+        for precision in bundle.manifest.precisions:
+            try:
+                yield _with_fallback(name, bundle, precision, provider, (texts, pairs), threads)
+            except KdedgeError as error:
+                reason = f"not measured: {error.message} ({error.detail})"
+                yield Subject(name, "model", "onnx", precision, provider, notes=(reason,))
+
+
+def _with_fallback(
+    name: str,
+    bundle: Bundle,
+    precision: str,
+    provider: str,
+    texts: tuple[Sequence[str] | None, Sequence[str] | None],
+    threads: int,
+) -> Subject:
+    """Build the subject of a file whose nodes may partly run on the CPU.
+
+    Raises:
+        MachineError: If the provider runs no node.
+        KdedgeError: If it cannot open or run the file.
+    """
+    classifier = Classifier.from_bundle(bundle, precision, provider, threads, fallback=True)
+    if not classifier.nodes_per_provider.get(provider):
+        raise MachineError(
+            f"{provider} runs no node of this graph", "all of them would run on the CPU"
+        )
+    first, second = texts
+    logits = None if first is None else classifier.logits(first, second)
+    # Some providers fail at the first text, not when they open the file.
+    golden = ["a text"], ["a text"] if bundle.manifest.spec.pair else None
+    classifier.run(classifier.encode(*golden))
+    return _bundle_subject(name, bundle, classifier, logits)
+
+
+def nodes_on_cpu(nodes: Mapping[str, int]) -> str:
+    """Say which share of a graph's nodes runs on the CPU; "" if the session is for the CPU.
+
+    Example:
+        >>> nodes_on_cpu({"CUDAExecutionProvider": 90, "CPUExecutionProvider": 10})
+        '10 of 100 nodes (10.0 %) run on the CPU'
+    """
+    count, total = nodes.get(PROVIDERS["cpu"], 0), sum(nodes.values())
+    if not count or count == total:
+        return ""
+    return f"{count} of {total} nodes ({100 * count / total:.1f} %) run on the CPU"
 
 
 def _precisions_for(bundle: Bundle, provider: str) -> list[str]:
@@ -121,13 +192,11 @@ def _precisions_for(bundle: Bundle, provider: str) -> list[str]:
 def _bundle_subject(
     name: str,
     bundle: Bundle,
-    precision: str,
-    provider: str,
-    threads: int,
+    classifier: Classifier,
     logits: np.ndarray | None,
 ) -> Subject:
-    manifest = bundle.manifest
-    classifier = Classifier.from_bundle(bundle, precision, provider, threads)
+    manifest, precision = bundle.manifest, classifier.precision
+    nodes = classifier.nodes_per_provider
     return Subject(
         name,
         "model",
@@ -140,11 +209,13 @@ def _bundle_subject(
             "form": "onnx",
             "folder": str(bundle.folder.resolve()),
             "precision": precision,
-            "provider": provider,
-            "threads": threads,
+            "provider": classifier.provider,
+            "threads": classifier.threads,
+            "fallback": classifier.fallback,
         },
         bytes=manifest.size(precision),
-        notes=_scheme_notes(manifest.scheme) if precision == "int8" else (),
+        notes=_notes(manifest.scheme if precision == "int8" else None, nodes),
+        nodes=nodes,
         temperature=manifest.temperature,
         agreement=_agreement_table(bundle, precision),
     )
@@ -158,7 +229,13 @@ def _agreement_table(bundle: Bundle, precision: str) -> AgreementTable | None:
     return table if table.precision == precision else None
 
 
-def _scheme_notes(scheme: Mapping[str, Any] | None) -> tuple[str, ...]:
-    if scheme is None or scheme.get("activations") != "dynamic":
-        return ()
-    return ("dynamic int8: a prediction can change slightly with the other texts of its batch",)
+def _notes(scheme: Mapping[str, Any] | None, nodes: Mapping[str, int]) -> tuple[str, ...]:
+    """Return the conditions of a file; `scheme` is that of an int8 file, else None."""
+    notes = []
+    if scheme is not None and scheme.get("activations") == "dynamic":
+        notes.append(
+            "dynamic int8: a prediction can change slightly with the other texts of its batch"
+        )
+    if nodes_on_cpu(nodes):
+        notes.append(nodes_on_cpu(nodes))
+    return tuple(notes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -17,6 +17,7 @@ from kdedge.benchmarks.options import Options
 from kdedge.benchmarks.output_folder import check_outside
 from kdedge.benchmarks.render import write_report
 from kdedge.benchmarks.report import Report
+from kdedge.benchmarks.scenarios.names import scenario_names
 from kdedge.benchmarks.targets import Plan, plan
 from kdedge.errors import UsageError
 from kdedge.run.progress import Progress
@@ -42,6 +43,8 @@ class BenchSettings(TypedDict, total=False):
         seed: Seeds the choice of texts and the bootstrap; default: 0.
         show_texts: Whether the report shows the texts on which student and teacher differ most;
             default: False.
+        scenarios: What to measure too, such as ("load", "cold") or ("all",); default: ("single",).
+        rates: Texts per second for the scenario load; default: shares of each subject's capacity.
     """
 
     providers: tuple[str, ...]
@@ -53,6 +56,8 @@ class BenchSettings(TypedDict, total=False):
     target: float
     seed: int
     show_texts: bool
+    scenarios: tuple[str, ...]
+    rates: tuple[float, ...]
 
 
 def bench(
@@ -138,7 +143,7 @@ def _options(settings: Mapping[str, Any]) -> Options:
             repr(options.providers),
             f"give providers=({options.providers!r},)",
         )
-    return options
+    return replace(options, scenarios=scenario_names(options.scenarios))
 
 
 def _folder(source: Any, stack: ExitStack) -> Path:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kdedge.benchmarks.options import DEFAULTS, Options
+from kdedge.benchmarks.scenarios.names import SCENARIOS, scenario_names
+from kdedge.cli.bench_against import check_same_data, read_earlier_report, with_comparison
 from kdedge.cli.bench_output import show_report
 from kdedge.cli.console import ConsoleProgress
 from kdedge.cli.invocation import command_line
@@ -27,6 +29,7 @@ from kdedge.cli.options import (
 from kdedge.run.progress import Progress
 
 if TYPE_CHECKING:
+    from kdedge.benchmarks.against import EarlierReport
     from kdedge.benchmarks.examples import Examples
     from kdedge.benchmarks.report import Report
     from kdedge.benchmarks.targets import Plan
@@ -105,7 +108,8 @@ class _WithCompare(click.Command):
         callback=lambda ctx, option, names: tuple(dict.fromkeys(names)),
         default=DEFAULTS.providers,
         show_default=True,
-        help="Execution provider of ONNX Runtime; repeatable.",
+        help="Execution provider of ONNX Runtime; repeatable. `all` tries every one that is"
+        " installed.",
     ),
     default_option(
         "--threads", click.IntRange(1), DEFAULTS.threads, "CPU threads for every model."
@@ -122,6 +126,25 @@ class _WithCompare(click.Command):
         help="Single texts to time per model, instead of --seconds.",
     ),
     default_option("--batch", click.IntRange(1), DEFAULTS.batch, "Batch size for throughput."),
+    click.option(
+        "--scenario",
+        "scenarios",
+        multiple=True,
+        callback=lambda ctx, option, names: scenario_names(names),
+        default=DEFAULTS.scenarios,
+        show_default=True,
+        metavar="NAME,...",
+        help=f"What to measure too: {', '.join(SCENARIOS)}, or all. Each of them takes"
+        " about --seconds more.",
+    ),
+    click.option(
+        "--rate",
+        "rates",
+        multiple=True,
+        type=click.FloatRange(0, min_open=True),
+        help="Texts per second for the scenario load; repeatable. Default: shares of what each"
+        " subject can answer.",
+    ),
     default_option(
         "--target",
         click.FloatRange(0, 2, min_open=True),
@@ -147,12 +170,19 @@ class _WithCompare(click.Command):
     " bench/NAME for a bundle. Options that change what is measured become part of its name,"
     " such as bench-threads-4. A report of other settings is never replaced.",
 )
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The report.json of an earlier bench with --scenario gate. Exits with 1 if a subject is"
+    " slower or scores worse now.",
+)
 @option_group("output", OutputOptions, wide_option, strict_option, json_option)
 def bench(
     targets: tuple[Path, ...],
     data: DataArguments,
     options: Options,
     out: Path | None,
+    against: Path | None,
     output: OutputOptions,
 ) -> None:
     """Measure runs or bundles: retention, latency, throughput, memory, size.
@@ -165,6 +195,8 @@ def bench(
 
     \b
     Example: kdedge bench runs/quickstart
+    Example: kdedge bench runs/quickstart --scenario load,cold
+    Example: kdedge bench my-bundle --against main/report.json
     Example: kdedge bench my-bundle --data test.csv --text sentence --label class --json
     """
     from kdedge.benchmarks.targets import plan
@@ -175,16 +207,31 @@ def bench(
     from kdedge.benchmarks.output_folder import check_outside, report_folder
 
     folder = out or report_folder(planned.out, options, data.data)
+    earlier = None
+    if against is not None:
+        options = replace(options, scenarios=scenario_names([*options.scenarios, "gate"]))
+        folder = out or folder.with_name(f"{folder.name}-against")
+        earlier = read_earlier_report(against, folder, options)
     command = command_line(click.get_current_context())
     if planned.run is not None:
         report, path = _bench_run(
-            planned.run, planned.students, options, folder, progress, command=command
+            planned.run,
+            planned.students,
+            options,
+            folder,
+            progress,
+            command=command,
+            earlier=earlier,
         )
     else:
         check_outside(planned.bundles, folder)
-        report, path = _bench_bundles(planned, data, options, folder, progress, command=command)
+        report, path = _bench_bundles(
+            planned, data, options, folder, progress, command=command, earlier=earlier
+        )
     show_report(report, path, output, progress=progress)
     _judge(report, output)
+    if report.comparison is not None:
+        report.comparison.raise_if_regressed()
 
 
 def bench_and_show(
@@ -230,6 +277,7 @@ def _bench_run(
     progress: Progress,
     *,
     command: str | None,
+    earlier: EarlierReport | None = None,
 ) -> tuple[Report, Path]:
     """Bench students of a run and write the report; data and bundles are checked first.
 
@@ -241,16 +289,17 @@ def _bench_run(
         require_bundle(run.students[name].bundle)
     task = load_data(run.recipe, progress)
     # Imported here so that errors in the run and its data are reported sooner.
-    from kdedge.benchmarks.bench import bench_run, run_settings
+    from kdedge.benchmarks.bench import bench_run, run_examples, run_settings
     from kdedge.benchmarks.output_folder import check_replaceable
     from kdedge.benchmarks.render import write_report
     from kdedge.run.threads import silence_transformers
 
     silence_transformers()
+    check_same_data(earlier, options, run_examples(task))
     with run.locked():
         check_replaceable(folder, run_settings(run, students, options))
         report = bench_run(run, students, options=options, task=task, progress=progress)
-        report = replace(report, command=command or report.command)
+        report = replace(with_comparison(report, earlier), command=command or report.command)
         return report, write_report(report, folder)
 
 
@@ -262,16 +311,19 @@ def _bench_bundles(
     progress: Progress,
     *,
     command: str,
+    earlier: EarlierReport | None = None,
 ) -> tuple[Report, Path]:
     """Bench bundles without their run and write the report."""
-    from kdedge.benchmarks.bench import bench_bundle, bundle_settings
+    from kdedge.benchmarks.bench import bench_bundle, bundle_settings, golden_examples
     from kdedge.benchmarks.output_folder import check_replaceable
     from kdedge.benchmarks.render import write_report
+    from kdedge.runtime import Bundle
 
     examples = data.read(planned.bundles[0])
+    check_same_data(earlier, options, examples or golden_examples(Bundle.open(planned.bundles[0])))
     check_replaceable(folder, bundle_settings(planned.bundles, options, examples))
     report = bench_bundle(planned.bundles, options=options, examples=examples, progress=progress)
-    report = replace(report, command=command)
+    report = replace(with_comparison(report, earlier), command=command)
     path = write_report(report, folder)
     if planned.why:
         progress.say(f"only the bundle is measured: {planned.why}")

@@ -17,6 +17,7 @@ from kdedge.run.progress import Progress
 
 if TYPE_CHECKING:
     from kdedge.benchmarks.report import Report, Row
+    from kdedge.benchmarks.scenarios.tables import ScenarioTable
 
 SUBJECT_WIDTH = 26
 """Widest label in the table; a longer name is shortened."""
@@ -53,7 +54,7 @@ LEFT_ALIGNED = ("subject", "retention % [95 %]", "verdict")
 
 def show_report(report: Report, path: Path, output: OutputOptions, *, progress: Progress) -> None:
     """Print a report: its warnings, a table, the summary and the path, or one JSON line."""
-    from kdedge.benchmarks.render import PAGE_FILE
+    from kdedge.benchmarks.render import PAGE_FILE, report_tables
     from kdedge.benchmarks.report import one_line, warnings
     from kdedge.benchmarks.summary import summary
 
@@ -66,6 +67,9 @@ def show_report(report: Report, path: Path, output: OutputOptions, *, progress: 
     for line in warnings(report):
         console.print(f"- {_escape_line(line)}", highlight=False)
     console.print(rich_table(report, wide=output.wide))
+    for table in report_tables(report):
+        console.print()
+        console.print(_scenario_table(table))
     sentence = summary(report)
     if sentence:
         console.print(f"\n{_escape_line(sentence)}", highlight=False)
@@ -104,6 +108,23 @@ def rich_table(report: Report, *, wide: bool = True) -> Table:
             style="dim" if row.kind == "baseline" else None,
         )
     return table
+
+
+def _scenario_table(table: ScenarioTable) -> Table:
+    """Build the table of one scenario for stdout."""
+    shown = Table(
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        show_edge=False,
+        title=_escape_line(table.title),
+        title_justify="left",
+    )
+    for number, column in enumerate(table.header):
+        justify: Literal["left", "right"] = "left" if number == 0 else "right"
+        shown.add_column(escape(column), justify=justify, overflow="fold")
+    for row in table.rows:
+        shown.add_row(*map(_escape_line, row))
+    return shown
 
 
 def _columns(wide: bool) -> tuple[str, ...]:

@@ -77,10 +77,27 @@ def _facts() -> dict[str, Any]:
         "memory": f"{_gib(described['memory_mb'])} GiB",
         "free disk here": f"{shutil.disk_usage('.').free / 2**30:.0f} GiB",
         "providers": described["providers"],
+        "--provider": [*_short_names(described["providers"]), "all"],
+        "not offered": _not_offered(described["providers"]),
         "gpu": _gpu(),
         "model cache": str(_model_cache()),
         **{name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
     }
+
+
+def _not_offered(providers: list[str]) -> list[str]:
+    """Return the known providers that this ONNX Runtime does not have."""
+    from kdedge.runtime.session import PROVIDERS
+
+    return [name for name, full in PROVIDERS.items() if full not in providers]
+
+
+def _short_names(providers: list[str]) -> list[str]:
+    """Return what --provider calls these providers of ONNX Runtime."""
+    from kdedge.runtime.session import PROVIDERS
+
+    short = {full: name for name, full in PROVIDERS.items()}
+    return [short.get(provider, provider) for provider in providers]
 
 
 def _int8_note(flags: list[str] | None, vnni: set[str]) -> str:

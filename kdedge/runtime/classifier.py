@@ -176,6 +176,11 @@ class Classifier:
         return table
 
     @property
+    def fallback(self) -> bool:
+        """Whether nodes that the provider cannot run may run on the CPU."""
+        return self._source.fallback
+
+    @property
     def nodes_per_provider(self) -> dict[str, int]:
         """Name of an execution provider -> number of the graph's nodes that run on it.
 

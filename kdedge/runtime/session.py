@@ -19,6 +19,8 @@ PROVIDERS = {
     "openvino": "OpenVINOExecutionProvider",
     "coreml": "CoreMLExecutionProvider",
     "directml": "DmlExecutionProvider",
+    "qnn": "QNNExecutionProvider",
+    "xnnpack": "XnnpackExecutionProvider",
 }
 """Short name -> ONNX Runtime's name of an execution provider."""
 
@@ -77,7 +79,7 @@ def open_session(
     try:
         session = onnxruntime.InferenceSession(
             graph,
-            _options(threads),
+            session_options(threads),
             providers=[(provider, provider_options(provider))],
             disabled_optimizers=SLOW_FUSIONS if provider == PROVIDERS["cpu"] else [],
         )
@@ -150,7 +152,8 @@ def _falls_back(provider: str, operators: Sequence[str]) -> MachineError:
     )
 
 
-def _options(threads: int | None) -> onnxruntime.SessionOptions:
+def session_options(threads: int | None) -> onnxruntime.SessionOptions:
+    """Return the options of every session. None: threads for all cores."""
     options = onnxruntime.SessionOptions()
     # Exceptions repeat what the log says; the log would write names of the graph to the terminal.
     options.log_severity_level = 4

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from kdedge.benchmarks import baselines, footprint, measure, subjects
+from kdedge.benchmarks import baselines, child, footprint, measure, subjects
 from kdedge.benchmarks.bench import bench_bundle, bench_run
 from kdedge.benchmarks.examples import read_examples
 from kdedge.benchmarks.measure import split_repeats
@@ -746,7 +746,7 @@ def test_a_child_does_not_show_the_memory_of_the_one_before(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first of two jobs takes 300 MB, which the second must not show."""
-    monkeypatch.setattr(footprint, "LOADER", footprint.LOADER.replace("main(work)", GREEDY_MAIN))
+    monkeypatch.setattr(child, "LOADER", GREEDY_LOADER)
     measured = footprint.footprints(
         {"greedy": onnx_job(bundle) | {"greedy": True}, "modest": onnx_job(bundle)},
         ["good film"],
@@ -756,7 +756,9 @@ def test_a_child_does_not_show_the_memory_of_the_one_before(
     assert greedy is not None and modest is not None and greedy > modest + 250
 
 
-GREEDY_MAIN = """
+GREEDY_LOADER = child.LOADER.replace(
+    "importlib.import_module(work",
+    """
 from kdedge.benchmarks import footprint
 measure = footprint.measure
 
@@ -765,8 +767,8 @@ def greedy(job, loader, import_s, work):
     return measure(job, loader, import_s, work)
 
 footprint.measure = greedy
-main(work)
-"""
+importlib.import_module(work""",
+)
 
 
 def test_a_child_that_fails_is_a_note_and_no_crash(tmp_path: Path) -> None:
@@ -780,7 +782,7 @@ def test_a_child_that_fails_is_a_note_and_no_crash(tmp_path: Path) -> None:
 def test_a_child_that_dies_is_a_note_and_no_crash(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(footprint, "LOADER", "raise SystemExit(3)")
+    monkeypatch.setattr(child, "LOADER", "raise SystemExit(3)")
     assert "ended early" in footprint.footprints({"a": onnx_job(bundle)}, ["x"], None)["a"].problem
 
 

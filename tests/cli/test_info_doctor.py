@@ -61,6 +61,8 @@ def test_doctor_lists_versions_and_providers() -> None:
     document = json.loads(run_kdedge("doctor", "--json").stdout)
     assert document["onnxruntime"] == onnxruntime.__version__
     assert "CPUExecutionProvider" in document["providers"]
+    assert {"cpu", "all"} <= set(document["--provider"])
+    assert not set(document["--provider"]) & set(document["not offered"])
     assert document["missing"] == {"train": [], "tune": []}
 
 

@@ -1,0 +1,213 @@
+"""Compare a bench with an earlier one: `kdedge bench TARGET --against old.json`.
+
+Both must have measured the same texts on the same machine with the same versions, and both need
+the scenario `gate`. A subject's level is measured in several processes. The interval of the ratio
+of two levels comes from the rank-sum test over processes (Hodges and Lehmann 1963), which makes no
+assumption about the noise. Differences below `process_ratio.RELEVANT` are not reported.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from kdedge.benchmarks.changes import Change, Comparison
+from kdedge.benchmarks.report import Report, finite
+from kdedge.benchmarks.scenarios.process_ratio import (
+    CONFIDENCE,
+    compare_processes,
+    mcnemar,
+    verdict_of,
+)
+from kdedge.benchmarks.scenarios.series import ScenarioResults, Series, subject_key
+
+from kdedge.errors import UsageError
+
+KEY_COLUMNS = ("subject", "form", "precision", "provider")
+MACHINE_KEYS = ("cpu", "architecture", "cores", "flags", "os", "gpu")
+
+
+@dataclass(frozen=True)
+class EarlierReport:
+    """The parts of an earlier report.json that a comparison needs."""
+
+    path: Path
+    created: str
+    conditions: Mapping[str, Any]
+    digest: str
+    scenarios: ScenarioResults
+    scores: Mapping[str, tuple[float, float | None]]
+
+
+def read_earlier(path: Path) -> EarlierReport:
+    """Read an earlier report.json.
+
+    Raises:
+        UsageError: If it is no report, or has no values to compare.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        earlier = EarlierReport(
+            path,
+            document["created"],
+            conditions_of(document["machine"], document["kdedge"]),
+            document["task"]["digest"],
+            ScenarioResults.from_json(document["scenarios"]),
+            _scores(document["rows"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            "--against needs the report.json of an earlier bench",
+            f"{path}: {type(error).__name__}: {error}"[:300],
+            "name the report.json that `kdedge bench TARGET --scenario gate` wrote",
+        ) from error
+    if not earlier.scenarios.of("gate"):
+        raise UsageError(
+            "the earlier report has no values to compare",
+            f"{path} was made without the scenario gate",
+            "make it again with --scenario gate",
+        )
+    return earlier
+
+
+def conditions_of(machine: Mapping[str, Any], version: str) -> dict[str, Any]:
+    """Return the machine, threads and versions that two benches must share, by name."""
+    conditions = {key: machine.get(key) for key in MACHINE_KEYS}
+    packages = {f"version of {name}": number for name, number in machine["packages"].items()}
+    versions = {"version of kdedge": version, "version of python": machine["python"]}
+    both = {**conditions, "threads": machine["threads"], **versions, **packages}
+    return {name: finite(value) for name, value in both.items()}
+
+
+def check_same_conditions(
+    earlier: EarlierReport, machine: Mapping[str, Any], version: str, digest: str | None = None
+) -> None:
+    """Check that a new bench measures the same as an earlier one.
+
+    Args:
+        earlier: The earlier report.
+        machine: `machine.describe` of the new bench.
+        version: Its version of kdedge.
+        digest: `Examples.digest` of its texts; None does not compare them.
+
+    Raises:
+        UsageError: Names everything that differs.
+    """
+    now = conditions_of(machine, version)
+    lines = []
+    for name in sorted({*earlier.conditions, *now}):
+        before, after = earlier.conditions.get(name), now.get(name)
+        if before != after:
+            lines.append(f"{name}: {_shown(before)} there, {_shown(after)} here")
+    if digest is not None and digest != earlier.digest:
+        lines.append(f"texts and labels: {earlier.digest[:12]}… there, {digest[:12]}… here")
+    if lines:
+        raise UsageError(
+            "two benches can be compared only if machine, threads, versions and data agree",
+            "\n".join(lines),
+            f"make {earlier.path} again under the conditions of this bench",
+        )
+
+
+def compare(report: Report, earlier: EarlierReport) -> Comparison:
+    """Compare every subject that both benches have.
+
+    Raises:
+        UsageError: If they have no subject in common, or measured under other conditions.
+    """
+    check_same_conditions(earlier, report.machine, report.kdedge, report.task["digest"])
+    old, new = _by_subject(earlier.scenarios), _by_subject(report.scenarios)
+    both = [subject for subject in new if subject in old]
+    if not both:
+        raise UsageError(
+            "the two benches have no subject in common",
+            f"there: {', '.join(old)}; here: {', '.join(new) or 'none'}",
+            "name the report of the same bundle",
+        )
+    scores = {}
+    for row in report.rows:
+        if row.value is not None:
+            scores[row.key] = row.value
+    changes = []
+    for subject in both:
+        changes.append(_change(subject, old[subject], new[subject], earlier, scores))
+    only_old = tuple(subject for subject in old if subject not in new)
+    only_new = tuple(subject for subject in new if subject not in old)
+    return Comparison(earlier.created, tuple(changes), only_old, only_new)
+
+
+def _change(
+    subject: str,
+    old: Sequence[Series],
+    new: Sequence[Series],
+    earlier: EarlierReport,
+    scores: Mapping[str, float],
+) -> Change:
+    ratio, low, high, machine = compare_processes(_timed(old), _timed(new))
+    change = Change(subject, ratio, low, high, verdict_of(ratio, low, high), machine)
+    if subject not in scores or subject not in earlier.scores:
+        return change
+    before, lowest = earlier.scores[subject]
+    after = scores[subject]
+    verdict = _score_verdict(_right(old), _right(new), before, after, lowest)
+    return Change(
+        **{**change.__dict__, "old_score": before, "new_score": after, "score_verdict": verdict}
+    )
+
+
+def _score_verdict(
+    old: np.ndarray | None,
+    new: np.ndarray | None,
+    before: float,
+    after: float,
+    lowest: float | None,
+) -> str:
+    """Compare two scores by texts; without right and wrong texts, by the old score's interval."""
+    if old is not None and new is not None and len(old) == len(new):
+        differs = mcnemar(old, new) < 1 - CONFIDENCE
+        lost = new.sum() < old.sum()
+    else:
+        lost = after < before
+        differs = lost and lowest is not None and after < lowest
+    if not differs:
+        return "no difference"
+    return "worse" if lost else "better"
+
+
+def _by_subject(results: ScenarioResults) -> dict[str, list[Series]]:
+    """Return the series of the gate by subject, for subjects that were timed."""
+    found: dict[str, list[Series]] = {}
+    for each in results.of("gate"):
+        found.setdefault(each.subject, []).append(each)
+    return {subject: series for subject, series in found.items() if _timed(series)}
+
+
+def _timed(series: Sequence[Series]) -> list[Series]:
+    return [each for each in series if each.part in ("text", "yardstick")]
+
+
+def _right(series: Sequence[Series]) -> np.ndarray | None:
+    for each in series:
+        if each.part == "right":
+            return each.values
+    return None
+
+
+def _scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float | None]]:
+    """Return score and lower end of its interval, by `Subject.key`."""
+    scores = {}
+    for row in rows:
+        if row["value"] is not None:
+            key = subject_key(*[row[name] for name in KEY_COLUMNS])
+            scores[key] = row["value"], row["value_low"]
+    return scores
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)

@@ -1,0 +1,85 @@
+"""Does int8 pay here? The time of int8 against that of fp32, for each provider."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kdedge.benchmarks.report import Report, Row
+from kdedge.benchmarks.subjects import nodes_on_cpu
+
+from kdedge.evaluation.timing import CONFIDENCE, TimingRatio, compare_timings
+from kdedge.runtime.session import PROVIDERS
+
+INTEGER_FILES = ("int8", "portable")
+
+
+@dataclass(frozen=True)
+class Int8Answer:
+    """Whether an integer file of one model is faster than its fp32 file on one provider.
+
+    Attributes:
+        place: The model and the provider.
+        ratio: The integer file's time divided by that of fp32; None if it was not measured.
+        sentence: The answer.
+    """
+
+    place: str
+    ratio: TimingRatio | None
+    sentence: str
+
+
+def int8_answers(report: Report) -> list[Int8Answer]:
+    """Answer for each provider, model and integer file of a report.
+
+    The rounds of both files are paired: they took turns. Files without an fp32 file have no answer.
+    """
+    answers = []
+    for row in report.rows:
+        if row.form != "onnx" or row.precision not in INTEGER_FILES:
+            continue
+        fp32 = _same_file(report.rows, row, "fp32")
+        if fp32 is not None:
+            answers.append(_answer(row, fp32))
+    return answers
+
+
+def _answer(row: Row, fp32: Row) -> Int8Answer:
+    place = f"{row.subject} on {_provider_name(row.provider)}"
+    for each in (row, fp32):
+        if each.single is None:
+            reason = "; ".join(each.notes) or "not measured"
+            return Int8Answer(place, None, f"{place}: {each.precision} {reason}.")
+    assert row.single is not None and fp32.single is not None
+    ratio = compare_timings(row.single.medians, fp32.single.medians)
+    sentence = (
+        f"{place}: {row.precision} {_judgement(ratio)}, {ratio.ratio:.2f} times the time of fp32"
+        f" ({100 * CONFIDENCE:.0f} % interval {ratio.low:.2f} to {ratio.high:.2f})"
+    )
+    left = nodes_on_cpu(row.nodes)
+    if left:
+        sentence += f"; {left}"
+    return Int8Answer(place, ratio, sentence + ".")
+
+
+def _judgement(ratio: TimingRatio) -> str:
+    if ratio.high < 1:
+        return "pays"
+    return "does not pay" if ratio.low > 1 else "is inconclusive"
+
+
+def _same_file(rows: Sequence[Row], row: Row, precision: str) -> Row | None:
+    """Return the row of the same model and provider with another precision."""
+    wanted = (row.subject, row.form, precision, row.provider)
+    for other in rows:
+        if (other.subject, other.form, other.precision, other.provider) == wanted:
+            return other
+    return None
+
+
+def _provider_name(provider: str | None) -> str:
+    """Return the short name of a provider."""
+    for short, full in PROVIDERS.items():
+        if full == provider:
+            return short
+    return (provider or "").removesuffix("ExecutionProvider").lower()

@@ -1,0 +1,1 @@
+"""Scenarios: how a classifier behaves under other conditions than one text after another."""

@@ -1,0 +1,92 @@
+"""How many queries a percentile needs, by the rules of MLPerf Inference.
+
+The binomial distribution counts how many of n queries are slower than a percentile's true value.
+MLPerf wants to be 99 % sure ("early stopping", MLPerf Inference rules, appendix on early stopping).
+Without early stopping it wants the interval of the share to be a twentieth of its distance to 1.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+
+MIN_QUERIES = 1024
+"""The fewest queries of a single stream."""
+
+CONFIDENCE = 0.99
+MARGIN_SHARE = 1 / 20
+
+
+def queries_for(percentile: float) -> int:
+    """Return the fewest queries from which early stopping can bound a percentile.
+
+    Example:
+        >>> queries_for(0.9), queries_for(0.99)
+        (64, 662)
+    """
+    return _queries_for_slower(percentile, 1)
+
+
+def queries_without_early_stopping(percentile: float) -> int:
+    """Return the queries after which the percentile itself may be reported.
+
+    n = z² p (1 - p) / margin², with margin = (1 - p) / 20 and a confidence of 99 %.
+
+    Example:
+        >>> queries_without_early_stopping(0.9)
+        23886
+    """
+    z = NormalDist().inv_cdf(1 - (1 - CONFIDENCE) / 2)
+    margin = (1 - percentile) * MARGIN_SHARE
+    count = z**2 * percentile * (1 - percentile) / margin**2
+    return round(count)
+
+
+def bounded_percentile(values: np.ndarray, percentile: float) -> float | None:
+    """Return a value that the true percentile does not exceed, with a confidence of 99 %.
+
+    Args:
+        values: Seconds of n queries. *Shape:* (n,)
+        percentile: Such as 0.99.
+
+    Returns:
+        The t-th largest value, for the largest t for which n queries are enough; None if n is
+        smaller than `queries_for(percentile)`.
+    """
+    count = len(values)
+    if count < queries_for(percentile):
+        return None
+    slower = 1
+    while _is_enough(count, slower + 1, percentile):
+        slower += 1
+    return float(np.sort(values)[count - slower])
+
+
+def _queries_for_slower(percentile: float, slower: int) -> int:
+    """Return the fewest queries of which `slower` may be above the percentile."""
+    low, high = slower, slower + 1
+    while not _is_enough(high, slower, percentile):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _is_enough(middle, slower, percentile):
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def _is_enough(count: int, slower: int, percentile: float) -> bool:
+    """Whether at most `slower` of `count` queries are above the true percentile by chance only."""
+    return _binomial_cdf(slower, count, 1 - percentile) <= 1 - CONFIDENCE
+
+
+def _binomial_cdf(most: int, count: int, chance: float) -> float:
+    """Return P(X <= most) for X of a binomial distribution; exact, also for large counts."""
+    total = 0.0
+    for k in range(most + 1):
+        ways = math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1)
+        total += math.exp(ways + k * math.log(chance) + (count - k) * math.log1p(-chance))
+    return total

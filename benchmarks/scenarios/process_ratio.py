@@ -1,0 +1,118 @@
+"""Tests of a change between two results of the scenario `gate`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from kdedge.benchmarks.scenarios.series import Series
+
+RELEVANT = 0.05
+"""The smallest change in time that counts."""
+
+CONFIDENCE = 0.99
+"""Confidence of the interval of a ratio, and 1 - the level of the test of scores."""
+
+LOW_QUANTILE = 0.1
+"""Noise only adds time, so a process's time for a text is a low quantile over its rounds."""
+
+
+def compare_processes(
+    old: Sequence[Series], new: Sequence[Series]
+) -> tuple[float, float, float, float]:
+    """Compare the times of one subject in the processes of two benches.
+
+    Args:
+        old: Parts `text` and `yardstick` of each process.
+        new: The same of the later bench, on the same texts.
+
+    Returns:
+        The ratio of new to old, its interval, and the ratio of the yardsticks.
+    """
+    old_texts, old_yard = _levels(old)
+    new_texts, new_yard = _levels(new)
+    # Paired by text: a text that takes long takes long in both.
+    centre = np.mean(np.concatenate([old_texts, new_texts]), axis=0)
+    old_level = np.median(old_texts - centre, axis=1) - old_yard
+    new_level = np.median(new_texts - centre, axis=1) - new_yard
+    ratio, low, high = shift_interval(new_level, old_level)
+    machine = math.exp(float(np.median(new_yard) - np.median(old_yard)))
+    return math.exp(ratio), math.exp(low), math.exp(high), machine
+
+
+def shift_interval(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
+    """Estimate by how much the values of `a` (m,) are above those of `b` (n,).
+
+    Returns:
+        The median of all differences, and the interval of the rank-sum test. With too few values
+        for the confidence, the interval is infinite.
+    """
+    differences = np.sort(np.subtract.outer(a, b).ravel())
+    rank = rank_sum_limit(len(a), len(b))
+    middle = float(np.median(differences))
+    if rank < 0:
+        return middle, -math.inf, math.inf
+    return middle, float(differences[rank]), float(differences[-1 - rank])
+
+
+def rank_sum_limit(m: int, n: int) -> int:
+    """Return the largest k for which P(U <= k) is at most (1 - confidence) / 2; -1 if none is.
+
+    U counts the pairs in which the value of one sample is above that of the other.
+    """
+    # counts[u]: number of orders of i values of one sample and j of the other with U = u.
+    table = {(0, j): [1] for j in range(n + 1)}
+    for i in range(1, m + 1):
+        table[i, 0] = [1]
+        for j in range(1, n + 1):
+            counts = [0] * (i * j + 1)
+            for u, count in enumerate(table[i - 1, j]):
+                counts[u + j] += count
+            for u, count in enumerate(table[i, j - 1]):
+                counts[u] += count
+            table[i, j] = counts
+    total, tail, limit = math.comb(m + n, n), 0, -1
+    for u, count in enumerate(table[m, n]):
+        tail += count
+        if tail / total > (1 - CONFIDENCE) / 2:
+            break
+        limit = u
+    return limit
+
+
+def verdict_of(ratio: float, low: float, high: float) -> str:
+    """Judge a ratio of times by its interval and by the smallest change that counts."""
+    most = 1 + RELEVANT
+    if low > 1 and ratio > most:
+        return "slower"
+    if high < 1 and ratio < 1 / most:
+        return "faster"
+    if low >= 1 / most and high <= most:
+        return "no difference"
+    return "inconclusive"
+
+
+def mcnemar(old: np.ndarray, new: np.ndarray) -> float:
+    """Return the p-value of the exact McNemar test; 1 marks a text that was predicted right."""
+    lost = int(np.sum((old == 1) & (new == 0)))
+    gained = int(np.sum((old == 0) & (new == 1)))
+    changed = lost + gained
+    tail = 0
+    for k in range(min(lost, gained) + 1):
+        tail += math.comb(changed, k)
+    p_value = 2 * tail / (1 << changed)
+    return min(1.0, p_value)
+
+
+def _levels(series: Sequence[Series]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the log of a low quantile over rounds: texts (P, texts) and yardstick (P,)."""
+    yards = {each.at: each.values for each in series if each.part == "yardstick"}
+    texts, levels = [], []
+    for each in series:
+        if each.part == "text":
+            yard = yards[each.at]
+            rounds = each.values.reshape(len(yard), -1)
+            texts.append(np.log(np.quantile(rounds, LOW_QUANTILE, axis=0)))
+            levels.append(math.log(np.quantile(yard, LOW_QUANTILE)))
+    return np.array(texts), np.array(levels)

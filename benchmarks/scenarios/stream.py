@@ -1,0 +1,28 @@
+"""Single stream: at least 1,024 queries one after another, as in MLPerf Inference."""
+
+from __future__ import annotations
+
+from kdedge.benchmarks.scenarios.mlperf import MIN_QUERIES, queries_for
+from kdedge.benchmarks.scenarios.series import ScenarioResults, Series
+from kdedge.benchmarks.scenarios.workload import Workload
+from kdedge.benchmarks.work import single_work
+
+from kdedge.evaluation.timing import VISIT, TimingPlan, interleave
+
+PERCENTILES = (0.9, 0.99)
+
+
+def stream(load: Workload) -> ScenarioResults:
+    """Time single texts of all subjects in turns, as many as the bound of p99 needs."""
+    needed = max(MIN_QUERIES, *[queries_for(percentile) for percentile in PERCENTILES])
+    rounds = -(-needed // VISIT)
+    items = load.singles
+    timed = interleave(
+        {key: single_work(runner, items) for key, runner in load.runners.items()},
+        len(items),
+        TimingPlan(seed=load.options.seed, visit=VISIT, rounds=rounds),
+        title="single stream",
+        progress=load.progress,
+    )
+    series = [Series("stream", key, parts[0].values) for key, parts in timed.items()]
+    return ScenarioResults(tuple(series))

@@ -1,0 +1,57 @@
+"""`kdedge bench TARGET --against old.json`: check that two benches can be compared, and compare."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kdedge.benchmarks.options import Options
+from kdedge.errors import UsageError
+
+if TYPE_CHECKING:
+    from kdedge.benchmarks.against import EarlierReport
+    from kdedge.benchmarks.examples import Examples
+    from kdedge.benchmarks.report import Report
+
+
+def read_earlier_report(path: Path, folder: Path, options: Options) -> EarlierReport:
+    """Read the earlier report and check that this machine measures under the same conditions.
+
+    The GPU is compared after the bench: its name is not known before torch is imported.
+    """
+    from kdedge import __version__
+    from kdedge.benchmarks import machine
+    from kdedge.benchmarks.against import check_same_conditions, read_earlier
+
+    earlier = read_earlier(path)
+    if path.resolve() == (folder / "report.json").resolve():
+        raise UsageError(
+            "the new report would replace the one that it is compared with",
+            str(path),
+            "name another folder with --out",
+        )
+    described = {**machine.describe(options.threads), "gpu": earlier.conditions["gpu"]}
+    check_same_conditions(earlier, described, __version__)
+    return earlier
+
+
+def check_same_data(earlier: EarlierReport | None, options: Options, examples: Examples) -> None:
+    """Check that an earlier bench, if there is one, measured the same texts."""
+    if earlier is None:
+        return
+    from kdedge import __version__
+    from kdedge.benchmarks import machine
+    from kdedge.benchmarks.against import check_same_conditions
+
+    described = {**machine.describe(options.threads), "gpu": earlier.conditions["gpu"]}
+    check_same_conditions(earlier, described, __version__, examples.digest())
+
+
+def with_comparison(report: Report, earlier: EarlierReport | None) -> Report:
+    """Compare a report with an earlier one, if there is one."""
+    if earlier is None:
+        return report
+    from kdedge.benchmarks.against import compare
+
+    return replace(report, comparison=compare(report, earlier))
