@@ -88,7 +88,7 @@ def write_files(
     if quantized is None:
         if options.int8:
             graphs["int8"] = quantize(graphs["fp32"], options.scheme)
-        return ExportedFiles(graphs, options.scheme)
+        return ExportedFiles(graphs, replace(options.scheme, activations="dynamic"))
     graphs["int8"] = to_int8(quantized.model)
     if "portable" in options.precisions:
         graphs["portable"] = to_portable(quantized.model)

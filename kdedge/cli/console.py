@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import textwrap
 import time
@@ -182,7 +183,19 @@ def fold(text: str, indent: int = 0) -> str:
 
 def print_json(document: Any) -> None:
     """Print a document as one line of JSON on stdout."""
-    click.echo(json_line(document))
+    line = json_line(document)
+    if not _can_encode(line):
+        line = json.dumps(document)
+    click.echo(line)
+
+
+def _can_encode(text: str) -> bool:
+    """Return whether stdout has all characters of a text; that of Windows may not."""
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def results(*, wide: bool = False) -> Console:

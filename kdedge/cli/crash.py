@@ -50,11 +50,15 @@ def explain(error: Exception) -> KdedgeError:
                 "choose a smaller batch (--set student.fit.batch_size=8), a shorter max_length, "
                 "or a machine with more memory",
             )
-    if isinstance(error, OSError) and error.filename is not None:
+    if isinstance(error, OSError) and error.errno is not None:
+        detail = first_line(error)
+        if error.filename is not None:
+            detail = f"{error.filename}: {error.strerror or detail}"
         return MachineError(
             "a file cannot be read or written",
-            f"{error.filename}: {error.strerror or first_line(error)}",
-            "check that it exists and that you may use it, then run the command again",
+            detail,
+            "check that it and the current folder exist and that you may use them, then run the "
+            "command again",
         )
     return UnexpectedError(
         f"an unexpected error: {type(error).__name__}",

@@ -175,8 +175,15 @@ def _show(error: click.ClickException) -> None:
     print_message(stream.getvalue().rstrip("\n"))
 
 
+def _print_any_character() -> None:
+    """Write characters that stdout does not have as escapes, instead of an error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def main(command: click.Command = cli) -> Any:
     """Run a command, print errors on stderr, and exit with the code of the error."""
+    _print_any_character()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Training installs its own handler, which saves first. Without a handler, the first process
     # of a container would ignore the signal.

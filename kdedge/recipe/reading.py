@@ -35,7 +35,7 @@ def load_recipe(path: str | Path, overrides: tuple[str, ...] | Mapping[str, Any]
             f"{path}: {error.strerror}",
             "name a TOML file, such as one in configs/",
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(
             "the recipe is not TOML", f"{path}: {error}", "see configs/quickstart.toml for the form"
         ) from error

@@ -18,6 +18,8 @@ from kdedge.run.stage_files import FileRecord, changed_error, changed_file, reco
 from kdedge.wording import shortened
 
 STAGE_FILE = "stage.json"
+PLAN_FILE = "inputs.json"
+"""The inputs of an unfinished stage."""
 WEIGHTS = ("config.json", "model.safetensors", "tokenizer.json")
 """The files that decide a model's logits."""
 CACHE_VERSION = 3
@@ -213,7 +215,7 @@ def _raise_disk_error(part: Path, error: Exception) -> None:
 
 def _begin(part: Path, inputs: dict[str, Any]) -> None:
     """Prepare the unfinished folder; work from other inputs is removed."""
-    plan = part / "inputs.json"
+    plan = part / PLAN_FILE
     text = json_text(inputs)
     if not plan.is_file() or plan.read_text(encoding="utf-8", errors="replace") != text:
         remove(part)
@@ -222,12 +224,13 @@ def _begin(part: Path, inputs: dict[str, Any]) -> None:
 
 
 def _finish(part: Path, folder: Path, record: StageRecord, temporary: str) -> None:
-    (part / "inputs.json").unlink(missing_ok=True)
     (part / STAGE_FILE).unlink(missing_ok=True)
-    files = record_files(part, temporary)
+    files = record_files(part, (PLAN_FILE, temporary))
     document = {"inputs": record.inputs, "result": record.result, "files": files}
     write_atomic(part / STAGE_FILE, json_text(document))
     replace_dir(part, folder)
+    # Until now the plan is needed: an unfinished folder without it is removed.
+    (folder / PLAN_FILE).unlink(missing_ok=True)
 
 
 def read_stage(folder: Path) -> StageRecord:

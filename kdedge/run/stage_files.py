@@ -37,16 +37,17 @@ class FileRecord:
         return status.st_size == self.size and status.st_mtime_ns == self.mtime_ns
 
 
-def record_files(folder: Path, unrecorded: str = "") -> dict[str, dict[str, Any]]:
+def record_files(folder: Path, unrecorded: tuple[str, ...] = ()) -> dict[str, dict[str, Any]]:
     """Return path -> record, as JSON values, for every file of an unfinished stage.
 
     Args:
         folder: The folder of the stage.
-        unrecorded: Pattern of names that are left out.
+        unrecorded: Patterns of names that are left out.
     """
     records = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and not fnmatch(path.name, unrecorded):
+        left_out = any(fnmatch(path.name, pattern) for pattern in unrecorded)
+        if path.is_file() and not left_out:
             records[path.relative_to(folder).as_posix()] = asdict(FileRecord.of(path))
     return records
 

@@ -6,8 +6,10 @@ are copied from them into a temporary folder, with limits, and `Bundle.open` ver
 
 from __future__ import annotations
 
+import errno
 import re
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -23,6 +25,18 @@ from kdedge.runtime.layout import LAYOUT, MANIFEST, UNLISTED, size_limit
 
 NAMES = frozenset((*UNLISTED, *LAYOUT))
 """Paths of the files that a bundle may contain."""
+
+DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    IndexError,
+    ValueError,
+    OverflowError,
+)
+"""What Python's reader of zip files raises for one that is damaged, as for an empty name."""
 
 MAX_ENTRIES = 64
 MAX_ZIP_CONTENT = 2 << 30
@@ -111,9 +125,11 @@ def extract_bundle(path: Path, folder: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(entry) as source:
                     _copy(source, target, entry.file_size)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except DAMAGED as error:
         raise _unsafe("it is damaged", first_line(error)) from error
     except OSError as error:
+        if error.errno == errno.EINVAL:  # A position before the start of the file.
+            raise _unsafe("it is damaged", first_line(error)) from error
         raise MachineError(
             "the zip of the bundle cannot be extracted",
             first_line(error),

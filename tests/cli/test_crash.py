@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import click
+import factories
 import pytest
 
 from kdedge.cli.crash import EXIT_CODE, explain
@@ -79,6 +81,49 @@ def test_a_file_that_vanished_exits_4_and_is_named() -> None:
     other = KeyError("a fault of ours")
     other.__context__ = gone
     assert explain(other).exit_code == EXIT_CODE, "it was handled before the fault"
+
+
+def test_an_error_of_the_system_without_a_file_name_exits_4() -> None:
+    """As of a write beyond the largest allowed file, or in a folder that was removed."""
+    for number in (errno.EFBIG, errno.ENOENT):
+        explained = explain(OSError(number, os.strerror(number)))
+        assert explained.exit_code == 4 and os.strerror(number) in explained.detail
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a folder in use cannot be removed")
+def test_a_removed_current_folder_exits_4(tmp_path: Path) -> None:
+    program = (
+        "import os, runpy\nos.rmdir(os.getcwd())\nrunpy.run_module('kdedge', run_name='__main__')"
+    )
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", program, "info", "./bundle"],
+        cwd=gone,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 4, done.stderr
+    assert "current folder" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_characters_that_stdout_does_not_have_are_escapes(form: list[str], tmp_path: Path) -> None:
+    """As those of Chinese in a console of Windows."""
+    table = tmp_path / "texts.csv"
+    table.write_text("text\nthe film 好 👍\n", encoding="utf-8")
+    bundle = str(factories.tiny_bundle())
+    done = subprocess.run(
+        [sys.executable, "-m", "kdedge", "predict", bundle, "--file", str(table), *form],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+    )
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.decode("ascii")
+    if form:
+        assert json.loads(printed)["text"] == "the film 好 👍"
+    else:
+        assert "the film \\u597d \\U0001f44d" in printed
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

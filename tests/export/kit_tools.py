@@ -17,8 +17,10 @@ import pytest
 from kdedge.export.calibrate import calibrate, unpadded_batches
 from kdedge.export.fake_model import fake_quantized
 from kdedge.export.options import INT8, ExportOptions
+from kdedge.export.pack import ExportInput
 from kdedge.export.qat import QatResult, QuantizedStudent
 
+from kdedge.data.task import Task
 from kdedge.nn.batching import PaddingCollator
 from kdedge.nn.tokenization import encode
 from kdedge.runtime import Bundle
@@ -33,21 +35,21 @@ DEBIAN = "deb http://deb.debian.org/debian trixie main"
 def static_bilstm(folder: Path, task_name: str = "single") -> Bundle:
     """Pack an untrained BiLSTM with calibrated ranges and 7-bit weights."""
     task = factories.TASKS[task_name]()
-    made = factories.export_input("bilstm", task)
+    return static_bundle(factories.export_input("bilstm", task), task, folder)
+
+
+def static_bundle(made: ExportInput, task: Task, folder: Path) -> Bundle:
+    """Pack the int8 file that `kdedge export` writes if calibration is enough."""
+    from kdedge.export.build import build_bundle
+
     model = fake_quantized(made.model, INT8).eval()
     tokens = encode(made.tokenizer, task.train.texts, task.train.pairs, made.max_length)
     calibrate(model, made.model, unpadded_batches(PaddingCollator(0), tokens))
     result = QatResult(1.0, {}, {}, {}, "calibrated")
     quantized = QuantizedStudent(model, model, INT8, result)
-    return Bundle.open(_pack(made, task, folder, quantized))
-
-
-def _pack(made: Any, task: Any, folder: Path, quantized: QuantizedStudent) -> Path:
-    from kdedge.export.build import build_bundle
-
     folder.parent.mkdir(parents=True, exist_ok=True)
     build_bundle(made, task, folder, ExportOptions(("int8",)), quantized=quantized)
-    return folder
+    return Bundle.open(folder)
 
 
 def change_tokenizer(bundle: Path, **parts: Any) -> Bundle:

@@ -207,7 +207,14 @@ def test_overrides_that_are_none(write, override: str) -> None:  # type: ignore[
         load_recipe(write(ONE_STUDENT), (override,))
 
 
-@pytest.mark.parametrize(("text", "says"), [("name = ", "not TOML"), ("", "faults in the recipe")])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name = ", "not TOML"),
+        pytest.param("name = " + 20_000 * "[", "not TOML", id="brackets"),
+        ("", "faults in the recipe"),
+    ],
+)
 def test_files_that_are_no_recipe(write, text: str, says: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(UsageError, match=says):
         load_recipe(write(text))

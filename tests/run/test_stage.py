@@ -84,6 +84,27 @@ def test_a_failed_stage_keeps_the_old_one_and_can_be_resumed(tmp_path: Path) -> 
     stage(tmp_path / "s", {"a": 2}, resumes, stages=StageContext(force=True))
 
 
+def test_a_kill_while_files_are_hashed_loses_no_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hashing is the last step of a stage, and takes long for large files."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage_module, "record_files", killed)
+        with pytest.raises(KeyboardInterrupt):
+            stage(tmp_path / "s", {"a": 1}, writes("one"))
+
+    def resumes(part: Path) -> dict[str, str]:
+        return {"found": (part / "out.txt").read_text()}
+
+    assert stage(tmp_path / "s", {"a": 1}, resumes) == {"found": "one"}
+    assert {path.name for path in (tmp_path / "s").iterdir()} == {"out.txt", "stage.json"}
+    assert read_stage(tmp_path / "s").files.keys() == {"out.txt"}
+
+
 def test_unfinished_work_from_other_inputs_is_removed(tmp_path: Path) -> None:
     def fails(part: Path) -> dict[str, str]:
         (part / "half").write_text("half")

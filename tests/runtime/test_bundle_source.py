@@ -6,7 +6,7 @@ import os
 import random
 import stat
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import factories
@@ -124,25 +124,50 @@ def test_a_missing_file_is_named(bundle: Path, tmp_path: Path) -> None:
         open_bundle(path)
 
 
-def test_two_hundred_damaged_zips_give_the_bundle_or_an_error(bundle: Path, tmp_path: Path) -> None:
-    """Flip bytes and cut the end: either every hash is right, or a KdedgeError says what is not."""
-    content = zip_bundle(bundle, tmp_path / "b.zip").read_bytes()
+def count_rejected(bundle: Path, damaged: Iterable[bytes], path: Path) -> int:
+    """Open zips: either every hash is right, or a KdedgeError says what is not."""
     expected = dict(Bundle.open(bundle).contents)
-    chance = random.Random(0)
     rejected = 0
-    for number in range(200):
-        damaged = bytearray(content)
-        for _ in range(chance.randint(1, 4)):
-            damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
-        if number % 4 == 0:
-            damaged = damaged[: chance.randrange(len(damaged))]
-        path = tmp_path / "damaged.zip"
-        path.write_bytes(damaged)
+    for content in damaged:
+        path.write_bytes(content)
         try:
             assert dict(open_bundle(path).contents) == expected
         except KdedgeError:
             rejected += 1
-    assert rejected > 100
+    return rejected
+
+
+def test_two_hundred_damaged_zips_give_the_bundle_or_an_error(bundle: Path, tmp_path: Path) -> None:
+    """Flip bytes and cut the end."""
+    content = zip_bundle(bundle, tmp_path / "b.zip").read_bytes()
+    chance = random.Random(0)
+
+    def damaged() -> Iterator[bytes]:
+        for number in range(200):
+            flipped = bytearray(content)
+            for _ in range(chance.randint(1, 4)):
+                flipped[chance.randrange(len(flipped))] ^= 1 << chance.randrange(8)
+            yield flipped[: chance.randrange(len(flipped))] if number % 4 == 0 else flipped
+
+    assert count_rejected(bundle, damaged(), tmp_path / "damaged.zip") > 100
+
+
+def test_damaged_tables_of_contents_give_the_bundle_or_an_error(
+    bundle: Path, tmp_path: Path
+) -> None:
+    """Write other bytes into the table at the end: every byte of it once, then at random."""
+    content = zip_bundle(bundle, tmp_path / "b.zip").read_bytes()
+    table = content.index(b"PK\x01\x02")
+    chance = random.Random(0)
+
+    def damaged() -> Iterator[bytes]:
+        for place in range(table, len(content)):
+            yield content[:place] + b"\0" + content[place + 1 :]
+        for _ in range(200):
+            place = chance.randrange(table, len(content) - 4)
+            yield content[:place] + bytes(chance.choices((0, 255), k=4)) + content[place + 4 :]
+
+    assert count_rejected(bundle, damaged(), tmp_path / "damaged.zip") > 200
 
 
 @pytest.mark.parametrize(

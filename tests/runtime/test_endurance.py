@@ -31,9 +31,12 @@ def resident():
 classifier = Classifier.load({bundle!r}, "int8", threads=1)
 chance = random.Random(0)
 words = "the film was good bad great awful long plot actors music 好 émue 👍".split()
+# Without a limit, the list of words itself would need gigabytes.
+most = 1_000
 measured = {{}}
 for number in range(1, {count} + 1):
-    classifier.predict(" ".join(chance.choices(words, k=int(chance.paretovariate(0.6)))[:3000]))
+    length = min(int(chance.paretovariate(0.6)), most)
+    classifier.predict(" ".join(chance.choices(words, k=length)))
     if number in ({first}, {count}):
         measured[number] = resident()
 print(json.dumps(measured))
