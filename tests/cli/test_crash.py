@@ -81,6 +81,7 @@ def test_a_file_that_vanished_exits_4_and_is_named() -> None:
     assert explain(other).exit_code == EXIT_CODE, "it was handled before the fault"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_under_stdout_exits_4() -> None:
     with open("/dev/full", "w") as full:
