@@ -36,6 +36,7 @@ def test_the_import_and_the_classifier_need_no_training_packages() -> None:
     assert run_python(code) == "set()"
 
 
+@pytest.mark.slow
 def test_a_missing_package_names_the_extra() -> None:
     code = (
         "import sys; sys.modules['torch'] = None; import kdedge\n"

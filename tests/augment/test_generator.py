@@ -163,6 +163,7 @@ def sample_greedily(generator: Generator, prompts: list[list[int]]) -> list[list
     return texts
 
 
+@pytest.mark.slow
 def test_a_text_does_not_depend_on_texts_that_end_before_it(pairs: Generator) -> None:
     prompts = [[pairs.start]] * 24
     together = sample_greedily(pairs, [*prompts, [pairs.start]])
@@ -173,6 +174,7 @@ def test_a_text_does_not_depend_on_texts_that_end_before_it(pairs: Generator) ->
     assert mixed == [sample_greedily(pairs, [first])[0] for first in firsts]
 
 
+@pytest.mark.slow
 def test_the_seed_decides_the_texts(pairs: Generator) -> None:
     before = torch.random.get_rng_state()
     first, again, other = (

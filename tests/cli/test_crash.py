@@ -126,6 +126,7 @@ def test_characters_that_stdout_does_not_have_are_escapes(form: list[str], tmp_p
         assert "the film \\u597d \\U0001f44d" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_under_stdout_exits_4() -> None:
     with open("/dev/full", "w") as full:

@@ -55,6 +55,7 @@ def test_info_rejects_a_changed_bundle(tmp_path: Path) -> None:
     assert done.returncode == 5 and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_doctor_lists_versions_and_providers() -> None:
     import onnxruntime
 
