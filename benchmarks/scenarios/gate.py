@@ -31,10 +31,11 @@ The interval of two results of 10 leaves out the 16 largest and smallest of 100 
 disturbed process on each side does not widen it.
 """
 
-TEXTS = 32
+TEXTS = 16
 """Texts that every process classifies in every round."""
 
-MIN_ROUNDS, MAX_ROUNDS = 5, 30
+MIN_ROUNDS, MAX_ROUNDS = 20, 60
+"""Rounds of each process: a low quantile of 20 times is near the time without interruptions."""
 
 YARDSTICK_SIZE = 192
 """Rows and columns of the yardstick's matrices: about the weights of a small layer."""

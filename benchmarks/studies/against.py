@@ -35,7 +35,7 @@ COMPARISONS = 20
 SLOW_DOWN = 0.1
 """The spin as a share of p50."""
 
-SECONDS = 0.25
+SECONDS = 0.3
 """Time of the rounds in each process."""
 
 

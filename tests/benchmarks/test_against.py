@@ -281,7 +281,7 @@ def test_the_rounds_of_a_child_hold_every_text_and_the_yardstick() -> None:
     items: list[tuple[list[str], list[str] | None]] = [(["a"], None), (["b"], None)]
     document = time_rounds(answer, items, seconds=0.0)
     rounds = len(document["yardstick"])
-    assert rounds == 5 and len(document["text"]) == 2 * rounds
+    assert rounds == 20 and len(document["text"]) == 2 * rounds
     assert calls == ["a", "b"] * (rounds + 1), "one round warms up"
 
 
