@@ -27,6 +27,9 @@ from kdedge.runtime.spec import BETWEEN_LABELS, Kind
 
 Names = tuple[str, ...]
 
+LONGEST_NAME = 1000
+"""Characters of a label. Every prediction repeats labels, and a longer one is a text."""
+
 
 def known_names(
     kind: Kind, labels: list[str] | str | None, folder: Path | None, train: Table
@@ -154,6 +157,13 @@ def _string_names(table: Table, items: list[str], rows: int) -> Names:
             f"{table.origin}: the label column holds {len(names)} different strings",
             shown(items[0]),
             "set data.label to the column of labels",
+        )
+    longest = max(names, key=len, default="")
+    if len(longest) > LONGEST_NAME:
+        raise UsageError(
+            f"{table.origin}: a label has {len(longest):,} characters, more than {LONGEST_NAME:,}",
+            shown(longest),
+            "set data.label to the column of labels, or shorten the labels",
         )
     return tuple(sorted(names, key=_name_order))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -103,7 +104,7 @@ def _checked_header(path: Path, header: list[str] | None) -> list[str]:
             "the first line is empty",
             "begin the file with the names of its columns",
         )
-    repeated = sorted({name for name in header if header.count(name) > 1})
+    repeated = sorted(name for name, count in Counter(header).items() if count > 1)
     if repeated:
         raise DataError(
             f"{path}:1: two columns have the same name",

@@ -6,10 +6,13 @@ import asyncio
 import json
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from kdedge.serve.batching import Row
 from kdedge.serve.limits import Limits, RequestError
+
+CLIENT_CLOSED = 499
+"""The status that nginx uses: nobody receives it, but the metrics count it."""
 
 EXAMPLE = '{"texts": ["a text", "another text"]}'
 PAIR_EXAMPLE = '{"texts": ["a text"], "pairs": ["its second text"]}'
@@ -19,7 +22,7 @@ async def read_rows(request: Request, limits: Limits, *, pair: bool) -> list[Row
     """Return the texts of a request, with their second texts if the classifier reads pairs.
 
     Raises:
-        RequestError: With status 400, 408 or 413.
+        RequestError: With status 400, 408, 413 or 499.
     """
     body = await _read_body(request, limits)
     example = PAIR_EXAMPLE if pair else EXAMPLE
@@ -53,6 +56,8 @@ async def _read_body(request: Request, limits: Limits) -> bytes:
                     raise too_large
     except TimeoutError as error:
         raise RequestError(408, "the request took too long to arrive") from error
+    except ClientDisconnect as error:
+        raise RequestError(CLIENT_CLOSED, "the client closed the connection") from error
     return bytes(body)
 
 

@@ -121,6 +121,18 @@ CASES = [
         r"train\.csv:1: two columns have the same name",
     ),
     Case(
+        "many columns",
+        {"train.csv": ",".join(f"column{i}" for i in range(200_000)) + ",text,label\na,yes\n"},
+        DataError,
+        r"train\.csv:2: 2 fields, but the header has 200002",
+    ),
+    Case(
+        "long label",
+        {"train.csv": GOOD + f"a third text,{'x' * 1001}\n"},
+        UsageError,
+        r"(?s)a label has 1,001 characters.*data\.label",
+    ),
+    Case(
         "binary file",
         {"train.csv": bytes(range(256)) * 8},
         DataError,

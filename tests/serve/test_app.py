@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,37 @@ def test_predictions_are_those_of_the_classifier(client: TestClient) -> None:
     expected = [prediction.to_json() for prediction in classifier.predict(TEXTS)]
     assert answer.json()["predictions"] == json.loads(json.dumps(expected))
     assert answer.json()["model"]["digest"] == classifier.manifest.digest()
+
+
+def test_a_client_that_leaves_within_its_request_is_counted() -> None:
+    """Half a body arrives, then the connection ends; nothing may reach the log as an error."""
+    classifier = Classifier.load(factories.tiny_bundle(), threads=1)
+    metrics = ServerMetrics()
+    engine = ClassifierEngine(classifier, LIMITS, metrics)
+    app = make_app(engine, classifier.manifest, LIMITS, metrics)
+    arriving = [
+        {"type": "http.request", "body": b'{"texts": [', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    statuses: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        return arriving.pop(0)
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        if "status" in message:
+            statuses.append(message["status"])
+
+    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": []}
+    scope |= {"query_string": b"", "root_path": ""}
+
+    async def leave() -> None:
+        await app(scope, receive, send)
+        await engine.close()
+
+    asyncio.run(leave())
+    assert statuses == [499]
+    assert (metrics.accepted, metrics.answered) == (1, 1)
 
 
 def test_label_sets() -> None:
