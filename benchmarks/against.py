@@ -148,7 +148,7 @@ def _change(
     scores: Mapping[str, float],
 ) -> Change:
     ratio, low, high, machine = compare_processes(_timed(old), _timed(new))
-    change = Change(subject, ratio, low, high, verdict_of(ratio, low, high), machine)
+    change = Change(subject, ratio, low, high, verdict_of(low, high), machine)
     if subject not in scores or subject not in earlier.scores:
         return change
     before, lowest = earlier.scores[subject]

@@ -81,12 +81,16 @@ def rank_sum_limit(m: int, n: int) -> int:
     return limit
 
 
-def verdict_of(ratio: float, low: float, high: float) -> str:
-    """Judge a ratio of times by its interval and by the smallest change that counts."""
+def verdict_of(low: float, high: float) -> str:
+    """Judge the interval of a ratio of times by the smallest change that counts.
+
+    The whole interval must be beyond that change. Drift between two benches is not in the interval,
+    and so it would otherwise be found as a change.
+    """
     most = 1 + RELEVANT
-    if low > 1 and ratio > most:
+    if low > most:
         return "slower"
-    if high < 1 and ratio < 1 / most:
+    if high < 1 / most:
         return "faster"
     if low >= 1 / most and high <= most:
         return "no difference"

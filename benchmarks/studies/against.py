@@ -126,7 +126,7 @@ def _row(name: str, entries: Sequence[tuple[float, float, float, float]]) -> str
     ratios = [ratio for ratio, _, _, _ in entries]
     widest = max(high - low for _, low, high, _ in entries)
     machine = [yard for _, _, _, yard in entries]
-    counts = Counter(verdict_of(ratio, low, high) for ratio, low, high, _ in entries)
+    counts = Counter(verdict_of(low, high) for _, low, high, _ in entries)
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
     return (
         f"| {name} | {verdicts} | {np.median(ratios):.3f} | {min(ratios):.3f}–{max(ratios):.3f}"
