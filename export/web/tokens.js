@@ -21,6 +21,7 @@ export class Encoder {
     this.tokenizer = new Tokenizer(document, {});
     this.maxLength = manifest.max_length;
     this.separatesIdeographs = document.normalizer?.handle_chinese_chars === true;
+    this.lowercases = document.normalizer?.lowercase === true;
   }
 
   /**
@@ -48,7 +49,9 @@ export class Encoder {
   }
 
   #tokens(text) {
-    const spaced = this.separatesIdeographs ? text.replace(RARE_IDEOGRAPHS, " $& ") : text;
+    let spaced = this.separatesIdeographs ? text.replace(RARE_IDEOGRAPHS, " $& ") : text;
+    // At the end of a word JavaScript writes a small sigma as ς; Python's tokenizer never does.
+    if (this.lowercases) spaced = spaced.replaceAll("Σ", "σ");
     return this.tokenizer.tokenize(spaced, { add_special_tokens: false });
   }
 
