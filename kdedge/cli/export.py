@@ -15,6 +15,7 @@ from kdedge.cli.export_web import WebOptions, web_options, write_web_pages
 from kdedge.cli.options import (
     OutputOptions,
     default_option,
+    device_option,
     force_option,
     json_option,
     load_data,
@@ -142,6 +143,7 @@ class ProvenanceOptions:
     ),
 )
 @web_options
+@device_option
 @force_option
 @option_group("output", OutputOptions, wide_option, json_option)
 def export(
