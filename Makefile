@@ -1,6 +1,7 @@
 # make quickstart: distill, export and bench a small model.
 # make test: all tests. make test-fast: all but the slow ones. make docs: the documentation site.
 # make audit: known vulnerabilities of the locked packages.
+# make peers: an environment for each library that benchmarks/studies/peers.py compares.
 # make test-soak: the pages of the documentation, the notebook, 10,000 mutations of a bundle, 50 kills
 # and 25 full disks.
 PYTHON ?= python3
@@ -11,7 +12,7 @@ BIN := .venv/bin
 PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive \
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: quickstart test test-fast test-soak lint types docs audit links lock clean
+.PHONY: quickstart test test-fast test-soak lint types docs audit links peers lock clean
 
 quickstart: .venv/.ready
 	$(BIN)/kdedge run configs/quickstart.toml
@@ -67,6 +68,16 @@ links:
 	$(UV) pip install --quiet --python .venv/bin/python --no-deps -e .
 	touch $@
 
+# Where a library cannot be installed, why.txt says so, and the study's table repeats it.
+PEERS := $(notdir $(basename $(wildcard configs/locks/peers/*.in)))
+peers: .venv/.ready $(PEERS:%=.venv/peers/%/.ready)
+
+.venv/peers/%/.ready: configs/locks/peers/%.txt
+	mkdir -p $(@D) && rm -f $@
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(@D)
+	@if $(UV) pip sync --quiet --python $(@D)/bin/python $< 2> $(@D)/why.txt; \
+		then touch $@; else echo "$*: not installed"; cat $(@D)/why.txt; fi
+
 # Write the lists of exact versions and their hashes from pyproject.toml.
 LOCK = $(UV) pip compile --quiet --universal --no-header --no-annotate --generate-hashes \
 	--python-version 3.11
@@ -81,6 +92,9 @@ lock:
 	$(LOCK) $(DEV_LOCK) --extra docs pyproject.toml -o configs/locks/docs.txt
 	$(LOCK) $(DEV_LOCK) --group audit -o configs/locks/audit.txt
 	$(LOCK) configs/locks/optimum.in -o configs/locks/optimum.txt
+	for peer in $(PEERS); do \
+		$(LOCK) configs/locks/peers/$$peer.in -o configs/locks/peers/$$peer.txt || exit 1; \
+	done
 
 clean:
 	rm -rf .venv runs build *.egg-info
