@@ -86,10 +86,11 @@ class Request:
             archive.add(self.against.resolve(), f"against/{self.against.name}")
         if self.installed:
             return
-        for wheel in wheel_files(self.wheels) if self.wheels is not None else []:
-            archive.add(wheel.resolve(), f"wheels/{wheel.name}")
-        with TemporaryDirectory(prefix="kdedge-wheel-") as folder:
-            own = write_wheel(Path(folder))
+        if self.wheels is not None:
+            for wheel in wheel_files(self.wheels):
+                archive.add(wheel.resolve(), f"wheels/{wheel.name}")
+        with TemporaryDirectory(prefix="kdedge-wheel-") as made:
+            own = write_wheel(Path(made))
             archive.add(own, f"kdedge/{own.name}")
 
     def _names(self) -> list[str]:

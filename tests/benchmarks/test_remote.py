@@ -165,8 +165,9 @@ def test_an_environment_without_kdedge(bundle: Path, server: SshServer, tmp_path
     assert copied(server) == []
 
 
+@pytest.mark.slow
 def test_an_installation_that_fails(bundle: Path, server: SshServer, tmp_path: Path) -> None:
-    """The wheels lack what kdedge needs; the folder of another disk error is recognised."""
+    """The wheels lack what kdedge needs; a full disk during the installation is recognised."""
     (tmp_path / "wheels").mkdir()
     write_wheel(tmp_path / "wheels")
     words = ["--remote-python", sys.executable, "--wheels", tmp_path / "wheels"]
