@@ -8,25 +8,28 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from kdedge.benchmarks import machine
-from kdedge.benchmarks.agreement import curve_of
 from kdedge.benchmarks.equivalence.attach import with_equivalence
 from kdedge.benchmarks.equivalence.compute import Evidence
 from kdedge.benchmarks.equivalence.tokens import token_counts
-from kdedge.benchmarks.examples import Examples
+from kdedge.benchmarks.examples import Examples, packed_examples
 from kdedge.benchmarks.gain import paired_gain
-from kdedge.benchmarks.measure import RetentionOf, measure_subjects
+from kdedge.benchmarks.measure import measure_subjects
 from kdedge.benchmarks.options import DEFAULTS, Options
+from kdedge.benchmarks.reference import (
+    retention_against,
+    retention_of_bundle,
+    stored_score_notes,
+    with_curves,
+)
 from kdedge.benchmarks.report import Report, Row
-from kdedge.benchmarks.retention import REFERENCE, Retention, fixed_retention, paired_retention
 from kdedge.benchmarks.scenarios.run import run_scenarios
 from kdedge.benchmarks.subjects import Subject, bundle_subjects
 from kdedge.benchmarks.targets import bundle_name
@@ -37,7 +40,6 @@ from kdedge.io.licences import restricted_data
 from kdedge.io.paths import short_name
 from kdedge.run.progress import SILENT, Progress
 from kdedge.runtime import Bundle, Manifest
-from kdedge.runtime.metrics import METRICS
 from kdedge.runtime.spec import TaskSpec
 
 if TYPE_CHECKING:
@@ -84,7 +86,9 @@ def bench_run(
             subjects,
             examples,
             task.spec,
-            retention_of=_retention_against_teacher(task, subjects[0], options),
+            retention_of=retention_against(
+                task.spec, task.test.labels, subjects[0].logits, options
+            ),
             options=options,
             progress=progress,
         )
@@ -122,12 +126,13 @@ def bench_bundle(
 ) -> Report:
     """Measure bundles without their run.
 
-    If `examples` have labels, quality is compared with the teacher's score in the manifest.
+    If the examples have labels, quality is compared with the teacher's logits on them, or else
+    with its score in the manifest.
 
     Args:
         folders: Bundles of one task.
         options: How to measure.
-        examples: None times the bundles on their golden texts.
+        examples: None uses the evaluation texts of the first bundle, or else its golden texts.
         progress: Receives messages.
 
     Raises:
@@ -135,6 +140,7 @@ def bench_bundle(
     """
     bundles = [Bundle.open(folder) for folder in folders]
     manifest = bundles[0].manifest
+    examples = examples or packed_examples(bundles[0])
     settings = bundle_settings(folders, options, examples)
     _check_comparable([bundle.manifest for bundle in bundles])
     golden = examples is None
@@ -145,12 +151,13 @@ def bench_bundle(
             subjects,
             examples,
             manifest.spec,
-            retention_of=_retention_against_stored_score(manifest, examples, options),
+            retention_of=retention_of_bundle(manifest, examples, options),
             options=options,
             progress=progress,
         )
+        rows = with_curves(rows, subjects, manifest.spec, examples.teacher_logits)
         tokens = token_counts(bundles[0], examples)
-        evidence = Evidence(manifest.spec, examples, tokens, None, golden=golden)
+        evidence = Evidence(manifest.spec, examples, tokens, examples.teacher_logits, golden=golden)
         report = _report(manifest.spec, examples, rows, options)
         report = with_equivalence(report, subjects, evidence, options=options, progress=progress)
         scenarios = run_scenarios(subjects, examples, manifest.spec, options, progress)
@@ -166,14 +173,12 @@ def bench_bundle(
         teacher=teacher,
         settings=settings,
         command=_command([folder.name for folder in folders], options),
-        notes=(*_stored_score_notes(manifest.scores, examples), *report.notes),
+        notes=(*stored_score_notes(manifest.scores, examples), *report.notes),
     )
 
 
 def _compared(rows: Sequence[Row], subjects: Sequence[Subject], task: Task, seed: int) -> list[Row]:
     """Compare each subject with the teacher, which is the first one, and with its baseline."""
-    teacher = subjects[0].logits
-    assert teacher is not None
     logits_of = {subject.subject: subject.logits for subject in subjects}
     compared = []
     for row, subject in zip(rows, subjects, strict=True):
@@ -182,9 +187,8 @@ def _compared(rows: Sequence[Row], subjects: Sequence[Subject], task: Task, seed
         if baseline is not None and subject.logits is not None:
             labels = task.test.labels
             gain = paired_gain(task.spec, subject.logits, baseline, labels, seed=seed)
-        curve = curve_of(task.spec, subject, teacher)
-        compared.append(replace(row, agreement=curve, gain=gain))
-    return compared
+        compared.append(replace(row, gain=gain))
+    return with_curves(compared, subjects, task.spec, subjects[0].logits)
 
 
 def run_settings(run: RunDir, students: Sequence[str], options: Options) -> dict[str, Any]:
@@ -271,60 +275,6 @@ def _load(subjects: Iterable[Subject], progress: Progress) -> list[Subject]:
     return loaded
 
 
-def _retention_against_teacher(task: Task, teacher: Subject, options: Options) -> RetentionOf:
-    reference = teacher.logits
-    assert reference is not None
-
-    def retention_of(logits: np.ndarray) -> Retention:
-        if logits is reference:
-            return REFERENCE
-        return paired_retention(
-            task.spec,
-            logits,
-            reference,
-            task.test.labels,
-            target=options.target,
-            seed=options.seed,
-        )
-
-    return retention_of
-
-
-def _retention_against_stored_score(
-    manifest: Manifest, examples: Examples, options: Options
-) -> RetentionOf | None:
-    """Compare with the manifest's teacher score; None if it has no score for this metric."""
-    spec, scores, labels = manifest.spec, manifest.scores, examples.labels
-    if labels is None or scores.get("teacher") is None or scores.get("metric") != spec.metric:
-        return None
-    teacher = float(scores["teacher"])
-
-    def retention_of(logits: np.ndarray) -> Retention:
-        return fixed_retention(
-            spec, logits, labels, teacher, target=options.target, seed=options.seed
-        )
-
-    return retention_of
-
-
-def _stored_score_notes(scores: Mapping[str, Any], examples: Examples) -> list[str]:
-    if examples.labels is None or scores.get("teacher") is None:
-        return []
-    if scores.get("metric") not in METRICS:
-        return []
-    size = scores.get("split_size")
-    notes = [
-        f"the teacher's score comes from the bundle, measured on {size} texts:"
-        " only the student is resampled"
-    ]
-    if size != len(examples):
-        notes.append(
-            f"the bench uses {len(examples)} other texts: retention is valid only if both sets"
-            " come from the same source"
-        )
-    return notes
-
-
 def data_notes(source: str | None) -> list[str]:
     """Say if the data set may not be used for everything."""
     licence = restricted_data(source)
@@ -363,23 +313,7 @@ def _public_name(model: Any) -> str | None:
 
 def _command(targets: Sequence[str], options: Options) -> str:
     """Write a command that measures the same, for a bench that Python code has started."""
-    words = ["kdedge", "bench", *targets]
-    if options.providers != DEFAULTS.providers:
-        for name in options.providers:
-            words += ["--provider", name]
-    for name in ("threads", "seconds", "repeats", "batch", "target"):
-        value = getattr(options, name)
-        if value != getattr(DEFAULTS, name):
-            words += [f"--{name}", str(value)]
-    if not options.teacher:
-        words.append("--no-teacher")
-    if options.show_texts:
-        words.append("--show-texts")
-    if options.scenarios != DEFAULTS.scenarios:
-        words += ["--scenario", ",".join(options.scenarios)]
-    for rate in options.rates:
-        words += ["--rate", f"{rate:g}"]
-    return shlex.join(words)
+    return shlex.join(["kdedge", "bench", *targets, *options.words()])
 
 
 @contextmanager

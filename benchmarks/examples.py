@@ -1,4 +1,4 @@
-"""Read the texts to bench a bundle on from a csv, tsv, jsonl, parquet or txt file."""
+"""Read the texts to bench a bundle on: from a csv, tsv, jsonl, parquet or txt file, or from it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from kdedge.io.atomic import hash_file
 from kdedge.io.faults import Faults, shown, string_fault
 from kdedge.io.table import Table, checked_texts
 from kdedge.io.tabular import read_table, stream_texts
+from kdedge.runtime.bundle import Bundle
+from kdedge.runtime.evaluation import read_evaluation
+from kdedge.runtime.layout import EVALUATION
 from kdedge.runtime.spec import BETWEEN_LABELS, TaskSpec
 
 
@@ -27,12 +30,14 @@ class Examples:
 
     Attributes:
         source: Name, SHA-256 and columns of the file, or None for texts from elsewhere.
+        teacher_logits: The teacher's logits, if they are known. *Shape:* (N, C)
     """
 
     texts: list[str]
     pairs: list[str] | None = None
     labels: np.ndarray | None = None
     source: Mapping[str, Any] | None = None
+    teacher_logits: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -78,6 +83,22 @@ def read_examples(
         "label": label,
     }
     return replace(examples, source=source)
+
+
+def packed_examples(bundle: Bundle) -> Examples | None:
+    """Return the evaluation texts that travel with a bundle; None if it has none.
+
+    Raises:
+        IntegrityError: If they are not those that were exported.
+    """
+    evaluation = read_evaluation(bundle)
+    if evaluation is None:
+        return None
+    pairs = None if evaluation.pairs is None else list(evaluation.pairs)
+    source = {"file": EVALUATION, "sha256": bundle.manifest.files[EVALUATION]["sha256"]}
+    return Examples(
+        list(evaluation.texts), pairs, evaluation.labels, source, evaluation.teacher_logits
+    )
 
 
 def _read(path: Path, spec: TaskSpec, columns: tuple[str, ...], label: str | None) -> Examples:

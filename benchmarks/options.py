@@ -36,5 +36,25 @@ class Options:
     scenarios: tuple[str, ...] = ("single",)
     rates: tuple[float, ...] = ()
 
+    def words(self) -> list[str]:
+        """Return the options of `kdedge bench` that differ from the defaults."""
+        words: list[str] = []
+        if self.providers != DEFAULTS.providers:
+            for name in self.providers:
+                words += ["--provider", name]
+        for name in ("threads", "seconds", "repeats", "batch", "target"):
+            value = getattr(self, name)
+            if value != getattr(DEFAULTS, name):
+                words += [f"--{name}", str(value)]
+        if not self.teacher:
+            words.append("--no-teacher")
+        if self.show_texts:
+            words.append("--show-texts")
+        if self.scenarios != DEFAULTS.scenarios:
+            words += ["--scenario", ",".join(self.scenarios)]
+        for rate in self.rates:
+            words += ["--rate", f"{rate:g}"]
+        return words
+
 
 DEFAULTS = Options()

@@ -36,18 +36,29 @@ GOLDEN = {
 }
 """Where golden texts come from -> the sentence of the card."""
 
+WITH_EVALUATION = (
+    "\nevaluation.json holds all {size:,} texts of the test split, word for word, with their "
+    "labels. Whoever has this folder can read them. `kdedge bench FOLDER` measures on them."
+)
+"""The sentence of the card of a bundle with evaluation texts."""
+
 
 def model_card(
     manifest: Manifest,
     figures: ParityFigures,
     sizes: Mapping[str, int],
     golden_from: str = "neutral",
+    *,
+    with_eval: bool = False,
 ) -> str:
     """Return Markdown with the front matter of a Hugging Face repository.
 
-    `sizes` are the bytes of each file.
+    `sizes` are the bytes of each file. `with_eval` says whether evaluation texts are packed.
     """
     spec = manifest.spec
+    evaluation = ""
+    if with_eval:
+        evaluation = WITH_EVALUATION.format(size=manifest.scores["split_size"])
     template = Template(TEMPLATE.read_text(encoding="utf-8"))
     return template.substitute(
         metadata=card_metadata(manifest),
@@ -61,7 +72,7 @@ def model_card(
         measured=_measured(manifest),
         scores="\n".join(_score_rows(manifest, sizes)),
         checks="\n".join(_check_lines(figures)),
-        golden=GOLDEN[golden_from],
+        golden=GOLDEN[golden_from] + evaluation,
         reference="teacher" if manifest.teacher else "model",
         example='"a text", "its second text"' if spec.pair else '"a text"',
     )

@@ -30,6 +30,7 @@ from kdedge.recipe import QuantizeConfig
 from kdedge.run.layout import RunDir
 from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, read_result
 from kdedge.runtime import Bundle
+from kdedge.runtime.evaluation import EvaluationTexts
 from kdedge.runtime.manifest_fields import FORMAT
 from kdedge.students.build import load_student
 from kdedge.teacher.finetune import load_teacher
@@ -119,6 +120,7 @@ def _export_student(
         calibrated=True,
         teacher_validation=read_validation_logits(run.teacher, task),
         provenance=provenance_of(run, student_config(run, name)) if options.sbom else None,
+        evaluation=_evaluation(run, task) if options.with_eval else None,
     )
     source = apply_vocab_trim(run, task, recipe, source, progress=stages.progress)
     quantized = None
@@ -127,6 +129,12 @@ def _export_student(
     stages.progress.say(f"{source.name}: writing the graph")
     build_bundle(source, task, bundle, options, quantized=quantized, progress=stages.progress)
     return bundle
+
+
+def _evaluation(run: RunDir, task: Task) -> EvaluationTexts:
+    """Return the test split with the teacher's stored logits."""
+    logits = read_measured(run.teacher, task)[1]
+    return EvaluationTexts(task.test.texts, task.test.pairs, task.test.labels, logits)
 
 
 def _quantize_config(run: RunDir, name: str, options: ExportOptions) -> QuantizeConfig:
@@ -199,6 +207,8 @@ def _sources(folder: Path, task: Task, max_length: int, options: ExportOptions) 
     }
     if options.sbom:
         sources["sbom"] = True
+    if options.with_eval:
+        sources["evaluation"] = True
     return sources
 
 

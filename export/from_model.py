@@ -152,6 +152,12 @@ def _check(
             f"trim_vocab={options.trim_vocab}",
             "leave trim_vocab out",
         )
+    if options.with_eval:
+        raise UsageError(
+            "only students of a run have a test split to pack",
+            "with_eval=True",
+            "leave with_eval out, and give `kdedge bench` your texts with --data",
+        )
     if len(calibration.texts) < SMALLEST_CALIBRATION:
         raise UsageError(
             f"calibration needs at least {SMALLEST_CALIBRATION} texts, better some hundred",

@@ -32,6 +32,7 @@ class ExportOptions:
         golden_from: Texts of golden.json: `neutral`, which come with kdedge, or `test`: 16 texts
             of the test split, word for word.
         sbom: Whether to write a bill of materials into the bundle.
+        with_eval: Whether to pack the test split, for `kdedge bench` on a device.
 
     Raises:
         UsageError: If one option would be ignored because of another.
@@ -43,6 +44,7 @@ class ExportOptions:
     trim_vocab: int | None = None
     golden_from: str = "neutral"
     sbom: bool = False
+    with_eval: bool = False
 
     def __post_init__(self) -> None:
         unknown = set(self.precisions) - set(FILES)

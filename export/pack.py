@@ -25,8 +25,9 @@ from kdedge.io.atomic import json_text, remove, replace_dir, write_atomic
 from kdedge.runtime import Classifier
 from kdedge.runtime.agreement import AgreementTable
 from kdedge.runtime.bundle import Bundle
+from kdedge.runtime.evaluation import EvaluationTexts
 from kdedge.runtime.golden import golden_label
-from kdedge.runtime.layout import AGREEMENT, LAYOUT, PRECISIONS, SBOM
+from kdedge.runtime.layout import AGREEMENT, EVALUATION, LAYOUT, PRECISIONS, SBOM
 from kdedge.runtime.manifest import Manifest, write_manifest
 from kdedge.runtime.metrics import score
 from kdedge.runtime.spec import TaskSpec
@@ -63,6 +64,7 @@ class ExportInput:
         calibrated: Whether the labels of the validation split may set a temperature.
         teacher_validation: The teacher's logits on the validation split (N, C), if it has one.
         provenance: What the bill of materials says; None: none is written.
+        evaluation: Texts of the test split that travel with the bundle; None: none do.
     """
 
     model: PreTrainedModel
@@ -78,6 +80,7 @@ class ExportInput:
     calibrated: bool = False
     teacher_validation: np.ndarray | None = None
     provenance: Provenance | None = None
+    evaluation: EvaluationTexts | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,8 @@ def begin_bundle(part: Path, source: ExportInput, files: ExportedFiles) -> Bundl
     _save_tokenizer(source.tokenizer, part, source.max_length)
     write_atomic(part / "README.md", "")
     write_atomic(part / "golden.json", "{}")
+    if source.evaluation is not None:
+        write_atomic(part / EVALUATION, source.evaluation.to_text())
     for path in list(part.iterdir()):
         # Slow tokenizers also save their vocabulary in files of their own.
         if path.is_file() and path.name not in LAYOUT:
@@ -141,7 +146,8 @@ def finish_bundle(
         (part / PRECISIONS[precision]).unlink(missing_ok=True)
     write_atomic(part / "golden.json", json_text(golden))
     sizes = {name: (part / path).stat().st_size for name, path in manifest.precisions.items()}
-    card = model_card(manifest, figures, sizes, golden_from=golden["texts"])
+    with_eval = (part / EVALUATION).is_file()
+    card = model_card(manifest, figures, sizes, golden_from=golden["texts"], with_eval=with_eval)
     write_atomic(part / "README.md", card)
     if provenance is not None:
         write_atomic(part / SBOM, sbom_text(part, manifest, provenance))

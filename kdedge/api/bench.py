@@ -77,7 +77,7 @@ def bench(
         source: A run, a bundle, a folder or zip of one, or a list of bundles.
         data: Texts to bench bundles on: a csv, tsv, jsonl or txt file, `(texts, labels)`, texts
             alone, a `datasets.Dataset` or a DataFrame. Default: a run's test split, or a
-            bundle's golden texts.
+            bundle's evaluation texts, or else its golden texts.
         out: Folder for report.json and report.md. Default: bench/ in the run; a bundle without a
             run writes no files.
         progress: Whether to show progress, or an object that receives it.

@@ -37,6 +37,8 @@ class ExportSettings(TypedDict, total=False):
         trim_vocab: Pieces of the vocabulary to keep; default: as the recipe says, else all.
         golden_from: Texts of golden.json: `neutral`, which come with kdedge, or 16 of the `test`
             split; default: neutral.
+        with_eval: Whether to pack the texts, labels and teacher's logits of the test split, for
+            `kdedge.bench` on a device; default: False.
     """
 
     precisions: tuple[str, ...]
@@ -45,6 +47,7 @@ class ExportSettings(TypedDict, total=False):
     tune: bool
     trim_vocab: int | None
     golden_from: Literal["neutral", "test"]
+    with_eval: bool
 
 
 class ModelInputs(TypedDict, total=False):

@@ -12,10 +12,10 @@ import click
 from kdedge.benchmarks.options import DEFAULTS, Options
 from kdedge.benchmarks.scenarios.names import SCENARIOS, scenario_names
 from kdedge.cli.bench_against import check_same_data, read_earlier_report, with_comparison
-from kdedge.cli.bench_output import show_report
+from kdedge.cli.bench_output import judge, show_report
+from kdedge.cli.bench_remote import RemoteOptions, bench_remotely, remote_folder, remote_options
 from kdedge.cli.console import ConsoleProgress
 from kdedge.cli.invocation import command_line
-from kdedge.cli.meaning import exit_if_strict, warn
 from kdedge.cli.options import (
     DEFAULT_OUTPUT,
     OutputOptions,
@@ -54,6 +54,13 @@ class DataArguments:
 
         spec = Bundle.open(bundle).manifest.spec
         return read_examples(self.data, spec, text=self.text, pair=self.pair, label=self.label)
+
+    def words(self) -> list[str]:
+        """Return the options that name the columns."""
+        if self.data is None:
+            return []
+        label = [] if self.label is None else [f"--label={self.label}"]
+        return [f"--text={self.text}", f"--pair={self.pair}", *label]
 
 
 class _WithCompare(click.Command):
@@ -176,6 +183,7 @@ class _WithCompare(click.Command):
     help="The report.json of an earlier bench with --scenario gate. Exits with 1 if a subject is"
     " slower or scores worse now.",
 )
+@remote_options
 @option_group("output", OutputOptions, wide_option, strict_option, json_option)
 def bench(
     targets: tuple[Path, ...],
@@ -183,13 +191,15 @@ def bench(
     options: Options,
     out: Path | None,
     against: Path | None,
+    remote: RemoteOptions,
     output: OutputOptions,
 ) -> None:
     """Measure runs or bundles: retention, latency, throughput, memory, size.
 
     TARGET is a run (all its students), the folder of one student in a run, or one or more
     bundles. A bundle in its run is compared with its teacher and with baselines. A copied
-    bundle, or one on a machine without torch, is measured alone.
+    bundle, or one on a machine without torch, is measured alone: on --data, on the evaluation texts
+    that travel with it, or on its golden texts.
 
     `kdedge bench compare` merges the reports of several machines into one page.
 
@@ -198,15 +208,23 @@ def bench(
     Example: kdedge bench runs/quickstart --scenario load,cold
     Example: kdedge bench my-bundle --against main/report.json
     Example: kdedge bench my-bundle --data test.csv --text sentence --label class --json
+    Example: kdedge bench my-bundle --remote pi@192.168.1.20
     """
     from kdedge.benchmarks.targets import plan
 
     progress = ConsoleProgress()
-    planned = plan(targets, alone=data.data is not None)
+    remote.check()
+    planned = plan(targets, alone=data.data is not None or remote.remote is not None)
     # Imported here so that a wrong target is reported sooner.
     from kdedge.benchmarks.output_folder import check_outside, report_folder
 
     folder = out or report_folder(planned.out, options, data.data)
+    if remote.remote is not None:
+        folder = out or remote_folder(folder, remote.remote, compared=against is not None)
+        words = [*options.words(), *data.words()]
+        request = remote.request(planned.bundles, words, data.data, against)
+        _check_before_copying(planned, data, options, folder)
+        bench_remotely(remote, request, folder, output, progress)
     earlier = None
     if against is not None:
         options = replace(options, scenarios=scenario_names([*options.scenarios, "gate"]))
@@ -229,7 +247,7 @@ def bench(
             planned, data, options, folder, progress, command=command, earlier=earlier
         )
     show_report(report, path, output, progress=progress)
-    _judge(report, output)
+    judge(report, output)
     if report.comparison is not None:
         report.comparison.raise_if_regressed()
 
@@ -265,7 +283,7 @@ def bench_and_show(
         command = command_line(context) if context is not None else None
         report, path = _bench_run(run, students, options, folder, progress, command=command)
     show_report(report, path, output, progress=progress)
-    _judge(report, output)
+    judge(report, output)
     return report
 
 
@@ -315,12 +333,14 @@ def _bench_bundles(
 ) -> tuple[Report, Path]:
     """Bench bundles without their run and write the report."""
     from kdedge.benchmarks.bench import bench_bundle, bundle_settings, golden_examples
+    from kdedge.benchmarks.examples import packed_examples
     from kdedge.benchmarks.output_folder import check_replaceable
     from kdedge.benchmarks.render import write_report
     from kdedge.runtime import Bundle
 
-    examples = data.read(planned.bundles[0])
-    check_same_data(earlier, options, examples or golden_examples(Bundle.open(planned.bundles[0])))
+    first = Bundle.open(planned.bundles[0])
+    examples = data.read(planned.bundles[0]) or packed_examples(first)
+    check_same_data(earlier, options, examples or golden_examples(first))
     check_replaceable(folder, bundle_settings(planned.bundles, options, examples))
     report = bench_bundle(planned.bundles, options=options, examples=examples, progress=progress)
     report = replace(with_comparison(report, earlier), command=command)
@@ -330,11 +350,16 @@ def _bench_bundles(
     return report, path
 
 
-def _judge(report: Report, output: OutputOptions) -> None:
-    """Apply `--strict` to the warnings of a report; in a JSON line they are not visible."""
-    from kdedge.benchmarks.result_warnings import result_warnings
+def _check_before_copying(
+    planned: Plan, data: DataArguments, options: Options, folder: Path
+) -> None:
+    """Report errors in texts, and a report that would be replaced, before anything is copied."""
+    from kdedge.benchmarks.bench import bundle_settings
+    from kdedge.benchmarks.examples import packed_examples
+    from kdedge.benchmarks.output_folder import check_outside, check_replaceable
+    from kdedge.runtime import Bundle
 
-    warnings = result_warnings(report)
-    if output.as_json:
-        warn(warnings, strict=output.strict)
-    exit_if_strict(warnings, strict=output.strict)
+    check_outside(planned.bundles, folder)
+    first = planned.bundles[0]
+    examples = data.read(first) or packed_examples(Bundle.open(first))
+    check_replaceable(folder, bundle_settings(planned.bundles, options, examples))

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kdedge.cli.console import print_line, results
+from kdedge.cli.meaning import exit_if_strict, warn
 from kdedge.cli.options import OutputOptions
 from kdedge.printable import printable
 from kdedge.run.progress import Progress
@@ -143,3 +144,13 @@ def _short_label(row: Row) -> str:
 def _escape_line(text: str) -> str:
     """Put text on one line and protect it from rich's markup."""
     return escape(printable(" ".join(text.split())))
+
+
+def judge(report: Report, output: OutputOptions) -> None:
+    """Apply `--strict` to the warnings of a report; in a JSON line they are not visible."""
+    from kdedge.benchmarks.result_warnings import result_warnings
+
+    warnings = result_warnings(report)
+    if output.as_json:
+        warn(warnings, strict=output.strict)
+    exit_if_strict(warnings, strict=output.strict)

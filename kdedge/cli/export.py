@@ -65,11 +65,12 @@ def kit_names(kits: tuple[str, ...], c: bool) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class ProvenanceOptions:
-    """What says where a bundle comes from: a private key that signs it, a bill of materials."""
+class ExtraOptions:
+    """What a bundle holds besides the model: a signature, a bill of materials, the test split."""
 
     sign: Path | None
     sbom: bool
+    with_eval: bool
 
 
 @click.command()
@@ -130,8 +131,8 @@ class ProvenanceOptions:
     click.option("--c", is_flag=True, help="Short for --kit c: a BiLSTM in one C file."),
 )
 @option_group(
-    "provenance",
-    ProvenanceOptions,
+    "extras",
+    ExtraOptions,
     click.option(
         "--sign",
         type=click.Path(path_type=Path),
@@ -140,6 +141,12 @@ class ProvenanceOptions:
     ),
     click.option(
         "--sbom", is_flag=True, help="Write a bill of materials (CycloneDX 1.6) into the bundles."
+    ),
+    click.option(
+        "--with-eval",
+        is_flag=True,
+        help="Pack all texts and labels of the test split, and the teacher's logits, so that"
+        " `kdedge bench` can measure quality on a device. Whoever has the bundle can read them.",
     ),
 )
 @web_options
@@ -150,7 +157,7 @@ def export(
     run: Path,
     options: ExportOptions,
     kits: tuple[str, ...],
-    provenance: ProvenanceOptions,
+    extras: ExtraOptions,
     web: WebOptions,
     force: bool,
     output: OutputOptions,
@@ -169,9 +176,9 @@ def export(
     Example: kdedge export bundle --kit cpp
     Example: kdedge export runs/quickstart/tinybert/bundle --web
     """
-    sign = provenance.sign
+    sign = extras.sign
     key = _read_key(sign) if sign else None  # A wrong key is reported before any work.
-    options = replace(options, sbom=provenance.sbom)
+    options = replace(options, sbom=extras.sbom, with_eval=extras.with_eval)
     if (run / MANIFEST).is_file():
         has_work = bool(kits) or web.wanted or key is not None
         _check_bundle_options(run, options, has_work=has_work)

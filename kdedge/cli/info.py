@@ -14,6 +14,7 @@ from kdedge.wording import listed
 
 if TYPE_CHECKING:
     from kdedge.runtime.bundle import Bundle
+    from kdedge.runtime.evaluation import EvaluationTexts
     from kdedge.runtime.manifest import Manifest
 
 SHOWN_LABELS = 12
@@ -32,14 +33,19 @@ def info(bundle: Path, as_json: bool) -> None:
     Example: kdedge info runs/quickstart/tinybert/bundle
     """
     from kdedge.runtime.bundle import Bundle
+    from kdedge.runtime.evaluation import read_evaluation
 
     opened = Bundle.open(bundle)
     opened.verify_files()
     digest = opened.manifest.digest()
+    evaluation = read_evaluation(opened)
     if as_json:
-        print_json(_document(opened, digest))
+        print_json(_document(opened, digest, evaluation))
         return
-    for name, value in _facts(opened.manifest).items():
+    facts = _facts(opened.manifest)
+    if evaluation is not None:
+        facts["texts"] = _evaluation_sentence(evaluation)
+    for name, value in facts.items():
         click.echo(fold(f"{name + ':':<12}{value}", indent=12))
     results().print(_files_table(opened))
     print_line(f"digest: {digest}")
@@ -67,6 +73,12 @@ def _facts(manifest: Manifest) -> dict[str, str]:
     return {name: value.strip() for name, value in facts.items()}
 
 
+def _evaluation_sentence(evaluation: EvaluationTexts) -> str:
+    logits = " and the teacher's logits" if evaluation.teacher_logits is not None else ""
+    count = f"{len(evaluation.texts):,} evaluation texts"
+    return f"{count}, word for word, with labels{logits}; `kdedge bench` uses them"
+
+
 def _labels(labels: tuple[str, ...]) -> str:
     return f"{len(labels)}: {listed(labels, SHOWN_LABELS)}"
 
@@ -83,6 +95,11 @@ def _files_table(bundle: Bundle) -> Table:
     return table
 
 
-def _document(bundle: Bundle, digest: str) -> dict[str, Any]:
-    document = bundle.manifest.to_json()
-    return {"bundle": str(bundle.folder), "digest": digest, **document}
+def _document(bundle: Bundle, digest: str, evaluation: EvaluationTexts | None) -> dict[str, Any]:
+    document = {"bundle": str(bundle.folder), "digest": digest, **bundle.manifest.to_json()}
+    if evaluation is not None:
+        document["evaluation"] = {
+            "texts": len(evaluation.texts),
+            "teacher_logits": evaluation.teacher_logits is not None,
+        }
+    return document

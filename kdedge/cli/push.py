@@ -17,6 +17,11 @@ from kdedge.cli.options import digest_option, json_option
 @click.option(
     "--revision", metavar="BRANCH", help="Branch to upload to; it is created if it is missing."
 )
+@click.option(
+    "--with-eval",
+    is_flag=True,
+    help="Upload evaluation texts too, if the bundle holds any. Without it, that is an error.",
+)
 @digest_option
 @json_option
 def push(
@@ -24,6 +29,7 @@ def push(
     repository: str,
     private: bool,
     revision: str | None,
+    with_eval: bool,
     digest: str | None,
     as_json: bool,
 ) -> None:
@@ -41,7 +47,9 @@ def push(
     opened = Bundle.open(bundle, digest)
     size = opened.manifest.size() / 1e6
     print_message(f"uploading {len(opened.manifest.files) + 1} files, {size:.1f} MB")
-    done = upload_bundle(opened, repository, private=private, revision=revision)
+    done = upload_bundle(
+        opened, repository, private=private, revision=revision, with_eval=with_eval
+    )
     pinned = f"{done.repository}@{done.commit}"
     if as_json:
         document = {"url": done.url, "commit": done.commit, "digest": opened.manifest.digest()}

@@ -1,7 +1,8 @@
 """A bundle is the folder that goes to the device. A file is verified when it is first read.
 
 bundle/  README.md  config.json  tokenizer.json  tokenizer_config.json  golden.json  kdedge.json
-         kdedge.sig (if it is signed)  sbom.cdx.json (if it was requested)
+         kdedge.sig (if it is signed)
+         evaluation.json, sbom.cdx.json (if they were requested)
          onnx/model.onnx  onnx/model_quantized.onnx  onnx/model_portable.onnx
 """
 

@@ -21,7 +21,8 @@ from typing import IO
 from kdedge.errors import IntegrityError, MachineError, UsageError, first_line
 from kdedge.runtime.bundle import Bundle
 from kdedge.runtime.digest import require_digest
-from kdedge.runtime.layout import LAYOUT, MANIFEST, UNLISTED, size_limit
+from kdedge.runtime.layout import EVALUATION, LAYOUT, MANIFEST, UNLISTED, size_limit
+from kdedge.runtime.verified_file import verify_file
 
 NAMES = frozenset((*UNLISTED, *LAYOUT))
 """Paths of the files that a bundle may contain."""
@@ -74,8 +75,19 @@ def open_bundle(source: str | Path | Bundle, digest: str | None = None) -> Bundl
         opened = Bundle.open(folder, digest)
         if folder != Path(source):
             # The temporary folder is removed, so its files are read now.
-            return Bundle(Path(source), opened.manifest, dict(opened.contents))
+            return Bundle(Path(source), opened.manifest, _read_contents(opened))
     return opened
+
+
+def _read_contents(bundle: Bundle) -> dict[str, bytes]:
+    """Read and verify every file; evaluation texts, which predictions do not need, are not kept."""
+    contents = {}
+    for name, entry in bundle.manifest.files.items():
+        if name == EVALUATION:
+            verify_file(bundle.folder, name, size=entry["bytes"], sha256=entry["sha256"])
+        else:
+            contents[name] = bundle.contents[name]
+    return contents
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kdedge.errors import MachineError, UsageError, first_line
 from kdedge.runtime.bundle import Bundle
 from kdedge.runtime.bundle_source import HUB_ID, NAMES
-from kdedge.runtime.layout import MANIFEST, SIGNATURE
+from kdedge.runtime.layout import EVALUATION, MANIFEST, SIGNATURE
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -30,7 +30,12 @@ class UploadedBundle:
 
 
 def upload_bundle(
-    bundle: Bundle, repository: str, *, private: bool = False, revision: str | None = None
+    bundle: Bundle,
+    repository: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    with_eval: bool = False,
 ) -> UploadedBundle:
     """Verify a bundle and upload it; files of an older bundle are removed from the repository.
 
@@ -38,15 +43,23 @@ def upload_bundle(
         repository: `owner/name`; it is created if it does not exist.
         private: Whether a new repository is private.
         revision: Branch that receives the bundle; it is created if it does not exist.
+        with_eval: Whether evaluation texts may be uploaded: they are users' texts.
 
     Raises:
         IntegrityError: If a file is not the one that was exported.
-        UsageError: If `repository` is not of the form `owner/name`.
+        UsageError: If `repository` is not of the form `owner/name`, or the bundle holds
+            evaluation texts and `with_eval` is False.
         MachineError: If huggingface_hub is missing, nobody is logged in, or the upload fails.
     """
     if not HUB_ID.fullmatch(repository):
         raise UsageError(
             "a repository on the hub is named owner/name", repr(repository), "use your user name"
+        )
+    if EVALUATION in bundle.manifest.files and not with_eval:
+        raise UsageError(
+            "this bundle holds users' texts, word for word",
+            f"{EVALUATION}: the texts and labels of the test split",
+            "export it without --with-eval; or add --with-eval to upload these texts too",
         )
     bundle.verify_files()
     api = _logged_in_api()

@@ -16,6 +16,9 @@ UNLISTED = (MANIFEST, SIGNATURE)
 AGREEMENT = "agreement.json"
 """An optional file: how often student and teacher agree on the validation texts."""
 
+EVALUATION = "evaluation.json"
+"""An optional file: users' texts to measure the bundle on, see `kdedge export --with-eval`."""
+
 SBOM = "sbom.cdx.json"
 """An optional bill of materials, see `kdedge export --sbom`."""
 
@@ -35,6 +38,7 @@ LAYOUT = (
     "tokenizer_config.json",
     "golden.json",
     AGREEMENT,
+    EVALUATION,
     SBOM,
     *PRECISIONS.values(),
 )
@@ -45,9 +49,10 @@ MAX_GRAPH_BYTES = 2 << 30
 """The limit of a protobuf message, and so of an ONNX file."""
 
 MAX_TEXT_BYTES = 16 << 20
-"""The limit of every other file, except tokenizer.json."""
+"""The limit of every other file, except those below."""
 
 MAX_TOKENIZER_BYTES = 128 << 20
+MAX_EVALUATION_BYTES = 64 << 20
 
 
 def size_limit(name: str) -> int:
@@ -56,6 +61,8 @@ def size_limit(name: str) -> int:
         return MAX_MANIFEST_BYTES
     if name == "tokenizer.json":
         return MAX_TOKENIZER_BYTES
+    if name == EVALUATION:
+        return MAX_EVALUATION_BYTES
     return MAX_GRAPH_BYTES if name.endswith(".onnx") else MAX_TEXT_BYTES
 
 

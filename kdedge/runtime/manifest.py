@@ -11,7 +11,7 @@ from typing import Any
 
 from kdedge.io.atomic import json_text, write_atomic
 from kdedge.runtime.digest import DIGEST, document_digest
-from kdedge.runtime.layout import MANIFEST, MAX_MANIFEST_BYTES, UNLISTED, file_names
+from kdedge.runtime.layout import EVALUATION, MANIFEST, MAX_MANIFEST_BYTES, UNLISTED, file_names
 from kdedge.runtime.manifest_fields import FIELDS, FORMAT, check_fields, damaged
 from kdedge.runtime.spec import TaskSpec
 from kdedge.runtime.verified_file import read_regular_file
@@ -58,6 +58,7 @@ class Manifest:
             others.clear()
         else:
             others.remove(self.precisions[precision])
+            others.add(EVALUATION)
         return sum(entry["bytes"] for name, entry in self.files.items() if name not in others)
 
     def digest(self) -> str:

@@ -1,0 +1,1 @@
+"""Bench a bundle on another machine over ssh."""
