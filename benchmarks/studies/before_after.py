@@ -14,6 +14,7 @@ import os
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +29,20 @@ def study() -> None:
     parser.add_argument("old", nargs="?")
     parser.add_argument("new", nargs="?")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", choices=TASKS, help="one task instead of all")
     parser.add_argument("--work", action="store_true", help="do the work and print seconds")
     arguments = parser.parse_args()
     if arguments.work:
-        print(json.dumps(work()))
+        print(json.dumps(work(arguments.only)))
         return
     seconds: dict[str, list[dict[str, float]]] = {"old": [], "new": []}
     for number in range(arguments.rounds):
         order = ("old", "new") if number % 2 == 0 else ("new", "old")
         for name in order:
-            seconds[name].append(run(getattr(arguments, name)))
+            seconds[name].append(run(getattr(arguments, name), arguments.only))
     print("| work | before, s | after, s | after / before [quartiles] |")
     print("|---|--:|--:|--:|")
-    for task in TASKS:
+    for task in seconds["old"][0]:
         old = np.array([row[task] for row in seconds["old"]])
         new = np.array([row[task] for row in seconds["new"]])
         low, middle, high = np.percentile(new / old, (25, 50, 75))
@@ -48,9 +50,9 @@ def study() -> None:
         print(f"| {task} | {cells} | {middle:.3f} [{low:.3f}–{high:.3f}] |")
 
 
-def run(python: str) -> dict[str, float]:
-    """Do all work with one checkout's interpreter; return the seconds of each task."""
-    command = [python, __file__, "--work"]
+def run(python: str, only: str | None) -> dict[str, float]:
+    """Do the work with one checkout's interpreter; return the seconds of each task."""
+    command = [python, __file__, "--work", *(["--only", only] if only else [])]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     # A file's own folder comes first on the path of imports; the checkout's kdedge must count.
     done = subprocess.run(
@@ -65,20 +67,20 @@ def run(python: str) -> dict[str, float]:
     return result
 
 
-def work() -> dict[str, float]:
-    """Train, label and generate with models of random weights."""
+def work(only: str | None) -> dict[str, float]:
+    """Train, label and generate with models of random weights; return seconds."""
     import torch
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
     texts, tokenizer = make_texts(1000)
-    seconds = {
-        "BiLSTM training": timed(lambda: train_student(bilstm(), texts, tokenizer)),
-        "TinyBERT training": timed(lambda: train_student(tinybert(2, 128), texts, tokenizer)),
-        "labelling": timed(lambda: label(texts, tokenizer)),
-        "generation": timed(generate),
+    jobs: dict[str, Callable[[], None]] = {
+        "BiLSTM training": lambda: train_student(bilstm(), texts, tokenizer),
+        "TinyBERT training": lambda: train_student(tinybert(2, 128), texts, tokenizer),
+        "labelling": lambda: label(texts, tokenizer),
+        "generation": generate,
     }
-    return seconds
+    return {name: timed(job) for name, job in jobs.items() if only in (None, name)}
 
 
 def timed(job: Any) -> float:
