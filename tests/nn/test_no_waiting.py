@@ -35,7 +35,11 @@ from kdedge.nn.signals import read_signals
 from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.training import LabelLossModule, Training, train
 from kdedge.recipe import FitConfig, ObjectiveConfig
-from kdedge.students.bilstm import padded_final_states
+from kdedge.students.bilstm import (
+    BiLstmForSequenceClassification,
+    BiLstmModelConfig,
+    padded_final_states,
+)
 
 WAITING = {"item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__float__", "__int__"}
 
@@ -218,3 +222,22 @@ def test_generated_texts_end_alike_however_rarely_the_cpu_looks(interval: int) -
         assert text[0] == generator.start and len(text) <= 14
         assert generator.end not in text[1:-1]
         assert len(text) == 14 or text[-1] == generator.end
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision"),
+    [("bert", torch.bfloat16), ("bert", torch.float16), ("bilstm", torch.bfloat16)],
+)
+def test_sixteen_bits_change_logits_little(kind: str, precision: torch.dtype) -> None:
+    """The paths of a GPU in 16 bits, on a CPU, which has no LSTM in fp16; a BiLSTM is packed."""
+    torch.manual_seed(0)
+    model: Any = factories.bert(layers=2, vocabulary=50, initializer_range=0.02)
+    if kind == "bilstm":
+        config = BiLstmModelConfig(vocab_size=50, embedding_dim=16, hidden_size=8, head_size=8)
+        model = BiLstmForSequenceClassification(config)
+    chance = np.random.default_rng(0)
+    lengths = chance.integers(1, 20, 30)
+    data = Encoded.of([chance.integers(1, 50, length).tolist() for length in lengths])
+    exact = predict_logits(model, data, PaddingCollator(0))
+    rounded = predict_logits(model, data, PaddingCollator(0), precision=precision)
+    assert 0 < np.abs(rounded - exact).max() < 0.02 * np.ptp(exact) + 0.005
