@@ -184,6 +184,8 @@ def test_an_interrupted_bench_leaves_nothing_there(
     bundle: Path, server: SshServer, number: signal.Signals
 ) -> None:
     """The bench on the target would wait for an hour."""
+    # A shell starts background jobs with SIGINT ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     code = """
 import os, subprocess, sys
 real = subprocess.Popen
