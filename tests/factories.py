@@ -32,7 +32,7 @@ from kdedge.data.task import Split, Task
 from kdedge.nn.labels import label_config
 from kdedge.recipe import Recipe
 from kdedge.run.layout import RunDir
-from kdedge.runtime.layout import AGREEMENT, LAYOUT, PRECISIONS, SBOM
+from kdedge.runtime.layout import AGREEMENT, EVALUATION, LAYOUT, PRECISIONS, SBOM
 from kdedge.runtime.spec import TaskSpec
 from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
 
@@ -354,7 +354,7 @@ def record_again(folder: Path) -> None:
 
 # Bundles
 
-OPTIONAL_FILES = (AGREEMENT, PRECISIONS["portable"], SBOM)
+OPTIONAL_FILES = (AGREEMENT, EVALUATION, PRECISIONS["portable"], SBOM)
 BUNDLE_FILES = tuple(name for name in LAYOUT if name not in OPTIONAL_FILES)
 """Files of a bundle that `tiny_bundle` returns."""
 

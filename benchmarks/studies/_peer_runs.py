@@ -76,7 +76,7 @@ BUNDLE = Peer("kdedge_bundle", "kdedge", "")
 
 
 @dataclass
-class Subject:
+class MeasuredModel:
     """A model that answers in a process of its own, and what was measured.
 
     Attributes:
@@ -148,7 +148,7 @@ def fit(peer: Peer, task: Path, model: Path) -> None:
 
 
 @contextmanager
-def open_process(subject: Subject, logs: Path) -> Iterator[PeerProcess]:
+def open_process(subject: MeasuredModel, logs: Path) -> Iterator[PeerProcess]:
     """Start a subject and wait until it is ready. Raises CheckFailed with the reason."""
     command = [*subject.peer.command(), "serve", str(subject.model)]
     log = logs / f"{subject.peer.program}-{subject.model.parent.name}.serve.log"
@@ -170,7 +170,7 @@ def open_process(subject: Subject, logs: Path) -> Iterator[PeerProcess]:
             process.wait()
 
 
-def measure(subjects: Sequence[Subject], texts: Sequence[str], logs: Path) -> None:
+def measure(subjects: Sequence[MeasuredModel], texts: Sequence[str], logs: Path) -> None:
     """Send all texts to all subjects in turns of a block, in a random order of the subjects."""
     generator = random.Random(0)
     with ExitStack() as stack:
@@ -190,7 +190,7 @@ def measure(subjects: Sequence[Subject], texts: Sequence[str], logs: Path) -> No
             subject.package_bytes = processes[subject.name].end()
 
 
-def ask_block(subject: Subject, process: PeerProcess, texts: Sequence[str]) -> None:
+def ask_block(subject: MeasuredModel, process: PeerProcess, texts: Sequence[str]) -> None:
     for text in texts[:WARM_UP]:
         process.ask(text)
     for text in texts:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from _peer_runs import Subject
+from _peer_runs import MeasuredModel
 
 from kdedge.evaluation.bootstrap import bootstrap_rows, bootstrap_scores, percentile_interval
 from kdedge.runtime import metrics
@@ -24,7 +24,7 @@ HEADER = (
 MB = 1e6
 
 
-def render(subjects: Sequence[Subject], spec: TaskSpec, labels: np.ndarray) -> str:
+def render(subjects: Sequence[MeasuredModel], spec: TaskSpec, labels: np.ndarray) -> str:
     """Write one row for each subject; a subject without values has its reason."""
     lines = [f"| {' | '.join(HEADER)} |", "| --- | --- |" + " --: |" * (len(HEADER) - 2)]
     draws = bootstrap_rows(len(labels), seed=0)
@@ -37,7 +37,7 @@ def render(subjects: Sequence[Subject], spec: TaskSpec, labels: np.ndarray) -> s
 
 
 def measured_cells(
-    subject: Subject, spec: TaskSpec, labels: np.ndarray, draws: np.ndarray
+    subject: MeasuredModel, spec: TaskSpec, labels: np.ndarray, draws: np.ndarray
 ) -> list[str]:
     scores = np.array(subject.scores)
     metric = metrics.METRICS[spec.metric].function

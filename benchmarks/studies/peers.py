@@ -20,7 +20,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from _peer_runs import BUNDLE, PEERS, Peer, Subject, fit, measure
+from _peer_runs import BUNDLE, PEERS, MeasuredModel, Peer, fit, measure
 from _peer_table import render
 from kdedge.benchmarks.studies._machine_line import machine_line
 
@@ -105,10 +105,10 @@ def write_split(path: Path, split: Split, limit: int | None) -> None:
     path.write_text("".join(lines), encoding="utf-8")
 
 
-def subject_of(peer: Peer, models: Path) -> Subject:
+def subject_of(peer: Peer, models: Path) -> MeasuredModel:
     """Return a fitted peer, or one with the reason why it is not."""
     model = models / peer.program
-    subject = Subject(peer.title, peer, model)
+    subject = MeasuredModel(peer.title, peer, model)
     problem = models / f"{peer.program}.problem"
     if model.with_suffix(".json").is_file():
         subject.fit_seconds = json.loads(model.with_suffix(".json").read_text())["seconds"]
@@ -119,12 +119,12 @@ def subject_of(peer: Peer, models: Path) -> Subject:
     return subject
 
 
-def bundles_of(run: RunDir) -> list[Subject]:
+def bundles_of(run: RunDir) -> list[MeasuredModel]:
     """Return the bundles of a run as subjects."""
     subjects = []
     for key, student in run.students.items():
         seconds = training_log(run, key)["train_runtime"]
-        subjects.append(Subject(f"kdedge, {key} int8", BUNDLE, student.bundle, seconds))
+        subjects.append(MeasuredModel(f"kdedge, {key} int8", BUNDLE, student.bundle, seconds))
     return subjects
 
 
@@ -155,7 +155,7 @@ def measure_all(run: RunDir, task: Task, peers: list[Peer], folder: Path) -> Non
     print(render(subjects, task.spec, task.test.labels))
 
 
-def raw_values(subject: Subject) -> dict[str, object]:
+def raw_values(subject: MeasuredModel) -> dict[str, object]:
     values = asdict(subject)
     values["model"] = str(subject.model)
     values["scores"] = [[round(score, 4) for score in row] for row in subject.scores]

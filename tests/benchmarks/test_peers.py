@@ -12,7 +12,7 @@ import factories
 import numpy as np
 import peers
 import pytest
-from _peer_runs import BUNDLE, PEERS, PROGRAMS, Peer, Subject
+from _peer_runs import BUNDLE, PEERS, PROGRAMS, MeasuredModel, Peer
 from _peer_table import render
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -28,7 +28,7 @@ def settings(teacher: str = "") -> peers.Settings:
     return peers.Settings(TASK.spec.labels, teacher, "", 32, 0, 4, 8, 1, 16)
 
 
-def fitted(peer: Peer, folder: Path, teacher: str = "") -> Subject:
+def fitted(peer: Peer, folder: Path, teacher: str = "") -> MeasuredModel:
     peers.write_task(folder / "task", TASK, settings(teacher), None)
     peers.fit_all([peer], folder)
     return peers.subject_of(peer, folder / "models")
@@ -55,7 +55,7 @@ def test_a_peer_gives_the_scores_of_the_same_model_made_here(tmp_path: Path) -> 
 
 def test_a_bundle_answers_by_the_same_protocol(tmp_path: Path) -> None:
     bundle = factories.tiny_bundle()
-    subject = Subject("bundle", BUNDLE, bundle)
+    subject = MeasuredModel("bundle", BUNDLE, bundle)
     _peer_runs.measure([subject], TASK.test.texts, tmp_path)
     classifier = Classifier.load(bundle, "int8", threads=1)
     expected = [list(classifier.predict(text).scores.values()) for text in TASK.test.texts]
@@ -128,7 +128,9 @@ def test_the_table_has_the_score_and_its_interval(tmp_path: Path) -> None:
     labels = TASK.test.labels
     scores = np.eye(2)[labels]
     scores[0] = 1 - scores[0]
-    subject = Subject("a", TFIDF, tmp_path, 3.0, scores.tolist(), [10.0] * len(labels), 5_000_000)
+    subject = MeasuredModel(
+        "a", TFIDF, tmp_path, 3.0, scores.tolist(), [10.0] * len(labels), 5_000_000
+    )
     row = render([subject], TASK.spec, labels).splitlines()[-1]
     assert f"{1 - 1 / len(labels):.4f} [" in row
     assert row.endswith("| 10 | 10 | 0.0 | 5 | 3 |")

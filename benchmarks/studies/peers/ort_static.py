@@ -22,7 +22,7 @@ CHOICES = (None, ["MatMul", "Gemm"])
 """Which operators become int8: all that can, or the products of matrices alone."""
 
 
-class Calibration(quantization.CalibrationDataReader):
+class TeacherCalibration(quantization.CalibrationDataReader):
     """The inputs that set the ranges of activations."""
 
     def __init__(self, rows: Iterator[dict[str, np.ndarray]]):
@@ -48,7 +48,7 @@ def fit(task: PeerTask, folder: Path) -> None:
             quantization.quantize_static(
                 work / "ready.onnx",
                 work / "int8.onnx",
-                Calibration(tokens(text) for text in texts),
+                TeacherCalibration(tokens(text) for text in texts),
                 per_channel=True,
                 activation_type=quantization.QuantType.QUInt8,
                 op_types_to_quantize=kinds,
