@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING
 from kdedge.benchmarks.agreement import ChosenThreshold
 from kdedge.benchmarks.equivalence.sections import sections_of
 from kdedge.benchmarks.int8_gain import int8_answers
-from kdedge.benchmarks.pictures.data import SIMPLE_COLOUR, colour_of, groups, is_label_only
+from kdedge.benchmarks.pictures.data import (
+    PEER_COLOUR,
+    SIMPLE_COLOUR,
+    colour_of,
+    groups,
+    is_label_only,
+)
 from kdedge.benchmarks.render import (
     COLUMNS,
     NOTHING,
@@ -67,6 +73,10 @@ SETTING_NAMES = {
     "rates": "texts per second offered",
 }
 """Key of `Report.settings` -> what the page calls it, if that differs."""
+
+
+SHARED_COLOURS = {SIMPLE_COLOUR: "simple classifier", PEER_COLOUR: "other library"}
+"""Colours of several groups, and what the legend calls them."""
 
 
 @dataclass(frozen=True)
@@ -217,15 +227,12 @@ def _cell(name: str, cells: Mapping[str, str]) -> Cell:
 
 def _legend(report: Report) -> list[tuple[str, str]]:
     """Return name and colour of every kind of mark."""
-    entries = []
+    entries: dict[str, str] = {}
     for group in groups(report):
-        if group.colour != SIMPLE_COLOUR:
-            entries.append((group.name, group.colour))
-    if len(entries) < len(groups(report)):
-        entries.append(("simple classifier", SIMPLE_COLOUR))
+        entries[SHARED_COLOURS.get(group.colour, group.name)] = group.colour
     if any(is_label_only(report, row) for row in report.rows):
-        entries.append(("label-only baseline", "hollow"))
-    return entries
+        entries["label-only baseline"] = "hollow"
+    return list(entries.items())
 
 
 def _agreements(report: Report) -> list[tuple[str, ChosenThreshold]]:

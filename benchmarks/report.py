@@ -12,6 +12,7 @@ import numpy as np
 from kdedge.benchmarks.agreement import AgreementCurve
 from kdedge.benchmarks.changes import Comparison
 from kdedge.benchmarks.equivalence.values import Disagreement, Equivalence
+from kdedge.benchmarks.figures import FigureSection
 from kdedge.benchmarks.footprint import NOT_MEASURED, Footprint
 from kdedge.benchmarks.gain import DistillationGain
 from kdedge.benchmarks.result_warnings import result_warnings
@@ -36,6 +37,7 @@ class Row:
     """The measurements of one subject; None for what was not measured.
 
     Attributes:
+        kind: `model`, `baseline`, or `peer` for another library.
         value: The task's metric on the test texts.
         interval: 95 % interval of `value` over the test texts.
         single: Seconds per text, with tokenization.
@@ -74,7 +76,7 @@ class Row:
     @property
     def label(self) -> str:
         """Short name in tables, such as `bilstm onnx int8`."""
-        if self.kind == "baseline":
+        if self.kind in ("baseline", "peer"):
             return self.subject
         if self.provider == "torch cuda":
             return f"{self.subject} torch cuda"
@@ -119,6 +121,7 @@ class Report:
             is the time of text i modulo their number.
         scenarios: Raw values of the scenarios other than `single`.
         comparison: How the subjects changed since an earlier bench, if it was named.
+        sections: More figures; a study adds them.
     """
 
     task: dict[str, Any]
@@ -138,6 +141,7 @@ class Report:
     timed_tokens: tuple[int, ...] = ()
     scenarios: ScenarioResults = field(default_factory=ScenarioResults)
     comparison: Comparison | None = None
+    sections: tuple[FigureSection, ...] = ()
 
     @property
     def base(self) -> Row | None:
@@ -230,6 +234,7 @@ class Report:
             "rows": [_row_json(self, row) for row in self.rows],
             "scenarios": self.scenarios.to_json(),
             "against": asdict(self.comparison) if self.comparison else None,
+            "sections": [asdict(section) for section in self.sections],
             "raw": [_raw_json(row) for row in self.rows if row.single is not None],
         }
         return {key: finite(value) for key, value in document.items()}

@@ -102,7 +102,7 @@ def sections_of(report: Report) -> list[FigureSection]:
     if report.left_out:
         left_out = FigureSection("left-out", "Not known here", LEFT_OUT, lines=report.left_out)
         sections.append(left_out)
-    return sections
+    return [*sections, *report.sections]
 
 
 def _comparison(report: Report) -> list[FigureSection]:

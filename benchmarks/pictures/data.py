@@ -16,6 +16,7 @@ COLOURS = 6
 
 TEACHER_COLOUR = "teacher"
 SIMPLE_COLOUR = "simple"
+PEER_COLOUR = "peer"
 
 BINS = 96
 SMOOTHING = 1.3
@@ -170,6 +171,8 @@ def _colours(report: Report) -> dict[str, str]:
             colours[name] = TEACHER_COLOUR
         elif row.kind == "baseline":
             colours[name] = SIMPLE_COLOUR
+        elif row.kind == "peer":
+            colours[name] = PEER_COLOUR
         else:
             colours[name] = f"student{students % COLOURS + 1}"
             students += 1

@@ -41,7 +41,7 @@ def latencies(report: Report, width: int) -> Layer | None:
         texts.append(
             {
                 "y": number + frame.text_place,
-                "name": style.shorten(row.label, 30),
+                "name": style.shorten(row.label, frame.name_length),
                 "figures": _percentile_text(row),
             }
         )

@@ -30,7 +30,10 @@ def target_score(report: Report, plot: Plot) -> float | None:
 
 
 def pareto_labels(report: Report, plot: Plot, largest: int) -> list[Layer]:
-    """Write each group's name at its fastest point, the form at every point, and the target."""
+    """Write each group's name at its fastest point, the form at every point, and the target.
+
+    Narrow plots have no room for the names of other libraries, and for more than one form.
+    """
     circles = []
     lines = []
     wanted = []
@@ -44,7 +47,7 @@ def pareto_labels(report: Report, plot: Plot, largest: int) -> list[Layer]:
             text = _form(row)
             if row is timed[-1]:
                 text = f"{group.name} {text}".strip()
-            if plot.is_narrow and row is not timed[-1]:
+            if plot.is_narrow and (row is not timed[-1] or row.kind == "peer"):
                 continue
             wanted.append((x, y, radius, style.shorten(text, 24 if plot.is_narrow else 40)))
         for start, end in pairwise(map(plot.point, timed)):
@@ -97,7 +100,7 @@ def _text(label: Label, colour: str) -> list[Layer]:
 
 def _form(row: Row) -> str:
     """Name the form of a row in one word: its precision, or torch."""
-    if row.kind == "baseline":
+    if row.kind in ("baseline", "peer"):
         return ""
     words = row.label.removeprefix(row.subject).split()
     if words[:1] == ["torch"]:

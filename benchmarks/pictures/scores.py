@@ -34,7 +34,7 @@ def scores(report: Report, width: int) -> Layer | None:
         if point["kind"] == "below":
             point["score"] = axis.low
         points.append(point)
-        name = style.shorten(row.label, 30)
+        name = style.shorten(row.label, frame.name_length)
         texts.append({"y": number + frame.text_place, "name": name, "figures": _score_text(row)})
     layers = [*_reference_lines(report, axis, x)]
     inside = [point for point in points if point["kind"] != "below"]

@@ -109,6 +109,7 @@ class RowFrame:
         mark_place: Middle of a mark, as a share of the row.
         mark_share: Height of a hill, as a share of the row.
         name_x: Left end of the names.
+        name_length: Characters of the longest name.
         figures_x: Right end of the figures.
     """
 
@@ -118,6 +119,7 @@ class RowFrame:
     mark_place: float
     mark_share: float
     name_x: int
+    name_length: int
     figures_x: int
 
 
@@ -128,6 +130,7 @@ WIDE_FRAME = RowFrame(
     mark_place=0.62,
     mark_share=0.84,
     name_x=-NAME_GUTTER,
+    name_length=30,
     figures_x=WIDE - MARGIN - NAME_GUTTER,
 )
 NARROW_FRAME = RowFrame(
@@ -137,6 +140,7 @@ NARROW_FRAME = RowFrame(
     mark_place=0.66,
     mark_share=0.54,
     name_x=0,
+    name_length=20,
     figures_x=NARROW - MARGIN,
 )
 FRAMES = {WIDE: WIDE_FRAME, NARROW: NARROW_FRAME}

@@ -31,20 +31,32 @@ BLOCK = 20
 WARM_UP = 3
 """Texts at the start of a block that are not timed: another subject had the caches."""
 
+LABELLED, TRANSFER = "labelled", "transfer"
+"""Folders of texts: with their own labels; or the students' texts with the teacher's labels."""
+
 
 @dataclass(frozen=True)
 class Peer:
     """A program in benchmarks/studies/peers/.
 
     Attributes:
-        title: Its name in the table.
+        title: Its name in tables.
         environment: The folder in .venv/peers/ and the list in configs/locks/peers/; empty for
             the environment of kdedge.
+        form: What runs the model, as reports call it.
+        texts: What it learns from: `LABELLED`, `TRANSFER`, or nothing if it converts the teacher.
     """
 
     program: str
     title: str
     environment: str
+    form: str = ""
+    texts: str = ""
+
+    @property
+    def key(self) -> str:
+        """Name of its files."""
+        return f"{self.program}-{TRANSFER}" if self.texts == TRANSFER else self.program
 
     def command(self) -> list[str]:
         """Return the start of a command line. Raises CheckFailed without an environment."""
@@ -59,20 +71,23 @@ class Peer:
         raise CheckFailed("not installed", detail)
 
 
+TEACHER = Peer("torch_teacher", "teacher", "torch", "torch")
 PEERS = (
-    Peer("torch_teacher", "teacher, torch fp32", "torch"),
-    Peer("torch_compile", "teacher, torch.compile fp32", "torch"),
-    Peer("optimum_dynamic", "teacher, optimum-onnx dynamic int8", "optimum"),
-    Peer("ort_static", "teacher, onnxruntime quantize_static", "optimum"),
-    Peer("openvino_nncf", "teacher, OpenVINO with NNCF int8", "openvino"),
-    Peer("ctranslate2_int8", "teacher, CTranslate2 int8", "ctranslate2"),
-    Peer("setfit_head", "SetFit", "setfit"),
-    Peer("textbrewer_student", "TextBrewer, student in torch fp32", "textbrewer"),
-    Peer("model2vec_tuned", "model2vec, fine-tuned", "model2vec"),
-    Peer("fasttext_supervised", "fastText", "fasttext"),
-    Peer("tfidf_logistic", "TF-IDF, logistic regression", "tfidf"),
+    Peer("torch_compile", "torch.compile", "torch", "torch"),
+    Peer("optimum_dynamic", "optimum-onnx int8", "optimum", "onnx"),
+    Peer("ort_static", "quantize_static int8", "optimum", "onnx"),
+    Peer("openvino_nncf", "OpenVINO NNCF int8", "openvino", "openvino"),
+    Peer("ctranslate2_int8", "CTranslate2 int8", "ctranslate2", "ctranslate2"),
+    Peer("textbrewer_student", "TextBrewer", "textbrewer", "torch", TRANSFER),
+    Peer("setfit_head", "SetFit", "setfit", "torch", LABELLED),
+    Peer("model2vec_tuned", "model2vec", "model2vec", "numpy", LABELLED),
+    Peer("model2vec_tuned", "model2vec, more texts", "model2vec", "numpy", TRANSFER),
+    Peer("fasttext_supervised", "fastText", "fasttext", "fasttext", LABELLED),
+    Peer("fasttext_supervised", "fastText, more texts", "fasttext", "fasttext", TRANSFER),
+    Peer("tfidf_logistic", "TF-IDF", "tfidf", "scikit-learn", LABELLED),
+    Peer("tfidf_logistic", "TF-IDF, more texts", "tfidf", "scikit-learn", TRANSFER),
 )
-BUNDLE = Peer("kdedge_bundle", "kdedge", "")
+BUNDLE = Peer("kdedge_bundle", "kdedge", "", "onnx", TRANSFER)
 
 
 @dataclass
@@ -151,7 +166,7 @@ def fit(peer: Peer, task: Path, model: Path) -> None:
 def open_process(subject: MeasuredModel, logs: Path) -> Iterator[PeerProcess]:
     """Start a subject and wait until it is ready. Raises CheckFailed with the reason."""
     command = [*subject.peer.command(), "serve", str(subject.model)]
-    log = logs / f"{subject.peer.program}-{subject.model.parent.name}.serve.log"
+    log = logs / f"{subject.peer.key}-{subject.model.parent.name}.serve.log"
     with log.open("w") as errors:
         process = subprocess.Popen(
             command,

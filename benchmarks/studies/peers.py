@@ -1,15 +1,21 @@
 """What do other libraries reach on the same texts, on the same core?
 
-    make peers                                              (an environment for each library)
-    kdedge distill RECIPE; kdedge export runs/NAME
-    python benchmarks/studies/peers.py runs/NAME runs/peers-NAME fit
-    python benchmarks/studies/peers.py runs/NAME runs/peers-NAME measure
+    make peers                                     (an environment for each library)
+    python benchmarks/studies/peers.py sst2 clinc150
 
-`fit` trains or converts the models of all peers into the second folder; a finished one is reused.
-Peers see the training and validation texts of the run, and its teacher. `measure` opens a process
-for each peer and each bundle of the run. It sends the test texts in turns, and prints the table.
-`--only` names some of the programs in benchmarks/studies/peers/. `--steps` replaces the number of
-steps, which is the TinyBERT's otherwise. `--quick` fits with 2,000 texts and 100 steps.
+For each task it distills and exports the run of a recipe, fits the peers, measures all subjects,
+and writes benchmarks/results/peers-TASK.html and .json. It prints the table of the results page,
+and draws the picture of the README, docs/assets/peers.svg. What is finished is reused. `--stages`
+does a part of it:
+
+    fit       trains or converts the models of all peers, in runs/peers/TASK
+    measure   opens a process for each peer and bundle, and sends the test texts in turns
+    report    writes the page from the measured values
+
+Peers see the texts and the teacher of the run. `--only` fits some of the programs in
+benchmarks/studies/peers/. `--share 2/3` measures the second third of the texts; the report joins
+the shares. `--steps` replaces the number of steps, which is the TinyBERT's otherwise. `--gpu` names
+the results of benchmarks/studies/gpu.py.
 """
 
 from __future__ import annotations
@@ -17,115 +23,43 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from dataclasses import asdict, dataclass
+import subprocess
+import sys
 from pathlib import Path
 
-from _peer_runs import BUNDLE, PEERS, MeasuredModel, Peer, fit, measure
-from _peer_table import render
+import _peer_picture
+import _peer_report
+import _peer_task
+from _peer_runs import BUNDLE, PEERS, TEACHER, MeasuredModel, Peer, fit, measure
+from _peer_values import write_share
 from kdedge.benchmarks.studies._machine_line import machine_line
 
 from kdedge.data import load_task
-from kdedge.data.task import Split, Task
-from kdedge.errors import CheckFailed, UsageError
-from kdedge.io.paths import resolve_model_path
+from kdedge.data.task import Task
+from kdedge.errors import CheckFailed
 from kdedge.run.layout import RunDir
+from kdedge.run.stage import read_result
+from kdedge.teacher.result import TeacherResult
 
-QUICK_TEXTS = 2000
-QUICK_STEPS = 100
+STUDIES = Path(__file__).resolve().parent
+RESULTS = STUDIES.parent / "results"
+PICTURE = STUDIES.parents[1] / "docs" / "assets" / "peers.svg"
+PICTURED = "clinc150"
+"""The task in the picture of the README."""
 
+RUNS = Path("runs")
+RECIPES = {"sst2": "peers-sst2", "clinc150": "cascade-clinc150"}
+"""Task -> recipe and run."""
 
-@dataclass(frozen=True)
-class Settings:
-    """What a peer needs to know besides the texts.
-
-    Attributes:
-        labels: Names of the labels, in order of their numbers.
-        teacher: Folder of the fine-tuned classifier.
-        encoder: Folder of the encoder from which the teacher was fine-tuned.
-        max_length: Longest text in tokens.
-        seed: The run's.
-        steps: Optimisation steps of the run's TinyBERT, for peers that train in steps.
-        batch_size: Texts in a step.
-        student_layers: Layers of the run's TinyBERT; its width is the teacher's.
-        calibration_texts: Training texts that set ranges of activations.
-    """
-
-    labels: tuple[str, ...]
-    teacher: str
-    encoder: str
-    max_length: int
-    seed: int
-    steps: int
-    batch_size: int
-    student_layers: int
-    calibration_texts: int
+STAGES = ("distill", "fit", "measure", "report")
+MODELS = (TEACHER, *PEERS)
 
 
-def settings_of(run: RunDir, task: Task, steps: int | None) -> Settings:
-    """Read the settings from a run with one TinyBERT of the teacher's width."""
-    tinyberts = [student for student in run.recipe.student if student.kind == "tinybert"]
-    if len(tinyberts) != 1:
-        raise UsageError("peers learn like the TinyBERT of a run", "there is not just one")
-    student = tinyberts[0]
-    model = run.recipe.teacher.model
-    return Settings(
-        labels=task.spec.labels,
-        teacher=str(run.teacher.resolve()),
-        encoder=str(resolve_model_path(model) or model),
-        max_length=student.max_length,
-        seed=run.recipe.seed,
-        steps=steps or int(training_log(run, student.key)["step"]),
-        batch_size=student.fit.batch_size,
-        student_layers=student.layers,
-        calibration_texts=student.quantize.calibration_texts,
-    )
-
-
-def training_log(run: RunDir, student: str) -> dict[str, float]:
-    """Return the last line of a student's training log: its steps and seconds."""
-    lines = (run.students[student].student / "log.jsonl").read_text().splitlines()
-    last: dict[str, float] = json.loads(lines[-1])
-    return last
-
-
-def write_task(folder: Path, task: Task, settings: Settings, texts: int | None) -> None:
-    """Write what peers may read; the test texts stay out."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_split(folder / "train.jsonl", task.train, texts)
-    write_split(folder / "validation.jsonl", task.validation, texts)
-    (folder / "settings.json").write_text(json.dumps(asdict(settings)), encoding="utf-8")
-
-
-def write_split(path: Path, split: Split, limit: int | None) -> None:
-    """Write a text and its label a line; with a limit, texts spread over the split."""
-    rows = list(zip(split.texts, split.labels.tolist(), strict=True))
-    if limit is not None and limit < len(rows):
-        rows = rows[:: len(rows) // limit][:limit]
-    lines = [json.dumps({"text": text, "label": label}) + "\n" for text, label in rows]
-    path.write_text("".join(lines), encoding="utf-8")
-
-
-def subject_of(peer: Peer, models: Path) -> MeasuredModel:
-    """Return a fitted peer, or one with the reason why it is not."""
-    model = models / peer.program
-    subject = MeasuredModel(peer.title, peer, model)
-    problem = models / f"{peer.program}.problem"
-    if model.with_suffix(".json").is_file():
-        subject.fit_seconds = json.loads(model.with_suffix(".json").read_text())["seconds"]
-    elif problem.is_file():
-        subject.problem = problem.read_text(encoding="utf-8")
-    else:
-        subject.problem = "not fitted"
-    return subject
-
-
-def bundles_of(run: RunDir) -> list[MeasuredModel]:
-    """Return the bundles of a run as subjects."""
-    subjects = []
-    for key, student in run.students.items():
-        seconds = training_log(run, key)["train_runtime"]
-        subjects.append(MeasuredModel(f"kdedge, {key} int8", BUNDLE, student.bundle, seconds))
-    return subjects
+def distill(name: str) -> None:
+    """Make the run of a recipe, with bundles."""
+    recipe = STUDIES / "recipes" / f"{name}.toml"
+    for words in (["distill", str(recipe)], ["export", str(RUNS / name)]):
+        subprocess.run([sys.executable, "-m", "kdedge", *words], check=True)
 
 
 def fit_all(peers: list[Peer], folder: Path) -> None:
@@ -133,58 +67,82 @@ def fit_all(peers: list[Peer], folder: Path) -> None:
     models = folder / "models"
     models.mkdir(parents=True, exist_ok=True)
     for peer in peers:
-        problem = models / f"{peer.program}.problem"
+        problem = models / f"{peer.key}.problem"
         problem.unlink(missing_ok=True)
         try:
-            fit(peer, folder / "task", models / peer.program)
-            print(f"{peer.program}: fitted", flush=True)
+            fit(peer, folder / (peer.texts or _peer_task.LABELLED), models / peer.key)
+            print(f"{peer.key}: fitted", flush=True)
         except CheckFailed as error:
             problem.write_text(f"{error.message}: {error.detail}", encoding="utf-8")
-            print(f"{peer.program}: {problem.read_text()}", flush=True)
+            print(f"{peer.key}: {problem.read_text()}", flush=True)
 
 
-def measure_all(run: RunDir, task: Task, peers: list[Peer], folder: Path) -> None:
-    """Measure bundles and peers on one core; write the raw values and print the table."""
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    logs = folder / "models"
-    subjects = [*bundles_of(run), *(subject_of(peer, logs) for peer in peers)]
-    measure(subjects, task.test.texts, logs)
-    raw = {subject.name: raw_values(subject) for subject in subjects}
-    (folder / "measured.json").write_text(json.dumps(raw), encoding="utf-8")
+def subject_of(peer: Peer, models: Path) -> MeasuredModel:
+    """Return a fitted peer, or one with the reason why it is not."""
+    model = models / peer.key
+    subject = MeasuredModel(peer.title, peer, model)
+    problem = models / f"{peer.key}.problem"
+    if model.with_suffix(".json").is_file():
+        if peer != TEACHER:
+            subject.fit_seconds = json.loads(model.with_suffix(".json").read_text())["seconds"]
+    elif problem.is_file():
+        subject.problem = problem.read_text(encoding="utf-8")
+    else:
+        subject.problem = "not fitted"
+    return subject
+
+
+def subjects_of(run: RunDir, models: Path) -> list[MeasuredModel]:
+    """Return the teacher, the bundles of a run, and the peers."""
+    subjects = [subject_of(TEACHER, models)]
+    for key, student in run.students.items():
+        seconds = _peer_task.training_log(run, key)["train_runtime"]
+        subjects.append(MeasuredModel(key, BUNDLE, student.bundle, seconds))
+    return subjects + [subject_of(peer, models) for peer in PEERS]
+
+
+def measure_share(run: RunDir, task: Task, folder: Path, share: str) -> None:
+    """Measure all subjects on one core with a share of the test texts; keep the raw values."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # the first core serves interrupts
+    number, shares = map(int, share.split("/"))
+    rows = list(range(number - 1, len(task.test.texts), shares))
+    subjects = subjects_of(run, folder / "models")
+    measure(subjects, [task.test.texts[row] for row in rows], folder / "models")
+    write_share(folder / "measured" / f"{number}of{shares}.json", rows, subjects)
     print(machine_line())
-    print(render(subjects, task.spec, task.test.labels))
-
-
-def raw_values(subject: MeasuredModel) -> dict[str, object]:
-    values = asdict(subject)
-    values["model"] = str(subject.model)
-    values["scores"] = [[round(score, 4) for score in row] for row in subject.scores]
-    return values
 
 
 def study(arguments: argparse.Namespace) -> None:
-    run = RunDir.open(arguments.run)[0]
-    recipe = run.recipe
-    task = load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
-    peers = [peer for peer in PEERS if not arguments.only or peer.program in arguments.only]
-    if arguments.stage == "fit":
-        steps, limit = arguments.steps, None
-        if arguments.quick:
-            steps, limit = steps or QUICK_STEPS, QUICK_TEXTS
-        write_task(arguments.folder / "task", task, settings_of(run, task, steps), limit)
-        fit_all(peers, arguments.folder)
-    else:
-        measure_all(run, task, peers, arguments.folder)
+    for name in arguments.tasks:
+        folder = RUNS / "peers" / name
+        if "distill" in arguments.stages:
+            distill(RECIPES[name])
+        run = RunDir.open(RUNS / RECIPES[name])[0]
+        recipe = run.recipe
+        task = load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
+        if "fit" in arguments.stages:
+            peers = [peer for peer in MODELS if peer.key in (arguments.only or [peer.key])]
+            settings = _peer_task.settings_of(run, task, arguments.steps)
+            _peer_task.write_tasks(folder, run, task, settings)
+            fit_all(peers, folder)
+        if "measure" in arguments.stages:
+            measure_share(run, task, folder, arguments.share)
+        if "report" in arguments.stages:
+            teacher = read_result(run.teacher, TeacherResult)
+            source = _peer_report.Source(name, task, teacher, arguments.gpu)
+            print(_peer_report.write(source, folder / "measured", RESULTS))
+            if name == PICTURED:
+                PICTURE.write_text(_peer_picture.draw(RESULTS / f"peers-{name}.json"))
 
 
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("run", type=Path, help="a finished run with bundles")
-    parser.add_argument("folder", type=Path, help="models and values of the peers")
-    parser.add_argument("stage", choices=["fit", "measure"])
-    parser.add_argument("--only", nargs="+", choices=[peer.program for peer in PEERS])
+    parser.add_argument("tasks", nargs="+", choices=list(RECIPES))
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
+    parser.add_argument("--only", nargs="+", choices=[peer.key for peer in MODELS])
+    parser.add_argument("--share", default="1/1", help="which part of the texts to measure")
     parser.add_argument("--steps", type=int, help="optimisation steps of peers that train in steps")
-    parser.add_argument("--quick", action="store_true", help="fewer texts and steps")
+    parser.add_argument("--gpu", type=Path, help="results of benchmarks/studies/gpu.py")
     return parser.parse_args()
 
 

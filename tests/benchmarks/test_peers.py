@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import ast
 import json
-import re
 from pathlib import Path
 
 import _peer_runs
+import _peer_task
 import factories
 import numpy as np
 import peers
 import pytest
 from _peer_runs import BUNDLE, PEERS, PROGRAMS, MeasuredModel, Peer
-from _peer_table import render
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
@@ -24,12 +23,17 @@ TFIDF = Peer("tfidf_logistic", "TF-IDF", "")
 TASK = factories.single_task()
 
 
-def settings(teacher: str = "") -> peers.Settings:
-    return peers.Settings(TASK.spec.labels, teacher, "", 32, 0, 4, 8, 1, 16)
+def settings(teacher: str = "") -> _peer_task.Settings:
+    return _peer_task.Settings(TASK.spec.labels, teacher, "", 32, 0, 4, 8, "", 1, 16)
+
+
+def write_task(folder: Path, teacher: str = "") -> None:
+    rows = _peer_task.labelled_rows(TASK.train)
+    _peer_task.write_task(folder, rows, TASK, settings(teacher))
 
 
 def fitted(peer: Peer, folder: Path, teacher: str = "") -> MeasuredModel:
-    peers.write_task(folder / "task", TASK, settings(teacher), None)
+    write_task(folder / "labelled", teacher)
     peers.fit_all([peer], folder)
     return peers.subject_of(peer, folder / "models")
 
@@ -82,7 +86,7 @@ def test_the_teacher_answers_by_the_same_protocol(tmp_path: Path) -> None:
 
 
 def test_peers_never_see_a_test_text(tmp_path: Path) -> None:
-    peers.write_task(tmp_path, TASK, settings(), None)
+    write_task(tmp_path)
     rows = []
     for file in tmp_path.glob("*.jsonl"):
         rows += [json.loads(line) for line in file.read_text().splitlines()]
@@ -92,22 +96,11 @@ def test_peers_never_see_a_test_text(tmp_path: Path) -> None:
     assert sorted(row["label"] for row in rows) == sorted(labels)
 
 
-def test_a_limit_takes_texts_from_the_whole_split(tmp_path: Path) -> None:
-    peers.write_split(tmp_path / "few.jsonl", TASK.train, 10)
-    rows = [json.loads(line) for line in (tmp_path / "few.jsonl").read_text().splitlines()]
-    places = [TASK.train.texts.index(row["text"]) for row in rows]
-    assert len(rows) == 10 and max(places) > len(TASK.train.texts) // 2
-
-
-def test_a_failure_becomes_a_row_with_its_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_is_kept_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_peer_runs, "PROGRAMS", tmp_path)
     (tmp_path / "breaks.py").write_text("raise SystemExit('the reason is here')")
     subject = fitted(Peer("breaks", "a peer", ""), tmp_path)
     assert "the reason is here" in subject.problem
-    table = render([subject], TASK.spec, TASK.test.labels)
-    assert re.search(r"^\| a peer \| not measured: .*the reason is here", table, re.MULTILINE)
 
 
 def test_a_peer_without_environment_says_why(
@@ -122,18 +115,6 @@ def test_a_peer_without_environment_says_why(
     with pytest.raises(CheckFailed) as failed:
         PEERS[0].command()
     assert failed.value.detail == "no wheel for this Python"
-
-
-def test_the_table_has_the_score_and_its_interval(tmp_path: Path) -> None:
-    labels = TASK.test.labels
-    scores = np.eye(2)[labels]
-    scores[0] = 1 - scores[0]
-    subject = MeasuredModel(
-        "a", TFIDF, tmp_path, 3.0, scores.tolist(), [10.0] * len(labels), 5_000_000
-    )
-    row = render([subject], TASK.spec, labels).splitlines()[-1]
-    assert f"{1 - 1 / len(labels):.4f} [" in row
-    assert row.endswith("| 10 | 10 | 0.0 | 5 | 3 |")
 
 
 def test_every_peer_has_a_program_and_a_lock() -> None:

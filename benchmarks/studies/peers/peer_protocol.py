@@ -29,7 +29,7 @@ class PeerTask:
 
     Attributes:
         folder: Holds train.jsonl and validation.jsonl, with a text and a label number a line.
-        settings: The content of settings.json; the driver's `Settings` explains it.
+        settings: The content of settings.json; `Settings` in _peer_task.py explains it.
     """
 
     folder: Path

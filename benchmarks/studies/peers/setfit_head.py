@@ -1,7 +1,8 @@
 """SetFit: contrastive training of the encoder on a few texts of each label, then a linear head.
 
-All labelled texts train the head. The encoder sees `TEXTS_PER_LABEL` of each label, because SetFit
-makes all pairs of the texts that it is given.
+All labelled texts train the head. The encoder sees `TEXTS` of them, because SetFit makes all pairs
+of the texts that it is given. It takes half as many steps as kdedge's student, because a step costs
+twice as much: as many texts pass through an encoder with twice as many layers.
 """
 
 from __future__ import annotations
@@ -12,18 +13,19 @@ from datasets import Dataset
 from peer_protocol import Answer, PeerTask, run
 from setfit import SetFitModel, Trainer, TrainingArguments
 
-TEXTS_PER_LABEL = 8
+TEXTS = 1200
+"""Texts that train the encoder, equally many of each label."""
 
 
 def fit(task: PeerTask, folder: Path) -> None:
     texts, labels = task.split("train")
-    few = few_of_each(labels)
+    few = few_of_each(labels, TEXTS // len(task.settings["labels"]))
     rows = Dataset.from_dict({"text": [texts[i] for i in few], "label": [labels[i] for i in few]})
     model = SetFitModel.from_pretrained(task.settings["encoder"], device="cpu")
     arguments = TrainingArguments(
         output_dir=str(folder / "checkpoints"),
         batch_size=task.settings["batch_size"] // 2,  # pairs
-        max_steps=task.settings["steps"],
+        max_steps=task.settings["steps"] // 2,
         seed=task.settings["seed"],
         save_strategy="no",
         report_to="none",
@@ -33,13 +35,13 @@ def fit(task: PeerTask, folder: Path) -> None:
     model.save_pretrained(str(folder))
 
 
-def few_of_each(labels: list[int]) -> list[int]:
-    """Return the rows of the first texts of each label."""
+def few_of_each(labels: list[int], count: int) -> list[int]:
+    """Return the rows of the first `count` texts of each label."""
     seen: dict[int, int] = {}
     rows = []
     for row, label in enumerate(labels):
         seen[label] = seen.get(label, 0) + 1
-        if seen[label] <= TEXTS_PER_LABEL:
+        if seen[label] <= count:
             rows.append(row)
     return rows
 

@@ -1,8 +1,7 @@
-"""TextBrewer: the TinyBERT's shape learns the teacher's soft targets on the labelled texts.
+"""TextBrewer: a student of the TinyBERT's shape learns the teacher's soft targets.
 
-The student starts from the embeddings and every k-th layer of the teacher, so both have the same
-width. It learns as many steps as kdedge's student; the best of four checkpoints on the validation
-texts is kept.
+It starts like the TinyBERT: from the same model, or from the embeddings and every k-th layer of the
+teacher. It takes as many steps; the best of four checkpoints on the validation texts is kept.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ def fit(task: PeerTask, folder: Path) -> None:
     steps = task.settings["steps"]
     copy_model(task, folder)
     teacher = load_model(Path(task.settings["teacher"]))
-    student = smaller(teacher, folder, task.settings["student_layers"])
+    student = first_weights(teacher, task, folder)
     batches = list(make_batches(task, folder))
     optimizer = torch.optim.AdamW(student.parameters(), lr=LEARNING_RATE)
     best = [-1.0]
@@ -67,6 +66,17 @@ def fit(task: PeerTask, folder: Path) -> None:
 
 def logits_of(batch: Any, outputs: Any) -> dict[str, Any]:
     return {"logits": outputs.logits}
+
+
+def first_weights(teacher: Any, task: PeerTask, folder: Path) -> Any:
+    """Build the student with the weights that kdedge's student starts from."""
+    start = task.settings["student_start"]
+    if start:
+        count = len(task.settings["labels"])
+        return AutoModelForSequenceClassification.from_pretrained(
+            start, num_labels=count, dtype=torch.float32
+        )
+    return smaller(teacher, folder, task.settings["student_layers"])
 
 
 def smaller(teacher: Any, folder: Path, layers: int) -> Any:

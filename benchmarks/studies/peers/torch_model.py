@@ -16,7 +16,8 @@ from transformers import AutoModelForSequenceClassification
 def load_model(folder: Path) -> Any:
     """Load a classifier for one thread."""
     torch.set_num_threads(1)
-    return AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+    return model.eval()
 
 
 def scorer(model: Callable[..., Any], folder: Path) -> Answer:
