@@ -12,6 +12,7 @@ from _peer_runs import LABELLED, TRANSFER
 
 from kdedge.data.task import Split, Task
 from kdedge.errors import UsageError
+from kdedge.io.atomic import write_atomic
 from kdedge.io.paths import resolve_model_path
 from kdedge.recipe import TinyBertConfig
 from kdedge.run.layout import RunDir
@@ -104,7 +105,7 @@ def write_task(
     folder.mkdir(parents=True, exist_ok=True)
     write_rows(folder / "train.jsonl", train)
     write_rows(folder / "validation.jsonl", labelled_rows(task.validation))
-    (folder / "settings.json").write_text(json.dumps(asdict(settings)), encoding="utf-8")
+    write_atomic(folder / "settings.json", json.dumps(asdict(settings)))
 
 
 def labelled_rows(split: Split) -> Iterable[tuple[str, int]]:
@@ -115,4 +116,4 @@ def labelled_rows(split: Split) -> Iterable[tuple[str, int]]:
 def write_rows(path: Path, rows: Iterable[tuple[str, int]]) -> None:
     """Write a text and its label a line."""
     lines = [json.dumps({"text": text, "label": label}) + "\n" for text, label in rows]
-    path.write_text("".join(lines), encoding="utf-8")
+    write_atomic(path, "".join(lines))

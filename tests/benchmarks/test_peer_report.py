@@ -13,6 +13,7 @@ from _gpu_section import gpu_section
 from _peer_report import Source, build, markdown_table
 from _peer_runs import BUNDLE, PEERS, TEACHER, MeasuredModel, Peer
 from _peer_values import PeerValues, read_values, write_share
+from browser import measure, require_chromium
 from kdedge.benchmarks.page import html_page
 from kdedge.benchmarks.pictures import draw
 
@@ -116,6 +117,16 @@ def test_the_page_shows_peers_in_the_picture_and_in_tables(values: list[PeerValu
     assert "other library" in page and "SetFit was not measured: no wheel" in page
     assert "What each method needs" in page
     assert "Not measured: there is no file of results" in page
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_page_fits_a_phone(values: list[PeerValues], dark: bool, tmp_path: Path) -> None:
+    require_chromium()
+    page = tmp_path / "report.html"
+    page.write_text(html_page(build(SOURCE, values)), encoding="utf-8")
+    measured = measure(page, 360, dark=dark, folder=tmp_path)
+    assert measured["innerWidth"] == 360 and measured["scrollWidth"] <= 360
+    assert max(measured["pictures"]) <= 360
 
 
 def test_the_headline_is_a_student(values: list[PeerValues]) -> None:
