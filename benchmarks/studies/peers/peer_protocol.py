@@ -111,7 +111,7 @@ def loaded_files() -> set[Path]:
     for module in list(sys.modules.values()):
         name = getattr(module, "__file__", None)
         if name:
-            found.add(Path(name))
+            found.add(Path(name).resolve())  # as in the maps below
     for line in Path("/proc/self/maps").read_text().splitlines():
         name = line.partition("/")[2]
         if name:
