@@ -30,7 +30,7 @@ FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config
 
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-def main(folder: Path) -> None:
+def study(folder: Path) -> None:
     """Make FOLDER/all-mpnet-base-v2, unless it is there."""
     model = folder / NAME
     if all((model / name).is_file() for name in FILES):
@@ -84,4 +84,4 @@ def unpack(joined: Path, model: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    study()

@@ -10,11 +10,12 @@ import pytest
 import torch
 from kdedge.export import int8_parity as integers
 from kdedge.export.calibrate import calibrate, sensitivity, unpadded_batches
-from kdedge.export.fake_lstm import FakeQuantLstm, state_scale
+from kdedge.export.fake_lstm import FakeQuantLstm
 from kdedge.export.fake_model import fake_quantized, quantized_layers
 from kdedge.export.graph_writer import GraphWriter, Weights
 from kdedge.export.guided_replay import GuidedReplay, InstrumentedSession, rounded_states
 from kdedge.export.int8_writer import Int8Writer, to_int8, write_student
+from kdedge.export.lstm_steps import state_scale
 from kdedge.export.scheme import QuantScheme
 from transformers import PreTrainedModel
 

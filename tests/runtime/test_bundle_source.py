@@ -152,6 +152,7 @@ def test_two_hundred_damaged_zips_give_the_bundle_or_an_error(bundle: Path, tmp_
     assert count_rejected(bundle, damaged(), tmp_path / "damaged.zip") > 100
 
 
+@pytest.mark.slow
 def test_damaged_tables_of_contents_give_the_bundle_or_an_error(
     bundle: Path, tmp_path: Path
 ) -> None:
