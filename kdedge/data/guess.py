@@ -167,6 +167,12 @@ def _check_label_differs(path: Path, label: str, cells: list[Any]) -> None:
     """Raise DataError if all rows have the same label: then there is nothing to learn."""
     if len({str(cell) for cell in cells}) > 1:
         return
+    if not str(cells[0]).strip():
+        raise DataError(
+            f"{path}: the column of the label is empty",
+            f"column {shown(label)} has no value in {len(cells)} rows",
+            "give every row a label, or name another column with --label",
+        )
     raise DataError(
         f"{path}: all rows have the same label",
         f"column {shown(label)} is {shown(cells[0])} in every row",

@@ -122,6 +122,13 @@ def test_init_rejects_a_label_column_with_one_value(
     assert "--label" in done.stderr and not (tmp_path / "recipe.toml").exists()
 
 
+def test_an_empty_label_column_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("text,label\na,\nb,\n", encoding="utf-8")
+    with pytest.raises(DataError, match="column of the label is empty"):
+        guess_data(path, label="label")
+
+
 def test_a_label_column_that_differs_is_preferred(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     lines = [f"text number {number},film,{number % 2}" for number in range(10)]
