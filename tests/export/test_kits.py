@@ -24,6 +24,7 @@ from kit_tools import (
 )
 from odd_texts import LONG_TEXTS, odd_texts
 
+from kdedge.cli.export_kits import write_all_kits
 from kdedge.cli.main import cli
 from kdedge.errors import IntegrityError, UsageError
 from kdedge.runtime import Bundle, Classifier
@@ -238,6 +239,29 @@ def test_the_command_line_writes_kits_beside_a_bundle(tmp_path: Path) -> None:
     assert document["kits"] == [str(tmp_path / "student" / "kits" / name) for name in KITS]
     for kit in document["kits"]:
         assert (Path(kit) / "README.md").is_file()
+
+
+def test_kits_are_written_for_the_students_that_they_fit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bert = factories.copy_bundle(factories.tiny_bundle("bert"), tmp_path / "bert")
+    bilstm = static_bilstm(tmp_path / "bilstm" / "bundle").folder
+    folders = write_all_kits([bert, bilstm], ["node", "c"])
+    assert folders == [
+        [str(tmp_path / "bert" / "kits" / "node")],
+        [str(tmp_path / "bilstm" / "kits" / name) for name in ("node", "c")],
+    ]
+    assert (tmp_path / "bilstm" / "kits" / "c" / "kdedge_model.c").is_file()
+    assert not (tmp_path / "bert" / "kits" / "c").exists()
+    name = Bundle.open(bert).manifest.name
+    assert f"no kit c for {name}: the C kit is for BiLSTM students" in capsys.readouterr().out
+
+
+def test_a_kit_that_fits_no_student_is_an_error(tmp_path: Path) -> None:
+    bert = factories.copy_bundle(factories.tiny_bundle("bert"), tmp_path / "bert")
+    with pytest.raises(UsageError, match="C kit is for BiLSTM"):
+        write_all_kits([bert], ["c", "node"])
+    assert (tmp_path / "bert" / "kits" / "node" / "main.mjs").is_file()
 
 
 def test_options_that_change_a_bundle_are_refused_with_a_kit(tmp_path: Path) -> None:
