@@ -1,6 +1,7 @@
 // A text classifier: tokenizer and ONNX Runtime.
 
 import { readFile } from "node:fs/promises";
+import "./privacy.mjs";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 
 import { WordPiece } from "./wordpiece.mjs";
