@@ -253,9 +253,10 @@ class Classifier:
     def predict_stream(
         self, texts: Iterable[str] | Iterable[tuple[str, str]], batch_size: int = 32
     ) -> Iterator[Prediction]:
-        """Predict the labels of texts as they arrive, in their order.
+        """Predict the labels of an iterable's texts, in their order.
 
-        About a thousand texts are read at a time, so the iterable may be longer than memory.
+        The iterable may be longer than memory: 32 batches are read at a time. The first
+        prediction comes after that many texts, so give a slow source a small `batch_size`.
 
         Args:
             texts: An iterable of texts; for classifiers of pairs, of tuples of two texts.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from kdedge.cascade import Cascade, CascadeAnswer
@@ -12,6 +14,9 @@ from kdedge.runtime import Classifier, Prediction
 from kdedge.serve.batching import MicroBatcher, Row
 from kdedge.serve.limits import Limits, busy
 from kdedge.serve.metrics import ServerMetrics
+
+TEACHER_THREADS = 16
+"""Most requests that wait for the teacher's answer at once. The others wait for a thread."""
 
 
 class Engine(ABC):
@@ -69,6 +74,7 @@ class CascadeEngine(Engine):
         super().__init__(cascade.student, limits, metrics)
         self._cascade = cascade
         self._asked = 0  # Texts that wait for the teacher.
+        self._threads = ThreadPoolExecutor(TEACHER_THREADS, thread_name_prefix="kdedge-teacher")
         metrics.audited.set_function(lambda: cascade.drift.audited)
         metrics.agreed.set_function(lambda: cascade.drift.agreed)
         metrics.drifted.set_function(lambda: cascade.drift.drifted)
@@ -82,6 +88,10 @@ class CascadeEngine(Engine):
         self._metrics.truncated.inc(sum(answer.student.truncated for answer in answers))
         return [answer.to_json() for answer in answers]
 
+    async def close(self) -> None:
+        await super().close()
+        self._threads.shutdown(wait=False)
+
     async def _complete(
         self, answers: list[CascadeAnswer], rows: Sequence[Row]
     ) -> list[CascadeAnswer]:
@@ -92,7 +102,9 @@ class CascadeEngine(Engine):
         self._asked += count
         try:
             columns = self._columns(rows)
-            return await asyncio.to_thread(self._cascade.complete, answers, *columns)
+            loop = asyncio.get_running_loop()
+            complete = partial(self._cascade.complete, answers, *columns)
+            return await loop.run_in_executor(self._threads, complete)
         finally:
             self._asked -= count
 

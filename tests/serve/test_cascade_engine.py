@@ -57,6 +57,27 @@ def test_description_fits_the_answers_of_a_cascade(bundle: Path) -> None:
         assert answer["student"].keys() <= described["student"]["properties"].keys()
 
 
+def test_requests_do_not_wait_for_the_answers_to_others(bundle: Path) -> None:
+    """A teacher far away answers many requests at once, on a machine with few cores, too."""
+    requests = 12
+    together = threading.Barrier(requests)
+
+    def teacher(given: Sequence[str], pairs: object = None) -> list[str]:
+        together.wait(20)
+        return ["good"] * len(given)
+
+    cascade = Cascade(bundle, teacher, agreement=0.9, audit_share=1)
+
+    async def scenario() -> None:
+        engine = CascadeEngine(cascade, Limits(), ServerMetrics())
+        rows = [(text, None) for text in TEXTS]
+        answers = await asyncio.gather(*[engine.predict(rows) for _ in range(requests)])
+        assert len(answers) == requests
+        await engine.close()
+
+    asyncio.run(scenario())
+
+
 def test_texts_that_wait_for_the_teacher_are_limited(bundle: Path) -> None:
     teacher = SlowTeacher()
     cascade = Cascade(bundle, teacher, agreement=0.9, audit_share=1)
