@@ -75,7 +75,7 @@ def write_c(bundle: Bundle, tokenizer: WordPiece, folder: Path) -> None:
         "#include <math.h>\n#include <stdio.h>\n",
         unicode_source(),
         vocabulary_source(tokenizer),
-        task_source(bundle.manifest.spec),
+        task_source(bundle.manifest),
         student.source(),
         _source("shared/wordpiece.h"),
         _source("shared/multiply.h"),
@@ -104,7 +104,7 @@ def write_cpp(bundle: Bundle, tokenizer: WordPiece, folder: Path) -> None:
     """Write C++ sources, the model and the vocabulary."""
     precision = _precision(bundle)
     inputs = ", ".join(f'"{name}"' for name in bundle.manifest.inputs)
-    task = task_source(bundle.manifest.spec) + f"\n#define KD_INPUTS {inputs}\n"
+    task = task_source(bundle.manifest) + f"\n#define KD_INPUTS {inputs}\n"
     generated = {
         "unicode_tables.h": unicode_source(),
         "vocabulary.h": vocabulary_source(tokenizer),
@@ -126,6 +126,7 @@ def write_node(bundle: Bundle, tokenizer: WordPiece, folder: Path) -> None:
         "inputs": list(bundle.manifest.inputs),
         "precision": precision,
         "task": spec.to_json(),
+        "temperature": bundle.manifest.temperature,
         "tokenizer": tokenizer_document(tokenizer),
     }
     (folder / "settings.json").write_text(json_text(settings), encoding="utf-8")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from kdedge.cascade.drift import DriftMonitor, DriftStatus
 from kdedge.cascade.teachers import AskTeacher, Label, Pairs, open_teacher
-from kdedge.errors import CheckFailed, UsageError
+from kdedge.errors import CheckFailed, MachineError, UsageError
 from kdedge.runtime import Classifier, Prediction
 from kdedge.runtime.agreement import Threshold, confidence, usualness
 from kdedge.runtime.text_arguments import read_arguments
@@ -134,6 +134,9 @@ class Cascade:
     ) -> list[CascadeAnswer]:
         """Ask the teacher for the labels that are missing in what `ask_student` returned.
 
+        If the teacher's server gives no answer, and all texts were to be audited only, the
+        student's answers stand.
+
         Raises:
             MachineError: If the teacher's server gives no answer.
             CheckFailed: If the teacher gives another number of labels.
@@ -143,18 +146,25 @@ class Cascade:
         if not asked:
             return answers
         asked_pairs = None if pairs is None else [pairs[i] for i in asked]
-        labels = self.ask_teacher([texts[i] for i in asked], asked_pairs)
+        try:
+            labels = self.ask_teacher([texts[i] for i in asked], asked_pairs)
+        except MachineError:
+            if not all(answers[i].audited for i in asked):
+                raise
+            return [replace(answer, source="student", audited=False) for answer in answers]
         for i, label in zip(asked, labels, strict=True):
             if answers[i].audited:
                 self._monitor.add(label == answers[i].student.label)
             answers[i] = replace(answers[i], label=label)
         return answers
 
-    def ask_student(self, texts: Sequence[str], pairs: Pairs) -> list[CascadeAnswer]:
+    def ask_student(
+        self, texts: Sequence[str], pairs: Pairs, batch_size: int = 32
+    ) -> list[CascadeAnswer]:
         """Return what the student says to N texts, and for which of them the teacher is needed."""
         if not texts:
             return []
-        logits, predictions = self.student.predict_with_logits(texts, pairs)
+        logits, predictions = self.student.predict_with_logits(texts, pairs, batch_size)
         sure = confidence(self.student.spec, logits, self.student.temperature)
         usual = usualness(logits)
         answers = []
@@ -168,14 +178,29 @@ class Cascade:
         return answers
 
     def ask_teacher(self, texts: Sequence[str], pairs: Pairs) -> list[Label]:
-        """Return the teacher's labels of N texts. Raises CheckFailed for another number."""
-        labels = list(self._ask(texts, pairs))
-        if len(labels) != len(texts):
-            raise CheckFailed(
-                "the teacher must give one label for each text",
-                f"{len(labels)} labels for {len(texts)} texts",
-            )
-        return labels
+        """Return the teacher's labels of N texts.
+
+        Raises:
+            CheckFailed: If it gives another number of labels, or something other than labels.
+        """
+        answer = self._ask(texts, pairs)
+        if isinstance(answer, str) or not isinstance(answer, Iterable):
+            raise _no_labels(f"{answer!r:.60} ({type(answer).__name__})")
+        given = list(answer)
+        if len(given) != len(texts):
+            raise _no_labels(f"{len(given)} labels for {len(texts)} texts")
+        return [self._read_label(label) for label in given]
+
+    def _read_label(self, label: Any) -> Label:
+        """Return a label of the teacher; for label sets a tuple, in the order of the task."""
+        if self.student.spec.kind != "multilabel":
+            if isinstance(label, str):
+                return label
+            raise _no_labels(f"{label!r:.60} is no name of a label")
+        if isinstance(label, str) or not isinstance(label, Iterable):
+            raise _no_labels(f"{label!r:.60} is no list of labels")
+        order = {name: i for i, name in enumerate(self.student.spec.labels)}
+        return tuple(sorted(label, key=lambda name: order.get(name, len(order))))
 
     def _reason(self, sure: float, usual: float) -> Reason:
         if usual < self.threshold.usualness:
@@ -185,3 +210,11 @@ class Cascade:
     def _is_audited(self) -> bool:
         with self._lock:
             return self._random.random() < self.audit_share
+
+
+def _no_labels(detail: str) -> CheckFailed:
+    return CheckFailed(
+        "the teacher must give one label for each text",
+        detail,
+        "let it return a list with the name of a label for each text",
+    )

@@ -110,8 +110,10 @@ class AgreementTable:
         disagreements = np.cumsum(~self.agrees[order])
         rate = error_rate / STARTS
         chosen = 0
+        ends = _tie_ends(self.confidence[order])
         for counts in _sequences(len(order), needed_texts(agreement, rate)):
-            for count in counts:
+            for least in counts:
+                count = int(ends[least - 1])
                 if at_most(int(disagreements[count - 1]), count, 1 - agreement) > rate:
                     break
                 chosen = max(chosen, count)
@@ -231,6 +233,14 @@ def _log_ways(total: int, chosen: int) -> float:
 def needed_texts(agreement: float, error_rate: float) -> int:
     """Return the fewest texts that prove the agreement if both models agree on all of them."""
     return math.ceil(math.log(error_rate) / math.log(agreement))
+
+
+def _tie_ends(confidence: np.ndarray) -> np.ndarray:
+    """Return for each text how many are at least as confident: (N,), from the most confident on.
+
+    A threshold lets the student answer all texts of equal confidence, so they are tested together.
+    """
+    return np.asarray(np.searchsorted(-confidence, -confidence, side="right"))
 
 
 def _sequences(texts: int, needed: int) -> list[list[int]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, overload
@@ -16,30 +15,16 @@ from kdedge.errors import IntegrityError, MachineError, UsageError
 from kdedge.runtime.agreement import AgreementTable
 from kdedge.runtime.bundle import Bundle
 from kdedge.runtime.bundle_source import open_bundle
+from kdedge.runtime.classifier_source import ClassifierSource
 from kdedge.runtime.layout import AGREEMENT
 from kdedge.runtime.prediction import Prediction, check_finite, probabilities, to_prediction
 from kdedge.runtime.session import PROVIDERS, choose_precision, open_session
 from kdedge.runtime.spec import TaskSpec
 from kdedge.runtime.text_arguments import check_iterable, read_arguments, read_list
-from kdedge.runtime.text_encoder import TextEncoder, TokenRow, length_batches
+from kdedge.runtime.text_encoder import TextEncoder, TokenRow, check_batch_size, length_batches
 
 STREAM_BATCHES = 32
 """Number of batches that `predict_stream` reads ahead, to sort their texts by length."""
-
-
-@dataclass(frozen=True)
-class ClassifierSource:
-    """Where a classifier comes from: what is needed to open it in another process.
-
-    Attributes:
-        folder: The bundle's folder, zip or hub id.
-        digest: The digest of its manifest.
-        fallback: Whether nodes may run on the CPU.
-    """
-
-    folder: str
-    digest: str
-    fallback: bool
 
 
 class Classifier:
@@ -122,11 +107,7 @@ class Classifier:
         bundle.contents["tokenizer.json"]  # Both files are verified before one is used.
         bundle.verify_labels()
         session = open_session(graph, bundle.manifest, provider, threads, fallback)
-        source = ClassifierSource(
-            folder=str(bundle.folder),
-            digest=bundle.manifest.digest(),
-            fallback=fallback,
-        )
+        source = ClassifierSource.of(bundle, fallback)
         return cls(TextEncoder(bundle), session, precision, provider, threads or 0, source)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -272,9 +253,10 @@ class Classifier:
     def predict_stream(
         self, texts: Iterable[str] | Iterable[tuple[str, str]], batch_size: int = 32
     ) -> Iterator[Prediction]:
-        """Predict the labels of texts as they arrive, in their order.
+        """Predict the labels of an iterable's texts, in their order.
 
-        A few hundred texts are read at a time, so the iterable may be longer than memory.
+        The iterable may be longer than memory: 32 batches are read at a time. The first
+        prediction comes after that many texts, so give a slow source a small `batch_size`.
 
         Args:
             texts: An iterable of texts; for classifiers of pairs, of tuples of two texts.
@@ -291,6 +273,7 @@ class Classifier:
             ```
         """
         check_iterable(texts, "predict_stream reads an iterable of texts", "put it into a list")
+        check_batch_size(batch_size)
         items = iter(texts)
         while chunk := list(islice(items, batch_size * STREAM_BATCHES)):
             given = read_arguments(chunk, reads_pairs=self.spec.pair)

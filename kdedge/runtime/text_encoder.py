@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from tokenizers import Tokenizer
 
-from kdedge.errors import DataError, IntegrityError
+from kdedge.errors import DataError, IntegrityError, UsageError
 from kdedge.runtime.bundle import Bundle
 from kdedge.runtime.tokenizer_check import check_tokenizer
 
@@ -106,6 +106,8 @@ class TextEncoder:
         return batch
 
     def _check_columns(self, texts: Sequence[str], pairs: Sequence[str] | None) -> None:
+        if isinstance(texts, str) or isinstance(pairs, str):
+            raise UsageError("this needs a list of texts", "one string", "put it into a list")
         if self.manifest.spec.pair and pairs is None:
             raise DataError(
                 "this classifier reads two texts at a time", "one text", "pass `pairs` as well"
@@ -131,7 +133,11 @@ def length_batches(
 
     Args:
         equal_lengths: Whether only texts of the same length may share a batch.
+
+    Raises:
+        UsageError: If `size` is no positive integer.
     """
+    check_batch_size(size)
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     if equal_lengths:
         groups = [list(group) for _, group in groupby(order, key=lengths.__getitem__)]
@@ -140,6 +146,12 @@ def length_batches(
     for group in groups:
         for start in range(0, len(group), size):
             yield group[start : start + size]
+
+
+def check_batch_size(size: int) -> None:
+    """Raise UsageError if a batch size is no positive integer."""
+    if not isinstance(size, int) or size < 1:
+        raise UsageError("batch_size must be at least 1", repr(size), "leave it out, or give 32")
 
 
 def call_tokenizer(function: Callable[[], Result]) -> Result:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from kdedge.serve.limits import Limits, RequestError
+from kdedge.serve.limits import Limits, busy
 
 Answer = TypeVar("Answer")
 Row = tuple[str, str | None]
@@ -60,12 +60,7 @@ class MicroBatcher(Generic[Answer]):
             RequestError: With status 429, if too many rows wait already.
         """
         if self._waiting_rows + len(rows) > self._limits.queue:
-            raise RequestError(
-                429,
-                "the server is busy",
-                f"{self._waiting_rows} texts wait, and at most {self._limits.queue} may",
-                "send the request again in a second",
-            )
+            raise busy(self._waiting_rows, self._limits)
         answers: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Request(rows, answers))
         self._waiting_rows += len(rows)
@@ -82,6 +77,8 @@ class MicroBatcher(Generic[Answer]):
     async def _work(self) -> None:
         while self._waiting:
             requests = self._next_batch()
+            if not requests:
+                continue
             rows = [row for request in requests for row in request.rows]
             self._on_batch(len(rows))
             try:
@@ -100,14 +97,21 @@ class MicroBatcher(Generic[Answer]):
                 start = end
 
     def _next_batch(self) -> list[_Request[Answer]]:
-        """Take the requests of the next batch: at least one, even if it alone is too large."""
-        requests = [self._waiting.popleft()]
-        count = len(requests[0].rows)
-        while self._waiting and count + len(self._waiting[0].rows) <= self._limits.batch:
+        """Take the requests of the next batch: one that is too large alone is a batch.
+
+        Requests that nobody waits for any more are dropped, so there may be none left.
+        """
+        requests: list[_Request[Answer]] = []
+        count = 0
+        while self._waiting:
+            rows = len(self._waiting[0].rows)
+            if requests and count + rows > self._limits.batch:
+                break
             request = self._waiting.popleft()
-            requests.append(request)
-            count += len(request.rows)
-        self._waiting_rows -= count
+            self._waiting_rows -= rows
+            if not request.answers.done():
+                requests.append(request)
+                count += rows
         return requests
 
 

@@ -85,9 +85,17 @@ def _strings(document: dict[str, Any], name: str, limits: Limits, example: str) 
     for i, value in enumerate(values):
         if not isinstance(value, str):
             raise _malformed(f"{name}[{i}] is a {type(value).__name__}, not a string", example)
-        if any("\ud800" <= char <= "\udfff" for char in value):
+        if not _is_encodable(value):
             raise _malformed(f"{name}[{i}] contains half a character (a surrogate)", example)
     return values
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _malformed(detail: str, example: str) -> RequestError:

@@ -81,6 +81,16 @@ def test_disagreement_among_the_most_confident_is_refused() -> None:
         table(agrees, np.linspace(0.5, 1, 2000)).threshold(0.99)
 
 
+def test_texts_of_equal_confidence_are_tested_together() -> None:
+    """The student would answer all of them, whatever their order in the table is."""
+    agrees = np.arange(600) < 450
+    with pytest.raises(CheckFailed, match="no threshold"):
+        table(agrees, np.ones(600)).threshold(0.99)
+    confidence = np.where(np.arange(600) < 500, 0.9, 0.5)
+    measured = table(np.arange(600) < 500, confidence).threshold(0.99)
+    assert (measured.confidence, measured.share) == (0.9, pytest.approx(500 / 600))
+
+
 @pytest.mark.parametrize("value", [0.0, 1.0, -1.0, 2.0])
 def test_agreement_is_a_share(value: float) -> None:
     with pytest.raises(UsageError, match="between 0 and 1"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import factories
@@ -106,3 +109,14 @@ def test_cuda_finds_its_libraries_and_does_not_round_to_tf32(
     with pytest.raises(IntegrityError):
         Classifier.load(bundle)
     assert order == [([("CPUExecutionProvider", {})], session.SLOW_FUSIONS)]
+
+
+def test_onnxruntime_sends_no_usage_data(tmp_path: Path) -> None:
+    """Its official builds would keep a device id and a database in the user's cache."""
+    bundle = factories.tiny_bundle()
+    code = f"import kdedge; kdedge.Classifier.load({str(bundle)!r}).predict('a film')"
+    removed = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")
+    environment = {key: value for key, value in os.environ.items() if key not in removed}
+    environment["HOME"] = str(tmp_path)
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=100)
+    assert list(tmp_path.iterdir()) == []
