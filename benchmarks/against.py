@@ -16,13 +16,9 @@ from typing import Any
 
 import numpy as np
 from kdedge.benchmarks.changes import Change, Comparison
+from kdedge.benchmarks.equivalence.flips import flips_of
 from kdedge.benchmarks.report import Report, finite
-from kdedge.benchmarks.scenarios.process_ratio import (
-    CONFIDENCE,
-    compare_processes,
-    mcnemar,
-    verdict_of,
-)
+from kdedge.benchmarks.scenarios.process_ratio import CONFIDENCE, compare_processes, verdict_of
 from kdedge.benchmarks.scenarios.series import ScenarioResults, Series, subject_key
 
 from kdedge.errors import UsageError
@@ -168,7 +164,7 @@ def _score_verdict(
 ) -> str:
     """Compare two scores by texts; without right and wrong texts, by the old score's interval."""
     if old is not None and new is not None and len(old) == len(new):
-        differs = mcnemar(old, new) < 1 - CONFIDENCE
+        differs = flips_of(new == 1, old == 1).p < 1 - CONFIDENCE
         lost = new.sum() < old.sum()
     else:
         lost = after < before

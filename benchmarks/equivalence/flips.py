@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kdedge.runtime import metrics
-from kdedge.runtime.agreement import at_most
+from kdedge.runtime.agreement import binomial_cdf
 from kdedge.runtime.spec import TaskSpec
 
 
@@ -62,4 +62,4 @@ def mcnemar(lost: int, gained: int) -> float:
     flipped = lost + gained
     if flipped == 0:
         return 1.0
-    return min(1.0, 2 * at_most(min(lost, gained), flipped, 0.5))
+    return min(1.0, 2 * binomial_cdf(min(lost, gained), flipped, 0.5))

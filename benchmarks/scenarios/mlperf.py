@@ -7,10 +7,11 @@ Without early stopping it wants the interval of the share to be a twentieth of i
 
 from __future__ import annotations
 
-import math
 from statistics import NormalDist
 
 import numpy as np
+
+from kdedge.runtime.agreement import binomial_cdf
 
 MIN_QUERIES = 1024
 """The fewest queries of a single stream."""
@@ -79,14 +80,5 @@ def _queries_for_slower(percentile: float, slower: int) -> int:
 
 
 def _is_enough(count: int, slower: int, percentile: float) -> bool:
-    """Whether at most `slower` of `count` queries are above the true percentile by chance only."""
-    return _binomial_cdf(slower, count, 1 - percentile) <= 1 - CONFIDENCE
-
-
-def _binomial_cdf(most: int, count: int, chance: float) -> float:
-    """Return P(X <= most) for X of a binomial distribution; exact, also for large counts."""
-    total = 0.0
-    for k in range(most + 1):
-        ways = math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1)
-        total += math.exp(ways + k * math.log(chance) + (count - k) * math.log1p(-chance))
-    return total
+    """Return whether it is unlikely that at most `slower` queries exceed the percentile."""
+    return binomial_cdf(slower, count, 1 - percentile) <= 1 - CONFIDENCE

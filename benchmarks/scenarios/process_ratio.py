@@ -12,7 +12,7 @@ RELEVANT = 0.05
 """The smallest change in time that counts."""
 
 CONFIDENCE = 0.99
-"""Confidence of the interval of a ratio, and 1 - the level of the test of scores."""
+"""Confidence of the interval of a ratio, and 1 minus the significance level for scores."""
 
 LOW_QUANTILE = 0.1
 """Noise only adds time, so a process's time for a text is a low quantile over its rounds."""
@@ -95,18 +95,6 @@ def verdict_of(low: float, high: float) -> str:
     if low >= 1 / most and high <= most:
         return "no difference"
     return "inconclusive"
-
-
-def mcnemar(old: np.ndarray, new: np.ndarray) -> float:
-    """Return the p-value of the exact McNemar test; 1 marks a text that was predicted right."""
-    lost = int(np.sum((old == 1) & (new == 0)))
-    gained = int(np.sum((old == 0) & (new == 1)))
-    changed = lost + gained
-    tail = 0
-    for k in range(min(lost, gained) + 1):
-        tail += math.comb(changed, k)
-    p_value = 2 * tail / (1 << changed)
-    return min(1.0, p_value)
 
 
 def _levels(series: Sequence[Series]) -> tuple[np.ndarray, np.ndarray]:

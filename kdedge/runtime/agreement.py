@@ -112,7 +112,7 @@ class AgreementTable:
         chosen = 0
         for counts in _sequences(len(order), needed_texts(agreement, rate)):
             for count in counts:
-                if at_most(int(disagreements[count - 1]), count, 1 - agreement) > rate:
+                if binomial_cdf(int(disagreements[count - 1]), count, 1 - agreement) > rate:
                     break
                 chosen = max(chosen, count)
         if not chosen:
@@ -207,18 +207,18 @@ def lower_bound(successes: int, trials: int, error_rate: float) -> float:
     low, high = 0.0, successes / trials
     for _ in range(60):
         middle = (low + high) / 2
-        if at_most(trials - successes, trials, 1 - middle) < error_rate:
+        if binomial_cdf(trials - successes, trials, 1 - middle) < error_rate:
             low = middle
         else:
             high = middle
     return low
 
 
-def at_most(failures: int, trials: int, rate: float) -> float:
-    """Return the probability of at most so many failures in binomial trials."""
+def binomial_cdf(most: int, trials: int, rate: float) -> float:
+    """Return P(X <= most) for a binomial X; exact, also for many trials."""
     if rate >= 1.0:
-        return 1.0 if failures >= trials else 0.0
-    count = np.arange(failures + 1)
+        return 1.0 if most >= trials else 0.0
+    count = np.arange(most + 1)
     ways = np.array([_log_ways(trials, k) for k in count.tolist()])
     return float(np.exp(ways + count * math.log(rate) + (trials - count) * math.log1p(-rate)).sum())
 
