@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kdedge.benchmarks.report import Report, Row
@@ -32,13 +31,13 @@ class Int8Answer:
 def int8_answers(report: Report) -> list[Int8Answer]:
     """Answer for each provider, model and integer file of a report.
 
-    The rounds of both files are paired: they took turns. Files without an fp32 file have no answer.
+    The rounds of both files are paired: they took turns. There is no answer without an fp32 file.
     """
     answers = []
     for row in report.rows:
         if row.form != "onnx" or row.precision not in INTEGER_FILES:
             continue
-        fp32 = _same_file(report.rows, row, "fp32")
+        fp32 = report.fp32_of(row)
         if fp32 is not None:
             answers.append(_answer(row, fp32))
     return answers
@@ -66,15 +65,6 @@ def _judgement(ratio: TimingRatio) -> str:
     if ratio.high < 1:
         return "pays"
     return "does not pay" if ratio.low > 1 else "is inconclusive"
-
-
-def _same_file(rows: Sequence[Row], row: Row, precision: str) -> Row | None:
-    """Return the row of the same model and provider with another precision."""
-    wanted = (row.subject, row.form, precision, row.provider)
-    for other in rows:
-        if (other.subject, other.form, other.precision, other.provider) == wanted:
-            return other
-    return None
 
 
 def _provider_name(provider: str | None) -> str:

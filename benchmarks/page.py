@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from kdedge.benchmarks.agreement import ChosenThreshold
 from kdedge.benchmarks.equivalence.sections import sections_of
+from kdedge.benchmarks.figures import NOTHING
 from kdedge.benchmarks.int8_gain import int8_answers
 from kdedge.benchmarks.pictures.data import SIMPLE_COLOUR, colour_of, groups, is_label_only
 from kdedge.benchmarks.render import (
     COLUMNS,
-    NOTHING,
     TEXT_COLUMNS,
     caption,
     cells_of,

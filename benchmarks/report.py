@@ -176,9 +176,9 @@ class Report:
             notes += row.single.warnings()
         if row.footprint.problem:
             notes.append(row.footprint.problem)
-        return [*notes, *int8_speed_notes(row, self._fp32_of(row))]
+        return [*notes, *int8_speed_notes(row, self.fp32_of(row))]
 
-    def _fp32_of(self, row: Row) -> Row | None:
+    def fp32_of(self, row: Row) -> Row | None:
         """Return the fp32 ONNX row of the same subject and provider."""
         fp32_key = (row.subject, "onnx", "fp32", row.provider)
         for other in self.rows:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kdedge.benchmarks.changes import Change, Comparison
+from kdedge.benchmarks.figures import NOTHING
 from kdedge.benchmarks.scenarios.process_ratio import CONFIDENCE, RELEVANT
-from kdedge.benchmarks.scenarios.tables import NOTHING, ScenarioTable
+from kdedge.benchmarks.scenarios.tables import ScenarioTable
 
 
 def change_table(comparison: Comparison, labels: Mapping[str, str]) -> ScenarioTable:

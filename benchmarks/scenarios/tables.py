@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from kdedge.benchmarks.figures import NOTHING
 from kdedge.benchmarks.scenarios.mlperf import (
     bounded_percentile,
     queries_without_early_stopping,
 )
 from kdedge.benchmarks.scenarios.series import ScenarioResults, Series
 from kdedge.benchmarks.summary import duration
-
-NOTHING = "–"
 
 
 @dataclass(frozen=True)
