@@ -24,13 +24,13 @@ WARM_FILES = (
 )
 
 
-def cold(load: Workload) -> ScenarioResults:
+def cold(workload: Workload) -> ScenarioResults:
     """Start every subject in new processes, in turns."""
-    text, pair = load.singles[0]
-    jobs = {key: subject.job for key, subject in load.subjects.items() if subject.job is not None}
+    text, pair = workload.singles[0]
+    jobs = workload.jobs
     values: dict[str, list[list[float]]] = {key: [] for key in jobs}
     failed: dict[str, None] = {}
-    load.progress.start("cold start", STARTS * len(jobs))
+    workload.progress.start("cold start", STARTS * len(jobs))
     for number in range(STARTS):
         for key, job in jobs.items():
             try:
@@ -38,8 +38,8 @@ def cold(load: Workload) -> ScenarioResults:
                 values[key].append([seconds[part] for part in PARTS])
             except (*CHILD_FAULTS, KeyError):
                 failed[key] = None
-        load.progress.advance((number + 1) * len(jobs), f"start {number + 1} of {STARTS}")
-    load.progress.finish()
+        workload.progress.advance((number + 1) * len(jobs), f"start {number + 1} of {STARTS}")
+    workload.progress.finish()
     series = []
     for key, starts in values.items():
         for column, part in enumerate(PARTS):

@@ -42,22 +42,22 @@ class Counter:
         return after - before
 
 
-def energy(load: Workload) -> ScenarioResults:
+def energy(workload: Workload) -> ScenarioResults:
     """Measure joules per text of each subject, in several blocks."""
     counters, reasons = find_counters()
     if not counters:
         return ScenarioResults(notes=(NOT_READABLE.format("; ".join(reasons)),))
-    items = load.singles
-    seconds = load.seconds / (BLOCKS * max(1, len(load.runners)))
+    items = workload.singles
+    seconds = workload.seconds / (BLOCKS * max(1, len(workload.runners)))
     values: dict[tuple[str, str], list[float]] = {}
-    load.progress.start("energy", BLOCKS)
+    workload.progress.start("energy", BLOCKS)
     for block in range(BLOCKS):
-        for key, runner in load.runners.items():
+        for key, runner in workload.runners.items():
             work = single_work(runner, items)
             for name, joules in joules_per_text(work, len(items), counters, seconds).items():
                 values.setdefault((key, name), []).append(joules)
-        load.progress.advance(block + 1)
-    load.progress.finish()
+        workload.progress.advance(block + 1)
+    workload.progress.finish()
     series = []
     for (key, name), blocks in values.items():
         series.append(Series("energy", key, np.array(blocks), part=name, unit="J"))

@@ -19,7 +19,7 @@ SHORTEST, LONGEST = 16, 1 << 16
 """Characters of a text; each length is twice the one before."""
 
 
-def lengths(load: Workload) -> ScenarioResults:
+def lengths(workload: Workload) -> ScenarioResults:
     """Time texts of growing length until the tokenizer cuts them; all take turns.
 
     The texts are pieces of the bench's own texts, put one after another.
@@ -27,8 +27,8 @@ def lengths(load: Workload) -> ScenarioResults:
     works: dict[str, Work] = {}
     conditions: dict[str, tuple[str, int]] = {}
     notes = []
-    for key, runner in load.runners.items():
-        cases = _cases(load.examples, runner.encode)
+    for key, runner in workload.runners.items():
+        cases = _cases(workload.examples, runner.encode)
         if not cases:
             notes.append(f"{key}: no length sweep, because its input is not a list of tokens")
         for tokens, items in cases.items():
@@ -37,8 +37,8 @@ def lengths(load: Workload) -> ScenarioResults:
             conditions[name] = key, tokens
     if not works:
         return ScenarioResults(notes=tuple(notes))
-    plan = TimingPlan(seconds=load.seconds, seed=load.options.seed)
-    timed = interleave(works, TEXTS, plan, title="lengths", progress=load.progress)
+    plan = TimingPlan(seconds=workload.seconds, seed=workload.options.seed)
+    timed = interleave(works, TEXTS, plan, title="lengths", progress=workload.progress)
     series = []
     for name, parts in timed.items():
         key, tokens = conditions[name]

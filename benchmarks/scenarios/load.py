@@ -29,25 +29,25 @@ Clock = Callable[[], float]
 Wait = Callable[[float], None]
 
 
-def load(work: Workload) -> ScenarioResults:
+def load(workload: Workload) -> ScenarioResults:
     """Measure the latency of requests to one worker at each rate."""
-    items = work.singles
-    runners = work.runners
+    items = workload.singles
+    runners = workload.runners
     capacities = {key: _capacity(runner, items) for key, runner in runners.items()}
-    rates = {key: work.options.rates or _rates(capacities[key]) for key in runners}
+    rates = {key: workload.options.rates or _rates(capacities[key]) for key in runners}
     runs = sum(map(len, rates.values()))
     series = []
-    work.progress.start("offered load", runs)
+    workload.progress.start("offered load", runs)
     for key, runner in runners.items():
         answer = _answer(runner, items)
         for rate in rates[key]:
-            count = request_count(rate, work.seconds / runs)
-            due = arrivals(rate, count, work.options.seed)
+            count = request_count(rate, workload.seconds / runs)
+            due = arrivals(rate, count, workload.options.seed)
             latency, service = serve_arrivals(answer, due)
             series.append(Series("load", key, latency, at=rate, part="latency"))
             series.append(Series("load", key, service, at=rate, part="service"))
-            work.progress.advance(len(series) // 2, f"{key}, {rate:g} texts/s")
-    work.progress.finish()
+            workload.progress.advance(len(series) // 2, f"{key}, {rate:g} texts/s")
+    workload.progress.finish()
     return ScenarioResults(tuple(series))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from kdedge.benchmarks.examples import Examples
 from kdedge.benchmarks.measure import timed_examples
@@ -41,6 +42,15 @@ class Workload:
             if subject.runner is not None:
                 runners[key] = subject.runner
         return runners
+
+    @property
+    def jobs(self) -> dict[str, dict[str, Any]]:
+        """What a new process loads to run each subject, by key."""
+        jobs = {}
+        for key, subject in self.subjects.items():
+            if subject.job is not None:
+                jobs[key] = subject.job
+        return jobs
 
     @property
     def singles(self) -> list[Batch]:
