@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from kdedge.benchmarks.equivalence.calibration import calibration_of
-from kdedge.benchmarks.equivalence.changes import Robustness
 from kdedge.benchmarks.equivalence.flips import flips_of, is_right
 from kdedge.benchmarks.equivalence.groups import Masks, classes_of, groups_of, quarters_of
 from kdedge.benchmarks.equivalence.loyalty import loyalty_of
 from kdedge.benchmarks.equivalence.other_tasks import label_set_agreement, number_agreement
 from kdedge.benchmarks.equivalence.quality import quality_classes
 from kdedge.benchmarks.equivalence.robustness import FEWEST, measure_robustness, too_slow
+from kdedge.benchmarks.equivalence.text_changes import Robustness
 from kdedge.benchmarks.equivalence.values import Equivalence
 from kdedge.benchmarks.examples import Examples
 from kdedge.benchmarks.report import Row

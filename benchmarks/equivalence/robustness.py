@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from kdedge.benchmarks.equivalence.changes import CHANGES, Robustness, changed
 from kdedge.benchmarks.equivalence.shares import share_interval
+from kdedge.benchmarks.equivalence.text_changes import CHANGES, Robustness, changed
 from kdedge.benchmarks.examples import Examples
 from kdedge.benchmarks.report import Row
 from kdedge.benchmarks.subjects import Runner, Subject

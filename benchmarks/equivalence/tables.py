@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kdedge.benchmarks.equivalence.changes import CHANGES, Robustness
 from kdedge.benchmarks.equivalence.groups import TextGroup
 from kdedge.benchmarks.equivalence.quality import SHARES, QualityClass
+from kdedge.benchmarks.equivalence.text_changes import CHANGES, Robustness
 from kdedge.benchmarks.equivalence.values import Equivalence
 from kdedge.benchmarks.figures import (
     NOTHING,

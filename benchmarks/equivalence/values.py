@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kdedge.benchmarks.equivalence.calibration import ReliabilityFigures
-from kdedge.benchmarks.equivalence.changes import Robustness
 from kdedge.benchmarks.equivalence.flips import Flips
 from kdedge.benchmarks.equivalence.groups import TextGroup
 from kdedge.benchmarks.equivalence.loyalty import Loyalty
 from kdedge.benchmarks.equivalence.other_tasks import LabelSetAgreement, NumberAgreement
 from kdedge.benchmarks.equivalence.quality import QualityClass
+from kdedge.benchmarks.equivalence.text_changes import Robustness
 
 
 @dataclass(frozen=True)
