@@ -230,7 +230,7 @@ def golden_examples(bundle: Bundle) -> Examples:
 def _check_comparable(manifests: Sequence[Manifest]) -> None:
     first = manifests[0]
     for manifest in manifests:
-        if _answers(manifest.spec) != _answers(first.spec):
+        if not _same_outputs(manifest.spec, first.spec):
             raise UsageError(
                 "these bundles have different tasks",
                 ", ".join(other.name for other in manifests),
@@ -244,8 +244,8 @@ def _check_comparable(manifests: Sequence[Manifest]) -> None:
             )
 
 
-def _answers(spec: TaskSpec) -> tuple[Any, ...]:
-    return spec.kind, spec.labels, spec.pair
+def _same_outputs(first: TaskSpec, second: TaskSpec) -> bool:
+    return (first.kind, first.labels, first.pair) == (second.kind, second.labels, second.pair)
 
 
 def _subjects_of(

@@ -1,4 +1,4 @@
-"""The texts on which student and teacher differ the most. Off unless the user asks for texts."""
+"""The texts on which student and teacher differ the most. Off unless `--show-texts` is given."""
 
 from __future__ import annotations
 
@@ -60,16 +60,16 @@ def sharpest(
                 text=examples.texts[row],
                 pair=None if examples.pairs is None else examples.pairs[row],
                 label=_true_label(evidence, row),
-                teacher=opinion(spec, teacher[row], 1.0),
-                student=opinion(spec, student[row], temperature),
+                teacher=prediction_text(spec, teacher[row], 1.0),
+                student=prediction_text(spec, student[row], temperature),
                 sharpness=float(sharpness[row]),
             )
         )
     return tuple(found)
 
 
-def opinion(spec: TaskSpec, logits: np.ndarray, temperature: float) -> str:
-    """Write an answer to one text from logits (C,), such as `sport 97 %`."""
+def prediction_text(spec: TaskSpec, logits: np.ndarray, temperature: float) -> str:
+    """Write the prediction for one text from logits (C,), such as `sport 97 %`."""
     prediction = to_prediction(spec, logits, temperature=temperature)
     if spec.kind == "regression":
         return f"{prediction.score:.3f}"

@@ -168,14 +168,14 @@ def measure_agreement(
 def confidence(spec: TaskSpec, logits: np.ndarray, temperature: float) -> np.ndarray:
     """Return how sure the student is of its labels, from its logits (N, C): (N,) in 0..1.
 
-    It is the probability of the best label; for label sets the probability of the least certain
-    decision.
+    It is the probability of the best label. For a multilabel task it is that of the least certain
+    decision about a label.
     """
-    shares = probabilities(spec, logits, temperature)
+    probs = probabilities(spec, logits, temperature)
     if spec.kind == "multilabel":
-        decided = np.where(shares > spec.threshold, shares, 1 - shares)
+        decided = np.where(probs > spec.threshold, probs, 1 - probs)
         return np.asarray(decided.min(1))
-    return np.asarray(shares.max(1))
+    return np.asarray(probs.max(1))
 
 
 def usualness(logits: np.ndarray) -> np.ndarray:

@@ -44,13 +44,13 @@ def to_prediction(
     if spec.kind == "regression":
         value = float(logits[0])
         return Prediction(spec.labels[0], value, {spec.labels[0]: value}, truncated)
-    shares = probabilities(spec, logits, temperature)
+    probs = probabilities(spec, logits, temperature)
     label: str | tuple[str, ...]
     if spec.kind == "multilabel":
-        label = tuple(spec.labels[i] for i in np.flatnonzero(shares > spec.threshold))
+        label = tuple(spec.labels[i] for i in np.flatnonzero(probs > spec.threshold))
     else:
         label = spec.labels[int(logits.argmax())]
-    values = shares.tolist()
+    values = probs.tolist()
     return Prediction(label, max(values), dict(zip(spec.labels, values, strict=True)), truncated)
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from kdedge.benchmarks.equivalence.compute import Evidence, equivalence_of, left_out
-from kdedge.benchmarks.equivalence.disagreements import opinion, sharpest
+from kdedge.benchmarks.equivalence.disagreements import prediction_text, sharpest
 from kdedge.benchmarks.equivalence.sections import sections_of
 from kdedge.benchmarks.equivalence.tables import MOST_CLASSES, group_table, shown_groups
 from kdedge.benchmarks.examples import Examples
@@ -98,12 +98,12 @@ def test_disagreements_are_the_texts_that_differ_most() -> None:
     assert sharpest(known, known.teacher, 1.0) == ()
 
 
-def test_an_opinion_names_label_sets_and_numbers() -> None:
+def test_a_prediction_names_label_sets_and_numbers() -> None:
     labels = TaskSpec("toy", "multilabel", ("a", "b"), "micro_f1", pair=False)
-    assert opinion(labels, np.array([3.0, 2.0]), 1.0) == "a, b"
-    assert opinion(labels, np.array([-3.0, -2.0]), 1.0) == "no label"
+    assert prediction_text(labels, np.array([3.0, 2.0]), 1.0) == "a, b"
+    assert prediction_text(labels, np.array([-3.0, -2.0]), 1.0) == "no label"
     number = TaskSpec("toy", "regression", ("score",), "pearson", pair=False)
-    assert opinion(number, np.array([3.25]), 1.0) == "3.250"
+    assert prediction_text(number, np.array([3.25]), 1.0) == "3.250"
 
 
 # What is not known
