@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from kdedge.errors import UsageError
 
 FALSE_ALARMS = 1e-4
-"""Inverse of the mean number of audited texts before a false alarm, if nothing has drifted."""
+"""One over the mean number of audits before a false alarm, while the promise holds."""
 
 WORSE = 3.0
-"""The monitor is quickest if disagreement grows by this factor."""
+"""The monitor is fastest if the rate of disagreement grows by this factor."""
 
 
 @dataclass(frozen=True)
 class DriftStatus:
-    """What the audits have shown.
+    """The results of the audits so far.
 
     Attributes:
         audited: Number of audited texts.
         agreed: Number of those on which student and teacher agreed.
         drifted: Whether the student disagrees more often than promised.
-        evidence: Current value of the statistic, in multiples of the alarm's limit.
+        evidence: Current value of the statistic, divided by the value that raises the alarm.
     """
 
     audited: int

@@ -30,10 +30,10 @@ def make_app(
     """Build the application.
 
     Args:
-        engine: Answers the texts.
-        manifest: The manifest of the bundle that answers.
-        limits: What is accepted.
-        metrics: What /metrics shows.
+        engine: Classifies the texts.
+        manifest: The manifest of the student's bundle.
+        limits: Limits of requests and of the queue.
+        metrics: Counts for /metrics.
     """
     handlers = _Handlers(engine, manifest, limits, metrics)
 
