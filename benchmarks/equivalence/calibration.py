@@ -1,4 +1,4 @@
-"""Calibration: how far probabilities are from shares of right answers."""
+"""Calibration: how far probabilities differ from the share of right predictions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ReliabilityFigures:
     """How well the probabilities of a classification fit its labels.
 
     Attributes:
-        temperature: What divided the logits before the softmax.
+        temperature: The logits were divided by it before the softmax.
         ece: Expected calibration error (see `calibration_error`).
         brier: Brier score, 0 (best) to 2 (see `brier_score`).
         bins: The reliability diagram.
@@ -31,7 +31,7 @@ class ReliabilityFigures:
 def calibration_of(
     spec: TaskSpec, logits: np.ndarray, labels: np.ndarray, temperature: float
 ) -> ReliabilityFigures:
-    """Measure the probabilities of logits (N, C) against classes (N,)."""
+    """Compare the probabilities of logits (N, C) with the true classes (N,)."""
     probs = probabilities(spec, logits, temperature)
     return ReliabilityFigures(
         temperature,

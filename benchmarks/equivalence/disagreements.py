@@ -36,7 +36,7 @@ def with_disagreements(report: Report, subjects: Sequence[Subject], evidence: Ev
 def sharpest(
     evidence: Evidence, student: np.ndarray, temperature: float
 ) -> tuple[Disagreement, ...]:
-    """Return the disagreements on logits (N, C), the sharpest first.
+    """Return the texts on which student and teacher differ the most, the sharpest first.
 
     Args:
         evidence: Texts, labels and the teacher's logits.

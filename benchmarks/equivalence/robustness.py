@@ -1,4 +1,4 @@
-"""Robustness: how many answers change if the texts are written a little differently."""
+"""Robustness: how many predictions change if the texts are changed a little."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEXTS = 100
 """Largest number of texts that are changed."""
 
 FEWEST = 50
-"""With fewer texts, a share of changed answers means nothing."""
+"""With fewer texts, a share of changed predictions means nothing."""
 
 LONGEST = 10.0
 """A subject that needs more seconds than this is left out."""
