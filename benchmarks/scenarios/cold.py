@@ -14,9 +14,10 @@ from kdedge.benchmarks.scenarios.series import ScenarioResults, Series
 from kdedge.benchmarks.scenarios.workload import Workload
 
 STARTS = 5
+"""New processes of each subject."""
 
 PARTS = ("start", "load", "answer", "total")
-"""Interpreter and imports; files to a model; the first text; all three."""
+"""Parts of a start: interpreter and imports; files to a model; first text; all three."""
 
 WARM_FILES = (
     "cold start: the system has the files in memory already; after a reboot the first start"

@@ -16,18 +16,19 @@ from kdedge.benchmarks.work import single_work
 POWERCAP = Path("/sys/class/powercap")
 NVML_LIBRARY = "libnvidia-ml.so.1"
 BLOCKS = 5
+"""Measurements of each subject."""
 
 NOT_READABLE = "energy: not readable here ({})"
-IDLE_INCLUDED = "energy: of the whole package or GPU, with what it needs when idle"
+IDLE_INCLUDED = "energy: of the whole package or GPU, with the energy that it needs when idle"
 
 
 @dataclass(frozen=True)
 class Counter:
-    """A counter of energy.
+    """An energy counter.
 
     Attributes:
         name: Such as `package-0`.
-        read: Joules since some moment.
+        read: Returns the joules since a fixed but unknown moment.
         wraps_at: Joules after which it starts again at 0; None if it does not.
     """
 

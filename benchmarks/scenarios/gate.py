@@ -1,8 +1,9 @@
 """Gate: single texts in several new processes, for a comparison with a later bench.
 
-Two processes that run the same file differ by a few percent, and a machine drifts from one hour to
-the next. Several processes show the first. A yardstick shows the second: a fixed piece of numpy
-work, timed in turns with the texts. `against.py` compares two results of this scenario.
+Two processes that run the same file differ by a few percent: so several processes are timed. A
+machine is faster or slower from one hour to the next: so each process also times a yardstick, a
+fixed piece of numpy work, in turns with the texts. `against.py` compares two results of this
+scenario.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ YARDSTICK_SIZE = 192
 
 
 def gate(workload: Workload) -> ScenarioResults:
-    """Time every subject in new processes, in turns, and keep which texts it classifies right."""
+    """Time every subject in new processes, in turns, and store which predictions are right."""
     chosen = representative(workload.examples.lengths, TEXTS, workload.options.seed)
     texts, pairs = take(workload.examples, chosen)
     jobs = workload.jobs

@@ -20,9 +20,9 @@ SHORTEST, LONGEST = 16, 1 << 16
 
 
 def lengths(workload: Workload) -> ScenarioResults:
-    """Time texts of growing length until the tokenizer cuts them; all take turns.
+    """Time texts of growing length until the tokenizer cuts them; all subjects take turns.
 
-    The texts are pieces of the bench's own texts, put one after another.
+    The texts are cut out of the bench's texts, which are joined to one.
     """
     works: dict[str, Work] = {}
     conditions: dict[str, tuple[str, int]] = {}
@@ -47,7 +47,7 @@ def lengths(workload: Workload) -> ScenarioResults:
 
 
 def _cases(examples: Examples, encode: Any) -> dict[int, list[Batch]]:
-    """Return texts by their number of tokens, for lengths that differ."""
+    """Return number of tokens -> texts, for lengths that the tokenizer does not cut."""
     cases: dict[int, list[Batch]] = {}
     characters = SHORTEST
     longest = 0
@@ -63,7 +63,7 @@ def _cases(examples: Examples, encode: Any) -> dict[int, list[Batch]]:
 
 
 def pieces(examples: Examples, characters: int) -> list[Batch]:
-    """Cut texts of one length out of all texts; a pair shares the length among both."""
+    """Cut texts of one length out of all texts; the two texts of a pair share the length."""
     whole = " ".join(examples.texts)
     first = characters if examples.pairs is None else characters // 2
     items: list[Batch] = []

@@ -1,8 +1,8 @@
 """Offered load: requests arrive at random, whether or not earlier ones are answered.
 
-A closed loop sends the next request after the last answer, so a slow answer delays the requests
-that would have waited behind it, and their waiting is never measured ("coordinated omission").
-Here the arrivals are fixed before the measurement, and latency counts from the scheduled arrival.
+A closed loop sends the next request after the last answer. A slow answer then delays the requests
+that would have waited for it, and their waiting is never measured ("coordinated omission"). Here
+the arrivals are fixed before the measurement, and latency counts from the scheduled arrival.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ SHARES = (0.25, 0.5, 0.75, 0.9)
 """Offered rates as shares of a subject's capacity, if no rates are given."""
 
 CAPACITY_TEXTS = 40
+"""Texts that measure a capacity."""
+
 MIN_REQUESTS, MAX_REQUESTS = 100, 5000
+"""Fewest and most requests of one rate."""
 
 SPIN_S = 1e-3
-"""The last part of a wait: a sleep can be late by that much."""
+"""A wait ends with a busy loop of this length: a sleep can end late by that much."""
 
 Clock = Callable[[], float]
 Wait = Callable[[float], None]
@@ -69,8 +72,8 @@ def serve_arrivals(
     Args:
         answer: Answers request i.
         due: Scheduled arrivals in seconds. *Shape:* (n,)
-        clock: Seconds.
-        wait: Returns at a time of the clock, or at once if it has passed.
+        clock: Returns the time in seconds.
+        wait: Waits until a time of the clock; returns at once if it has passed.
 
     Returns:
         Seconds from the scheduled arrival to the answer, and seconds of the answer alone. Each:
@@ -99,7 +102,7 @@ def wait_until(moment: float) -> None:
 
 
 def request_count(rate: float, seconds: float) -> int:
-    """Return how many requests arrive in the time of one rate, within limits."""
+    """Return the number of requests at a rate in some seconds, within limits."""
     return int(min(MAX_REQUESTS, max(MIN_REQUESTS, rate * seconds)))
 
 

@@ -22,7 +22,7 @@ from kdedge.runtime.session import PROVIDERS
 
 TEXTS = 32
 OPERATOR = "operator "
-"""How the part of a series begins that holds the time of one operator."""
+"""Prefix of `Series.part` for the time of one operator."""
 
 COUNTED = ("fp32", "int8", "bytes")
 
@@ -65,6 +65,7 @@ def machine_limit(workload: Workload) -> ScenarioResults:
 
 
 def _bounded_subjects(workload: Workload) -> dict[str, Subject]:
+    """Return the ONNX files on the CPU, for which a bound can be computed."""
     found = {}
     for key, subject in workload.subjects.items():
         if subject.form == "onnx" and subject.provider == PROVIDERS["cpu"] and subject.job:
@@ -95,7 +96,7 @@ def _profile(subject: Subject, encoded: Sequence[Mapping[str, np.ndarray]]) -> l
 def _counted(
     key: str, runs: Sequence[Sequence[NodeRun]], peaks: Peaks, threads: int
 ) -> list[Series]:
-    """Return the counts and the bound of each text, and the time of each operator."""
+    """Return each text's counts and bound, and its time in each operator."""
     costs = [total_cost(nodes) for nodes in runs]
     # The weights may fit into a cache, so they are read as fast as a copy of their size.
     bandwidth = max(copy_speed(max(cost.bytes for cost in costs)), peaks.memory)

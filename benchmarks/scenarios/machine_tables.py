@@ -1,4 +1,4 @@
-"""The tables of how far each subject is from the machine, and of its operators."""
+"""Two tables: each subject's time against its lower bound, and its slowest operators."""
 
 from __future__ import annotations
 

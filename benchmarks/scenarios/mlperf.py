@@ -1,8 +1,9 @@
 """How many queries a percentile needs, by the rules of MLPerf Inference.
 
-The binomial distribution counts how many of n queries are slower than a percentile's true value.
-MLPerf wants to be 99 % sure ("early stopping", MLPerf Inference rules, appendix on early stopping).
-Without early stopping it wants the interval of the share to be a twentieth of its distance to 1.
+The number of queries, out of n, that are slower than the true percentile has a binomial
+distribution. With early stopping, MLPerf requires a confidence of 99 % that the percentile is below
+the bound (MLPerf Inference rules, appendix on early stopping). Without it, the margin of the
+measured share may be a twentieth of the share's distance to 1.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ MIN_QUERIES = 1024
 
 CONFIDENCE = 0.99
 MARGIN_SHARE = 1 / 20
+"""Margin of a percentile, as a share of its distance to 1."""
 
 
 def queries_for(percentile: float) -> int:

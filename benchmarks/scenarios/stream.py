@@ -13,7 +13,7 @@ PERCENTILES = (0.9, 0.99)
 
 
 def stream(workload: Workload) -> ScenarioResults:
-    """Time single texts of all subjects in turns, as many as the bound of p99 needs."""
+    """Time single texts of all subjects in turns, enough of them for a bound of p99."""
     needed = max(MIN_QUERIES, *[queries_for(percentile) for percentile in PERCENTILES])
     rounds = -(-needed // VISIT)
     items = workload.singles

@@ -1,4 +1,4 @@
-"""Tables of scenarios: statistics that are derived from the raw values, as text."""
+"""Tables of scenarios: statistics of the raw values, as text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ScenarioTable:
     Attributes:
         name: The scenario, which is part of ids.
         title: Heading.
-        explain: What the values are.
+        explain: Sentences that explain the values.
         header: Columns; the first one names the subject.
         rows: Cells.
     """
@@ -38,7 +38,7 @@ def scenario_tables(results: ScenarioResults, labels: Mapping[str, str]) -> list
 
     Args:
         results: What was measured.
-        labels: `Subject.key` -> what tables call it.
+        labels: `Subject.key` -> the subject's name in tables.
     """
     tables = []
     for name, build in BUILDERS.items():

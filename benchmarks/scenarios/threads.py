@@ -15,8 +15,8 @@ from kdedge.run.processes import available_cores
 from kdedge.runtime import Classifier
 
 ONE_AFTER_ANOTHER = (
-    "threads: each number of threads is measured after the one before, so that idle threads do not"
-    " disturb; a slow phase of the machine does not affect all alike"
+    "threads: one number of threads is measured after the other, so that idle threads do not"
+    " disturb; a slow phase of the machine may affect only one of them"
 )
 NO_TORCH = "threads: only ONNX files; torch sets its threads once for a whole process"
 

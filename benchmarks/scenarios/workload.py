@@ -1,4 +1,4 @@
-"""What every scenario gets: the subjects that run, the texts, and how to measure."""
+"""The input of every scenario: the subjects that can run, the texts, and the options."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Workload:
 
     @property
     def runners(self) -> dict[str, Runner]:
-        """What runs each subject, by key."""
+        """The runner of each subject, by key."""
         runners = {}
         for key, subject in self.subjects.items():
             if subject.runner is not None:
@@ -45,7 +45,7 @@ class Workload:
 
     @property
     def jobs(self) -> dict[str, dict[str, Any]]:
-        """What a new process loads to run each subject, by key."""
+        """The job with which a new process loads each subject, by key."""
         jobs = {}
         for key, subject in self.subjects.items():
             if subject.job is not None:
