@@ -1,4 +1,4 @@
-"""Does int8 pay here? The time of int8 against that of fp32, for each provider."""
+"""Compare the time of int8 with that of fp32 on each provider: does int8 pay here?"""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Int8Answer:
     Attributes:
         place: The model and the provider.
         ratio: The integer file's time divided by that of fp32; None if it was not measured.
-        sentence: The answer.
+        sentence: The answer for readers.
     """
 
     place: str

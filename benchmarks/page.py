@@ -155,7 +155,7 @@ def resource(name: str) -> str:
 
 
 def _pictures(report: Report) -> tuple[dict[str, Picture], str]:
-    """Draw the pictures; without the packages for it, say which one is missing."""
+    """Draw the pictures; if a package is missing, return {} and a note that names it."""
     from kdedge.benchmarks.pictures import draw
 
     try:
