@@ -25,7 +25,7 @@ from kdedge.runtime.spec import TaskSpec
 VALIDATION_LOGITS = "validation_logits.npy"
 
 ROUNDING = 1e-9
-"""Largest difference between equal scores that were computed in another order."""
+"""Largest difference of equal scores, which may come from sums in another order."""
 
 LOGIT_TOLERANCE = 0.02
 """Largest difference of a logit between the machine that trained and this one, as a share of the
