@@ -57,7 +57,7 @@ def web_libraries(given: Path | None = None) -> Path:
 
 
 def copy_libraries(modules: Path, vendor: Path) -> None:
-    """Copy what the page needs from node_modules, and the licences of it."""
+    """Copy the libraries of the page from node_modules, with their licences."""
     for name, source in VENDORED.items():
         target = vendor / name
         target.parent.mkdir(parents=True, exist_ok=True)
