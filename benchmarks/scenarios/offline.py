@@ -25,9 +25,7 @@ def offline(workload: Workload) -> ScenarioResults:
     plan = TimingPlan(
         seconds=workload.seconds, seed=workload.options.seed, visit=1, lead_in=False, at_most=60
     )
-    timed = interleave(
-        works, max(plan.at_most, 1), plan, title="offline", progress=workload.progress
-    )
+    timed = interleave(works, plan.at_most, plan, title="offline", progress=workload.progress)
     series = []
     for name, parts in timed.items():
         key, size = conditions[name]

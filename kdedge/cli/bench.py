@@ -141,7 +141,7 @@ class _WithCompare(click.Command):
         default=DEFAULTS.scenarios,
         show_default=True,
         metavar="NAME,...",
-        help=f"What to measure too: {', '.join(SCENARIOS)}, or all. Each of them takes"
+        help=f"Scenarios to measure: {', '.join(SCENARIOS)}, or all. Each of them takes"
         " about --seconds more.",
     ),
     click.option(
@@ -297,7 +297,7 @@ def _bench_run(
     command: str | None,
     earlier: EarlierReport | None = None,
 ) -> tuple[Report, Path]:
-    """Bench students of a run and write the report; data and bundles are checked first.
+    """Check data and bundles, bench students of a run, and write the report.
 
     `command` replaces the report's own command if it is given.
     """
