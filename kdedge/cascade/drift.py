@@ -42,10 +42,9 @@ class DriftMonitor:
 
     Args:
         agreement: The promised share of agreement.
-        false_alarms: One over the mean number of audits before a false alarm.
     """
 
-    def __init__(self, agreement: float, false_alarms: float = FALSE_ALARMS) -> None:
+    def __init__(self, agreement: float) -> None:
         if not 0 < agreement < 1:
             raise UsageError("agreement must lie between 0 and 1", repr(agreement))
         promised = 1 - agreement
@@ -54,7 +53,7 @@ class DriftMonitor:
             True: math.log((1 - worse) / (1 - promised)),
             False: math.log(worse / promised),
         }
-        self._limit = math.log(1 / false_alarms)
+        self._limit = math.log(1 / FALSE_ALARMS)
         self._sum = 0.0
         self._audited = 0
         self._agreed = 0

@@ -73,42 +73,31 @@ class AgreementTable:
     def __len__(self) -> int:
         return len(self.agrees)
 
-    def threshold(
-        self,
-        agreement: float = 0.99,
-        *,
-        error_rate: float = ERROR_RATE,
-        unusual_share: float = UNUSUAL_SHARE,
-    ) -> Threshold:
+    def threshold(self, agreement: float = 0.99) -> Threshold:
         """Choose the threshold that lets the student answer most texts.
 
         Texts are sorted by confidence. From each of `STARTS` fixed shares on, growing shares are
         tested one after the other, until the Clopper-Pearson lower bound of one is below
         `agreement`. The largest share that passed is taken. The order of the tests does not
         depend on their results, so all tests of a sequence may use the same error rate, which is
-        `error_rate / STARTS` ("fixed sequence testing", Angelopoulos et al. 2021, Learn then
-        Test, section 4).
+        `ERROR_RATE / STARTS` ("fixed sequence testing", Angelopoulos et al. 2021, Learn then
+        Test, section 4). The student does not answer texts that are as unusual as the most
+        unusual `UNUSUAL_SHARE` of the validation texts.
 
         Args:
             agreement: Share of the student's own answers that must agree with the teacher.
-            error_rate: Accepted probability that the agreement is lower.
-            unusual_share: Share of the validation texts that count as unusual. The student does
-                not answer texts that are as unusual as these.
 
         Raises:
-            UsageError: If a share is not between 0 and 1.
+            UsageError: If `agreement` is not between 0 and 1.
             CheckFailed: If no threshold has this agreement with this probability.
         """
-        for name, value in (("agreement", agreement), ("error_rate", error_rate)):
-            if not 0 < value < 1:
-                raise UsageError(f"{name} must lie between 0 and 1", repr(value))
-        if not 0 <= unusual_share < 1:
-            raise UsageError("unusual_share must be at least 0 and below 1", repr(unusual_share))
-        usualness = float(np.quantile(self.usualness, unusual_share))
+        if not 0 < agreement < 1:
+            raise UsageError("agreement must lie between 0 and 1", repr(agreement))
+        usualness = float(np.quantile(self.usualness, UNUSUAL_SHARE))
         order = np.argsort(-self.confidence, kind="stable")
         order = order[self.usualness[order] >= usualness]
         disagreements = np.cumsum(~self.agrees[order])
-        rate = error_rate / STARTS
+        rate = ERROR_RATE / STARTS
         chosen = 0
         for counts in _sequences(len(order), needed_texts(agreement, rate)):
             for count in counts:
