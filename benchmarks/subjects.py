@@ -160,8 +160,8 @@ def _with_fallback(
     first, second = texts
     logits = None if first is None else classifier.logits(first, second)
     # Some providers fail at the first text, not when they open the file.
-    golden = ["a text"], ["a text"] if bundle.manifest.spec.pair else None
-    classifier.run(classifier.encode(*golden))
+    trial = ["a text"], ["a text"] if bundle.manifest.spec.pair else None
+    classifier.run(classifier.encode(*trial))
     return _bundle_subject(name, bundle, classifier, logits)
 
 
