@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -150,9 +150,7 @@ def _change(
     before, lowest = earlier.scores[subject]
     after = scores[subject]
     verdict = _score_verdict(_right(old), _right(new), before, after, lowest)
-    return Change(
-        **{**change.__dict__, "old_score": before, "new_score": after, "score_verdict": verdict}
-    )
+    return replace(change, old_score=before, new_score=after, score_verdict=verdict)
 
 
 def _score_verdict(
