@@ -18,12 +18,10 @@ class Int8Answer:
     """Whether an integer file of one model is faster than its fp32 file on one provider.
 
     Attributes:
-        place: The model and the provider.
         ratio: The integer file's time divided by that of fp32; None if it was not measured.
         sentence: The answer for readers.
     """
 
-    place: str
     ratio: TimingRatio | None
     sentence: str
 
@@ -48,7 +46,7 @@ def _answer(row: Row, fp32: Row) -> Int8Answer:
     for each in (row, fp32):
         if each.single is None:
             reason = "; ".join(each.notes) or "not measured"
-            return Int8Answer(place, None, f"{place}: {each.precision} {reason}.")
+            return Int8Answer(None, f"{place}: {each.precision} {reason}.")
     assert row.single is not None and fp32.single is not None
     ratio = compare_timings(row.single.medians, fp32.single.medians)
     sentence = (
@@ -58,7 +56,7 @@ def _answer(row: Row, fp32: Row) -> Int8Answer:
     left = nodes_on_cpu(row.nodes)
     if left:
         sentence += f"; {left}"
-    return Int8Answer(place, ratio, sentence + ".")
+    return Int8Answer(ratio, sentence + ".")
 
 
 def _judgement(ratio: TimingRatio) -> str:
