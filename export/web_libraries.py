@@ -134,6 +134,7 @@ def _npm_failed(detail: str) -> MachineError:
 
 
 def _check_versions(modules: Path) -> None:
+    """Raise UsageError unless node_modules has the libraries in the locked versions."""
     wanted = json.loads((TEMPLATES / "package.json").read_text("utf-8"))["dependencies"]
     for name, version in wanted.items():
         package = modules / name / "package.json"

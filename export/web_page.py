@@ -100,6 +100,7 @@ def _copy_bundle(bundle: Bundle, folder: Path) -> None:
 
 
 def _check_size(folder: Path) -> int:
+    """Return the bytes of all files. Raises CheckFailed if they are more than `MAX_BYTES`."""
     sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     total = sum(sizes.values())
     if total <= MAX_BYTES:

@@ -79,6 +79,7 @@ def prediction_text(spec: TaskSpec, logits: np.ndarray, temperature: float) -> s
 
 
 def _true_label(evidence: Evidence, row: int) -> str | None:
+    """Write the true label of a text; None if it is not known."""
     labels, spec = evidence.examples.labels, evidence.spec
     if labels is None:
         return None

@@ -51,6 +51,7 @@ def measure_batch_tokens(
         return BATCH_TOKENS
 
     def rate(batch_tokens: int) -> float | None:
+        """Return the tokens per second of a trial; None if memory runs out."""
         # The texts are repeated, so that there are enough of them for several whole batches.
         tokens = max(1, int(data.lengths.sum()))
         repeats = -(-TRIAL_BATCHES * batch_tokens // tokens)

@@ -169,6 +169,7 @@ def session_options(threads: int | None) -> onnxruntime.SessionOptions:
 
 
 def _check_inputs_and_outputs(session: onnxruntime.InferenceSession, manifest: Manifest) -> None:
+    """Raise IntegrityError if inputs or outputs of the graph differ from the manifest."""
     inputs = [(item.name, item.type) for item in session.get_inputs()]
     expected_inputs = [(name, "tensor(int64)") for name in manifest.inputs]
     outputs = [_output(item) for item in session.get_outputs()]

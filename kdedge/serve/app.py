@@ -106,6 +106,7 @@ class _Handlers:
 
 
 def _error(error: KdedgeError, status: int) -> JSONResponse:
+    """Return an error as JSON with message, detail and hint."""
     content: dict[str, Any] = {"message": error.message}
     if error.detail:
         content["detail"] = error.detail
