@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kdedge.benchmarks.equivalence.sections import sections_of
-from kdedge.benchmarks.figures import FigureSection
+from kdedge.benchmarks.figures import NOTHING, FigureSection, decimal
 from kdedge.benchmarks.int8_gain import int8_answers
 from kdedge.benchmarks.report import Report, Row, one_line, percentiles, speedup, warnings
 from kdedge.benchmarks.retention import Retention
@@ -22,7 +22,6 @@ from kdedge.errors import MachineError
 from kdedge.io.atomic import write_atomic
 from kdedge.wording import counted
 
-NOTHING = "–"
 TEXT_COLUMNS = {
     "subject",
     "form",
@@ -176,7 +175,7 @@ def cells_of(report: Report, row: Row) -> dict[str, str]:
         "subject": row.subject,
         "form": f"{row.form} {row.precision}" if row.precision else row.form,
         "provider": row.provider or NOTHING,
-        "score": _number(row.value, 4),
+        "score": decimal(row.value, 4),
         "retention % [95 %]": _retention(row.retention),
         "verdict": row.retention.verdict if row.retention else NOTHING,
         "p50 µs": _microseconds(p50),
@@ -185,11 +184,11 @@ def cells_of(report: Report, row: Row) -> dict[str, str]:
         "model p50 µs": _microseconds(model_p50),
         "speedup": _speedup_with_quartiles(report, row),
         "vs best": format_speedup(row, report.fastest_teacher),
-        "texts/s": _number(row.texts_per_s, 0),
+        "texts/s": decimal(row.texts_per_s, 0),
         "size": _size(row.bytes),
-        "peak MB": _number(row.footprint.peak_mb, 0),
-        "resident MB": _number(row.footprint.resident_mb, 0),
-        "load s": _number(row.footprint.load_s, 2),
+        "peak MB": decimal(row.footprint.peak_mb, 0),
+        "resident MB": decimal(row.footprint.resident_mb, 0),
+        "load s": decimal(row.footprint.load_s, 2),
     }
 
 
@@ -318,10 +317,6 @@ def _retention(retention: Retention | None) -> str:
     if retention.low is None or retention.high is None:
         return percent
     return f"{percent} [{100 * retention.low:.1f}–{100 * retention.high:.1f}]"
-
-
-def _number(value: float | None, digits: int) -> str:
-    return NOTHING if value is None else f"{value:.{digits}f}"
 
 
 def _microseconds(seconds: float | None) -> str:

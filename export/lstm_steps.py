@@ -30,6 +30,7 @@ class StateScale(NamedTuple):
 @cache
 def state_scale(num_tokens: int) -> StateScale:
     """Return how hidden states are rounded after `num_tokens` tokens."""
+    # A cell changes by at most 1 per token, so no state leaves [-tanh(tokens), tanh(tokens)].
     bound = torch.tanh(torch.tensor(float(num_tokens)))
     return StateScale(*activation_scale(-bound, bound))
 

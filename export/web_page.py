@@ -1,4 +1,4 @@
-"""Writes a bundle as a static web page that classifies texts in the browser."""
+"""Write a bundle as a static web page that classifies texts in the browser."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ PAGE_FILES = (
 """The files of export/web/ that are copied; the others install the libraries."""
 
 ORDER = ("int8", "portable", "fp32")
-"""Which ONNX file the page gets: the first that the bundle has, as bundle.js chooses it."""
+"""The page gets the first ONNX file that the bundle has; bundle.js has the same order."""
 
 MAX_BYTES = 25 << 20
-"""Most bytes of the folder. Some hosts of static pages accept no more."""
+"""Most bytes of the folder: some hosts of static pages accept no more."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class WebPage:
 
 
 def write_web_page(bundle: Path, libraries: Path | None = None) -> WebPage:
-    """Write the folder `web` beside a bundle; an older one is replaced.
+    """Write the folder `web` next to a bundle; an older one is replaced.
 
     Args:
         bundle: Folder of the bundle, which is verified.
@@ -100,6 +100,7 @@ def _copy_bundle(bundle: Bundle, folder: Path) -> None:
 
 
 def _check_size(folder: Path) -> int:
+    """Return the bytes of all files. Raises CheckFailed if they are more than `MAX_BYTES`."""
     sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     total = sum(sizes.values())
     if total <= MAX_BYTES:

@@ -137,11 +137,11 @@ def write_node(bundle: Bundle, tokenizer: WordPiece, folder: Path) -> None:
 
 
 KITS: Mapping[str, KitWriter] = {"cpp": write_cpp, "node": write_node, "c": write_c}
-"""Name of a kit -> what writes it."""
+"""Name of a kit -> function that writes it."""
 
 
 def _precision(bundle: Bundle) -> str:
-    """Return the ONNX file that a kit runs on a CPU."""
+    """Return the precision of the ONNX file that a kit runs: int8, or else fp32."""
     for name in ("int8", "fp32"):
         if name in bundle.manifest.precisions:
             return name

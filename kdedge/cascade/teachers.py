@@ -18,7 +18,7 @@ from kdedge.runtime import Classifier
 Label = str | tuple[str, ...]
 Pairs = Sequence[str] | None
 AskTeacher = Callable[[Sequence[str], Pairs], Sequence[Label]]
-"""From N texts, and N second texts or None, to N labels."""
+"""A function from N texts, and N second texts or None, to N labels."""
 
 MAX_ANSWER = 64 << 20
 """Most bytes of a server's answer."""
@@ -56,7 +56,7 @@ class HttpTeacher:
         """Return the teacher's labels of N texts.
 
         Raises:
-            MachineError: If the server does not answer, or answers with something else.
+            MachineError: If the server does not answer, or does not answer with N labels.
         """
         document: dict[str, Any] = {"texts": list(texts)}
         if pairs is not None:

@@ -1,8 +1,7 @@
-"""Give an encoder its attention mask in the form that no device has to be asked about.
+"""Give an encoder on a GPU its attention mask as numbers that are added to the scores.
 
-transformers looks whether a mask (B, T) is all ones, to leave it out. On a GPU this look waits for
-all work that came before, in every forward pass. A mask (B, 1, 1, T) of numbers that are added to
-the scores is used as it is.
+For a mask (B, T) of ones and zeros, transformers tests in every forward pass whether it has a zero,
+and on a GPU this test waits for all earlier work. It uses a mask (B, 1, 1, T) of numbers as it is.
 """
 
 from __future__ import annotations
@@ -12,18 +11,18 @@ from typing import Any
 import torch
 
 ENCODERS = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
-"""Types of models whose tokens all see each other and that take such a mask."""
+"""Types of models that accept such a mask: each token attends to all others."""
 
 
-def with_added_mask(model: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the inputs of a model, on a GPU with the mask of an encoder to be added."""
+def with_additive_mask(model: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the inputs of a model; for an encoder on a GPU with an additive mask."""
     mask = batch.get("attention_mask")
     if mask is None or not _on_gpu(mask) or model.config.model_type not in ENCODERS:
         return batch
-    return {**batch, "attention_mask": added_mask(mask)}
+    return {**batch, "attention_mask": additive_mask(mask)}
 
 
-def added_mask(mask: torch.Tensor) -> torch.Tensor:
+def additive_mask(mask: torch.Tensor) -> torch.Tensor:
     """Turn a mask (B, T) of ones and zeros into 0 and a very low number: (B, 1, 1, T)."""
     lowest = torch.finfo(torch.float32).min
     return (1.0 - mask[:, None, None, :].float()) * lowest

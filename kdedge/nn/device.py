@@ -40,7 +40,8 @@ def this_device() -> torch.device:
     Every process of a launch has a GPU of its own, by its local rank.
 
     Raises:
-        MachineError: If CUDA was asked for and cannot be used, or this process has no GPU.
+        MachineError: If `cuda` was chosen and cannot be used, or there are fewer GPUs than
+            processes.
         UsageError: If the choice is not one of `DEVICES`.
     """
     choice = os.environ.get(DEVICE_VARIABLE) or "auto"
@@ -86,7 +87,7 @@ def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 def wait_for(device: torch.device) -> None:
-    """Wait until a device has finished its work; a CPU always has."""
+    """Wait until a GPU has finished its work; on a CPU, return at once."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

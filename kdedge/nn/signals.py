@@ -1,4 +1,4 @@
-"""What a model computes for a batch, in one form for teachers and students."""
+"""The outputs of a model for a batch, in one form for teachers and students."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 
-from kdedge.nn.attention_mask import with_added_mask
+from kdedge.nn.attention_mask import with_additive_mask
 
 SCORES = "kdedge_scores"
 """Name of our attention implementation in transformers."""
@@ -28,7 +28,7 @@ _RECORDED: ContextVar[list[Vectors] | None] = ContextVar("recorded", default=Non
 class Signals:
     """Outputs of a model of L layers for B texts of T tokens.
 
-    Without requested layers, only `logits` has content and the other three are empty.
+    If the layers were not requested, all but `logits` are empty.
 
     Attributes:
         logits: *Shape:* (B, C)
@@ -56,7 +56,7 @@ def read_signals(
     model: PreTrainedModel, batch: dict[str, torch.Tensor], *, layers: bool
 ) -> Signals:
     """Run one forward pass; `layers` adds hidden states, attention scores and vectors."""
-    batch = with_added_mask(model, batch)
+    batch = with_additive_mask(model, batch)
     if not layers:
         return Signals(model(**batch)["logits"])
     with _attention_scores(model) as vectors:

@@ -29,7 +29,7 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
 
     Raises:
         MachineError: If it cannot be loaded.
-        UsageError: If it is not fast, or has no words.
+        UsageError: If it is not fast, has no words, or has no token for padding.
     """
     path = resolve_model_path(str(name)) or name
     try:
@@ -53,7 +53,7 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
             "put tokenizer.json into the folder of the weights",
         )
     if tokenizer.pad_token_id is None:
-        # Decoders such as GPT-2 have none. What stands in padding is masked, so any token will do.
+        # Decoders such as GPT-2 have none. Padding is masked, so any token is good enough.
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if tokenizer.pad_token_id is None:
         raise UsageError(

@@ -21,7 +21,7 @@ from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
 from kdedge.errors import CheckFailed, Interrupted
-from kdedge.nn.attention_mask import with_added_mask
+from kdedge.nn.attention_mask import with_additive_mask
 from kdedge.nn.batch_size import BatchSize
 from kdedge.nn.batching import Encoded, LengthGrouped, PaddingCollator
 from kdedge.nn.best_checkpoint import BestCheckpoint
@@ -67,8 +67,8 @@ def train(
 
     Args:
         model: `model(**batch)` returns a mapping with `loss`, `logits` and, optionally, `parts`:
-            named parts of the loss for the log. A piece of a batch comes with `piece`: then all
-            of them are multiplied by the piece's share.
+            named parts of the loss for the log. For a piece of a batch, `model` also gets
+            `piece`, and multiplies the loss and its parts by the piece's share.
         training: Data, settings and how to score.
         folder: For checkpoints and log.jsonl. A training that was interrupted continues from its
             last complete checkpoint in it.
@@ -220,7 +220,7 @@ class _Trainer(Trainer):
     def _check_losses(self) -> None:
         """Raise CheckFailed if a loss since the last line of the log is not finite.
 
-        One look at all of them: a look at each step would make a GPU wait for the CPU.
+        All are tested at once: a test at each step would make a GPU wait for the CPU.
         """
         losses = self.parts.get("loss", [])
         if not losses:
@@ -382,7 +382,7 @@ def _last_complete_checkpoint(folder: Path) -> Path | None:
 
 
 class LabelLossModule(nn.Module):
-    """A transformers classifier that is trained on its own loss for the labels."""
+    """A transformers classifier with its own loss on the labels, in the form of `train`."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
@@ -391,15 +391,15 @@ class LabelLossModule(nn.Module):
     def forward(
         self, labels: torch.Tensor, piece: Piece = WHOLE, **batch: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        outputs = self.model(labels=labels, **with_added_mask(self.model, batch))
+        outputs = self.model(labels=labels, **with_additive_mask(self.model, batch))
         return {"loss": piece.texts * outputs.loss, "logits": outputs.logits}
 
 
 def validation_predictor(data: Encoded, pad: PaddingCollator) -> Callable[[nn.Module], np.ndarray]:
     """Return a function from a training module to its `.model`'s logits (N, C) on `data`.
 
-    A GPU computes them in the number format of its training; these logits only choose a checkpoint.
-    What is stored and reported is computed in fp32.
+    A GPU computes them in the precision of the training, because they only choose a checkpoint.
+    Stored and reported logits are computed in fp32.
     """
 
     def predict(module: nn.Module) -> np.ndarray:

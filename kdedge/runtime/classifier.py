@@ -30,8 +30,8 @@ STREAM_BATCHES = 32
 class Classifier:
     """Predicts labels of texts; one instance may serve many threads at once.
 
-    It can be pickled: the other process opens the same bundle, and checks its digest. It is a
-    context manager, which frees the graph's memory at the end.
+    It can be pickled: the other process opens the same bundle and checks its digest. As a context
+    manager it frees the memory of the graph at the end.
 
     Example:
         ```python
@@ -100,7 +100,7 @@ class Classifier:
         threads: int | None = None,
         fallback: bool = False,
     ) -> Classifier:
-        """Do the same as `load` for a bundle that is already open."""
+        """Load a classifier from an open bundle; see `load`."""
         provider = PROVIDERS.get(provider.lower(), provider)
         precision = choose_precision(bundle.manifest, precision, provider)
         graph = bundle.contents[bundle.manifest.precisions[precision]]
@@ -230,7 +230,7 @@ class Classifier:
             batch_size: Most texts that the graph reads at once.
 
         Raises:
-            UsageError: If `texts` or `pairs` is one string or no list.
+            UsageError: If `texts` or `pairs` is one string or not a list.
             DataError: If a text cannot be encoded.
         """
         message = "predict_batch reads a list of texts"
@@ -263,7 +263,7 @@ class Classifier:
             batch_size: Most texts that the graph reads at once.
 
         Raises:
-            UsageError: If `texts` is no iterable of texts.
+            UsageError: If `texts` is not an iterable of texts.
 
         Example:
             ```python
@@ -280,7 +280,7 @@ class Classifier:
             yield from self.predict_batch(given.texts, given.pairs, batch_size)
 
     async def predict_async(self, texts: Any, pair: str | None = None) -> Any:
-        """Do the same as `predict` in a thread, so that an event loop goes on meanwhile.
+        """Call `predict` in a thread, so that the event loop can run meanwhile.
 
         Example:
             ```python
@@ -303,7 +303,7 @@ class Classifier:
             *Shape:* (N, C) float32
 
         Raises:
-            UsageError: If `texts` is no list, or the classifier predicts a number.
+            UsageError: If `texts` is not a list, or the classifier predicts a number.
         """
         if self.spec.kind == "regression":
             raise UsageError(
@@ -374,7 +374,7 @@ class Classifier:
         logits = np.zeros((len(rows), self.spec.outputs), dtype=np.float32)
         # On a CPU only texts of equal length share a batch, so that none is padded. Padding
         # changes the order of sums, which may round an int8 activation to another integer,
-        # and its arithmetic costs more than the larger batch saves.
+        # and it costs more time than larger batches save.
         batches = length_batches(
             [len(row["input_ids"]) for row in rows],
             batch_size,

@@ -29,7 +29,7 @@ class Manifest:
         parity: Differences between torch and ONNX Runtime, measured at export.
         scores: Scores of teacher and student on the test split.
         teacher: A description of the teacher, for people.
-        sources: Hashes and settings that decide whether the bundle is current.
+        sources: Hashes and settings that the bundle was made from.
         files: Path -> {"sha256", "bytes"} of every other file.
         temperature: Logits are divided by it before the softmax, so that a probability of 0.9 is
             right in nine of ten texts. It was fitted on the validation split; 1 if it was not.
@@ -108,7 +108,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read and validate the kdedge.json of a folder.
 
     Raises:
-        IntegrityError: If it is missing, no valid manifest, or does not have its own digest.
+        IntegrityError: If it is missing or malformed, or its digest is not the one in it.
     """
     content = read_regular_file(folder, MANIFEST, max_bytes=MAX_MANIFEST_BYTES)
     try:

@@ -47,6 +47,7 @@ def damaged(detail: str) -> IntegrityError:
 
 
 def _check_format(version: Any) -> None:
+    """Raise IntegrityError if the format is not a version that this code reads."""
     if not _is_int(version, 1):
         raise damaged(f"format is {version!r}, not a positive integer")
     if version > FORMAT:

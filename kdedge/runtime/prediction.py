@@ -1,4 +1,4 @@
-"""What a classifier answers: logits as labels and probabilities."""
+"""Predictions: logits as labels and probabilities."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def probabilities(spec: TaskSpec, logits: np.ndarray, temperature: float = 1.0) 
     Args:
         spec: A classification or multilabel task.
         logits: *Shape:* (..., C)
-        temperature: Divides the logits of a classification. Label sets have none: the threshold
-            was set for their probabilities as they are.
+        temperature: Divides the logits of a classification. A multilabel task ignores it: its
+            threshold was chosen for probabilities without a temperature.
     """
     values = logits.astype(np.float64)
     if spec.kind == "multilabel":

@@ -1,4 +1,4 @@
-"""Choose an ONNX file, open a session on one execution provider, and check what it runs."""
+"""Choose an ONNX file, open a session on one execution provider, and check its nodes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROVIDERS = {
 
 CPU_ORDER = ("int8", "portable", "fp32")
 OTHER_ORDER = ("fp32", "portable", "int8")
-"""What `auto` prefers. The operators of the int8 file have fast kernels on CPUs only."""
+"""Order in which `auto` prefers files: int8 has fast kernels on CPUs only."""
 
 SHAPE_OPERATORS = frozenset(
     "Cast Concat ConstantOfShape Equal Expand Gather Range Reshape Shape Slice Squeeze Unsqueeze "
@@ -122,7 +122,7 @@ def _install_hint(provider: str) -> str:
     if provider not in (PROVIDERS["cuda"], PROVIDERS["tensorrt"]):
         return "install the onnxruntime build that has it, or use cpu"
     return (
-        "use cpu; or make a second environment, since onnxruntime-gpu cannot stand beside "
+        "use cpu; or make a second environment, since onnxruntime-gpu conflicts with "
         "onnxruntime: install kdedge-toolkit there, replace onnxruntime by onnxruntime-gpu, and "
         "run the command on the bundle"
     )
@@ -153,9 +153,9 @@ def _falls_back(provider: str, operators: Sequence[str]) -> MachineError:
 
 
 def session_options(threads: int | None) -> onnxruntime.SessionOptions:
-    """Return the options of every session. None: threads for all cores."""
+    """Return the options of a session; `threads` None: one thread for each core."""
     options = onnxruntime.SessionOptions()
-    # Exceptions repeat what the log says; the log would write names of the graph to the terminal.
+    # Exceptions repeat the log, which would write names from the graph to the terminal.
     options.log_severity_level = 4
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     # A graph cannot load weights from other files: no file lies below the null device.
@@ -169,6 +169,7 @@ def session_options(threads: int | None) -> onnxruntime.SessionOptions:
 
 
 def _check_inputs_and_outputs(session: onnxruntime.InferenceSession, manifest: Manifest) -> None:
+    """Raise IntegrityError if inputs or outputs of the graph differ from the manifest."""
     inputs = [(item.name, item.type) for item in session.get_inputs()]
     expected_inputs = [(name, "tensor(int64)") for name in manifest.inputs]
     outputs = [_output(item) for item in session.get_outputs()]

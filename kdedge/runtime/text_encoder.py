@@ -1,4 +1,4 @@
-"""Texts to the graph's inputs, with the bundle's own tokenizer."""
+"""Turn texts into the graph's inputs, with the bundle's tokenizer."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from kdedge.runtime.bundle import Bundle
 from kdedge.runtime.tokenizer_check import check_tokenizer
 
 CHARACTERS_PER_TOKEN = 32
-"""A tokenizer reads a whole text before it truncates. Each text is first cut to this many
-characters per token."""
+"""A tokenizer reads a whole text before it truncates it. So each text is first cut to this number
+of characters per token."""
 
 TokenRow = dict[str, list[int]]
 """Name of an input -> its values for one text, without padding."""
@@ -67,7 +67,7 @@ class TextEncoder:
         return rows, truncated
 
     def encode_one(self, text: str, pair: str | None) -> tuple[dict[str, np.ndarray], bool]:
-        """Do the same as `tokenize` and `pad` for one text, in less time.
+        """Tokenize one text or pair; faster than `tokenize` and `pad`.
 
         Returns:
             Name of an input -> int64 (1, T), and whether the text was truncated.

@@ -31,10 +31,10 @@ def make_app(
     """Build the application.
 
     Args:
-        engine: Answers the texts.
-        manifest: The manifest of the bundle that answers.
-        limits: What is accepted.
-        metrics: What /metrics shows.
+        engine: Classifies the texts.
+        manifest: The manifest of the student's bundle.
+        limits: Limits of requests and of the queue.
+        metrics: Counts for /metrics.
     """
     handlers = _Handlers(engine, manifest, limits, metrics)
 
@@ -130,6 +130,7 @@ def _unexpected(_: Request, error: Exception) -> Response:
 
 
 def _error(error: KdedgeError, status: int) -> JSONResponse:
+    """Return an error as JSON with message, detail and hint."""
     content: dict[str, Any] = {"message": error.message}
     if error.detail:
         content["detail"] = error.detail

@@ -1,4 +1,4 @@
-"""Collect the texts of several requests into batches, while the model is busy."""
+"""Collect the texts of several requests into one batch while the model is busy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kdedge.serve.limits import Limits, busy
 
 Answer = TypeVar("Answer")
 Row = tuple[str, str | None]
-"""A text and its second text, if the classifier reads pairs."""
+"""A text, and its second text for a classifier of pairs, else None."""
 
 
 @dataclass
@@ -29,8 +29,8 @@ class MicroBatcher(Generic[Answer]):
     all requests that have arrived by then, up to the limit. So batches grow with the load.
 
     Args:
-        function: From rows to answers, in their order. It runs in a thread of its own.
-        limits: Most rows of a batch, and most rows that wait.
+        function: From rows to one answer for each, in order. It runs in its own thread.
+        limits: `batch` and `queue` count rows.
         on_batch: Is called with the number of rows of every batch.
     """
 

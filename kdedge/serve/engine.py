@@ -1,4 +1,4 @@
-"""What answers the texts of a server: a classifier, or a cascade with its teacher."""
+"""Classify the texts of a server: with one classifier, or with a cascade."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TEACHER_THREADS = 16
 
 
 class Engine(ABC):
-    """Answers the rows of one request; the rows of several requests share a batch."""
+    """Classifies the rows of requests; several requests share a batch of the model."""
 
     is_cascade = False
 
@@ -37,20 +37,20 @@ class Engine(ABC):
 
     @abstractmethod
     def _run(self, rows: Sequence[Row]) -> list[Any]:
-        """Read one batch."""
+        """Run the model on one batch; return one answer for each row."""
 
     async def close(self) -> None:
-        """Answer what waits, and free threads."""
+        """Answer the requests that wait, and stop the thread of the model."""
         await self._batcher.close()
 
     def _columns(self, rows: Sequence[Row]) -> tuple[list[str], list[str] | None]:
-        """Return the first and the second texts of rows."""
+        """Return the first texts of rows, and the second ones for a classifier of pairs."""
         texts = [row[0] for row in rows]
         return texts, [row[1] or "" for row in rows] if self._pair else None
 
 
 class ClassifierEngine(Engine):
-    """Answers with one classifier."""
+    """Classifies with one classifier."""
 
     def __init__(self, classifier: Classifier, limits: Limits, metrics: ServerMetrics) -> None:
         super().__init__(classifier, limits, metrics)
@@ -66,7 +66,7 @@ class ClassifierEngine(Engine):
 
 
 class CascadeEngine(Engine):
-    """Answers with a cascade; requests that need the teacher do not hold up the others."""
+    """Classifies with a cascade; requests that need the teacher do not delay the others."""
 
     is_cascade = True
 

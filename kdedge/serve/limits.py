@@ -1,4 +1,4 @@
-"""What a server accepts, and the errors for what it does not."""
+"""The limits of a server, and the error for a request that it refuses."""
 
 from __future__ import annotations
 

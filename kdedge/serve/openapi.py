@@ -1,4 +1,4 @@
-"""The OpenAPI document of a server, and a page that shows it without files from elsewhere."""
+"""The OpenAPI document of a server, and a page that shows it and loads no other file."""
 
 from __future__ import annotations
 

@@ -72,9 +72,10 @@ def _parse(body: bytes, example: str) -> dict[str, Any]:
 
 
 def _strings(document: dict[str, Any], name: str, limits: Limits, example: str) -> list[str]:
+    """Return the field `name` if it is a list of strings within the limits."""
     values = document.get(name)
     if not isinstance(values, list) or not values:
-        raise _malformed(f"{name} is no list of one or more strings", example)
+        raise _malformed(f"{name} is not a list of one or more strings", example)
     if len(values) > limits.texts:
         raise RequestError(
             413,

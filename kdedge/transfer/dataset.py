@@ -253,7 +253,7 @@ class TransferBuilder:
         return len(shard.missing)
 
     def _predict(self, shard: Shard, batch_tokens: int) -> np.ndarray:
-        """Return the teacher's logits (n, C) float16 on a shard's unknown texts."""
+        """Compute the teacher's logits (n, C) float16 of a shard's texts without cached logits."""
         assert shard.encoded is not None
         logits = self.teacher.predict_encoded(
             shard.encoded, batch_tokens=batch_tokens, precision=self.config.precision

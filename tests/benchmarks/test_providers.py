@@ -187,5 +187,5 @@ def test_fallback_is_part_of_the_answer() -> None:
     example = two_files(0.5e-3)
     rows = [replace(row, provider=OPENVINO, nodes={OPENVINO: 9, CPU: 1}) for row in example.rows]
     (answer,) = int8_answers(replace(example, rows=tuple(rows)))
-    assert answer.place == "student on openvino"
+    assert answer.sentence.startswith("student on openvino: ")
     assert answer.sentence.endswith("; 1 of 10 nodes (10.0 %) run on the CPU.")

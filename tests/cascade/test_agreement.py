@@ -65,9 +65,9 @@ def test_more_agreement_means_fewer_answers() -> None:
 def test_unusual_texts_do_not_count() -> None:
     usualness = np.arange(1000.0)
     measured = AgreementTable("int8", np.ones(1000), usualness, np.ones(1000, bool))
-    threshold = measured.threshold(0.95, unusual_share=0.2)
-    assert threshold.usualness == pytest.approx(199.8)
-    assert threshold.share == pytest.approx(0.8)
+    threshold = measured.threshold(0.95)
+    assert threshold.usualness == pytest.approx(9.99)
+    assert threshold.share == pytest.approx(0.99)
 
 
 def test_too_few_texts_say_how_many_are_needed() -> None:

@@ -79,7 +79,7 @@ def test_a_missing_cuda_explains_the_second_environment(bundle: Path) -> None:
         pytest.skip("this machine has it")
     with pytest.raises(MachineError) as error:
         Classifier.load(bundle, provider="cuda")
-    assert "onnxruntime-gpu cannot stand beside onnxruntime" in error.value.hint
+    assert "onnxruntime-gpu conflicts with onnxruntime" in error.value.hint
 
 
 class OpenedWithError(Exception):
