@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
-from kdedge.errors import CheckFailed, Interrupted
+from kdedge.errors import CheckFailed, Interrupted, UsageError
 from kdedge.nn.attention_mask import with_added_mask
 from kdedge.nn.batch_size import BatchSize
 from kdedge.nn.batching import Encoded, LengthGrouped, PaddingCollator
@@ -295,6 +295,12 @@ def _arguments(training: Training, folder: Path) -> TrainingArguments:
     fit = training.fit
     device = this_device()
     precision = native_precision(fit.precision, device)
+    if device.type == "cpu" and precision is torch.float16:
+        raise UsageError(
+            "a CPU cannot train in fp16",
+            f'{training.title}: precision = "fp16"',
+            'set precision = "auto", "bf16" or "fp32"; or train on a GPU',
+        )
     steps_per_epoch = math.ceil(_batches_per_epoch(training) / fit.gradient_accumulation)
     steps = max(1, math.ceil(steps_per_epoch * fit.epochs))
     return OneDeviceArguments(
@@ -395,17 +401,22 @@ class LabelLossModule(nn.Module):
         return {"loss": piece.texts * outputs.loss, "logits": outputs.logits}
 
 
-def validation_predictor(data: Encoded, pad: PaddingCollator) -> Callable[[nn.Module], np.ndarray]:
+def validation_predictor(
+    data: Encoded, pad: PaddingCollator, precision: str
+) -> Callable[[nn.Module], np.ndarray]:
     """Return a function from a training module to its `.model`'s logits (N, C) on `data`.
 
-    A GPU computes them in the number format of its training; these logits only choose a checkpoint.
-    What is stored and reported is computed in fp32.
+    A model on a GPU computes them in the number format of its training; these logits only choose a
+    checkpoint. What is stored and reported is computed in fp32.
+
+    Args:
+        precision: That of the training, as a recipe names it.
     """
 
     def predict(module: nn.Module) -> np.ndarray:
         model: Any = module.model
-        device = this_device()
-        precision = None if device.type == "cpu" else native_precision("auto", device)
-        return predict_logits(model, data, pad, precision=precision)
+        device = model.device
+        chosen = None if device.type == "cpu" else native_precision(precision, device)
+        return predict_logits(model, data, pad, precision=chosen)
 
     return predict

@@ -45,7 +45,7 @@ def main(folder: Path, threads: int, save_seconds: float) -> None:
         data=classifier.encode(task.train.texts, None, labels=task.train.labels),
         pad=classifier.pad,
         predict=training.validation_predictor(
-            classifier.encode(task.validation.texts, None), classifier.pad
+            classifier.encode(task.validation.texts, None), classifier.pad, "fp32"
         ),
         score=lambda logits: metrics.score(
             "accuracy", "classification", logits, task.validation.labels
