@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,16 +28,11 @@ from kdedge.nn.device import native_precision, this_device
 from kdedge.nn.inference import predict_logits
 from kdedge.nn.memory import is_out_of_memory, release_memory
 from kdedge.nn.pieces import WHOLE, Piece, pieces
+from kdedge.nn.training_callbacks import COMPLETE, ProgressCallback, SaveCallback
 from kdedge.recipe import FitConfig
 from kdedge.run.processes import barrier, is_main, processes
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.signals import deferred_signals
-
-SAVE_SECONDS = 60.0
-"""A checkpoint is written at least this often, so a kill loses about a minute."""
-
-COMPLETE = "complete"
-"""Name of the file that is written into a checkpoint last."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +82,7 @@ def train(
     best = BestCheckpoint(folder)
     trainer = _Trainer(model, training, folder, best, progress)
     with deferred_signals() as caught:
-        trainer.add_callback(_SaveCallback(caught))
+        trainer.add_callback(SaveCallback(caught))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         barrier()
         if caught:
@@ -131,7 +125,7 @@ class _Trainer(Trainer):
         self.since_step: list[dict[str, Any]] = []
         self.steps_done = -1
         self.log_file = folder / "log.jsonl"
-        callbacks: list[TrainerCallback] = [_ProgressCallback(training.title, progress)]
+        callbacks: list[TrainerCallback] = [ProgressCallback(training.title, progress)]
         if is_main():
             callbacks.append(TensorBoardCallback(SummaryWriter(folder / "tensorboard")))
         super().__init__(
@@ -314,7 +308,7 @@ def _arguments(training: Training, folder: Path) -> TrainingArguments:
         lr_scheduler_type="linear",
         eval_strategy="steps",
         eval_steps=max(1, math.ceil(steps / fit.checks)),
-        save_strategy="no",  # _SaveCallback saves
+        save_strategy="no",  # SaveCallback saves
         save_total_limit=2,
         logging_steps=max(1, min(50, steps // 10)),
         logging_nan_inf_filter=False,
@@ -329,50 +323,6 @@ def _arguments(training: Training, folder: Path) -> TrainingArguments:
         remove_unused_columns=False,
         report_to="none",  # _Trainer adds TensorBoard with a folder of its choice
     )
-
-
-class _ProgressCallback(TrainerCallback):
-    """Show the current step and the last loss or validation score."""
-
-    def __init__(self, title: str, progress: Progress) -> None:
-        self.title = title
-        self.progress = progress
-        self.note = ""
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.progress.start(self.title, state.max_steps, state.global_step)
-
-    def on_log(
-        self, args: Any, state: Any, control: Any, *, logs: dict[str, float], **_: Any
-    ) -> None:
-        if "validation_score" in logs:
-            self.note = f"validation {logs['validation_score']:.4f}"
-        elif "part/loss" in logs:
-            self.note = f"loss {logs['part/loss']:.4f}"
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.progress.advance(state.global_step, self.note)
-
-
-class _SaveCallback(TrainerCallback):
-    """Save every `SAVE_SECONDS` and on a signal, and mark each checkpoint once it is complete."""
-
-    def __init__(self, caught: list[int]) -> None:
-        self.caught = caught
-        self.saved = time.monotonic()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step >= state.max_steps:
-            control.should_evaluate = True
-        if self.caught:
-            control.should_save = True
-            control.should_training_stop = True
-        elif time.monotonic() - self.saved > SAVE_SECONDS:
-            control.should_save = True
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.saved = time.monotonic()
-        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
 
 
 def _last_complete_checkpoint(folder: Path) -> Path | None:
