@@ -24,6 +24,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
+from kdedge.students.bilstm import padded_final_states
+
 DIRECTIONS = ("", "_reverse")
 
 
@@ -85,6 +87,21 @@ class FakeQuantLstm(nn.LSTM):
             return result[0], LstmState(*result[1])
         lengths = lengths.to(x.device)
         return None, self._read_tokens(self._gate_inputs(x, lengths), lengths)
+
+    def padded_final_states(self, vectors: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Return the final states (B, 2H) without packing, for which a GPU would have to wait.
+
+        Args:
+            vectors: *Shape:* (B, T, E)
+            lengths: Number of tokens of each text, at least 1. *Shape:* (B,)
+        """
+        if self.observed is not None:
+            real = torch.arange(vectors.shape[1], device=vectors.device) < lengths[:, None]
+            self.observed.append(observed_values(vectors[real]))
+        if not self.enabled:
+            return padded_final_states(self, vectors, lengths)
+        state = self._read_tokens(self._gate_inputs(vectors, lengths), lengths).hidden
+        return torch.cat([state[0], state[1]], dim=1)
 
     def _gate_inputs(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Return what the tokens add to the gates: (2, B, T, 4H), in each direction's order."""

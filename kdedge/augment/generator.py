@@ -18,6 +18,7 @@ from transformers import (
 
 from kdedge.errors import MachineError, UsageError, first_line
 from kdedge.io.paths import resolve_model_path
+from kdedge.nn.attention_mask import with_additive_mask
 from kdedge.nn.batching import Encoded, PaddingCollator
 from kdedge.nn.device import this_device
 from kdedge.nn.inference import predict_logits
@@ -96,7 +97,8 @@ class MeanNll(nn.Module):
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        logits = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+        batch = {"input_ids": input_ids, "attention_mask": attention_mask}
+        logits = self.model(**with_additive_mask(self.model, batch)).logits
         losses = next_token_losses(logits, input_ids, attention_mask)
         tokens = attention_mask[:, 1:].sum(1, keepdim=True)
         return {"logits": losses.sum(1, keepdim=True) / tokens}  # (B, 1)

@@ -22,6 +22,7 @@ from kdedge.augment.lines import task_lines
 from kdedge.data.task import Task
 from kdedge.io.atomic import hash_files
 from kdedge.io.paths import resolve_model_path
+from kdedge.nn.attention_mask import with_additive_mask
 from kdedge.nn.batching import Encoded, PaddingCollator
 from kdedge.nn.pieces import WHOLE, Piece
 from kdedge.nn.training import Training, train
@@ -174,7 +175,8 @@ class LanguageModelLoss(nn.Module):
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, piece: Piece = WHOLE
     ) -> dict[str, torch.Tensor]:
-        logits = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+        batch = {"input_ids": input_ids, "attention_mask": attention_mask}
+        logits = self.model(**with_additive_mask(self.model, batch)).logits
         losses = next_token_losses(logits, input_ids, attention_mask)
         mean = losses.sum() / attention_mask[:, 1:].sum()
         return {"loss": piece.targets * mean, "logits": logits}

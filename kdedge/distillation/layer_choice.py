@@ -40,18 +40,29 @@ class LayerCosts:
         return epochs * self.live < self.live + self.write + epochs * self.read
 
 
-def measure_layer_costs(source: TeacherLayers, folder: Path, batch_size: int) -> LayerCosts:
-    """Compute, write and read the layers of a few batches, in a temporary folder below `folder`."""
+def measure_layer_costs(
+    source: TeacherLayers, folder: Path, batch_size: int, precision: torch.dtype | None
+) -> LayerCosts:
+    """Compute, write and read the layers of a few batches.
+
+    Args:
+        folder: A temporary folder is made in it.
+        batch_size: That of the training.
+        precision: Autocast type of the training, in which it would compute the layers at every
+            step; None is fp32. A cache is filled in fp32.
+    """
     count = min(len(source.data), TRIAL_BATCHES * batch_size)
     rows = np.linspace(0, len(source.data) - 1, count).astype(np.int64)
     rows = rows[np.argsort(source.data.lengths[rows], kind="stable")]
     trial = replace(source, data=Encoded(source.data.tokens).take(rows))
     batches = [range(i, min(i + batch_size, count)) for i in range(0, count, batch_size)]
     device = source.teacher.model.device
-    for _ in _live(trial, batches[:1]):  # the first batch also pays for memory and kernels
+    for _ in _live(
+        trial, batches[:1], precision
+    ):  # the first batch also pays for memory and kernels
         wait_for(device)
     start = time.perf_counter()
-    for _ in _live(trial, batches):
+    for _ in _live(trial, batches, precision):
         wait_for(device)
     computed = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=folder, prefix=".layers-") as name:
@@ -71,12 +82,15 @@ def measure_layer_costs(source: TeacherLayers, folder: Path, batch_size: int) ->
     )
 
 
-def _live(source: TeacherLayers, batches: list[range]) -> Iterator[None]:
+def _live(
+    source: TeacherLayers, batches: list[range], precision: torch.dtype | None
+) -> Iterator[None]:
     """Compute the layers of each batch."""
     model = source.teacher.model.eval()
     for rows in batches:
         batch = source.teacher.pad(source.data.take(list(rows)))
-        with torch.no_grad():
+        autocast = torch.autocast(model.device.type, precision, enabled=precision is not None)
+        with torch.no_grad(), autocast:
             moved = {name: to_device(values, model.device) for name, values in batch.items()}
             read_signals(model, moved, layers=True)
         yield

@@ -14,7 +14,7 @@ from kdedge.errors import UsageError
 from kdedge.nn import losses
 from kdedge.nn.layer_map import LayerMap
 from kdedge.nn.losses import logit_loss
-from kdedge.nn.pieces import WHOLE, Piece
+from kdedge.nn.pieces import WHOLE, Piece, Share
 from kdedge.nn.signals import LayerSelection, Signals, Vectors
 from kdedge.recipe import ObjectiveConfig
 from kdedge.runtime.spec import Kind
@@ -97,7 +97,7 @@ class Objective(nn.Module):
             weighted.append(getattr(self.config, f"{name}_weight") * parts[name])
         return torch.stack(weighted).sum(), parts
 
-    def _share(self, term: str, piece: Piece) -> float:
+    def _share(self, term: str, piece: Piece) -> Share:
         """Return the share of the batch that a term's mean over a piece stands for."""
         config = self.config
         if term == "logits" or (term == "hidden" and config.hidden == "pkd"):

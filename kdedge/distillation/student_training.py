@@ -20,7 +20,7 @@ from kdedge.errors import UsageError
 from kdedge.io.atomic import hash_files
 from kdedge.io.paths import resolve_model_path
 from kdedge.nn.batching import ROW
-from kdedge.nn.device import this_device
+from kdedge.nn.device import native_precision, this_device
 from kdedge.nn.inference import BATCH_TOKENS
 from kdedge.nn.text_model import MeasuredResult, TextClassifier, save_measured, score_of
 from kdedge.nn.tokenization import load_tokenizer
@@ -241,7 +241,7 @@ class StudentTraining:
             seed=self.context.seed,
             data=data,
             pad=student.pad,
-            predict=validation_predictor(validation, student.pad),
+            predict=validation_predictor(validation, student.pad, self.step.fit.precision),
             score=lambda logits: self.on_eval(self.score(logits)),
             title=f"{self.step.folder.name} {self.student.key}",
         )
@@ -299,9 +299,11 @@ class StudentTraining:
     def _live_is_faster(self, source: TeacherLayers) -> bool:
         """Measure on a GPU which is faster; on a CPU a cache always is."""
         fit, progress = self.step.fit, self.context.stages.progress
-        if this_device().type == "cpu":
+        device = this_device()
+        if device.type == "cpu":
             return False
-        costs = measure_layer_costs(source, self.context.run.shared, fit.batch_size)
+        precision = native_precision(fit.precision, device)
+        costs = measure_layer_costs(source, self.context.run.shared, fit.batch_size, precision)
         live = costs.live_is_faster(fit.epochs)
         progress.say(
             f"{self.student.key}: the teacher's layers are "

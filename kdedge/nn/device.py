@@ -7,6 +7,8 @@ or `cuda`. Child processes inherit the choice.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -84,6 +86,24 @@ def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+@contextmanager
+def exact_fp32() -> Iterator[None]:
+    """Let a GPU compute fp32 in fp32.
+
+    By default cuDNN rounds the inputs of an LSTM to TF32, whose mantissa has 10 bits; after a
+    training with `torch.compile` matrix products do so, too.
+    """
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.rnn)
+    before = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = "ieee"
+        yield
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
 
 
 def wait_for(device: torch.device) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from kdedge.errors import MachineError
 from kdedge.nn.attention_mask import with_additive_mask
 from kdedge.nn.batching import Encoded, PaddingCollator
-from kdedge.nn.device import to_device
+from kdedge.nn.device import exact_fp32, to_device
 from kdedge.nn.memory import is_out_of_memory, release_memory
 from kdedge.run.progress import SILENT, Progress
 
@@ -110,7 +110,8 @@ def predict_logits(
 
     @torch.inference_mode()
     def forward(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        with torch.autocast(device.type, precision, enabled=precision is not None):
+        autocast = torch.autocast(device.type, precision, enabled=precision is not None)
+        with exact_fp32(), autocast:
             logits: torch.Tensor = model(**with_additive_mask(model, batch))["logits"]
         return logits.float()
 

@@ -149,8 +149,10 @@ def hidden_cka(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor)
     """
     x = _centred(student, mask)  # (B·T, H)
     y = _centred(teacher, mask)  # (B·T, H')
-    own: torch.Tensor = torch.linalg.matrix_norm(x.T @ x) * torch.linalg.matrix_norm(y.T @ y)
-    shared: torch.Tensor = (y.T @ x).square().sum() / own.clamp(min=torch.finfo(own.dtype).tiny)
+    # These sums over all tokens leave the range of fp16, which a matrix product would be cast to.
+    with torch.autocast(x.device.type, enabled=False):
+        own: torch.Tensor = torch.linalg.matrix_norm(x.T @ x) * torch.linalg.matrix_norm(y.T @ y)
+        shared: torch.Tensor = (y.T @ x).square().sum() / own.clamp(min=torch.finfo(own.dtype).tiny)
     return 1 - shared
 
 

@@ -16,6 +16,9 @@ from typing import Any
 
 import torch
 
+Share = float | torch.Tensor
+"""A number, or a scalar on the device of the batch: a look at it would make a GPU wait."""
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -31,11 +34,11 @@ class Piece:
         is_last: Whether no piece of the batch follows.
     """
 
-    texts: float = 1.0
-    labelled: float = 1.0
-    tokens: float = 1.0
-    targets: float = 1.0
-    token_pairs: float = 1.0
+    texts: Share = 1.0
+    labelled: Share = 1.0
+    tokens: Share = 1.0
+    targets: Share = 1.0
+    token_pairs: Share = 1.0
     is_last: bool = True
 
 
@@ -58,10 +61,10 @@ def pieces(batch: Batch, size: int) -> Iterator[tuple[dict[str, Any], Piece]]:
     rows = len(batch["attention_mask"])
     for start in range(0, rows, size):
         chosen = slice(start, start + size)
-        shares: dict[str, float] = {}
+        shares: dict[str, Share] = {}
         for name, count in counts.items():
-            total = float(count.sum())
-            shares[name] = float(count[chosen].sum()) / total if total else 0.0
+            total = count.sum().clamp(min=1)  # Without any, the share is 0.
+            shares[name] = (count[chosen].sum() / total).float()
         piece = Piece(**shares, is_last=start + size >= rows)
         yield {name: values[chosen] for name, values in batch.items()}, piece
 

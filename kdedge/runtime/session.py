@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 import onnxruntime
@@ -29,8 +31,8 @@ OTHER_ORDER = ("fp32", "portable", "int8")
 """Order in which `auto` prefers files: int8 has fast kernels on CPUs only."""
 
 SHAPE_OPERATORS = frozenset(
-    "Cast Concat ConstantOfShape Equal Expand Gather Range Reshape Shape Slice Squeeze Unsqueeze "
-    "Where".split()
+    "Cast Concat ConstantOfShape Equal Expand Gather Range Reshape Shape Slice Squeeze Sub "
+    "Unsqueeze Where".split()
 )
 """Operators that compute shapes and masks; a GPU provider may leave them to the CPU."""
 
@@ -106,7 +108,9 @@ def prepare_libraries(provider: str) -> None:
     """Load CUDA and cuDNN from their pip packages, where the system's linker does not look."""
     load = getattr(onnxruntime, "preload_dlls", None)
     if provider in (PROVIDERS["cuda"], PROVIDERS["tensorrt"]) and load is not None:
-        load()
+        # It prints what it does not find, and stdout is for results.
+        with redirect_stdout(sys.stderr):
+            load()
 
 
 def provider_options(provider: str) -> dict[str, str]:
@@ -143,8 +147,12 @@ def _check_no_fallback(session: onnxruntime.InferenceSession, provider: str) -> 
         raise _falls_back(provider, sorted(computing))
 
 
-def _falls_back(provider: str, operators: Sequence[str]) -> MachineError:
-    return MachineError(
+class NotAllNodesError(MachineError):
+    """A provider cannot run every node of a graph."""
+
+
+def _falls_back(provider: str, operators: Sequence[str]) -> NotAllNodesError:
+    return NotAllNodesError(
         f"{provider} cannot run every node of this graph; the others would run on the CPU",
         f"on the CPU: {', '.join(operators)}",
         "use --provider cpu; or check the provider's driver; or allow it with "

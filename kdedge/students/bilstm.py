@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -130,14 +131,28 @@ class BiLstmForSequenceClassification(PreTrainedModel):
         """Return final forward and backward states (B, 2H) of the first `lengths` tokens."""
         vectors = self.dropout(self.embedding(input_ids))
         lengths = lengths.clamp(min=1)
-        if vectors.is_cuda and type(self.lstm) is nn.LSTM:
-            return padded_final_states(self.lstm, vectors, lengths)
+        if vectors.is_cuda:
+            # An LSTM that rounds as its int8 file does reads padded texts in its own way.
+            own = getattr(self.lstm, "padded_final_states", None)
+            states: torch.Tensor = (
+                own(vectors, lengths) if own else padded_final_states(self.lstm, vectors, lengths)
+            )
+            return states
         lengths = lengths.cpu()
         packed = nn.utils.rnn.pack_padded_sequence(
             vectors, lengths, batch_first=True, enforce_sorted=False
         )
-        _, (state, _) = self.lstm(packed)
+        with _lstm_precision():
+            _, (state, _) = self.lstm(packed)
         return torch.cat([state[0], state[1]], dim=1)
+
+
+def _lstm_precision() -> AbstractContextManager[Any]:
+    """Compute in fp32 where a CPU would compute in fp16: torch has no such LSTM for it."""
+    is_fp16 = torch.get_autocast_dtype("cpu") is torch.float16
+    if torch.is_autocast_enabled("cpu") and is_fp16:
+        return torch.autocast("cpu", enabled=False)
+    return nullcontext()
 
 
 def padded_final_states(
@@ -236,6 +251,7 @@ def principal_columns(table: torch.Tensor, width: int) -> torch.Tensor:
             f"{width} > {table.shape[1]}",
             "lower student.embedding",
         )
+    table = table.float()  # A teacher on a GPU may have 16 bits, of which nothing is projected.
     if width < table.shape[1]:
         centred = table - table.mean(0)
         directions: torch.Tensor = torch.linalg.svd(centred.T @ centred)[2]

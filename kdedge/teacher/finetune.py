@@ -219,7 +219,7 @@ def fine_tune_teacher(
         seed=seed,
         data=data,
         pad=teacher.pad,
-        predict=validation_predictor(validation, teacher.pad),
+        predict=validation_predictor(validation, teacher.pad, config.fit.precision),
         score=lambda logits: score_of(task.spec, logits, task.validation),
         title="fine-tuning the teacher",
     )

@@ -56,7 +56,9 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> TextClassifier:
         seed=0,
         data=reader.encode(TASK.train.texts, None, labels=TASK.train.labels),
         pad=reader.pad,
-        predict=validation_predictor(reader.encode(TASK.validation.texts, None), reader.pad),
+        predict=validation_predictor(
+            reader.encode(TASK.validation.texts, None), reader.pad, "fp32"
+        ),
         score=lambda logits: accuracy(logits.argmax(1), TASK.validation.labels),
         title="teacher",
     )
