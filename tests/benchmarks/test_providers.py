@@ -44,7 +44,11 @@ def three_providers(monkeypatch: pytest.MonkeyPatch) -> None:
     load = Classifier.from_bundle
 
     def from_bundle(
-        bundle: Any, precision: str, provider: str, threads: Any = None, fallback: bool = False
+        bundle: Any,
+        precision: str,
+        provider: str = "cpu",
+        threads: Any = None,
+        fallback: bool = False,
     ) -> Any:
         if provider in (CUDA, "cuda"):
             raise MachineError(f"{CUDA} was requested but is not used", "no driver", "install it")
