@@ -162,8 +162,8 @@ def predict(
             else:
                 console.print(_line(row, prediction), soft_wrap=True)
     if empty:
-        texts = "1 text is" if empty == 1 else f"{empty} texts are"
-        print_message(f"warning: {texts} empty; an answer to nothing means nothing")
+        subject = "1 text is" if empty == 1 else f"{empty} texts are"
+        print_message(f"warning: {subject} empty; an answer to nothing means nothing")
 
 
 def _is_piped() -> bool:

@@ -41,6 +41,7 @@ class FakeSession:
 @pytest.fixture
 def three_providers(monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenVINO runs most nodes of a graph, CUDA has no driver."""
+    factories.tiny_bundle()  # Making it opens files, too, and is kept for all tests.
     load = Classifier.from_bundle
 
     def from_bundle(
@@ -107,9 +108,9 @@ def test_a_provider_that_runs_no_node_is_not_measured(monkeypatch: pytest.Monkey
             return classifier
         return FakeSession(classifier, OPENVINO, {CPU: 50})
 
+    bundle = Bundle.open(factories.tiny_bundle())
     monkeypatch.setattr(subjects.Classifier, "from_bundle", from_bundle)
     monkeypatch.setattr(subjects.onnxruntime, "get_available_providers", lambda: [OPENVINO, CPU])
-    bundle = Bundle.open(factories.tiny_bundle())
     found = list(bundle_subjects("x", bundle, None, None, ALL))
     for each in found:
         if each.provider == OPENVINO:
