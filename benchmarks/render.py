@@ -256,16 +256,23 @@ def _scenario_sections(report: Report) -> list[str]:
 
 
 def _source_table(sources: dict[str, dict[str, Any]]) -> list[str]:
+    header = ["source", "requested", "generated", "accepted", "rejected"]
+    is_cleaned = any(source.get("cleaned") for source in sources.values())
+    if is_cleaned:
+        header.append("changed by cleaning")
     rows = []
     for name, source in sources.items():
         counts = [f"{source[key]:.0f}" for key in ("attempts", "produced", "used")]
-        rows.append([name, *counts, _counts(source["rejected"])])
-    return _md_table(["source", "requested", "generated", "accepted", "rejected"], rows)
+        row = [name, *counts, _counts(source["rejected"])]
+        if is_cleaned:
+            row.append(_counts(source.get("cleaned", {})))
+        rows.append(row)
+    return _md_table(header, rows)
 
 
-def _counts(rejected: dict[str, int]) -> str:
-    """Format how many texts each filter rejected."""
-    counts = [f"{reason} {count:,}" for reason, count in rejected.items() if count]
+def _counts(by_reason: dict[str, int]) -> str:
+    """Format how many texts each filter rejected, or each step of cleaning changed."""
+    counts = [f"{reason} {count:,}" for reason, count in by_reason.items() if count]
     return ", ".join(counts) or "none"
 
 

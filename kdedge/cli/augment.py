@@ -27,6 +27,7 @@ from kdedge.io.atomic import write_atomic
 from kdedge.run.processes import is_main
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import StageContext, read_result
+from kdedge.runtime.cleaning import changes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +41,9 @@ EXAMPLES = 3
 """Number of texts that are shown per source."""
 
 SHOWN_CHARACTERS = 160
+
+CLEANED = "changed by cleaning"
+"""The last column of the table of sources, if the recipe cleans texts."""
 
 COLUMNS = ("source", "target", "attempts", "generated", "used", "rejected")
 """Columns of the table of sources."""
@@ -101,16 +105,21 @@ def _sources_table(context: DistillContext) -> Table:
     from kdedge.augment.counts import read_source_counts
     from kdedge.transfer.result import TransferResult
 
+    sources = read_source_counts(context.run.augment)
+    is_cleaned = any(counts.cleaned for counts in sources.values())
     table = make_table(
         f"{context.recipe.name}: new texts for {len(context.task.train):,} labelled ones",
-        list(COLUMNS),
-        left=("source", "rejected"),
+        [*COLUMNS, CLEANED] if is_cleaned else list(COLUMNS),
+        left=("source", "rejected", CLEANED),
     )
-    for source, counts in read_source_counts(context.run.augment).items():
+    for source, counts in sources.items():
         numbers = (counts.target, counts.attempts, counts.produced, counts.used)
         cells = [f"{number:,}" for number in numbers]
         rejected = ", ".join(f"{reason} {count:,}" for reason, count in counts.rejected.items())
-        table.add_row(source, *cells, rejected or "none")
+        cells.append(rejected or "none")
+        if is_cleaned:
+            cells.append(changes(counts.cleaned))
+        table.add_row(source, *cells)
     for reason, count in read_result(context.run.transfer, TransferResult).rejected.items():
         if count:
             table.add_row("all, by the teacher", "", "", "", f"-{count:,}", reason)
