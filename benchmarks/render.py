@@ -110,7 +110,7 @@ def _curve_picture(report: Report) -> str:
     from kdedge.distillation.learning_curve_plot import plot_learning_curve
 
     curve = LearningCurve.from_json(report.learned_from["curve"])
-    return plot_learning_curve(curve, report.task["metric"], report.task["name"])
+    return plot_learning_curve(curve, report.task["name"])
 
 
 def markdown(report: Report) -> str:
@@ -226,7 +226,7 @@ def _training_section(learned_from: dict[str, Any]) -> list[str]:
         rejected = _md(_counts(learned_from["rejected"]))
         lines.append(f"Rejected after the teacher had labelled them: {rejected}.")
     if "curve" in learned_from:
-        lines += ["", f"![score on the validation split against texts]({CURVE_FILE})"]
+        lines += ["", f"![agreement with the teacher against texts]({CURVE_FILE})"]
     return _section("What the students learned from", lines)
 
 

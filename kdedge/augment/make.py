@@ -24,7 +24,6 @@ from kdedge.data.task import Task
 from kdedge.io.arrow import blocks_of, map_table, write_table
 from kdedge.io.atomic import hash_file, require_hash
 from kdedge.io.text_column import TextColumn
-from kdedge.recipe import AugmentConfig
 from kdedge.run.processes import barrier, is_main
 from kdedge.run.progress import Progress
 from kdedge.run.stage import DEFAULT_STAGES, StageContext, read_result, stage
@@ -62,11 +61,6 @@ def make_texts(
 
     stage(folder, sources.inputs | {"size": size}, make, stages=stages)
     return read_augmented_texts(folder, sources.task)
-
-
-def largest_size(recipe: AugmentConfig) -> float:
-    """Return the largest number of new texts per training text that a run may use."""
-    return max(recipe.curve) if recipe.size == "auto" else recipe.size
 
 
 def read_augmented_texts(folder: Path, task: Task) -> TransferTexts:
