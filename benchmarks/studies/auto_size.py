@@ -30,7 +30,12 @@ from kdedge.benchmarks.studies._experiments import (
 
 from kdedge.cli.main import main
 from kdedge.distillation.apart import keep_apart
-from kdedge.distillation.learning_curve import Predictions, fit_learning_curve, subset
+from kdedge.distillation.learning_curve import (
+    LearningCurve,
+    Predictions,
+    fit_learning_curve,
+    subset,
+)
 from kdedge.distillation.student_training import (
     DistillContext,
     TrainingStep,
@@ -59,13 +64,21 @@ class Candidate:
 
 
 class Trainings:
-    """The students of one recipe, trained once each and kept in a folder."""
+    """The students of one recipe, trained once each and kept in a folder.
 
-    def __init__(self, context: DistillContext, student: StudentConfig, seeds: int) -> None:
+    Args:
+        seeds: Number of trainings per candidate.
+        first: Number of the first seed.
+    """
+
+    def __init__(
+        self, context: DistillContext, student: StudentConfig, seeds: int, first: int = 0
+    ) -> None:
         augment = context.recipe.augment
         assert augment is not None
         self.context = context
         self.student = student
+        self.first = first
         self.augment: AugmentConfig = augment.model_copy(update={"seeds": seeds})
         self.folder = context.run.folder / "auto-size" / student.key
         self.training = keep_apart(context.transfer, augment.apart).training
@@ -75,6 +88,8 @@ class Trainings:
     ) -> Predictions:
         """Train a student as a stage in a folder, and predict; see `TrainAndPredict`."""
         context = self.context
+        number += self.first
+        folder = seed_folder(folder.with_name(folder.name.partition("-seed")[0]), number)
         recipe = context.recipe.model_copy(update={"student_seed": context.seed + number})
         key = transfer.content_hash()
         changed = replace(context, recipe=recipe, transfer=transfer, transfer_key=key)
@@ -91,10 +106,10 @@ class Trainings:
         part = subset(self.training, candidate.size, candidate.sources)
         folders = []
         for number in range(self.augment.seeds):
-            name = f"{candidate.size:g}-seed{number}" if number else f"{candidate.size:g}"
-            if not (parent / name).exists():
-                self.train(part, part.take(np.arange(2)), number, parent / name)
-            folders.append(parent / name)
+            folder = seed_folder(parent / f"{candidate.size:g}", number + self.first)
+            if not folder.exists():
+                self.train(part, part.take(np.arange(2)), number, folder)
+            folders.append(folder)
         return folders
 
     def validation(self, candidate: Candidate) -> np.ndarray:
@@ -105,6 +120,26 @@ class Trainings:
     def test(self, candidate: Candidate) -> list[float]:
         """Return the test score of each seed."""
         return [read_result(at, MeasuredResult).test for at in self.folders(candidate)]
+
+    def curve(self) -> LearningCurve:
+        """Return the curve by the new rule."""
+        context = self.context
+        return fit_learning_curve(
+            self.augment, context.transfer, context.task, self.train, self.folder
+        )
+
+
+def seed_folder(folder: Path, number: int) -> Path:
+    """Return the folder of a seed beside that of the first one."""
+    return folder.with_name(f"{folder.name}-seed{number}") if number else folder
+
+
+def choose_by_agreement(curve: LearningCurve, trainings: Trainings) -> Candidate:
+    """Choose as kdedge does: by the agreement on texts that are kept apart."""
+    sizes = (0.0, *trainings.augment.curve)
+    measured = curve.chosen.size
+    requested = min(sizes, key=lambda size: abs(size - measured))
+    return Candidate(requested, curve.chosen.sources)
 
 
 def choose_by_validation(trainings: Trainings, sources: Sequence[str]) -> Candidate:
@@ -159,27 +194,36 @@ def validation_error(trainings: Trainings, first: np.ndarray, second: np.ndarray
     return float(np.hypot(over_texts, over_seeds))
 
 
+def choices_of_one_seed(
+    context: DistillContext, student: StudentConfig, seeds: int, sources: Sequence[str]
+) -> dict[str, list[str]]:
+    """Return what each rule would choose from each seed alone."""
+    choices: dict[str, list[str]] = {"old rule": [], "new rule": []}
+    for first in range(seeds):
+        trainings = Trainings(context, student, 1, first)
+        choices["old rule"].append(str(choose_by_validation(trainings, sources)))
+        choices["new rule"].append(str(choose_by_agreement(trainings.curve(), trainings)))
+    return choices
+
+
 @study_command
 @click.option("--student", "name", help="Default: the recipe's first one.")
 def study(arguments: StudyArguments, name: str | None) -> None:
     """Train, choose by both rules, and print a row of the table."""
     student = arguments.student(name)
-    with arguments.prepared() as (run, context, teacher):
-        stages = StageContext(progress=arguments.progress)
-        trainings = Trainings(replace(context, stages=stages), student, len(arguments.seeds))
-        curve = fit_learning_curve(
-            trainings.augment, context.transfer, context.task, trainings.train, trainings.folder
-        )
+    with arguments.prepared() as (run, prepared, teacher):
+        context = replace(prepared, stages=StageContext(progress=arguments.progress))
+        trainings = Trainings(context, student, len(arguments.seeds))
+        curve = trainings.curve()
         origins = dict.fromkeys(context.transfer.texts.origins)
         sources = [origin for origin in origins if origin != "labelled"]
-        sizes = sorted(set(trainings.augment.curve))
-        new = Candidate(_requested(curve.chosen.size, sizes), curve.chosen.sources)
         chosen = {
             "none": Candidate(0.0, ()),
             "old rule": choose_by_validation(trainings, sources),
-            "new rule": new,
-            "full": Candidate(sizes[-1], tuple(sources)),
+            "new rule": choose_by_agreement(curve, trainings),
+            "full": Candidate(max(trainings.augment.curve), tuple(sources)),
         }
+        alone = choices_of_one_seed(context, student, len(arguments.seeds), sources)
         cells = [f"{arguments.recipe.name}, {teacher.metric}", f"{len(context.task.validation):,}"]
         cells.append(f"{curve.apart:,}")
         scores = {}
@@ -188,19 +232,17 @@ def study(arguments: StudyArguments, name: str | None) -> None:
             cells.append(f"{candidate}: {mean_and_deviation(scores[rule])}")
         print(markdown_row(["task", "validation texts", "texts apart", *chosen]))
         print(markdown_row(cells))
+        for rule, choices in alone.items():
+            print(f"{rule}, from each seed alone: {'; '.join(choices)}")
         document = {
             "curve": curve.to_json(),
             "chosen": {rule: asdict(candidate) for rule, candidate in chosen.items()},
+            "alone": alone,
             "test": scores,
             "teacher": teacher.test,
         }
         write_atomic(run.folder / "auto-size" / "result.json", json_text(document))
         print(json.dumps(document))
-
-
-def _requested(size: float, sizes: Sequence[float]) -> float:
-    """Return the size of the recipe's curve that a measured size was meant to be."""
-    return min((0.0, *sizes), key=lambda requested: abs(requested - size))
 
 
 if __name__ == "__main__":
