@@ -109,7 +109,7 @@ def _curve_picture(report: Report) -> str:
     from kdedge.distillation.learning_curve_plot import plot_learning_curve
 
     curve = LearningCurve.from_json(report.learned_from["curve"])
-    return plot_learning_curve(curve, report.task["metric"], report.task["name"])
+    return plot_learning_curve(curve, report.task["name"])
 
 
 def markdown(report: Report) -> str:
@@ -225,7 +225,7 @@ def _training_section(learned_from: dict[str, Any]) -> list[str]:
         rejected = _md(_counts(learned_from["rejected"]))
         lines.append(f"Rejected after the teacher had labelled them: {rejected}.")
     if "curve" in learned_from:
-        lines += ["", f"![score on the validation split against texts]({CURVE_FILE})"]
+        lines += ["", f"![agreement with the teacher against texts]({CURVE_FILE})"]
     return _section("What the students learned from", lines)
 
 
@@ -255,16 +255,23 @@ def _scenario_sections(report: Report) -> list[str]:
 
 
 def _source_table(sources: dict[str, dict[str, Any]]) -> list[str]:
+    header = ["source", "requested", "generated", "accepted", "rejected"]
+    is_cleaned = any(source.get("cleaned") for source in sources.values())
+    if is_cleaned:
+        header.append("changed by cleaning")
     rows = []
     for name, source in sources.items():
         counts = [f"{source[key]:.0f}" for key in ("attempts", "produced", "used")]
-        rows.append([name, *counts, _counts(source["rejected"])])
-    return _md_table(["source", "requested", "generated", "accepted", "rejected"], rows)
+        row = [name, *counts, _counts(source["rejected"])]
+        if is_cleaned:
+            row.append(_counts(source.get("cleaned", {})))
+        rows.append(row)
+    return _md_table(header, rows)
 
 
-def _counts(rejected: dict[str, int]) -> str:
-    """Format how many texts each filter rejected."""
-    counts = [f"{reason} {count:,}" for reason, count in rejected.items() if count]
+def _counts(by_reason: dict[str, int]) -> str:
+    """Format how many texts each filter rejected, or each step of cleaning changed."""
+    counts = [f"{reason} {count:,}" for reason, count in by_reason.items() if count]
     return ", ".join(counts) or "none"
 
 

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdedge.export.cleaning import require_no_cleaning
 from kdedge.export.web_libraries import TEMPLATES, copy_libraries, web_libraries
 
 from kdedge.errors import CheckFailed, UsageError
@@ -55,12 +56,13 @@ def write_web_page(bundle: Path, libraries: Path | None = None) -> WebPage:
 
     Raises:
         CheckFailed: If the page would have more than `MAX_BYTES`.
-        UsageError: If the folder `web` holds something else.
+        UsageError: If the folder `web` holds something else, or the bundle cleans texts.
         MachineError: If npm cannot install the libraries.
         IntegrityError: If a file of the bundle is not the one that was exported.
     """
     opened = Bundle.open(bundle)
     opened.verify_files()
+    require_no_cleaning(opened.manifest, "a web page")
     folder = opened.folder.absolute().parent / "web"
     _check_target(folder)
     modules = web_libraries(libraries)

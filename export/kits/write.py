@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from kdedge.export.cleaning import require_no_cleaning
 from kdedge.export.kits.lstm_data import LstmStudent
 from kdedge.export.kits.model_data import golden_source, task_source
 from kdedge.export.kits.tokenizer_data import (
@@ -42,6 +43,7 @@ def write_kits(bundle: Bundle, names: Sequence[str]) -> list[Path]:
         MachineError: If a kit cannot be written.
     """
     bundle.verify_files()
+    require_no_cleaning(bundle.manifest, "a kit")
     tokenizer = WordPiece.of(bundle)
     folders = []
     for name in dict.fromkeys(names):

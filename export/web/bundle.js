@@ -18,6 +18,9 @@ export class Bundle {
     if (manifest.format > FORMAT) {
       throw new BundleError(`The bundle has format ${manifest.format}; this page reads ${FORMAT}.`);
     }
+    if (manifest.clean !== undefined) {
+      throw new BundleError("The bundle cleans texts, which this page cannot do.");
+    }
     return new Bundle(base, manifest);
   }
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kdedge.run.stage import read_result
+from kdedge.runtime.cleaning import changes
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class SourceCounts:
         rejected: Reason -> number of texts.
         unused: Accepted texts beyond the target.
         used: Texts in the set.
+        cleaned: Step of cleaning -> number of produced texts that it changed; {} if the texts are
+            not cleaned. Both texts of a pair count.
     """
 
     target: int
@@ -28,6 +31,7 @@ class SourceCounts:
     rejected: dict[str, int]
     unused: int
     used: int
+    cleaned: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -46,6 +50,8 @@ class SourceCounts:
         reasons = [f"{reason} {count:,}" for reason, count in self.rejected.items()]
         line += f"; used {self.used:,}, target {self.target:,}"
         line += f"; rejected: {', '.join(reasons) or 'none'}"
+        if self.cleaned:
+            line += f"; cleaning changed: {changes(self.cleaned)}"
         if self.used < self.target:
             line += "; the set is smaller than planned"
         return line

@@ -24,13 +24,17 @@ from kdedge.data.task import Task
 from kdedge.io.arrow import blocks_of, map_table, write_table
 from kdedge.io.atomic import hash_file, require_hash
 from kdedge.io.text_column import TextColumn
-from kdedge.recipe import AugmentConfig
 from kdedge.run.processes import barrier, is_main
 from kdedge.run.progress import Progress
 from kdedge.run.stage import DEFAULT_STAGES, StageContext, read_result, stage
+from kdedge.runtime.cleaning import CountingCleaner
 from kdedge.transfer.texts import TransferTexts, no_labels
 
 TEXTS_FILE = "texts.arrow"
+
+CLEANED_ORIGINS = ("generate", "pool")
+"""Sources whose texts are cleaned. Rules and replacement change labelled texts, which `data.clean`
+cleans or leaves as they are."""
 
 ATTEMPTS_PER_TEXT = 3
 """A source gets at most this many rows per text of its target: filters may reject most texts."""
@@ -57,11 +61,6 @@ def make_texts(
 
     stage(folder, sources.inputs | {"size": size}, make, stages=stages)
     return read_augmented_texts(folder, sources.task)
-
-
-def largest_size(recipe: AugmentConfig) -> float:
-    """Return the largest number of new texts per training text that a run may use."""
-    return max(recipe.curve) if recipe.size == "auto" else recipe.size
 
 
 def read_augmented_texts(folder: Path, task: Task) -> TransferTexts:
@@ -120,11 +119,13 @@ class _Collector:
         """Read shards of one source until it has enough accepted texts."""
         accepted = TEXT_FIELDS.empty_table()
         produced, attempts, seconds = 0, 0, 0.0
+        cleaner = self._cleaner(source)
         self.progress.start(f"new texts: {source.origin}", self.target)
-        for shard in self._plan(source).read():
-            produced += len(shard)
-            attempts += int(shard.schema.metadata[b"attempts"])
-            seconds += float(shard.schema.metadata[b"seconds"])
+        for raw in self._plan(source).read():
+            produced += len(raw)
+            attempts += int(raw.schema.metadata[b"attempts"])
+            seconds += float(raw.schema.metadata[b"seconds"])
+            shard = cleaned_texts(raw, cleaner)
             passes = [self.text_filter.accept(text, source.origin) for text in read_texts(shard)]
             passing = shard.replace_schema_metadata().filter(pa.array(passes, pa.bool_()))
             accepted = pa.concat_tables([accepted, passing])
@@ -139,9 +140,14 @@ class _Collector:
             rejected=self.text_filter.rejected_by_reason(source.origin),
             unused=max(0, len(accepted) - self.target),
             used=min(len(accepted), self.target),
+            cleaned=cleaner.counts(),
         )
         self.progress.say(counts.summary(source.origin, seconds))
         return accepted[: self.target], counts
+
+    def _cleaner(self, source: TextSource) -> CountingCleaner:
+        is_cleaned = source.origin in CLEANED_ORIGINS
+        return CountingCleaner(self.sources.clean if is_cleaned else ())
 
     def _plan(self, source: TextSource) -> ShardPlan:
         rows = np.arange(source.num_rows)
@@ -157,6 +163,19 @@ class _Collector:
             shard_size=self.sources.recipe.shard_size,
             seed=self.seed,
         )
+
+
+def cleaned_texts(shard: pa.Table, cleaner: CountingCleaner) -> pa.Table:
+    """Return a shard with clean texts; without steps it is returned as it is."""
+    if not cleaner.changed:
+        return shard
+    for name in ("text", "pair"):
+        column = shard.schema.get_field_index(name)
+        texts = []
+        for text in shard.column(name).to_pylist():
+            texts.append(None if text is None else cleaner.clean(text))
+        shard = shard.set_column(column, shard.field(name), pa.array(texts, pa.large_string()))
+    return shard
 
 
 def interleave_sources(texts: dict[str, pa.Table]) -> pa.Table:

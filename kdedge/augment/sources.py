@@ -40,6 +40,7 @@ class Sources:
         inputs: What decides the texts that the sources produce.
         nll_range: Lowest and highest mean negative log-likelihood of a generated text, in
             nats per token; None if no source generates texts.
+        clean: Steps that clean the texts of generator and pool.
     """
 
     sources: list[TextSource]
@@ -47,6 +48,7 @@ class Sources:
     recipe: AugmentConfig
     task: Task
     nll_range: tuple[float, float] | None = None
+    clean: tuple[str, ...] = ()
 
     def text_filter(self) -> TextFilter:
         """Create the filters of the recipe."""
@@ -101,7 +103,10 @@ def build_sources(
     if augment.pool and pool:
         sources.append(pool)
         inputs["pool"] = pool.content_hash()
-    return Sources(sources, inputs, augment, task, nll_range)
+    clean = recipe.data.clean_new
+    if clean:
+        inputs["clean"] = list(clean)
+    return Sources(sources, inputs, augment, task, nll_range, clean)
 
 
 def typical_nll(

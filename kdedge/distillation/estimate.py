@@ -132,6 +132,5 @@ def _transfer_bytes(recipe: Recipe, task: Task) -> int:
     logits = LOGIT_BYTES * len(task.train) * task.spec.outputs
     factor = 1.0
     if recipe.augment:
-        size = recipe.augment.size
-        factor += max(recipe.augment.curve) if isinstance(size, str) else size
+        factor += recipe.augment.size_to_make(len(task.train))
     return round(factor * (texts + logits))

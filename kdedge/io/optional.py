@@ -37,6 +37,7 @@ TUNING_PACKAGES = ("optuna", "sqlalchemy")
 EXTRAS = {
     "cryptography": "sign",
     "cyclonedx": "sbom",
+    "ftfy": "clean",
     "prometheus_client": "serve",
     "starlette": "serve",
     "uvicorn": "serve",

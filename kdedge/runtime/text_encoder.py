@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from kdedge.errors import DataError, IntegrityError, UsageError
 from kdedge.runtime.bundle import Bundle
+from kdedge.runtime.cleaning import Cleaner
 from kdedge.runtime.tokenizer_check import check_tokenizer
 
 CHARACTERS_PER_TOKEN = 32
@@ -28,6 +29,7 @@ class TextEncoder:
 
     def __init__(self, bundle: Bundle) -> None:
         self.manifest = bundle.manifest
+        self._cleaner = Cleaner(bundle.manifest.clean)
         self._tokenizer = call_tokenizer(lambda: self._load_tokenizer(bundle))
 
     @staticmethod
@@ -73,14 +75,12 @@ class TextEncoder:
             Name of an input -> int64 (1, T), and whether the text was truncated.
         """
         self._check_columns([text], None if pair is None else [pair])
-        limit = self.manifest.max_length * CHARACTERS_PER_TOKEN
-        first = _check_text(text, limit)
-        was_cut = len(text) > limit
+        first, was_cut = self._prepare(text)
         if pair is None:
             encoding = call_tokenizer(lambda: self._tokenizer.encode(first))
         else:
-            second = _check_text(pair, limit)
-            was_cut = was_cut or len(pair) > limit
+            second, second_cut = self._prepare(pair)
+            was_cut = was_cut or second_cut
             encoding = call_tokenizer(lambda: self._tokenizer.encode(first, second))
         values = {
             "input_ids": encoding.ids,
@@ -120,10 +120,23 @@ class TextEncoder:
             raise DataError("each text needs its pair", f"{len(texts)} texts, {len(pairs)} pairs")
 
     def _cut(self, texts: Sequence[str]) -> tuple[list[str], list[bool]]:
-        """Cut each text to a number of characters; also return which texts were cut."""
+        """Clean and cut each text; also return which texts were cut."""
+        prepared = [self._prepare(text) for text in texts]
+        return [text for text, _ in prepared], [was_cut for _, was_cut in prepared]
+
+    def _prepare(self, text: str) -> tuple[str, bool]:
+        """Clean a text and cut it to a number of characters; also return whether it was cut.
+
+        Raises:
+            DataError: If it is not a valid string.
+        """
+        _check_type(text)
+        if self._cleaner.steps:
+            text = self._cleaner.clean(text)
         limit = self.manifest.max_length * CHARACTERS_PER_TOKEN
-        cut = [_check_text(text, limit) for text in texts]
-        return cut, [len(text) > limit for text in texts]
+        cut = text[:limit]
+        _check_characters(cut)
+        return cut, len(text) > limit
 
 
 def length_batches(
@@ -166,17 +179,17 @@ def call_tokenizer(function: Callable[[], Result]) -> Result:
         ) from None
 
 
-def _check_text(text: str, limit: int) -> str:
-    """Return the text cut to `limit` characters. Raises DataError if it is not a valid string."""
+def _check_type(text: str) -> None:
     if not isinstance(text, str):
         raise DataError("a text must be a string", type(text).__name__, "convert it first")
-    cut = text[:limit]
+
+
+def _check_characters(text: str) -> None:
     try:
-        cut.encode("utf-8")
+        text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise DataError(
             "a text contains half a character (a lone surrogate)",
             f"at character {error.start}",
             "decode the text properly, or replace the character",
         ) from error
-    return cut
