@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -94,7 +95,7 @@ def exact_fp32() -> Iterator[None]:
     By default cuDNN rounds the inputs of an LSTM to TF32, whose mantissa has 10 bits; after a
     training with `torch.compile` matrix products do so, too.
     """
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.rnn)
+    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.rnn)
     before = [backend.fp32_precision for backend in backends]
     try:
         for backend in backends:

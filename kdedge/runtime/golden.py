@@ -76,7 +76,7 @@ def replay(bundle: Bundle, provider: str = "cpu", *, fallback: bool = False) -> 
         CheckFailed: If a logit is not a number.
     """
     document = _read_golden(bundle)
-    replays = []
+    replays: list[Replay] = []
     precisions = sorted(bundle.manifest.precisions)
     for precision in precisions:
         try:
