@@ -15,6 +15,7 @@ from kdedge.distillation.layer_cache import LayerCache, TeacherLayers, write_lay
 from kdedge.nn.batching import Encoded
 from kdedge.nn.device import to_device, wait_for
 from kdedge.nn.signals import read_signals
+from kdedge.nn.token_alignment import averaged, without_alignment
 from kdedge.run.progress import SILENT
 
 TRIAL_BATCHES = 6
@@ -60,7 +61,8 @@ def measure_layer_costs(source: TeacherLayers, folder: Path, batch_size: int) ->
         cache = LayerCache(files, source.selection)
         logits = torch.zeros(1, device=device)
         for batch in batches:
-            cache.read(np.asarray(batch), logits, int(trial.data.lengths[batch.stop - 1]))
+            longest = int(trial.lengths[batch.start : batch.stop].max())
+            cache.read(np.asarray(batch), logits, longest)
             wait_for(device)
         read = time.perf_counter()
     live = computed - start
@@ -78,5 +80,5 @@ def _live(source: TeacherLayers, batches: list[range]) -> Iterator[None]:
         batch = source.teacher.pad(source.data.take(list(rows)))
         with torch.no_grad():
             moved = {name: to_device(values, model.device) for name, values in batch.items()}
-            read_signals(model, moved, layers=True)
+            averaged(read_signals(model, without_alignment(moved), layers=True), moved)
         yield
