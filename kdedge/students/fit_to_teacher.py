@@ -15,9 +15,8 @@ from kdedge.students.training_batches import TrainingBatches
 def fitted_bert(teacher: TextClassifier, task: Task, seed: int) -> TextClassifier:
     """Return the teacher as a BERT, as close to it as a fit in closed form brings it.
 
-    Queries and keys take over a relative position bias, norms are fitted to the teacher's hidden
-    states, and the head to its logits. A part that is exact stays as it is; a BERT is returned
-    unchanged.
+    Queries and keys take over a relative position bias, norms are fitted if embeddings are
+    projected, and the head is fitted to the teacher's logits. If all is exact, nothing is fitted.
 
     Args:
         teacher: A classifier of a type that `as_bert` knows.
@@ -31,8 +30,9 @@ def fitted_bert(teacher: TextClassifier, task: Task, seed: int) -> TextClassifie
     texts = TrainingBatches(teacher, task, seed)
     inputs = texts.inputs()
     if teacher.model.config.model_type == "mpnet":
+        # Fitted norms as well brought an MPNet's first layers closer, but not its last ones.
         absorb_position_bias(copy.model, teacher.model, inputs)
-    if not copy.is_encoder_exact:
+    elif not copy.is_encoder_exact:
         width, depth = copy.model.config.hidden_size, copy.model.config.num_hidden_layers
         directions = torch.eye(width, dtype=torch.float64, device=teacher.model.device)
         layers = list(range(1, depth + 1))
