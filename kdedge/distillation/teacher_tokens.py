@@ -67,7 +67,8 @@ def split_batch(batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
 
     Without inputs of its own, the teacher reads those of the student.
     """
-    student, teacher = {}, {}
+    student: dict[str, Any] = {}
+    teacher: dict[str, Any] = {}
     for name, values in batch.items():
         if name.startswith(PREFIX):
             teacher[name.removeprefix(PREFIX)] = values
