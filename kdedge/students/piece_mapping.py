@@ -73,13 +73,12 @@ def source_pieces(
     to_split: dict[int, str] = {}
     texts = piece_texts(new)
     for number in sorted(new.get_vocab().values()):
-        text = texts.get(number)
-        if text is None:
+        if number not in texts:
             sources[number] = [unknown]
-        elif text in by_text:
-            sources[number] = [by_text[text]]
+        elif texts[number] in by_text:
+            sources[number] = [by_text[texts[number]]]
         else:
-            to_split[number] = text
+            to_split[number] = texts[number]
     sources |= _split(old, to_split, unknown)
     for role in ROLES:
         own = getattr(new, f"{role}_token_id")
