@@ -5,10 +5,10 @@ signals-<hash>/attention.npy  (sum of T^2, layers, A) float16
 signals-<hash>/vectors.npy    (sum of T, layers, 3, A, D) float16: queries, keys, values
 signals-<hash>/stage.json     what decides the content, written last
 
-The files hold only the layers that an objective reads, as the teacher computes them in fp32. All
-trainings on the same texts share them. The folder may be removed after a training: it is made
-again when it is needed. An interrupted pass starts again; it takes as long as one epoch of the
-teacher.
+The files hold only the layers that an objective reads, as the teacher computes them in fp32, with
+one row for each token of the student. All trainings on the same tokens share them. The folder may
+be removed after a training: it is made again when it is needed. An interrupted pass starts again;
+it takes as long as one epoch of the teacher.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from kdedge.nn.device import to_device
 from kdedge.nn.inference import iter_predictions
 from kdedge.nn.signals import LayerSelection, Signals, read_signals
 from kdedge.nn.text_model import TextClassifier
+from kdedge.nn.token_alignment import FIRST, averaged, without_alignment
 from kdedge.run.processes import on_main_process
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import STAGE_FILE, read_result, read_stage
@@ -48,7 +49,8 @@ class TeacherLayers:
 
     Attributes:
         teacher_hash: Hash of the teacher's weights.
-        data: The texts, as student and teacher read them.
+        data: The texts as the teacher reads them, perhaps with the tokens of a student that reads
+            them otherwise.
     """
 
     teacher: TextClassifier
@@ -57,9 +59,14 @@ class TeacherLayers:
     selection: LayerSelection
     batch_tokens: int = 4096
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """Number of tokens of each text as the student reads it. *Shape:* (N,)"""
+        return self.data.tokens.get(FIRST, self.data.tokens["input_ids"]).lengths
+
     def layout(self) -> Layout:
         sizes = layer_sizes(self.teacher.model.config)
-        return Layout.of(self.selection, sizes, self.data.lengths)
+        return Layout.of(self.selection, sizes, self.lengths)
 
     def inputs(self) -> dict[str, Any]:
         """Return everything that decides the content of the cache."""
@@ -219,9 +226,8 @@ def write_layers(source: TeacherLayers, part: Path, progress: Progress) -> Layer
 
     def run_teacher(batch: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            blocks = _stack_layers(
-                read_signals(teacher.model, batch, layers=True), source.selection
-            )
+            signals = read_signals(teacher.model, without_alignment(batch), layers=True)
+            blocks = _stack_layers(averaged(signals, batch), source.selection)
         return {name: block.to(torch.float16).cpu().numpy() for name, block in blocks.items()}
 
     progress.start("the teacher's layers on every text", len(source.data))

@@ -15,6 +15,7 @@ from kdedge.distillation.layer_cache import LayerCache, TeacherLayers, write_lay
 from kdedge.nn.batching import Encoded
 from kdedge.nn.device import to_device, wait_for
 from kdedge.nn.signals import read_signals
+from kdedge.nn.token_alignment import averaged, without_alignment
 from kdedge.run.progress import SILENT
 
 TRIAL_BATCHES = 6
@@ -71,7 +72,8 @@ def measure_layer_costs(
         cache = LayerCache(files, source.selection)
         logits = torch.zeros(1, device=device)
         for batch in batches:
-            cache.read(np.asarray(batch), logits, int(trial.data.lengths[batch.stop - 1]))
+            longest = int(trial.lengths[batch.start : batch.stop].max())
+            cache.read(np.asarray(batch), logits, longest)
             wait_for(device)
         read = time.perf_counter()
     live = computed - start
@@ -92,5 +94,5 @@ def _live(
         autocast = torch.autocast(model.device.type, precision, enabled=precision is not None)
         with torch.no_grad(), autocast:
             moved = {name: to_device(values, model.device) for name, values in batch.items()}
-            read_signals(model, moved, layers=True)
+            averaged(read_signals(model, without_alignment(moved), layers=True), moved)
         yield

@@ -14,8 +14,9 @@ from kdedge.errors import UsageError
 from kdedge.nn import losses
 from kdedge.nn.layer_map import LayerMap
 from kdedge.nn.losses import logit_loss
+from kdedge.nn.mpnet_attention import Vectors
 from kdedge.nn.pieces import WHOLE, Piece, Share
-from kdedge.nn.signals import LayerSelection, Signals, Vectors
+from kdedge.nn.signals import LayerSelection, Signals
 from kdedge.recipe import ObjectiveConfig
 from kdedge.runtime.spec import Kind
 

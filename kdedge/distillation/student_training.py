@@ -16,10 +16,15 @@ from kdedge.distillation.layer_cache import LayerCache, TeacherLayers, open_laye
 from kdedge.distillation.layer_choice import measure_layer_costs
 from kdedge.distillation.module import DistillationModule
 from kdedge.distillation.objective import Objective
+from kdedge.distillation.teacher_tokens import (
+    add_teacher_tokens,
+    check_attention_loss,
+    teacher_tokens,
+)
 from kdedge.errors import UsageError
 from kdedge.io.atomic import hash_files
 from kdedge.io.paths import resolve_model_path
-from kdedge.nn.batching import ROW
+from kdedge.nn.batching import ROW, Encoded
 from kdedge.nn.device import native_precision, this_device
 from kdedge.nn.inference import BATCH_TOKENS
 from kdedge.nn.text_model import MeasuredResult, TextClassifier, save_measured, score_of
@@ -196,17 +201,18 @@ class StudentTraining:
 
     def _build(self) -> TextClassifier:
         """Return the student with the weights it starts from."""
-        train_split, teacher = self.context.task.train, self.context.teacher
+        task, seed = self.context.task, self.context.seed
+        kind = STUDENT_BY_KIND[self.student.kind]
+        teacher = kind.lender(self.student, self.context.teacher, task, seed)
         model, tokenizer = build_student(
             self.student,
-            self.context.task.spec,
+            task.spec,
             teacher.model,
             teacher.tokenizer,
-            (*train_split.texts, *(train_split.pairs or ())),
+            (*task.train.texts, *(task.train.pairs or ())),
         )
         student = TextClassifier(model, tokenizer, self.student.max_length)
-        kind = STUDENT_BY_KIND[self.student.kind]
-        kind.start_from_texts(self.student, student, teacher, self.context.task, self.context.seed)
+        kind.start_from_texts(self.student, student, teacher, task, seed)
         self._check_positions(model)
         if self.student.vocabulary:
             texts = self.context.transfer.texts
@@ -259,20 +265,23 @@ class StudentTraining:
         )
         if not self.step.objective.reads_layers:
             return DistillationModule(student.model, objective, None).to(this_device())
-        if student.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
-            raise UsageError(
-                "layers can be matched only token by token",
-                "student and teacher have different vocabularies",
-                "set hidden, attention and embedding weights to 0, "
-                "or give the student the teacher's tokenizer",
-            )
-        cache = self._open_layer_cache(objective, training)
+        own_tokens = teacher_tokens(teacher, student, self.context.transfer.texts)
+        if own_tokens:
+            check_attention_loss(self.step.objective)
+        cache = self._open_layer_cache(objective, training, own_tokens or training.data)
+        if own_tokens and not cache:
+            add_teacher_tokens(training.data, own_tokens)
         return DistillationModule(student.model, objective, teacher, cache).to(this_device())
 
-    def _open_layer_cache(self, objective: Objective, training: Training) -> LayerCache | None:
+    def _open_layer_cache(
+        self, objective: Objective, training: Training, data: Encoded
+    ) -> LayerCache | None:
         """Return the teacher's layers on the training texts, and number the texts by row.
 
         None if the teacher computes them at every step.
+
+        Args:
+            data: The training texts as the teacher reads them.
         """
         transfer = self.context.recipe.transfer
         if transfer.layers == "live":
@@ -280,7 +289,7 @@ class StudentTraining:
         source = TeacherLayers(
             self.context.teacher,
             teacher_hash(self.context.run),
-            training.data,
+            data,
             objective.reads,
             transfer.batch_tokens or BATCH_TOKENS,
         )

@@ -14,12 +14,10 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 
 from kdedge.nn.attention_mask import with_additive_mask
+from kdedge.nn.mpnet_attention import Vectors, biased_scores, recorded_vectors, split_vectors
 
 SCORES = "kdedge_scores"
 """Name of our attention implementation in transformers."""
-
-Vectors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""Queries, keys and values of one layer, each (B, A, T, D)."""
 
 _RECORDED: ContextVar[list[Vectors] | None] = ContextVar("recorded", default=None)
 
@@ -33,7 +31,8 @@ class Signals:
     Attributes:
         logits: *Shape:* (B, C)
         hidden: L + 1 tensors (B, T, H); [0] is the embedding output.
-        attention: L tensors (B, A, T, T) of scaled scores before mask and softmax (for TinyBERT).
+        attention: L tensors (B, A, T, T) of scaled scores before mask and softmax (for TinyBERT);
+            MPNet's include its relative position bias.
         vectors: L triples of queries, keys and values, each (B, A, T, D) (for MiniLM).
     """
 
@@ -59,10 +58,21 @@ def read_signals(
     batch = with_additive_mask(model, batch)
     if not layers:
         return Signals(model(**batch)["logits"])
+    if model.config.model_type == "mpnet":
+        return _mpnet_signals(model, batch)
     with _attention_scores(model) as vectors:
         outputs = model(**batch, output_hidden_states=True, output_attentions=True)
     hidden, attention = tuple(outputs.hidden_states), tuple(outputs.attentions)
     return Signals(outputs.logits, hidden, attention, tuple(vectors))
+
+
+def _mpnet_signals(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> Signals:
+    """Read an MPNet, which has its own attention; its scores include the position bias."""
+    with recorded_vectors(model) as recorded:
+        outputs = model(**batch, output_hidden_states=True)
+    vectors = split_vectors(model, recorded)
+    hidden = tuple(outputs.hidden_states)
+    return Signals(outputs.logits, hidden, biased_scores(model, vectors), vectors)
 
 
 @contextmanager

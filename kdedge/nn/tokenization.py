@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, BatchEncoding, PreTrainedTokenizerFast
 
 from kdedge.errors import MachineError, UsageError, first_line
 from kdedge.io.paths import resolve_model_path
@@ -79,8 +79,21 @@ def encode(
         pairs: Second texts, or None. A pair is truncated from its longer text.
         max_length: Maximum of tokens, special tokens included.
     """
-    characters = max_length * CHARACTERS_PER_TOKEN
     parts: dict[str, list[RaggedArray]] = {}
+    for tokens in tokenized_blocks(tokenizer, texts, pairs, max_length):
+        for name, rows in tokens.items():
+            parts.setdefault(name, []).append(RaggedArray.of(rows))
+    return Encoded({name: concatenate_ragged(part) for name, part in parts.items()}, columns)
+
+
+def tokenized_blocks(
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None,
+    max_length: int,
+) -> Iterator[BatchEncoding]:
+    """Tokenize N texts as `encode` does, and yield them in blocks of `BLOCK`."""
+    characters = max_length * CHARACTERS_PER_TOKEN
     for start in range(0, max(1, len(texts)), BLOCK):
         block = slice(start, start + BLOCK)
         tokens = tokenizer(
@@ -91,10 +104,8 @@ def encode(
             padding=False,
         )
         tokens.pop("overflow_to_sample_mapping", None)
-        for name, rows in tokens.items():
-            parts.setdefault(name, []).append(RaggedArray.of(rows))
+        yield tokens
     tokenizer.backend_tokenizer.no_truncation()
-    return Encoded({name: concatenate_ragged(part) for name, part in parts.items()}, columns)
 
 
 def replace_mask_token(

@@ -37,6 +37,17 @@ class StudentKind(ABC):
             UsageError: If start and shape do not fit together, or do not fit this teacher.
         """
 
+    def lender(self, config: Any, teacher: TextClassifier, task: Task, seed: int) -> TextClassifier:
+        """Return the model that lends its weights, if the start is the teacher; by default it does.
+
+        Args:
+            config: As in `build`.
+            teacher: The fine-tuned teacher.
+            task: Its training split may decide weights.
+            seed: It chooses the texts if there are many.
+        """
+        return teacher
+
     def start_from_texts(
         self,
         config: Any,

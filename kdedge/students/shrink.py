@@ -10,24 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from transformers import BertForSequenceClassification, PreTrainedModel
 
 from kdedge.data.task import Task
 from kdedge.nn.text_model import TextClassifier
-from kdedge.students.activation_stats import ActivationStats, Batch, collect_stats, split_heads
+from kdedge.students.activation_stats import ActivationStats, collect_stats, split_heads
 from kdedge.students.low_rank_head import fit_low_rank_head
 from kdedge.students.refit import refit_head, refit_norms
-
-TEXTS = 1024
-"""Maximum of training texts for the teacher's statistics."""
-
-NORM_TEXTS = 256
-"""Maximum of training texts that the norms are fitted to."""
-
-BATCH = 32
+from kdedge.students.training_batches import TrainingBatches
 
 Linear = tuple[torch.Tensor, torch.Tensor]
 """Weight and bias."""
@@ -69,30 +61,14 @@ def shrink(
         teacher: The fine-tuned teacher.
         task: Its training split chooses what stays.
         layers: Teacher layer (1-based) of each student layer.
-        seed: It chooses the texts if there are more than `TEXTS`.
+        seed: It chooses the texts if there are many.
     """
     teacher.model.eval()
-    rows = np.sort(np.random.default_rng(seed).permutation(len(task.train))[:TEXTS])
-    batches = []
-    for start in range(0, len(rows), BATCH):
-        batches.append(_batch(teacher, task, rows[start : start + BATCH]))
-    stats = collect_stats(teacher.model, batches, task.spec.kind)
+    texts = TrainingBatches(teacher, task, seed)
+    stats = collect_stats(teacher.model, texts.with_labels(), task.spec.kind)
     space = fill_from_teacher(student, teacher.model, stats, layers)
-    norm_rows = rows[:: max(1, len(rows) // NORM_TEXTS)][:NORM_TEXTS]
-    norm_batch = _without_labels(_batch(teacher, task, norm_rows))
-    refit_norms(student, teacher.model, norm_batch, space.directions, layers)
-    refit_head(student, teacher.model, [_without_labels(batch) for batch in batches])
-
-
-def _batch(teacher: TextClassifier, task: Task, rows: np.ndarray) -> Batch:
-    part = task.train.take(rows)
-    data = teacher.encode(part.texts, part.pairs, labels=part.labels)
-    batch = teacher.pad(data)
-    return {name: values.to(teacher.model.device) for name, values in batch.items()}
-
-
-def _without_labels(batch: Batch) -> Batch:
-    return {name: values for name, values in batch.items() if name != "labels"}
+    refit_norms(student, teacher.model, texts.for_norms(), space.directions, layers)
+    refit_head(student, teacher.model, texts.inputs())
 
 
 @torch.no_grad()

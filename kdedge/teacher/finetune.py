@@ -27,6 +27,7 @@ from kdedge.nn.text_model import TextClassifier, save_measured, score_of
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.nn.training import LabelLossModule, Training, train, validation_predictor
 from kdedge.recipe import TeacherConfig
+from kdedge.recipe.sizes import usable_positions
 from kdedge.run.layout import RunDir
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, stage
@@ -128,13 +129,9 @@ def _cannot_load(name: str, error: Exception) -> MachineError:
 
 def cap_length(model: PreTrainedModel, max_length: int) -> int:
     """Lower `max_length` to the model's number of positions."""
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if not positions:
+    if not getattr(model.config, "max_position_embeddings", None):
         return max_length
-    if model.config.model_type in ("roberta", "xlm-roberta", "camembert"):
-        # These models use no position up to the padding index.
-        positions -= (model.config.pad_token_id or 0) + 1
-    return min(max_length, int(positions))
+    return min(max_length, usable_positions(model.config.to_dict()))
 
 
 def _has_head_for(purpose: str, config: PretrainedConfig) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import factories
 import numpy as np
 import pytest
@@ -201,20 +199,3 @@ def test_a_shrunk_student_cannot_be_bigger_than_its_teacher(
 ) -> None:
     with pytest.raises(UsageError, match="cannot be bigger"):
         build_student(recipe(**settings), TASK.spec, teacher.model, teacher.tokenizer)
-
-
-def test_only_a_bert_teacher_can_be_shrunk(teacher: TextClassifier, tmp_path: Path) -> None:
-    from transformers import DistilBertConfig, DistilBertForSequenceClassification
-
-    other = DistilBertForSequenceClassification(
-        DistilBertConfig(
-            vocab_size=len(teacher.tokenizer), n_layers=1, n_heads=2, dim=24, hidden_dim=48
-        )
-    )
-    with pytest.raises(UsageError, match="only a BERT teacher"):
-        build_student(
-            recipe(layers=1, hidden=12, heads=2, intermediate=24),
-            TASK.spec,
-            other,
-            teacher.tokenizer,
-        )
