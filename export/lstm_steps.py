@@ -31,8 +31,9 @@ class StateScale(NamedTuple):
 def state_scale(num_tokens: int) -> StateScale:
     """Return how hidden states are rounded after `num_tokens` tokens."""
     # A cell changes by at most 1 per token, so no state leaves [-tanh(tokens), tanh(tokens)].
-    bound = torch.tanh(torch.tensor(float(num_tokens)))
-    return StateScale(*activation_scale(-bound, bound))
+    with torch.inference_mode(False):  # Tensors that outlive this call must fit into any graph.
+        bound = torch.tanh(torch.tensor(float(num_tokens)))
+        return StateScale(*activation_scale(-bound, bound))
 
 
 class IntegerSteps(torch.autograd.Function):

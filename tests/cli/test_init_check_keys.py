@@ -244,11 +244,18 @@ def test_an_unknown_prefix_names_the_nearest_key() -> None:
 
 def test_the_defaults_that_are_listed_are_those_of_the_models() -> None:
     recipe = Recipe.model_validate(
-        {"name": "r", "data": {}, "teacher": {"model": "m"}, "student": {"kind": "bilstm"}}
+        {
+            "name": "r",
+            "data": {"clean": {}},
+            "teacher": {"model": "m"},
+            "student": {"kind": "bilstm"},
+        }
     )
     document = recipe.model_dump(mode="json")
     for key in recipe_keys("data"):
-        value = document["data"][key.name.partition(".")[2]]
+        value = document
+        for word in key.name.split("."):
+            value = value[word]
         assert key.default == (None if value is None else json.dumps(value))
 
 

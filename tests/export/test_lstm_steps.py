@@ -70,6 +70,15 @@ def test_values_and_gradients_are_those_of_autograd(lengths: list[int]) -> None:
     assert max(lengths) == 1 or found[3].abs().max() > 1e-4
 
 
+def test_gradients_follow_after_inference() -> None:
+    """Calibration runs in inference mode, and training uses the same scales of states after it."""
+    state_scale.cache_clear()
+    with torch.inference_mode():
+        gradients_free = IntegerSteps.apply(*arguments([6]), None)
+    assert gradients_free[0].shape == (2, 1, 7)
+    assert gradients(IntegerSteps.apply, [6])[3].abs().max() > 1e-4
+
+
 class OperationCounter(TorchDispatchMode):
     """Counts the operations that would each be a launch on a GPU; views are not."""
 

@@ -191,6 +191,7 @@ def steps(pattern: re.Pattern[str], text: str) -> int:
     return matcher.steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PATTERNS)
 def test_four_times_the_text_is_four_times_the_work(name: str) -> None:
     for unit in UNITS:
