@@ -25,8 +25,8 @@ class PlannedStage:
     Attributes:
         folder: The folder of the stage.
         state: `cached`: it is reused. `new`: it will be made. `continues`: it was interrupted and
-            goes on. `changed`: its inputs differ, and only --force makes it again. `waits`: it exists,
-            but whether it is reused depends on an earlier stage that has to be made.
+            goes on. `changed`: its inputs differ, and only --force makes it again. `waits`: it
+            exists, but whether it is reused depends on an earlier stage that has to be made.
         differences: Descriptions of the inputs that differ.
     """
 
