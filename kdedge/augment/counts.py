@@ -15,12 +15,12 @@ class SourceCounts:
     """What became of the texts of one source: produced = used + unused + rejected.
 
     Attributes:
-        target: Texts that the source should contribute.
-        attempts: Rows that the source was given; some rows yield no text.
-        produced: Texts before the filters.
+        target: Number of texts that the source should contribute.
+        attempts: Rows that the source tried; some rows yield no text.
+        produced: Number of texts before the filters.
         rejected: Reason -> number of texts.
-        unused: Accepted texts beyond the target.
-        used: Texts in the set.
+        unused: Number of accepted texts beyond the target.
+        used: Number of texts in the transfer set.
         cleaned: Step of cleaning -> number of produced texts that it changed; {} if the texts are
             not cleaned. Both texts of a pair count.
     """
@@ -64,7 +64,7 @@ class AugmentResult:
     Attributes:
         texts: Number of new texts.
         sources: Name of a source -> its counts.
-        sha256: SHA-256 of the file of the texts.
+        sha256: SHA-256 of the file that holds the texts.
     """
 
     texts: int

@@ -42,7 +42,7 @@ class Generator:
 
     @classmethod
     def of(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> Generator:
-        """Put a model on this machine's device, in evaluation mode.
+        """Create a generator from a model, moved to this machine's device in evaluation mode.
 
         Raises:
             MachineError: If the tokenizer has no end-of-text token.
@@ -62,7 +62,7 @@ class Generator:
         return cls(model.to(this_device()).eval(), tokenizer, start, end)
 
     def limit(self, max_length: int) -> int:
-        """Return `max_length`, or the number of the model's positions if that is smaller."""
+        """Return the smaller of `max_length` and the model's number of positions."""
         positions = getattr(self.model.config, "max_position_embeddings", None)
         return min(max_length, int(positions or max_length))
 
@@ -87,7 +87,7 @@ class Generator:
 
 
 class MeanNll(nn.Module):
-    """Returns the mean negative log-likelihood of each text as its only logit."""
+    """Wrap a language model so that its only logit is a text's mean negative log-likelihood."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
@@ -170,9 +170,9 @@ def check_is_causal(generator: Generator, name: str) -> None:
     """Check that no output depends on later tokens and that the model has a key-value cache.
 
     Raises:
-        UsageError: If one of them does not hold.
+        UsageError: If either is not the case.
     """
-    # Two texts that differ in the last token alone.
+    # Two texts that differ only in the last token.
     ids = [[generator.start, 1, 2], [generator.start, 1, 3]]
     output = generator.model(
         input_ids=torch.tensor(ids, device=generator.model.device), use_cache=True

@@ -54,7 +54,7 @@ def prepare_generator(
     seed: int = 0,
     stages: StageContext = DEFAULT_STAGES,
 ) -> Generator:
-    """Make the stage `generator/` and return its model.
+    """Run the stage `generator/` (fine-tune the model) and return its model.
 
     Training keeps the checkpoint with the lowest mean negative log-likelihood on validation.
     """
@@ -85,7 +85,7 @@ def prepare_generator(
 
 
 def _weights_hash(model: str) -> str | None:
-    """Return the hash of a local model's files; None if there are none on this machine."""
+    """Return the hash of a model's files; None if the model is not on this machine."""
     if model == "scratch":
         return None
     name, gguf_file = split_model_name(model)
@@ -160,7 +160,7 @@ def _fine_tune(
 
 
 class LanguageModelLoss(nn.Module):
-    """Returns the mean loss per token of a causal language model, without padding.
+    """Wrap a causal language model so that it returns the mean loss per real token.
 
     Tied weights, such as input and output embeddings, are one tensor with two names. The
     state dict holds it once, because safetensors does not write shared tensors.

@@ -1,6 +1,6 @@
 """Make the stage `augment/`: new texts from all sources, each accepted by the filters.
 
-augment/texts.arrow  text, pair, row, mean_nll and origin; every prefix mixes the sources evenly
+augment/texts.arrow  text, pair, row, mean_nll and origin; sources are mixed evenly in any prefix
 augment/stage.json   inputs, and counts for each source
 
 While the stage is unfinished its folder also holds the shards of each source.
@@ -48,12 +48,12 @@ def make_texts(
     seed: int = 0,
     stages: StageContext = DEFAULT_STAGES,
 ) -> TransferTexts:
-    """Make the stage `augment/` in `folder` and return its unlabelled texts.
+    """Run the stage `augment/` in `folder` and return its unlabelled texts.
 
     Sources do not start from training texts whose length the filters reject.
 
     Args:
-        size: New texts per training text, all sources together.
+        size: Number of new texts per training text, from all sources together.
     """
 
     def make(part: Path) -> dict[str, Any]:
@@ -116,7 +116,7 @@ class _Collector:
         )
 
     def _collect(self, source: TextSource) -> tuple[pa.Table, SourceCounts]:
-        """Read shards of one source until it has enough accepted texts."""
+        """Return enough accepted texts of one source, read shard by shard, and its counts."""
         accepted = TEXT_FIELDS.empty_table()
         produced, attempts, seconds = 0, 0, 0.0
         cleaner = self._cleaner(source)
@@ -166,7 +166,7 @@ class _Collector:
 
 
 def cleaned_texts(shard: pa.Table, cleaner: CountingCleaner) -> pa.Table:
-    """Return a shard with clean texts; without steps it is returned as it is."""
+    """Return a shard with clean texts; without cleaning steps, return it unchanged."""
     if not cleaner.changed:
         return shard
     for name in ("text", "pair"):
@@ -179,7 +179,7 @@ def cleaned_texts(shard: pa.Table, cleaner: CountingCleaner) -> pa.Table:
 
 
 def interleave_sources(texts: dict[str, pa.Table]) -> pa.Table:
-    """Spread the texts of each source evenly over one table with a column `origin`."""
+    """Merge the texts of all sources, evenly mixed, into one table with a column `origin`."""
     tables = []
     positions = []
     for origin, table in texts.items():

@@ -1,4 +1,4 @@
-"""Load a task: read, check, shorten texts, draw shares, resolve overlap, limit."""
+"""Load a task: read and check rows, shorten texts, draw splits, resolve overlap, limit."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def load_task(
     """Load the three splits of a recipe and check every row.
 
     Raises:
-        UsageError: If the recipe names something that does not exist or fit.
+        UsageError: If the recipe names something that does not exist or does not fit.
         DataError: If rows are malformed; lists up to ten with file, line, value and remedy.
         MachineError: If the data cannot be read or downloaded here.
     """
@@ -148,7 +148,7 @@ def _reject_empty(table: Table, role: str) -> None:
 
 @dataclass(frozen=True)
 class _SplitReader:
-    """Read splits with the label names of train."""
+    """Reads splits; all use the label names of the training split."""
 
     source: DataSource
     kind: Kind
@@ -198,7 +198,7 @@ def _opening_words(texts: list[str], data: DataConfig) -> tuple[str, ...]:
 def _split_off(
     train: Part, split: str | float, role: str, reader: _SplitReader, seed: int
 ) -> tuple[Part, Part]:
-    """Return (train, the split `role`); a share is taken out of train."""
+    """Return (train, the split `role`); if `split` is a share, it is drawn from train."""
     if isinstance(split, str):
         return train, reader.read(split, role)
     _reject_nothing_left(train)
@@ -209,7 +209,7 @@ def _split_off(
 def _resolve_overlaps(
     train: Part, validation: Part, test: Part, rule: OverlapRule
 ) -> tuple[tuple[Part, Part, Part], list[str], list[Overlap]]:
-    """Return the three parts, notes, and the counts of shared texts."""
+    """Apply data.overlap; return the three parts, notes, and the counts of shared texts."""
     notes = conflict_note(train)
     of_train = resolve_overlap(train, [validation, test], rule)
     of_validation = resolve_overlap(validation, [test], rule)

@@ -1,4 +1,4 @@
-"""Keep new texts apart from training, to compare students on them by their teacher's logits."""
+"""Set new texts apart from training, to compare students by their agreement on them."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class ApartTexts:
 
 
 def keep_apart(transfer: TransferSet, count: int) -> ApartTexts:
-    """Keep the last texts of the source that is most like real texts apart from training.
+    """Set the last texts of one source apart: the source that is most like real texts.
 
-    Changed training texts are the worst judges: a student that has learned from more of them knows
-    how they are changed, which is of no use for the texts of users.
+    Rewritten training texts are the last choice: a student that has learned from more of them knows
+    how they are rewritten, which does not help on the texts of users.
 
     Args:
         transfer: Labelled and new texts.
-        count: Number of texts to keep apart; fewer if the source has too few.
+        count: Number of texts to set apart; fewer if the source has too few.
     """
     rows = np.zeros(0, np.int64)
     for origin in MOST_REAL:

@@ -1,13 +1,13 @@
-"""Cache the teacher's layers on every text of a training, on disk.
+"""Cache the teacher's hidden states and attention for all training texts on disk.
 
 signals-<hash>/hidden.npy     (sum of T, layers, H) float16
 signals-<hash>/attention.npy  (sum of T^2, layers, A) float16
 signals-<hash>/vectors.npy    (sum of T, layers, 3, A, D) float16: queries, keys, values
 signals-<hash>/stage.json     what decides the content, written last
 
-The files hold only the layers that an objective reads, as the teacher computes them in fp32, with
+The files hold only the layers that an objective needs, as the teacher computes them in fp32, with
 one row for each token of the student. All trainings on the same tokens share them. The folder may
-be removed after a training: it is made again when it is needed. An interrupted pass starts again;
+be removed after a training: it is made again when it is needed. An interrupted build starts again;
 it takes as long as one epoch of the teacher.
 """
 
@@ -49,8 +49,8 @@ class TeacherLayers:
 
     Attributes:
         teacher_hash: Hash of the teacher's weights.
-        data: The texts as the teacher reads them, perhaps with the tokens of a student that reads
-            them otherwise.
+        data: The teacher's tokens of the texts, aligned with the student's if both tokenizers
+            differ.
     """
 
     teacher: TextClassifier
@@ -61,7 +61,7 @@ class TeacherLayers:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Number of tokens of each text as the student reads it. *Shape:* (N,)"""
+        """Number of student tokens of each text. *Shape:* (N,)"""
         return self.data.tokens.get(FIRST, self.data.tokens["input_ids"]).lengths
 
     def layout(self) -> Layout:
@@ -93,8 +93,8 @@ class LayerCache:
         """Return the signals of some texts, padded with zeros to `length` tokens.
 
         Args:
-            rows: Numbers of the texts. *Shape:* (batch_size,)
-            logits: The teacher's logits on them, which are stored elsewhere.
+            rows: Indices of the texts. *Shape:* (batch_size,)
+            logits: The teacher's logits of these texts, which are stored elsewhere.
 
         Returns:
             Signals on the device of `logits`; layers that are not cached are empty tensors.
@@ -196,7 +196,7 @@ def _acquire_lock(folder: Path, progress: Progress) -> AbstractContextManager[An
 
 
 def _is_complete(folder: Path, source: TeacherLayers) -> bool:
-    """Whether the files are those that were written."""
+    """Return whether the folder holds a whole, unchanged cache of these layers."""
     try:
         same_inputs = read_stage(folder).inputs == source.inputs()
         hashes = hash_files(folder, source.layout().file_names)
@@ -246,7 +246,7 @@ def write_layers(source: TeacherLayers, part: Path, progress: Progress) -> Layer
 
 
 def _stack_layers(signals: Signals, selection: LayerSelection) -> dict[str, torch.Tensor]:
-    """Return the selected layers as (B, T, layers, ...), for attention (B, T, T, layers, A)."""
+    """Stack the selected layers as (B, T, layers, ...), for attention (B, T, T, layers, A)."""
     blocks = {}
     if selection.hidden:
         hidden = [signals.hidden[layer] for layer in selection.hidden]

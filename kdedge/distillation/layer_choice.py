@@ -24,12 +24,12 @@ TRIAL_BATCHES = 6
 
 @dataclass(frozen=True)
 class LayerCosts:
-    """Seconds per text.
+    """Seconds per text to get the teacher's layers.
 
     Attributes:
-        live: To compute the layers.
-        write: To write them to disk.
-        read: To read them from disk to the device.
+        live: Time to compute the layers.
+        write: Time to write them to disk.
+        read: Time to read them from disk to the device.
     """
 
     live: float
@@ -37,20 +37,20 @@ class LayerCosts:
     read: float
 
     def live_is_faster(self, epochs: float) -> bool:
-        """Return whether a training of so many epochs is faster without a cache."""
+        """Return whether a training of this many epochs is faster without a cache."""
         return epochs * self.live < self.live + self.write + epochs * self.read
 
 
 def measure_layer_costs(
     source: TeacherLayers, folder: Path, batch_size: int, precision: torch.dtype | None
 ) -> LayerCosts:
-    """Compute, write and read the layers of a few batches.
+    """Measure how long it takes to compute, write and read the layers of a few batches.
 
     Args:
         folder: A temporary folder is made in it.
-        batch_size: That of the training.
-        precision: Autocast type of the training, in which it would compute the layers at every
-            step; None is fp32. A cache is filled in fp32.
+        batch_size: Batch size of the training.
+        precision: Autocast type in which the training would compute the layers at every step;
+            None is fp32. A cache is always filled in fp32.
     """
     count = min(len(source.data), TRIAL_BATCHES * batch_size)
     rows = np.linspace(0, len(source.data) - 1, count).astype(np.int64)
@@ -87,7 +87,7 @@ def measure_layer_costs(
 def _live(
     source: TeacherLayers, batches: list[range], precision: torch.dtype | None
 ) -> Iterator[None]:
-    """Compute the layers of each batch."""
+    """Compute the layers of one batch per iteration, without storing them."""
     model = source.teacher.model.eval()
     for rows in batches:
         batch = source.teacher.pad(source.data.take(list(rows)))

@@ -22,8 +22,8 @@ class Predictions:
     """A student's logits.
 
     Attributes:
-        validation: On the validation split. *Shape:* (N, C)
-        apart: On the texts that are kept apart. *Shape:* (M, C)
+        validation: Of the validation split. *Shape:* (N, C)
+        apart: Of the texts that are kept apart from training. *Shape:* (M, C)
     """
 
     validation: np.ndarray
@@ -42,14 +42,14 @@ NOT_WORSE = 1.96
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """A student after training on some of the texts.
+    """The results of a student that was trained on some of the texts.
 
     Attributes:
-        size: Augmented texts per labelled text.
-        sources: Their origins; empty for labelled texts alone.
-        texts: Number of all texts.
+        size: Number of augmented texts per labelled text.
+        sources: Sources of the augmented texts; empty for labelled texts alone.
+        texts: Number of all training texts.
         agreement: Mean agreement with the teacher on the texts kept apart, over texts and seeds.
-        validation: Mean score on the validation split over seeds; it decides nothing.
+        validation: Mean score on the validation split over seeds; not used for the choice.
         sd: Standard deviation of the agreement over seeds; None for one seed.
         error: Standard error of the difference in agreement from the best point; 0 for that point.
     """
@@ -73,7 +73,7 @@ class LearningCurve:
 
     Attributes:
         points: Labelled texts alone, each source alone, then all helpful sources by size.
-        apart: Number of texts that they were compared on.
+        apart: Number of texts on which the points were compared.
     """
 
     points: tuple[CurvePoint, ...]
@@ -95,7 +95,7 @@ class LearningCurve:
 
 
 def subset(transfer: TransferSet, size: float, sources: tuple[str, ...]) -> TransferSet:
-    """Return the labelled texts and the first `size` texts of the sources per labelled text."""
+    """Return the labelled texts and, for each of them, `size` new texts from `sources`."""
     labelled = transfer.texts.labelled
     augmented = transfer.texts.rows(*sources)[: round(size * len(labelled))]
     return transfer.take(np.concatenate([labelled, augmented]))
@@ -111,7 +111,7 @@ def fit_learning_curve(
     """Train on more and more texts and choose the smallest set that is as good as the best.
 
     Sets are compared by how well their students agree with the teacher on `config.apart` new texts
-    that no student learns from. That needs no labels, so that there are more texts than in a
+    that no student learns from. This needs no labels, so there can be more texts than in a
     validation split. A source with less agreement than the labelled texts alone is left out. The
     chosen point is the smallest set that is not significantly behind the best. The comparison is
     paired by text and by seed: each set is trained from `config.seeds` seeds. With one seed, the
@@ -128,7 +128,7 @@ def fit_learning_curve(
 
 @dataclass(frozen=True)
 class _Measurement:
-    """A point of the curve. agreement: (S, M) from S seeds on M texts kept apart."""
+    """A point, and its agreement (S, M): for S seeds, on M texts kept apart."""
 
     requested_size: float
     point: CurvePoint
@@ -187,7 +187,7 @@ class CurveFitter:
         )
 
     def helpful_sources(self) -> tuple[str, ...]:
-        """Measure each source alone; return those not below the labelled texts alone.
+        """Measure each source alone; return those that are no worse than labelled texts alone.
 
         A single source is returned without being measured.
         """
@@ -203,7 +203,7 @@ class CurveFitter:
         return tuple(helpful)
 
     def sizes_with_new_texts(self, sources: tuple[str, ...]) -> list[float]:
-        """Return the sizes of the curve that add texts to the size before."""
+        """Return the sizes of the curve that have more texts than the size before."""
         sizes = []
         previous = len(self.transfer.texts.labelled)
         for size in self.sizes:
@@ -214,7 +214,7 @@ class CurveFitter:
         return sizes
 
     def choose_smallest(self, sources: tuple[str, ...]) -> LearningCurve:
-        """Return the curve; chosen is the smallest set that is as good as the best.
+        """Return the curve; its chosen point is the smallest set that is as good as the best.
 
         A candidate holds no augmented texts, or those of all helpful `sources`. If none is as good
         as the best point, the best point is chosen.

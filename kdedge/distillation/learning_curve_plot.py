@@ -9,9 +9,10 @@ from kdedge.evaluation.plots import chart, to_svg
 
 
 def plot_learning_curve(curve: LearningCurve, title: str) -> str:
-    """Plot agreement against number of texts, with a line through all helpful sources.
+    """Plot agreement against number of texts; return the SVG.
 
-    Each source alone is a point. Bars show the error of the distance to the best point.
+    A line joins the points with all helpful sources; each source alone is a single point. Bars show
+    the standard error of the difference from the best point.
     """
     helpful = max((point.sources for point in curve.points), key=len)
     rows = []

@@ -18,12 +18,12 @@ from kdedge.nn.token_alignment import averaged, without_alignment
 
 
 class DistillationModule(nn.Module):
-    """A student with its objective: takes batches, returns loss, logits and parts of the loss.
+    """A student with its objective; maps a batch to loss, logits and parts of the loss.
 
     Args:
         teacher: Needed only if the objective matches layers.
-        layer_cache: The teacher's layers on disk, by the batch's `row` (B,). Without it the
-            teacher runs at every step.
+        layer_cache: The teacher's layers on disk, looked up by the batch's `row` (B,). Without it
+            the teacher runs at every step.
     """
 
     def __init__(

@@ -53,8 +53,8 @@ class DistillContext:
     """What all trainings of one run share.
 
     Attributes:
-        transfer_key: Identifies the transfer set in the inputs of a stage.
-        stages: Whether a changed stage is made again, and where progress goes.
+        transfer_key: Identifies the transfer set in the cache key of a stage.
+        stages: Whether a changed stage is made again, and where progress is reported.
     """
 
     recipe: Recipe
@@ -72,11 +72,11 @@ class DistillContext:
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """One training of a student.
+    """One of the consecutive trainings of a student.
 
     Attributes:
-        folder: Where the trained student is saved; its name is part of the title of the training.
-        previous: Folder of the step whose weights this one continues from.
+        folder: Where the trained student is saved; its name is also shown as progress.
+        previous: Folder of the step whose weights this one starts from, or None.
     """
 
     folder: Path
@@ -97,7 +97,7 @@ def training_steps(student: StudentConfig, folders: StudentDir) -> list[Training
 
 
 def train_student(context: DistillContext, student: StudentConfig, step: TrainingStep) -> None:
-    """Take one step of a student's training as a cached stage."""
+    """Run one step of a student's training as a cached stage."""
     inputs = stage_inputs(context, student, step.objective)
     inputs["objective"]["previous"] = hash_files(step.previous, WEIGHTS) if step.previous else None
     stage(step.folder, inputs, StudentTraining(context, student, step), stages=context.stages)
@@ -126,9 +126,9 @@ def training_without_stage(
     on_eval: Callable[[float], float] = float,
     progress: Progress = SILENT,
 ) -> StudentTraining:
-    """Return the last training step of a student, for use outside of any stage.
+    """Return the last training step of a student, to run it outside of any stage.
 
-    Earlier steps are trained at once, in `folder`.
+    Earlier steps are trained immediately, in `folder`.
 
     Args:
         on_eval: As in `StudentTraining`.
@@ -143,10 +143,10 @@ def training_without_stage(
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What a student is trained on.
+    """The data and the settings of a student's training.
 
     Attributes:
-        token_ids: Every token id of its texts and of the validation split.
+        token_ids: All token ids that occur in its texts or in the validation split.
     """
 
     training: Training
@@ -170,7 +170,8 @@ class StudentTraining:
     """One step of a student's training; call it with the folder to fill.
 
     Attributes:
-        on_eval: Called with each score on the validation split; returns it, or raises to stop.
+        on_eval: Called with each score on the validation split; returns the score, or raises an
+            exception to stop.
     """
 
     context: DistillContext
@@ -196,7 +197,7 @@ class StudentTraining:
         return TrainedStudent(student, score)
 
     def score(self, logits: np.ndarray) -> float:
-        """Score logits (N, C) on the validation split; the highest score chooses the weights."""
+        """Score logits (N, C) of the validation split; the weights with the highest score stay."""
         return score_of(self.context.task.spec, logits, self.context.task.validation)
 
     def _build(self) -> TextClassifier:
@@ -232,7 +233,7 @@ class StudentTraining:
             )
 
     def _plan(self, student: TextClassifier) -> TrainingPlan:
-        """Encode the texts and choose what the training optimizes and measures."""
+        """Encode the texts, and return what the training optimizes and how it is scored."""
         transfer = self.context.transfer
         if self.step.objective == LABELS_ONLY:
             transfer = transfer.take(transfer.texts.labelled)
@@ -276,12 +277,12 @@ class StudentTraining:
     def _open_layer_cache(
         self, objective: Objective, training: Training, data: Encoded
     ) -> LayerCache | None:
-        """Return the teacher's layers on the training texts, and number the texts by row.
+        """Return the cache of the teacher's layers, and add the column `row` to the texts.
 
-        None if the teacher computes them at every step.
+        Returns None if the teacher computes them at every step.
 
         Args:
-            data: The training texts as the teacher reads them.
+            data: The teacher's tokens of the training texts.
         """
         transfer = self.context.recipe.transfer
         if transfer.layers == "live":
@@ -306,7 +307,7 @@ class StudentTraining:
         return cache
 
     def _live_is_faster(self, source: TeacherLayers) -> bool:
-        """Measure on a GPU which is faster; on a CPU a cache always is."""
+        """Return whether computing layers is faster than a cache; never so on a CPU."""
         fit, progress = self.step.fit, self.context.stages.progress
         device = this_device()
         if device.type == "cpu":
@@ -330,7 +331,7 @@ def load_trained_student(folder: Path) -> TextClassifier:
 
 
 def _start_hash(student: StudentConfig) -> str:
-    """Return a hash of the checkpoint that a student starts from, or the name of its start."""
+    """Return a hash of the student's initial checkpoint, or the value of `start`."""
     if student.checkpoint is None:
         return student.start
     folder = resolve_model_path(student.checkpoint)

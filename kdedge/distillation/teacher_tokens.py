@@ -20,12 +20,12 @@ PREFIX = "teacher_"
 def teacher_tokens(
     teacher: TextClassifier, student: TextClassifier, texts: TransferTexts
 ) -> Encoded | None:
-    """Tokenize texts for the teacher, with the teacher tokens of each student token.
+    """Tokenize texts for the teacher, and align its tokens with those of the student.
 
-    None if both have the same vocabulary: the teacher then reads the student's tokens.
+    Returns None if both have the same vocabulary: the teacher then gets the student's tokens.
 
     Args:
-        texts: As they are written for the teacher.
+        texts: The texts, with the teacher's mask token.
     """
     if student.tokenizer.get_vocab() == teacher.tokenizer.get_vocab():
         return None
@@ -45,7 +45,7 @@ def teacher_tokens(
 
 
 def check_attention_loss(objective: ObjectiveConfig) -> None:
-    """Raise UsageError if a loss compares the attention between single tokens."""
+    """Raise UsageError if the attention loss needs equal tokens in student and teacher."""
     if objective.attention_weight and objective.attention in HEAD_LOSSES:
         raise UsageError(
             f"attention {objective.attention} can be matched only token by token",
@@ -63,9 +63,9 @@ def add_teacher_tokens(data: Encoded, teacher_data: Encoded) -> None:
 
 
 def split_batch(batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the inputs of the student, and those of the teacher.
+    """Split a batch into the inputs of the student and those of the teacher.
 
-    Without inputs of its own, the teacher reads those of the student.
+    If the batch has no teacher inputs, both are the same.
     """
     student: dict[str, Any] = {}
     teacher: dict[str, Any] = {}

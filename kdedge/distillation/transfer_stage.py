@@ -34,7 +34,7 @@ from kdedge.transfer.texts import TransferTexts, collect_texts
 
 
 def augment_texts(context: DistillContext) -> TransferTexts:
-    """Make new texts, as the stages `generator/` and `augment/`."""
+    """Run the stages `generator/` and `augment/`; return the new texts."""
     recipe, run, augment = context.recipe, context.run, context.recipe.augment
     assert augment is not None
     check_teacher_filters(augment.filters, context.task.spec)
@@ -65,9 +65,9 @@ def label_texts(context: DistillContext, new_texts: TransferTexts | None) -> Tra
 
 
 def choose_size(context: DistillContext) -> DistillContext:
-    """Return the context with the part of the transfer set that the learning curve chooses.
+    """Reduce the transfer set to the part that the learning curve chooses.
 
-    The texts that the curve keeps apart are left out for good.
+    The texts that the curve keeps apart are not used for training either.
     """
     augment = context.recipe.augment
     assert augment is not None
@@ -86,7 +86,7 @@ def choose_size(context: DistillContext) -> DistillContext:
 
 
 def measure_learning_curve(context: DistillContext) -> LearningCurve:
-    """Measure the first student after each size and source, as the stage `curve/`."""
+    """Run the stage `curve/`: train the first student with each size and source."""
     augment = context.recipe.augment
     assert augment is not None
     student = context.recipe.student[0]

@@ -1,4 +1,4 @@
-"""How well a student agrees with its teacher on each text; no labels are needed."""
+"""Measure how well a student agrees with its teacher on each text, without labels."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ RESAMPLES = 500
 
 
 def agreement_by_text(spec: TaskSpec, student: np.ndarray, teacher: np.ndarray) -> np.ndarray:
-    """Return a number for each text, of which the mean is the agreement; higher is better.
+    """Compute the agreement of student and teacher on each text; higher is better.
 
-    For classes it is 1 if both predict the same label, else 0; for label sets the share of the
-    labels that both decide alike. For a regression it is 1 minus the squared difference divided by
-    the variance of the teacher's numbers, so that the mean is R squared.
+    For classification it is 1 if both predict the same class, else 0. For multilabel tasks it is
+    the share of labels with equal decisions. For regression it is 1 minus the squared difference
+    divided by the variance of the teacher's predictions, so that the mean is R squared.
 
     Args:
         spec: The task.
@@ -39,11 +39,11 @@ def agreement_difference_error(first: np.ndarray, second: np.ndarray) -> float:
     """Estimate the standard error of the difference between two students' agreement.
 
     The error over texts comes from bootstrap samples of the texts, the same for both students
-    (Efron 1979): texts on which both agree with the teacher do not tell which is better. The error
+    (Efron 1979): texts on which both agree with the teacher do not show which is better. The error
     over seeds comes from the differences at equal seeds. With one seed, it is left out.
 
     Args:
-        first: Agreement by text from S seeds. *Shape:* (S, N)
+        first: Agreement of one student from S seeds on N texts. *Shape:* (S, N)
         second: That of the other student from the same seeds, on the same texts. *Shape:* (S, N)
     """
     differences = first - second

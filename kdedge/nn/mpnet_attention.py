@@ -1,4 +1,4 @@
-"""Queries, keys, values and scores of an MPNet, whose attention transformers cannot replace."""
+"""Record queries, keys, values and scores of an MPNet, whose attention cannot be replaced."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Vectors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 @contextmanager
 def recorded_vectors(model: PreTrainedModel) -> Iterator[list[torch.Tensor]]:
-    """Record queries, keys and values (B, T, A·D) of each layer, one after the other."""
+    """Record queries, keys and values (B, T, A·D) of all layers in one flat list."""
     outputs: list[torch.Tensor] = []
 
     def record(_: Any, __: Any, output: torch.Tensor) -> None:
@@ -34,7 +34,7 @@ def recorded_vectors(model: PreTrainedModel) -> Iterator[list[torch.Tensor]]:
 
 
 def split_vectors(model: PreTrainedModel, recorded: list[torch.Tensor]) -> tuple[Vectors, ...]:
-    """Return what `recorded_vectors` recorded, split into heads, as one triple for each layer."""
+    """Split recorded vectors into heads (B, A, T, D); return one triple for each layer."""
     heads = model.config.num_attention_heads
     split = []
     for vectors in recorded:

@@ -54,7 +54,10 @@ class LayerSelection:
 def read_signals(
     model: PreTrainedModel, batch: dict[str, torch.Tensor], *, layers: bool
 ) -> Signals:
-    """Run one forward pass; `layers` adds hidden states, attention scores and vectors."""
+    """Run one forward pass and return its outputs.
+
+    With `layers`, they include hidden states, attention scores and vectors.
+    """
     batch = with_additive_mask(model, batch)
     if not layers:
         return Signals(model(**batch)["logits"])
@@ -67,7 +70,7 @@ def read_signals(
 
 
 def _mpnet_signals(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> Signals:
-    """Read an MPNet, which has its own attention; its scores include the position bias."""
+    """Run an MPNet, whose attention is different; its scores include the position bias."""
     with recorded_vectors(model) as recorded:
         outputs = model(**batch, output_hidden_states=True)
     vectors = split_vectors(model, recorded)

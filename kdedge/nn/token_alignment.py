@@ -1,9 +1,8 @@
 """Find, for each token of a student, the tokens of its teacher for the same characters.
 
 Student and teacher may split a text differently. A token of the student then learns from the mean
-over the teacher's tokens that share characters with it. Special tokens have no characters: the
-start of a text is aligned with the start, its end with the end, and the marks between two texts
-with those of the teacher.
+over the teacher's tokens that share characters with it. Special tokens have no characters: they are
+aligned with the teacher's special tokens at the same place (start, between two texts, end).
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ START_MARK, FIRST_TEXT, MIDDLE_MARK, SECOND_TEXT, END_MARK = range(5)
 
 @dataclass(frozen=True)
 class TokenSpans:
-    """Where the T tokens of a text stand.
+    """The character spans of the T tokens of a text.
 
     Attributes:
-        parts: START_MARK to END_MARK. *Shape:* (T,)
+        parts: Part of the input of each token, from START_MARK to END_MARK. *Shape:* (T,)
         starts: First character of each token in its text; 0 for special tokens. *Shape:* (T,)
-        ends: The character after its last one. *Shape:* (T,)
+        ends: The character after the last one of each token. *Shape:* (T,)
     """
 
     parts: np.ndarray
@@ -52,7 +51,7 @@ def token_spans(
     pairs: Sequence[str] | None,
     max_length: int,
 ) -> list[TokenSpans]:
-    """Tokenize N texts as `encode` does, and return where their tokens stand."""
+    """Tokenize N texts as `encode` does, and return the spans of their tokens."""
     start_marks = {tokenizer.cls_token_id, tokenizer.bos_token_id}
     spans = []
     for block in tokenized_blocks(tokenizer, texts, pairs, max_length):
@@ -66,7 +65,7 @@ def token_spans(
 def _parts(
     ids: Sequence[int], sequence_ids: Sequence[int | None], start_marks: set[int | None]
 ) -> np.ndarray:
-    """Return the part of each token; the last special token that is no start mark ends the text."""
+    """Return the part of each token; END_MARK is the last special token but start marks."""
     parts = np.zeros(len(ids), np.int64)
     last_mark = None
     for i, (number, sequence) in enumerate(zip(ids, sequence_ids, strict=True)):
@@ -85,7 +84,7 @@ def _parts(
 def shift_masks(
     spans: TokenSpans, text: str, pair: str | None, old: str | None, new: str | None
 ) -> TokenSpans:
-    """Return the spans as if each mask token `old` of the texts were written as `new`."""
+    """Shift the spans as if each mask token `old` in the texts were replaced by `new`."""
     if old is None or old == new:
         return spans
     starts, ends = spans.starts.copy(), spans.ends.copy()
@@ -101,14 +100,14 @@ def shift_masks(
 def align(
     student: Iterable[TokenSpans], teacher: Iterable[TokenSpans]
 ) -> tuple[RaggedArray, RaggedArray]:
-    """Return the first teacher token of each student token, and the one after the last.
+    """Align N texts: find the range of teacher tokens for each student token.
 
     Args:
-        student: N texts.
-        teacher: The same texts as the teacher reads them.
+        student: Spans of the student's tokens.
+        teacher: Spans of the teacher's tokens of the same texts.
 
     Returns:
-        Two lists for each text, as long as the student's tokens.
+        For each text and student token the first teacher token, and the one after the last.
     """
     firsts, ends = [], []
     for student_spans, teacher_spans in zip(student, teacher, strict=True):
@@ -121,8 +120,8 @@ def align(
 def align_text(student: TokenSpans, teacher: TokenSpans) -> tuple[np.ndarray, np.ndarray]:
     """Align one text; each student token gets at least one teacher token.
 
-    A student token without a teacher token for its characters gets the teacher's token before it:
-    the teacher's tokenizer drops some characters, and cuts long texts elsewhere.
+    If no teacher token covers a student token's characters, it gets the teacher token before them:
+    the teacher's tokenizer drops some characters, and truncates long texts elsewhere.
 
     Returns:
         First teacher token of each student token, and the one after the last. *Shape:* (T,) each
@@ -151,9 +150,9 @@ def align_text(student: TokenSpans, teacher: TokenSpans) -> tuple[np.ndarray, np
 def _overlap(
     starts: np.ndarray, ends: np.ndarray, their_starts: np.ndarray, their_ends: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the range of their tokens that share characters with each of ours.
+    """Return the range of teacher tokens that share characters with each student token.
 
-    Tokens stand in the order of their text, so both ends of their spans ascend.
+    `their_` spans are the teacher's. Tokens are in text order, so both ends of spans ascend.
     """
     first = np.searchsorted(their_ends, starts, "right")
     end = np.searchsorted(their_starts, ends, "left")
@@ -165,7 +164,7 @@ def _overlap(
 
 
 def without_alignment(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the teacher reads of its batch."""
+    """Return the teacher's batch without the alignment, as inputs of its model."""
     return {name: values for name, values in batch.items() if name not in (FIRST, END)}
 
 
@@ -173,8 +172,8 @@ def averaged(signals: Signals, batch: Mapping[str, torch.Tensor]) -> Signals:
     """Average the teacher's states over the tokens of each student token.
 
     Args:
-        signals: What the teacher computes for `batch`.
-        batch: The teacher's batch; without an alignment, the signals are returned as they are.
+        signals: The teacher's outputs for `batch`.
+        batch: The teacher's batch; without an alignment, the signals are returned unchanged.
 
     Returns:
         Hidden states (B, T, H), queries, keys and values (B, A, T, D) for the student's T tokens;

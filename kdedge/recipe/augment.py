@@ -198,8 +198,8 @@ class AugmentConfig(Section):
     def size_to_make(self, labelled: int) -> float:
         """Return how many new texts a run makes for each of its labelled texts.
 
-        With "auto" these are the largest size that it may use, and those that it keeps apart. Each
-        source makes as many as the others, so that any of them can give the texts to keep apart.
+        With "auto" that is the largest size of the learning curve, plus `apart` texts from each
+        source: all sources make equally many texts, and any of them may provide those kept apart.
         """
         if self.size != "auto":
             return self.size

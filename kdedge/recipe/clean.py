@@ -1,4 +1,4 @@
-"""The table data.clean: what is removed from texts before anything reads them."""
+"""The table data.clean: what is removed from texts before any other step."""
 
 from __future__ import annotations
 

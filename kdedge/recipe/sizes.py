@@ -1,4 +1,4 @@
-"""Numbers of parameters and positions, from the shapes of models without torch."""
+"""Compute numbers of parameters and positions from model configurations, without torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert")
 
 
 def first_position(shape: Mapping[str, Any]) -> int:
-    """Return the row of the position table that the first token of a text reads."""
+    """Return the row of the position embeddings that belongs to the first token."""
     kind = shape.get("model_type")
     if kind == "mpnet":
         return 2  # its padding index is always 1
@@ -20,7 +20,7 @@ def first_position(shape: Mapping[str, Any]) -> int:
 
 
 def usable_positions(shape: Mapping[str, Any]) -> int:
-    """Return how many tokens a model reads, from its config.json; 512 if it does not say so."""
+    """Return the maximum input length in tokens, by config.json (512 if it gives none)."""
     return int(shape.get("max_position_embeddings", 512)) - first_position(shape)
 
 

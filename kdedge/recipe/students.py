@@ -71,12 +71,12 @@ class StudentBase(Section):
 
     @property
     def checkpoint(self) -> str | None:
-        """The folder or hub id of the model that the student starts from, if it is one."""
+        """The folder or hub id of the checkpoint that the student starts from, or None."""
         return None if self.start in ("teacher", "shrink", "scratch") else self.start
 
     @property
     def first_stage(self) -> FitConfig | None:
-        """How the student is trained on layers only, before logits and labels; None: it is not."""
+        """Settings of a first training stage on layers only; None if there is no such stage."""
         return None
 
     @abstractmethod

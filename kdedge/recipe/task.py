@@ -74,12 +74,12 @@ class DataConfig(Section):
 
     @property
     def clean_new(self) -> tuple[str, ...]:
-        """The steps that clean texts of a pool, and those that a model generates."""
+        """The cleaning steps for texts of a pool and for generated texts."""
         return self.clean.steps if self.clean else ()
 
     @property
     def clean_labelled(self) -> tuple[str, ...]:
-        """The steps that clean labelled texts, and every text that a bundle reads."""
+        """The cleaning steps for labelled texts and for every text that a bundle classifies."""
         return self.clean.steps if self.clean and self.clean.labelled else ()
 
 

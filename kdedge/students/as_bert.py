@@ -1,4 +1,4 @@
-"""Rewrite an encoder of another type as a BERT, so that every start works on one architecture.
+"""Rewrite an encoder of another type as a BERT, so that students always start from a BERT.
 
 | type | what a BERT computes differently |
 | --- | --- |
@@ -27,15 +27,15 @@ TOKEN_TYPES = 2
 
 @dataclass(frozen=True)
 class Family:
-    """Where one type of encoder keeps what a BERT classifier has.
+    """The module names of one type of encoder that correspond to a BERT classifier.
 
     Attributes:
         encoder: Names of modules in a BERT layer -> names in a layer of this type.
-        layers: The list of layers.
-        pooler: The first of the two layers of the head.
-        classifier: The second one.
-        differences: What a BERT cannot compute as this type does.
-        is_encoder_exact: Whether its hidden states are those of the BERT.
+        layers: Name of the list of layers.
+        pooler: Name of the first of the two layers of the head.
+        classifier: Name of the second one.
+        differences: What a BERT computes differently from this type.
+        is_encoder_exact: Whether the BERT gives the same hidden states.
     """
 
     encoder: dict[str, str]
@@ -122,7 +122,7 @@ def as_bert(teacher: PreTrainedModel) -> AsBert:
     """Rewrite a classifier as a BERT, with its weights.
 
     Raises:
-        UsageError: If it is no encoder of a known type with a head for texts.
+        UsageError: If it is not a text classifier with an encoder of a known type.
     """
     family = family_of(teacher)
     if teacher.config.model_type == "bert":
@@ -146,7 +146,7 @@ def as_bert(teacher: PreTrainedModel) -> AsBert:
 
 
 def family_of(teacher: PreTrainedModel) -> Family:
-    """Return how a classifier is rewritten as a BERT; raise UsageError if that is unknown."""
+    """Return the family of a classifier's encoder; raise UsageError if it is unknown."""
     kind = teacher.config.model_type
     family = FAMILIES.get(kind)
     if family is None:
@@ -159,7 +159,7 @@ def family_of(teacher: PreTrainedModel) -> Family:
 
 
 def bert_config(config: Any) -> BertConfig:
-    """Return the configuration of a BERT of the same sizes, with the same outputs."""
+    """Return the configuration of a BERT with the same sizes and outputs."""
     known = config.to_dict()
     activation = known.get("hidden_act") or known["activation"]
     head_dropout = known.get("classifier_dropout", known.get("seq_classif_dropout"))
@@ -186,9 +186,9 @@ def bert_config(config: Any) -> BertConfig:
 
 
 def _copy_embeddings(target: Any, source: Any, first: int) -> None:
-    """Copy the tables and the norm; positions start at row `first` of the source.
+    """Copy embedding tables and LayerNorm; positions start at row `first` of the source.
 
-    A source without token types, or with only one, gives all types the same row.
+    If the source has no token types or only one, all types get the same row.
     """
     tables = source.embeddings
     words, positions = tables.word_embeddings.weight, tables.position_embeddings.weight[first:]
@@ -200,7 +200,8 @@ def _copy_embeddings(target: Any, source: Any, first: int) -> None:
     scale, shift = tables.LayerNorm.weight, tables.LayerNorm.bias
     projection = getattr(source, "embeddings_project", None)
     if projection is not None:
-        # The norm divides by a number that depends on the token, so only its linear part moves.
+        # LayerNorm divides by a number that depends on the token, so only its linear part is folded
+        # into the tables.
         narrow = projection.weight * scale  # (H, E)
         narrow = narrow - narrow.mean(1, keepdim=True)
         words, positions, types = words @ narrow.T, positions @ narrow.T, types @ narrow.T
@@ -214,7 +215,7 @@ def _copy_embeddings(target: Any, source: Any, first: int) -> None:
 
 
 def norms_of(teacher: PreTrainedModel, layers: list[int]) -> list[Any]:
-    """Return the modules whose outputs a BERT's norms compute, in the order in which they run.
+    """Return the modules whose outputs correspond to those of a BERT's LayerNorms, in order.
 
     Args:
         teacher: A classifier of a known type.

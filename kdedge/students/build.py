@@ -35,10 +35,10 @@ def student_tokenizer(
     teacher_tokenizer: PreTrainedTokenizerFast,
     texts: Sequence[str] = (),
 ) -> PreTrainedTokenizerFast:
-    """Return the tokenizer that the recipe names; by default the start's, else the teacher's.
+    """Return the student's tokenizer; by default that of its checkpoint, else the teacher's.
 
     Args:
-        texts: They train the tokenizer if the recipe names "wordpiece".
+        texts: Training texts of the tokenizer if the recipe names "wordpiece".
     """
     if config.tokenizer == "wordpiece":
         return train_wordpiece(texts, config.vocabulary or DEFAULT_SIZE)
@@ -57,9 +57,9 @@ def build_student(
     """Build a student with its initial weights, and its tokenizer.
 
     Args:
-        teacher: It lends its weights if the recipe says so; embeddings are mapped piece by piece
-            if the student has another vocabulary.
-        texts: They train the tokenizer if the recipe names "wordpiece".
+        teacher: The student copies its weights if the recipe says so; embeddings are mapped piece
+            by piece if the student has another vocabulary.
+        texts: Training texts of the tokenizer if the recipe names "wordpiece".
 
     Raises:
         UsageError: If the student cannot start from this teacher as the recipe says.

@@ -13,15 +13,15 @@ from kdedge.students.training_batches import TrainingBatches
 
 
 def fitted_bert(teacher: TextClassifier, task: Task, seed: int) -> TextClassifier:
-    """Return the teacher as a BERT, as close to it as a fit in closed form brings it.
+    """Rewrite the teacher as a BERT, and fit it in closed form to the teacher.
 
-    Queries and keys take over a relative position bias, norms are fitted if embeddings are
-    projected, and the head is fitted to the teacher's logits. If all is exact, nothing is fitted.
+    Queries and keys absorb a relative position bias, norms are fitted if embeddings are
+    projected, and the head is fitted to the teacher's logits. An exact rewrite is not fitted.
 
     Args:
         teacher: A classifier of a type that `as_bert` knows.
         task: Its training split is used.
-        seed: It chooses the texts if there are many.
+        seed: Seed for the choice of texts if there are many.
     """
     copy = as_bert(teacher.model)
     if not copy.differences:
@@ -30,7 +30,7 @@ def fitted_bert(teacher: TextClassifier, task: Task, seed: int) -> TextClassifie
     texts = TrainingBatches(teacher, task, seed)
     inputs = texts.inputs()
     if teacher.model.config.model_type == "mpnet":
-        # Fitted norms as well brought an MPNet's first layers closer, but not its last ones.
+        # Fitting the norms too brought an MPNet's first layers closer, but not its last ones.
         absorb_position_bias(copy.model, teacher.model, inputs)
     elif not copy.is_encoder_exact:
         width, depth = copy.model.config.hidden_size, copy.model.config.num_hidden_layers

@@ -1,7 +1,7 @@
-"""Give a model another tokenizer: each piece gets the embedding of the same piece, or of its parts.
+"""Give a model another tokenizer: each piece gets the embedding of the same piece or its parts.
 
 Two tokenizers write one piece differently: "film" and "##s" of a WordPiece are "Ġfilm" and "s" of a
-byte-level tokenizer. So pieces are compared by the text that they stand for within a longer text.
+byte-level tokenizer. So pieces are compared by the text that they decode to within a longer text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SAME_ROLE = {"cls": "bos", "sep": "eos", "bos": "cls", "eos": "sep"}
 def with_vocabulary(
     model: PreTrainedModel, old: PreTrainedTokenizerFast, new: PreTrainedTokenizerFast
 ) -> PreTrainedModel:
-    """Return a copy of a model of tokenizer `old` that reads the tokens of `new`.
+    """Return a copy of a model for tokenizer `old` that works with the tokens of `new`.
 
     If both have the same vocabulary, the model itself is returned.
     """
@@ -42,7 +42,7 @@ def with_vocabulary(
 def mapped_embeddings(
     table: torch.Tensor, old: PreTrainedTokenizerFast, new: PreTrainedTokenizerFast
 ) -> torch.Tensor:
-    """Return an embedding for each piece of `new`, as the mean of rows for pieces of `old`.
+    """Return an embedding for each piece of `new`: the mean over its pieces of `old`.
 
     Args:
         table: *Shape:* (pieces of old, H)
@@ -59,11 +59,11 @@ def mapped_embeddings(
 def source_pieces(
     old: PreTrainedTokenizerFast, new: PreTrainedTokenizerFast
 ) -> dict[int, list[int]]:
-    """Return the ids of `old` that stand for each id of `new`; at least one for each.
+    """Return id of `new` -> ids of `old` that replace it; at least one each.
 
-    A special token stands for the one with its role, a piece for the piece with the same text, and
-    any other piece for the pieces into which `old` splits its text. If there are none, for the
-    unknown token.
+    A special token is replaced by the one with the same role, a piece by the piece with the same
+    text, and any other piece by the pieces into which `old` splits its text. If there are none, the
+    unknown token replaces it.
     """
     by_text: dict[str, int] = {}
     for number, text in sorted(piece_texts(old).items()):
@@ -88,10 +88,9 @@ def source_pieces(
 
 
 def piece_texts(tokenizer: PreTrainedTokenizerFast) -> dict[int, str]:
-    """Return the text of each piece within a longer text: a word's first piece begins with a space.
+    """Return id -> text of a piece within a longer text; a space marks the start of a word.
 
-    Pieces without a text of their own are left out: special tokens, and parts of a character's
-    bytes.
+    Pieces without a text are left out: special tokens, and single bytes of longer characters.
     """
     decoder = tokenizer.backend_tokenizer.decoder
     is_wordpiece = type(tokenizer.backend_tokenizer.model).__name__ == "WordPiece"
@@ -99,7 +98,7 @@ def piece_texts(tokenizer: PreTrainedTokenizerFast) -> dict[int, str]:
         decoder = decoders.WordPiece()
     special = set(tokenizer.all_special_ids)
     vocabulary = tokenizer.get_vocab()
-    # A decoder removes the space before the first piece, so another piece stands before each.
+    # A decoder removes the space before the first piece, so each piece is decoded after another.
     anchor = min(vocabulary, key=lambda piece: (not piece.isalnum(), len(piece), piece))
     start = len(decoder.decode([anchor]))
     texts = {}
@@ -113,7 +112,7 @@ def piece_texts(tokenizer: PreTrainedTokenizerFast) -> dict[int, str]:
 def _split(
     tokenizer: PreTrainedTokenizerFast, texts: dict[int, str], unknown: int
 ) -> dict[int, list[int]]:
-    """Return the pieces of each text, without unknown ones; the unknown token if none is left."""
+    """Tokenize each text without unknown pieces; if none is left, use the unknown token."""
     encodings = tokenizer.backend_tokenizer.encode_batch(
         list(texts.values()), add_special_tokens=False
     )
@@ -125,7 +124,7 @@ def _split(
 
 
 def _id_of_role(tokenizer: PreTrainedTokenizerFast, role: str) -> int:
-    """Return the special token of a role, or the best that stands in for it."""
+    """Return the id of the special token with a role, or of the best substitute."""
     for name in (role, SAME_ROLE.get(role, role), "unk", "eos", "pad"):
         number = getattr(tokenizer, f"{name}_token_id")
         if number is not None:

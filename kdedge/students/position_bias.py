@@ -1,16 +1,16 @@
-"""Move a relative position bias of the attention into its queries and keys.
+"""Approximate a relative position bias of attention by changes to its queries and keys.
 
-MPNet adds to the score of tokens at positions i and j a number b(i - j) that each head has learned
-(Song et al. 2020); BERT has only positions that are added to the word embeddings. Hidden states
-still show where a token stands, so a linear map of them can give most of the bias.
+MPNet adds a learned number b(i - j) of each head to the score of tokens at positions i and j
+(Song et al. 2020); BERT only adds position embeddings to the word embeddings. Hidden states
+still encode a token's position, so a linear map of them can give most of the bias.
 
 For one head, h are the hidden states with a 1 at the end, G = Σ h hᵀ, and s_p is the sum of h over
 tokens at position p. The least-squares solution of hᵀ D h' ≈ b(p - p') over all pairs of tokens is
 
     D = F B Fᵀ,  F = G⁻¹ [s_0 … s_P],  B = the matrix of b(p - p').
 
-A head of d numbers has scores of rank d. Of its old scores plus hᵀ D h', the best d directions
-stay (Eckart and Young 1936).
+The scores of a head of width d have rank d. So the old scores plus hᵀ D h' are replaced by their
+best approximation of rank d (Eckart and Young 1936).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class PositionSums:
 
     Attributes:
         products: G, with a ridge penalty. *Shape:* (H + 1, H + 1)
-        by_position: s. *Shape:* (P, H + 1)
+        by_position: s_p for each position p. *Shape:* (P, H + 1)
     """
 
     products: torch.Tensor
@@ -51,7 +51,7 @@ def absorb_position_bias(
     Args:
         student: The teacher as a BERT, without the bias; changed in place.
         teacher: An MPNet.
-        batches: Inputs of the model.
+        batches: Input batches of the model.
     """
     sums = _sum_states(teacher.eval(), batches)
     positions = len(sums[0].by_position)
@@ -62,7 +62,7 @@ def absorb_position_bias(
 
 
 def _sum_states(teacher: PreTrainedModel, batches: Sequence[Batch]) -> list[PositionSums]:
-    """Return the sums of the inputs of each layer."""
+    """Run the teacher, and return the sums over each layer's input states."""
     longest = max(batch["attention_mask"].shape[1] for batch in batches)
     layers, width = teacher.config.num_hidden_layers, teacher.config.hidden_size + 1
     options: dict[str, Any] = {"dtype": torch.float64, "device": teacher.device}
@@ -85,7 +85,7 @@ def _sum_states(teacher: PreTrainedModel, batches: Sequence[Batch]) -> list[Posi
 
 
 def _absorb(attention: Any, bias: torch.Tensor, sums: PositionSums) -> None:
-    """Change the queries and keys of one layer; bias: (A, P, P)."""
+    """Change the queries and keys of one layer to include the bias (A, P, P)."""
     root = torch.linalg.cholesky(sums.products)  # G = root @ root.T
     finder = torch.cholesky_solve(sums.by_position.T, root)  # F (H + 1, P)
     width = attention.attention_head_size
@@ -106,7 +106,7 @@ def _best_product(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return two matrices (H + 1, width) whose product is the nearest to left @ right.T.
 
-    The distance is that of the scores: |rootᵀ (· - left @ right.T) root|.
+    The distance of a product X is that of the scores: |rootᵀ (X - left @ right.T) root|.
     """
     left_basis, left_rest = torch.linalg.qr(root.T @ left)
     right_basis, right_rest = torch.linalg.qr(root.T @ right)

@@ -24,12 +24,12 @@ def refit_norms(
     directions: torch.Tensor,
     layers: list[int],
 ) -> None:
-    """Fit scale and shift of every LayerNorm of the student to the teacher's states, in order.
+    """Fit scale and shift of each LayerNorm of the student, in order, to the teacher's states.
 
     Args:
         student: Changed in place.
         teacher: The model that the student was cut from, of a type that `as_bert` knows.
-        batch: The model's inputs.
+        batch: Inputs of the model.
         directions: Basis of the student's hidden space in the teacher's. *Shape:* (H, h)
         layers: Teacher layer (1-based) of each student layer.
     """
@@ -66,7 +66,7 @@ def _run(model: PreTrainedModel, batch: Batch, hooks: list[Any]) -> None:
 def _fit_norm(
     norm: Any, states: torch.Tensor, real: torch.Tensor, target: torch.Tensor
 ) -> torch.Tensor:
-    """Fit each number by least squares over real tokens; return the new output (B, T, h)."""
+    """Fit scale and shift by least squares over real tokens; return the new output (B, T, h)."""
     layer_norm = nn.functional.layer_norm
     plain = layer_norm(states[real], norm.normalized_shape, eps=norm.eps).double()  # (N, h)
     centred = plain - plain.mean(0)
@@ -84,7 +84,10 @@ def _fit_norm(
 def refit_head(
     student: BertForSequenceClassification, teacher: PreTrainedModel, batches: Sequence[Batch]
 ) -> None:
-    """Fit the student's classifier to the teacher's logits by ridge regression around itself."""
+    """Fit the student's classifier to the teacher's logits by ridge regression.
+
+    The penalty is on changes of the weights.
+    """
     head = student.eval().classifier
     inputs: list[torch.Tensor] = []
     hook = head.register_forward_pre_hook(lambda _, given: inputs.append(given[0].double()))

@@ -1,8 +1,8 @@
 """Cut a student out of its teacher: fewer layers, a narrower hidden space, its strongest heads.
 
-Hidden states keep their principal directions on the task's texts. Heads and FFN units stay if the
-predictions depend on them most. Then norms and head are fitted in closed form to the teacher's
-states and logits. At the teacher's own shape the student computes the same logits.
+Hidden states are projected onto their principal directions on the task's texts. The heads and FFN
+units on which the predictions depend most are kept. Then norms and head are fitted in closed form
+to the teacher's states and logits. At the teacher's own shape the student computes the same logits.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class HiddenSpace:
     directions: torch.Tensor
 
     def project_input(self, weight: torch.Tensor, bias: torch.Tensor) -> Linear:
-        """Narrow the input of a layer (O, H); removed directions count at their mean."""
+        """Narrow the input of a layer (O, H); removed directions are replaced by their mean."""
         removed = self.mean - self.directions @ (self.directions.T @ self.mean)
         return weight @ self.directions, bias + weight @ removed
 
@@ -54,14 +54,14 @@ def shrink(
     layers: list[int],
     seed: int,
 ) -> None:
-    """Fill `student` in place from a BERT teacher.
+    """Set the weights of `student` in place, cut out of a BERT teacher.
 
     Args:
-        student: A BERT that is nowhere bigger than the teacher.
+        student: A BERT that is not larger than the teacher in any dimension.
         teacher: The fine-tuned teacher.
-        task: Its training split chooses what stays.
+        task: Its training split decides what is kept.
         layers: Teacher layer (1-based) of each student layer.
-        seed: It chooses the texts if there are many.
+        seed: Seed for the choice of texts if there are many.
     """
     teacher.model.eval()
     texts = TrainingBatches(teacher, task, seed)
@@ -78,7 +78,7 @@ def fill_from_teacher(
     stats: ActivationStats,
     layers: list[int],
 ) -> HiddenSpace:
-    """Fill `student` in place from these teacher layers (1-based); return its hidden space."""
+    """Set the weights of `student` from teacher layers (1-based); return its hidden space."""
     mean, directions = stats.principal_directions(student.config.hidden_size)
     space = HiddenSpace(mean, directions)
     for name in ("word_embeddings", "position_embeddings", "token_type_embeddings"):
@@ -93,7 +93,7 @@ def fill_from_teacher(
 
 
 def strongest(importance: torch.Tensor, count: int) -> torch.Tensor:
-    """Return the positions of the `count` largest numbers, ascending."""
+    """Return the indices of the `count` largest numbers, in ascending order."""
     return importance.argsort(descending=True, stable=True)[:count].sort().values
 
 

@@ -1,4 +1,4 @@
-"""The TinyBERT student: a BERT of any depth and width, with several possible starts."""
+"""The TinyBERT student: a BERT of any depth and width, with several kinds of initial weights."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from kdedge.students.shrink import shrink
 
 
 class TinyBertKind(StudentKind):
-    """A BERT that is random, cut out of its teacher, or a checkpoint."""
+    """A BERT with random weights, weights cut out of its teacher, or those of a checkpoint."""
 
     model_class: ClassVar[type[PreTrainedModel]] = BertForSequenceClassification
 
@@ -68,7 +68,7 @@ class TinyBertKind(StudentKind):
         task: Task,
         seed: int,
     ) -> None:
-        """Fill a student with `start = "shrink"` with a cut-out of its teacher, a BERT."""
+        """If `start = "shrink"`, set the weights from the teacher, which is a BERT here."""
         if config.start != "shrink":
             return
         model = with_vocabulary(teacher.model, teacher.tokenizer, student.tokenizer)
@@ -78,7 +78,7 @@ class TinyBertKind(StudentKind):
 
 
 def _shape(config: TinyBertConfig) -> dict[str, int]:
-    """Return the student's sizes, by their names in a BertConfig."""
+    """Return the student's sizes as arguments of BertConfig."""
     return {
         "num_hidden_layers": config.layers,
         "hidden_size": config.hidden,

@@ -1,4 +1,4 @@
-"""Batches of training texts that show what a teacher computes."""
+"""Batches of training texts, to run a teacher on them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ BATCH = 32
 
 
 class TrainingBatches:
-    """Up to `TEXTS` training texts as a teacher reads them.
+    """Up to `TEXTS` training texts, tokenized for a teacher.
 
     Args:
-        seed: It chooses the texts if there are more.
+        seed: Seed for the choice of texts if there are more.
     """
 
     def __init__(self, teacher: TextClassifier, task: Task, seed: int) -> None:
@@ -30,7 +30,7 @@ class TrainingBatches:
         self.rows = np.sort(np.random.default_rng(seed).permutation(len(task.train))[:TEXTS])
 
     def with_labels(self) -> list[Batch]:
-        """Return all texts in batches, as inputs of the model and `labels`."""
+        """Return all texts in batches of model inputs with `labels`."""
         batches = []
         for start in range(0, len(self.rows), BATCH):
             batches.append(self._batch(self.rows[start : start + BATCH]))
