@@ -1,28 +1,24 @@
 """Compare a bench with an earlier one: `kdedge bench TARGET --against old.json`.
 
 Both must have measured the same texts on the same machine with the same versions, and both need
-the scenario `gate`. A subject's level is measured in several processes. The interval of the ratio
-of two levels comes from the rank-sum test over processes (Hodges and Lehmann 1963), which makes no
-assumption about the noise. Differences below `process_ratio.RELEVANT` are not reported.
+the scenario `gate`, which times a subject in several processes. The ratio of its times has an
+interval from the rank-sum test over processes (Hodges and Lehmann 1963), which makes no assumption
+about the noise. Differences below `process_ratio.RELEVANT` are not reported.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from kdedge.benchmarks.changes import Change, Comparison
+from kdedge.benchmarks.equivalence.flips import flips_of
 from kdedge.benchmarks.report import Report, finite
-from kdedge.benchmarks.scenarios.process_ratio import (
-    CONFIDENCE,
-    compare_processes,
-    mcnemar,
-    verdict_of,
-)
+from kdedge.benchmarks.scenarios.process_ratio import CONFIDENCE, compare_processes, verdict_of
 from kdedge.benchmarks.scenarios.series import ScenarioResults, Series, subject_key
 
 from kdedge.errors import UsageError
@@ -47,7 +43,7 @@ def read_earlier(path: Path) -> EarlierReport:
     """Read an earlier report.json.
 
     Raises:
-        UsageError: If it is no report, or has no values to compare.
+        UsageError: If it is not a report, or has no values to compare.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -95,7 +91,7 @@ def check_same_conditions(
         digest: `Examples.digest` of its texts; None does not compare them.
 
     Raises:
-        UsageError: Names everything that differs.
+        UsageError: If they differ; it names all differences.
     """
     now = conditions_of(machine, version)
     lines = []
@@ -154,9 +150,7 @@ def _change(
     before, lowest = earlier.scores[subject]
     after = scores[subject]
     verdict = _score_verdict(_right(old), _right(new), before, after, lowest)
-    return Change(
-        **{**change.__dict__, "old_score": before, "new_score": after, "score_verdict": verdict}
-    )
+    return replace(change, old_score=before, new_score=after, score_verdict=verdict)
 
 
 def _score_verdict(
@@ -166,9 +160,9 @@ def _score_verdict(
     after: float,
     lowest: float | None,
 ) -> str:
-    """Compare two scores by texts; without right and wrong texts, by the old score's interval."""
+    """Compare two scores text by text; if that is not possible, by the old score's interval."""
     if old is not None and new is not None and len(old) == len(new):
-        differs = mcnemar(old, new) < 1 - CONFIDENCE
+        differs = flips_of(new == 1, old == 1).p < 1 - CONFIDENCE
         lost = new.sum() < old.sum()
     else:
         lost = after < before
@@ -179,7 +173,7 @@ def _score_verdict(
 
 
 def _by_subject(results: ScenarioResults) -> dict[str, list[Series]]:
-    """Return the series of the gate by subject, for subjects that were timed."""
+    """Return the series of the scenario `gate` by subject, for subjects that were timed."""
     found: dict[str, list[Series]] = {}
     for each in results.of("gate"):
         found.setdefault(each.subject, []).append(each)

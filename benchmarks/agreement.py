@@ -1,4 +1,8 @@
-"""How many texts a student can answer alone, and how often it then agrees with its teacher."""
+"""The share of texts that a student can answer alone, and its agreement with the teacher on them.
+
+The report shows both under "What a student can answer alone". Agreement on all texts is a figure of
+equivalence: see `equivalence/loyalty.py`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ POINTS = 100
 """Number of points of a curve."""
 
 PROMISES = (0.99, 0.95, 0.9)
-"""Agreements that a report tries, the highest first."""
+"""Levels of agreement for which a report chooses a threshold: the first that is possible."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +27,10 @@ class ChosenThreshold:
     """A threshold that was chosen on the validation texts, measured on the test texts.
 
     Attributes:
-        promised: The agreement that was asked for.
-        share: Share of the test texts that the student answers alone.
+        promised: The agreement for which it was chosen.
+        share: Share of the test texts that pass it, so that the student answers alone.
         agreement: Share of these on which student and teacher agree; None without such texts.
-        texts: Number of test texts that the student answers alone.
+        texts: Number of these texts.
     """
 
     promised: float
@@ -42,7 +46,7 @@ class AgreementCurve:
     Attributes:
         shares: Shares of the texts, growing.
         agreements: Agreement on each share.
-        chosen: The threshold of a cascade, if the bundle has one that keeps its promise.
+        chosen: The threshold of a cascade; None if no level of agreement can be promised.
     """
 
     shares: tuple[float, ...]
@@ -83,7 +87,7 @@ def agreement_curve(
         teacher: Logits of the same shape.
         temperature: Divides the student's logits before the softmax.
         threshold: The threshold that a cascade chose on other texts.
-        promised: The agreement that was asked for when it was chosen.
+        promised: The agreement for which it was chosen.
     """
     sure = confidence(spec, student, temperature)
     agrees = same_label(spec, student, teacher)

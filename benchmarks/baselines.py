@@ -19,7 +19,6 @@ SEPARATOR = " ; "
 ABSENT = -1e9
 """Logit of a class that the training texts do not contain."""
 
-
 CERTAIN = 30.0
 """Logit of a label whose probability is above every threshold."""
 
@@ -94,7 +93,7 @@ def _join(texts: Sequence[str], pairs: Sequence[str] | None) -> Sequence[str]:
 
 
 def _logits(spec: TaskSpec, model: Any, features: Any) -> np.ndarray:
-    """(B, C) float32 in the order of the task's labels."""
+    """Compute logits (B, C) float32 in the order of the task's labels."""
     if spec.kind == "regression":
         return np.asarray(model.predict(features), dtype=np.float32).reshape(-1, 1)
     scores = np.asarray(model.decision_function(features), dtype=np.float32)

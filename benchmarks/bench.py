@@ -192,7 +192,7 @@ def _compared(rows: Sequence[Row], subjects: Sequence[Subject], task: Task, seed
 
 
 def run_settings(run: RunDir, students: Sequence[str], options: Options) -> dict[str, Any]:
-    """Return what decides a report on a run: the options, the run, and which of its students."""
+    """Return the settings of a report on a run: options, run, and names of its students."""
     chosen: str | list[str] = list(students)
     if set(students) == set(run.students):
         chosen = "all"
@@ -202,14 +202,14 @@ def run_settings(run: RunDir, students: Sequence[str], options: Options) -> dict
 def bundle_settings(
     folders: Sequence[Path], options: Options, examples: Examples | None
 ) -> dict[str, Any]:
-    """Return what decides a report on bundles: the options, the bundles' names, and the texts."""
+    """Return the settings of a report on bundles: options, names of the bundles, texts."""
     names = [bundle_name(folder.resolve()) for folder in folders]
     source = examples.source if examples else None
     return {**asdict(options), "bundles": names, "data": source}
 
 
 def golden_examples(bundle: Bundle) -> Examples:
-    """Return the golden texts that a bundle carries to check itself."""
+    """Return the golden texts of a bundle, with which it is verified."""
     try:
         rows = bundle.json("golden.json")["rows"]
         texts = [str(row["text"]) for row in rows]
@@ -230,7 +230,7 @@ def golden_examples(bundle: Bundle) -> Examples:
 def _check_comparable(manifests: Sequence[Manifest]) -> None:
     first = manifests[0]
     for manifest in manifests:
-        if _answers(manifest.spec) != _answers(first.spec):
+        if not _same_outputs(manifest.spec, first.spec):
             raise UsageError(
                 "these bundles have different tasks",
                 ", ".join(other.name for other in manifests),
@@ -244,8 +244,8 @@ def _check_comparable(manifests: Sequence[Manifest]) -> None:
             )
 
 
-def _answers(spec: TaskSpec) -> tuple[Any, ...]:
-    return spec.kind, spec.labels, spec.pair
+def _same_outputs(first: TaskSpec, second: TaskSpec) -> bool:
+    return (first.kind, first.labels, first.pair) == (second.kind, second.labels, second.pair)
 
 
 def _subjects_of(
@@ -276,7 +276,7 @@ def _load(subjects: Iterable[Subject], progress: Progress) -> list[Subject]:
 
 
 def data_notes(source: str | None) -> list[str]:
-    """Say if the data set may not be used for everything."""
+    """Return a note if the licence of the data set restricts its use."""
     licence = restricted_data(source)
     return [] if licence is None else [f"the data set is for {licence}"]
 

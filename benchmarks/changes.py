@@ -13,10 +13,10 @@ class Change:
 
     Attributes:
         subject: `Subject.key`.
-        ratio: New time divided by the old, on a machine as fast as before.
+        ratio: New time divided by the old one, corrected for the speed of the machine.
         low, high: Its interval.
         verdict: `faster`, `slower`, `no difference` or `inconclusive`.
-        machine: The yardstick's new time divided by the old.
+        machine: New time of the scenario's yardstick divided by the old one.
         old_score, new_score: None if they were not measured.
         score_verdict: `better`, `worse`, `no difference`, or "" without scores.
     """
@@ -50,7 +50,7 @@ class Comparison:
     """A bench compared with an earlier one.
 
     Attributes:
-        created: When the earlier one was made.
+        created: The time of the earlier one.
         changes: The subjects of both.
         only_old, only_new: Subjects that only one of them has.
     """

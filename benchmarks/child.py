@@ -1,4 +1,4 @@
-"""Run a part of a bench in a process of its own, which imports kdedge from where its parent did.
+"""Run a part of a bench in a new process, which imports kdedge from the same place.
 
 In a checkout export/ and benchmarks/ are not inside kdedge/. The child's last line on stdout is a
 JSON document.
@@ -89,7 +89,7 @@ def run_child(
 
 
 def loader_of(job: Job) -> Loader:
-    """Import the libraries that a job needs, and return what loads it."""
+    """Import the libraries that a job needs, and return the function that loads it."""
     return _torch_loader() if job["form"] == "torch" else _onnx_loader()
 
 

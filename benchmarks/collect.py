@@ -1,4 +1,4 @@
-"""Collect the subjects of a run: teacher and students in torch and as bundles, and baselines."""
+"""Collect the subjects of a run: teacher and students in torch and as bundles; baselines."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def collect_subjects(
     is False the teacher does not run, but its stored logits are still the reference.
 
     Raises:
-        UsageError: If a stage or bundle is missing or was made from other data.
+        UsageError: If a stage or bundle is missing, or belongs to other data or weights.
     """
     yield from _teacher_subjects(run, task, options)
     for name in students:
@@ -85,7 +85,7 @@ def _torch_subject(name: str, folder: Path, task: Task, device: str, options: Op
 def _bundle_subjects(
     name: str, folder: Path, source: Path, task: Task, options: Options
 ) -> Iterator[Subject]:
-    """Yield the subjects of a bundle that must be made from the weights in `source`."""
+    """Yield the subjects of a bundle. Raises UsageError unless `source` has its weights."""
     require_bundle(folder)
     bundle = Bundle.open(folder)
     if bundle.manifest.sources.get("weights") != hash_files(source, WEIGHTS):

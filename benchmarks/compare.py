@@ -121,6 +121,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 
 def _read(path: Path) -> Report:
+    """Read a report.json. Raises UsageError or DataError if that is not possible."""
     hint = "name the report.json of a bench"
     try:
         document = json.loads(path.read_text(encoding="utf-8"))

@@ -78,7 +78,7 @@ def comparison_page(reports: Sequence[NamedReport]) -> str:
         style=resource(STYLE),
         kdedge=first.kdedge,
         legend=[(name, machine_colour(number)) for number, name in enumerate(names)],
-        pictures=draw_machines(names, rows_of(reports)),
+        pictures=draw_machines(rows_of(reports)),
         sections=sections,
         reports=reports,
     )

@@ -1,4 +1,4 @@
-"""Read the texts to bench a bundle on: from a csv, tsv, jsonl, parquet or txt file, or from it."""
+"""Read the texts of a bench: from a csv, tsv, jsonl, parquet or txt file, or from a bundle."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def node_cost(node: NodeRun) -> Cost:
 
 
 def _product(node: NodeRun, integer: bool) -> Cost:
-    """Cost of A (..., M, K) by B (K, N): 2 M K N for each matrix of a batch."""
+    """Return the cost of A (..., M, K) by B (K, N): 2 M K N for each matrix of a batch."""
     depth = node.inputs[0][-1]
     operations = 2 * math.prod(node.outputs[0]) * depth
     weights = 0
@@ -91,12 +91,12 @@ def _product(node: NodeRun, integer: bool) -> Cost:
 
 
 def _has_two_activations(node: NodeRun) -> bool:
-    """Whether both factors depend on the text, as queries and keys do."""
+    """Return whether both factors depend on the text, as queries and keys do."""
     return len(node.inputs) > 1 and len(node.inputs[0]) > 2 and len(node.inputs[1]) > 2
 
 
 def _recurrent(node: NodeRun, integer: bool) -> Cost:
-    """Cost of an LSTM: four gates of H values from I inputs and H states, at each step."""
+    """Return the cost of an LSTM: at each step, 4 H gates from I inputs and H states."""
     steps, batch, width = node.inputs[0]
     *_, hidden = node.outputs[0]
     directions = node.outputs[0][1] if len(node.outputs[0]) == 4 else node.outputs[0][0]
@@ -105,7 +105,7 @@ def _recurrent(node: NodeRun, integer: bool) -> Cost:
 
 
 def _attention(node: NodeRun) -> Cost:
-    """Cost of the scores (queries by keys) and of the weighted values."""
+    """Return the cost of the scores (queries by keys) and of the weighted values."""
     batch, queries, width = node.inputs[0]
     keys = node.inputs[1][1]
     return Cost(fp32=2 * 2 * batch * queries * keys * width)

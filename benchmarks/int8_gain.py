@@ -1,8 +1,7 @@
-"""Does int8 pay here? The time of int8 against that of fp32, for each provider."""
+"""Compare the time of int8 with that of fp32 on each provider: does int8 pay here?"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kdedge.benchmarks.report import Report, Row
@@ -19,12 +18,10 @@ class Int8Answer:
     """Whether an integer file of one model is faster than its fp32 file on one provider.
 
     Attributes:
-        place: The model and the provider.
         ratio: The integer file's time divided by that of fp32; None if it was not measured.
-        sentence: The answer.
+        sentence: The answer for readers.
     """
 
-    place: str
     ratio: TimingRatio | None
     sentence: str
 
@@ -32,13 +29,13 @@ class Int8Answer:
 def int8_answers(report: Report) -> list[Int8Answer]:
     """Answer for each provider, model and integer file of a report.
 
-    The rounds of both files are paired: they took turns. Files without an fp32 file have no answer.
+    The rounds of both files are paired: they took turns. There is no answer without an fp32 file.
     """
     answers = []
     for row in report.rows:
         if row.form != "onnx" or row.precision not in INTEGER_FILES:
             continue
-        fp32 = _same_file(report.rows, row, "fp32")
+        fp32 = report.fp32_of(row)
         if fp32 is not None:
             answers.append(_answer(row, fp32))
     return answers
@@ -49,7 +46,7 @@ def _answer(row: Row, fp32: Row) -> Int8Answer:
     for each in (row, fp32):
         if each.single is None:
             reason = "; ".join(each.notes) or "not measured"
-            return Int8Answer(place, None, f"{place}: {each.precision} {reason}.")
+            return Int8Answer(None, f"{place}: {each.precision} {reason}.")
     assert row.single is not None and fp32.single is not None
     ratio = compare_timings(row.single.medians, fp32.single.medians)
     sentence = (
@@ -59,22 +56,13 @@ def _answer(row: Row, fp32: Row) -> Int8Answer:
     left = nodes_on_cpu(row.nodes)
     if left:
         sentence += f"; {left}"
-    return Int8Answer(place, ratio, sentence + ".")
+    return Int8Answer(ratio, sentence + ".")
 
 
 def _judgement(ratio: TimingRatio) -> str:
     if ratio.high < 1:
         return "pays"
     return "does not pay" if ratio.low > 1 else "is inconclusive"
-
-
-def _same_file(rows: Sequence[Row], row: Row, precision: str) -> Row | None:
-    """Return the row of the same model and provider with another precision."""
-    wanted = (row.subject, row.form, precision, row.provider)
-    for other in rows:
-        if (other.subject, other.form, other.precision, other.provider) == wanted:
-            return other
-    return None
 
 
 def _provider_name(provider: str | None) -> str:

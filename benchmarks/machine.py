@@ -60,7 +60,7 @@ def describe(threads: int) -> dict[str, Any]:
 
 
 def notes(machine: dict[str, Any]) -> list[str]:
-    """Return what limits how far these numbers hold on another machine."""
+    """Return notes on why another machine may give other numbers."""
     lines = []
     if machine["flags"] is not None:
         lines += _instruction_notes(machine["architecture"], set(machine["flags"]))

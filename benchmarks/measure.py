@@ -97,7 +97,7 @@ def split_repeats(repeats: int) -> tuple[int, int]:
 def _quality(
     subject: Subject, examples: Examples, spec: TaskSpec, retention_of: RetentionOf | None
 ) -> tuple[float | None, Retention | None]:
-    """Score and retention; None if there are no logits, labels or teacher."""
+    """Compute score and retention; None without logits, labels or teacher."""
     if subject.logits is None or examples.labels is None:
         return None, None
     value = score(spec.metric, spec.kind, subject.logits, examples.labels, spec.threshold)
@@ -109,7 +109,7 @@ def _quality(
 def _interval(
     subject: Subject, examples: Examples, spec: TaskSpec, seed: int
 ) -> tuple[float, float] | None:
-    """95 % interval of the score; None if there are no logits or labels."""
+    """Compute the 95 % interval of the score; None without logits or labels."""
     if subject.logits is None or examples.labels is None:
         return None
     return score_interval(spec, subject.logits, examples.labels, seed=seed)

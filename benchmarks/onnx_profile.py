@@ -1,4 +1,4 @@
-"""Run an ONNX file with ONNX Runtime's profiler: which operators run, on what, and how long."""
+"""Run an ONNX file with ONNX Runtime's profiler: operators, their shapes and their times."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def profile_runs(
         graph: The content of an ONNX file that `kdedge.runtime` has checked.
         provider: ONNX Runtime's name of an execution provider.
         threads: Threads of one run.
-        inputs: Encoded texts. The first one is also run before, to warm up.
+        inputs: Encoded texts. The first one runs twice, the first time to warm up.
     """
     import onnxruntime
 

@@ -14,7 +14,7 @@ class Options:
             `all` tries every provider that ONNX Runtime offers, with every file.
         threads: Threads of every subject.
         seconds: Time for all timing together.
-        repeats: Single texts of each subject; replaces `seconds` for single texts.
+        repeats: Number of single texts to time for each subject, instead of `seconds`.
         batch: Texts per batch, for throughput.
         teacher: Whether the teacher runs.
         target: The retention that a student must reach.

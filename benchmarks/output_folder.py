@@ -1,4 +1,4 @@
-"""Where a report goes, and which report it may replace.
+"""Choose the folder of a report, and protect the reports of other settings.
 
 A report of default settings goes into the default folder. Settings that change what is measured
 become part of the folder's name. A report of other settings is never replaced.

@@ -7,6 +7,7 @@ packages that draw, it is report.md as HTML in the same style.
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from kdedge.benchmarks.agreement import ChosenThreshold
 from kdedge.benchmarks.equivalence.sections import sections_of
+from kdedge.benchmarks.figures import NOTHING
 from kdedge.benchmarks.int8_gain import int8_answers
 from kdedge.benchmarks.pictures.data import (
     PEER_COLOUR,
@@ -24,7 +26,6 @@ from kdedge.benchmarks.pictures.data import (
 )
 from kdedge.benchmarks.render import (
     COLUMNS,
-    NOTHING,
     TEXT_COLUMNS,
     caption,
     cells_of,
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 
 TEMPLATE = "report.html.jinja"
 STYLE = "report.css"
+
+SCROLL_ATTRIBUTES = 'role="region" aria-label="Table" tabindex="0"'
+"""Attributes of the element around a table, so that a keyboard can scroll it."""
 
 PICTURE_PACKAGES = {"altair": "altair", "vl_convert": "vl-convert-python"}
 """Import name -> distribution of the packages that draw."""
@@ -165,7 +169,7 @@ def resource(name: str) -> str:
 
 
 def _pictures(report: Report) -> tuple[dict[str, Picture], str]:
-    """Draw the pictures; without the packages for it, say which one is missing."""
+    """Draw the pictures; if a package is missing, return {} and a note that names it."""
     from kdedge.benchmarks.pictures import draw
 
     try:
@@ -273,9 +277,9 @@ def _plain_page(report: Report, note: str) -> str:
     # "html" is off, so that tags in names stay text. A picture would be another file.
     renderer = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
     body = renderer.render(markdown(report))
-    body = body.replace("<table>", f'<div class="scroll" {_SCROLL_ATTRIBUTES}><table>')
-    body = body.replace("</table>", "</table></div>").replace("<th", '<th scope="col"')
-    body = body.replace('<th scope="col"ead', "<thead")
+    body = body.replace("<table>", f'<div class="scroll" {SCROLL_ATTRIBUTES}><table>')
+    body = body.replace("</table>", "</table></div>")
+    body = re.sub(r"<th\b", '<th scope="col"', body)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -283,6 +287,3 @@ def _plain_page(report: Report, note: str) -> str:
         f'</head>\n<body>\n<main class="plain">\n<p class="note">{html.escape(note)}</p>\n'
         f"{body}</main>\n</body>\n</html>\n"
     )
-
-
-_SCROLL_ATTRIBUTES = 'role="region" aria-label="Table" tabindex="0"'

@@ -73,7 +73,7 @@ def retention_of_bundle(
 
 
 def stored_score_notes(scores: Mapping[str, Any], examples: Examples) -> list[str]:
-    """Say which texts a stored teacher score was measured on, if it is the reference."""
+    """Return notes on the texts of a stored teacher score, if it is the reference."""
     if examples.labels is None or scores.get("teacher") is None:
         return []
     if examples.teacher_logits is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kdedge.benchmarks.equivalence.sections import sections_of
-from kdedge.benchmarks.figures import FigureSection
+from kdedge.benchmarks.figures import NOTHING, FigureSection, decimal
 from kdedge.benchmarks.int8_gain import int8_answers
 from kdedge.benchmarks.report import Report, Row, one_line, percentiles, speedup, warnings
 from kdedge.benchmarks.retention import Retention
@@ -22,7 +22,6 @@ from kdedge.errors import MachineError
 from kdedge.io.atomic import write_atomic
 from kdedge.wording import counted
 
-NOTHING = "–"
 TEXT_COLUMNS = {
     "subject",
     "form",
@@ -110,7 +109,7 @@ def _curve_picture(report: Report) -> str:
     from kdedge.distillation.learning_curve_plot import plot_learning_curve
 
     curve = LearningCurve.from_json(report.learned_from["curve"])
-    return plot_learning_curve(curve, report.task["metric"], report.task["name"])
+    return plot_learning_curve(curve, report.task["name"])
 
 
 def markdown(report: Report) -> str:
@@ -176,7 +175,7 @@ def cells_of(report: Report, row: Row) -> dict[str, str]:
         "subject": row.subject,
         "form": f"{row.form} {row.precision}" if row.precision else row.form,
         "provider": row.provider or NOTHING,
-        "score": _number(row.value, 4),
+        "score": decimal(row.value, 4),
         "retention % [95 %]": _retention(row.retention),
         "verdict": row.retention.verdict if row.retention else NOTHING,
         "p50 µs": _microseconds(p50),
@@ -185,11 +184,11 @@ def cells_of(report: Report, row: Row) -> dict[str, str]:
         "model p50 µs": _microseconds(model_p50),
         "speedup": _speedup_with_quartiles(report, row),
         "vs best": format_speedup(row, report.fastest_teacher),
-        "texts/s": _number(row.texts_per_s, 0),
+        "texts/s": decimal(row.texts_per_s, 0),
         "size": _size(row.bytes),
-        "peak MB": _number(row.footprint.peak_mb, 0),
-        "resident MB": _number(row.footprint.resident_mb, 0),
-        "load s": _number(row.footprint.load_s, 2),
+        "peak MB": decimal(row.footprint.peak_mb, 0),
+        "resident MB": decimal(row.footprint.resident_mb, 0),
+        "load s": decimal(row.footprint.load_s, 2),
     }
 
 
@@ -226,7 +225,7 @@ def _training_section(learned_from: dict[str, Any]) -> list[str]:
         rejected = _md(_counts(learned_from["rejected"]))
         lines.append(f"Rejected after the teacher had labelled them: {rejected}.")
     if "curve" in learned_from:
-        lines += ["", f"![score on the validation split against texts]({CURVE_FILE})"]
+        lines += ["", f"![agreement with the teacher against texts]({CURVE_FILE})"]
     return _section("What the students learned from", lines)
 
 
@@ -256,16 +255,23 @@ def _scenario_sections(report: Report) -> list[str]:
 
 
 def _source_table(sources: dict[str, dict[str, Any]]) -> list[str]:
+    header = ["source", "requested", "generated", "accepted", "rejected"]
+    is_cleaned = any(source.get("cleaned") for source in sources.values())
+    if is_cleaned:
+        header.append("changed by cleaning")
     rows = []
     for name, source in sources.items():
         counts = [f"{source[key]:.0f}" for key in ("attempts", "produced", "used")]
-        rows.append([name, *counts, _counts(source["rejected"])])
-    return _md_table(["source", "requested", "generated", "accepted", "rejected"], rows)
+        row = [name, *counts, _counts(source["rejected"])]
+        if is_cleaned:
+            row.append(_counts(source.get("cleaned", {})))
+        rows.append(row)
+    return _md_table(header, rows)
 
 
-def _counts(rejected: dict[str, int]) -> str:
-    """Format how many texts each filter rejected."""
-    counts = [f"{reason} {count:,}" for reason, count in rejected.items() if count]
+def _counts(by_reason: dict[str, int]) -> str:
+    """Format how many texts each filter rejected, or each step of cleaning changed."""
+    counts = [f"{reason} {count:,}" for reason, count in by_reason.items() if count]
     return ", ".join(counts) or "none"
 
 
@@ -318,10 +324,6 @@ def _retention(retention: Retention | None) -> str:
     if retention.low is None or retention.high is None:
         return percent
     return f"{percent} [{100 * retention.low:.1f}–{100 * retention.high:.1f}]"
-
-
-def _number(value: float | None, digits: int) -> str:
-    return NOTHING if value is None else f"{value:.{digits}f}"
 
 
 def _microseconds(seconds: float | None) -> str:

@@ -1,4 +1,4 @@
-"""The report: measured values, the statistics that follow from them, and one JSON document."""
+"""The report: measured values, statistics that are derived from them, and its JSON document."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Row:
         single: Seconds per text, with tokenization.
         model: Seconds per text, without tokenization.
         batched: Seconds per batch of `batch` texts, with tokenization.
-        bytes: Size of the files that it needs: weights, tokenizer and configuration.
+        bytes: Size of the files that the subject needs: weights, tokenizer, configuration.
         gain: The score minus that of the same student trained on the labels only.
         agreement: Agreement with the teacher on the most confident shares of the test texts.
         nodes: Execution provider -> nodes of the graph that run on it.
         only_prediction: What the subject predicts for every text, if its predictions do not differ.
-        equivalence: How alike this subject and the teacher answer; None for a baseline.
+        equivalence: How alike the predictions of subject and teacher are; None for a baseline.
     """
 
     subject: str
@@ -115,8 +115,9 @@ class Report:
         settings: The options of the bench.
         learned_from: See `training_data.learned_from`; {} for bundles without a run.
         measured_from: See `saved.measured_from`; {} for bundles without a run.
-        left_out: Figures of equivalence that this bench cannot know, and why.
-        disagreements: Texts on which the best student and its teacher differ; () unless asked for.
+        left_out: Figures of equivalence that this bench cannot compute, with the reason.
+        disagreements: Texts on which the best student and its teacher differ, if
+            `--show-texts` was given.
         timed_tokens: Tokens of the texts that were timed one by one. Value i of a row's `single`
             is the time of text i modulo their number.
         scenarios: Raw values of the scenarios other than `single`.
@@ -161,7 +162,7 @@ class Report:
         return fastest
 
     def label_only_baseline(self, row: Row) -> Row | None:
-        """The same student trained on the labels only; None if it was not trained."""
+        """Return the same student trained on the labels only; None if it was not trained."""
         for other in self.rows:
             if other.kind == "baseline" and other.subject == f"{row.subject} baseline":
                 return other
@@ -180,9 +181,9 @@ class Report:
             notes += row.single.warnings()
         if row.footprint.problem:
             notes.append(row.footprint.problem)
-        return [*notes, *int8_speed_notes(row, self._fp32_of(row))]
+        return [*notes, *int8_speed_notes(row, self.fp32_of(row))]
 
-    def _fp32_of(self, row: Row) -> Row | None:
+    def fp32_of(self, row: Row) -> Row | None:
         """Return the fp32 ONNX row of the same subject and provider."""
         fp32_key = (row.subject, "onnx", "fp32", row.provider)
         for other in self.rows:
@@ -354,7 +355,7 @@ def _quality_json(report: Report, row: Row) -> dict[str, Any]:
 
 
 def _raw_json(row: Row) -> dict[str, Any]:
-    """Every measured value in microseconds, one list for each round."""
+    """Return every measured value in microseconds, one list for each round."""
     document: dict[str, Any] = {
         "subject": row.subject,
         "form": row.form,

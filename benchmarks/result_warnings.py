@@ -1,4 +1,4 @@
-"""Find the reasons why the scores of a report mean nothing."""
+"""Find reasons to doubt the scores of a report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAJORITY = ("majority", "mean of train")
 
 
 def result_warnings(report: Report) -> list[str]:
-    """List the reasons why the scores of a report mean nothing."""
+    """List reasons to doubt the scores of a report, such as one prediction for every text."""
     if not report.task.get("measured"):
         return []
     lines = size_warnings(report.task["texts"])

@@ -1,4 +1,4 @@
-"""Read the report of a finished benchmark again, if nothing that decides it has changed."""
+"""Read a saved report, and reuse it if its run, settings and machine have not changed."""
 
 from __future__ import annotations
 

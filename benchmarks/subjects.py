@@ -42,13 +42,13 @@ class Subject:
         provider: Execution provider of ONNX Runtime, or `torch cpu`.
         logits: (N, C) on the test texts; None if only time is measured.
         runner: None if only quality is measured.
-        job: What the memory measurement loads, or None.
-        bytes: Size of the files that it needs: weights, tokenizer and configuration.
+        job: What a new process needs to load the subject (see child.py), or None.
+        bytes: Size of the files that the subject needs: weights, tokenizer, configuration.
         notes: Conditions that the report states.
         temperature: Divides the logits before the softmax.
         nodes: Execution provider -> nodes of the graph that run on it; {} for others than ONNX.
-        agreement: How often this file agrees with its teacher on the validation texts, if its
-            bundle says so.
+        agreement: Agreement of this file with its teacher on the validation texts, if its
+            bundle has it.
     """
 
     subject: str
@@ -160,8 +160,8 @@ def _with_fallback(
     first, second = texts
     logits = None if first is None else classifier.logits(first, second)
     # Some providers fail at the first text, not when they open the file.
-    golden = ["a text"], ["a text"] if bundle.manifest.spec.pair else None
-    classifier.run(classifier.encode(*golden))
+    trial = ["a text"], ["a text"] if bundle.manifest.spec.pair else None
+    classifier.run(classifier.encode(*trial))
     return _bundle_subject(name, bundle, classifier, logits)
 
 

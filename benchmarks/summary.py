@@ -1,4 +1,4 @@
-"""Say in one sentence what a report shows: retention, speedup, size, label-only baseline."""
+"""Sum up a report in one sentence: retention, speedup, size, label-only baseline."""
 
 from __future__ import annotations
 

@@ -63,6 +63,7 @@ def plan(targets: Sequence[Path], *, alone: bool = False) -> Plan:
 
 
 def _bundles_of(target: Path) -> list[Path]:
+    """Return the bundles of a target: a bundle, the folder of a student, or a run."""
     if _is_bundle(target):
         return [target]
     bundle_of_student = StudentDir(target.name, target).bundle

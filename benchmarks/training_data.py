@@ -19,7 +19,7 @@ def learned_from(run: RunDir) -> dict[str, Any]:
         `origins`: texts by origin. For a recipe with `[augment]` also `sources`: counts by source,
         and `rejected`: texts that the teacher's filters rejected. If `kdedge augment --curve` was
         measured on these texts, `curve`: its result. `device`: what the last `kdedge distill`
-        computed on, if the run says so.
+        computed on, if run.json has it.
     """
     if not run.transfer.exists():
         return {}

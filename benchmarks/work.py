@@ -1,4 +1,4 @@
-"""One call of a subject as work that is timed: a single text, or a batch."""
+"""The calls of a subject that are timed: of a single text, or of a batch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Batch = tuple[list[str], list[str] | None]
 
 
 def single_work(runner: Runner, items: Sequence[Batch]) -> Work:
-    """Time item i with tokenization, and without."""
+    """Return a function that runs item i and returns its seconds with and without tokenization."""
 
     def work(item: int) -> tuple[float, ...]:
         start = perf_counter()
@@ -33,7 +33,7 @@ def single_work(runner: Runner, items: Sequence[Batch]) -> Work:
 
 
 def batch_work(runner: Runner, batches: Sequence[Batch]) -> Work:
-    """Time batch i with tokenization."""
+    """Return a function that runs batch i and returns its seconds with tokenization."""
 
     def work(item: int) -> tuple[float, ...]:
         start = perf_counter()
@@ -44,7 +44,7 @@ def batch_work(runner: Runner, batches: Sequence[Batch]) -> Work:
 
 
 def full_batches(examples: Examples, size: int) -> list[Batch]:
-    """Full batches in file order; a file shorter than one batch is repeated."""
+    """Return full batches in file order; texts fewer than one batch are repeated."""
     count = min(BATCHES, max(1, len(examples) // size))
     batches = []
     for number in range(count):

@@ -1,4 +1,4 @@
-"""What a bundle knows from the validation split: its temperature, and its agreement table."""
+"""Fit what a bundle takes from the validation split: temperature and agreement table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ValidationFit:
     """Results on the validation split.
 
     Attributes:
-        figures: The fitted temperature; None for label sets and numbers, which have none.
+        figures: The fitted temperature and its effect; None for multilabel and regression tasks.
         table: How often student and teacher agree; None without the teacher's logits.
     """
 

@@ -69,6 +69,7 @@ def model_card(
         max_length=manifest.max_length,
         kind=spec.kind,
         labels=_labels(spec.labels),
+        cleaning=_cleaning(manifest),
         measured=_measured(manifest),
         scores="\n".join(_score_rows(manifest, sizes)),
         checks="\n".join(_check_lines(figures)),
@@ -83,6 +84,16 @@ def _origin(manifest: Manifest) -> str:
     if not manifest.teacher:
         return "exported from a fine-tuned model"
     return f"distilled from {manifest.teacher.get('model', 'a teacher')}"
+
+
+def _cleaning(manifest: Manifest) -> str:
+    """Say that texts are cleaned first: other libraries that read the files do not do it."""
+    if not manifest.clean:
+        return ""
+    return (
+        f"\nkdedge cleans every text first: {', '.join(manifest.clean)}. A program that reads the "
+        "ONNX file without kdedge must do the same."
+    )
 
 
 def _measured(manifest: Manifest) -> str:

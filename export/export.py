@@ -97,7 +97,7 @@ def _export_student(
     recipe = _quantize_config(run, name, options)
     teacher = read_result(run.teacher, TeacherResult)
     student, logits = read_measured(trained, task)
-    sources = _sources(trained, task, student.max_length, options)
+    sources = _sources(run, trained, task, student.max_length, options)
     sources["quantize"] = recipe.model_dump(mode="json")
     if not stages.force and _is_current(bundle, sources):
         stages.progress.say(f"{bundle}: same inputs, kept")
@@ -121,6 +121,7 @@ def _export_student(
         teacher_validation=read_validation_logits(run.teacher, task),
         provenance=provenance_of(run, student_config(run, name)) if options.sbom else None,
         evaluation=_evaluation(run, task) if options.with_eval else None,
+        clean=run.recipe.data.clean_labelled,
     )
     source = apply_vocab_trim(run, task, recipe, source, progress=stages.progress)
     quantized = None
@@ -152,7 +153,7 @@ def _export_teacher(run: RunDir, task: Task, *, stages: StageContext) -> None:
     bundle = run.teacher_bundle
     result = read_result(run.teacher, TeacherResult)
     max_length = result.max_length
-    sources = _sources(run.teacher, task, max_length, TEACHER_OPTIONS)
+    sources = _sources(run, run.teacher, task, max_length, TEACHER_OPTIONS)
     if not stages.force and _is_current(bundle, sources):
         stages.progress.say(f"{bundle}: same inputs, kept")
         return
@@ -169,6 +170,7 @@ def _export_teacher(run: RunDir, task: Task, *, stages: StageContext) -> None:
             {"model": result.model},
             sources,
             calibrated=True,
+            clean=run.recipe.data.clean_labelled,
         )
         build_bundle(source, task, bundle, TEACHER_OPTIONS, progress=stages.progress)
     except Interrupted:
@@ -192,7 +194,9 @@ def _scores(task: Task, teacher: float, student: float) -> dict[str, Any]:
     }
 
 
-def _sources(folder: Path, task: Task, max_length: int, options: ExportOptions) -> dict[str, Any]:
+def _sources(
+    run: RunDir, folder: Path, task: Task, max_length: int, options: ExportOptions
+) -> dict[str, Any]:
     """Return what decides the content of a bundle: inputs, options and versions."""
     sources = {
         "weights": hash_files(folder, WEIGHTS),
@@ -209,6 +213,8 @@ def _sources(folder: Path, task: Task, max_length: int, options: ExportOptions) 
         sources["sbom"] = True
     if options.with_eval:
         sources["evaluation"] = True
+    if run.recipe.data.clean_labelled:
+        sources["clean"] = list(run.recipe.data.clean_labelled)
     return sources
 
 

@@ -14,18 +14,17 @@ from typing import NamedTuple
 import torch
 from kdedge.export.fake_quant import (
     ActivationRange,
-    activation_scale,
     observed_values,
     to_integers,
     weight_scale,
 )
+from kdedge.export.lstm_steps import IntegerSteps, TokenHook
 from kdedge.export.scheme import UINT8_MAX, QuantScheme
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-TokenHook = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
-"""A `Hook` with the number of tokens read so far as its first argument."""
+from kdedge.students.bilstm import padded_final_states
 
 DIRECTIONS = ("", "_reverse")
 
@@ -37,24 +36,11 @@ class LstmState(NamedTuple):
     cell: torch.Tensor
 
 
-class StateScale(NamedTuple):
-    """How hidden states are rounded: real = (integer - zero_point) · scale."""
-
-    scale: torch.Tensor
-    zero_point: torch.Tensor
-
-
 class IntegerWeight(NamedTuple):
     """A weight of both directions as integers (2, 4H, in) and scales of its rows (2, 4H, 1)."""
 
     integers: torch.Tensor
     scales: torch.Tensor
-
-
-def state_scale(num_tokens: int) -> StateScale:
-    """Return how hidden states are rounded after `num_tokens` tokens."""
-    bound = torch.tanh(torch.tensor(float(num_tokens)))
-    return StateScale(*activation_scale(-bound, bound))
 
 
 class FakeQuantLstm(nn.LSTM):
@@ -102,6 +88,21 @@ class FakeQuantLstm(nn.LSTM):
         lengths = lengths.to(x.device)
         return None, self._read_tokens(self._gate_inputs(x, lengths), lengths)
 
+    def padded_final_states(self, vectors: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Return the final states (B, 2H) without packing, for which a GPU would have to wait.
+
+        Args:
+            vectors: *Shape:* (B, T, E)
+            lengths: Number of tokens of each text, at least 1. *Shape:* (B,)
+        """
+        if self.observed is not None:
+            real = torch.arange(vectors.shape[1], device=vectors.device) < lengths[:, None]
+            self.observed.append(observed_values(vectors[real]))
+        if not self.enabled:
+            return padded_final_states(self, vectors, lengths)
+        state = self._read_tokens(self._gate_inputs(vectors, lengths), lengths).hidden
+        return torch.cat([state[0], state[1]], dim=1)
+
     def _gate_inputs(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Return what the tokens add to the gates: (2, B, T, 4H), in each direction's order."""
         scale, zero = self.input_range(x.numel())
@@ -124,27 +125,18 @@ class FakeQuantLstm(nn.LSTM):
     def _read_tokens(self, inputs: torch.Tensor, lengths: torch.Tensor) -> LstmState:
         """Run both directions over gate inputs (2, B, T, 4H)."""
         weight = self.integer_weight("weight_hh")
-        transposed = weight.integers.transpose(1, 2)  # (2, H, 4H)
-        weight_scales = weight.scales.transpose(1, 2)  # (2, 1, 4H)
         num_tokens = inputs.shape[2]
         hook = None if self.hook is None else self.hook(num_tokens)
-        state = cell = torch.zeros_like(inputs[:, :, 0, : self.hidden_size])  # (2, B, H)
-        # For all tokens at once: a copy to a GPU within the loop would stop it at each token.
         is_token = torch.arange(num_tokens, device=lengths.device)[:, None] < lengths  # (T, B)
-        for token in range(num_tokens):
-            gates = inputs[:, :, token]
-            if token:
-                scale, zero = state_scale(token)
-                whole = to_integers(state, scale, zero, 0, UINT8_MAX)
-                if hook is not None:
-                    whole = hook(token, state / scale + zero, whole)
-                gates = gates + torch.bmm(whole - zero, transposed) * (scale * weight_scales)
-            i, f, g, o = gates.chunk(4, dim=2)
-            new_cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
-            present = is_token[token][None, :, None]
-            cell = torch.where(present, new_cell, cell)
-            state = torch.where(present, o.sigmoid() * new_cell.tanh(), state)
-        return LstmState(state, cell)
+        return LstmState(
+            *IntegerSteps.apply(
+                inputs,
+                weight.integers.transpose(1, 2),
+                weight.scales.transpose(1, 2),
+                is_token,
+                hook,
+            )
+        )
 
 
 class FakeQuantTable(nn.Module):

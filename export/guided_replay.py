@@ -18,10 +18,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from kdedge.export.fake_lstm import TokenHook, state_scale
 from kdedge.export.fake_model import quantized_lstms, quantized_products
 from kdedge.export.fake_quant import Hook, activation_scale, to_integers
 from kdedge.export.graph_writer import INPUT_SCALE
+from kdedge.export.lstm_steps import TokenHook, state_scale
 from kdedge.export.parity import Encoded, torch_logits
 from kdedge.export.scheme import UINT8_MAX
 from transformers import PreTrainedModel

@@ -65,6 +65,7 @@ class ExportInput:
         teacher_validation: The teacher's logits on the validation split (N, C), if it has one.
         provenance: What the bill of materials says; None: none is written.
         evaluation: Texts of the test split that travel with the bundle; None: none do.
+        clean: Steps that clean every text that the bundle reads, as they cleaned what it learned.
     """
 
     model: PreTrainedModel
@@ -81,6 +82,7 @@ class ExportInput:
     teacher_validation: np.ndarray | None = None
     provenance: Provenance | None = None
     evaluation: EvaluationTexts | None = None
+    clean: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,7 @@ def manifest_of(
         teacher=source.teacher,
         sources=source.sources,
         temperature=temperature,
+        clean=source.clean,
     )
 
 

@@ -41,6 +41,9 @@ CALIBRATION_AGREEMENT = 0.995
 SENSITIVITY_TEXTS = 64
 """Texts on which sensitivity is measured: every layer reads them again."""
 
+PRECISION = "fp32"
+"""16 bits cannot hold the sums of integers of which the int8 arithmetic consists."""
+
 Predict = Callable[[nn.Module], np.ndarray]
 """From a module with a `.model` to logits (N, C)."""
 
@@ -244,7 +247,7 @@ def tune(
         learning_rate=recipe.learning_rate,
         weight_decay=0.0,
         checks=recipe.checks,
-        precision="fp32",
+        precision=PRECISION,
     )
     plan = Training(
         fit,
@@ -338,7 +341,7 @@ class _ScoreWithAgreement:
 def _validation_predictor(student: TextClassifier, data: QatData) -> Predict:
     split = data.task.validation
     encoded = student.encode(split.texts, split.pairs)
-    predict: Predict = validation_predictor(encoded, student.pad)
+    predict: Predict = validation_predictor(encoded, student.pad, PRECISION)
     return predict
 
 

@@ -57,7 +57,7 @@ def web_libraries(given: Path | None = None) -> Path:
 
 
 def copy_libraries(modules: Path, vendor: Path) -> None:
-    """Copy what the page needs from node_modules, and the licences of it."""
+    """Copy the libraries of the page from node_modules, with their licences."""
     for name, source in VENDORED.items():
         target = vendor / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -134,6 +134,7 @@ def _npm_failed(detail: str) -> MachineError:
 
 
 def _check_versions(modules: Path) -> None:
+    """Raise UsageError unless node_modules has the libraries in the locked versions."""
     wanted = json.loads((TEMPLATES / "package.json").read_text("utf-8"))["dependencies"]
     for name, version in wanted.items():
         package = modules / name / "package.json"

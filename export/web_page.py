@@ -1,4 +1,4 @@
-"""Writes a bundle as a static web page that classifies texts in the browser."""
+"""Write a bundle as a static web page that classifies texts in the browser."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdedge.export.cleaning import require_no_cleaning
 from kdedge.export.web_libraries import TEMPLATES, copy_libraries, web_libraries
 
 from kdedge.errors import CheckFailed, UsageError
@@ -26,10 +27,10 @@ PAGE_FILES = (
 """The files of export/web/ that are copied; the others install the libraries."""
 
 ORDER = ("int8", "portable", "fp32")
-"""Which ONNX file the page gets: the first that the bundle has, as bundle.js chooses it."""
+"""The page gets the first ONNX file that the bundle has; bundle.js has the same order."""
 
 MAX_BYTES = 25 << 20
-"""Most bytes of the folder. Some hosts of static pages accept no more."""
+"""Most bytes of the folder: some hosts of static pages accept no more."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class WebPage:
 
 
 def write_web_page(bundle: Path, libraries: Path | None = None) -> WebPage:
-    """Write the folder `web` beside a bundle; an older one is replaced.
+    """Write the folder `web` next to a bundle; an older one is replaced.
 
     Args:
         bundle: Folder of the bundle, which is verified.
@@ -55,12 +56,13 @@ def write_web_page(bundle: Path, libraries: Path | None = None) -> WebPage:
 
     Raises:
         CheckFailed: If the page would have more than `MAX_BYTES`.
-        UsageError: If the folder `web` holds something else.
+        UsageError: If the folder `web` holds something else, or the bundle cleans texts.
         MachineError: If npm cannot install the libraries.
         IntegrityError: If a file of the bundle is not the one that was exported.
     """
     opened = Bundle.open(bundle)
     opened.verify_files()
+    require_no_cleaning(opened.manifest, "a web page")
     folder = opened.folder.absolute().parent / "web"
     _check_target(folder)
     modules = web_libraries(libraries)
@@ -100,6 +102,7 @@ def _copy_bundle(bundle: Bundle, folder: Path) -> None:
 
 
 def _check_size(folder: Path) -> int:
+    """Return the bytes of all files. Raises CheckFailed if they are more than `MAX_BYTES`."""
     sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     total = sum(sizes.values())
     if total <= MAX_BYTES:

@@ -9,6 +9,7 @@ Names are imported on first use: `import kdedge` needs none of the packages for 
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from kdedge.runtime.prediction import Prediction as Prediction
 
 __version__ = "0.1.0"
+
+# ONNX Runtime's official builds send usage data to Microsoft, and keep a device id in the user's
+# cache, unless this is set before they are loaded. Whoever wants it sets the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
     "BiLstm",

@@ -92,9 +92,9 @@ def _run_here(arguments: tuple[str, ...], folder: str, output: str) -> None:
     import conftest  # noqa: F401
 
     from kdedge.cli.main import main
-    from kdedge.nn import training
+    from kdedge.nn import training_callbacks
 
-    training.SAVE_SECONDS = 0.0
+    training_callbacks.SAVE_SECONDS = 0.0
     main()
 
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 from kdedge.benchmarks import machine
-from kdedge.benchmarks.equivalence.changes import Robustness
 from kdedge.benchmarks.equivalence.compute import Evidence, equivalence_of
 from kdedge.benchmarks.equivalence.disagreements import with_disagreements
 from kdedge.benchmarks.equivalence.quality import quality_classes
 from kdedge.benchmarks.equivalence.shares import share_interval
+from kdedge.benchmarks.equivalence.text_changes import Robustness
 from kdedge.benchmarks.examples import Examples
 from kdedge.benchmarks.footprint import Footprint
 from kdedge.benchmarks.report import Report, Row

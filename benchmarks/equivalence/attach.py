@@ -23,12 +23,12 @@ def with_equivalence(
     options: Options,
     progress: Progress,
 ) -> Report:
-    """Compare every subject of a report with the teacher; say which figures are not known.
+    """Compare every subject of a report with the teacher; list the figures that are missing.
 
     Args:
         report: A report whose rows belong to `subjects`.
         subjects: What was measured.
-        evidence: The test texts and the teacher's answers.
+        evidence: The test texts and the teacher's logits.
         options: `show_texts` decides whether the report shows texts.
         progress: Receives messages.
     """

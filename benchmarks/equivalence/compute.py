@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from kdedge.benchmarks.equivalence.calibration import calibration_of
-from kdedge.benchmarks.equivalence.changes import Robustness
 from kdedge.benchmarks.equivalence.flips import flips_of, is_right
 from kdedge.benchmarks.equivalence.groups import Masks, classes_of, groups_of, quarters_of
 from kdedge.benchmarks.equivalence.loyalty import loyalty_of
 from kdedge.benchmarks.equivalence.other_tasks import label_set_agreement, number_agreement
 from kdedge.benchmarks.equivalence.quality import quality_classes
 from kdedge.benchmarks.equivalence.robustness import FEWEST, measure_robustness, too_slow
+from kdedge.benchmarks.equivalence.text_changes import Robustness
 from kdedge.benchmarks.equivalence.values import Equivalence
 from kdedge.benchmarks.examples import Examples
 from kdedge.benchmarks.report import Row
@@ -46,7 +46,7 @@ class Evidence:
 def rows_with_equivalence(
     pairs: Sequence[tuple[Row, Subject]], evidence: Evidence, *, seed: int, progress: Progress
 ) -> list[Row]:
-    """Add to each row of a model what is known about its equivalence with the teacher."""
+    """Add its equivalence with the teacher to each row of a model."""
     robustness: dict[str, tuple[Robustness, ...]] = {}
     if not evidence.golden:
         robustness = measure_robustness(
@@ -66,12 +66,12 @@ def rows_with_equivalence(
 
 
 def left_out(pairs: Sequence[tuple[Row, Subject]], evidence: Evidence) -> list[str]:
-    """Say which figures this bench cannot know, and why."""
+    """List the figures that this bench cannot compute, with the reason."""
     lines = []
     if evidence.teacher is None:
         lines.append(
-            "agreement with the teacher, flips, sharpest disagreements: its answers to these texts"
-            " are not known; bench the run to compare them"
+            "agreement with the teacher, flips, sharpest disagreements: the teacher's logits for"
+            " these texts are not known; bench the run to compare them"
         )
     if evidence.examples.labels is None:
         lines.append("score by class and by length, and calibration: the texts have no labels")
@@ -83,7 +83,7 @@ def left_out(pairs: Sequence[tuple[Row, Subject]], evidence: Evidence) -> list[s
             " texts with --data"
         )
     elif too_slow(pairs):
-        lines.append(f"changed texts: too slow for it: {', '.join(too_slow(pairs))}")
+        lines.append(f"changed texts: these are too slow: {', '.join(too_slow(pairs))}")
     return lines
 
 

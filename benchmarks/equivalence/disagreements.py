@@ -1,4 +1,4 @@
-"""The texts on which student and teacher differ the most. Off unless the user asks for texts."""
+"""The texts on which student and teacher differ the most. Off unless `--show-texts` is given."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def with_disagreements(report: Report, subjects: Sequence[Subject], evidence: Ev
 def sharpest(
     evidence: Evidence, student: np.ndarray, temperature: float
 ) -> tuple[Disagreement, ...]:
-    """Return the disagreements on logits (N, C), the sharpest first.
+    """Return the texts on which student and teacher differ the most, the sharpest first.
 
     Args:
         evidence: Texts, labels and the teacher's logits.
@@ -60,16 +60,16 @@ def sharpest(
                 text=examples.texts[row],
                 pair=None if examples.pairs is None else examples.pairs[row],
                 label=_true_label(evidence, row),
-                teacher=opinion(spec, teacher[row], 1.0),
-                student=opinion(spec, student[row], temperature),
+                teacher=prediction_text(spec, teacher[row], 1.0),
+                student=prediction_text(spec, student[row], temperature),
                 sharpness=float(sharpness[row]),
             )
         )
     return tuple(found)
 
 
-def opinion(spec: TaskSpec, logits: np.ndarray, temperature: float) -> str:
-    """Write an answer to one text from logits (C,), such as `sport 97 %`."""
+def prediction_text(spec: TaskSpec, logits: np.ndarray, temperature: float) -> str:
+    """Write the prediction for one text from logits (C,), such as `sport 97 %`."""
     prediction = to_prediction(spec, logits, temperature=temperature)
     if spec.kind == "regression":
         return f"{prediction.score:.3f}"
@@ -79,6 +79,7 @@ def opinion(spec: TaskSpec, logits: np.ndarray, temperature: float) -> str:
 
 
 def _true_label(evidence: Evidence, row: int) -> str | None:
+    """Write the true label of a text; None if it is not known."""
     labels, spec = evidence.examples.labels, evidence.spec
     if labels is None:
         return None

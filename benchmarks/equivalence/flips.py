@@ -7,21 +7,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from kdedge.runtime import metrics
-from kdedge.runtime.agreement import at_most
+from kdedge.runtime.agreement import binomial_cdf
 from kdedge.runtime.spec import TaskSpec
 
 
 @dataclass(frozen=True)
 class Flips:
-    """Answers that change from right to wrong, and from wrong to right.
+    """Predictions that change from right to wrong, and from wrong to right.
 
-    Two models with the same accuracy can flip many answers, as long as they flip as many in both
+    Two models with the same accuracy can differ on many texts, if there are as many flips in both
     directions (Dutta et al. 2024, arXiv 2407.09141).
 
     Attributes:
         lost: Texts on which the teacher is right and the student is wrong.
         gained: Texts on which the teacher is wrong and the student is right.
-        p: McNemar's exact test of lost = gained.
+        p: p value of McNemar's exact test of lost = gained.
     """
 
     lost: int
@@ -35,7 +35,7 @@ def is_right(spec: TaskSpec, logits: np.ndarray, labels: np.ndarray) -> np.ndarr
     Args:
         spec: A classification or multilabel task.
         logits: *Shape:* (N, C)
-        labels: As in a task's split.
+        labels: Classes (N,), or zeros and ones (N, C) for a multilabel task.
     """
     predictions = metrics.decide(spec.kind, logits, spec.threshold)
     right = predictions == labels
@@ -62,4 +62,4 @@ def mcnemar(lost: int, gained: int) -> float:
     flipped = lost + gained
     if flipped == 0:
         return 1.0
-    return min(1.0, 2 * at_most(min(lost, gained), flipped, 0.5))
+    return min(1.0, 2 * binomial_cdf(min(lost, gained), flipped, 0.5))

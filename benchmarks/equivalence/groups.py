@@ -1,4 +1,4 @@
-"""Groups of texts, by class and by length: who is right there, and do student and teacher agree?"""
+"""Groups of texts, by class and by length: accuracy, and agreement with the teacher."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class TextGroup:
     Attributes:
         name: A class, or a range of lengths.
         texts: Number of texts, at least 1.
-        right: Share of right answers; None without labels.
+        right: Share of right predictions; None without labels.
         agreement: Share of the texts on which student and teacher agree; None without a teacher.
-        p: Fisher's exact test of "the group agrees less than the other texts", corrected for the
-            number of groups (Holm); None without a teacher or without other texts.
+        p: p value of Fisher's exact test of "the group agrees less than the other texts",
+            corrected for the number of groups (Holm); None without a teacher or other texts.
     """
 
     name: str
@@ -77,7 +77,7 @@ def groups_of(
 
     Args:
         masks: The groups.
-        right: Whether each answer is right. *Shape:* (N,) bool, or None.
+        right: Whether each prediction is right. *Shape:* (N,) bool, or None.
         agrees: Whether student and teacher agree. *Shape:* (N,) bool, or None.
     """
     p_values: list[float | None] = [None] * len(masks)

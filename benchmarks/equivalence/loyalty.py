@@ -1,4 +1,4 @@
-"""Loyalty to the teacher: equal labels, and equal probabilities (Xu et al. 2021)."""
+"""Loyalty to the teacher: how alike labels and probabilities are (Xu et al. 2021)."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def loyalty_of(spec: TaskSpec, student: np.ndarray, teacher: np.ndarray) -> Loya
 
 
 def divergences(spec: TaskSpec, student: np.ndarray, teacher: np.ndarray) -> np.ndarray:
-    """Compute the Jensen-Shannon divergence of both models on each text.
+    """Compute the Jensen-Shannon divergence of two models on each text.
 
     JS(P, Q) = KL(P, M) / 2 + KL(Q, M) / 2 with M = (P + Q) / 2 (Lin 1991). Logarithms have base 2,
-    so that it lies between 0 and 1. For several labels it is the mean over the labels, each as a
-    distribution of yes and no. Probabilities are those of the logits, without a temperature.
+    so that it lies between 0 and 1. For a multilabel task it is the mean over the labels, each as
+    a distribution of yes and no. Probabilities are those of the logits, without a temperature.
 
     Args:
         spec: A classification or multilabel task.
@@ -65,14 +65,14 @@ def divergences(spec: TaskSpec, student: np.ndarray, teacher: np.ndarray) -> np.
 
 
 def _divergence(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Jensen-Shannon divergence of distributions (..., C), in bits: (...)."""
+    """Compute the Jensen-Shannon divergence of distributions (..., C), in bits: (...)."""
     middle = (first + second) / 2
-    both = _bits(first, middle) + _bits(second, middle)
+    both = _kl_bits(first, middle) + _kl_bits(second, middle)
     return np.asarray(np.clip(both / 2, 0, 1))
 
 
-def _bits(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Kullback-Leibler divergence of distributions (..., C); 0 log 0 is 0."""
+def _kl_bits(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Compute the Kullback-Leibler divergence of distributions (..., C); 0 log 0 is 0."""
     present = first > 0
     ratio = np.divide(first, second, out=np.ones_like(first), where=present)
     return np.asarray((first * np.log2(ratio)).sum(-1))

@@ -1,4 +1,4 @@
-"""Figures of their own for several labels and for numbers."""
+"""Agreement figures that only multilabel tasks or only regressions have."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LIMIT = 1.96
 
 @dataclass(frozen=True)
 class LabelAgreement:
-    """How often student and teacher decide the same about one label."""
+    """How often student and teacher make the same decision about one label."""
 
     name: str
     agreement: float
@@ -60,7 +60,7 @@ class NumberAgreement:
 def label_set_agreement(
     spec: TaskSpec, student: np.ndarray, teacher: np.ndarray
 ) -> LabelSetAgreement:
-    """Compare the label sets of logits (N, C)."""
+    """Compare the sets of labels that logits (N, C) of two models predict."""
     same = metrics.decide(spec.kind, student, spec.threshold) == metrics.decide(
         spec.kind, teacher, spec.threshold
     )
@@ -71,7 +71,7 @@ def label_set_agreement(
 
 
 def number_agreement(student: np.ndarray, teacher: np.ndarray) -> NumberAgreement:
-    """Compare the numbers of logits (N, 1)."""
+    """Compare the numbers that logits (N, 1) of two models predict."""
     first = metrics.decide("regression", student)
     second = metrics.decide("regression", teacher)
     difference = first - second

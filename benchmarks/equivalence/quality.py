@@ -24,9 +24,9 @@ class QualityClass:
     """Whether a student reaches a share of its teacher's score.
 
     Attributes:
-        share: The class.
-        met: `met` if the whole interval of the retention reaches the share, `not met` if it is
-            below it.
+        share: Share of the teacher's score: one of `SHARES`.
+        met: `met` if the whole interval of the retention reaches the share, `not met` if the
+            whole interval is below it.
     """
 
     share: float
@@ -34,7 +34,7 @@ class QualityClass:
 
 
 def quality_classes(retention: Retention | None) -> tuple[QualityClass, ...]:
-    """Compare the interval of a retention with every class; () without an interval."""
+    """Compare the interval of a retention with every share; () without an interval."""
     if retention is None or retention.low is None or retention.high is None:
         return ()
     if retention.verdict == "reference":

@@ -1,12 +1,12 @@
-"""Robustness: how many answers change if the texts are written a little differently."""
+"""Robustness: how many predictions change if the texts are changed a little."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from kdedge.benchmarks.equivalence.changes import CHANGES, Robustness, changed
 from kdedge.benchmarks.equivalence.shares import share_interval
+from kdedge.benchmarks.equivalence.text_changes import CHANGES, Robustness, changed
 from kdedge.benchmarks.examples import Examples
 from kdedge.benchmarks.report import Row
 from kdedge.benchmarks.subjects import Runner, Subject
@@ -21,7 +21,7 @@ TEXTS = 100
 """Largest number of texts that are changed."""
 
 FEWEST = 50
-"""With fewer texts, a share of changed answers says nothing."""
+"""With fewer texts, a share of changed predictions means nothing."""
 
 LONGEST = 10.0
 """A subject that needs more seconds than this is left out."""
@@ -35,7 +35,7 @@ def measure_robustness(
     seed: int,
     progress: Progress,
 ) -> dict[str, tuple[Robustness, ...]]:
-    """Let the ONNX files and the teacher answer changed texts, one by one.
+    """Compare the predictions of ONNX files and teacher for changed texts, one by one.
 
     Args:
         spec: The task.
@@ -53,7 +53,7 @@ def measure_robustness(
     measured: dict[str, tuple[Robustness, ...]] = {}
     subjects = []
     for row, subject in pairs:
-        if _answers(row, pairs) and _seconds(row) <= LONGEST:
+        if _is_measured(row, pairs) and _seconds(row) <= LONGEST:
             subjects.append(subject)
     progress.start("changing texts", len(subjects))
     for number, subject in enumerate(subjects, 1):
@@ -71,12 +71,12 @@ def measure_robustness(
 
 
 def too_slow(pairs: Sequence[tuple[Row, Subject]]) -> list[str]:
-    """Return the labels of the subjects that are too slow to answer changed texts."""
-    return [row.label for row, _ in pairs if _answers(row, pairs) and _seconds(row) > LONGEST]
+    """Return the labels of the subjects that are too slow for changed texts."""
+    return [row.label for row, _ in pairs if _is_measured(row, pairs) and _seconds(row) > LONGEST]
 
 
-def _answers(row: Row, pairs: Sequence[tuple[Row, Subject]]) -> bool:
-    """Select ONNX files; the teacher in torch only if it has no fp32 file, which answers alike."""
+def _is_measured(row: Row, pairs: Sequence[tuple[Row, Subject]]) -> bool:
+    """Return whether a row is an ONNX file, or a teacher in torch that has no fp32 file."""
     if row.kind != "model" or row.single is None:
         return False
     if row.form == "onnx":
@@ -86,13 +86,14 @@ def _answers(row: Row, pairs: Sequence[tuple[Row, Subject]]) -> bool:
 
 
 def _seconds(row: Row) -> float:
+    """Return how long the predictions for all texts and changes will take."""
     return 0.0 if row.single is None else row.single.p50 * TEXTS * (1 + len(CHANGES))
 
 
 def _logits(
     runner: Runner, examples: Examples, chosen: np.ndarray, *, change: str | None, seed: int
 ) -> np.ndarray:
-    """Answer the chosen texts (n,) after a change, or as they are: (n, C)."""
+    """Compute logits (n, C) of the chosen texts (n,), after a change or without one."""
     logits = []
     for index in chosen.tolist():
         texts = _column(examples.texts, index, change, seed)

@@ -23,6 +23,10 @@ AGREEMENT = (
     "How often each subject gives the teacher's answer, and on how many texts the teacher's answer"
     " was right and is now wrong (lost), or the other way round (gained)."
 )
+QUALITY_TERM = (
+    "99 % and 99.9 % class",
+    "MLPerf's quality classes: met if the whole interval of the retention reaches the share",
+)
 AGREEMENT_TERMS = (
     ("agreement", "share of texts with the teacher's label, with its 95 % interval (Wilson)"),
     (
@@ -31,10 +35,7 @@ AGREEMENT_TERMS = (
         " most",
     ),
     ("p", "McNemar's exact test: if it is small, lost and gained differ by more than chance"),
-    (
-        "99 % and 99.9 % class",
-        "MLPerf's quality classes: met if the whole interval of the retention reaches the share",
-    ),
+    QUALITY_TERM,
 )
 LABEL_SET_TERMS = (
     *AGREEMENT_TERMS,
@@ -45,7 +46,7 @@ NUMBER_TERMS = (
     ("Pearson, Spearman", "correlation with the teacher's numbers, and with their ranks"),
     ("mean difference", "mean of the absolute differences"),
     ("bias", "mean of the differences; about 95 % of them lie between the limits of agreement"),
-    AGREEMENT_TERMS[3],
+    QUALITY_TERM,
 )
 GROUPS = "In which groups of texts {name} is right, and agrees with its teacher."
 LENGTH_TERMS = (("tokens", "what the bundle reads of a text, after truncation"),)
@@ -57,14 +58,14 @@ GROUP_TERMS = (
     ),
     *LENGTH_TERMS,
 )
-LABELS = "The labels on which {name} and its teacher decide the same least often."
+LABELS = "The labels on which {name} and its teacher differ most often."
 GROUPS_ALONE = "Share of right answers of {name} in each class, and by the length of the text."
 CALIBRATION = (
     "If a classifier is 80 % sure, it should be right on 80 % of such texts: the closer to the"
     " straight line, the better."
 )
 CALIBRATION_TERMS = (
-    ("temperature", "what the bundle divides its logits by, before and after which is measured"),
+    ("temperature", "the bundle divides its logits by it; before: without it, after: with it"),
     ("ECE", "expected calibration error: the mean distance from the straight line; 0 is best"),
     ("Brier", "squared error of the probabilities, summed over the classes; 0 is best"),
 )
@@ -93,7 +94,8 @@ def sections_of(report: Report) -> list[FigureSection]:
         CALIBRATION_TERMS,
     )
     sections += _section(
-        FigureSection("robustness", "Changed texts", _robustness(report)), robustness_table(report)
+        FigureSection("robustness", "Changed texts", _robustness_explanation(report)),
+        robustness_table(report),
     )
     if chosen is not None:
         explanation = DISAGREEMENTS.format(name=chosen[0].label)
@@ -132,8 +134,8 @@ def _groups(report: Report, row: Row, found: Equivalence) -> list[FigureSection]
     ]
 
 
-def _robustness(report: Report) -> str:
-    """Explain the changed texts; they are equally many for all subjects."""
+def _robustness_explanation(report: Report) -> str:
+    """Explain the section on changed texts; all subjects have the same number of them."""
     texts = 0
     for row in report.rows:
         if row.equivalence is not None and row.equivalence.robustness:

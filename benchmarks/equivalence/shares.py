@@ -1,4 +1,4 @@
-"""Shares of texts: their intervals, and tests that compare them."""
+"""Shares of texts: intervals, and tests that compare shares."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def share_interval(successes: int, trials: int) -> tuple[float, float]:
 def less_than_rest(inside: np.ndarray, successes: np.ndarray) -> float:
     """Test whether a group of texts has a lower share of successes than all other texts.
 
-    It is Fisher's exact test with one side: the probability of at most so many successes in the
-    group if the successes are spread over all texts by chance.
+    It is Fisher's one-sided exact test: the probability of this number of successes in the group,
+    or fewer, if the successes are spread over all texts by chance.
 
     Args:
         inside: Whether a text belongs to the group. *Shape:* (N,) bool

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kdedge.benchmarks.equivalence.changes import CHANGES, Robustness
 from kdedge.benchmarks.equivalence.groups import TextGroup
 from kdedge.benchmarks.equivalence.quality import SHARES, QualityClass
+from kdedge.benchmarks.equivalence.text_changes import CHANGES, Robustness
 from kdedge.benchmarks.equivalence.values import Equivalence
 from kdedge.benchmarks.figures import (
     NOTHING,
@@ -39,7 +39,7 @@ def shown_student(report: Report) -> tuple[Row, Equivalence] | None:
 
 
 def teacher_groups(report: Report) -> dict[str, TextGroup]:
-    """Return name of a group -> what the teacher reaches there; {} without a teacher."""
+    """Return name of a group -> the teacher's results in it; {} without a teacher."""
     for row, found in compared(report):
         if row.is_teacher and (found.classes or found.lengths):
             return {group.name: group for group in (*found.classes, *found.lengths)}
@@ -47,7 +47,7 @@ def teacher_groups(report: Report) -> dict[str, TextGroup]:
 
 
 def shown_groups(found: Equivalence) -> tuple[TextGroup, ...]:
-    """Return the groups that a page shows: of many classes those that agree the least."""
+    """Return the groups to show: all lengths, and the classes with the lowest agreement."""
     classes = found.classes
     if len(classes) > MOST_CLASSES:
         classes = tuple(sorted(classes, key=_least_first)[:MOST_CLASSES])
@@ -61,7 +61,7 @@ def _least_first(group: TextGroup) -> float:
 
 
 def agreement_table(report: Report) -> FigureTable | None:
-    """Compare the answers of each subject with those of the teacher."""
+    """Compare the predictions of each subject with those of the teacher."""
     rows = []
     for row, found in compared(report):
         if found.loyalty is None:
@@ -99,7 +99,7 @@ def number_table(report: Report) -> FigureTable | None:
 
 
 def group_table(report: Report) -> FigureTable | None:
-    """Show the best student by class and by length, with the teacher beside it."""
+    """Show the scores of the best student and of its teacher by class and by length."""
     chosen = shown_student(report)
     if chosen is None:
         return None
@@ -115,7 +115,7 @@ def group_table(report: Report) -> FigureTable | None:
 
 
 def label_table(report: Report) -> FigureTable | None:
-    """Show on which labels of a multilabel task the best student agrees the least."""
+    """Show the labels of a multilabel task on which the best student agrees the least."""
     chosen = shown_student(report)
     if chosen is None or chosen[1].label_sets is None:
         return None
@@ -143,7 +143,7 @@ def calibration_table(report: Report) -> FigureTable | None:
 
 
 def robustness_table(report: Report) -> FigureTable | None:
-    """Show how many answers of each subject change with the texts."""
+    """Show how many predictions of each subject change with the texts."""
     rows = []
     for row, found in compared(report):
         if found.robustness:
@@ -156,7 +156,7 @@ def robustness_table(report: Report) -> FigureTable | None:
 
 
 def disagreement_table(report: Report) -> FigureTable | None:
-    """Show the texts of the sharpest disagreements, if the user asked for texts."""
+    """Show the texts of the sharpest disagreements; None unless the report holds texts."""
     rows = []
     for each in report.disagreements:
         text = each.text

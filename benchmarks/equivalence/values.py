@@ -1,34 +1,34 @@
-"""What a bench knows about the equivalence of one subject with its teacher."""
+"""The measured equivalence of one subject with its teacher."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from kdedge.benchmarks.equivalence.calibration import ReliabilityFigures
-from kdedge.benchmarks.equivalence.changes import Robustness
 from kdedge.benchmarks.equivalence.flips import Flips
 from kdedge.benchmarks.equivalence.groups import TextGroup
 from kdedge.benchmarks.equivalence.loyalty import Loyalty
 from kdedge.benchmarks.equivalence.other_tasks import LabelSetAgreement, NumberAgreement
 from kdedge.benchmarks.equivalence.quality import QualityClass
+from kdedge.benchmarks.equivalence.text_changes import Robustness
 
 
 @dataclass(frozen=True)
 class Equivalence:
-    """How alike a subject and its teacher answer; None or () for what is not known.
+    """How alike the predictions of a subject and its teacher are; None or () if not known.
 
     Attributes:
         loyalty: Agreement with the teacher; None for the teacher itself and for a regression.
-        flips: Answers that change from right to wrong and back.
+        flips: Predictions that change from right to wrong, or from wrong to right.
         quality: MLPerf's quality classes.
         raw: Calibration of a classification without a temperature.
-        calibrated: The same with the temperature of the subject's bundle; None for a subject that
-            is no bundle.
+        calibrated: The same with the temperature of the subject's bundle; None for a subject
+            without a bundle.
         classes: Score and agreement by class.
         lengths: Score and agreement by the number of tokens.
         label_sets: Agreement on sets of labels.
         numbers: Agreement on the numbers of a regression.
-        robustness: How many answers change with the texts.
+        robustness: How many predictions change with the texts.
     """
 
     loyalty: Loyalty | None = None
@@ -45,14 +45,14 @@ class Equivalence:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A text on which student and teacher differ. It is shown only if the user asks for texts.
+    """A text on which student and teacher differ. Reports hold it only with `--show-texts`.
 
     Attributes:
         text: The text, as the user gave it.
         pair: The second text of a pair, or None.
-        label: The text's own label, or None.
-        teacher: The teacher's answer.
-        student: The student's answer.
+        label: The true label, or None.
+        teacher: The teacher's prediction.
+        student: The student's prediction.
         sharpness: By how much both differ: the square root of the Jensen-Shannon divergence, or
             the absolute difference of two numbers.
     """

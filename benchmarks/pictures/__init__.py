@@ -51,11 +51,9 @@ class Picture:
     narrow: str
 
 
-def draw_machines(
-    names: Sequence[str], rows: Mapping[str, Sequence[Row | None]]
-) -> dict[str, Picture]:
+def draw_machines(rows: Mapping[str, Sequence[Row | None]]) -> dict[str, Picture]:
     """Draw the times of several machines; see `machines`. Returns {} if nothing was timed."""
-    wide, narrow = machines(names, rows, WIDE), machines(names, rows, NARROW)
+    wide, narrow = machines(rows, WIDE), machines(rows, NARROW)
     if wide is None or narrow is None:
         return {}
     title = "Time for one text on each machine"

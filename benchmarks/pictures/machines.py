@@ -17,13 +17,10 @@ def machine_colour(number: int) -> str:
     return f"student{number % COLOURS + 1}"
 
 
-def machines(
-    names: Sequence[str], rows: Mapping[str, Sequence[Row | None]], width: int
-) -> Layer | None:
+def machines(rows: Mapping[str, Sequence[Row | None]], width: int) -> Layer | None:
     """Plot the p50 of a single text.
 
     Args:
-        names: The machines.
         rows: Label of a subject -> its row on each machine, or None.
         width: Width of the picture in pixels.
     """

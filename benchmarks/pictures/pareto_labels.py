@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-from kdedge.benchmarks.labels import Box, Label, place_labels, place_on_line
 from kdedge.benchmarks.pictures import style
 from kdedge.benchmarks.pictures.data import groups
+from kdedge.benchmarks.pictures.label_places import Box, Label, place_labels, place_on_line
 from kdedge.benchmarks.pictures.plot import Plot
 from kdedge.benchmarks.pictures.style import Layer
 from kdedge.benchmarks.report import Report, Row

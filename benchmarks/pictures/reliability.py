@@ -1,4 +1,4 @@
-"""The reliability diagram: how often a student is right, against how sure it is."""
+"""The reliability diagram: how often a student is right, against its confidence."""
 
 from __future__ import annotations
 
@@ -33,9 +33,11 @@ def reliability(report: Report, width: int) -> Layer | None:
     row, found = chosen
     colour = style.css(colour_of(report, row))
     assert found.raw is not None
-    drawn = [(_legend("before", found.raw), found.raw, style.MUTED)]
-    if found.calibrated is not None:
-        drawn.append((_legend("after", found.calibrated), found.calibrated, colour))
+    before, after = found.raw, found.calibrated
+    drawn = [(f"before the temperature: ECE {before.ece:.3f}", before, style.MUTED)]
+    if after is not None:
+        name = f"after, with {after.temperature:.3g}: ECE {after.ece:.3f}"
+        drawn.append((name, after, colour))
     lowest = min(each.confidence for _, figures, _ in drawn for each in figures.bins)
     axis = Axis(min(lowest, 0.95) - 0.02, 1.0)
     plot_width = min(width, WIDEST) - AXIS_WIDTH
@@ -70,12 +72,6 @@ def _points(figures: ReliabilityFigures) -> list[dict[str, Any]]:
         area = max(SMALLEST, LARGEST * each.texts / most)
         points.append({"confidence": each.confidence, "accuracy": each.accuracy, "area": area})
     return points
-
-
-def _legend(when: str, figures: ReliabilityFigures) -> str:
-    if when == "before":
-        return f"before the temperature: ECE {figures.ece:.3f}"
-    return f"after, with {figures.temperature:.3g}: ECE {figures.ece:.3f}"
 
 
 def _legend_line(name: str, ink: str, y: float, plot_width: int) -> Sequence[Layer]:

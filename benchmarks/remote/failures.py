@@ -43,7 +43,7 @@ REASONS: Mapping[str, tuple[str, str]] = {
         "check the home directory and the free space there",
     ),
 }
-"""What the program on the target reports -> message and hint."""
+"""Reason that the program on the target reports -> message and hint."""
 
 
 def reported(reason: str, detail: str) -> KdedgeError:
@@ -81,7 +81,7 @@ def broken_off(target: Target, code: int, lines: Sequence[str]) -> KdedgeError:
     return MachineError(
         "the connection to the target broke during the bench",
         "\n".join([f"{target.destination}: ssh ended with code {code}", *lines]),
-        "run it again; the target removes its files by itself as soon as it notices",
+        "run it again; the target removes its files as soon as it finds the connection closed",
     )
 
 

@@ -3,9 +3,9 @@
 `kdedge bench --remote` sends the text of this file to a Python that may have nothing installed and
 may be too old. It therefore imports only the standard library and parses on Python 3.6.
 
-stdin holds this file, one line of JSON (see `request.py`), and a tar of all files. It
-stays open until the results have arrived: its end means that nobody waits for them.
-stdout gets the line STARTED, one line of JSON, and the files of the report.
+stdin holds this file, one line of JSON (see `request.py`), and a tar of all files. It stays open
+until the results have arrived: if it ends before, nobody waits for them. stdout gets the line
+STARTED, and one line of JSON with the exit code and the files of the report.
 """
 
 import base64
@@ -38,7 +38,7 @@ class Failure(Exception):
 
 
 class Work:
-    """The folder of this bench, and the command that runs now; both end with it."""
+    """The folder of this bench and the running command; `clean` removes and stops them."""
 
     def __init__(self) -> None:
         self.folder = ""
@@ -48,7 +48,7 @@ class Work:
         """Held while a command starts: none may start after the clean-up."""
 
     def make_folder(self) -> None:
-        """Make the folder in the home directory: /tmp is often in a small machine's memory."""
+        """Make the folder in the home directory: on small machines /tmp is often in memory."""
         home = os.path.expanduser("~")
         writable = os.access(home, os.W_OK)
         self.folder = tempfile.mkdtemp(prefix="kdedge-bench-", dir=home if writable else None)
@@ -64,7 +64,7 @@ class Work:
         cwd: str,
         **environment: str,
     ) -> Any:
-        """Run a command whose temporary files stand in the folder; return code and output."""
+        """Run a command, with temporary files in the folder; return exit code and output."""
         environment = dict(os.environ, TMPDIR=self.path("tmp"), **environment)
         with self.lock:
             if self.stopped:
@@ -97,7 +97,7 @@ class Work:
 
 
 def clean_up_when_alone(work: Work) -> None:
-    """Clean up and exit as soon as stdin ends: the other side has gone."""
+    """Clean up and exit as soon as stdin ends: then the other side is gone."""
 
     def watch() -> None:
         while os.read(0, 1024):
@@ -119,7 +119,7 @@ def check_python() -> None:
 
 
 def unpack(work: Work) -> None:
-    """Unpack the files that follow on stdin into the work folder."""
+    """Unpack the tar on stdin into the folder of this bench."""
     with tarfile.open(fileobj=sys.stdin.buffer, mode="r|", bufsize=tarfile.RECORDSIZE) as archive:
         # Python 3.11.4 and newer have filters, and warn without one.
         filters = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # type: Any
@@ -156,7 +156,7 @@ def _reason(reason: str, output: str) -> str:
 
 
 def check_installed(work: Work) -> str:
-    """Return this Python if it has kdedge, as that of a given virtual environment must."""
+    """Return the path of this Python. Raises Failure if it has no kdedge."""
     command = [sys.executable, "-c", "import kdedge.benchmarks.bench"]
     home = work.path("tmp")
     code, output = work.run(command, subprocess.PIPE, subprocess.STDOUT, work.folder, HOME=home)
@@ -193,7 +193,7 @@ def python_with_kdedge(work: Work, request: Dict[str, Any]) -> str:
 
 
 def answer(work: Work, request: Dict[str, Any]) -> Dict[str, Any]:
-    """Do everything and return what is sent back."""
+    """Run all steps; return the document that is sent back."""
     try:
         check_python()
         work.make_folder()

@@ -1,4 +1,4 @@
-"""What is sent to the target: the program, one line of JSON, and a tar of all files.
+"""The bytes that are sent to the target: program, one line of JSON, tar of all files.
 
 File names travel in the JSON and the tar, never in a command line of a shell.
 """
@@ -25,11 +25,11 @@ ON_TARGET = Path(__file__).with_name("on_target.py")
 
 @dataclass(frozen=True)
 class Request:
-    """A bench that another machine shall run.
+    """A bench for another machine to run.
 
     Attributes:
         bundles: Folders of the bundles.
-        words: Options of `kdedge bench`, without paths.
+        words: Options of `kdedge bench` as words of a command line, without paths.
         data: File with texts; None: those of the bundle.
         against: An earlier report to compare with, or None.
         wheels: Folder with wheels for the target; None: pip downloads them there.
@@ -94,7 +94,7 @@ class Request:
             archive.add(own, f"kdedge/{own.name}")
 
     def _names(self) -> list[str]:
-        """Return a name for each bundle; a second one of the same name gets a number."""
+        """Return a name for each bundle; equal names get a number."""
         names: list[str] = []
         for folder in self.bundles:
             name = bundle_name(folder.resolve())

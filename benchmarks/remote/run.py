@@ -21,19 +21,21 @@ from kdedge.errors import MachineError
 from kdedge.run.progress import Progress
 
 KEPT_LINES = 8
-"""Last lines of the target's messages that an error quotes."""
+"""Number of the target's last messages that an error quotes."""
 
 MAX_GREETING = 1 << 20
 """Bytes that the target's login may print before the program starts."""
 
 MAX_ANSWER = 512 << 20
+"""Most bytes of the line of JSON."""
+
 END_SECONDS = 30
-"""Seconds in which ssh must end after the last byte."""
+"""Longest time for ssh to end after the last byte."""
 
 
 @dataclass(frozen=True)
 class RemoteResult:
-    """What a bench on a target left.
+    """The result of a bench on a target.
 
     Attributes:
         code: Exit code of `kdedge bench` there.
@@ -66,7 +68,7 @@ class RemoteResult:
 def bench_on_target(target: Target, request: Request, progress: Progress) -> RemoteResult:
     """Copy bundles, texts and kdedge to a target, bench there, and bring the report back.
 
-    The target removes everything that was copied, also if this process is stopped.
+    The target removes all copied files at the end, also if this process is stopped.
 
     Raises:
         MachineError: If the target cannot be reached, lacks something, or stops.
@@ -92,7 +94,7 @@ def bench_on_target(target: Target, request: Request, progress: Progress) -> Rem
     except subprocess.TimeoutExpired:
         code = -1
     finally:
-        # The end of stdin tells the target to clean up; ssh sends it when it ends.
+        # When ssh ends, the target's stdin ends, and then the target cleans up.
         process.kill()
         process.wait()
     if not started:
@@ -102,7 +104,7 @@ def bench_on_target(target: Target, request: Request, progress: Progress) -> Rem
 
 def _send_when_started(stdin: IO[bytes], stdout: IO[bytes], request: Request) -> bool:
     """Send the request, and return whether the program has started."""
-    with suppress(BrokenPipeError):  # The other side says why.
+    with suppress(BrokenPipeError):  # stderr has the reason.
         request.send(stdin)
     read = 0
     while read < MAX_GREETING:

@@ -14,14 +14,14 @@ NAME = r"[A-Za-z0-9_][\w.-]*"
 PATTERN = re.compile(
     rf"(?:(?P<user>{NAME})@)?(?P<host>{NAME}|\[[0-9A-Fa-f:.%\w]+\])(?::(?P<port>\d{{1,5}}))?"
 )
-"""`user@host:port`. Nothing in it can be an option of ssh, or mean something to a shell."""
+"""`user@host:port`. No part can be read as an option of ssh or as syntax of a shell."""
 
 PROGRAM = "import sys;r=sys.stdin.buffer;exec(r.read(int(r.readline())))"
-"""Runs the program that follows on stdin. It has no character that a shell changes in quotes."""
+"""Runs the program that follows on stdin. In double quotes, a shell changes nothing in it."""
 
 CONNECT_SECONDS = 20
 ALIVE_SECONDS = 15
-"""Seconds of silence after which ssh asks whether the target is still there; four times."""
+"""Seconds of silence after which ssh tests the connection; it gives up after four tests."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Target:
 
     Attributes:
         destination: `host` or `user@host`, as ssh takes it.
-        port: None: as ssh's configuration says.
+        port: None: the one in ssh's configuration.
         python: Command or path of Python there, relative to the home directory.
         venv: Virtual environment there that has kdedge; None: a new one is made.
         ssh_config: Configuration of ssh; None: the user's own.
@@ -86,7 +86,7 @@ def parse_target(
     """Read `host`, `user@host` or `user@host:port`.
 
     Raises:
-        UsageError: If the text is something else.
+        UsageError: If the text has another form.
     """
     found = PATTERN.fullmatch(text)
     port = int(found["port"]) if found and found["port"] else None

@@ -1,7 +1,7 @@
 """Write this kdedge as a wheel, to install the same code on another machine.
 
-No build tool and no network is needed: the files of the running packages are zipped with the
-metadata of their installation.
+It needs no build tool and no network: it zips the files of the running packages with the metadata
+of their installation.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kdedge.errors import MachineError
 
 DISTRIBUTION = "kdedge-toolkit"
 PACKAGES = ("kdedge", "kdedge.export", "kdedge.benchmarks")
-"""In a checkout, the folders of the last two stand beside the first one."""
+"""In a checkout, the last two are folders next to the first one."""
 
 LEFT_OUT = ("__pycache__", "node_modules", "studies", "results")
 """Folders of a checkout that are in no wheel."""
@@ -71,7 +71,7 @@ def _code() -> Iterator[tuple[str, bytes]]:
             if file.is_dir() or set(below.parts) & set(LEFT_OUT):
                 continue
             name = f"{package.replace('.', '/')}/{below.as_posix()}"
-            if name not in seen:  # An installed kdedge holds the other two.
+            if name not in seen:  # An installed kdedge contains the others.
                 seen.add(name)
                 yield name, file.read_bytes()
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kdedge.benchmarks.changes import Change, Comparison
+from kdedge.benchmarks.figures import NOTHING
 from kdedge.benchmarks.scenarios.process_ratio import CONFIDENCE, RELEVANT
-from kdedge.benchmarks.scenarios.tables import NOTHING, ScenarioTable
+from kdedge.benchmarks.scenarios.tables import ScenarioTable
 
 
 def change_table(comparison: Comparison, labels: Mapping[str, str]) -> ScenarioTable:
-    """Build the table; `labels`: `Subject.key` -> what tables call it."""
+    """Build the table; `labels`: `Subject.key` -> the subject's name in tables."""
     rows = []
     for change in comparison.changes:
         rows.append((labels.get(change.subject, change.subject), *_cells(change)))
@@ -22,8 +23,8 @@ def change_table(comparison: Comparison, labels: Mapping[str, str]) -> ScenarioT
         "against",
         "Against the earlier bench",
         f"The earlier bench is of {comparison.created}. Ratio is new time divided by old time,"
-        f" with an interval of {100 * CONFIDENCE:.0f} % over processes. A fixed yardstick"
-        " corrects it for a faster or slower machine."
+        f" with an interval of {100 * CONFIDENCE:.0f} % over processes. The time of a fixed"
+        " piece of work corrects it for a faster or slower machine."
         f" A change below {100 * RELEVANT:.0f} % is no difference.",
         ("subject", "time", "ratio", "interval", "machine", "score", "old and new score"),
         tuple(rows),

@@ -14,9 +14,10 @@ from kdedge.benchmarks.scenarios.series import ScenarioResults, Series
 from kdedge.benchmarks.scenarios.workload import Workload
 
 STARTS = 5
+"""New processes of each subject."""
 
 PARTS = ("start", "load", "answer", "total")
-"""Interpreter and imports; files to a model; the first text; all three."""
+"""Parts of a start: interpreter and imports; files to a model; first text; all three."""
 
 WARM_FILES = (
     "cold start: the system has the files in memory already; after a reboot the first start"
@@ -24,13 +25,13 @@ WARM_FILES = (
 )
 
 
-def cold(load: Workload) -> ScenarioResults:
+def cold(workload: Workload) -> ScenarioResults:
     """Start every subject in new processes, in turns."""
-    text, pair = load.singles[0]
-    jobs = {key: subject.job for key, subject in load.subjects.items() if subject.job is not None}
+    text, pair = workload.singles[0]
+    jobs = workload.jobs
     values: dict[str, list[list[float]]] = {key: [] for key in jobs}
     failed: dict[str, None] = {}
-    load.progress.start("cold start", STARTS * len(jobs))
+    workload.progress.start("cold start", STARTS * len(jobs))
     for number in range(STARTS):
         for key, job in jobs.items():
             try:
@@ -38,8 +39,8 @@ def cold(load: Workload) -> ScenarioResults:
                 values[key].append([seconds[part] for part in PARTS])
             except (*CHILD_FAULTS, KeyError):
                 failed[key] = None
-        load.progress.advance((number + 1) * len(jobs), f"start {number + 1} of {STARTS}")
-    load.progress.finish()
+        workload.progress.advance((number + 1) * len(jobs), f"start {number + 1} of {STARTS}")
+    workload.progress.finish()
     series = []
     for key, starts in values.items():
         for column, part in enumerate(PARTS):

@@ -16,18 +16,19 @@ from kdedge.benchmarks.work import single_work
 POWERCAP = Path("/sys/class/powercap")
 NVML_LIBRARY = "libnvidia-ml.so.1"
 BLOCKS = 5
+"""Measurements of each subject."""
 
 NOT_READABLE = "energy: not readable here ({})"
-IDLE_INCLUDED = "energy: of the whole package or GPU, with what it needs when idle"
+IDLE_INCLUDED = "energy: of the whole package or GPU, with the energy that it needs when idle"
 
 
 @dataclass(frozen=True)
 class Counter:
-    """A counter of energy.
+    """An energy counter.
 
     Attributes:
         name: Such as `package-0`.
-        read: Joules since some moment.
+        read: Returns the joules since a fixed but unknown moment.
         wraps_at: Joules after which it starts again at 0; None if it does not.
     """
 
@@ -42,22 +43,22 @@ class Counter:
         return after - before
 
 
-def energy(load: Workload) -> ScenarioResults:
+def energy(workload: Workload) -> ScenarioResults:
     """Measure joules per text of each subject, in several blocks."""
     counters, reasons = find_counters()
     if not counters:
         return ScenarioResults(notes=(NOT_READABLE.format("; ".join(reasons)),))
-    items = load.singles
-    seconds = load.seconds / (BLOCKS * max(1, len(load.runners)))
+    items = workload.singles
+    seconds = workload.seconds / (BLOCKS * max(1, len(workload.runners)))
     values: dict[tuple[str, str], list[float]] = {}
-    load.progress.start("energy", BLOCKS)
+    workload.progress.start("energy", BLOCKS)
     for block in range(BLOCKS):
-        for key, runner in load.runners.items():
+        for key, runner in workload.runners.items():
             work = single_work(runner, items)
             for name, joules in joules_per_text(work, len(items), counters, seconds).items():
                 values.setdefault((key, name), []).append(joules)
-        load.progress.advance(block + 1)
-    load.progress.finish()
+        workload.progress.advance(block + 1)
+    workload.progress.finish()
     series = []
     for (key, name), blocks in values.items():
         series.append(Series("energy", key, np.array(blocks), part=name, unit="J"))

@@ -1,8 +1,9 @@
 """Gate: single texts in several new processes, for a comparison with a later bench.
 
-Two processes that run the same file differ by a few percent, and a machine drifts from one hour to
-the next. Several processes show the first. A yardstick shows the second: a fixed piece of numpy
-work, timed in turns with the texts. `against.py` compares two results of this scenario.
+Two processes that run the same file differ by a few percent: so several processes are timed. A
+machine is faster or slower from one hour to the next: so each process also times a yardstick, a
+fixed piece of numpy work, in turns with the texts. `against.py` compares two results of this
+scenario.
 """
 
 from __future__ import annotations
@@ -41,15 +42,15 @@ YARDSTICK_SIZE = 192
 """Rows and columns of the yardstick's matrices: about the weights of a small layer."""
 
 
-def gate(load: Workload) -> ScenarioResults:
-    """Time every subject in new processes, in turns, and keep which texts it classifies right."""
-    chosen = representative(load.examples.lengths, TEXTS, load.options.seed)
-    texts, pairs = take(load.examples, chosen)
-    jobs = {key: subject.job for key, subject in load.subjects.items() if subject.job is not None}
-    more = {"seconds": load.seconds / (PROCESSES * max(1, len(jobs)))}
+def gate(workload: Workload) -> ScenarioResults:
+    """Time every subject in new processes, in turns, and store which predictions are right."""
+    chosen = representative(workload.examples.lengths, TEXTS, workload.options.seed)
+    texts, pairs = take(workload.examples, chosen)
+    jobs = workload.jobs
+    more = {"seconds": workload.seconds / (PROCESSES * max(1, len(jobs)))}
     series: list[Series] = []
     failed: dict[str, None] = {}
-    load.progress.start("gate", PROCESSES)
+    workload.progress.start("gate", PROCESSES)
     for process in range(PROCESSES):
         for key, job in jobs.items():
             try:
@@ -59,11 +60,11 @@ def gate(load: Workload) -> ScenarioResults:
                     series.append(Series("gate", key, values, at=process, part=part))
             except (*CHILD_FAULTS, KeyError):
                 failed[key] = None
-        load.progress.advance(process + 1, f"process {process + 1} of {PROCESSES}")
-    load.progress.finish()
+        workload.progress.advance(process + 1, f"process {process + 1} of {PROCESSES}")
+    workload.progress.finish()
     measured = [each for each in series if each.subject not in failed]
-    for key, subject in load.subjects.items():
-        right = _right_texts(load, subject)
+    for key, subject in workload.subjects.items():
+        right = _right_texts(workload, subject)
         if right is not None:
             measured.append(Series("gate", key, right, part="right", unit="1"))
     notes = [f"{key}: not timed for a comparison: a process ended early" for key in failed]
@@ -118,12 +119,12 @@ def _continues(rounds: int, time_left: bool) -> bool:
     return rounds < MIN_ROUNDS or (time_left and rounds < MAX_ROUNDS)
 
 
-def _right_texts(load: Workload, subject: Subject) -> np.ndarray | None:
+def _right_texts(workload: Workload, subject: Subject) -> np.ndarray | None:
     """Return 1 for each text that a classification predicts right, else 0; None without labels."""
-    labels = load.examples.labels
-    if load.spec is None or load.spec.kind != "classification":
+    labels = workload.examples.labels
+    if workload.spec is None or workload.spec.kind != "classification":
         return None
     if subject.logits is None or labels is None:
         return None
-    predictions = decide(load.spec.kind, subject.logits, load.spec.threshold)
+    predictions = decide(workload.spec.kind, subject.logits, workload.spec.threshold)
     return np.asarray(predictions == labels, dtype=float)

@@ -19,16 +19,16 @@ SHORTEST, LONGEST = 16, 1 << 16
 """Characters of a text; each length is twice the one before."""
 
 
-def lengths(load: Workload) -> ScenarioResults:
-    """Time texts of growing length until the tokenizer cuts them; all take turns.
+def lengths(workload: Workload) -> ScenarioResults:
+    """Time texts of growing length until the tokenizer cuts them; all subjects take turns.
 
-    The texts are pieces of the bench's own texts, put one after another.
+    The texts are cut out of the bench's texts, which are joined to one.
     """
     works: dict[str, Work] = {}
     conditions: dict[str, tuple[str, int]] = {}
     notes = []
-    for key, runner in load.runners.items():
-        cases = _cases(load.examples, runner.encode)
+    for key, runner in workload.runners.items():
+        cases = _cases(workload.examples, runner.encode)
         if not cases:
             notes.append(f"{key}: no length sweep, because its input is not a list of tokens")
         for tokens, items in cases.items():
@@ -37,8 +37,8 @@ def lengths(load: Workload) -> ScenarioResults:
             conditions[name] = key, tokens
     if not works:
         return ScenarioResults(notes=tuple(notes))
-    plan = TimingPlan(seconds=load.seconds, seed=load.options.seed)
-    timed = interleave(works, TEXTS, plan, title="lengths", progress=load.progress)
+    plan = TimingPlan(seconds=workload.seconds, seed=workload.options.seed)
+    timed = interleave(works, TEXTS, plan, title="lengths", progress=workload.progress)
     series = []
     for name, parts in timed.items():
         key, tokens = conditions[name]
@@ -47,7 +47,7 @@ def lengths(load: Workload) -> ScenarioResults:
 
 
 def _cases(examples: Examples, encode: Any) -> dict[int, list[Batch]]:
-    """Return texts by their number of tokens, for lengths that differ."""
+    """Return number of tokens -> texts, for lengths that the tokenizer does not cut."""
     cases: dict[int, list[Batch]] = {}
     characters = SHORTEST
     longest = 0
@@ -63,7 +63,7 @@ def _cases(examples: Examples, encode: Any) -> dict[int, list[Batch]]:
 
 
 def pieces(examples: Examples, characters: int) -> list[Batch]:
-    """Cut texts of one length out of all texts; a pair shares the length among both."""
+    """Cut texts of one length out of all texts; the two texts of a pair share the length."""
     whole = " ".join(examples.texts)
     first = characters if examples.pairs is None else characters // 2
     items: list[Batch] = []

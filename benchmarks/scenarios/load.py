@@ -1,8 +1,8 @@
 """Offered load: requests arrive at random, whether or not earlier ones are answered.
 
-A closed loop sends the next request after the last answer, so a slow answer delays the requests
-that would have waited behind it, and their waiting is never measured ("coordinated omission").
-Here the arrivals are fixed before the measurement, and latency counts from the scheduled arrival.
+A closed loop sends the next request after the last answer. A slow answer then delays the requests
+that would have waited for it, and their waiting is never measured ("coordinated omission"). Here
+the arrivals are fixed before the measurement, and latency counts from the scheduled arrival.
 """
 
 from __future__ import annotations
@@ -20,34 +20,37 @@ SHARES = (0.25, 0.5, 0.75, 0.9)
 """Offered rates as shares of a subject's capacity, if no rates are given."""
 
 CAPACITY_TEXTS = 40
+"""Texts that measure a capacity."""
+
 MIN_REQUESTS, MAX_REQUESTS = 100, 5000
+"""Fewest and most requests of one rate."""
 
 SPIN_S = 1e-3
-"""The last part of a wait: a sleep can be late by that much."""
+"""A wait ends with a busy loop of this length: a sleep can end late by that much."""
 
 Clock = Callable[[], float]
 Wait = Callable[[float], None]
 
 
-def load(work: Workload) -> ScenarioResults:
+def load(workload: Workload) -> ScenarioResults:
     """Measure the latency of requests to one worker at each rate."""
-    items = work.singles
-    runners = work.runners
+    items = workload.singles
+    runners = workload.runners
     capacities = {key: _capacity(runner, items) for key, runner in runners.items()}
-    rates = {key: work.options.rates or _rates(capacities[key]) for key in runners}
+    rates = {key: workload.options.rates or _rates(capacities[key]) for key in runners}
     runs = sum(map(len, rates.values()))
     series = []
-    work.progress.start("offered load", runs)
+    workload.progress.start("offered load", runs)
     for key, runner in runners.items():
         answer = _answer(runner, items)
         for rate in rates[key]:
-            count = request_count(rate, work.seconds / runs)
-            due = arrivals(rate, count, work.options.seed)
+            count = request_count(rate, workload.seconds / runs)
+            due = arrivals(rate, count, workload.options.seed)
             latency, service = serve_arrivals(answer, due)
             series.append(Series("load", key, latency, at=rate, part="latency"))
             series.append(Series("load", key, service, at=rate, part="service"))
-            work.progress.advance(len(series) // 2, f"{key}, {rate:g} texts/s")
-    work.progress.finish()
+            workload.progress.advance(len(series) // 2, f"{key}, {rate:g} texts/s")
+    workload.progress.finish()
     return ScenarioResults(tuple(series))
 
 
@@ -69,8 +72,8 @@ def serve_arrivals(
     Args:
         answer: Answers request i.
         due: Scheduled arrivals in seconds. *Shape:* (n,)
-        clock: Seconds.
-        wait: Returns at a time of the clock, or at once if it has passed.
+        clock: Returns the time in seconds.
+        wait: Waits until a time of the clock; returns at once if it has passed.
 
     Returns:
         Seconds from the scheduled arrival to the answer, and seconds of the answer alone. Each:
@@ -99,7 +102,7 @@ def wait_until(moment: float) -> None:
 
 
 def request_count(rate: float, seconds: float) -> int:
-    """Return how many requests arrive in the time of one rate, within limits."""
+    """Return the number of requests at a rate in some seconds, within limits."""
     return int(min(MAX_REQUESTS, max(MIN_REQUESTS, rate * seconds)))
 
 

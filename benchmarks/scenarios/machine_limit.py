@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from time import perf_counter
 
 import numpy as np
@@ -21,7 +22,7 @@ from kdedge.runtime.session import PROVIDERS
 
 TEXTS = 32
 OPERATOR = "operator "
-"""How the part of a series begins that holds the time of one operator."""
+"""Prefix of `Series.part` for the time of one operator."""
 
 COUNTED = ("fp32", "int8", "bytes")
 
@@ -33,46 +34,43 @@ ONLY_ONNX = "machine: only ONNX files on the CPU have a bound"
 SEVERAL_THREADS = "machine: the bound is that of one core divided by {} threads"
 
 
-def machine_limit(load: Workload) -> ScenarioResults:
+def machine_limit(workload: Workload) -> ScenarioResults:
     """Measure the peaks of one core, count operations, and profile the operators."""
-    subjects = _bounded_subjects(load)
+    subjects = _bounded_subjects(workload)
     if not subjects:
         return ScenarioResults(notes=(ONLY_ONNX,))
-    chosen = representative(load.examples.lengths, TEXTS, load.options.seed)
-    items = [take(load.examples, [index]) for index in chosen]
-    load.progress.start("machine", len(subjects) + 1)
+    chosen = representative(workload.examples.lengths, TEXTS, workload.options.seed)
+    items = [take(workload.examples, [index]) for index in chosen]
+    workload.progress.start("machine", len(subjects) + 1)
     peaks = measure_peaks()
     series = []
-    for name, value in zip(("fp32", "int8", "memory"), _figures(peaks), strict=True):
+    for name, value in asdict(peaks).items():
         series.append(Series("machine", "", np.array([value]), part=name, unit="1/s"))
-    load.progress.advance(1, "peaks of one core")
+    workload.progress.advance(1, "peaks of one core")
     works: dict[str, Work] = {}
     for number, (key, subject) in enumerate(subjects.items(), 2):
         assert subject.runner is not None
         encoded = [subject.runner.encode(*item) for item in items]
         works[key] = _model_work(subject, encoded)
-        series += _counted(key, _profile(subject, encoded), peaks, load.options.threads)
-        load.progress.advance(number, key)
-    load.progress.finish()
-    series += _timed(works, load)
+        series += _counted(key, _profile(subject, encoded), peaks, workload.options.threads)
+        workload.progress.advance(number, key)
+    workload.progress.finish()
+    series += _timed(works, workload)
     notes = [PROFILED]
-    if len(subjects) < len(load.subjects):
+    if len(subjects) < len(workload.subjects):
         notes.append(ONLY_ONNX)
-    if load.options.threads > 1:
-        notes.append(SEVERAL_THREADS.format(load.options.threads))
+    if workload.options.threads > 1:
+        notes.append(SEVERAL_THREADS.format(workload.options.threads))
     return ScenarioResults(tuple(series), tuple(notes))
 
 
-def _bounded_subjects(load: Workload) -> dict[str, Subject]:
+def _bounded_subjects(workload: Workload) -> dict[str, Subject]:
+    """Return the ONNX files on the CPU, for which a bound can be computed."""
     found = {}
-    for key, subject in load.subjects.items():
+    for key, subject in workload.subjects.items():
         if subject.form == "onnx" and subject.provider == PROVIDERS["cpu"] and subject.job:
             found[key] = subject
     return found
-
-
-def _figures(peaks: Peaks) -> tuple[float, float, float]:
-    return peaks.fp32, peaks.int8, peaks.memory
 
 
 def _model_work(subject: Subject, encoded: Sequence[Mapping[str, np.ndarray]]) -> Work:
@@ -98,7 +96,7 @@ def _profile(subject: Subject, encoded: Sequence[Mapping[str, np.ndarray]]) -> l
 def _counted(
     key: str, runs: Sequence[Sequence[NodeRun]], peaks: Peaks, threads: int
 ) -> list[Series]:
-    """Return the counts and the bound of each text, and the time of each operator."""
+    """Return each text's counts and bound, and its time in each operator."""
     costs = [total_cost(nodes) for nodes in runs]
     # The weights may fit into a cache, so they are read as fast as a copy of their size.
     bandwidth = max(copy_speed(max(cost.bytes for cost in costs)), peaks.memory)
@@ -120,11 +118,11 @@ def _count_series(key: str, costs: Sequence[Cost], name: str) -> Series:
     return Series("machine", key, values, part=name, unit="1")
 
 
-def _timed(works: Mapping[str, Work], load: Workload) -> list[Series]:
+def _timed(works: Mapping[str, Work], workload: Workload) -> list[Series]:
     """Time the same texts in turns; keep the median of each text, in the order of the bounds."""
-    count = min(TEXTS, len(load.examples))
-    plan = TimingPlan(seconds=load.seconds, seed=load.options.seed, visit=count, at_most=50)
-    timed = interleave(works, count, plan, title="machine", progress=load.progress)
+    count = min(TEXTS, len(workload.examples))
+    plan = TimingPlan(seconds=workload.seconds, seed=workload.options.seed, visit=count, at_most=50)
+    timed = interleave(works, count, plan, title="machine", progress=workload.progress)
     series = []
     for key, parts in timed.items():
         medians = np.median(np.array(parts[0].rounds), axis=0)

@@ -1,13 +1,14 @@
-"""The tables of how far each subject is from the machine, and of its operators."""
+"""Two tables: each subject's time against its lower bound, and its slowest operators."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import numpy as np
+from kdedge.benchmarks.figures import NOTHING
 from kdedge.benchmarks.scenarios.machine_limit import OPERATOR
 from kdedge.benchmarks.scenarios.series import ScenarioResults, Series
-from kdedge.benchmarks.scenarios.tables import NOTHING, ScenarioTable
+from kdedge.benchmarks.scenarios.tables import ScenarioTable
 from kdedge.benchmarks.summary import duration
 
 TOP = 5

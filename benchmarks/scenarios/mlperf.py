@@ -1,22 +1,25 @@
 """How many queries a percentile needs, by the rules of MLPerf Inference.
 
-The binomial distribution counts how many of n queries are slower than a percentile's true value.
-MLPerf wants to be 99 % sure ("early stopping", MLPerf Inference rules, appendix on early stopping).
-Without early stopping it wants the interval of the share to be a twentieth of its distance to 1.
+The number of queries, out of n, that are slower than the true percentile has a binomial
+distribution. With early stopping, MLPerf requires a confidence of 99 % that the percentile is below
+the bound (MLPerf Inference rules, appendix on early stopping). Without it, the margin of the
+measured share may be a twentieth of the share's distance to 1.
 """
 
 from __future__ import annotations
 
-import math
 from statistics import NormalDist
 
 import numpy as np
+
+from kdedge.runtime.agreement import binomial_cdf
 
 MIN_QUERIES = 1024
 """The fewest queries of a single stream."""
 
 CONFIDENCE = 0.99
 MARGIN_SHARE = 1 / 20
+"""Margin of a percentile, as a share of its distance to 1."""
 
 
 def queries_for(percentile: float) -> int:
@@ -79,14 +82,5 @@ def _queries_for_slower(percentile: float, slower: int) -> int:
 
 
 def _is_enough(count: int, slower: int, percentile: float) -> bool:
-    """Whether at most `slower` of `count` queries are above the true percentile by chance only."""
-    return _binomial_cdf(slower, count, 1 - percentile) <= 1 - CONFIDENCE
-
-
-def _binomial_cdf(most: int, count: int, chance: float) -> float:
-    """Return P(X <= most) for X of a binomial distribution; exact, also for large counts."""
-    total = 0.0
-    for k in range(most + 1):
-        ways = math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1)
-        total += math.exp(ways + k * math.log(chance) + (count - k) * math.log1p(-chance))
-    return total
+    """Return whether it is unlikely that at most `slower` queries exceed the percentile."""
+    return binomial_cdf(slower, count, 1 - percentile) <= 1 - CONFIDENCE

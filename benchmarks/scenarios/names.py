@@ -25,7 +25,7 @@ ALL = "all"
 
 
 def scenario_names(given: Iterable[str] | str) -> tuple[str, ...]:
-    """Return the scenarios that were asked for, in their order; names may have commas.
+    """Return the chosen scenarios in the order of `SCENARIOS`, with `single`.
 
     Raises:
         UsageError: If a name is unknown.

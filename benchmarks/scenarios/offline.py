@@ -11,21 +11,21 @@ from kdedge.evaluation.timing import TimingPlan, Work, interleave
 BATCH_SIZES = (1, 4, 16, 64)
 
 
-def offline(load: Workload) -> ScenarioResults:
+def offline(workload: Workload) -> ScenarioResults:
     """Time whole batches, with tokenization; all subjects and sizes take turns."""
-    sizes = sorted({*BATCH_SIZES, load.options.batch})
+    sizes = sorted({*BATCH_SIZES, workload.options.batch})
     works: dict[str, Work] = {}
     conditions: dict[str, tuple[str, int]] = {}
     for size in sizes:
-        batches = full_batches(load.examples, size)
-        for key, runner in load.runners.items():
+        batches = full_batches(workload.examples, size)
+        for key, runner in workload.runners.items():
             name = f"{key} in batches of {size}"
             works[name] = _repeated(batch_work(runner, batches), len(batches))
             conditions[name] = key, size
     plan = TimingPlan(
-        seconds=load.seconds, seed=load.options.seed, visit=1, lead_in=False, at_most=60
+        seconds=workload.seconds, seed=workload.options.seed, visit=1, lead_in=False, at_most=60
     )
-    timed = interleave(works, max(plan.at_most, 1), plan, title="offline", progress=load.progress)
+    timed = interleave(works, plan.at_most, plan, title="offline", progress=workload.progress)
     series = []
     for name, parts in timed.items():
         key, size = conditions[name]

@@ -12,10 +12,10 @@ RELEVANT = 0.05
 """The smallest change in time that counts."""
 
 CONFIDENCE = 0.99
-"""Confidence of the interval of a ratio, and 1 - the level of the test of scores."""
+"""Confidence of the interval of a ratio, and 1 minus the significance level for scores."""
 
 LOW_QUANTILE = 0.1
-"""Noise only adds time, so a process's time for a text is a low quantile over its rounds."""
+"""A process's time for a text is this quantile over its rounds: noise only adds time."""
 
 
 def compare_processes(
@@ -57,9 +57,10 @@ def shift_interval(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
 
 
 def rank_sum_limit(m: int, n: int) -> int:
-    """Return the largest k for which P(U <= k) is at most (1 - confidence) / 2; -1 if none is.
+    """Return the largest k with P(U <= k) <= (1 - `CONFIDENCE`) / 2; -1 if there is none.
 
-    U counts the pairs in which the value of one sample is above that of the other.
+    U is the statistic of Mann and Whitney 1947 for samples of m and n values: the number of pairs
+    in which the value of the first sample is larger. Both samples have the same distribution here.
     """
     # counts[u]: number of orders of i values of one sample and j of the other with U = u.
     table = {(0, j): [1] for j in range(n + 1)}
@@ -82,10 +83,10 @@ def rank_sum_limit(m: int, n: int) -> int:
 
 
 def verdict_of(low: float, high: float) -> str:
-    """Judge the interval of a ratio of times by the smallest change that counts.
+    """Compare the interval of a ratio of times with `RELEVANT`, the smallest change that counts.
 
-    The whole interval must be beyond that change. Drift between two benches is not in the interval,
-    and so it would otherwise be found as a change.
+    `faster` and `slower` need the whole interval beyond that change. The interval does not contain
+    the drift of the machine between two benches, which would otherwise count as a change.
     """
     most = 1 + RELEVANT
     if low > most:
@@ -97,20 +98,8 @@ def verdict_of(low: float, high: float) -> str:
     return "inconclusive"
 
 
-def mcnemar(old: np.ndarray, new: np.ndarray) -> float:
-    """Return the p-value of the exact McNemar test; 1 marks a text that was predicted right."""
-    lost = int(np.sum((old == 1) & (new == 0)))
-    gained = int(np.sum((old == 0) & (new == 1)))
-    changed = lost + gained
-    tail = 0
-    for k in range(min(lost, gained) + 1):
-        tail += math.comb(changed, k)
-    p_value = 2 * tail / (1 << changed)
-    return min(1.0, p_value)
-
-
 def _levels(series: Sequence[Series]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the log of a low quantile over rounds: texts (P, texts) and yardstick (P,)."""
+    """Return logs of the low quantile over rounds: texts (P, texts) and yardstick (P,)."""
     yards = {each.at: each.values for each in series if each.part == "yardstick"}
     texts, levels = [], []
     for each in series:

@@ -33,7 +33,7 @@ FUNCTIONS: dict[str, Callable[[Workload], ScenarioResults]] = {
     "gate": gate,
     "machine": machine_limit,
 }
-"""Scenario -> what measures it; `single` is measured by every bench."""
+"""Scenario -> function that measures it; every bench measures `single` itself."""
 
 
 def run_scenarios(
@@ -43,7 +43,7 @@ def run_scenarios(
     options: Options,
     progress: Progress,
 ) -> ScenarioResults:
-    """Measure the scenarios that the options name, with the subjects that run."""
+    """Measure the scenarios in `options.scenarios`, with the subjects that can run."""
     running = {subject.key: subject for subject in subjects if subject.runner is not None}
     workload = Workload(running, examples, options, progress, spec)
     chosen = [FUNCTIONS[name] for name in options.scenarios if name in FUNCTIONS]

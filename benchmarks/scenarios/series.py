@@ -20,7 +20,7 @@ class Series:
         subject: `Subject.key`.
         values: Seconds, or joules per text. *Shape:* (n,)
         at: The condition: batch size, texts per second, threads or tokens; None without one.
-        part: What was measured if a scenario measures several parts, such as `load`.
+        part: Name of the measured part, such as `load`, if a scenario measures several.
         unit: `s`, `J`, or `1` for counts.
     """
 
@@ -39,7 +39,7 @@ class Series:
         return float(np.quantile(self.values, q))
 
     def to_json(self) -> dict[str, Any]:
-        """Return microseconds, or joules, to four digits after the point."""
+        """Return values in microseconds, or in joules, rounded to four decimals."""
         factor = MICRO if self.unit == "s" else 1.0
         return {
             "scenario": self.scenario,

@@ -12,17 +12,17 @@ from kdedge.evaluation.timing import VISIT, TimingPlan, interleave
 PERCENTILES = (0.9, 0.99)
 
 
-def stream(load: Workload) -> ScenarioResults:
-    """Time single texts of all subjects in turns, as many as the bound of p99 needs."""
+def stream(workload: Workload) -> ScenarioResults:
+    """Time single texts of all subjects in turns, enough of them for a bound of p99."""
     needed = max(MIN_QUERIES, *[queries_for(percentile) for percentile in PERCENTILES])
     rounds = -(-needed // VISIT)
-    items = load.singles
+    items = workload.singles
     timed = interleave(
-        {key: single_work(runner, items) for key, runner in load.runners.items()},
+        {key: single_work(runner, items) for key, runner in workload.runners.items()},
         len(items),
-        TimingPlan(seed=load.options.seed, visit=VISIT, rounds=rounds),
+        TimingPlan(seed=workload.options.seed, visit=VISIT, rounds=rounds),
         title="single stream",
-        progress=load.progress,
+        progress=workload.progress,
     )
     series = [Series("stream", key, parts[0].values) for key, parts in timed.items()]
     return ScenarioResults(tuple(series))

@@ -1,18 +1,17 @@
-"""Tables of scenarios: statistics that are derived from the raw values, as text."""
+"""Tables of scenarios: statistics of the raw values, as text."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from kdedge.benchmarks.figures import NOTHING
 from kdedge.benchmarks.scenarios.mlperf import (
     bounded_percentile,
     queries_without_early_stopping,
 )
 from kdedge.benchmarks.scenarios.series import ScenarioResults, Series
 from kdedge.benchmarks.summary import duration
-
-NOTHING = "–"
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class ScenarioTable:
     Attributes:
         name: The scenario, which is part of ids.
         title: Heading.
-        explain: What the values are.
+        explain: Sentences that explain the values.
         header: Columns; the first one names the subject.
         rows: Cells.
     """
@@ -39,7 +38,7 @@ def scenario_tables(results: ScenarioResults, labels: Mapping[str, str]) -> list
 
     Args:
         results: What was measured.
-        labels: `Subject.key` -> what tables call it.
+        labels: `Subject.key` -> the subject's name in tables.
     """
     tables = []
     for name, build in BUILDERS.items():

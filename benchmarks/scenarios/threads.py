@@ -15,43 +15,34 @@ from kdedge.run.processes import available_cores
 from kdedge.runtime import Classifier
 
 ONE_AFTER_ANOTHER = (
-    "threads: each number of threads is measured after the one before, so that idle threads do not"
-    " disturb; a slow phase of the machine does not affect all alike"
+    "threads: one number of threads is measured after the other, so that idle threads do not"
+    " disturb; a slow phase of the machine may affect only one of them"
 )
 NO_TORCH = "threads: only ONNX files; torch sets its threads once for a whole process"
 
 
-def threads(load: Workload) -> ScenarioResults:
+def threads(workload: Workload) -> ScenarioResults:
     """Time single texts of the ONNX files with 1, 2, 4, ... threads, up to the cores."""
-    jobs = onnx_jobs(load)
+    jobs = {key: job for key, job in workload.jobs.items() if job["form"] == "onnx"}
     counts = thread_counts(available_cores())
-    items = load.singles
+    items = workload.singles
     series = []
     for count in counts:
         classifiers = {key: _open(job, count) for key, job in jobs.items()}
         works = {}
         for key, classifier in classifiers.items():
             works[key] = single_work(Runner(classifier.encode, classifier.run), items)
-        plan = TimingPlan(seconds=load.seconds / len(counts), seed=load.options.seed)
+        plan = TimingPlan(seconds=workload.seconds / len(counts), seed=workload.options.seed)
         title = f"threads: {count}"
-        timed = interleave(works, len(items), plan, title=title, progress=load.progress)
+        timed = interleave(works, len(items), plan, title=title, progress=workload.progress)
         for key, parts in timed.items():
             series.append(Series("threads", key, parts[0].values, at=count))
         for classifier in classifiers.values():
             classifier.close()
     notes = [ONE_AFTER_ANOTHER]
-    if len(jobs) < len(load.subjects):
+    if len(jobs) < len(workload.subjects):
         notes.append(NO_TORCH)
     return ScenarioResults(tuple(series), tuple(notes))
-
-
-def onnx_jobs(load: Workload) -> dict[str, Mapping[str, Any]]:
-    """Return the jobs of the subjects that are ONNX files."""
-    jobs: dict[str, Mapping[str, Any]] = {}
-    for key, subject in load.subjects.items():
-        if subject.form == "onnx" and subject.job is not None:
-            jobs[key] = subject.job
-    return jobs
 
 
 def thread_counts(cores: int) -> list[int]:

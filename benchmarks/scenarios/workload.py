@@ -1,9 +1,10 @@
-"""What every scenario gets: the subjects that run, the texts, and how to measure."""
+"""The input of every scenario: the subjects that can run, the texts, and the options."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from kdedge.benchmarks.examples import Examples
 from kdedge.benchmarks.measure import timed_examples
@@ -35,12 +36,21 @@ class Workload:
 
     @property
     def runners(self) -> dict[str, Runner]:
-        """What runs each subject, by key."""
+        """The runner of each subject, by key."""
         runners = {}
         for key, subject in self.subjects.items():
             if subject.runner is not None:
                 runners[key] = subject.runner
         return runners
+
+    @property
+    def jobs(self) -> dict[str, dict[str, Any]]:
+        """The job with which a new process loads each subject, by key."""
+        jobs = {}
+        for key, subject in self.subjects.items():
+            if subject.job is not None:
+                jobs[key] = subject.job
+        return jobs
 
     @property
     def singles(self) -> list[Batch]:

@@ -30,9 +30,11 @@ from kdedge.nn.batching import Encoded, PaddingCollator
 from kdedge.nn.device import describe_device, native_precision, this_device, to_device, wait_for
 from kdedge.nn.inference import predict_logits
 from kdedge.nn.text_model import TextClassifier
+from kdedge.nn.tokenization import encode
 from kdedge.nn.training import LabelLossModule
 from kdedge.recipe import ObjectiveConfig
 from kdedge.students.bilstm import BiLstmForSequenceClassification, padded_final_states
+from kdedge.students.wordpiece import train_wordpiece
 
 VOCABULARY = 30522
 PAD = PaddingCollator(0)
@@ -132,14 +134,29 @@ def labelling(sizes: Sizes) -> dict[str, Any]:
         predict_logits(teacher, data, PAD, batch_tokens=budget, precision=precision)
         rates[str(budget)] = len(data) / (time.perf_counter() - start)
     tokens = float(data.lengths.sum()) / len(data)
+    tokenized = tokenization_rate(sizes)
     weights = sizes.teacher.encoder_weights
     return {
         "texts per second by tokens per batch": rates,
         "chosen": measure_batch_tokens(teacher, data, PAD, precision),
         "tokens per text": tokens,
+        "texts tokenized per second": tokenized,
+        "share of tokenization if both took turns": 1 / (1 + tokenized / max(rates.values())),
         "TFLOP/s at best": 2e-12 * weights * tokens * max(rates.values()),
         "TFLOP/s of a large matrix product": matmul_rate(device, precision),
     }
+
+
+def tokenization_rate(sizes: Sizes) -> float:
+    """Return the texts of 5 to 40 words that are tokenized per second."""
+    chance = np.random.default_rng(0)
+    words = ["".join(map(chr, chance.integers(97, 123, chance.integers(2, 9)))) for _ in range(500)]
+    texts = [" ".join(chance.choice(words, chance.integers(5, 41))) for _ in range(sizes.texts)]
+    tokenizer = train_wordpiece(texts[:200], 2000)
+    encode(tokenizer, texts[:200], None, 64)
+    start = time.perf_counter()
+    encode(tokenizer, texts, None, 64)
+    return len(texts) / (time.perf_counter() - start)
 
 
 def matmul_rate(device: torch.device, precision: torch.dtype | None) -> float:
@@ -264,7 +281,8 @@ def layers(sizes: Sizes) -> dict[str, Any]:
     classifier = TextClassifier(teacher, _TokenizerOfIds(), 64)  # type: ignore[arg-type]
     source = TeacherLayers(classifier, "random", data, reads)
     with tempfile.TemporaryDirectory() as folder:
-        costs = measure_layer_costs(source, Path(folder), sizes.batches[-1])
+        precision = native_precision("auto", this_device())
+        costs = measure_layer_costs(source, Path(folder), sizes.batches[-1], precision)
     return {
         "microseconds per text, live": 1e6 * costs.live,
         "microseconds per text, write": 1e6 * costs.write,

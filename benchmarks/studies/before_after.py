@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-TASKS = ("BiLSTM training", "TinyBERT training", "labelling", "generation")
+TASKS = ("BiLSTM training", "TinyBERT training", "labelling", "generation", "int8 BiLSTM training")
 
 
 def study() -> None:
@@ -79,6 +79,7 @@ def work(only: str | None) -> dict[str, float]:
         "TinyBERT training": lambda: train_student(tinybert(2, 128), texts, tokenizer),
         "labelling": lambda: label(texts, tokenizer),
         "generation": generate,
+        "int8 BiLSTM training": lambda: train_student(int8_bilstm(), texts, tokenizer),
     }
     return {name: timed(job) for name, job in jobs.items() if only in (None, name)}
 
@@ -113,6 +114,18 @@ def bilstm() -> Any:
 
     config = BiLstmModelConfig(vocab_size=5002, embedding_dim=100, hidden_size=100)
     return BiLstmForSequenceClassification(config)
+
+
+def int8_bilstm() -> Any:
+    """Return a BiLSTM in the arithmetic of its int8 file, as quantization-aware training has it."""
+    from kdedge.export.fake_model import fake_quantized, range_owners
+    from kdedge.export.scheme import QuantScheme
+
+    model = fake_quantized(bilstm(), QuantScheme(activations="static"))
+    for owner in range_owners(model).values():
+        owner.range.low.data.fill_(-1.0)
+        owner.range.high.data.fill_(1.0)
+    return model
 
 
 def tinybert(layers: int, hidden: int) -> Any:

@@ -4,9 +4,11 @@
     python benchmarks/studies/gpu.py --tiny --device cpu --out results.json
 
 The steps run in a child process. If one fails, its error stands in the file, and another child
-goes on with the next step: a fault of the GPU spoils the process that saw it. With --recipe, the
-commands `distill`, `export`, `verify` and `bench` also take a recipe from the encoder to bundles;
-onnxruntime-gpu must be installed for the last two. All takes at most 9 minutes on an H100.
+goes on with the next step: a fault of the GPU spoils the process that saw it. Then the tests for a
+device run, and the commands `distill`, `export`, `verify` and `bench` take a recipe from the
+encoder to bundles; the last two need onnxruntime-gpu instead of onnxruntime. The default recipe is
+the quickstart, whose data and encoder are pip packages; --tiny has none. All takes at most 9
+minutes on an H100.
 """
 
 from __future__ import annotations
@@ -38,6 +40,12 @@ STEP_NAMES = (
     "generation",
 )
 
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+DEVICE_TESTS = REPOSITORY / "tests" / "nn" / "test_on_device.py"
+
+QUICKSTART = REPOSITORY / "configs" / "quickstart.toml"
+
 LIMIT_SECONDS = 540.0
 """Time of all steps together."""
 
@@ -67,8 +75,11 @@ def study() -> None:
     missing = list(STEP_NAMES)
     while missing:
         missing = run_child(missing, arguments, end, store)
-    for name, command in commands(arguments).items():
-        store(name, run_command(command, end))
+    tests = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", str(DEVICE_TESTS)]
+    store("device tests", run_command(tests, end))
+    recipe = arguments.recipe or (None if arguments.tiny else QUICKSTART)
+    if recipe:
+        run_recipe(recipe, arguments, end, store)
 
 
 def read_arguments() -> argparse.Namespace:
@@ -76,7 +87,9 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("gpu.json"))
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--tiny", action="store_true", help="very small models")
-    parser.add_argument("--recipe", type=Path, help="a recipe to take to bundles")
+    parser.add_argument(
+        "--recipe", type=Path, help="a recipe to take to bundles; default: the quickstart"
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--steps", help="run these steps in this process")
     return parser.parse_args()
@@ -131,20 +144,26 @@ def run_steps(names: list[str], *, tiny: bool) -> None:
             return
 
 
-def commands(arguments: argparse.Namespace) -> dict[str, list[str]]:
-    """Return the commands that take a recipe to bundles."""
-    if not arguments.recipe:
-        return {}
-    name = tomllib.loads(arguments.recipe.read_text(encoding="utf-8"))["name"]
-    run = str(arguments.runs / name)
+def run_recipe(
+    recipe: Path,
+    arguments: argparse.Namespace,
+    end: float,
+    store: Callable[[str, dict[str, Any]], None],
+) -> None:
+    """Take a recipe to bundles, then verify and bench these on the device."""
+    name = tomllib.loads(recipe.read_text(encoding="utf-8"))["name"]
+    run = arguments.runs / name
     kdedge = [sys.executable, "-m", "kdedge"]
     provider = ["--provider", "cpu" if arguments.device == "cpu" else "cuda"]
-    return {
-        "distill": [*kdedge, "distill", str(arguments.recipe), "--runs", str(arguments.runs)],
-        "export": [*kdedge, "export", run, "--precision", "all"],
-        "verify": [*kdedge, "verify", run, *provider],
-        "bench": [*kdedge, "bench", run, *provider, "--seconds", "10"],
-    }
+    distill = [*kdedge, "distill", str(recipe), "--runs", str(arguments.runs)]
+    store("distill", run_command(distill, end))
+    store("export", run_command([*kdedge, "export", str(run), "--precision", "all"], end))
+    for manifest in sorted(run.glob("**/bundle/kdedge.json")):
+        folder = manifest.parent
+        verify = [*kdedge, "verify", str(folder), *provider]
+        store(f"verify {folder.relative_to(arguments.runs)}", run_command(verify, end))
+    seconds = "0.2" if arguments.tiny else "3"
+    store("bench", run_command([*kdedge, "bench", str(run), *provider, "--seconds", seconds], end))
 
 
 def run_command(command: list[str], end: float) -> dict[str, Any]:
@@ -156,9 +175,12 @@ def run_command(command: list[str], end: float) -> dict[str, Any]:
         done = subprocess.run(command, capture_output=True, text=True, timeout=end - start)
     except subprocess.TimeoutExpired:
         return {"error": f"not finished in {end - start:.0f} s"}
-    outcome: dict[str, Any] = {"seconds": round(time.monotonic() - start, 1)}
+    outcome: dict[str, Any] = {
+        "seconds": round(time.monotonic() - start, 1),
+        "output": done.stdout[-2000:],
+    }
     if done.returncode:
-        outcome["error"] = done.stderr[-2000:]
+        outcome["error"] = (done.stderr or done.stdout)[-2000:]
     return outcome
 
 

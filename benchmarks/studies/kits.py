@@ -139,8 +139,9 @@ def time_calls(call: Callable[[], object]) -> list[float]:
 def node_way(kit: Path, modules: Path) -> Way:
     (kit / "node_modules").symlink_to(modules)
     shutil.copy(TIMERS / "timer.mjs", kit)
-    names = ("classifier.mjs", "wordpiece.mjs", "unicode.json", "settings.json", "model.onnx")
-    size = folder_bytes(modules) + sum((kit / name).stat().st_size for name in names)
+    names = ("classifier.mjs", "privacy.mjs", "wordpiece.mjs", "unicode.json", "settings.json")
+    size = folder_bytes(modules) + (kit / "model.onnx").stat().st_size
+    size += sum((kit / name).stat().st_size for name in names)
     return Way(lambda text: time_program(["node", "timer.mjs"], kit, text), size / MB)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 from kdedge.export.kits.c_text import c_array, c_macros, c_string
 
 from kdedge.runtime.bundle import Bundle
-from kdedge.runtime.spec import KINDS, TaskSpec
+from kdedge.runtime.manifest import Manifest
+from kdedge.runtime.spec import KINDS
 
 GOLDEN_TYPE = """
 typedef struct {
@@ -22,8 +23,9 @@ typedef struct {
 """
 
 
-def task_source(spec: TaskSpec) -> str:
-    """Return kind, labels and threshold of the task as C."""
+def task_source(manifest: Manifest) -> str:
+    """Return kind, labels, threshold and temperature of a bundle as C."""
+    spec = manifest.spec
     labels = ", \\\n".join(c_string(label.encode()) for label in spec.labels)
     macros: dict[str, object] = {}
     for number, kind in enumerate(KINDS):
@@ -32,6 +34,7 @@ def task_source(spec: TaskSpec) -> str:
         "KD_KIND": f"KD_{spec.kind.upper()}",
         "KD_PAIR": int(spec.pair),
         "KD_THRESHOLD": float(spec.threshold).hex(),
+        "KD_TEMPERATURE": float(manifest.temperature).hex(),
         "KD_OUTPUTS": spec.outputs,
         "KD_LABELS": "\\\n" + labels.replace('"\n"', '" "'),
     }

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from kdedge.export.cleaning import require_no_cleaning
 from kdedge.export.kits.lstm_data import LstmStudent
 from kdedge.export.kits.model_data import golden_source, task_source
 from kdedge.export.kits.tokenizer_data import (
@@ -42,6 +43,7 @@ def write_kits(bundle: Bundle, names: Sequence[str]) -> list[Path]:
         MachineError: If a kit cannot be written.
     """
     bundle.verify_files()
+    require_no_cleaning(bundle.manifest, "a kit")
     tokenizer = WordPiece.of(bundle)
     folders = []
     for name in dict.fromkeys(names):
@@ -75,7 +77,7 @@ def write_c(bundle: Bundle, tokenizer: WordPiece, folder: Path) -> None:
         "#include <math.h>\n#include <stdio.h>\n",
         unicode_source(),
         vocabulary_source(tokenizer),
-        task_source(bundle.manifest.spec),
+        task_source(bundle.manifest),
         student.source(),
         _source("shared/wordpiece.h"),
         _source("shared/multiply.h"),
@@ -104,7 +106,7 @@ def write_cpp(bundle: Bundle, tokenizer: WordPiece, folder: Path) -> None:
     """Write C++ sources, the model and the vocabulary."""
     precision = _precision(bundle)
     inputs = ", ".join(f'"{name}"' for name in bundle.manifest.inputs)
-    task = task_source(bundle.manifest.spec) + f"\n#define KD_INPUTS {inputs}\n"
+    task = task_source(bundle.manifest) + f"\n#define KD_INPUTS {inputs}\n"
     generated = {
         "unicode_tables.h": unicode_source(),
         "vocabulary.h": vocabulary_source(tokenizer),
@@ -126,6 +128,7 @@ def write_node(bundle: Bundle, tokenizer: WordPiece, folder: Path) -> None:
         "inputs": list(bundle.manifest.inputs),
         "precision": precision,
         "task": spec.to_json(),
+        "temperature": bundle.manifest.temperature,
         "tokenizer": tokenizer_document(tokenizer),
     }
     (folder / "settings.json").write_text(json_text(settings), encoding="utf-8")
@@ -136,11 +139,11 @@ def write_node(bundle: Bundle, tokenizer: WordPiece, folder: Path) -> None:
 
 
 KITS: Mapping[str, KitWriter] = {"cpp": write_cpp, "node": write_node, "c": write_c}
-"""Name of a kit -> what writes it."""
+"""Name of a kit -> function that writes it."""
 
 
 def _precision(bundle: Bundle) -> str:
-    """Return the ONNX file that a kit runs on a CPU."""
+    """Return the precision of the ONNX file that a kit runs: int8, or else fp32."""
     for name in ("int8", "fp32"):
         if name in bundle.manifest.precisions:
             return name

@@ -18,6 +18,9 @@ export class Bundle {
     if (manifest.format > FORMAT) {
       throw new BundleError(`The bundle has format ${manifest.format}; this page reads ${FORMAT}.`);
     }
+    if (manifest.clean !== undefined) {
+      throw new BundleError("The bundle cleans texts, which this page cannot do.");
+    }
     return new Bundle(base, manifest);
   }
 
@@ -53,10 +56,10 @@ export class Bundle {
 }
 
 async function download(base, name) {
-  // "no-cache" asks the server whether the cached file is current: files of two exports never mix.
+  // With "no-cache" the browser uses a cached file only if it is current: exports never mix.
   const response = await fetch(new URL(name, base), { cache: "no-cache" });
   if (!response.ok) {
-    throw new BundleError(`${name} cannot be loaded: the server says ${response.status}.`);
+    throw new BundleError(`${name} cannot be loaded: the server answers with status ${response.status}.`);
   }
   return response.arrayBuffer();
 }

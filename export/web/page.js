@@ -60,9 +60,10 @@ function showCheck(check) {
 
 function listen(classifier) {
   const form = element("form");
+  let last = Promise.resolve(); // A session runs one text at a time.
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    classify(classifier).catch(fail);
+    last = last.then(() => classify(classifier)).catch(fail);
   });
   form.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
@@ -74,14 +75,10 @@ function listen(classifier) {
 }
 
 async function classify(classifier) {
-  element("classify").disabled = true; // A session runs one text at a time.
-  try {
-    const pair = classifier.spec.pair ? element("pair").value : null;
-    const prediction = await classifier.predict(element("text").value, pair);
-    showPrediction(classifier, prediction);
-  } finally {
-    element("classify").disabled = false;
-  }
+  // The button is not disabled meanwhile: it would lose the keyboard's focus.
+  const pair = classifier.spec.pair ? element("pair").value : null;
+  const prediction = await classifier.predict(element("text").value, pair);
+  showPrediction(classifier, prediction);
 }
 
 function showPrediction({ spec, manifest }, prediction) {

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kdedge.run.stage import read_result
+from kdedge.runtime.cleaning import changes
 
 
 @dataclass(frozen=True)
@@ -14,12 +15,14 @@ class SourceCounts:
     """What became of the texts of one source: produced = used + unused + rejected.
 
     Attributes:
-        target: Texts that the source should contribute.
-        attempts: Rows that the source was given; some rows yield no text.
-        produced: Texts before the filters.
+        target: Number of texts that the source should contribute.
+        attempts: Rows that the source tried; some rows yield no text.
+        produced: Number of texts before the filters.
         rejected: Reason -> number of texts.
-        unused: Accepted texts beyond the target.
-        used: Texts in the set.
+        unused: Number of accepted texts beyond the target.
+        used: Number of texts in the transfer set.
+        cleaned: Step of cleaning -> number of produced texts that it changed; {} if the texts are
+            not cleaned. Both texts of a pair count.
     """
 
     target: int
@@ -28,6 +31,7 @@ class SourceCounts:
     rejected: dict[str, int]
     unused: int
     used: int
+    cleaned: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -46,6 +50,8 @@ class SourceCounts:
         reasons = [f"{reason} {count:,}" for reason, count in self.rejected.items()]
         line += f"; used {self.used:,}, target {self.target:,}"
         line += f"; rejected: {', '.join(reasons) or 'none'}"
+        if self.cleaned:
+            line += f"; cleaning changed: {changes(self.cleaned)}"
         if self.used < self.target:
             line += "; the set is smaller than planned"
         return line
@@ -58,7 +64,7 @@ class AugmentResult:
     Attributes:
         texts: Number of new texts.
         sources: Name of a source -> its counts.
-        sha256: SHA-256 of the file of the texts.
+        sha256: SHA-256 of the file that holds the texts.
     """
 
     texts: int

@@ -42,7 +42,7 @@ class LengthRange:
 
     @classmethod
     def of(cls, filters: FilterConfig, train: Split) -> LengthRange:
-        """Take the range from the recipe, else from the training texts.
+        """Return the range that the recipe sets, or else that of the training texts.
 
         Raises:
             UsageError: If the range is empty.
@@ -71,7 +71,7 @@ def text_length(text: str, by_words: bool) -> int:
 
 @dataclass(frozen=True)
 class KnownTexts:
-    """A set of texts that finds equal texts and near duplicates."""
+    """A set of texts that can be searched for equal texts and near duplicates."""
 
     near: NearDuplicateIndex
     keys: set[str] = field(default_factory=set)
@@ -88,7 +88,7 @@ class KnownTexts:
 
 @dataclass
 class TextFilter:
-    """The filters that need no teacher. An accepted text counts as seen from then on.
+    """The filters that need no teacher. They also reject copies of texts accepted before.
 
     Attributes:
         nll_range: Lowest and highest mean negative log-likelihood of a generated text, in
@@ -106,9 +106,9 @@ class TextFilter:
     def for_task(
         cls, filters: FilterConfig, task: Task, nll_range: tuple[float, float] | None = None
     ) -> TextFilter:
-        """Create a filter for which training texts are seen, validation and test texts held out.
+        """Create a filter that rejects copies of training, validation and test texts.
 
-        A held-out pair is held out in both orders.
+        A pair of the validation or test split is also rejected with its texts swapped.
         """
         frequencies = count_shingles(_shingles_of(task.train))
         seen = KnownTexts(NearDuplicateIndex(filters.near, frequencies))
@@ -122,14 +122,14 @@ class TextFilter:
         return cls(LengthRange.of(filters, task.train), held_out, seen, nll_range)
 
     def eligible_rows(self, split: Split) -> np.ndarray:
-        """Return the rows of texts with an allowed length, or all rows if there are none."""
+        """Return the rows whose texts have an allowed length; all rows if no text has."""
         allowed = np.array([self.lengths.includes(text) for text in split.texts])
         if split.pairs is not None:
             allowed &= np.array([self.lengths.includes(text) for text in split.pairs])
         return np.flatnonzero(allowed) if allowed.any() else np.arange(len(split))
 
     def accept(self, text: AugmentedText, origin: str) -> bool:
-        """Return whether the text passes all filters; count it as seen or as rejected."""
+        """Return whether the text passes all filters; remember the text or count a rejection."""
         reason = self._rejection(text)
         if reason is None:
             self.seen.add(text.text, text.pair)

@@ -1,4 +1,4 @@
-"""Generate texts with a causal language model, each from a prompt that a training text gives."""
+"""Generate texts with a causal language model, prompted with parts of training texts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REPLACEMENT_CHARACTER = "\ufffd"
 
 @dataclass(frozen=True)
 class GenerateSource:
-    """The source `generate`: sampled continuations of prompts, whose kinds take turns."""
+    """The source `generate`: sampled continuations of prompts; kinds of prompts alternate."""
 
     generator: Generator
     recipe: GenerateConfig
@@ -69,9 +69,9 @@ class GenerateSource:
         return start + ids if len(ids) <= room else start
 
     def _continue(self, prompts: list[list[int]], seed: int) -> list[tuple[int, list[int]]]:
-        """Return index and token ids of every text that ended, shortest prompts first.
+        """Continue each prompt; return (index of the prompt, token ids) for texts that ended.
 
-        The ids include the prompt, but neither `start` nor `end`.
+        Shortest prompts come first. The ids include the prompt, but not `start` and `end`.
         """
         generator, recipe = self.generator, self.recipe
         device = generator.model.device
@@ -124,7 +124,7 @@ def prompt_kinds(recipe: GenerateConfig, task: Task) -> tuple[PromptKind, ...]:
 
 
 def prompt_text(task: Task, row: int, kind: PromptKind, rng: np.random.Generator) -> str:
-    """Return the text of a prompt; "prefix" takes at most half of the words."""
+    """Return the prompt for a training row; "prefix" is at most half of its words."""
     train = task.train
     if kind == "label":
         return label_name(task.spec, train.labels[row]) + "\t"

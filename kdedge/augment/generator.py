@@ -18,6 +18,7 @@ from transformers import (
 
 from kdedge.errors import MachineError, UsageError, first_line
 from kdedge.io.paths import resolve_model_path
+from kdedge.nn.attention_mask import with_additive_mask
 from kdedge.nn.batching import Encoded, PaddingCollator
 from kdedge.nn.device import this_device
 from kdedge.nn.inference import predict_logits
@@ -41,7 +42,7 @@ class Generator:
 
     @classmethod
     def of(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> Generator:
-        """Put a model on this machine's device, in evaluation mode.
+        """Create a generator from a model, moved to this machine's device in evaluation mode.
 
         Raises:
             MachineError: If the tokenizer has no end-of-text token.
@@ -61,7 +62,7 @@ class Generator:
         return cls(model.to(this_device()).eval(), tokenizer, start, end)
 
     def limit(self, max_length: int) -> int:
-        """Return `max_length`, or the number of the model's positions if that is smaller."""
+        """Return the smaller of `max_length` and the model's number of positions."""
         positions = getattr(self.model.config, "max_position_embeddings", None)
         return min(max_length, int(positions or max_length))
 
@@ -86,7 +87,7 @@ class Generator:
 
 
 class MeanNll(nn.Module):
-    """Returns the mean negative log-likelihood of each text as its only logit."""
+    """Wrap a language model so that its only logit is a text's mean negative log-likelihood."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
@@ -96,7 +97,8 @@ class MeanNll(nn.Module):
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        logits = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+        batch = {"input_ids": input_ids, "attention_mask": attention_mask}
+        logits = self.model(**with_additive_mask(self.model, batch)).logits
         losses = next_token_losses(logits, input_ids, attention_mask)
         tokens = attention_mask[:, 1:].sum(1, keepdim=True)
         return {"logits": losses.sum(1, keepdim=True) / tokens}  # (B, 1)
@@ -168,9 +170,9 @@ def check_is_causal(generator: Generator, name: str) -> None:
     """Check that no output depends on later tokens and that the model has a key-value cache.
 
     Raises:
-        UsageError: If one of them does not hold.
+        UsageError: If either is not the case.
     """
-    # Two texts that differ in the last token alone.
+    # Two texts that differ only in the last token.
     ids = [[generator.start, 1, 2], [generator.start, 1, 3]]
     output = generator.model(
         input_ids=torch.tensor(ids, device=generator.model.device), use_cache=True

@@ -22,6 +22,7 @@ from kdedge.augment.lines import task_lines
 from kdedge.data.task import Task
 from kdedge.io.atomic import hash_files
 from kdedge.io.paths import resolve_model_path
+from kdedge.nn.attention_mask import with_additive_mask
 from kdedge.nn.batching import Encoded, PaddingCollator
 from kdedge.nn.pieces import WHOLE, Piece
 from kdedge.nn.training import Training, train
@@ -53,7 +54,7 @@ def prepare_generator(
     seed: int = 0,
     stages: StageContext = DEFAULT_STAGES,
 ) -> Generator:
-    """Make the stage `generator/` and return its model.
+    """Run the stage `generator/` (fine-tune the model) and return its model.
 
     Training keeps the checkpoint with the lowest mean negative log-likelihood on validation.
     """
@@ -84,7 +85,7 @@ def prepare_generator(
 
 
 def _weights_hash(model: str) -> str | None:
-    """Return the hash of a local model's files; None if there are none on this machine."""
+    """Return the hash of a model's files; None if the model is not on this machine."""
     if model == "scratch":
         return None
     name, gguf_file = split_model_name(model)
@@ -159,7 +160,7 @@ def _fine_tune(
 
 
 class LanguageModelLoss(nn.Module):
-    """Returns the mean loss per token of a causal language model, without padding.
+    """Wrap a causal language model so that it returns the mean loss per real token.
 
     Tied weights, such as input and output embeddings, are one tensor with two names. The
     state dict holds it once, because safetensors does not write shared tensors.
@@ -174,7 +175,8 @@ class LanguageModelLoss(nn.Module):
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, piece: Piece = WHOLE
     ) -> dict[str, torch.Tensor]:
-        logits = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+        batch = {"input_ids": input_ids, "attention_mask": attention_mask}
+        logits = self.model(**with_additive_mask(self.model, batch)).logits
         losses = next_token_losses(logits, input_ids, attention_mask)
         mean = losses.sum() / attention_mask[:, 1:].sum()
         return {"loss": piece.targets * mean, "logits": logits}

@@ -1,4 +1,4 @@
-"""Write examples as lines of text, the form in which a causal language model reads them.
+"""Write examples as lines of text, the input format of the causal language model.
 
 A line is `label TAB text NEWLINE second text`; label and second text are optional.
 """
@@ -14,7 +14,7 @@ from kdedge.runtime.spec import TaskSpec
 
 
 def join_line(text: str, pair: str | None = None, label: str | None = None) -> str:
-    """Write one example as a line; white space inside a part becomes single spaces."""
+    """Return one example as a line; white space inside a text becomes single spaces."""
     line = _single_spaced(text)
     if label is not None:
         line = f"{_single_spaced(label)}\t{line}"
@@ -41,7 +41,7 @@ def label_name(spec: TaskSpec, label: Any) -> str:
 
 
 def task_lines(split: Split, spec: TaskSpec, seed: int) -> list[str]:
-    """Write each example as a line; a random half of the lines begins with the label."""
+    """Return each example as a line; a random half of the lines begins with the label."""
     has_label = np.random.default_rng(seed).random(len(split)) < 0.5
     lines = []
     for row, text in enumerate(split.texts):

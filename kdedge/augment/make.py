@@ -1,6 +1,6 @@
 """Make the stage `augment/`: new texts from all sources, each accepted by the filters.
 
-augment/texts.arrow  text, pair, row, mean_nll and origin; every prefix mixes the sources evenly
+augment/texts.arrow  text, pair, row, mean_nll and origin; sources are mixed evenly in any prefix
 augment/stage.json   inputs, and counts for each source
 
 While the stage is unfinished its folder also holds the shards of each source.
@@ -24,13 +24,17 @@ from kdedge.data.task import Task
 from kdedge.io.arrow import blocks_of, map_table, write_table
 from kdedge.io.atomic import hash_file, require_hash
 from kdedge.io.text_column import TextColumn
-from kdedge.recipe import AugmentConfig
 from kdedge.run.processes import barrier, is_main
 from kdedge.run.progress import Progress
 from kdedge.run.stage import DEFAULT_STAGES, StageContext, read_result, stage
+from kdedge.runtime.cleaning import CountingCleaner
 from kdedge.transfer.texts import TransferTexts, no_labels
 
 TEXTS_FILE = "texts.arrow"
+
+CLEANED_ORIGINS = ("generate", "pool")
+"""Sources whose texts are cleaned. Rules and replacement change labelled texts, which `data.clean`
+cleans or leaves as they are."""
 
 ATTEMPTS_PER_TEXT = 3
 """A source gets at most this many rows per text of its target: filters may reject most texts."""
@@ -44,12 +48,12 @@ def make_texts(
     seed: int = 0,
     stages: StageContext = DEFAULT_STAGES,
 ) -> TransferTexts:
-    """Make the stage `augment/` in `folder` and return its unlabelled texts.
+    """Run the stage `augment/` in `folder` and return its unlabelled texts.
 
     Sources do not start from training texts whose length the filters reject.
 
     Args:
-        size: New texts per training text, all sources together.
+        size: Number of new texts per training text, from all sources together.
     """
 
     def make(part: Path) -> dict[str, Any]:
@@ -57,11 +61,6 @@ def make_texts(
 
     stage(folder, sources.inputs | {"size": size}, make, stages=stages)
     return read_augmented_texts(folder, sources.task)
-
-
-def largest_size(recipe: AugmentConfig) -> float:
-    """Return the largest number of new texts per training text that a run may use."""
-    return max(recipe.curve) if recipe.size == "auto" else recipe.size
 
 
 def read_augmented_texts(folder: Path, task: Task) -> TransferTexts:
@@ -117,14 +116,16 @@ class _Collector:
         )
 
     def _collect(self, source: TextSource) -> tuple[pa.Table, SourceCounts]:
-        """Read shards of one source until it has enough accepted texts."""
+        """Return enough accepted texts of one source, read shard by shard, and its counts."""
         accepted = TEXT_FIELDS.empty_table()
         produced, attempts, seconds = 0, 0, 0.0
+        cleaner = self._cleaner(source)
         self.progress.start(f"new texts: {source.origin}", self.target)
-        for shard in self._plan(source).read():
-            produced += len(shard)
-            attempts += int(shard.schema.metadata[b"attempts"])
-            seconds += float(shard.schema.metadata[b"seconds"])
+        for raw in self._plan(source).read():
+            produced += len(raw)
+            attempts += int(raw.schema.metadata[b"attempts"])
+            seconds += float(raw.schema.metadata[b"seconds"])
+            shard = cleaned_texts(raw, cleaner)
             passes = [self.text_filter.accept(text, source.origin) for text in read_texts(shard)]
             passing = shard.replace_schema_metadata().filter(pa.array(passes, pa.bool_()))
             accepted = pa.concat_tables([accepted, passing])
@@ -139,9 +140,14 @@ class _Collector:
             rejected=self.text_filter.rejected_by_reason(source.origin),
             unused=max(0, len(accepted) - self.target),
             used=min(len(accepted), self.target),
+            cleaned=cleaner.counts(),
         )
         self.progress.say(counts.summary(source.origin, seconds))
         return accepted[: self.target], counts
+
+    def _cleaner(self, source: TextSource) -> CountingCleaner:
+        is_cleaned = source.origin in CLEANED_ORIGINS
+        return CountingCleaner(self.sources.clean if is_cleaned else ())
 
     def _plan(self, source: TextSource) -> ShardPlan:
         rows = np.arange(source.num_rows)
@@ -159,8 +165,21 @@ class _Collector:
         )
 
 
+def cleaned_texts(shard: pa.Table, cleaner: CountingCleaner) -> pa.Table:
+    """Return a shard with clean texts; without cleaning steps, return it unchanged."""
+    if not cleaner.changed:
+        return shard
+    for name in ("text", "pair"):
+        column = shard.schema.get_field_index(name)
+        texts = []
+        for text in shard.column(name).to_pylist():
+            texts.append(None if text is None else cleaner.clean(text))
+        shard = shard.set_column(column, shard.field(name), pa.array(texts, pa.large_string()))
+    return shard
+
+
 def interleave_sources(texts: dict[str, pa.Table]) -> pa.Table:
-    """Spread the texts of each source evenly over one table with a column `origin`."""
+    """Merge the texts of all sources, evenly mixed, into one table with a column `origin`."""
     tables = []
     positions = []
     for origin, table in texts.items():

@@ -46,7 +46,7 @@ VECTORISE_FROM = 64
 
 
 def shingles(text: str, pair: str | None = None) -> frozenset[str]:
-    """Return the shingles of a simplified text; a prefix marks those of each text of a pair."""
+    """Return a text's shingles; for a pair, a prefix marks which text each comes from."""
     first = _shingles_of_one(text)
     if pair is None:
         return first
@@ -55,7 +55,7 @@ def shingles(text: str, pair: str | None = None) -> frozenset[str]:
 
 
 def _shingles_of_one(text: str) -> frozenset[str]:
-    # A text of punctuation alone is compared as it is.
+    # A text that is only punctuation is compared unchanged.
     padded = f" {simplify(text) or normalised(text)} "
     if not UNSPACED_CHARACTER.search(padded):
         last = max(1, len(padded) - SHINGLE_LENGTH + 1)
@@ -79,9 +79,9 @@ def count_shingles(texts: Iterable[frozenset[str]]) -> Counter[str]:
 
 
 class NearDuplicateIndex:
-    """An index of texts that answers whether a new text is a near duplicate of one of them.
+    """An index of texts, to find out whether a new text is a near duplicate of one of them.
 
-    Every shingle is stored once, under a number; a text is a slice of one array of numbers.
+    Every shingle is stored once, with a number; a text is a slice of one array of numbers.
     A million texts fit into memory this way.
     """
 
@@ -91,11 +91,11 @@ class NearDuplicateIndex:
         """Create an empty index.
 
         Args:
-            threshold: Jaccard similarity from which two texts are near duplicates.
+            threshold: Lowest Jaccard similarity of near duplicates.
             frequencies: Count of each shingle in a sample of texts. It defines the order
                 "rarest first", which affects the speed only. Do not change it later.
-            containment: Share of an indexed text's shingles from which another text
-                contains it. None switches this check off.
+            containment: Lowest share of an indexed text's shingles in a text that contains it.
+                None switches this check off.
         """
         self.threshold = threshold
         self.frequencies = frequencies

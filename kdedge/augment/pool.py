@@ -38,7 +38,7 @@ class PoolSource:
         return hashlib.sha256(document.encode()).hexdigest()
 
     def produce(self, rows: np.ndarray, rng: np.random.Generator) -> list[AugmentedText]:
-        """Return the texts at `rows`, which belong to no training example."""
+        """Return the pool's texts at `rows`; they have no training example (row -1)."""
         texts = []
         for row in rows:
             pair = self.pairs[row] if self.pairs else None

@@ -34,12 +34,12 @@ Candidates = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Nearest whole words by cosine; a word of several tokens has the mean of their vectors.
+    """Nearest whole words by cosine; a word's vector is the mean of its tokens' embeddings.
 
     Attributes:
         matrix: (V, H) embeddings of the vocabulary.
-        candidates: Number of neighbours of a word.
-        known: The neighbours of each word met so far, nearest first.
+        candidates: Number of neighbours to find for a word.
+        known: Word -> its neighbours, nearest first, for all words so far.
     """
 
     tokenizer: PreTrainedTokenizerFast
@@ -48,7 +48,7 @@ class Neighbours:
     known: dict[str, Candidates] = field(default_factory=dict)
 
     def learn(self, words: Iterable[str]) -> None:
-        """Find the neighbours of new words."""
+        """Find the neighbours of words that are not in `known`, and add them."""
         new = sorted({word for word in words if word not in self.known})
         names, ids = whole_words(self.tokenizer)
         if not names:
@@ -76,7 +76,7 @@ class Neighbours:
 
 
 def whole_words(tokenizer: PreTrainedTokenizerFast) -> tuple[list[str], np.ndarray]:
-    """Return the tokens that are whole words, as texts spell them, and their ids in order."""
+    """Return the tokens that are whole words, without token markers, and their ids."""
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     # Byte-level and SentencePiece vocabularies mark the tokens that begin a word.
     marks_words = any(token.startswith(("Ġ", "▁")) for token, _ in vocabulary)
@@ -114,7 +114,7 @@ class MaskedGuesses:
     """The whole words that a masked language model predicts for the words of a text.
 
     Attributes:
-        known: The results for each text met so far.
+        known: The results for each text so far.
     """
 
     model: PreTrainedModel
@@ -124,10 +124,10 @@ class MaskedGuesses:
     known: dict[tuple[str, str | None], dict[int, Candidates]] = field(default_factory=dict)
 
     def predict(self, text: str, context: str | None) -> dict[int, Candidates]:
-        """Predict candidates, best first, for each word of one token.
+        """Predict candidates, best first, for each word that is a single token.
 
         Args:
-            context: The other text of a pair, which the model reads too.
+            context: The other text of a pair, which is part of the model's input.
 
         Returns:
             Index of the word's first character -> candidates.
@@ -245,7 +245,7 @@ class ReplaceSource:
         return len(self.train)
 
     def produce(self, rows: np.ndarray, rng: np.random.Generator) -> list[AugmentedText]:
-        """Rewrite the text of each training row; of a pair both texts."""
+        """Rewrite the text of each training row, or both texts of a pair."""
         self._learn_neighbours(rows)
         texts = []
         for row in rows:
@@ -287,6 +287,6 @@ class ReplaceSource:
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    """Scale each row to length 1; a row of zeros stays."""
+    """Scale each row to length 1; rows of zeros stay unchanged."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(lengths > 0, lengths, 1)

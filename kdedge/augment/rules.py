@@ -21,11 +21,11 @@ REWRITTEN_SIDES = ("first", "second", "both")
 
 @dataclass(frozen=True)
 class RuleSource:
-    """The source `rule`.
+    """The source `rule`: texts with masked or exchanged words.
 
     Attributes:
-        classes: A word is exchanged for another word of its class.
-        mask: The teacher's mask token; None drops masked words.
+        classes: Word classes; a word is exchanged for another word of its class.
+        mask: The teacher's mask token; if None, masked words are dropped.
     """
 
     recipe: RulesConfig

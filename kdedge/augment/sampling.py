@@ -34,8 +34,8 @@ def sample(
         prompts: B lists of token ids, all of the same length.
         max_length: Largest number of tokens, prompt included.
         precision: Type for autocast; None computes in float32.
-        interval: Finished texts leave the batch after so many tokens. Default: at once on a CPU;
-            every `GPU_INTERVAL` tokens on a GPU, which the CPU would otherwise stop each time.
+        interval: Finished texts leave the batch every `interval` tokens. Default: 1 on a CPU,
+            `GPU_INTERVAL` on a GPU, because each check waits for the GPU.
 
     Returns:
         B lists of token ids: the prompt, then tokens up to `end` or to `max_length`.
@@ -99,19 +99,29 @@ def sample_nucleus(logits: torch.Tensor, top_p: float) -> torch.Tensor:
     """
     probabilities = logits.softmax(-1)
     if top_p >= 1:
-        return torch.multinomial(probabilities, 1)[:, 0]
+        return _draw(probabilities)
     top, tokens = _most_likely(probabilities, top_p)
     # A token is in the nucleus if the more likely tokens do not reach `top_p` without it.
     before = top.cumsum(-1) - top
     nucleus = top.masked_fill(before >= top_p, 0.0)
-    return tokens.gather(-1, torch.multinomial(nucleus, 1))[:, 0]
+    return tokens.gather(-1, _draw(nucleus)[:, None])[:, 0]
+
+
+def _draw(weights: torch.Tensor) -> torch.Tensor:
+    """Sample one column index per row in proportion to weights (B, V); returns (B,).
+
+    The smallest of exponential random numbers with these rates wins. `torch.multinomial` does the
+    same, but first checks the weights: a dozen more kernel launches on a GPU, and on some versions
+    of torch two waits for the GPU.
+    """
+    return (weights / torch.empty_like(weights).exponential_()).argmax(-1)
 
 
 def _most_likely(probabilities: torch.Tensor, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return probabilities and ids of tokens that hold the nucleus, the most likely first.
+    """Return probabilities and ids of the most likely tokens, enough to contain the nucleus.
 
-    A GPU sorts the whole vocabulary: a look at the sum of the first candidates would stop it. For
-    a CPU sorting is slow, and the first candidates almost always suffice.
+    A GPU sorts the whole vocabulary, because checking the sum of the first candidates would make
+    the CPU wait for it. On a CPU sorting is slow, and the first candidates almost always suffice.
     """
     if probabilities.device.type == "cpu" and probabilities.shape[1] > FIRST_CANDIDATES:
         top, tokens = probabilities.topk(FIRST_CANDIDATES, dim=-1)

@@ -38,12 +38,12 @@ PASS_SALT = 2
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """Which shards of one source exist, and from which rows each one is produced.
+    """The shards of one source, and the rows from which each one is produced.
 
     Attributes:
         folder: Where the shard files are.
-        rows: (N,) the rows that the source may use.
-        max_attempts: Rows in all shards together.
+        rows: The rows that the source may use. *Shape:* (N,)
+        max_attempts: Most rows to use in all shards together.
     """
 
     source: TextSource
@@ -95,7 +95,7 @@ class ShardPlan:
         return self._in_turn(np.arange(first, last))
 
     def _in_turn(self, positions: np.ndarray) -> np.ndarray:
-        """Return the rows at positions of an endless sequence of shuffled passes over all rows."""
+        """Map positions in an endless sequence of shuffled passes to row numbers."""
         passes, offsets = np.divmod(positions, len(self.rows))
         chosen = np.empty(len(positions), np.int64)
         for number in np.unique(passes).tolist():

@@ -13,7 +13,7 @@ class AugmentedText:
     """One new text, or pair of texts, without a label.
 
     Attributes:
-        row: The training example that it comes from; -1 if there is none.
+        row: Row of the training example that it comes from; -1 if there is none.
         mean_nll: Mean negative log-likelihood in nats per token; generated texts only.
     """
 
@@ -29,7 +29,7 @@ class AugmentedText:
 
 
 class TextSource(Protocol):
-    """A source generates, rewrites or reads texts, each from one of its rows."""
+    """A source of new texts: it makes (generates, rewrites or reads) a text from a row."""
 
     @property
     def origin(self) -> str:
@@ -41,7 +41,7 @@ class TextSource(Protocol):
 
     @property
     def num_rows(self) -> int:
-        """The number of rows: that of the training split, or of the pool's texts."""
+        """The number of rows: training examples, or texts of the pool."""
 
     def produce(self, rows: np.ndarray, rng: np.random.Generator) -> list[AugmentedText]:
-        """Return at most one text for each of N rows, determined by the rows and `rng`."""
+        """Return at most one text for each of N rows; only the rows and `rng` decide it."""

@@ -34,12 +34,13 @@ TEXT_FILTER_KEYS = {"near", "held_out", "shortest", "longest", "perplexity"}
 
 @dataclass(frozen=True)
 class Sources:
-    """The sources of one task, in the order of their turns.
+    """The sources of one task, in the order in which they run.
 
     Attributes:
-        inputs: What decides the texts that the sources produce.
+        inputs: Everything that decides the produced texts: the cache key of the stage.
         nll_range: Lowest and highest mean negative log-likelihood of a generated text, in
             nats per token; None if no source generates texts.
+        clean: Cleaning steps for the texts of generator and pool.
     """
 
     sources: list[TextSource]
@@ -47,9 +48,10 @@ class Sources:
     recipe: AugmentConfig
     task: Task
     nll_range: tuple[float, float] | None = None
+    clean: tuple[str, ...] = ()
 
     def text_filter(self) -> TextFilter:
-        """Create the filters of the recipe."""
+        """Create the text filter that the recipe configures."""
         return TextFilter.for_task(self.recipe.filters, self.task, self.nll_range)
 
 
@@ -65,9 +67,9 @@ def build_sources(
     """Build the sources that `[augment]` names.
 
     Args:
-        teacher: Gives its mask token to the rules and its word embeddings to replacement.
-        teacher_hash: Identifies the teacher in the inputs.
-        generator_folder: The folder of the stage of a generator.
+        teacher: The rules use its mask token, word replacement uses its word embeddings.
+        teacher_hash: Identifies the teacher in the cache key.
+        generator_folder: Folder of the stage `generator/`.
     """
     augment = recipe.augment
     assert augment is not None
@@ -101,16 +103,19 @@ def build_sources(
     if augment.pool and pool:
         sources.append(pool)
         inputs["pool"] = pool.content_hash()
-    return Sources(sources, inputs, augment, task, nll_range)
+    clean = recipe.data.clean_new
+    if clean:
+        inputs["clean"] = list(clean)
+    return Sources(sources, inputs, augment, task, nll_range, clean)
 
 
 def typical_nll(
     generator: Generator, task: Task, recipe: AugmentConfig, seed: int
 ) -> tuple[float, float]:
-    """Return the mean negative log-likelihoods between which real texts lie.
+    """Return the range of mean negative log-likelihood of real texts, in nats per token.
 
-    These are the filter's two quantiles over the validation split, in nats per token. A lower
-    quantile of 0 means that no text is too likely.
+    Its ends are the two quantiles of `filters.perplexity` over the validation split. If the lower
+    quantile is 0, the range starts at 0.
     """
     assert recipe.generate is not None
     lines = task_lines(task.validation, task.spec, seed)
@@ -121,7 +126,7 @@ def typical_nll(
 
 
 def masked_model(recipe: ReplaceConfig, teacher: TeacherConfig) -> tuple[str, str | None] | None:
-    """Return name and revision of the masked language model, or None for neighbours alone.
+    """Return name and revision of the masked language model; None: use only neighbours.
 
     By default it is the checkpoint that the teacher starts from, if that can predict words.
     """

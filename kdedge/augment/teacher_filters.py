@@ -20,7 +20,7 @@ EVERY_CONFIDENCE = (0.0, 1.0)
 
 
 def teacher_filter_settings(filters: FilterConfig) -> dict[str, Any]:
-    """Return the settings that decide these filters."""
+    """Return the settings of the filters on the teacher's logits."""
     return filters.model_dump(mode="json", include=TEACHER_FILTER_KEYS)
 
 
@@ -66,7 +66,7 @@ def teacher_filter(filters: FilterConfig, task: Task) -> TeacherFilter:
 
 
 def within(values: np.ndarray, lowest: float, highest: float) -> np.ndarray:
-    """Return which values lie in a range, both ends included."""
+    """Return whether each value lies in a range, both ends included. *Shape:* as `values`"""
     return np.asarray((values >= lowest) & (values <= highest))
 
 

@@ -36,10 +36,10 @@ WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 
 @dataclass(frozen=True)
 class WordClass:
-    """Words of similar use.
+    """N words of similar use.
 
     Attributes:
-        cumulative: (N,) cumulative shares of the words' counts; the last is 1.
+        cumulative: Cumulative shares of the words' counts; the last is 1. *Shape:* (N,)
     """
 
     words: tuple[str, ...]
@@ -48,7 +48,7 @@ class WordClass:
 
 @dataclass(frozen=True)
 class WordClasses:
-    """All classes, and the number of each word's class."""
+    """All classes, and for each word the number of its class."""
 
     classes: tuple[WordClass, ...]
     class_of: dict[str, int]
@@ -110,7 +110,7 @@ def _word_class(words: list[str], counts: Counter[str]) -> WordClass:
 def _count_neighbours(
     lines: list[list[str]], words: list[str], neighbours: list[str]
 ) -> csr_matrix:
-    """Return log(1 + count) of each left, then of each right neighbour, for every word.
+    """Return log(1 + count) of every word's left neighbours, then of its right ones.
 
     *Shape:* (words, 2 * neighbours)
     """

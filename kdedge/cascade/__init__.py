@@ -1,4 +1,7 @@
-"""Let a student answer what it is sure of, and its teacher the rest."""
+"""Let a student answer the texts of which it is sure, and its teacher the others.
+
+`kdedge/runtime/agreement.py` chooses the threshold, because `kdedge bench` shows it too.
+"""
 
 from kdedge.cascade.cascade import Cascade, CascadeAnswer
 from kdedge.cascade.drift import DriftMonitor

@@ -1,4 +1,4 @@
-"""A student that answers alone where it agrees with its teacher, and asks the teacher elsewhere."""
+"""A student that answers if it is likely to agree with its teacher, else asks the teacher."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from kdedge.cascade.drift import DriftMonitor, DriftStatus
 from kdedge.cascade.teachers import AskTeacher, Label, Pairs, open_teacher
-from kdedge.errors import CheckFailed, UsageError
+from kdedge.errors import CheckFailed, MachineError, UsageError
 from kdedge.runtime import Classifier, Prediction
 from kdedge.runtime.agreement import Threshold, confidence, usualness
 from kdedge.runtime.text_arguments import read_arguments
@@ -27,13 +27,13 @@ class CascadeAnswer:
     """The answer to one text.
 
     Attributes:
-        label: The label; for label sets a tuple.
-        source: Who gave the label.
+        label: The label; for a multilabel task a tuple of labels.
+        source: Whether the label is the student's or the teacher's.
         reason: `confident`: the student answers. `unsure`: its confidence is too low. `unusual`:
             the text is unlike those that it was trained on.
         student: The student's own prediction.
-        audited: Whether the teacher was asked although the student was confident. The label is
-            the teacher's then.
+        audited: Whether the teacher was asked although the student was confident. Then the label
+            is the teacher's.
     """
 
     label: Label
@@ -56,10 +56,10 @@ class CascadeAnswer:
 class Cascade:
     """Answers with a student if it is likely to agree with its teacher, else with the teacher.
 
-    The threshold on the student's confidence is chosen on the validation texts of the bundle. At
-    least `agreement` of the student's own answers agree with the teacher, with a probability of
-    95 %, for texts of the same kind as the validation texts. A share of the student's answers is
-    audited for ever: `drift` says whether the promise still holds.
+    `AgreementTable.threshold` chooses the least confidence on the validation texts of the bundle.
+    With a probability of 95 %, at least the share `agreement` of the student's own answers agrees
+    with the teacher, for texts of the same kind as the validation texts. The teacher checks a
+    share of the student's answers; `drift` shows whether the promise still holds.
 
     One instance may serve many threads at once.
 
@@ -115,7 +115,7 @@ class Cascade:
 
         Raises:
             UsageError: If `texts` is neither text nor list of texts.
-            CheckFailed: If the teacher gives another number of labels.
+            CheckFailed: If the teacher does not give one label for each text.
         """
         given = read_arguments(texts, reads_pairs=self.student.spec.pair)
         answers = self.predict_batch(given.texts, given.pairs)
@@ -124,7 +124,7 @@ class Cascade:
     def predict_batch(
         self, texts: Iterable[str], pairs: Iterable[str] | None = None
     ) -> list[CascadeAnswer]:
-        """Answer N texts, in their order; the teacher is asked at most once."""
+        """Answer N texts, in their order, with at most one call of the teacher."""
         texts = list(texts)
         seconds = None if pairs is None else list(pairs)
         return self.complete(self.ask_student(texts, seconds), texts, seconds)
@@ -132,29 +132,39 @@ class Cascade:
     def complete(
         self, student: Sequence[CascadeAnswer], texts: Sequence[str], pairs: Pairs
     ) -> list[CascadeAnswer]:
-        """Ask the teacher for the labels that are missing in what `ask_student` returned.
+        """Ask the teacher for the labels that `ask_student` has left to it.
+
+        If the teacher's server gives no answer, and all texts were to be audited only, the
+        student's answers stand.
 
         Raises:
             MachineError: If the teacher's server gives no answer.
-            CheckFailed: If the teacher gives another number of labels.
+            CheckFailed: If the teacher does not give one label for each text.
         """
         answers = list(student)
         asked = [i for i, answer in enumerate(answers) if answer.source == "teacher"]
         if not asked:
             return answers
         asked_pairs = None if pairs is None else [pairs[i] for i in asked]
-        labels = self.ask_teacher([texts[i] for i in asked], asked_pairs)
+        try:
+            labels = self.ask_teacher([texts[i] for i in asked], asked_pairs)
+        except MachineError:
+            if not all(answers[i].audited for i in asked):
+                raise
+            return [replace(answer, source="student", audited=False) for answer in answers]
         for i, label in zip(asked, labels, strict=True):
             if answers[i].audited:
                 self._monitor.add(label == answers[i].student.label)
             answers[i] = replace(answers[i], label=label)
         return answers
 
-    def ask_student(self, texts: Sequence[str], pairs: Pairs) -> list[CascadeAnswer]:
-        """Return what the student says to N texts, and for which of them the teacher is needed."""
+    def ask_student(
+        self, texts: Sequence[str], pairs: Pairs, batch_size: int = 32
+    ) -> list[CascadeAnswer]:
+        """Predict N texts with the student; `source` marks those that need the teacher."""
         if not texts:
             return []
-        logits, predictions = self.student.predict_with_logits(texts, pairs)
+        logits, predictions = self.student.predict_with_logits(texts, pairs, batch_size)
         sure = confidence(self.student.spec, logits, self.student.temperature)
         usual = usualness(logits)
         answers = []
@@ -168,14 +178,29 @@ class Cascade:
         return answers
 
     def ask_teacher(self, texts: Sequence[str], pairs: Pairs) -> list[Label]:
-        """Return the teacher's labels of N texts. Raises CheckFailed for another number."""
-        labels = list(self._ask(texts, pairs))
-        if len(labels) != len(texts):
-            raise CheckFailed(
-                "the teacher must give one label for each text",
-                f"{len(labels)} labels for {len(texts)} texts",
-            )
-        return labels
+        """Return the teacher's labels of N texts.
+
+        Raises:
+            CheckFailed: If it gives another number of labels, or something other than labels.
+        """
+        answer = self._ask(texts, pairs)
+        if isinstance(answer, str) or not isinstance(answer, Iterable):
+            raise _no_labels(f"{answer!r:.60} ({type(answer).__name__})")
+        given = list(answer)
+        if len(given) != len(texts):
+            raise _no_labels(f"{len(given)} labels for {len(texts)} texts")
+        return [self._read_label(label) for label in given]
+
+    def _read_label(self, label: Any) -> Label:
+        """Return a label of the teacher; for label sets a tuple, in the order of the task."""
+        if self.student.spec.kind != "multilabel":
+            if isinstance(label, str):
+                return label
+            raise _no_labels(f"{label!r:.60} is no name of a label")
+        if isinstance(label, str) or not isinstance(label, Iterable):
+            raise _no_labels(f"{label!r:.60} is no list of labels")
+        order = {name: i for i, name in enumerate(self.student.spec.labels)}
+        return tuple(sorted(label, key=lambda name: order.get(name, len(order))))
 
     def _reason(self, sure: float, usual: float) -> Reason:
         if usual < self.threshold.usualness:
@@ -185,3 +210,11 @@ class Cascade:
     def _is_audited(self) -> bool:
         with self._lock:
             return self._random.random() < self.audit_share
+
+
+def _no_labels(detail: str) -> CheckFailed:
+    return CheckFailed(
+        "the teacher must give one label for each text",
+        detail,
+        "let it return a list with the name of a label for each text",
+    )

@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from kdedge.errors import UsageError
 
 FALSE_ALARMS = 1e-4
-"""Inverse of the mean number of audited texts before a false alarm, if nothing has drifted."""
+"""One over the mean number of audits before a false alarm, while the promise holds."""
 
 WORSE = 3.0
-"""The monitor is quickest if disagreement grows by this factor."""
+"""The monitor is fastest if the rate of disagreement grows by this factor."""
 
 
 @dataclass(frozen=True)
 class DriftStatus:
-    """What the audits have shown.
+    """The results of the audits so far.
 
     Attributes:
         audited: Number of audited texts.
         agreed: Number of those on which student and teacher agreed.
         drifted: Whether the student disagrees more often than promised.
-        evidence: Current value of the statistic, in multiples of the alarm's limit.
+        evidence: Current value of the statistic, divided by the value that raises the alarm.
     """
 
     audited: int
@@ -42,10 +42,9 @@ class DriftMonitor:
 
     Args:
         agreement: The promised share of agreement.
-        false_alarms: One over the mean number of audits before a false alarm.
     """
 
-    def __init__(self, agreement: float, false_alarms: float = FALSE_ALARMS) -> None:
+    def __init__(self, agreement: float) -> None:
         if not 0 < agreement < 1:
             raise UsageError("agreement must lie between 0 and 1", repr(agreement))
         promised = 1 - agreement
@@ -54,7 +53,7 @@ class DriftMonitor:
             True: math.log((1 - worse) / (1 - promised)),
             False: math.log(worse / promised),
         }
-        self._limit = math.log(1 / false_alarms)
+        self._limit = math.log(1 / FALSE_ALARMS)
         self._sum = 0.0
         self._audited = 0
         self._agreed = 0

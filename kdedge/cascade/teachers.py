@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from kdedge.errors import MachineError, UsageError, first_line
 from kdedge.runtime import Classifier
@@ -15,10 +18,17 @@ from kdedge.runtime import Classifier
 Label = str | tuple[str, ...]
 Pairs = Sequence[str] | None
 AskTeacher = Callable[[Sequence[str], Pairs], Sequence[Label]]
-"""From N texts, and N second texts or None, to N labels."""
+"""A function from N texts, and N second texts or None, to N labels."""
 
 MAX_ANSWER = 64 << 20
 """Most bytes of a server's answer."""
+
+BLOCK = 1 << 16
+"""Most bytes that are read before the time is looked at."""
+
+
+MALFORMED = (OSError, HTTPException, ValueError, KeyError, TypeError, RecursionError)
+"""What a server raises that cannot be reached, or answers something else than predictions."""
 
 
 class HttpTeacher:
@@ -29,14 +39,14 @@ class HttpTeacher:
 
     Args:
         url: Address of the server's `/predict`.
-        timeout: Seconds to wait for an answer.
+        timeout: Seconds to wait for an answer, and to receive all of it.
         headers: Additional headers, such as `Authorization`.
     """
 
     def __init__(
         self, url: str, timeout: float = 30.0, headers: dict[str, str] | None = None
     ) -> None:
-        if not url.startswith(("http://", "https://")):
+        if not _is_address(url):
             raise UsageError("the address of a teacher starts with http:// or https://", url[:200])
         self.url = url
         self.timeout = timeout
@@ -46,21 +56,22 @@ class HttpTeacher:
         """Return the teacher's labels of N texts.
 
         Raises:
-            MachineError: If the server does not answer, or answers with something else.
+            MachineError: If the server does not answer, or does not answer with N labels.
         """
         document: dict[str, Any] = {"texts": list(texts)}
         if pairs is not None:
             document["pairs"] = list(pairs)
         body = json.dumps(document).encode()
         request = urllib.request.Request(self.url, data=body, headers=self.headers)
+        deadline = time.monotonic() + self.timeout
         try:
             with urllib.request.urlopen(request, timeout=self.timeout) as response:
-                answer = json.loads(response.read(MAX_ANSWER))
+                answer = json.loads(_read(response, deadline))
             predictions = answer["predictions"]
             labels = [_label(prediction["label"]) for prediction in predictions]
         except urllib.error.HTTPError as error:
             raise _no_answer(self.url, f"status {error.code} {error.reason}") from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except MALFORMED as error:
             raise _no_answer(self.url, first_line(error)) from error
         if len(labels) != len(texts):
             raise _no_answer(self.url, f"{len(labels)} predictions for {len(texts)} texts")
@@ -93,6 +104,29 @@ def _ask_classifier(classifier: Classifier) -> AskTeacher:
         return [prediction.label for prediction in classifier.predict_batch(texts, pairs)]
 
     return ask
+
+
+def _is_address(url: str) -> bool:
+    """Return whether a text is a complete address for HTTP, without blanks in it."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  (raises ValueError if it is no port)
+    except ValueError:
+        return False
+    is_plain = url.isprintable() and " " not in url
+    return url.startswith(("http://", "https://")) and bool(parts.hostname) and is_plain
+
+
+def _read(response: HTTPResponse, deadline: float) -> bytes:
+    """Read an answer. Raises TimeoutError if it does not end in time."""
+    body = bytearray()
+    while block := response.read1(BLOCK):
+        body += block
+        if len(body) > MAX_ANSWER:
+            raise ValueError(f"more than {MAX_ANSWER:,} bytes")
+        if time.monotonic() > deadline:
+            raise TimeoutError("the answer did not end in time")
+    return bytes(body)
 
 
 def _label(value: Any) -> Label:

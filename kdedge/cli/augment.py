@@ -27,6 +27,7 @@ from kdedge.io.atomic import write_atomic
 from kdedge.run.processes import is_main
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import StageContext, read_result
+from kdedge.runtime.cleaning import changes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,8 +42,14 @@ EXAMPLES = 3
 
 SHOWN_CHARACTERS = 160
 
+CLEANED = "changed by cleaning"
+"""The last column of the table of sources, if the recipe cleans texts."""
+
 COLUMNS = ("source", "target", "attempts", "generated", "used", "rejected")
 """Columns of the table of sources."""
+
+CURVE_COLUMNS = ("texts from", "per labelled text", "texts", "agreement", "gain", "behind the best")
+"""Columns of the table of the learning curve; the last one is the task's metric."""
 
 
 @click.command()
@@ -59,7 +66,8 @@ def augment(arguments: RecipeArguments, curve: bool, force: bool, as_json: bool)
 
     Prints the number of texts from each source, why filters rejected texts, and examples. With
     --curve the first student is trained on the labelled texts only, on each source, and on
-    growing numbers of texts; scores are those of the validation split.
+    growing numbers of texts; it is compared by its agreement with the teacher on new texts that
+    are kept apart. The last column is the score on the validation split.
 
     \b
     Example: kdedge augment configs/quickstart.toml --set augment.rules.mask=0.1 --curve
@@ -101,16 +109,21 @@ def _sources_table(context: DistillContext) -> Table:
     from kdedge.augment.counts import read_source_counts
     from kdedge.transfer.result import TransferResult
 
+    sources = read_source_counts(context.run.augment)
+    is_cleaned = any(counts.cleaned for counts in sources.values())
     table = make_table(
         f"{context.recipe.name}: new texts for {len(context.task.train):,} labelled ones",
-        list(COLUMNS),
-        left=("source", "rejected"),
+        [*COLUMNS, CLEANED] if is_cleaned else list(COLUMNS),
+        left=("source", "rejected", CLEANED),
     )
-    for source, counts in read_source_counts(context.run.augment).items():
+    for source, counts in sources.items():
         numbers = (counts.target, counts.attempts, counts.produced, counts.used)
         cells = [f"{number:,}" for number in numbers]
         rejected = ", ".join(f"{reason} {count:,}" for reason, count in counts.rejected.items())
-        table.add_row(source, *cells, rejected or "none")
+        cells.append(rejected or "none")
+        if is_cleaned:
+            cells.append(changes(counts.cleaned))
+        table.add_row(source, *cells)
     for reason, count in read_result(context.run.transfer, TransferResult).rejected.items():
         if count:
             table.add_row("all, by the teacher", "", "", "", f"-{count:,}", reason)
@@ -149,20 +162,20 @@ def _show_curve(context: DistillContext, config: AugmentConfig, curve: LearningC
     metric = context.task.spec.metric
     results().print(_curve_table(curve, metric))
     path = context.run.curve / "curve.svg"
-    write_atomic(path, plot_learning_curve(curve, metric, context.recipe.name))
+    write_atomic(path, plot_learning_curve(curve, context.recipe.name))
     largest = max(point.size for point in curve.points)
     if largest < max(config.curve):
         print_message(
             f"the curve ends at {largest:.3g} texts per labelled one, because no more were made; "
-            f'augment.size = "auto" makes {max(config.curve):g}'
+            f'augment.size = "auto" makes {max(config.curve):g} and those that are kept apart'
         )
     print_line(f"picture: {path}")
 
 
 def _curve_table(curve: LearningCurve, metric: str) -> Table:
     table = make_table(
-        f"what the texts are worth: {metric} on the validation split",
-        ["texts from", "per labelled text", "texts", metric, "gain", "behind the best"],
+        f"what the texts are worth: agreement with the teacher on {curve.apart:,} new texts",
+        [*CURVE_COLUMNS, metric],
         left=("texts from",),
     )
     for point in curve.points:
@@ -173,12 +186,13 @@ def _curve_table(curve: LearningCurve, metric: str) -> Table:
             _score_cell(point, chosen=point == curve.chosen),
             _gain_cell(point, baseline=curve.points[0]),
             _distance_cell(point, best=curve.best),
+            f"{point.validation:.4f}",
         )
     return table
 
 
 def _score_cell(point: CurvePoint, *, chosen: bool) -> str:
-    score = f"{point.validation:.4f}"
+    score = f"{point.agreement:.4f}"
     if point.sd is not None:
         score += f" ± {point.sd:.4f}"
     return f"{score} <" if chosen else score
@@ -187,14 +201,14 @@ def _score_cell(point: CurvePoint, *, chosen: bool) -> str:
 def _gain_cell(point: CurvePoint, baseline: CurvePoint) -> str:
     if not point.sources:
         return "–"
-    gain = point.validation - baseline.validation
+    gain = point.agreement - baseline.agreement
     return f"{gain:+.4f} does not help" if gain < 0 else f"{gain:+.4f}"
 
 
 def _distance_cell(point: CurvePoint, best: CurvePoint) -> str:
     if not point.error:
         return "–"
-    return f"{best.validation - point.validation:.4f} ± {point.error:.4f}"
+    return f"{best.agreement - point.agreement:.4f} ± {point.error:.4f}"
 
 
 def _document(context: DistillContext, curve: LearningCurve | None) -> dict[str, Any]:

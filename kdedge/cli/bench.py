@@ -141,7 +141,7 @@ class _WithCompare(click.Command):
         default=DEFAULTS.scenarios,
         show_default=True,
         metavar="NAME,...",
-        help=f"What to measure too: {', '.join(SCENARIOS)}, or all. Each of them takes"
+        help=f"Scenarios to measure: {', '.join(SCENARIOS)}, or all. Each of them takes"
         " about --seconds more.",
     ),
     click.option(
@@ -256,32 +256,29 @@ def bench_and_show(
     folder: Path,
     output: OutputOptions = DEFAULT_OUTPUT,
     *,
-    options: Options = DEFAULTS,
     progress: Progress,
     force: bool,
 ) -> Report:
-    """Bench a whole run, write its report and print it.
+    """Bench a whole run with default options, write its report and print it.
 
     Without `force`, a report of the same bundles, settings and machine is printed again.
     """
     from kdedge.benchmarks.bench import run_settings
-    from kdedge.benchmarks.output_folder import report_folder
     from kdedge.benchmarks.saved import measured_from, saved_report
     from kdedge.run.layout import RunDir
 
     run, students = RunDir.open(folder)
-    folder = report_folder(run.bench, options)
-    path = folder / "report.json"
+    path = run.bench / "report.json"
     report: Report | None = None
     if not force:
-        settings = run_settings(run, students, options)
-        report = saved_report(folder, settings, measured_from(run, students), options)
+        settings = run_settings(run, students, DEFAULTS)
+        report = saved_report(folder, settings, measured_from(run, students), DEFAULTS)
     if report is not None:
-        progress.say(f"{folder.name}: same bundles, settings and machine, kept")
+        progress.say(f"{run.bench.name}: same bundles, settings and machine, kept")
     else:
         context = click.get_current_context(silent=True)
         command = command_line(context) if context is not None else None
-        report, path = _bench_run(run, students, options, folder, progress, command=command)
+        report, path = _bench_run(run, students, DEFAULTS, run.bench, progress, command=command)
     show_report(report, path, output, progress=progress)
     judge(report, output)
     return report
@@ -297,7 +294,7 @@ def _bench_run(
     command: str | None,
     earlier: EarlierReport | None = None,
 ) -> tuple[Report, Path]:
-    """Bench students of a run and write the report; data and bundles are checked first.
+    """Check data and bundles, bench students of a run, and write the report.
 
     `command` replaces the report's own command if it is given.
     """

@@ -16,13 +16,8 @@ if TYPE_CHECKING:
 
 
 def read_earlier_report(path: Path, folder: Path, options: Options) -> EarlierReport:
-    """Read the earlier report and check that this machine measures under the same conditions.
-
-    The GPU is compared after the bench: its name is not known before torch is imported.
-    """
-    from kdedge import __version__
-    from kdedge.benchmarks import machine
-    from kdedge.benchmarks.against import check_same_conditions, read_earlier
+    """Read the earlier report and check that this machine measures under the same conditions."""
+    from kdedge.benchmarks.against import read_earlier
 
     earlier = read_earlier(path)
     if path.resolve() == (folder / "report.json").resolve():
@@ -31,21 +26,25 @@ def read_earlier_report(path: Path, folder: Path, options: Options) -> EarlierRe
             str(path),
             "name another folder with --out",
         )
-    described = {**machine.describe(options.threads), "gpu": earlier.conditions["gpu"]}
-    check_same_conditions(earlier, described, __version__)
+    _check_conditions(earlier, options)
     return earlier
 
 
 def check_same_data(earlier: EarlierReport | None, options: Options, examples: Examples) -> None:
     """Check that an earlier bench, if there is one, measured the same texts."""
-    if earlier is None:
-        return
+    if earlier is not None:
+        _check_conditions(earlier, options, examples.digest())
+
+
+def _check_conditions(earlier: EarlierReport, options: Options, digest: str | None = None) -> None:
+    """Check machine and versions before a bench; `digest` None does not compare texts."""
     from kdedge import __version__
     from kdedge.benchmarks import machine
     from kdedge.benchmarks.against import check_same_conditions
 
+    # The GPU is compared after the bench: its name is not known before torch is imported.
     described = {**machine.describe(options.threads), "gpu": earlier.conditions["gpu"]}
-    check_same_conditions(earlier, described, __version__, examples.digest())
+    check_same_conditions(earlier, described, __version__, digest)
 
 
 def with_comparison(report: Report, earlier: EarlierReport | None) -> Report:

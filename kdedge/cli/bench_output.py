@@ -81,6 +81,7 @@ def show_report(report: Report, path: Path, output: OutputOptions, *, progress: 
 def rich_table(report: Report, *, wide: bool = True) -> Table:
     """Build the table for stdout: all columns fit into 120, without `wide` into 80."""
     from kdedge.benchmarks.render import caption, cells_of, format_speedup, title
+    from kdedge.benchmarks.summary import metric_name
 
     # Without padding and edges, the box's own column is the only gap.
     table = Table(
@@ -92,8 +93,8 @@ def rich_table(report: Report, *, wide: bool = True) -> Table:
         caption=_escape_line(caption(report)),
         caption_justify="left",
     )
-    metric = report.task["metric"].replace("_", " ")
-    headers = {name: TERMINAL_COLUMNS[name] for name in _columns(wide)} | {"score": metric}
+    headers = {name: TERMINAL_COLUMNS[name] for name in _columns(wide)}
+    headers["score"] = metric_name(report)
     if not wide:
         headers["speedup"] = "speedup"
     for column, header in headers.items():

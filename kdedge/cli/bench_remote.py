@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RemoteOptions:
-    """The machine that runs the bench, and what it is given."""
+    """The machine that runs the bench, its Python, and the wheels for it."""
 
     remote: str | None
     remote_python: str
@@ -44,13 +44,13 @@ class RemoteOptions:
             raise UsageError(
                 "nothing is installed into the virtual environment of --remote-venv",
                 "--wheels would be ignored",
-                "leave one of both out",
+                "leave out one of the two",
             )
 
     def request(
         self, bundles: Sequence[Path], words: Sequence[str], data: Path | None, against: Path | None
     ) -> Request:
-        """Return what is sent to the machine."""
+        """Return the request that is sent to the machine."""
         from kdedge.benchmarks.remote.request import Request
 
         return Request(

@@ -11,6 +11,7 @@ import click
 from rich.table import Table
 
 from kdedge.cli.console import ConsoleProgress, make_table, print_json, print_line, results
+from kdedge.cli.export_kits import kit_options, write_all_kits
 from kdedge.cli.export_web import WebOptions, web_options, write_web_pages
 from kdedge.cli.options import (
     OutputOptions,
@@ -57,11 +58,6 @@ def export_options(
         trim_vocab=trim_vocab,
         golden_from=golden_from,
     )
-
-
-def kit_names(kits: tuple[str, ...], c: bool) -> tuple[str, ...]:
-    """Convert the options of the command line."""
-    return (*kits, "c") if c else kits
 
 
 @dataclass(frozen=True)
@@ -118,18 +114,7 @@ class ExtraOptions:
         help="Texts of golden.json: neutral ones that come with kdedge, or 16 of the test split.",
     ),
 )
-@option_group(
-    "kits",
-    kit_names,
-    click.option(
-        "--kit",
-        "kits",
-        type=click.Choice(["cpp", "node", "c"]),
-        multiple=True,
-        help="Also write source code that classifies with the bundle without Python; repeatable.",
-    ),
-    click.option("--c", is_flag=True, help="Short for --kit c: a BiLSTM in one C file."),
-)
+@kit_options
 @option_group(
     "extras",
     ExtraOptions,
@@ -189,8 +174,8 @@ def export(
     if key is not None:
         _sign(bundles, key)
     documents = []
-    for bundle in bundles:
-        documents.append(_document(bundle) | {"kits": _write_kits(bundle, kits)})
+    for bundle, folders in zip(bundles, write_all_kits(bundles, kits), strict=True):
+        documents.append(_document(bundle) | {"kits": folders})
     if web.wanted:
         for document, page in zip(documents, write_web_pages(bundles, web), strict=True):
             document.update(page)
@@ -212,19 +197,6 @@ def _check_bundle_options(bundle: Path, options: ExportOptions, *, has_work: boo
             str(bundle),
             "name the folder of its run, or add --kit, --c, --web or --sign",
         )
-
-
-def _write_kits(bundle: Path, names: tuple[str, ...]) -> list[str]:
-    """Write kits next to a bundle and print their folders."""
-    if not names:
-        return []
-    from kdedge.export.kits.write import write_kits
-    from kdedge.runtime import Bundle
-
-    folders = write_kits(Bundle.open(bundle), names)
-    for folder in folders:
-        print_line(f"kit: {folder}")
-    return [str(folder) for folder in folders]
 
 
 def _read_key(path: Path) -> Ed25519PrivateKey:

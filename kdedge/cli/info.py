@@ -70,6 +70,8 @@ def _facts(manifest: Manifest) -> dict[str, str]:
         facts["scores"] = f"{metric} on {scores['split_size']:,} test texts"
     if manifest.scheme:
         facts["int8"] = ", ".join(f"{key} {value}" for key, value in manifest.scheme.items())
+    if manifest.clean:
+        facts["cleans"] = f"every text first: {', '.join(manifest.clean)}"
     return {name: value.strip() for name, value in facts.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,7 +74,7 @@ def init(
         print_message(fold(f"warning: {warning}", indent=2))
     read_data(load_recipe(output), ConsoleProgress())
     print_line(f"recipe: {output}")
-    print_message(f"next: kdedge run {output}")
+    print_message(f"next: kdedge run {shlex.quote(str(output))}")
 
 
 def _draft(path: Path, guess: DataGuess, encoding: str) -> Draft:

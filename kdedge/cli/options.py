@@ -41,7 +41,7 @@ fallback_option = click.option(
 
 @dataclass(frozen=True)
 class ProviderOptions:
-    """The execution provider, and whether the CPU may run what it cannot."""
+    """The execution provider, and whether nodes that it cannot run may run on the CPU."""
 
     provider: str = "cpu"
     fallback: bool = False
@@ -54,7 +54,9 @@ digest_option = click.option(
 )
 wide_option = click.option("--wide", is_flag=True, help="Show all columns of the table.")
 strict_option = click.option(
-    "--strict", is_flag=True, help="Exit with 1 if a warning says that the result means nothing."
+    "--strict",
+    is_flag=True,
+    help="Exit with 1 if a warning means that the result cannot be trusted.",
 )
 force_option = click.option(
     "--force", is_flag=True, help="Replace stages whose inputs have changed."

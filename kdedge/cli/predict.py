@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.text import Text
 
-from kdedge.cli.console import print_json, results
+from kdedge.cli.console import print_json, print_message, results
 from kdedge.cli.options import ProviderOptions, digest_option, option_group, provider_options
 from kdedge.errors import DataError, UsageError
 from kdedge.io.tabular import stream_texts
@@ -148,18 +148,22 @@ def predict(
     )
     pair = classifier.spec.pair
     console = results()
-    number = 0
+    number = empty = 0
     for batch in _batches(arguments.rows(pair=pair)):
         texts = [row[0] for row in batch]
         pairs = [row[1] for row in batch] if pair else None
         predictions = classifier.predict_batch(texts, pairs)
         for row, prediction in zip(batch, predictions, strict=True):
             number += 1
+            empty += not any(text.strip() for text in row)
             if as_json:
                 names = dict(zip(("text", "pair"), row, strict=False))
                 print_json({"id": number, **names, **prediction.to_json()})
             else:
                 console.print(_line(row, prediction), soft_wrap=True)
+    if empty:
+        subject = "1 text is" if empty == 1 else f"{empty} texts are"
+        print_message(f"warning: {subject} empty; an answer to nothing means nothing")
 
 
 def _is_piped() -> bool:

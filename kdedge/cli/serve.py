@@ -33,7 +33,7 @@ class Address:
 
 @dataclass(frozen=True)
 class CascadeOptions:
-    """The teacher behind the student, if there is one."""
+    """The teacher of a cascade, if there is one, and the promise of the cascade."""
 
     teacher: str | None
     agreement: float
@@ -61,8 +61,8 @@ def accepted_limits(max_body: int, max_texts: int, max_queue: int, max_batch: in
     click.option(
         "--teacher",
         metavar="URL_OR_BUNDLE",
-        help="Who answers the texts that the student is not sure of: the /predict of another "
-        "`kdedge serve`, or a bundle.",
+        help="Teacher for the texts of which the student is not sure: the address of /predict of "
+        "another `kdedge serve`, or a bundle.",
     ),
     default_option(
         "--agreement",
@@ -99,13 +99,13 @@ def serve(
 ) -> None:
     """Answer over HTTP with BUNDLE: a folder, a zip, or a hub id.
 
-    POST /predict reads {"texts": [...]}. /healthz says whether the server answers, /metrics has
-    Prometheus metrics, /docs shows the interface and /openapi.json describes it.
+    POST /predict reads {"texts": [...]}. GET /healthz has status 200 while the server answers,
+    /metrics has Prometheus metrics, /docs shows the interface and /openapi.json describes it.
 
-    With --teacher, the student answers the texts on which it agrees with the teacher, and the
-    teacher answers the others.
+    With --teacher, the student answers the texts on which it is likely to agree with the teacher,
+    and the teacher answers the others.
 
-    SIGTERM and SIGINT stop the server after it has answered what it had accepted.
+    SIGTERM and SIGINT stop the server after it has answered all accepted requests.
 
     \b
     Example: kdedge serve runs/quickstart/bilstm/bundle --port 8000

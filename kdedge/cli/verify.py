@@ -69,6 +69,9 @@ def verify(
         if key:
             print_line(f"the signature is of the key {key}")
         print_line(f"all {len(opened.contents)} files have the expected SHA-256")
+        replayed = {file.precision for file in replays}
+        for precision in sorted(set(opened.manifest.precisions) - replayed):
+            print_line(f"{precision}: not replayed, because {execution.provider} cannot run it")
         for file in replays:
             print_line(f"{file.precision}: {file.texts} golden texts, {_differences(file)}")
     for file in replays:

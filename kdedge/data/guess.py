@@ -47,7 +47,7 @@ class DataGuess:
         label: Column of the label.
         kind: Kind of the task.
         labels: Different labels with their counts, the most frequent first; () for scores.
-        rows: Rows that were read.
+        rows: Number of rows that were read.
         words: Words of a text that is longer than 99 % of the others.
     """
 
@@ -120,7 +120,7 @@ def _delimiter(path: Path, encoding: str) -> str | None:
 
 
 def _named(names: str, columns: Sequence[str]) -> str | None:
-    """Return the column whose name comes first in `names`, whatever its case is."""
+    """Return the column whose name comes first in `names`, ignoring letter case."""
     by_name = {column.casefold(): column for column in columns}
     for name in names.split():
         if name in by_name:
@@ -129,7 +129,7 @@ def _named(names: str, columns: Sequence[str]) -> str | None:
 
 
 def _text_column(path: Path, values: dict[str, list[Any]]) -> str:
-    """Return a column with a usual name, else the one with the longest strings."""
+    """Return the name of the text column: a usual name, else the one with longest strings."""
     strings = {}
     for name, cells in values.items():
         lengths = [len(cell) for cell in cells if isinstance(cell, str)]
@@ -145,7 +145,7 @@ def _text_column(path: Path, values: dict[str, list[Any]]) -> str:
 
 
 def _label_column(path: Path, values: dict[str, list[Any]]) -> str:
-    """Return a column with a usual name, else the one with the fewest different values."""
+    """Return the label column: a usual name, else the one with fewest different values."""
     distinct = {}
     for name, cells in values.items():
         count = len({str(cell) for cell in cells})
@@ -167,6 +167,12 @@ def _check_label_differs(path: Path, label: str, cells: list[Any]) -> None:
     """Raise DataError if all rows have the same label: then there is nothing to learn."""
     if len({str(cell) for cell in cells}) > 1:
         return
+    if not str(cells[0]).strip():
+        raise DataError(
+            f"{path}: the column of the label is empty",
+            f"column {shown(label)} has no value in {len(cells)} rows",
+            "give every row a label, or name another column with --label",
+        )
     raise DataError(
         f"{path}: all rows have the same label",
         f"column {shown(label)} is {shown(cells[0])} in every row",

@@ -4,8 +4,8 @@
   are a name if such a name is known or no names are known. They are an index if the known names
   have no digits-only name.
 - A multilabel cell lists names or indices; csv and tsv files write "|" between them.
-- If every multilabel cell of train is a list of C >= 2 zeros and ones, all cells are read as C
-  switches. As indices, such lists would repeat labels.
+- If every multilabel cell of train is a list of C >= 2 zeros and ones, each cell is a multi-hot
+  vector of C labels. As indices, such lists would repeat labels.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LONGEST_NAME = 1000
 def known_names(
     kind: Kind, labels: list[str] | str | None, folder: Path | None, train: Table
 ) -> Names | None:
-    """Return label names from task.labels, the source or its labels.json, in this order.
+    """Return label names from task.labels, else from the source, else from its labels.json.
 
     Raises UsageError if the names are not valid label names.
     """
@@ -59,7 +59,7 @@ def known_names(
 
 
 def _checked_names(kind: Kind, names: list[Any], origin: str) -> Names:
-    """Return the names if they are distinct texts and there are enough of them."""
+    """Return the names; raise UsageError if they are too few, repeated or not texts."""
     invalid = [name for name in names if text_fault(name) is not None]
     if not invalid:
         invalid = sorted({name for name in names if names.count(name) > 1})
@@ -103,7 +103,7 @@ def _read_names(path: Path) -> list[Any]:
 
 
 def are_switches(values: Sequence[Any], names: Names | None) -> bool:
-    """Return whether every cell of a multilabel column is a list of C zeros and ones."""
+    """Return whether every cell of a multilabel column is a multi-hot list (C zeros and ones)."""
     if names:
         width = len(names)
     elif len(values) and isinstance(values[0], list | tuple):
@@ -123,8 +123,8 @@ def names_of_train(kind: Kind, table: Table, values: Sequence[Any], faults: Faul
     """Derive label names from the train split.
 
     Returns:
-        If the column holds strings, those strings: first the ones of digits, by their number, then
-        the others by letter. If it holds indices: "0", "1" ... up to the highest one.
+        If the column holds strings: these, digits-only strings first in numeric order, then the
+        others alphabetically. If it holds indices: "0", "1" ... up to the highest one.
 
     Raises:
         DataError: If the column mixes strings and numbers.
@@ -169,17 +169,17 @@ def _string_names(table: Table, items: list[str], rows: int) -> Names:
 
 
 def _name_order(name: str) -> tuple[int, int, str]:
-    """Sort indices by number, then other names by letter."""
+    """Return a sort key: digits-only names by number, then other names alphabetically."""
     return (0, int(name), name) if _is_index(name) else (1, 0, name)
 
 
 def _is_name(text: str) -> bool:
-    """Return whether a string of train is a name; tables write a missing one as "nan"."""
+    """Return whether a string can be a label name; "nan" is a missing value."""
     return text == text.strip() and text.lower() != "nan" and text_fault(text) is None
 
 
 def _items(kind: Kind, value: Any) -> list[Any]:
-    """Return the single labels of one cell."""
+    """Return the list of labels in one cell."""
     if kind != "multilabel":
         return [value]
     if isinstance(value, str):
@@ -208,8 +208,8 @@ def label_array(
         names: The label names, by index.
         table: The table of the column, for places in messages.
         values: The label column.
-        faults: Receives what is wrong with a row.
-        switches: Whether multilabel cells are C zeros and ones, see `are_switches`.
+        faults: Collects what is wrong with each row.
+        switches: Whether multilabel cells are multi-hot lists, see `are_switches`.
     """
     if kind == "regression":
         return _scores(table, values, faults)
@@ -235,7 +235,7 @@ def label_array(
 
 
 def _cell_fault(value: Any, width: int, switches: bool) -> str | None:
-    """Return the fault of a multilabel cell as a whole, or None."""
+    """Return what is wrong with the form of a multilabel cell, or None."""
     if switches:
         valid = _is_switches(value, width)
         return None if valid else f"the label is not {width} zeros and ones, as in train"
@@ -301,7 +301,7 @@ def _label_fault(value: Any, names: Names) -> tuple[str, str]:
 
 
 def _scores(table: Table, values: Sequence[Any], faults: Faults) -> np.ndarray:
-    """Return finite scores. *Shape:* (N,) float32."""
+    """Return the scores of a regression; report non-finite ones as faults. *Shape:* (N,) float32"""
     scores = np.zeros(len(values), dtype=np.float32)
     largest = float(np.finfo(np.float32).max)
     for row, value in enumerate(values):

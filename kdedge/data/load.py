@@ -1,4 +1,4 @@
-"""Load a task: read, check, shorten texts, draw shares, resolve overlap, limit."""
+"""Load a task: read and check rows, shorten texts, draw splits, resolve overlap, limit."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from kdedge.io.faults import Faults
 from kdedge.io.table import Table, checked_texts
 from kdedge.recipe import DataConfig, TaskConfig
 from kdedge.run.progress import SILENT, Progress
+from kdedge.runtime.cleaning import CountingCleaner, changes
 from kdedge.runtime.metrics import DEFAULT_METRIC, METRICS, metric_fits
 from kdedge.runtime.spec import Kind, TaskSpec
 from kdedge.wording import listed
@@ -30,7 +31,7 @@ def load_task(
     """Load the three splits of a recipe and check every row.
 
     Raises:
-        UsageError: If the recipe names something that does not exist or fit.
+        UsageError: If the recipe names something that does not exist or does not fit.
         DataError: If rows are malformed; lists up to ten with file, line, value and remedy.
         MachineError: If the data cannot be read or downloaded here.
     """
@@ -64,6 +65,7 @@ def _load(data: DataConfig, task: TaskConfig, name: str, metric: str, seed: int)
     train, test = _split_off(train, data.test, "test", reader, seed)
     train, validation = _split_off(train, data.validation, "validation", reader, seed)
     parts, notes, overlaps = _resolve_overlaps(train, validation, test, data.overlap)
+    notes += reader.cleaning_note()
     _check_classes(parts, task, names)
     limited, beyond_limit = _limit(parts[0], data.limit, seed)
     notes += _limit_note(limited, parts, task, names)
@@ -130,7 +132,8 @@ def _read_train(source: DataSource, task: TaskConfig) -> tuple[Part, _SplitReade
         names = tuple(str(index) for index in range(len(values[0])))
     if names is None:
         names = names_of_train(task.kind, table, values, faults)
-    reader = _SplitReader(source, task.kind, names, switches)
+    cleaner = CountingCleaner(source.data.clean_labelled)
+    reader = _SplitReader(source, task.kind, names, switches, cleaner)
     return reader.checked(table, "train", faults), reader
 
 
@@ -145,12 +148,13 @@ def _reject_empty(table: Table, role: str) -> None:
 
 @dataclass(frozen=True)
 class _SplitReader:
-    """Read splits with the label names of train."""
+    """Reads splits; all use the label names of the training split."""
 
     source: DataSource
     kind: Kind
     names: Names
     switches: bool
+    cleaner: CountingCleaner
 
     def read(self, split: str, role: str) -> Part:
         table = self.source.read(split, role)
@@ -160,15 +164,28 @@ class _SplitReader:
     def checked(self, table: Table, role: str, faults: Faults) -> Part:
         """Return the rows as a split. Raises DataError that lists the faults of the table."""
         data = self.source.data
-        texts = _opening_words(checked_texts(table, data.text, "data.text", faults), data)
+        texts = self._texts(table, data.text, "data.text", faults)
         pairs = None
         if data.pair is not None:
-            pairs = _opening_words(checked_texts(table, data.pair, "data.pair", faults), data)
+            pairs = self._texts(table, data.pair, "data.pair", faults)
         values = table.column(data.label, "data.label")
         labels = label_array(self.kind, self.names, table, values, faults, switches=self.switches)
         faults.raise_if_any()
         split = Split(texts, pairs, labels)
         return Part(role, split, table, split)
+
+    def _texts(self, table: Table, column: str, key: str, faults: Faults) -> tuple[str, ...]:
+        texts = _opening_words(checked_texts(table, column, key, faults), self.source.data)
+        if not self.cleaner.changed or faults.count:
+            return texts
+        return tuple(map(self.cleaner.clean, texts))
+
+    def cleaning_note(self) -> list[str]:
+        """Return a note on how many texts each step of cleaning has changed so far."""
+        counts = self.cleaner.counts()
+        if not counts:
+            return []
+        return [f"cleaning of {self.cleaner.texts:,} labelled texts changed: {changes(counts)}."]
 
 
 def _opening_words(texts: list[str], data: DataConfig) -> tuple[str, ...]:
@@ -181,7 +198,7 @@ def _opening_words(texts: list[str], data: DataConfig) -> tuple[str, ...]:
 def _split_off(
     train: Part, split: str | float, role: str, reader: _SplitReader, seed: int
 ) -> tuple[Part, Part]:
-    """Return (train, the split `role`); a share is taken out of train."""
+    """Return (train, the split `role`); if `split` is a share, it is drawn from train."""
     if isinstance(split, str):
         return train, reader.read(split, role)
     _reject_nothing_left(train)
@@ -192,7 +209,7 @@ def _split_off(
 def _resolve_overlaps(
     train: Part, validation: Part, test: Part, rule: OverlapRule
 ) -> tuple[tuple[Part, Part, Part], list[str], list[Overlap]]:
-    """Return the three parts, notes, and the counts of shared texts."""
+    """Apply data.overlap; return the three parts, notes, and the counts of shared texts."""
     notes = conflict_note(train)
     of_train = resolve_overlap(train, [validation, test], rule)
     of_validation = resolve_overlap(validation, [test], rule)

@@ -80,14 +80,14 @@ class WordIndex:
         return self.by_words.get(words, ())
 
     def similar(self, words: Words) -> set[int]:
-        """Return the rows with similar words, and perhaps those with the same."""
+        """Return the rows with similar words; rows with the same words may be among them."""
         rows: set[int] = set()
         for shortened in _shortened(words):
             rows.update(self.by_shortened.get(shortened, ()))
         return rows | self._of_similar_groups(_groups(words))
 
     def _of_similar_groups(self, sides: tuple[set[int], ...]) -> set[int]:
-        """Return the rows whose groups are similar, on both sides of a pair."""
+        """Return the rows with similar groups of three words, for both texts of a pair."""
         shared: Counter[int] = Counter()
         for groups in sides:
             for group in groups & self.by_group.keys():
@@ -96,7 +96,7 @@ class WordIndex:
         rows = set()
         for row, count in shared.items():
             other = self.groups[row]
-            # If both sides are similar, so are all groups together.
+            # If both texts of a pair are similar, so are their groups together.
             is_candidate = count >= SIMILARITY * (size + sum(map(len, other)) - count)
             if is_candidate and all(map(_are_similar, sides, other)):
                 rows.add(row)
@@ -104,9 +104,9 @@ class WordIndex:
 
 
 def find_near_copies(split: Split, others: Split) -> Iterator[NearCopy]:
-    """Yield every near copy, also every equal text, of a row of `others` among the rows of `split`.
+    """Yield every pair of rows in `split` and `others` that are near copies or equal.
 
-    `others` is indexed; it should be the smaller split.
+    `others` is indexed, so it should be the smaller split.
     """
     index = WordIndex(others)
     for row, words in enumerate(split_words(split)):
@@ -128,9 +128,9 @@ def split_words(split: Split) -> Iterator[Words]:
 
 
 def text_words(text: str) -> Words:
-    """Return the words of a text; a character of a script without spaces is a word.
+    """Return the words of a text; in scripts without spaces, each character is a word.
 
-    A text of punctuation alone is one word.
+    A text that is only punctuation is one word.
     """
     simple = simplify(text)
     if not simple.isascii():
@@ -139,7 +139,7 @@ def text_words(text: str) -> Words:
 
 
 def _shortened(words: Words) -> Iterator[int]:
-    """Yield a hash of the words, and of the words without each one of them."""
+    """Yield a hash of the words, then one for each way to leave out a single word."""
     if not FEWEST_WORDS <= len(words) - words.count(SIDE) <= MOST_WORDS:
         return
     yield hash(words)
@@ -149,7 +149,7 @@ def _shortened(words: Words) -> Iterator[int]:
 
 
 def _groups(words: Words) -> tuple[set[int], ...]:
-    """Return hashes of all groups of three words in a row, for each side of a pair."""
+    """Return hashes of all groups of three consecutive words, one set for each text."""
     if len(words) < GROUPS_FROM:
         return ()
     sides: tuple[Words, ...] = (words,)

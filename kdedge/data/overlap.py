@@ -1,4 +1,4 @@
-"""Find equal and nearly equal texts: between splits they inflate scores."""
+"""Find equal and nearly equal texts in different splits, which inflate scores."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Part:
     source: Split
 
     def place(self, key: str) -> str:
-        """Return the place of the first example with this normalised text."""
+        """Return the place (file and line) of the first example with this normalised text."""
         return self.table.where(text_keys(self.source).index(key))
 
     def example(self, key: str) -> str:
@@ -64,12 +64,12 @@ class Part:
 
 @dataclass
 class Resolution:
-    """A part after data.overlap was applied, and what was found.
+    """A part after data.overlap was applied, with notes and counts.
 
     Attributes:
         part: The part, without the texts that were dropped.
-        notes: A sentence about each fact.
-        overlaps: The counts, for each other part.
+        notes: One sentence for each kind of shared texts.
+        overlaps: The counts, one entry for each other part.
     """
 
     part: Part
@@ -118,10 +118,10 @@ def resolve_overlap(part: Part, others: list[Part], rule: OverlapRule) -> Resolu
 
 @dataclass(frozen=True)
 class _Fact:
-    """Texts that two parts share in one way.
+    """Equal or nearly equal texts of two parts.
 
     Attributes:
-        text: The fact with its counts.
+        text: A sentence with their number.
         places: File and line of two near copies, for a note; empty for equal texts, which are never
             only noted.
         example: Two places and their texts, for an error; empty if there are no such texts.
@@ -139,7 +139,7 @@ class _Fact:
         return self.rows if rule == "drop" and self.is_error else frozenset()
 
     def resolve(self, rule: OverlapRule, role: str) -> list[str]:
-        """Return a note, or none. Raises DataError if the rule rejects these texts."""
+        """Return a note, or [] without texts. Raises DataError if the rule rejects the texts."""
         if not self.rows:
             return []
         if rule == "error" and self.is_error:
@@ -157,7 +157,7 @@ class _Fact:
 
 
 def _equal_rows(keys: list[str], other_keys: list[str]) -> frozenset[int]:
-    """Return the rows whose text is equal to one of the other part."""
+    """Return the rows whose text also occurs in the other part."""
     known = set(other_keys)
     return frozenset(row for row, key in enumerate(keys) if key in known)
 
@@ -177,7 +177,7 @@ def _equal_fact(part: Part, other: Part, rows: frozenset[int]) -> _Fact:
 def _near_fact(
     part: Part, other: Part, copies: list[NearCopy], kind: str, largest_share: float
 ) -> _Fact:
-    """Describe near copies of one kind; the rule applies above a share of the other part."""
+    """Describe near copies of one kind; more than `largest_share` of `other` are an error."""
     rows = frozenset(copy.row for copy in copies)
     count, examples = len(_others(copies)), len(other.split)
     text = f"{count} of {examples} {other.role} examples are near copies of {part.role} examples"
@@ -199,7 +199,7 @@ def _others(copies: list[NearCopy]) -> set[int]:
 
 
 def conflict_note(part: Part) -> list[str]:
-    """Return a note if equal texts have different labels; none for a regression's scores."""
+    """Return a note if equal texts have different labels; [] for regression tasks."""
     labels = part.split.labels
     if labels.dtype == np.float32 and labels.ndim == 1:
         return []

@@ -1,4 +1,4 @@
-"""Draw a share of a split: by seed, class by class, with equal texts on one side."""
+"""Draw a share of a split by seed and class; equal texts are never separated."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kdedge.data.task import Split
 
 
 def normalised(text: str, pair: str | None = None) -> str:
-    """Fold letter case and white space: texts are equal if their normalised texts are."""
+    """Return a text with folded letter case and white space, to compare texts."""
     folded = " ".join(text.casefold().split())
     return folded if pair is None else folded + "\x1f" + " ".join(pair.casefold().split())
 
@@ -23,7 +23,7 @@ def text_keys(split: Split) -> list[str]:
 
 
 def draw_share(split: Split, share: float, seed: int, salt: str) -> tuple[Split, Split]:
-    """Return (rest, drawn): about `share` of every class is drawn, but never its last text.
+    """Return (rest, drawn): about `share` of every class is drawn, never all of its texts.
 
     A text's rank in the draw is a hash of seed, salt and the text. It does not depend on the
     order of the file, and equal texts stay together.

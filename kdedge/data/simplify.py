@@ -1,4 +1,4 @@
-"""Reduce a text to what a reader compares: its letters and digits."""
+"""Reduce a text to its letters and digits, to compare it with others."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def simplify(text: str) -> str:
 def _without_accents(match: re.Match[str]) -> str:
     """Decompose characters and leave out accents and invisible ones.
 
-    Decomposition only reorders marks that follow each other, so ASCII characters part it.
+    Only non-ASCII runs are decomposed: decomposition never reorders across an ASCII character.
     """
     decomposed = unicodedata.normalize("NFKD", match[0])
     return "".join(

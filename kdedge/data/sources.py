@@ -26,7 +26,7 @@ def _columns(data: DataConfig) -> list[str]:
 
 @dataclass(frozen=True)
 class DataSource:
-    """The meaning of data.source.
+    """Where a data set is: the resolved value of data.source.
 
     Attributes:
         data: The recipe's table.
@@ -90,7 +90,7 @@ class DataSource:
         )
 
     def identity(self, split: str, key: str) -> str:
-        """Return a text that is equal for two splits if they would read the same rows."""
+        """Return a string that is the same for two splits if they read the same rows."""
         path = self.file(split, key)
         return str(path.resolve()) if path else f"split {split}"
 
@@ -138,7 +138,7 @@ def _listed_name(path: Path) -> str:
 
 
 def _stays_inside(split: str) -> bool:
-    """Return whether a split names something below its folder."""
+    """Return whether a split's path stays inside its folder."""
     name = Path(split)
     return bool(name.parts) and not name.is_absolute() and ".." not in name.parts
 
@@ -149,7 +149,7 @@ def _text_files(folder: Path) -> list[Path]:
 
 
 def _class_dirs(folder: Path) -> list[Path]:
-    """Return the subfolders that hold texts, by name."""
+    """Return the subfolders that hold texts, sorted by name."""
     if not folder.is_dir():
         return []
     visible = [path for path in folder.iterdir() if not path.name.startswith((".", "__"))]

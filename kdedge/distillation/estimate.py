@@ -32,13 +32,13 @@ LOGIT_BYTES = 2
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run needs at least.
+    """The least disk space and memory that a run needs.
 
     Attributes:
         parameters: Model -> its number of parameters.
         disk: Bytes of all saved models, texts and logits.
         memory: Bytes of the largest model in training, without activations.
-        layer_cache: Most bytes that the teacher's cached layers may take; 0 if none are read.
+        layer_cache: Most bytes that the teacher's cached layers may take; 0 if not needed.
         unknown: Models whose shape is not known on this machine; they are not counted.
     """
 
@@ -80,7 +80,7 @@ def _add(parameters: dict[str, int], unknown: list[str], name: str, count: int |
 
 
 def model_shape(name: str) -> dict[str, Any] | None:
-    """Return the config.json of a model in a folder or package; None for a model of the hub."""
+    """Return the config.json of a model in a folder or package; None for a model on the hub."""
     folder = resolve_model_path(name)
     return None if folder is None else _read_config(folder)
 
@@ -105,7 +105,7 @@ def student_parameters(
     """Return the number of parameters of a student; None if its vocabulary is not known.
 
     Args:
-        student: The student's table of the recipe.
+        student: The student's section of the recipe.
         teacher: The config.json of the teacher.
         task: The task that decides the number of outputs.
     """
@@ -116,7 +116,7 @@ def student_parameters(
 
 
 def _pieces(student: StudentConfig, teacher: Mapping[str, Any] | None) -> int | None:
-    """Return the size of a student's vocabulary, if no tokenizer has to be loaded for it."""
+    """Return the size of a student's vocabulary; None if only its tokenizer tells it."""
     if student.vocabulary:
         return student.vocabulary
     if student.tokenizer == "wordpiece":
@@ -132,6 +132,5 @@ def _transfer_bytes(recipe: Recipe, task: Task) -> int:
     logits = LOGIT_BYTES * len(task.train) * task.spec.outputs
     factor = 1.0
     if recipe.augment:
-        size = recipe.augment.size
-        factor += max(recipe.augment.curve) if isinstance(size, str) else size
+        factor += recipe.augment.size_to_make(len(task.train))
     return round(factor * (texts + logits))

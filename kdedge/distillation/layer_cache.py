@@ -1,14 +1,14 @@
-"""Cache the teacher's layers on every text of a training, on disk.
+"""Cache the teacher's hidden states and attention for all training texts on disk.
 
 signals-<hash>/hidden.npy     (sum of T, layers, H) float16
 signals-<hash>/attention.npy  (sum of T^2, layers, A) float16
 signals-<hash>/vectors.npy    (sum of T, layers, 3, A, D) float16: queries, keys, values
 signals-<hash>/stage.json     what decides the content, written last
 
-The files hold only the layers that an objective reads, as the teacher computes them in fp32. All
-trainings on the same texts share them. The folder may be removed after a training: it is made
-again when it is needed. An interrupted pass starts again; it takes as long as one epoch of the
-teacher.
+The files hold only the layers that an objective needs, as the teacher computes them in fp32, with
+one row for each token of the student. All trainings on the same tokens share them. The folder may
+be removed after a training: it is made again when it is needed. An interrupted build starts again;
+it takes as long as one epoch of the teacher.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from kdedge.nn.device import to_device
 from kdedge.nn.inference import iter_predictions
 from kdedge.nn.signals import LayerSelection, Signals, read_signals
 from kdedge.nn.text_model import TextClassifier
+from kdedge.nn.token_alignment import FIRST, averaged, without_alignment
 from kdedge.run.processes import on_main_process
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import STAGE_FILE, read_result, read_stage
@@ -48,7 +49,8 @@ class TeacherLayers:
 
     Attributes:
         teacher_hash: Hash of the teacher's weights.
-        data: The texts, as student and teacher read them.
+        data: The teacher's tokens of the texts, aligned with the student's if both tokenizers
+            differ.
     """
 
     teacher: TextClassifier
@@ -57,9 +59,14 @@ class TeacherLayers:
     selection: LayerSelection
     batch_tokens: int = 4096
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """Number of student tokens of each text. *Shape:* (N,)"""
+        return self.data.tokens.get(FIRST, self.data.tokens["input_ids"]).lengths
+
     def layout(self) -> Layout:
         sizes = layer_sizes(self.teacher.model.config)
-        return Layout.of(self.selection, sizes, self.data.lengths)
+        return Layout.of(self.selection, sizes, self.lengths)
 
     def inputs(self) -> dict[str, Any]:
         """Return everything that decides the content of the cache."""
@@ -86,8 +93,8 @@ class LayerCache:
         """Return the signals of some texts, padded with zeros to `length` tokens.
 
         Args:
-            rows: Numbers of the texts. *Shape:* (batch_size,)
-            logits: The teacher's logits on them, which are stored elsewhere.
+            rows: Indices of the texts. *Shape:* (batch_size,)
+            logits: The teacher's logits of these texts, which are stored elsewhere.
 
         Returns:
             Signals on the device of `logits`; layers that are not cached are empty tensors.
@@ -189,7 +196,7 @@ def _acquire_lock(folder: Path, progress: Progress) -> AbstractContextManager[An
 
 
 def _is_complete(folder: Path, source: TeacherLayers) -> bool:
-    """Whether the files are those that were written."""
+    """Return whether the folder holds a whole, unchanged cache of these layers."""
     try:
         same_inputs = read_stage(folder).inputs == source.inputs()
         hashes = hash_files(folder, source.layout().file_names)
@@ -219,9 +226,8 @@ def write_layers(source: TeacherLayers, part: Path, progress: Progress) -> Layer
 
     def run_teacher(batch: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            blocks = _stack_layers(
-                read_signals(teacher.model, batch, layers=True), source.selection
-            )
+            signals = read_signals(teacher.model, without_alignment(batch), layers=True)
+            blocks = _stack_layers(averaged(signals, batch), source.selection)
         return {name: block.to(torch.float16).cpu().numpy() for name, block in blocks.items()}
 
     progress.start("the teacher's layers on every text", len(source.data))
@@ -240,7 +246,7 @@ def write_layers(source: TeacherLayers, part: Path, progress: Progress) -> Layer
 
 
 def _stack_layers(signals: Signals, selection: LayerSelection) -> dict[str, torch.Tensor]:
-    """Return the selected layers as (B, T, layers, ...), for attention (B, T, T, layers, A)."""
+    """Stack the selected layers as (B, T, layers, ...), for attention (B, T, T, layers, A)."""
     blocks = {}
     if selection.hidden:
         hidden = [signals.hidden[layer] for layer in selection.hidden]

@@ -15,6 +15,7 @@ from kdedge.distillation.layer_cache import LayerCache, TeacherLayers, write_lay
 from kdedge.nn.batching import Encoded
 from kdedge.nn.device import to_device, wait_for
 from kdedge.nn.signals import read_signals
+from kdedge.nn.token_alignment import averaged, without_alignment
 from kdedge.run.progress import SILENT
 
 TRIAL_BATCHES = 6
@@ -23,12 +24,12 @@ TRIAL_BATCHES = 6
 
 @dataclass(frozen=True)
 class LayerCosts:
-    """Seconds per text.
+    """Seconds per text to get the teacher's layers.
 
     Attributes:
-        live: To compute the layers.
-        write: To write them to disk.
-        read: To read them from disk to the device.
+        live: Time to compute the layers.
+        write: Time to write them to disk.
+        read: Time to read them from disk to the device.
     """
 
     live: float
@@ -36,22 +37,33 @@ class LayerCosts:
     read: float
 
     def live_is_faster(self, epochs: float) -> bool:
-        """Return whether a training of so many epochs is faster without a cache."""
+        """Return whether a training of this many epochs is faster without a cache."""
         return epochs * self.live < self.live + self.write + epochs * self.read
 
 
-def measure_layer_costs(source: TeacherLayers, folder: Path, batch_size: int) -> LayerCosts:
-    """Compute, write and read the layers of a few batches, in a temporary folder below `folder`."""
+def measure_layer_costs(
+    source: TeacherLayers, folder: Path, batch_size: int, precision: torch.dtype | None
+) -> LayerCosts:
+    """Measure how long it takes to compute, write and read the layers of a few batches.
+
+    Args:
+        folder: A temporary folder is made in it.
+        batch_size: Batch size of the training.
+        precision: Autocast type in which the training would compute the layers at every step;
+            None is fp32. A cache is always filled in fp32.
+    """
     count = min(len(source.data), TRIAL_BATCHES * batch_size)
     rows = np.linspace(0, len(source.data) - 1, count).astype(np.int64)
     rows = rows[np.argsort(source.data.lengths[rows], kind="stable")]
     trial = replace(source, data=Encoded(source.data.tokens).take(rows))
     batches = [range(i, min(i + batch_size, count)) for i in range(0, count, batch_size)]
     device = source.teacher.model.device
-    for _ in _live(trial, batches[:1]):  # the first batch also pays for memory and kernels
+    for _ in _live(
+        trial, batches[:1], precision
+    ):  # the first batch also pays for memory and kernels
         wait_for(device)
     start = time.perf_counter()
-    for _ in _live(trial, batches):
+    for _ in _live(trial, batches, precision):
         wait_for(device)
     computed = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=folder, prefix=".layers-") as name:
@@ -60,7 +72,8 @@ def measure_layer_costs(source: TeacherLayers, folder: Path, batch_size: int) ->
         cache = LayerCache(files, source.selection)
         logits = torch.zeros(1, device=device)
         for batch in batches:
-            cache.read(np.asarray(batch), logits, int(trial.data.lengths[batch.stop - 1]))
+            longest = int(trial.lengths[batch.start : batch.stop].max())
+            cache.read(np.asarray(batch), logits, longest)
             wait_for(device)
         read = time.perf_counter()
     live = computed - start
@@ -71,12 +84,15 @@ def measure_layer_costs(source: TeacherLayers, folder: Path, batch_size: int) ->
     )
 
 
-def _live(source: TeacherLayers, batches: list[range]) -> Iterator[None]:
-    """Compute the layers of each batch."""
+def _live(
+    source: TeacherLayers, batches: list[range], precision: torch.dtype | None
+) -> Iterator[None]:
+    """Compute the layers of one batch per iteration, without storing them."""
     model = source.teacher.model.eval()
     for rows in batches:
         batch = source.teacher.pad(source.data.take(list(rows)))
-        with torch.no_grad():
+        autocast = torch.autocast(model.device.type, precision, enabled=precision is not None)
+        with torch.no_grad(), autocast:
             moved = {name: to_device(values, model.device) for name, values in batch.items()}
-            read_signals(model, moved, layers=True)
+            averaged(read_signals(model, without_alignment(moved), layers=True), moved)
         yield

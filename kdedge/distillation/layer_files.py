@@ -23,7 +23,7 @@ class Float16OverflowError(Exception):
 
 @dataclass(frozen=True)
 class Layout:
-    """The shapes of the files and where each text lies in them.
+    """The shapes of the files, and the rows of each text in them.
 
     A signal is one kind of the teacher's outputs: `hidden`, `attention` or `vectors`. Each has one
     file, with a row for each token; for attention with a row for each pair of tokens.
@@ -48,14 +48,17 @@ class Layout:
         return cls(shapes, lengths.astype(np.int64))
 
     def starts(self, name: str) -> np.ndarray:
-        """(N + 1,) the first row of each text in a file, then the number of rows."""
+        """Return the first row of each text, then the number of rows. *Shape:* (N + 1,)"""
         return np.concatenate([[0], np.cumsum(self.lengths ** TOKEN_AXES[name])])
 
     def file_shape(self, name: str) -> tuple[int, ...]:
         return (int(self.starts(name)[-1]), *self.shapes[name])
 
     def text_index(self, name: str, position: int, row: int) -> tuple[int | slice, ...]:
-        """Index the real tokens of text `row` at `position` of a padded batch (B, T, ...)."""
+        """Return the index of the real tokens of text `row` in a padded batch (B, T, ...).
+
+        `position` is the place of the text in the batch.
+        """
         tokens = slice(int(self.lengths[row]))
         return (position, *[tokens] * TOKEN_AXES[name])
 

@@ -1,4 +1,4 @@
-"""The sizes of an encoder, under whatever names its architecture gives them."""
+"""Read the sizes of an encoder, whose names differ between architectures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kdedge.errors import UsageError
 
 @dataclass(frozen=True)
 class LayerSizes:
-    """Layers, attention heads and hidden width of an encoder.
+    """Numbers of layers and attention heads, and hidden width of an encoder.
 
     Attributes:
         depth: Width of one head's queries, keys and values.
@@ -25,7 +25,7 @@ class LayerSizes:
 
 
 def layer_sizes(config: Any) -> LayerSizes:
-    """Read the sizes from a transformers configuration.
+    """Return the sizes in a transformers configuration.
 
     Raises:
         UsageError: If the architecture has no such layers.

@@ -9,37 +9,55 @@ from typing import Any
 
 import numpy as np
 
-from kdedge.data.task import Split, Task
-from kdedge.evaluation.bootstrap import bootstrap_rows, bootstrap_scores
+from kdedge.data.task import Task
+from kdedge.distillation.apart import keep_apart
+from kdedge.evaluation.agreement import agreement_by_text, agreement_difference_error
 from kdedge.recipe import AugmentConfig
 from kdedge.runtime import metrics
 from kdedge.transfer.dataset import TransferSet
 
-TrainAndPredict = Callable[[TransferSet, int, Path], np.ndarray]
-"""Train a student on a transfer set, with seed number 0, 1, ..., as a stage in a folder.
 
-Returns its logits (N, C) on the validation split.
+@dataclass(frozen=True)
+class Predictions:
+    """A student's logits.
+
+    Attributes:
+        validation: Of the validation split. *Shape:* (N, C)
+        apart: Of the texts that are kept apart from training. *Shape:* (M, C)
+    """
+
+    validation: np.ndarray
+    apart: np.ndarray
+
+
+TrainAndPredict = Callable[[TransferSet, TransferSet, int, Path], Predictions]
+"""Train a student on the first set, as a stage in a folder, and predict the second.
+
+The number is that of the seed: 0, 1, ...
 """
 
-RESAMPLES = 500
+NOT_WORSE = 1.96
+"""A set is as good as the best if it is behind by at most this many standard errors (95 %)."""
 
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """The score of a student on the validation split after training on some of the texts.
+    """The results of a student that was trained on some of the texts.
 
     Attributes:
-        size: Augmented texts per labelled text.
-        sources: Their origins; empty for labelled texts alone.
-        texts: Number of all texts.
-        validation: Mean score over seeds.
-        sd: Standard deviation over seeds; None for one seed.
-        error: Standard error of the difference from the best point; 0 for the best point.
+        size: Number of augmented texts per labelled text.
+        sources: Sources of the augmented texts; empty for labelled texts alone.
+        texts: Number of all training texts.
+        agreement: Mean agreement with the teacher on the texts kept apart, over texts and seeds.
+        validation: Mean score on the validation split over seeds; not used for the choice.
+        sd: Standard deviation of the agreement over seeds; None for one seed.
+        error: Standard error of the difference in agreement from the best point; 0 for that point.
     """
 
     size: float
     sources: tuple[str, ...]
     texts: int
+    agreement: float
     validation: float
     sd: float | None = None
     error: float = 0.0
@@ -55,14 +73,16 @@ class LearningCurve:
 
     Attributes:
         points: Labelled texts alone, each source alone, then all helpful sources by size.
+        apart: Number of texts on which the points were compared.
     """
 
     points: tuple[CurvePoint, ...]
     chosen: CurvePoint
+    apart: int
 
     @property
     def best(self) -> CurvePoint:
-        return max(self.points, key=lambda point: point.validation)
+        return max(self.points, key=lambda point: point.agreement)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -70,11 +90,12 @@ class LearningCurve:
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> LearningCurve:
         points = tuple(CurvePoint.from_json(point) for point in document["points"])
-        return cls(points, CurvePoint.from_json(document["chosen"]))
+        chosen = CurvePoint.from_json(document["chosen"])
+        return cls(points, chosen, document["apart"])
 
 
 def subset(transfer: TransferSet, size: float, sources: tuple[str, ...]) -> TransferSet:
-    """Return the labelled texts and the first `size` texts of the sources per labelled text."""
+    """Return the labelled texts and, for each of them, `size` new texts from `sources`."""
     labelled = transfer.texts.labelled
     augmented = transfer.texts.rows(*sources)[: round(size * len(labelled))]
     return transfer.take(np.concatenate([labelled, augmented]))
@@ -89,11 +110,12 @@ def fit_learning_curve(
 ) -> LearningCurve:
     """Train on more and more texts and choose the smallest set that is as good as the best.
 
-    A source that scores below the labelled texts alone is left out. The chosen point is the
-    smallest set whose distance to the best is within the standard error of that difference
-    (Breiman et al. 1984, section 3.4.3, here with paired predictions: texts that two students both
-    get wrong do not tell which is better). Each set is trained from `config.seeds` seeds. With one
-    seed, the error covers the choice of texts but not that of the seed.
+    Sets are compared by how well their students agree with the teacher on `config.apart` new texts
+    that no student learns from. This needs no labels, so there can be more texts than in a
+    validation split. A source with less agreement than the labelled texts alone is left out. The
+    chosen point is the smallest set that is not significantly behind the best. The comparison is
+    paired by text and by seed: each set is trained from `config.seeds` seeds. With one seed, the
+    error covers the choice of texts but not that of the seed.
     """
     fitter = CurveFitter(config, transfer, task, train_and_predict, folder)
     fitter.measure(0.0, ())
@@ -106,11 +128,11 @@ def fit_learning_curve(
 
 @dataclass(frozen=True)
 class _Measurement:
-    """A point of the curve. logits: (S, N, C) from S seeds on the validation split."""
+    """A point, and its agreement (S, M): for S seeds, on M texts kept apart."""
 
     requested_size: float
     point: CurvePoint
-    logits: np.ndarray
+    agreement: np.ndarray
 
 
 class CurveFitter:
@@ -124,8 +146,10 @@ class CurveFitter:
         train_and_predict: TrainAndPredict,
         folder: Path,
     ) -> None:
+        parts = keep_apart(transfer, config.apart)
         self.config = config
-        self.transfer = transfer
+        self.transfer = parts.training
+        self.apart = parts.apart
         self.task = task
         self.train_and_predict = train_and_predict
         self.folder = folder
@@ -136,21 +160,24 @@ class CurveFitter:
         """Train on `size` texts per labelled text from these sources, once per seed."""
         part = subset(self.transfer, size, sources)
         parent = self.folder / ("+".join(sources) or "labelled")
-        predictions = []
+        agreement = []
         scores = []
         for number in range(self.config.seeds):
             folder = parent / (f"{size:g}-seed{number}" if number else f"{size:g}")
-            logits = self.train_and_predict(part, number, folder)
-            predictions.append(logits)
-            scores.append(self._score(logits))
+            logits = self.train_and_predict(part, self.apart, number, folder)
+            by_text = agreement_by_text(self.task.spec, logits.apart, self.apart.logits)
+            agreement.append(by_text)
+            scores.append(self._score(logits.validation))
+        by_seed = np.stack(agreement).mean(1) if len(self.apart) else np.zeros(len(scores))
         point = CurvePoint(
             size=len(part) / len(part.texts.labelled) - 1,
             sources=sources,
             texts=len(part),
+            agreement=float(np.mean(by_seed)),
             validation=float(np.mean(scores)),
-            sd=float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
+            sd=float(np.std(by_seed, ddof=1)) if len(scores) > 1 else None,
         )
-        self.measurements.append(_Measurement(size, point, np.stack(predictions)))
+        self.measurements.append(_Measurement(size, point, np.stack(agreement)))
         return point
 
     def has_measured(self, size: float, sources: tuple[str, ...]) -> bool:
@@ -160,7 +187,7 @@ class CurveFitter:
         )
 
     def helpful_sources(self) -> tuple[str, ...]:
-        """Measure each source alone; return those not below the labelled texts alone.
+        """Measure each source alone; return those that are no worse than labelled texts alone.
 
         A single source is returned without being measured.
         """
@@ -168,15 +195,15 @@ class CurveFitter:
         sources = [origin for origin in origins if origin != "labelled"]
         if len(sources) < 2:
             return tuple(sources)
-        baseline = self.measurements[0].point.validation
+        baseline = self.measurements[0].point.agreement
         helpful = []
         for source in sources:
-            if self.measure(self.sizes[0], (source,)).validation >= baseline:
+            if self.measure(self.sizes[0], (source,)).agreement >= baseline:
                 helpful.append(source)
         return tuple(helpful)
 
     def sizes_with_new_texts(self, sources: tuple[str, ...]) -> list[float]:
-        """Return the sizes of the curve that add texts to the size before."""
+        """Return the sizes of the curve that have more texts than the size before."""
         sizes = []
         previous = len(self.transfer.texts.labelled)
         for size in self.sizes:
@@ -187,27 +214,22 @@ class CurveFitter:
         return sizes
 
     def choose_smallest(self, sources: tuple[str, ...]) -> LearningCurve:
-        """Return the curve; chosen is the smallest set that is as good as the best.
+        """Return the curve; its chosen point is the smallest set that is as good as the best.
 
         A candidate holds no augmented texts, or those of all helpful `sources`. If none is as good
         as the best point, the best point is chosen.
         """
-        best = max(self.measurements, key=lambda measurement: measurement.point.validation)
+        best = max(self.measurements, key=lambda measurement: measurement.point.agreement)
         points = []
         candidates = []
         for measurement in self.measurements:
-            point = replace(measurement.point, error=self._error(best, measurement))
+            point = replace(measurement.point, error=_error(best, measurement))
             points.append(point)
-            as_good = point.validation >= best.point.validation - point.error
-            if as_good and point.sources in ((), sources):
+            behind = best.point.agreement - point.agreement
+            if behind <= NOT_WORSE * point.error and point.sources in ((), sources):
                 candidates.append(point)
         chosen = min(candidates, key=lambda point: point.texts, default=best.point)
-        return LearningCurve(tuple(points), chosen)
-
-    def _error(self, best: _Measurement, other: _Measurement) -> float:
-        if other is best:
-            return 0.0
-        return difference_error(self.task, best.logits, other.logits, self.task.validation)
+        return LearningCurve(tuple(points), chosen, len(self.apart))
 
     def _score(self, logits: np.ndarray) -> float:
         spec = self.task.spec
@@ -215,33 +237,7 @@ class CurveFitter:
         return metrics.score(spec.metric, spec.kind, logits, labels, spec.threshold)
 
 
-def difference_error(task: Task, first: np.ndarray, second: np.ndarray, split: Split) -> float:
-    """Estimate the standard error of the difference between two students' scores.
-
-    The error over texts comes from bootstrap samples of the split, the same for both students
-    (Efron 1979). The error over seeds comes from the differences at equal seeds.
-
-    Args:
-        first: Logits from S seeds on the split. *Shape:* (S, N, C)
-        second: Logits of the other student from the same seeds.
-    """
-    resamples = bootstrap_rows(len(split), seed=0, count=RESAMPLES)
-    over_texts = np.nanstd(_differences(task, first, second, split, resamples).mean(0))
-    if len(first) == 1:
-        return float(over_texts)
-    all_texts = np.arange(len(split))[None]
-    differences = _differences(task, first, second, split, all_texts)[:, 0]
-    over_seeds = np.std(differences, ddof=1) / np.sqrt(len(differences))
-    return float(np.hypot(over_texts, over_seeds))
-
-
-def _differences(
-    task: Task, first: np.ndarray, second: np.ndarray, split: Split, resamples: np.ndarray
-) -> np.ndarray:
-    """(S, R) score differences of S seeds on R resamples (R, N) of the split."""
-    differences = []
-    for first_logits, second_logits in zip(first, second, strict=True):
-        first_scores = bootstrap_scores(task.spec, first_logits, split.labels, resamples)
-        second_scores = bootstrap_scores(task.spec, second_logits, split.labels, resamples)
-        differences.append(first_scores - second_scores)
-    return np.stack(differences)
+def _error(best: _Measurement, other: _Measurement) -> float:
+    if other is best or not best.agreement.size:
+        return 0.0
+    return agreement_difference_error(best.agreement, other.agreement)

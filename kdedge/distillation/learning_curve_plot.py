@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import altair as alt
 
-from kdedge.distillation.learning_curve import LearningCurve
+from kdedge.distillation.learning_curve import NOT_WORSE, LearningCurve
 from kdedge.evaluation.plots import chart, to_svg
 
 
-def plot_learning_curve(curve: LearningCurve, metric: str, title: str) -> str:
-    """Plot score against number of texts, with a line through all helpful sources.
+def plot_learning_curve(curve: LearningCurve, title: str) -> str:
+    """Plot agreement against number of texts; return the SVG.
 
-    Each source alone is a point. Bars show the error of the distance to the best point.
+    A line joins the points with all helpful sources; each source alone is a single point. Bars show
+    the standard error of the difference from the best point.
     """
     helpful = max((point.sources for point in curve.points), key=len)
     rows = []
@@ -19,20 +20,20 @@ def plot_learning_curve(curve: LearningCurve, metric: str, title: str) -> str:
         rows.append(
             {
                 "texts": point.texts,
-                "score": point.validation,
-                "low": point.validation - point.error,
-                "high": point.validation + point.error,
+                "score": point.agreement,
+                "low": point.agreement - NOT_WORSE * point.error,
+                "high": point.agreement + NOT_WORSE * point.error,
                 "from": "+".join(point.sources) or "labelled alone",
                 "line": not point.sources or point.sources == helpful,
             }
         )
     x_scale = alt.Scale(type="log", nice=True)
     x = alt.X("texts:Q", title="texts the student learns from", scale=x_scale)
-    y_title = f"{metric} on the validation split"
+    y_title = "agreement with the teacher"
     y = alt.Y("score:Q", title=y_title, scale=alt.Scale(nice=True, zero=False))
     colour = alt.Color("from:N", title="texts from")
 
-    best = chart([{"score": curve.best.validation}])
+    best = chart([{"score": curve.best.agreement}])
     level = best.mark_rule(strokeDash=[4, 4], color="#888888").encode(y=y)
 
     line_rows = [row for row in rows if row["line"]]
@@ -43,12 +44,12 @@ def plot_learning_curve(curve: LearningCurve, metric: str, title: str) -> str:
     bars = every.mark_rule().encode(x=x, y=low, y2="high:Q", color=colour)
     points = every.mark_point(filled=True, size=70).encode(x=x, y=y, color=colour)
 
-    chosen_row = {"texts": curve.chosen.texts, "score": curve.chosen.validation}
+    chosen_row = {"texts": curve.chosen.texts, "score": curve.chosen.agreement}
     chosen = chart([chosen_row])
     ring = chosen.mark_point(size=260, color="black").encode(x=x, y=y)
 
     subtitle = (
-        "bars: one standard error of the distance to the best; ring: the smallest set whose bar "
-        f"reaches it ({curve.chosen.texts:,} texts)"
+        "bars: 95 % of the distance to the best; ring: the smallest set whose bar reaches it "
+        f"({curve.chosen.texts:,} texts)"
     )
     return to_svg(alt.layer(level, line, bars, points, ring), title, subtitle)

@@ -10,18 +10,20 @@ from torch import nn
 
 from kdedge.distillation.layer_cache import LayerCache
 from kdedge.distillation.objective import Objective
+from kdedge.distillation.teacher_tokens import split_batch
 from kdedge.nn.pieces import WHOLE, Piece
 from kdedge.nn.signals import Signals, read_signals
 from kdedge.nn.text_model import TextClassifier
+from kdedge.nn.token_alignment import averaged, without_alignment
 
 
 class DistillationModule(nn.Module):
-    """A student with its objective: takes batches, returns loss, logits and parts of the loss.
+    """A student with its objective; maps a batch to loss, logits and parts of the loss.
 
     Args:
         teacher: Needed only if the objective matches layers.
-        layer_cache: The teacher's layers on disk, by the batch's `row` (B,). Without it the
-            teacher runs at every step.
+        layer_cache: The teacher's layers on disk, looked up by the batch's `row` (B,). Without it
+            the teacher runs at every step.
     """
 
     def __init__(
@@ -47,11 +49,12 @@ class DistillationModule(nn.Module):
         **batch: torch.Tensor,
     ) -> dict[str, Any]:
         layers = self.objective.config.reads_layers
-        student = read_signals(self.model, batch, layers=layers)
+        inputs, teacher_inputs = split_batch(batch)
+        student = read_signals(self.model, inputs, layers=layers)
         teacher = Signals(teacher_logits)
         if layers:
-            teacher = self._teacher_layers(teacher_logits, row, batch)
-        loss, parts = self.objective(student, teacher, labels, batch["attention_mask"], piece)
+            teacher = self._teacher_layers(teacher_logits, row, teacher_inputs)
+        loss, parts = self.objective(student, teacher, labels, inputs["attention_mask"], piece)
         return {"loss": loss, "logits": student.logits, "parts": parts}
 
     def _teacher_layers(
@@ -60,5 +63,6 @@ class DistillationModule(nn.Module):
         if self.layer_cache is not None and row is not None:
             return self.layer_cache.read(row, logits, batch["input_ids"].shape[1])
         with torch.no_grad():
-            live = read_signals(self._teacher[0], batch, layers=True)
+            live = read_signals(self._teacher[0], without_alignment(batch), layers=True)
+        live = averaged(live, batch)
         return Signals(logits, live.hidden, live.attention, live.vectors)

@@ -14,8 +14,9 @@ from kdedge.errors import UsageError
 from kdedge.nn import losses
 from kdedge.nn.layer_map import LayerMap
 from kdedge.nn.losses import logit_loss
-from kdedge.nn.pieces import WHOLE, Piece
-from kdedge.nn.signals import LayerSelection, Signals, Vectors
+from kdedge.nn.mpnet_attention import Vectors
+from kdedge.nn.pieces import WHOLE, Piece, Share
+from kdedge.nn.signals import LayerSelection, Signals
 from kdedge.recipe import ObjectiveConfig
 from kdedge.runtime.spec import Kind
 
@@ -45,8 +46,8 @@ class Objective(nn.Module):
     and are not exported.
 
     Args:
-        student: The student's transformers configuration. It is read only if layers are matched.
-        teacher: The teacher's, likewise.
+        student: The student's transformers configuration; used only if layers are matched.
+        teacher: The teacher's configuration, likewise.
 
     Raises:
         UsageError: If the terms do not fit the task or the two models.
@@ -75,15 +76,15 @@ class Objective(nn.Module):
         mask: torch.Tensor,
         piece: Piece = WHOLE,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Compute the loss of a batch, or the share of it that a piece of the batch has.
+        """Compute the loss of a batch, or the share that a piece contributes (micro-batch).
 
-        The shares of all pieces add up to the loss of the batch, except for `cka`: it compares the
-        texts of a batch with each other, and so only those of a piece.
+        The shares of all pieces add up to the loss of the batch, except for `cka`: it compares
+        texts with each other, but only those within a piece.
 
         Args:
             labels: As in `losses.label_loss`; None if there are none.
             mask: 1 for real tokens, 0 for padding. *Shape:* (batch_size, length)
-            piece: What the batch is of a larger one.
+            piece: The share of a larger batch that these texts are; by default all of it.
 
         Returns:
             The weighted sum, and its unweighted parts by name.
@@ -97,8 +98,8 @@ class Objective(nn.Module):
             weighted.append(getattr(self.config, f"{name}_weight") * parts[name])
         return torch.stack(weighted).sum(), parts
 
-    def _share(self, term: str, piece: Piece) -> float:
-        """Return the share of the batch that a term's mean over a piece stands for."""
+    def _share(self, term: str, piece: Piece) -> Share:
+        """Return the weight of a piece's mean loss in the mean over the whole batch."""
         config = self.config
         if term == "logits" or (term == "hidden" and config.hidden == "pkd"):
             return piece.texts
@@ -110,7 +111,7 @@ class Objective(nn.Module):
 
     @property
     def reads(self) -> LayerSelection:
-        """The teacher's layers that the terms are computed from."""
+        """The teacher's layers that the loss needs."""
         config = self.config
         if not config.reads_layers:
             return LayerSelection()
@@ -127,7 +128,7 @@ class Objective(nn.Module):
 
     @property
     def _pairs(self) -> tuple[tuple[int, int], ...]:
-        """The matched layers (student, teacher); none if the loss reads no layers."""
+        """The matched layers (student, teacher); () if the loss uses only logits."""
         return self.layer_map.pairs if self.layer_map else ()
 
     def _prepare_layers(self, student: LayerSizes, teacher: LayerSizes) -> None:
@@ -218,7 +219,7 @@ class Objective(nn.Module):
     def _mean_over_layers(
         self, loss: Callable[[int, int], torch.Tensor], lowest: int
     ) -> torch.Tensor:
-        """Average loss(s, t) over the matched layers, with teacher layers from `lowest` on."""
+        """Average loss(s, t) over the matched layers whose teacher layer is at least `lowest`."""
         matched = [loss(s, t) for s, t in self._pairs if s > 0 and t >= lowest]
         return torch.stack(matched).mean()
 

@@ -1,6 +1,6 @@
-"""Say what `kdedge distill` would do: which stages it would make, and which it would reuse.
+"""Show what `kdedge distill` would do: which stages it would make, and which it would reuse.
 
-The plan walks through the pipeline with a dry run, so that the pipeline itself decides.
+The plan is a dry run of the pipeline itself.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class PlannedStage:
 
     Attributes:
         folder: The folder of the stage.
-        state: `cached`: it is reused. `new`: it will be made. `continues`: interrupted work goes
-            on. `changed`: its inputs differ, and only --force makes it again. `waits`: it exists,
-            but whether it is reused depends on an earlier stage that has to be made.
-        differences: Which inputs differ.
+        state: `cached`: it is reused. `new`: it will be made. `continues`: it was interrupted and
+            goes on. `changed`: its inputs differ, and only --force makes it again. `waits`: it
+            exists, but whether it is reused depends on an earlier stage that has to be made.
+        differences: Descriptions of the inputs that differ.
     """
 
     folder: Path
@@ -36,7 +36,7 @@ class PlannedStage:
 
 
 def plan_stages(recipe: Recipe, runs: Path, task: Task) -> list[PlannedStage]:
-    """List the stages of a recipe in their order, with what would happen to each.
+    """List the stages of a recipe in order, with what would happen to each.
 
     Nothing is trained and nothing is written. Heavy packages are imported only if the run has
     stages to compare with.
@@ -64,7 +64,7 @@ def _state(folder: Path, differences: tuple[str, ...], *, is_unknown: bool) -> S
 
 
 def _dry_run(run: RunDir, task: Task) -> tuple[dict[Path, tuple[str, ...]], set[Path]]:
-    """Return the stages that have to be made, and those that wait for one of them."""
+    """Return the stages to make (folder -> changed inputs), and those that wait for them."""
     # Imported here: a plan of a new run needs no torch.
     from kdedge.distillation.pipeline import prepare_context, student_steps
     from kdedge.distillation.student_training import train_student
@@ -94,6 +94,6 @@ def _dry_run(run: RunDir, task: Task) -> tuple[dict[Path, tuple[str, ...]], set[
 
 
 def _after(run: RunDir, folder: Path) -> set[Path]:
-    """Return the stages after a shared stage."""
+    """Return the folders of all stages that depend on a shared stage."""
     folders = run_stages(run)
     return set(folders[folders.index(folder) + 1 :] if folder in folders else folders)

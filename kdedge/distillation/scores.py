@@ -22,7 +22,7 @@ class ModelScores:
 
     Attributes:
         model: `teacher`, the student's name, or that name and ` baseline`.
-        metric: The name of the metric that `validation` and `test` are scores in.
+        metric: Name of the metric of the scores `validation` and `test`.
         retention: Test score divided by the teacher's; None if the teacher's is not above 0.
     """
 
@@ -64,7 +64,7 @@ def scores(run: RunDir) -> list[ModelScores]:
 
 
 def model_folders(run: RunDir) -> dict[str, Path]:
-    """Return model -> the folder of its stage, with the names and the order of `scores`."""
+    """Return model -> folder of its stage, with the names and in the order of `scores`."""
     folders = {"teacher": run.teacher}
     for name, student in run.students.items():
         folders[name] = student.student

@@ -54,7 +54,7 @@ def distill_seeds(
 
 
 def seed_stats(runs: list[RunDir]) -> dict[str, SeedStats]:
-    """Return model -> test scores by seed; a teacher is the same in all runs and counts once."""
+    """Return model -> test scores of all seeds; the teacher, shared by all runs, has one score."""
     values: dict[str, list[float]] = {}
     for run in runs:
         for row in scores(run):
@@ -83,7 +83,7 @@ def distillation_gains(runs: list[RunDir]) -> dict[str, PairedDifference]:
 
 
 def _compare(task: Task, pairs: list[tuple[Path, Path]]) -> PairedDifference:
-    """Compare (student folder, baseline folder) of each seed."""
+    """Compare student and baseline over seeds; each pair holds the two folders of a seed."""
     rows = bootstrap_rows(len(task.test), seed=0)
     students, baselines = zip(*pairs, strict=True)
     return paired_difference(
@@ -100,7 +100,7 @@ def _test_scores(folders: tuple[Path, ...]) -> np.ndarray:
 
 
 def _resampled_scores(task: Task, folders: tuple[Path, ...], rows: np.ndarray) -> np.ndarray:
-    """(S, R) test scores of S models on R resamples of the texts."""
+    """Score S models on R resamples (`rows`) of the test texts. *Shape:* (S, R)"""
     resampled = []
     for folder in folders:
         logits = np.load(folder / "test_logits.npy", allow_pickle=False)
@@ -109,7 +109,7 @@ def _resampled_scores(task: Task, folders: tuple[Path, ...], rows: np.ndarray) -
 
 
 def seeds_json(stats: dict[str, SeedStats], gains: dict[str, PairedDifference]) -> dict[str, Any]:
-    """Return the scores by seed and what distillation gained, as JSON."""
+    """Return the scores by seed and the gains from distillation, as JSON values."""
     distillation = {}
     for name, gain in gains.items():
         distillation[name] = asdict(gain) | {"verdict": gain.verdict}

@@ -16,11 +16,16 @@ from kdedge.distillation.layer_cache import LayerCache, TeacherLayers, open_laye
 from kdedge.distillation.layer_choice import measure_layer_costs
 from kdedge.distillation.module import DistillationModule
 from kdedge.distillation.objective import Objective
+from kdedge.distillation.teacher_tokens import (
+    add_teacher_tokens,
+    check_attention_loss,
+    teacher_tokens,
+)
 from kdedge.errors import UsageError
 from kdedge.io.atomic import hash_files
 from kdedge.io.paths import resolve_model_path
-from kdedge.nn.batching import ROW
-from kdedge.nn.device import this_device
+from kdedge.nn.batching import ROW, Encoded
+from kdedge.nn.device import native_precision, this_device
 from kdedge.nn.inference import BATCH_TOKENS
 from kdedge.nn.text_model import MeasuredResult, TextClassifier, save_measured, score_of
 from kdedge.nn.tokenization import load_tokenizer
@@ -48,8 +53,8 @@ class DistillContext:
     """What all trainings of one run share.
 
     Attributes:
-        transfer_key: Identifies the transfer set in the inputs of a stage.
-        stages: Whether a changed stage is made again, and where progress goes.
+        transfer_key: Identifies the transfer set in the cache key of a stage.
+        stages: Whether a changed stage is made again, and where progress is reported.
     """
 
     recipe: Recipe
@@ -67,11 +72,11 @@ class DistillContext:
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """One training of a student.
+    """One of the consecutive trainings of a student.
 
     Attributes:
-        folder: Where the trained student is saved; its name is part of the title of the training.
-        previous: Folder of the step whose weights this one continues from.
+        folder: Where the trained student is saved; its name is also shown as progress.
+        previous: Folder of the step whose weights this one starts from, or None.
     """
 
     folder: Path
@@ -92,7 +97,7 @@ def training_steps(student: StudentConfig, folders: StudentDir) -> list[Training
 
 
 def train_student(context: DistillContext, student: StudentConfig, step: TrainingStep) -> None:
-    """Take one step of a student's training as a cached stage."""
+    """Run one step of a student's training as a cached stage."""
     inputs = stage_inputs(context, student, step.objective)
     inputs["objective"]["previous"] = hash_files(step.previous, WEIGHTS) if step.previous else None
     stage(step.folder, inputs, StudentTraining(context, student, step), stages=context.stages)
@@ -121,9 +126,9 @@ def training_without_stage(
     on_eval: Callable[[float], float] = float,
     progress: Progress = SILENT,
 ) -> StudentTraining:
-    """Return the last training step of a student, for use outside of any stage.
+    """Return the last training step of a student, to run it outside of any stage.
 
-    Earlier steps are trained at once, in `folder`.
+    Earlier steps are trained immediately, in `folder`.
 
     Args:
         on_eval: As in `StudentTraining`.
@@ -138,10 +143,10 @@ def training_without_stage(
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What a student is trained on.
+    """The data and the settings of a student's training.
 
     Attributes:
-        token_ids: Every token id of its texts and of the validation split.
+        token_ids: All token ids that occur in its texts or in the validation split.
     """
 
     training: Training
@@ -165,7 +170,8 @@ class StudentTraining:
     """One step of a student's training; call it with the folder to fill.
 
     Attributes:
-        on_eval: Called with each score on the validation split; returns it, or raises to stop.
+        on_eval: Called with each score on the validation split; returns the score, or raises an
+            exception to stop.
     """
 
     context: DistillContext
@@ -191,22 +197,23 @@ class StudentTraining:
         return TrainedStudent(student, score)
 
     def score(self, logits: np.ndarray) -> float:
-        """Score logits (N, C) on the validation split; the highest score chooses the weights."""
+        """Score logits (N, C) of the validation split; the weights with the highest score stay."""
         return score_of(self.context.task.spec, logits, self.context.task.validation)
 
     def _build(self) -> TextClassifier:
         """Return the student with the weights it starts from."""
-        train_split, teacher = self.context.task.train, self.context.teacher
+        task, seed = self.context.task, self.context.seed
+        kind = STUDENT_BY_KIND[self.student.kind]
+        teacher = kind.lender(self.student, self.context.teacher, task, seed)
         model, tokenizer = build_student(
             self.student,
-            self.context.task.spec,
+            task.spec,
             teacher.model,
             teacher.tokenizer,
-            (*train_split.texts, *(train_split.pairs or ())),
+            (*task.train.texts, *(task.train.pairs or ())),
         )
         student = TextClassifier(model, tokenizer, self.student.max_length)
-        kind = STUDENT_BY_KIND[self.student.kind]
-        kind.start_from_texts(self.student, student, teacher, self.context.task, self.context.seed)
+        kind.start_from_texts(self.student, student, teacher, task, seed)
         self._check_positions(model)
         if self.student.vocabulary:
             texts = self.context.transfer.texts
@@ -226,7 +233,7 @@ class StudentTraining:
             )
 
     def _plan(self, student: TextClassifier) -> TrainingPlan:
-        """Encode the texts and choose what the training optimizes and measures."""
+        """Encode the texts, and return what the training optimizes and how it is scored."""
         transfer = self.context.transfer
         if self.step.objective == LABELS_ONLY:
             transfer = transfer.take(transfer.texts.labelled)
@@ -241,7 +248,7 @@ class StudentTraining:
             seed=self.context.seed,
             data=data,
             pad=student.pad,
-            predict=validation_predictor(validation, student.pad),
+            predict=validation_predictor(validation, student.pad, self.step.fit.precision),
             score=lambda logits: self.on_eval(self.score(logits)),
             title=f"{self.step.folder.name} {self.student.key}",
         )
@@ -259,20 +266,23 @@ class StudentTraining:
         )
         if not self.step.objective.reads_layers:
             return DistillationModule(student.model, objective, None).to(this_device())
-        if student.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
-            raise UsageError(
-                "layers can be matched only token by token",
-                "student and teacher have different vocabularies",
-                "set hidden, attention and embedding weights to 0, "
-                "or give the student the teacher's tokenizer",
-            )
-        cache = self._open_layer_cache(objective, training)
+        own_tokens = teacher_tokens(teacher, student, self.context.transfer.texts)
+        if own_tokens:
+            check_attention_loss(self.step.objective)
+        cache = self._open_layer_cache(objective, training, own_tokens or training.data)
+        if own_tokens and not cache:
+            add_teacher_tokens(training.data, own_tokens)
         return DistillationModule(student.model, objective, teacher, cache).to(this_device())
 
-    def _open_layer_cache(self, objective: Objective, training: Training) -> LayerCache | None:
-        """Return the teacher's layers on the training texts, and number the texts by row.
+    def _open_layer_cache(
+        self, objective: Objective, training: Training, data: Encoded
+    ) -> LayerCache | None:
+        """Return the cache of the teacher's layers, and add the column `row` to the texts.
 
-        None if the teacher computes them at every step.
+        Returns None if the teacher computes them at every step.
+
+        Args:
+            data: The teacher's tokens of the training texts.
         """
         transfer = self.context.recipe.transfer
         if transfer.layers == "live":
@@ -280,7 +290,7 @@ class StudentTraining:
         source = TeacherLayers(
             self.context.teacher,
             teacher_hash(self.context.run),
-            training.data,
+            data,
             objective.reads,
             transfer.batch_tokens or BATCH_TOKENS,
         )
@@ -297,11 +307,13 @@ class StudentTraining:
         return cache
 
     def _live_is_faster(self, source: TeacherLayers) -> bool:
-        """Measure on a GPU which is faster; on a CPU a cache always is."""
+        """Return whether computing layers is faster than a cache; never so on a CPU."""
         fit, progress = self.step.fit, self.context.stages.progress
-        if this_device().type == "cpu":
+        device = this_device()
+        if device.type == "cpu":
             return False
-        costs = measure_layer_costs(source, self.context.run.shared, fit.batch_size)
+        precision = native_precision(fit.precision, device)
+        costs = measure_layer_costs(source, self.context.run.shared, fit.batch_size, precision)
         live = costs.live_is_faster(fit.epochs)
         progress.say(
             f"{self.student.key}: the teacher's layers are "
@@ -319,7 +331,7 @@ def load_trained_student(folder: Path) -> TextClassifier:
 
 
 def _start_hash(student: StudentConfig) -> str:
-    """Return a hash of the checkpoint that a student starts from, or the name of its start."""
+    """Return a hash of the student's initial checkpoint, or the value of `start`."""
     if student.checkpoint is None:
         return student.start
     folder = resolve_model_path(student.checkpoint)

@@ -6,16 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from kdedge.augment.make import largest_size, make_texts
+from kdedge.augment.make import make_texts
 from kdedge.augment.sources import build_sources
 from kdedge.augment.teacher_filters import (
     check_teacher_filters,
     teacher_filter,
     teacher_filter_settings,
 )
-from kdedge.distillation.learning_curve import LearningCurve, fit_learning_curve, subset
+from kdedge.distillation.apart import keep_apart
+from kdedge.distillation.learning_curve import (
+    LearningCurve,
+    Predictions,
+    fit_learning_curve,
+    subset,
+)
 from kdedge.distillation.student_training import (
     DistillContext,
     TrainingStep,
@@ -30,7 +34,7 @@ from kdedge.transfer.texts import TransferTexts, collect_texts
 
 
 def augment_texts(context: DistillContext) -> TransferTexts:
-    """Make new texts, as the stages `generator/` and `augment/`."""
+    """Run the stages `generator/` and `augment/`; return the new texts."""
     recipe, run, augment = context.recipe, context.run, context.recipe.augment
     assert augment is not None
     check_teacher_filters(augment.filters, context.task.spec)
@@ -42,7 +46,7 @@ def augment_texts(context: DistillContext) -> TransferTexts:
         run.generator,
         stages=context.stages,
     )
-    size = largest_size(augment)
+    size = augment.size_to_make(len(context.task.train))
     return make_texts(sources, run.augment, size=size, seed=recipe.seed, stages=context.stages)
 
 
@@ -61,32 +65,41 @@ def label_texts(context: DistillContext, new_texts: TransferTexts | None) -> Tra
 
 
 def choose_size(context: DistillContext) -> DistillContext:
-    """Return the context with the part of the transfer set that the learning curve chooses."""
+    """Reduce the transfer set to the part that the learning curve chooses.
+
+    The texts that the curve keeps apart are not used for training either.
+    """
+    augment = context.recipe.augment
+    assert augment is not None
     chosen = measure_learning_curve(context).chosen
     context.stages.progress.say(
         f"augment: auto uses {chosen.size:.3g} new texts per training text, "
         f"from {', '.join(chosen.sources) or 'no source'}"
     )
-    part = f"{chosen.size:.3g} of {'+'.join(chosen.sources)}"
+    part = f"{chosen.size:.3g} of {'+'.join(chosen.sources)}, {augment.apart} apart"
+    training = keep_apart(context.transfer, augment.apart).training
     return replace(
         context,
-        transfer=subset(context.transfer, chosen.size, chosen.sources),
+        transfer=subset(training, chosen.size, chosen.sources),
         transfer_key=f"{context.transfer_key}, {part}",
     )
 
 
 def measure_learning_curve(context: DistillContext) -> LearningCurve:
-    """Measure the first student after each size and source, as the stage `curve/`."""
+    """Run the stage `curve/`: train the first student with each size and source."""
     augment = context.recipe.augment
     assert augment is not None
     student = context.recipe.student[0]
     inputs = {
         "curve": augment.curve,
         "seeds": augment.seeds,
+        "apart": augment.apart,
         **stage_inputs(context, student, student.objective),
     }
 
-    def train_and_predict(transfer: TransferSet, number: int, folder: Path) -> np.ndarray:
+    def train_and_predict(
+        transfer: TransferSet, apart: TransferSet, number: int, folder: Path
+    ) -> Predictions:
         changes = {"student_seed": context.seed + number}
         changed = replace(
             context,
@@ -96,7 +109,11 @@ def measure_learning_curve(context: DistillContext) -> LearningCurve:
         )
         train_student(changed, student, TrainingStep(folder, student.objective, student.fit))
         trained, validation = load_trained_student(folder), context.task.validation
-        return trained.predict_logits(validation.texts, validation.pairs)
+        new = apart.texts.replace_mask_token(context.teacher.tokenizer, trained.tokenizer)
+        return Predictions(
+            trained.predict_logits(validation.texts, validation.pairs),
+            trained.predict_logits(new.texts, new.pairs) if len(new) else apart.logits,
+        )
 
     def make(part: Path) -> dict[str, Any]:
         curve = fit_learning_curve(augment, context.transfer, context.task, train_and_predict, part)

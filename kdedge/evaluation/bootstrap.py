@@ -1,4 +1,4 @@
-"""Bootstrap: how much of a score, or of a difference, depends on these texts (Efron 1979)."""
+"""Bootstrap: estimate how much a score, or a difference, varies with the texts (Efron 1979)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def bootstrap_scores(
         draws: Row indices of R resamples. *Shape:* (R, N)
 
     Returns:
-        Scores, NaN where a resample leaves the metric undefined. *Shape:* (R,)
+        Scores; NaN if the metric is undefined on a resample. *Shape:* (R,)
     """
     metric = metrics.METRICS[spec.metric].function
     predictions = metrics.decide(spec.kind, logits, spec.threshold)

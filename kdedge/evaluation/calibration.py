@@ -1,4 +1,4 @@
-"""Do probabilities mean something? Fit a temperature, and measure the calibration error."""
+"""Calibrate probabilities: fit a temperature, and measure the calibration error."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """Fit the temperature T that minimises the negative log-likelihood of logits / T.
 
     Guo et al. 2017, section 4.2. As a function of b = 1 / T, with logits z and labels y, the loss
-    is the mean of logsumexp(b z) - b z_y. It is convex, so its slope is 0 at one b only, and that
-    b is found. The slope is the mean of E[z] - z_y: the logit that the model expects minus the
-    logit of the label.
+    is the mean of logsumexp(b z) - b z_y. It is convex, so its derivative is 0 at only one b,
+    which is found numerically. The derivative is the mean of E[z] - z_y: the expected logit under
+    the model's probabilities minus the logit of the label.
 
     Args:
         logits: *Shape:* (N, C)
@@ -65,14 +65,14 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def reliability_bins(probabilities: np.ndarray, labels: np.ndarray) -> tuple[ReliabilityBin, ...]:
-    """Sort texts into bins of equal width by the probability of the predicted label.
+    """Group texts into bins of equal width by the probability of the predicted label.
 
     Args:
         probabilities: *Shape:* (N, C)
         labels: Classes. *Shape:* (N,)
 
     Returns:
-        The bins that are not empty, those of the lowest probability first.
+        The bins that are not empty, in order of probability.
     """
     confidence = probabilities.max(1)
     right = probabilities.argmax(1) == labels

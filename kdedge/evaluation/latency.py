@@ -19,7 +19,7 @@ Batch = dict[str, torch.Tensor]
 def latencies(split: Split, *models: TextClassifier) -> np.ndarray:
     """Time single texts of `split` without tokenization.
 
-    The models take turns at every text, so that a slow phase of the machine affects all of them.
+    All models run on a text before the next text, so a slow phase of the machine affects them all.
 
     Returns:
         Seconds per model and text. *Shape:* (len(models), N)
@@ -40,9 +40,9 @@ def latencies(split: Split, *models: TextClassifier) -> np.ndarray:
 
 
 def share_of_time(split: Split, model: TextClassifier, reference: TextClassifier) -> float:
-    """Return the median share of the reference's time that `model` needs for the same text.
+    """Return the median over texts of the model's time divided by the reference's time.
 
-    Unlike seconds, shares can be compared between machines.
+    Unlike seconds, ratios can be compared between machines.
     """
     seconds, reference_seconds = latencies(split, model, reference)
     return float(np.median(seconds / reference_seconds))

@@ -12,7 +12,7 @@ WIDTH, HEIGHT = 520, 320
 
 
 def bars(title: str, values: Mapping[str, float]) -> str:
-    """Plot one bar per name with its number, in the given order."""
+    """Plot one bar with its value per name, in the given order; return the SVG."""
     rows = [{"name": name, "value": value} for name, value in values.items()]
     base = chart(rows).encode(
         x=alt.X("value:Q", title=None),
@@ -29,7 +29,7 @@ def scatter(
     points: Sequence[tuple[float, float]],
     front: Sequence[tuple[float, float]],
 ) -> str:
-    """Plot points (x, y) in grey, and a front as a blue line with the values of y.
+    """Plot points (x, y) in grey, and a Pareto front as a blue line with its y values.
 
     Args:
         x, y: Titles of the axes.
@@ -55,7 +55,7 @@ def chart(rows: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def to_svg(layers: Any, title: str, subtitle: str = "", height: int = HEIGHT) -> str:
-    """Render a chart with its title."""
+    """Render a chart with its title as SVG."""
     heading = alt.Title(title, subtitle=subtitle, anchor="start")
     plot = layers.properties(width=WIDTH, height=height, title=heading)
     return str(vl_convert.vegalite_to_svg(plot.to_json()))

@@ -1,4 +1,4 @@
-"""Find results that mean nothing: too few texts, one class only, a simple baseline is better."""
+"""Warn about meaningless results: few texts, constant predictions, a better simple baseline."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def size_warnings(texts: int) -> list[str]:
 
 
 def only_prediction(spec: TaskSpec, logits: np.ndarray) -> str | None:
-    """Name the only label, set of labels or number that logits (N, C) predict.
+    """Return the prediction of logits (N, C) as text if it is the same for all texts.
 
     Returns:
         None if the predictions differ, or if there is only one text.
@@ -50,19 +50,19 @@ def only_prediction(spec: TaskSpec, logits: np.ndarray) -> str | None:
 
 
 def one_class_warning(name: str, prediction: str) -> str:
-    """Say that a model predicts the same for every text."""
+    """Return the warning that a model predicts the same for every text."""
     return f"{name} predicts {prediction!r} for every test text"
 
 
 def baseline_warnings(
     scores: Mapping[str, float], majority: float, bag_of_words: float | None
 ) -> list[str]:
-    """Compare test scores with those of two simple baselines.
+    """Return warnings for models that are no better than a simple baseline.
 
     Args:
         scores: Model -> test score of the teacher and the students.
         majority: Score of predicting the most frequent label, or the mean.
-        bag_of_words: Score of TF-IDF with a linear model, if the texts have words.
+        bag_of_words: Score of TF-IDF with a linear model; None if the texts have no words.
 
     Returns:
         One sentence for all models that are not above the majority, and one for all that a bag of

@@ -27,7 +27,7 @@ class SeedStats:
 
     @property
     def sd(self) -> float:
-        """Standard deviation of the scores (n - 1); NaN for a single score."""
+        """Sample standard deviation (n - 1) of the scores; NaN for a single score."""
         return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else math.nan
 
     @property
@@ -64,7 +64,7 @@ class PairedDifference:
         if any(math.isnan(end) for end in ends):
             return "one seed"
         if self.seeds[0] == self.seeds[1]:
-            # All seeds differ by the same number of texts: too few values for an interval.
+            # The difference is equal for all seeds, so the interval over seeds has no width.
             return "inconclusive"
         if min(ends) > 0:
             return "better"

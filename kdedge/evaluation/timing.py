@@ -1,4 +1,4 @@
-"""Time several subjects in turns, so that drift of the machine affects all of them alike.
+"""Time several subjects alternately, so that drift of the machine affects all of them alike.
 
 A round visits all subjects in random order and gives each the same few items. All raw values are
 kept; statistics are derived from them later.
@@ -33,7 +33,7 @@ class Timings:
     """Measured seconds of one subject.
 
     Attributes:
-        rounds: One array for each of R rounds, with a value for each item of the visit.
+        rounds: One array for each of R rounds, with the seconds of each item.
     """
 
     rounds: tuple[np.ndarray, ...]
@@ -86,7 +86,7 @@ class TimingRatio:
 
     Attributes:
         ratio: Median over rounds.
-        low, high: Distribution-free confidence interval.
+        low, high: Confidence interval from the sign test.
         different: Whether the two subjects differ.
     """
 
@@ -121,7 +121,7 @@ def compare_timings(a: np.ndarray, b: np.ndarray, *, least: float = 0.02) -> Tim
 
 
 def _sign_rank(n: int) -> int:
-    """Return the 0-based rank of the sign interval's lower end; -1 if n is too small for one."""
+    """Return the 0-based rank of the interval's lower end; -1 if n values are too few."""
     tail, rank = 0.0, -1
     for k in range(n):
         tail += math.comb(n, k) * 0.5**n
@@ -132,14 +132,14 @@ def _sign_rank(n: int) -> int:
 
 
 def speedup_quartiles(base: Timings, subject: Timings) -> tuple[float, float, float]:
-    """Return median, lower and upper quartile over rounds of base's median / subject's median."""
+    """Return median, lower and upper quartile of the speedup (median times) over rounds."""
     ratios = base.medians / subject.medians
     middle, low, high = np.quantile(ratios, [0.5, 0.25, 0.75])
     return float(middle), float(low), float(high)
 
 
 def representative(lengths: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """Return `size` rows whose lengths are spread as all lengths (N,), in random order."""
+    """Return `size` rows in random order whose lengths are distributed like all lengths (N,)."""
     generator = np.random.default_rng(seed)
     strata = np.array_split(np.argsort(lengths, kind="stable"), min(size, len(lengths)))
     return generator.permutation(np.array([generator.choice(stratum) for stratum in strata]))
@@ -147,15 +147,15 @@ def representative(lengths: np.ndarray, size: int, seed: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class TimingPlan:
-    """How long `interleave` measures.
+    """How long `interleave` measures. In a round, each subject runs the same few items.
 
     Attributes:
         seconds: Time for everything, unless `rounds` is given.
-        seed: Order of the subjects.
-        visit: Items per visit; None chooses it so that many rounds fit into the time.
-        rounds: Exact number of rounds; None makes as many as fit, within `at_least` and `at_most`.
-        lead_in: Repeat the first item of each visit and do not count it: the subject before has
-            filled the caches with its own weights. Long items do not need it.
+        seed: Seed for the order of the subjects.
+        visit: Items per subject and round; None: chosen so that many rounds fit into the time.
+        rounds: Exact number of rounds; None: as many as fit, from `at_least` to `at_most`.
+        lead_in: Whether to run the first item once more, untimed, because the previous subject
+            has filled the CPU caches with its weights. Long items do not need it.
     """
 
     seconds: float = 1.0
@@ -167,7 +167,7 @@ class TimingPlan:
     at_most: int = 250
 
     def next_round_fits(self, done: int, elapsed: float, left: float) -> bool:
-        """Return whether another round follows.
+        """Return whether another round fits after `done` rounds.
 
         elapsed: seconds of the rounds so far. left: seconds that remain.
         """
@@ -178,7 +178,7 @@ class TimingPlan:
         return done < self.at_most and elapsed / done <= left
 
     def share_done(self, done: int, spent: float) -> float:
-        """Return how much of the measurement is done, for a progress bar."""
+        """Return the finished share of the measurement (0 to 1), for a progress bar."""
         if self.rounds is not None:
             return done / self.rounds
         return min(done / self.at_least, spent / self.seconds)
@@ -195,7 +195,7 @@ def interleave(
     """Time every subject on the same items, in rounds.
 
     Args:
-        works: Subject -> its work.
+        works: Subject -> function that runs one item and returns the seconds of its parts.
         items: Number of items; rounds go through them and start again.
         plan: How long to measure.
         title: For the progress bar.
@@ -225,7 +225,7 @@ def interleave(
 
 
 def _warm_up(works: Mapping[str, Work], items: int) -> float:
-    """Run every work a few times; return the seconds of one item, summed over all works."""
+    """Run every subject a few times; return the seconds per item, summed over subjects."""
     cost = 0.0
     for work in works.values():
         start = time.perf_counter()
@@ -240,7 +240,7 @@ def _warm_up(works: Mapping[str, Work], items: int) -> float:
 
 
 def _visit(work: Work, chosen: Sequence[int], lead_in: bool) -> np.ndarray:
-    """Return the seconds of one visit. *Shape:* (len(chosen), parts)"""
+    """Time the chosen items of one subject. *Shape:* (len(chosen), parts)"""
     if lead_in:
         work(chosen[0])
     collecting = gc.isenabled()
@@ -253,7 +253,7 @@ def _visit(work: Work, chosen: Sequence[int], lead_in: bool) -> np.ndarray:
 
 
 def _parts(visits: Sequence[np.ndarray]) -> tuple[Timings, ...]:
-    """Split the visits of a subject into the timings of each part."""
+    """Split the seconds of a subject's rounds into the timings of each part."""
     parts = []
     for part in range(visits[0].shape[1]):
         parts.append(Timings(tuple(visit[:, part] for visit in visits)))

@@ -13,7 +13,7 @@ ROWS = 8192
 
 
 def blocks_of(table: pa.Table) -> Iterator[pa.Table]:
-    """Cut a table into blocks of `ROWS` rows; an empty table is one empty block."""
+    """Yield a table in blocks of `ROWS` rows; an empty table is one empty block."""
     for start in range(0, max(1, len(table)), ROWS):
         yield table.slice(start, ROWS)
 
@@ -21,7 +21,7 @@ def blocks_of(table: pa.Table) -> Iterator[pa.Table]:
 def write_table(blocks: Iterable[pa.Table], path: Path) -> None:
     """Write one record batch per block, at least one.
 
-    Equal rows give equal bytes, whatever the chunks of a block are.
+    Equal rows give equal bytes, even if the chunks within a block differ.
     """
     remaining = iter(blocks)
     first = next(remaining)
@@ -34,5 +34,5 @@ def write_table(blocks: Iterable[pa.Table], path: Path) -> None:
 
 
 def map_table(path: Path) -> pa.Table:
-    """Map a table that `write_table` wrote: its rows are read from the disk on access."""
+    """Memory-map a table that `write_table` wrote."""
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()

@@ -34,7 +34,7 @@ def remove(path: Path) -> None:
 
 
 def json_text(document: Any) -> str:
-    """Return the JSON text of a document as every file of kdedge writes it."""
+    """Return a document as JSON text in the format of all of kdedge's files."""
     return json.dumps(document, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
@@ -79,7 +79,7 @@ def require_hash(path: Path, expected: str | None, owner: str, hint: str) -> Non
 
 
 def replace_dir(part: Path, folder: Path) -> None:
-    """Rename a finished folder over an older one; one of the two is whole at every moment."""
+    """Replace `folder` by the finished folder `part`; at every moment one of both is whole."""
     old = folder.with_name(folder.name + ".old")
     recover_dir(folder)
     remove(old)
@@ -90,7 +90,7 @@ def replace_dir(part: Path, folder: Path) -> None:
 
 
 def recover_dir(folder: Path) -> None:
-    """Restore the old folder if a kill came between the two renames of `replace_dir`."""
+    """Restore the old folder if the process was killed between two renames of `replace_dir`."""
     old = folder.with_name(folder.name + ".old")
     if old.exists() and not folder.exists():
         old.rename(folder)

@@ -1,4 +1,4 @@
-"""Rows of csv and tsv files; every row knows its line."""
+"""Read the rows of csv and tsv files with their line numbers."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class SourceRow(NamedTuple):
 
 
 def find_delimiter(header: str, columns: Sequence[str] = ()) -> str:
-    """Return what separates the columns of a csv file, judged by its header line.
+    """Guess the delimiter of a csv file from its header line.
 
-    That is the first of `DELIMITERS` with which the header has all `columns`, else the first
-    that the header holds outside of quotes, else a comma.
+    It is the first of `DELIMITERS` with which the header has all `columns`, else the first
+    that occurs in the header outside of quotes, else a comma.
     """
     names = {delimiter: _header_names(header, delimiter) for delimiter in DELIMITERS}
     for delimiter in DELIMITERS:
@@ -79,7 +79,7 @@ def _csv_reader(
     path: Path, stream: TextIO, columns: Sequence[str], delimiter: str | None
 ) -> CsvReader:
     if path.suffix.lower() == ".tsv":
-        # GLUE's own files hold unbalanced quotes, so a quote is an ordinary letter.
+        # GLUE's own files hold unbalanced quotes, so a quote is an ordinary character.
         return csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
     first_line = stream.readline()
     delimiter = delimiter or find_delimiter(first_line, columns)
@@ -89,7 +89,7 @@ def _csv_reader(
 
 @contextmanager
 def _long_fields() -> Iterator[None]:
-    """Lift the csv module's limit of 131,072 characters, which holds for the whole process."""
+    """Lift the csv module's process-wide limit of 131,072 characters per field."""
     before = csv.field_size_limit(2**31 - 1)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Recognise that a disk is full, also in errors of libraries that have classes of their own."""
+"""Recognise errors from a full disk, even if a library raises its own exception class."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DISK_FULL_TEXTS = (
     "no space left on device",
     "os error 28",
     "pytorchstreamwriter failed writing file",
-    # The writer of torch checks its position when it closes the file.
+    # torch's file writer checks its position when it closes the file.
     "unexpected pos ",
     "basic_ios::clear: iostream error",
 )
@@ -24,7 +24,7 @@ LEAST_FREE = 64 << 10
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and those that led to it."""
+    """Yield an exception and the chain of exceptions that caused it."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
@@ -34,7 +34,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Return whether an exception, without those that led to it, says that the disk is full."""
+    """Return whether an exception itself (not its cause) says that the disk is full."""
     if getattr(error, "errno", None) in DISK_FULL:
         return True
     text = str(error).lower()

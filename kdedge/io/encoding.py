@@ -1,4 +1,4 @@
-"""Open text files strictly: a byte that does not fit the encoding is an error with its line."""
+"""Open text files strictly: undecodable bytes are errors that name the line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TextIO
 from kdedge.errors import DataError, UsageError
 from kdedge.io.faults import shown
 
-# utf-32 first: its mark begins with that of utf-16.
+# utf-32 comes first, because its byte order mark begins with that of utf-16.
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF32_LE: "utf-32-le",
     codecs.BOM_UTF32_BE: "utf-32-be",
@@ -73,7 +73,7 @@ def _first_fitting(path: Path, encodings: str) -> str:
 
 
 def _codec_of_file(path: Path, file: io.BufferedReader, encoding: str) -> str:
-    """Compare the file's first bytes with the encoding and skip the byte order mark."""
+    """Return the codec that fits the encoding and the byte order mark; skip the mark."""
     codec = _known_codec(encoding)
     head = file.peek()
     for mark, marked in BYTE_ORDER_MARKS.items():
@@ -93,7 +93,10 @@ def _codec_of_file(path: Path, file: io.BufferedReader, encoding: str) -> str:
 
 
 def _reject_unmarked_utf16(path: Path, head: bytes, codec: str) -> None:
-    """In utf-16 every Latin letter has a NUL byte, which utf-8 reads without complaint."""
+    """Raise DataError for utf-16 without a byte order mark, which utf-8 would decode.
+
+    In utf-16 every Latin letter has a NUL byte, which is valid in utf-8.
+    """
     nul_odd = head[1::2].count(0)
     nul_even = head[::2].count(0)
     if not codec.startswith(("utf-16", "utf-32")) and max(nul_odd, nul_even) > len(head) // 4:
@@ -118,7 +121,7 @@ def _known_codec(encoding: str) -> str:
 
 
 def _misfit(path: Path, codec: str, error: UnicodeDecodeError) -> DataError:
-    """Describe the first byte that does not fit, with its line in the whole file."""
+    """Return the error for the first undecodable byte, with its line in the whole file."""
     content = path.read_bytes()
     try:
         content.decode(codec)
@@ -135,7 +138,7 @@ def _misfit(path: Path, codec: str, error: UnicodeDecodeError) -> DataError:
 
 
 def _likely_encoding(content: bytes) -> str:
-    """Return the likeliest of three encodings; every file fits latin-1."""
+    """Return the likeliest of three encodings; latin-1 is the fallback."""
     has_windows_bytes = any(0x80 <= byte < 0xA0 for byte in set(content))
     for encoding in ("utf-8", "cp1252") if has_windows_bytes else ("utf-8",):
         try:

@@ -1,4 +1,4 @@
-"""Faults in the rows of a file: collect them, and describe those of a text."""
+"""Collect faults in the rows of a file, and describe what is wrong with a text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_CHARACTERS = 1_000_000
 
 @dataclass
 class Faults:
-    """Collect the faults of one file or split; the error lists the first ten."""
+    """The faults of one file or split; the error lists the first ten."""
 
     origin: str
     listed: list[str] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Faults:
 
 
 def raise_fault(where: str, fault: str, remedy: str) -> NoReturn:
-    """Raise the first fault at once: for readers that stream."""
+    """Raise DataError for a single fault, for readers that stream."""
     raise DataError(f"{where}: {fault}", hint=remedy)
 
 

@@ -1,4 +1,4 @@
-"""Whether the Hugging Face hub can be reached, found out in seconds."""
+"""Find out within seconds whether the Hugging Face hub can be reached."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BRING_HINT = (
 
 
 def use_cache_if_unreachable() -> bool:
-    """Let Hugging Face's libraries use only their cache if the hub cannot be reached.
+    """Make Hugging Face's libraries use only their cache if the hub cannot be reached.
 
     Otherwise they would repeat every request for minutes.
 
@@ -44,7 +44,7 @@ def _has_proxy() -> bool:
 
 
 def _is_reachable() -> bool:
-    """Try to connect; in a thread, because looking up a name has no time limit of its own."""
+    """Try to connect, in a thread because name resolution itself has no time limit."""
     endpoint = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
     port = endpoint.port or (80 if endpoint.scheme == "http" else 443)
     answers: list[bool] = []

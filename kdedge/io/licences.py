@@ -78,7 +78,7 @@ def place_licence(name: str, folder: Path | None) -> str | None:
 
     Args:
         name: A folder, `package:NAME/FOLDER` or a hub id.
-        folder: Where it is on this machine; None if it is not here.
+        folder: Its folder on this machine; None if it is not here.
     """
     if folder is not None and (folder / "README.md").is_file():
         card = (folder / "README.md").read_text(encoding="utf-8", errors="replace")
@@ -95,7 +95,7 @@ def place_licence(name: str, folder: Path | None) -> str | None:
 
 
 def restricted_data(name: str | None) -> str | None:
-    """Return the licence of known data that does not allow every use; None for any other data."""
+    """Return the licence of known data that restricts its use; None for any other data."""
     inside = (name or "").removeprefix(PACKAGE)
     for prefix, licence in DATA_LICENCES.items():
         if inside.startswith(prefix):
@@ -104,7 +104,7 @@ def restricted_data(name: str | None) -> str | None:
 
 
 def distribution_of(name: str) -> str | None:
-    """Return the distribution that holds `package:NAME/FOLDER`; None for any other name."""
+    """Return the distribution that provides `package:NAME/FOLDER`; None for any other name."""
     if not name.startswith(PACKAGE):
         return None
     package = name.removeprefix(PACKAGE).partition("/")[0]

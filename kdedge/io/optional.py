@@ -1,4 +1,4 @@
-"""Which optional dependencies are installed; importable without any of them."""
+"""Find out which optional dependencies are installed; needs none of them itself."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ TUNING_PACKAGES = ("optuna", "sqlalchemy")
 EXTRAS = {
     "cryptography": "sign",
     "cyclonedx": "sbom",
+    "ftfy": "clean",
     "prometheus_client": "serve",
     "starlette": "serve",
     "uvicorn": "serve",
@@ -45,7 +46,7 @@ EXTRAS = {
 
 
 def installed_versions(packages: tuple[str, ...]) -> dict[str, str]:
-    """Return the name of each installed distribution -> its version."""
+    """Return distribution -> version for those of `packages` that are installed."""
     versions = {}
     for package in packages:
         try:
@@ -75,7 +76,7 @@ def extra_of(package: str) -> str | None:
 
 
 def missing_package(package: str, what: str) -> MachineError:
-    """Return the error, with the pip line, for a package of an extra that `what` needs."""
+    """Return the error for a missing package that `what` needs, with the pip line."""
     return MachineError(
         f"{what} needs more packages",
         f"{package} is not installed",
@@ -85,10 +86,10 @@ def missing_package(package: str, what: str) -> MachineError:
 
 @contextmanager
 def named_extra(what: str) -> Iterator[None]:
-    """Turn the missing package of an extra into a MachineError with the pip line.
+    """Convert the ImportError of an optional package to a MachineError with the pip line.
 
     Args:
-        what: What needs the package, for the message.
+        what: The feature that needs the package, for the message.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Tables from parquet files, which need pyarrow."""
+"""Read parquet files; needs pyarrow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resolve where a model or data set is: a folder, a package's folder, or a hub id."""
+"""Resolve the name of a model or data set: a folder, a package's folder, or a hub id."""
 
 from __future__ import annotations
 

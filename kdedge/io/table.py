@@ -1,4 +1,4 @@
-"""A table as it stands in its source, and its texts."""
+"""A table of unchecked rows, and the check of its texts."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from kdedge.io.faults import Faults, shown, text_fault
 
 @dataclass(frozen=True)
 class Table:
-    """N rows as they stand in their source, not yet checked.
+    """N unchecked rows of a file or data set.
 
     Attributes:
         origin: The name of the source in messages: a file, or a split of a hub data set.
         columns: The requested columns that exist, N values each; None if a value is missing.
         names: Every column that exists.
         places: N line or row numbers, counted from 1, or N file names.
-        unit: Stands between origin and place in messages.
-        label_names: Label names by index, if the source itself has them.
+        unit: The words between origin and place in messages.
+        label_names: Label names by index, if the source has them.
     """
 
     origin: str
@@ -36,7 +36,7 @@ class Table:
         return len(self.places)
 
     def where(self, row: int) -> str:
-        """Return `train.csv:7`, `train.parquet, row 7`, or the file that holds only this row."""
+        """Return the place of a row: `train.csv:7`, `train.parquet, row 7`, or its own file."""
         place = self.places[row]
         return place if isinstance(place, str) else f"{self.origin}{self.unit}{place}"
 
@@ -52,8 +52,8 @@ def missing_column(
 ) -> UsageError:
     """Return the error for a column that no row has.
 
-    It is a UsageError (exit code 2), because the option names another column than the file has;
-    the rows themselves may be sound. A row that lacks a column of the others is a DataError.
+    It is a UsageError (exit code 2), because the option names a column that the file does not have;
+    the rows themselves may be valid. If only some rows lack a column, that is a DataError.
 
     Args:
         origin: The file or argument.
@@ -92,7 +92,7 @@ def checked_texts(
     faults: Faults,
     fault_of: Callable[[Any], tuple[str, str] | None] = text_fault,
 ) -> list[str]:
-    """Return the N texts of a column unchanged; their faults go to `faults`.
+    """Return the N texts of a column unchanged, and add their faults to `faults`.
 
     Raises UsageError that names `option` if the column does not exist.
     """

@@ -1,6 +1,6 @@
-"""Read csv, tsv, jsonl, txt and parquet files; every row knows its line.
+"""Read csv, tsv, jsonl, txt and parquet files, with the line number of each row.
 
-Values are not converted: "NA" stays a text and "007" stays "007".
+Values are not converted: "NA" and "007" stay strings.
 """
 
 from __future__ import annotations
@@ -92,14 +92,14 @@ def iter_rows(
 ) -> Iterator[SourceRow]:
     """Stream every column of a csv, tsv, jsonl or txt file.
 
-    `columns` only guides the choice of the delimiter and names the texts of a txt line.
+    `columns` is used only to recognise the delimiter, and to name the texts of a txt line.
 
     Args:
         path: The file. tsv files have no quotes, as in GLUE.
         columns: The columns that the caller needs. A txt line holds one text for each, with tabs
             between them.
         encoding: As for `open_text`.
-        on_fault: Receives malformed rows, which are left out; by default the first one raises.
+        on_fault: Called for malformed rows, which are left out; by default it raises DataError.
         delimiter: Separates the columns of a csv file; None: recognised from the header.
 
     Raises:

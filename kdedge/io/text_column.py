@@ -17,7 +17,7 @@ BLOCK = 8192
 
 
 class TextColumn(Sequence[str]):
-    """N strings with the interface of a tuple; slices and sums share its buffers."""
+    """N strings with the interface of a tuple; slices and concatenations share its buffers."""
 
     def __init__(self, column: pa.Array | pa.ChunkedArray) -> None:
         chunked = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
@@ -73,7 +73,7 @@ class TextColumn(Sequence[str]):
         return TextColumn(pa.chunked_array(chunks, pa.large_string()))
 
     def among(self, texts: Sequence[str]) -> np.ndarray:
-        """Return whether each string is one of `texts`. *Shape:* (N,) bool."""
+        """Return whether each string occurs in `texts`. *Shape:* (N,) bool"""
         return np.asarray(pc.is_in(self.column, pa.array(texts, pa.large_string())))
 
     def take(self, rows: np.ndarray) -> TextColumn:

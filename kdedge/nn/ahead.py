@@ -16,8 +16,8 @@ def prepared_ahead(
     """Yield `prepare(job)` for each job, in order.
 
     Args:
-        ahead: Whether a thread prepares the next job while the caller uses the current one. That
-            pays if the caller waits for a GPU.
+        ahead: Whether a thread prepares the next job while the caller uses the current one: worth
+            it if the caller waits for a GPU.
     """
     if not ahead:
         yield from map(prepare, jobs)

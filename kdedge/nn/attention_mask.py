@@ -1,8 +1,9 @@
-"""Give an encoder its attention mask in the form that no device has to be asked about.
+"""Give a model on a GPU its attention mask in a form that it need not test.
 
-transformers looks whether a mask (B, T) is all ones, to leave it out. On a GPU this look waits for
-all work that came before, in every forward pass. A mask (B, 1, 1, T) of numbers that are added to
-the scores is used as it is.
+For a mask (B, T) of ones and zeros, transformers tests in every forward pass whether it has a zero,
+and on a GPU this test waits for all earlier work. It uses a mask (B, 1, 1, T) of numbers, which are
+added to the scores, as it is. A decoder needs no mask: padding comes last, and a token attends only
+to those before it.
 """
 
 from __future__ import annotations
@@ -12,21 +13,35 @@ from typing import Any
 import torch
 
 ENCODERS = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
-"""Types of models whose tokens all see each other and that take such a mask."""
+"""Types of models that accept such a mask: each token attends to all others."""
+
+DECODERS = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
+"""Types of models whose tokens attend only to those before them, also if they classify."""
 
 
-def with_added_mask(model: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the inputs of a model, on a GPU with the mask of an encoder to be added."""
+def with_additive_mask(model: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the inputs of a model, on a GPU with the mask of an encoder to be added.
+
+    A decoder gets no mask. A module without a configuration, which contains a model, gets the
+    inputs as they are.
+    """
     mask = batch.get("attention_mask")
-    if mask is None or not _on_gpu(mask) or model.config.model_type not in ENCODERS:
+    if mask is None or not _on_gpu(mask) or not hasattr(model, "config"):
         return batch
-    return {**batch, "attention_mask": added_mask(mask)}
+    if model.config.model_type in ENCODERS:
+        return {**batch, "attention_mask": additive_mask(mask, model.dtype)}
+    if model.config.model_type in DECODERS:
+        return {name: values for name, values in batch.items() if name != "attention_mask"}
+    return batch
 
 
-def added_mask(mask: torch.Tensor) -> torch.Tensor:
-    """Turn a mask (B, T) of ones and zeros into 0 and a very low number: (B, 1, 1, T)."""
-    lowest = torch.finfo(torch.float32).min
-    return (1.0 - mask[:, None, None, :].float()) * lowest
+def additive_mask(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Turn a mask (B, T) of ones and zeros into 0 and a very low number: (B, 1, 1, T).
+
+    Args:
+        dtype: The type of the model's weights. Attention on a GPU accepts no other.
+    """
+    return (1.0 - mask[:, None, None, :].to(dtype)) * torch.finfo(dtype).min
 
 
 def _on_gpu(tensor: torch.Tensor) -> bool:

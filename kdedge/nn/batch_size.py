@@ -28,7 +28,7 @@ class BatchSize:
         self.batch_size = batch_size
         self.title = title
         self.progress = progress
-        self.said = batch_size
+        self.reported = batch_size
         self.size = min(batch_size, self._stored())
 
     def _stored(self) -> int:
@@ -61,9 +61,9 @@ class BatchSize:
 
     def keep(self) -> None:
         """Store a size with which a batch succeeded, and report it once."""
-        if self.size == self.said:
+        if self.size == self.reported:
             return
-        self.said = self.size
+        self.reported = self.size
         write_atomic(self.file, json_text({"texts": self.size, "batch_size": self.batch_size}))
         self.progress.say(
             f"{self.title}: memory ran out, so {self.size} texts are computed at once; "

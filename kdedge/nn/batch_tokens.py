@@ -1,4 +1,4 @@
-"""Find out how many tokens a model should read at once."""
+"""Measure which batch size, in tokens, is the fastest for a model."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from kdedge.nn.inference import BATCH_TOKENS, predict_logits
 from kdedge.nn.memory import is_out_of_memory, release_memory
 
 LARGEST = 1 << 19
-"""Tokens that are never exceeded."""
+"""Most tokens of a batch."""
 
 SMALLEST_GAIN = 1.05
-"""A batch of twice the size must be this much faster per token, or the search ends."""
+"""The search ends if twice the size is not faster per token by this factor."""
 
 TRIAL_BATCHES = 4
 """Batches of one size that are timed."""
 
 
 def fastest_batch_tokens(rate: Callable[[int], float | None]) -> int:
-    """Double the tokens per batch as long as that pays.
+    """Double the tokens per batch as long as the rate grows by `SMALLEST_GAIN`.
 
     Args:
         rate: Tokens per batch -> tokens per second; None if memory runs out.
@@ -45,12 +45,13 @@ def measure_batch_tokens(
 ) -> int:
     """Return the tokens per batch with which `model` reads texts like `data` fastest.
 
-    On a CPU, that is `BATCH_TOKENS` without a trial: larger batches only leave its caches.
+    On a CPU that is `BATCH_TOKENS`, without a trial: larger batches do not fit into its caches.
     """
     if next(model.parameters()).device.type == "cpu":
         return BATCH_TOKENS
 
     def rate(batch_tokens: int) -> float | None:
+        """Return the tokens per second of a trial; None if memory runs out."""
         # The texts are repeated, so that there are enough of them for several whole batches.
         tokens = max(1, int(data.lengths.sum()))
         repeats = -(-TRIAL_BATCHES * batch_tokens // tokens)

@@ -66,8 +66,8 @@ class PaddingCollator:
     def __call__(self, batch: Encoded) -> dict[str, Any]:
         """Return tensors (B, T) of the tokens and (B, ...) of the columns.
 
-        The column `row` stays a NumPy array: it says which rows of files on this machine belong to
-        the batch, and no device needs it.
+        The column `row` stays a NumPy array: it holds the batch's rows in files on this machine,
+        and the GPU does not need it.
         """
         padded: dict[str, Any] = {}
         for name, values in batch.tokens.items():

@@ -22,8 +22,8 @@ class BestCheckpoint:
     def update(self, model: nn.Module, score: float, step: int) -> None:
         """Save the weights unless an earlier score is better.
 
-        Of equal scores the later one counts: a small validation split has few different scores,
-        and the learning rate only falls.
+        Of equal scores the latest wins: a small validation split gives many equal scores, and
+        later weights have trained longer with a lower learning rate.
         """
         best = self._best() if self.record.exists() else None
         if best is not None and score < best["score"]:

@@ -7,6 +7,9 @@ or `cuda`. Child processes inherit the choice.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -40,7 +43,8 @@ def this_device() -> torch.device:
     Every process of a launch has a GPU of its own, by its local rank.
 
     Raises:
-        MachineError: If CUDA was asked for and cannot be used, or this process has no GPU.
+        MachineError: If `cuda` was chosen and cannot be used, or there are fewer GPUs than
+            processes.
         UsageError: If the choice is not one of `DEVICES`.
     """
     choice = os.environ.get(DEVICE_VARIABLE) or "auto"
@@ -85,8 +89,26 @@ def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
+@contextmanager
+def exact_fp32() -> Iterator[None]:
+    """Let a GPU compute fp32 in fp32.
+
+    By default cuDNN rounds the inputs of an LSTM to TF32, whose mantissa has 10 bits; after a
+    training with `torch.compile` matrix products do so, too.
+    """
+    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.rnn)
+    before = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = "ieee"
+        yield
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
+
+
 def wait_for(device: torch.device) -> None:
-    """Wait until a device has finished its work; a CPU always has."""
+    """Wait until a GPU has finished its work; on a CPU, return at once."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

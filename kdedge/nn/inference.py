@@ -10,23 +10,23 @@ import torch
 from torch import nn
 
 from kdedge.errors import MachineError
-from kdedge.nn.attention_mask import with_added_mask
+from kdedge.nn.attention_mask import with_additive_mask
 from kdedge.nn.batching import Encoded, PaddingCollator
-from kdedge.nn.device import to_device
+from kdedge.nn.device import exact_fp32, to_device
 from kdedge.nn.memory import is_out_of_memory, release_memory
 from kdedge.run.progress import SILENT, Progress
 
 Output = TypeVar("Output")
 
 BATCH_TOKENS = 4096
-"""Tokens in one batch, padding included, unless something else is chosen."""
+"""Default for the tokens of one batch, padding included."""
 
 
 def token_batches(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
     """Yield rows of texts of similar length, longest first.
 
-    A batch has at most `batch_tokens` tokens, padding included. The last texts come in batches of
-    powers of two: every new shape of a batch costs a new kernel and memory for it.
+    A batch has at most `batch_tokens` tokens, padding included. The last batches have powers of
+    two of texts, because every new shape of a batch costs a GPU a new kernel and its memory.
     """
     order = np.argsort(-lengths, kind="stable")
     start = 0
@@ -95,8 +95,8 @@ def predict_logits(
 ) -> np.ndarray:
     """Compute logits (N, C) float32 in evaluation mode, in the order of `data`.
 
-    The logits stay on the model's device until the last batch: a GPU never waits for the CPU to
-    fetch those of a batch.
+    The logits stay on the model's device until the last batch, so that a GPU does not wait for a
+    copy after each batch.
 
     Args:
         precision: Autocast type; None is fp32.
@@ -110,8 +110,9 @@ def predict_logits(
 
     @torch.inference_mode()
     def forward(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        with torch.autocast(device.type, precision, enabled=precision is not None):
-            logits: torch.Tensor = model(**with_added_mask(model, batch))["logits"]
+        autocast = torch.autocast(device.type, precision, enabled=precision is not None)
+        with exact_fp32(), autocast:
+            logits: torch.Tensor = model(**with_additive_mask(model, batch))["logits"]
         return logits.float()
 
     for rows, logits in iter_predictions(forward, data, pad, device, batch_tokens):

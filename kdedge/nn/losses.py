@@ -20,7 +20,7 @@ LogitLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def logit_mse(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Mean squared difference of logits (B, C).
+    """Compute the mean squared difference of logits (B, C).
 
     Ba and Caruana 2014; Tang et al. 2019, section 3.1.
     """
@@ -30,7 +30,7 @@ def logit_mse(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
 def soft_cross_entropy_kl(
     student: torch.Tensor, teacher: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    """T² · mean over texts of KL(softmax(teacher / T) || softmax(student / T)).
+    """Compute T² · mean over texts of KL(softmax(teacher / T) || softmax(student / T)).
 
     Hinton et al. 2015, section 2. Logits (B, C).
     """
@@ -42,9 +42,9 @@ def soft_cross_entropy_kl(
 def soft_binary_kl(
     student: torch.Tensor, teacher: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    """T² · mean over texts and labels of the KL between Bernoulli(sigmoid(logit / T)).
+    """Compute T² · mean over texts and labels of KL(teacher || student).
 
-    Logits (B, C).
+    Each is a Bernoulli distribution with probability sigmoid(logit / T). Logits (B, C).
     """
     p = torch.sigmoid(teacher / temperature)
     cross = F.binary_cross_entropy_with_logits(student / temperature, p)
@@ -53,12 +53,12 @@ def soft_binary_kl(
 
 
 def logit_cosine(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Mean over texts of 1 - cos of logits (B, C); their size does not matter."""
+    """Compute the mean over texts of 1 - cos of logits (B, C), whatever their scale."""
     return (1 - F.cosine_similarity(student, teacher, dim=-1)).mean()
 
 
 def soft_cross_entropy(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Mean over texts of -Σ softmax(teacher) · log softmax(student).
+    """Compute the mean over texts of -Σ softmax(teacher) · log softmax(student).
 
     TinyBERT, eq. 10, at temperature 1. Logits (B, C).
     """
@@ -66,7 +66,7 @@ def soft_cross_entropy(student: torch.Tensor, teacher: torch.Tensor) -> torch.Te
 
 
 def soft_binary_cross_entropy(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Mean over texts and labels of the cross-entropy with target sigmoid(teacher).
+    """Compute the mean over texts and labels of the cross-entropy to sigmoid(teacher).
 
     For labels that do not exclude each other. Logits (B, C).
     """
@@ -78,24 +78,27 @@ LOGIT_LOSSES: dict[str, LogitLoss] = {
     "cosine": logit_cosine,
     "soft_ce": soft_cross_entropy,
 }
-"""Losses without a temperature by their name in a recipe; `kl` has one."""
+"""Name in a recipe -> loss without a temperature; `kl`, which has one, is in `logit_loss`."""
 
 MULTILABEL_LOGIT_LOSSES = {**LOGIT_LOSSES, "soft_ce": soft_binary_cross_entropy}
-"""The same for labels that do not exclude each other."""
+"""The same for a multilabel task."""
 
 
 def label_loss(logits: torch.Tensor, labels: torch.Tensor, kind: Kind) -> torch.Tensor:
-    """Mean cross-entropy, binary cross-entropy or squared error of the texts with a label.
+    """Compute the mean loss of the labels, over the texts that have one.
+
+    It is the cross-entropy for a classification, the binary cross-entropy for a multilabel task,
+    and the squared error for a regression.
 
     Args:
         logits: *Shape:* (B, C)
-        labels: Classes (B,), -1 for none; or label sets (B, C) or scores (B,), NaN for none.
+        labels: Classes (B,), -1 for none; or zeros and ones (B, C) or scores (B,), NaN for none.
         kind: The kind of task.
 
     Returns:
         A scalar; 0 if no text has a label.
     """
-    # Nothing here picks rows by a mask: the number of rows would have to come from the device.
+    # No rows are selected by a mask: on a GPU, the CPU would wait for their number.
     if kind == "classification":
         known = labels >= 0
         rows = F.cross_entropy(logits, labels, reduction="none", ignore_index=-1)
@@ -110,7 +113,7 @@ def label_loss(logits: torch.Tensor, labels: torch.Tensor, kind: Kind) -> torch.
 
 
 def hidden_mse(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean squared difference of hidden states (B, T, H) over real tokens, mask (B, T).
+    """Compute the mean squared difference of states (B, T, H) over real tokens, mask (B, T).
 
     TinyBERT, eq. 8 and 9.
     """
@@ -119,7 +122,7 @@ def hidden_mse(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor)
 
 
 def hidden_cosine(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean of 1 - cos of hidden states (B, T, H) over real tokens, mask (B, T).
+    """Compute the mean of 1 - cos of states (B, T, H) over real tokens, mask (B, T).
 
     DistilBERT, Sanh et al. 2019, section 3.
     """
@@ -128,10 +131,10 @@ def hidden_cosine(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tens
 
 
 def hidden_pkd(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean squared distance of the first tokens' states (B, T, H), each scaled to length 1.
+    """Compute the mean squared distance of the first tokens' states, scaled to length 1.
 
-    Patient knowledge distillation, Sun et al. 2019, eq. 7. The mask is not used: the first token is
-    never padding.
+    Patient knowledge distillation, Sun et al. 2019, eq. 7. States (B, T, H). The mask is not used:
+    the first token is never padding.
     """
     student_first = F.normalize(student[:, 0], dim=-1)  # (B, H)
     teacher_first = F.normalize(teacher[:, 0], dim=-1)
@@ -139,15 +142,17 @@ def hidden_pkd(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor)
 
 
 def hidden_cka(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """1 - linear CKA of real tokens' states (B, T, H) and (B, T, H'), mask (B, T).
+    """Compute 1 - linear CKA of real tokens' states (B, T, H) and (B, T, H'), mask (B, T).
 
     CKA = |Y'X|² / (|X'X| |Y'Y|) with Frobenius norms of centred X, Y (Kornblith et al. 2019,
     eq. 1 and section 3). The two widths may differ.
     """
     x = _centred(student, mask)  # (B·T, H)
     y = _centred(teacher, mask)  # (B·T, H')
-    own: torch.Tensor = torch.linalg.matrix_norm(x.T @ x) * torch.linalg.matrix_norm(y.T @ y)
-    shared: torch.Tensor = (y.T @ x).square().sum() / own.clamp(min=torch.finfo(own.dtype).tiny)
+    # These sums over all tokens leave the range of fp16, which a matrix product would be cast to.
+    with torch.autocast(x.device.type, enabled=False):
+        own: torch.Tensor = torch.linalg.matrix_norm(x.T @ x) * torch.linalg.matrix_norm(y.T @ y)
+        shared: torch.Tensor = (y.T @ x).square().sum() / own.clamp(min=torch.finfo(own.dtype).tiny)
     return 1 - shared
 
 
@@ -159,10 +164,10 @@ def _centred(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def attention_mse(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean squared difference of attention (B, A, T, T) over pairs of real tokens, mask (B, T).
+    """Compute the mean squared difference of attention (B, A, T, T) over real tokens.
 
-    TinyBERT, eq. 7. Give scores before softmax for TinyBERT; probabilities also work. Student and
-    teacher have the same number of heads.
+    The mean is over pairs of real tokens, mask (B, T). TinyBERT, eq. 7, compares scores before
+    softmax; probabilities also work. Student and teacher have the same number of heads.
     """
     pairs = (mask[:, None, :, None] * mask[:, None, None, :]).to(student.dtype)  # (B, 1, T, T)
     return ((student - teacher).square() * pairs).sum() / (pairs.sum() * student.shape[1])
@@ -171,16 +176,16 @@ def attention_mse(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tens
 def attention_probability_mse(
     student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor
 ) -> torch.Tensor:
-    """`attention_mse` of the probabilities, from scores (B, A, T, T)."""
+    """Compute `attention_mse` of the probabilities, from scores (B, A, T, T)."""
     student_probs = masked_log_softmax(student, mask).exp()
     teacher_probs = masked_log_softmax(teacher, mask).exp()
     return attention_mse(student_probs, teacher_probs, mask)
 
 
 def attention_kl(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean over heads and real tokens of KL(teacher || student), from scores (B, A, T, T).
+    """Compute the mean over heads and tokens of KL(teacher || student), from scores.
 
-    MiniLM, Wang et al. 2020, eq. 6. Both have the same number of heads.
+    MiniLM, Wang et al. 2020, eq. 6. Scores (B, A, T, T); both have the same number of heads.
     """
     prediction = masked_log_softmax(student, mask)
     target = masked_log_softmax(teacher, mask)
@@ -189,16 +194,16 @@ def attention_kl(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tenso
 
 
 def masked_log_softmax(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Log-probabilities of scores (B, A, T, T) over the real tokens.
+    """Compute log-probabilities of scores (B, A, T, T) over the real tokens.
 
-    Padding gets a finite number so low that its probability is 0.
+    Scores of padding become a finite number that is low enough for a probability of 0.
     """
     lowest = torch.finfo(scores.dtype).min / 2
     return scores.masked_fill(mask[:, None, None, :] == 0, lowest).log_softmax(-1)
 
 
 def relation_scores(first: torch.Tensor, second: torch.Tensor, heads: int) -> torch.Tensor:
-    """Scaled products of all pairs of tokens' vectors, split into R heads.
+    """Compute the scaled products of all pairs of tokens' vectors, in R heads.
 
     The vectors of all heads are joined to A·D numbers and split into R equal parts of d. Products
     are divided by √d. So student and teacher can have different A and D (MiniLMv2, Wang et al.
@@ -206,7 +211,7 @@ def relation_scores(first: torch.Tensor, second: torch.Tensor, heads: int) -> to
 
     Args:
         first: Queries, keys or values. *Shape:* (B, A, T, D)
-        second: The same of the other side of the product.
+        second: The other factor, in the same shape.
         heads: R; it divides A·D.
 
     Returns:

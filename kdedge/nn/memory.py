@@ -15,7 +15,7 @@ TEXTS = (
     "could not create a primitive",
     "could not create a memory",
 )
-"""What torch writes into a RuntimeError; a CPU has no error class for it."""
+"""Parts of torch's RuntimeErrors for full memory: a CPU has no error class of its own for it."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""Pieces of a batch, which are trained one after the other if the whole does not fit into memory.
+"""Pieces of a batch: trained one after the other if the batch does not fit into memory.
 
 Every part of a loss is a mean over the batch: over its texts, its labelled texts, its tokens or
 its pairs of tokens. The mean over the batch is the sum over the pieces of
@@ -16,25 +16,29 @@ from typing import Any
 
 import torch
 
+Share = float | torch.Tensor
+"""A number, or a scalar on the device of the batch: a look at it would make a GPU wait."""
+
 
 @dataclass(frozen=True)
 class Piece:
-    """The share of a batch that a piece holds of everything that a loss is a mean over.
+    """A piece's shares of the batch: of everything that a loss can be a mean over.
 
     Attributes:
-        texts: Its texts.
-        labelled: Its texts that have a label.
-        tokens: Its real tokens.
-        targets: Its real tokens but the first of each text: what a language model predicts.
-        token_pairs: Its pairs of real tokens of one text.
+        texts: Share of the texts.
+        labelled: Share of the texts that have a label.
+        tokens: Share of the real tokens.
+        targets: Share of the real tokens without the first one of each text: a language model
+            predicts them.
+        token_pairs: Share of the pairs of real tokens of one text.
         is_last: Whether no piece of the batch follows.
     """
 
-    texts: float = 1.0
-    labelled: float = 1.0
-    tokens: float = 1.0
-    targets: float = 1.0
-    token_pairs: float = 1.0
+    texts: Share = 1.0
+    labelled: Share = 1.0
+    tokens: Share = 1.0
+    targets: Share = 1.0
+    token_pairs: Share = 1.0
     is_last: bool = True
 
 
@@ -46,21 +50,21 @@ Batch = Mapping[str, Any]
 
 
 def pieces(batch: Batch, size: int) -> Iterator[tuple[dict[str, Any], Piece]]:
-    """Yield the pieces of at most `size` texts, and what each is of the batch.
+    """Yield pieces of at most `size` texts, each with its share of the batch.
 
     Args:
         batch: Has `attention_mask` (B, T) and perhaps `labels`: classes (B,), -1 for none; or
-            label sets (B, C) or scores (B,), NaN for none.
+            zeros and ones (B, C) or scores (B,), NaN for none.
         size: Number of texts.
     """
     counts = _counts(batch)  # name -> (B,)
     rows = len(batch["attention_mask"])
     for start in range(0, rows, size):
         chosen = slice(start, start + size)
-        shares: dict[str, float] = {}
+        shares: dict[str, Share] = {}
         for name, count in counts.items():
-            total = float(count.sum())
-            shares[name] = float(count[chosen].sum()) / total if total else 0.0
+            total = count.sum().clamp(min=1)  # Without any, the share is 0.
+            shares[name] = (count[chosen].sum() / total).float()
         piece = Piece(**shares, is_last=start + size >= rows)
         yield {name: values[chosen] for name, values in batch.items()}, piece
 

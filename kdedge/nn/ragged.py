@@ -54,7 +54,7 @@ class RaggedArray(Sequence[list[int]]):
         return RaggedArray(self.values[positions], lengths)
 
     def padded(self, fill: int) -> np.ndarray:
-        """Return the N lists as one array, filled up on the right. *Shape:* (N, longest) int64"""
+        """Return the N lists as one array, padded on the right. *Shape:* (N, longest) int64"""
         longest = int(self.lengths.max(initial=0))
         result = np.full((len(self), longest), fill, np.int64)
         result[np.arange(longest) < self.lengths[:, None]] = self.values

@@ -1,4 +1,4 @@
-"""What a model computes for a batch, in one form for teachers and students."""
+"""The outputs of a model for a batch, in one form for teachers and students."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ from torch import nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 
-from kdedge.nn.attention_mask import with_added_mask
+from kdedge.nn.attention_mask import with_additive_mask
+from kdedge.nn.mpnet_attention import Vectors, biased_scores, recorded_vectors, split_vectors
 
 SCORES = "kdedge_scores"
 """Name of our attention implementation in transformers."""
-
-Vectors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""Queries, keys and values of one layer, each (B, A, T, D)."""
 
 _RECORDED: ContextVar[list[Vectors] | None] = ContextVar("recorded", default=None)
 
@@ -28,12 +26,13 @@ _RECORDED: ContextVar[list[Vectors] | None] = ContextVar("recorded", default=Non
 class Signals:
     """Outputs of a model of L layers for B texts of T tokens.
 
-    Without requested layers, only `logits` has content and the other three are empty.
+    If the layers were not requested, all but `logits` are empty.
 
     Attributes:
         logits: *Shape:* (B, C)
         hidden: L + 1 tensors (B, T, H); [0] is the embedding output.
-        attention: L tensors (B, A, T, T) of scaled scores before mask and softmax (for TinyBERT).
+        attention: L tensors (B, A, T, T) of scaled scores before mask and softmax (for TinyBERT);
+            MPNet's include its relative position bias.
         vectors: L triples of queries, keys and values, each (B, A, T, D) (for MiniLM).
     """
 
@@ -55,14 +54,28 @@ class LayerSelection:
 def read_signals(
     model: PreTrainedModel, batch: dict[str, torch.Tensor], *, layers: bool
 ) -> Signals:
-    """Run one forward pass; `layers` adds hidden states, attention scores and vectors."""
-    batch = with_added_mask(model, batch)
+    """Run one forward pass and return its outputs.
+
+    With `layers`, they include hidden states, attention scores and vectors.
+    """
+    batch = with_additive_mask(model, batch)
     if not layers:
         return Signals(model(**batch)["logits"])
+    if model.config.model_type == "mpnet":
+        return _mpnet_signals(model, batch)
     with _attention_scores(model) as vectors:
         outputs = model(**batch, output_hidden_states=True, output_attentions=True)
     hidden, attention = tuple(outputs.hidden_states), tuple(outputs.attentions)
     return Signals(outputs.logits, hidden, attention, tuple(vectors))
+
+
+def _mpnet_signals(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> Signals:
+    """Run an MPNet, whose attention is different; its scores include the position bias."""
+    with recorded_vectors(model) as recorded:
+        outputs = model(**batch, output_hidden_states=True)
+    vectors = split_vectors(model, recorded)
+    hidden = tuple(outputs.hidden_states)
+    return Signals(outputs.logits, hidden, biased_scores(model, vectors), vectors)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from kdedge.runtime.spec import TaskSpec
 VALIDATION_LOGITS = "validation_logits.npy"
 
 ROUNDING = 1e-9
-"""Largest difference between equal scores that were computed in another order."""
+"""Largest difference of equal scores, which may come from sums in another order."""
 
 LOGIT_TOLERANCE = 0.02
 """Largest difference of a logit between the machine that trained and this one, as a share of the
@@ -178,13 +178,16 @@ def read_measured(folder: Path, task: Task) -> tuple[MeasuredResult, np.ndarray]
     expected = (len(task.test), task.spec.outputs)
     if logits.shape != expected:
         difference = f"{logits.shape[0]} texts of {logits.shape[1]} outputs instead of {expected}"
-    elif inputs.get("data", task.content_hash()) != task.content_hash():
-        difference = "as many texts, but not the same"
-    else:
-        result = read_result(folder, MeasuredResult)
-        _check_score(folder, result, score_of(task.spec, logits, task.test))
-        return result, logits
-    raise UsageError(
+        raise _other_data(folder, difference)
+    if inputs.get("data", task.content_hash()) != task.content_hash():
+        raise _other_data(folder, "as many texts, but not the same")
+    result = read_result(folder, MeasuredResult)
+    _check_score(folder, result, score_of(task.spec, logits, task.test))
+    return result, logits
+
+
+def _other_data(folder: Path, difference: str) -> UsageError:
+    return UsageError(
         "the data has changed since this stage was measured",
         f"{folder}: {difference}",
         "run `kdedge distill --force` on the recipe, or restore the data",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, BatchEncoding, PreTrainedTokenizerFast
 
 from kdedge.errors import MachineError, UsageError, first_line
 from kdedge.io.paths import resolve_model_path
@@ -29,7 +29,7 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
 
     Raises:
         MachineError: If it cannot be loaded.
-        UsageError: If it is not fast, or has no words.
+        UsageError: If it is not fast, has no words, or has no token for padding.
     """
     path = resolve_model_path(str(name)) or name
     try:
@@ -53,7 +53,7 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
             "put tokenizer.json into the folder of the weights",
         )
     if tokenizer.pad_token_id is None:
-        # Decoders such as GPT-2 have none. What stands in padding is masked, so any token will do.
+        # Decoders such as GPT-2 have none. Padding is masked, so any token is good enough.
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if tokenizer.pad_token_id is None:
         raise UsageError(
@@ -79,8 +79,21 @@ def encode(
         pairs: Second texts, or None. A pair is truncated from its longer text.
         max_length: Maximum of tokens, special tokens included.
     """
-    characters = max_length * CHARACTERS_PER_TOKEN
     parts: dict[str, list[RaggedArray]] = {}
+    for tokens in tokenized_blocks(tokenizer, texts, pairs, max_length):
+        for name, rows in tokens.items():
+            parts.setdefault(name, []).append(RaggedArray.of(rows))
+    return Encoded({name: concatenate_ragged(part) for name, part in parts.items()}, columns)
+
+
+def tokenized_blocks(
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None,
+    max_length: int,
+) -> Iterator[BatchEncoding]:
+    """Tokenize N texts as `encode` does, and yield them in blocks of `BLOCK`."""
+    characters = max_length * CHARACTERS_PER_TOKEN
     for start in range(0, max(1, len(texts)), BLOCK):
         block = slice(start, start + BLOCK)
         tokens = tokenizer(
@@ -91,10 +104,8 @@ def encode(
             padding=False,
         )
         tokens.pop("overflow_to_sample_mapping", None)
-        for name, rows in tokens.items():
-            parts.setdefault(name, []).append(RaggedArray.of(rows))
+        yield tokens
     tokenizer.backend_tokenizer.no_truncation()
-    return Encoded({name: concatenate_ragged(part) for name, part in parts.items()}, columns)
 
 
 def replace_mask_token(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +19,8 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
-from kdedge.errors import CheckFailed, Interrupted
-from kdedge.nn.attention_mask import with_added_mask
+from kdedge.errors import CheckFailed, Interrupted, UsageError
+from kdedge.nn.attention_mask import with_additive_mask
 from kdedge.nn.batch_size import BatchSize
 from kdedge.nn.batching import Encoded, LengthGrouped, PaddingCollator
 from kdedge.nn.best_checkpoint import BestCheckpoint
@@ -29,16 +28,11 @@ from kdedge.nn.device import native_precision, this_device
 from kdedge.nn.inference import predict_logits
 from kdedge.nn.memory import is_out_of_memory, release_memory
 from kdedge.nn.pieces import WHOLE, Piece, pieces
+from kdedge.nn.training_callbacks import COMPLETE, ProgressCallback, SaveCallback
 from kdedge.recipe import FitConfig
 from kdedge.run.processes import barrier, is_main, processes
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.signals import deferred_signals
-
-SAVE_SECONDS = 60.0
-"""A checkpoint is written at least this often, so a kill loses about a minute."""
-
-COMPLETE = "complete"
-"""Name of the file that is written into a checkpoint last."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +61,8 @@ def train(
 
     Args:
         model: `model(**batch)` returns a mapping with `loss`, `logits` and, optionally, `parts`:
-            named parts of the loss for the log. A piece of a batch comes with `piece`: then all
-            of them are multiplied by the piece's share.
+            named parts of the loss for the log. For a piece of a batch, `model` also gets
+            `piece`, and multiplies the loss and its parts by the piece's share.
         training: Data, settings and how to score.
         folder: For checkpoints and log.jsonl. A training that was interrupted continues from its
             last complete checkpoint in it.
@@ -88,7 +82,7 @@ def train(
     best = BestCheckpoint(folder)
     trainer = _Trainer(model, training, folder, best, progress)
     with deferred_signals() as caught:
-        trainer.add_callback(_SaveCallback(caught))
+        trainer.add_callback(SaveCallback(caught))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         barrier()
         if caught:
@@ -131,7 +125,7 @@ class _Trainer(Trainer):
         self.since_step: list[dict[str, Any]] = []
         self.steps_done = -1
         self.log_file = folder / "log.jsonl"
-        callbacks: list[TrainerCallback] = [_ProgressCallback(training.title, progress)]
+        callbacks: list[TrainerCallback] = [ProgressCallback(training.title, progress)]
         if is_main():
             callbacks.append(TensorBoardCallback(SummaryWriter(folder / "tensorboard")))
         super().__init__(
@@ -220,7 +214,7 @@ class _Trainer(Trainer):
     def _check_losses(self) -> None:
         """Raise CheckFailed if a loss since the last line of the log is not finite.
 
-        One look at all of them: a look at each step would make a GPU wait for the CPU.
+        All are tested at once: a test at each step would make a GPU wait for the CPU.
         """
         losses = self.parts.get("loss", [])
         if not losses:
@@ -295,6 +289,12 @@ def _arguments(training: Training, folder: Path) -> TrainingArguments:
     fit = training.fit
     device = this_device()
     precision = native_precision(fit.precision, device)
+    if device.type == "cpu" and precision is torch.float16:
+        raise UsageError(
+            "a CPU cannot train in fp16",
+            f'{training.title}: precision = "fp16"',
+            'set precision = "auto", "bf16" or "fp32"; or train on a GPU',
+        )
     steps_per_epoch = math.ceil(_batches_per_epoch(training) / fit.gradient_accumulation)
     steps = max(1, math.ceil(steps_per_epoch * fit.epochs))
     return OneDeviceArguments(
@@ -308,7 +308,7 @@ def _arguments(training: Training, folder: Path) -> TrainingArguments:
         lr_scheduler_type="linear",
         eval_strategy="steps",
         eval_steps=max(1, math.ceil(steps / fit.checks)),
-        save_strategy="no",  # _SaveCallback saves
+        save_strategy="no",  # SaveCallback saves
         save_total_limit=2,
         logging_steps=max(1, min(50, steps // 10)),
         logging_nan_inf_filter=False,
@@ -325,50 +325,6 @@ def _arguments(training: Training, folder: Path) -> TrainingArguments:
     )
 
 
-class _ProgressCallback(TrainerCallback):
-    """Show the current step and the last loss or validation score."""
-
-    def __init__(self, title: str, progress: Progress) -> None:
-        self.title = title
-        self.progress = progress
-        self.note = ""
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.progress.start(self.title, state.max_steps, state.global_step)
-
-    def on_log(
-        self, args: Any, state: Any, control: Any, *, logs: dict[str, float], **_: Any
-    ) -> None:
-        if "validation_score" in logs:
-            self.note = f"validation {logs['validation_score']:.4f}"
-        elif "part/loss" in logs:
-            self.note = f"loss {logs['part/loss']:.4f}"
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.progress.advance(state.global_step, self.note)
-
-
-class _SaveCallback(TrainerCallback):
-    """Save every `SAVE_SECONDS` and on a signal, and mark each checkpoint once it is complete."""
-
-    def __init__(self, caught: list[int]) -> None:
-        self.caught = caught
-        self.saved = time.monotonic()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step >= state.max_steps:
-            control.should_evaluate = True
-        if self.caught:
-            control.should_save = True
-            control.should_training_stop = True
-        elif time.monotonic() - self.saved > SAVE_SECONDS:
-            control.should_save = True
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.saved = time.monotonic()
-        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
-
-
 def _last_complete_checkpoint(folder: Path) -> Path | None:
     """Return the newest complete checkpoint, and remove incomplete ones."""
     complete = []
@@ -382,7 +338,7 @@ def _last_complete_checkpoint(folder: Path) -> Path | None:
 
 
 class LabelLossModule(nn.Module):
-    """A transformers classifier that is trained on its own loss for the labels."""
+    """A transformers classifier with its own loss on the labels, in the form of `train`."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
@@ -391,21 +347,26 @@ class LabelLossModule(nn.Module):
     def forward(
         self, labels: torch.Tensor, piece: Piece = WHOLE, **batch: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        outputs = self.model(labels=labels, **with_added_mask(self.model, batch))
+        outputs = self.model(labels=labels, **with_additive_mask(self.model, batch))
         return {"loss": piece.texts * outputs.loss, "logits": outputs.logits}
 
 
-def validation_predictor(data: Encoded, pad: PaddingCollator) -> Callable[[nn.Module], np.ndarray]:
+def validation_predictor(
+    data: Encoded, pad: PaddingCollator, precision: str
+) -> Callable[[nn.Module], np.ndarray]:
     """Return a function from a training module to its `.model`'s logits (N, C) on `data`.
 
-    A GPU computes them in the number format of its training; these logits only choose a checkpoint.
-    What is stored and reported is computed in fp32.
+    A model on a GPU computes them in the number format of its training; these logits only choose a
+    checkpoint. What is stored and reported is computed in fp32.
+
+    Args:
+        precision: That of the training, as a recipe names it.
     """
 
     def predict(module: nn.Module) -> np.ndarray:
         model: Any = module.model
-        device = this_device()
-        precision = None if device.type == "cpu" else native_precision("auto", device)
-        return predict_logits(model, data, pad, precision=precision)
+        device = model.device
+        chosen = None if device.type == "cpu" else native_precision(precision, device)
+        return predict_logits(model, data, pad, precision=chosen)
 
     return predict

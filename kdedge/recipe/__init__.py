@@ -9,6 +9,7 @@ from kdedge.recipe.augment import (
     ReplaceConfig,
     RulesConfig,
 )
+from kdedge.recipe.clean import CleanConfig
 from kdedge.recipe.faults import faults_error
 from kdedge.recipe.objective import ObjectiveConfig
 from kdedge.recipe.overrides import set_keys
@@ -32,6 +33,7 @@ __all__ = [
     "AugmentConfig",
     "BiLstmConfig",
     "BiLstmQuantizeConfig",
+    "CleanConfig",
     "DataConfig",
     "FilterConfig",
     "FitConfig",

@@ -177,6 +177,11 @@ class AugmentConfig(Section):
     seeds: Positive = Field(
         1, description="Trainings per size and source by which auto and --curve compare them."
     )
+    apart: Positive = Field(
+        2000,
+        description="New texts that auto and --curve keep apart from training, to compare students "
+        "by how well they agree with the teacher on them.",
+    )
     shard_size: Positive = Field(2048, description="Texts per resumable piece of work.")
     rules: RulesConfig | None = Field(None, description="Change words by rule.")
     replace: ReplaceConfig | None = Field(None, description="Replace words by a model's.")
@@ -184,9 +189,25 @@ class AugmentConfig(Section):
     pool: PoolConfig | None = Field(None, description="Read unlabelled texts from a file.")
     filters: FilterConfig = Field(FilterConfig(), description="Which new texts are rejected.")
 
+    @property
+    def num_sources(self) -> int:
+        """The number of sources that the recipe names."""
+        sources = (self.rules, self.replace, self.generate, self.pool)
+        return sum(source is not None for source in sources)
+
+    def size_to_make(self, labelled: int) -> float:
+        """Return how many new texts a run makes for each of its labelled texts.
+
+        With "auto" that is the largest size of the learning curve, plus `apart` texts from each
+        source: all sources make equally many texts, and any of them may provide those kept apart.
+        """
+        if self.size != "auto":
+            return self.size
+        return max(self.curve) + self.num_sources * self.apart / labelled
+
     @model_validator(mode="after")
     def _check_sources(self) -> AugmentConfig:
-        if not (self.rules or self.replace or self.generate or self.pool):
+        if not self.num_sources:
             raise ValueError(
                 "names no source of texts: add [augment.rules], [augment.replace], "
                 "[augment.generate] or [augment.pool]"

@@ -1,4 +1,4 @@
-"""Checks of a recipe that only some commands make."""
+"""Checks of a recipe that only some commands need."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ MOST_EPOCHS = 20.0
 
 @dataclass(frozen=True)
 class Draft:
-    """What a first recipe needs to know.
+    """The facts that a first recipe is written from.
 
     Attributes:
         name: Name of the run.
@@ -30,7 +30,7 @@ class Draft:
         kind: Kind of the task.
         teacher: Folder, package:NAME/FOLDER or hub id of the teacher's encoder.
         max_length: Tokens per text.
-        examples: Labelled examples to train on; few of them need more epochs.
+        examples: Number of labelled examples to train on; fewer examples get more epochs.
     """
 
     name: str

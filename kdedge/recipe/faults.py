@@ -30,10 +30,10 @@ def faults_error(
 
     Args:
         origin: The name of the document in the message.
-        error: The error of pydantic.
-        document: The document of `section`.
+        error: The error that pydantic raised.
+        document: The invalid document.
         section: The type that the document was checked against.
-        text: The TOML file of the document, to name lines.
+        text: The content of the TOML file, to find the line of each fault.
     """
     # A key that may hold several types has one fault for each of them.
     messages: dict[str, list[str]] = {}
@@ -50,7 +50,7 @@ def faults_error(
 
 
 def _line_of(location: tuple[Any, ...], document: dict[str, Any], text: str) -> str:
-    """Return `line 12: ` if the faulty key stands in the file with this value, else ""."""
+    """Return `line 12: ` if the TOML file holds the faulty key with this value, else ""."""
     path = document_path(document, location)
     line = key_lines(text).get(path)
     if line is None or value_at(tomllib.loads(text), path) != value_at(document, path):
@@ -61,9 +61,9 @@ def _line_of(location: tuple[Any, ...], document: dict[str, Any], text: str) -> 
 def _locate(
     document: Any, location: tuple[Any, ...], section: type[Section]
 ) -> tuple[str, type[Section]]:
-    """Return the key of a fault as users write it, and the section that holds the key.
+    """Return the faulty key as users write it, and the section that it belongs to.
 
-    A location of pydantic also holds the types that a key may have. They are not in the document.
+    Pydantic's location of a fault also names the types that a key may have; these are left out.
     """
     words: list[str] = []
     value = document
@@ -85,7 +85,7 @@ def _locate(
 
 
 def sections_of(annotation: Any) -> list[type[Section]]:
-    """Return the sections that a key of this type may hold."""
+    """Return the section types that a type annotation contains."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
     sections = []
@@ -95,7 +95,7 @@ def sections_of(annotation: Any) -> list[type[Section]]:
 
 
 def _message(fault: Any, section: type[Section]) -> str:
-    """Turn a fault of pydantic into a sentence."""
+    """Turn an error entry of pydantic into a sentence."""
     kind = fault["type"]
     known_kinds = " and ".join(STUDENT_KINDS)
     if kind in SENTENCES:

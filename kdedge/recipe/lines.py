@@ -1,7 +1,7 @@
 """Find the line of a TOML file on which a key stands, for messages.
 
 This reads the usual form of a recipe: table headers, and one key at the start of a line. A key
-inside of an inline table has the line of the table.
+inside an inline table gets the line of that table.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _words(dotted: str) -> list[str]:
 
 
 def _resolved(words: list[str], counts: dict[Path, int], *, is_list: bool) -> Path:
-    """Return the path of a table header; `[student.fit]` belongs to the last `[[student]]`."""
+    """Return the path of a table header; `[student.fit]` refers to the last `[[student]]`."""
     path: Path = ()
     for depth, word in enumerate(words, 1):
         path = (*path, word)

@@ -49,11 +49,11 @@ class ObjectiveConfig(Section):
 
     @property
     def reads_layers(self) -> bool:
-        """Whether the loss compares more than logits."""
+        """Whether the loss compares hidden states, attention or embeddings of the teacher."""
         return max(self.hidden_weight, self.attention_weight, self.embedding_weight) > 0
 
     def layers_alone(self) -> ObjectiveConfig:
-        """Return the objective of the first of two stages: the teacher's layers."""
+        """Return the objective of the first of two stages, with only the losses on layers."""
         return self.model_copy(
             update={
                 "logits": "mse",
@@ -64,7 +64,7 @@ class ObjectiveConfig(Section):
         )
 
     def answers_alone(self) -> ObjectiveConfig:
-        """Return the objective of the second of two stages: logits and labels."""
+        """Return the objective of the second of two stages, with only logits and labels."""
         return self.model_copy(
             update={"hidden_weight": 0.0, "attention_weight": 0.0, "embedding_weight": 0.0}
         )

@@ -29,7 +29,7 @@ def apply_override(document: dict[str, Any], override: str) -> None:
 
 
 def _toml_value(text: str) -> Any:
-    """Read `6`, `0.1`, `true`, `[1, 2]` as TOML; other text is a string, none is None."""
+    """Parse `6`, `0.1`, `true`, `[1, 2]` as TOML; other text is a string, "" is None."""
     if not text:
         return None
     try:
@@ -39,9 +39,9 @@ def _toml_value(text: str) -> Any:
 
 
 def _set_key(document: dict[str, Any], words: list[str], value: Any, override: str) -> None:
-    """Set the key with these words, or remove it if the value is None.
+    """Set the key with this dotted path (`words`), or remove it if the value is None.
 
-    Among several students, the second word is a name.
+    If the recipe has several students, the second word is the name of one of them.
     """
     table = document
     for depth, word in enumerate(words[:-1], 1):
@@ -66,9 +66,9 @@ def _set_key(document: dict[str, Any], words: list[str], value: Any, override: s
 def _named_table(
     key: str, tables: list[Any], word: str, override: str
 ) -> tuple[dict[str, Any], bool]:
-    """Return the student that `word` names, and whether it is a name.
+    """Return the student's table, and whether `word` is its name.
 
-    If there is only one, the word may also be one of its keys.
+    If there is only one student, `word` may also be one of its keys.
     """
     named = {
         name_of(table, number): table
@@ -92,5 +92,5 @@ def _with_name(override: str, key: str, name: str) -> str:
 
 
 def name_of(table: dict[str, Any], number: int) -> str:
-    """Return what an override calls the student with this number, counted from 1."""
+    """Return the name of student `number` (counted from 1) in overrides."""
     return str(table.get("name") or table.get("kind") or number)

@@ -110,7 +110,7 @@ class Recipe(Section):
 
     @property
     def training_seed(self) -> int:
-        """The seed of the students' weights and order of texts."""
+        """The seed for the students' initial weights and the order of their texts."""
         return self.seed if self.student_seed is None else self.student_seed
 
     def to_toml(self) -> str:
@@ -126,7 +126,7 @@ def _with_squared_error(student: StudentConfig) -> StudentConfig:
 
 
 def _without_none(value: Any) -> Any:
-    """Drop None, which TOML cannot hold."""
+    """Return a copy without None values, which TOML cannot hold."""
     if isinstance(value, dict):
         return {key: _without_none(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):

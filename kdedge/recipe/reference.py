@@ -39,8 +39,8 @@ class Key:
     """One key of a recipe.
 
     Attributes:
-        name: As it is written with --set, such as `student.fit.epochs`.
-        type: What it may hold, in words.
+        name: Full name as for --set, such as `student.fit.epochs`.
+        type: Its type in words.
         default: Its default as TOML; None if the key is needed or has no value by default.
         required: Whether a recipe must have it.
         description: What it means.
@@ -57,7 +57,7 @@ class Key:
 
 
 def recipe_keys(prefix: str = "") -> list[Key]:
-    """List the keys of a recipe in the order of its models.
+    """List the keys of a recipe in the order in which they are defined.
 
     Args:
         prefix: A key or a table, such as `student.fit`; all keys by default.
@@ -84,7 +84,7 @@ def recipe_keys(prefix: str = "") -> list[Key]:
 
 
 def recipe_tables() -> list[Key]:
-    """List the tables of a recipe, such as `student.fit`; KEY stands for a key of the user's."""
+    """List the tables of a recipe, such as `student.fit`; KEY stands for any name."""
     return [key for key in _all_keys() if key.type == TABLE]
 
 
@@ -111,7 +111,7 @@ def _keys_of(section: type[Section], prefix: str, kind: str = "") -> Iterator[Ke
 
 
 def _keys_of_values(path: str, annotation: Any, kind: str) -> Iterator[Key]:
-    """Yield the keys of the tables that are the values of a table with free keys."""
+    """Yield the keys of a dictionary of tables; `KEY` stands for the names in it."""
     if get_origin(annotation) is dict:
         for inner in sections_of(annotation):
             yield Key(f"{path}.KEY", TABLE, None, False, _first_line(inner), ())
@@ -123,12 +123,12 @@ def _first_line(section: type[Section]) -> str:
 
 
 def _students(annotation: Any) -> list[type[Section]]:
-    """Return the kinds of students if the key holds students, else nothing."""
+    """Return the student sections in a type annotation; [] if it has none."""
     return [section for section in sections_of(annotation) if section in STUDENT_KINDS.values()]
 
 
 def _section(annotation: Any) -> type[Section] | None:
-    """Return the section of a key that is a table; a key that may also be a value is none."""
+    """Return the section of a key that always is a table; None for any other key."""
     parts = [part for part in _parts(annotation) if part is not type(None)]
     if len(parts) != 1:
         return None
@@ -139,7 +139,7 @@ def _section(annotation: Any) -> type[Section] | None:
 
 
 def _parts(annotation: Any) -> list[Any]:
-    """Return the alternatives of a type."""
+    """Return the members of a union type, or the type itself in a list."""
     if get_origin(annotation) is Annotated:
         return _parts(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
@@ -174,7 +174,7 @@ def _type_name(annotation: Any, metadata: list[Any] | tuple[Any, ...] = ()) -> s
 
 
 def _flat(metadata: list[Any]) -> list[Any]:
-    """Return constraints, also those inside of `Field(...)`."""
+    """Return all constraints; those inside `Field(...)` are unpacked."""
     flat: list[Any] = []
     for item in metadata:
         flat += item.metadata if isinstance(item, FieldInfo) else [item]
@@ -207,7 +207,7 @@ def _bounds(metadata: list[Any] | tuple[Any, ...]) -> str:
 
 
 def _merged(keys: list[Key]) -> list[Key]:
-    """Join keys that several kinds of students share."""
+    """Merge equal keys of several kinds of students into one."""
     merged: dict[Key, tuple[str, ...]] = {}
     for key in keys:
         shared = replace(key, kinds=())

@@ -1,9 +1,27 @@
-"""Numbers of parameters, counted from the shapes of models without torch."""
+"""Compute numbers of parameters and positions from model configurations, without torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert")
+"""Types of models that use no position up to their padding index."""
+
+
+def first_position(shape: Mapping[str, Any]) -> int:
+    """Return the row of the position embeddings that belongs to the first token."""
+    kind = shape.get("model_type")
+    if kind == "mpnet":
+        return 2  # its padding index is always 1
+    if kind in POSITIONS_AFTER_PADDING:
+        return int(shape.get("pad_token_id", 1) or 0) + 1
+    return 0
+
+
+def usable_positions(shape: Mapping[str, Any]) -> int:
+    """Return the maximum input length in tokens, by config.json (512 if it gives none)."""
+    return int(shape.get("max_position_embeddings", 512)) - first_position(shape)
 
 
 def bert_parameters(shape: Mapping[str, Any], outputs: int) -> int:

@@ -19,7 +19,7 @@ from kdedge.recipe.section import (
     Positive,
     Section,
 )
-from kdedge.recipe.sizes import bert_parameters, bilstm_parameters
+from kdedge.recipe.sizes import bert_parameters, bilstm_parameters, usable_positions
 from kdedge.runtime.spec import TaskSpec
 
 
@@ -50,7 +50,8 @@ class StudentBase(Section):
     tokenizer: str | None = Field(
         None,
         description="Folder or hub id, or wordpiece to train one on the training texts; default: "
-        "that of the start, else the teacher's.",
+        "that of the start, else the teacher's. With start = teacher or shrink, embeddings of "
+        "another vocabulary are mapped piece by piece.",
     )
     vocabulary: Positive | None = Field(
         None,
@@ -70,12 +71,12 @@ class StudentBase(Section):
 
     @property
     def checkpoint(self) -> str | None:
-        """The folder or hub id of the model that the student starts from, if it is one."""
+        """The folder or hub id of the checkpoint that the student starts from, or None."""
         return None if self.start in ("teacher", "shrink", "scratch") else self.start
 
     @property
     def first_stage(self) -> FitConfig | None:
-        """How the student is trained on layers only, before logits and labels; None: it is not."""
+        """Settings of a first training stage on layers only; None if there is no such stage."""
         return None
 
     @abstractmethod
@@ -90,10 +91,10 @@ class StudentBase(Section):
 
     @model_validator(mode="after")
     def _check_start(self) -> Self:
-        if self.tokenizer == "wordpiece" and self.start != "scratch":
+        if self.tokenizer == "wordpiece" and self.checkpoint:
             raise ValueError(
                 f'start = "{self.start}" has embeddings of another vocabulary than '
-                'tokenizer = "wordpiece" trains: set start = "scratch"'
+                'tokenizer = "wordpiece" trains: set start = "teacher" or "scratch"'
             )
         return self
 
@@ -105,7 +106,8 @@ class TinyBertConfig(StudentBase):
     start: str = Field(
         "teacher",
         description="teacher copies layers, shrink prunes the teacher, scratch is random; or a "
-        "folder or hub id of a BERT.",
+        "folder or hub id of a BERT. Teachers can be BERT, RoBERTa, XLM-RoBERTa, CamemBERT, MPNet, "
+        "DistilBERT or ELECTRA.",
     )
     teacher_layers: list[Positive] | None = Field(
         None, description="Teacher layers to start from, counted from 1; default: uniform."
@@ -136,7 +138,7 @@ class TinyBertConfig(StudentBase):
     def parameters(self, pieces: int, teacher: Mapping[str, Any], spec: TaskSpec) -> int | None:
         positions = max(512, self.max_length)
         if self.start in ("teacher", "shrink"):
-            positions = teacher.get("max_position_embeddings", 512)
+            positions = usable_positions(teacher)
         shape = {
             "vocab_size": pieces,
             "hidden_size": self.hidden,

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from kdedge.recipe.clean import CleanConfig
 from kdedge.recipe.section import (
     Epochs,
     FitConfig,
@@ -60,6 +61,9 @@ class DataConfig(Section):
         "error",
         description="What to do if a text of one split, or a near copy of it, stands in another.",
     )
+    clean: CleanConfig | None = Field(
+        None, description="What is removed from texts; default: nothing."
+    )
 
     @field_validator("validation", "test")
     @classmethod
@@ -67,6 +71,16 @@ class DataConfig(Section):
         if isinstance(value, float) and not 0 < value < 1:
             raise ValueError(f"a share of train lies between 0 and 1, not {value}")
         return value
+
+    @property
+    def clean_new(self) -> tuple[str, ...]:
+        """The cleaning steps for texts of a pool and for generated texts."""
+        return self.clean.steps if self.clean else ()
+
+    @property
+    def clean_labelled(self) -> tuple[str, ...]:
+        """The cleaning steps for labelled texts and for every text that a bundle classifies."""
+        return self.clean.steps if self.clean and self.clean.labelled else ()
 
 
 class TaskConfig(Section):

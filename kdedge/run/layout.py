@@ -4,8 +4,8 @@
                 tune/  curve/  bench/
                 student/  baseline/  layers/  student-int8/  bundle/
 
-With several students, the folders of the last line stand in a folder with the student's name.
-If the recipe sets `share`, the teacher and texts stand in `runs/<share>/`.
+With several students, the folders of the last line are in a folder with the student's name.
+If the recipe sets `share`, the teacher and texts are in `runs/<share>/`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class RunDir:
 
     @property
     def shared(self) -> Path:
-        """The run folder with teacher and texts: this run's, or the one the recipe shares."""
+        """The folder of the run with teacher and texts: this run, or the one in `share`."""
         return self.folder.parent / self.recipe.share if self.recipe.share else self.folder
 
     @property
@@ -91,7 +91,7 @@ class RunDir:
 
     @classmethod
     def create(cls, recipe: Recipe, runs: Path) -> RunDir:
-        """Make `runs/<name>/`, or reuse it: then its recipe stays until `describe` is called.
+        """Make `runs/<name>/`, or reuse it; its saved recipe stays until `describe` is called.
 
         Raises MachineError if the folder cannot be made.
         """
@@ -101,9 +101,9 @@ class RunDir:
         return run
 
     def describe(self, overlaps: Sequence[dict[str, Any]] = (), device: str | None = None) -> None:
-        """Write recipe.toml and run.json, by which `export` and `bench` find the run.
+        """Write recipe.toml and run.json, which `export` and `bench` need to find the run.
 
-        Call it once the stages are those of the recipe.
+        Call it after the stages of the recipe are made.
 
         Args:
             overlaps: How many texts the splits share, as JSON values.
@@ -154,7 +154,7 @@ class RunDir:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the run for this process. Raises MachineError that names another holder."""
+        """Lock the run for this process. Raises MachineError if another process has locked it."""
         with ExitStack() as locks:
             if is_main():
                 for folder in dict.fromkeys((self.shared, self.folder)):

@@ -1,4 +1,4 @@
-"""One process or many (`accelerate launch`): who writes, and where all wait for each other."""
+"""Coordinate one or more processes (`accelerate launch`): who writes, and when to wait."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEVICE_VARIABLE = "KDEDGE_DEVICE"
 
 
 def processes() -> int:
-    """Return the number of processes that the program was launched as."""
+    """Return the number of processes of this launch."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 

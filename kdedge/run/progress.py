@@ -1,4 +1,4 @@
-"""How the library reports progress; only command modules print."""
+"""The interface for progress of the library, which itself prints nothing."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Receive messages and progress from the library."""
+    """Receives messages and progress from the library."""
 
     def say(self, line: str) -> None:
-        """Report one finished fact, such as `transfer: same inputs, kept`."""
+        """Report a message, such as `transfer: same inputs, kept`."""
 
     def start(self, what: str, total: int, done: int = 0) -> None:
-        """Begin work of `total` equal steps; an interrupted run has `done` of them already.
+        """Start a progress bar of `total` equal steps, of which `done` are already finished.
 
-        A second start ends the first.
+        It replaces the bar before.
         """
 
     def advance(self, done: int, note: str = "") -> None:
-        """Report the number of finished steps, and a short reading such as a loss."""
+        """Report the number of finished steps, and a short note such as a loss."""
 
     def finish(self) -> None:
-        """End the work begun last."""
+        """End the current progress bar."""
 
 
 class Silent:
-    """Report nothing: the default of every library function."""
+    """Reports nothing: the default of every library function."""
 
     def say(self, line: str) -> None: ...
 

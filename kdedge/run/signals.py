@@ -10,7 +10,10 @@ from typing import Any
 
 @contextmanager
 def deferred_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list; a second signal raises KeyboardInterrupt."""
+    """Within the block, collect the first SIGINT or SIGTERM in a list.
+
+    A second signal raises KeyboardInterrupt.
+    """
     caught: list[int] = []
 
     def collect(number: int, _: Any) -> None:

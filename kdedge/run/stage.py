@@ -1,4 +1,4 @@
-"""Stages: folders that are whole or absent, and are reused while their inputs stay the same."""
+"""Stages: folders that are complete or absent, and are reused if their inputs are equal."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ class StageContext:
 
 
 class StageNeeded(Exception):
-    """A dry run reached a stage that is missing, or that has other inputs.
+    """Raised if a dry run reaches a stage that is missing, or that has other inputs.
 
     Attributes:
         folder: The folder of the stage.
-        differences: Which inputs differ; empty if the stage does not exist.
+        differences: Descriptions of the inputs that differ; [] if the stage does not exist.
     """
 
     def __init__(self, folder: Path, differences: list[str]) -> None:
@@ -70,7 +70,7 @@ DEFAULT_STAGES = StageContext()
 
 @dataclass(frozen=True)
 class StageRecord:
-    """What `stage.json` of a finished stage holds, as JSON values.
+    """The content of `stage.json` of a finished stage, as JSON values.
 
     Attributes:
         inputs: Everything that decided the stage's output.
@@ -84,11 +84,11 @@ class StageRecord:
 
 
 class StageResult(Protocol):
-    """The result of a stage as a type."""
+    """The interface of a typed stage result."""
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Self:
-        """Read the result from JSON values."""
+        """Create the result from JSON values."""
 
 
 ResultType = TypeVar("ResultType", bound=StageResult)
@@ -151,7 +151,7 @@ def _reasons_to_make_again(
 ) -> list[str]:
     """List why a finished stage cannot be reused; empty if it can.
 
-    Raises UsageError or IntegrityError if it may not be made again either.
+    Raises UsageError or IntegrityError if it may not be made again.
     """
     may_make = stages.force or stages.dry_run
     differences = _differences(old.inputs, inputs)
@@ -214,7 +214,7 @@ def _raise_disk_error(part: Path, error: Exception) -> None:
 
 
 def _begin(part: Path, inputs: dict[str, Any]) -> None:
-    """Prepare the unfinished folder; work from other inputs is removed."""
+    """Prepare the unfinished folder; remove it first if it was begun with other inputs."""
     plan = part / PLAN_FILE
     text = json_text(inputs)
     if not plan.is_file() or plan.read_text(encoding="utf-8", errors="replace") != text:
@@ -229,7 +229,7 @@ def _finish(part: Path, folder: Path, record: StageRecord, temporary: str) -> No
     document = {"inputs": record.inputs, "result": record.result, "files": files}
     write_atomic(part / STAGE_FILE, json_text(document))
     replace_dir(part, folder)
-    # Until now the plan is needed: an unfinished folder without it is removed.
+    # The plan is removed last, because an unfinished folder without it would be removed.
     (folder / PLAN_FILE).unlink(missing_ok=True)
 
 
@@ -251,7 +251,7 @@ def read_stage(folder: Path) -> StageRecord:
 
 
 def read_result(folder: Path, result_type: type[ResultType]) -> ResultType:
-    """Return the result of a finished stage as a type.
+    """Return the result of a finished stage as an instance of `result_type`.
 
     Args:
         folder: The folder of the stage.

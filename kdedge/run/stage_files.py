@@ -32,7 +32,7 @@ class FileRecord:
         return cls(hash_file(path), status.st_size, status.st_mtime_ns)
 
     def has_same_times(self, path: Path) -> bool:
-        """Return whether size and time of a file are the recorded ones."""
+        """Return whether size and modification time of a file are unchanged."""
         status = path.stat()
         return status.st_size == self.size and status.st_mtime_ns == self.mtime_ns
 
@@ -55,13 +55,13 @@ def record_files(folder: Path, unrecorded: tuple[str, ...] = ()) -> dict[str, di
 def changed_file(
     folder: Path, records: Mapping[str, FileRecord], *, trust_times: bool
 ) -> str | None:
-    """Return the first file that is not as the stage wrote it, and how; None if all are.
+    """Describe the first file that differs from what the stage wrote; None if none does.
 
     Args:
         folder: The folder of the stage.
         records: Path -> record.
-        trust_times: Read only the files whose size or time differs. A stage that was copied has
-            other times: its files are read, and are intact if their content is.
+        trust_times: Whether to read only files whose size or time differs. The files of a copied
+            stage have other times, so they are read and compared by content.
     """
     for name, record in records.items():
         path = folder / name

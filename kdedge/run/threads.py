@@ -1,4 +1,4 @@
-"""Settle the number of CPU threads of a run."""
+"""Choose and set the number of CPU threads of a run."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from kdedge.run.processes import available_cores
 
 
 def settle_threads(recipe: Recipe, runs: Path, threads: int | None) -> Recipe:
-    """Return the recipe with its number of CPU threads, and set this process to it."""
+    """Return the recipe with its number of CPU threads filled in, and apply the number."""
     recipe = choose_threads(recipe, runs, threads)
     prepare_process(recipe.threads or 1)
     return recipe
 
 
 def choose_threads(recipe: Recipe, runs: Path, threads: int | None) -> Recipe:
-    """Return the recipe with its number of CPU threads, without importing torch.
+    """Return the recipe with its number of CPU threads filled in, without importing torch.
 
-    The number decides the order in which sums are added, and so the weights. The first of these
-    counts: `threads`, the recipe, the recipe saved in the run, the cores of this process.
-    OMP_NUM_THREADS does not count.
+    The number affects the order of summation, and so the weights. It is the first of these that
+    is known: `threads`, the recipe, the recipe saved in the run, the cores of this process.
+    OMP_NUM_THREADS is ignored.
     """
     count = threads or recipe.threads or _saved_threads(runs / recipe.name) or available_cores()
     return recipe.model_copy(update={"threads": count})
@@ -41,7 +41,7 @@ def prepare_process(threads: int) -> None:
 
 
 def silence_transformers() -> None:
-    """Turn off the messages and progress bars for every checkpoint that is loaded."""
+    """Turn off transformers' messages and progress bars while loading checkpoints."""
     import transformers
 
     transformers.utils.logging.set_verbosity_error()

@@ -1,4 +1,4 @@
-"""How often a student agrees with its teacher, by confidence: what a cascade needs to know.
+"""The agreement of a student with its teacher by confidence, and a cascade's threshold.
 
 `agreement.json` of a bundle holds one row for each validation text: the student's confidence, how
 usual the text is, and whether student and teacher predict the same label. It holds no text.
@@ -18,16 +18,16 @@ from kdedge.runtime.prediction import probabilities
 from kdedge.runtime.spec import TaskSpec
 
 ERROR_RATE = 0.05
-"""Probability that a chosen threshold does not keep its promise."""
+"""Accepted probability that the agreement is lower than promised."""
 
 UNUSUAL_SHARE = 0.01
 """Share of the validation texts that count as unusual."""
 
 STARTS = 3
-"""Number of shares at which a sequence of tests starts."""
+"""Number of sequences of tests, each of which starts at another share of the texts."""
 
 STEPS = 100
-"""Number of shares that are tested between the fewest possible texts and all."""
+"""Number of steps of the tested shares, from the fewest possible texts to all."""
 
 MAX_ROWS = 50_000
 """Most texts of an agreement table."""
@@ -38,8 +38,8 @@ class Threshold:
     """When a student may answer alone.
 
     Attributes:
-        confidence: Least confidence of the student.
-        usualness: Least usualness of the text.
+        confidence: The student answers from this confidence on.
+        usualness: The student answers texts from this usualness on (see `usualness`).
         share: Share of the validation texts that pass both.
         agreement: Share of these texts on which student and teacher agree.
         lower_bound: Lower bound of the agreement on new texts of the same kind.
@@ -59,9 +59,9 @@ class AgreementTable:
     """Student and teacher on N validation texts.
 
     Attributes:
-        precision: The ONNX file of the student that was measured.
+        precision: Name of the student's ONNX file that was measured.
         confidence: Probability of the predicted label. *Shape:* (N,)
-        usualness: Log of the sum of exponentials of the logits. *Shape:* (N,)
+        usualness: See the function `usualness`. *Shape:* (N,)
         agrees: Whether both predict the same label. *Shape:* (N,) bool
     """
 
@@ -73,46 +73,37 @@ class AgreementTable:
     def __len__(self) -> int:
         return len(self.agrees)
 
-    def threshold(
-        self,
-        agreement: float = 0.99,
-        *,
-        error_rate: float = ERROR_RATE,
-        unusual_share: float = UNUSUAL_SHARE,
-    ) -> Threshold:
+    def threshold(self, agreement: float = 0.99) -> Threshold:
         """Choose the threshold that lets the student answer most texts.
 
         Texts are sorted by confidence. From each of `STARTS` fixed shares on, growing shares are
         tested one after the other, until the Clopper-Pearson lower bound of one is below
         `agreement`. The largest share that passed is taken. The order of the tests does not
         depend on their results, so all tests of a sequence may use the same error rate, which is
-        `error_rate / STARTS` ("fixed sequence testing", Angelopoulos et al. 2021, Learn then
-        Test, section 4).
+        `ERROR_RATE / STARTS` ("fixed sequence testing", Angelopoulos et al. 2021, Learn then
+        Test, section 4). The student does not answer texts that are as unusual as the most
+        unusual `UNUSUAL_SHARE` of the validation texts.
 
         Args:
             agreement: Share of the student's own answers that must agree with the teacher.
-            error_rate: Probability that the promise is not kept.
-            unusual_share: Share of the validation texts that count as unusual. The student does
-                not answer texts that are as unusual as these.
 
         Raises:
-            UsageError: If a share is not between 0 and 1.
-            CheckFailed: If no threshold keeps the promise.
+            UsageError: If `agreement` is not between 0 and 1.
+            CheckFailed: If no threshold has this agreement with this probability.
         """
-        for name, value in (("agreement", agreement), ("error_rate", error_rate)):
-            if not 0 < value < 1:
-                raise UsageError(f"{name} must lie between 0 and 1", repr(value))
-        if not 0 <= unusual_share < 1:
-            raise UsageError("unusual_share must be at least 0 and below 1", repr(unusual_share))
-        usualness = float(np.quantile(self.usualness, unusual_share))
+        if not 0 < agreement < 1:
+            raise UsageError("agreement must lie between 0 and 1", repr(agreement))
+        usualness = float(np.quantile(self.usualness, UNUSUAL_SHARE))
         order = np.argsort(-self.confidence, kind="stable")
         order = order[self.usualness[order] >= usualness]
         disagreements = np.cumsum(~self.agrees[order])
-        rate = error_rate / STARTS
+        rate = ERROR_RATE / STARTS
         chosen = 0
+        ends = _tie_ends(self.confidence[order])
         for counts in _sequences(len(order), needed_texts(agreement, rate)):
-            for count in counts:
-                if at_most(int(disagreements[count - 1]), count, 1 - agreement) > rate:
+            for least in counts:
+                count = int(ends[least - 1])
+                if binomial_cdf(int(disagreements[count - 1]), count, 1 - agreement) > rate:
                     break
                 chosen = max(chosen, count)
         if not chosen:
@@ -144,7 +135,7 @@ class AgreementTable:
         for name in ("confidence", "usualness", "agrees"):
             column = document.get(name)
             if not isinstance(column, list) or not 0 < len(column) <= MAX_ROWS:
-                raise _malformed(f"{name} is no list of 1 to {MAX_ROWS:,} numbers")
+                raise _malformed(f"{name} is not a list of 1 to {MAX_ROWS:,} numbers")
             if not all(_is_number(value) for value in column):
                 raise _malformed(f"{name} holds something other than numbers")
             columns.append(np.array(column, dtype=np.float64))
@@ -166,20 +157,20 @@ def measure_agreement(
 
 
 def confidence(spec: TaskSpec, logits: np.ndarray, temperature: float) -> np.ndarray:
-    """Return how sure the student is of its labels, from its logits (N, C): (N,) in 0..1.
+    """Return the confidence of predictions with logits (N, C): (N,), from 0 to 1.
 
-    It is the probability of the best label; for label sets the probability of the least certain
-    decision.
+    It is the probability of the best label. For a multilabel task it is that of the least certain
+    decision about a label.
     """
-    shares = probabilities(spec, logits, temperature)
+    probs = probabilities(spec, logits, temperature)
     if spec.kind == "multilabel":
-        decided = np.where(shares > spec.threshold, shares, 1 - shares)
+        decided = np.where(probs > spec.threshold, probs, 1 - probs)
         return np.asarray(decided.min(1))
-    return np.asarray(shares.max(1))
+    return np.asarray(probs.max(1))
 
 
 def usualness(logits: np.ndarray) -> np.ndarray:
-    """Return how usual texts are for the student, from its logits (N, C): (N,).
+    """Return how usual texts with logits (N, C) are for the student: (N,).
 
     It is the negative energy of Liu et al. 2020 (Energy-based out-of-distribution detection):
     log(sum(exp(logits))). It is low for texts unlike those that the student was trained on.
@@ -207,18 +198,18 @@ def lower_bound(successes: int, trials: int, error_rate: float) -> float:
     low, high = 0.0, successes / trials
     for _ in range(60):
         middle = (low + high) / 2
-        if at_most(trials - successes, trials, 1 - middle) < error_rate:
+        if binomial_cdf(trials - successes, trials, 1 - middle) < error_rate:
             low = middle
         else:
             high = middle
     return low
 
 
-def at_most(failures: int, trials: int, rate: float) -> float:
-    """Return the probability of at most so many failures in binomial trials."""
+def binomial_cdf(most: int, trials: int, rate: float) -> float:
+    """Return P(X <= most) for a binomial X; exact, also for many trials."""
     if rate >= 1.0:
-        return 1.0 if failures >= trials else 0.0
-    count = np.arange(failures + 1)
+        return 1.0 if most >= trials else 0.0
+    count = np.arange(most + 1)
     ways = np.array([_log_ways(trials, k) for k in count.tolist()])
     return float(np.exp(ways + count * math.log(rate) + (trials - count) * math.log1p(-rate)).sum())
 
@@ -229,8 +220,16 @@ def _log_ways(total: int, chosen: int) -> float:
 
 
 def needed_texts(agreement: float, error_rate: float) -> int:
-    """Return the fewest texts that prove the agreement if both models agree on all of them."""
+    """Return the fewest texts that can prove an agreement: if both agree on all of them."""
     return math.ceil(math.log(error_rate) / math.log(agreement))
+
+
+def _tie_ends(confidence: np.ndarray) -> np.ndarray:
+    """Return for each text how many are at least as confident: (N,), from the most confident on.
+
+    A threshold lets the student answer all texts of equal confidence, so they are tested together.
+    """
+    return np.asarray(np.searchsorted(-confidence, -confidence, side="right"))
 
 
 def _sequences(texts: int, needed: int) -> list[list[int]]:

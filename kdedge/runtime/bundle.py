@@ -1,4 +1,4 @@
-"""A bundle is the folder that goes to the device. A file is verified when it is first read.
+"""Open a bundle, the folder that goes to the device; verify each file on first use.
 
 bundle/  README.md  config.json  tokenizer.json  tokenizer_config.json  golden.json  kdedge.json
          kdedge.sig (if it is signed)
@@ -30,8 +30,8 @@ class Bundle:
     """An open bundle.
 
     Attributes:
-        contents: Path -> the bytes that were hashed. Use these, not the files: they cannot change.
-            A folder's file is read and verified when it is first used.
+        contents: Path -> verified bytes, which are read on first use. Use these and not the files,
+            which can change.
     """
 
     folder: Path
@@ -56,9 +56,9 @@ class Bundle:
             digest: The digest that the bundle must have, as `kdedge info` prints it.
 
         Raises:
-            UsageError: If the folder has no manifest, or `digest` is no digest.
-            IntegrityError: If the manifest or its digest is another one, or a file is missing,
-                unlisted, or of another size.
+            UsageError: If the folder has no manifest, or `digest` is not a digest.
+            IntegrityError: If the manifest is damaged or has another digest, or a file is
+                missing, unlisted, or of another size.
         """
         folder = Path(folder)
         if not (folder / MANIFEST).exists():
@@ -101,7 +101,7 @@ class Bundle:
             )
 
     def json(self, name: str) -> Any:
-        """Parse one of the JSON files. Raises IntegrityError if it is not JSON."""
+        """Parse a JSON file. Raises IntegrityError if it is not JSON, or has too many values."""
         content = self.contents[name]
         structure = sum(content.count(mark) for mark in (b"[", b"{", b","))
         if structure > MAX_STRUCTURE:

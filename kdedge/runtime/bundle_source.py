@@ -1,7 +1,7 @@
 """Find a bundle: a folder, a zip file, or a repository on the Hugging Face hub.
 
-A zip and a hub repository are hostile until the contrary is proven: only the files of a bundle
-are copied from them into a temporary folder, with limits, and `Bundle.open` verifies these.
+A zip or a hub repository may be hostile. So only the files of a bundle are copied from it into a
+temporary folder, up to limits, and `Bundle.open` verifies them.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ DAMAGED = (
     ValueError,
     OverflowError,
 )
-"""What Python's reader of zip files raises for one that is damaged, as for an empty name."""
+"""Errors that Python's `zipfile` raises for damaged files."""
 
 MAX_ENTRIES = 64
 MAX_ZIP_CONTENT = 2 << 30
-"""Bytes that the files of a zip may have together."""
+"""Most bytes of all files of a zip together."""
 
 MAX_RATIO = 200
 FREE_BYTES = 1 << 20
-"""A file of more bytes than these must not be `MAX_RATIO` times as large as in the zip."""
+"""Only larger files must have at most `MAX_RATIO` times their size in the zip."""
 
 BLOCK = 1 << 20
 """Bytes that are copied at a time."""
@@ -80,7 +80,7 @@ def open_bundle(source: str | Path | Bundle, digest: str | None = None) -> Bundl
 
 
 def _read_contents(bundle: Bundle) -> dict[str, bytes]:
-    """Read and verify every file; evaluation texts, which predictions do not need, are not kept."""
+    """Read and verify every file; do not keep evaluation texts, which no prediction needs."""
     contents = {}
     for name, entry in bundle.manifest.files.items():
         if name == EVALUATION:
@@ -92,7 +92,7 @@ def _read_contents(bundle: Bundle) -> dict[str, bytes]:
 
 @contextmanager
 def bundle_folder(source: str | Path) -> Iterator[Path]:
-    """Give the folder of a bundle; that of a zip or hub repository is temporary."""
+    """Yield the folder of a bundle; for a zip or hub repository, a temporary one."""
     path = Path(source)
     if path.is_file():
         with TemporaryDirectory(prefix="kdedge-") as folder:
@@ -121,8 +121,8 @@ def extract_bundle(path: Path, folder: Path) -> None:
 
     Raises:
         UsageError: If the file is not a zip.
-        IntegrityError: If the zip is damaged, or holds anything that a bundle does not: other
-            files, paths out of the folder, links, a name twice, or far too many bytes.
+        IntegrityError: If the zip is damaged, too large, or contains something that no bundle has:
+            other files, paths out of the folder, links, or a name twice.
     """
     if not zipfile.is_zipfile(path):
         raise UsageError(
@@ -264,7 +264,7 @@ def _download(source: str) -> Path:
 
 
 def _copy(source: IO[bytes], target: Path, limit: int) -> None:
-    """Copy up to a byte more than `limit`: a file that is too long fails the bundle's own check."""
+    """Copy at most `limit` + 1 bytes: `Bundle.open` then rejects a file that is too long."""
     left = limit + 1
     with target.open("xb") as stream:
         while left > 0:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, overload
@@ -16,37 +15,23 @@ from kdedge.errors import IntegrityError, MachineError, UsageError
 from kdedge.runtime.agreement import AgreementTable
 from kdedge.runtime.bundle import Bundle
 from kdedge.runtime.bundle_source import open_bundle
+from kdedge.runtime.classifier_source import ClassifierSource
 from kdedge.runtime.layout import AGREEMENT
 from kdedge.runtime.prediction import Prediction, check_finite, probabilities, to_prediction
 from kdedge.runtime.session import PROVIDERS, choose_precision, open_session
 from kdedge.runtime.spec import TaskSpec
 from kdedge.runtime.text_arguments import check_iterable, read_arguments, read_list
-from kdedge.runtime.text_encoder import TextEncoder, TokenRow, length_batches
+from kdedge.runtime.text_encoder import TextEncoder, TokenRow, check_batch_size, length_batches
 
 STREAM_BATCHES = 32
 """Number of batches that `predict_stream` reads ahead, to sort their texts by length."""
 
 
-@dataclass(frozen=True)
-class ClassifierSource:
-    """Where a classifier comes from: what is needed to open it in another process.
-
-    Attributes:
-        folder: The bundle's folder, zip or hub id.
-        digest: The digest of its manifest.
-        fallback: Whether nodes may run on the CPU.
-    """
-
-    folder: str
-    digest: str
-    fallback: bool
-
-
 class Classifier:
     """Predicts labels of texts; one instance may serve many threads at once.
 
-    It can be pickled: the other process opens the same bundle, and checks its digest. It is a
-    context manager, which frees the graph's memory at the end.
+    It can be pickled: the other process opens the same bundle and checks its digest. As a context
+    manager it frees the memory of the graph at the end.
 
     Example:
         ```python
@@ -115,18 +100,14 @@ class Classifier:
         threads: int | None = None,
         fallback: bool = False,
     ) -> Classifier:
-        """Do the same as `load` for a bundle that is already open."""
+        """Load a classifier from an open bundle; see `load`."""
         provider = PROVIDERS.get(provider.lower(), provider)
         precision = choose_precision(bundle.manifest, precision, provider)
         graph = bundle.contents[bundle.manifest.precisions[precision]]
         bundle.contents["tokenizer.json"]  # Both files are verified before one is used.
         bundle.verify_labels()
         session = open_session(graph, bundle.manifest, provider, threads, fallback)
-        source = ClassifierSource(
-            folder=str(bundle.folder),
-            digest=bundle.manifest.digest(),
-            fallback=fallback,
-        )
+        source = ClassifierSource.of(bundle, fallback)
         return cls(TextEncoder(bundle), session, precision, provider, threads or 0, source)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -249,7 +230,7 @@ class Classifier:
             batch_size: Most texts that the graph reads at once.
 
         Raises:
-            UsageError: If `texts` or `pairs` is one string or no list.
+            UsageError: If `texts` or `pairs` is one string or not a list.
             DataError: If a text cannot be encoded.
         """
         message = "predict_batch reads a list of texts"
@@ -272,16 +253,17 @@ class Classifier:
     def predict_stream(
         self, texts: Iterable[str] | Iterable[tuple[str, str]], batch_size: int = 32
     ) -> Iterator[Prediction]:
-        """Predict the labels of texts as they arrive, in their order.
+        """Predict the labels of an iterable's texts, in their order.
 
-        A few hundred texts are read at a time, so the iterable may be longer than memory.
+        The iterable may be longer than memory: 32 batches are read at a time. The first
+        prediction comes after that many texts, so give a slow source a small `batch_size`.
 
         Args:
             texts: An iterable of texts; for classifiers of pairs, of tuples of two texts.
             batch_size: Most texts that the graph reads at once.
 
         Raises:
-            UsageError: If `texts` is no iterable of texts.
+            UsageError: If `texts` is not an iterable of texts.
 
         Example:
             ```python
@@ -291,13 +273,14 @@ class Classifier:
             ```
         """
         check_iterable(texts, "predict_stream reads an iterable of texts", "put it into a list")
+        check_batch_size(batch_size)
         items = iter(texts)
         while chunk := list(islice(items, batch_size * STREAM_BATCHES)):
             given = read_arguments(chunk, reads_pairs=self.spec.pair)
             yield from self.predict_batch(given.texts, given.pairs, batch_size)
 
     async def predict_async(self, texts: Any, pair: str | None = None) -> Any:
-        """Do the same as `predict` in a thread, so that an event loop goes on meanwhile.
+        """Call `predict` in a thread, so that the event loop can run meanwhile.
 
         Example:
             ```python
@@ -320,7 +303,7 @@ class Classifier:
             *Shape:* (N, C) float32
 
         Raises:
-            UsageError: If `texts` is no list, or the classifier predicts a number.
+            UsageError: If `texts` is not a list, or the classifier predicts a number.
         """
         if self.spec.kind == "regression":
             raise UsageError(
@@ -391,7 +374,7 @@ class Classifier:
         logits = np.zeros((len(rows), self.spec.outputs), dtype=np.float32)
         # On a CPU only texts of equal length share a batch, so that none is padded. Padding
         # changes the order of sums, which may round an int8 activation to another integer,
-        # and its arithmetic costs more than the larger batch saves.
+        # and it costs more time than larger batches save.
         batches = length_batches(
             [len(row["input_ids"]) for row in rows],
             batch_size,

@@ -18,12 +18,12 @@ PATTERN = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def canonical_json(document: Any) -> bytes:
-    """Write a document in the only way that its digest covers.
+    """Write a document in canonical form: equal documents give equal bytes.
 
     Keys are sorted, there is no white space, and the encoding is UTF-8.
 
     Raises:
-        ValueError: If a number is NaN or infinite, or a text is no valid Unicode.
+        ValueError: If a number is NaN or infinite, or a text is not valid Unicode.
 
     Example:
         >>> canonical_json({"b": [1, 2.0], "a": "é"})
@@ -49,7 +49,7 @@ def require_digest(found: str, pinned: str | None) -> None:
         pinned: The expected digest; None accepts every bundle.
 
     Raises:
-        UsageError: If `pinned` is no digest.
+        UsageError: If `pinned` is not a digest.
         IntegrityError: If the two differ.
     """
     if pinned is None:

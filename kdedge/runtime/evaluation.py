@@ -1,7 +1,7 @@
-"""The evaluation texts of a bundle: users' texts on which a device can measure it.
+"""The evaluation texts of a bundle: texts of its test split, to measure it on a device.
 
 `evaluation.json` is one object: `texts`, `pairs` for a task on pairs, `labels`, and
-`teacher_logits` if they are known. Nothing reads it to predict.
+`teacher_logits` if they are known. Predictions do not need it.
 """
 
 from __future__ import annotations

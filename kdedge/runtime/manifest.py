@@ -29,10 +29,12 @@ class Manifest:
         parity: Differences between torch and ONNX Runtime, measured at export.
         scores: Scores of teacher and student on the test split.
         teacher: A description of the teacher, for people.
-        sources: Hashes and settings that decide whether the bundle is current.
+        sources: Hashes and settings that the bundle was made from.
         files: Path -> {"sha256", "bytes"} of every other file.
         temperature: Logits are divided by it before the softmax, so that a probability of 0.9 is
             right in nine of ten texts. It was fitted on the validation split; 1 if it was not.
+        clean: Steps of `kdedge.runtime.cleaning` that every text goes through first. A manifest
+            without steps does not have the field.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Manifest:
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     temperature: float = 1.0
     format: int = FORMAT
+    clean: tuple[str, ...] = ()
 
     def size(self, precision: str | None = None) -> int:
         """Return the bytes of all listed files, or of those that one precision needs."""
@@ -76,7 +79,11 @@ class Manifest:
         return document_digest(json.loads(json_text(self.to_json())))
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "spec": self.spec.to_json(), "inputs": list(self.inputs)}
+        document = {**asdict(self), "spec": self.spec.to_json(), "inputs": list(self.inputs)}
+        document["clean"] = list(self.clean)
+        if not self.clean:
+            del document["clean"]
+        return document
 
     @classmethod
     def from_json(cls, document: Any) -> Manifest:
@@ -89,6 +96,7 @@ class Manifest:
         values: dict[str, Any] = {name: document.get(name) for name in FIELDS}
         values["spec"] = TaskSpec.from_json(document["spec"])
         values["inputs"] = tuple(document["inputs"])
+        values["clean"] = tuple(document.get("clean") or ())
         return cls(**values)
 
 
@@ -108,7 +116,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read and validate the kdedge.json of a folder.
 
     Raises:
-        IntegrityError: If it is missing, no valid manifest, or does not have its own digest.
+        IntegrityError: If it is missing or malformed, or its digest is not the one in it.
     """
     content = read_regular_file(folder, MANIFEST, max_bytes=MAX_MANIFEST_BYTES)
     try:

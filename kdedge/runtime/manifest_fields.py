@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kdedge.errors import IntegrityError
+from kdedge.runtime.cleaning import STEPS
 from kdedge.runtime.digest import DIGEST
 from kdedge.runtime.layout import MANIFEST, PRECISIONS, size_limit
 from kdedge.runtime.metrics import metric_fits
@@ -47,6 +48,7 @@ def damaged(detail: str) -> IntegrityError:
 
 
 def _check_format(version: Any) -> None:
+    """Raise IntegrityError if the format is not a version that this code reads."""
     if not _is_int(version, 1):
         raise damaged(f"format is {version!r}, not a positive integer")
     if version > FORMAT:
@@ -117,6 +119,15 @@ def _are_inputs(value: Any) -> bool:
     )
 
 
+def _are_steps(value: Any) -> bool:
+    """Check for names of steps in their order, or for no such field; patterns are impossible."""
+    if value is None:
+        return True
+    if not isinstance(value, list) or not value or not all(map(_is_text, value)):
+        return False
+    return value == [name for name in STEPS if name in value]
+
+
 def _are_precisions(value: Any) -> bool:
     if not isinstance(value, dict) or not value:
         return False
@@ -152,5 +163,6 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
     "sources": _is_dict,
     "files": _are_files,
     "temperature": _is_temperature,
+    "clean": _are_steps,
 }
 """Field of kdedge.json -> the check of its value."""

@@ -30,7 +30,7 @@ def decide(kind: Kind, logits: np.ndarray, threshold: float = 0.5) -> np.ndarray
 
 
 def accuracy(predictions: np.ndarray, labels: np.ndarray) -> float:
-    """Share of examples with the correct class; multilabel: with all labels correct."""
+    """Compute the share of examples with the correct class; multilabel: with all labels."""
     correct = predictions == labels
     if correct.ndim > 1:
         correct = correct.all(1)
@@ -46,7 +46,7 @@ class _Counts:
     actual: np.ndarray
 
     def f1(self) -> np.ndarray:
-        """F1 per label; 0 for a label that is neither predicted nor actual."""
+        """Compute F1 per label; 0 for a label that is neither predicted nor actual."""
         total = self.predicted + self.actual
         f1: np.ndarray = np.where(total > 0, 2 * self.true_positive / np.maximum(total, 1), 0.0)
         return f1
@@ -64,27 +64,27 @@ def _count(predictions: np.ndarray, labels: np.ndarray) -> _Counts:
 
 
 def f1(predictions: np.ndarray, labels: np.ndarray) -> float:
-    """F1 of class 1 of a two-class task."""
+    """Compute F1 of class 1 of a two-class task."""
     scores = _count(predictions, labels).f1()
     return float(scores[1]) if len(scores) > 1 else 0.0
 
 
 def macro_f1(predictions: np.ndarray, labels: np.ndarray) -> float:
-    """Mean F1 over the labels that are predicted or actual at least once."""
+    """Compute the mean F1 over the labels that are predicted or actual at least once."""
     counts = _count(predictions, labels)
     present = counts.predicted + counts.actual > 0
     return float(counts.f1()[present].mean()) if present.any() else 0.0
 
 
 def micro_f1(predictions: np.ndarray, labels: np.ndarray) -> float:
-    """F1 over all decisions of all labels together."""
+    """Compute F1 over all decisions of all labels together."""
     counts = _count(predictions, labels)
     total = _Counts(counts.true_positive.sum(), counts.predicted.sum(), counts.actual.sum())
     return float(total.f1())
 
 
 def matthews(predictions: np.ndarray, labels: np.ndarray) -> float:
-    """Matthews correlation for any number of classes (Gorodkin 2004); 0 if it is undefined."""
+    """Compute Matthews correlation for C classes (Gorodkin 2004); 0 if it is undefined."""
     counts = _count(predictions, labels)
     predicted = counts.predicted.astype(np.float64)
     actual = counts.actual.astype(np.float64)
@@ -97,8 +97,8 @@ def matthews(predictions: np.ndarray, labels: np.ndarray) -> float:
 
 
 def pearson(predictions: np.ndarray, labels: np.ndarray) -> float:
-    """Pearson's correlation; 0 if one side is constant."""
-    # A constant must be recognized first: its rounded mean would leave noise that correlates.
+    """Compute Pearson's correlation; 0 if one side is constant."""
+    # A constant is tested first: its rounded mean would leave noise, which can correlate.
     if np.ptp(predictions) == 0 or np.ptp(labels) == 0:
         return 0.0
     a = predictions - predictions.mean()
@@ -108,7 +108,7 @@ def pearson(predictions: np.ndarray, labels: np.ndarray) -> float:
 
 
 def spearman(predictions: np.ndarray, labels: np.ndarray) -> float:
-    """Pearson's correlation of ranks; 0 if one side is constant."""
+    """Compute Spearman's correlation: Pearson's of the ranks; 0 if one side is constant."""
     return pearson(_ranks(predictions), _ranks(labels))
 
 

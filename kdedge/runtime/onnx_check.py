@@ -1,4 +1,4 @@
-"""Check an ONNX file before ONNX Runtime sees it: only operators that kdedge writes, no loops.
+"""Check an ONNX file before ONNX Runtime loads it: only operators that kdedge writes.
 
 The check reads the file's structure without the package onnx, which devices do not have. Numbers of
 fields are those of onnx.proto3.
@@ -32,7 +32,7 @@ OPERATORS: Mapping[str, frozenset[str]] = {
 """Domain -> operators without subgraphs that kdedge or its exporters write."""
 
 OPSETS = {"": range(13, 27), "ai.onnx": range(13, 27), "com.microsoft": range(1, 2)}
-"""Domain -> versions of its operators that a file may ask for."""
+"""Domain -> versions of its operators that a file may use."""
 
 IGNORED_DOMAINS = frozenset(
     """ai.onnx.ml ai.onnx.training ai.onnx.preview.training com.microsoft.nchwc com.ms.internal.nhwc
@@ -47,7 +47,7 @@ MAX_ATTRIBUTES = 64
 MAX_AXES = 16
 MAX_NAME = 1024
 FREE_ELEMENTS = 16
-"""A tensor of more elements than these must hold its values in the file."""
+"""Larger tensors must have their values in the file."""
 
 # Numbers of fields
 MODEL_GRAPH, MODEL_OPSETS, MODEL_TRAINING, MODEL_FUNCTIONS = 7, 8, 20, 25
@@ -66,7 +66,7 @@ BITS = {1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12:
 
 
 def check_graph(content: bytes) -> None:
-    """Refuse an ONNX file that holds more than a classifier of kdedge can.
+    """Refuse an ONNX file that contains anything that kdedge does not write.
 
     Refused are operators outside of `OPERATORS`, subgraphs (Loop, If, Scan), functions, external
     and sparse data, tensors whose size differs from their shape, and too many nodes or tensors.
@@ -113,7 +113,7 @@ def _check_opset(opset: memoryview) -> None:
     if domain in IGNORED_DOMAINS:
         return
     if version not in OPSETS.get(domain, ()):
-        raise _refused(f"it asks for version {version} of the operators {domain or 'ai.onnx'!r}")
+        raise _refused(f"it uses version {version} of the operators {domain or 'ai.onnx'!r}")
 
 
 def _check_graph(graph: memoryview) -> None:

@@ -13,7 +13,7 @@ def fields(message: memoryview) -> Iterator[tuple[int, Value]]:
     """Yield number and value of every field: an integer, or the bytes of anything else.
 
     Raises:
-        ValueError: If the bytes are no protobuf message.
+        ValueError: If the bytes are not a protobuf message.
     """
     position, end = 0, len(message)
     while position < end:
@@ -49,7 +49,7 @@ def varints(packed: Value) -> Iterator[int]:
 
 
 def text(value: Value) -> str:
-    """Decode a string field. Raises ValueError if it is none."""
+    """Decode a string field. Raises ValueError if it is not a string."""
     return part(value).tobytes().decode("utf-8")
 
 

@@ -1,9 +1,11 @@
-"""Choose an ONNX file, open a session on one execution provider, and check what it runs."""
+"""Choose an ONNX file, open a session on one execution provider, and check its nodes."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 import onnxruntime
@@ -26,11 +28,11 @@ PROVIDERS = {
 
 CPU_ORDER = ("int8", "portable", "fp32")
 OTHER_ORDER = ("fp32", "portable", "int8")
-"""What `auto` prefers. The operators of the int8 file have fast kernels on CPUs only."""
+"""Order in which `auto` prefers files: int8 has fast kernels on CPUs only."""
 
 SHAPE_OPERATORS = frozenset(
-    "Cast Concat ConstantOfShape Equal Expand Gather Range Reshape Shape Slice Squeeze Unsqueeze "
-    "Where".split()
+    "Cast Concat ConstantOfShape Equal Expand Gather Range Reshape Shape Slice Squeeze Sub "
+    "Unsqueeze Where".split()
 )
 """Operators that compute shapes and masks; a GPU provider may leave them to the CPU."""
 
@@ -106,7 +108,9 @@ def prepare_libraries(provider: str) -> None:
     """Load CUDA and cuDNN from their pip packages, where the system's linker does not look."""
     load = getattr(onnxruntime, "preload_dlls", None)
     if provider in (PROVIDERS["cuda"], PROVIDERS["tensorrt"]) and load is not None:
-        load()
+        # It prints what it does not find, and stdout is for results.
+        with redirect_stdout(sys.stderr):
+            load()
 
 
 def provider_options(provider: str) -> dict[str, str]:
@@ -122,7 +126,7 @@ def _install_hint(provider: str) -> str:
     if provider not in (PROVIDERS["cuda"], PROVIDERS["tensorrt"]):
         return "install the onnxruntime build that has it, or use cpu"
     return (
-        "use cpu; or make a second environment, since onnxruntime-gpu cannot stand beside "
+        "use cpu; or make a second environment, since onnxruntime-gpu conflicts with "
         "onnxruntime: install kdedge-toolkit there, replace onnxruntime by onnxruntime-gpu, and "
         "run the command on the bundle"
     )
@@ -143,8 +147,12 @@ def _check_no_fallback(session: onnxruntime.InferenceSession, provider: str) -> 
         raise _falls_back(provider, sorted(computing))
 
 
-def _falls_back(provider: str, operators: Sequence[str]) -> MachineError:
-    return MachineError(
+class NotAllNodesError(MachineError):
+    """A provider cannot run every node of a graph."""
+
+
+def _falls_back(provider: str, operators: Sequence[str]) -> NotAllNodesError:
+    return NotAllNodesError(
         f"{provider} cannot run every node of this graph; the others would run on the CPU",
         f"on the CPU: {', '.join(operators)}",
         "use --provider cpu; or check the provider's driver; or allow it with "
@@ -153,9 +161,9 @@ def _falls_back(provider: str, operators: Sequence[str]) -> MachineError:
 
 
 def session_options(threads: int | None) -> onnxruntime.SessionOptions:
-    """Return the options of every session. None: threads for all cores."""
+    """Return the options of a session; `threads` None: one thread for each core."""
     options = onnxruntime.SessionOptions()
-    # Exceptions repeat what the log says; the log would write names of the graph to the terminal.
+    # Exceptions repeat the log, which would write names from the graph to the terminal.
     options.log_severity_level = 4
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     # A graph cannot load weights from other files: no file lies below the null device.
@@ -169,6 +177,7 @@ def session_options(threads: int | None) -> onnxruntime.SessionOptions:
 
 
 def _check_inputs_and_outputs(session: onnxruntime.InferenceSession, manifest: Manifest) -> None:
+    """Raise IntegrityError if inputs or outputs of the graph differ from the manifest."""
     inputs = [(item.name, item.type) for item in session.get_inputs()]
     expected_inputs = [(name, "tensor(int64)") for name in manifest.inputs]
     outputs = [_output(item) for item in session.get_outputs()]

@@ -1,4 +1,4 @@
-"""Sign a bundle with an ed25519 key, and verify the signature: a forger has no such key."""
+"""Sign a bundle with an ed25519 key, and verify the signature."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_SIGNATURE_BYTES = 4096
 MAX_KEY_BYTES = 64 << 10
 
 PURPOSE = b"kdedge bundle "
-"""Comes before the digest in the signed message, so that no other signature fits a bundle."""
+"""Start of the signed message, so that no signature of another purpose fits a bundle."""
 
 
 def read_private_key(path: Path) -> Ed25519PrivateKey:
@@ -83,8 +83,8 @@ def verify_signature(bundle: Bundle, key: Ed25519PublicKey) -> None:
     """Check that the owner of a key signed this bundle.
 
     Raises:
-        IntegrityError: If the bundle has no signature, or the signature is not of this key and
-            this bundle.
+        IntegrityError: If the bundle has no signature, or it does not match the key and the
+            bundle.
     """
     from cryptography.exceptions import InvalidSignature
 

@@ -1,4 +1,4 @@
-"""What a user may pass as texts: one text, one pair, or several of either."""
+"""Read the argument `texts` of a classifier: one text or pair, or several."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read_arguments(texts: Any, *, reads_pairs: bool) -> TextInputs:
         reads_pairs: Whether the classifier reads pairs.
 
     Raises:
-        UsageError: If it is anything else.
+        UsageError: If `texts` has another type.
     """
     if reads_pairs:
         return _read_pairs(texts)

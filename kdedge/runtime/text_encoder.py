@@ -1,4 +1,4 @@
-"""Texts to the graph's inputs, with the bundle's own tokenizer."""
+"""Turn texts into the graph's inputs, with the bundle's tokenizer."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import TypeVar
 import numpy as np
 from tokenizers import Tokenizer
 
-from kdedge.errors import DataError, IntegrityError
+from kdedge.errors import DataError, IntegrityError, UsageError
 from kdedge.runtime.bundle import Bundle
+from kdedge.runtime.cleaning import Cleaner
 from kdedge.runtime.tokenizer_check import check_tokenizer
 
 CHARACTERS_PER_TOKEN = 32
-"""A tokenizer reads a whole text before it truncates. Each text is first cut to this many
-characters per token."""
+"""A tokenizer reads a whole text before it truncates it. So each text is first cut to this number
+of characters per token."""
 
 TokenRow = dict[str, list[int]]
 """Name of an input -> its values for one text, without padding."""
@@ -28,6 +29,7 @@ class TextEncoder:
 
     def __init__(self, bundle: Bundle) -> None:
         self.manifest = bundle.manifest
+        self._cleaner = Cleaner(bundle.manifest.clean)
         self._tokenizer = call_tokenizer(lambda: self._load_tokenizer(bundle))
 
     @staticmethod
@@ -67,20 +69,18 @@ class TextEncoder:
         return rows, truncated
 
     def encode_one(self, text: str, pair: str | None) -> tuple[dict[str, np.ndarray], bool]:
-        """Do the same as `tokenize` and `pad` for one text, in less time.
+        """Tokenize one text or pair; faster than `tokenize` and `pad`.
 
         Returns:
             Name of an input -> int64 (1, T), and whether the text was truncated.
         """
         self._check_columns([text], None if pair is None else [pair])
-        limit = self.manifest.max_length * CHARACTERS_PER_TOKEN
-        first = _check_text(text, limit)
-        was_cut = len(text) > limit
+        first, was_cut = self._prepare(text)
         if pair is None:
             encoding = call_tokenizer(lambda: self._tokenizer.encode(first))
         else:
-            second = _check_text(pair, limit)
-            was_cut = was_cut or len(pair) > limit
+            second, second_cut = self._prepare(pair)
+            was_cut = was_cut or second_cut
             encoding = call_tokenizer(lambda: self._tokenizer.encode(first, second))
         values = {
             "input_ids": encoding.ids,
@@ -106,6 +106,8 @@ class TextEncoder:
         return batch
 
     def _check_columns(self, texts: Sequence[str], pairs: Sequence[str] | None) -> None:
+        if isinstance(texts, str) or isinstance(pairs, str):
+            raise UsageError("this needs a list of texts", "one string", "put it into a list")
         if self.manifest.spec.pair and pairs is None:
             raise DataError(
                 "this classifier reads two texts at a time", "one text", "pass `pairs` as well"
@@ -118,10 +120,23 @@ class TextEncoder:
             raise DataError("each text needs its pair", f"{len(texts)} texts, {len(pairs)} pairs")
 
     def _cut(self, texts: Sequence[str]) -> tuple[list[str], list[bool]]:
-        """Cut each text to a number of characters; also return which texts were cut."""
+        """Clean and cut each text; also return which texts were cut."""
+        prepared = [self._prepare(text) for text in texts]
+        return [text for text, _ in prepared], [was_cut for _, was_cut in prepared]
+
+    def _prepare(self, text: str) -> tuple[str, bool]:
+        """Clean a text and cut it to a number of characters; also return whether it was cut.
+
+        Raises:
+            DataError: If it is not a valid string.
+        """
+        _check_type(text)
+        if self._cleaner.steps:
+            text = self._cleaner.clean(text)
         limit = self.manifest.max_length * CHARACTERS_PER_TOKEN
-        cut = [_check_text(text, limit) for text in texts]
-        return cut, [len(text) > limit for text in texts]
+        cut = text[:limit]
+        _check_characters(cut)
+        return cut, len(text) > limit
 
 
 def length_batches(
@@ -131,7 +146,11 @@ def length_batches(
 
     Args:
         equal_lengths: Whether only texts of the same length may share a batch.
+
+    Raises:
+        UsageError: If `size` is no positive integer.
     """
+    check_batch_size(size)
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     if equal_lengths:
         groups = [list(group) for _, group in groupby(order, key=lengths.__getitem__)]
@@ -140,6 +159,12 @@ def length_batches(
     for group in groups:
         for start in range(0, len(group), size):
             yield group[start : start + size]
+
+
+def check_batch_size(size: int) -> None:
+    """Raise UsageError if a batch size is no positive integer."""
+    if not isinstance(size, int) or size < 1:
+        raise UsageError("batch_size must be at least 1", repr(size), "leave it out, or give 32")
 
 
 def call_tokenizer(function: Callable[[], Result]) -> Result:
@@ -154,17 +179,17 @@ def call_tokenizer(function: Callable[[], Result]) -> Result:
         ) from None
 
 
-def _check_text(text: str, limit: int) -> str:
-    """Return the text cut to `limit` characters. Raises DataError if it is not a valid string."""
+def _check_type(text: str) -> None:
     if not isinstance(text, str):
         raise DataError("a text must be a string", type(text).__name__, "convert it first")
-    cut = text[:limit]
+
+
+def _check_characters(text: str) -> None:
     try:
-        cut.encode("utf-8")
+        text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise DataError(
             "a text contains half a character (a lone surrogate)",
             f"at character {error.start}",
             "decode the text properly, or replace the character",
         ) from error
-    return cut

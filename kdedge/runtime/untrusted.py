@@ -1,4 +1,4 @@
-"""Try a bundle from a stranger in a child process with limits on time and memory first."""
+"""Try an untrusted bundle in a child process with limits on time and memory."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ FAILED = 3
 def try_bundle(bundle: Bundle, *, seconds: int = SECONDS, memory: int = MEMORY) -> None:
     """Open a bundle, verify its files and replay its golden texts in a child process.
 
-    A check cannot bound what every graph and tokenizer costs. The child shows it, and this process
-    survives.
+    No check can predict the time and memory that a graph or a tokenizer needs. So a child process
+    runs them first: if it exceeds the limits, only the child ends.
 
     Args:
-        bundle: The bundle. Only its manifest was read so far.
+        bundle: The bundle, of which only the manifest has been read.
         seconds: Processor time that the child may use after its libraries are loaded.
         memory: Bytes that the child may use beyond its libraries and four times the bundle's size.
 
     Raises:
-        IntegrityError: If the child needs more, dies, or refuses the bundle.
+        IntegrityError: If the child exceeds a limit, crashes, or refuses the bundle.
         MachineError: If this system cannot limit a process.
     """
     if sys.platform == "win32":
@@ -102,7 +102,7 @@ def _limit(memory: int, seconds: int) -> None:
 
 
 def _address_space() -> int:
-    """Return the bytes of this process's address space; 1 GiB where /proc does not say it."""
+    """Return the bytes of this process's address space; 1 GiB without /proc."""
     import resource
 
     try:
@@ -113,7 +113,7 @@ def _address_space() -> int:
 
 
 def _reported(output: bytes) -> KdedgeError:
-    """Make the error that the child reported."""
+    """Return the error that the child reported."""
     try:
         name, message, detail, hint = json.loads(output.splitlines()[-1])
         kind = getattr(errors, name)

@@ -1,4 +1,4 @@
-"""Read files of a folder that may be hostile: no links, no pipes, no unexpected content."""
+"""Read files of a folder that may be hostile: reject links, pipes and unexpected content."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class VerifiedFiles(Mapping[str, bytes]):
         files: Path -> {"sha256", "bytes"}.
 
     Raises:
-        IntegrityError: On access, if a file is not the one that its entry describes.
+        IntegrityError: On access, if a file does not have the size and hash of its entry.
     """
 
     def __init__(self, folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
@@ -80,7 +80,7 @@ def read_verified_file(folder: Path, name: str, *, size: int, sha256: str) -> by
 
 
 def verify_file(folder: Path, name: str, *, size: int, sha256: str) -> None:
-    """Do the same without keeping the content in memory."""
+    """Check size and SHA-256 as `read_verified_file` does, without the content in memory."""
     digest, count = hashlib.sha256(), 0
     with _open_regular_file(folder, name, max_bytes=size) as stream:
         while block := stream.read(min(BLOCK, size + 1 - count)):

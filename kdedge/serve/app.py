@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
@@ -30,10 +31,10 @@ def make_app(
     """Build the application.
 
     Args:
-        engine: Answers the texts.
-        manifest: The manifest of the bundle that answers.
-        limits: What is accepted.
-        metrics: What /metrics shows.
+        engine: Classifies the texts.
+        manifest: The manifest of the student's bundle.
+        limits: Limits of requests and of the queue.
+        metrics: Counts for /metrics.
     """
     handlers = _Handlers(engine, manifest, limits, metrics)
 
@@ -49,7 +50,8 @@ def make_app(
         Route("/openapi.json", handlers.openapi),
         Route("/docs", handlers.docs),
     ]
-    return Starlette(routes=routes, lifespan=lifespan)
+    errors = {HTTPException: _no_route, Exception: _unexpected}
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=errors)
 
 
 class _Handlers:
@@ -63,14 +65,21 @@ class _Handlers:
         self._limits = limits
         self._metrics = metrics
         self._model = {"name": manifest.name, "digest": manifest.digest()}
-        self._openapi = openapi_document(manifest, limits)
+        self._openapi = openapi_document(manifest, limits, cascade=engine.is_cascade)
 
     async def predict(self, request: Request) -> Response:
         self._metrics.accepted += 1
-        response = await self._answer(request)
-        self._metrics.answered += 1
-        self._metrics.requests.labels(str(response.status_code)).inc()
+        try:
+            response = await self._answer(request)
+        except Exception:
+            self._count(500)
+            raise
+        self._count(response.status_code)
         return response
+
+    def _count(self, status: int) -> None:
+        self._metrics.answered += 1
+        self._metrics.requests.labels(str(status)).inc()
 
     async def _answer(self, request: Request) -> Response:
         try:
@@ -105,7 +114,23 @@ class _Handlers:
         return HTMLResponse(docs_page(self._openapi))
 
 
+def _no_route(request: Request, error: Exception) -> Response:
+    """Answer a request with a wrong path or method."""
+    assert isinstance(error, HTTPException)
+    detail = f"{request.method} {request.url.path}"[:200]
+    message = RequestError(error.status_code, error.detail, detail, "GET /docs lists the paths")
+    response = _error(message, error.status_code)
+    response.headers.update(error.headers or {})
+    return response
+
+
+def _unexpected(_: Request, error: Exception) -> Response:
+    """Answer a request on which the server itself failed; the log has the traceback."""
+    return _error(RequestError(500, "the server failed", type(error).__name__), 500)
+
+
 def _error(error: KdedgeError, status: int) -> JSONResponse:
+    """Return an error as JSON with message, detail and hint."""
     content: dict[str, Any] = {"message": error.message}
     if error.detail:
         content["detail"] = error.detail

@@ -1,4 +1,4 @@
-"""Collect the texts of several requests into batches, while the model is busy."""
+"""Collect the texts of several requests into one batch while the model is busy."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from kdedge.serve.limits import Limits, RequestError
+from kdedge.serve.limits import Limits, busy
 
 Answer = TypeVar("Answer")
 Row = tuple[str, str | None]
-"""A text and its second text, if the classifier reads pairs."""
+"""A text, and its second text for a classifier of pairs, else None."""
 
 
 @dataclass
@@ -29,8 +29,8 @@ class MicroBatcher(Generic[Answer]):
     all requests that have arrived by then, up to the limit. So batches grow with the load.
 
     Args:
-        function: From rows to answers, in their order. It runs in a thread of its own.
-        limits: Most rows of a batch, and most rows that wait.
+        function: From rows to one answer for each, in order. It runs in its own thread.
+        limits: `batch` and `queue` count rows.
         on_batch: Is called with the number of rows of every batch.
     """
 
@@ -60,12 +60,7 @@ class MicroBatcher(Generic[Answer]):
             RequestError: With status 429, if too many rows wait already.
         """
         if self._waiting_rows + len(rows) > self._limits.queue:
-            raise RequestError(
-                429,
-                "the server is busy",
-                f"{self._waiting_rows} texts wait, and at most {self._limits.queue} may",
-                "send the request again in a second",
-            )
+            raise busy(self._waiting_rows, self._limits)
         answers: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Request(rows, answers))
         self._waiting_rows += len(rows)
@@ -82,6 +77,8 @@ class MicroBatcher(Generic[Answer]):
     async def _work(self) -> None:
         while self._waiting:
             requests = self._next_batch()
+            if not requests:
+                continue
             rows = [row for request in requests for row in request.rows]
             self._on_batch(len(rows))
             try:
@@ -100,14 +97,21 @@ class MicroBatcher(Generic[Answer]):
                 start = end
 
     def _next_batch(self) -> list[_Request[Answer]]:
-        """Take the requests of the next batch: at least one, even if it alone is too large."""
-        requests = [self._waiting.popleft()]
-        count = len(requests[0].rows)
-        while self._waiting and count + len(self._waiting[0].rows) <= self._limits.batch:
+        """Take the requests of the next batch: one that is too large alone is a batch.
+
+        Requests that nobody waits for any more are dropped, so there may be none left.
+        """
+        requests: list[_Request[Answer]] = []
+        count = 0
+        while self._waiting:
+            rows = len(self._waiting[0].rows)
+            if requests and count + rows > self._limits.batch:
+                break
             request = self._waiting.popleft()
-            requests.append(request)
-            count += len(request.rows)
-        self._waiting_rows -= count
+            self._waiting_rows -= rows
+            if not request.answers.done():
+                requests.append(request)
+                count += rows
         return requests
 
 

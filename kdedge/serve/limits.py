@@ -1,4 +1,4 @@
-"""What a server accepts, and the errors for what it does not."""
+"""The limits of a server, and the error for a request that it refuses."""
 
 from __future__ import annotations
 
@@ -39,3 +39,13 @@ class RequestError(KdedgeError):
     def __init__(self, status: int, message: str, detail: str = "", hint: str = "") -> None:
         self.status = status
         super().__init__(message, detail, hint)
+
+
+def busy(waiting: int, limits: Limits) -> RequestError:
+    """Return the error for a request that finds too many texts waiting."""
+    return RequestError(
+        429,
+        "the server is busy",
+        f"{waiting} texts wait, and at most {limits.queue} may",
+        "send the request again in a second",
+    )

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+"""Upper ends of the histograms' buckets: seconds of a request, and texts of a batch."""
 
 
 class ServerMetrics:

@@ -1,4 +1,4 @@
-"""The OpenAPI document of a server, and a page that shows it without files from elsewhere."""
+"""The OpenAPI document of a server, and a page that shows it and loads no other file."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import html
 import json
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, get_args
 
 from kdedge import __version__
+from kdedge.cascade.cascade import Reason
 from kdedge.runtime.manifest import Manifest
 from kdedge.serve.limits import Limits
 
@@ -24,12 +25,14 @@ ERRORS = {
 }
 
 
-def openapi_document(manifest: Manifest, limits: Limits) -> dict[str, Any]:
-    """Return an OpenAPI 3.1 document of the server for one bundle."""
+def openapi_document(
+    manifest: Manifest, limits: Limits, *, cascade: bool = False
+) -> dict[str, Any]:
+    """Return an OpenAPI 3.1 document of the server for one bundle, or for a cascade."""
     responses: dict[str, Any] = {
         "200": {
             "description": "One prediction for each text, in their order.",
-            "content": {"application/json": {"schema": _answer_schema(manifest)}},
+            "content": {"application/json": {"schema": _answer_schema(manifest, cascade)}},
         }
     }
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
@@ -74,24 +77,14 @@ def _request_schema(manifest: Manifest, limits: Limits) -> dict[str, Any]:
     }
 
 
-def _answer_schema(manifest: Manifest) -> dict[str, Any]:
-    label: dict[str, Any] = {"type": "string", "enum": list(manifest.spec.labels)}
-    if manifest.spec.kind == "multilabel":
-        label = {"type": "array", "items": label}
-    prediction = {
-        "type": "object",
-        "properties": {
-            "label": label,
-            "score": {"type": "number"},
-            "scores": {"type": "object", "additionalProperties": {"type": "number"}},
-            "truncated": {"type": "boolean"},
-        },
-        "required": ["label"],
-    }
+def _answer_schema(manifest: Manifest, cascade: bool) -> dict[str, Any]:
+    answer = _prediction_schema(manifest)
+    if cascade:
+        answer = _cascade_schema(answer)
     return {
         "type": "object",
         "properties": {
-            "predictions": {"type": "array", "items": prediction},
+            "predictions": {"type": "array", "items": answer},
             "model": {
                 "type": "object",
                 "properties": {"name": {"type": "string"}, "digest": {"type": "string"}},
@@ -99,6 +92,34 @@ def _answer_schema(manifest: Manifest) -> dict[str, Any]:
         },
         "required": ["predictions"],
     }
+
+
+def _prediction_schema(manifest: Manifest) -> dict[str, Any]:
+    label: dict[str, Any] = {"type": "string", "enum": list(manifest.spec.labels)}
+    if manifest.spec.kind == "multilabel":
+        label = {"type": "array", "items": label}
+    return {
+        "type": "object",
+        "properties": {
+            "label": label,
+            "score": {"type": "number"},
+            "scores": {"type": "object", "additionalProperties": {"type": "number"}},
+            "truncated": {"type": "boolean"},
+        },
+        "required": ["label", "score", "scores"],
+    }
+
+
+def _cascade_schema(student: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a cascade's answer; `student` is that of the student's own."""
+    properties = {
+        "label": student["properties"]["label"],
+        "source": {"type": "string", "enum": ["student", "teacher"]},
+        "reason": {"type": "string", "enum": list(get_args(Reason))},
+        "student": student,
+        "audited": {"type": "boolean"},
+    }
+    return {"type": "object", "properties": properties, "required": list(properties)}
 
 
 def _error_schema() -> dict[str, Any]:

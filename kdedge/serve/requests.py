@@ -72,9 +72,10 @@ def _parse(body: bytes, example: str) -> dict[str, Any]:
 
 
 def _strings(document: dict[str, Any], name: str, limits: Limits, example: str) -> list[str]:
+    """Return the field `name` if it is a list of strings within the limits."""
     values = document.get(name)
     if not isinstance(values, list) or not values:
-        raise _malformed(f"{name} is no list of one or more strings", example)
+        raise _malformed(f"{name} is not a list of one or more strings", example)
     if len(values) > limits.texts:
         raise RequestError(
             413,
@@ -85,9 +86,17 @@ def _strings(document: dict[str, Any], name: str, limits: Limits, example: str) 
     for i, value in enumerate(values):
         if not isinstance(value, str):
             raise _malformed(f"{name}[{i}] is a {type(value).__name__}, not a string", example)
-        if any("\ud800" <= char <= "\udfff" for char in value):
+        if not _is_encodable(value):
             raise _malformed(f"{name}[{i}] contains half a character (a surrogate)", example)
     return values
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _malformed(detail: str, example: str) -> RequestError:

@@ -1,4 +1,4 @@
-"""Run the web application until SIGINT or SIGTERM, and answer what was accepted before."""
+"""Run the web application until SIGINT or SIGTERM; then answer the accepted requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from kdedge.errors import MachineError
 
 STOP_SECONDS = 30
-"""Longest time for the answers to accepted requests after a signal."""
+"""Longest time after a signal for answers to accepted requests."""
 
 BACKLOG = 2048
 """Connections that wait until they are accepted."""
@@ -39,7 +39,7 @@ def listen(host: str, port: int) -> socket.socket:
 def run_server(app: Starlette, listening: socket.socket) -> None:
     """Serve until SIGINT or SIGTERM arrives.
 
-    Then no connection is accepted any more, and accepted requests are answered.
+    Then it accepts no more connections, and answers the requests that it has accepted.
     """
     config = uvicorn.Config(
         app,

@@ -1,4 +1,4 @@
-"""Statistics of a BERT teacher on the task's texts, from which a shrunk student is built.
+"""Activation statistics of a BERT teacher on the task's texts, to build a shrunk student.
 
 They show where the hidden states vary, and which heads and units the predictions depend on.
 """
@@ -22,7 +22,7 @@ Batch = dict[str, torch.Tensor]
 
 @dataclass
 class ActivationStats:
-    """Sums over texts and real tokens.
+    """Sums of activations and their importance over texts and real tokens.
 
     The teacher has L layers, A heads of D numbers, hidden states of H and FFNs of F units.
     Importance is |activation x gradient of the loss|: to first order, the cost of removing the part
@@ -73,7 +73,7 @@ class ActivationStats:
     def principal_directions(self, width: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return mean (H,) and `width` principal directions (H, width) of the hidden states.
 
-        At full width the directions are the axes themselves.
+        At full width the directions are the coordinate axes.
         """
         count = self.tokens * (len(self.heads) + 1)
         mean = self.states / count
@@ -142,7 +142,7 @@ def _add_importance(
 def _add_moments(
     stats: ActivationStats, activations: list[torch.Tensor], signals: Signals, real: torch.Tensor
 ) -> None:
-    """real: which tokens are not padding (B, T), N of them."""
+    """Add one batch to the sums; `real` (B, T) marks its N tokens that are not padding."""
     stats.tokens += int(real.sum())
     for hidden in signals.hidden:
         states = hidden[real].double()  # (N, H)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -27,7 +28,7 @@ from kdedge.students.kind import StudentKind
 
 
 class BiLstmModelConfig(PretrainedConfig):
-    """Sizes of a BiLSTM student; `pair` is true if it reads two texts."""
+    """Configuration of a BiLSTM student; `pair` is true if it classifies pairs of texts."""
 
     model_type = "kdedge-bilstm"
 
@@ -52,7 +53,7 @@ class BiLstmModelConfig(PretrainedConfig):
 
 
 class BiLstmForSequenceClassification(PreTrainedModel):
-    """One bidirectional LSTM layer, its two final states, a ReLU layer, logits.
+    """A classifier: one bidirectional LSTM layer, its two final states, a ReLU layer, logits.
 
     The same LSTM reads both texts of a pair separately; the head sees `[u; v; |u - v|; u * v]`.
     Padding never enters the LSTM, so the logits do not depend on it.
@@ -130,14 +131,28 @@ class BiLstmForSequenceClassification(PreTrainedModel):
         """Return final forward and backward states (B, 2H) of the first `lengths` tokens."""
         vectors = self.dropout(self.embedding(input_ids))
         lengths = lengths.clamp(min=1)
-        if vectors.is_cuda and type(self.lstm) is nn.LSTM:
-            return padded_final_states(self.lstm, vectors, lengths)
+        if vectors.is_cuda:
+            # A fake-quantized LSTM has its own function for padded texts.
+            own = getattr(self.lstm, "padded_final_states", None)
+            states: torch.Tensor = (
+                own(vectors, lengths) if own else padded_final_states(self.lstm, vectors, lengths)
+            )
+            return states
         lengths = lengths.cpu()
         packed = nn.utils.rnn.pack_padded_sequence(
             vectors, lengths, batch_first=True, enforce_sorted=False
         )
-        _, (state, _) = self.lstm(packed)
+        with _lstm_precision():
+            _, (state, _) = self.lstm(packed)
         return torch.cat([state[0], state[1]], dim=1)
+
+
+def _lstm_precision() -> AbstractContextManager[Any]:
+    """Switch off fp16 autocast on a CPU: torch has no fp16 LSTM for CPUs."""
+    is_fp16 = torch.get_autocast_dtype("cpu") is torch.float16
+    if torch.is_autocast_enabled("cpu") and is_fp16:
+        return torch.autocast("cpu", enabled=False)
+    return nullcontext()
 
 
 def padded_final_states(
@@ -146,8 +161,8 @@ def padded_final_states(
     """Return the final states (B, 2H) of a bidirectional LSTM without packing.
 
     Packing needs the lengths on the CPU, which then waits for the GPU at every step. Here each
-    direction reads padded texts, the backward one from each text's last token on; padding comes
-    last, and so does not change the state after the last token.
+    direction runs over padded texts, the backward one from each text's last token on. Padding comes
+    last, so it does not change the state after the last token.
 
     Args:
         vectors: *Shape:* (B, T, E)
@@ -169,7 +184,7 @@ def padded_final_states(
 
 
 def _shift_left(input_ids: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
-    """Move row i left by `by[i]` tokens; its end repeats the last token and is never read."""
+    """Shift row i left by `by[i]` tokens; the end repeats the last token and is not used."""
     length = input_ids.shape[1]
     positions = torch.arange(length, device=input_ids.device)[None, :] + by[:, None]
     return input_ids.gather(1, positions.clamp(max=length - 1))
@@ -220,8 +235,8 @@ class BiLstmKind(StudentKind):
 def principal_columns(table: torch.Tensor, width: int) -> torch.Tensor:
     """Project an embedding table onto its principal directions, scaled to standard deviation 1.
 
-    The initial weights of an LSTM expect inputs of that size. A BERT's table has a twentieth of
-    it, because a LayerNorm follows.
+    The initial weights of an LSTM expect inputs of that scale. The values in a BERT's table are 20
+    times smaller, because a LayerNorm follows.
 
     Args:
         table: *Shape:* (vocabulary, teacher_width)
@@ -236,6 +251,7 @@ def principal_columns(table: torch.Tensor, width: int) -> torch.Tensor:
             f"{width} > {table.shape[1]}",
             "lower student.embedding",
         )
+    table = table.float()  # A teacher on a GPU may have 16 bits, of which nothing is projected.
     if width < table.shape[1]:
         centred = table - table.mean(0)
         directions: torch.Tensor = torch.linalg.svd(centred.T @ centred)[2]

@@ -17,6 +17,7 @@ from kdedge.recipe import StudentConfig
 from kdedge.runtime.spec import TaskSpec
 from kdedge.students.bilstm import BiLstmKind
 from kdedge.students.kind import StudentKind
+from kdedge.students.piece_mapping import with_vocabulary
 from kdedge.students.tinybert import TinyBertKind
 from kdedge.students.wordpiece import DEFAULT_SIZE, train_wordpiece
 
@@ -34,10 +35,10 @@ def student_tokenizer(
     teacher_tokenizer: PreTrainedTokenizerFast,
     texts: Sequence[str] = (),
 ) -> PreTrainedTokenizerFast:
-    """Return the tokenizer that the recipe names; by default the start's, else the teacher's.
+    """Return the student's tokenizer; by default that of its checkpoint, else the teacher's.
 
     Args:
-        texts: They train the tokenizer if the recipe names "wordpiece".
+        texts: Training texts of the tokenizer if the recipe names "wordpiece".
     """
     if config.tokenizer == "wordpiece":
         return train_wordpiece(texts, config.vocabulary or DEFAULT_SIZE)
@@ -56,18 +57,16 @@ def build_student(
     """Build a student with its initial weights, and its tokenizer.
 
     Args:
-        texts: They train the tokenizer if the recipe names "wordpiece".
+        teacher: The student copies its weights if the recipe says so; embeddings are mapped piece
+            by piece if the student has another vocabulary.
+        texts: Training texts of the tokenizer if the recipe names "wordpiece".
 
     Raises:
         UsageError: If the student cannot start from this teacher as the recipe says.
     """
     tokenizer = student_tokenizer(config, teacher_tokenizer, texts)
-    if config.start == "teacher" and tokenizer.get_vocab() != teacher_tokenizer.get_vocab():
-        raise UsageError(
-            "a student can start from the teacher only with the teacher's vocabulary",
-            f"the vocabulary of {config.tokenizer} is different",
-            'set student.start = "scratch"',
-        )
+    if config.start in ("teacher", "shrink"):
+        teacher = with_vocabulary(teacher, teacher_tokenizer, tokenizer)
     return STUDENT_BY_KIND[config.kind].build(config, spec, teacher, tokenizer), tokenizer
 
 

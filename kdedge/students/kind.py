@@ -1,4 +1,4 @@
-"""What a kind of student is: how it is built and started."""
+"""The interface of a kind of student: how it is built and initialised."""
 
 from __future__ import annotations
 
@@ -28,14 +28,25 @@ class StudentKind(ABC):
         """Build a student with initial weights.
 
         Args:
-            config: Its shape and start.
+            config: Its shape, and where its weights start.
             spec: The task that decides its head.
-            teacher: It may lend weights or its shape.
+            teacher: The student may copy its weights or shape.
             tokenizer: The student's tokenizer.
 
         Raises:
             UsageError: If start and shape do not fit together, or do not fit this teacher.
         """
+
+    def lender(self, config: Any, teacher: TextClassifier, task: Task, seed: int) -> TextClassifier:
+        """Return the model that the student copies weights from; by default the teacher itself.
+
+        Args:
+            config: As in `build`.
+            teacher: The fine-tuned teacher.
+            task: Its training split may decide weights.
+            seed: Seed for the choice of texts if there are many.
+        """
+        return teacher
 
     def start_from_texts(
         self,
@@ -45,5 +56,5 @@ class StudentKind(ABC):
         task: Task,
         seed: int,
     ) -> None:
-        """Set initial weights that depend on the training texts, in place; by default none."""
+        """Set initial weights that depend on the training texts, in place; by default nothing."""
         return

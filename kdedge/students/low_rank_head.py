@@ -12,8 +12,8 @@ class LowRankHead:
     """Matrices that narrow one head.
 
     Attributes:
-        query, key, value: To multiply the head's three layers with. *Shape:* (d, D)
-        output: Replaces the layer (h, D) that reads the head's values. *Shape:* (h, d)
+        query, key, value: Matrices to multiply the head's three layers with. *Shape:* (d, D)
+        output: Replaces the output layer (h, D) of the head's values. *Shape:* (h, d)
     """
 
     query: torch.Tensor
@@ -23,14 +23,14 @@ class LowRankHead:
 
 
 def fit_low_rank_head(moments: torch.Tensor, output: torch.Tensor, width: int) -> LowRankHead:
-    """Keep the best `width` directions of a head's scores, and of what its values add.
+    """Find the best approximation of rank `width` for a head's scores and for its output.
 
-    Attention divides scores by the root of the head's width; queries and keys are scaled so that
-    the scores stay the same at the new width.
+    Attention divides scores by the square root of the head's width; queries and keys are scaled so
+    that the scores stay the same at the new width.
 
     Args:
         moments: Outer products of queries, keys and values, summed over tokens. *Shape:* (3, D, D)
-        output: The layer that reads the head's values. *Shape:* (h, D)
+        output: The output layer of the head's values. *Shape:* (h, D)
         width: The new width d.
     """
     old_width = output.shape[1]
@@ -57,7 +57,10 @@ def fit_low_rank_head(moments: torch.Tensor, output: torch.Tensor, width: int) -
 
 
 def _roots(moment: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the symmetric root of a moment (D, D) and its inverse, with tiny sizes clamped."""
+    """Return the symmetric square root of a moment (D, D) and its inverse.
+
+    Tiny eigenvalues are clamped.
+    """
     sizes, directions = torch.linalg.eigh(moment)
     roots = sizes.clamp(min=float(sizes.max()) * 1e-9 + 1e-30).sqrt()
     return directions * roots @ directions.T, directions / roots @ directions.T

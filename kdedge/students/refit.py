@@ -10,6 +10,7 @@ from torch import nn
 from transformers import BertForSequenceClassification, PreTrainedModel
 
 from kdedge.students.activation_stats import Batch
+from kdedge.students.as_bert import norms_of
 
 RIDGE = 1e-2
 """Ridge penalty of the fitted head, as a share of its inputs' variance."""
@@ -23,20 +24,19 @@ def refit_norms(
     directions: torch.Tensor,
     layers: list[int],
 ) -> None:
-    """Fit scale and shift of every LayerNorm of the student to the teacher's states, in order.
+    """Fit scale and shift of each LayerNorm of the student, in order, to the teacher's states.
 
     Args:
         student: Changed in place.
-        teacher: The BERT that the student was cut from.
-        batch: The model's inputs.
+        teacher: The model that the student was cut from, of a type that `as_bert` knows.
+        batch: Inputs of the model.
         directions: Basis of the student's hidden space in the teacher's. *Shape:* (H, h)
         layers: Teacher layer (1-based) of each student layer.
     """
     real = batch["attention_mask"].bool()
-    teacher_layers = [teacher.bert.encoder.layer[number - 1] for number in layers]
     targets: dict[int, torch.Tensor] = {}
     hooks = []
-    for i, norm in enumerate(_norms(teacher, teacher_layers)):
+    for i, norm in enumerate(norms_of(teacher, layers)):
 
         def record(_: Any, __: Any, output: torch.Tensor, i: int = i) -> None:
             targets[i] = output[real].double() @ directions  # (N, h)
@@ -45,21 +45,14 @@ def refit_norms(
     _run(teacher, batch, hooks)
 
     hooks = []
-    for i, norm in enumerate(_norms(student, student.bert.encoder.layer)):
+    own_layers = list(range(1, len(layers) + 1))
+    for i, norm in enumerate(norms_of(student, own_layers)):
 
         def fit(norm: Any, inputs: Any, _: Any, i: int = i) -> torch.Tensor:
             return _fit_norm(norm, inputs[0], real, targets[i])
 
         hooks.append(norm.register_forward_hook(fit))
     _run(student, batch, hooks)
-
-
-def _norms(model: PreTrainedModel, layers: Sequence[Any]) -> list[Any]:
-    """Return the LayerNorms of embeddings and layers, in the order in which they run."""
-    norms = [model.bert.embeddings.LayerNorm]
-    for layer in layers:
-        norms += [layer.attention.output.LayerNorm, layer.output.LayerNorm]
-    return norms
 
 
 def _run(model: PreTrainedModel, batch: Batch, hooks: list[Any]) -> None:
@@ -73,7 +66,7 @@ def _run(model: PreTrainedModel, batch: Batch, hooks: list[Any]) -> None:
 def _fit_norm(
     norm: Any, states: torch.Tensor, real: torch.Tensor, target: torch.Tensor
 ) -> torch.Tensor:
-    """Fit each number by least squares over real tokens; return the new output (B, T, h)."""
+    """Fit scale and shift by least squares over real tokens; return the new output (B, T, h)."""
     layer_norm = nn.functional.layer_norm
     plain = layer_norm(states[real], norm.normalized_shape, eps=norm.eps).double()  # (N, h)
     centred = plain - plain.mean(0)
@@ -91,7 +84,10 @@ def _fit_norm(
 def refit_head(
     student: BertForSequenceClassification, teacher: PreTrainedModel, batches: Sequence[Batch]
 ) -> None:
-    """Fit the student's classifier to the teacher's logits by ridge regression around itself."""
+    """Fit the student's classifier to the teacher's logits by ridge regression.
+
+    The penalty is on changes of the weights.
+    """
     head = student.eval().classifier
     inputs: list[torch.Tensor] = []
     hook = head.register_forward_pre_hook(lambda _, given: inputs.append(given[0].double()))

@@ -1,8 +1,8 @@
 """Cut a student out of its teacher: fewer layers, a narrower hidden space, its strongest heads.
 
-Hidden states keep their principal directions on the task's texts. Heads and FFN units stay if the
-predictions depend on them most. Then norms and head are fitted in closed form to the teacher's
-states and logits. At the teacher's own shape the student computes the same logits.
+Hidden states are projected onto their principal directions on the task's texts. The heads and FFN
+units on which the predictions depend most are kept. Then norms and head are fitted in closed form
+to the teacher's states and logits. At the teacher's own shape the student computes the same logits.
 """
 
 from __future__ import annotations
@@ -10,24 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from transformers import BertForSequenceClassification, PreTrainedModel
 
 from kdedge.data.task import Task
 from kdedge.nn.text_model import TextClassifier
-from kdedge.students.activation_stats import ActivationStats, Batch, collect_stats, split_heads
+from kdedge.students.activation_stats import ActivationStats, collect_stats, split_heads
 from kdedge.students.low_rank_head import fit_low_rank_head
 from kdedge.students.refit import refit_head, refit_norms
-
-TEXTS = 1024
-"""Maximum of training texts for the teacher's statistics."""
-
-NORM_TEXTS = 256
-"""Maximum of training texts that the norms are fitted to."""
-
-BATCH = 32
+from kdedge.students.training_batches import TrainingBatches
 
 Linear = tuple[torch.Tensor, torch.Tensor]
 """Weight and bias."""
@@ -46,7 +38,7 @@ class HiddenSpace:
     directions: torch.Tensor
 
     def project_input(self, weight: torch.Tensor, bias: torch.Tensor) -> Linear:
-        """Narrow the input of a layer (O, H); removed directions count at their mean."""
+        """Narrow the input of a layer (O, H); removed directions are replaced by their mean."""
         removed = self.mean - self.directions @ (self.directions.T @ self.mean)
         return weight @ self.directions, bias + weight @ removed
 
@@ -62,37 +54,21 @@ def shrink(
     layers: list[int],
     seed: int,
 ) -> None:
-    """Fill `student` in place from a BERT teacher.
+    """Set the weights of `student` in place, cut out of a BERT teacher.
 
     Args:
-        student: A BERT that is nowhere bigger than the teacher.
+        student: A BERT that is not larger than the teacher in any dimension.
         teacher: The fine-tuned teacher.
-        task: Its training split chooses what stays.
+        task: Its training split decides what is kept.
         layers: Teacher layer (1-based) of each student layer.
-        seed: It chooses the texts if there are more than `TEXTS`.
+        seed: Seed for the choice of texts if there are many.
     """
     teacher.model.eval()
-    rows = np.sort(np.random.default_rng(seed).permutation(len(task.train))[:TEXTS])
-    batches = []
-    for start in range(0, len(rows), BATCH):
-        batches.append(_batch(teacher, task, rows[start : start + BATCH]))
-    stats = collect_stats(teacher.model, batches, task.spec.kind)
+    texts = TrainingBatches(teacher, task, seed)
+    stats = collect_stats(teacher.model, texts.with_labels(), task.spec.kind)
     space = fill_from_teacher(student, teacher.model, stats, layers)
-    norm_rows = rows[:: max(1, len(rows) // NORM_TEXTS)][:NORM_TEXTS]
-    norm_batch = _without_labels(_batch(teacher, task, norm_rows))
-    refit_norms(student, teacher.model, norm_batch, space.directions, layers)
-    refit_head(student, teacher.model, [_without_labels(batch) for batch in batches])
-
-
-def _batch(teacher: TextClassifier, task: Task, rows: np.ndarray) -> Batch:
-    part = task.train.take(rows)
-    data = teacher.encode(part.texts, part.pairs, labels=part.labels)
-    batch = teacher.pad(data)
-    return {name: values.to(teacher.model.device) for name, values in batch.items()}
-
-
-def _without_labels(batch: Batch) -> Batch:
-    return {name: values for name, values in batch.items() if name != "labels"}
+    refit_norms(student, teacher.model, texts.for_norms(), space.directions, layers)
+    refit_head(student, teacher.model, texts.inputs())
 
 
 @torch.no_grad()
@@ -102,7 +78,7 @@ def fill_from_teacher(
     stats: ActivationStats,
     layers: list[int],
 ) -> HiddenSpace:
-    """Fill `student` in place from these teacher layers (1-based); return its hidden space."""
+    """Set the weights of `student` from teacher layers (1-based); return its hidden space."""
     mean, directions = stats.principal_directions(student.config.hidden_size)
     space = HiddenSpace(mean, directions)
     for name in ("word_embeddings", "position_embeddings", "token_type_embeddings"):
@@ -117,7 +93,7 @@ def fill_from_teacher(
 
 
 def strongest(importance: torch.Tensor, count: int) -> torch.Tensor:
-    """Return the positions of the `count` largest numbers, ascending."""
+    """Return the indices of the `count` largest numbers, in ascending order."""
     return importance.argsort(descending=True, stable=True)[:count].sort().values
 
 

@@ -1,4 +1,4 @@
-"""Train only the word embeddings that a training reads.
+"""Train only the word embeddings whose tokens occur in the training texts.
 
 Gradients, optimizer state and checkpoints of the other rows would be wasted work.
 """
@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 
 class SubsetEmbedding(nn.Module):
-    """The rows `used` (U,) of an embedding, sorted; any other token id is an IndexError."""
+    """An embedding reduced to the sorted rows `used` (U,); other ids raise IndexError."""
 
     positions: torch.Tensor
 
@@ -33,7 +33,7 @@ class SubsetEmbedding(nn.Module):
         )
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Return vectors (B, T, H)."""
+        """Return the embeddings (B, T, H) of token ids (B, T)."""
         vectors: torch.Tensor = self.rows(self.positions[input_ids])
         return vectors
 

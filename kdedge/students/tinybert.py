@@ -1,4 +1,4 @@
-"""The TinyBERT student: a BERT of any depth and width, with several possible starts."""
+"""The TinyBERT student: a BERT of any depth and width, with several kinds of initial weights."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ from kdedge.nn.layer_map import LayerMap
 from kdedge.nn.text_model import TextClassifier
 from kdedge.recipe import TinyBertConfig
 from kdedge.runtime.spec import TaskSpec
+from kdedge.students.as_bert import as_bert
+from kdedge.students.fit_to_teacher import fitted_bert
 from kdedge.students.kind import StudentKind
+from kdedge.students.piece_mapping import with_vocabulary
 from kdedge.students.shrink import shrink
 
 
 class TinyBertKind(StudentKind):
-    """A BERT that is random, cut out of its teacher, or a checkpoint."""
+    """A BERT with random weights, weights cut out of its teacher, or those of a checkpoint."""
 
     model_class: ClassVar[type[PreTrainedModel]] = BertForSequenceClassification
 
@@ -49,6 +52,14 @@ class TinyBertKind(StudentKind):
             return _like_teacher(config, settings, teacher, tokenizer)
         return _from_checkpoint(config, settings)
 
+    def lender(
+        self, config: TinyBertConfig, teacher: TextClassifier, task: Task, seed: int
+    ) -> TextClassifier:
+        """Return the teacher as a BERT, fitted to the teacher's states if it is of another type."""
+        if config.start not in ("teacher", "shrink"):
+            return teacher
+        return fitted_bert(teacher, task, seed)
+
     def start_from_texts(
         self,
         config: TinyBertConfig,
@@ -57,21 +68,17 @@ class TinyBertKind(StudentKind):
         task: Task,
         seed: int,
     ) -> None:
-        """Fill a student with `start = "shrink"` with a cut-out of its teacher."""
+        """If `start = "shrink"`, set the weights from the teacher, which is a BERT here."""
         if config.start != "shrink":
             return
-        if student.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
-            raise UsageError(
-                "a shrunk student needs its teacher's vocabulary",
-                f"{config.tokenizer}",
-                "remove student.tokenizer",
-            )
-        layers = teacher_layers(config, teacher.model.config.num_hidden_layers)
-        shrink(student.model.to(this_device()), teacher, task, layers, seed)
+        model = with_vocabulary(teacher.model, teacher.tokenizer, student.tokenizer)
+        reader = TextClassifier(model, student.tokenizer, teacher.max_length)
+        layers = teacher_layers(config, model.config.num_hidden_layers)
+        shrink(student.model.to(this_device()), reader, task, layers, seed)
 
 
 def _shape(config: TinyBertConfig) -> dict[str, int]:
-    """Return the student's sizes, by their names in a BertConfig."""
+    """Return the student's sizes as arguments of BertConfig."""
     return {
         "num_hidden_layers": config.layers,
         "hidden_size": config.hidden,
@@ -98,8 +105,8 @@ def _from_teacher(
     teacher: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
 ) -> BertForSequenceClassification:
-    """Copy embeddings, pooler and some layers of a BERT teacher; the head starts at random."""
-    _require_bert(teacher, "only a BERT teacher can lend its layers")
+    """Copy embeddings, pooler and some layers of the teacher; the head starts at random."""
+    teacher = as_bert(teacher).model
     width = _shape(config)
     del width["num_hidden_layers"]
     teacher_width = {name: getattr(teacher.config, name) for name in width}
@@ -133,7 +140,7 @@ def _like_teacher(
     tokenizer: PreTrainedTokenizerFast,
 ) -> BertForSequenceClassification:
     """Build a smaller BERT with the teacher's other settings; `shrink` then sets its weights."""
-    _require_bert(teacher, "only a BERT teacher can be shrunk")
+    teacher = as_bert(teacher).model
     too_big = []
     for name, size in _shape(config).items():
         limit = getattr(teacher.config, name)
@@ -149,15 +156,6 @@ def _like_teacher(
         )
     shape = teacher.config.to_dict() | _shape(config) | settings
     return BertForSequenceClassification(BertConfig.from_dict(shape))
-
-
-def _require_bert(teacher: PreTrainedModel, message: str) -> None:
-    if teacher.config.model_type != "bert":
-        raise UsageError(
-            message,
-            f"the teacher is a {teacher.config.model_type}",
-            'set student.start to "scratch" or to a BERT checkpoint',
-        )
 
 
 def teacher_layers(config: TinyBertConfig, depth: int) -> list[int]:

@@ -1,7 +1,8 @@
 """Trim a WordPiece vocabulary to the pieces that the task's texts use most.
 
 Tokenizer and embedding table are trimmed together. WordPiece (Schuster and Nakajima 2012) splits a
-word without a piece into smaller ones. All single characters stay, so no word becomes unknown.
+word that is no piece itself into smaller pieces. All single characters stay, so no word becomes
+unknown.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ def trim(
     """Return the student with a vocabulary of at most `size` pieces.
 
     Args:
-        student: Stays as it is.
-        texts: They choose the pieces.
+        student: The student, which is not changed.
+        texts: Their most frequent pieces are kept.
         size: Number of pieces, special tokens included.
         augmented: Texts made from `texts`. They are only checked: how often a random replacement
-            puts in a word says nothing about how often users write it.
+            inserts a word says nothing about how often users write it.
 
     Raises:
         UsageError: If the tokenizer is not a WordPiece, or `size` is too small.
@@ -72,8 +73,8 @@ def choose_pieces(
     """Return the ids of `size` pieces, ascending.
 
     Required pieces come first: special tokens, single characters, and pieces with a character that
-    has no piece. Then the texts' most frequent pieces, then those with the lowest ids: vocabularies
-    are written in order of frequency.
+    is no piece itself. Then come the most frequent pieces of the texts, then those with the lowest
+    ids, because vocabularies are sorted by frequency.
 
     Args:
         vocabulary: Piece -> id.
@@ -114,7 +115,7 @@ def choose_pieces(
 
 
 def _is_unreachable(piece: str) -> bool:
-    """Return whether no text contains this piece: the tokenizer splits brackets from words."""
+    """Return whether the tokenizer can never produce a piece, as it splits off brackets."""
     return len(piece) > 2 and piece.startswith("[") and piece.endswith("]")
 
 

@@ -20,9 +20,9 @@ MIN_FREQUENCY = 2
 def train_wordpiece(texts: Sequence[str], size: int) -> PreTrainedTokenizerFast:
     """Train BERT's lower-casing tokenizer on the texts, with at most `size` pieces.
 
-    The result depends only on the texts and the size, not on the order of the texts or on the
-    process. The trainer prefers the piece with the lower number if two are equally frequent, so
-    the characters are numbered before it starts.
+    The result depends only on the texts and the size, not on the order of the texts. The trainer
+    prefers the piece with the lower number if two are equally frequent, so the characters are
+    numbered before it starts.
     """
     bert = BertTokenizer().backend_tokenizer
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
@@ -32,7 +32,7 @@ def train_wordpiece(texts: Sequence[str], size: int) -> PreTrainedTokenizerFast:
     trainer = trainers.WordPieceTrainer(
         vocab_size=size,
         min_frequency=MIN_FREQUENCY,
-        # Left to itself, the trainer numbers the continuations in the random order of a hash map.
+        # Otherwise the trainer numbers the continuations in the random order of a hash map.
         special_tokens=SPECIAL + continuations,
         initial_alphabet=characters,
         limit_alphabet=len(characters),

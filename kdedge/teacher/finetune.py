@@ -27,6 +27,7 @@ from kdedge.nn.text_model import TextClassifier, save_measured, score_of
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.nn.training import LabelLossModule, Training, train, validation_predictor
 from kdedge.recipe import TeacherConfig
+from kdedge.recipe.sizes import usable_positions
 from kdedge.run.layout import RunDir
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, stage
@@ -46,11 +47,11 @@ def load_teacher(
     Args:
         name: A folder, `package:` path or hub id.
         spec: The task that the teacher must fit.
-        max_length: Maximum of tokens; lowered to what the model's positions allow.
+        max_length: Maximum tokens per text; capped at the model's number of positions.
         revision: Revision on the hub.
 
     Raises:
-        UsageError: If its outputs are not the task's.
+        UsageError: If its outputs do not fit the task.
         MachineError: If it cannot be loaded.
     """
     device = this_device()
@@ -69,16 +70,16 @@ def load_teacher(
 
 
 def weights_type(device: torch.device) -> torch.dtype | str:
-    """Return the type of a finished teacher's weights.
+    """Return the dtype in which a finished teacher's weights are loaded.
 
-    On a GPU they stay as they are stored: a large teacher in 16 bits takes half of the memory. CPUs
-    compute in 32 bits.
+    On a GPU it is the stored one: a large teacher in 16 bits takes half of the memory. CPUs
+    compute in fp32.
     """
     return "auto" if device.type == "cuda" else torch.float32
 
 
 def _name_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Tell a decoder its padding token; without it, it cannot classify more than one text."""
+    """Set the padding token of a decoder, which needs it to classify batches."""
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
 
@@ -127,14 +128,10 @@ def _cannot_load(name: str, error: Exception) -> MachineError:
 
 
 def cap_length(model: PreTrainedModel, max_length: int) -> int:
-    """Lower `max_length` to the model's number of positions."""
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if not positions:
+    """Return `max_length`, or the model's number of positions if that is smaller."""
+    if not getattr(model.config, "max_position_embeddings", None):
         return max_length
-    if model.config.model_type in ("roberta", "xlm-roberta", "camembert"):
-        # These models use no position up to the padding index.
-        positions -= (model.config.pad_token_id or 0) + 1
-    return min(max_length, int(positions))
+    return min(max_length, usable_positions(model.config.to_dict()))
 
 
 def _has_head_for(purpose: str, config: PretrainedConfig) -> bool:
@@ -142,14 +139,14 @@ def _has_head_for(purpose: str, config: PretrainedConfig) -> bool:
 
 
 def has_head(name: str, spec: TaskSpec, revision: str | None = None) -> bool:
-    """Return whether a checkpoint classifies texts, with as many outputs as the task."""
+    """Return whether a checkpoint has a classification head with the task's number of outputs."""
     config = _load_config(name, revision)
     same_outputs = bool(config.num_labels == spec.outputs)
     return same_outputs and _has_head_for("SequenceClassification", config)
 
 
 def guesses_masked_words(name: str, revision: str | None = None) -> bool:
-    """Return whether a checkpoint's config.json names a head for masked words."""
+    """Return whether a checkpoint's config.json names a masked language model."""
     return _has_head_for("MaskedLM", _load_config(name, revision))
 
 
@@ -161,7 +158,7 @@ def prepare_teacher(
     seed: int = 0,
     stages: StageContext = DEFAULT_STAGES,
 ) -> TeacherResult:
-    """Run the stage of one teacher: weights, tokenizer, test logits and scores.
+    """Run the stage of one teacher, which saves weights, tokenizer, test logits and scores.
 
     An encoder without a head for the task is fine-tuned first.
     """
@@ -193,14 +190,14 @@ def prepare_teacher(
 
 
 def teacher_hash(run: RunDir) -> str:
-    """Hash the weights of a run's teacher, which decide its logits."""
+    """Return a hash of the weights of a run's teacher."""
     return hash_files(run.teacher, WEIGHTS)
 
 
 def fine_tune_teacher(
     config: TeacherConfig, task: Task, folder: Path, *, seed: int, progress: Progress = SILENT
 ) -> Teacher:
-    """Train an encoder with a new head on the labels; `folder` is for checkpoints."""
+    """Fine-tune an encoder with a new head on the labels; `folder` receives checkpoints."""
     torch.manual_seed(seed)
     tokenizer = load_tokenizer(config.model, config.revision)
     model = _load_model(
@@ -219,7 +216,7 @@ def fine_tune_teacher(
         seed=seed,
         data=data,
         pad=teacher.pad,
-        predict=validation_predictor(validation, teacher.pad),
+        predict=validation_predictor(validation, teacher.pad, config.fit.precision),
         score=lambda logits: score_of(task.spec, logits, task.validation),
         title="fine-tuning the teacher",
     )

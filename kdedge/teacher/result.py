@@ -9,12 +9,12 @@ from kdedge.nn.text_model import MeasuredResult
 
 @dataclass(frozen=True)
 class TeacherResult(MeasuredResult):
-    """A teacher.
+    """The origin and the scores of a teacher.
 
     Attributes:
-        model: The checkpoint it was made from.
+        model: The checkpoint from which it was made.
         fine_tuned: Whether kdedge trained it on the labels.
-        seconds: Time to make it.
+        seconds: Duration of the stage.
     """
 
     model: str

@@ -84,10 +84,10 @@ class TransferSet:
 
 @dataclass(frozen=True)
 class FilterResult:
-    """Which of N texts the filters keep, and how many they reject.
+    """Which of N texts the filters accept, and how many they reject.
 
     Attributes:
-        kept: *Shape:* (N,) bool
+        kept: Whether each text is accepted. *Shape:* (N,) bool
         rejected: Reason -> number of texts.
     """
 
@@ -107,15 +107,15 @@ def update_joined(digest: Any, parts: Iterable[str], separator: str) -> None:
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard that is ready for the teacher; without rows it is already on disk.
+    """A shard of texts that is ready for the teacher.
 
     Attributes:
-        number: Its place in the set.
+        number: Number of the shard, from 0.
         keys: Key of each text in the logit cache.
-        rows: The known logits (C,) of each text, or None.
-        texts: The texts without known logits.
-        missing: Their places in the shard.
-        encoded: Their tokens, or None if there are none.
+        rows: Cached logits (C,) or None for each text; empty if the shard is already on disk.
+        texts: The texts without cached logits.
+        missing: Their positions in the shard.
+        encoded: Their tokens, or None if there are no such texts.
     """
 
     number: int
@@ -128,7 +128,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class TransferBuilder:
-    """Build transfer sets with one teacher."""
+    """Builds transfer sets with one teacher."""
 
     config: TransferConfig
     teacher: Teacher
@@ -218,7 +218,7 @@ class TransferBuilder:
     def _prepare_shard(
         self, texts: TransferTexts, cache: LogitCache, part: Path, number: int
     ) -> Shard:
-        """Look up known logits of a shard and tokenize the other texts."""
+        """Look up the cached logits of a shard, and tokenize the texts without."""
         first = number * self.config.shard_size
         chosen = texts.take(np.arange(first, min(first + self.config.shard_size, len(texts))))
         keys = list(self._keys(chosen))
@@ -253,7 +253,7 @@ class TransferBuilder:
         return len(shard.missing)
 
     def _predict(self, shard: Shard, batch_tokens: int) -> np.ndarray:
-        """Return the teacher's logits (n, C) float16 on a shard's unknown texts."""
+        """Compute the teacher's logits (n, C) float16 of a shard's texts without cached logits."""
         assert shard.encoded is not None
         logits = self.teacher.predict_encoded(
             shard.encoded, batch_tokens=batch_tokens, precision=self.config.precision
@@ -308,7 +308,7 @@ def _label_column(labels: np.ndarray) -> pa.Array:
 
 
 def _read_labels(column: pa.ChunkedArray) -> np.ndarray:
-    """Return classes (N,) int64, or scores (N,) or label sets (N, C) as float32."""
+    """Return classes (N,) as int64, or float32: scores (N,), or multilabel 0 and 1 (N, C)."""
     if pa.types.is_fixed_size_list(column.type):
         flat = np.concatenate([np.asarray(chunk.flatten(), np.float32) for chunk in column.chunks])
         return flat.reshape(len(column), column.type.list_size)
@@ -317,13 +317,13 @@ def _read_labels(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def transfer_hash(folder: Path) -> str:
-    """Hash what decides a finished transfer set, for stages that are made from it."""
+    """Return a hash of a finished transfer set, for the cache keys of later stages."""
     texts_hash = read_stage(folder).inputs["texts"]
     return f"{texts_hash}+{read_result(folder, TransferResult).kept}"
 
 
 def read_transfer_set(folder: Path) -> TransferSet:
-    """Map a finished transfer set from disk.
+    """Open a finished transfer set, memory-mapped.
 
     Raises:
         IntegrityError: If a file is missing or damaged.

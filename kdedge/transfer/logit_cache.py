@@ -43,7 +43,7 @@ def read_logits(part: Path, number: int) -> np.ndarray:
 
 
 def map_array(path: Path) -> np.ndarray:
-    """Map the array of a .npy file; it is read from disk where it is accessed."""
+    """Memory-map the array of a .npy file."""
     return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
@@ -67,13 +67,13 @@ def shard_keys(folder: Path, number: int) -> list[str] | None:
 
 
 def join_shards(part: Path, kept: np.ndarray, size: int) -> None:
-    """Write logits and keys of all shards into one file each, those of kept texts first.
+    """Join the shards into one file of logits and one of keys, accepted texts first.
 
     Only one shard is in memory at a time.
 
     Args:
         part: Folder of the shards and of the new files.
-        kept: Whether the filters keep each text. *Shape:* (N,)
+        kept: Whether the filters accept each text. *Shape:* (N,)
         size: Texts per shard.
     """
     first = read_logits(part, 0)
@@ -105,7 +105,7 @@ def remove_shards(folder: Path) -> None:
 class LogitCache:
     """Logits of an older transfer set, looked up by key; it holds 24 bytes per text in memory.
 
-    A set whose teacher read another `max_length` is not used.
+    A set that was labelled with another `max_length` is not used.
     """
 
     def __init__(self, folder: Path, max_length: int) -> None:
@@ -113,7 +113,7 @@ class LogitCache:
         if _is_usable(folder, max_length):
             keys = map_array(folder / KEYS_FILE)
             self._logits = map_array(folder / LOGITS_FILE)
-        # numpy cannot order 128-bit values: their two halves are compared instead.
+        # numpy cannot sort 128-bit values, so their two halves are compared.
         halves = keys.view(np.uint64).reshape(-1, 2)
         self._order = np.lexsort((halves[:, 1], halves[:, 0]))
         self._first = halves[self._order, 0]
@@ -131,7 +131,7 @@ class LogitCache:
 
 
 def _is_usable(folder: Path, max_length: int) -> bool:
-    """Return whether the folder holds an undamaged transfer set of this length."""
+    """Return whether the folder holds an undamaged transfer set with this `max_length`."""
     if not folder.exists():
         return False
     if read_stage(folder).inputs["max_length"] != max_length:

@@ -8,13 +8,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class TransferResult:
-    """What the stage `transfer/` made.
+    """The counts and hashes of a transfer set.
 
     Attributes:
         texts: Number of texts in the set.
         origins: Origin -> number of texts.
         rejected: Reason -> number of labelled texts that the teacher's filters rejected.
-        kept: SHA-256 of which labelled texts are in the set.
+        kept: SHA-256 of the array that says which texts the filters accepted.
         sha256: File name -> SHA-256 of the file.
     """
 

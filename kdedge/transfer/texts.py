@@ -16,13 +16,13 @@ from kdedge.runtime.spec import Kind
 
 @dataclass(frozen=True)
 class TransferTexts:
-    """N texts for the teacher.
+    """N texts for the teacher to label.
 
     Attributes:
         texts: N strings.
         pairs: N second texts, or None.
-        origins: N of labelled, rule, replace, generate and pool.
-        labels: As in `Split.labels`; rows without a label hold NaN (float) or -1 (class).
+        origins: N strings: `labelled`, `rule`, `replace`, `generate` or `pool`.
+        labels: As in `Split.labels`; NaN (float) or -1 (class) for texts without a label.
     """
 
     texts: TextColumn
@@ -38,7 +38,7 @@ class TransferTexts:
         origins: Sequence[str],
         labels: np.ndarray,
     ) -> TransferTexts:
-        """Build from any sequences of N strings."""
+        """Create TransferTexts from any sequences of N strings."""
         pair_column = None if pairs is None else TextColumn.of(pairs)
         return cls(TextColumn.of(texts), pair_column, TextColumn.of(origins), labels)
 
@@ -69,7 +69,7 @@ class TransferTexts:
 
     @property
     def augmented(self) -> TextColumn:
-        """The texts that were made from them, both texts of a pair."""
+        """The texts that kdedge made (rewritten or generated), both texts of a pair."""
         return self._all_texts("rule", "replace", "generate")
 
     def _all_texts(self, *origins: str) -> TextColumn:
@@ -79,7 +79,7 @@ class TransferTexts:
     def replace_mask_token(
         self, source: PreTrainedTokenizerFast, target: PreTrainedTokenizerFast
     ) -> TransferTexts:
-        """Write the mask token of tokenizer `source` as tokenizer `target` writes it.
+        """Replace the mask token of tokenizer `source` by that of tokenizer `target`.
 
         Only rules mask words, so without texts from rules nothing changes.
         """
@@ -100,7 +100,7 @@ def collect_texts(task: Task, augmented: TransferTexts | None = None) -> Transfe
 
 
 def joined(first: TransferTexts, second: TransferTexts) -> TransferTexts:
-    """Return the texts of both, in order."""
+    """Return the texts of `first`, then those of `second`."""
     pairs = None
     if first.pairs is not None and second.pairs is not None:
         pairs = first.pairs + second.pairs
@@ -113,7 +113,7 @@ def joined(first: TransferTexts, second: TransferTexts) -> TransferTexts:
 
 
 def no_labels(count: int, kind: Kind, outputs: int) -> np.ndarray:
-    """Return labels for `count` texts without one, as `TransferTexts.labels` holds them."""
+    """Return placeholders for missing labels of `count` texts (see `TransferTexts.labels`)."""
     if kind == "classification":
         return np.full(count, -1, np.int64)
     shape = (count, outputs) if kind == "multilabel" else (count,)

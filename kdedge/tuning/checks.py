@@ -42,11 +42,11 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 def _check_value(recipe: Recipe, key: str, value: Any) -> None:
-    """Check that the key exists and may have this value, whatever the other keys are."""
+    """Check that the key exists and may have this value; faults of other keys are ignored."""
     try:
         with_values(recipe, {key: value})
     except UsageError as error:
-        # Faults of other keys may vanish with their values in a trial.
+        # A trial may set other values for the other keys, without these faults.
         if f"{strip_prefix(recipe, key)}:" in str(error).replace("student.0.", ""):
             raise
 

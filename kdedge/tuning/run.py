@@ -144,7 +144,7 @@ def _time_and_score(trial: FrozenTrial) -> tuple[float, float]:
 
 
 def best_recipe(recipe: Recipe, trial: FrozenTrial) -> Recipe:
-    """Return the recipe of a trial as a run of its own, with the same teacher and transfer set."""
+    """Return the recipe of a trial as a new run that shares teacher and transfer set."""
     changes = {"name": f"{recipe.name}-best", "share": recipe.share or recipe.name, "tune": None}
     return with_values(recipe, trial.params).model_copy(update=changes)
 
@@ -153,7 +153,7 @@ def importance(study: optuna.Study) -> dict[str, float]:
     """Compute each key's share of the variance of the score (fANOVA, Hutter et al. 2014).
 
     Returns:
-        Key -> share, largest first; empty if the trials are too few or all alike.
+        Key -> share, largest first; empty if there are too few trials or all are alike.
     """
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     try:

@@ -98,13 +98,13 @@ class TuningStudy:
 
 
 def run_trials(tuning: TuningStudy, context: DistillContext, progress: Progress = SILENT) -> None:
-    """Run trials until the study has the number that the recipe requests.
+    """Run trials until the study has the number of trials in the recipe.
 
     Every worker of a study calls this function.
     """
     study = tuning.open()
     fail_stale_trials(study)
-    # Without the test split no trial can read it.
+    # The test split is removed, so no trial can use it.
     without_test = replace(context, task=replace(context.task, test=context.task.validation))
     while count_trials(study) < tuning.config.trials:
         trial = _new_trial(tuning, study)
@@ -119,7 +119,7 @@ def run_trials(tuning: TuningStudy, context: DistillContext, progress: Progress 
 def _new_trial(tuning: TuningStudy, study: optuna.Study) -> optuna.Trial:
     """Create a trial; the first trial of the first worker has the recipe's own values.
 
-    `Study.enqueue_trial` is no alternative: two workers on SQLite can get the same queued trial.
+    `Study.enqueue_trial` is not used: two workers on SQLite can get the same queued trial.
     """
     if tuning.worker or study.get_trials(deepcopy=False):
         return study.ask()
@@ -132,7 +132,7 @@ def _new_trial(tuning: TuningStudy, study: optuna.Study) -> optuna.Trial:
 
 
 def count_trials(study: optuna.Study, before: int | None = None) -> int:
-    """Count the finished and running trials, optionally only those below a number."""
+    """Count the finished and running trials, optionally only those numbered below `before`."""
     trials = study.get_trials(deepcopy=False, states=COUNTED_STATES)
     if before is not None:
         trials = [trial for trial in trials if trial.number < before]
@@ -171,7 +171,7 @@ def _run_trial(
     context: DistillContext,
     progress: Progress,
 ) -> None:
-    """Train the trial's student, and record its score and its share of the teacher's time."""
+    """Train the trial's student; record its score and its time relative to the teacher's."""
     values = _suggest_all(trial, tuning.config)
     description = f"({_format_values(values)})"
     folder = tuning.folder / f"trial-{trial.number:04d}"

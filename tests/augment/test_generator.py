@@ -286,3 +286,18 @@ def test_a_gguf_file_gives_weights_and_tokenizer(tmp_path: Path) -> None:
         for text in factories.single_task().validation.texts
     ]
     assert fine_tuned.mean_nll(lines).mean() < 0.8 * generator.mean_nll(lines).mean()
+
+
+@pytest.mark.parametrize("top_p", [0.8, 1.0])
+def test_a_draw_is_that_of_torch_without_its_checks(top_p: float) -> None:
+    logits = torch.randn(500, 400, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(1)
+    drawn = sample_nucleus(logits, top_p)
+    torch.manual_seed(1)
+    ordered, tokens = logits.softmax(-1).sort(-1, descending=True)
+    if top_p == 1.0:
+        expected = torch.multinomial(logits.softmax(-1), 1)[:, 0]
+    else:
+        kept = torch.where(ordered.cumsum(-1) - ordered < top_p, ordered, 0.0)[:, :256]
+        expected = tokens.gather(1, torch.multinomial(kept, 1))[:, 0]
+    assert float((drawn == expected).float().mean()) > 0.99  # but for the rounding of sums

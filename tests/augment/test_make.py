@@ -8,14 +8,18 @@ from pathlib import Path
 
 import factories
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from kdedge.augment.make import make_texts, read_augmented_texts
+from kdedge.augment.counts import read_source_counts
+from kdedge.augment.make import cleaned_texts, make_texts, read_augmented_texts
+from kdedge.augment.shards import TEXT_FIELDS
 from kdedge.augment.source import AugmentedText, TextSource
 from kdedge.augment.sources import Sources
 from kdedge.io.arrow import map_table
 from kdedge.recipe import AugmentConfig, FilterConfig, RulesConfig
 from kdedge.run.stage import read_stage
+from kdedge.runtime.cleaning import CountingCleaner
 from kdedge.transfer.texts import TransferTexts
 
 
@@ -97,3 +101,49 @@ def test_a_half_written_shard_is_made_again(tmp_path: Path) -> None:
     part = tmp_path / "cut" / "augment.part"
     shutil.copy(part / "rule-00001.parquet", part / "rule-00002.part")
     assert make(tmp_path / "cut", RandomSource()).texts == whole.texts
+
+
+class MarkedUpSource(RandomSource):
+    """Produces texts with a tag each; every second one also has a web address."""
+
+    def produce(self, rows: np.ndarray, rng: np.random.Generator) -> list[AugmentedText]:
+        texts = []
+        for i, text in enumerate(super().produce(rows, rng)):
+            address = " www.example.org" if i % 2 else ""
+            texts.append(AugmentedText(f"<p>{text.text}</p>{address}", None, text.row))
+        return texts
+
+
+def make_clean(folder: Path, source: TextSource, clean: tuple[str, ...]) -> TransferTexts:
+    recipe = AugmentConfig(shard_size=16, rules=RulesConfig(), filters=FilterConfig(near=1.0))
+    sources = Sources([source], {"seed": 0}, recipe, factories.single_task(), clean=clean)
+    return make_texts(sources, folder / "augment", size=1.0)
+
+
+def test_pools_and_generated_texts_are_cleaned_and_counted(tmp_path: Path) -> None:
+    steps = ("html", "urls", "emoji", "spaces")
+    for origin in ("pool", "generate"):
+        texts = make_clean(tmp_path / origin, MarkedUpSource(origin=origin), steps)
+        assert len(texts) == 96
+        assert all("<" not in text and "www" not in text for text in texts.texts)
+        counts = read_source_counts(tmp_path / origin / "augment")[origin]
+        produced = counts.produced
+        changed = {"html": produced, "urls": produced // 2, "emoji": 0, "spaces": produced}
+        assert counts.cleaned == changed
+        assert f"cleaning changed: html {produced}, urls" in counts.summary(origin, 1.0)
+
+
+def test_rules_and_sources_without_cleaning_are_left_alone(tmp_path: Path) -> None:
+    for name, origin, steps in (("rule", "rule", ("html",)), ("off", "pool", ())):
+        texts = make_clean(tmp_path / name, MarkedUpSource(origin=origin), steps)
+        assert all(text.startswith("<p>") for text in texts.texts)
+        counts = read_source_counts(tmp_path / name / "augment")[origin]
+        assert counts.cleaned == {} and "cleaning" not in counts.summary(origin, 1.0)
+
+
+def test_both_texts_of_a_pair_are_cleaned() -> None:
+    columns = [["<b>a</b>", "b"], ["c", "<i>d</i>"], [0, 1], [None, None]]
+    shard = pa.table(columns, schema=TEXT_FIELDS.with_metadata({"attempts": "2"}))
+    cleaned = cleaned_texts(shard, CountingCleaner(["html", "spaces"]))
+    assert cleaned["text"].to_pylist() == ["a", "b"] and cleaned["pair"].to_pylist() == ["c", "d"]
+    assert cleaned.schema == shard.schema and cleaned["row"].to_pylist() == [0, 1]

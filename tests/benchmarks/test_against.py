@@ -20,7 +20,6 @@ from kdedge.benchmarks.report import Report, one_line
 from kdedge.benchmarks.scenarios.gate import PROCESSES, time_rounds
 from kdedge.benchmarks.scenarios.process_ratio import (
     compare_processes,
-    mcnemar,
     rank_sum_limit,
     shift_interval,
     verdict_of,
@@ -114,16 +113,6 @@ def test_the_whole_interval_must_be_beyond_a_relevant_change() -> None:
     assert verdict_of(0.96, 1.04) == "no difference"
     assert verdict_of(1.02, 1.12) == "inconclusive"
     assert verdict_of(0.9, 1.12) == "inconclusive"
-
-
-def test_mcnemar_is_the_binomial_test() -> None:
-    generator = np.random.default_rng(7)
-    old, new = generator.integers(0, 2, 60), generator.integers(0, 2, 60)
-    lost = int(((old == 1) & (new == 0)).sum())
-    gained = int(((old == 0) & (new == 1)).sum())
-    expected = stats.binomtest(lost, lost + gained, 0.5).pvalue
-    assert mcnemar(old, new) == pytest.approx(expected)
-    assert mcnemar(old, old) == 1.0
 
 
 def simulate(factor: float, trials: int = 200) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -48,10 +49,17 @@ def on_board(found: Report) -> Report:
     return replace(found, rows=tuple(rows), machine=machine, settings={"batch": 8, "run": "copy"})
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reports")
+    write_report(example(), folder / "lab")
+    write_report(on_board(example()), folder / "board")
+    return folder
+
+
 @pytest.fixture
-def files(tmp_path: Path) -> list[Path]:
-    write_report(example(), tmp_path / "lab")
-    write_report(on_board(example()), tmp_path / "board")
+def files(written: Path, tmp_path: Path) -> list[Path]:
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
     return [tmp_path / "lab" / "report.json", tmp_path / "board" / "report.json"]
 
 

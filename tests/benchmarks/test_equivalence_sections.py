@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from kdedge.benchmarks.equivalence.compute import Evidence, equivalence_of, left_out
-from kdedge.benchmarks.equivalence.disagreements import opinion, sharpest
+from kdedge.benchmarks.equivalence.disagreements import prediction_text, sharpest
 from kdedge.benchmarks.equivalence.sections import sections_of
 from kdedge.benchmarks.equivalence.tables import MOST_CLASSES, group_table, shown_groups
 from kdedge.benchmarks.examples import Examples
@@ -98,12 +98,12 @@ def test_disagreements_are_the_texts_that_differ_most() -> None:
     assert sharpest(known, known.teacher, 1.0) == ()
 
 
-def test_an_opinion_names_label_sets_and_numbers() -> None:
+def test_a_prediction_names_label_sets_and_numbers() -> None:
     labels = TaskSpec("toy", "multilabel", ("a", "b"), "micro_f1", pair=False)
-    assert opinion(labels, np.array([3.0, 2.0]), 1.0) == "a, b"
-    assert opinion(labels, np.array([-3.0, -2.0]), 1.0) == "no label"
+    assert prediction_text(labels, np.array([3.0, 2.0]), 1.0) == "a, b"
+    assert prediction_text(labels, np.array([-3.0, -2.0]), 1.0) == "no label"
     number = TaskSpec("toy", "regression", ("score",), "pearson", pair=False)
-    assert opinion(number, np.array([3.25]), 1.0) == "3.250"
+    assert prediction_text(number, np.array([3.25]), 1.0) == "3.250"
 
 
 # What is not known
@@ -120,7 +120,8 @@ def test_without_teacher_or_labels_only_the_rest_is_measured() -> None:
     bare = equivalence_of(subject, nothing)
     assert bare.raw is None and not bare.classes
     lines = " ".join(left_out([], nothing))
-    assert "its answers" in lines and "no labels" in lines and "changed texts" not in lines
+    assert "the teacher's logits for" in lines and "no labels" in lines
+    assert "changed texts" not in lines
     few = replace(nothing, examples=Examples(["a"] * 12))
     assert "12 texts are fewer than 50" in " ".join(left_out([], few))
     assert "golden texts" in " ".join(left_out([], replace(nothing, golden=True)))

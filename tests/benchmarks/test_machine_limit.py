@@ -197,6 +197,7 @@ def test_tables_hold_medians_and_shares() -> None:
     assert "100 billion" in limits.explain
 
 
+@pytest.mark.slow
 def test_a_bundle_is_slower_than_its_bound() -> None:
     texts, labels = factories.sentences(20, seed=3)
     options = Options(seconds=0.2, batch=4, scenarios=("single", "machine"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -40,10 +41,17 @@ def settings(options: Options = DEFAULTS, **more: Any) -> dict[str, Any]:
     return {**asdict(options), "run": "toy", "students": "all", **more}
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reports") / "bench"
+    write_report(replace(report(), settings=settings()), folder)
+    return folder
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(written: Path, tmp_path: Path) -> Path:
     """The folder of a report with default settings."""
-    write_report(replace(report(), settings=settings()), tmp_path / "bench")
+    shutil.copytree(written, tmp_path / "bench")
     return tmp_path / "bench"
 
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from browser import measure, require_chromium, screenshot
 from kdedge.benchmarks import pictures
-from kdedge.benchmarks.labels import Box, Label, place_labels
 from kdedge.benchmarks.page import html_page
 from kdedge.benchmarks.pictures.data import density, groups, latency_axis, score_axis, time_front
+from kdedge.benchmarks.pictures.label_places import Box, Label, place_labels
 from kdedge.benchmarks.pictures.pareto import pareto
 from kdedge.benchmarks.pictures.style import WIDE
 from kdedge.benchmarks.render import PAGE_FILE, write_report

@@ -38,6 +38,7 @@ def fitted(peer: Peer, folder: Path, teacher: str = "") -> MeasuredModel:
     return peers.subject_of(peer, folder / "models")
 
 
+@pytest.mark.slow
 def test_a_peer_gives_the_scores_of_the_same_model_made_here(tmp_path: Path) -> None:
     subject = fitted(TFIDF, tmp_path)
     assert subject.problem == "" and subject.fit_seconds is not None

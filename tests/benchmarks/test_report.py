@@ -44,12 +44,18 @@ GROWN = {
     "rejected": {"confidence": 0, "balance": 7},
     "curve": {
         "points": [
-            {"size": 0.0, "sources": [], "texts": 100, "validation": 0.8},
-            {"size": 0.4, "sources": ["rule"], "texts": 140, "validation": 0.82},
-            {"size": 0.8, "sources": ["rule"], "texts": 180, "validation": 0.825},
+            {"size": 0.0, "sources": [], "texts": 100, "agreement": 0.8, "validation": 0.7},
+            {"size": 0.4, "sources": ["rule"], "texts": 140, "agreement": 0.82, "validation": 0.7},
+            {"size": 0.8, "sources": ["rule"], "texts": 180, "agreement": 0.825, "validation": 0.7},
         ],
-        "chosen": {"size": 0.4, "sources": ["rule"], "texts": 140, "validation": 0.82},
-        "error": 0.01,
+        "chosen": {
+            "size": 0.4,
+            "sources": ["rule"],
+            "texts": 140,
+            "agreement": 0.82,
+            "validation": 0.7,
+        },
+        "apart": 500,
     },
 }
 
@@ -73,12 +79,12 @@ def test_the_page_describes_the_transfer_set(tmp_path: Path) -> None:
     assert "| rule | 128 | 120 | 80 | held out 30, near \\| duplicate 10 |" in page
     assert (
         "Rejected after the teacher had labelled them: balance 7." in page
-        and "![score on the validation split against texts](curve.svg)" in page
+        and "![agreement with the teacher against texts](curve.svg)" in page
     )
     picture = (tmp_path / "curve.svg").read_text()
     assert (
         "labelled alone" in picture
-        and "accuracy on the validation split" in picture
+        and "agreement with the teacher" in picture
         and "(140 texts)" in picture
     )
     assert json.loads((tmp_path / "report.json").read_text())["learned_from"] == GROWN

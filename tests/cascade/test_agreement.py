@@ -65,9 +65,9 @@ def test_more_agreement_means_fewer_answers() -> None:
 def test_unusual_texts_do_not_count() -> None:
     usualness = np.arange(1000.0)
     measured = AgreementTable("int8", np.ones(1000), usualness, np.ones(1000, bool))
-    threshold = measured.threshold(0.95, unusual_share=0.2)
-    assert threshold.usualness == pytest.approx(199.8)
-    assert threshold.share == pytest.approx(0.8)
+    threshold = measured.threshold(0.95)
+    assert threshold.usualness == pytest.approx(9.99)
+    assert threshold.share == pytest.approx(0.99)
 
 
 def test_too_few_texts_say_how_many_are_needed() -> None:
@@ -79,6 +79,16 @@ def test_disagreement_among_the_most_confident_is_refused() -> None:
     agrees = np.arange(2000) % 10 != 0
     with pytest.raises(CheckFailed, match="no threshold"):
         table(agrees, np.linspace(0.5, 1, 2000)).threshold(0.99)
+
+
+def test_texts_of_equal_confidence_are_tested_together() -> None:
+    """The student would answer all of them, whatever their order in the table is."""
+    agrees = np.arange(600) < 450
+    with pytest.raises(CheckFailed, match="no threshold"):
+        table(agrees, np.ones(600)).threshold(0.99)
+    confidence = np.where(np.arange(600) < 500, 0.9, 0.5)
+    measured = table(np.arange(600) < 500, confidence).threshold(0.99)
+    assert (measured.confidence, measured.share) == (0.9, pytest.approx(500 / 600))
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -1.0, 2.0])

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import factories
 import numpy as np
@@ -17,6 +20,7 @@ import pytest
 from kdedge.cascade import Cascade, DriftMonitor, HttpTeacher
 from kdedge.errors import CheckFailed, MachineError, UsageError
 from kdedge.runtime import Classifier
+from kdedge.runtime.agreement import AgreementTable
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +117,68 @@ def test_teacher_must_label_every_text(bundle: Path) -> None:
         cascade.predict(texts(20))
 
 
+@pytest.mark.parametrize("answer", [None, "good", [1], [None]])
+def test_teacher_must_give_names_of_labels(bundle: Path, answer: Any) -> None:
+    cascade = Cascade(bundle, lambda given, pairs: answer, agreement=0.9, audit_share=1)
+    with pytest.raises(CheckFailed, match="one label for each text"):
+        cascade.predict("the film was good")
+
+
+def test_label_sets_are_compared_as_sets(tmp_path: Path) -> None:
+    """A teacher may give lists, in any order."""
+    student = Classifier.load(factories.tiny_bundle(task="multilabel"))
+    names = student.spec.labels
+    rows = 200
+    table = AgreementTable(
+        student.precision, np.ones(rows), np.full(rows, -1e9), np.full(rows, True)
+    )
+    with mock.patch.object(Classifier, "agreement_table", return_value=table):
+        cascade = Cascade(student, lambda given, pairs: [list(reversed(names))] * len(given), 0.9)
+    assert cascade.ask_teacher(["a text"], None) == [names]
+
+
+def refuse(given: Sequence[str], pairs: object = None) -> list[str]:
+    raise MachineError("the teacher's server gave no answer")
+
+
+def test_audit_without_a_teacher_leaves_the_answer_to_the_student(bundle: Path) -> None:
+    """A text that the student answers alone needs no teacher, also if it was to be audited."""
+    cascade = Cascade(bundle, refuse, agreement=0.9, audit_share=1)
+    given = texts(200)
+    own = cascade.ask_student(given, None)
+    order = sorted(range(len(given)), key=lambda i: own[i].student.score)
+    sure = [given[i] for i in order if own[i].audited][-5:]
+    unsure = next(given[i] for i in order if not own[i].audited)
+    answers = cascade.predict(sure)
+    assert isinstance(answers, list)
+    for answer in answers:
+        assert (answer.source, answer.audited) == ("student", False)
+        assert answer.label == answer.student.label
+    assert cascade.drift.audited == 0
+    with pytest.raises(MachineError):
+        cascade.predict([sure[0], unsure])
+
+
 # The teacher over HTTP
+
+
+@contextmanager
+def raw_server(answer: bytes, *, endless: bool = False) -> Iterator[str]:
+    """Answer one connection with these bytes, and then with blanks; give the address."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection, suppress(OSError):
+                connection.recv(65536)
+                connection.sendall(answer)
+                while endless:
+                    connection.sendall(b" ")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/predict"
+        thread.join()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -165,14 +230,49 @@ def test_server_without_an_answer_is_named(server: HTTPServer, answer: object) -
         HttpTeacher(url(server))(["abc"])
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"\0\1 no status line\r\n\r\n",
+        b"HTTP/1.1 abc OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"a" * 70_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno length\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 100_000,
+    ],
+)
+def test_server_that_speaks_something_else_is_named(answer: bytes) -> None:
+    with raw_server(answer) as address, pytest.raises(MachineError, match="no answer"):
+        HttpTeacher(address, timeout=5)(["abc"])
+
+
+def test_answer_that_does_not_end_in_time_is_named() -> None:
+    """Each block arrives in time, the whole does not."""
+    start = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+    no_answer = pytest.raises(MachineError, match="no answer")
+    with raw_server(start, endless=True) as address, no_answer as raised:
+        HttpTeacher(address, timeout=0.2)(["abc"])
+    assert "did not end in time" in raised.value.detail
+
+
 def test_server_that_is_not_there() -> None:
     with pytest.raises(MachineError, match="no answer"):
         HttpTeacher("http://127.0.0.1:9/predict", timeout=1)(["abc"])
 
 
-def test_address_is_checked() -> None:
+@pytest.mark.parametrize(
+    "address",
+    [
+        "file:///etc/passwd",
+        "http://",
+        "http://a b/",
+        "http://x\n/",
+        "http://[::1",
+        "http://x:port/",
+    ],
+)
+def test_address_is_checked(address: str) -> None:
     with pytest.raises(UsageError, match="http"):
-        HttpTeacher("file:///etc/passwd")
+        HttpTeacher(address)
 
 
 # Drift

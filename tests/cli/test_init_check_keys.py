@@ -122,6 +122,13 @@ def test_init_rejects_a_label_column_with_one_value(
     assert "--label" in done.stderr and not (tmp_path / "recipe.toml").exists()
 
 
+def test_an_empty_label_column_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("text,label\na,\nb,\n", encoding="utf-8")
+    with pytest.raises(DataError, match="column of the label is empty"):
+        guess_data(path, label="label")
+
+
 def test_a_label_column_that_differs_is_preferred(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     lines = [f"text number {number},film,{number % 2}" for number in range(10)]
@@ -237,11 +244,18 @@ def test_an_unknown_prefix_names_the_nearest_key() -> None:
 
 def test_the_defaults_that_are_listed_are_those_of_the_models() -> None:
     recipe = Recipe.model_validate(
-        {"name": "r", "data": {}, "teacher": {"model": "m"}, "student": {"kind": "bilstm"}}
+        {
+            "name": "r",
+            "data": {"clean": {}},
+            "teacher": {"model": "m"},
+            "student": {"kind": "bilstm"},
+        }
     )
     document = recipe.model_dump(mode="json")
     for key in recipe_keys("data"):
-        value = document["data"][key.name.partition(".")[2]]
+        value = document
+        for word in key.name.split("."):
+            value = value[word]
         assert key.default == (None if value is None else json.dumps(value))
 
 

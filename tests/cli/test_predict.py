@@ -415,6 +415,8 @@ def test_a_blank_line_of_stdin_gets_a_line_of_output_in_its_place(
     for row, row_texts in zip(rows, texts, strict=True):
         assert tuple(row[name] for name in ("text", "pair") if name in row) == row_texts
         assert row["score"] == pytest.approx(classifier.predict(*row_texts).score, abs=1e-5)
+    empty = sum(not any(text.strip() for text in row_texts) for row_texts in texts)
+    assert empty and f"{empty} text" in done.stderr.decode()
 
 
 def test_a_line_of_stdin_that_is_not_a_pair_is_named() -> None:

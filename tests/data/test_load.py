@@ -467,3 +467,26 @@ def test_of_several_encodings_the_first_that_fits_a_file_is_taken(tmp_path: Path
     ] * 2
     with pytest.raises(DataError, match=r"b\.txt:1"):
         read_text(tmp_path / "b.txt", "utf-8, ascii")
+
+
+def test_labelled_texts_are_cleaned_only_on_request(tmp_path: Path) -> None:
+    rows = numbered(0, 20)
+    rows[3]["a"] = "first 3 text <br> www.example.org"
+    write_csv(tmp_path / "train.csv", rows)
+    columns = {"text": "a", "pair": "b", "validation": 0.2, "test": 0.2, "overlap": "drop"}
+    notes, texts = [], []
+    for clean in (None, {"labelled": False}, {"labelled": True, "unicode": False}):
+        task = load(train=str(tmp_path / "train.csv"), clean=clean, **columns)
+        every = (*task.train.texts, *task.validation.texts, *task.test.texts)
+        texts.append({text for text in every if text.startswith("first 3 ")})
+        notes.append([note for note in task.notes if "cleaning" in note])
+    assert texts == [{rows[3]["a"]}, {rows[3]["a"]}, {"first 3 text"}]
+    note = "cleaning of 40 labelled texts changed: html 1, urls 1, spaces 1."
+    assert notes == [[], [], [note]]
+
+
+def test_a_table_of_cleaning_without_a_step_is_refused() -> None:
+    steps = ("unicode", "html", "urls", "emails", "emoji", "punctuation", "spaces")
+    with pytest.raises(ValueError, match="every step is off"):
+        DataConfig(clean=dict.fromkeys(steps, False))  # type: ignore[arg-type]
+    assert DataConfig(clean={}).clean_new == steps and DataConfig(clean={}).clean_labelled == ()  # type: ignore[arg-type]

@@ -32,11 +32,16 @@ def test_the_faster_way_is_chosen(costs: LayerCosts, epochs: float, live: bool) 
 
 
 def test_all_costs_are_measured_and_nothing_is_left_behind(tmp_path: Path) -> None:
+    """Live layers in the precision of the training; those of a cache in fp32."""
     tokenizer = factories.tokenizer()
     teacher = TextClassifier(factories.bert(vocabulary=len(tokenizer)).eval(), tokenizer, 32)
     data = teacher.encode(factories.sentences(40, 5)[0], None)
     source = TeacherLayers(teacher, "t", data, LayerSelection(hidden=(0, 1), attention=(1,)))
-    costs = measure_layer_costs(source, tmp_path, batch_size=8)
+    found: list[torch.dtype] = []
+    query = teacher.model.bert.encoder.layer[0].attention.self.query
+    query.register_forward_hook(lambda *values: found.append(values[2].dtype))
+    costs = measure_layer_costs(source, tmp_path, 8, torch.bfloat16)
+    assert found[:6] == [torch.bfloat16] * 6 and found[-1] == torch.float32
     assert costs.live > 0 and costs.read > 0 and costs.write >= 0
     assert not list(tmp_path.iterdir())
 
@@ -57,7 +62,7 @@ def test_a_cpu_always_caches_and_a_gpu_measures_first(
     lines: list[str] = []
     progress = SimpleNamespace(say=lines.append)
     training: Any = SimpleNamespace(
-        step=SimpleNamespace(fit=SimpleNamespace(epochs=3, batch_size=8)),
+        step=SimpleNamespace(fit=SimpleNamespace(epochs=3, batch_size=8, precision="auto")),
         context=SimpleNamespace(
             stages=SimpleNamespace(progress=progress), run=SimpleNamespace(shared=None)
         ),

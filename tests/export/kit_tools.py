@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -60,6 +61,13 @@ def change_tokenizer(bundle: Path, **parts: Any) -> Bundle:
     for name, changes in parts.items():
         document[name] = {**(document[name] or {}), **changes}
     path.write_text(json.dumps(document), encoding="utf-8")
+    write_manifest(bundle, manifest)
+    return Bundle.open(bundle)
+
+
+def set_temperature(bundle: Path, temperature: float = 0.4) -> Bundle:
+    """Write a bundle's manifest again with another temperature."""
+    manifest = replace(Bundle.open(bundle).manifest, temperature=temperature)
     write_manifest(bundle, manifest)
     return Bundle.open(bundle)
 

@@ -10,11 +10,12 @@ import pytest
 import torch
 from kdedge.export import int8_parity as integers
 from kdedge.export.calibrate import calibrate, sensitivity, unpadded_batches
-from kdedge.export.fake_lstm import FakeQuantLstm, state_scale
+from kdedge.export.fake_lstm import FakeQuantLstm
 from kdedge.export.fake_model import fake_quantized, quantized_layers
 from kdedge.export.graph_writer import GraphWriter, Weights
 from kdedge.export.guided_replay import GuidedReplay, InstrumentedSession, rounded_states
 from kdedge.export.int8_writer import Int8Writer, to_int8, write_student
+from kdedge.export.lstm_steps import state_scale
 from kdedge.export.scheme import QuantScheme
 from transformers import PreTrainedModel
 
@@ -223,3 +224,37 @@ def test_states_are_rounded_with_the_scale_of_the_file() -> None:
     states[1, 1, 0] = tie, bound * (1 - 1e-6), -bound * (1 - 1e-6)
     found = rounded_states(states[:, :, 0], 1, 2, 1)
     assert (found[:, 0, 0] - zero).tolist() == [11, 12]
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_padded_texts_give_the_states_of_packed_ones(enabled: bool) -> None:
+    """A GPU reads them so: packing would make it wait for the lengths."""
+    model = quantized(bilstm(pair=False), read(pair=False))
+    layer, lengths = model.lstm, torch.tensor([1, 9, 3, 4, 9])
+    assert isinstance(layer, FakeQuantLstm)
+    layer.enabled = enabled
+    vectors = model.embedding.weight[:45].detach().view(5, 9, -1).clone().requires_grad_()
+    packed = torch.nn.utils.rnn.pack_padded_sequence(
+        vectors, lengths, batch_first=True, enforce_sorted=False
+    )
+    state = layer(packed)[1][0]
+    expected = torch.cat([state[0], state[1]], dim=1)
+    found = layer.padded_final_states(vectors, lengths)
+    torch.testing.assert_close(found, expected)
+    shares = torch.linspace(-1, 1, found.numel()).view_as(found)
+    inputs = [vectors, layer.weight_ih_l0, layer.weight_hh_l0_reverse, layer.bias_hh_l0]
+    for ours, theirs in zip(
+        torch.autograd.grad((found * shares).sum(), inputs),
+        torch.autograd.grad((expected * shares).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_padded_texts_show_the_values_of_packed_ones_to_calibration() -> None:
+    layer = FakeQuantLstm(torch.nn.LSTM(4, 3, batch_first=True, bidirectional=True), STATIC)
+    layer.enabled = False
+    vectors, lengths = torch.arange(24.0).view(2, 3, 4), torch.tensor([1, 3])
+    layer.observed = observed = []
+    layer.padded_final_states(vectors, lengths)
+    assert sorted(observed[0].tolist()) == [*range(4), *range(12, 24)]

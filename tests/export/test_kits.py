@@ -19,10 +19,12 @@ from kit_tools import (
     onnxruntime_folder,
     require,
     run,
+    set_temperature,
     static_bilstm,
 )
 from odd_texts import LONG_TEXTS, odd_texts
 
+from kdedge.cli.export_kits import write_all_kits
 from kdedge.cli.main import cli
 from kdedge.errors import IntegrityError, UsageError
 from kdedge.runtime import Bundle, Classifier
@@ -126,16 +128,38 @@ def test_c_runs_on_arm(bilstm: Bundle) -> None:
     assert_golden(run("qemu-aarch64", program))
 
 
-def test_c_reads_lines(bilstm: Bundle) -> None:
-    require("gcc", "make")
-    kit = write_kits(bilstm, ["c"])[0]
-    run("make", "-s", "-C", kit)
-    prediction = Classifier.load(bilstm.folder, "int8").predict("the film was lovely")
-    lines = run(kit / "kdedge-classify", stdin=b"the film was lovely\n\nbad \xff").splitlines()
-    assert len(lines) == 3
-    label, probability = lines[0].split("\t")
+def assert_printed(line: str, bundle: Path, *texts: str) -> None:
+    """Require that a kit's program prints label and probability of the Python runtime."""
+    classifier = Classifier.load(bundle, "int8")
+    assert classifier.temperature != 1
+    prediction = classifier.predict(*texts)
+    label, probability = line.rstrip("\n").split("\t")
     assert label == prediction.label
     assert float(probability) == pytest.approx(prediction.score, abs=1e-4)
+
+
+def test_c_reads_lines(tmp_path: Path) -> None:
+    require("gcc", "make")
+    bundle = set_temperature(static_bilstm(tmp_path / "bundle").folder)
+    kit = write_kits(bundle, ["c"])[0]
+    run("make", "-s", "-C", kit)
+    lines = run(kit / "kdedge-classify", stdin=b"the film was lovely\n\nbad \xff").splitlines()
+    assert len(lines) == 3
+    assert_printed(lines[0], bundle.folder, "the film was lovely")
+
+
+@pytest.mark.parametrize("task", ["single", "multilabel"])
+def test_c_probabilities_are_calibrated(tmp_path: Path, task: str) -> None:
+    require("gcc")
+    bundle = set_temperature(static_bilstm(tmp_path / "bundle", task).folder)
+    kit = write_kits(bundle, ["c"])[0]
+    logits = c_logits(kit, "", ["the film was lovely"], bundle.manifest.spec.outputs)
+    probability = ctypes.CDLL(str(kit / "model.so")).kdedge_probability
+    probability.argtypes = [ctypes.c_void_p, ctypes.c_int]
+    probability.restype = ctypes.c_double
+    expected = Classifier.load(bundle.folder, "int8").predict_proba(["the film was lovely"])[0]
+    actual = [probability(logits.ctypes.data, label) for label in range(len(expected))]
+    assert actual == pytest.approx(expected.tolist(), abs=1e-5)
 
 
 def test_the_header_fits_the_c_file(bilstm: Bundle) -> None:
@@ -169,13 +193,12 @@ def test_cpp_replays_golden_texts(
 ) -> None:
     require("g++", "make")
     bundle = bundle_of(kind, task, tmp_path)
-    kit = write_kits(Bundle.open(bundle), ["cpp"])[0]
+    kit = write_kits(set_temperature(bundle), ["cpp"])[0]
     assert_golden(run("make", "-s", "-C", kit, f"ORT={onnxruntime_kit}", "test"))
     run("make", "-s", "-C", kit, f"ORT={onnxruntime_kit}")
     texts = ("the film was lovely", "it was bad")[: 2 if task == "pair" else 1]
-    prediction = Classifier.load(bundle, "int8").predict(*texts)
     line = run("./kdedge-classify", folder=kit, stdin="\t".join(texts).encode())
-    assert line.split("\t")[0] == prediction.label
+    assert_printed(line, bundle, *texts)
 
 
 @pytest.mark.slow
@@ -185,15 +208,14 @@ def test_node_replays_golden_texts(tmp_path: Path) -> None:
         for task in ("single", "pair", "multilabel", "regression"):
             folder = tmp_path / f"{kind}-{task}"
             bundle = bundle_of(kind, task, folder)
-            kit = write_kits(Bundle.open(bundle), ["node"])[0]
+            kit = write_kits(set_temperature(bundle), ["node"])[0]
             if modules is None:
                 install_node_modules(kit)
                 modules = (kit / "node_modules").rename(tmp_path / "node_modules")
             assert_golden(run("node", "golden.mjs", folder=kit))
             if task == "single":
-                prediction = Classifier.load(bundle, "int8").predict("the film was lovely")
                 line = run("node", "main.mjs", folder=kit, stdin=b"the film was lovely")
-                assert line.split("\t")[0] == prediction.label
+                assert_printed(line, bundle, "the film was lovely")
 
 
 def test_versions_of_node_packages_are_exact(tmp_path: Path) -> None:
@@ -217,6 +239,29 @@ def test_the_command_line_writes_kits_beside_a_bundle(tmp_path: Path) -> None:
     assert document["kits"] == [str(tmp_path / "student" / "kits" / name) for name in KITS]
     for kit in document["kits"]:
         assert (Path(kit) / "README.md").is_file()
+
+
+def test_kits_are_written_for_the_students_that_they_fit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bert = factories.copy_bundle(factories.tiny_bundle("bert"), tmp_path / "bert")
+    bilstm = static_bilstm(tmp_path / "bilstm" / "bundle").folder
+    folders = write_all_kits([bert, bilstm], ["node", "c"])
+    assert folders == [
+        [str(tmp_path / "bert" / "kits" / "node")],
+        [str(tmp_path / "bilstm" / "kits" / name) for name in ("node", "c")],
+    ]
+    assert (tmp_path / "bilstm" / "kits" / "c" / "kdedge_model.c").is_file()
+    assert not (tmp_path / "bert" / "kits" / "c").exists()
+    name = Bundle.open(bert).manifest.name
+    assert f"no kit c for {name}: the C kit is for BiLSTM students" in capsys.readouterr().out
+
+
+def test_a_kit_that_fits_no_student_is_an_error(tmp_path: Path) -> None:
+    bert = factories.copy_bundle(factories.tiny_bundle("bert"), tmp_path / "bert")
+    with pytest.raises(UsageError, match="C kit is for BiLSTM"):
+        write_all_kits([bert], ["c", "node"])
+    assert (tmp_path / "bert" / "kits" / "node" / "main.mjs").is_file()
 
 
 def test_options_that_change_a_bundle_are_refused_with_a_kit(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def logits_in_batches(classifier: Classifier, split: Split) -> np.ndarray:
     return classifier.logits(split.texts, split.pairs, batch_size=16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task_name", ["single", "pair"])
 @pytest.mark.parametrize("kind", MODELS)
 def test_int8_logits_do_not_depend_on_threads_or_batches(
@@ -81,6 +82,7 @@ def test_int8_logits_do_not_depend_on_threads_or_batches(
         assert np.array_equal(logits_in_batches(classifier, task.test), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task_name", ["single", "pair"])
 @pytest.mark.parametrize("kind", MODELS)
 def test_dynamic_logits_of_one_row_and_fp32_logits_do_not_depend_on_threads(

@@ -235,6 +235,7 @@ def test_the_keyboard_alone_classifies_a_text(web: Path, submit: list[str]) -> N
     assert seen["answer"] == f"{expected.label}, {100 * expected.score:.1f} %"
     assert re.fullmatch(r"\d+\.\d ms, \d+ of at most 24 tokens", seen["cost"])
     assert len(seen["rows"]) == 2
+    assert seen["focus"] == ("classify" if "Tab" in submit else "text")
 
 
 def test_the_keyboard_alone_classifies_a_pair(tmp_path: Path) -> None:

@@ -31,11 +31,7 @@ from kdedge.augment.sources import Sources
 from kdedge.augment.word_classes import induce_classes
 from kdedge.data.shares import normalised
 from kdedge.distillation.learning_curve import (
-    CurvePoint,
     LearningCurve,
-    difference_error,
-    fit_learning_curve,
-    subset,
 )
 from kdedge.distillation.pipeline import distill, prepare_context
 from kdedge.distillation.seeds import distill_seeds
@@ -43,7 +39,7 @@ from kdedge.errors import IntegrityError
 from kdedge.recipe import AugmentConfig, FilterConfig, Recipe, RulesConfig, load_recipe
 from kdedge.run.layout import RunDir
 from kdedge.run.stage import read_stage
-from kdedge.transfer.dataset import TransferSet, read_transfer_set
+from kdedge.transfer.dataset import read_transfer_set
 
 pytestmark = pytest.mark.slow
 
@@ -236,6 +232,7 @@ def test_auto_takes_what_the_curve_says(folder: Path) -> None:
     overrides = (
         "augment.size=auto",
         "augment.curve=[0.5, 1]",
+        "augment.apart=24",
         "augment.generate=",
         "student.baseline=false",
     )
@@ -246,7 +243,9 @@ def test_auto_takes_what_the_curve_says(folder: Path) -> None:
         ("rule",),
         ("replace",),
     } and growth.chosen in growth.points
+    assert 0 < growth.apart <= 24
     assert f"{growth.chosen.size:.3g} of" in read_stage(run.folder / "student").inputs["transfer"]
+    assert "24 apart" in read_stage(run.folder / "student").inputs["transfer"]
 
 
 def test_the_picture_shows_every_point(folder: Path, tmp_path: Path) -> None:
@@ -258,131 +257,13 @@ def test_the_picture_shows_every_point(folder: Path, tmp_path: Path) -> None:
     assert picture.startswith("<svg") and "texts the student learns from" in picture
     growth = LearningCurve.from_json(read_stage(folder / "whole" / "more" / "curve").result)
     worse = sum(
-        bool(point.sources) and point.validation < growth.points[0].validation
+        bool(point.sources) and point.agreement < growth.points[0].agreement
         for point in growth.points
     )
     assert " ".join(out.split()).count("does not help") == worse
     assert picture.count('aria-roledescription="point"') == len(growth.points) + 1, (
         "and the ring around the chosen one"
     )
-
-
-def set_of(*origins: str) -> TransferSet:
-    from kdedge.transfer.texts import TransferTexts
-
-    texts = TransferTexts.of(
-        tuple(f"t{i}" for i in range(len(origins))), None, origins, np.zeros(len(origins), np.int64)
-    )
-    return TransferSet(texts, np.arange(2 * len(origins), dtype=np.float16).reshape(-1, 2))
-
-
-def test_a_part_is_the_gold_texts_and_the_first_of_the_made() -> None:
-    whole = set_of("labelled", "labelled", "rule", "replace", "rule", "replace", "rule")
-    assert subset(whole, 1.0, ("rule",)).texts.texts == ("t0", "t1", "t2", "t4")
-    assert subset(whole, 1.5, ("rule", "replace")).texts.texts == ("t0", "t1", "t2", "t3", "t4")
-    assert subset(whole, 9.0, ()).logits.tolist() == whole.logits[:2].tolist()
-
-
-def test_growth_leaves_out_what_hurts_and_stops_where_it_is_flat() -> None:
-    """A probe whose right answers are counted: rules help up to 2 texts each, replacement hurts."""
-    task = factories.single_task(40)
-    origins = ["labelled"] * 40 + ["rule", "replace"] * 160
-    asked = []
-
-    def probe(transfer: TransferSet, number: int, place: Path) -> np.ndarray:
-        made = [origin for origin in transfer.texts.origins if origin != "labelled"]
-        right = 18 + min(12, 6 * made.count("rule") // 40) - made.count("replace") // 4
-        asked.append((len(made), tuple(sorted(set(made)))))
-        answers = np.eye(2, dtype=np.float32)[task.validation.labels]
-        return np.where(np.arange(32)[:, None] < right, answers, 1 - answers)
-
-    recipe = AugmentConfig(curve=[1, 2, 4], rules=RulesConfig())
-    growth = fit_learning_curve(recipe, set_of(*origins), task, probe, Path("nowhere"))
-    assert asked == [
-        (0, ()),
-        (40, ("rule",)),
-        (40, ("replace",)),
-        (80, ("rule",)),
-        (160, ("rule",)),
-    ]
-    assert growth.chosen.sources == ("rule",) and growth.chosen.size <= 2
-    assert [point.validation for point in growth.points] == [
-        18 / 32,
-        24 / 32,
-        8 / 32,
-        30 / 32,
-        30 / 32,
-    ]
-    apart = 6 / 32  # of the best and the smallest set of rules: answers that one alone got right
-    assert [point.error for point in growth.points[3:]] == [0.0, 0.0] and growth.points[
-        1
-    ].error == pytest.approx(np.sqrt(apart * (1 - apart) / 32), rel=0.15)
-    assert LearningCurve.from_json(json.loads(json.dumps(growth.to_json()))) == growth
-    asked.clear()
-    short = fit_learning_curve(
-        AugmentConfig(curve=[1, 4, 16], rules=RulesConfig()),
-        set_of(*["labelled"] * 40, *["rule"] * 80),
-        task,
-        probe,
-        Path("nowhere"),
-    )
-    assert [point.size for point in short.points] == [0, 1, 2] and len(asked) == 3, (
-        "what was not made is neither trained on nor told"
-    )
-
-
-def test_growth_over_seeds_is_the_mean_and_its_error_knows_them() -> None:
-    """Replacement looks better than labelled from the first seed alone."""
-    task = factories.single_task(40)
-    places = []
-
-    def probe(transfer: TransferSet, number: int, place: Path) -> np.ndarray:
-        places.append(place)
-        right = {"rule": (26, 28, 30), "replace": (24, 14, 16)}.get(
-            transfer.texts.origins[-1], (20, 20, 20)
-        )[number]
-        answers = np.eye(2, dtype=np.float32)[task.validation.labels]
-        return np.where(np.arange(32)[:, None] < right, answers, 1 - answers)
-
-    whole = set_of(*["labelled"] * 40, *["rule"] * 40, *["replace"] * 40)
-    lucky, told = (
-        fit_learning_curve(
-            AugmentConfig(curve=[1], seeds=seeds, rules=RulesConfig()),
-            whole,
-            task,
-            probe,
-            Path("nowhere"),
-        )
-        for seeds in (1, 3)
-    )
-    assert lucky.points[-1].sources == ("rule", "replace") and lucky.points[0].sd is None
-    assert [point.sources for point in told.points] == [(), ("rule",), ("replace",)], (
-        "only rules help, and alone they were asked already"
-    )
-    assert (
-        told.chosen.sources == ("rule",)
-        and told.chosen.validation == 28 / 32
-        and told.chosen.sd == pytest.approx(2 / 32)
-    )
-    apart = 8 / 32
-    texts = np.sqrt(apart * (1 - apart) / 32)
-    assert told.points[0].error == pytest.approx(np.hypot(texts, 2 / 32 / np.sqrt(3)), rel=0.15)
-    assert len(set(places[4:])) == 9, "every training has a folder of its own"
-
-
-def test_shared_errors_do_not_widen_the_error_of_a_difference() -> None:
-    """20 and 22 of 32 texts are right, 20 of them in both.
-
-    The gain is smaller than the error of either score, but larger than that of the difference.
-    """
-    task = factories.single_task(40)
-    answers = np.eye(2, dtype=np.float32)[task.validation.labels]
-    labelled, rules = (
-        np.where(np.arange(32)[:, None] < right, answers, 1 - answers)[None] for right in (20, 22)
-    )
-    found = difference_error(task, rules, labelled, task.validation)
-    assert found == pytest.approx(np.sqrt(2 / 32 * 30 / 32 / 32), rel=0.15)
-    assert found < 2 / 32 < np.sqrt(22 / 32 * 10 / 32 / 32)
 
 
 class Twenty(PoolSource):
@@ -452,4 +333,3 @@ def test_a_recipe_without_sources_is_refused() -> None:
                 "augment": {"size": 2.0},
             }
         )
-    assert CurvePoint(0.0, (), 1, 0.5).sources == ()

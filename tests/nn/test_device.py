@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import factories
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from kdedge.errors import MachineError, UsageError
 from kdedge.nn import device as devices
+from kdedge.nn import training
+from kdedge.nn.batching import Encoded, PaddingCollator
 from kdedge.nn.device import describe_device, this_device
-from kdedge.nn.training import OneDeviceArguments
+from kdedge.nn.inference import predict_logits
+from kdedge.nn.training import (
+    LabelLossModule,
+    OneDeviceArguments,
+    Training,
+    train,
+    validation_predictor,
+)
+from kdedge.recipe import FitConfig
 from kdedge.run.processes import DEVICE_VARIABLE
 from kdedge.teacher.finetune import weights_type
 
@@ -108,3 +122,62 @@ def test_a_teacher_keeps_its_own_number_format_on_a_gpu_alone() -> None:
 def test_a_tensor_is_pinned_only_on_its_way_to_a_gpu() -> None:
     tensor = nn.Parameter(torch.zeros(2))
     assert devices.to_device(tensor, torch.device("cpu")) is tensor
+
+
+@pytest.mark.parametrize("precision", ["auto", "bf16", "fp16"])
+def test_a_model_on_the_cpu_of_a_machine_with_a_gpu_is_measured_in_fp32(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`kdedge export` computes some logits there while its training uses the GPU."""
+    model = factories.bert(vocabulary=50).eval()
+    data = Encoded.of([[1, 2, 3], [4, 5]])
+    expected = predict_logits(model, data, PaddingCollator(0))
+    monkeypatch.setattr(training, "this_device", lambda: torch.device("cuda", 0))
+    predict = validation_predictor(data, PaddingCollator(0), precision)
+    assert np.array_equal(predict(LabelLossModule(model)), expected)
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("fp32", None), ("fp16", torch.float16)])
+def test_a_model_on_a_gpu_is_measured_in_the_precision_of_its_training(
+    precision: str, expected: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[torch.dtype | None] = []
+    monkeypatch.setattr(training, "predict_logits", lambda *_, precision: found.append(precision))
+    module: Any = SimpleNamespace(model=SimpleNamespace(device=torch.device("cuda", 0)))
+    validation_predictor(Encoded.of([[1]]), PaddingCollator(0), precision)(module)
+    assert found == [expected]
+
+
+def test_fp32_is_not_rounded_to_tf32_and_the_setting_returns() -> None:
+    before = torch.backends.cudnn.rnn.fp32_precision
+    inside: list[str] = []
+
+    class Noting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1))
+
+        def forward(self, input_ids: torch.Tensor, **_: torch.Tensor) -> dict[str, torch.Tensor]:
+            inside.append(torch.backends.cudnn.rnn.fp32_precision)
+            inside.append(torch.backends.cuda.matmul.fp32_precision)
+            return {"logits": torch.zeros(len(input_ids), 1)}
+
+    predict_logits(Noting(), Encoded.of([[1, 2]]), PaddingCollator(0))
+    assert inside == ["ieee", "ieee"]
+    assert torch.backends.cudnn.rnn.fp32_precision == before
+
+
+def test_a_training_in_fp16_on_a_cpu_is_an_error_of_the_recipe(tmp_path: Path) -> None:
+    data = Encoded.of([[5, 6, 7]] * 4)
+    data.columns["labels"] = np.arange(4) % 2
+    plan = Training(
+        fit=FitConfig(precision="fp16"),
+        seed=0,
+        data=data,
+        pad=PaddingCollator(0),
+        predict=lambda model: np.zeros((1, 2), np.float32),
+        score=lambda logits: 0.0,
+        title="teacher",
+    )
+    with pytest.raises(UsageError, match="a CPU cannot train in fp16"):
+        train(LabelLossModule(factories.bert(vocabulary=50)), plan, tmp_path)

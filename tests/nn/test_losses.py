@@ -262,3 +262,14 @@ def test_gradients_of_padded_batches_are_finite(loss) -> None:
     assert (
         bool(torch.isfinite(scores.grad).all()) and float(scores.grad[1, :, :, 2:].abs().sum()) == 0
     )
+
+
+def test_cka_stays_in_the_range_of_numbers_under_autocast_in_fp16() -> None:
+    chance = torch.Generator().manual_seed(0)
+    student = 30 * torch.randn(8, 50, 6, generator=chance)
+    teacher = 30 * torch.randn(8, 50, 9, generator=chance)
+    mask = torch.ones(8, 50)
+    expected = losses.hidden_cka(student, teacher, mask)
+    with torch.autocast("cpu", torch.float16):
+        found = losses.hidden_cka(student, teacher, mask)
+    torch.testing.assert_close(found, expected)

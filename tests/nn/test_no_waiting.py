@@ -25,12 +25,14 @@ from transformers import (
 )
 
 from kdedge.augment.generator import Generator
+from kdedge.augment.generator_stage import LanguageModelLoss
 from kdedge.augment.sampling import sample
 from kdedge.distillation.module import DistillationModule
 from kdedge.distillation.objective import Objective
 from kdedge.nn import attention_mask
 from kdedge.nn.batching import Encoded, PaddingCollator
 from kdedge.nn.inference import predict_logits
+from kdedge.nn.pieces import pieces
 from kdedge.nn.signals import read_signals
 from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.training import LabelLossModule, Training, train
@@ -120,6 +122,15 @@ def test_a_step_of_a_tinybert_does_not_wait(kind: Any, hidden: str, as_on_gpu: N
     assert not calls
 
 
+@pytest.mark.parametrize("kind", ["classification", "regression", "multilabel"])
+def test_the_shares_of_pieces_do_not_wait(kind: str) -> None:
+    inputs = batch(kind)
+    with spied() as calls:
+        found = [piece for _, piece in pieces(inputs, 2)]
+    assert not calls
+    assert [float(piece.labelled) for piece in found] == [0.5, 0.5]
+
+
 def test_a_bilstm_reads_padded_texts_as_packed_ones_without_waiting() -> None:
     torch.manual_seed(0)
     lstm = torch.nn.LSTM(7, 5, batch_first=True, bidirectional=True)
@@ -164,6 +175,63 @@ def test_the_mask_of_a_gpu_changes_no_output(
             found = read_signals(model, inputs, layers=layers).logits
     assert not calls
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "llama", "mistral", "qwen2", "qwen3"])
+def test_a_decoder_on_a_gpu_needs_no_mask(model_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 32}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8}
+    config = AutoConfig.for_model(model_type, **sizes, **heads, pad_token_id=0)
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    inputs = {name: batch("regression")[name] for name in ("input_ids", "attention_mask")}
+    inputs["input_ids"] *= inputs["attention_mask"]
+    with torch.no_grad():
+        expected = read_signals(model, inputs, layers=False).logits
+        monkeypatch.setattr(attention_mask, "_on_gpu", lambda tensor: True)
+        with spied() as calls:
+            found = read_signals(model, inputs, layers=False).logits
+    assert not calls
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_generator_rates_texts_and_learns_alike_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=20, n_positions=16, n_embd=16, n_layer=1, n_head=2)
+    generator = Generator(GPT2LMHeadModel(config).eval(), factories.tokenizer(), 1, 2)
+    texts = [[1, 5, 6, 7, 2], [1, 8, 2], [1, 9, 10, 2]]
+    data = PaddingCollator(2)(Encoded.of(texts))
+    module = LanguageModelLoss(generator.model)
+    expected, loss = generator.mean_nll(texts), module(**data)["loss"]
+    monkeypatch.setattr(attention_mask, "_on_gpu", lambda tensor: True)
+    np.testing.assert_allclose(generator.mean_nll(texts), expected, rtol=1e-5)
+    with spied() as calls:
+        found = module(**data)["loss"]
+    assert not calls
+    torch.testing.assert_close(found, loss)
+
+
+@pytest.mark.parametrize("layers", [False, True])
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_a_teacher_with_weights_in_16_bits_reads_the_mask_of_a_gpu(
+    precision: torch.dtype, layers: bool, as_on_gpu: None
+) -> None:
+    torch.manual_seed(0)
+    model = factories.bert(layers=2, vocabulary=50, initializer_range=0.02).eval()
+    inputs = {name: batch("regression")[name] for name in ("input_ids", "attention_mask")}
+    masks: list[torch.dtype] = []
+
+    def note_mask(_: Any, __: Any, named: dict[str, Any]) -> None:
+        masks.append(named["attention_mask"].dtype)
+
+    model.register_forward_pre_hook(note_mask, with_kwargs=True)
+    with torch.no_grad():
+        expected = read_signals(model, inputs, layers=layers).logits
+        found = read_signals(model.to(precision), inputs, layers=layers).logits
+    assert masks == [torch.float32, precision]
+    torch.testing.assert_close(found.float(), expected, atol=0.01, rtol=0.01)
 
 
 def test_labelling_waits_once_for_all_batches(as_on_gpu: None) -> None:
@@ -226,10 +294,15 @@ def test_generated_texts_end_alike_however_rarely_the_cpu_looks(interval: int) -
 
 @pytest.mark.parametrize(
     ("kind", "precision"),
-    [("bert", torch.bfloat16), ("bert", torch.float16), ("bilstm", torch.bfloat16)],
+    [
+        ("bert", torch.bfloat16),
+        ("bert", torch.float16),
+        ("bilstm", torch.bfloat16),
+        ("bilstm", torch.float16),
+    ],
 )
 def test_sixteen_bits_change_logits_little(kind: str, precision: torch.dtype) -> None:
-    """The paths of a GPU in 16 bits, on a CPU, which has no LSTM in fp16; a BiLSTM is packed."""
+    """The paths of a GPU in 16 bits, on a CPU; a BiLSTM is packed, and in fp16 its LSTM is fp32."""
     torch.manual_seed(0)
     model: Any = factories.bert(layers=2, vocabulary=50, initializer_range=0.02)
     if kind == "bilstm":

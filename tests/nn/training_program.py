@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import factories
 
 from kdedge.errors import Interrupted
-from kdedge.nn import training
+from kdedge.nn import training, training_callbacks
 from kdedge.nn.text_model import TextClassifier
 from kdedge.recipe import FitConfig
 from kdedge.run.progress import Silent
@@ -33,7 +33,7 @@ class PrintedSteps(Silent):
 
 
 def main(folder: Path, threads: int, save_seconds: float) -> None:
-    training.SAVE_SECONDS = save_seconds
+    training_callbacks.SAVE_SECONDS = save_seconds
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     task, tokenizer = factories.single_task(200), factories.tokenizer()
@@ -45,7 +45,7 @@ def main(folder: Path, threads: int, save_seconds: float) -> None:
         data=classifier.encode(task.train.texts, None, labels=task.train.labels),
         pad=classifier.pad,
         predict=training.validation_predictor(
-            classifier.encode(task.validation.texts, None), classifier.pad
+            classifier.encode(task.validation.texts, None), classifier.pad, "fp32"
         ),
         score=lambda logits: metrics.score(
             "accuracy", "classification", logits, task.validation.labels

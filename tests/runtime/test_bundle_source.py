@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import random
 import stat
 import zipfile
@@ -49,6 +50,20 @@ def test_a_zip_gives_the_predictions_of_its_folder(
     path = zip_bundle(bundle, tmp_path / "b.zip", prefix, compress)
     assert Classifier.load(path).predict(TEXT) == Classifier.load(bundle).predict(TEXT)
     assert open_bundle(path).folder == path
+
+
+def test_a_classifier_finds_its_bundle_from_another_folder(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative path is as good as an absolute one, also after the process has moved."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    zip_bundle(bundle, Path("b.zip"))
+    Path("folder").symlink_to(bundle)
+    classifiers = [Classifier.load("b.zip"), Classifier.load("folder")]
+    monkeypatch.chdir("elsewhere")
+    for classifier in classifiers:
+        assert pickle.loads(pickle.dumps(classifier)).predict(TEXT) == classifier.predict(TEXT)
 
 
 def test_an_open_bundle_is_taken_as_it_is(bundle: Path) -> None:
@@ -152,6 +167,7 @@ def test_two_hundred_damaged_zips_give_the_bundle_or_an_error(bundle: Path, tmp_
     assert count_rejected(bundle, damaged(), tmp_path / "damaged.zip") > 100
 
 
+@pytest.mark.slow
 def test_damaged_tables_of_contents_give_the_bundle_or_an_error(
     bundle: Path, tmp_path: Path
 ) -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import factories
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
+from click.testing import CliRunner
 
+from kdedge.cli.main import cli
 from kdedge.errors import IntegrityError, MachineError, UsageError
-from kdedge.runtime import Classifier, session
+from kdedge.runtime import Bundle, Classifier, golden, session
+from kdedge.runtime.golden import replay
 
 
 @pytest.fixture
@@ -76,7 +83,7 @@ def test_a_missing_cuda_explains_the_second_environment(bundle: Path) -> None:
         pytest.skip("this machine has it")
     with pytest.raises(MachineError) as error:
         Classifier.load(bundle, provider="cuda")
-    assert "onnxruntime-gpu cannot stand beside onnxruntime" in error.value.hint
+    assert "onnxruntime-gpu conflicts with onnxruntime" in error.value.hint
 
 
 class OpenedWithError(Exception):
@@ -84,9 +91,13 @@ class OpenedWithError(Exception):
 
 
 def test_cuda_finds_its_libraries_and_does_not_round_to_tf32(
-    bundle: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     order: list[object] = []
+
+    def preload() -> None:
+        order.append("libraries")
+        sys.stdout.write("Failed to load libcufft.so")
 
     def open_session(*_: object, providers: object, disabled_optimizers: object) -> None:
         order.append((providers, disabled_optimizers))
@@ -94,7 +105,7 @@ def test_cuda_finds_its_libraries_and_does_not_round_to_tf32(
 
     fake = {
         "get_available_providers": lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"],
-        "preload_dlls": lambda: order.append("libraries"),
+        "preload_dlls": preload,
         "InferenceSession": open_session,
     }
     for name, value in fake.items():
@@ -102,7 +113,59 @@ def test_cuda_finds_its_libraries_and_does_not_round_to_tf32(
     with pytest.raises(IntegrityError):
         Classifier.load(bundle, provider="cuda")
     assert order == ["libraries", ([("CUDAExecutionProvider", {"use_tf32": "0"})], [])]
+    printed = capsys.readouterr()
+    assert printed.out == "" and "libcufft" in printed.err, "stdout is for results"
     order.clear()
     with pytest.raises(IntegrityError):
         Classifier.load(bundle)
     assert order == [([("CPUExecutionProvider", {})], session.SLOW_FUSIONS)]
+
+
+def test_onnxruntime_sends_no_usage_data(tmp_path: Path) -> None:
+    """Its official builds would keep a device id and a database in the user's cache."""
+    bundle = factories.tiny_bundle()
+    code = f"import kdedge; kdedge.Classifier.load({str(bundle)!r}).predict('a film')"
+    removed = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")
+    environment = {key: value for key, value in os.environ.items() if key not in removed}
+    environment["HOME"] = str(tmp_path)
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=100)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_verify_replays_the_files_that_a_provider_can_run(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CUDA has no kernels for the int8 file; its fp32 file must be checked all the same."""
+    load = Classifier.from_bundle
+
+    def from_bundle(opened: Bundle, precision: str, provider: str, **options: bool) -> Classifier:
+        if precision in missing:
+            raise session._falls_back(provider, ["DynamicQuantizeLSTM"])
+        return load(opened, precision, **options)
+
+    monkeypatch.setattr(golden.Classifier, "from_bundle", from_bundle)
+    missing = {"int8"}
+    result = CliRunner().invoke(cli, ["verify", str(bundle), "--provider", "cuda"])
+    assert result.exit_code == 0, result.output
+    assert "int8: not replayed, because cuda cannot run it" in result.stdout
+    assert [file.precision for file in replay(Bundle.open(bundle), "cuda")] == ["fp32"]
+    missing.add("fp32")
+    with pytest.raises(MachineError, match="cannot run every node"):
+        replay(Bundle.open(bundle), "cuda")
+
+
+@pytest.mark.parametrize("task", ["single", "pair"])
+@pytest.mark.parametrize("kind", ["bert", "bilstm"])
+def test_what_a_gpu_leaves_to_the_cpu_is_known_to_be_shapes(kind: str, task: str) -> None:
+    """ONNX Runtime keeps on the CPU what it computes from shapes alone; that is no fallback."""
+    opened = Bundle.open(factories.tiny_bundle(kind, task))
+    for name in opened.manifest.precisions.values():
+        graph = onnx.load_from_string(opened.contents[name]).graph
+        on_cpu = {tensor.name for tensor in graph.initializer}
+        operators = set()
+        for node in graph.node:
+            if node.op_type == "Shape" or on_cpu.issuperset(filter(None, node.input)):
+                on_cpu.update(node.output)
+                operators.add(node.op_type)
+        # Weights that are not in fp32 are constants, which need no CPU.
+        assert operators - {"DequantizeLinear"} <= session.SHAPE_OPERATORS, name

@@ -52,6 +52,24 @@ def test_iterables_give_a_list_in_order(single: Classifier, texts: Any) -> None:
     )
 
 
+@pytest.mark.parametrize("size", [0, -1, 1.5, None])
+def test_a_batch_size_that_is_no_positive_number_is_refused(single: Classifier, size: Any) -> None:
+    calls = (
+        lambda: single.predict_batch(TEXTS, batch_size=size),
+        lambda: single.predict_proba(TEXTS, batch_size=size),
+        lambda: list(single.predict_stream(TEXTS, batch_size=size)),
+    )
+    for call in calls:
+        with pytest.raises(UsageError, match="batch_size must be at least 1"):
+            call()
+
+
+def test_logits_and_tokens_of_one_string_are_refused(single: Classifier) -> None:
+    for function in (single.logits, single.encode, single.predict_with_logits):
+        with pytest.raises(UsageError, match="list of texts"):
+            function(TEXTS[0])
+
+
 def test_no_texts_give_an_empty_list(single: Classifier) -> None:
     assert single.predict([]) == []
     assert single.predict_proba([]).shape == (0, 2)

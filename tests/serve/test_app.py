@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import factories
+import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
@@ -115,9 +116,9 @@ def test_pairs() -> None:
         (b"\xff\xfe", "not JSON"),
         (b"[" * 5000, "not JSON"),
         (b'["a text"]', "a list, not an object"),
-        (b"{}", "no list"),
-        (b'{"texts": []}', "no list"),
-        (b'{"texts": "abc"}', "no list"),
+        (b"{}", "not a list"),
+        (b'{"texts": []}', "not a list"),
+        (b'{"texts": "abc"}', "not a list"),
         (b'{"texts": ["a", 1]}', "texts[1] is a int"),
         (b'{"texts": ["\\ud800"]}', "half a character"),
         (b'{"texts": ["a"], "pairs": ["b"]}', "'pairs' is unknown"),
@@ -145,8 +146,29 @@ def test_body_without_a_length_is_limited(client: TestClient) -> None:
 
 
 def test_other_methods_and_paths(client: TestClient) -> None:
-    assert client.get("/predict").status_code == 405
-    assert client.get("/nothing").status_code == 404
+    wrong_method = client.get("/predict")
+    assert (wrong_method.status_code, wrong_method.headers["allow"]) == (405, "POST")
+    assert wrong_method.json()["error"]["detail"] == "GET /predict"
+    wrong_path = client.get("/nothing")
+    assert wrong_path.status_code == 404
+    assert wrong_path.json()["error"].keys() == {"message", "detail", "hint"}
+
+
+def test_batches_of_the_graph_keep_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = Classifier.load(factories.tiny_bundle(), threads=1)
+    sizes: list[int] = []
+    run = classifier.run
+
+    def counted(encoded: Mapping[str, np.ndarray]) -> np.ndarray:
+        sizes.append(len(encoded["input_ids"]))
+        return run(encoded)
+
+    monkeypatch.setattr(classifier, "run", counted)
+    limits = Limits(batch=3)
+    engine = ClassifierEngine(classifier, limits, ServerMetrics())
+    with TestClient(make_app(engine, classifier.manifest, limits, ServerMetrics())) as client:
+        assert client.post("/predict", json={"texts": ["a film"] * 8}).status_code == 200
+    assert sizes == [3, 3, 2]
 
 
 def test_health(client: TestClient) -> None:
@@ -176,6 +198,8 @@ def value(family: Any, name: str) -> float:
 class FailingEngine:
     """Raises the same error for every request."""
 
+    is_cascade = False
+
     def __init__(self, error: Exception) -> None:
         self.error = error
 
@@ -202,6 +226,17 @@ def test_errors_of_the_engine(error: Exception, status: int) -> None:
     assert answer.status_code == status
     assert answer.json()["error"]["message"]
     assert (answer.headers.get("Retry-After") == "1") == (status == 429)
+
+
+def test_an_unexpected_error_is_json_and_counted() -> None:
+    manifest = Classifier.load(factories.tiny_bundle()).manifest
+    metrics = ServerMetrics()
+    app = make_app(FailingEngine(ZeroDivisionError("a bug")), manifest, LIMITS, metrics)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        answer = client.post("/predict", json={"texts": ["a"]})
+    assert answer.status_code == 500
+    assert answer.json()["error"]["message"] == "the server failed"
+    assert (metrics.accepted, metrics.answered) == (1, 1)
 
 
 def test_description_fits_the_answers(client: TestClient) -> None:

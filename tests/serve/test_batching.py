@@ -108,6 +108,8 @@ def test_client_that_went_away_does_not_hurt_the_others() -> None:
         model.gate.set()
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert (results[0], results[2]) == (["a"], ["c"])
+        assert model.batches == [["a"], ["c"]]
+        assert batcher.waiting_rows == 0
         await batcher.close()
 
     asyncio.run(scenario())

@@ -207,3 +207,12 @@ def test_a_folder_without_a_vocabulary_is_no_tokenizer(tmp_path: Path) -> None:
     factories.bert().save_pretrained(tmp_path)
     with pytest.raises(KdedgeError, match="tokenizer"):
         load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("width", [6, 24])
+def test_a_bilstm_starts_from_a_teacher_with_weights_in_16_bits(width: int) -> None:
+    """A teacher on a GPU keeps the number format of its file."""
+    table = torch.randn(50, 24, generator=torch.Generator().manual_seed(0)).bfloat16()
+    found = principal_columns(table, width)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, principal_columns(table.float(), width))

@@ -92,7 +92,8 @@ const TASKS = {
     const rows = await page.locator("#scores tr").allTextContents();
     const injected = await page.locator("main img, main script").count();
     const cost = await text(page, "cost");
-    return { visited, answer: await text(page, "answer"), cost, rows, injected };
+    const focus = await page.evaluate(() => document.activeElement.id);
+    return { visited, focus, answer: await text(page, "answer"), cost, rows, injected };
   },
 
   /** Measure the page with a result, and save a picture if `request.picture` is given. */

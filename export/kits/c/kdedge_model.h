@@ -31,6 +31,10 @@ int kdedge_predict_pair(const char *first, const char *second, float *logits);
 int kdedge_predict_bytes(const char *first, size_t first_bytes, const char *second,
                          size_t second_bytes, float *logits);
 
+/* Return the calibrated probability of one label, as the Python runtime computes it. For a regression
+   it is the number itself. */
+double kdedge_probability(const float *logits, int label);
+
 #ifdef __cplusplus
 }
 #endif

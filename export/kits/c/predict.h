@@ -3,6 +3,11 @@
 const int kdedge_outputs = KD_OUTPUTS;
 const char *const kdedge_labels[KD_OUTPUTS] = {KD_LABELS};
 
+double kdedge_probability(const float *logits, int label)
+{
+    return kd_probability(logits, label);
+}
+
 int kdedge_predict_bytes(const char *first, size_t first_bytes, const char *second,
                          size_t second_bytes, float *logits)
 {

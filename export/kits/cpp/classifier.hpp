@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <cstdlib>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -73,6 +74,13 @@ public:
     }
 
 private:
+    // ONNX Runtime's official builds send usage data to Microsoft unless this is set before.
+    static Ort::Env quiet_environment()
+    {
+        setenv("ORT_DISABLE_TELEMETRY", "1", 0);
+        return Ort::Env{ORT_LOGGING_LEVEL_WARNING, "kdedge"};
+    }
+
     static Ort::SessionOptions options(int threads)
     {
         Ort::SessionOptions options;
@@ -90,7 +98,7 @@ private:
                                                       shape.data(), shape.size());
     }
 
-    Ort::Env environment_{ORT_LOGGING_LEVEL_WARNING, "kdedge"};
+    Ort::Env environment_ = quiet_environment();
     Ort::Session session_;
     std::vector<const char*> input_names_{KD_INPUTS};
 };

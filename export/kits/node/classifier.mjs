@@ -1,6 +1,7 @@
 // A text classifier: tokenizer and ONNX Runtime.
 
 import { readFile } from "node:fs/promises";
+import "./privacy.mjs";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 
 import { WordPiece } from "./wordpiece.mjs";
@@ -36,16 +37,18 @@ export class Classifier {
   // Return { label, scores }: probabilities by label; `label` is a list for several labels, and
   // a number for a regression.
   async predict(text, pair = null) {
-    return toPrediction(this.settings.task, await this.logits(text, pair));
+    return toPrediction(this.settings, await this.logits(text, pair));
   }
 }
 
-export function toPrediction({ kind, labels, threshold }, logits) {
+// The logits of a classification are divided by the temperature before the softmax.
+export function toPrediction({ task, temperature }, logits) {
+  const { kind, labels, threshold } = task;
   if (kind === "regression") return { label: logits[0], scores: {} };
   const values = Array.from(logits);
   const largest = Math.max(...values);
-  const sum = values.reduce((total, value) => total + Math.exp(value - largest), 0);
-  const softmax = (value) => Math.exp(value - largest) / sum;
+  const sum = values.reduce((total, value) => total + Math.exp((value - largest) / temperature), 0);
+  const softmax = (value) => Math.exp((value - largest) / temperature) / sum;
   const sigmoid = (value) => 1 / (1 + Math.exp(-value));
   const shares = values.map(kind === "multilabel" ? sigmoid : softmax);
   const scores = Object.fromEntries(labels.map((label, i) => [label, shares[i]]));

@@ -8,7 +8,7 @@ import { Classifier, toPrediction } from "./classifier.mjs";
 const golden = JSON.parse(await readFile(new URL("golden.json", import.meta.url), "utf8"));
 const classifier = await Classifier.load();
 const { precision, task } = classifier.settings;
-const labelOf = (logits) => JSON.stringify(toPrediction(task, logits).label);
+const labelOf = (logits) => JSON.stringify(toPrediction(classifier.settings, logits).label);
 
 let [tokens, labels] = [0, 0];
 const differences = [];

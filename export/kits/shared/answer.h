@@ -13,14 +13,17 @@ static inline int kd_best(const float *logits)
     return best;
 }
 
-/* Return the probability of a label: softmax, or sigmoid if several labels can be true. */
+/* Return the probability of a label: softmax of the logits divided by the temperature, or sigmoid if
+   several labels can be true. The logit of a regression is the number itself. */
 static inline double kd_probability(const float *logits, int label)
 {
     double sum = 0;
+    if (KD_KIND == KD_REGRESSION)
+        return logits[label];
     if (KD_KIND == KD_MULTILABEL)
         return 1 / (1 + exp(-(double)logits[label]));
     for (int i = 0; i < KD_OUTPUTS; i++)
-        sum += exp((double)logits[i] - (double)logits[label]);
+        sum += exp(((double)logits[i] - (double)logits[label]) / KD_TEMPERATURE);
     return 1 / sum;
 }
 

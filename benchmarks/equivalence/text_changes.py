@@ -19,13 +19,13 @@ Change = Callable[[str, np.random.Generator], str]
 
 @dataclass(frozen=True)
 class Robustness:
-    """What one change of the texts does to the answers of a subject.
+    """How one change of the texts changes the predictions of a subject.
 
     Attributes:
         change: A name in `CHANGES`.
         texts: Number of texts.
-        changed: Share of the texts whose label, or set of labels, changes. For a regression it is
-            the mean absolute change of the number.
+        changed: Share of the texts whose predicted label, or set of labels, changes. For a
+            regression it is the mean absolute change of the number.
         low: Lower end of the 95 % interval of a share (Wilson); None for a regression.
         high: Upper end.
     """
@@ -70,5 +70,5 @@ CHANGES: dict[str, Change] = {"typos": typos, "casing": casing, "truncation": tr
 
 
 def changed(name: str, text: str, seed: int, index: int) -> str:
-    """Change the text with this index; the same seed and index give the same text."""
+    """Apply a change to the text with this index; the same seed and index give the same text."""
     return CHANGES[name](text, np.random.default_rng([seed, index]))

@@ -1,0 +1,56 @@
+"""Batches of training texts, to run a teacher on them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kdedge.data.task import Task
+from kdedge.nn.text_model import TextClassifier
+from kdedge.students.activation_stats import Batch
+
+TEXTS = 1024
+"""Maximum of training texts for the teacher's statistics."""
+
+NORM_TEXTS = 256
+"""Maximum of training texts that the norms are fitted to."""
+
+BATCH = 32
+
+
+class TrainingBatches:
+    """Up to `TEXTS` training texts, tokenized for a teacher.
+
+    Args:
+        seed: Seed for the choice of texts if there are more.
+    """
+
+    def __init__(self, teacher: TextClassifier, task: Task, seed: int) -> None:
+        self.teacher = teacher
+        self.task = task
+        self.rows = np.sort(np.random.default_rng(seed).permutation(len(task.train))[:TEXTS])
+
+    def with_labels(self) -> list[Batch]:
+        """Return all texts in batches of model inputs with `labels`."""
+        batches = []
+        for start in range(0, len(self.rows), BATCH):
+            batches.append(self._batch(self.rows[start : start + BATCH]))
+        return batches
+
+    def inputs(self) -> list[Batch]:
+        """Return the same batches without labels."""
+        return [_without_labels(batch) for batch in self.with_labels()]
+
+    def for_norms(self) -> Batch:
+        """Return one batch of `NORM_TEXTS` texts without labels."""
+        step = max(1, len(self.rows) // NORM_TEXTS)
+        return _without_labels(self._batch(self.rows[::step][:NORM_TEXTS]))
+
+    def _batch(self, rows: np.ndarray) -> Batch:
+        part = self.task.train.take(rows)
+        data = self.teacher.encode(part.texts, part.pairs, labels=part.labels)
+        batch = self.teacher.pad(data)
+        return {name: values.to(self.teacher.model.device) for name, values in batch.items()}
+
+
+def _without_labels(batch: Batch) -> Batch:
+    return {name: values for name, values in batch.items() if name != "labels"}
