@@ -10,7 +10,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 from _peer_runs import PEERS
-from kdedge.benchmarks.labels import Box, place_labels
+from kdedge.benchmarks.pictures.label_places import Box, place_labels
 from quickstart import to_svg
 
 WIDTH, HEIGHT = 700, 400
