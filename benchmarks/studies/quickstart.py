@@ -7,7 +7,7 @@
 
 Writes benchmarks/results/quickstart.json from the run and the runs of its other seeds, which stand
 next to it, and prints the tables of benchmarks/results/quickstart.md. Then it draws the picture
-of the README, docs/assets/quickstart.svg, from that file. Without RUN it only draws.
+of docs/index.md, docs/assets/quickstart.svg, from that file. Without RUN it only draws.
 """
 
 from __future__ import annotations
