@@ -60,7 +60,7 @@ COLUMNS = (
         "speedup",
         "against the teacher in torch on the CPU: median [quartiles] over interleaved rounds",
     ),
-    ("vs best", "speedup against the teacher's fastest row"),
+    ("vs fastest", "speedup against the teacher's fastest row"),
     ("texts/s", "in batches, with tokenization"),
     ("size", "bytes of all files that it needs: model, tokenizer and configuration"),
     (
@@ -183,7 +183,7 @@ def cells_of(report: Report, row: Row) -> dict[str, str]:
         "p99 µs": _microseconds(p99),
         "model p50 µs": _microseconds(model_p50),
         "speedup": _speedup_with_quartiles(report, row),
-        "vs best": format_speedup(row, report.fastest_teacher),
+        "vs fastest": format_speedup(row, report.fastest_teacher),
         "texts/s": decimal(row.texts_per_s, 0),
         "size": _size(row.bytes),
         "peak MB": decimal(row.footprint.peak_mb, 0),

@@ -1,4 +1,4 @@
-"""Sum up a report in one sentence: retention, speedup, size, label-only baseline."""
+"""Sum up a report in a sentence or two: retention, speedup, size, label-only baseline."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def headline(report: Report) -> Row | None:
 
 
 def summary(report: Report) -> str:
-    """Write the sentence; "" if no student was timed.
+    """Write the summary; "" if no student was timed.
 
     Example:
         >>> summary(report)
         "bilstm onnx int8 retains 98.4 % of the teacher's accuracy (95 % interval 95.5 to 101.1 %),
-        is 42 times as fast and 7.3 times as small; the same student trained on the labels alone
+        is 42 times as fast and 7.3 times as small. The same student trained on the labels alone
         reaches 90.8 % (a gain of 7.6 points, 95 % interval +5.0 to +9.9)."
     """
     row = headline(report)
@@ -93,7 +93,7 @@ def _baseline(report: Report, row: Row) -> str:
     if baseline is None or baseline.retention is None or baseline.retention.ratio is None:
         return ""
     ratio = 100 * baseline.retention.ratio
-    reached = f"; the same student trained on the labels alone reaches {ratio:.1f} %"
+    reached = f". The same student trained on the labels alone reaches {ratio:.1f} %"
     return reached if row.gain is None else f"{reached} ({gain_text(row.gain)})"
 
 

@@ -272,7 +272,7 @@ def bench_and_show(
     report: Report | None = None
     if not force:
         settings = run_settings(run, students, DEFAULTS)
-        report = saved_report(folder, settings, measured_from(run, students), DEFAULTS)
+        report = saved_report(run.bench, settings, measured_from(run, students), DEFAULTS)
     if report is not None:
         progress.say(f"{run.bench.name}: same bundles, settings and machine, kept")
     else:

@@ -32,7 +32,7 @@ TERMINAL_COLUMNS = {
     "p90 µs": "p90\nµs",
     "p99 µs": "p99\nµs",
     "speedup": "speed\nup",
-    "vs best": "vs\nbest",
+    "vs fastest": "vs\nfastest",
     "texts/s": "texts\n/s",
     "size": "size",
     "peak MB": "peak\nMB",

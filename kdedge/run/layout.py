@@ -177,7 +177,7 @@ def _locked_folder(folder: Path) -> Iterator[None]:
             "wait for it, or give this recipe another name",
         ) from error
     try:
-        holder.write_text(f"process {os.getpid()}")
+        write_atomic(holder, f"process {os.getpid()}")
         yield
     finally:
         lock.release()

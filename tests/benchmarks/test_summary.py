@@ -45,8 +45,8 @@ def test_the_sentence_has_retention_speed_size_and_the_baseline() -> None:
     example = replace(example, rows=(*example.rows, baseline))
     assert summary(example) == (
         "student onnx int8 retains 96.7 % of the teacher's accuracy (95 % interval 95.7 to 97.7 %),"
-        " is 40 times as fast and 431 times as small;"
-        " the same student trained on the labels alone reaches 97.8 %."
+        " is 40 times as fast and 431 times as small."
+        " The same student trained on the labels alone reaches 97.8 %."
     )
 
 
