@@ -285,6 +285,10 @@ def _defined_in(parent: ast.Module | ast.ClassDef) -> set[str]:
     return names
 
 
+def test_the_readme_takes_five_minutes_to_read() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
 @PAGES
 def test_relative_links_have_a_target(page: Path) -> None:
     for link in relative_links(page.read_text(encoding="utf-8")):
