@@ -56,6 +56,7 @@ def test_the_tables_show_what_was_measured() -> None:
     assert document["timed_tokens"] == list(example.timed_tokens)
 
 
+@pytest.mark.slow
 def test_markdown_and_page_have_the_same_figures() -> None:
     example = compared_report()
     text, page = markdown(example), html_page(example)
@@ -68,6 +69,7 @@ def test_markdown_and_page_have_the_same_figures() -> None:
                 assert cell.replace("<", "&lt;") in page
 
 
+@pytest.mark.slow
 def test_texts_are_shown_only_if_asked_for_and_stay_text() -> None:
     hidden = compared_report(shows_texts=False)
     for content in (html_page(hidden), markdown(hidden), json.dumps(hidden.to_json())):
@@ -135,6 +137,7 @@ def test_the_page_says_what_is_not_known() -> None:
     assert "calibration: the texts have no labels" in markdown(example)
 
 
+@pytest.mark.slow
 def test_label_sets_and_numbers_have_tables_of_their_own() -> None:
     generator = np.random.default_rng(0)
     for kind, metric, labels in (
@@ -187,6 +190,7 @@ def test_many_classes_are_shortened() -> None:
 # Time against length
 
 
+@pytest.mark.slow
 def test_times_belong_to_the_tokens_of_their_texts() -> None:
     example = compared_report()
     row = example.rows[3]

@@ -119,6 +119,7 @@ def test_the_page_shows_peers_in_the_picture_and_in_tables(values: list[PeerValu
     assert "Not measured: there is no file of results" in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_the_page_fits_a_phone(values: list[PeerValues], dark: bool, tmp_path: Path) -> None:
     require_chromium()

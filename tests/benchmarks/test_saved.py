@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,19 @@ from kdedge.cli.bench_output import rich_table
 
 SETTINGS = {"providers": ("cpu",), "run": "toy", "students": "all"}
 HASHES = {"toy/student": "aa", "toy/bundle": "bb"}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
+    """The folder of a report that all tests of this file share, and the report."""
+    folder = tmp_path_factory.mktemp("saved")
+    return folder, write(folder)
+
+
+@pytest.fixture
+def saved(written: tuple[Path, Report], tmp_path: Path) -> Path:
+    """A copy of the report's folder, for tests that change it."""
+    return shutil.copytree(written[0], tmp_path / "saved")
 
 
 def write(folder: Path) -> Report:
@@ -47,15 +61,15 @@ def table(example: Report) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
-def test_a_saved_report_shows_what_the_first_one_showed(tmp_path: Path) -> None:
-    first = write(tmp_path)
-    again = read(tmp_path)
+def test_a_saved_report_shows_what_the_first_one_showed(written: tuple[Path, Report]) -> None:
+    folder, first = written
+    again = read(folder)
     assert again is not None
     assert table(again) == table(first)
     assert summary(again) == summary(first)
     assert sorted(warnings(again)) == sorted(warnings(first))
     assert any("predicts 'x' for every text" in line for line in warnings(again))
-    assert one_line(again) + "\n" == (tmp_path / "report.json").read_text()
+    assert one_line(again) + "\n" == (folder / "report.json").read_text()
 
 
 @pytest.mark.parametrize(
@@ -67,10 +81,10 @@ def test_a_saved_report_shows_what_the_first_one_showed(tmp_path: Path) -> None:
     ],
 )
 def test_another_bundle_or_setting_is_measured_again(
-    tmp_path: Path, changes: dict[str, Any]
+    written: tuple[Path, Report], changes: dict[str, Any]
 ) -> None:
-    write(tmp_path)
-    assert read(tmp_path, **changes) is None
+    assert read(written[0]) is not None
+    assert read(written[0], **changes) is None
 
 
 def other_machine(document: dict[str, Any]) -> None:
@@ -91,16 +105,14 @@ def no_rows(document: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("change", [other_machine, other_version, no_raw_values, no_rows])
 def test_a_report_from_elsewhere_or_a_broken_one_is_measured_again(
-    tmp_path: Path, change: Callable[[dict[str, Any]], None]
+    saved: Path, change: Callable[[dict[str, Any]], None]
 ) -> None:
-    write(tmp_path)
-    document = json.loads((tmp_path / "report.json").read_text())
+    document = json.loads((saved / "report.json").read_text())
     change(document)
-    (tmp_path / "report.json").write_text(json.dumps(document))
-    assert read(tmp_path) is None
+    (saved / "report.json").write_text(json.dumps(document))
+    assert read(saved) is None
 
 
-def test_a_report_without_its_page_is_measured_again(tmp_path: Path) -> None:
-    write(tmp_path)
-    (tmp_path / "report.html").unlink()
-    assert read(tmp_path) is None
+def test_a_report_without_its_page_is_measured_again(saved: Path) -> None:
+    (saved / "report.html").unlink()
+    assert read(saved) is None

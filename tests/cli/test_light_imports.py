@@ -12,6 +12,8 @@ from kdedge_process import ROOT
 
 from kdedge.cli.main import COMMANDS
 
+pytestmark = pytest.mark.slow  # Every test starts processes.
+
 HEAVY = ("torch", "transformers", "datasets", "scipy", "sklearn", "optuna", "onnx", "pyarrow")
 
 PROGRAM = """

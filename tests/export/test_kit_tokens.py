@@ -20,6 +20,8 @@ from kdedge.errors import UsageError
 from kdedge.runtime import Bundle
 from kdedge.runtime.text_encoder import TextEncoder
 
+pytestmark = pytest.mark.slow  # Compilers run for most tests.
+
 HERE = Path(__file__).parent
 TEXTS = [*LONG_TEXTS, *odd_texts(998)]
 SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")

@@ -29,6 +29,8 @@ from kdedge.cli.main import cli
 from kdedge.errors import IntegrityError, UsageError
 from kdedge.runtime import Bundle, Classifier
 
+pytestmark = pytest.mark.slow  # Compilers run for most tests.
+
 SANITIZERS = "-g -fsanitize=address,undefined -fno-sanitize-recover=all"
 OTHER_TASKS = ("pair", "multilabel", "regression")
 LARGEST_DIFFERENCE = 1e-5
