@@ -241,3 +241,63 @@ def test_a_full_disk_is_an_error_and_the_run_continues_once_there_is_space(
     assert full >= points // 2
     for command in ("distill", "export", "bench"):
         assert fingerprint(command, runs) == fingerprint(command, whole)
+
+
+class CountedWrites:
+    """Runs commands that may write a number of times below a folder before the disk is full."""
+
+    def __init__(self, folder: Path, scratch: Path) -> None:
+        self.library = scratch / "full_disk.so"
+        source = Path(__file__).with_name("full_disk.c")
+        compiler = ["gcc", "-shared", "-fPIC", "-o", str(self.library), str(source), "-ldl"]
+        if shutil.which("gcc") is None or sys.platform != "linux":
+            pytest.skip("needs gcc on Linux")
+        subprocess.run(compiler, check=True)
+        self.left = scratch / "left"
+        self.environment = os.environ | {
+            "LD_PRELOAD": str(self.library),
+            "FULL_DISK_FOLDER": str(folder),
+            "FULL_DISK_LEFT": str(self.left),
+        }
+
+    def run(self, words: list[str], writes: int) -> tuple[int, str, int]:
+        """Return exit code, output, and the number of writes that were tried."""
+        self.left.write_bytes(writes.to_bytes(8, sys.byteorder, signed=True))
+        done = subprocess.run(
+            [sys.executable, "-m", "kdedge", *words],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+        )
+        left = int.from_bytes(self.left.read_bytes(), sys.byteorder, signed=True)
+        return done.returncode, done.stdout + done.stderr, writes - left
+
+
+@pytest.mark.parametrize("step", [400, pytest.param(10, marks=pytest.mark.soak)])
+def test_every_tenth_write_can_be_the_one_that_finds_the_disk_full(
+    step: int, recipe: Path, undisturbed: tuple[Path, dict[str, float]], tmp_path: Path
+) -> None:
+    """Each command runs with space for 0, `step`, 2 `step`, ... writes, until that is enough."""
+    whole, _ = undisturbed
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    disk = CountedWrites(runs, tmp_path)
+    for command in ("distill", "export", "bench"):
+        before = tmp_path / f"before-{command}"
+        shutil.copytree(runs, before)
+        writes = 0
+        while True:
+            shutil.rmtree(runs)
+            shutil.copytree(before, runs)
+            code, output, tried = disk.run(arguments(command, recipe, runs), writes)
+            if code == 0:
+                break
+            assert tried > writes, output[-3000:]
+            assert code == 4 and "Traceback" not in output, (writes, output[-3000:])
+            assert "full" in output or "No space left" in output, (writes, output[-3000:])
+            assert str(runs) in output, (writes, "the message names no path")
+            assert_finished_work_is_intact(runs)
+            writes += step
+        sys.stdout.write(f"{command}: {tried} writes, full {writes // step} times\n")
+        assert writes >= tried > writes - step
+        assert fingerprint(command, runs) == fingerprint(command, whole)
