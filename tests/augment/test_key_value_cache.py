@@ -26,7 +26,7 @@ from kdedge.augment.sampling import sample
 VOCABULARY = 40
 LENGTH = 30
 LAYERS = 2
-BERT_SIZES = {
+SIZES: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 24,
     "intermediate_size": 48,
@@ -40,11 +40,18 @@ BERT_SIZES = {
 def language_model(kind: str) -> PreTrainedModel:
     torch.manual_seed(0)
     if kind == "llama":
-        return LlamaForCausalLM(LlamaConfig(**BERT_SIZES)).eval()
+        return LlamaForCausalLM(LlamaConfig(**SIZES)).eval()
     if kind == "sliding window":
-        return MistralForCausalLM(MistralConfig(**BERT_SIZES, sliding_window=5)).eval()
-    sizes = {"vocab_size": VOCABULARY, "n_positions": LENGTH, "n_embd": 24, "n_head": 2}
-    return GPT2LMHeadModel(GPT2Config(**sizes, n_layer=LAYERS, initializer_range=0.2)).eval()
+        return MistralForCausalLM(MistralConfig(**SIZES, sliding_window=5)).eval()
+    config = GPT2Config(
+        vocab_size=VOCABULARY,
+        n_positions=LENGTH,
+        n_embd=24,
+        n_head=2,
+        n_layer=LAYERS,
+        initializer_range=0.2,
+    )
+    return GPT2LMHeadModel(config).eval()
 
 
 def texts_of(model: PreTrainedModel, seed: int = 0, **settings: Any) -> list[list[int]]:
