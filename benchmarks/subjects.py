@@ -181,12 +181,13 @@ def nodes_on_cpu(nodes: Mapping[str, int]) -> str:
 def _precisions_for(bundle: Bundle, provider: str) -> list[str]:
     """Select the files that run on a provider.
 
-    int8 kernels exist on the CPU. Elsewhere parts of an int8 graph silently run on the CPU.
+    int8 kernels exist on the CPU. Elsewhere parts of an int8 graph silently run on the CPU. A CPU
+    computes fp16 in fp32, and converts all numbers twice.
     """
     precisions = list(bundle.manifest.precisions)
-    if full_name(provider) != PROVIDERS["cpu"] and "int8" in precisions:
-        precisions.remove("int8")
-    return precisions
+    if full_name(provider) == PROVIDERS["cpu"]:
+        return [name for name in precisions if name != "fp16"] or precisions
+    return [name for name in precisions if name != "int8"]
 
 
 def _bundle_subject(

@@ -37,6 +37,7 @@ class BertExport(StudentExport):
 
     row_layers: ClassVar[tuple[str, ...]] = ("bert.pooler.dense", "classifier")
     exact_in_batches: ClassVar[bool] = False
+    gains_from_half: ClassVar[bool] = True
 
     def can_write(self, config: PretrainedConfig) -> bool:
         return config.hidden_act in ACTIVATIONS

@@ -25,6 +25,7 @@ class BiLstmExport(StudentExport):
 
     row_layers: ClassVar[tuple[str, ...]] = ("dense", "classifier")
     exact_in_batches: ClassVar[bool] = True
+    gains_from_half: ClassVar[bool] = False
 
     def inputs(self, config: PretrainedConfig) -> tuple[str, ...]:
         names = ("input_ids", "attention_mask")

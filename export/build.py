@@ -11,6 +11,7 @@ from kdedge.export.calibration import UNCALIBRATED, calibrate
 from kdedge.export.dynamic_int8 import quantize
 from kdedge.export.figures import Int8Figures, ParityFigures, VariantDecision
 from kdedge.export.graph import to_onnx
+from kdedge.export.half import FP16, to_half, without_useless_half
 from kdedge.export.int8_parity import check_integers
 from kdedge.export.int8_writer import to_int8
 from kdedge.export.options import AUTO, ExportOptions
@@ -69,6 +70,7 @@ def build_bundle(
         CheckFailed: If a file does not do what its model does. The old bundle is unchanged.
         MachineError: If the bundle cannot be written.
     """
+    options = without_useless_half(source.model, source.name, options, progress)
     files = write_files(source.model, options, quantized)
     try:
         _check_and_pack(source, files, task, folder, options, progress)
@@ -85,6 +87,8 @@ def write_files(
 ) -> ExportedFiles:
     """Write the graphs of a classifier; fp32 is always among them."""
     graphs = {"fp32": to_onnx(model)}
+    if FP16 in options.precisions:
+        graphs[FP16] = to_half(graphs["fp32"])
     if quantized is None:
         if options.int8:
             graphs["int8"] = quantize(graphs["fp32"], options.scheme)
@@ -113,8 +117,11 @@ def _check_and_pack(
     if "int8" in files.graphs:
         int8 = _check_int8(files, opened, classifiers["int8"], texts, logits)
         figures = replace(figures, int8=int8)
+    kind = task.spec.kind
+    if FP16 in files.graphs:
+        report = check_same_answers(FP16, logits[FP16], "fp32", logits["fp32"], kind)
+        figures = replace(figures, fp16=report)
     if "portable" in files.graphs:
-        kind = task.spec.kind
         report = check_same_answers("portable", logits["portable"], "int8", logits["int8"], kind)
         figures = replace(figures, portable=report)
     wanted = {"int8" if name == AUTO else name for name in precisions}
@@ -125,10 +132,10 @@ def _check_and_pack(
         _report_slow(source.name, decision, progress)
         if decision.loss_reason and "int8" in wanted:
             _check_float_allowed(precisions, decision.loss_reason)
-            packed = ["fp32"]
+            packed = _float_files(packed)
             progress.say(
                 f"{source.name}: int8 is not worth packing: {decision.loss_reason}; the bundle "
-                "contains only the float file"
+                f"contains {' and '.join(packed)}"
             )
     chosen = {name: classifiers[name] for name in packed}
     calibration = UNCALIBRATED
@@ -146,6 +153,12 @@ def _check_and_pack(
         agreement=calibration.table,
         provenance=source.provenance,
     )
+
+
+def _float_files(precisions: Sequence[str]) -> list[str]:
+    """Return the files that are not integers, at least fp32."""
+    floats = [name for name in precisions if name in ("fp32", FP16)]
+    return floats or ["fp32"]
 
 
 def _first_choice(classifiers: Mapping[str, Classifier]) -> Classifier:

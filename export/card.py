@@ -139,6 +139,8 @@ def _check_lines(figures: ParityFigures) -> Iterator[str]:
         yield f"The bundle contains no int8 file, which is not worth it: {variants.loss_reason}."
     elif figures.int8 is not None:
         yield from _int8_sentences(figures.int8)
+    if figures.fp16 is not None:
+        yield _half_sentence(figures.fp16)
     if figures.portable is not None:
         yield _portable_sentence(figures.portable)
     if figures.calibration is not None:
@@ -213,6 +215,14 @@ def _rounding_sentence(integers: IntegerCheck) -> str:
         "integers, which torch and the file round differently. Logits then differ by up to "
         f"{replay.unguided.max_abs_logit:.2g}, and {100 * replay.unguided.agreement:.2f} % of the "
         "predictions are equal."
+    )
+
+
+def _half_sentence(report: ParityReport) -> str:
+    return (
+        "The fp16 file is for GPUs: the same prediction as the fp32 file on "
+        f"{100 * report.agreement:.2f} % of {report.texts} texts, largest logit difference "
+        f"{report.max_abs_logit:.2g}."
     )
 
 

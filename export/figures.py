@@ -12,7 +12,7 @@ from kdedge.export.qat import QatResult
 
 FLOAT = "float"
 
-VARIANT_ORDER = (FLOAT, "dynamic", "calibrated", "tuned", "portable")
+VARIANT_ORDER = (FLOAT, "dynamic", "calibrated", "tuned", "fp16", "portable")
 """All variants of a student's file, in the order of tables."""
 
 
@@ -127,6 +127,7 @@ class ParityFigures:
 
     fp32: ParityReport | None = None
     int8: Int8Figures | None = None
+    fp16: ParityReport | None = None
     portable: ParityReport | None = None
     vocabulary: VocabularyFigures | None = None
     variants: VariantDecision | None = None
@@ -134,7 +135,8 @@ class ParityFigures:
 
     def to_json(self) -> dict[str, Any]:
         document: dict[str, Any] = {}
-        for name, report in (("fp32", self.fp32), ("int8", self.int8), ("portable", self.portable)):
+        for name in ("fp32", "int8", "fp16", "portable"):
+            report = getattr(self, name)
             if report is not None:
                 document[name] = report.to_json()
         if self.vocabulary is not None:

@@ -11,7 +11,7 @@ from kdedge.errors import UsageError
 AUTO = "auto"
 """The int8 file, or the fp32 file if int8 is not worth packing."""
 
-FILES = (AUTO, "fp32", "int8", "portable")
+FILES = (AUTO, "fp32", "int8", "fp16", "portable")
 
 GOLDEN_SOURCES = ("neutral", "test")
 
@@ -24,8 +24,9 @@ class ExportOptions:
     """What a student's bundle contains.
 
     Attributes:
-        precisions: Files to pack: `fp32`, `int8`, `portable`, or `auto`: int8, or fp32 if int8
-            loses too much. The fp32 graph is checked in any case.
+        precisions: Files to pack: `fp32`, `int8`, `fp16`, `portable`, or `auto`: int8, or fp32 if
+            int8 loses too much. The fp32 graph is checked in any case. A student for which fp16
+            makes no sense, such as a BiLSTM, gets the other files.
         scheme: How the int8 file rounds.
         tune: Whether quantization-aware training may follow calibration.
         trim_vocab: Pieces of the vocabulary to keep; None: as the recipe says.

@@ -38,11 +38,15 @@ GOLDEN_TEXTS = 16
 GOLDEN_NUMBERS = 100_000
 """Most golden logits: a task with many labels gets fewer golden texts."""
 
-GOLDEN_TOLERANCE = {"fp32": 1e-4, "int8": 0.5, "portable": 0.5}
+GOLDEN_TOLERANCE = {"fp32": 1e-4, "int8": 0.5, "portable": 0.5, "fp16": 0.05}
 """Largest logit difference on another machine that `kdedge verify` accepts.
 
 fp32 sums have another order there. int8 activations may fall on the other side of a rounding step,
 and a model may have several of them.
+
+fp16 rounds about 12 results of each layer, each by a share of at most 2^-11. Independent errors add
+up to sqrt(12 L) 2^-11 after L layers: 0.6 % with 12 layers, or 0.05 for logits of 8. Measured on
+400 texts of SST-2 with a MiniLM of 6 layers, whose logits reach 3.6: 0.002, lower quartile 0.0005.
 """
 
 NO_FIGURES = ParityFigures()

@@ -1,4 +1,4 @@
-"""Compares the variants of a student's file: fp32, calibrated, tuned, dynamic, portable."""
+"""Compares the variants of a student's file: fp32, calibrated, tuned, dynamic, fp16, portable."""
 
 from __future__ import annotations
 
@@ -52,8 +52,9 @@ def _variant_graphs(opened: Bundle, files: ExportedFiles) -> dict[str, bytes]:
     graphs = {FLOAT: opened.contents[PRECISIONS["fp32"]]}
     if files.quantized is not None and files.int8_variant == "tuned":
         graphs["calibrated"] = to_int8(files.quantized.calibrated).SerializeToString()
-    if "portable" in files.graphs:
-        graphs["portable"] = opened.contents[PRECISIONS["portable"]]
+    for name in ("fp16", "portable"):
+        if name in files.graphs:
+            graphs[name] = opened.contents[PRECISIONS[name]]
     if files.int8_variant is not None:
         graphs[files.int8_variant] = opened.contents[PRECISIONS["int8"]]
     return graphs

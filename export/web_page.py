@@ -63,6 +63,7 @@ def write_web_page(bundle: Path, libraries: Path | None = None) -> WebPage:
     opened = Bundle.open(bundle)
     opened.verify_files()
     require_no_cleaning(opened.manifest, "a web page")
+    _check_files(opened)
     folder = opened.folder.absolute().parent / "web"
     _check_target(folder)
     modules = web_libraries(libraries)
@@ -79,6 +80,17 @@ def write_web_page(bundle: Path, libraries: Path | None = None) -> WebPage:
     finally:
         remove(part)
     return WebPage(folder, size, opened.json("golden.json").get("texts") == "test")
+
+
+def _check_files(bundle: Bundle) -> None:
+    """Raise UsageError if the bundle only has a file for GPUs."""
+    precisions = bundle.manifest.precisions
+    if not set(ORDER) & set(precisions):
+        raise UsageError(
+            "this bundle has no file for a web page",
+            f"only {', '.join(precisions)}",
+            "export it with --precision int8",
+        )
 
 
 def _check_target(folder: Path) -> None:

@@ -354,7 +354,7 @@ def record_again(folder: Path) -> None:
 
 # Bundles
 
-OPTIONAL_FILES = (AGREEMENT, EVALUATION, PRECISIONS["portable"], SBOM)
+OPTIONAL_FILES = (AGREEMENT, EVALUATION, PRECISIONS["fp16"], PRECISIONS["portable"], SBOM)
 BUNDLE_FILES = tuple(name for name in LAYOUT if name not in OPTIONAL_FILES)
 """Files of a bundle that `tiny_bundle` returns."""
 

@@ -29,8 +29,8 @@ class ExportSettings(TypedDict, total=False):
     """What a bundle contains.
 
     Attributes:
-        precisions: Files to pack: `fp32`, `int8`, `portable`; default: `("auto",)`, which is
-            int8, or fp32 if int8 loses too much.
+        precisions: Files to pack: `fp32`, `int8`, `fp16`, `portable`; default: `("auto",)`, which
+            is int8, or fp32 if int8 loses too much.
         scheme: static fixes activation ranges at export; dynamic computes them per batch.
         weight_bits: Bits of int8 weights; 8 bits overflow on CPUs without VNNI; default: 7.
         tune: Whether quantization-aware training may follow calibration; default: True.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 
 from kdedge.augment.generator import Generator
+from kdedge.augment.key_value_cache import reserve
 
 FIRST_CANDIDATES = 256
 """The nucleus is first searched among this many of the most likely tokens."""
@@ -35,7 +36,8 @@ def sample(
         max_length: Largest number of tokens, prompt included.
         precision: Type for autocast; None computes in float32.
         interval: Finished texts leave the batch every `interval` tokens. Default: 1 on a CPU,
-            `GPU_INTERVAL` on a GPU, because each check waits for the GPU.
+            `GPU_INTERVAL` on a GPU, because each check waits for the GPU. With more than 1 the
+            cache gets its memory once; with 1, rows leave so often that it is copied anyway.
 
     Returns:
         B lists of token ids: the prompt, then tokens up to `end` or to `max_length`.
@@ -54,7 +56,10 @@ def sample(
     ):
         for step in range(1, room + 1):
             output = model(input_ids=input_ids, past_key_values=cache, use_cache=True)
-            cache = output.past_key_values
+            if cache is None:
+                cache = output.past_key_values
+                if interval > 1:
+                    reserve(cache, max_length)
             tokens = sample_nucleus(output.logits[:, -1].float() / temperature, top_p)  # (B,)
             new.append(tokens)
             if step % interval == 0 or step == room:

@@ -48,7 +48,7 @@ def export_options(
     golden_from: str,
 ) -> ExportOptions:
     """Convert the options of the command line."""
-    precisions = ("fp32", "int8") if precision == "all" else (precision,)
+    precisions = ("fp32", "int8", "fp16") if precision == "all" else (precision,)
     if portable:
         precisions = (*precisions, "portable")
     return ExportOptions(
@@ -76,9 +76,10 @@ class ExtraOptions:
     export_options,
     default_option(
         "--precision",
-        click.Choice(["auto", "int8", "fp32", "all"]),
+        click.Choice(["auto", "int8", "fp32", "fp16", "all"]),
         "auto",
-        "ONNX files to pack. auto: int8, or fp32 if int8 loses too much. all: fp32 and int8.",
+        "ONNX files to pack. auto: int8, or fp32 if int8 loses too much. fp16: for GPUs; a BiLSTM "
+        "has none. all: fp32, int8 and fp16.",
     ),
     click.option(
         "--portable",
@@ -284,6 +285,7 @@ def _rows(manifest: Manifest) -> Iterator[tuple[str, ...]]:
     for variant, precision in (
         (FLOAT, "fp32"),
         (variants.int8, "int8"),
+        ("fp16", "fp16"),
         ("portable", "portable"),
     ):
         if precision in manifest.precisions:
@@ -309,7 +311,7 @@ def _warnings(manifest: Manifest) -> Iterator[str]:
 
     variants = VariantDecision.from_json(manifest.parity["variants"])
     if variants.loss_reason:
-        yield f"int8 does not pay: {variants.loss_reason}; the bundle only has the float file"
+        yield f"int8 does not pay: {variants.loss_reason}; the bundle has no int8 file"
     if variants.slow_reason:
         yield f"int8 only saves bytes on this machine: {variants.slow_reason}"
     if variants.int8:

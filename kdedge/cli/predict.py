@@ -112,7 +112,7 @@ class TextArguments:
     ),
 )
 @click.option(
-    "--precision", default="auto", show_default=True, help="fp32, int8, portable, or auto."
+    "--precision", default="auto", show_default=True, help="fp32, int8, fp16, portable, or auto."
 )
 @provider_options
 @click.option(

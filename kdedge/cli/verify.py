@@ -107,11 +107,9 @@ def _document(bundle: Bundle, replays: list[Replay], *, signed: bool) -> dict[st
 
 
 def _differences(file: Replay) -> str:
-    from kdedge.runtime.golden import QUARTILE_TOLERANCE
-
     return (
         f"largest logit difference {file.max_abs_logit:.2g} (limit {file.tolerance:g}), "
-        f"lower quartile {file.quartile_abs_logit:.2g} (limit {QUARTILE_TOLERANCE:g}), "
+        f"lower quartile {file.quartile_abs_logit:.2g} (limit {file.quartile_tolerance:g}), "
         f"{file.texts - file.label_mismatches} of {file.texts} labels equal"
     )
 

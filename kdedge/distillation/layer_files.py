@@ -111,11 +111,30 @@ class LayerFiles:
 
     def read(self, name: str, rows: np.ndarray, length: int) -> np.ndarray:
         """Return a zero-padded batch (B, T, ...), for attention (B, T, T, ...)."""
-        tokens = [length] * TOKEN_AXES[name]
-        block = np.zeros((len(rows), *tokens, *self.layout.shapes[name]), np.float16)
-        for position, row in enumerate(rows.tolist()):
-            index = self.layout.text_index(name, position, row)
-            block[index] = self._rows(name, row).reshape(block[index].shape)
+        if TOKEN_AXES[name] == 1:
+            return self._read_tokens(name, rows, length)
+        return self._read_pairs(name, rows, length)
+
+    def _read_tokens(self, name: str, rows: np.ndarray, length: int) -> np.ndarray:
+        """Fill the batch with one read of the file; padding reads row 0, and then becomes 0."""
+        tokens = np.arange(length)
+        is_padding = tokens >= self.layout.lengths[rows][:, None]  # (B, T)
+        places = np.where(is_padding, 0, self._starts[name][rows][:, None] + tokens)
+        block = np.empty((*places.shape, *self.layout.shapes[name]), np.float16)
+        # Every place is valid; with another mode than "clip", NumPy would copy the block again.
+        np.take(self.arrays[name], places, axis=0, out=block, mode="clip")
+        block[is_padding] = 0
+        return block
+
+    def _read_pairs(self, name: str, rows: np.ndarray, length: int) -> np.ndarray:
+        """Read the pairs of each text at once: they are many short rows, next to each other."""
+        shape = self.layout.shapes[name]
+        block = np.zeros((len(rows), length, length, *shape), np.float16)
+        starts = self._starts[name][rows].tolist()
+        lengths = self.layout.lengths[rows].tolist()
+        for text, start, tokens in zip(block, starts, lengths, strict=True):
+            pairs = self.arrays[name][start : start + tokens**2]
+            text[:tokens, :tokens] = pairs.reshape(tokens, tokens, *shape)
         return block
 
     def flush(self) -> None:

@@ -74,7 +74,8 @@ class Classifier:
         Args:
             folder: A folder, a zip of one, a repository on the Hugging Face hub as `owner/name`
                 or `owner/name@revision`, or a bundle that is already open.
-            precision: `fp32`, `int8`, `portable`, or `auto`: the fastest that the bundle has.
+            precision: `fp32`, `int8`, `fp16`, `portable`, or `auto`: the fastest that the bundle
+                has.
             provider: `cpu`, `cuda`, ... or ONNX Runtime's full name of an execution provider.
             threads: Threads for one prediction. Default: all cores.
             digest: The digest that the bundle must have, as `kdedge info` prints it:

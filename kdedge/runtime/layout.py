@@ -25,11 +25,13 @@ SBOM = "sbom.cdx.json"
 PRECISIONS = {
     "fp32": "onnx/model.onnx",
     "int8": "onnx/model_quantized.onnx",
+    "fp16": "onnx/model_fp16.onnx",
     "portable": "onnx/model_portable.onnx",
 }
 """Name of an ONNX file -> its path in the bundle.
 
-int8 is for ONNX Runtime on CPUs; portable is int8 in plain ONNX operators, for any runtime."""
+int8 is for ONNX Runtime on CPUs, fp16 for GPUs; portable is int8 in plain ONNX operators, for any
+runtime."""
 
 LAYOUT = (
     "README.md",

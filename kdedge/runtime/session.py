@@ -26,9 +26,12 @@ PROVIDERS = {
 }
 """Short name -> ONNX Runtime's name of an execution provider."""
 
-CPU_ORDER = ("int8", "portable", "fp32")
-OTHER_ORDER = ("fp32", "portable", "int8")
-"""Order in which `auto` prefers files: int8 has fast kernels on CPUs only."""
+CPU_ORDER = ("int8", "portable", "fp32", "fp16")
+NVIDIA_ORDER = ("fp16", "fp32", "portable", "int8")
+OTHER_ORDER = ("fp32", "fp16", "portable", "int8")
+"""Order in which `auto` prefers files: int8 has fast kernels on CPUs only, fp16 has none there."""
+
+NVIDIA = (PROVIDERS["cuda"], PROVIDERS["tensorrt"])
 
 SHAPE_OPERATORS = frozenset(
     "Cast Concat ConstantOfShape Equal Expand Gather Range Reshape Shape Slice Squeeze Sub "
@@ -43,8 +46,7 @@ SLOW_FUSIONS = ["SkipLayerNormFusion"]
 def choose_precision(manifest: Manifest, precision: str, provider: str) -> str:
     """Return the precision to use; `auto` is the one that is fastest on the provider."""
     if precision == "auto":
-        order = CPU_ORDER if provider == PROVIDERS["cpu"] else OTHER_ORDER
-        return next(name for name in order if name in manifest.precisions)
+        return next(name for name in _order(provider) if name in manifest.precisions)
     if precision not in manifest.precisions:
         raise UsageError(
             "the bundle has no such precision",
@@ -52,6 +54,12 @@ def choose_precision(manifest: Manifest, precision: str, provider: str) -> str:
             f"one of auto, {', '.join(sorted(manifest.precisions))}",
         )
     return precision
+
+
+def _order(provider: str) -> tuple[str, ...]:
+    if provider == PROVIDERS["cpu"]:
+        return CPU_ORDER
+    return NVIDIA_ORDER if provider in NVIDIA else OTHER_ORDER
 
 
 def open_session(
@@ -107,7 +115,7 @@ def open_session(
 def prepare_libraries(provider: str) -> None:
     """Load CUDA and cuDNN from their pip packages, where the system's linker does not look."""
     load = getattr(onnxruntime, "preload_dlls", None)
-    if provider in (PROVIDERS["cuda"], PROVIDERS["tensorrt"]) and load is not None:
+    if provider in NVIDIA and load is not None:
         # It prints what it does not find, and stdout is for results.
         with redirect_stdout(sys.stderr):
             load()
@@ -123,7 +131,7 @@ def provider_options(provider: str) -> dict[str, str]:
 
 
 def _install_hint(provider: str) -> str:
-    if provider not in (PROVIDERS["cuda"], PROVIDERS["tensorrt"]):
+    if provider not in NVIDIA:
         return "install the onnxruntime build that has it, or use cpu"
     return (
         "use cpu; or make a second environment, since onnxruntime-gpu conflicts with "

@@ -405,7 +405,7 @@ def test_the_teachers_bundle_is_the_same_whatever_is_chosen_for_students(
             {"scheme": QuantScheme(), "tune": False},
             "--no-qat with --scheme dynamic --weight-bits 7",
         ),
-        ({"precisions": ("fp16",)}, "fp16"),
+        ({"precisions": ("fp8",)}, "fp8"),
     ],
 )
 def test_options_without_effect_are_errors(options: dict[str, Any], detail: str) -> None:

@@ -153,6 +153,11 @@ def test_each_provider_uses_the_first_file_that_it_runs_well(
         (("fp32", "int8", "portable"), "cuda", "fp32"),
         (("int8", "portable"), "coreml", "portable"),
         (("int8",), "cuda", "int8"),
+        (("fp32", "fp16"), "cpu", "fp32"),
+        (("fp16",), "cpu", "fp16"),
+        (("fp32", "int8", "fp16"), "cuda", "fp16"),
+        (("fp32", "int8", "fp16"), "tensorrt", "fp16"),
+        (("fp32", "fp16"), "coreml", "fp32"),
     ):
         files = {name: PRECISIONS[name] for name in held}
         contents = {**bundle.contents, **{path: name.encode() for name, path in files.items()}}
