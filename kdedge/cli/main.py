@@ -8,6 +8,7 @@ import io
 import os
 import signal
 import sys
+import threading
 from importlib.util import find_spec
 from typing import Any, NamedTuple, NoReturn
 
@@ -188,6 +189,7 @@ def main(command: click.Command = cli) -> Any:
     # Training installs its own handler, which saves first. Without a handler, the first process
     # of a container would ignore the signal.
     signal.signal(signal.SIGTERM, _raise_terminated)
+    threading.excepthook = _report_thread
     try:
         return _run(command)
     except KdedgeError as error:
@@ -208,6 +210,18 @@ def main(command: click.Command = cli) -> Any:
         from kdedge.cli.crash import explain
 
         _exit_with(explain(error))
+
+
+def _report_thread(error: threading.ExceptHookArgs) -> None:
+    """Print the traceback of a thread, but not for a full disk.
+
+    TensorBoard's writer has a thread. The main thread meets the full disk too, and explains it.
+    """
+    from kdedge.io.disk import causes, is_disk_full
+
+    value = error.exc_value
+    if value is None or not any(map(is_disk_full, causes(value))):
+        threading.__excepthook__(error)
 
 
 def _exit_with(error: KdedgeError) -> NoReturn:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import click
@@ -139,3 +140,29 @@ def test_a_full_disk_under_stdout_exits_4() -> None:
         )
     assert done.returncode == 4, done.stderr
     assert "the disk is full" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "traceback"), [(OSError(errno.ENOSPC, "full"), False), (ValueError("odd"), True)]
+)
+def test_a_thread_that_finds_the_disk_full_is_silent(
+    error: Exception,
+    traceback: bool,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """TensorBoard writes in a thread; the main thread reports the same full disk."""
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+
+    def write() -> None:
+        raise error
+
+    @click.command()
+    def command() -> None:
+        thread = threading.Thread(target=write)
+        thread.start()
+        thread.join()
+
+    monkeypatch.setattr(sys, "argv", ["kdedge"])
+    main(command)
+    assert ("Traceback" in capsys.readouterr().err) == traceback
