@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -57,12 +58,10 @@ class BiLstmExport(StudentExport):
             # Dropout would scale activations beyond their ranges.
             "dropout": nn.Identity(),
         }
-        for name, layer in layers.items():
-            setattr(model, name, layer)
+        _replace(model, layers)
         if model.config.cross_attention:
-            attention = model.cross_attention
-            attention.compare = FakeQuantLinear(attention.compare, scheme)
-            attention.dropout = nn.Identity()
+            compare = FakeQuantLinear(model.cross_attention.compare, scheme)
+            _replace(model.cross_attention, {"compare": compare, "dropout": nn.Identity()})
 
     def read_states(
         self, model: BiLstmForSequenceClassification, batch: dict[str, torch.Tensor]
@@ -79,6 +78,12 @@ class BiLstmExport(StudentExport):
             return model(**batch).logits, head_inputs
         finally:
             handle.remove()
+
+
+def _replace(module: nn.Module, layers: Mapping[str, nn.Module]) -> None:
+    """Replace layers of a module by name."""
+    for name, layer in layers.items():
+        setattr(module, name, layer)
 
 
 def _pair_features(w: GraphWriter, weights: Weights, config: PretrainedConfig) -> str:
