@@ -242,7 +242,9 @@ def _check_int8(
     comparison = compare_logits(logits["fp32"], logits["int8"], kind)
     if quantized is None:
         return Int8Figures(comparison, batches)
-    check_batch_independence(batches, exact=export_of(quantized.model).exact_in_batches)
+    student = quantized.model
+    exact = export_of(student).exact_in_batches(student.config)
+    check_batch_independence(batches, exact=exact)
     graph = opened.contents[PRECISIONS["int8"]]
     chosen = [texts.encode([i]) for i in spread_over(texts.lengths, COMPARED_TEXTS)]
     integers = check_integers(quantized.model, graph, chosen, kind)

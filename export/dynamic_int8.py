@@ -46,18 +46,24 @@ def _read_texts_apart(model: onnx.ModelProto) -> None:
     The LSTM finds its ranges over the rows that one thread reads. If both texts were rows of one
     LSTM, the logits of a pair would depend on the number of threads.
     """
+    read = {name for node in model.graph.node for name in node.input}
     nodes = []
     for node in model.graph.node:
         if node.op_type == "DynamicQuantizeLSTM":
-            nodes += _one_lstm_per_text(node)
+            nodes += _one_lstm_per_text(node, read)
         else:
             nodes.append(node)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
 
 
-def _one_lstm_per_text(both: onnx.NodeProto) -> list[onnx.NodeProto]:
-    """Return the nodes for a node that reads 2B rows: B first texts, then B second texts."""
+def _one_lstm_per_text(both: onnx.NodeProto, read: set[str]) -> list[onnx.NodeProto]:
+    """Return the nodes for a node that reads 2B rows: B first texts, then B second texts.
+
+    Args:
+        both: The node.
+        read: All tensors that some node reads.
+    """
     vectors, lengths, states = both.input[0], both.input[4], both.output[1]
     every_step = both.output[0]
     texts = ("first", "second")
@@ -72,6 +78,9 @@ def _one_lstm_per_text(both: onnx.NodeProto) -> list[onnx.NodeProto]:
         lstm.input[0], lstm.input[4] = f"{vectors}_{text}", f"{lengths}_{text}"
         lstm.output[0], lstm.output[1] = f"{every_step}_{text}", f"{states}_{text}"
         nodes.append(lstm)
-    parts = [f"{states}_{text}" for text in texts]
-    nodes.append(helper.make_node("Concat", parts, [states], axis=1))
+    # Every step (T, 2, 2B, H) and the last one (2, 2B, H).
+    for output, axis in ((every_step, 2), (states, 1)):
+        if output in read:
+            parts = [f"{output}_{text}" for text in texts]
+            nodes.append(helper.make_node("Concat", parts, [output], axis=axis))
     return nodes

@@ -22,15 +22,20 @@ from kdedge.export.lstm_steps import IntegerSteps, TokenHook
 from kdedge.export.scheme import UINT8_MAX, QuantScheme
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from kdedge.students.bilstm import padded_final_states
+from kdedge.students.lstm_states import (
+    in_order_of_tokens,
+    padded_final_states,
+    padded_token_states,
+    reversed_positions,
+)
 
 DIRECTIONS = ("", "_reverse")
 
 
 class LstmState(NamedTuple):
-    """Hidden states and cells of both directions. *Shape:* (2, B, H) each"""
+    """The last hidden states and cells of both directions. *Shape:* (2, B, H) each"""
 
     hidden: torch.Tensor
     cell: torch.Tensor
@@ -77,16 +82,24 @@ class FakeQuantLstm(nn.LSTM):
             scales.append(scale)
         return IntegerWeight(torch.stack(integers), torch.stack(scales))
 
-    def forward(self, packed: PackedSequence) -> tuple[object, LstmState]:  # type: ignore[override]
-        """Return None and the final state; nothing else is read."""
+    def forward(  # type: ignore[override]
+        self, packed: PackedSequence
+    ) -> tuple[PackedSequence, LstmState]:
+        """Return the states (B, T, 2H) of all tokens, packed, and the last states and cells."""
         x, lengths = pad_packed_sequence(packed, batch_first=True)  # (B, T, E)
         if self.observed is not None:
             self.observed.append(observed_values(packed.data))
         if not self.enabled:
-            result: tuple[object, tuple[torch.Tensor, torch.Tensor]] = super().forward(packed)
+            result: tuple[PackedSequence, tuple[torch.Tensor, torch.Tensor]]
+            result = super().forward(packed)
             return result[0], LstmState(*result[1])
-        lengths = lengths.to(x.device)
-        return None, self._read_tokens(self._gate_inputs(x, lengths), lengths)
+        on_device = lengths.to(x.device)
+        states, cell = self._read_tokens(x, on_device)
+        in_order = in_order_of_tokens(*_both_directions(states), on_device)
+        in_order_packed = pack_padded_sequence(
+            in_order, lengths, batch_first=True, enforce_sorted=False
+        )
+        return in_order_packed, LstmState(states[-1], cell)
 
     def padded_final_states(self, vectors: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Return the final states (B, 2H) without packing, for which a GPU would have to wait.
@@ -95,20 +108,30 @@ class FakeQuantLstm(nn.LSTM):
             vectors: *Shape:* (B, T, E)
             lengths: Number of tokens of each text, at least 1. *Shape:* (B,)
         """
+        self._observe(vectors, lengths)
+        if not self.enabled:
+            return padded_final_states(self, vectors, lengths)
+        state = self._read_tokens(vectors, lengths)[0][-1]
+        return torch.cat([state[0], state[1]], dim=1)
+
+    def padded_token_states(self, vectors: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Return the states (B, T, 2H) of all tokens without packing, and 0 for padding."""
+        self._observe(vectors, lengths)
+        if not self.enabled:
+            return padded_token_states(self, vectors, lengths)
+        states, _ = self._read_tokens(vectors, lengths)
+        return in_order_of_tokens(*_both_directions(states), lengths)
+
+    def _observe(self, vectors: torch.Tensor, lengths: torch.Tensor) -> None:
         if self.observed is not None:
             real = torch.arange(vectors.shape[1], device=vectors.device) < lengths[:, None]
             self.observed.append(observed_values(vectors[real]))
-        if not self.enabled:
-            return padded_final_states(self, vectors, lengths)
-        state = self._read_tokens(self._gate_inputs(vectors, lengths), lengths).hidden
-        return torch.cat([state[0], state[1]], dim=1)
 
     def _gate_inputs(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Return what the tokens add to the gates: (2, B, T, 4H), in each direction's order."""
         scale, zero = self.input_range(x.numel())
         whole = to_integers(x, scale, zero, 0, UINT8_MAX) - zero
-        tokens = torch.arange(x.shape[1], device=x.device)
-        reverse = (lengths[:, None] - 1 - tokens).clamp(min=0)  # (B, T)
+        reverse = reversed_positions(lengths, x.shape[1])
         backward = whole.gather(1, reverse[..., None].expand_as(x))
         both = torch.stack([whole, backward])  # (2, B, T, E)
         weight, scales = self.integer_weight("weight_ih")
@@ -122,21 +145,34 @@ class FakeQuantLstm(nn.LSTM):
         hidden_bias: torch.Tensor = getattr(self, f"bias_hh_l0{direction}")
         return input_bias + hidden_bias
 
-    def _read_tokens(self, inputs: torch.Tensor, lengths: torch.Tensor) -> LstmState:
-        """Run both directions over gate inputs (2, B, T, 4H)."""
+    def _read_tokens(
+        self, x: torch.Tensor, lengths: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run both directions over vectors (B, T, E).
+
+        Returns:
+            States (T, 2, B, H), each direction in the order in which it reads, and the last cells
+            (2, B, H).
+        """
+        inputs = self._gate_inputs(x, lengths)
         weight = self.integer_weight("weight_hh")
         num_tokens = inputs.shape[2]
         hook = None if self.hook is None else self.hook(num_tokens)
         is_token = torch.arange(num_tokens, device=lengths.device)[:, None] < lengths  # (T, B)
-        return LstmState(
-            *IntegerSteps.apply(
-                inputs,
-                weight.integers.transpose(1, 2),
-                weight.scales.transpose(1, 2),
-                is_token,
-                hook,
-            )
+        result: tuple[torch.Tensor, torch.Tensor] = IntegerSteps.apply(
+            inputs,
+            weight.integers.transpose(1, 2),
+            weight.scales.transpose(1, 2),
+            is_token,
+            hook,
         )
+        return result
+
+
+def _both_directions(states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Split states (T, 2, B, H) into those of each direction: (B, T, H)."""
+    forward, backward = states.permute(1, 2, 0, 3)
+    return forward, backward
 
 
 class FakeQuantTable(nn.Module):

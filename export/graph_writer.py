@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import onnx
@@ -21,6 +21,18 @@ INPUT_SCALE = ".input_scale"
 """Suffix of a scale's name; the rest is the name of what it rounds."""
 
 Weights = dict[str, np.ndarray]
+
+
+class LstmOutputs(NamedTuple):
+    """The outputs of an LSTM's node.
+
+    Attributes:
+        states: After every token, and 0 for padding. *Shape:* (T, 2, B, H)
+        final: After the last token of each text. *Shape:* (2, B, H)
+    """
+
+    states: str
+    final: str
 
 
 class GraphWriter:
@@ -127,15 +139,31 @@ class GraphWriter:
         shift = self.tensor(weights[f"{prefix}.bias"], f"{prefix}.bias")
         return self.op("LayerNormalization", x, scale, shift, axis=-1, epsilon=epsilon)
 
-    def recurrent(self, vectors: str, weights: Weights, steps: str, hidden: int) -> str:
-        """Return the final states (2, B, H) of `lstm` over the first steps (B,) of (T, B, E)."""
+    def recurrent(
+        self,
+        vectors: str,
+        weights: Weights,
+        steps: str,
+        hidden: int,
+        *,
+        every_token: bool = False,
+    ) -> str:
+        """Write `lstm` over the first steps (B,) of vectors (T, B, E).
+
+        Returns:
+            The final states (2, B, H); or the states of every token (T, 2, B, H), which are 0 for
+            padding.
+        """
         w, r, b = lstm_weights(weights)
         names = (self.tensor(w, "lstm.W"), self.tensor(r, "lstm.R"), self.tensor(b, "lstm.B"))
-        return self.lstm_node(vectors, *names, steps, hidden)
+        outputs = self.lstm_node(vectors, *names, steps, hidden)
+        return outputs.states if every_token else outputs.final
 
-    def lstm_node(self, vectors: str, w: str, r: str, b: str, steps: str, hidden: int) -> str:
-        """Append ONNX's LSTM and return its final states (2, B, H)."""
-        _, states = self.op_with_outputs(
+    def lstm_node(
+        self, vectors: str, w: str, r: str, b: str, steps: str, hidden: int
+    ) -> LstmOutputs:
+        """Append ONNX's LSTM."""
+        outputs = self.op_with_outputs(
             "LSTM",
             vectors,
             w,
@@ -146,7 +174,7 @@ class GraphWriter:
             direction="bidirectional",
             hidden_size=hidden,
         )
-        return states
+        return LstmOutputs(*outputs)
 
     def activation(self, x: str, name: str) -> str:
         """Write an activation function.

@@ -60,7 +60,8 @@ class InstrumentedSession:
         rounded: dict[str, str] = {}  # tensor -> output
         for node in list(model.graph.node):
             if node.op_type == "DynamicQuantizeLSTM":
-                node.output[0] = LSTM_STATES
+                copy = onnx.helper.make_node("Identity", [node.output[0]], [LSTM_STATES])
+                model.graph.node.append(copy)
                 self._add_output(model, LSTM_STATES, onnx.TensorProto.FLOAT)
             elif node.op_type == "QuantizeLinear":
                 name = node.input[1].removesuffix(INPUT_SCALE)

@@ -179,7 +179,15 @@ class Int8Writer(GraphWriter):
             return self.op("Gelu", x, domain=MICROSOFT)
         return super().activation(x, name)
 
-    def recurrent(self, vectors: str, weights: Weights, steps: str, hidden: int) -> str:
+    def recurrent(
+        self,
+        vectors: str,
+        weights: Weights,
+        steps: str,
+        hidden: int,
+        *,
+        every_token: bool = False,
+    ) -> str:
         assert self.lstm is not None
         lstm = self.lstm.range_anchored
         w = self.tensor(lstm.w, "lstm.w")
@@ -189,7 +197,7 @@ class Int8Writer(GraphWriter):
         bias = self.tensor(lstm.bias, "lstm.bias")
         zeros = self.tensor(np.zeros(lstm.w_scales.shape, np.int8), "lstm.zeros")
         inputs = (vectors, w, r, bias, steps, "", "", "", w_scales, zeros, r_scales, zeros)
-        _, states = self.op_with_outputs(
+        states, final = self.op_with_outputs(
             "DynamicQuantizeLSTM",
             *inputs,
             outputs=2,
@@ -197,7 +205,9 @@ class Int8Writer(GraphWriter):
             direction="bidirectional",
             hidden_size=lstm.bias.shape[1] // 8,
         )
-        return self.op("Slice", states, self.ints([0]), self.ints([hidden]), self.ints([2]))
+        # The units that anchor the ranges follow the H units of the model.
+        units, axis = (states, 3) if every_token else (final, 2)
+        return self.op("Slice", units, self.ints([0]), self.ints([hidden]), self.ints([axis]))
 
 
 def write_student(

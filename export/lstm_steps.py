@@ -48,7 +48,8 @@ class IntegerSteps(torch.autograd.Function):
             their integers (2, B, H); the step continues with the integers that it returns.
 
     Returns:
-        States and cells after the last token of each text. *Shape:* (2, B, H) each
+        The states after each token, and the cells after the last one. Once a text has ended, its
+        state and cell stay as they are. *Shapes:* (T, 2, B, H) and (2, B, H)
     """
 
     @staticmethod
@@ -66,6 +67,7 @@ class IntegerSteps(torch.autograd.Function):
         factors = row_scales * _as_column([scale for scale, _ in scales], inputs.device)
         present = is_token[:, None, :, None]  # (T, 1, B, 1)
         state = cell = torch.zeros_like(inputs[:, :, 0, :hidden])  # (2, B, H)
+        states = []
         record: dict[str, list[torch.Tensor]] = {"rounded": [], "gates": [], "cells": []}
         for token, (scale, zero) in enumerate(scales):
             sums = inputs[:, :, token]
@@ -84,9 +86,10 @@ class IntegerSteps(torch.autograd.Function):
             new_cell = torch.addcmul(f * cell, i, g)
             state = torch.where(present[token], o * new_cell.tanh(), state)
             cell = torch.where(present[token], new_cell, cell)
+            states.append(state)
         ctx.save_for_backward(weight, row_scales, factors, present)
         ctx.record = {name: torch.stack(steps) for name, steps in record.items() if steps}
-        return state, cell
+        return torch.stack(states), cell
 
     @staticmethod
     def backward(
@@ -99,7 +102,8 @@ class IntegerSteps(torch.autograd.Function):
         # The gradient through rounding divides by the scale that the sums were multiplied with.
         back = (weight * row_scales).transpose(1, 2)  # (2, 4H, H)
         hidden = weight.shape[1]
-        d_state, d_cell = gradients
+        d_states, d_cell = gradients
+        d_state = d_states[-1]
         d_gates = torch.empty_like(record["gates"])  # (T, 2, B, 4H)
         for token in reversed(range(len(d_gates))):
             d_new_cell = torch.addcmul(d_cell, d_state, of_cell[token])
@@ -109,7 +113,8 @@ class IntegerSteps(torch.autograd.Function):
             torch.mul(d_state, by_output[token], out=d_gates[token, ..., 3 * hidden :])
             d_cell = d_new_cell * keep_cell[token]
             if token:
-                d_state = torch.baddbmm(d_state * keep_state[token], d_gates[token], back)
+                kept = torch.addcmul(d_states[token - 1], d_state, keep_state[token])
+                d_state = torch.baddbmm(kept, d_gates[token], back)
         d_weight = None
         if "rounded" in record:
             products = (d_gates[1:] * factors[1:]).permute(1, 0, 2, 3).flatten(1, 2)  # (2, TB, 4H)

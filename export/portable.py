@@ -56,12 +56,21 @@ class PortableWriter(Int8Writer):
     def stored_table(self, table: UniformTable) -> UniformTable:
         return table
 
-    def recurrent(self, vectors: str, weights: Weights, steps: str, hidden: int) -> str:
+    def recurrent(
+        self,
+        vectors: str,
+        weights: Weights,
+        steps: str,
+        hidden: int,
+        *,
+        every_token: bool = False,
+    ) -> str:
         assert self.lstm is not None
         w = self._both_directions("w", self.lstm.w, self.lstm.w_scales)
         r = self._both_directions("r", self.lstm.r, self.lstm.r_scales)
         bias = self.tensor(self.lstm.bias, "lstm.bias")
-        return self.lstm_node(vectors, w, r, bias, steps, hidden)
+        outputs = self.lstm_node(vectors, w, r, bias, steps, hidden)
+        return outputs.states if every_token else outputs.final
 
     def _both_directions(self, name: str, whole: np.ndarray, scales: np.ndarray) -> str:
         """Return (2, 4H, in) from int8 (2, in, 4H).

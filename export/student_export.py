@@ -23,15 +23,16 @@ class StudentExport(ABC):
     row_layers: ClassVar[tuple[str, ...]]
     """Linear layers with one input row per text, (B, H)."""
 
-    exact_in_batches: ClassVar[bool]
-    """Whether the int8 file gives a text the same logits alone and in a batch, to the last bit."""
-
     gains_from_half: ClassVar[bool]
     """Whether a 16-bit file makes sense: whether matrix products take most of a GPU's time."""
 
     def can_write(self, config: PretrainedConfig) -> bool:
         """Whether `write` supports this configuration; any other model is traced by torch."""
         return True
+
+    @abstractmethod
+    def exact_in_batches(self, config: PretrainedConfig) -> bool:
+        """Whether an int8 file gives a text the same logits alone and in a batch, bit by bit."""
 
     @abstractmethod
     def inputs(self, config: PretrainedConfig) -> tuple[str, ...]:

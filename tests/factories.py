@@ -194,14 +194,15 @@ def bert(
 def random_student(
     kind: str, spec: TaskSpec, *, seed: int = 7, lstm_std: float | None = 0.5
 ) -> PreTrainedModel:
-    """Make a `bilstm` or BERT student with random weights, the same at every call.
+    """Make a student with random weights, the same at every call.
 
     Args:
+        kind: `bilstm`, `cross-attention` for a BiLSTM that has it, or any other word for a BERT.
         lstm_std: Standard deviation of a BiLSTM's weights; None keeps its own initialization.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        if kind != "bilstm":
+        if kind not in ("bilstm", "cross-attention"):
             model = bert(outputs=spec.outputs, initializer_range=0.3)
             model.config.update(label_config(spec))
             return model.eval()
@@ -211,6 +212,7 @@ def random_student(
             hidden_size=7,
             head_size=9,
             pair=spec.pair,
+            cross_attention=kind == "cross-attention",
             **label_config(spec),
         )
         lstm = BiLstmForSequenceClassification(config)

@@ -33,7 +33,8 @@ from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.tokenization import encode
 from kdedge.nn.training import LabelLossModule
 from kdedge.recipe import ObjectiveConfig
-from kdedge.students.bilstm import BiLstmForSequenceClassification, padded_final_states
+from kdedge.students.bilstm import BiLstmForSequenceClassification
+from kdedge.students.lstm_states import padded_final_states
 from kdedge.students.wordpiece import train_wordpiece
 
 VOCABULARY = 30522

@@ -48,7 +48,8 @@ class LstmStudent:
         """Read the int8 file of a bundle.
 
         Raises:
-            UsageError: If it is no BiLSTM with static ranges and 7-bit weights.
+            UsageError: If it is no BiLSTM with static ranges and 7-bit weights, or if it has
+                cross-attention.
         """
         scheme = bundle.manifest.scheme
         if "int8" not in bundle.manifest.precisions or scheme is None:
@@ -60,6 +61,8 @@ class LstmStudent:
         tensors = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
         if "lstm.w" not in tensors:
             raise _refused("this student is no BiLSTM", "use --kit cpp or --kit node")
+        if "cross_attention.compare.weight" in tensors:
+            raise _refused("this student has cross-attention", "use --kit cpp or --kit node")
         return cls(_without_anchors(tensors))
 
     def require_rows(self, ids: int) -> None:

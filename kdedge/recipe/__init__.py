@@ -6,6 +6,7 @@ from kdedge.recipe.augment import (
     GenerateConfig,
     GeneratorFitConfig,
     PoolConfig,
+    RecombineConfig,
     ReplaceConfig,
     RulesConfig,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "QuantizeConfig",
     "RangeConfig",
     "Recipe",
+    "RecombineConfig",
     "ReplaceConfig",
     "RulesConfig",
     "Section",

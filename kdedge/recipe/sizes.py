@@ -40,10 +40,23 @@ def bert_parameters(shape: Mapping[str, Any], outputs: int) -> int:
 
 
 def bilstm_parameters(
-    pieces: int, embedding: int, hidden: int, head: int, outputs: int, *, pair: bool
+    pieces: int,
+    embedding: int,
+    hidden: int,
+    head: int,
+    outputs: int,
+    *,
+    pair: bool,
+    cross_attention: bool = False,
 ) -> int:
-    """Count the parameters of a BiLSTM classifier (Tang et al. 2019)."""
-    lstm = 2 * 4 * hidden * (embedding + hidden + 2)
+    """Count the parameters of a BiLSTM classifier (Tang et al. 2019).
+
+    With `cross_attention` a layer compares each token with the other text (Chen et al. 2017).
+    """
+    total = pieces * embedding
+    total += 2 * 4 * hidden * (embedding + hidden + 2)
     features = (8 if pair else 2) * hidden
-    dense = features * head + head
-    return pieces * embedding + lstm + dense + head * outputs + outputs
+    if cross_attention:
+        total += 8 * hidden * head + head
+        features = 4 * head
+    return total + features * head + head + head * outputs + outputs

@@ -182,6 +182,11 @@ class BiLstmConfig(StudentBase):
     )
     hidden: Positive = Field(150, description="Width of the LSTM in each direction.")
     head: Positive = Field(200, description="Width of the hidden layer before the logits.")
+    cross_attention: bool = Field(
+        False,
+        description="Compare the texts of a pair token by token (ESIM) instead of by the final "
+        "states of the LSTM.",
+    )
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.2, description="Share of activations that training sets to 0."
     )
@@ -195,7 +200,13 @@ class BiLstmConfig(StudentBase):
         if width is None:
             return None
         return bilstm_parameters(
-            pieces, int(width), self.hidden, self.head, spec.outputs, pair=spec.pair
+            pieces,
+            int(width),
+            self.hidden,
+            self.head,
+            spec.outputs,
+            pair=spec.pair,
+            cross_attention=self.cross_attention,
         )
 
     @model_validator(mode="after")

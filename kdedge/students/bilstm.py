@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -24,11 +23,17 @@ from kdedge.errors import UsageError
 from kdedge.nn.labels import label_config
 from kdedge.recipe import BiLstmConfig
 from kdedge.runtime.spec import TaskSpec
+from kdedge.students.cross_attention import CrossAttention, matching_features
 from kdedge.students.kind import StudentKind
+from kdedge.students.lstm_states import final_states, token_states
 
 
 class BiLstmModelConfig(PretrainedConfig):
-    """Configuration of a BiLSTM student; `pair` is true if it classifies pairs of texts."""
+    """Configuration of a BiLSTM student.
+
+    `pair` is true if it classifies pairs of texts. `cross_attention` is true if it compares the
+    texts of a pair token by token.
+    """
 
     model_type = "kdedge-bilstm"
 
@@ -49,6 +54,7 @@ class BiLstmModelConfig(PretrainedConfig):
         self.head_size = head_size
         self.dropout = dropout
         self.pair = pair
+        self.cross_attention: bool = kwargs.pop("cross_attention", False)
         super().__init__(pad_token_id=pad_token_id, **kwargs)
 
 
@@ -56,6 +62,7 @@ class BiLstmForSequenceClassification(PreTrainedModel):
     """A classifier: one bidirectional LSTM layer, its two final states, a ReLU layer, logits.
 
     The same LSTM reads both texts of a pair separately; the head sees `[u; v; |u - v|; u * v]`.
+    With cross-attention, it sees what `CrossAttention` makes of the states of all tokens.
     Padding never enters the LSTM, so the logits do not depend on it.
     """
 
@@ -72,8 +79,13 @@ class BiLstmForSequenceClassification(PreTrainedModel):
             config.embedding_dim, config.hidden_size, batch_first=True, bidirectional=True
         )
         self.dropout = nn.Dropout(config.dropout)
-        features = 8 if config.pair else 2
-        self.dense = nn.Linear(config.hidden_size * features, config.head_size)
+        width = config.hidden_size * (8 if config.pair else 2)
+        if config.cross_attention:
+            self.cross_attention = CrossAttention(
+                2 * config.hidden_size, config.head_size, config.dropout
+            )
+            width = 4 * config.head_size
+        self.dense = nn.Linear(width, config.head_size)
         self.classifier = nn.Linear(config.head_size, config.num_labels)
         self.post_init()
 
@@ -102,7 +114,7 @@ class BiLstmForSequenceClassification(PreTrainedModel):
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         if self.config.pair:
-            features = self._pair_features(input_ids, attention_mask, token_type_ids)  # (B, 8H)
+            features = self._pair_features(input_ids, attention_mask, token_type_ids)
         else:
             features = self._final_states(input_ids, attention_mask.sum(1))  # (B, 2H)
         hidden = torch.relu(self.dense(self.dropout(features)))
@@ -119,68 +131,46 @@ class BiLstmForSequenceClassification(PreTrainedModel):
         attention_mask: torch.Tensor,
         token_type_ids: torch.Tensor | None,
     ) -> torch.Tensor:
+        """Return what the head reads of a pair: (B, 8H), or (B, 4 head) with cross-attention."""
         if token_type_ids is None:
             raise ValueError("a BiLSTM on pairs needs token_type_ids to separate the two texts")
         first = (attention_mask * (token_type_ids == 0)).sum(1)
         second = (attention_mask * (token_type_ids == 1)).sum(1)
+        second_ids = _shift_left(input_ids, first)
+        if self.config.cross_attention:
+            return self._cross_attention_features(input_ids, first, second_ids, second)
         u = self._final_states(input_ids, first)
-        v = self._final_states(_shift_left(input_ids, first), second)
-        return torch.cat([u, v, (u - v).abs(), u * v], dim=1)
+        v = self._final_states(second_ids, second)
+        return matching_features(u, v)
+
+    def _cross_attention_features(
+        self,
+        first_ids: torch.Tensor,
+        first: torch.Tensor,
+        second_ids: torch.Tensor,
+        second: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return what the head reads of the two texts, whose numbers of tokens are given."""
+        lengths = torch.cat([first, second]).clamp(min=1)
+        if not lengths.is_cuda:  # A GPU would have to wait for this number.
+            longest = int(lengths.max())
+            first_ids, second_ids = first_ids[:, :longest], second_ids[:, :longest]
+        states = torch.cat(
+            [self._token_states(first_ids, first), self._token_states(second_ids, second)]
+        )  # (2B, T, 2H)
+        positions = torch.arange(states.shape[1], device=lengths.device)
+        features: torch.Tensor = self.cross_attention(states, positions < lengths[:, None])
+        return features
 
     def _final_states(self, input_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Return final forward and backward states (B, 2H) of the first `lengths` tokens."""
         vectors = self.dropout(self.embedding(input_ids))
-        lengths = lengths.clamp(min=1)
-        if vectors.is_cuda:
-            # A fake-quantized LSTM has its own function for padded texts.
-            own = getattr(self.lstm, "padded_final_states", None)
-            states: torch.Tensor = (
-                own(vectors, lengths) if own else padded_final_states(self.lstm, vectors, lengths)
-            )
-            return states
-        lengths = lengths.cpu()
-        packed = nn.utils.rnn.pack_padded_sequence(
-            vectors, lengths, batch_first=True, enforce_sorted=False
-        )
-        with _lstm_precision():
-            _, (state, _) = self.lstm(packed)
-        return torch.cat([state[0], state[1]], dim=1)
+        return final_states(self.lstm, vectors, lengths.clamp(min=1))
 
-
-def _lstm_precision() -> AbstractContextManager[Any]:
-    """Switch off fp16 autocast on a CPU: torch has no fp16 LSTM for CPUs."""
-    is_fp16 = torch.get_autocast_dtype("cpu") is torch.float16
-    if torch.is_autocast_enabled("cpu") and is_fp16:
-        return torch.autocast("cpu", enabled=False)
-    return nullcontext()
-
-
-def padded_final_states(
-    lstm: nn.LSTM, vectors: torch.Tensor, lengths: torch.Tensor
-) -> torch.Tensor:
-    """Return the final states (B, 2H) of a bidirectional LSTM without packing.
-
-    Packing needs the lengths on the CPU, which then waits for the GPU at every step. Here each
-    direction runs over padded texts, the backward one from each text's last token on. Padding comes
-    last, so it does not change the state after the last token.
-
-    Args:
-        vectors: *Shape:* (B, T, E)
-        lengths: Number of tokens of each text, at least 1. *Shape:* (B,)
-    """
-    rows = torch.arange(len(vectors), device=vectors.device)
-    steps = torch.arange(vectors.shape[1], device=vectors.device)
-    reverse = (lengths[:, None] - 1 - steps).clamp(min=0)  # (B, T)
-    readings = (vectors, vectors[rows[:, None], reverse])
-    zeros = vectors.new_zeros(1, len(vectors), lstm.hidden_size)
-    states = []
-    for direction, inputs in enumerate(readings):
-        weights: list[torch.Tensor] = [*lstm.all_weights[direction]]
-        output = torch.lstm(
-            inputs, (zeros, zeros), weights, True, 1, 0.0, lstm.training, False, True
-        )[0]  # (B, T, H)
-        states.append(output[rows, lengths - 1])
-    return torch.cat(states, dim=1)
+    def _token_states(self, input_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Return the states (B, T, 2H) of the first `lengths` tokens, and 0 for the others."""
+        vectors = self.dropout(self.embedding(input_ids))
+        return token_states(self.lstm, vectors, lengths.clamp(min=1))
 
 
 def _shift_left(input_ids: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
@@ -213,6 +203,12 @@ class BiLstmKind(StudentKind):
                 f"{type(tokenizer).__name__} has none",
                 'set student.tokenizer = "wordpiece"',
             )
+        if config.cross_attention and not spec.pair:
+            raise UsageError(
+                "cross_attention compares the two texts of a pair",
+                "the task has single texts",
+                "remove student.cross_attention",
+            )
         table = teacher.get_input_embeddings().weight.detach()  # (V, H of the teacher)
         model_config = BiLstmModelConfig(
             vocab_size=len(tokenizer),
@@ -221,6 +217,7 @@ class BiLstmKind(StudentKind):
             head_size=config.head,
             dropout=config.dropout,
             pair=spec.pair,
+            cross_attention=config.cross_attention,
             pad_token_id=tokenizer.pad_token_id,
             **label_config(spec),
         )

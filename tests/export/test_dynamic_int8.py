@@ -152,7 +152,13 @@ def test_dequantized_weights_are_within_half_a_step(
 
 @pytest.mark.parametrize(
     "kind, task",
-    [("bert", "single"), ("bilstm", "single"), ("bilstm", "pair"), ("bert", "regression")],
+    [
+        ("bert", "single"),
+        ("bilstm", "single"),
+        ("bilstm", "pair"),
+        ("cross-attention", "pair"),
+        ("bert", "regression"),
+    ],
 )
 def test_the_int8_file_of_every_student_answers(kind: str, task: str) -> None:
     from kdedge.runtime import Classifier

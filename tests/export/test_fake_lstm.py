@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import factories
 import numpy as np
 import onnx
@@ -23,6 +25,7 @@ from kdedge.errors import CheckFailed
 from kdedge.nn.batching import PaddingCollator
 from kdedge.nn.tokenization import encode
 from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
+from kdedge.students.lstm_states import token_states
 
 STATIC = QuantScheme(activations="static")
 
@@ -83,15 +86,17 @@ def session(graph: onnx.ModelProto) -> onnxruntime.InferenceSession:
     )
 
 
-@pytest.mark.parametrize("pair", [False, True])
-def test_the_file_does_the_integer_arithmetic_of_torch(pair: bool) -> None:
+@pytest.mark.parametrize("pair, cross_attention", [(False, False), (True, False), (True, True)])
+def test_the_file_does_the_integer_arithmetic_of_torch(pair: bool, cross_attention: bool) -> None:
     batches = read(pair)
-    model = quantized(bilstm(pair), batches)
+    model = quantized(bilstm(pair, cross_attention=cross_attention), batches)
     figures = integers.check_integers(
         model, to_int8(model).SerializeToString(), texts_of(batches, pair), "classification"
     )
     coverage = figures.coverage
-    assert (coverage.integer_products, coverage.integer_lstms) == (2, 1)
+    assert coverage.integer_products == (3 if cross_attention else 2)
+    assert coverage.float_attention_products == (3 if cross_attention else 0)
+    assert coverage.integer_lstms == 1
     assert coverage.float_products == coverage.float_lstms == 0
     assert figures.replay.unguided.agreement == 1.0 and figures.replay.ties <= 2
 
@@ -109,14 +114,14 @@ def test_every_state_of_every_step_is_compared() -> None:
     ]
 
 
-@pytest.mark.parametrize("spread", [0.5, 6.0])
-def test_a_text_has_the_same_logits_alone_and_in_a_batch(spread: float) -> None:
-    """Also where cells grow as fast as cells can: the states stay within the anchored range."""
-    batches = read(pair=False)
-    opened, texts = (
-        session(to_int8(quantized(bilstm(False, spread), batches))),
-        texts_of(batches, pair=False),
-    )
+def logits_together_and_alone(
+    model: BiLstmForSequenceClassification,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the logits of the int8 file for all texts in one batch, and for each text alone."""
+    pair = model.config.pair
+    batches = read(pair)
+    opened = session(to_int8(quantized(model, batches)))
+    texts = texts_of(batches, pair)
     longest = max(text["input_ids"].shape[1] for text in texts)
     padded = {
         name: np.concatenate(
@@ -124,11 +129,23 @@ def test_a_text_has_the_same_logits_alone_and_in_a_batch(spread: float) -> None:
         )
         for name in texts[0]
     }
-    together, alone = (
-        opened.run(["logits"], padded)[0],
-        np.concatenate([opened.run(["logits"], text)[0] for text in texts]),
-    )
-    assert np.array_equal(together, alone) and np.ptp(alone) > 0.1
+    together = opened.run(["logits"], padded)[0]
+    alone = np.concatenate([opened.run(["logits"], text)[0] for text in texts])
+    assert np.ptp(alone) > 0.1
+    return together, alone
+
+
+@pytest.mark.parametrize("spread", [0.5, 6.0])
+def test_a_text_has_the_same_logits_alone_and_in_a_batch(spread: float) -> None:
+    """Also where cells grow as fast as cells can: the states stay within the anchored range."""
+    assert np.array_equal(*logits_together_and_alone(bilstm(False, spread)))
+
+
+def test_cross_attention_gives_a_pair_the_same_logits_alone_and_in_a_batch() -> None:
+    """Up to the integers that a last bit can change: attention sums in float."""
+    together, alone = logits_together_and_alone(bilstm(True, cross_attention=True))
+    differences = np.abs(together - alone).max(1)
+    assert np.mean(differences <= 1e-5) >= 0.95 and differences.max() < 0.02 * np.ptp(alone)
 
 
 def test_no_unit_exceeds_the_anchors() -> None:
@@ -164,8 +181,8 @@ class FloatLstm(Int8Writer):
     def rows(self, ids: str, weights: Weights, prefix: str) -> str:
         return GraphWriter.rows(self, ids, weights, prefix)
 
-    def recurrent(self, vectors: str, weights: Weights, steps: str, hidden: int) -> str:
-        return GraphWriter.recurrent(self, vectors, weights, steps, hidden)
+    def recurrent(self, *inputs: Any, **settings: Any) -> str:
+        return GraphWriter.recurrent(self, *inputs, **settings)
 
 
 def test_another_weight_and_a_float_lstm_fail() -> None:
@@ -241,6 +258,25 @@ def test_padded_texts_give_the_states_of_packed_ones(enabled: bool) -> None:
     expected = torch.cat([state[0], state[1]], dim=1)
     found = layer.padded_final_states(vectors, lengths)
     torch.testing.assert_close(found, expected)
+    assert_same_gradients(layer, vectors, found, expected)
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_padded_texts_give_the_token_states_of_packed_ones(enabled: bool) -> None:
+    model = quantized(bilstm(pair=False), read(pair=False))
+    layer, lengths = model.lstm, torch.tensor([1, 9, 3, 4, 9])
+    layer.enabled = enabled
+    vectors = model.embedding.weight[:45].detach().view(5, 9, -1).clone().requires_grad_()
+    expected = token_states(layer, vectors, lengths)
+    found = layer.padded_token_states(vectors, lengths)
+    torch.testing.assert_close(found, expected)
+    assert found[0, 1:].abs().max() == 0 and found[0, 0].abs().max() > 0
+    assert_same_gradients(layer, vectors, found, expected)
+
+
+def assert_same_gradients(
+    layer: FakeQuantLstm, vectors: torch.Tensor, found: torch.Tensor, expected: torch.Tensor
+) -> None:
     shares = torch.linspace(-1, 1, found.numel()).view_as(found)
     inputs = [vectors, layer.weight_ih_l0, layer.weight_hh_l0_reverse, layer.bias_hh_l0]
     for ours, theirs in zip(

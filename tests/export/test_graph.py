@@ -80,6 +80,10 @@ def assert_same_logits(
     )
 
 
+PAIRS = [(False, False), (True, False), (True, True)]
+"""Whether a BiLSTM reads pairs, and whether it compares them by cross-attention."""
+
+
 def bilstm(pair: bool, **settings: int) -> BiLstmForSequenceClassification:
     torch.manual_seed(1)
     sizes = {
@@ -116,9 +120,9 @@ def test_bert_at_every_depth_and_activation(
     assert_same_logits(model, to_onnx(model))
 
 
-@pytest.mark.parametrize("pair", [False, True])
-def test_bilstm_at_every_length(pair: bool) -> None:
-    model = bilstm(pair)
+@pytest.mark.parametrize("pair, cross_attention", PAIRS)
+def test_bilstm_at_every_length(pair: bool, cross_attention: bool) -> None:
+    model = bilstm(pair, cross_attention=cross_attention)
     graph = to_onnx(model)
     assert [item.name for item in graph.graph.input] == [
         "input_ids",
@@ -129,9 +133,10 @@ def test_bilstm_at_every_length(pair: bool) -> None:
     assert_same_logits(model, graph, [(1, length) for length in range(1, 40)] + SHAPES, within=1e-6)
 
 
-@pytest.mark.parametrize("pair", [False, True])
-def test_a_written_graph_ignores_padding(pair: bool) -> None:
-    for model in (bilstm(pair), factories.bert(initializer_range=0.3).eval()):
+@pytest.mark.parametrize("pair, cross_attention", PAIRS)
+def test_a_written_graph_ignores_padding(pair: bool, cross_attention: bool) -> None:
+    lstm = bilstm(pair, cross_attention=cross_attention)
+    for model in (lstm, factories.bert(initializer_range=0.3).eval()):
         graph = to_onnx(model)
         opened, inputs = (
             session(graph),

@@ -21,6 +21,7 @@ from kit_tools import (
     run,
     set_temperature,
     static_bilstm,
+    static_bundle,
 )
 from odd_texts import LONG_TEXTS, odd_texts
 
@@ -177,6 +178,14 @@ def test_c_is_for_bilstm_students_with_static_ranges(tmp_path: Path) -> None:
         bundle = Bundle.open(factories.copy_bundle(factories.tiny_bundle(kind), tmp_path / kind))
         with pytest.raises(UsageError, match=says):
             write_kits(bundle, ["c"])
+
+
+def test_c_has_no_cross_attention(tmp_path: Path) -> None:
+    task = factories.pair_task()
+    made = factories.export_input("cross-attention", task)
+    bundle = static_bundle(made, task, tmp_path / "bundle")
+    with pytest.raises(UsageError, match="cross-attention"):
+        write_kits(bundle, ["c"])
 
 
 def test_a_vocabulary_beyond_the_embeddings_is_refused(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ def loop(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The same arithmetic, one operation after the other, as autograd records it."""
     state = cell = torch.zeros_like(inputs[:, :, 0, : weight.shape[1]])
+    states = []
     for token in range(inputs.shape[2]):
         sums = inputs[:, :, token]
         if token:
@@ -36,7 +37,8 @@ def loop(
         present = is_token[token][None, :, None]
         cell = torch.where(present, new_cell, cell)
         state = torch.where(present, o.sigmoid() * new_cell.tanh(), state)
-    return state, cell
+        states.append(state)
+    return torch.stack(states), cell
 
 
 def arguments(lengths: list[int]) -> tuple[torch.Tensor, ...]:
@@ -54,12 +56,12 @@ def arguments(lengths: list[int]) -> tuple[torch.Tensor, ...]:
 def gradients(steps: Steps, lengths: list[int]) -> list[torch.Tensor]:
     """Return states, cells, and the gradients of a sum with other weights for each number."""
     inputs, weight, row_scales, is_token = arguments(lengths)
-    state, cell = steps(inputs, weight, row_scales, is_token, None)
-    shares = torch.linspace(-1, 1, state.numel(), dtype=torch.float64).view_as(state)
-    ((state * shares).sum() + (cell * shares.flip(2)).sum()).backward()
+    states, cell = steps(inputs, weight, row_scales, is_token, None)
+    shares = torch.linspace(-1, 1, states.numel(), dtype=torch.float64).view_as(states)
+    ((states * shares).sum() + (cell * shares[-1].flip(2)).sum()).backward()
     assert inputs.grad is not None
     weight_grad = torch.zeros(()) if weight.grad is None else weight.grad
-    return [state.detach(), cell.detach(), inputs.grad, weight_grad]
+    return [states.detach(), cell.detach(), inputs.grad, weight_grad]
 
 
 @pytest.mark.parametrize("lengths", [[1], [6], [1, 6, 3, 1], [9, 9, 2, 8, 5]])
@@ -75,7 +77,7 @@ def test_gradients_follow_after_inference() -> None:
     state_scale.cache_clear()
     with torch.inference_mode():
         gradients_free = IntegerSteps.apply(*arguments([6]), None)
-    assert gradients_free[0].shape == (2, 1, 7)
+    assert gradients_free[0].shape == (6, 2, 1, 7)
     assert gradients(IntegerSteps.apply, [6])[3].abs().max() > 1e-4
 
 

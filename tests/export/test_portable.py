@@ -33,14 +33,14 @@ Batches = list[dict[str, torch.Tensor]]
 
 @cache
 def quantized(kind: str) -> tuple[PreTrainedModel, list[dict[str, np.ndarray]]]:
-    """A calibrated student, `bert`, `bilstm` or `pair`, and texts (1, T)."""
-    pair = kind == "pair"
+    """A calibrated student, `bert`, `bilstm`, `pair` or `attention`, and texts (1, T)."""
+    pair = kind in ("pair", "attention")
     batches = recurrent.read(pair)
     if kind == "bert":
         torch.manual_seed(3)
         model = factories.bert(layers=2, hidden=32, heads=4, initializer_range=0.2).eval()
     else:
-        model = recurrent.bilstm(pair)
+        model = recurrent.bilstm(pair, cross_attention=kind == "attention")
     return recurrent.quantized(model, batches), recurrent.texts_of(batches, pair or kind == "bert")
 
 
@@ -59,7 +59,7 @@ def answers(
     return np.concatenate([session.run(["logits"], text)[0] for text in texts])
 
 
-@pytest.mark.parametrize("kind", ["bert", "bilstm", "pair"])
+@pytest.mark.parametrize("kind", ["bert", "bilstm", "pair", "attention"])
 def test_every_operator_is_plain_onnx(kind: str) -> None:
     graph = to_portable(quantized(kind)[0])
     onnx.checker.check_model(graph, full_check=True)
@@ -85,7 +85,9 @@ def test_no_two_readers_share_a_dequantized_activation() -> None:
 
 
 @pytest.mark.parametrize("rewriting", [True, False])
-@pytest.mark.parametrize("kind, within", [("bert", 1e-5), ("bilstm", 0.02), ("pair", 0.05)])
+@pytest.mark.parametrize(
+    "kind, within", [("bert", 1e-5), ("bilstm", 0.02), ("pair", 0.05), ("attention", 0.15)]
+)
 def test_it_gives_the_results_of_the_int8_file(kind: str, within: float, rewriting: bool) -> None:
     """A BERT has the same integers; an LSTM's states are rounded in the int8 file only."""
     model, texts = quantized(kind)
@@ -94,7 +96,7 @@ def test_it_gives_the_results_of_the_int8_file(kind: str, within: float, rewriti
     check_same_answers("portable", portable, "int8", int8, "classification")
 
 
-@pytest.mark.parametrize("kind, products", [("bert", 14), ("bilstm", 2)])
+@pytest.mark.parametrize("kind, products", [("bert", 14), ("bilstm", 2), ("attention", 3)])
 def test_onnx_runtime_multiplies_it_in_integers(kind: str, products: int) -> None:
     graph = to_portable(quantized(kind)[0]).SerializeToString()
     assert integer_coverage(graph).integer_products == products

@@ -34,7 +34,6 @@ from kdedge.nn.signals import LayerSelection
 from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.training import LabelLossModule
 from kdedge.recipe import ObjectiveConfig, QuantizeConfig
-from kdedge.students import bilstm
 from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
 
 TEXTS, TOKENS, VOCABULARY = 3, 5, 50
@@ -66,7 +65,7 @@ def lstm_without_library(monkeypatch: pytest.MonkeyPatch) -> None:
         gates = inputs @ weights[0].T + states[0].transpose(0, 1) @ weights[1].T
         return (gates.chunk(4, dim=2)[0],)
 
-    monkeypatch.setattr(bilstm.torch, "lstm", lstm)
+    monkeypatch.setattr(torch, "lstm", lstm)
 
 
 def batch() -> dict[str, torch.Tensor]:
@@ -78,8 +77,12 @@ def batch() -> dict[str, torch.Tensor]:
     }
 
 
-def small_bilstm(pair: bool = False) -> BiLstmForSequenceClassification:
-    return BiLstmForSequenceClassification(BiLstmModelConfig(VOCABULARY, 6, 4, 8, pair=pair))
+def small_bilstm(kind: str = "bilstm") -> BiLstmForSequenceClassification:
+    cross_attention = kind == "cross-attention"
+    config = BiLstmModelConfig(
+        VOCABULARY, 6, 4, 8, pair=kind != "bilstm", cross_attention=cross_attention
+    )
+    return BiLstmForSequenceClassification(config)
 
 
 def test_a_number_and_a_wrong_device_are_errors() -> None:
@@ -119,29 +122,33 @@ def test_a_teacher_is_fine_tuned() -> None:
         assert module(**inputs)["loss"].device == GPU
 
 
-@pytest.mark.parametrize("pair", [False, True])
-def test_a_bilstm_learns(pair: bool, lstm_without_library: None) -> None:
-    student = small_bilstm(pair)
+@pytest.mark.parametrize("kind", ["bilstm", "pair", "cross-attention"])
+def test_a_bilstm_learns(kind: str, lstm_without_library: None) -> None:
+    student = small_bilstm(kind)
     config = ObjectiveConfig(logits="mse", labels_weight=0.5)
     objective = Objective(config, "classification", student.config, student.config)
     module = DistillationModule(student, objective, None).train()
     with on_gpu(module):
         inputs = batch()
-        if pair:
+        if kind != "bilstm":
             inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
         assert module(**inputs)["loss"].device == GPU
 
 
-@pytest.mark.parametrize("kind", ["tinybert", "bilstm"])
+@pytest.mark.parametrize("kind", ["tinybert", "bilstm", "cross-attention"])
 def test_an_int8_student_is_tuned(kind: str, lstm_without_library: None) -> None:
-    model: PreTrainedModel = small_bilstm()
+    model: PreTrainedModel
     if kind == "tinybert":
         model = factories.bert(layers=2, vocabulary=VOCABULARY)
+    else:
+        model = small_bilstm(kind)
     quantized = fake_quantized(model, QuantScheme(activations="static"))
     module = QatModule(quantized, model, QuantizeConfig(), logit_mse).train()
     with on_gpu(module, model):
         inputs = batch()
         del inputs["labels"]
+        if kind == "cross-attention":
+            inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
         assert module(**inputs)["loss"].device == GPU
 
 

@@ -37,11 +37,8 @@ from kdedge.nn.signals import read_signals
 from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.training import LabelLossModule, Training, train
 from kdedge.recipe import FitConfig, ObjectiveConfig
-from kdedge.students.bilstm import (
-    BiLstmForSequenceClassification,
-    BiLstmModelConfig,
-    padded_final_states,
-)
+from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
+from kdedge.students.lstm_states import padded_final_states
 
 WAITING = {"item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__float__", "__int__"}
 
