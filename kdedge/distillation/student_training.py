@@ -36,7 +36,7 @@ from kdedge.transfer.texts import TransferTexts
 LABELS_ONLY = ObjectiveConfig(logits="mse", logits_weight=0.0, labels_weight=1.0)
 """The objective of the label-only baseline. Its start is that of the distilled student."""
 
-NOT_IN_THE_WEIGHTS = {"objective", "baseline", "quantize"}
+NOT_IN_THE_WEIGHTS = {"objective", "baseline", "quantize", "general"}
 """Keys of a student that do not decide its weights, or that have inputs of their own."""
 
 NO_TEXTS = TransferSet(TransferTexts.of((), None, (), np.zeros(0)), np.zeros((0, 0), np.float16))
@@ -104,7 +104,7 @@ def stage_inputs(
     return {
         "student": student.model_dump(mode="json", exclude=NOT_IN_THE_WEIGHTS),
         "objective": objective.model_dump(mode="json"),
-        "start": start_hash(student),
+        "start": start_hash(starting_config(context.run, student)),
         "teacher": teacher_hash(context.run),
         "transfer": context.transfer_key,
         "data": context.task.content_hash(),
@@ -197,7 +197,8 @@ class StudentTraining:
     def _build(self) -> TextClassifier:
         """Return the student with the weights it starts from."""
         context = self.context
-        student = new_student(self.student, context.task, context.teacher, context.seed)
+        config = starting_config(context.run, self.student)
+        student = new_student(config, context.task, context.teacher, context.seed)
         if self.student.vocabulary:
             texts = context.transfer.texts
             student = trim(student, texts.written, self.student.vocabulary, texts.augmented)
@@ -257,6 +258,17 @@ def load_trained_student(folder: Path) -> TextClassifier:
     model = load_student(folder).to(this_device())
     max_length = read_result(folder, MeasuredResult).max_length
     return TextClassifier(model, load_tokenizer(folder), max_length)
+
+
+def starting_config(run: RunDir, student: StudentConfig) -> StudentConfig:
+    """Return the student with its general student, if it has one, as the checkpoint to start from.
+
+    The general student's tokenizer is then its own.
+    """
+    if student.general_stage is None:
+        return student
+    start = {"start": str(run.general_student(student)), "tokenizer": None}
+    return student.model_copy(update=start)
 
 
 def start_hash(student: StudentConfig) -> str:
