@@ -53,20 +53,18 @@ class Provenance:
 def provenance_of(run: RunDir, student: StudentConfig) -> Provenance:
     """Return what a student of a run was made from."""
     result = read_result(run.teacher, TeacherResult)
-    bases = [result.model]
-    if student.checkpoint:
-        bases.append(student.start)
+    bases = [result.model, *student.pretrained]
     weights = run.teacher / WEIGHTS_FILE
     teacher = Origin(f"{run.recipe.name} {run.teacher.name}", sha256=_sha256(weights))
     return Provenance(
         teacher,
         tuple(_model_origin(base) for base in dict.fromkeys(bases)),
-        tuple(_data_origin(place) for place in dict.fromkeys(_data_places(run.recipe))),
+        tuple(_data_origin(place) for place in dict.fromkeys(_data_places(run.recipe, student))),
     )
 
 
-def _data_places(recipe: Recipe) -> Iterable[str]:
-    """Yield the data set or the files that a recipe reads."""
+def _data_places(recipe: Recipe, student: StudentConfig) -> Iterable[str]:
+    """Yield the data set or the files that a recipe reads for a student."""
     data = recipe.data
     if data.source:
         yield data.source
@@ -76,6 +74,9 @@ def _data_places(recipe: Recipe) -> Iterable[str]:
                 yield split
     if recipe.augment and recipe.augment.pool and recipe.augment.pool.file:
         yield recipe.augment.pool.file
+    if student.general_stage:
+        for texts in student.general_stage.texts:
+            yield texts.file
 
 
 def _model_origin(name: str) -> Origin:

@@ -20,6 +20,7 @@ import numpy as np
 
 from kdedge.cli.console import ConsoleProgress
 from kdedge.data.task import Task
+from kdedge.distillation.general import train_general_students
 from kdedge.distillation.pipeline import prepare_context
 from kdedge.distillation.student_training import (
     LABELS_ONLY,
@@ -58,6 +59,7 @@ class StudyArguments:
         stages = StageContext(progress=self.progress)
         with run.locked():
             context = prepare_context(self.recipe, run, stages=stages)
+            train_general_students(run, context.task, stages)
             yield run, context, read_result(run.teacher, TeacherResult)
 
     def students(self) -> dict[str, StudentConfig]:

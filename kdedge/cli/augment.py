@@ -83,6 +83,7 @@ def augment(arguments: RecipeArguments, curve: bool, force: bool, as_json: bool)
     stages = StageContext(force, progress)
     task = load_data(recipe, progress)
     # Imported here so that errors in the recipe and the data are reported sooner.
+    from kdedge.distillation.general import train_general_students
     from kdedge.distillation.pipeline import prepare_context
     from kdedge.distillation.transfer_stage import measure_learning_curve
     from kdedge.run.layout import RunDir
@@ -95,7 +96,10 @@ def augment(arguments: RecipeArguments, curve: bool, force: bool, as_json: bool)
         if is_main():
             results().print(_sources_table(context))
             results().print(_examples_table(context))
-        learning_curve = measure_learning_curve(context) if curve else None
+        learning_curve = None
+        if curve:
+            train_general_students(run, context.task, stages)
+            learning_curve = measure_learning_curve(context)
     if not is_main():
         return
     if learning_curve:

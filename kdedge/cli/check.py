@@ -69,8 +69,8 @@ def _models(recipe: Recipe) -> dict[str, str]:
     models = {}
     names = {f"teacher {recipe.teacher.model}": recipe.teacher.model}
     for student in recipe.student:
-        if student.checkpoint:
-            names[f"start of {student.key} {student.start}"] = student.start
+        for model in student.pretrained:
+            names[f"start of {student.key} {model}"] = model
     for title, name in names.items():
         folder = resolve_model_path(name)
         if folder is None:

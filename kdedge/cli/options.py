@@ -162,8 +162,7 @@ def _needs_hub(recipe: Recipe) -> bool:
     if recipe.data.source:
         names.append(recipe.data.source)
     for student in recipe.student:
-        if student.checkpoint:
-            names.append(student.start)
+        names += student.pretrained
     return any(resolve_model_path(name) is None for name in names)
 
 

@@ -60,9 +60,11 @@ def estimate_run(recipe: Recipe, task: Task) -> Estimate:
     for student in recipe.student:
         count = student_parameters(student, shape, task)
         _add(parameters, unknown, student.key, count)
-        copies[student.key] = 1 + int(student.baseline) + int(student.first_stage is not None)
+        copies[student.key] = _saved_copies(student)
     weights = sum(BYTES * count * copies[name] for name, count in parameters.items())
-    reads_layers = any(student.objective.reads_layers for student in recipe.student)
+    reads_layers = any(
+        student.objective.reads_layers or student.general_stage for student in recipe.student
+    )
     return Estimate(
         parameters=parameters,
         disk=weights + _transfer_bytes(recipe, task),
@@ -70,6 +72,12 @@ def estimate_run(recipe: Recipe, task: Task) -> Estimate:
         layer_cache=int(1e9 * recipe.transfer.layers_gb) if reads_layers else 0,
         unknown=tuple(unknown),
     )
+
+
+def _saved_copies(student: StudentConfig) -> int:
+    """Return how many models of a student's size are saved."""
+    earlier = (student.general_stage, student.first_stage)
+    return 1 + int(student.baseline) + sum(stage is not None for stage in earlier)
 
 
 def _add(parameters: dict[str, int], unknown: list[str], name: str, count: int | None) -> None:

@@ -16,14 +16,12 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 
 from kdedge.distillation.layer_files import Float16OverflowError, LayerFiles, Layout
 from kdedge.distillation.layer_sizes import layer_sizes
@@ -35,6 +33,7 @@ from kdedge.nn.inference import iter_predictions
 from kdedge.nn.signals import LayerSelection, Signals, read_signals
 from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.token_alignment import FIRST, averaged, without_alignment
+from kdedge.run.locks import wait_for_lock
 from kdedge.run.processes import on_main_process
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import STAGE_FILE, read_result, read_stage
@@ -163,7 +162,8 @@ def open_layer_cache(
 def _fill(source: TeacherLayers, folder: Path, max_bytes: float, progress: Progress) -> None:
     """Fill the cache unless it is complete or there is not enough space."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _acquire_lock(folder, progress):
+    waiting = "another process reads the teacher's layers; waiting for it"
+    with wait_for_lock(folder, waiting, progress):
         if _is_complete(folder, source):
             progress.say(f"{folder.name}: the teacher's layers on these texts are cached")
             return
@@ -184,15 +184,6 @@ def _fill(source: TeacherLayers, folder: Path, max_bytes: float, progress: Progr
         document = {"inputs": source.inputs(), "result": result, "files": {}}
         write_atomic(part / STAGE_FILE, json_text(document))
         replace_dir(part, folder)
-
-
-def _acquire_lock(folder: Path, progress: Progress) -> AbstractContextManager[Any]:
-    lock = FileLock(str(folder.with_name(f".{folder.name}.lock")))
-    try:
-        return lock.acquire(timeout=0)
-    except Timeout:
-        progress.say(f"{folder.name}: another process reads the teacher's layers; waiting for it")
-        return lock.acquire()
 
 
 def _is_complete(folder: Path, source: TeacherLayers) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kdedge.data import load_task
 from kdedge.data.task import Task
+from kdedge.distillation.general import train_general_students
 from kdedge.distillation.student_training import (
     LABELS_ONLY,
     DistillContext,
@@ -51,6 +52,7 @@ def distill(
         stages.progress.say(f"{recipe.name}: computing on {device}")
     with run.locked():
         context = prepare_context(recipe, run, task=task, stages=stages)
+        train_general_students(run, context.task, stages)
         if recipe.augment and recipe.augment.size == "auto":
             context = choose_size(context)
         for student in recipe.student:

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from kdedge.data.task import Task
 from kdedge.recipe import Recipe
 from kdedge.run.layout import RunDir
 from kdedge.run.stage import StageContext, StageNeeded
-from kdedge.run.stages import run_stages
+from kdedge.run.stages import general_stages, run_stages
+
+if TYPE_CHECKING:
+    from kdedge.distillation.student_training import DistillContext
+
+Needed = dict[Path, tuple[str, ...]]
+"""The folder of each stage to make -> descriptions of the inputs that differ."""
 
 State = Literal["cached", "new", "continues", "changed", "waits"]
 
@@ -63,27 +69,52 @@ def _state(folder: Path, differences: tuple[str, ...], *, is_unknown: bool) -> S
     return "waits" if is_unknown else "cached"
 
 
-def _dry_run(run: RunDir, task: Task) -> tuple[dict[Path, tuple[str, ...]], set[Path]]:
+def _dry_run(run: RunDir, task: Task) -> tuple[Needed, set[Path]]:
     """Return the stages to make (folder -> changed inputs), and those that wait for them."""
     # Imported here: a plan of a new run needs no torch.
-    from kdedge.distillation.pipeline import prepare_context, student_steps
-    from kdedge.distillation.student_training import train_student
+    from kdedge.distillation.pipeline import prepare_context
     from kdedge.distillation.transfer_stage import choose_size
     from kdedge.run.threads import silence_transformers
 
     silence_transformers()
     stages = StageContext(dry_run=True)
+    needed = _needed_general_students(run, task, stages)
+    has_curve = run.recipe.augment is not None and run.recipe.augment.size == "auto"
     try:
         context = prepare_context(run.recipe, run, task=task, stages=stages)
-        if run.recipe.augment and run.recipe.augment.size == "auto":
+        if has_curve and needed:
+            return needed, _after(run, run.transfer)
+        if has_curve:
             context = choose_size(context)
     except StageNeeded as stop:
-        return {stop.folder: tuple(stop.differences)}, _after(run, stop.folder)
-    needed: dict[Path, tuple[str, ...]] = {}
+        return needed | {stop.folder: tuple(stop.differences)}, _after(run, stop.folder)
+    return _students_needed(context, needed)
+
+
+def _needed_general_students(run: RunDir, task: Task, stages: StageContext) -> Needed:
+    """Return the general students to make."""
+    from kdedge.distillation.general import train_general_student
+
+    needed: Needed = {}
+    for student in run.recipe.student:
+        try:
+            train_general_student(run, student, task, stages)
+        except StageNeeded as stop:
+            needed[stop.folder] = tuple(stop.differences)
+    return needed
+
+
+def _students_needed(context: DistillContext, needed: Needed) -> tuple[Needed, set[Path]]:
+    """Add the students to make to `needed`; also return those that wait for earlier stages."""
+    from kdedge.distillation.pipeline import student_steps
+    from kdedge.distillation.student_training import train_student
+
+    run = context.run
+    needed = dict(needed)
     unknown: set[Path] = set()
     for student in run.recipe.student:
         for step in student_steps(context, student, run.students[student.key]):
-            if step.previous in needed:
+            if step.previous in needed or run.general_student(student) in needed:
                 unknown.add(step.folder)
                 continue
             try:
@@ -96,4 +127,5 @@ def _dry_run(run: RunDir, task: Task) -> tuple[dict[Path, tuple[str, ...]], set[
 def _after(run: RunDir, folder: Path) -> set[Path]:
     """Return the folders of all stages that depend on a shared stage."""
     folders = run_stages(run)
-    return set(folders[folders.index(folder) + 1 :] if folder in folders else folders)
+    later = folders[folders.index(folder) + 1 :] if folder in folders else folders
+    return set(later) - set(general_stages(run))

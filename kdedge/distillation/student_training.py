@@ -9,24 +9,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
 
 from kdedge.data.task import Task
-from kdedge.distillation.layer_cache import LayerCache, TeacherLayers, open_layer_cache
-from kdedge.distillation.layer_choice import measure_layer_costs
+from kdedge.distillation.layer_source import LayerSource
 from kdedge.distillation.module import DistillationModule
 from kdedge.distillation.objective import Objective
-from kdedge.distillation.teacher_tokens import (
-    add_teacher_tokens,
-    check_attention_loss,
-    teacher_tokens,
-)
-from kdedge.errors import UsageError
+from kdedge.distillation.teacher_tokens import teacher_tokens
 from kdedge.io.atomic import hash_files
 from kdedge.io.paths import resolve_model_path
-from kdedge.nn.batching import ROW, Encoded
-from kdedge.nn.device import native_precision, this_device
-from kdedge.nn.inference import BATCH_TOKENS
+from kdedge.nn.device import this_device
 from kdedge.nn.text_model import MeasuredResult, TextClassifier, save_measured, score_of
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.nn.training import Training, train, validation_predictor
@@ -35,7 +26,7 @@ from kdedge.run.layout import RunDir
 from kdedge.run.paths import StudentDir
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, read_result, stage
-from kdedge.students.build import STUDENT_BY_KIND, build_student, load_student
+from kdedge.students.build import load_student, new_student
 from kdedge.students.subset_embedding import train_used_embeddings_only
 from kdedge.students.vocabulary import trim
 from kdedge.teacher.finetune import Teacher, teacher_hash
@@ -44,6 +35,9 @@ from kdedge.transfer.texts import TransferTexts
 
 LABELS_ONLY = ObjectiveConfig(logits="mse", logits_weight=0.0, labels_weight=1.0)
 """The objective of the label-only baseline. Its start is that of the distilled student."""
+
+NOT_IN_THE_WEIGHTS = {"objective", "baseline", "quantize", "general"}
+"""Keys of a student that do not decide its weights, or that have inputs of their own."""
 
 NO_TEXTS = TransferSet(TransferTexts.of((), None, (), np.zeros(0)), np.zeros((0, 0), np.float16))
 
@@ -108,9 +102,9 @@ def stage_inputs(
 ) -> dict[str, Any]:
     """Return everything that decides the weights of a student."""
     return {
-        "student": student.model_dump(mode="json", exclude={"objective", "baseline", "quantize"}),
+        "student": student.model_dump(mode="json", exclude=NOT_IN_THE_WEIGHTS),
         "objective": objective.model_dump(mode="json"),
-        "start": _start_hash(student),
+        "start": start_hash(starting_config(context.run, student)),
         "teacher": teacher_hash(context.run),
         "transfer": context.transfer_key,
         "data": context.task.content_hash(),
@@ -202,35 +196,16 @@ class StudentTraining:
 
     def _build(self) -> TextClassifier:
         """Return the student with the weights it starts from."""
-        task, seed = self.context.task, self.context.seed
-        kind = STUDENT_BY_KIND[self.student.kind]
-        teacher = kind.lender(self.student, self.context.teacher, task, seed)
-        model, tokenizer = build_student(
-            self.student,
-            task.spec,
-            teacher.model,
-            teacher.tokenizer,
-            (*task.train.texts, *(task.train.pairs or ())),
-        )
-        student = TextClassifier(model, tokenizer, self.student.max_length)
-        kind.start_from_texts(self.student, student, teacher, task, seed)
-        self._check_positions(model)
+        context = self.context
+        config = starting_config(context.run, self.student)
+        student = new_student(config, context.task, context.teacher, context.seed)
         if self.student.vocabulary:
-            texts = self.context.transfer.texts
+            texts = context.transfer.texts
             student = trim(student, texts.written, self.student.vocabulary, texts.augmented)
         if self.step.previous:
             student.model.load_state_dict(load_student(self.step.previous).state_dict())
         student.model.to(this_device())
         return student
-
-    def _check_positions(self, model: PreTrainedModel) -> None:
-        positions = getattr(model.config, "max_position_embeddings", None)
-        if positions and self.student.max_length > positions:
-            raise UsageError(
-                "the student reads fewer tokens than max_length",
-                f"max_length {self.student.max_length}, {positions} positions",
-                "lower max_length",
-            )
 
     def _plan(self, student: TextClassifier) -> TrainingPlan:
         """Encode the texts, and return what the training optimizes and how it is scored."""
@@ -257,70 +232,25 @@ class StudentTraining:
 
     def _module(self, student: TextClassifier, training: Training) -> DistillationModule:
         """Return the student with its objective, and the teacher if layers are matched."""
-        teacher = self.context.teacher
+        context = self.context
+        teacher = context.teacher
         objective = Objective(
             self.step.objective,
-            self.context.task.spec.kind,
+            context.task.spec.kind,
             student.model.config,
             teacher.model.config,
         )
         if not self.step.objective.reads_layers:
             return DistillationModule(student.model, objective, None).to(this_device())
-        own_tokens = teacher_tokens(teacher, student, self.context.transfer.texts)
-        if own_tokens:
-            check_attention_loss(self.step.objective)
-        cache = self._open_layer_cache(objective, training, own_tokens or training.data)
-        if own_tokens and not cache:
-            add_teacher_tokens(training.data, own_tokens)
-        return DistillationModule(student.model, objective, teacher, cache).to(this_device())
-
-    def _open_layer_cache(
-        self, objective: Objective, training: Training, data: Encoded
-    ) -> LayerCache | None:
-        """Return the cache of the teacher's layers, and add the column `row` to the texts.
-
-        Returns None if the teacher computes them at every step.
-
-        Args:
-            data: The teacher's tokens of the training texts.
-        """
-        transfer = self.context.recipe.transfer
-        if transfer.layers == "live":
-            return None
-        source = TeacherLayers(
-            self.context.teacher,
-            teacher_hash(self.context.run),
-            data,
-            objective.reads,
-            transfer.batch_tokens or BATCH_TOKENS,
+        layers = LayerSource(
+            teacher,
+            teacher_hash(context.run),
+            context.run.shared,
+            context.recipe.transfer,
+            context.stages.progress,
         )
-        if transfer.layers == "auto" and self._live_is_faster(source):
-            return None
-        cache = open_layer_cache(
-            source,
-            self.context.run.shared,
-            max_bytes=1e9 * transfer.layers_gb,
-            progress=self.context.stages.progress,
-        )
-        if cache:
-            training.data.columns[ROW] = np.arange(len(training.data))
-        return cache
-
-    def _live_is_faster(self, source: TeacherLayers) -> bool:
-        """Return whether computing layers is faster than a cache; never so on a CPU."""
-        fit, progress = self.step.fit, self.context.stages.progress
-        device = this_device()
-        if device.type == "cpu":
-            return False
-        precision = native_precision(fit.precision, device)
-        costs = measure_layer_costs(source, self.context.run.shared, fit.batch_size, precision)
-        live = costs.live_is_faster(fit.epochs)
-        progress.say(
-            f"{self.student.key}: the teacher's layers are "
-            + ("computed at every step" if live else "cached")
-            + f" (per text: {1e6 * costs.live:.0f} µs to compute, {1e6 * costs.read:.0f} to read)"
-        )
-        return live
+        own_tokens = teacher_tokens(teacher, student, context.transfer.texts)
+        return layers.module(student, objective, training, own_tokens)
 
 
 def load_trained_student(folder: Path) -> TextClassifier:
@@ -330,7 +260,18 @@ def load_trained_student(folder: Path) -> TextClassifier:
     return TextClassifier(model, load_tokenizer(folder), max_length)
 
 
-def _start_hash(student: StudentConfig) -> str:
+def starting_config(run: RunDir, student: StudentConfig) -> StudentConfig:
+    """Return the student with its general student, if it has one, as the checkpoint to start from.
+
+    The general student's tokenizer is then its own.
+    """
+    if student.general_stage is None:
+        return student
+    start = {"start": str(run.general_student(student)), "tokenizer": None}
+    return student.model_copy(update=start)
+
+
+def start_hash(student: StudentConfig) -> str:
     """Return a hash of the student's initial checkpoint, or the value of `start`."""
     if student.checkpoint is None:
         return student.start

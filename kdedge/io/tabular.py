@@ -21,12 +21,18 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 """Files that have named columns."""
 STREAMED_SUFFIXES = (".csv", ".tsv", ".jsonl", ".txt")
 """Files that are read row by row."""
+TEXT_SUFFIXES = (*TABLE_SUFFIXES, ".txt")
+"""Files of texts without labels."""
 COLUMN_OPTIONS = ("--column", "--pair-column")
 """Options of `kdedge predict` that name the columns, for messages."""
 
 
 def read_table(
-    path: Path, columns: Sequence[str], encoding: str = "utf-8", delimiter: str | None = None
+    path: Path,
+    columns: Sequence[str],
+    encoding: str = "utf-8",
+    delimiter: str | None = None,
+    suffixes: tuple[str, ...] = TABLE_SUFFIXES,
 ) -> Table:
     """Read the named columns of a csv, tsv, jsonl or parquet file.
 
@@ -35,12 +41,14 @@ def read_table(
         columns: The columns to read.
         encoding: As for `open_text`.
         delimiter: As for `iter_rows`.
+        suffixes: The file types that are allowed. The lines of a txt file hold the columns, with
+            tabs between them.
 
     Raises:
         DataError: Lists up to ten malformed rows with file and line.
         UsageError: If the file type or the encoding is unknown, or the file cannot be read.
     """
-    _require_suffix(path, TABLE_SUFFIXES)
+    _require_suffix(path, suffixes)
     if path.suffix.lower() == ".parquet":
         return read_parquet(path, columns)
     faults = Faults(str(path))

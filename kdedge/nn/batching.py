@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from kdedge.nn.ragged import RaggedArray
+from kdedge.nn.ragged import RaggedArray, concatenate_ragged
 
 ROW = "row"
 """Name of the column with the numbers of the texts."""
@@ -55,6 +55,17 @@ class Encoded(Dataset[Any]):
     def lengths(self) -> np.ndarray:
         """Number of tokens of each text. *Shape:* (N,)"""
         return self.tokens["input_ids"].lengths
+
+
+def joined_encoded(parts: Sequence[Encoded]) -> Encoded:
+    """Return the texts of all parts, in order; all parts have the same tokens and columns."""
+    tokens = {}
+    for name in parts[0].tokens:
+        tokens[name] = concatenate_ragged([part.tokens[name] for part in parts])
+    columns = {}
+    for name in parts[0].columns:
+        columns[name] = np.concatenate([part.columns[name] for part in parts])
+    return Encoded(tokens, columns)
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,8 @@ class Training:
     seed: int
     data: Encoded
     pad: PaddingCollator
-    predict: Callable[[nn.Module], np.ndarray]
-    """Model -> logits (N, C) on the validation split."""
+    predict: Callable[[nn.Module], np.ndarray] | None
+    """Model -> logits (N, C) on the validation split; None: the last weights stay."""
     score: Callable[[np.ndarray], float]
     """Logits (N, C) on the validation split -> the metric that chooses the best weights."""
     title: str
@@ -255,7 +255,11 @@ class _Trainer(Trainer):
         self._check_losses()
         plan = self.training_plan
         model = self.accelerator.unwrap_model(self.model)
-        score = plan.score(plan.predict(model))
+        score = 0.0
+        metrics: dict[str, float] = {}
+        if plan.predict is not None:
+            score = plan.score(plan.predict(model))
+            metrics = {"validation_score": score}
         if not math.isfinite(score):
             raise CheckFailed(
                 "the score on the validation split is not finite",
@@ -264,7 +268,6 @@ class _Trainer(Trainer):
             )
         if is_main():
             self.best.update(model, score, self.state.global_step)
-        metrics = {"validation_score": score}
         self.log(metrics)
         return metrics
 

@@ -12,6 +12,7 @@ from kdedge.recipe.augment import (
 )
 from kdedge.recipe.clean import CleanConfig
 from kdedge.recipe.faults import faults_error
+from kdedge.recipe.general import GeneralConfig
 from kdedge.recipe.objective import ObjectiveConfig
 from kdedge.recipe.overrides import set_keys
 from kdedge.recipe.quantize import BiLstmQuantizeConfig, QuantizeConfig
@@ -38,6 +39,7 @@ __all__ = [
     "DataConfig",
     "FilterConfig",
     "FitConfig",
+    "GeneralConfig",
     "GenerateConfig",
     "GeneratorFitConfig",
     "ObjectiveConfig",

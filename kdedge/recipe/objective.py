@@ -8,9 +8,11 @@ from pydantic import Field, model_validator
 
 from kdedge.recipe.section import Positive, Section, Weight
 
+AttentionLoss = Literal["scores", "probabilities", "kl", "value_relation", "qk_relation", "minilm"]
 
-class ObjectiveConfig(Section):
-    """The training loss: a weighted sum of terms."""
+
+class OutputLossConfig(Section):
+    """The terms of a loss that compare outputs, with the teacher's logits or with labels."""
 
     logits: Literal["kl", "mse", "cosine", "soft_ce"] = Field(
         "kl", description="Loss between logits of student and teacher; mse for a regression."
@@ -20,15 +22,18 @@ class ObjectiveConfig(Section):
         1.0, description="Temperature of kl; other losses do not use it."
     )
     labels_weight: Weight = Field(0.0, description="Weight of the loss on labels.")
+
+
+class LayerLossConfig(Section):
+    """The terms of a loss that compare layers of student and teacher."""
+
     hidden: Literal["mse", "cosine", "pkd", "cka"] = Field(
         "mse",
         description="Loss between hidden states; pkd compares the normalised states of the first "
         "token, cka needs no projection.",
     )
     hidden_weight: Weight = Field(0.0, description="Weight of the loss on hidden states.")
-    attention: Literal[
-        "scores", "probabilities", "kl", "value_relation", "qk_relation", "minilm"
-    ] = Field(
+    attention: AttentionLoss = Field(
         "scores",
         description="Loss between attentions; the last three (minilm is both relations) work for "
         "different numbers of heads.",
@@ -51,6 +56,10 @@ class ObjectiveConfig(Section):
     def reads_layers(self) -> bool:
         """Whether the loss compares hidden states, attention or embeddings of the teacher."""
         return max(self.hidden_weight, self.attention_weight, self.embedding_weight) > 0
+
+
+class ObjectiveConfig(LayerLossConfig, OutputLossConfig):
+    """The training loss: a weighted sum of terms."""
 
     def layers_alone(self) -> ObjectiveConfig:
         """Return the objective of the first of two stages, with only the losses on layers."""

@@ -22,6 +22,7 @@ RUN_FOLDERS = frozenset(
     (
         "teacher",
         "teacher-bundle",
+        "general",
         "generator",
         "augment",
         "transfer",

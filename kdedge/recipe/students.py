@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from kdedge.recipe.general import GeneralConfig
 from kdedge.recipe.objective import ObjectiveConfig
 from kdedge.recipe.quantize import BiLstmQuantizeConfig, QuantizeConfig
 from kdedge.recipe.section import (
@@ -79,6 +80,19 @@ class StudentBase(Section):
         """Settings of a first training stage on layers only; None if there is no such stage."""
         return None
 
+    @property
+    def general_stage(self) -> GeneralConfig | None:
+        """Settings of the general student that it starts from; None if there is none."""
+        return None
+
+    @property
+    def pretrained(self) -> tuple[str, ...]:
+        """Folders or hub ids of the models that it comes from, besides the recipe's teacher."""
+        models = [self.checkpoint]
+        if self.general_stage:
+            models.append(self.general_stage.teacher)
+        return tuple(model for model in models if model)
+
     @abstractmethod
     def parameters(self, pieces: int, teacher: Mapping[str, Any], spec: TaskSpec) -> int | None:
         """Count the parameters of the student; None if they depend on an unknown shape.
@@ -127,6 +141,12 @@ class TinyBertConfig(StudentBase):
     layers_first: LayersFirstConfig | None = Field(
         None, description="A first stage of training on the layers only, as TinyBERT has it."
     )
+    general: GeneralConfig | None = Field(
+        None,
+        description="First train a general student on the layers of the teacher before "
+        "fine-tuning, as TinyBERT has it; all tasks can start from it. `start` is then the start "
+        "of the general student.",
+    )
     quantize: QuantizeConfig = Field(
         QuantizeConfig(), description="How the student is quantized to int8."
     )
@@ -134,6 +154,10 @@ class TinyBertConfig(StudentBase):
     @property
     def first_stage(self) -> FitConfig | None:
         return self.layers_first
+
+    @property
+    def general_stage(self) -> GeneralConfig | None:
+        return self.general
 
     def parameters(self, pieces: int, teacher: Mapping[str, Any], spec: TaskSpec) -> int | None:
         positions = max(512, self.max_length)
@@ -208,6 +232,16 @@ class BiLstmConfig(StudentBase):
             pair=spec.pair,
             cross_attention=self.cross_attention,
         )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_general_student(cls, document: Any) -> Any:
+        if isinstance(document, dict) and document.get("general") is not None:
+            raise ValueError(
+                "a BiLSTM has no layers to match, and a general student learns from layers alone: "
+                "remove the table general"
+            )
+        return document
 
     @model_validator(mode="after")
     def _check_objective(self) -> BiLstmConfig:

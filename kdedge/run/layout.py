@@ -1,7 +1,7 @@
 """The folder of one run: every path is a property.
 
     runs/<name>/recipe.toml  run.json  teacher/  generator/  augment/  transfer/
-                tune/  curve/  bench/
+                general/  tune/  curve/  bench/
                 student/  baseline/  layers/  student-int8/  bundle/
 
 With several students, the folders of the last line are in a folder with the student's name.
@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from kdedge import __version__
 from kdedge.errors import MachineError, UsageError
 from kdedge.io.atomic import json_text, write_atomic
-from kdedge.recipe import Recipe, load_recipe
+from kdedge.recipe import Recipe, StudentConfig, load_recipe
 from kdedge.run.paths import METADATA_FILE, RECIPE_FILE, StudentDir
 from kdedge.run.processes import is_main
 
@@ -58,6 +58,18 @@ class RunDir:
     @property
     def transfer(self) -> Path:
         return self.shared / "transfer"
+
+    @property
+    def general(self) -> Path:
+        """The general students of this run."""
+        return self.shared / "general"
+
+    def general_student(self, student: StudentConfig) -> Path:
+        """Return the folder of the general student that `student` starts from."""
+        general = student.general_stage
+        if general and general.share:
+            return self.folder.parent / general.share / "general" / student.key
+        return self.general / student.key
 
     @property
     def tune(self) -> Path:

@@ -8,7 +8,7 @@ from kdedge.run.layout import RunDir
 
 
 def shared_stages(run: RunDir) -> list[Path]:
-    """List the folders of the stages that all students share: teacher and texts."""
+    """List the folders of the stages before the students: teacher, texts, general students."""
     folders = [run.teacher]
     augment = run.recipe.augment
     if augment:
@@ -16,8 +16,18 @@ def shared_stages(run: RunDir) -> list[Path]:
             folders.append(run.generator)
         folders.append(run.augment)
     folders.append(run.transfer)
+    folders += general_stages(run)
     if augment and augment.size == "auto":
         folders.append(run.curve)
+    return folders
+
+
+def general_stages(run: RunDir) -> list[Path]:
+    """List the folders of the general students. They depend on no other stage."""
+    folders = []
+    for student in run.recipe.student:
+        if student.general_stage:
+            folders.append(run.general_student(student))
     return folders
 
 

@@ -10,8 +10,10 @@ import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from kdedge.data.task import Task
 from kdedge.errors import IntegrityError, UsageError
 from kdedge.io.paths import resolve_model_path
+from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.recipe import StudentConfig
 from kdedge.runtime.spec import TaskSpec
@@ -68,6 +70,39 @@ def build_student(
     if config.start in ("teacher", "shrink"):
         teacher = with_vocabulary(teacher, teacher_tokenizer, tokenizer)
     return STUDENT_BY_KIND[config.kind].build(config, spec, teacher, tokenizer), tokenizer
+
+
+def new_student(
+    config: StudentConfig, task: Task, teacher: TextClassifier, seed: int
+) -> TextClassifier:
+    """Build a student with its initial weights and its tokenizer.
+
+    Args:
+        task: Its training split may decide weights, and trains the tokenizer "wordpiece".
+        teacher: The student may copy its weights.
+        seed: Seed for the choice of texts if there are many.
+
+    Raises:
+        UsageError: If start and shape do not fit together, or do not fit this teacher.
+    """
+    kind = STUDENT_BY_KIND[config.kind]
+    lender = kind.lender(config, teacher, task, seed)
+    texts = (*task.train.texts, *(task.train.pairs or ()))
+    model, tokenizer = build_student(config, task.spec, lender.model, lender.tokenizer, texts)
+    student = TextClassifier(model, tokenizer, config.max_length)
+    kind.start_from_texts(config, student, lender, task, seed)
+    _check_positions(student)
+    return student
+
+
+def _check_positions(student: TextClassifier) -> None:
+    positions = getattr(student.model.config, "max_position_embeddings", None)
+    if positions and student.max_length > positions:
+        raise UsageError(
+            "the student reads fewer tokens than max_length",
+            f"max_length {student.max_length}, {positions} positions",
+            "lower max_length",
+        )
 
 
 def load_student(folder: Path) -> PreTrainedModel:

@@ -69,6 +69,23 @@ def load_teacher(
     return Teacher(model.to(device).eval(), tokenizer, cap_length(model, max_length))
 
 
+def load_encoder(config: TeacherConfig, spec: TaskSpec) -> Teacher:
+    """Load an encoder with a new head for the task, before it is fine-tuned.
+
+    Raises MachineError if it cannot be loaded.
+    """
+    tokenizer = load_tokenizer(config.model, config.revision)
+    model = _load_model(
+        config.model,
+        config.revision,
+        torch.float32,
+        ignore_mismatched_sizes=True,
+        **label_config(spec),
+    )
+    _name_padding(model, tokenizer)
+    return Teacher(model.to(this_device()), tokenizer, cap_length(model, config.max_length))
+
+
 def weights_type(device: torch.device) -> torch.dtype | str:
     """Return the dtype in which a finished teacher's weights are loaded.
 
@@ -165,10 +182,9 @@ def prepare_teacher(
     fine_tune = config.fine_tune
     if fine_tune is None:
         fine_tune = not has_head(config.model, task.spec, config.revision)
-    path = resolve_model_path(config.model)
     inputs = {
         "teacher": config.model_dump(mode="json"),
-        "weights": hash_files(path, WEIGHTS) if path else config.model,
+        "weights": pretrained_hash(config),
         "data": task.content_hash(),
         "seed": seed,
     }
@@ -189,6 +205,12 @@ def prepare_teacher(
     return TeacherResult.from_json(stage(folder, inputs, make, stages=stages))
 
 
+def pretrained_hash(config: TeacherConfig) -> str:
+    """Return a hash of a teacher's weights before fine-tuning; for a model of the hub its id."""
+    path = resolve_model_path(config.model)
+    return hash_files(path, WEIGHTS) if path else config.model
+
+
 def teacher_hash(run: RunDir) -> str:
     """Return a hash of the weights of a run's teacher."""
     return hash_files(run.teacher, WEIGHTS)
@@ -199,16 +221,8 @@ def fine_tune_teacher(
 ) -> Teacher:
     """Fine-tune an encoder with a new head on the labels; `folder` receives checkpoints."""
     torch.manual_seed(seed)
-    tokenizer = load_tokenizer(config.model, config.revision)
-    model = _load_model(
-        config.model,
-        config.revision,
-        torch.float32,
-        ignore_mismatched_sizes=True,
-        **label_config(task.spec),
-    )
-    _name_padding(model, tokenizer)
-    teacher = Teacher(model.to(this_device()), tokenizer, cap_length(model, config.max_length))
+    teacher = load_encoder(config, task.spec)
+    model = teacher.model
     data = teacher.encode(task.train.texts, task.train.pairs, labels=task.train.labels)
     validation = teacher.encode(task.validation.texts, task.validation.pairs)
     training = Training(

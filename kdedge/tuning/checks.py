@@ -7,6 +7,7 @@ from typing import Any
 from kdedge.errors import UsageError
 from kdedge.recipe import RangeConfig, Recipe, with_values
 from kdedge.recipe.checks import reject_auto_size
+from kdedge.recipe.general import KEYS_OF_THE_TASK
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -36,9 +37,21 @@ def check_recipe(recipe: Recipe) -> None:
                 key,
                 "write one recipe for each kind of student, and tune them one by one",
             )
+        if _decides_general_student(recipe, key):
+            raise UsageError(
+                "this key decides the general student, which all trials share",
+                key,
+                "write one recipe for each value, or remove the table student.general",
+            )
         values = [space.low, space.high] if isinstance(space, RangeConfig) else space
         for value in values:
             _check_value(recipe, key, value)
+
+
+def _decides_general_student(recipe: Recipe, key: str) -> bool:
+    if recipe.student[0].general_stage is None or not key.startswith("student."):
+        return False
+    return strip_prefix(recipe, key).partition(".")[0] not in KEYS_OF_THE_TASK
 
 
 def _check_value(recipe: Recipe, key: str, value: Any) -> None:

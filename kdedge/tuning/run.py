@@ -19,6 +19,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from kdedge.data.task import Task
+from kdedge.distillation.general import train_general_students
 from kdedge.distillation.pipeline import prepare_context
 from kdedge.errors import CheckFailed
 from kdedge.evaluation.pareto import pareto_front
@@ -53,7 +54,7 @@ def tune(
 ) -> Path:
     """Run the recipe's trials, and write the best recipe and figures about all trials.
 
-    Teacher and transfer set are made first; all trials share them.
+    Teacher, transfer set and general student are made first; all trials share them.
 
     Args:
         runs: Folder of all runs.
@@ -70,7 +71,9 @@ def tune(
     run = RunDir.create(recipe, runs)
     folder = run.tune
     with run.locked():
-        context = prepare_context(recipe, run, task=task, stages=StageContext(progress=progress))
+        stages = StageContext(progress=progress)
+        context = prepare_context(recipe, run, task=task, stages=stages)
+        train_general_students(run, context.task, stages)
         folder.mkdir(exist_ok=True)
         tuning = TuningStudy(recipe, folder, storage or f"sqlite:///{folder.resolve()}/study.db")
         study = tuning.open()

@@ -10,10 +10,10 @@ import factories
 import pytest
 import torch
 
-from kdedge.distillation import student_training
+from kdedge.distillation import layer_source
 from kdedge.distillation.layer_cache import TeacherLayers
 from kdedge.distillation.layer_choice import LayerCosts, measure_layer_costs
-from kdedge.distillation.student_training import StudentTraining
+from kdedge.distillation.layer_source import LayerSource
 from kdedge.nn.signals import LayerSelection
 from kdedge.nn.text_model import TextClassifier
 
@@ -57,17 +57,14 @@ def test_all_costs_are_measured_and_nothing_is_left_behind(tmp_path: Path) -> No
 def test_a_cpu_always_caches_and_a_gpu_measures_first(
     device: str, costs: LayerCosts | None, live: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(student_training, "this_device", lambda: torch.device(device))
-    monkeypatch.setattr(student_training, "measure_layer_costs", lambda *_: costs)
+    monkeypatch.setattr(layer_source, "this_device", lambda: torch.device(device))
+    monkeypatch.setattr(layer_source, "measure_layer_costs", lambda *_: costs)
     lines: list[str] = []
-    progress = SimpleNamespace(say=lines.append)
+    progress: Any = SimpleNamespace(say=lines.append)
+    nothing: Any = None
     training: Any = SimpleNamespace(
-        step=SimpleNamespace(fit=SimpleNamespace(epochs=3, batch_size=8, precision="auto")),
-        context=SimpleNamespace(
-            stages=SimpleNamespace(progress=progress), run=SimpleNamespace(shared=None)
-        ),
-        student=SimpleNamespace(key="tinybert"),
+        fit=SimpleNamespace(epochs=3, batch_size=8, precision="auto"), title="student tinybert"
     )
-    source: Any = None
-    assert StudentTraining._live_is_faster(training, source) is live
+    layers = LayerSource(nothing, "", nothing, nothing, progress)
+    assert layers.live_is_faster(nothing, training) is live
     assert len(lines) == (costs is not None)
