@@ -446,6 +446,7 @@ def test_without_the_lab_a_run_means_its_bundles(run: Any, monkeypatch: pytest.M
 # Bundles alone
 
 
+@pytest.mark.slow
 def test_a_bundle_is_measured_on_given_texts(bundle: Path, tmp_path: Path) -> None:
     given = read_examples(
         write_csv(tmp_path / "t.csv", TASK.test), SPEC, text="sentence", label="class"
@@ -541,6 +542,7 @@ def test_bundles_of_different_tasks_are_not_mixed(bundle: Path, tmp_path: Path) 
         bench_bundle([bundle, other], options=QUICK)
 
 
+@pytest.mark.slow
 def test_the_command_shows_a_table_and_leaves_the_bundle_alone(
     bundle: Path, tmp_path: Path, no_children: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -714,6 +716,7 @@ def torch_job(folder: Path) -> dict[str, Any]:
     return {"form": "torch", "folder": str(folder), "max_length": 32, "device": "cpu", "threads": 1}
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_child_is_its_own(bundle: Path) -> None:
     """The parent holds 600 MB here; a child that showed them would show its parent's peak."""
     ballast = np.ones(75_000_000)

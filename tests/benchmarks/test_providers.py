@@ -81,6 +81,7 @@ def test_every_provider_has_a_row(three_providers: None) -> None:
     assert all("5 of 50 nodes (10.0 %) run on the CPU" in notes for notes in shares)
 
 
+@pytest.mark.slow
 def test_a_failed_provider_is_in_the_report(three_providers: None) -> None:
     texts, labels = factories.sentences(20, seed=3)
     measured = bench_bundle(

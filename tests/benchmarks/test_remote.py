@@ -179,6 +179,7 @@ def test_an_installation_that_fails(bundle: Path, server: SshServer, tmp_path: P
     assert _reason("install", "OSError: [Errno 28] No space left on device") == "disk"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_bench_leaves_nothing_there(
     bundle: Path, server: SshServer, number: signal.Signals

@@ -72,6 +72,7 @@ def test_the_title_names_the_teacher(teacher: dict[str, object], end: str) -> No
     assert title(replace(report(), teacher=teacher)).endswith(end)
 
 
+@pytest.mark.slow
 def test_the_page_describes_the_transfer_set(tmp_path: Path) -> None:
     write_report(replace(report(), learned_from=GROWN), tmp_path)
     page = (tmp_path / "report.md").read_text()

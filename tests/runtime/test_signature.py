@@ -78,6 +78,7 @@ def test_a_forged_bundle_and_another_key_are_refused(bundle: Path, tmp_path: Pat
         verify_signature(Bundle.open(bundle), read_public_key(public))
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_of_a_signature_is_refused(bundle: Path, tmp_path: Path) -> None:
     private, public = write_keys(tmp_path)
     path = sign_bundle(Bundle.open(bundle), read_private_key(private))
