@@ -13,7 +13,7 @@ from kdedge.cli.console import ConsoleProgress, print_line
 from kdedge.cli.distill import SeedRuns, run_seeds, show, show_seeds
 from kdedge.cli.export import export_and_show
 from kdedge.cli.options import RecipeArguments
-from kdedge.cli.sagemaker import TrainingJob
+from kdedge.cli.sagemaker_job import TrainingJob
 from kdedge.distillation.scores import ModelScores, scores
 from kdedge.errors import MachineError
 from kdedge.io.atomic import json_text, replace_dir, write_atomic

@@ -16,7 +16,8 @@ import factories
 import pyarrow.parquet as pq
 import pytest
 
-from kdedge.cli.sagemaker import TrainingJob, failure_file, job_environment
+from kdedge.cli.sagemaker import failure_file
+from kdedge.cli.sagemaker_job import TrainingJob, job_environment
 from kdedge.errors import DataError, Interrupted, UsageError
 from kdedge.run.layout import RunDir
 from kdedge.run.stage import read_stage
