@@ -44,6 +44,7 @@ from transformers import PreTrainedModel
 
 from kdedge.data.task import Split, Task
 from kdedge.errors import CheckFailed, MachineError
+from kdedge.io.disk import named_disk_errors
 from kdedge.run.progress import SILENT, Progress
 from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.layout import PRECISIONS
@@ -73,7 +74,8 @@ def build_bundle(
     options = without_useless_half(source.model, source.name, options, progress)
     files = write_files(source.model, options, quantized)
     try:
-        _check_and_pack(source, files, task, folder, options, progress)
+        with named_disk_errors(folder):
+            _check_and_pack(source, files, task, folder, options, progress)
     except OSError as error:
         raise MachineError(
             "the bundle cannot be written",

@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from kdedge.errors import KdedgeError, MachineError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 DISK_FULL_TEXTS = (
@@ -47,3 +50,27 @@ def has_no_space(folder: Path) -> bool:
         return shutil.disk_usage(folder).free < LEAST_FREE
     except OSError:
         return False
+
+
+@contextmanager
+def named_disk_errors(folder: Path) -> Iterator[None]:
+    """Raise MachineError with the folder's path if a full or read-only disk ends the block."""
+    try:
+        yield
+    except KdedgeError:
+        raise
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if any(map(is_disk_full, causes(error))) or has_no_space(folder.parent):
+            raise MachineError(
+                "the disk is full",
+                f"{folder}: {error}",
+                "free space and run the same command: finished work is reused",
+            ) from error
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise MachineError(
+                "this folder cannot be written to",
+                str(error),
+                "choose a folder that you may write to, and run the same command",
+            ) from error
+        raise

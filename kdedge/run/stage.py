@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
-from kdedge.errors import KdedgeError, MachineError, UsageError
+from kdedge.errors import UsageError
 from kdedge.io.atomic import json_text, remove, replace_dir, write_atomic
-from kdedge.io.disk import causes, has_no_space, is_disk_full
+from kdedge.io.disk import named_disk_errors
 from kdedge.run.processes import barrier, on_main_process
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage_files import FileRecord, changed_error, changed_file, record_files
@@ -134,14 +133,11 @@ def stage(
     if folder in stages.order:
         stages.progress.say(stages.title(folder))
     part = folder.with_name(folder.name + ".part")
-    try:
+    with named_disk_errors(part):
         on_main_process(lambda: _begin(part, inputs))
         result = make(part)
         barrier()  # another process may still read from `part`
         on_main_process(lambda: _finish(part, folder, StageRecord(inputs, result), temporary))
-    except Exception as error:
-        _raise_disk_error(part, error)
-        raise
     _say_scores(folder, result, stages.progress)
     return result
 
@@ -192,25 +188,6 @@ def _say_scores(folder: Path, result: dict[str, Any], progress: Progress) -> Non
         f"{folder.parent.name}/{folder.name}: {result['metric']} {result['test']:.4f} on test, "
         f"{result['validation']:.4f} on validation"
     )
-
-
-def _raise_disk_error(part: Path, error: Exception) -> None:
-    """Raise MachineError if the disk is full or read-only."""
-    if isinstance(error, KdedgeError):
-        return
-    number = error.errno if isinstance(error, OSError) else None
-    if any(map(is_disk_full, causes(error))) or has_no_space(part.parent):
-        raise MachineError(
-            "the disk is full",
-            f"{part}: {error}",
-            "free space and run the same command: finished work is reused",
-        ) from error
-    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
-        raise MachineError(
-            "this folder cannot be written to",
-            str(error),
-            "choose a folder that you may write to, and run the same command",
-        ) from error
 
 
 def _begin(part: Path, inputs: dict[str, Any]) -> None:
