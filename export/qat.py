@@ -42,7 +42,7 @@ SENSITIVITY_TEXTS = 64
 """Texts on which sensitivity is measured: every layer reads them again."""
 
 PRECISION = "fp32"
-"""16 bits cannot hold the sums of integers of which the int8 arithmetic consists."""
+"""16 bits cannot hold the integer sums of int8 arithmetic."""
 
 Predict = Callable[[nn.Module], np.ndarray]
 """From a module with a `.model` to logits (N, C)."""

@@ -3,8 +3,8 @@
     python benchmarks/studies/auto_size.py RECIPE [--set KEY=VALUE ...] [--student NAME]
         [--seeds 3] [--threads 1]
 
-RECIPE has an [augment] table with a size that is a number: so many texts are made, and auto may
-choose the sizes of `augment.curve`. Old rule: the score on the validation split, within one
+RECIPE has an [augment] table whose size is a number. The study makes that many texts, and auto
+chooses among the sizes of `augment.curve`. Old rule: the score on the validation split, within one
 standard error of the best. New rule: the agreement with the teacher on new texts that are kept
 apart, not significantly behind the best. Neither reads the test split. All students of both rules
 learn from the same texts, without those kept apart.
@@ -130,7 +130,7 @@ class Trainings:
 
 
 def seed_folder(folder: Path, number: int) -> Path:
-    """Return the folder of a seed beside that of the first one."""
+    """Return the folder of a seed; it is next to the folder of the first seed."""
     return folder.with_name(f"{folder.name}-seed{number}") if number else folder
 
 

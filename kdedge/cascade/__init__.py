@@ -1,4 +1,4 @@
-"""Let a student answer the texts of which it is sure, and its teacher the others.
+"""Let a student answer the texts that it is sure about, and its teacher the others.
 
 `kdedge/runtime/agreement.py` chooses the threshold, because `kdedge bench` shows it too.
 """

@@ -61,7 +61,7 @@ def accepted_limits(max_body: int, max_texts: int, max_queue: int, max_batch: in
     click.option(
         "--teacher",
         metavar="URL_OR_BUNDLE",
-        help="Teacher for the texts of which the student is not sure: the address of /predict of "
+        help="Teacher for the texts that the student is not sure about: the address of /predict of "
         "another `kdedge serve`, or a bundle.",
     ),
     default_option(
