@@ -12,7 +12,6 @@ bundle, and measured on the test texts. `--unusual` names a folder with texts of
 from __future__ import annotations
 
 import argparse
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+from kdedge.benchmarks.studies._seed_runs import runs_of
 
 from kdedge.data import load_task
 from kdedge.data.task import Task
 from kdedge.errors import CheckFailed
 from kdedge.nn.text_model import read_measured
-from kdedge.run.layout import RunDir
 from kdedge.runtime import Classifier
 from kdedge.runtime.agreement import Threshold, confidence, same_label, usualness
 
@@ -45,15 +44,6 @@ class Measured:
     share: float
     agreement: float
     unusual: tuple[float, float] | None
-
-
-def runs_of(name: str, runs: Path) -> list[RunDir]:
-    """Return the runs of all seeds."""
-    folders = [runs / name]
-    for path in sorted(runs.glob(f"{name}-seed*")):
-        if re.fullmatch(rf"{re.escape(name)}-seed\d+", path.name):
-            folders.append(path)
-    return [RunDir.open(folder)[0] for folder in folders]
 
 
 def measure(

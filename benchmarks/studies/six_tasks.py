@@ -1,0 +1,180 @@
+"""How much of a base-size teacher do three students retain on six tasks, in fp32 and in int8?
+
+    python benchmarks/studies/base_teacher.py runs/models
+    for task in sst2 cola mrpc stsb rte trec; do
+      kdedge distill benchmarks/studies/recipes/base-$task.toml --seeds 3 --threads 1
+      for run in runs/base-$task runs/base-$task-seed*; do kdedge export $run; done
+    done
+    python benchmarks/studies/six_tasks.py sst2 cola mrpc stsb rte trec
+
+The last command reads the runs of all seeds of the named tasks and prints the table. The runs of a
+task share the teacher and the texts; only the seeds of the students differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from kdedge.benchmarks.studies._experiments import markdown_row, mean_and_deviation
+from kdedge.benchmarks.studies._seed_runs import runs_of
+
+from kdedge.data import load_task
+from kdedge.data.task import Task
+from kdedge.evaluation.bootstrap import bootstrap_rows, bootstrap_scores, percentile_interval
+from kdedge.evaluation.statistics import Interval, SeedStats, paired_difference
+from kdedge.nn.text_model import read_measured
+from kdedge.run.layout import RunDir
+from kdedge.runtime import Classifier
+from kdedge.runtime.metrics import score
+
+HEADER = [
+    "task",
+    "student",
+    "teacher",
+    "labels alone",
+    "distilled, fp32",
+    "gain: over seeds; over texts",
+    "int8",
+    "int8 retention",
+    "over seeds; over texts",
+]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The scores of S models, one of each seed, on the test texts and on R resamples of them.
+
+    Attributes:
+        scores: *Shape:* (S,)
+        resampled: *Shape:* (S, R)
+    """
+
+    scores: np.ndarray
+    resampled: np.ndarray
+
+    def over(self, teacher: Measured) -> Measured:
+        """Divide by the scores of the teacher, which is one model."""
+        return Measured(self.scores / teacher.scores, self.resampled / teacher.resampled)
+
+    def intervals(self) -> tuple[Interval, Interval]:
+        """Return the 95 % intervals of the mean over seeds, and over texts."""
+        over_seeds = SeedStats(tuple(self.scores.tolist())).interval
+        return over_seeds, percentile_interval(self.resampled.mean(0))
+
+
+@dataclass(frozen=True)
+class TestTexts:
+    """The test split of a task, and its resamples (R, N)."""
+
+    task: Task
+    draws: np.ndarray
+
+    def measure(self, logits: Sequence[np.ndarray]) -> Measured:
+        """Score the logits (N, C) of each model."""
+        spec, labels = self.task.spec, self.task.test.labels
+        scores = [score(spec.metric, spec.kind, rows, labels) for rows in logits]
+        resampled = [bootstrap_scores(spec, rows, labels, self.draws) for rows in logits]
+        return Measured(np.array(scores), np.stack(resampled))
+
+
+@dataclass(frozen=True)
+class Student:
+    """One student on one task.
+
+    Attributes:
+        cells: Its row in the table.
+        retention: The share of the teacher's score that its int8 file has.
+    """
+
+    name: str
+    cells: list[str]
+    retention: Measured
+
+
+def students_of(name: str, runs: list[RunDir], seed: int) -> list[Student]:
+    """Measure the students of a task on its test texts; `seed` draws the resamples."""
+    recipe = runs[0].recipe
+    task = load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
+    texts = TestTexts(task, bootstrap_rows(len(task.test), seed))
+    teacher = texts.measure([read_measured(runs[0].teacher, task)[1]])
+    return [student_of(name, student, runs, texts, teacher) for student in runs[0].students]
+
+
+def student_of(
+    task: str, name: str, runs: list[RunDir], texts: TestTexts, teacher: Measured
+) -> Student:
+    """Compare one student with its baseline and with the teacher."""
+    folders = [run.students[name] for run in runs]
+    fp32 = texts.measure([read_measured(each.student, texts.task)[1] for each in folders])
+    int8 = texts.measure([int8_logits(each.bundle, texts.task) for each in folders])
+    labels, gain = "–", "–"
+    baselines = [each.current_baseline() for each in folders]
+    found = [baseline for baseline in baselines if baseline]
+    if len(found) == len(folders):
+        alone = texts.measure([read_measured(each, texts.task)[1] for each in found])
+        difference = paired_difference(fp32.scores, alone.scores, fp32.resampled, alone.resampled)
+        labels = mean_and_deviation(alone.scores.tolist())
+        mean, seeds, over_texts, verdict = difference.cells()
+        gain = f"{mean} ({seeds}; {over_texts}): {verdict}"
+    retention = int8.over(teacher)
+    cells = [
+        f"{task}, {texts.task.spec.metric}",
+        name,
+        f"{teacher.scores[0]:.4f}",
+        labels,
+        mean_and_deviation(fp32.scores.tolist()),
+        gain,
+        mean_and_deviation(int8.scores.tolist()),
+        *retention_cells(retention),
+    ]
+    return Student(name, cells, retention)
+
+
+def int8_logits(bundle: Path, task: Task) -> np.ndarray:
+    """Ask the int8 file of a bundle: (N, C)."""
+    return Classifier.load(bundle, "int8", threads=1).logits(task.test.texts, task.test.pairs)
+
+
+def retention_cells(retention: Measured) -> list[str]:
+    intervals = [f"{100 * low:.1f} to {100 * high:.1f} %" for low, high in retention.intervals()]
+    return [f"{100 * retention.scores.mean():.1f} %", "; ".join(intervals)]
+
+
+def mean_row(name: str, students: Sequence[Student]) -> list[str]:
+    """Average a student's retention over tasks, seed by seed and resample by resample.
+
+    Tasks have texts of their own, so their resamples are independent.
+    """
+    scores = np.mean([student.retention.scores for student in students], axis=0)
+    resampled = np.mean([student.retention.resampled for student in students], axis=0)
+    cells = retention_cells(Measured(scores, resampled))
+    return [f"mean of {len(students)} tasks", name, *["–"] * 5, *cells]
+
+
+def table(students: Sequence[Student]) -> str:
+    """Build the table of all tasks, with a mean for each student that all tasks have."""
+    rows = [student.cells for student in students]
+    for name in dict.fromkeys(student.name for student in students):
+        same = [student for student in students if student.name == name]
+        if len(same) > 1:
+            rows.append(mean_row(name, same))
+    return "\n".join(markdown_row(cells) for cells in [HEADER, ["---"] * len(HEADER), *rows])
+
+
+def study() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("tasks", nargs="+", help="the run of a task is base-TASK")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    arguments = parser.parse_args()
+    students: list[Student] = []
+    for seed, task in enumerate(arguments.tasks):
+        students += students_of(task, runs_of(f"base-{task}", arguments.runs), seed)
+    print(table(students))
+
+
+if __name__ == "__main__":
+    study()
