@@ -1,0 +1,85 @@
+"""The table of six tasks: its scores, its retention, and its means over tasks."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from pathlib import Path
+
+import factories
+import numpy as np
+import pytest
+import six_tasks
+from click.testing import CliRunner
+from scipy import stats
+from six_tasks import Measured, Student, students_of, table
+
+from kdedge.cli.main import cli
+from kdedge.distillation.seeds import distill_seeds
+from kdedge.run.layout import RunDir
+from kdedge.runtime import Classifier
+
+SEEDS = 2
+
+
+def measured(scores: list[float]) -> Measured:
+    return Measured(np.array(scores), np.tile(scores, (10, 1)).T)
+
+
+def test_the_mean_over_tasks_is_taken_seed_by_seed() -> None:
+    rows = {"a": [0.9, 1.0, 0.8], "b": [0.7, 0.6, 0.8]}
+    students = [Student("bilstm", [], measured(scores)) for scores in rows.values()]
+    cells = six_tasks.mean_row("bilstm", students)
+    assert cells[0] == "mean of 2 tasks"
+    # Every seed has a mean of 0.8 over the tasks, so the interval over seeds has no width.
+    assert cells[-2:] == ["80.0 %", "80.0 to 80.0 %; 80.0 to 80.0 %"]
+
+
+def test_a_student_of_one_task_alone_has_no_mean() -> None:
+    cells = ["-"] * len(six_tasks.HEADER)
+    students = [Student(name, cells, measured([0.9, 0.8])) for name in ("a", "b", "b")]
+    assert [line.split(" | ")[1] for line in table(students).splitlines()[5:]] == ["b"]
+
+
+@pytest.mark.slow
+def test_a_row_has_the_scores_of_all_seeds(tmp_path: Path) -> None:
+    document = factories.write_data_and_teacher(tmp_path)
+    student = factories.tinybert_config(baseline=True, fit={"epochs": 2.0, "learning_rate": 3e-3})
+    recipe = factories.make_recipe(document, name="base-x", student=[student])
+    runs = distill_seeds(recipe, tmp_path / "runs", SEEDS)
+    for run in runs:
+        answer = CliRunner().invoke(cli, ["export", str(run.folder), "--no-qat"])
+        assert answer.exit_code == 0, answer.output
+    (row,) = students_of("x", six_tasks.runs_of("base-x", tmp_path / "runs"), 0)
+
+    texts, labels = factories.sentences(
+        factories.SPLIT_SIZES["test"], factories.SPLIT_SEEDS["test"]
+    )
+    teacher = accuracy(np.load(runs[0].teacher / "test_logits.npy"), labels)
+    fp32 = [accuracy(logits_of(run, "student"), labels) for run in runs]
+    alone = [accuracy(logits_of(run, "baseline"), labels) for run in runs]
+    int8 = [accuracy(int8_logits(run, texts), labels) for run in runs]
+    cells = dict(zip(six_tasks.HEADER, row.cells, strict=True))
+    assert cells["teacher"] == f"{teacher:.4f}"
+    for column, scores in (("labels alone", alone), ("distilled, fp32", fp32), ("int8", int8)):
+        expected = f"{statistics.mean(scores):.4f} ± {statistics.stdev(scores):.4f}"
+        assert cells[column] == expected, column
+    gain = np.mean(fp32) - np.mean(alone)
+    assert cells["gain: over seeds; over texts"].startswith(f"{gain:+.4f} ")
+    kept = np.array(int8) / teacher
+    half = stats.t.ppf(0.975, SEEDS - 1) * kept.std(ddof=1) / math.sqrt(SEEDS)
+    low, high = kept.mean() - half, kept.mean() + half
+    assert cells["int8 retention"] == f"{100 * kept.mean():.1f} %"
+    assert cells["over seeds; over texts"].startswith(f"{100 * low:.1f} to {100 * high:.1f} %;")
+
+
+def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
+    return float(np.mean(logits.argmax(1) == labels))
+
+
+def logits_of(run: RunDir, model: str) -> np.ndarray:
+    return np.asarray(np.load(run.folder / model / "test_logits.npy"))
+
+
+def int8_logits(run: RunDir, texts: tuple[str, ...]) -> np.ndarray:
+    return Classifier.load(run.folder / "bundle", "int8").logits(texts)
