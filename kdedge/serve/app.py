@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +22,8 @@ from kdedge.serve.limits import Limits, RequestError
 from kdedge.serve.metrics import ServerMetrics
 from kdedge.serve.openapi import docs_page, openapi_document
 from kdedge.serve.requests import read_rows
+
+logger = logging.getLogger(__name__)
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -92,7 +95,9 @@ class _Handlers:
         except DataError as error:
             return _error(error, 400)
         except MachineError as error:
-            return _error(error, 502)
+            # The detail names the teacher's address, which callers need not know.
+            logger.warning("%s", error)
+            return _error(RequestError(502, error.message), 502)
         except TimeoutError:
             return _error(RequestError(504, "the answer took too long"), 504)
         except KdedgeError as error:

@@ -228,6 +228,19 @@ def test_errors_of_the_engine(error: Exception, status: int) -> None:
     assert (answer.headers.get("Retry-After") == "1") == (status == 429)
 
 
+def test_the_address_of_the_teacher_is_logged_and_not_sent(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    manifest = Classifier.load(factories.tiny_bundle()).manifest
+    error = MachineError("the teacher gave no answer", "http://10.0.0.7/predict: refused")
+    app = make_app(FailingEngine(error), manifest, LIMITS, ServerMetrics())
+    with TestClient(app) as client:
+        answer = client.post("/predict", json={"texts": ["a"]})
+    assert answer.status_code == 502
+    assert answer.json() == {"error": {"message": "the teacher gave no answer"}}
+    assert "http://10.0.0.7/predict: refused" in caplog.text
+
+
 def test_an_unexpected_error_is_json_and_counted() -> None:
     manifest = Classifier.load(factories.tiny_bundle()).manifest
     metrics = ServerMetrics()
