@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kdedge.data.task import Task
+from kdedge.data.task import Split, Task
 from kdedge.nn.text_model import TextClassifier
 from kdedge.students.activation_stats import Batch
 
@@ -20,6 +20,8 @@ BATCH = 32
 class TrainingBatches:
     """Up to `TEXTS` training texts, tokenized for a teacher.
 
+    Texts of similar length share a batch, which needs less padding.
+
     Args:
         seed: Seed for the choice of texts if there are more.
     """
@@ -27,7 +29,8 @@ class TrainingBatches:
     def __init__(self, teacher: TextClassifier, task: Task, seed: int) -> None:
         self.teacher = teacher
         self.task = task
-        self.rows = np.sort(np.random.default_rng(seed).permutation(len(task.train))[:TEXTS])
+        rows = np.sort(np.random.default_rng(seed).permutation(len(task.train))[:TEXTS])
+        self.rows = rows[np.argsort([_length(task.train, row) for row in rows], kind="stable")]
 
     def with_labels(self) -> list[Batch]:
         """Return all texts in batches of model inputs with `labels`."""
@@ -50,6 +53,11 @@ class TrainingBatches:
         data = self.teacher.encode(part.texts, part.pairs, labels=part.labels)
         batch = self.teacher.pad(data)
         return {name: values.to(self.teacher.model.device) for name, values in batch.items()}
+
+
+def _length(split: Split, row: int) -> int:
+    """Return the characters of a text, with those of its second text."""
+    return len(split.texts[row]) + len(split.pairs[row] if split.pairs else "")
 
 
 def _without_labels(batch: Batch) -> Batch:
