@@ -53,7 +53,7 @@ class Provenance:
 def provenance_of(run: RunDir, student: StudentConfig) -> Provenance:
     """Return what a student of a run was made from."""
     result = read_result(run.teacher, TeacherResult)
-    bases = [result.model, *student.pretrained]
+    bases = [result.model, *run.recipe.pretrained(student)]
     weights = run.teacher / WEIGHTS_FILE
     teacher = Origin(f"{run.recipe.name} {run.teacher.name}", sha256=_sha256(weights))
     return Provenance(

@@ -35,6 +35,9 @@ from kdedge.students.build import new_student
 from kdedge.students.subset_embedding import train_used_embeddings_only
 from kdedge.teacher.finetune import load_encoder, pretrained_hash
 
+OTHER_KEYS = {*KEYS_OF_THE_TASK, "general", "assistant"}
+"""Keys of a student that do not decide its general student, or have inputs of their own."""
+
 
 def train_general_students(run: RunDir, task: Task, stages: StageContext) -> None:
     """Train the general students that the recipe's students start from, as cached stages."""
@@ -104,7 +107,9 @@ class GeneralTraining:
         return {
             "teacher": pretrained_hash(self._teacher_config),
             "revision": self._teacher_config.revision,
-            "student": student.model_dump(mode="json", exclude={*KEYS_OF_THE_TASK, "general"}),
+            "student": student.model_dump(
+                mode="json", exclude={*KEYS_OF_THE_TASK, "general", "assistant"}
+            ),
             "vocabulary": student.vocabulary if is_trained else None,
             "start": start_hash(student),
             "texts": self.texts.content_hash(),

@@ -36,7 +36,7 @@ from kdedge.transfer.texts import TransferTexts
 LABELS_ONLY = ObjectiveConfig(logits="mse", logits_weight=0.0, labels_weight=1.0)
 """The objective of the label-only baseline. Its start is that of the distilled student."""
 
-NOT_IN_THE_WEIGHTS = {"objective", "baseline", "quantize", "general"}
+NOT_IN_THE_WEIGHTS = {"objective", "baseline", "quantize", "general", "assistant"}
 """Keys of a student that do not decide its weights, or that have inputs of their own."""
 
 NO_TEXTS = TransferSet(TransferTexts.of((), None, (), np.zeros(0)), np.zeros((0, 0), np.float16))
@@ -104,7 +104,7 @@ def stage_inputs(
     return {
         "student": student.model_dump(mode="json", exclude=NOT_IN_THE_WEIGHTS),
         "objective": objective.model_dump(mode="json"),
-        "start": start_hash(starting_config(context.run, student)),
+        "start": _first_weights(context.run, student),
         "teacher": teacher_hash(context.run),
         "transfer": context.transfer_key,
         "data": context.task.content_hash(),
@@ -198,7 +198,8 @@ class StudentTraining:
         """Return the student with the weights it starts from."""
         context = self.context
         config = starting_config(context.run, self.student)
-        student = new_student(config, context.task, context.teacher, context.seed)
+        lender = load_lender(context, self.student)
+        student = new_student(config, context.task, lender, context.seed)
         if self.student.vocabulary:
             texts = context.transfer.texts
             student = trim(student, texts.written, self.student.vocabulary, texts.augmented)
@@ -260,6 +261,18 @@ def load_trained_student(folder: Path) -> TextClassifier:
     return TextClassifier(model, load_tokenizer(folder), max_length)
 
 
+def load_lender(context: DistillContext, student: StudentConfig) -> TextClassifier:
+    """Return the classifier whose weights a student may take: its assistant, or the teacher.
+
+    Raises UsageError if the assistant has not been trained.
+    """
+    if not student.assistant:
+        return context.teacher
+    assistant = context.run.students[student.assistant]
+    assistant.require_trained()
+    return load_trained_student(assistant.student)
+
+
 def starting_config(run: RunDir, student: StudentConfig) -> StudentConfig:
     """Return the student with its general student, if it has one, as the checkpoint to start from.
 
@@ -277,3 +290,11 @@ def start_hash(student: StudentConfig) -> str:
         return student.start
     folder = resolve_model_path(student.checkpoint)
     return hash_files(folder, WEIGHTS) if folder else student.start
+
+
+def _first_weights(run: RunDir, student: StudentConfig) -> str:
+    """Return a hash of the model that the student starts from, or its name if there is no file."""
+    if not student.assistant:
+        return start_hash(starting_config(run, student))
+    folder = run.students[student.assistant].student
+    return hash_files(folder, WEIGHTS) if folder.is_dir() else student.assistant

@@ -98,6 +98,19 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _check_assistants(self) -> Recipe:
+        earlier: list[str] = []
+        for student in self.student:
+            if student.assistant and student.assistant not in earlier:
+                raise ValueError(
+                    f"{student.key}: the assistant {student.assistant} is not a TinyBERT that "
+                    f"stands before it; these are: {', '.join(earlier) or 'none'}"
+                )
+            if student.kind == "tinybert":
+                earlier.append(student.key)
+        return self
+
+    @model_validator(mode="after")
     def _check_losses(self) -> Recipe:
         if self.task.kind != "regression":
             return self
@@ -113,6 +126,16 @@ class Recipe(Section):
     def training_seed(self) -> int:
         """The seed for the students' initial weights and the order of their texts."""
         return self.seed if self.student_seed is None else self.student_seed
+
+    def pretrained(self, student: StudentConfig) -> tuple[str, ...]:
+        """Return folders or hub ids of the models that a student comes from.
+
+        These are its own and those of its assistant, but not the recipe's teacher.
+        """
+        by_key = {other.key: other for other in self.student}
+        if not student.assistant:
+            return student.pretrained
+        return (*self.pretrained(by_key[student.assistant]), *student.pretrained)
 
     def to_toml(self) -> str:
         """Return the recipe with all defaults; reading it gives an equal recipe."""

@@ -45,6 +45,11 @@ class StudentBase(Section):
         None, description="Name of the student's folder and in reports; default: its kind."
     )
     start: str = Field("teacher", description="Where the first weights come from.")
+    assistant: Name | None = Field(
+        None,
+        description="Name of an earlier TinyBERT of this recipe: start = teacher or shrink takes "
+        "its weights instead of the teacher's. The logits are still the teacher's.",
+    )
     max_length: Length = Field(
         128, description="Tokens per text, special tokens included; longer texts are cut."
     )
@@ -112,6 +117,19 @@ class StudentBase(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_assistant(self) -> Self:
+        if self.assistant and self.start not in ("teacher", "shrink"):
+            raise ValueError(
+                f'start = "{self.start}" does not read the assistant: set start = "teacher" or '
+                '"shrink", or remove assistant'
+            )
+        if self.assistant and self.general_stage:
+            raise ValueError(
+                "a student starts from its assistant or from a general student, not from both"
+            )
+        return self
+
 
 class TinyBertConfig(StudentBase):
     """A BERT of any depth and width."""
@@ -160,6 +178,8 @@ class TinyBertConfig(StudentBase):
         return self.general
 
     def parameters(self, pieces: int, teacher: Mapping[str, Any], spec: TaskSpec) -> int | None:
+        if self.assistant:
+            return None
         positions = max(512, self.max_length)
         if self.start in ("teacher", "shrink"):
             positions = usable_positions(teacher)
@@ -221,7 +241,7 @@ class BiLstmConfig(StudentBase):
 
     def parameters(self, pieces: int, teacher: Mapping[str, Any], spec: TaskSpec) -> int | None:
         width = self.embedding or teacher.get("embedding_size") or teacher.get("hidden_size")
-        if width is None:
+        if width is None or (self.assistant and not self.embedding):
             return None
         return bilstm_parameters(
             pieces,

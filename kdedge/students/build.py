@@ -79,7 +79,7 @@ def new_student(
 
     Args:
         task: Its training split may decide weights, and trains the tokenizer "wordpiece".
-        teacher: The student may copy its weights.
+        teacher: The student may copy its weights. It may be the student's assistant.
         seed: Seed for the choice of texts if there are many.
 
     Raises:
