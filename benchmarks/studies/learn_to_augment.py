@@ -8,7 +8,8 @@ generates candidates and keeps those on which a confident teacher and a probe st
 The first round is prompted with training texts, the others with the texts kept so far, balanced
 over label and length. After each round a new probe student learns from all kept texts.
 
-All variants have equally many new texts, and their students take equally many steps:
+All variants have equally many new texts, and all students take as many steps (to within one batch
+per epoch):
 
 - random: of all candidates that are prompted with training texts, the reference
 - confident: only those of them on which the teacher is confident
@@ -78,17 +79,18 @@ def chosen_texts(learning: LearningRounds) -> dict[str, TransferSet]:
     """Make the new texts of every variant, and print how they were chosen."""
     settings = learning.settings
     pool = together([candidates.transfer for candidates in learning.random])
-    order = np.random.default_rng(learning.context.recipe.seed).permutation(len(pool))
-    spec = learning.context.task.spec
-    is_confident = confidence_of(spec, pool.logits)[order] >= settings.confidence
+    confidence = confidence_of(learning.context.task.spec, pool.logits)
+    confident = np.flatnonzero(confidence >= settings.confidence)
+    # Candidates of one shard are in the order of the lengths of their prompts.
+    rng = np.random.default_rng(learning.context.recipe.seed)
     once = learning.select_once()
     rounds = learning.learn()
     print(f"- all random candidates: {once.summary()}")
     for number, kept in enumerate(rounds, 1):
         print(f"- round {number}: {kept.summary()}")
     chosen = {
-        "random": pool.take(order[: settings.texts]),
-        "confident": pool.take(order[is_confident][: settings.texts]),
+        "random": pool.take(rng.permutation(len(pool))[: settings.texts]),
+        "confident": pool.take(rng.permutation(confident)[: settings.texts]),
         "divergent, once": once.transfer,
         f"divergent, {settings.rounds} rounds": together([kept.transfer for kept in rounds]),
     }

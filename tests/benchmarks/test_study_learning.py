@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import factories
+import learn_to_augment
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from kdedge.benchmarks.studies._candidates import Prompts, together
 from kdedge.benchmarks.studies._divergence import Attributes, Comparison
+from kdedge.benchmarks.studies._experiments import Rows, TrainingVariant, train_all
 from learn_to_augment import study
 
 from kdedge.augment.near_duplicates import shingles
@@ -50,6 +52,7 @@ class Finished:
     again: str
     messages: str
     made_again: list[str]
+    variants: dict[str, TrainingVariant]
 
     def kept(self, name: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.folder / name / "kept.jsonl").open()]
@@ -59,6 +62,9 @@ class Finished:
 
     def randoms(self) -> TransferSet:
         return together([self.labelled(f"random-{number + 1}") for number in range(ROUNDS)])
+
+    def new(self, name: str) -> list[str]:
+        return list(self.variants[name].context.transfer.texts.texts)[LABELLED:]
 
     def trainings(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.folder / "runs.jsonl").open()]
@@ -76,9 +82,17 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     (folder / "r.toml").write_text(recipe.to_toml())
     options = f"{folder}/r.toml --runs {folder}/runs --seeds 2 --threads 1 --rounds {ROUNDS}"
     options += f" --candidates 200 --confidence {CONFIDENCE}"
+    variants: dict[str, TrainingVariant] = {}
+
+    def record(listed: list[TrainingVariant], *arguments: Any) -> list[Rows]:
+        variants.update((variant.name, variant) for variant in listed)
+        return train_all(listed, *arguments)
+
     first = CliRunner().invoke(study, options.split(), catch_exceptions=False)
     made = stage_times(folder)
-    again = CliRunner().invoke(study, options.split(), catch_exceptions=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(learn_to_augment, "train_all", record)
+        again = CliRunner().invoke(study, options.split(), catch_exceptions=False)
     made_again = [str(path) for path, time in stage_times(folder).items() if made.get(path) != time]
     torch.set_num_threads(before)
     return Finished(
@@ -87,6 +101,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
         again.stdout,
         again.stderr,
         made_again,
+        variants,
     )
 
 
@@ -94,12 +109,34 @@ def stage_times(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob(STAGE_FILE)}
 
 
-def test_all_variants_have_equally_many_new_texts(finished: Finished) -> None:
+def test_all_variants_have_equally_many_new_texts_and_steps(finished: Finished) -> None:
     texts = {row["cell"]: row["texts"] for row in finished.trainings()}
     with_new = ["random", "confident", "divergent, once", "divergent, 2 rounds"]
-    assert texts == {name: LABELLED + NEW for name in with_new} | {"labelled, more steps": LABELLED}
+    labelled = "labelled, more steps"
+    assert texts == {name: LABELLED + NEW for name in with_new} | {labelled: LABELLED}
     assert len(finished.trainings()) == 2 * len(texts)
-    assert finished.first.count("| random | 72 |") == 1
+    assert "| random | 72 |" in finished.first
+    steps = set()
+    for variant in finished.variants.values():
+        fit, count = variant.student.fit, len(variant.context.transfer)
+        steps.add(math.ceil(math.ceil(count / fit.batch_size) * fit.epochs))
+        assert list(variant.context.transfer.texts.origins)[:LABELLED] == ["labelled"] * LABELLED
+    assert len(steps) == 1
+
+
+def test_random_and_confident_texts_come_from_the_random_candidates(finished: Finished) -> None:
+    pool = finished.randoms()
+    confidence = {}
+    for text, logits in zip(pool.texts.texts, pool.logits.astype(float), strict=True):
+        confidence[text] = softmax(logits).max()
+    assert min(confidence.values()) < CONFIDENCE
+    random, confident, once, rounds = (finished.new(name) for name in list(finished.variants)[:4])
+    assert set(random) | set(confident) <= confidence.keys()
+    assert any(confidence[text] < CONFIDENCE for text in random), "no selection"
+    assert all(confidence[text] >= CONFIDENCE for text in confident)
+    assert once == [row["text"] for row in finished.kept("kept-once")]
+    kept = [*finished.kept("kept-1"), *finished.kept("kept-2")]
+    assert rounds == [row["text"] for row in kept]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +177,7 @@ def test_the_next_prompts_are_the_kept_texts_with_the_labels_of_the_teacher(
     finished: Finished,
 ) -> None:
     kept = finished.kept("kept-1")
-    labels = np.array([("bad", "good").index(row["label"]) for row in kept])
+    labels = np.array([int(row["label"]) for row in kept])
     split = Split(tuple(row["text"] for row in kept), None, labels)
     names, lengths = ([row[key] for row in kept] for key in ("label", "length"))
     rows = Attributes(tuple(names), tuple(lengths)).balanced_rows()
