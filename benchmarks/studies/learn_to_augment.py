@@ -119,9 +119,10 @@ def confidence_line(folder: Path, task: Task, lowest: float) -> str:
     rows = np.flatnonzero(confidence_of(task.spec, logits) >= lowest)
     right = logits[rows].argmax(1) == task.validation.labels[rows]
     share = len(rows) / len(logits)
+    accuracy = right.sum() / max(1, len(rows))
     return (
         f"- The teacher's probability is at least {lowest:g} on {share:.1%} of the validation"
-        f" texts; it is right on {right.mean() if len(rows) else 0:.1%} of these."
+        f" texts; it is right on {accuracy:.1%} of these."
     )
 
 

@@ -184,8 +184,15 @@ def test_the_next_prompts_are_the_kept_texts_with_the_labels_of_the_teacher(
     stage_file = finished.folder / "learned-2" / STAGE_FILE
     inputs = json.loads(stage_file.read_text())["inputs"]
     assert inputs["prompts"] == Prompts(split, rows).content_hash()
-    used = map_table(finished.folder / "learned-2" / "texts.arrow")["row"].to_pylist()
-    assert max(used) < len(kept)
+    table = map_table(finished.folder / "learned-2" / "texts.arrow")
+    texts, used = table["text"].to_pylist(), table["row"].to_pylist()
+
+    def equal_beginnings(sources: tuple[str, ...]) -> int:
+        begins = [text.split()[:2] for text in texts]
+        return sum(begins[i] == sources[row].split()[:2] for i, row in enumerate(used))
+
+    train = factories.single_task(LABELLED).train.texts
+    assert equal_beginnings(split.texts) > 2 * equal_beginnings(train)
 
 
 def test_the_second_probe_also_learns_from_the_kept_texts(finished: Finished) -> None:
