@@ -155,7 +155,7 @@ class CandidateMaker:
     ) -> dict[str, Any]:
         """Write the accepted texts in the form of the stage `augment/`; return its result."""
         text_filter = self.sources.text_filter()
-        _remember(earlier, text_filter)
+        remember(earlier, text_filter)
         cleaner = CountingCleaner(self.sources.clean)
         progress = self.context.stages.progress
         accepted, attempts, produced = [], 0, 0
@@ -185,7 +185,7 @@ class CandidateMaker:
         return result.to_json()
 
 
-def _remember(earlier: Sequence[TransferSet], text_filter: TextFilter) -> None:
+def remember(earlier: Sequence[TransferSet], text_filter: TextFilter) -> None:
     """Let the filter reject copies of these texts."""
     for transfer in earlier:
         for row, text in enumerate(transfer.texts.texts):

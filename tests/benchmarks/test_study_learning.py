@@ -15,19 +15,23 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from kdedge.benchmarks.studies._candidates import Prompts, together
+from kdedge.benchmarks.studies._candidates import Prompts, remember, together
 from kdedge.benchmarks.studies._divergence import Attributes, Comparison
 from kdedge.benchmarks.studies._experiments import Rows, TrainingVariant, train_all
 from learn_to_augment import study
 
+from kdedge.augment.filters import TextFilter
 from kdedge.augment.near_duplicates import shingles
+from kdedge.augment.source import AugmentedText
 from kdedge.data.shares import normalised
 from kdedge.data.task import Split
 from kdedge.distillation.student_training import load_trained_student
 from kdedge.errors import UsageError
 from kdedge.io.arrow import map_table
+from kdedge.recipe import FilterConfig
 from kdedge.run.stage import STAGE_FILE
 from kdedge.transfer.dataset import TransferSet, read_transfer_set
+from kdedge.transfer.texts import TransferTexts
 
 CONFIDENCE = 0.6
 LABELLED, NEW, ROUNDS = 48, 24, 2
@@ -221,6 +225,17 @@ def test_no_text_is_held_out_or_occurs_twice_in_a_variant(finished: Finished) ->
             assert all(
                 factories.jaccard(own, shingles(other, None)) < HELD_OUT for other in held_out
             )
+
+
+def test_texts_of_earlier_rounds_are_rejected() -> None:
+    task = factories.single_task(LABELLED)
+    text_filter = TextFilter.for_task(FilterConfig(near=1.0, held_out=1.0), task)
+    texts = ("the film was good 1", "the plot was bad 22")
+    new = TransferTexts.of(texts, None, ("generate",) * 2, np.full(2, -1))
+    remember([TransferSet(new, np.zeros((2, 2)))], text_filter)
+    for text in (*texts, "the plot was bad 23"):
+        text_filter.accept(AugmentedText(text, None, 0), "generate")
+    assert text_filter.rejected_by_reason("generate") == {"duplicate": 2}
 
 
 def test_a_second_run_makes_nothing_again(finished: Finished) -> None:
