@@ -6,10 +6,9 @@ import functools
 import hashlib
 import json
 import shutil
-import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -271,78 +270,3 @@ class Scores:
 
 def _test_scores(rows: Rows, seeds: Sequence[int]) -> np.ndarray:
     return np.array([rows[seed]["test"] for seed in seeds])
-
-
-@dataclass(frozen=True)
-class VariantRow:
-    """A variant in a table.
-
-    Attributes:
-        name: Its leading cells.
-        rows: Its trainings.
-        compared: None for the reference, or if no seed finished in both.
-    """
-
-    name: list[str]
-    rows: Rows
-    compared: PairedDifference | None
-
-
-def table(
-    names: Sequence[str], metric: str, compared: str, lines: Iterable[VariantRow], teacher: float
-) -> str:
-    """Build a Markdown table of variants.
-
-    A variant that failed shows why; one that failed from some seeds shows from how many.
-
-    Args:
-        names: Headers of the leading cells.
-        metric: Header of the score.
-        compared: Header of the comparison's mean.
-        lines: The variants.
-        teacher: The teacher's score.
-    """
-    header = [
-        *names,
-        metric,
-        "of the teacher",
-        "validation",
-        compared,
-        "95 % over seeds",
-        "95 % over texts",
-        "verdict",
-        "seconds",
-    ]
-    rule = ["---", *["--:"] * (len(names) + 3), "---", "---", "---", "--:"]
-    rows = [[*line.name, *_cells(line, teacher)] for line in lines]
-    return "\n".join(markdown_row(cells) for cells in (header, rule, *rows))
-
-
-def markdown_row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _cells(line: VariantRow, teacher: float) -> list[str]:
-    finished = [row for row in line.rows.values() if "test" in row]
-    if not finished:
-        return [*["–"] * 6, next(iter(line.rows.values()))["why"], "–"]
-    compared = line.compared.cells() if line.compared else ["–"] * 4
-    failed = len(line.rows) - len(finished)
-    if failed:
-        compared[-1] += f"; {failed} failed"
-    scores = [row["test"] for row in finished]
-    validation = statistics.mean(row["validation"] for row in finished)
-    seconds = statistics.mean(row["seconds"] for row in finished)
-    return [
-        mean_and_deviation(scores),
-        f"{100 * statistics.mean(scores) / teacher:.1f} %",
-        f"{validation:.4f}",
-        *compared,
-        f"{seconds:.0f}",
-    ]
-
-
-def mean_and_deviation(values: Sequence[float]) -> str:
-    """Format the mean; add the standard deviation if there are two values or more."""
-    mean = f"{statistics.mean(values):.4f}"
-    return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean

@@ -24,12 +24,11 @@ from kdedge.benchmarks.studies._experiments import (
     Scores,
     StudyArguments,
     TrainingVariant,
-    VariantRow,
     baseline,
     study_command,
-    table,
     train_all,
 )
+from kdedge.benchmarks.studies._variant_tables import lines_against_first, table
 
 from kdedge.cli.main import main
 from kdedge.distillation.pipeline import prepare_context
@@ -153,11 +152,7 @@ def student_table(
     results = train_all(variants, arguments.seeds, log, arguments.progress)
     task = variants[0].context.task
     scores = Scores(task, log)
-    lines = []
-    for variant, rows in zip(variants, results, strict=True):
-        compared = None if rows is results[0] else scores.against(rows, results[0])
-        texts = f"{len(variant.context.transfer):,}"
-        lines.append(VariantRow([variant.name, texts], rows, compared))
+    lines = lines_against_first(variants, results, scores)
     gain = f"gain over {variants[0].name}"
     return table([f"{name} on", "texts"], task.spec.metric, gain, lines, teacher)
 

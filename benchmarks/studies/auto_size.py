@@ -21,12 +21,8 @@ from pathlib import Path
 
 import click
 import numpy as np
-from kdedge.benchmarks.studies._experiments import (
-    StudyArguments,
-    markdown_row,
-    mean_and_deviation,
-    study_command,
-)
+from kdedge.benchmarks.studies._experiments import StudyArguments, study_command
+from kdedge.benchmarks.studies._variant_tables import markdown_row, mean_and_deviation
 
 from kdedge.cli.main import main
 from kdedge.distillation.apart import keep_apart

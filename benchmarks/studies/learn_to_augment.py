@@ -41,12 +41,11 @@ from kdedge.benchmarks.studies._experiments import (
     Scores,
     StudyArguments,
     TrainingVariant,
-    VariantRow,
     study_command,
-    table,
     train_all,
 )
 from kdedge.benchmarks.studies._learning_rounds import LearningRounds, Settings
+from kdedge.benchmarks.studies._variant_tables import lines_against_first, table
 from kdedge.benchmarks.studies.augmentation import train_longer
 
 from kdedge.cli.main import main
@@ -166,11 +165,7 @@ def study(
         log = ResultLog(folder)
         results = train_all(listed, arguments.seeds, log, arguments.progress)
     scores = Scores(context.task, log)
-    lines = []
-    for variant, rows in zip(listed, results, strict=True):
-        compared = None if rows is results[0] else scores.against(rows, results[0])
-        total = f"{len(variant.context.transfer):,}"
-        lines.append(VariantRow([variant.name, total], rows, compared))
+    lines = lines_against_first(listed, results, scores)
     print()
     print(table(["new texts", "texts"], spec.metric, "gain over random", lines, teacher.test))
 

@@ -24,12 +24,11 @@ from kdedge.benchmarks.studies._experiments import (
     Scores,
     StudyArguments,
     TrainingVariant,
-    VariantRow,
     baseline,
     study_command,
-    table,
     train_all,
 )
+from kdedge.benchmarks.studies._variant_tables import lines_against_first, table
 
 from kdedge.cli.main import main
 from kdedge.distillation.student_training import DistillContext
@@ -98,11 +97,7 @@ def study(arguments: StudyArguments, student: str | None) -> None:
         f" {len(arguments.seeds)} seeds.\n"
     )
     scores = Scores(context.task, log)
-    lines = []
-    for variant, rows in zip(listed, results, strict=True):
-        compared = None if rows is results[0] else scores.against(results[0], rows)
-        texts = f"{len(variant.context.transfer):,}"
-        lines.append(VariantRow([variant.name, texts], rows, compared))
+    lines = lines_against_first(listed, results, scores, gain_of_first=True)
     print(table(["student", "texts"], metric, "what the part adds", lines, teacher.test))
 
 

@@ -28,12 +28,11 @@ from kdedge.benchmarks.studies._experiments import (
     Scores,
     StudyArguments,
     TrainingVariant,
-    VariantRow,
     baseline,
     study_command,
-    table,
     train_all,
 )
+from kdedge.benchmarks.studies._variant_tables import VariantRow, table
 
 from kdedge.cli.main import main
 from kdedge.distillation.student_training import DistillContext

@@ -22,11 +22,10 @@ from kdedge.benchmarks.studies._experiments import (
     Scores,
     StudyArguments,
     TrainingVariant,
-    VariantRow,
     study_command,
-    table,
     train_all,
 )
+from kdedge.benchmarks.studies._variant_tables import lines_against_first, table
 
 from kdedge.cli.main import main
 from kdedge.distillation.student_training import DistillContext
@@ -64,11 +63,7 @@ def study(arguments: StudyArguments, students: tuple[str, ...]) -> None:
         f" {len(arguments.seeds)} seeds.\n"
     )
     scores = Scores(context.task, log)
-    lines = []
-    for variant, rows in zip(listed, results, strict=True):
-        compared = None if rows is results[0] else scores.against(rows, results[0])
-        texts = f"{len(variant.context.transfer):,}"
-        lines.append(VariantRow([variant.name, texts], rows, compared))
+    lines = lines_against_first(listed, results, scores)
     gain = f"gain over {listed[0].name}"
     print(table(["student", "pairs"], metric, gain, lines, teacher.test))
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from kdedge.benchmarks.studies._experiments import markdown_row, mean_and_deviation
 from kdedge.benchmarks.studies._seed_runs import runs_of
+from kdedge.benchmarks.studies._variant_tables import markdown_row, mean_and_deviation
 
 from kdedge.data import load_task
 from kdedge.data.task import Task
