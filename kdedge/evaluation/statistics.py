@@ -63,8 +63,8 @@ class PairedDifference:
         ends = (*self.seeds, *self.texts)
         if any(math.isnan(end) for end in ends):
             return "one seed"
-        if self.seeds[0] == self.seeds[1]:
-            # The difference is equal for all seeds, so the interval over seeds has no width.
+        if math.isclose(*self.seeds, rel_tol=1e-6):
+            # The difference is equal for all seeds, up to rounding: the interval has no width.
             return "inconclusive"
         if min(ends) > 0:
             return "better"

@@ -39,6 +39,10 @@ def test_a_difference_counts_only_if_seeds_and_texts_agree() -> None:
     assert PairedDifference(0.02, (0.02, 0.02), (0.01, 0.03)).verdict == "inconclusive", (
         "two seeds with equal differences"
     )
+    hits = np.array([[1221, 1232, 1225], [1240, 1251, 1244]]) / 1363
+    rounded = paired_difference(*hits, np.zeros((3, 9)), np.ones((3, 9)))
+    assert rounded.seeds[0] != rounded.seeds[1]
+    assert rounded.verdict == "inconclusive", "three differences that are equal up to rounding"
     assert (
         paired_difference(scores[:1], reference[:1], np.ones((1, 9)), np.zeros((1, 9))).verdict
         == "one seed"
