@@ -1,11 +1,11 @@
-"""The table of six tasks: its scores, its retention, and its means over tasks."""
+"""The tables of six tasks and of two students: scores, retention, gains, and means over tasks."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from pathlib import Path
 
+import compare_students
 import factories
 import numpy as np
 import pytest
@@ -41,23 +41,52 @@ def test_a_student_of_one_task_alone_has_no_mean() -> None:
     assert [line.split(" | ")[1] for line in table(students).splitlines()[5:]] == ["b"]
 
 
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[RunDir]:
+    """Distill two students from two seeds."""
+    folder = tmp_path_factory.mktemp("six-tasks")
+    document = factories.write_data_and_teacher(folder)
+    fit = {"epochs": 2.0, "learning_rate": 3e-3}
+    students = [
+        factories.tinybert_config(name="a", baseline=True, fit=fit),
+        factories.tinybert_config(name="b"),
+    ]
+    recipe = factories.make_recipe(document, name="base-x", student=students)
+    return distill_seeds(recipe, folder / "runs", SEEDS)
+
+
 @pytest.mark.slow
-def test_a_row_has_the_scores_of_all_seeds(tmp_path: Path) -> None:
-    document = factories.write_data_and_teacher(tmp_path)
-    student = factories.tinybert_config(baseline=True, fit={"epochs": 2.0, "learning_rate": 3e-3})
-    recipe = factories.make_recipe(document, name="base-x", student=[student])
-    runs = distill_seeds(recipe, tmp_path / "runs", SEEDS)
+def test_a_student_is_compared_with_another_one(
+    runs: list[RunDir], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(runs[0].folder.parent)
+    monkeypatch.setattr("sys.argv", ["study", "base-x", "a:b", "b", "--runs", folder])
+    compare_students.study()
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[-2:]]
+    labels = factories.sentences(factories.SPLIT_SIZES["test"], factories.SPLIT_SEEDS["test"])[1]
+    first = [accuracy(logits_of(run, "a/student"), labels) for run in runs]
+    second = [accuracy(logits_of(run, "b/student"), labels) for run in runs]
+    teacher = accuracy(np.load(runs[0].teacher / "test_logits.npy"), labels)
+    expected = f"{statistics.mean(first):.4f} ± {statistics.stdev(first):.4f}"
+    assert rows[0][0].strip("| ") == "a" and rows[0][1] == expected
+    assert rows[0][2] == f"{100 * statistics.mean(first) / teacher:.1f} %"
+    assert rows[0][4:6] == ["b", f"{statistics.mean(first) - statistics.mean(second):+.4f}"]
+    assert set(rows[1][4:-1]) == {"–"}
+
+
+@pytest.mark.slow
+def test_a_row_has_the_scores_of_all_seeds(runs: list[RunDir]) -> None:
     for run in runs:
         answer = CliRunner().invoke(cli, ["export", str(run.folder), "--no-qat"])
         assert answer.exit_code == 0, answer.output
-    (row,) = students_of("x", six_tasks.runs_of("base-x", tmp_path / "runs"), 0)
+    row, _ = students_of("x", six_tasks.runs_of("base-x", runs[0].folder.parent), 0)
 
     texts, labels = factories.sentences(
         factories.SPLIT_SIZES["test"], factories.SPLIT_SEEDS["test"]
     )
     teacher = accuracy(np.load(runs[0].teacher / "test_logits.npy"), labels)
-    fp32 = [accuracy(logits_of(run, "student"), labels) for run in runs]
-    alone = [accuracy(logits_of(run, "baseline"), labels) for run in runs]
+    fp32 = [accuracy(logits_of(run, "a/student"), labels) for run in runs]
+    alone = [accuracy(logits_of(run, "a/baseline"), labels) for run in runs]
     int8 = [accuracy(int8_logits(run, texts), labels) for run in runs]
     cells = dict(zip(six_tasks.HEADER, row.cells, strict=True))
     assert cells["teacher"] == f"{teacher:.4f}"
@@ -82,4 +111,4 @@ def logits_of(run: RunDir, model: str) -> np.ndarray:
 
 
 def int8_logits(run: RunDir, texts: tuple[str, ...]) -> np.ndarray:
-    return Classifier.load(run.folder / "bundle", "int8").logits(texts)
+    return Classifier.load(run.folder / "a" / "bundle", "int8").logits(texts)
