@@ -43,7 +43,7 @@ def summary(report: Report) -> str:
         return ""
     claims = [_quality(report, row), _speed(report, row), _size(report, row)]
     sentence = f"{row.label} {_joined([claim for claim in claims if claim])}"
-    return sentence + _baseline(report, row) + "."
+    return sentence + _fastest(report, row) + _baseline(report, row) + "."
 
 
 def _median_time(row: Row) -> float:
@@ -75,6 +75,18 @@ def _speed(report: Report, row: Row) -> str:
     if ratios is None:
         return f"classifies a text in {duration(_median_time(row))}"
     return _times(ratios[0], "is {} times as fast", "takes {} times as long")
+
+
+def _fastest(report: Report, row: Row) -> str:
+    """Compare with the teacher in another library, if one runs it faster than torch."""
+    fastest = report.fastest_teacher
+    if fastest is None or not fastest.is_form_of_teacher:
+        return ""
+    ratios = speedup(row, fastest)
+    if ratios is None:
+        return ""
+    times = _times(ratios[0], "{} times as fast", "{} times as slow")
+    return f". It is {times} as the teacher's fastest form, {fastest.label}"
 
 
 def _size(report: Report, row: Row) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,6 +31,7 @@ from kdedge.teacher.result import TeacherResult
 
 MB = 1e6
 PEER_OF = {peer.key: peer for peer in (TEACHER, BUNDLE, *PEERS)}
+LOCKS = Path(__file__).resolve().parents[2] / "configs" / "locks" / "peers"
 LEARNS_FROM = {"": NOTHING, LABELLED: "labelled", TRANSFER: "transfer set"}
 HEADER = (
     "method",
@@ -72,8 +75,22 @@ def write(source: Source, measured: Path, folder: Path) -> str:
     values = read_values(measured, len(source.task.test.texts))
     report = build(source, values)
     write_atomic(folder / f"peers-{source.name}.html", html_page(report))
-    write_atomic(folder / f"peers-{source.name}.json", one_line(report) + "\n")
+    document = json.loads(one_line(report)) | {"right": right_answers(source.task, values)}
+    write_atomic(folder / f"peers-{source.name}.json", json.dumps(document) + "\n")
     return markdown_table(report, values)
+
+
+def right_answers(task: Task, values: Sequence[PeerValues]) -> dict[str, str]:
+    """Return for each subject a digit per test text: 1 if its answer is right, else 0.
+
+    From these anyone can compute the scores and the paired intervals again.
+    """
+    answers = {}
+    for each in values:
+        if not each.problem:
+            right = metrics.decide(task.spec.kind, each.scores) == task.test.labels
+            answers[each.name] = "".join(map(str, right.astype(int).tolist()))
+    return answers
 
 
 def build(source: Source, values: Sequence[PeerValues]) -> Report:
@@ -103,7 +120,7 @@ def build(source: Source, values: Sequence[PeerValues]) -> Report:
         target=DEFAULTS.target,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         kdedge=__version__,
-        command=f"python benchmarks/studies/peers.py {source.name}",
+        command=f"make peers && python benchmarks/studies/peers.py {source.name}",
         notes=tuple(machine.notes(described)),
         sections=(needs_section(values), gpu_section(source.gpu)),
     )
@@ -131,6 +148,7 @@ def row_of(values: PeerValues, reference: np.ndarray, task: Task) -> Row:
         retention=retention,
         single=Timings(values.rounds),
         bytes=values.model_bytes,
+        is_form_of_teacher=not peer.texts and peer is not TEACHER,
     )
 
 
@@ -141,7 +159,7 @@ def kind_of(peer: Peer) -> str:
 def needs_section(values: Sequence[PeerValues]) -> FigureSection:
     """Show what each subject learned from and how much it needs; say why one was not measured."""
     rows = []
-    lines = []
+    lines = [f"Environments: {versions()}."]
     for each in values:
         if each.problem:
             lines.append(f"{each.name} was not measured: {each.problem}")
@@ -151,6 +169,21 @@ def needs_section(values: Sequence[PeerValues]) -> FigureSection:
     return FigureSection(
         NEEDS.name, NEEDS.heading, NEEDS.explanation, table, tuple(lines), NEEDS.terms
     )
+
+
+def versions() -> str:
+    """Name the packages that each environment is made for, with their locked versions."""
+    environments = []
+    for requirements in sorted(LOCKS.glob("*.in")):
+        locked = requirements.with_suffix(".txt").read_text(encoding="utf-8")
+        packages = []
+        for line in requirements.read_text(encoding="utf-8").splitlines():
+            name = re.match(r"[A-Za-z0-9._-]+", line)
+            version = name and re.search(rf"(?mi)^{re.escape(name[0])}==([^ ;]+)", locked)
+            if name and version:
+                packages.append(f"{name[0]} {version[1]}")
+        environments.append(f"{requirements.stem} ({', '.join(packages)})")
+    return "; ".join(environments)
 
 
 def learns_from(values: PeerValues) -> str:

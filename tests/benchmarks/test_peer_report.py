@@ -10,12 +10,13 @@ import factories
 import numpy as np
 import pytest
 from _gpu_section import gpu_section
-from _peer_report import Source, build, markdown_table
+from _peer_report import Source, build, markdown_table, versions, write
 from _peer_runs import BUNDLE, PEERS, TEACHER, MeasuredModel, Peer
 from _peer_values import PeerValues, read_values, write_share
 from browser import measure, require_chromium
 from kdedge.benchmarks.page import html_page
 from kdedge.benchmarks.pictures import draw
+from kdedge.benchmarks.summary import summary
 
 from kdedge.errors import CheckFailed
 from kdedge.teacher.result import TeacherResult
@@ -96,6 +97,37 @@ def test_retention_and_speedup_are_against_the_teacher(values: list[PeerValues])
     rounds = [np.arange(start, min(start + 20, TEXTS)) for start in range(0, TEXTS, 20)]
     ratios = [np.median(1000 + block) / np.median(10 + block) for block in rounds]
     assert student["speedup"] == pytest.approx(np.median(ratios), abs=1e-3)
+
+
+def test_the_teacher_in_another_library_is_a_form_of_the_teacher(tmp_path: Path) -> None:
+    bundle = Peer(BUNDLE.program, "tinybert", "", BUNDLE.form, BUNDLE.texts)
+    optimum = next(peer for peer in PEERS if peer.program == "optimum_dynamic")
+    subjects = [
+        measured(TEACHER, tmp_path, first=1000.0),
+        measured(bundle, tmp_path, first=10.0),
+        measured(optimum, tmp_path, first=400.0),
+        measured(PEERS[-1], tmp_path, first=5.0),
+    ]
+    report = build(SOURCE, values_of(subjects, tmp_path))
+    rounds = [np.arange(start, min(start + 20, TEXTS)) for start in range(0, TEXTS, 20)]
+    ratio = np.median([np.median(400 + block) / np.median(10 + block) for block in rounds])
+    student = report.to_json()["rows"][1]
+    assert student["speedup_fastest_teacher"] == pytest.approx(ratio, abs=1e-3)
+    assert summary(report).endswith(
+        f"It is {ratio:.0f} times as fast as the teacher's fastest form, optimum-onnx int8."
+    )
+
+
+def test_the_file_has_the_right_answers_of_every_subject(tmp_path: Path) -> None:
+    subject = measured(TEACHER, tmp_path, wrong=3)
+    values_of([subject], tmp_path)
+    write(SOURCE, tmp_path / "values", tmp_path)
+    right = json.loads((tmp_path / "peers-sst2.json").read_text())["right"]
+    assert right == {"teacher": "000" + "1" * (TEXTS - 3)}
+
+
+def test_versions_are_those_of_the_locked_lists() -> None:
+    assert re.search(r"openvino \(nncf 3\.\d+\.\d+, openvino 20\d\d", versions())
 
 
 def test_the_table_says_what_a_method_learned_from_and_why_one_is_missing(
