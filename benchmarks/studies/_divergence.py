@@ -33,7 +33,7 @@ def reject_multilabel(spec: TaskSpec) -> None:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class TextComparison:
     """A student and its teacher on N texts.
 
     Attributes:
@@ -48,7 +48,7 @@ class Comparison:
     divergence: np.ndarray
 
     @classmethod
-    def of(cls, spec: TaskSpec, teacher: np.ndarray, student: np.ndarray) -> Comparison:
+    def of(cls, spec: TaskSpec, teacher: np.ndarray, student: np.ndarray) -> TextComparison:
         """Compare logits (N, C) of both on the same texts."""
         wrong = np.zeros(len(teacher), bool)
         if spec.kind == "classification":

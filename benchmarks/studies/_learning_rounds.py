@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from kdedge.benchmarks.studies._candidates import CandidateMaker, Candidates, Prompts, together
-from kdedge.benchmarks.studies._divergence import Attributes, Comparison
+from kdedge.benchmarks.studies._divergence import Attributes, TextComparison
 from kdedge.benchmarks.studies.augmentation import train_longer
 
 from kdedge.data.task import Split
@@ -30,7 +30,7 @@ from kdedge.transfer.dataset import TransferSet
 
 
 @dataclass(frozen=True)
-class Settings:
+class RoundSettings:
     """What the variants of the study have in common.
 
     Attributes:
@@ -86,7 +86,7 @@ class LearningRounds:
     context: DistillContext
     student: StudentConfig
     maker: CandidateMaker
-    settings: Settings
+    settings: RoundSettings
 
     @cached_property
     def random(self) -> list[Candidates]:
@@ -165,7 +165,7 @@ class LearningRounds:
         def make(part: Path) -> dict[str, Any]:
             student = load_trained_student(probe)
             logits = student.predict_logits(transfer.texts.texts, transfer.texts.pairs)
-            comparison = Comparison.of(self.context.task.spec, transfer.logits, logits)
+            comparison = TextComparison.of(self.context.task.spec, transfer.logits, logits)
             rows = comparison.select(count, self.settings.confidence)
             confident = comparison.confident(self.settings.confidence)
             np.save(part / "student_logits.npy", logits)
@@ -184,7 +184,7 @@ class LearningRounds:
 
 
 def kept_lines(
-    transfer: TransferSet, rows: np.ndarray, attributes: Attributes, comparison: Comparison
+    transfer: TransferSet, rows: np.ndarray, attributes: Attributes, comparison: TextComparison
 ) -> str:
     """Write the kept texts for a reader, one JSON object a line."""
     lines = []

@@ -44,7 +44,7 @@ from kdedge.benchmarks.studies._experiments import (
     study_command,
     train_all,
 )
-from kdedge.benchmarks.studies._learning_rounds import LearningRounds, Settings
+from kdedge.benchmarks.studies._learning_rounds import LearningRounds, RoundSettings
 from kdedge.benchmarks.studies._variant_tables import lines_against_first, table
 from kdedge.benchmarks.studies.augmentation import train_longer
 
@@ -149,7 +149,7 @@ def study(
     with replace(arguments, recipe=labelled_only).prepared() as (run, context, teacher):
         spec = context.task.spec
         reject_multilabel(spec)
-        settings = Settings(new_texts(recipe, len(context.task.train)), rounds, confidence)
+        settings = RoundSettings(new_texts(recipe, len(context.task.train)), rounds, confidence)
         folder = run.folder / "learn-to-augment"
         maker = CandidateMaker.prepare(recipe, context, folder, candidates)
         print(f"# {recipe.name}: learning to augment\n")

@@ -45,7 +45,7 @@ HEADER = [
 
 
 @dataclass(frozen=True)
-class Measured:
+class SeedScores:
     """The scores of S models, one of each seed, on the test texts and on R resamples of them.
 
     Attributes:
@@ -56,9 +56,9 @@ class Measured:
     scores: np.ndarray
     resampled: np.ndarray
 
-    def over(self, teacher: Measured) -> Measured:
+    def over(self, teacher: SeedScores) -> SeedScores:
         """Divide by the scores of the teacher, which is one model."""
-        return Measured(self.scores / teacher.scores, self.resampled / teacher.resampled)
+        return SeedScores(self.scores / teacher.scores, self.resampled / teacher.resampled)
 
     def intervals(self) -> tuple[Interval, Interval]:
         """Return the 95 % intervals of the mean over seeds, and over texts."""
@@ -73,12 +73,12 @@ class TestTexts:
     task: Task
     draws: np.ndarray
 
-    def measure(self, logits: Sequence[np.ndarray]) -> Measured:
+    def measure(self, logits: Sequence[np.ndarray]) -> SeedScores:
         """Score the logits (N, C) of each model."""
         spec, labels = self.task.spec, self.task.test.labels
         scores = [score(spec.metric, spec.kind, rows, labels) for rows in logits]
         resampled = [bootstrap_scores(spec, rows, labels, self.draws) for rows in logits]
-        return Measured(np.array(scores), np.stack(resampled))
+        return SeedScores(np.array(scores), np.stack(resampled))
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Student:
 
     name: str
     cells: list[str]
-    retention: Measured
+    retention: SeedScores
 
 
 def students_of(name: str, runs: list[RunDir], seed: int) -> list[Student]:
@@ -105,7 +105,7 @@ def students_of(name: str, runs: list[RunDir], seed: int) -> list[Student]:
 
 
 def student_of(
-    task: str, name: str, runs: list[RunDir], texts: TestTexts, teacher: Measured
+    task: str, name: str, runs: list[RunDir], texts: TestTexts, teacher: SeedScores
 ) -> Student:
     """Compare one student with its baseline and with the teacher."""
     folders = [run.students[name] for run in runs]
@@ -139,7 +139,7 @@ def int8_logits(bundle: Path, task: Task) -> np.ndarray:
     return Classifier.load(bundle, "int8", threads=1).logits(task.test.texts, task.test.pairs)
 
 
-def retention_cells(retention: Measured) -> list[str]:
+def retention_cells(retention: SeedScores) -> list[str]:
     intervals = [f"{100 * low:.1f} to {100 * high:.1f} %" for low, high in retention.intervals()]
     return [f"{100 * retention.scores.mean():.1f} %", "; ".join(intervals)]
 
@@ -151,7 +151,7 @@ def mean_row(name: str, students: Sequence[Student]) -> list[str]:
     """
     scores = np.mean([student.retention.scores for student in students], axis=0)
     resampled = np.mean([student.retention.resampled for student in students], axis=0)
-    cells = retention_cells(Measured(scores, resampled))
+    cells = retention_cells(SeedScores(scores, resampled))
     return [f"mean of {len(students)} tasks", name, *["–"] * 5, *cells]
 
 

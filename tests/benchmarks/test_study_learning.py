@@ -16,7 +16,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from kdedge.benchmarks.studies._candidates import Prompts, remember, together
-from kdedge.benchmarks.studies._divergence import Attributes, Comparison
+from kdedge.benchmarks.studies._divergence import Attributes, TextComparison
 from kdedge.benchmarks.studies._experiments import Rows, TrainingVariant, train_all
 from learn_to_augment import study
 
@@ -245,7 +245,7 @@ def test_a_second_run_makes_nothing_again(finished: Finished) -> None:
 
 
 def test_wrong_texts_come_first_and_too_few_confident_texts_are_an_error() -> None:
-    comparison = Comparison(
+    comparison = TextComparison(
         confidence=np.array([0.95, 0.99, 0.5, 0.9, 0.97]),
         wrong=np.array([False, True, True, False, True]),
         divergence=np.array([9.0, 1.0, 8.0, 7.0, 2.0]),
@@ -258,7 +258,7 @@ def test_wrong_texts_come_first_and_too_few_confident_texts_are_an_error() -> No
 def test_a_regression_ranks_by_the_difference() -> None:
     spec = factories.regression_task().spec
     teacher, student = np.array([[1.0], [2.0], [3.0]]), np.array([[1.5], [2.1], [0.0]])
-    comparison = Comparison.of(spec, teacher, student)
+    comparison = TextComparison.of(spec, teacher, student)
     assert comparison.select(3, 0.9).tolist() == [2, 0, 1]
     assert not comparison.wrong.any()
 

@@ -12,7 +12,7 @@ import pytest
 import six_tasks
 from click.testing import CliRunner
 from scipy import stats
-from six_tasks import Measured, Student, students_of, table
+from six_tasks import SeedScores, Student, students_of, table
 
 from kdedge.cli.main import cli
 from kdedge.distillation.seeds import distill_seeds
@@ -22,8 +22,8 @@ from kdedge.runtime import Classifier
 SEEDS = 2
 
 
-def measured(scores: list[float]) -> Measured:
-    return Measured(np.array(scores), np.tile(scores, (10, 1)).T)
+def measured(scores: list[float]) -> SeedScores:
+    return SeedScores(np.array(scores), np.tile(scores, (10, 1)).T)
 
 
 def test_the_mean_over_tasks_is_taken_seed_by_seed() -> None:
