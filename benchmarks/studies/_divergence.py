@@ -11,6 +11,7 @@ from scipy.special import log_softmax
 
 from kdedge.augment.lines import label_name
 from kdedge.errors import UsageError
+from kdedge.recipe import Recipe
 from kdedge.runtime import metrics
 from kdedge.runtime.agreement import same_label
 from kdedge.runtime.spec import TaskSpec
@@ -22,9 +23,9 @@ MOST_REPEATS = 4
 """How often one text may be used as a prompt while every other text is used once."""
 
 
-def reject_multilabel(spec: TaskSpec) -> None:
+def reject_multilabel(recipe: Recipe) -> None:
     """Raise UsageError if the task has several labels for each text."""
-    if spec.kind == "multilabel":
+    if recipe.task.kind == "multilabel":
         raise UsageError(
             "this study compares one label, or one score, of each text",
             "the task is multilabel",

@@ -12,14 +12,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import numpy as np
-from kdedge.benchmarks.studies._seed_runs import runs_of
+from kdedge.benchmarks.studies._seed_runs import SeedScores, TestTexts, runs_of
 from kdedge.benchmarks.studies._variant_tables import markdown_row, mean_and_deviation
 
 from kdedge.data import load_task
-from kdedge.data.task import Task
-from kdedge.evaluation.bootstrap import bootstrap_rows, bootstrap_scores
-from kdedge.evaluation.statistics import paired_difference
+from kdedge.evaluation.bootstrap import bootstrap_rows
 from kdedge.nn.text_model import read_measured
 from kdedge.run.layout import RunDir
 from kdedge.run.stage import read_result
@@ -47,43 +44,37 @@ def study() -> None:
     runs = runs_of(arguments.name, arguments.runs)
     recipe = runs[0].recipe
     task = load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
+    texts = TestTexts(task, bootstrap_rows(len(task.test), seed=0))
     teacher = read_result(runs[0].teacher, TeacherResult)
     print(f"Teacher: {teacher.metric} {teacher.test:.4f}; {len(runs)} seeds.\n")
     print(markdown_row(HEADER))
     print(markdown_row(["---"] * len(HEADER)))
     for pair in arguments.students:
         student, _, reference = pair.partition(":")
-        print(markdown_row(row(runs, task, student, reference, teacher.test)))
+        print(markdown_row(row(runs, texts, student, reference)))
 
 
-def row(runs: list[RunDir], task: Task, student: str, reference: str, teacher: float) -> list[str]:
+def row(runs: list[RunDir], texts: TestTexts, student: str, reference: str) -> list[str]:
     """Return the cells of one student; without a reference it is compared with none."""
-    scores, validation, resampled = measured(runs, task, student)
+    teacher = read_result(runs[0].teacher, TeacherResult).test
+    scores, validation = measured(runs, texts, student)
     cells = [
         student,
-        mean_and_deviation(scores.tolist()),
-        f"{100 * scores.mean() / teacher:.1f} %",
-        mean_and_deviation(validation.tolist()),
+        mean_and_deviation(scores.scores.tolist()),
+        f"{100 * scores.scores.mean() / teacher:.1f} %",
+        mean_and_deviation(validation),
     ]
     if not reference:
         return [*cells, *["–"] * 5]
-    other_scores, _, other_resampled = measured(runs, task, reference)
-    difference = paired_difference(scores, other_scores, resampled, other_resampled)
-    return [*cells, reference, *difference.cells()]
+    other, _ = measured(runs, texts, reference)
+    return [*cells, reference, *scores.minus(other).cells()]
 
 
-def measured(
-    runs: list[RunDir], task: Task, student: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return test scores (S,), validation scores (S,) and scores of R resamples (S, R)."""
-    draws = bootstrap_rows(len(task.test), seed=0)
-    scores, validation, resampled = [], [], []
-    for run in runs:
-        result, logits = read_measured(run.students[student].student, task)
-        scores.append(result.test)
-        validation.append(result.validation)
-        resampled.append(bootstrap_scores(task.spec, logits, task.test.labels, draws))
-    return np.array(scores), np.array(validation), np.stack(resampled)
+def measured(runs: list[RunDir], texts: TestTexts, student: str) -> tuple[SeedScores, list[float]]:
+    """Return the scores of a student on the test texts, and those on the validation texts."""
+    folders = [run.students[student].student for run in runs]
+    read = [read_measured(folder, texts.task) for folder in folders]
+    return texts.measure([logits for _, logits in read]), [result.validation for result, _ in read]
 
 
 if __name__ == "__main__":

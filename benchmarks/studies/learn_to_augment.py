@@ -144,11 +144,11 @@ def study(
     recipe = arguments.recipe
     student = arguments.student(name)
     reject_auto_size(recipe)
+    reject_multilabel(recipe)
     # The study makes its own new texts: the run's transfer set holds the labelled ones.
     labelled_only = recipe.model_copy(update={"augment": None})
     with replace(arguments, recipe=labelled_only).prepared() as (run, context, teacher):
         spec = context.task.spec
-        reject_multilabel(spec)
         settings = RoundSettings(new_texts(recipe, len(context.task.train)), rounds, confidence)
         folder = run.folder / "learn-to-augment"
         maker = CandidateMaker.prepare(recipe, context, folder, candidates)

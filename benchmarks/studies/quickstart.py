@@ -33,12 +33,11 @@ STUDENTS = {"tinybert": ("TinyBERT, int8", "right"), "bilstm": ("BiLSTM, int8", 
 
 def collect(folder: Path) -> dict[str, Any]:
     """Read the scores of all seeds and the timings of the first one."""
-    from kdedge.distillation.seeds import distillation_gains, seed_stats
-    from kdedge.run.layout import RunDir
+    from kdedge.benchmarks.studies._seed_runs import runs_of
 
-    first, _ = RunDir.open(folder)
-    others = sorted(folder.parent.glob(f"{folder.name}-seed*"))
-    runs = [first, *(RunDir.open(other)[0] for other in others)]
+    from kdedge.distillation.seeds import distillation_gains, seed_stats
+
+    runs = runs_of(folder.name, folder.parent)
     report = json.loads((folder / "bench" / "report.json").read_text())
     models = {}
     for name, stats in seed_stats(runs).items():

@@ -19,17 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from kdedge.benchmarks.studies._seed_runs import runs_of
+from kdedge.benchmarks.studies._seed_runs import SeedScores, TestTexts, runs_of
 from kdedge.benchmarks.studies._variant_tables import markdown_row, mean_and_deviation
 
 from kdedge.data import load_task
 from kdedge.data.task import Task
-from kdedge.evaluation.bootstrap import bootstrap_rows, bootstrap_scores, percentile_interval
-from kdedge.evaluation.statistics import Interval, SeedStats, paired_difference
+from kdedge.evaluation.bootstrap import bootstrap_rows
 from kdedge.nn.text_model import read_measured
 from kdedge.run.layout import RunDir
 from kdedge.runtime import Classifier
-from kdedge.runtime.metrics import score
 
 HEADER = [
     "task",
@@ -42,43 +40,6 @@ HEADER = [
     "int8 retention",
     "over seeds; over texts",
 ]
-
-
-@dataclass(frozen=True)
-class SeedScores:
-    """The scores of S models, one of each seed, on the test texts and on R resamples of them.
-
-    Attributes:
-        scores: *Shape:* (S,)
-        resampled: *Shape:* (S, R)
-    """
-
-    scores: np.ndarray
-    resampled: np.ndarray
-
-    def over(self, teacher: SeedScores) -> SeedScores:
-        """Divide by the scores of the teacher, which is one model."""
-        return SeedScores(self.scores / teacher.scores, self.resampled / teacher.resampled)
-
-    def intervals(self) -> tuple[Interval, Interval]:
-        """Return the 95 % intervals of the mean over seeds, and over texts."""
-        over_seeds = SeedStats(tuple(self.scores.tolist())).interval
-        return over_seeds, percentile_interval(self.resampled.mean(0))
-
-
-@dataclass(frozen=True)
-class TestTexts:
-    """The test split of a task, and its resamples (R, N)."""
-
-    task: Task
-    draws: np.ndarray
-
-    def measure(self, logits: Sequence[np.ndarray]) -> SeedScores:
-        """Score the logits (N, C) of each model."""
-        spec, labels = self.task.spec, self.task.test.labels
-        scores = [score(spec.metric, spec.kind, rows, labels) for rows in logits]
-        resampled = [bootstrap_scores(spec, rows, labels, self.draws) for rows in logits]
-        return SeedScores(np.array(scores), np.stack(resampled))
 
 
 @dataclass(frozen=True)
@@ -116,9 +77,8 @@ def student_of(
     found = [baseline for baseline in baselines if baseline]
     if len(found) == len(folders):
         alone = texts.measure([read_measured(each, texts.task)[1] for each in found])
-        difference = paired_difference(fp32.scores, alone.scores, fp32.resampled, alone.resampled)
         labels = mean_and_deviation(alone.scores.tolist())
-        mean, seeds, over_texts, verdict = difference.cells()
+        mean, seeds, over_texts, verdict = fp32.minus(alone).cells()
         gain = f"{mean} ({seeds}; {over_texts}): {verdict}"
     retention = int8.over(teacher)
     cells = [
