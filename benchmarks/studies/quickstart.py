@@ -50,8 +50,14 @@ def collect(folder: Path) -> dict[str, Any]:
         "machine": report["machine"],
         "models": models,
         "gains": gains,
-        "rows": report["rows"],
+        "rows": [_shown(row) for row in report["rows"]],
     }
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of the report without what no table and no picture shows."""
+    unused = ("agreement", "equivalence", "gain", "nodes")
+    return {name: value for name, value in row.items() if name not in unused}
 
 
 def tables(figures: dict[str, Any]) -> str:
