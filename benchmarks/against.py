@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from kdedge.benchmarks.changes import Change, Comparison
 from kdedge.benchmarks.equivalence.flips import flips_of
-from kdedge.benchmarks.report import Report, finite
+from kdedge.benchmarks.report import Report, finite, wrong_form
 from kdedge.benchmarks.scenarios.process_ratio import CONFIDENCE, compare_processes, verdict_of
 from kdedge.benchmarks.scenarios.series import ScenarioResults, Series, subject_key
 
@@ -47,6 +47,11 @@ def read_earlier(path: Path) -> EarlierReport:
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _not_earlier(path, error.strerror or "it cannot be read") from error
+    except ValueError as error:
+        raise _not_earlier(path, f"it is not JSON: {error}") from error
+    try:
         earlier = EarlierReport(
             path,
             document["created"],
@@ -55,12 +60,8 @@ def read_earlier(path: Path) -> EarlierReport:
             ScenarioResults.from_json(document["scenarios"]),
             _scores(document["rows"]),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(
-            "--against needs the report.json of an earlier bench",
-            f"{path}: {type(error).__name__}: {error}"[:300],
-            "name the report.json that `kdedge bench TARGET --scenario gate` wrote",
-        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _not_earlier(path, wrong_form(error)) from error
     if not earlier.scenarios.of("gate"):
         raise UsageError(
             "the earlier report has no values to compare",
@@ -68,6 +69,14 @@ def read_earlier(path: Path) -> EarlierReport:
             "make it again with --scenario gate",
         )
     return earlier
+
+
+def _not_earlier(path: Path, reason: str) -> UsageError:
+    return UsageError(
+        "--against needs the report.json of an earlier bench",
+        f"{path}: {reason}"[:300],
+        "name the report.json that `kdedge bench TARGET --scenario gate` wrote",
+    )
 
 
 def conditions_of(machine: Mapping[str, Any], version: str) -> dict[str, Any]:

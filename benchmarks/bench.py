@@ -26,7 +26,7 @@ from kdedge.benchmarks.options import DEFAULTS, Options
 from kdedge.benchmarks.reference import (
     retention_against,
     retention_of_bundle,
-    stored_score_notes,
+    unknown_teacher_notes,
     with_curves,
 )
 from kdedge.benchmarks.report import Report, Row
@@ -126,8 +126,8 @@ def bench_bundle(
 ) -> Report:
     """Measure bundles without their run.
 
-    If the examples have labels, quality is compared with the teacher's logits on them, or else
-    with its score in the manifest.
+    Subjects have a score if the examples have labels, and a retention if the teacher's logits on
+    the same texts are known too: `kdedge export --with-eval` packs both.
 
     Args:
         folders: Bundles of one task.
@@ -151,7 +151,7 @@ def bench_bundle(
             subjects,
             examples,
             manifest.spec,
-            retention_of=retention_of_bundle(manifest, examples, options),
+            retention_of=retention_of_bundle(manifest.spec, examples, options),
             options=options,
             progress=progress,
         )
@@ -173,7 +173,11 @@ def bench_bundle(
         teacher=teacher,
         settings=settings,
         command=_command([folder.name for folder in folders], options),
-        notes=(*stored_score_notes(manifest.scores, examples), *report.notes),
+        notes=(
+            *examples.doubts(manifest.spec),
+            *unknown_teacher_notes(manifest.scores, examples),
+            *report.notes,
+        ),
     )
 
 

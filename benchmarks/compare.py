@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kdedge.benchmarks.figures import NOTHING, FigureTable, decimal
 from kdedge.benchmarks.render import plain
-from kdedge.benchmarks.report import Report, Row
+from kdedge.benchmarks.report import Report, Row, wrong_form
 from kdedge.benchmarks.saved import read_document
 from kdedge.benchmarks.summary import duration, file_size
 
@@ -48,6 +48,12 @@ def read_reports(paths: Sequence[Path]) -> list[NamedReport]:
             "there is nothing to compare with",
             f"{len(paths)} report",
             "name two or more files, such as lab/report.json board/report.json",
+        )
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise UsageError(
+            "a report cannot be compared with itself",
+            ", ".join(map(str, paths)),
+            "name each file once",
         )
     reports = []
     for name, path in zip(_names(paths), paths, strict=True):
@@ -131,12 +137,14 @@ def _read(path: Path) -> Report:
         raise DataError("a report is not JSON", f"{path}: {error}", hint) from error
     try:
         report = read_document(document)
-        if not report.rows or report.task["digest"] is None:
+        if not report.rows:
             raise KeyError("rows")
+        if report.task["digest"] is None:
+            raise KeyError("digest")
     except (AttributeError, KeyError, TypeError, ValueError, StopIteration) as error:
         raise DataError(
             "this file is not a report of this version of kdedge",
-            f"{path}: {error!r}",
+            f"{path}: {wrong_form(error)}",
             "bench again, and name the new report.json",
         ) from error
     return report

@@ -15,11 +15,12 @@ from kdedge.errors import DataError
 from kdedge.io.atomic import hash_file
 from kdedge.io.faults import Faults, shown, string_fault
 from kdedge.io.table import Table, checked_texts
-from kdedge.io.tabular import read_table, stream_texts
+from kdedge.io.tabular import TEXT_SUFFIXES, read_table, stream_texts
 from kdedge.runtime.bundle import Bundle
 from kdedge.runtime.evaluation import read_evaluation
 from kdedge.runtime.layout import EVALUATION
 from kdedge.runtime.spec import BETWEEN_LABELS, TaskSpec
+from kdedge.wording import counted
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,19 @@ class Examples:
         labels = None if self.labels is None else self.labels.tolist()
         content = json.dumps([self.texts, self.pairs, labels])
         return hashlib.sha256(content.encode("utf-8")).hexdigest()
+
+    def doubts(self, spec: TaskSpec) -> list[str]:
+        """List reasons to doubt a score on these texts: blank texts, or one label for all."""
+        lines = []
+        blank = sum(not text.strip() for text in self.texts)
+        if blank:
+            lines.append(f"{blank} of {counted(len(self), 'text')} are blank")
+        if spec.kind == "classification" and self.labels is not None:
+            found = np.unique(self.labels)
+            if len(found) == 1 and len(self) > 1:
+                name = spec.labels[int(found[0])]
+                lines.append(f"every text has the label {name!r}: a constant answer is right")
+        return lines
 
     @property
     def lengths(self) -> np.ndarray:
@@ -106,7 +120,7 @@ def _read(path: Path, spec: TaskSpec, columns: tuple[str, ...], label: str | Non
         rows = [row for row in stream_texts(path, columns) if row[0].strip()]
         _require_rows(path, len(rows))
         return Examples([row[0] for row in rows], [row[1] for row in rows] if spec.pair else None)
-    table = read_table(path, (*columns, label or "label"))
+    table = read_table(path, (*columns, label or "label"), suffixes=TEXT_SUFFIXES)
     _require_rows(path, len(table))
     faults = Faults(str(path))
     texts = checked_texts(table, columns[0], "--text", faults, string_fault)

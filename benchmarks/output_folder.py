@@ -7,6 +7,7 @@ become part of the folder's name. A report of other settings is never replaced.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -52,6 +53,26 @@ def report_folder(default: Path, options: Options, data: Path | None = None) -> 
         parts += ["all"] if len(options.scenarios) == len(SCENARIOS) else added
     parts += [f"{rate:g}" for rate in options.rates]
     return default.with_name(re.sub(r"[^\w.-]+", "-", "-".join(parts)))
+
+
+def check_writable(folder: Path) -> None:
+    """Check before a long bench that its report can be written.
+
+    Raises:
+        UsageError: If the folder, or the nearest one above it that exists, cannot be written to.
+    """
+    nearest = folder.absolute()
+    while not nearest.exists():
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        reason = f"{nearest} is not a folder"
+    elif not os.access(nearest, os.W_OK | os.X_OK):
+        reason = f"{nearest} cannot be written to"
+    else:
+        return
+    raise UsageError(
+        "the report cannot be written", f"{folder}: {reason}", "name another folder with --out"
+    )
 
 
 def check_outside(bundles: Iterable[Path], folder: Path) -> None:

@@ -25,10 +25,10 @@ from kdedge.benchmarks.pictures.data import (
     is_label_only,
 )
 from kdedge.benchmarks.render import (
-    COLUMNS,
     TEXT_COLUMNS,
     caption,
     cells_of,
+    columns_in,
     markdown,
     plain,
     report_tables,
@@ -139,7 +139,8 @@ def html_page(report: Report) -> str:
         header=header,
         numbers=[_is_number_column(name) for name in header],
         rows=_rows(report),
-        columns=COLUMNS,
+        has_label_only=_has_label_only(report),
+        columns=columns_in(header),
         agreements=_agreements(report),
         sections=sections_of(report),
         int8_answers=int8_answers(report),
@@ -234,9 +235,13 @@ def _legend(report: Report) -> list[tuple[str, str]]:
     entries: dict[str, str] = {}
     for group in groups(report):
         entries[SHARED_COLOURS.get(group.colour, group.name)] = group.colour
-    if any(is_label_only(report, row) for row in report.rows):
+    if _has_label_only(report):
         entries["label-only baseline"] = "hollow"
     return list(entries.items())
+
+
+def _has_label_only(report: Report) -> bool:
+    return any(is_label_only(report, row) for row in report.rows)
 
 
 def _agreements(report: Report) -> list[tuple[str, ChosenThreshold]]:

@@ -1,4 +1,4 @@
-"""What the subjects of a bench are compared with: the teacher's logits, or its stored score."""
+"""What the subjects of a bench are compared with: the teacher's logits on the same texts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from kdedge.benchmarks.examples import Examples
 from kdedge.benchmarks.measure import RetentionOf
 from kdedge.benchmarks.options import Options
 from kdedge.benchmarks.report import Row
-from kdedge.benchmarks.retention import REFERENCE, Retention, fixed_retention, paired_retention
+from kdedge.benchmarks.retention import REFERENCE, Retention, paired_retention
 from kdedge.benchmarks.subjects import Subject
 
-from kdedge.runtime import Manifest
 from kdedge.runtime.metrics import METRICS
 from kdedge.runtime.spec import TaskSpec
 
@@ -53,41 +52,26 @@ def retention_against(
     return retention_of
 
 
-def retention_of_bundle(
-    manifest: Manifest, examples: Examples, options: Options
-) -> RetentionOf | None:
-    """Compare with the teacher's logits, or with its score in the manifest; None without both."""
-    spec, scores, labels = manifest.spec, manifest.scores, examples.labels
-    if labels is not None and examples.teacher_logits is not None:
-        return retention_against(spec, labels, examples.teacher_logits, options)
-    if labels is None or scores.get("teacher") is None or scores.get("metric") != spec.metric:
+def retention_of_bundle(spec: TaskSpec, examples: Examples, options: Options) -> RetentionOf | None:
+    """Compare with the teacher's logits on the same texts; None without them or without labels."""
+    if examples.labels is None or examples.teacher_logits is None:
         return None
-    teacher = float(scores["teacher"])
-
-    def retention_of(logits: np.ndarray) -> Retention:
-        return fixed_retention(
-            spec, logits, labels, teacher, target=options.target, seed=options.seed
-        )
-
-    return retention_of
+    return retention_against(spec, examples.labels, examples.teacher_logits, options)
 
 
-def stored_score_notes(scores: Mapping[str, Any], examples: Examples) -> list[str]:
-    """Return notes on the texts of a stored teacher score, if it is the reference."""
-    if examples.labels is None or scores.get("teacher") is None:
+def unknown_teacher_notes(scores: Mapping[str, Any], examples: Examples) -> list[str]:
+    """Return a note if there is a score on these texts, but nothing to compare it with.
+
+    The teacher's score in the manifest belongs to other texts: a ratio of both is no retention.
+    """
+    if examples.labels is None or examples.teacher_logits is not None:
         return []
-    if examples.teacher_logits is not None:
-        return []
-    if scores.get("metric") not in METRICS:
-        return []
-    size = scores.get("split_size")
-    notes = [
-        f"the teacher's score comes from the bundle, measured on {size} texts:"
-        " only the student is resampled"
+    known = ""
+    teacher, size, metric = (scores.get(key) for key in ("teacher", "split_size", "metric"))
+    if teacher is not None and size and metric in METRICS:
+        name = str(metric).replace("_", " ")
+        known = f" (on {size:,} test texts of its own it reaches {name} {teacher:.4f})"
+    return [
+        f"no retention: the teacher's predictions for these texts are not known{known};"
+        " `kdedge export --with-eval` packs the test texts with them"
     ]
-    if size != len(examples):
-        notes.append(
-            f"the bench uses {len(examples)} other texts: retention is valid only if both sets"
-            " come from the same source"
-        )
-    return notes

@@ -116,8 +116,9 @@ def markdown(report: Report) -> str:
     """Build the page report.md."""
     rows = [cells_of(report, row) for row in report.rows]
     header = [report.task["metric"] if name == "score" else name for name in rows[0]]
-    meanings = [f"- **{name}**: {meaning}" for name, meaning in COLUMNS]
-    facts = [f"- {name}: {_md(plain(value))}" for name, value in report.machine.items()]
+    meanings = [f"- **{name}**: {meaning}" for name, meaning in columns_in(header)]
+    known = {name: value for name, value in report.machine.items() if value is not None}
+    facts = [f"- {name}: {_md(plain(value))}" for name, value in known.items()]
     lines = [f"# {_md(title(report))}", ""]
     if summary(report):
         lines += [_md(summary(report)), ""]
@@ -141,11 +142,23 @@ def markdown(report: Report) -> str:
     return "\n".join(lines)
 
 
+def columns_in(header: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the entries of `COLUMNS` that a table with this header has."""
+    names = [*header]
+    found = []
+    for title, meaning in COLUMNS:
+        first = title.partition(",")[0]
+        if title == "score" or any(name.startswith(first) for name in names):
+            found.append((title, meaning))
+    return found
+
+
 def title(report: Report) -> str:
     """Return the title of the report."""
     teacher = report.teacher.get("model")
     name = str(report.task["name"])
-    if not teacher:
+    compared = any(row.is_teacher or row.retention is not None for row in report.rows)
+    if not teacher or not compared:
         return f"{name}: measured"
     if report.teacher.get("fine_tuned"):
         return f"{name}: measured against its teacher (fine-tuned from {teacher})"
@@ -154,17 +167,18 @@ def title(report: Report) -> str:
 
 def caption(report: Report) -> str:
     """Describe in one line what was measured."""
-    quality = "time alone: the texts have no labels"
+    texts = counted(report.task["texts"], "text")
+    quality = f"time alone: the {texts} have no labels"
     if report.task["measured"]:
-        quality = f"{report.task['metric']} on {report.task['texts']} texts"
-    return "; ".join(
-        [
-            quality,
-            counted(report.machine["threads"], "thread"),
-            "single texts with tokenization, interleaved",
-            f"target: {report.target:.4g} of the teacher's score",
-        ]
-    )
+        quality = f"{report.task['metric']} on {texts}"
+    facts = [
+        quality,
+        counted(report.machine["threads"], "thread"),
+        "single texts with tokenization, interleaved",
+    ]
+    if any(row.retention is not None for row in report.rows):
+        facts.append(f"target: {report.target:.4g} of the teacher's score")
+    return "; ".join(facts)
 
 
 def cells_of(report: Report, row: Row) -> dict[str, str]:

@@ -286,6 +286,13 @@ def one_line(report: Report) -> str:
     return json_line(document)
 
 
+def wrong_form(error: Exception) -> str:
+    """Say in words why a document is no report, from the error that reading it raised."""
+    if isinstance(error, KeyError):
+        return f"it has no entry {str(error.args[0])!r}"
+    return "its entries have another form"
+
+
 def finite(value: Any) -> Any:
     """Copy a value for JSON: numpy numbers become Python's, NaN and infinity become None."""
     if isinstance(value, dict):

@@ -95,29 +95,6 @@ def paired_retention(
     return _from_resamples(ratio, student_draws, teacher_draws, len(labels), target)
 
 
-def fixed_retention(
-    spec: TaskSpec,
-    student: np.ndarray,
-    labels: np.ndarray,
-    teacher_score: float,
-    *,
-    target: float,
-    seed: int = 0,
-) -> Retention:
-    """Compute retention against a stored teacher score.
-
-    Use it if the teacher's logits are missing. Only the student is resampled, so the interval is
-    wider than that of `paired_retention`.
-    """
-    if teacher_score <= 0:
-        return _undefined(f"the teacher's stored {spec.metric} is {teacher_score:.3f}")
-    size = len(labels)
-    score = metrics.score(spec.metric, spec.kind, student, labels, spec.threshold)
-    student_draws = bootstrap_scores(spec, student, labels, bootstrap_rows(size, seed))
-    teacher_draws = np.full(len(student_draws), teacher_score)
-    return _from_resamples(score / teacher_score, student_draws, teacher_draws, size, target)
-
-
 def score_interval(
     spec: TaskSpec, logits: np.ndarray, labels: np.ndarray, *, seed: int = 0
 ) -> tuple[float, float] | None:

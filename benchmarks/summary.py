@@ -74,7 +74,7 @@ def _speed(report: Report, row: Row) -> str:
     ratios = speedup(row, report.base)
     if ratios is None:
         return f"classifies a text in {duration(_median_time(row))}"
-    return _times(ratios[0], "is {} times as fast", "takes {} times as long")
+    return _times(ratios[0], "is {} times as fast", "takes {} times as long", "is as fast")
 
 
 def _fastest(report: Report, row: Row) -> str:
@@ -85,7 +85,7 @@ def _fastest(report: Report, row: Row) -> str:
     ratios = speedup(row, fastest)
     if ratios is None:
         return ""
-    times = _times(ratios[0], "{} times as fast", "{} times as slow")
+    times = _times(ratios[0], "{} times as fast", "{} times as slow", "as fast")
     return f". It is {times} as the teacher's fastest form, {fastest.label}"
 
 
@@ -96,7 +96,7 @@ def _size(report: Report, row: Row) -> str:
     if not teachers:
         return f"has a file of {file_size(row.bytes)}"
     ratio = (teachers[0].bytes or 0) / row.bytes
-    return _times(ratio, "is {} times as small", "is {} times as large")
+    return _times(ratio, "is {} times as small", "is {} times as large", "is as large")
 
 
 def _baseline(report: Report, row: Row) -> str:
@@ -109,13 +109,17 @@ def _baseline(report: Report, row: Row) -> str:
     return reached if row.gain is None else f"{reached} ({gain_text(row.gain)})"
 
 
-def _times(ratio: float, more: str, less: str) -> str:
-    """Fill `more` with the ratio, or `less` with its inverse if the ratio is below 1."""
+def _times(ratio: float, more: str, less: str, same: str) -> str:
+    """Fill `more` with the ratio, or `less` with its inverse if the ratio is below 1.
+
+    `same` replaces both if the number would be 1.0.
+    """
     text = more
     if ratio < 1:
         text = less
         ratio = 1 / ratio
-    return text.format(f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}")
+    number = f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"
+    return same if number == "1.0" else text.format(number)
 
 
 def _joined(claims: list[str]) -> str:

@@ -24,7 +24,10 @@ MOST = 20
 def with_disagreements(report: Report, subjects: Sequence[Subject], evidence: Evidence) -> Report:
     """Add the sharpest disagreements of the student that the report's first sentence is about."""
     best = headline(report)
-    if best is None or evidence.teacher is None:
+    if evidence.teacher is None:
+        missing = "no texts are shown: the teacher's predictions for them are not known"
+        return replace(report, notes=(*report.notes, missing))
+    if best is None:
         return report
     subject = subjects[report.rows.index(best)]
     if subject.logits is None:

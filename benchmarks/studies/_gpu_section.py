@@ -11,7 +11,7 @@ from kdedge.benchmarks.figures import FigureSection, FigureTable
 
 HEADING = "On a GPU"
 EXPLANATION = "What benchmarks/studies/gpu.py measured with random texts. The GPU: {}."
-NOT_MEASURED = "Not measured: there is no file of results from benchmarks/studies/gpu.py."
+NOT_MEASURED = "Not measured: no GPU was to be had. benchmarks/studies/gpu.py measures it."
 
 
 def gpu_section(path: Path | None) -> FigureSection:

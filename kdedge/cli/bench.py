@@ -18,6 +18,7 @@ from kdedge.cli.console import ConsoleProgress
 from kdedge.cli.invocation import command_line
 from kdedge.cli.options import (
     DEFAULT_OUTPUT,
+    FiniteRange,
     OutputOptions,
     default_option,
     json_option,
@@ -26,6 +27,7 @@ from kdedge.cli.options import (
     strict_option,
     wide_option,
 )
+from kdedge.errors import UsageError
 from kdedge.run.progress import Progress
 
 if TYPE_CHECKING:
@@ -97,7 +99,7 @@ class _WithCompare(click.Command):
     click.option(
         "--data",
         type=click.Path(path_type=Path, exists=True, dir_okay=False),
-        help="Bench only bundles, on the texts of a csv, tsv, jsonl or txt file.",
+        help="Bench only bundles, on the texts of a csv, tsv, jsonl, parquet or txt file.",
     ),
     click.option("--text", default="text", show_default=True, help="Column of the text in --data."),
     click.option(
@@ -123,7 +125,7 @@ class _WithCompare(click.Command):
     ),
     default_option(
         "--seconds",
-        click.FloatRange(0.1),
+        FiniteRange(0.1),
         DEFAULTS.seconds,
         "Total time for latency measurements.",
     ),
@@ -141,20 +143,20 @@ class _WithCompare(click.Command):
         default=DEFAULTS.scenarios,
         show_default=True,
         metavar="NAME,...",
-        help=f"Scenarios to measure: {', '.join(SCENARIOS)}, or all. Each of them takes"
-        " about --seconds more.",
+        help=f"Scenarios to measure: {', '.join(SCENARIOS)}, or all. Most take about --seconds"
+        " more; cold and gate also start several processes for each file.",
     ),
     click.option(
         "--rate",
         "rates",
         multiple=True,
-        type=click.FloatRange(0, min_open=True),
+        type=FiniteRange(0, min_open=True),
         help="Texts per second for the scenario load; repeatable. Default: shares of what each"
         " subject can answer.",
     ),
     default_option(
         "--target",
-        click.FloatRange(0, 2, min_open=True),
+        FiniteRange(0, 2, min_open=True),
         DEFAULTS.target,
         "Share of the teacher's score that counts as retained.",
     ),
@@ -214,11 +216,13 @@ def bench(
 
     progress = ConsoleProgress()
     remote.check()
+    _check_rates(options)
     planned = plan(targets, alone=data.data is not None or remote.remote is not None)
     # Imported here so that a wrong target is reported sooner.
-    from kdedge.benchmarks.output_folder import check_outside, report_folder
+    from kdedge.benchmarks.output_folder import check_outside, check_writable, report_folder
 
     folder = out or report_folder(planned.out, options, data.data)
+    check_writable(folder)
     if remote.remote is not None:
         folder = out or remote_folder(folder, remote.remote, compared=against is not None)
         words = [*options.words(), *data.words()]
@@ -250,6 +254,15 @@ def bench(
     judge(report, output)
     if report.comparison is not None:
         report.comparison.raise_if_regressed()
+
+
+def _check_rates(options: Options) -> None:
+    if options.rates and "load" not in options.scenarios:
+        raise UsageError(
+            "--rate belongs to the scenario load",
+            f"scenarios: {', '.join(options.scenarios)}",
+            "add --scenario load",
+        )
 
 
 def bench_and_show(

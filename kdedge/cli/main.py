@@ -201,7 +201,7 @@ def main(command: click.Command = cli) -> Any:
         click.echo("interrupted", err=True)
         sys.exit(130)
     except _Terminated:
-        click.echo("terminated; run the same command again to continue", err=True)
+        click.echo("terminated", err=True)
         sys.exit(128 + signal.SIGTERM)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

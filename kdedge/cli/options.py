@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,6 +62,18 @@ strict_option = click.option(
 force_option = click.option(
     "--force", is_flag=True, help="Replace stages whose inputs have changed."
 )
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers; `nan`, which no comparison rejects, and `inf` are not in it."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 def default_option(flag: str, kind: click.ParamType[Any], default: Any, text: str) -> Decorator:

@@ -9,6 +9,7 @@ import click
 
 from kdedge.cli.console import print_message
 from kdedge.cli.options import (
+    FiniteRange,
     ProviderOptions,
     default_option,
     digest_option,
@@ -66,13 +67,13 @@ def accepted_limits(max_body: int, max_texts: int, max_queue: int, max_batch: in
     ),
     default_option(
         "--agreement",
-        click.FloatRange(0, 1, min_open=True, max_open=True),
+        FiniteRange(0, 1, min_open=True, max_open=True),
         0.99,
         "Share of the student's own answers that must agree with the teacher.",
     ),
     default_option(
         "--audit-share",
-        click.FloatRange(0, 1),
+        FiniteRange(0, 1),
         0.01,
         "Share of the student's own answers that the teacher checks.",
     ),

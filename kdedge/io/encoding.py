@@ -83,8 +83,8 @@ def _codec_of_file(path: Path, file: io.BufferedReader, encoding: str) -> str:
         if not codec.replace("_", "-").startswith(family):
             raise DataError(
                 f"{path}:1: the file is marked as {family}",
-                f"data.encoding = {encoding!r}",
-                f'set data.encoding = "{family}"',
+                f"it is read as {encoding}",
+                _encoding_hint(family),
             )
         file.read(len(mark))
         return marked
@@ -104,7 +104,7 @@ def _reject_unmarked_utf16(path: Path, head: bytes, codec: str) -> None:
         raise DataError(
             f"{path}:1: the file looks like {likely}, not {codec}",
             f"{nul_odd + nul_even} of the first {len(head)} bytes are NUL",
-            f'set data.encoding = "{likely}" in the recipe, or save the file as utf-8',
+            _encoding_hint(likely),
         )
 
 
@@ -133,8 +133,13 @@ def _misfit(path: Path, codec: str, error: UnicodeDecodeError) -> DataError:
     return DataError(
         f"{path}:{line}: byte 0x{byte} at offset {error.start} is not {codec}",
         error.reason,
-        f'set data.encoding = "{likely}" in the recipe, or save the file as utf-8',
+        _encoding_hint(likely),
     )
+
+
+def _encoding_hint(likely: str) -> str:
+    """Return a hint for recipes and for options, whose files are always utf-8."""
+    return f'save the file as utf-8, or, in a recipe, set data.encoding = "{likely}"'
 
 
 def _likely_encoding(content: bytes) -> str:

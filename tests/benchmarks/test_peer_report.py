@@ -148,7 +148,7 @@ def test_the_page_shows_peers_in_the_picture_and_in_tables(values: list[PeerValu
     page = html_page(report)
     assert "other library" in page and "SetFit was not measured: no wheel" in page
     assert "What each method needs" in page
-    assert "Not measured: there is no file of results" in page
+    assert "Not measured: no GPU was to be had" in page
 
 
 @pytest.mark.slow

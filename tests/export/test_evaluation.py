@@ -219,11 +219,11 @@ def test_a_bench_of_the_bundle_alone_compares_with_the_teacher(run: RunDir, bund
         assert row.agreement is None or row.agreement.agreements[-1] == pytest.approx(same)
 
 
-def test_texts_without_the_teachers_logits_use_its_stored_score(bundle: Path) -> None:
+def test_texts_without_the_teachers_logits_have_a_score_and_no_retention(bundle: Path) -> None:
     rewrite(bundle, teacher_logits=None)
     report = bench_bundle([bundle], options=Options(repeats=2, batch=2))
-    assert any("the teacher's score comes from the bundle" in note for note in report.notes)
-    assert all(row.retention is not None for row in report.rows)
+    assert any(note.startswith("no retention: ") for note in report.notes)
+    assert all(row.value is not None and row.retention is None for row in report.rows)
 
 
 def test_given_texts_come_before_packed_ones(bundle: Path, tmp_path: Path) -> None:

@@ -1,0 +1,102 @@
+"""What `kdedge bench` refuses before it measures, and which doubts it reports."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import factories
+import pytest
+from click.testing import CliRunner
+from kdedge.benchmarks.against import read_earlier
+from kdedge.benchmarks.compare import read_reports
+from kdedge.benchmarks.examples import read_examples
+from kdedge.benchmarks.output_folder import check_writable
+
+from kdedge.cli.bench import bench
+from kdedge.errors import DataError, KdedgeError, UsageError
+
+SPEC = factories.single_task().spec
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Path:
+    return factories.tiny_bundle()
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--seconds", "nan"], "nan is not a finite number"),
+        (["--target", "nan"], "nan is not a finite number"),
+        (["--scenario", "load", "--rate", "inf"], "inf is not a finite number"),
+    ],
+)
+def test_numbers_must_be_finite(bundle: Path, flags: list[str], says: str) -> None:
+    result = CliRunner().invoke(bench, [str(bundle), *flags])
+    assert result.exit_code == 2 and says in result.output
+
+
+def test_a_rate_needs_the_scenario_load(bundle: Path) -> None:
+    with pytest.raises(UsageError, match="--rate belongs to the scenario load"):
+        CliRunner().invoke(bench, [str(bundle), "--rate", "5"], catch_exceptions=False)
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_the_bench(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    check_writable(tmp_path / "new" / "folder")
+    with pytest.raises(UsageError, match="cannot be written") as caught:
+        check_writable(tmp_path / "file" / "report")
+    assert "is not a folder" in caught.value.detail and "--out" in caught.value.hint
+
+
+def test_files_of_other_types_and_encodings_have_a_hint_for_options(tmp_path: Path) -> None:
+    (tmp_path / "a.xlsx").write_text("text\n")
+    with pytest.raises(UsageError, match="not supported") as caught:
+        read_examples(tmp_path / "a.xlsx", SPEC)
+    assert caught.value.hint == "convert the file to one of csv, tsv, jsonl, parquet, txt"
+    (tmp_path / "b.csv").write_bytes("text\ncafé\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"b\.csv:2") as wrong:
+        read_examples(tmp_path / "b.csv", SPEC)
+    assert wrong.value.hint.startswith("save the file as utf-8, or, in a recipe,")
+
+
+def test_blank_texts_and_a_single_label_are_doubts(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    name = SPEC.labels[1]
+    path.write_text(f"text,label\ngood,{name}\n,{name}\n  ,{name}\n")
+    assert read_examples(path, SPEC).doubts(SPEC) == [
+        "2 of 3 texts are blank",
+        f"every text has the label {name!r}: a constant answer is right",
+    ]
+    path.write_text(f"text,label\ngood,{name}\nbad,{SPEC.labels[0]}\n")
+    assert read_examples(path, SPEC).doubts(SPEC) == []
+
+
+def test_a_report_is_not_compared_with_itself(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_text("{}")
+    with pytest.raises(UsageError, match="cannot be compared with itself"):
+        read_reports([path, tmp_path / ".." / tmp_path.name / "report.json"])
+
+
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        ({"rows": []}, "it has no entry"),
+        ([], "its entries have another form"),
+    ],
+)
+def test_a_broken_report_is_explained_in_words(
+    tmp_path: Path, document: object, reason: str
+) -> None:
+    path, other = tmp_path / "report.json", tmp_path / "other.json"
+    for each in (path, other):
+        each.write_text(json.dumps(document))
+    with pytest.raises(KdedgeError) as against:
+        read_earlier(path)
+    with pytest.raises(KdedgeError) as compared:
+        read_reports([path, other])
+    for detail in (against.value.detail, compared.value.detail):
+        assert reason in detail
+        assert not any(word in detail for word in ("Error", "NoneType", "subscript"))
