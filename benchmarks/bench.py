@@ -161,11 +161,11 @@ def bench_bundle(
         report = _report(manifest.spec, examples, rows, options)
         report = with_equivalence(report, subjects, evidence, options=options, progress=progress)
         scenarios = run_scenarios(subjects, examples, manifest.spec, options, progress)
+    is_known = examples.labels is not None and examples.teacher_logits is not None
     teacher = {
         "model": _public_name(manifest.teacher.get("model")),
         "metric": manifest.scores.get("metric"),
-        "value": manifest.scores.get("teacher"),
-        "stored": True,
+        "value": manifest.scores.get("teacher") if is_known else None,
     }
     return replace(
         report,

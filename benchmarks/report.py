@@ -111,7 +111,7 @@ class Report:
 
     Attributes:
         task: name, kind, metric, pair, texts, measured, and a digest of texts and labels.
-        teacher: model, metric and value; the values are None if they are unknown.
+        teacher: model, metric, and value on these texts; None for what is unknown.
         machine: See `machine.describe`.
         target: The retention that a student must reach.
         settings: The options of the bench.

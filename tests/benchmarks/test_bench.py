@@ -457,6 +457,7 @@ def test_a_bundle_is_measured_on_given_texts(bundle: Path, tmp_path: Path) -> No
     assert row["value"] == pytest.approx(_table_accuracy(TASK.test))
     assert row["value_low"] < row["value"] < row["value_high"]
     assert row["retention"] is None and row["verdict"] is None
+    assert report.teacher["value"] is None
     assert 5 < row["peak_mb"] < 2000 and row["load_s"] > 0, row["notes"]
     assert any("dynamic int8" in note for note in row["notes"])
     notes = [note for note in report.notes if note.startswith("no retention: ")]
