@@ -60,7 +60,8 @@ def read_earlier(path: Path) -> EarlierReport:
             ScenarioResults.from_json(document["scenarios"]),
             _scores(document["rows"]),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        _check_values(earlier.scenarios)
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise _not_earlier(path, wrong_form(error)) from error
     if not earlier.scenarios.of("gate"):
         raise UsageError(
@@ -69,6 +70,20 @@ def read_earlier(path: Path) -> EarlierReport:
             "make it again with --scenario gate",
         )
     return earlier
+
+
+def _check_values(scenarios: ScenarioResults) -> None:
+    """Raise ValueError or KeyError if the values of the scenario gate are damaged.
+
+    A subject that can be compared with itself can be compared with another bench.
+    """
+    for series in _by_subject(scenarios).values():
+        timed = _timed(series)
+        for each in timed:
+            is_time = each.unit == "s" and bool(np.all(np.isfinite(each.values)))
+            if not is_time or not np.all(each.values > 0):
+                raise ValueError("a time is not a positive number")
+        compare_processes(timed, timed)
 
 
 def _not_earlier(path: Path, reason: str) -> UsageError:
@@ -206,7 +221,8 @@ def _scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float |
     for row in rows:
         if row["value"] is not None:
             key = subject_key(*[row[name] for name in KEY_COLUMNS])
-            scores[key] = row["value"], row["value_low"]
+            low = row["value_low"]
+            scores[key] = float(row["value"]), None if low is None else float(low)
     return scores
 
 

@@ -95,9 +95,23 @@ def rows_of(reports: Sequence[NamedReport]) -> dict[str, list[Row | None]]:
     """Return label of a subject -> its row in each report; None where it was not measured."""
     found: dict[str, list[Row | None]] = {}
     for number, each in enumerate(reports):
+        # A run names a student `bilstm`, and its bundle alone `reviews-bilstm`.
+        prefix = f"{each.report.task['name']}-"
         for row in each.report.rows:
-            found.setdefault(row.label, [None] * len(reports))[number] = row
+            label = row.label.removeprefix(prefix)
+            found.setdefault(label, [None] * len(reports))[number] = row
     return found
+
+
+def warnings(reports: Sequence[NamedReport]) -> tuple[str, ...]:
+    """List the notes of every report, and subjects that nothing is compared with."""
+    lines = []
+    if not any(None not in rows for rows in rows_of(reports).values()):
+        lines.append("No subject stands in all reports.")
+    for each in reports:
+        for row in each.report.rows:
+            lines += [f"{each.name}, {row.label}: {note}" for note in each.report.notes_of(row)]
+    return tuple(lines)
 
 
 def _p50(row: Row) -> str:

@@ -13,6 +13,7 @@ from kdedge.benchmarks.compare import (
     scores,
     throughputs,
     times,
+    warnings,
 )
 from kdedge.benchmarks.figures import FigureSection
 from kdedge.benchmarks.page import STYLE, resource, template_of
@@ -20,6 +21,7 @@ from kdedge.benchmarks.pictures import draw_machines
 from kdedge.benchmarks.pictures.machines import machine_colour
 from kdedge.benchmarks.summary import metric_name
 
+from kdedge.errors import UsageError
 from kdedge.io.atomic import write_atomic
 
 TEMPLATE = "compare.html.jinja"
@@ -33,10 +35,15 @@ def compare_reports(paths: Sequence[Path], page: Path) -> list[NamedReport]:
         page: The HTML file to write.
 
     Raises:
-        UsageError: If the reports have different tasks.
+        UsageError: If the reports have different tasks, or `page` is one of them.
         DataError: If they were measured on different texts, or a file is no report.
     """
     reports = read_reports(paths)
+    if page.resolve() in {path.resolve() for path in paths}:
+        raise UsageError(
+            "the page would replace a report", str(page), "name another file with --out"
+        )
+    page.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(page, comparison_page(reports))
     return reports
 
@@ -48,7 +55,7 @@ def comparison_page(reports: Sequence[NamedReport]) -> str:
         FigureSection(
             "times",
             "Time for one text",
-            "The p50 of a single text, with tokenization.",
+            "The p50 of a single text, with tokenization. The axis of the picture is logarithmic.",
             times(reports),
         ),
         FigureSection(
@@ -72,9 +79,13 @@ def comparison_page(reports: Sequence[NamedReport]) -> str:
             differences(reports),
         )
     )
+    lines = warnings(reports)
+    if lines:
+        explanation = "What the reports themselves say about their figures."
+        sections.append(FigureSection("warnings", "Warnings", explanation, lines=lines))
     names = [each.name for each in reports]
     return template_of(TEMPLATE).render(
-        title=f"{first.task['name']} on {len(reports)} machines",
+        title=f"{first.task['name']}: {len(reports)} reports compared",
         style=resource(STYLE),
         kdedge=first.kdedge,
         legend=[(name, machine_colour(number)) for number, name in enumerate(names)],

@@ -81,8 +81,9 @@ def read_examples(
         spec: The task of the bundle.
         text: Column of the text.
         pair: Column of the second text.
-        label: Column of the label; by default `label`, if every row has one. A label is a name
-            or an index. A multilabel cell is a list (jsonl), or has `|` between its labels.
+        label: Column of the label; by default `label`, if a row has one: then every row needs
+            one. A label is a name or an index. A multilabel cell is a list (jsonl), or has `|`
+            between its labels.
 
     Raises:
         DataError: Names file, line and value.
@@ -130,7 +131,7 @@ def _read(path: Path, spec: TaskSpec, columns: tuple[str, ...], label: str | Non
     labels = None
     if label is not None:
         labels = _labels(spec, table, table.column(label, "--label"), faults)
-    elif "label" in table.columns and None not in table.columns["label"]:
+    elif any(value is not None for value in table.columns.get("label", ())):
         labels = _labels(spec, table, table.columns["label"], faults)
     faults.raise_if_any()
     return Examples(texts, pairs, labels)
@@ -150,6 +151,9 @@ def _labels(spec: TaskSpec, table: Table, values: Sequence[Any], faults: Faults)
     shape = (len(values), spec.outputs) if spec.kind == "multilabel" else (len(values),)
     labels = np.zeros(shape, np.int64 if spec.kind == "classification" else np.float32)
     for row, value in enumerate(values):
+        if value is None:
+            faults.add(table.where(row), "the label is missing", "other rows have one")
+            continue
         try:
             if spec.kind == "multilabel":
                 labels[row, _indices(spec, value)] = 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from kdedge.benchmarks.report import Report, Row
 from kdedge.benchmarks.subjects import nodes_on_cpu
 
-from kdedge.evaluation.timing import CONFIDENCE, TimingRatio, compare_timings
+from kdedge.evaluation.timing import TimingRatio, compare_timings
 from kdedge.runtime.session import PROVIDERS
 
 INTEGER_FILES = ("int8", "portable")
@@ -51,7 +51,7 @@ def _answer(row: Row, fp32: Row) -> Int8Answer:
     ratio = compare_timings(row.single.medians, fp32.single.medians)
     sentence = (
         f"{place}: {row.precision} {_judgement(ratio)}, {ratio.ratio:.2f} times the time of fp32"
-        f" ({100 * CONFIDENCE:.0f} % interval {ratio.low:.2f} to {ratio.high:.2f})"
+        f" ({ratio.interval})"
     )
     left = nodes_on_cpu(row.nodes)
     if left:
@@ -60,9 +60,9 @@ def _answer(row: Row, fp32: Row) -> Int8Answer:
 
 
 def _judgement(ratio: TimingRatio) -> str:
-    if ratio.high < 1:
-        return "pays"
-    return "does not pay" if ratio.low > 1 else "is inconclusive"
+    if not ratio.different:
+        return "is inconclusive"
+    return "pays" if ratio.ratio < 1 else "does not pay"
 
 
 def _provider_name(provider: str | None) -> str:

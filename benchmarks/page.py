@@ -136,6 +136,7 @@ def html_page(report: Report) -> str:
         pictures=pictures,
         without_pictures=without_pictures,
         legend=_legend(report),
+        student_legend=_student_legend(report),
         header=header,
         numbers=[_is_number_column(name) for name in header],
         rows=_rows(report),
@@ -238,6 +239,15 @@ def _legend(report: Report) -> list[tuple[str, str]]:
     if _has_label_only(report):
         entries["label-only baseline"] = "hollow"
     return list(entries.items())
+
+
+def _student_legend(report: Report) -> list[tuple[str, str]]:
+    """Return name and colour of the students whose agreement with the teacher is drawn."""
+    colours = {}
+    for row in report.rows:
+        if row.agreement is not None and not row.is_teacher:
+            colours[colour_of(report, row)] = row.subject
+    return [(SHARED_COLOURS.get(colour, name), colour) for colour, name in colours.items()]
 
 
 def _has_label_only(report: Report) -> bool:

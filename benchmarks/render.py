@@ -77,7 +77,8 @@ COLUMNS = (
 def write_report(report: Report, folder: Path) -> Path:
     """Write report.html, report.md, report.json and a learning curve.
 
-    Each file is written completely or not at all. curve.svg is written if the run has a curve.
+    Nothing is written before all of it is drawn, which takes seconds. Each file is written
+    completely or not at all. curve.svg is written if the run has a curve.
 
     Returns:
         The path of report.json.
@@ -88,6 +89,12 @@ def write_report(report: Report, folder: Path) -> Path:
     # page.py builds on this module.
     from kdedge.benchmarks.page import html_page
 
+    contents = {}
+    if "curve" in report.learned_from:
+        contents[CURVE_FILE] = _curve_picture(report)
+    contents["report.md"] = markdown(report)
+    contents[PAGE_FILE] = html_page(report)
+    contents["report.json"] = one_line(report) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -96,11 +103,8 @@ def write_report(report: Report, folder: Path) -> Path:
             f"{folder}: {error.strerror}",
             "name another folder with --out",
         ) from error
-    if "curve" in report.learned_from:
-        write_atomic(folder / CURVE_FILE, _curve_picture(report))
-    write_atomic(folder / "report.md", markdown(report))
-    write_atomic(folder / PAGE_FILE, html_page(report))
-    write_atomic(folder / "report.json", one_line(report) + "\n")
+    for name, content in contents.items():
+        write_atomic(folder / name, content)
     return folder / "report.json"
 
 
@@ -176,6 +180,9 @@ def caption(report: Report) -> str:
         counted(report.machine["threads"], "thread"),
         "single texts with tokenization, interleaved",
     ]
+    teacher = report.teacher.get("value")
+    if teacher is not None and not any(row.is_teacher for row in report.rows):
+        facts.append(f"the teacher reaches {teacher:.4f}")
     if any(row.retention is not None for row in report.rows):
         facts.append(f"target: {report.target:.4g} of the teacher's score")
     return "; ".join(facts)

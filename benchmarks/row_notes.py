@@ -38,7 +38,7 @@ def int8_speed_notes(int8: Row, fp32: Row | None) -> list[str]:
     timing = compare_timings(int8.single.medians, fp32.single.medians)
     if timing.different and timing.ratio < 1:
         return []
-    ratio = f"{timing.ratio:.2f}x the time of fp32 [{timing.low:.2f}-{timing.high:.2f}]"
+    ratio = f"{timing.ratio:.2f}x the time of fp32 ({timing.interval})"
     if timing.different:
         return [f"int8 is slower than fp32 here: {ratio}"]
     return [f"int8 is not measurably faster than fp32 here: {ratio}"]

@@ -130,7 +130,7 @@ def _read_row(entry: Mapping[str, Any], raw: Iterator[Mapping[str, Any]]) -> Row
         single=_timings(measured.get("single_us")),
         model=_timings(measured.get("model_us")),
         batched=_timings(measured.get("batch_us")),
-        value=entry["value"],
+        value=None if entry["value"] is None else float(entry["value"]),
         interval=interval,
         retention=_retention(entry),
         footprint=Footprint(

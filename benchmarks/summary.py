@@ -7,6 +7,8 @@ import math
 from kdedge.benchmarks.gain import gain_text
 from kdedge.benchmarks.report import Report, Row, speedup
 
+from kdedge.evaluation.timing import FEWEST
+
 VERDICT_ORDER = ("retained", "inconclusive", "not retained")
 """Verdicts, the best first."""
 
@@ -72,15 +74,22 @@ def _quality(report: Report, row: Row) -> str:
 
 def _speed(report: Report, row: Row) -> str:
     ratios = speedup(row, report.base)
+    rough = "roughly " if _is_rough(row) else ""
     if ratios is None:
-        return f"classifies a text in {duration(_median_time(row))}"
+        return f"classifies a text in {rough}{duration(_median_time(row))}"
+    if rough or _is_rough(report.base):
+        return f"was timed too briefly for a speedup (about {ratios[0]:.0f} times)"
     return _times(ratios[0], "is {} times as fast", "takes {} times as long", "is as fast")
+
+
+def _is_rough(row: Row | None) -> bool:
+    return row is not None and row.single is not None and len(row.single.values) < FEWEST
 
 
 def _fastest(report: Report, row: Row) -> str:
     """Compare with the teacher in another library, if one runs it faster than torch."""
     fastest = report.fastest_teacher
-    if fastest is None or not fastest.is_form_of_teacher:
+    if fastest is None or not fastest.is_form_of_teacher or _is_rough(fastest) or _is_rough(row):
         return ""
     ratios = speedup(row, fastest)
     if ratios is None:

@@ -78,10 +78,7 @@ def left_out(pairs: Sequence[tuple[Row, Subject]], evidence: Evidence) -> list[s
     if evidence.golden:
         lines.append("changed texts: golden texts are not of this task; give texts with --data")
     elif len(evidence.examples) < FEWEST:
-        lines.append(
-            f"changed texts: {len(evidence.examples)} texts are fewer than {FEWEST}; give more"
-            " texts with --data"
-        )
+        lines.append(f"changed texts: fewer than {FEWEST} texts; give more texts with --data")
     elif too_slow(pairs):
         lines.append(f"changed texts: these are too slow: {', '.join(too_slow(pairs))}")
     return lines

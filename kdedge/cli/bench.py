@@ -11,7 +11,12 @@ import click
 
 from kdedge.benchmarks.options import DEFAULTS, Options
 from kdedge.benchmarks.scenarios.names import SCENARIOS, scenario_names
-from kdedge.cli.bench_against import check_same_data, read_earlier_report, with_comparison
+from kdedge.cli.bench_against import (
+    check_same_data,
+    check_same_subjects,
+    read_earlier_report,
+    with_comparison,
+)
 from kdedge.cli.bench_output import judge, show_report
 from kdedge.cli.bench_remote import RemoteOptions, bench_remotely, remote_folder, remote_options
 from kdedge.cli.console import ConsoleProgress
@@ -38,6 +43,10 @@ if TYPE_CHECKING:
     from kdedge.run.layout import RunDir
 
 
+MOST_THREADS = 1024
+"""More threads than any machine has cores: they only take memory."""
+
+
 @dataclass(frozen=True)
 class DataArguments:
     """A file with the user's own texts, and its columns."""
@@ -56,6 +65,11 @@ class DataArguments:
 
         spec = Bundle.open(bundle).manifest.spec
         return read_examples(self.data, spec, text=self.text, pair=self.pair, label=self.label)
+
+    def check(self) -> None:
+        """Check that a column of labels belongs to a file."""
+        if self.data is None and self.label is not None:
+            raise UsageError("--label needs --data", self.label, "name a file with --data")
 
     def words(self) -> list[str]:
         """Return the options that name the columns."""
@@ -121,7 +135,10 @@ class _WithCompare(click.Command):
         " installed.",
     ),
     default_option(
-        "--threads", click.IntRange(1), DEFAULTS.threads, "CPU threads for every model."
+        "--threads",
+        click.IntRange(1, MOST_THREADS),
+        DEFAULTS.threads,
+        "CPU threads for every model.",
     ),
     default_option(
         "--seconds",
@@ -216,6 +233,7 @@ def bench(
 
     progress = ConsoleProgress()
     remote.check()
+    data.check()
     _check_rates(options)
     planned = plan(targets, alone=data.data is not None or remote.remote is not None)
     # Imported here so that a wrong target is reported sooner.
@@ -324,6 +342,7 @@ def _bench_run(
 
     silence_transformers()
     check_same_data(earlier, options, run_examples(task))
+    check_same_subjects(earlier, students)
     with run.locked():
         check_replaceable(folder, run_settings(run, students, options))
         report = bench_run(run, students, options=options, task=task, progress=progress)
@@ -351,6 +370,8 @@ def _bench_bundles(
     first = Bundle.open(planned.bundles[0])
     examples = data.read(planned.bundles[0]) or packed_examples(first)
     check_same_data(earlier, options, examples or golden_examples(first))
+    names = [Bundle.open(bundle).manifest.name for bundle in planned.bundles]
+    check_same_subjects(earlier, names)
     check_replaceable(folder, bundle_settings(planned.bundles, options, examples))
     report = bench_bundle(planned.bundles, options=options, examples=examples, progress=progress)
     report = replace(with_comparison(report, earlier), command=command)

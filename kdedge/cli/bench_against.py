@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,19 @@ def check_same_data(earlier: EarlierReport | None, options: Options, examples: E
     """Check that an earlier bench, if there is one, measured the same texts."""
     if earlier is not None:
         _check_conditions(earlier, options, examples.digest())
+
+
+def check_same_subjects(earlier: EarlierReport | None, names: Sequence[str]) -> None:
+    """Check that an earlier bench, if there is one, measured one of these students or bundles."""
+    if earlier is None:
+        return
+    known = sorted({each.subject for each in earlier.scenarios.of("gate")})
+    if not any(subject.startswith(f"{name} ") for subject in known for name in names):
+        raise UsageError(
+            "the two benches have no subject in common",
+            f"there: {', '.join(known)}; here: {', '.join(names)}",
+            "name the report of the same bundle",
+        )
 
 
 def _check_conditions(earlier: EarlierReport, options: Options, digest: str | None = None) -> None:

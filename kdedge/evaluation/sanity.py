@@ -9,6 +9,7 @@ import numpy as np
 
 from kdedge.runtime import metrics
 from kdedge.runtime.spec import TaskSpec
+from kdedge.wording import counted
 
 if TYPE_CHECKING:
     from kdedge.data.task import Task
@@ -27,7 +28,7 @@ def size_warnings(texts: int) -> list[str]:
     if texts >= FEWEST_TEST_TEXTS:
         return []
     return [
-        f"the test split has {texts} texts, fewer than {FEWEST_TEST_TEXTS}: "
+        f"the test split has {counted(texts, 'text')}, fewer than {FEWEST_TEST_TEXTS}: "
         "differences between models are mostly chance"
     ]
 

@@ -24,6 +24,9 @@ VISIT = 8
 
 TARGET_ROUNDS = 25
 
+FEWEST = 20
+"""With fewer values, even the median is rough."""
+
 UNSTABLE = 3.0
 """A p99 above this many times the p50 is a warning."""
 
@@ -68,7 +71,12 @@ class Timings:
         warnings = []
         if self.p99 > UNSTABLE * self.p50:
             warnings.append(f"unstable: p99 is {self.p99 / self.p50:.1f}x p50")
-        if len(self.values) < 100:
+        if len(self.values) < FEWEST:
+            warnings.append(
+                f"timed only {len(self.values)} times: times and speedups are rough; "
+                "give more --seconds"
+            )
+        elif len(self.values) < 100:
             warnings.append(
                 f"only {len(self.values)} values: p99 is close to their maximum; "
                 "give more --seconds"
@@ -86,7 +94,7 @@ class TimingRatio:
 
     Attributes:
         ratio: Median over rounds.
-        low, high: Confidence interval from the sign test.
+        low, high: Confidence interval from the sign test; 0 and infinity with fewer than 8 rounds.
         different: Whether the two subjects differ.
     """
 
@@ -95,6 +103,13 @@ class TimingRatio:
     high: float
     rounds: int
     different: bool
+
+    @property
+    def interval(self) -> str:
+        """The interval for readers, or why there is none."""
+        if math.isinf(self.high):
+            return f"{self.rounds} rounds are too few for an interval"
+        return f"{100 * CONFIDENCE:.0f} % interval {self.low:.2f} to {self.high:.2f}"
 
 
 def compare_timings(a: np.ndarray, b: np.ndarray, *, least: float = 0.02) -> TimingRatio:
@@ -113,10 +128,12 @@ def compare_timings(a: np.ndarray, b: np.ndarray, *, least: float = 0.02) -> Tim
         raise ValueError(f"rounds are compared pairwise, but there are {len(a)} and {len(b)}")
     ratios = np.sort(np.log(a / b))
     rank = _sign_rank(len(ratios))
-    low = float(ratios[max(rank, 0)])
-    high = float(ratios[len(ratios) - 1 - max(rank, 0)])
     middle = float(np.median(ratios))
-    different = rank >= 0 and (low > 0 or high < 0) and abs(middle) > math.log1p(least)
+    if rank < 0:
+        return TimingRatio(math.exp(middle), 0.0, math.inf, len(ratios), different=False)
+    low = float(ratios[rank])
+    high = float(ratios[len(ratios) - 1 - rank])
+    different = (low > 0 or high < 0) and abs(middle) > math.log1p(least)
     return TimingRatio(math.exp(middle), math.exp(low), math.exp(high), len(ratios), different)
 
 

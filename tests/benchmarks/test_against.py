@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -218,6 +218,29 @@ def test_a_file_without_values_to_compare_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no values to compare") as caught:
         read_earlier(path)
     assert "--scenario gate" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda series: series[0].update(values=[]),
+        lambda series: series[0].update(values=series[0]["values"][:40]),
+        lambda series: [each.update(values=[0.0] * len(each["values"])) for each in series],
+        lambda series: [each.update(values=[None] * len(each["values"])) for each in series],
+        lambda series: [each.update(unit="ms") for each in series],
+        lambda series: [each.update(at=0) for each in series if each["part"] == "yardstick"],
+        lambda series: series[:] and series.__setitem__(slice(None), series[:1]),
+    ],
+)
+def test_damaged_values_are_refused_before_the_bench(
+    tmp_path: Path, damage: Callable[[list[dict[str, Any]]], object]
+) -> None:
+    path = write(tmp_path, with_gate())
+    document = json.loads(path.read_text())
+    damage(document["scenarios"]["series"])
+    path.write_text(json.dumps(document))
+    with pytest.raises(UsageError, match="needs the report"):
+        read_earlier(path)
 
 
 # Comparisons of reports

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import factories
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from kdedge.benchmarks.against import read_earlier
 from kdedge.benchmarks.compare import read_reports
 from kdedge.benchmarks.examples import read_examples
+from kdedge.benchmarks.int8_gain import int8_answers
 from kdedge.benchmarks.output_folder import check_writable
+from kdedge.benchmarks.render import write_report
+from kdedge.benchmarks.report import warnings
+from kdedge.benchmarks.row_notes import int8_speed_notes
+from kdedge.benchmarks.summary import summary
+from reports import report
 
 from kdedge.cli.bench import bench
 from kdedge.errors import DataError, KdedgeError, UsageError
+from kdedge.evaluation.timing import Timings
 
 SPEC = factories.single_task().spec
 
@@ -100,3 +109,54 @@ def test_a_broken_report_is_explained_in_words(
     for detail in (against.value.detail, compared.value.detail):
         assert reason in detail
         assert not any(word in detail for word in ("Error", "NoneType", "subscript"))
+
+
+def test_a_row_without_the_label_that_others_have_is_a_fault(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    rows = [{"text": "a good film", "label": SPEC.labels[0]}, {"text": "a bad film"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError) as caught:
+        read_examples(path, SPEC)
+    assert "t.jsonl:2: the label is missing" in caught.value.detail
+    path.write_text("".join(json.dumps({**row, "label": None}) + "\n" for row in rows))
+    assert read_examples(path, SPEC).labels is None
+
+
+def test_a_column_of_labels_needs_a_file(bundle: Path) -> None:
+    with pytest.raises(UsageError, match="--label needs --data"):
+        CliRunner().invoke(bench, [str(bundle), "--label", "x"], catch_exceptions=False)
+
+
+def test_nothing_is_written_before_all_files_are_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(report: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kdedge.benchmarks.page.html_page", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_report(report(), tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_few_rounds_prove_nothing_about_int8() -> None:
+    """Three rounds cannot exclude chance at 99 %: the section and the warnings agree on it."""
+    example = report()
+    fp32, int8 = (row for row in example.rows if row.form == "onnx" and not row.is_teacher)
+    slow = Timings(tuple(np.array([2e-3 + k * 1e-5]) for k in range(3)))
+    fast = Timings(tuple(np.array([1e-3 + k * 1e-5]) for k in range(3)))
+    few = replace(example, rows=(replace(fp32, single=slow), replace(int8, single=fast)))
+    (answer,) = int8_answers(few)
+    assert "is inconclusive" in answer.sentence
+    assert "3 rounds are too few for an interval" in answer.sentence
+    notes = int8_speed_notes(few.rows[1], few.rows[0])
+    assert len(notes) == 1 and "not measurably faster" in notes[0]
+
+
+def test_a_speedup_from_a_few_values_is_not_in_the_sentence() -> None:
+    example = report()
+    few = Timings((np.array([1e-3] * 3),))
+    rows = [replace(row, single=few) if row.single else row for row in example.rows]
+    sentence = summary(replace(example, rows=tuple(rows)))
+    assert "was timed too briefly for a speedup" in sentence and "times as fast" not in sentence
+    assert any("timed only 3 times" in line for line in warnings(replace(example, rows=rows)))

@@ -154,6 +154,32 @@ def test_other_tasks_are_refused(files: list[Path]) -> None:
     assert "board: metric macro_f1" in caught.value.detail
 
 
+def test_the_page_never_replaces_a_report(files: list[Path]) -> None:
+    before = files[0].read_bytes()
+    with pytest.raises(UsageError, match="would replace a report"):
+        compare_reports(files, files[0])
+    assert files[0].read_bytes() == before
+
+
+def test_a_run_and_its_bundle_alone_have_the_same_subjects(files: list[Path]) -> None:
+    """A bundle alone is named after its run and its student."""
+
+    def rename(document: dict[str, Any]) -> None:
+        for row in (*document["rows"], *document["raw"]):
+            row["subject"] = f"{document['task']['name']}-{row['subject']}"
+
+    apart = rows_of(read_reports(files))
+    edit(files[1], rename)
+    assert list(rows_of(read_reports(files))) == list(apart)
+
+
+def test_the_warnings_of_every_report_are_on_the_page(files: list[Path], tmp_path: Path) -> None:
+    edit(files[1], lambda document: document["rows"][0]["notes"].append("unstable: p99 is high"))
+    page = tmp_path / "new" / "page.html"
+    compare_reports(files, page)
+    assert "<li>board, student onnx fp32: unstable: p99 is high</li>" in page.read_text()
+
+
 def test_one_report_is_not_a_comparison(files: list[Path]) -> None:
     with pytest.raises(UsageError, match="nothing to compare"):
         read_reports(files[:1])

@@ -125,7 +125,7 @@ def test_without_teacher_or_labels_only_the_rest_is_measured() -> None:
     assert "the teacher's logits for" in lines and "no labels" in lines
     assert "changed texts" not in lines
     few = replace(nothing, examples=Examples(["a"] * 12))
-    assert "12 texts are fewer than 50" in " ".join(left_out([], few))
+    assert "changed texts: fewer than 50 texts" in " ".join(left_out([], few))
     assert "golden texts" in " ".join(left_out([], replace(nothing, golden=True)))
     assert left_out([], known) == []
 
