@@ -72,13 +72,18 @@ class Draft:
             _line("epochs", self._epochs(STUDENT_STEPS, least=4)),
             _line("learning_rate", 2e-4),
             "",
-            *_student("bilstm", self.max_length, []),
+            *_student("bilstm", self.max_length, self._bilstm_lines()),
             "",
             "[student.fit]",
             _line("epochs", self._epochs(STUDENT_STEPS, least=6)),
             _line("learning_rate", 2e-3),
         ]
         return "\n".join(lines) + "\n"
+
+    def _bilstm_lines(self) -> list[str]:
+        if "pair" not in self.data:
+            return []
+        return [_line("cross_attention", value=True, comment="compare two texts token by token")]
 
     def _epochs(self, steps: int, *, least: float) -> float:
         """Return the epochs that give about this many steps, between `least` and `MOST_EPOCHS`."""

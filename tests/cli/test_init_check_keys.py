@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,19 @@ def test_columns_without_usual_names_are_guessed_by_their_values(tmp_path: Path)
     assert guess_data(path, label="a").label == "a"
     with pytest.raises(UsageError, match="--label"):
         guess_data(path, label="d")
+
+
+@pytest.mark.parametrize(("second", "expected"), [("pair", True), ("note", False)])
+def test_a_bilstm_for_pairs_compares_token_by_token(
+    tmp_path: Path, second: str, expected: bool
+) -> None:
+    path = tmp_path / "t.csv"
+    lines = [f"a long text number {i},another text {i},k{i % 2}" for i in range(30)]
+    path.write_text("\n".join([f"text,{second},label", *lines]), encoding="utf-8")
+    done = call_kdedge("init", "t.csv", "-o", "t.toml", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    students = tomllib.loads((tmp_path / "t.toml").read_text())["student"]
+    assert [each.get("cross_attention", False) for each in students] == [False, expected]
 
 
 @pytest.mark.parametrize("content", ["", "text,label\n", "text,label\na,x\nb,x\n"])
