@@ -3,9 +3,12 @@
     python benchmarks/studies/base_teacher.py runs/models
     for task in sst2 cola mrpc stsb rte trec; do
       kdedge distill benchmarks/studies/recipes/base-$task.toml --seeds 3 --threads 1
-      for run in runs/base-$task runs/base-$task-seed*; do kdedge export $run; done
+      for student in runs/base-$task*/{tinybert-4x312,tinybert-3x384-assisted,bilstm-assisted}; do
+        kdedge export $student
+      done
     done
-    python benchmarks/studies/six_tasks.py sst2 cola mrpc stsb rte trec
+    python benchmarks/studies/six_tasks.py sst2 cola mrpc stsb rte trec \\
+        --students tinybert-4x312 tinybert-3x384-assisted bilstm-assisted
 
 The last command reads the runs of all seeds of the named tasks and prints the table. The runs of a
 task share the teacher and the texts; only the seeds of the students differ.
@@ -16,6 +19,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -56,13 +60,23 @@ class Student:
     retention: SeedScores
 
 
-def students_of(name: str, runs: list[RunDir], seed: int) -> list[Student]:
-    """Measure the students of a task on its test texts; `seed` draws the resamples."""
+def students_of(
+    name: str, runs: list[RunDir], students: Sequence[str] | None, seed: int
+) -> list[Student]:
+    """Measure students of a task on its test texts.
+
+    Args:
+        name: The task.
+        runs: Its run of each seed.
+        students: Their names; None measures all.
+        seed: Draws the resamples.
+    """
     recipe = runs[0].recipe
     task = load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
     texts = TestTexts(task, bootstrap_rows(len(task.test), seed))
     teacher = texts.measure([read_measured(runs[0].teacher, task)[1]])
-    return [student_of(name, student, runs, texts, teacher) for student in runs[0].students]
+    chosen = students or list(runs[0].students)
+    return [student_of(name, student, runs, texts, teacher) for student in chosen]
 
 
 def student_of(
@@ -73,8 +87,7 @@ def student_of(
     fp32 = texts.measure([read_measured(each.student, texts.task)[1] for each in folders])
     int8 = texts.measure([int8_logits(each.bundle, texts.task) for each in folders])
     labels, gain = "–", "–"
-    baselines = [each.current_baseline() for each in folders]
-    found = [baseline for baseline in baselines if baseline]
+    found = [baseline for baseline in map(partial(baseline_of, name), runs) if baseline]
     if len(found) == len(folders):
         alone = texts.measure([read_measured(each, texts.task)[1] for each in found])
         labels = mean_and_deviation(alone.scores.tolist())
@@ -92,6 +105,16 @@ def student_of(
         *retention_cells(retention),
     ]
     return Student(name, cells, retention)
+
+
+def baseline_of(name: str, run: RunDir) -> Path | None:
+    """Return the label-only baseline of a student; None if it was not trained.
+
+    A student `NAME-assisted` is compared with the baseline of the student `NAME`. It has the same
+    shape, and no first weights that were distilled.
+    """
+    alone = name.removesuffix("-assisted")
+    return run.students[alone if alone in run.students else name].current_baseline()
 
 
 def int8_logits(bundle: Path, task: Task) -> np.ndarray:
@@ -128,11 +151,13 @@ def table(students: Sequence[Student]) -> str:
 def study() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("tasks", nargs="+", help="the run of a task is base-TASK")
+    parser.add_argument("--students", nargs="+", help="default: all of each recipe")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     arguments = parser.parse_args()
     students: list[Student] = []
     for seed, task in enumerate(arguments.tasks):
-        students += students_of(task, runs_of(f"base-{task}", arguments.runs), seed)
+        runs = runs_of(f"base-{task}", arguments.runs)
+        students += students_of(task, runs, arguments.students, seed)
     print(table(students))
 
 

@@ -49,7 +49,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[RunDir]:
     fit = {"epochs": 2.0, "learning_rate": 3e-3}
     students = [
         factories.tinybert_config(name="a", baseline=True, fit=fit),
-        factories.tinybert_config(name="b"),
+        factories.tinybert_config(name="a-assisted"),
     ]
     recipe = factories.make_recipe(document, name="base-x", student=students)
     return distill_seeds(recipe, folder / "runs", SEEDS)
@@ -60,17 +60,17 @@ def test_a_student_is_compared_with_another_one(
     runs: list[RunDir], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = str(runs[0].folder.parent)
-    monkeypatch.setattr("sys.argv", ["study", "base-x", "a:b", "b", "--runs", folder])
+    monkeypatch.setattr("sys.argv", ["study", "base-x", "a:a-assisted", "a-assisted", "--runs", folder])
     compare_students.study()
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[-2:]]
     labels = factories.sentences(factories.SPLIT_SIZES["test"], factories.SPLIT_SEEDS["test"])[1]
     first = [accuracy(logits_of(run, "a/student"), labels) for run in runs]
-    second = [accuracy(logits_of(run, "b/student"), labels) for run in runs]
+    second = [accuracy(logits_of(run, "a-assisted/student"), labels) for run in runs]
     teacher = accuracy(np.load(runs[0].teacher / "test_logits.npy"), labels)
     expected = f"{statistics.mean(first):.4f} ± {statistics.stdev(first):.4f}"
     assert rows[0][0].strip("| ") == "a" and rows[0][1] == expected
     assert rows[0][2] == f"{100 * statistics.mean(first) / teacher:.1f} %"
-    assert rows[0][4:6] == ["b", f"{statistics.mean(first) - statistics.mean(second):+.4f}"]
+    assert rows[0][4:6] == ["a-assisted", f"{statistics.mean(first) - statistics.mean(second):+.4f}"]
     assert set(rows[1][4:-1]) == {"–"}
 
 
@@ -79,7 +79,11 @@ def test_a_row_has_the_scores_of_all_seeds(runs: list[RunDir]) -> None:
     for run in runs:
         answer = CliRunner().invoke(cli, ["export", str(run.folder), "--no-qat"])
         assert answer.exit_code == 0, answer.output
-    row, _ = students_of("x", six_tasks.runs_of("base-x", runs[0].folder.parent), 0)
+    found = six_tasks.runs_of("base-x", runs[0].folder.parent)
+    row, assisted = students_of("x", found, None, 0)
+    assert assisted.cells[3] == row.cells[3], "it is compared with the baseline of `a`"
+    (only,) = students_of("x", found, ["a-assisted"], 0)
+    assert only.cells == assisted.cells
 
     texts, labels = factories.sentences(
         factories.SPLIT_SIZES["test"], factories.SPLIT_SEEDS["test"]
