@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kdedge.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Options:
@@ -35,6 +37,15 @@ class Options:
     show_texts: bool = False
     scenarios: tuple[str, ...] = ("single",)
     rates: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for rates without their scenario."""
+        if self.rates and "load" not in self.scenarios:
+            raise UsageError(
+                "rates belong to the scenario load",
+                f"scenarios: {', '.join(self.scenarios)}",
+                "add the scenario load, or leave the rates out",
+            )
 
     def words(self) -> list[str]:
         """Return the options of `kdedge bench` that differ from the defaults."""

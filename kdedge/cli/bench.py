@@ -234,7 +234,6 @@ def bench(
     progress = ConsoleProgress()
     remote.check()
     data.check()
-    _check_rates(options)
     planned = plan(targets, alone=data.data is not None or remote.remote is not None)
     # Imported here so that a wrong target is reported sooner.
     from kdedge.benchmarks.output_folder import check_outside, check_writable, report_folder
@@ -272,15 +271,6 @@ def bench(
     judge(report, output)
     if report.comparison is not None:
         report.comparison.raise_if_regressed()
-
-
-def _check_rates(options: Options) -> None:
-    if options.rates and "load" not in options.scenarios:
-        raise UsageError(
-            "--rate belongs to the scenario load",
-            f"scenarios: {', '.join(options.scenarios)}",
-            "add --scenario load",
-        )
 
 
 def bench_and_show(

@@ -47,7 +47,7 @@ def test_numbers_must_be_finite(bundle: Path, flags: list[str], says: str) -> No
 
 
 def test_a_rate_needs_the_scenario_load(bundle: Path) -> None:
-    with pytest.raises(UsageError, match="--rate belongs to the scenario load"):
+    with pytest.raises(UsageError, match="rates belong to the scenario load"):
         CliRunner().invoke(bench, [str(bundle), "--rate", "5"], catch_exceptions=False)
 
 

@@ -60,7 +60,9 @@ def test_a_student_is_compared_with_another_one(
     runs: list[RunDir], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = str(runs[0].folder.parent)
-    monkeypatch.setattr("sys.argv", ["study", "base-x", "a:a-assisted", "a-assisted", "--runs", folder])
+    monkeypatch.setattr(
+        "sys.argv", ["study", "base-x", "a:a-assisted", "a-assisted", "--runs", folder]
+    )
     compare_students.study()
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[-2:]]
     labels = factories.sentences(factories.SPLIT_SIZES["test"], factories.SPLIT_SEEDS["test"])[1]
@@ -70,7 +72,10 @@ def test_a_student_is_compared_with_another_one(
     expected = f"{statistics.mean(first):.4f} ± {statistics.stdev(first):.4f}"
     assert rows[0][0].strip("| ") == "a" and rows[0][1] == expected
     assert rows[0][2] == f"{100 * statistics.mean(first) / teacher:.1f} %"
-    assert rows[0][4:6] == ["a-assisted", f"{statistics.mean(first) - statistics.mean(second):+.4f}"]
+    assert rows[0][4:6] == [
+        "a-assisted",
+        f"{statistics.mean(first) - statistics.mean(second):+.4f}",
+    ]
     assert set(rows[1][4:-1]) == {"–"}
 
 
