@@ -92,7 +92,7 @@ class CandidateMaker:
                 "add the table to the recipe",
             )
         generate_alone = recipe.augment.model_copy(
-            update={"rules": None, "replace": None, "recombine": None, "pool": None}
+            update={"rules": None, "replace": None, "pool": None}
         )
         sources = build_sources(
             recipe.model_copy(update={"augment": generate_alone}),

@@ -14,20 +14,18 @@ from kdedge.augment.generator import Generator
 from kdedge.augment.generator_stage import prepare_generator
 from kdedge.augment.lines import task_lines
 from kdedge.augment.pool import build_pool
-from kdedge.augment.recombine import RecombineSource
 from kdedge.augment.replace import Neighbours, ReplaceSource, load_masked_guesses
 from kdedge.augment.rules import RuleSource
 from kdedge.augment.source import TextSource
 from kdedge.augment.word_classes import induce_classes
 from kdedge.data.task import Task
-from kdedge.errors import UsageError
 from kdedge.io.atomic import hash_files
 from kdedge.io.paths import resolve_model_path
-from kdedge.recipe import AugmentConfig, Recipe, RecombineConfig, ReplaceConfig, TeacherConfig
+from kdedge.recipe import AugmentConfig, Recipe, ReplaceConfig, TeacherConfig
 from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext
 from kdedge.teacher.finetune import Teacher, guesses_masked_words
 
-SOURCE_KEYS = {"rules", "replace", "recombine", "generate", "pool", "shard_size"}
+SOURCE_KEYS = {"rules", "replace", "generate", "pool", "shard_size"}
 """Keys of [augment] that decide which texts the sources produce."""
 
 TEXT_FILTER_KEYS = {"near", "held_out", "shortest", "longest", "perplexity"}
@@ -94,8 +92,6 @@ def build_sources(
         masked = masked_model(augment.replace, recipe.teacher)
         inputs["masked language model"] = _model_hash(masked)
         sources.append(_replace_source(augment.replace, task, teacher, masked))
-    if augment.recombine:
-        sources.append(recombine_source(augment.recombine, task))
     if augment.generate:
         prompt_kinds(augment.generate, task)
         generator = prepare_generator(
@@ -149,21 +145,6 @@ def _model_hash(model: tuple[str, str | None] | None) -> Any:
         return None
     folder = resolve_model_path(model[0])
     return hash_files(folder, WEIGHTS) if folder else model
-
-
-def recombine_source(recipe: RecombineConfig, task: Task) -> RecombineSource:
-    """Build the source `recombine`.
-
-    Raises:
-        UsageError: If the task has single texts.
-    """
-    if not task.spec.pair:
-        raise UsageError(
-            "augment.recombine combines the texts of pairs",
-            "the task has single texts",
-            "remove [augment.recombine]",
-        )
-    return RecombineSource.of(task.train, recipe.candidates)
 
 
 def _replace_source(

@@ -6,7 +6,6 @@ from kdedge.recipe.augment import (
     GenerateConfig,
     GeneratorFitConfig,
     PoolConfig,
-    RecombineConfig,
     ReplaceConfig,
     RulesConfig,
 )
@@ -47,7 +46,6 @@ __all__ = [
     "QuantizeConfig",
     "RangeConfig",
     "Recipe",
-    "RecombineConfig",
     "ReplaceConfig",
     "RulesConfig",
     "Section",

@@ -98,14 +98,6 @@ class GenerateConfig(Section):
         return self
 
 
-class RecombineConfig(Section):
-    """Combine texts of different training pairs (Augmented SBERT, Thakur et al. 2021)."""
-
-    candidates: Positive = Field(
-        10, description="Number of most similar texts that the new partner of a text is drawn from."
-    )
-
-
 class PoolConfig(Section):
     """Unlabelled texts of the user: a file, or the training texts beyond `data.limit`."""
 
@@ -193,9 +185,6 @@ class AugmentConfig(Section):
     shard_size: Positive = Field(2048, description="Texts per resumable piece of work.")
     rules: RulesConfig | None = Field(None, description="Change words by rule.")
     replace: ReplaceConfig | None = Field(None, description="Replace words by a model's.")
-    recombine: RecombineConfig | None = Field(
-        None, description="Combine texts of different training pairs."
-    )
     generate: GenerateConfig | None = Field(None, description="Generate texts with a model.")
     pool: PoolConfig | None = Field(None, description="Read unlabelled texts from a file.")
     filters: FilterConfig = Field(FilterConfig(), description="Which new texts are rejected.")
@@ -203,7 +192,7 @@ class AugmentConfig(Section):
     @property
     def num_sources(self) -> int:
         """The number of sources that the recipe names."""
-        sources = (self.rules, self.replace, self.recombine, self.generate, self.pool)
+        sources = (self.rules, self.replace, self.generate, self.pool)
         return sum(source is not None for source in sources)
 
     def size_to_make(self, labelled: int) -> float:
@@ -221,6 +210,6 @@ class AugmentConfig(Section):
         if not self.num_sources:
             raise ValueError(
                 "names no source of texts: add [augment.rules], [augment.replace], "
-                "[augment.recombine], [augment.generate] or [augment.pool]"
+                "[augment.generate] or [augment.pool]"
             )
         return self

@@ -21,7 +21,7 @@ class TransferTexts:
     Attributes:
         texts: N strings.
         pairs: N second texts, or None.
-        origins: N strings: `labelled`, `rule`, `replace`, `recombine`, `generate` or
+        origins: N strings: `labelled`, `rule`, `replace`, `generate` or
             `pool`.
         labels: As in `Split.labels`; NaN (float) or -1 (class) for texts without a label.
     """
@@ -71,7 +71,7 @@ class TransferTexts:
     @property
     def augmented(self) -> TextColumn:
         """The texts that kdedge made (rewritten or generated), both texts of a pair."""
-        return self._all_texts("rule", "replace", "recombine", "generate")
+        return self._all_texts("rule", "replace", "generate")
 
     def _all_texts(self, *origins: str) -> TextColumn:
         subset = self.take(self.rows(*origins))

@@ -12,11 +12,10 @@ import torch
 from transformers import BertForMaskedLM, BertModel
 
 from kdedge.augment.pool import PoolSource, build_pool, read_pool
-from kdedge.augment.recombine import RecombineSource
 from kdedge.augment.replace import MaskedGuesses, Neighbours, ReplaceSource
 from kdedge.augment.rules import RuleSource
 from kdedge.augment.source import AugmentedText
-from kdedge.augment.sources import build_sources, recombine_source
+from kdedge.augment.sources import build_sources
 from kdedge.augment.word_classes import WordClass, WordClasses, induce_classes
 from kdedge.data.task import Split
 from kdedge.errors import DataError, UsageError
@@ -24,7 +23,6 @@ from kdedge.nn.text_model import TextClassifier
 from kdedge.recipe import (
     DataConfig,
     PoolConfig,
-    RecombineConfig,
     ReplaceConfig,
     RulesConfig,
 )
@@ -101,32 +99,6 @@ def test_rules_rewrite_the_texts_of_a_pair_in_turn() -> None:
             1: [(True, False)],
             2: [(False, False), (True, False), (False, True)],
         }[i % 3]
-
-
-def test_a_text_gets_a_partner_from_its_most_similar_texts() -> None:
-    firsts = ("a red car", "a red bus", "blue sky", "cold soup")
-    seconds = ("a car is red", "the bus is red", "the sky is blue", "soup")
-    train = Split(firsts, seconds, np.zeros(4, np.float32))
-    source = RecombineSource.of(train, candidates=2)
-    made = source.produce(np.array([0] * 50 + [2] * 50 + [3]), new_rng())
-    partners = {text: {one.pair for one in made if one.text == text} for text in firsts}
-    assert partners["a red car"] == {"a red bus", "the bus is red"}
-    # Of other pairs, only these share a word with it; its own partner is no candidate.
-    assert partners["blue sky"] <= {"a car is red", "the bus is red"}
-    assert partners["cold soup"] == set()
-    assert {one.row for one in made if one.text == "a red car"} == {0}
-
-
-def test_only_pairs_are_recombined() -> None:
-    recipe = RecombineConfig()
-    with pytest.raises(UsageError, match="combines the texts of pairs"):
-        recombine_source(recipe, factories.single_task())
-    source = recombine_source(recipe, factories.pair_task())
-    train = source.train
-    known = set(zip(train.texts, train.pairs, strict=True))
-    made = source.produce(ROWS, new_rng())
-    assert len(made) > 80
-    assert not known & {(one.text, one.pair) for one in made}
 
 
 def test_replacement_uses_the_nearest_words_of_the_matrix() -> None:
