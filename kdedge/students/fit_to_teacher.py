@@ -8,14 +8,14 @@ from kdedge.data.task import Task
 from kdedge.nn.text_model import TextClassifier
 from kdedge.students.as_bert import as_bert
 from kdedge.students.position_bias import absorb_position_bias
-from kdedge.students.refit import refit_head, refit_norms
+from kdedge.students.refit import refit_head, refit_layers
 from kdedge.students.training_batches import TrainingBatches
 
 
 def fitted_bert(teacher: TextClassifier, task: Task, seed: int) -> TextClassifier:
     """Rewrite the teacher as a BERT, and fit it in closed form to the teacher.
 
-    Queries and keys absorb a relative position bias, norms are fitted if embeddings are
+    Queries and keys absorb a relative position bias, layers are fitted if embeddings are
     projected, and the head is fitted to the teacher's logits. An exact rewrite is not fitted.
 
     Args:
@@ -36,6 +36,6 @@ def fitted_bert(teacher: TextClassifier, task: Task, seed: int) -> TextClassifie
         width, depth = copy.model.config.hidden_size, copy.model.config.num_hidden_layers
         directions = torch.eye(width, dtype=torch.float64, device=teacher.model.device)
         layers = list(range(1, depth + 1))
-        refit_norms(copy.model, teacher.model, texts.for_norms(), directions, layers)
+        refit_layers(copy.model, teacher.model, texts.for_layers(), directions, layers)
     refit_head(copy.model, teacher.model, inputs)
     return TextClassifier(copy.model, teacher.tokenizer, teacher.max_length)

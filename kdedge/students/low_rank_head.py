@@ -47,12 +47,15 @@ def fit_low_rank_head(moments: torch.Tensor, output: torch.Tensor, width: int) -
     query = score_scale * (left.T[:width] @ query_inverse)
     key = score_scale * (right[:width] @ key_inverse)
 
+    # The new values are as large as the old ones. Much smaller weights with a much larger output
+    # layer would compute the same, but not survive one step of Adam.
+    mean_size = (moments[2].trace() / old_width).sqrt()
     left, sizes, right = torch.linalg.svd(output @ value_root, full_matrices=False)
     rank = min(width, len(sizes))
     value = torch.zeros(width, old_width, dtype=output.dtype, device=output.device)
-    value[:rank] = right[:rank] @ value_inverse
+    value[:rank] = mean_size * (right[:rank] @ value_inverse)
     narrow_output = torch.zeros(len(output), width, dtype=output.dtype, device=output.device)
-    narrow_output[:, :rank] = left[:, :rank] * sizes[:rank]
+    narrow_output[:, :rank] = left[:, :rank] * sizes[:rank] / mean_size
     return LowRankHead(query, key, value, narrow_output)
 
 

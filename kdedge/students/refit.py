@@ -1,8 +1,10 @@
-"""Fit a shrunk student's norms and head to its teacher in closed form."""
+"""Fit a shrunk student's layers and head to its teacher in closed form."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,72 +14,153 @@ from transformers import BertForSequenceClassification, PreTrainedModel
 from kdedge.students.activation_stats import Batch
 from kdedge.students.as_bert import norms_of
 
-RIDGE = 1e-2
+Call = tuple[tuple[torch.Tensor, ...], torch.Tensor]
+"""Inputs and output of one call of a module."""
+
+HEAD_RIDGE = 1e-2
 """Ridge penalty of the fitted head, as a share of its inputs' variance."""
+
+LAYER_RIDGE = 0.1
+"""Ridge penalty of other fitted linear layers. With 0.01 instead of 0.1, a 4x312 cut out of an
+MPNet of 12 layers came less close to it on validation texts of TREC."""
 
 
 @torch.no_grad()
-def refit_norms(
+def refit_layers(
     student: BertForSequenceClassification,
     teacher: PreTrainedModel,
-    batch: Batch,
+    batches: Sequence[Batch],
     directions: torch.Tensor,
     layers: list[int],
 ) -> None:
-    """Fit scale and shift of each LayerNorm of the student, in order, to the teacher's states.
+    """Fit the student's layers to the teacher's states by ridge regression, from first to last.
+
+    Before each LayerNorm stands a linear layer whose output is added to the hidden states. It
+    learns what the sum lacks to the teacher's sum there: what left-out layers, heads and units
+    would have added, and errors of the layers before. Then the norm gets a new scale and shift.
 
     Args:
         student: Changed in place.
         teacher: The model that the student was cut from, of a type that `as_bert` knows.
-        batch: Inputs of the model.
+        batches: Inputs of the model; a few thousand tokens in all.
         directions: Basis of the student's hidden space in the teacher's. *Shape:* (H, h)
         layers: Teacher layer (1-based) of each student layer.
     """
-    real = batch["attention_mask"].bool()
-    targets: dict[int, torch.Tensor] = {}
-    hooks = []
-    for i, norm in enumerate(norms_of(teacher, layers)):
-
-        def record(_: Any, __: Any, output: torch.Tensor, i: int = i) -> None:
-            targets[i] = output[real].double() @ directions  # (N, h)
-
-        hooks.append(norm.register_forward_hook(record))
-    _run(teacher, batch, hooks)
-
-    hooks = []
-    own_layers = list(range(1, len(layers) + 1))
-    for i, norm in enumerate(norms_of(student, own_layers)):
-
-        def fit(norm: Any, inputs: Any, _: Any, i: int = i) -> torch.Tensor:
-            return _fit_norm(norm, inputs[0], real, targets[i])
-
-        hooks.append(norm.register_forward_hook(fit))
-    _run(student, batch, hooks)
+    targets = iter(_norm_states(teacher, batches, directions, layers))
+    student.eval()
+    norm = student.bert.embeddings.LayerNorm
+    (sums,) = _inputs_of(student, norm, batches)
+    _fit_norm(norm, sums, next(targets))
+    for layer in student.bert.encoder.layer:
+        for block in (layer.attention.output, layer.output):
+            inputs, states = _inputs_of(student, block, batches)
+            target = next(targets)
+            _fit_linear(block.dense, inputs, target.before - states)
+            _fit_norm(block.LayerNorm, block.dense(inputs) + states, target)
 
 
-def _run(model: PreTrainedModel, batch: Batch, hooks: list[Any]) -> None:
+@dataclass(frozen=True)
+class NormStates:
+    """What a LayerNorm of the teacher reads and returns for N tokens, in the student's space.
+
+    Attributes:
+        before: *Shape:* (N, h)
+        after: *Shape:* (N, h)
+    """
+
+    before: torch.Tensor
+    after: torch.Tensor
+
+
+def _norm_states(
+    teacher: PreTrainedModel,
+    batches: Sequence[Batch],
+    directions: torch.Tensor,
+    layers: list[int],
+) -> list[NormStates]:
+    """Run the teacher, and return the states at each norm that corresponds to a student's."""
+    norms = norms_of(teacher, layers)
+    basis = directions.float()
+    before: list[list[torch.Tensor]] = [[] for _ in norms]
+    after: list[list[torch.Tensor]] = [[] for _ in norms]
+    with _recorded(norms) as calls:
+        for batch in batches:
+            calls.clear()
+            teacher.eval()(**batch)
+            real = batch["attention_mask"].bool()
+            for i, (inputs, output) in enumerate(calls):
+                # A projection of embeddings stands in for a norm; what it reads is not compared.
+                sums = inputs[0] if inputs[0].shape == output.shape else output
+                before[i].append(sums[real] @ basis)
+                after[i].append(output[real] @ basis)
+    joined = zip(before, after, strict=True)
+    return [NormStates(torch.cat(sums), torch.cat(states)) for sums, states in joined]
+
+
+def _inputs_of(
+    model: PreTrainedModel, module: nn.Module, batches: Sequence[Batch]
+) -> list[torch.Tensor]:
+    """Run a model, and return each input of one of its modules at the N real tokens, (N, …)."""
+    parts: list[list[torch.Tensor]] = []
+    with _recorded([module]) as calls:
+        for batch in batches:
+            calls.clear()
+            model(**batch)
+            real = batch["attention_mask"].bool()
+            parts.append([values[real] for values in calls[0][0]])
+    return [torch.cat(values) for values in zip(*parts, strict=True)]
+
+
+@contextmanager
+def _recorded(modules: Sequence[nn.Module]) -> Iterator[list[Call]]:
+    """Record inputs and output of each call of some modules, in the order of the calls."""
+    calls: list[Call] = []
+
+    def record(_: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        calls.append((inputs, output))
+
+    hooks = [module.register_forward_hook(record) for module in modules]
     try:
-        model.eval()(**batch)
+        yield calls
     finally:
         for hook in hooks:
             hook.remove()
 
 
-def _fit_norm(
-    norm: Any, states: torch.Tensor, real: torch.Tensor, target: torch.Tensor
-) -> torch.Tensor:
-    """Fit scale and shift by least squares over real tokens; return the new output (B, T, h)."""
-    layer_norm = nn.functional.layer_norm
-    plain = layer_norm(states[real], norm.normalized_shape, eps=norm.eps).double()  # (N, h)
+def _fit_linear(linear: nn.Linear, inputs: torch.Tensor, target: torch.Tensor) -> None:
+    """Bring a layer's output for `inputs` (N, I) closer to `target` (N, O)."""
+    error = (target - linear(inputs)).double()
+    weight, bias = _ridge(inputs.double(), error, LAYER_RIDGE)
+    linear.weight.add_(weight)
+    linear.bias.add_(bias)
+
+
+def _fit_norm(norm: Any, sums: torch.Tensor, target: NormStates) -> None:
+    """Fit scale and shift by least squares, for inputs `sums` (N, h)."""
+    plain = nn.functional.layer_norm(sums, norm.normalized_shape, eps=norm.eps).double()
     centred = plain - plain.mean(0)
-    centred_target = target - target.mean(0)
+    after = target.after.double()
+    centred_target = after - after.mean(0)
     scale = (centred * centred_target).mean(0) / centred.square().mean(0).clamp(min=1e-9)
     norm.weight.copy_(scale)
-    norm.bias.copy_(target.mean(0) - scale * plain.mean(0))
-    output: torch.Tensor = layer_norm(
-        states, norm.normalized_shape, norm.weight, norm.bias, norm.eps
-    )
-    return output
+    norm.bias.copy_(after.mean(0) - scale * plain.mean(0))
+
+
+def _ridge(
+    x: torch.Tensor, target: torch.Tensor, share: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return weight (O, I) and bias (O,) of a ridge regression.
+
+    Args:
+        x: *Shape:* (N, I)
+        target: *Shape:* (N, O)
+        share: The penalty as a share of the mean variance of `x`.
+    """
+    centred = x - x.mean(0)
+    products = centred.T @ centred
+    products += share * products.diagonal().mean() * torch.eye(len(products)).to(products)
+    weight = torch.linalg.solve(products, centred.T @ (target - target.mean(0))).T
+    return weight, target.mean(0) - weight @ x.mean(0)
 
 
 @torch.no_grad()
@@ -97,13 +180,6 @@ def refit_head(
             errors.append(teacher(**batch).logits.double() - student(**batch).logits.double())
     finally:
         hook.remove()
-    error = torch.cat(errors)  # (N, C)
-    x = torch.cat(inputs)  # (N, h)
-    centred = x - x.mean(0)
-    penalty = RIDGE * centred.square().sum() / x.shape[1]
-    identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-    change = torch.linalg.solve(
-        centred.T @ centred + penalty * identity, centred.T @ (error - error.mean(0))
-    )
-    head.weight += change.T
-    head.bias += error.mean(0) - x.mean(0) @ change
+    weight, bias = _ridge(torch.cat(inputs), torch.cat(errors), HEAD_RIDGE)
+    head.weight.add_(weight)
+    head.bias.add_(bias)

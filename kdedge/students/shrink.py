@@ -1,8 +1,9 @@
 """Cut a student out of its teacher: fewer layers, a narrower hidden space, its strongest heads.
 
 Hidden states are projected onto their principal directions on the task's texts. The heads and FFN
-units on which the predictions depend most are kept. Then norms and head are fitted in closed form
-to the teacher's states and logits. At the teacher's own shape the student computes the same logits.
+units on which the predictions depend most are kept. Then layers and head are fitted in closed
+form to the teacher's states and logits. At the teacher's own shape the student computes the same
+logits.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from kdedge.data.task import Task
 from kdedge.nn.text_model import TextClassifier
 from kdedge.students.activation_stats import ActivationStats, collect_stats, split_heads
 from kdedge.students.low_rank_head import fit_low_rank_head
-from kdedge.students.refit import refit_head, refit_norms
+from kdedge.students.refit import refit_head, refit_layers
 from kdedge.students.training_batches import TrainingBatches
 
 Linear = tuple[torch.Tensor, torch.Tensor]
@@ -67,7 +68,7 @@ def shrink(
     texts = TrainingBatches(teacher, task, seed)
     stats = collect_stats(teacher.model, texts.with_labels(), task.spec.kind)
     space = fill_from_teacher(student, teacher.model, stats, layers)
-    refit_norms(student, teacher.model, texts.for_norms(), space.directions, layers)
+    refit_layers(student, teacher.model, texts.for_layers(), space.directions, layers)
     refit_head(student, teacher.model, texts.inputs())
 
 

@@ -28,6 +28,14 @@ from kdedge.students.kind import StudentKind
 from kdedge.students.piece_mapping import with_vocabulary
 from kdedge.students.shrink import shrink
 
+NO_DROPOUT = {
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+    "classifier_dropout": 0.0,
+}
+"""For shrunk students: each of their fewer numbers carries more, so that dropout at the teacher's
+rate destroys what they start with (benchmarks/results/types-trec.md)."""
+
 
 class TinyBertKind(StudentKind):
     """A BERT with random weights, weights cut out of its teacher, or those of a checkpoint."""
@@ -154,7 +162,7 @@ def _like_teacher(
             ", ".join(too_big),
             'lower these sizes, or set student.start to "scratch"',
         )
-    shape = teacher.config.to_dict() | _shape(config) | settings
+    shape = teacher.config.to_dict() | _shape(config) | NO_DROPOUT | settings
     return BertForSequenceClassification(BertConfig.from_dict(shape))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from kdedge.data.task import Split, Task
@@ -11,8 +13,8 @@ from kdedge.students.activation_stats import Batch
 TEXTS = 1024
 """Maximum of training texts for the teacher's statistics."""
 
-NORM_TEXTS = 256
-"""Maximum of training texts that the norms are fitted to."""
+LAYER_TOKENS = 16_384
+"""About as many tokens, with padding, are used to fit layers."""
 
 BATCH = 32
 
@@ -34,19 +36,21 @@ class TrainingBatches:
 
     def with_labels(self) -> list[Batch]:
         """Return all texts in batches of model inputs with `labels`."""
-        batches = []
-        for start in range(0, len(self.rows), BATCH):
-            batches.append(self._batch(self.rows[start : start + BATCH]))
-        return batches
+        return self._batches(self.rows)
 
     def inputs(self) -> list[Batch]:
         """Return the same batches without labels."""
         return [_without_labels(batch) for batch in self.with_labels()]
 
-    def for_norms(self) -> Batch:
-        """Return one batch of `NORM_TEXTS` texts without labels."""
-        step = max(1, len(self.rows) // NORM_TEXTS)
-        return _without_labels(self._batch(self.rows[::step][:NORM_TEXTS]))
+    def for_layers(self) -> list[Batch]:
+        """Return batches without labels of about `LAYER_TOKENS` tokens, of all lengths."""
+        tokens = sum(batch["attention_mask"].numel() for batch in self.inputs())
+        step = math.ceil(tokens / LAYER_TOKENS)
+        return [_without_labels(batch) for batch in self._batches(self.rows[::step])]
+
+    def _batches(self, rows: np.ndarray) -> list[Batch]:
+        starts = range(0, len(rows), BATCH)
+        return [self._batch(rows[start : start + BATCH]) for start in starts]
 
     def _batch(self, rows: np.ndarray) -> Batch:
         part = self.task.train.take(rows)

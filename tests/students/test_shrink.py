@@ -15,8 +15,10 @@ from kdedge.runtime.metrics import accuracy
 from kdedge.students.activation_stats import collect_stats
 from kdedge.students.build import build_student
 from kdedge.students.low_rank_head import fit_low_rank_head
-from kdedge.students.shrink import shrink, strongest
+from kdedge.students.refit import refit_layers
+from kdedge.students.shrink import fill_from_teacher, shrink, strongest
 from kdedge.students.tinybert import teacher_layers
+from kdedge.students.training_batches import TrainingBatches
 
 TASK = factories.single_task(256)
 
@@ -179,6 +181,40 @@ def test_a_narrowed_head_keeps_the_best_of_its_scores() -> None:
         assert float((mine - added).norm()) == pytest.approx(
             float(torch.linalg.svdvals(added)[width:].norm()), rel=1e-3, abs=1e-6
         )
+
+
+def test_a_narrowed_head_has_values_as_large_as_before() -> None:
+    """Tiny value weights and a huge output layer would compute the same, but not train."""
+    generator = torch.Generator().manual_seed(0)
+    output = torch.randn(5, 8, generator=generator).double()
+    for tokens in (200, 20_000):
+        values = 0.3 * torch.randn(tokens, 8, generator=generator).double()
+        moments = torch.stack([values.T @ values] * 3)
+        narrow = fit_low_rank_head(moments, output, 4)
+        size = float((values @ narrow.value.T).square().mean().sqrt())
+        assert size == pytest.approx(0.3, rel=0.05), tokens
+
+
+def test_refitted_layers_come_closer_to_the_teachers_states(teacher: TextClassifier) -> None:
+    wish = recipe(layers=2, hidden=24, heads=2, intermediate=32)
+    layers = teacher_layers(wish, 3)
+    texts = TrainingBatches(teacher, TASK, seed=0)
+    student, _ = build_student(wish, TASK.spec, teacher.model, teacher.tokenizer)
+    stats = collect_stats(teacher.model, texts.with_labels(), "classification")
+    space = fill_from_teacher(student, teacher.model, stats, layers)
+    unseen = teacher.pad(teacher.encode(TASK.test.texts, None))
+    real = unseen["attention_mask"].bool()
+
+    def error() -> float:
+        with torch.no_grad():
+            mine = student.bert(**unseen).last_hidden_state[real]
+            theirs = teacher.model.bert(**unseen).last_hidden_state[real]
+        return float((mine - theirs @ space.directions.float()).square().mean())
+
+    student.eval()
+    before = error()
+    refit_layers(student, teacher.model, texts.for_layers(), space.directions, layers)
+    assert error() < 0.5 * before, (error(), before)
 
 
 def test_the_strongest_keep_their_order() -> None:
