@@ -91,8 +91,8 @@ def _norm_states(
             for i, (inputs, output) in enumerate(calls):
                 # A projection of embeddings stands in for a norm; what it reads is not compared.
                 sums = inputs[0] if inputs[0].shape == output.shape else output
-                before[i].append(sums[real] @ basis)
-                after[i].append(output[real] @ basis)
+                before[i].append(sums[real].float() @ basis)
+                after[i].append(output[real].float() @ basis)
     joined = zip(before, after, strict=True)
     return [NormStates(torch.cat(sums), torch.cat(states)) for sums, states in joined]
 
@@ -158,7 +158,8 @@ def _ridge(
     """
     centred = x - x.mean(0)
     products = centred.T @ centred
-    products += share * products.diagonal().mean() * torch.eye(len(products)).to(products)
+    penalty = share * products.diagonal().mean().clamp(min=1e-9)
+    products += penalty * torch.eye(len(products)).to(products)
     weight = torch.linalg.solve(products, centred.T @ (target - target.mean(0))).T
     return weight, target.mean(0) - weight @ x.mean(0)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import factories
 import numpy as np
 import pytest
@@ -235,3 +237,11 @@ def test_a_shrunk_student_cannot_be_bigger_than_its_teacher(
 ) -> None:
     with pytest.raises(UsageError, match="cannot be bigger"):
         build_student(recipe(**settings), TASK.spec, teacher.model, teacher.tokenizer)
+
+
+def test_a_teacher_in_16_bits_can_be_cut(teacher: TextClassifier) -> None:
+    """On a GPU, teachers keep the type of their file."""
+    half = TextClassifier(deepcopy(teacher.model).bfloat16(), teacher.tokenizer, 32)
+    cut = shrunk(half, hidden=24, heads=2)
+    assert cut.model.dtype == torch.float32
+    assert agreement(cut, teacher) > 0.8
