@@ -112,7 +112,7 @@ def draw(figures: dict[str, Any]) -> str:
     x = alt.X(
         "ms:Q",
         title="milliseconds for one text on one core (logarithmic)",
-        scale=alt.Scale(type="log", domain=[0.1, 50], nice=False),
+        scale=alt.Scale(type="log", domain=[0.06, 40], nice=False),
         axis=alt.Axis(values=[0.2, 0.5, 1, 2, 5, 10, 20], grid=False),
     )
     y = alt.Y(
