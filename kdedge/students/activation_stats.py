@@ -19,6 +19,9 @@ from kdedge.runtime.spec import Kind
 
 Batch = dict[str, torch.Tensor]
 
+Call = tuple[tuple[torch.Tensor, ...], torch.Tensor]
+"""Inputs and output of one call of a module."""
+
 
 @dataclass
 class ActivationStats:
@@ -95,8 +98,9 @@ def collect_stats(
     stats = ActivationStats.empty(teacher)
     for batch in batches:
         inputs = {name: values for name, values in batch.items() if name != "labels"}
-        with _recorded(teacher) as activations:
+        with recorded_calls(_readers(teacher)) as calls:
             signals = read_signals(teacher, inputs, layers=True)
+        activations = [given[0] for given, _ in calls]
         loss = label_loss(signals.logits, batch["labels"], kind)
         gradients = torch.autograd.grad(loss, activations)
         with torch.no_grad():
@@ -105,21 +109,25 @@ def collect_stats(
     return stats
 
 
-@contextmanager
-def _recorded(teacher: PreTrainedModel) -> Iterator[list[torch.Tensor]]:
-    """Record the attention context and FFN activations of each layer, then the pooled output."""
+def _readers(teacher: PreTrainedModel) -> list[nn.Module]:
+    """Return the modules that read each layer's attention context and FFN units, and the head."""
     modules: list[nn.Module] = []
     for layer in teacher.bert.encoder.layer:
         modules += [layer.attention.output.dense, layer.output.dense]
-    modules.append(teacher.classifier)
-    activations: list[torch.Tensor] = []
+    return [*modules, teacher.classifier]
 
-    def record(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        activations.append(inputs[0])
 
-    hooks = [module.register_forward_pre_hook(record) for module in modules]
+@contextmanager
+def recorded_calls(modules: Sequence[nn.Module]) -> Iterator[list[Call]]:
+    """Record inputs and output of each call of some modules, in the order of the calls."""
+    calls: list[Call] = []
+
+    def record(_: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        calls.append((inputs, output))
+
+    hooks = [module.register_forward_hook(record) for module in modules]
     try:
-        yield activations
+        yield calls
     finally:
         for hook in hooks:
             hook.remove()

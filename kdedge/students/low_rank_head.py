@@ -49,7 +49,7 @@ def fit_low_rank_head(moments: torch.Tensor, output: torch.Tensor, width: int) -
 
     # The new values are as large as the old ones. Much smaller weights with a much larger output
     # layer would compute the same, but not survive one step of Adam.
-    mean_size = (moments[2].trace() / old_width).sqrt()
+    mean_size = (moments[2].trace() / old_width).sqrt().clamp(min=1e-12)
     left, sizes, right = torch.linalg.svd(output @ value_root, full_matrices=False)
     rank = min(width, len(sizes))
     value = torch.zeros(width, old_width, dtype=output.dtype, device=output.device)

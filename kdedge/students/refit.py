@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +10,8 @@ import torch
 from torch import nn
 from transformers import BertForSequenceClassification, PreTrainedModel
 
-from kdedge.students.activation_stats import Batch
+from kdedge.students.activation_stats import Batch, recorded_calls
 from kdedge.students.as_bert import norms_of
-
-Call = tuple[tuple[torch.Tensor, ...], torch.Tensor]
-"""Inputs and output of one call of a module."""
 
 HEAD_RIDGE = 1e-2
 """Ridge penalty of the fitted head, as a share of its inputs' variance."""
@@ -83,7 +79,7 @@ def _norm_states(
     basis = directions.float()
     before: list[list[torch.Tensor]] = [[] for _ in norms]
     after: list[list[torch.Tensor]] = [[] for _ in norms]
-    with _recorded(norms) as calls:
+    with recorded_calls(norms) as calls:
         for batch in batches:
             calls.clear()
             teacher.eval()(**batch)
@@ -102,29 +98,13 @@ def _inputs_of(
 ) -> list[torch.Tensor]:
     """Run a model, and return each input of one of its modules at the N real tokens, (N, …)."""
     parts: list[list[torch.Tensor]] = []
-    with _recorded([module]) as calls:
+    with recorded_calls([module]) as calls:
         for batch in batches:
             calls.clear()
             model(**batch)
             real = batch["attention_mask"].bool()
             parts.append([values[real] for values in calls[0][0]])
     return [torch.cat(values) for values in zip(*parts, strict=True)]
-
-
-@contextmanager
-def _recorded(modules: Sequence[nn.Module]) -> Iterator[list[Call]]:
-    """Record inputs and output of each call of some modules, in the order of the calls."""
-    calls: list[Call] = []
-
-    def record(_: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        calls.append((inputs, output))
-
-    hooks = [module.register_forward_hook(record) for module in modules]
-    try:
-        yield calls
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _fit_linear(linear: nn.Linear, inputs: torch.Tensor, target: torch.Tensor) -> None:
@@ -173,14 +153,11 @@ def refit_head(
     The penalty is on changes of the weights.
     """
     head = student.eval().classifier
-    inputs: list[torch.Tensor] = []
-    hook = head.register_forward_pre_hook(lambda _, given: inputs.append(given[0].double()))
     errors = []
-    try:
+    with recorded_calls([head]) as calls:
         for batch in batches:
             errors.append(teacher(**batch).logits.double() - student(**batch).logits.double())
-    finally:
-        hook.remove()
-    weight, bias = _ridge(torch.cat(inputs), torch.cat(errors), HEAD_RIDGE)
+    pooled = torch.cat([inputs[0] for inputs, _ in calls]).double()
+    weight, bias = _ridge(pooled, torch.cat(errors), HEAD_RIDGE)
     head.weight.add_(weight)
     head.bias.add_(bias)

@@ -245,3 +245,12 @@ def test_a_teacher_in_16_bits_can_be_cut(teacher: TextClassifier) -> None:
     cut = shrunk(half, hidden=24, heads=2)
     assert cut.model.dtype == torch.float32
     assert agreement(cut, teacher) > 0.8
+
+
+def test_a_shrunk_student_trains_without_dropout(teacher: TextClassifier) -> None:
+    source = TextClassifier(deepcopy(teacher.model), teacher.tokenizer, 32)
+    source.model.config.hidden_dropout_prob = 0.1
+    student = shrunk(source, hidden=24).model.train()
+    batch = teacher.pad(teacher.encode(TASK.test.texts[:8], None))
+    with torch.no_grad():
+        assert torch.equal(student(**batch).logits, student(**batch).logits)
