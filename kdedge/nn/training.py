@@ -15,7 +15,14 @@ import torch
 from torch import nn
 from torch.utils.data import Sampler
 from torch.utils.tensorboard import SummaryWriter
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import (
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainingArguments,
+    set_seed,
+)
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
@@ -108,6 +115,8 @@ def train(
 
 class _Trainer(Trainer):
     """transformers' Trainer with our loss, our order of examples and our best weights."""
+
+    control: TrainerControl
 
     def __init__(
         self,
@@ -269,6 +278,10 @@ class _Trainer(Trainer):
         if is_main():
             self.best.update(model, score, self.state.global_step)
         self.log(metrics)
+        # Without it a check at the end of an epoch would be done twice.
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
         return metrics
 
 

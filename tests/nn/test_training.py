@@ -110,6 +110,41 @@ class Exploding(nn.Module):
         return {"loss": loss, "logits": self.weight.expand(len(labels), 2)}
 
 
+class Sum(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2))
+
+    def forward(self, labels: torch.Tensor, **_: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"loss": self.weight.sum(), "logits": self.weight.expand(len(labels), 2)}
+
+
+@pytest.mark.parametrize("checks", [3, 4])
+def test_the_validation_split_is_scored_once_at_each_check(tmp_path: Path, checks: int) -> None:
+    import factories
+
+    task, tokenizer = factories.single_task(64), factories.tokenizer()
+    scored = []
+
+    def predict(model: nn.Module) -> np.ndarray:
+        scored.append(model)
+        return np.zeros((32, 2), np.float32)
+
+    plan = Training(
+        fit=FitConfig(epochs=3, batch_size=8, checks=checks),
+        seed=0,
+        data=encode(tokenizer, task.train.texts, None, 32, labels=task.train.labels),
+        pad=PaddingCollator(0),
+        predict=predict,
+        score=lambda logits: 0.0,
+        title="counted",
+    )
+    train(Sum(), plan, tmp_path)
+    assert len(scored) == checks
+    log = (tmp_path / "log.jsonl").read_text(encoding="utf-8")
+    assert log.count("validation_score") == checks
+
+
 def test_a_loss_that_is_not_a_number_stops_training(tmp_path: Path) -> None:
     import factories
 
