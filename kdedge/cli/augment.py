@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from kdedge.distillation.student_training import DistillContext
     from kdedge.recipe import AugmentConfig
     from kdedge.runtime.spec import TaskSpec
+    from kdedge.transfer.label_shift import LabelShift
 
 EXAMPLES = 3
 """Number of texts that are shown per source."""
@@ -47,6 +48,18 @@ CLEANED = "changed by cleaning"
 
 COLUMNS = ("source", "target", "attempts", "generated", "used", "rejected")
 """Columns of the table of sources."""
+
+MUCH_SHIFT = 0.3
+"""Label shift from which a source of changed texts is pointed out."""
+
+SHOWN_LABELS = 3
+"""Number of labels that are shown per source."""
+
+FEWER_CHANGES = {
+    "rule": "augment.rules.mask, .exchange and .window",
+    "replace": "augment.replace.probability",
+}
+"""Origin -> the keys that say how much of a text is changed."""
 
 CURVE_COLUMNS = ("texts from", "per labelled text", "texts", "agreement", "gain", "behind the best")
 """Columns of the table of the learning curve; the last one is the task's metric."""
@@ -64,10 +77,10 @@ CURVE_COLUMNS = ("texts from", "per labelled text", "texts", "agreement", "gain"
 def augment(arguments: RecipeArguments, curve: bool, force: bool, as_json: bool) -> None:
     """Make the texts of RECIPE's [augment] table and let the teacher label them.
 
-    Prints the number of texts from each source, why filters rejected texts, and examples. With
-    --curve the first student is trained on the labelled texts only, on each source, and on
-    growing numbers of texts; it is compared by its agreement with the teacher on new texts that
-    are kept apart. The last column is the score on the validation split.
+    Prints the number of texts from each source, why filters rejected texts, which labels the
+    teacher gives, and examples. With --curve the first student is trained on the labelled texts
+    only, on each source, and on growing numbers of texts; it is compared by its agreement with the
+    teacher on new texts that are kept apart. The last column is the score on the validation split.
 
     \b
     Example: kdedge augment configs/quickstart.toml --set augment.rules.mask=0.1 --curve
@@ -95,7 +108,9 @@ def augment(arguments: RecipeArguments, curve: bool, force: bool, as_json: bool)
         context = prepare_context(recipe, run, task=task, stages=stages)
         if is_main():
             results().print(_sources_table(context))
+            results().print(_labels_table(context))
             results().print(_examples_table(context))
+            _point_out_shift(context)
         learning_curve = None
         if curve:
             train_general_students(run, context.task, stages)
@@ -132,6 +147,42 @@ def _sources_table(context: DistillContext) -> Table:
         if count:
             table.add_row("all, by the teacher", "", "", "", f"-{count:,}", reason)
     return table
+
+
+def _label_shifts(context: DistillContext) -> dict[str, LabelShift]:
+    from kdedge.transfer.label_shift import measure_label_shift
+
+    transfer = context.transfer
+    return measure_label_shift(context.task.spec, transfer.logits, transfer.texts.origins)
+
+
+def _labels_table(context: DistillContext) -> Table:
+    columns = ["source", "texts", "labels", "label shift"]
+    table = make_table("the teacher's labels", columns, left=("source", "labels"))
+    for origin, labels in _label_shifts(context).items():
+        table.add_row(origin, f"{labels.texts:,}", _labels_cell(labels), f"{labels.shift:.2f}")
+    return table
+
+
+def _labels_cell(labels: LabelShift) -> str:
+    """Show the most frequent labels, or the quartiles of a regression."""
+    if labels.quartiles:
+        low, median, high = labels.quartiles
+        return f"half of the texts from {low:.2f} to {high:.2f}, median {median:.2f}"
+    shown = list(labels.shares.items())[:SHOWN_LABELS]
+    cell = ", ".join(f"{label} {100 * share:.0f} %" for label, share in shown)
+    return cell if len(shown) == len(labels.shares) else f"{cell}, ..."
+
+
+def _point_out_shift(context: DistillContext) -> None:
+    """Name sources that change texts so much that the teacher gives other labels."""
+    for origin, labels in _label_shifts(context).items():
+        if origin in FEWER_CHANGES and labels.shift >= MUCH_SHIFT:
+            print_message(
+                f"{origin}: the teacher gives other labels than to the labelled texts (label shift "
+                f"{labels.shift:.2f}). If the changes destroy what a label depends on, change "
+                f"less: lower {FEWER_CHANGES[origin]}"
+            )
 
 
 def _examples_table(context: DistillContext) -> Table:
@@ -226,6 +277,7 @@ def _document(context: DistillContext, curve: LearningCurve | None) -> dict[str,
         "sources": {name: counts.to_json() for name, counts in sources.items()},
         "origins": transfer.origins,
         "rejected": transfer.rejected,
+        "labels": {origin: shift.to_json() for origin, shift in _label_shifts(context).items()},
     }
     if curve:
         document["curve"] = curve.to_json()

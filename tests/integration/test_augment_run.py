@@ -153,6 +153,8 @@ def test_each_source_gives_its_share_and_is_counted(folder: Path) -> None:
             "enough of each passes its filters"
         )
     assert said["origins"]["labelled"] == 128
+    assert {origin: labels["texts"] for origin, labels in said["labels"].items()} == said["origins"]
+    assert said["labels"]["labelled"]["shift"] == 0
 
 
 def test_no_made_text_stands_among_those_held_out(folder: Path) -> None:
