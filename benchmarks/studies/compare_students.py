@@ -3,22 +3,24 @@
     kdedge distill RECIPE --seeds 3
     python benchmarks/studies/compare_students.py NAME STUDENT:REFERENCE ... [--runs runs]
 
-NAME is the name of the recipe. Both students learn from the same texts and the same teacher in
-every seed. The table has a row for each of them and the gain over its reference.
+NAME is the name of the recipe. The table has a row for each student and the gain over its
+reference. A student of another run is written RUN/STUDENT: runs can learn from different texts, but
+all need the same teacher and the same test split.
 """
 
 from __future__ import annotations
 
 import argparse
+from functools import cache, partial
 from pathlib import Path
 
 from kdedge.benchmarks.studies._seed_runs import SeedScores, TestTexts, runs_of
 from kdedge.benchmarks.studies._variant_tables import markdown_row, mean_and_deviation
 
 from kdedge.data import load_task
+from kdedge.errors import UsageError
 from kdedge.evaluation.bootstrap import bootstrap_rows
 from kdedge.nn.text_model import read_measured
-from kdedge.run.layout import RunDir
 from kdedge.run.stage import read_result
 from kdedge.teacher.result import TeacherResult
 
@@ -41,23 +43,59 @@ def study() -> None:
     parser.add_argument("students", nargs="+", metavar="STUDENT:REFERENCE")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     arguments = parser.parse_args()
-    runs = runs_of(arguments.name, arguments.runs)
-    recipe = runs[0].recipe
-    task = load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
-    texts = TestTexts(task, bootstrap_rows(len(task.test), seed=0))
-    teacher = read_result(runs[0].teacher, TeacherResult)
-    print(f"Teacher: {teacher.metric} {teacher.test:.4f}; {len(runs)} seeds.\n")
+    students = SeedStudents(arguments.runs, arguments.name)
+    teacher = students.teacher(arguments.name)
+    seeds = len(students.runs(arguments.name))
+    print(f"Teacher: {teacher.metric} {teacher.test:.4f}; {seeds} seeds.\n")
     print(markdown_row(HEADER))
     print(markdown_row(["---"] * len(HEADER)))
     for pair in arguments.students:
         student, _, reference = pair.partition(":")
-        print(markdown_row(row(runs, texts, student, reference)))
+        print(markdown_row(row(students, student, reference)))
 
 
-def row(runs: list[RunDir], texts: TestTexts, student: str, reference: str) -> list[str]:
+class SeedStudents:
+    """The students of some runs, over all seeds, measured on one test split.
+
+    Args:
+        folder: Holds the runs.
+        name: The run whose test split counts.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder = folder
+        self.name = name
+        self.runs = cache(partial(runs_of, runs=folder))
+        recipe = self.runs(name)[0].recipe
+        task = load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
+        self.texts = TestTexts(task, bootstrap_rows(len(task.test), seed=0))
+
+    def teacher(self, run: str) -> TeacherResult:
+        return read_result(self.runs(run)[0].teacher, TeacherResult)
+
+    def measure(self, student: str) -> tuple[SeedScores, list[float]]:
+        """Return the scores of STUDENT or RUN/STUDENT on the test and on the validation texts.
+
+        Raises:
+            UsageError: If the run has another teacher or other seeds.
+        """
+        run, _, name = student.rpartition("/")
+        run = run or self.name
+        runs = self.runs(run)
+        if self.teacher(run).test != self.teacher(self.name).test:
+            raise UsageError("the runs have different teachers", f"{run} and {self.name}")
+        if len(runs) != len(self.runs(self.name)):
+            raise UsageError("the runs have different numbers of seeds", f"{run} and {self.name}")
+        folders = [each.students[name].student for each in runs]
+        read = [read_measured(folder, self.texts.task) for folder in folders]
+        scores = self.texts.measure([logits for _, logits in read])
+        return scores, [result.validation for result, _ in read]
+
+
+def row(students: SeedStudents, student: str, reference: str) -> list[str]:
     """Return the cells of one student; without a reference it is compared with none."""
-    teacher = read_result(runs[0].teacher, TeacherResult).test
-    scores, validation = measured(runs, texts, student)
+    teacher = students.teacher(students.name).test
+    scores, validation = students.measure(student)
     cells = [
         student,
         mean_and_deviation(scores.scores.tolist()),
@@ -66,15 +104,8 @@ def row(runs: list[RunDir], texts: TestTexts, student: str, reference: str) -> l
     ]
     if not reference:
         return [*cells, *["–"] * 5]
-    other, _ = measured(runs, texts, reference)
+    other, _ = students.measure(reference)
     return [*cells, reference, *scores.minus(other).cells()]
-
-
-def measured(runs: list[RunDir], texts: TestTexts, student: str) -> tuple[SeedScores, list[float]]:
-    """Return the scores of a student on the test texts, and those on the validation texts."""
-    folders = [run.students[student].student for run in runs]
-    read = [read_measured(folder, texts.task) for folder in folders]
-    return texts.measure([logits for _, logits in read]), [result.validation for result, _ in read]
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from six_tasks import SeedScores, Student, students_of, table
 
 from kdedge.cli.main import cli
 from kdedge.distillation.seeds import distill_seeds
+from kdedge.errors import UsageError
 from kdedge.run.layout import RunDir
 from kdedge.runtime import Classifier
 
@@ -61,10 +62,12 @@ def test_a_student_is_compared_with_another_one(
 ) -> None:
     folder = str(runs[0].folder.parent)
     monkeypatch.setattr(
-        "sys.argv", ["study", "base-x", "a:a-assisted", "a-assisted", "--runs", folder]
+        "sys.argv",
+        ["study", "base-x", "a:a-assisted", "a-assisted", "base-x/a:a-assisted", "--runs", folder],
     )
     compare_students.study()
-    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[-2:]]
+    *rows, other = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[-3:]]
+    assert other[0].strip("| ") == "base-x/a" and other[1:] == rows[0][1:]
     labels = factories.sentences(factories.SPLIT_SIZES["test"], factories.SPLIT_SEEDS["test"])[1]
     first = [accuracy(logits_of(run, "a/student"), labels) for run in runs]
     second = [accuracy(logits_of(run, "a-assisted/student"), labels) for run in runs]
@@ -77,6 +80,15 @@ def test_a_student_is_compared_with_another_one(
         f"{statistics.mean(first) - statistics.mean(second):+.4f}",
     ]
     assert set(rows[1][4:-1]) == {"–"}
+
+
+@pytest.mark.slow
+def test_students_of_other_seeds_are_not_compared(
+    runs: list[RunDir],
+) -> None:
+    students = compare_students.SeedStudents(runs[0].folder.parent, "base-x")
+    with pytest.raises(UsageError, match="different numbers of seeds"):
+        students.measure("base-x-seed1/a")
 
 
 @pytest.mark.slow
