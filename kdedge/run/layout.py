@@ -148,7 +148,8 @@ class RunDir:
 
         `runs/x` names all students; `runs/x/bilstm` and `runs/x/bilstm/bundle` name one.
 
-        Raises UsageError if there is no run at or above the path.
+        Raises UsageError if there is no run at or above the path, or if the path lies in the run
+        but in none of its students.
         """
         run = find_run(path)
         if run is None:
@@ -162,6 +163,13 @@ class RunDir:
         for name, student in run.students.items():
             if here.is_relative_to(student.folder.resolve()):
                 named.append(name)
+        if not named and here != run.folder:
+            raise UsageError(
+                "this folder of the run holds no student of its recipe",
+                f"{path}; students: {', '.join(run.students)}",
+                "name one of them, or the run; a run that was stopped has its new students in the "
+                "recipe once `kdedge distill` has finished",
+            )
         return run, named or list(run.students)
 
     @contextmanager

@@ -170,6 +170,10 @@ def test_a_run_is_found_from_inside_with_the_students_named(tmp_path: Path) -> N
     run, students = RunDir.open(inside)
     assert run.recipe == made.recipe and students == ["b"]
     assert RunDir.open(made.folder)[1] == ["a", "b"]
+    (made.folder / "c").mkdir()  # a student that a stopped run has trained, or any other folder
+    with pytest.raises(UsageError, match="no student of its recipe") as caught:
+        RunDir.open(made.folder / "c")
+    assert "students: a, b" in caught.value.detail
     assert find_run(tmp_path) is None
     with pytest.raises(UsageError, match="not a run"):
         RunDir.open(tmp_path)
