@@ -101,16 +101,19 @@ def augment(arguments: RecipeArguments, curve: bool, force: bool, as_json: bool)
     from kdedge.distillation.transfer_stage import measure_learning_curve
     from kdedge.run.layout import RunDir
     from kdedge.run.threads import prepare_process
+    from kdedge.transfer.label_shift import measure_label_shift
 
     prepare_process(recipe.threads or 1)
     run = RunDir.create(recipe, arguments.runs)
     with run.locked():
         context = prepare_context(recipe, run, task=task, stages=stages)
+        transfer = context.transfer
+        shifts = measure_label_shift(task.spec, transfer.logits, transfer.texts)
         if is_main():
             results().print(_sources_table(context))
-            results().print(_labels_table(context))
+            results().print(_labels_table(shifts))
             results().print(_examples_table(context))
-            _point_out_shift(context)
+            _point_out_shift(shifts)
         learning_curve = None
         if curve:
             train_general_students(run, context.task, stages)
@@ -121,7 +124,7 @@ def augment(arguments: RecipeArguments, curve: bool, force: bool, as_json: bool)
         _show_curve(context, recipe.augment, learning_curve)
     print_line(f"run: {run.folder}")
     if as_json:
-        print_json(_document(context, learning_curve))
+        print_json(_document(context, shifts, learning_curve))
 
 
 def _sources_table(context: DistillContext) -> Table:
@@ -149,17 +152,10 @@ def _sources_table(context: DistillContext) -> Table:
     return table
 
 
-def _label_shifts(context: DistillContext) -> dict[str, LabelShift]:
-    from kdedge.transfer.label_shift import measure_label_shift
-
-    transfer = context.transfer
-    return measure_label_shift(context.task.spec, transfer.logits, transfer.texts.origins)
-
-
-def _labels_table(context: DistillContext) -> Table:
+def _labels_table(shifts: dict[str, LabelShift]) -> Table:
     columns = ["source", "texts", "labels", "label shift"]
     table = make_table("the teacher's labels", columns, left=("source", "labels"))
-    for origin, labels in _label_shifts(context).items():
+    for origin, labels in shifts.items():
         table.add_row(origin, f"{labels.texts:,}", _labels_cell(labels), f"{labels.shift:.2f}")
     return table
 
@@ -174,9 +170,9 @@ def _labels_cell(labels: LabelShift) -> str:
     return cell if len(shown) == len(labels.shares) else f"{cell}, ..."
 
 
-def _point_out_shift(context: DistillContext) -> None:
+def _point_out_shift(shifts: dict[str, LabelShift]) -> None:
     """Name sources that change texts so much that the teacher gives other labels."""
-    for origin, labels in _label_shifts(context).items():
+    for origin, labels in shifts.items():
         if origin in FEWER_CHANGES and labels.shift >= MUCH_SHIFT:
             print_message(
                 f"{origin}: the teacher gives other labels than to the labelled texts (label shift "
@@ -266,7 +262,9 @@ def _distance_cell(point: CurvePoint, best: CurvePoint) -> str:
     return f"{best.agreement - point.agreement:.4f} ± {point.error:.4f}"
 
 
-def _document(context: DistillContext, curve: LearningCurve | None) -> dict[str, Any]:
+def _document(
+    context: DistillContext, shifts: dict[str, LabelShift], curve: LearningCurve | None
+) -> dict[str, Any]:
     from kdedge.augment.counts import read_source_counts
     from kdedge.transfer.result import TransferResult
 
@@ -277,7 +275,7 @@ def _document(context: DistillContext, curve: LearningCurve | None) -> dict[str,
         "sources": {name: counts.to_json() for name, counts in sources.items()},
         "origins": transfer.origins,
         "rejected": transfer.rejected,
-        "labels": {origin: shift.to_json() for origin, shift in _label_shifts(context).items()},
+        "labels": {origin: shift.to_json() for origin, shift in shifts.items()},
     }
     if curve:
         document["curve"] = curve.to_json()

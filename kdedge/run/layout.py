@@ -167,8 +167,8 @@ class RunDir:
             raise UsageError(
                 "this folder of the run holds no student of its recipe",
                 f"{path}; students: {', '.join(run.students)}",
-                "name one of them, or the run; a run that was stopped has its new students in the "
-                "recipe once `kdedge distill` has finished",
+                "name one of them, or the run; after a stopped `kdedge distill`, finish it "
+                "first: it saves its recipe at the end",
             )
         return run, named or list(run.students)
 

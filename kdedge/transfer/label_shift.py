@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from scipy.stats import ks_2samp
 
 from kdedge.runtime.metrics import decide
 from kdedge.runtime.spec import TaskSpec
+from kdedge.transfer.texts import TransferTexts
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class LabelShift:
 
 
 def measure_label_shift(
-    spec: TaskSpec, logits: np.ndarray, origins: Sequence[str]
+    spec: TaskSpec, logits: np.ndarray, texts: TransferTexts
 ) -> dict[str, LabelShift]:
     """Compare the teacher's predictions for each origin with those for the labelled texts.
 
@@ -46,26 +46,15 @@ def measure_label_shift(
     Args:
         spec: The task.
         logits: The teacher's. *Shape:* (N, C)
-        origins: Where each of the N texts comes from. Without a text whose origin is `labelled`,
-            every distance is 0.
+        texts: The N texts. Without labelled ones every distance is 0.
 
     Returns:
         Origin -> what the teacher predicts, in the order of the texts.
-
-    Example:
-        >>> spec = TaskSpec("reviews", "classification", ("bad", "good"), "accuracy", pair=False)
-        >>> logits = np.array([[0, 1], [1, 0], [1, 0], [1, 0]])
-        >>> shifts = measure_label_shift(spec, logits, ["labelled", "labelled", "rule", "rule"])
-        >>> shifts["rule"].shift
-        0.5
     """
-    names = list(origins)
-    all_origins = np.asarray(names)
-    predictions = decide(spec.kind, np.asarray(logits), spec.threshold)
-    labelled = predictions[all_origins == "labelled"]
+    labelled = decide(spec.kind, logits[texts.labelled], spec.threshold)
     shifts = {}
-    for origin in dict.fromkeys(names):
-        predicted = predictions[all_origins == origin]
+    for origin in dict.fromkeys(texts.origins):
+        predicted = decide(spec.kind, logits[texts.rows(origin)], spec.threshold)
         shifts[origin] = _compare(spec, predicted, labelled if len(labelled) else predicted)
     return shifts
 

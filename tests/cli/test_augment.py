@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-
 import numpy as np
 import pytest
 
 from kdedge.cli.augment import _labels_table, _point_out_shift
 from kdedge.runtime.spec import TaskSpec
+from kdedge.transfer.label_shift import LabelShift, measure_label_shift
+from kdedge.transfer.texts import TransferTexts
 
 
-def context(made: list[int], origin: str) -> Any:
+def shifts(made: list[int], origin: str) -> dict[str, LabelShift]:
     """Two labelled texts, one with each label, and made texts with these labels."""
     spec = TaskSpec("test", "classification", ("bad", "good"), "accuracy", pair=False)
-    texts = SimpleNamespace(origins=["labelled", "labelled", *[origin] * len(made)])
-    transfer = SimpleNamespace(texts=texts, logits=np.eye(2)[[0, 1, *made]])
-    return SimpleNamespace(task=SimpleNamespace(spec=spec), transfer=transfer)
+    origins = ["labelled", "labelled", *[origin] * len(made)]
+    texts = TransferTexts.of(origins, None, origins, np.zeros(len(origins)))
+    return measure_label_shift(spec, np.eye(2)[[0, 1, *made]], texts)
 
 
 def test_a_source_that_destroys_labels_is_pointed_out(capsys: pytest.CaptureFixture[str]) -> None:
-    _point_out_shift(context([0, 0, 0, 0, 1], "replace"))
+    _point_out_shift(shifts([0, 0, 0, 0, 1], "replace"))
     said = capsys.readouterr().err
     assert said.startswith("replace: the teacher gives other labels")
     assert "label shift 0.30" in said and "lower augment.replace.probability" in said
@@ -33,12 +32,12 @@ def test_a_source_that_destroys_labels_is_pointed_out(capsys: pytest.CaptureFixt
 def test_small_shifts_and_texts_that_are_not_changed_are_not(
     made: list[int], origin: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _point_out_shift(context(made, origin))
+    _point_out_shift(shifts(made, origin))
     assert capsys.readouterr().err == ""
 
 
 def test_the_most_frequent_labels_are_shown() -> None:
-    table = _labels_table(context([0, 0, 0, 1], "rule"))
+    table = _labels_table(shifts([0, 0, 0, 1], "rule"))
     cells = [list(column.cells) for column in table.columns]
     assert cells[0] == ["labelled", "rule"]
     assert cells[2] == ["bad 50 %, good 50 %", "bad 75 %, good 25 %"]

@@ -7,8 +7,14 @@ import pytest
 
 from kdedge.runtime.spec import TaskSpec
 from kdedge.transfer.label_shift import measure_label_shift
+from kdedge.transfer.texts import TransferTexts
 
-ORIGINS = ["labelled"] * 4 + ["rule"] * 2
+
+def texts(*origins: str) -> TransferTexts:
+    return TransferTexts.of(origins, None, origins, np.zeros(len(origins)))
+
+
+TEXTS = texts(*["labelled"] * 4, *["rule"] * 2)
 
 
 def spec(kind: str, *labels: str) -> TaskSpec:
@@ -17,9 +23,7 @@ def spec(kind: str, *labels: str) -> TaskSpec:
 
 def test_classes_are_compared_by_total_variation() -> None:
     predicted = [0, 0, 1, 2, 1, 1]  # labelled: 1/2, 1/4, 1/4; rule: 0, 1, 0
-    shifts = measure_label_shift(
-        spec("classification", "a", "b", "c"), np.eye(3)[predicted], ORIGINS
-    )
+    shifts = measure_label_shift(spec("classification", "a", "b", "c"), np.eye(3)[predicted], TEXTS)
     assert list(shifts) == ["labelled", "rule"]
     assert shifts["labelled"].shift == 0
     assert shifts["labelled"].shares == {"a": 0.5, "b": 0.25, "c": 0.25}
@@ -30,7 +34,7 @@ def test_classes_are_compared_by_total_variation() -> None:
 
 def test_several_labels_per_text_are_compared_one_by_one() -> None:
     logits = np.array([[1, -1], [1, -1], [1, 1], [1, 1], [1, -1], [-1, -1]])
-    shifts = measure_label_shift(spec("multilabel", "a", "b"), logits, ORIGINS)
+    shifts = measure_label_shift(spec("multilabel", "a", "b"), logits, TEXTS)
     assert shifts["labelled"].shares == {"a": 1.0, "b": 0.5}
     assert shifts["rule"].shares == {"a": 0.5, "b": 0.0}
     assert shifts["rule"].shift == pytest.approx(0.5)
@@ -38,7 +42,7 @@ def test_several_labels_per_text_are_compared_one_by_one() -> None:
 
 def test_numbers_are_compared_by_their_distributions() -> None:
     logits = np.array([[1.0], [2.0], [3.0], [4.0], [2.5], [2.6]])
-    shifts = measure_label_shift(spec("regression", "score"), logits, ORIGINS)
+    shifts = measure_label_shift(spec("regression", "score"), logits, TEXTS)
     assert shifts["labelled"].quartiles == (1.75, 2.5, 3.25)
     assert shifts["labelled"].shift == 0
     assert shifts["rule"].shift == pytest.approx(0.5)  # below 2.5: 0 instead of 1/2
@@ -46,5 +50,5 @@ def test_numbers_are_compared_by_their_distributions() -> None:
 
 
 def test_without_labelled_texts_nothing_is_compared() -> None:
-    shifts = measure_label_shift(spec("classification", "a", "b"), np.eye(2), ["pool", "pool"])
+    shifts = measure_label_shift(spec("classification", "a", "b"), np.eye(2), texts("pool", "pool"))
     assert shifts["pool"].shift == 0
