@@ -7,8 +7,6 @@ serves every task with the same teacher: a task's student starts from its encode
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +25,10 @@ from kdedge.nn.training import Training, train
 from kdedge.recipe import GeneralConfig, StudentConfig, TeacherConfig
 from kdedge.recipe.general import KEYS_OF_THE_TASK
 from kdedge.run.layout import RunDir
-from kdedge.run.locks import wait_for_lock
+from kdedge.run.locks import locked_stage
 from kdedge.run.processes import barrier, is_main
 from kdedge.run.progress import Progress
-from kdedge.run.stage import StageContext, stage
+from kdedge.run.stage import StageContext
 from kdedge.students.build import new_student
 from kdedge.students.subset_embedding import train_used_embeddings_only
 from kdedge.teacher.finetune import load_encoder, pretrained_hash
@@ -58,23 +56,9 @@ def train_general_student(
     texts = read_general_texts(general, run.recipe.data.encoding)
     _say_test_texts(student, texts, task, stages.progress)
     training = GeneralTraining(run, student, general, texts, stages.progress)
-    folder = run.general_student(student)
-    with _locked(folder, stages):
-        stage(folder, training.inputs(), training, stages=stages)
-
-
-@contextmanager
-def _locked(folder: Path, stages: StageContext) -> Iterator[None]:
-    """Lock a folder that runs of several tasks share; not in a dry run, which writes nothing."""
-    if stages.dry_run or not is_main():
-        barrier()
-        yield
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
     waiting = "another process trains this general student; waiting for it"
-    with wait_for_lock(folder, waiting, stages.progress):
-        barrier()  # now the other processes, too, see the finished stage
-        yield
+    folder = run.general_student(student)
+    locked_stage(folder, training.inputs(), training, waiting, stages)
 
 
 def _say_test_texts(

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from kdedge.data.task import Task
+from kdedge.distillation.first_weights import FirstWeights
 from kdedge.distillation.layer_source import LayerSource
 from kdedge.distillation.module import DistillationModule
 from kdedge.distillation.objective import Objective
@@ -26,7 +27,7 @@ from kdedge.run.layout import RunDir
 from kdedge.run.paths import StudentDir
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, read_result, stage
-from kdedge.students.build import load_student, new_student
+from kdedge.students.build import load_student
 from kdedge.students.subset_embedding import train_used_embeddings_only
 from kdedge.students.vocabulary import trim
 from kdedge.teacher.finetune import Teacher, teacher_hash
@@ -197,9 +198,16 @@ class StudentTraining:
     def _build(self) -> TextClassifier:
         """Return the student with the weights it starts from."""
         context = self.context
-        config = starting_config(context.run, self.student)
-        lender = load_lender(context, self.student)
-        student = new_student(config, context.task, lender, context.seed)
+        first = FirstWeights(
+            config=starting_config(context.run, self.student),
+            task=context.task,
+            lender=load_lender(context, self.student),
+            lender_hash=lender_hash(context.run, self.student),
+            folder=context.run.shared,
+            seed=context.seed,
+            progress=context.stages.progress,
+        )
+        student = first.build()
         if self.student.vocabulary:
             texts = context.transfer.texts
             student = trim(student, texts.written, self.student.vocabulary, texts.augmented)
@@ -271,6 +279,13 @@ def load_lender(context: DistillContext, student: StudentConfig) -> TextClassifi
     assistant = context.run.students[student.assistant]
     assistant.require_trained()
     return load_trained_student(assistant.student)
+
+
+def lender_hash(run: RunDir, student: StudentConfig) -> str:
+    """Return a hash of the weights of the student's assistant, or of the teacher."""
+    if not student.assistant:
+        return teacher_hash(run)
+    return hash_files(run.students[student.assistant].student, WEIGHTS)
 
 
 def starting_config(run: RunDir, student: StudentConfig) -> StudentConfig:

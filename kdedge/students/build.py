@@ -72,6 +72,14 @@ def build_student(
     return STUDENT_BY_KIND[config.kind].build(config, spec, teacher, tokenizer), tokenizer
 
 
+def reads_training_texts(config: StudentConfig, teacher: TextClassifier) -> bool:
+    """Return whether a student's first weights are fitted to training texts.
+
+    That runs the teacher several times, on up to 1,024 texts.
+    """
+    return STUDENT_BY_KIND[config.kind].reads_training_texts(config, teacher)
+
+
 def new_student(
     config: StudentConfig, task: Task, teacher: TextClassifier, seed: int
 ) -> TextClassifier:

@@ -37,6 +37,15 @@ class StudentKind(ABC):
             UsageError: If start and shape do not fit together, or do not fit this teacher.
         """
 
+    def reads_training_texts(self, config: Any, teacher: TextClassifier) -> bool:
+        """Return whether first weights are fitted to training texts, which takes a while.
+
+        Args:
+            config: As in `build`.
+            teacher: The classifier whose weights the student may take.
+        """
+        return False
+
     def lender(self, config: Any, teacher: TextClassifier, task: Task, seed: int) -> TextClassifier:
         """Return the model that the student copies weights from; by default the teacher itself.
 

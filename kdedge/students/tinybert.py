@@ -22,7 +22,7 @@ from kdedge.nn.layer_map import LayerMap
 from kdedge.nn.text_model import TextClassifier
 from kdedge.recipe import TinyBertConfig
 from kdedge.runtime.spec import TaskSpec
-from kdedge.students.as_bert import as_bert
+from kdedge.students.as_bert import as_bert, family_of
 from kdedge.students.fit_to_teacher import fitted_bert
 from kdedge.students.kind import StudentKind
 from kdedge.students.piece_mapping import with_vocabulary
@@ -59,6 +59,12 @@ class TinyBertKind(StudentKind):
         if config.start == "shrink":
             return _like_teacher(config, settings, teacher, tokenizer)
         return _from_checkpoint(config, settings)
+
+    def reads_training_texts(self, config: TinyBertConfig, teacher: TextClassifier) -> bool:
+        """Return whether the student is cut out, or the teacher is of a type that is fitted."""
+        if config.start == "shrink":
+            return True
+        return config.start == "teacher" and bool(family_of(teacher.model).differences)
 
     def lender(
         self, config: TinyBertConfig, teacher: TextClassifier, task: Task, seed: int
