@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from kdedge.benchmarks.changes import Change, Comparison
 from kdedge.benchmarks.equivalence.flips import flips_of
-from kdedge.benchmarks.report import Report, finite, wrong_form
+from kdedge.benchmarks.report import Report
+from kdedge.benchmarks.report_json import finite, wrong_form
 from kdedge.benchmarks.scenarios.process_ratio import CONFIDENCE, compare_processes, verdict_of
 from kdedge.benchmarks.scenarios.series import ScenarioResults, Series, subject_key
 

@@ -29,7 +29,8 @@ from kdedge.benchmarks.reference import (
     unknown_teacher_notes,
     with_curves,
 )
-from kdedge.benchmarks.report import Report, Row
+from kdedge.benchmarks.report import Report
+from kdedge.benchmarks.row import Row
 from kdedge.benchmarks.scenarios.run import run_scenarios
 from kdedge.benchmarks.subjects import Subject, bundle_subjects
 from kdedge.benchmarks.targets import bundle_name

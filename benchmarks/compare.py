@@ -9,7 +9,9 @@ from pathlib import Path
 
 from kdedge.benchmarks.figures import NOTHING, FigureTable, decimal
 from kdedge.benchmarks.render import plain
-from kdedge.benchmarks.report import Report, Row, wrong_form
+from kdedge.benchmarks.report import Report
+from kdedge.benchmarks.report_json import wrong_form
+from kdedge.benchmarks.row import Row
 from kdedge.benchmarks.saved import read_document
 from kdedge.benchmarks.summary import duration, file_size
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kdedge.benchmarks.report import Report, Row
+from kdedge.benchmarks.report import Report
+from kdedge.benchmarks.row import Row
 from kdedge.benchmarks.subjects import nodes_on_cpu
 
 from kdedge.evaluation.timing import TimingRatio, compare_timings

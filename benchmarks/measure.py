@@ -8,8 +8,8 @@ import numpy as np
 from kdedge.benchmarks.examples import Examples
 from kdedge.benchmarks.footprint import NOT_MEASURED, Footprint, footprints
 from kdedge.benchmarks.options import Options
-from kdedge.benchmarks.report import Row
 from kdedge.benchmarks.retention import Retention, score_interval
+from kdedge.benchmarks.row import Row
 from kdedge.benchmarks.subjects import Runner, Subject
 from kdedge.benchmarks.work import batch_work, full_batches, single_work, take
 

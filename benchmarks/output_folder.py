@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kdedge.benchmarks.options import DEFAULTS, Options
-from kdedge.benchmarks.report import finite
+from kdedge.benchmarks.report_json import finite
 from kdedge.benchmarks.scenarios.names import SCENARIOS
 
 from kdedge.errors import UsageError

@@ -11,8 +11,8 @@ from kdedge.benchmarks.agreement import curve_of
 from kdedge.benchmarks.examples import Examples
 from kdedge.benchmarks.measure import RetentionOf
 from kdedge.benchmarks.options import Options
-from kdedge.benchmarks.report import Row
 from kdedge.benchmarks.retention import REFERENCE, Retention, paired_retention
+from kdedge.benchmarks.row import Row
 from kdedge.benchmarks.subjects import Subject
 
 from kdedge.runtime.metrics import METRICS

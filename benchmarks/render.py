@@ -11,8 +11,9 @@ from typing import Any
 from kdedge.benchmarks.equivalence.sections import sections_of
 from kdedge.benchmarks.figures import NOTHING, FigureSection, decimal
 from kdedge.benchmarks.int8_gain import int8_answers
-from kdedge.benchmarks.report import Report, Row, one_line, percentiles, speedup, warnings
+from kdedge.benchmarks.report import Report, one_line, warnings
 from kdedge.benchmarks.retention import Retention
+from kdedge.benchmarks.row import Row, percentiles, speedup
 from kdedge.benchmarks.scenarios.change_table import change_table
 from kdedge.benchmarks.scenarios.machine_tables import machine_tables
 from kdedge.benchmarks.scenarios.tables import ScenarioTable, scenario_tables

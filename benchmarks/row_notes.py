@@ -9,7 +9,7 @@ from kdedge.benchmarks.gain import gain_text
 from kdedge.evaluation.timing import compare_timings
 
 if TYPE_CHECKING:
-    from kdedge.benchmarks.report import Row
+    from kdedge.benchmarks.row import Row
 
 
 def baseline_notes(row: Row, baseline: Row | None) -> list[str]:

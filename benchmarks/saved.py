@@ -14,8 +14,10 @@ from kdedge.benchmarks.footprint import Footprint
 from kdedge.benchmarks.gain import DistillationGain
 from kdedge.benchmarks.options import Options
 from kdedge.benchmarks.render import PAGE_FILE
-from kdedge.benchmarks.report import Report, Row, finite
+from kdedge.benchmarks.report import Report
+from kdedge.benchmarks.report_json import finite
 from kdedge.benchmarks.retention import Retention
+from kdedge.benchmarks.row import Row
 from kdedge.benchmarks.scenarios.series import ScenarioResults
 
 from kdedge import __version__

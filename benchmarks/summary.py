@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from kdedge.benchmarks.gain import gain_text
-from kdedge.benchmarks.report import Report, Row, speedup
+from kdedge.benchmarks.report import Report
+from kdedge.benchmarks.row import Row, speedup
 
 from kdedge.evaluation.timing import FEWEST
 

@@ -13,8 +13,9 @@ from kdedge.benchmarks.equivalence.shares import share_interval
 from kdedge.benchmarks.equivalence.text_changes import Robustness
 from kdedge.benchmarks.examples import Examples
 from kdedge.benchmarks.footprint import Footprint
-from kdedge.benchmarks.report import Report, Row
+from kdedge.benchmarks.report import Report
 from kdedge.benchmarks.retention import REFERENCE, Retention
+from kdedge.benchmarks.row import Row
 from kdedge.benchmarks.subjects import Subject
 
 from kdedge.evaluation.timing import Timings

@@ -16,7 +16,7 @@ from kdedge.benchmarks.equivalence.robustness import FEWEST, measure_robustness,
 from kdedge.benchmarks.equivalence.text_changes import Robustness
 from kdedge.benchmarks.equivalence.values import Equivalence
 from kdedge.benchmarks.examples import Examples
-from kdedge.benchmarks.report import Row
+from kdedge.benchmarks.row import Row
 from kdedge.benchmarks.subjects import Subject
 
 from kdedge.run.progress import Progress

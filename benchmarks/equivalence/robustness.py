@@ -8,7 +8,7 @@ import numpy as np
 from kdedge.benchmarks.equivalence.shares import share_interval
 from kdedge.benchmarks.equivalence.text_changes import CHANGES, Robustness, changed
 from kdedge.benchmarks.examples import Examples
-from kdedge.benchmarks.report import Row
+from kdedge.benchmarks.row import Row
 from kdedge.benchmarks.subjects import Runner, Subject
 
 from kdedge.evaluation.timing import representative

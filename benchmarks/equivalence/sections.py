@@ -17,7 +17,8 @@ from kdedge.benchmarks.equivalence.tables import (
 )
 from kdedge.benchmarks.equivalence.values import Equivalence
 from kdedge.benchmarks.figures import FigureSection, FigureTable, Terms
-from kdedge.benchmarks.report import Report, Row
+from kdedge.benchmarks.report import Report
+from kdedge.benchmarks.row import Row
 
 AGREEMENT = (
     "How often each subject gives the teacher's answer, and on how many texts the teacher's answer"

@@ -16,7 +16,8 @@ from kdedge.benchmarks.figures import (
     percent,
     percent_with_interval,
 )
-from kdedge.benchmarks.report import Report, Row
+from kdedge.benchmarks.report import Report
+from kdedge.benchmarks.row import Row
 from kdedge.benchmarks.summary import headline
 
 MOST_CLASSES = 12

@@ -19,7 +19,8 @@ from kdedge.benchmarks.pictures.reliability import reliability
 from kdedge.benchmarks.pictures.scores import scores
 from kdedge.benchmarks.pictures.style import NARROW, WIDE
 from kdedge.benchmarks.pictures.svg import clean_svg, to_svg
-from kdedge.benchmarks.report import Report, Row
+from kdedge.benchmarks.report import Report
+from kdedge.benchmarks.row import Row
 from kdedge.benchmarks.summary import metric_name
 
 __all__ = ["NARROW", "WIDE", "Picture", "clean_svg", "draw", "draw_machines"]

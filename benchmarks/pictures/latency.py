@@ -7,7 +7,8 @@ from typing import Any
 from kdedge.benchmarks.pictures import style
 from kdedge.benchmarks.pictures.data import colour_of, density, latency_axis, percentiles
 from kdedge.benchmarks.pictures.style import Layer
-from kdedge.benchmarks.report import Report, Row
+from kdedge.benchmarks.report import Report
+from kdedge.benchmarks.row import Row
 from kdedge.benchmarks.summary import duration
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from kdedge.benchmarks.pictures import style
 from kdedge.benchmarks.pictures.data import Axis, colour_of, log_ticks
 from kdedge.benchmarks.pictures.style import Layer
-from kdedge.benchmarks.report import Report, Row
+from kdedge.benchmarks.report import Report
+from kdedge.benchmarks.row import Row
 
 HEIGHT = 360
 AXIS_WIDTH = 80

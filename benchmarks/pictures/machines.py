@@ -8,7 +8,7 @@ from typing import Any
 from kdedge.benchmarks.pictures import style
 from kdedge.benchmarks.pictures.data import COLOURS, latency_axis
 from kdedge.benchmarks.pictures.style import Layer
-from kdedge.benchmarks.report import Row
+from kdedge.benchmarks.row import Row
 from kdedge.benchmarks.summary import duration
 
 

@@ -17,7 +17,8 @@ from kdedge.benchmarks.pictures.pareto_labels import pareto_labels, target_score
 from kdedge.benchmarks.pictures.plot import Plot, score_y
 from kdedge.benchmarks.pictures.style import Layer
 from kdedge.benchmarks.pictures.untimed import strip_width, untimed_strip
-from kdedge.benchmarks.report import Report, Row
+from kdedge.benchmarks.report import Report
+from kdedge.benchmarks.row import Row
 
 
 def pareto(report: Report, width: int) -> Layer | None:

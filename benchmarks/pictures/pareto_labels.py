@@ -11,7 +11,8 @@ from kdedge.benchmarks.pictures.data import groups
 from kdedge.benchmarks.pictures.label_places import Box, Label, place_labels, place_on_line
 from kdedge.benchmarks.pictures.plot import Plot
 from kdedge.benchmarks.pictures.style import Layer
-from kdedge.benchmarks.report import Report, Row
+from kdedge.benchmarks.report import Report
+from kdedge.benchmarks.row import Row
 
 LINE_BOXES = 40
 """Number of small boxes that stand for a line."""

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from kdedge.benchmarks.pictures import style
 from kdedge.benchmarks.pictures.data import Axis, percentiles
-from kdedge.benchmarks.report import Report, Row
+from kdedge.benchmarks.report import Report
+from kdedge.benchmarks.row import Row
 from kdedge.benchmarks.summary import metric_name
 
 

@@ -7,7 +7,8 @@ from typing import Any
 from kdedge.benchmarks.pictures import style
 from kdedge.benchmarks.pictures.data import Axis, is_constant, is_label_only, score_axis
 from kdedge.benchmarks.pictures.style import Layer
-from kdedge.benchmarks.report import Report, Row
+from kdedge.benchmarks.report import Report
+from kdedge.benchmarks.row import Row
 from kdedge.benchmarks.summary import metric_name
 
 

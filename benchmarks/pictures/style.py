@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdedge.benchmarks.pictures.data import Axis, colour_of
-from kdedge.benchmarks.report import Report, Row
+from kdedge.benchmarks.report import Report
+from kdedge.benchmarks.row import Row
 
 WIDE, NARROW = 1090, 324
 """Widths of a picture in pixels: for screens, and for phones."""

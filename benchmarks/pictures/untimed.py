@@ -9,7 +9,8 @@ from kdedge.benchmarks.pictures import style
 from kdedge.benchmarks.pictures.data import is_label_only
 from kdedge.benchmarks.pictures.plot import Plot
 from kdedge.benchmarks.pictures.style import Layer
-from kdedge.benchmarks.report import Report, Row
+from kdedge.benchmarks.report import Report
+from kdedge.benchmarks.row import Row
 
 
 def strip_width(untimed: Sequence[Row], width: int) -> int:

@@ -18,8 +18,9 @@ from kdedge.benchmarks.bench import run_examples
 from kdedge.benchmarks.figures import NOTHING, FigureSection, FigureTable
 from kdedge.benchmarks.options import DEFAULTS
 from kdedge.benchmarks.page import html_page
-from kdedge.benchmarks.report import Report, Row, one_line
+from kdedge.benchmarks.report import Report, one_line
 from kdedge.benchmarks.retention import REFERENCE, paired_retention, score_interval
+from kdedge.benchmarks.row import Row
 
 from kdedge import __version__
 from kdedge.data.task import Task

@@ -17,7 +17,8 @@ from kdedge.printable import printable
 from kdedge.run.progress import Progress
 
 if TYPE_CHECKING:
-    from kdedge.benchmarks.report import Report, Row
+    from kdedge.benchmarks.report import Report
+    from kdedge.benchmarks.row import Row
     from kdedge.benchmarks.scenarios.tables import ScenarioTable
 
 SUBJECT_WIDTH = 26

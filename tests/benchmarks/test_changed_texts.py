@@ -11,7 +11,7 @@ import pytest
 from kdedge.benchmarks.equivalence.robustness import measure_robustness, too_slow
 from kdedge.benchmarks.equivalence.text_changes import CHANGES, changed
 from kdedge.benchmarks.examples import Examples
-from kdedge.benchmarks.report import Row
+from kdedge.benchmarks.row import Row
 from kdedge.benchmarks.subjects import Runner, Subject
 from reports import timings
 

@@ -9,7 +9,8 @@ import pytest
 import reports
 from kdedge.benchmarks.gain import DistillationGain, gain_text, paired_gain
 from kdedge.benchmarks.page import html_page
-from kdedge.benchmarks.report import Report, Row, warnings
+from kdedge.benchmarks.report import Report, warnings
+from kdedge.benchmarks.row import Row
 from kdedge.benchmarks.summary import summary
 
 from kdedge.runtime.spec import TaskSpec

@@ -14,8 +14,10 @@ import pytest
 from kdedge.benchmarks import machine
 from kdedge.benchmarks.footprint import Footprint
 from kdedge.benchmarks.render import COLUMNS, markdown, title, write_report
-from kdedge.benchmarks.report import Report, Row, finite, one_line, warnings
+from kdedge.benchmarks.report import Report, one_line, warnings
+from kdedge.benchmarks.report_json import finite
 from kdedge.benchmarks.result_warnings import result_warnings
+from kdedge.benchmarks.row import Row
 from reports import CPU, report, timings
 from rich.console import Console
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from kdedge.benchmarks.report import Report, Row
+from kdedge.benchmarks.report import Report
 from kdedge.benchmarks.retention import Retention, Verdict
+from kdedge.benchmarks.row import Row
 from kdedge.benchmarks.summary import duration, file_size, headline, summary
 from reports import CPU, report, row, timings
 
