@@ -2,81 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from kdedge.benchmarks.options import DEFAULTS, Options
 from kdedge.benchmarks.scenarios.names import SCENARIOS, scenario_names
-from kdedge.cli.bench_against import (
-    check_same_data,
-    check_same_subjects,
-    read_earlier_report,
-    with_comparison,
-)
+from kdedge.cli.bench_against import read_earlier_report
+from kdedge.cli.bench_data import DataArguments
+from kdedge.cli.bench_measure import check_before_copying, measure_bundles, measure_run
 from kdedge.cli.bench_output import judge, show_report
 from kdedge.cli.bench_remote import RemoteOptions, bench_remotely, remote_folder, remote_options
 from kdedge.cli.console import ConsoleProgress
 from kdedge.cli.invocation import command_line
 from kdedge.cli.options import (
-    DEFAULT_OUTPUT,
     FiniteRange,
     OutputOptions,
     default_option,
     json_option,
-    load_data,
     option_group,
     strict_option,
     wide_option,
 )
-from kdedge.errors import UsageError
-from kdedge.run.progress import Progress
-
-if TYPE_CHECKING:
-    from kdedge.benchmarks.against import EarlierReport
-    from kdedge.benchmarks.examples import Examples
-    from kdedge.benchmarks.report import Report
-    from kdedge.benchmarks.targets import Plan
-    from kdedge.run.layout import RunDir
-
 
 MOST_THREADS = 1024
 """More threads than any machine has cores: they only take memory."""
-
-
-@dataclass(frozen=True)
-class DataArguments:
-    """A file with the user's own texts, and its columns."""
-
-    data: Path | None
-    text: str
-    pair: str
-    label: str | None
-
-    def read(self, bundle: Path) -> Examples | None:
-        """Read the texts for a bundle; None if no file was given."""
-        if self.data is None:
-            return None
-        from kdedge.benchmarks.examples import read_examples
-        from kdedge.runtime import Bundle
-
-        spec = Bundle.open(bundle).manifest.spec
-        return read_examples(self.data, spec, text=self.text, pair=self.pair, label=self.label)
-
-    def check(self) -> None:
-        """Check that a column of labels belongs to a file."""
-        if self.data is None and self.label is not None:
-            raise UsageError("--label needs --data", self.label, "name a file with --data")
-
-    def words(self) -> list[str]:
-        """Return the options that name the columns."""
-        if self.data is None:
-            return []
-        label = [] if self.label is None else [f"--label={self.label}"]
-        return [f"--text={self.text}", f"--pair={self.pair}", *label]
 
 
 class _WithCompare(click.Command):
@@ -244,7 +196,7 @@ def bench(
         folder = out or remote_folder(folder, remote.remote, compared=against is not None)
         words = [*options.words(), *data.words()]
         request = remote.request(planned.bundles, words, data.data, against)
-        _check_before_copying(planned, data, options, folder)
+        check_before_copying(planned, data, options, folder)
         bench_remotely(remote, request, folder, output, progress)
     earlier = None
     if against is not None:
@@ -253,7 +205,7 @@ def bench(
         earlier = read_earlier_report(against, folder, options)
     command = command_line(click.get_current_context())
     if planned.run is not None:
-        report, path = _bench_run(
+        report, path = measure_run(
             planned.run,
             planned.students,
             options,
@@ -264,123 +216,10 @@ def bench(
         )
     else:
         check_outside(planned.bundles, folder)
-        report, path = _bench_bundles(
+        report, path = measure_bundles(
             planned, data, options, folder, progress, command=command, earlier=earlier
         )
     show_report(report, path, output, progress=progress)
     judge(report, output)
     if report.comparison is not None:
         report.comparison.raise_if_regressed()
-
-
-def bench_and_show(
-    folder: Path,
-    output: OutputOptions = DEFAULT_OUTPUT,
-    *,
-    progress: Progress,
-    force: bool,
-) -> Report:
-    """Bench a whole run with default options, write its report and print it.
-
-    Without `force`, a report of the same bundles, settings and machine is printed again.
-    """
-    from kdedge.benchmarks.bench import run_settings
-    from kdedge.benchmarks.saved import measured_from, saved_report
-    from kdedge.run.layout import RunDir
-
-    run, students = RunDir.open(folder)
-    path = run.bench / "report.json"
-    report: Report | None = None
-    if not force:
-        settings = run_settings(run, students, DEFAULTS)
-        report = saved_report(run.bench, settings, measured_from(run, students), DEFAULTS)
-    if report is not None:
-        progress.say(f"{run.bench.name}: same bundles, settings and machine, kept")
-    else:
-        context = click.get_current_context(silent=True)
-        command = command_line(context) if context is not None else None
-        report, path = _bench_run(run, students, DEFAULTS, run.bench, progress, command=command)
-    show_report(report, path, output, progress=progress)
-    judge(report, output)
-    return report
-
-
-def _bench_run(
-    run: RunDir,
-    students: Sequence[str],
-    options: Options,
-    folder: Path,
-    progress: Progress,
-    *,
-    command: str | None,
-    earlier: EarlierReport | None = None,
-) -> tuple[Report, Path]:
-    """Check data and bundles, bench students of a run, and write the report.
-
-    `command` replaces the report's own command if it is given.
-    """
-    from kdedge.benchmarks.targets import require_bundle
-
-    for name in students:
-        require_bundle(run.students[name].bundle)
-    task = load_data(run.recipe, progress)
-    # Imported here so that errors in the run and its data are reported sooner.
-    from kdedge.benchmarks.bench import bench_run, run_examples, run_settings
-    from kdedge.benchmarks.output_folder import check_replaceable
-    from kdedge.benchmarks.render import write_report
-    from kdedge.run.threads import silence_transformers
-
-    silence_transformers()
-    check_same_data(earlier, options, run_examples(task))
-    check_same_subjects(earlier, students)
-    with run.locked():
-        check_replaceable(folder, run_settings(run, students, options))
-        report = bench_run(run, students, options=options, task=task, progress=progress)
-        report = replace(with_comparison(report, earlier), command=command or report.command)
-        return report, write_report(report, folder)
-
-
-def _bench_bundles(
-    planned: Plan,
-    data: DataArguments,
-    options: Options,
-    folder: Path,
-    progress: Progress,
-    *,
-    command: str,
-    earlier: EarlierReport | None = None,
-) -> tuple[Report, Path]:
-    """Bench bundles without their run and write the report."""
-    from kdedge.benchmarks.bench import bench_bundle, bundle_settings, golden_examples
-    from kdedge.benchmarks.examples import packed_examples
-    from kdedge.benchmarks.output_folder import check_replaceable
-    from kdedge.benchmarks.render import write_report
-    from kdedge.runtime import Bundle
-
-    first = Bundle.open(planned.bundles[0])
-    examples = data.read(planned.bundles[0]) or packed_examples(first)
-    check_same_data(earlier, options, examples or golden_examples(first))
-    names = [Bundle.open(bundle).manifest.name for bundle in planned.bundles]
-    check_same_subjects(earlier, names)
-    check_replaceable(folder, bundle_settings(planned.bundles, options, examples))
-    report = bench_bundle(planned.bundles, options=options, examples=examples, progress=progress)
-    report = replace(with_comparison(report, earlier), command=command)
-    path = write_report(report, folder)
-    if planned.why:
-        progress.say(f"only the bundle is measured: {planned.why}")
-    return report, path
-
-
-def _check_before_copying(
-    planned: Plan, data: DataArguments, options: Options, folder: Path
-) -> None:
-    """Report errors in texts, and a report that would be replaced, before anything is copied."""
-    from kdedge.benchmarks.bench import bundle_settings
-    from kdedge.benchmarks.examples import packed_examples
-    from kdedge.benchmarks.output_folder import check_outside, check_replaceable
-    from kdedge.runtime import Bundle
-
-    check_outside(planned.bundles, folder)
-    first = planned.bundles[0]
-    examples = data.read(first) or packed_examples(Bundle.open(first))
-    check_replaceable(folder, bundle_settings(planned.bundles, options, examples))

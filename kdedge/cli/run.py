@@ -37,7 +37,7 @@ def run(arguments: RecipeArguments, force: bool, output: OutputOptions) -> None:
     recipe = arguments.load()
     task = load_data(recipe, stages.progress)
     # Imported here so that errors in the recipe and the data are reported sooner.
-    from kdedge.cli.bench import bench_and_show
+    from kdedge.cli.bench_measure import bench_and_show
     from kdedge.cli.export import export_and_show
     from kdedge.distillation.pipeline import distill
 

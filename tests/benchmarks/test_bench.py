@@ -808,7 +808,7 @@ def test_the_command_imports_no_package_of_the_train_extra() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_errors_are_letters(bundle: Path) -> None:
+def test_a_folder_that_is_no_bundle_is_an_error_with_a_hint(bundle: Path) -> None:
     with pytest.raises(KdedgeError) as caught:
         plan([bundle.parent])
     assert "hint:" in str(caught.value)

@@ -17,7 +17,7 @@ import torch
 from kdedge.export.graph import to_onnx
 from kdedge_process import run_kdedge
 
-from kdedge.cli import bench
+from kdedge.cli import bench_measure
 from kdedge.distillation.pipeline import distill
 from kdedge.distillation.scores import scores
 from kdedge.recipe import load_recipe
@@ -266,9 +266,9 @@ def test_a_second_run_shows_the_report_that_is_there(
     def measure(*_: object, **__: object) -> None:
         raise MeasuredAgainError
 
-    monkeypatch.setattr(bench, "_bench_run", measure)
+    monkeypatch.setattr(bench_measure, "measure_run", measure)
     with pytest.raises(MeasuredAgainError):
-        bench.bench_and_show(run, progress=SILENT, force=True)
+        bench_measure.bench_and_show(run, progress=SILENT, force=True)
 
 
 def test_the_saved_recipe_equals_the_resolved_one(made: tuple[Path, str]) -> None:
