@@ -17,12 +17,17 @@ TEXTS = (
 )
 """Parts of torch's RuntimeErrors for full memory: a CPU has no error class of its own for it."""
 
+NOT_SUPPORTED = "could not create a primitive descriptor"
+"""oneDNN's message if the CPU lacks an operation, such as an LSTM in bf16."""
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether memory ran out."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in TEXTS)
+    if not isinstance(error, RuntimeError) or NOT_SUPPORTED in str(error):
+        return False
+    return any(text in str(error) for text in TEXTS)
 
 
 def release_memory() -> None:

@@ -56,11 +56,16 @@ def token_states(lstm: nn.LSTM, vectors: torch.Tensor, lengths: torch.Tensor) ->
 
 
 def _lstm_precision() -> AbstractContextManager[Any]:
-    """Switch off fp16 autocast on a CPU: torch has no fp16 LSTM for CPUs."""
-    is_fp16 = torch.get_autocast_dtype("cpu") is torch.float16
-    if torch.is_autocast_enabled("cpu") and is_fp16:
-        return torch.autocast("cpu", enabled=False)
-    return nullcontext()
+    """Switch off 16-bit autocast on a CPU that has no LSTM for it.
+
+    torch has no fp16 LSTM for any CPU, and a bf16 LSTM only for CPUs with AVX512.
+    """
+    if not torch.is_autocast_enabled("cpu"):
+        return nullcontext()
+    is_bf16 = torch.get_autocast_dtype("cpu") is torch.bfloat16
+    if is_bf16 and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return nullcontext()
+    return torch.autocast("cpu", enabled=False)
 
 
 def padded_final_states(
