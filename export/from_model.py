@@ -13,7 +13,8 @@ from kdedge.export.card import OWN_PREDICTIONS
 from kdedge.export.export import check_overflow
 from kdedge.export.options import DEFAULT_OPTIONS, ExportOptions
 from kdedge.export.pack import ExportInput
-from kdedge.export.qat import QatData, QuantizedStudent, quantize_aware_tune
+from kdedge.export.qat import QuantizedStudent, quantize_aware_tune
+from kdedge.export.qat_training import QatData
 from kdedge.export.registry import find_export
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 

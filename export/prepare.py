@@ -12,11 +12,11 @@ from kdedge.export.parity import compare_logits
 from kdedge.export.qat import (
     CALIBRATED_FILE,
     WEIGHTS_FILE,
-    QatData,
     QatResult,
     QuantizedStudent,
     quantize_aware_tune,
 )
+from kdedge.export.qat_training import QatData
 from kdedge.export.scheme import QuantScheme
 from kdedge.export.variants import accuracy_loss_reason
 

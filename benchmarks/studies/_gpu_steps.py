@@ -29,9 +29,9 @@ from kdedge.nn.batch_tokens import measure_batch_tokens
 from kdedge.nn.batching import Encoded, PaddingCollator
 from kdedge.nn.device import describe_device, native_precision, this_device, to_device, wait_for
 from kdedge.nn.inference import predict_logits
+from kdedge.nn.label_loss import LabelLossModule
 from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.tokenization import encode
-from kdedge.nn.training import LabelLossModule
 from kdedge.recipe import ObjectiveConfig
 from kdedge.students.bilstm import BiLstmForSequenceClassification
 from kdedge.students.lstm_states import padded_final_states

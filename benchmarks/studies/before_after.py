@@ -147,7 +147,8 @@ def train_student(model: Any, texts: list[str], tokenizer: Any) -> None:
     from kdedge.distillation.objective import Objective
     from kdedge.nn.batching import PaddingCollator
     from kdedge.nn.tokenization import encode
-    from kdedge.nn.training import Training, train
+    from kdedge.nn.training import train
+    from kdedge.nn.training_plan import Training
     from kdedge.recipe import FitConfig, ObjectiveConfig
 
     labels = np.arange(len(texts)) % 2

@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from kdedge.export.options import INT8
 from kdedge.export.parity import compare_logits
-from kdedge.export.qat import QatData, calibrated, tune
+from kdedge.export.qat import calibrated
+from kdedge.export.qat_training import QatData, tune
 
 from kdedge.cli.console import ConsoleProgress
 from kdedge.data import load_task

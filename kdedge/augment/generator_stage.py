@@ -25,7 +25,8 @@ from kdedge.io.paths import resolve_model_path
 from kdedge.nn.attention_mask import with_additive_mask
 from kdedge.nn.batching import Encoded, PaddingCollator
 from kdedge.nn.pieces import WHOLE, Piece
-from kdedge.nn.training import Training, train
+from kdedge.nn.training import train
+from kdedge.nn.training_plan import Training
 from kdedge.recipe import GenerateConfig
 from kdedge.run.processes import barrier, is_main
 from kdedge.run.progress import Progress

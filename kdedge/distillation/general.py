@@ -21,7 +21,8 @@ from kdedge.distillation.objective import Objective
 from kdedge.distillation.student_training import start_hash
 from kdedge.nn.device import this_device
 from kdedge.nn.text_model import TextClassifier
-from kdedge.nn.training import Training, train
+from kdedge.nn.training import train
+from kdedge.nn.training_plan import Training
 from kdedge.recipe import GeneralConfig, StudentConfig, TeacherConfig
 from kdedge.recipe.general import KEYS_OF_THE_TASK
 from kdedge.run.layout import RunDir

@@ -16,7 +16,7 @@ from kdedge.nn.batching import ROW, Encoded
 from kdedge.nn.device import native_precision, this_device
 from kdedge.nn.inference import BATCH_TOKENS
 from kdedge.nn.text_model import TextClassifier
-from kdedge.nn.training import Training
+from kdedge.nn.training_plan import Training
 from kdedge.recipe import TransferConfig
 from kdedge.run.progress import Progress
 

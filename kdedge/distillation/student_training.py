@@ -19,9 +19,11 @@ from kdedge.distillation.teacher_tokens import teacher_tokens
 from kdedge.io.atomic import hash_files
 from kdedge.io.paths import resolve_model_path
 from kdedge.nn.device import this_device
+from kdedge.nn.label_loss import validation_predictor
 from kdedge.nn.text_model import MeasuredResult, TextClassifier, save_measured, score_of
 from kdedge.nn.tokenization import load_tokenizer
-from kdedge.nn.training import Training, train, validation_predictor
+from kdedge.nn.training import train
+from kdedge.nn.training_plan import Training
 from kdedge.recipe import FitConfig, ObjectiveConfig, Recipe, StudentConfig
 from kdedge.run.layout import RunDir
 from kdedge.run.paths import StudentDir

@@ -5,58 +5,33 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import Sampler
 from torch.utils.tensorboard import SummaryWriter
 from transformers import (
-    PreTrainedModel,
     Trainer,
     TrainerCallback,
     TrainerControl,
-    TrainingArguments,
     set_seed,
 )
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
-from kdedge.errors import CheckFailed, Interrupted, UsageError
-from kdedge.nn.attention_mask import with_additive_mask
+from kdedge.errors import CheckFailed, Interrupted
 from kdedge.nn.batch_size import BatchSize
-from kdedge.nn.batching import Encoded, LengthGrouped, PaddingCollator
+from kdedge.nn.batching import LengthGrouped
 from kdedge.nn.best_checkpoint import BestCheckpoint
-from kdedge.nn.device import native_precision, this_device
-from kdedge.nn.inference import predict_logits
 from kdedge.nn.memory import is_out_of_memory, release_memory
 from kdedge.nn.pieces import WHOLE, Piece, pieces
 from kdedge.nn.training_callbacks import COMPLETE, ProgressCallback, SaveCallback
-from kdedge.recipe import FitConfig
-from kdedge.run.processes import barrier, is_main, processes
+from kdedge.nn.training_plan import Training, training_arguments
+from kdedge.run.processes import barrier, is_main
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.signals import deferred_signals
-
-
-@dataclass(frozen=True)
-class Training:
-    """Everything that `train` needs except the model."""
-
-    fit: FitConfig
-    seed: int
-    data: Encoded
-    pad: PaddingCollator
-    predict: Callable[[nn.Module], np.ndarray] | None
-    """Model -> logits (N, C) on the validation split; None: the last weights stay."""
-    score: Callable[[np.ndarray], float]
-    """Logits (N, C) on the validation split -> the metric that chooses the best weights."""
-    title: str
-    rates: Mapping[str, float] = field(default_factory=dict)
-    """Parameter name -> its own learning rate. It follows the schedule; nothing decays it."""
 
 
 def train(
@@ -139,7 +114,7 @@ class _Trainer(Trainer):
             callbacks.append(TensorBoardCallback(SummaryWriter(folder / "tensorboard")))
         super().__init__(
             model=model,
-            args=_arguments(training, folder),
+            args=training_arguments(training, folder),
             data_collator=training.pad,
             train_dataset=training.data,
             eval_dataset=training.data,  # Trainer requires one; evaluate() below does not use it
@@ -285,62 +260,6 @@ class _Trainer(Trainer):
         return metrics
 
 
-class OneDeviceArguments(TrainingArguments):
-    """Arguments of a process that uses one GPU, however many it sees.
-
-    With several visible GPUs, transformers would wrap the model in `DataParallel`: then the loss is
-    a vector, and batches have other sizes.
-    """
-
-    @property
-    def n_gpu(self) -> int:
-        return min(1, int(super().n_gpu))
-
-
-def _batches_per_epoch(training: Training) -> int:
-    return math.ceil(len(training.data) / (training.fit.batch_size * processes()))
-
-
-def _arguments(training: Training, folder: Path) -> TrainingArguments:
-    fit = training.fit
-    device = this_device()
-    precision = native_precision(fit.precision, device)
-    if device.type == "cpu" and precision is torch.float16:
-        raise UsageError(
-            "a CPU cannot train in fp16",
-            f'{training.title}: precision = "fp16"',
-            'set precision = "auto", "bf16" or "fp32"; or train on a GPU',
-        )
-    steps_per_epoch = math.ceil(_batches_per_epoch(training) / fit.gradient_accumulation)
-    steps = max(1, math.ceil(steps_per_epoch * fit.epochs))
-    return OneDeviceArguments(
-        output_dir=str(folder),
-        num_train_epochs=fit.epochs,
-        per_device_train_batch_size=fit.batch_size,
-        gradient_accumulation_steps=fit.gradient_accumulation,
-        learning_rate=fit.learning_rate,
-        warmup_steps=round(steps * fit.warmup),
-        weight_decay=fit.weight_decay,
-        lr_scheduler_type="linear",
-        eval_strategy="steps",
-        eval_steps=max(1, math.ceil(steps / fit.checks)),
-        save_strategy="no",  # SaveCallback saves
-        save_total_limit=2,
-        logging_steps=max(1, min(50, steps // 10)),
-        logging_nan_inf_filter=False,
-        seed=training.seed,
-        torch_compile=fit.compile,
-        bf16=precision is torch.bfloat16,
-        fp16=precision is torch.float16,
-        use_cpu=device.type == "cpu",
-        disable_tqdm=True,
-        dataloader_pin_memory=device.type == "cuda",
-        accelerator_config={"non_blocking": device.type == "cuda"},
-        remove_unused_columns=False,
-        report_to="none",  # _Trainer adds TensorBoard with a folder of its choice
-    )
-
-
 def _last_complete_checkpoint(folder: Path) -> Path | None:
     """Return the newest complete checkpoint, and remove incomplete ones."""
     complete = []
@@ -351,38 +270,3 @@ def _last_complete_checkpoint(folder: Path) -> Path | None:
             shutil.rmtree(checkpoint)
     barrier()
     return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-
-
-class LabelLossModule(nn.Module):
-    """A transformers classifier with its own loss on the labels, in the form of `train`."""
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self, labels: torch.Tensor, piece: Piece = WHOLE, **batch: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        outputs = self.model(labels=labels, **with_additive_mask(self.model, batch))
-        return {"loss": piece.texts * outputs.loss, "logits": outputs.logits}
-
-
-def validation_predictor(
-    data: Encoded, pad: PaddingCollator, precision: str
-) -> Callable[[nn.Module], np.ndarray]:
-    """Return a function from a training module to its `.model`'s logits (N, C) on `data`.
-
-    A model on a GPU computes them in the number format of its training; these logits only choose a
-    checkpoint. What is stored and reported is computed in fp32.
-
-    Args:
-        precision: That of the training, as a recipe names it.
-    """
-
-    def predict(module: nn.Module) -> np.ndarray:
-        model: Any = module.model
-        device = model.device
-        chosen = None if device.type == "cpu" else native_precision(precision, device)
-        return predict_logits(model, data, pad, precision=chosen)
-
-    return predict

@@ -22,10 +22,12 @@ from kdedge.io.atomic import hash_files
 from kdedge.io.hub import BRING_HINT
 from kdedge.io.paths import resolve_model_path
 from kdedge.nn.device import this_device
+from kdedge.nn.label_loss import LabelLossModule, validation_predictor
 from kdedge.nn.labels import label_config
 from kdedge.nn.text_model import TextClassifier, save_measured, score_of
 from kdedge.nn.tokenization import load_tokenizer
-from kdedge.nn.training import LabelLossModule, Training, train, validation_predictor
+from kdedge.nn.training import train
+from kdedge.nn.training_plan import Training
 from kdedge.recipe import TeacherConfig
 from kdedge.recipe.sizes import usable_positions
 from kdedge.run.layout import RunDir

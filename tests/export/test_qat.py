@@ -17,6 +17,8 @@ from kdedge.export import qat
 from kdedge.export.calibrate import logits_of
 from kdedge.export.fake_model import range_owners
 from kdedge.export.fake_quant import ActivationRange, to_integers
+from kdedge.export.qat_score import ScoreWithAgreement
+from kdedge.export.qat_training import QatData, QatModule, range_rates
 from kdedge.export.scheme import UINT8_MAX, QuantScheme
 from safetensors.torch import load_file
 from torch import nn
@@ -27,7 +29,8 @@ from kdedge.nn.batching import PaddingCollator
 from kdedge.nn.inference import predict_logits
 from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.tokenization import encode
-from kdedge.nn.training import Training, train
+from kdedge.nn.training import train
+from kdedge.nn.training_plan import Training
 from kdedge.recipe import FitConfig, ObjectiveConfig, QuantizeConfig
 from kdedge.run.progress import Silent
 from kdedge.transfer.dataset import TransferSet
@@ -85,7 +88,7 @@ def test_an_end_that_starts_a_fifth_short_recovers(
         parameter.requires_grad_(parameter is learned)
     recipe = QuantizeConfig(batch_size=16)
     tuning, good, started = (
-        qat.QatModule(spoiled, model, recipe, losses.logit_mse),
+        QatModule(spoiled, model, recipe, losses.logit_mse),
         apart(quantized, model, batches),
         learned.item(),
     )  # type: ignore[arg-type]
@@ -108,7 +111,7 @@ def test_an_end_that_starts_a_fifth_short_recovers(
     assert abs(learned.item() - started) < 0.01 * abs(before)
     with torch.no_grad():
         learned.fill_(started)
-    train(tuning, replace(plan, rates=qat.range_rates(tuning, recipe)), tmp_path / "own")
+    train(tuning, replace(plan, rates=range_rates(tuning, recipe)), tmp_path / "own")
     assert learned.item() / before > 0.85 and apart(spoiled, model, batches) < good + 0.3 * (
         worse - good
     )
@@ -129,17 +132,17 @@ class Stopping(Silent):
 def test_tuning_that_a_signal_cut_off_goes_on_to_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(qat._ScoreWithAgreement, "calibration_suffices", lambda _: False)
-    monkeypatch.setattr(qat._ScoreWithAgreement, "agrees", lambda *_: True)
+    monkeypatch.setattr(ScoreWithAgreement, "calibration_suffices", lambda _: False)
+    monkeypatch.setattr(ScoreWithAgreement, "agrees", lambda *_: True)
     monkeypatch.setattr(
-        qat._ScoreWithAgreement,
+        ScoreWithAgreement,
         "score",
         lambda judge, logits: -float(np.square(judge.reference - logits).mean()),
     )
     task, tokenizer = factories.single_task(), factories.tokenizer()
     model = factories.random_student("bert", task.spec)
     student = TextClassifier(model.eval(), tokenizer, 48)
-    context = qat.QatData(
+    context = QatData(
         task,
         TransferSet(collect_texts(task), student.predict_logits(task.train.texts, None)),
         QuantizeConfig(steps=40, batch_size=8, checks=2),

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from kdedge.export import export, qat, variants
+from kdedge.export import export, qat, qat_training, variants
 from kdedge.export.export import ExportOptions, export_run
 from kdedge.export.fake_model import range_owners
 from kdedge.export.figures import FLOAT, SplitFigures, Variant, VariantDecision, VocabularyFigures
+from kdedge.export.qat_score import ScoreWithAgreement
+from kdedge.export.qat_training import QatModule
 from kdedge.export.variants import accuracy_loss_reason, latency_reason
 from transformers import PreTrainedModel
 
@@ -26,7 +28,7 @@ from kdedge.nn.batching import PaddingCollator
 from kdedge.nn.inference import predict_logits
 from kdedge.nn.losses import logit_loss
 from kdedge.nn.tokenization import encode
-from kdedge.nn.training import Training
+from kdedge.nn.training_plan import Training
 from kdedge.recipe import ObjectiveConfig, QuantizeConfig
 from kdedge.run.layout import RunDir
 from kdedge.run.progress import Silent
@@ -130,7 +132,7 @@ def test_the_figures_of_every_variant_can_be_measured_again(
 def test_there_is_no_tuning_if_calibration_lost_nothing(
     run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(qat._ScoreWithAgreement, "score", lambda *_: 0.5)
+    monkeypatch.setattr(ScoreWithAgreement, "score", lambda *_: 0.5)
     messages = RecordedMessages()
     manifest = Bundle.open(
         export_run(run, ["bilstm"], task=TASK, stages=StageContext(progress=messages))[0]
@@ -171,7 +173,7 @@ def test_tuning_recovers_what_calibration_lost(
 @pytest.mark.parametrize("kind", ["tinybert", "bilstm"])
 def test_tuning_matches_the_teacher_and_the_float_student(kind: str) -> None:
     student = decided_student(kind).eval()
-    tuning = qat.QatModule(
+    tuning = QatModule(
         deepcopy(student),
         student,
         QuantizeConfig(float_weight=2.0, hidden_weight=3.0),
@@ -208,7 +210,7 @@ def test_tuning_matches_the_teacher_and_the_float_student(kind: str) -> None:
 def test_a_student_distilled_with_kl_is_tuned_with_kl() -> None:
     """KL does not fix the level of logits, so only the float student's level counts."""
     student = decided_student("tinybert").eval()
-    tuning = qat.QatModule(
+    tuning = QatModule(
         deepcopy(student),
         student,
         QuantizeConfig(),
@@ -220,7 +222,7 @@ def test_a_student_distilled_with_kl_is_tuned_with_kl() -> None:
     logits = student(**batch).logits
     assert float(tuning(logits + 3.0, **batch)["parts"]["logits"]) == pytest.approx(0.0, abs=1e-6)
     assert float(
-        qat.QatModule(deepcopy(student), student, QuantizeConfig(), losses.logit_mse)(
+        QatModule(deepcopy(student), student, QuantizeConfig(), losses.logit_mse)(
             logits + 3.0, **batch
         )["parts"]["logits"]
     ) == pytest.approx(9.0, rel=1e-4)
@@ -238,10 +240,10 @@ def test_tuning_that_changes_predictions_is_rejected_in_spite_of_its_score(
         return training.score(training.predict(tuning))
 
     rising = {"float": 0.5, "calibrated": 0.4}
-    monkeypatch.setattr(qat._ScoreWithAgreement, "calibration_suffices", lambda _: False)
-    monkeypatch.setattr(qat, "train", turned)
+    monkeypatch.setattr(ScoreWithAgreement, "calibration_suffices", lambda _: False)
+    monkeypatch.setattr(qat_training, "train", turned)
     monkeypatch.setattr(
-        qat._ScoreWithAgreement,
+        ScoreWithAgreement,
         "score",
         lambda judge, logits: (
             0.5 if logits is judge.reference else 0.4 if logits is judge.calibrated else 0.6
@@ -269,11 +271,11 @@ def test_tuning_needs_a_lower_score_and_more_than_a_few_changed_predictions() ->
         logits[rows] = logits[rows, ::-1]
         return logits
 
-    assert qat._ScoreWithAgreement(task, right, turned(slice(2))).calibration_suffices(), (
+    assert ScoreWithAgreement(task, right, turned(slice(2))).calibration_suffices(), (
         "0.5 % of the answers"
     )
-    assert not qat._ScoreWithAgreement(task, right, turned(slice(3))).calibration_suffices()
-    assert qat._ScoreWithAgreement(task, turned(slice(3)), right).calibration_suffices(), (
+    assert not ScoreWithAgreement(task, right, turned(slice(3))).calibration_suffices()
+    assert ScoreWithAgreement(task, turned(slice(3)), right).calibration_suffices(), (
         "many answers, and a better score"
     )
 
@@ -286,17 +288,17 @@ def test_a_tuned_student_is_rated_by_its_score_if_it_agrees() -> None:
         return np.concatenate([float_student[:count, ::-1], float_student[count:]])
 
     task = replace(TASK, validation=Split(tuple(map(str, range(400))), None, np.arange(400) % 2))
-    rated = qat._ScoreWithAgreement(task, float_student, others(0))
+    rated = ScoreWithAgreement(task, float_student, others(0))
     assert [rated(others(count)) for count in (0, 4, 5)] == pytest.approx([1.0, 0.99, -1 - 5 / 400])
-    assert qat._ScoreWithAgreement(task, float_student, others(20))(others(20)) == pytest.approx(
-        0.95
-    ), "no worse than calibration alone"
-    assert qat._ScoreWithAgreement(task, float_student, others(20))(others(21)) == pytest.approx(
+    assert ScoreWithAgreement(task, float_student, others(20))(others(20)) == pytest.approx(0.95), (
+        "no worse than calibration alone"
+    )
+    assert ScoreWithAgreement(task, float_student, others(20))(others(21)) == pytest.approx(
         -1 - 21 / 400
     )
-    assert not qat._ScoreWithAgreement(task, float_student, others(20)).agrees(
+    assert not ScoreWithAgreement(task, float_student, others(20)).agrees(
         others(21)
-    ) and qat._ScoreWithAgreement(task, float_student, others(20)).agrees(others(20))
+    ) and ScoreWithAgreement(task, float_student, others(20)).agrees(others(20))
 
 
 def test_without_tuning_there_are_two_variants(run: RunDir) -> None:

@@ -14,7 +14,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import factories
 
 from kdedge.nn.batching import Encoded, PaddingCollator
-from kdedge.nn.training import LabelLossModule, Training, train
+from kdedge.nn.label_loss import LabelLossModule
+from kdedge.nn.training import train
+from kdedge.nn.training_plan import Training
 from kdedge.recipe import FitConfig
 from kdedge.run.progress import Silent
 

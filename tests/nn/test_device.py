@@ -15,17 +15,13 @@ from torch import nn
 
 from kdedge.errors import MachineError, UsageError
 from kdedge.nn import device as devices
-from kdedge.nn import training
+from kdedge.nn import label_loss, training_plan
 from kdedge.nn.batching import Encoded, PaddingCollator
 from kdedge.nn.device import describe_device, this_device
 from kdedge.nn.inference import predict_logits
-from kdedge.nn.training import (
-    LabelLossModule,
-    OneDeviceArguments,
-    Training,
-    train,
-    validation_predictor,
-)
+from kdedge.nn.label_loss import LabelLossModule, validation_predictor
+from kdedge.nn.training import train
+from kdedge.nn.training_plan import OneDeviceArguments, Training
 from kdedge.recipe import FitConfig
 from kdedge.run.processes import DEVICE_VARIABLE
 from kdedge.teacher.finetune import weights_type
@@ -132,7 +128,7 @@ def test_a_model_on_the_cpu_of_a_machine_with_a_gpu_is_measured_in_fp32(
     model = factories.bert(vocabulary=50).eval()
     data = Encoded.of([[1, 2, 3], [4, 5]])
     expected = predict_logits(model, data, PaddingCollator(0))
-    monkeypatch.setattr(training, "this_device", lambda: torch.device("cuda", 0))
+    monkeypatch.setattr(training_plan, "this_device", lambda: torch.device("cuda", 0))
     predict = validation_predictor(data, PaddingCollator(0), precision)
     assert np.array_equal(predict(LabelLossModule(model)), expected)
 
@@ -142,7 +138,7 @@ def test_a_model_on_a_gpu_is_measured_in_the_precision_of_its_training(
     precision: str, expected: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[torch.dtype | None] = []
-    monkeypatch.setattr(training, "predict_logits", lambda *_, precision: found.append(precision))
+    monkeypatch.setattr(label_loss, "predict_logits", lambda *_, precision: found.append(precision))
     module: Any = SimpleNamespace(model=SimpleNamespace(device=torch.device("cuda", 0)))
     validation_predictor(Encoded.of([[1]]), PaddingCollator(0), precision)(module)
     assert found == [expected]

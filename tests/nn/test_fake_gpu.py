@@ -17,7 +17,7 @@ import pytest
 import torch
 from kdedge.export.fake_model import fake_quantized
 from kdedge.export.lstm_steps import IntegerSteps, state_scale
-from kdedge.export.qat import QatModule
+from kdedge.export.qat_training import QatModule
 from kdedge.export.scheme import QuantScheme
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
@@ -29,10 +29,10 @@ from kdedge.distillation import layer_cache
 from kdedge.distillation.layer_cache import LayerCache
 from kdedge.distillation.module import DistillationModule
 from kdedge.distillation.objective import Objective
+from kdedge.nn.label_loss import LabelLossModule
 from kdedge.nn.losses import logit_mse
 from kdedge.nn.signals import LayerSelection
 from kdedge.nn.text_model import TextClassifier
-from kdedge.nn.training import LabelLossModule
 from kdedge.recipe import ObjectiveConfig, QuantizeConfig
 from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
 

@@ -19,7 +19,7 @@ import torch
 from kdedge.export.calibrate import calibrate, unpadded_batches
 from kdedge.export.fake_model import fake_quantized
 from kdedge.export.lstm_steps import IntegerSteps
-from kdedge.export.qat import QatModule
+from kdedge.export.qat_training import QatModule
 from kdedge.export.scheme import QuantScheme
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
@@ -31,9 +31,9 @@ from kdedge.distillation.objective import Objective
 from kdedge.nn.batching import Encoded, PaddingCollator
 from kdedge.nn.device import native_precision, this_device, to_device
 from kdedge.nn.inference import predict_logits
+from kdedge.nn.label_loss import LabelLossModule
 from kdedge.nn.losses import logit_mse
 from kdedge.nn.text_model import TextClassifier
-from kdedge.nn.training import LabelLossModule
 from kdedge.recipe import ObjectiveConfig, QuantizeConfig
 from kdedge.students.build import load_student
 

@@ -23,10 +23,12 @@ from kdedge.distillation.objective import Objective
 from kdedge.errors import MachineError
 from kdedge.nn.batch_size import SIZE_FILE
 from kdedge.nn.batching import Encoded, PaddingCollator
+from kdedge.nn.label_loss import LabelLossModule
 from kdedge.nn.memory import is_out_of_memory
 from kdedge.nn.pieces import pieces
 from kdedge.nn.text_model import TextClassifier
-from kdedge.nn.training import LabelLossModule, Training, train
+from kdedge.nn.training import train
+from kdedge.nn.training_plan import Training
 from kdedge.recipe import FitConfig, ObjectiveConfig
 from kdedge.run.progress import Silent
 
@@ -118,7 +120,7 @@ def test_the_pieces_of_a_label_loss_and_of_a_language_model_add_up(size: int) ->
 
 @pytest.mark.parametrize("kind", ["tinybert", "bilstm"])
 def test_the_pieces_of_quantization_aware_tuning_add_up(kind: str) -> None:
-    from kdedge.export.qat import QatModule
+    from kdedge.export.qat_training import QatModule
 
     from kdedge.nn.losses import logit_mse
     from kdedge.recipe import QuantizeConfig
@@ -271,7 +273,8 @@ def test_several_processes_are_told_what_to_set(
 
 
 def test_other_errors_are_not_taken_for_exhausted_memory(tmp_path: Path) -> None:
-    for error in (RuntimeError("shapes do not match"), ValueError("out of memory")):
+    unsupported = RuntimeError("could not create a primitive descriptor for the LSTM")
+    for error in (RuntimeError("shapes do not match"), ValueError("out of memory"), unsupported):
         assert not is_out_of_memory(error)
     with pytest.raises(RuntimeError, match="shapes"):
         train(Small(3, lambda: RuntimeError("shapes do not match")), plan(), tmp_path)

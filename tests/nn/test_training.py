@@ -20,7 +20,8 @@ from kdedge.errors import CheckFailed
 from kdedge.nn.batching import LengthGrouped, PaddingCollator
 from kdedge.nn.device import native_precision
 from kdedge.nn.tokenization import encode
-from kdedge.nn.training import Training, train
+from kdedge.nn.training import train
+from kdedge.nn.training_plan import Training
 from kdedge.recipe import FitConfig
 
 pytestmark = pytest.mark.slow

@@ -13,8 +13,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import factories
 
 from kdedge.errors import Interrupted
-from kdedge.nn import training, training_callbacks
+from kdedge.nn import training_callbacks
+from kdedge.nn.label_loss import LabelLossModule, validation_predictor
 from kdedge.nn.text_model import TextClassifier
+from kdedge.nn.training import train
+from kdedge.nn.training_plan import Training
 from kdedge.recipe import FitConfig
 from kdedge.run.progress import Silent
 from kdedge.runtime import metrics
@@ -39,12 +42,12 @@ def main(folder: Path, threads: int, save_seconds: float) -> None:
     task, tokenizer = factories.single_task(200), factories.tokenizer()
     model = factories.bert(vocabulary=len(tokenizer))
     classifier = TextClassifier(model, tokenizer, 32)
-    plan = training.Training(
+    plan = Training(
         fit=FitConfig(epochs=3, batch_size=8, learning_rate=1e-3, checks=4),
         seed=3,
         data=classifier.encode(task.train.texts, None, labels=task.train.labels),
         pad=classifier.pad,
-        predict=training.validation_predictor(
+        predict=validation_predictor(
             classifier.encode(task.validation.texts, None), classifier.pad, "fp32"
         ),
         score=lambda logits: metrics.score(
@@ -53,7 +56,7 @@ def main(folder: Path, threads: int, save_seconds: float) -> None:
         title="test",
     )
     try:
-        training.train(training.LabelLossModule(model), plan, folder, progress=PrintedSteps())
+        train(LabelLossModule(model), plan, folder, progress=PrintedSteps())
     except Interrupted as error:
         write_line("interrupted")
         sys.exit(error.exit_code)

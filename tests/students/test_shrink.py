@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from kdedge.errors import UsageError
+from kdedge.nn.label_loss import LabelLossModule, validation_predictor
 from kdedge.nn.text_model import TextClassifier
-from kdedge.nn.training import LabelLossModule, Training, train, validation_predictor
+from kdedge.nn.training import train
+from kdedge.nn.training_plan import Training
 from kdedge.recipe import FitConfig, TinyBertConfig
 from kdedge.runtime.metrics import accuracy
 from kdedge.students.activation_stats import collect_stats
