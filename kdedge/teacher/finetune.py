@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -225,6 +226,8 @@ def fine_tune_teacher(
     torch.manual_seed(seed)
     teacher = load_encoder(config, task.spec)
     model = teacher.model
+    if task.spec.kind == "regression" and not has_head(config.model, task.spec, config.revision):
+        predict_mean_first(model, float(task.train.labels.mean()))
     data = teacher.encode(task.train.texts, task.train.pairs, labels=task.train.labels)
     validation = teacher.encode(task.validation.texts, task.validation.pairs)
     training = Training(
@@ -239,3 +242,17 @@ def fine_tune_teacher(
     train(LabelLossModule(model), training, folder, progress=progress)
     model.eval()
     return teacher
+
+
+@torch.no_grad()
+def predict_mean_first(model: PreTrainedModel, mean: float) -> None:
+    """Set the bias of a new regression head to the mean label.
+
+    With a bias of 0, hundreds of steps pass before an encoder predicts more than the mean: AdamW
+    moves a bias by at most the learning rate in each step. A head without a bias stays as it is.
+    """
+    encoder = set(model.base_model.modules())
+    head = [module for module in model.modules() if module not in encoder]
+    outputs = [module for module in head if isinstance(module, nn.Linear)][-1]
+    if outputs.bias is not None:
+        outputs.bias.fill_(mean)
