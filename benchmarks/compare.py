@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdedge.benchmarks.cells import plain
 from kdedge.benchmarks.figures import NOTHING, FigureTable, decimal
-from kdedge.benchmarks.render import plain
 from kdedge.benchmarks.report import Report
 from kdedge.benchmarks.report_json import wrong_form
 from kdedge.benchmarks.row import Row

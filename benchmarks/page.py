@@ -14,25 +14,17 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from kdedge.benchmarks.agreement import ChosenThreshold
+from kdedge.benchmarks.cells import caption, cells_of, columns_in, plain, report_tables, title
 from kdedge.benchmarks.equivalence.sections import sections_of
 from kdedge.benchmarks.figures import NOTHING
 from kdedge.benchmarks.int8_gain import int8_answers
+from kdedge.benchmarks.markdown import TEXT_COLUMNS, markdown
 from kdedge.benchmarks.pictures.data import (
     PEER_COLOUR,
     SIMPLE_COLOUR,
     colour_of,
     groups,
     is_label_only,
-)
-from kdedge.benchmarks.render import (
-    TEXT_COLUMNS,
-    caption,
-    cells_of,
-    columns_in,
-    markdown,
-    plain,
-    report_tables,
-    title,
 )
 from kdedge.benchmarks.report import Report, warnings
 from kdedge.benchmarks.summary import headline, metric_name, summary

@@ -56,7 +56,8 @@ LEFT_ALIGNED = ("subject", "retention % [95 %]", "verdict")
 
 def show_report(report: Report, path: Path, output: OutputOptions, *, progress: Progress) -> None:
     """Print a report: its warnings, a table, the summary and the path, or one JSON line."""
-    from kdedge.benchmarks.render import PAGE_FILE, report_tables
+    from kdedge.benchmarks.cells import report_tables
+    from kdedge.benchmarks.render import PAGE_FILE
     from kdedge.benchmarks.report import one_line, warnings
     from kdedge.benchmarks.summary import summary
 
@@ -81,7 +82,7 @@ def show_report(report: Report, path: Path, output: OutputOptions, *, progress: 
 
 def rich_table(report: Report, *, wide: bool = True) -> Table:
     """Build the table for stdout: all columns fit into 120, without `wide` into 80."""
-    from kdedge.benchmarks.render import caption, cells_of, format_speedup, title
+    from kdedge.benchmarks.cells import caption, cells_of, format_speedup, title
     from kdedge.benchmarks.summary import metric_name
 
     # Without padding and edges, the box's own column is the only gap.

@@ -133,7 +133,7 @@ def test_nothing_is_written_before_all_files_are_drawn(
     def stop(report: object) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kdedge.benchmarks.page.html_page", stop)
+    monkeypatch.setattr("kdedge.benchmarks.render.html_page", stop)
     with pytest.raises(KeyboardInterrupt):
         write_report(report(), tmp_path / "report")
     assert not (tmp_path / "report").exists()

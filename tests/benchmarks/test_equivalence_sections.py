@@ -13,9 +13,9 @@ from kdedge.benchmarks.equivalence.disagreements import prediction_text, sharpes
 from kdedge.benchmarks.equivalence.sections import sections_of
 from kdedge.benchmarks.equivalence.tables import MOST_CLASSES, group_table, shown_groups
 from kdedge.benchmarks.examples import Examples
+from kdedge.benchmarks.markdown import markdown
 from kdedge.benchmarks.page import html_page
 from kdedge.benchmarks.pictures.lengths import median_times, spread
-from kdedge.benchmarks.render import markdown
 from kdedge.benchmarks.report import Report
 from kdedge.benchmarks.subjects import Subject
 from reports import compared_report, evidence, report

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kdedge.benchmarks import machine
+from kdedge.benchmarks.cells import COLUMNS, title
 from kdedge.benchmarks.footprint import Footprint
-from kdedge.benchmarks.render import COLUMNS, markdown, title, write_report
+from kdedge.benchmarks.markdown import markdown
+from kdedge.benchmarks.render import write_report
 from kdedge.benchmarks.report import Report, one_line, warnings
 from kdedge.benchmarks.report_json import finite
 from kdedge.benchmarks.result_warnings import result_warnings
