@@ -22,6 +22,7 @@ from kdedge.errors import UsageError
 from kdedge.evaluation.bootstrap import bootstrap_rows
 from kdedge.nn.text_model import read_measured
 from kdedge.run.stage import read_result
+from kdedge.teacher.finetune import teacher_hash
 from kdedge.teacher.result import TeacherResult
 
 HEADER = [
@@ -82,7 +83,7 @@ class SeedStudents:
         run, _, name = student.rpartition("/")
         run = run or self.name
         runs = self.runs(run)
-        if self.teacher(run).test != self.teacher(self.name).test:
+        if teacher_hash(runs[0]) != teacher_hash(self.runs(self.name)[0]):
             raise UsageError("the runs have different teachers", f"{run} and {self.name}")
         if len(runs) != len(self.runs(self.name)):
             raise UsageError("the runs have different numbers of seeds", f"{run} and {self.name}")

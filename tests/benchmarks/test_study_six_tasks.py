@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import shutil
 import statistics
+from pathlib import Path
 
 import compare_students
 import factories
@@ -87,6 +89,21 @@ def test_students_of_other_seeds_are_not_compared(runs: list[RunDir]) -> None:
     students = compare_students.SeedStudents(runs[0].folder.parent, "base-x")
     with pytest.raises(UsageError, match="different numbers of seeds"):
         students.measure("base-x-seed1/a")
+
+
+@pytest.mark.slow
+def test_students_of_another_teacher_are_not_compared(runs: list[RunDir], tmp_path: Path) -> None:
+    """Not even if both teachers have the same score."""
+    for run in runs:
+        for name in ("base-x", "base-y"):
+            copy = tmp_path / run.folder.name.replace("base-x", name)
+            shutil.copytree(run.folder, copy)
+    students = compare_students.SeedStudents(tmp_path, "base-x")
+    students.measure("base-y/a")
+    with (tmp_path / "base-y" / "teacher" / "model.safetensors").open("ab") as weights:
+        weights.write(b"x")
+    with pytest.raises(UsageError, match="different teachers"):
+        students.measure("base-y/a")
 
 
 @pytest.mark.slow
