@@ -10,13 +10,14 @@ all need the same teacher and the same test split.
 
 from __future__ import annotations
 
-import argparse
 from functools import cache, partial
 from pathlib import Path
 
+import click
 from kdedge.benchmarks.studies._seed_runs import SeedScores, TestTexts, runs_of
 from kdedge.benchmarks.studies._variant_tables import markdown_row, mean_and_deviation
 
+from kdedge.cli.main import main
 from kdedge.data import load_task
 from kdedge.errors import UsageError
 from kdedge.evaluation.bootstrap import bootstrap_rows
@@ -38,19 +39,19 @@ HEADER = [
 ]
 
 
-def study() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("name", help="name of the recipe")
-    parser.add_argument("students", nargs="+", metavar="STUDENT:REFERENCE")
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    arguments = parser.parse_args()
-    students = SeedStudents(arguments.runs, arguments.name)
-    teacher = students.teacher(arguments.name)
-    seeds = len(students.runs(arguments.name))
+@click.command()
+@click.argument("name")
+@click.argument("pairs", nargs=-1, required=True, metavar="STUDENT:REFERENCE...")
+@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"))
+def study(name: str, pairs: tuple[str, ...], runs: Path) -> None:
+    """Print a table of students of the recipe NAME, over all seeds."""
+    students = SeedStudents(runs, name)
+    teacher = students.teacher(name)
+    seeds = len(students.runs(name))
     print(f"Teacher: {teacher.metric} {teacher.test:.4f}; {seeds} seeds.\n")
     print(markdown_row(HEADER))
     print(markdown_row(["---"] * len(HEADER)))
-    for pair in arguments.students:
+    for pair in pairs:
         student, _, reference = pair.partition(":")
         print(markdown_row(row(students, student, reference)))
 
@@ -110,4 +111,4 @@ def row(students: SeedStudents, student: str, reference: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    study()
+    main(study)

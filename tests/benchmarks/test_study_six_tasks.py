@@ -59,16 +59,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[RunDir]:
 
 
 @pytest.mark.slow
-def test_a_student_is_compared_with_another_one(
-    runs: list[RunDir], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_student_is_compared_with_another_one(runs: list[RunDir]) -> None:
     folder = str(runs[0].folder.parent)
-    monkeypatch.setattr(
-        "sys.argv",
-        ["study", "base-x", "a:a-assisted", "a-assisted", "base-x/a:a-assisted", "--runs", folder],
-    )
-    compare_students.study()
-    *rows, other = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[-3:]]
+    pairs = ["a:a-assisted", "a-assisted", "base-x/a:a-assisted"]
+    answer = CliRunner().invoke(compare_students.study, ["base-x", *pairs, "--runs", folder])
+    assert answer.exit_code == 0, answer.output
+    *rows, other = [line.split(" | ") for line in answer.stdout.splitlines()[-3:]]
     assert other[0].strip("| ") == "base-x/a" and other[1:] == rows[0][1:]
     labels = factories.sentences(factories.SPLIT_SIZES["test"], factories.SPLIT_SEEDS["test"])[1]
     first = [accuracy(logits_of(run, "a/student"), labels) for run in runs]
