@@ -7,8 +7,8 @@
         kdedge export $student
       done
     done
-    python benchmarks/studies/six_tasks.py sst2 cola mrpc stsb rte trec \\
-        --students tinybert-4x312 tinybert-3x384-assisted bilstm-assisted
+    python benchmarks/studies/six_tasks.py sst2 cola mrpc stsb rte trec --student tinybert-4x312 \\
+        --student tinybert-3x384-assisted --student bilstm-assisted
 
 The last command reads the runs of all seeds of the named tasks and prints the table. The runs of a
 task share the teacher and the texts; only the seeds of the students differ.
@@ -16,18 +16,21 @@ task share the teacher and the texts; only the seeds of the students differ.
 
 from __future__ import annotations
 
-import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import click
 import numpy as np
 from kdedge.benchmarks.studies._seed_runs import SeedScores, TestTexts, runs_of
 from kdedge.benchmarks.studies._variant_tables import markdown_row, mean_and_deviation
 
+from kdedge.cli.main import main
 from kdedge.data import load_task
 from kdedge.data.task import Task
+from kdedge.errors import UsageError
 from kdedge.evaluation.bootstrap import bootstrap_rows
 from kdedge.nn.text_model import read_measured
 from kdedge.run.layout import RunDir
@@ -61,21 +64,28 @@ class Student:
 
 
 def students_of(
-    name: str, runs: list[RunDir], students: Sequence[str] | None, seed: int
+    name: str, runs: list[RunDir], students: Sequence[str], seed: int
 ) -> list[Student]:
     """Measure students of a task on its test texts.
 
     Args:
         name: The task.
         runs: Its run of each seed.
-        students: Their names; None measures all.
+        students: Their names; an empty list measures all.
         seed: Draws the resamples.
+
+    Raises:
+        UsageError: If the recipe has no student of that name.
     """
     recipe = runs[0].recipe
     task = load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
     texts = TestTexts(task, bootstrap_rows(len(task.test), seed))
     teacher = texts.measure([read_measured(runs[0].teacher, task)[1]])
     chosen = students or list(runs[0].students)
+    for student in chosen:
+        if student not in runs[0].students:
+            known = ", ".join(runs[0].students)
+            raise UsageError(f"the recipe {recipe.name} has no student {student}", known)
     return [student_of(name, student, runs, texts, teacher) for student in chosen]
 
 
@@ -123,19 +133,26 @@ def int8_logits(bundle: Path, task: Task) -> np.ndarray:
 
 
 def retention_cells(retention: SeedScores) -> list[str]:
-    intervals = [f"{100 * low:.1f} to {100 * high:.1f} %" for low, high in retention.intervals()]
+    """Return the mean, and its intervals over seeds and over texts. One seed has no interval."""
+    intervals = [
+        "–" if math.isnan(low) else f"{100 * low:.1f} to {100 * high:.1f} %"
+        for low, high in retention.intervals()
+    ]
     return [f"{100 * retention.scores.mean():.1f} %", "; ".join(intervals)]
 
 
 def mean_row(name: str, students: Sequence[Student]) -> list[str]:
     """Average a student's retention over tasks, seed by seed and resample by resample.
 
-    Tasks have texts of their own, so their resamples are independent.
+    Tasks have texts of their own, so their resamples are independent. If the tasks have different
+    numbers of seeds, the mean is over the seeds that all of them have.
     """
-    scores = np.mean([student.retention.scores for student in students], axis=0)
-    resampled = np.mean([student.retention.resampled for student in students], axis=0)
+    seeds = min(len(student.retention.scores) for student in students)
+    scores = np.mean([student.retention.scores[:seeds] for student in students], axis=0)
+    resampled = np.mean([student.retention.resampled[:seeds] for student in students], axis=0)
     cells = retention_cells(SeedScores(scores, resampled))
-    return [f"mean of {len(students)} tasks", name, *["–"] * 5, *cells]
+    seeds_in_words = "one seed" if seeds == 1 else f"{seeds} seeds"
+    return [f"mean of {len(students)} tasks, {seeds_in_words}", name, *["–"] * 5, *cells]
 
 
 def table(students: Sequence[Student]) -> str:
@@ -148,18 +165,17 @@ def table(students: Sequence[Student]) -> str:
     return "\n".join(markdown_row(cells) for cells in [HEADER, ["---"] * len(HEADER), *rows])
 
 
-def study() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("tasks", nargs="+", help="the run of a task is base-TASK")
-    parser.add_argument("--students", nargs="+", help="default: all of each recipe")
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    arguments = parser.parse_args()
-    students: list[Student] = []
-    for seed, task in enumerate(arguments.tasks):
-        runs = runs_of(f"base-{task}", arguments.runs)
-        students += students_of(task, runs, arguments.students, seed)
-    print(table(students))
+@click.command()
+@click.argument("tasks", nargs=-1, required=True)
+@click.option("--student", "students", multiple=True, help="Repeatable; default: all of the recipe.")
+@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"))
+def study(tasks: tuple[str, ...], students: tuple[str, ...], runs: Path) -> None:
+    """Print a table of the students of TASKS. The run of a task is base-TASK."""
+    measured: list[Student] = []
+    for seed, task in enumerate(tasks):
+        measured += students_of(task, runs_of(f"base-{task}", runs), students, seed)
+    print(table(measured))
 
 
 if __name__ == "__main__":
-    study()
+    main(study)

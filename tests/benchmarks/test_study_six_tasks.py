@@ -33,9 +33,16 @@ def test_the_mean_over_tasks_is_taken_seed_by_seed() -> None:
     rows = {"a": [0.9, 1.0, 0.8], "b": [0.7, 0.6, 0.8]}
     students = [Student("bilstm", [], measured(scores)) for scores in rows.values()]
     cells = six_tasks.mean_row("bilstm", students)
-    assert cells[0] == "mean of 2 tasks"
+    assert cells[0] == "mean of 2 tasks, 3 seeds"
     # Every seed has a mean of 0.8 over the tasks, so the interval over seeds has no width.
     assert cells[-2:] == ["80.0 %", "80.0 to 80.0 %; 80.0 to 80.0 %"]
+
+
+def test_the_mean_is_over_the_seeds_that_all_tasks_have() -> None:
+    students = [Student("bilstm", [], measured(scores)) for scores in ([0.9, 0.5], [0.7])]
+    cells = six_tasks.mean_row("bilstm", students)
+    assert cells[0] == "mean of 2 tasks, one seed"
+    assert cells[-2:] == ["80.0 %", "–; 80.0 to 80.0 %"]
 
 
 def test_a_student_of_one_task_alone_has_no_mean() -> None:
@@ -102,16 +109,23 @@ def test_students_of_another_teacher_are_not_compared(runs: list[RunDir], tmp_pa
         students.measure("base-y/a")
 
 
+def test_a_run_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
+    answer = CliRunner().invoke(six_tasks.study, ["trec", "--runs", str(tmp_path)])
+    assert isinstance(answer.exception, UsageError), answer.output
+
+
 @pytest.mark.slow
 def test_a_row_has_the_scores_of_all_seeds(runs: list[RunDir]) -> None:
     for run in runs:
         answer = CliRunner().invoke(cli, ["export", str(run.folder), "--no-qat"])
         assert answer.exit_code == 0, answer.output
     found = six_tasks.runs_of("base-x", runs[0].folder.parent)
-    row, assisted = students_of("x", found, None, 0)
+    row, assisted = students_of("x", found, [], 0)
     assert assisted.cells[3] == row.cells[3], "it is compared with the baseline of `a`"
     (only,) = students_of("x", found, ["a-assisted"], 0)
     assert only.cells == assisted.cells
+    with pytest.raises(UsageError, match="no student b"):
+        students_of("x", found, ["b"], 0)
 
     texts, labels = factories.sentences(
         factories.SPLIT_SIZES["test"], factories.SPLIT_SEEDS["test"]
