@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from cli_reference import cli_reference
-from links import DOCS, copied_pages, site_markdown, with_command
+from kdedge.benchmarks.studies.index_results import TOPICS, read_pages
+from links import DOCS, ROOT, copied_pages, page_of, site_markdown, with_command
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from recipe_reference import recipe_reference
 
 FOLDERS_IN_NAV = ("Results", "Decisions")
-"""Entries of `nav` whose value is a folder: they list all its pages."""
+"""Entries of `nav` whose value is a folder: they list all its pages, results by topic."""
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -27,7 +28,16 @@ def _expand(entries: list[Any]) -> None:
             if isinstance(value, list):
                 _expand(value)
             elif title in FOLDERS_IN_NAV:
-                entry[title] = _pages_in(value)
+                entry[title] = _results() if title == "Results" else _pages_in(value)
+
+
+def _results() -> list[Any]:
+    """List the results pages: the index first, then a group for each topic."""
+    groups: dict[str, list[str | None]] = {heading: [] for heading in TOPICS.values()}
+    for page in read_pages():
+        file = page.path.relative_to(ROOT).as_posix()
+        groups[TOPICS[page.front_matter["topic"]]].append(page_of(file))
+    return ["results/index.md", *({heading: pages} for heading, pages in groups.items())]
 
 
 def _pages_in(folder: str) -> list[str]:
