@@ -10,7 +10,8 @@
     python benchmarks/studies/six_tasks.py sst2 cola mrpc stsb rte trec --student tinybert-4x312 \\
         --student tinybert-3x384-assisted --student bilstm-assisted
 
-The last command reads the runs of all seeds of the named tasks and prints the table. The runs of a
+The last command reads the runs of all seeds of the named tasks. It prints a table of retention, and
+one of gains over the label-only baselines. The runs of a
 task share the teacher and the texts; only the seeds of the students differ.
 """
 
@@ -36,16 +37,16 @@ from kdedge.nn.text_model import read_measured
 from kdedge.run.layout import RunDir
 from kdedge.runtime import Classifier
 
-HEADER = [
+HEADER = ["task", "student", "teacher", "fp32", "int8", "retention", "over seeds", "over texts"]
+GAIN_HEADER = [
     "task",
     "student",
-    "teacher",
     "labels alone",
-    "distilled, fp32",
-    "gain: over seeds; over texts",
-    "int8",
-    "int8 retention",
-    "over seeds; over texts",
+    "distilled",
+    "gain",
+    "over seeds",
+    "over texts",
+    "verdict",
 ]
 
 
@@ -54,18 +55,18 @@ class Student:
     """One student on one task.
 
     Attributes:
-        cells: Its row in the table.
+        cells: Its row in the table of retention.
+        gain: Its row in the table of gains; None if no baseline was trained.
         retention: The share of the teacher's score that its int8 file has.
     """
 
     name: str
     cells: list[str]
+    gain: list[str] | None
     retention: SeedScores
 
 
-def students_of(
-    name: str, runs: list[RunDir], students: Sequence[str], seed: int
-) -> list[Student]:
+def students_of(name: str, runs: list[RunDir], students: Sequence[str], seed: int) -> list[Student]:
     """Measure students of a task on its test texts.
 
     Args:
@@ -96,25 +97,22 @@ def student_of(
     folders = [run.students[name] for run in runs]
     fp32 = texts.measure([read_measured(each.student, texts.task)[1] for each in folders])
     int8 = texts.measure([int8_logits(each.bundle, texts.task) for each in folders])
-    labels, gain = "–", "–"
-    found = [baseline for baseline in map(partial(baseline_of, name), runs) if baseline]
-    if len(found) == len(folders):
-        alone = texts.measure([read_measured(each, texts.task)[1] for each in found])
-        labels = mean_and_deviation(alone.scores.tolist())
-        mean, seeds, over_texts, verdict = fp32.minus(alone).cells()
-        gain = f"{mean} ({seeds}; {over_texts}): {verdict}"
     retention = int8.over(teacher)
+    first = [f"{task}, {texts.task.spec.metric}", name]
     cells = [
-        f"{task}, {texts.task.spec.metric}",
-        name,
+        *first,
         f"{teacher.scores[0]:.4f}",
-        labels,
         mean_and_deviation(fp32.scores.tolist()),
-        gain,
         mean_and_deviation(int8.scores.tolist()),
         *retention_cells(retention),
     ]
-    return Student(name, cells, retention)
+    gain = None
+    baselines = [baseline for baseline in map(partial(baseline_of, name), runs) if baseline]
+    if len(baselines) == len(folders):
+        alone = texts.measure([read_measured(each, texts.task)[1] for each in baselines])
+        scores = [mean_and_deviation(each.scores.tolist()) for each in (alone, fp32)]
+        gain = [*first, *scores, *fp32.minus(alone).cells()]
+    return Student(name, cells, gain, retention)
 
 
 def baseline_of(name: str, run: RunDir) -> Path | None:
@@ -138,7 +136,7 @@ def retention_cells(retention: SeedScores) -> list[str]:
         "–" if math.isnan(low) else f"{100 * low:.1f} to {100 * high:.1f} %"
         for low, high in retention.intervals()
     ]
-    return [f"{100 * retention.scores.mean():.1f} %", "; ".join(intervals)]
+    return [f"{100 * retention.scores.mean():.1f} %", *intervals]
 
 
 def mean_row(name: str, students: Sequence[Student]) -> list[str]:
@@ -152,29 +150,39 @@ def mean_row(name: str, students: Sequence[Student]) -> list[str]:
     resampled = np.mean([student.retention.resampled[:seeds] for student in students], axis=0)
     cells = retention_cells(SeedScores(scores, resampled))
     seeds_in_words = "one seed" if seeds == 1 else f"{seeds} seeds"
-    return [f"mean of {len(students)} tasks, {seeds_in_words}", name, *["–"] * 5, *cells]
+    return [f"mean of {len(students)} tasks, {seeds_in_words}", name, *["–"] * 3, *cells]
 
 
-def table(students: Sequence[Student]) -> str:
+def retention_table(students: Sequence[Student]) -> str:
     """Build the table of all tasks, with a mean for each student that all tasks have."""
     rows = [student.cells for student in students]
     for name in dict.fromkeys(student.name for student in students):
         same = [student for student in students if student.name == name]
         if len(same) > 1:
             rows.append(mean_row(name, same))
-    return "\n".join(markdown_row(cells) for cells in [HEADER, ["---"] * len(HEADER), *rows])
+    return markdown_table(HEADER, rows)
+
+
+def gain_table(students: Sequence[Student]) -> str:
+    """Build the table of students and their label-only baselines; empty if there are none."""
+    rows = [student.gain for student in students if student.gain]
+    return markdown_table(GAIN_HEADER, rows) if rows else ""
+
+
+def markdown_table(header: list[str], rows: Sequence[list[str]]) -> str:
+    return "\n".join(markdown_row(cells) for cells in [header, ["---"] * len(header), *rows])
 
 
 @click.command()
 @click.argument("tasks", nargs=-1, required=True)
-@click.option("--student", "students", multiple=True, help="Repeatable; default: all of the recipe.")
+@click.option("--student", "students", multiple=True, help="Repeatable; default: all.")
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"))
 def study(tasks: tuple[str, ...], students: tuple[str, ...], runs: Path) -> None:
-    """Print a table of the students of TASKS. The run of a task is base-TASK."""
+    """Print what the students of TASKS retain and gain. The run of a task is base-TASK."""
     measured: list[Student] = []
     for seed, task in enumerate(tasks):
         measured += students_of(task, runs_of(f"base-{task}", runs), students, seed)
-    print(table(measured))
+    print(retention_table(measured), gain_table(measured), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import pytest
 import six_tasks
 from click.testing import CliRunner
 from scipy import stats
-from six_tasks import SeedScores, Student, students_of, table
+from six_tasks import SeedScores, Student, gain_table, retention_table, students_of
 
 from kdedge.cli.main import cli
 from kdedge.distillation.seeds import distill_seeds
@@ -31,24 +31,24 @@ def measured(scores: list[float]) -> SeedScores:
 
 def test_the_mean_over_tasks_is_taken_seed_by_seed() -> None:
     rows = {"a": [0.9, 1.0, 0.8], "b": [0.7, 0.6, 0.8]}
-    students = [Student("bilstm", [], measured(scores)) for scores in rows.values()]
+    students = [Student("bilstm", [], None, measured(scores)) for scores in rows.values()]
     cells = six_tasks.mean_row("bilstm", students)
     assert cells[0] == "mean of 2 tasks, 3 seeds"
     # Every seed has a mean of 0.8 over the tasks, so the interval over seeds has no width.
-    assert cells[-2:] == ["80.0 %", "80.0 to 80.0 %; 80.0 to 80.0 %"]
+    assert cells[-3:] == ["80.0 %", "80.0 to 80.0 %", "80.0 to 80.0 %"]
 
 
 def test_the_mean_is_over_the_seeds_that_all_tasks_have() -> None:
-    students = [Student("bilstm", [], measured(scores)) for scores in ([0.9, 0.5], [0.7])]
+    students = [Student("bilstm", [], None, measured(scores)) for scores in ([0.9, 0.5], [0.7])]
     cells = six_tasks.mean_row("bilstm", students)
     assert cells[0] == "mean of 2 tasks, one seed"
-    assert cells[-2:] == ["80.0 %", "–; 80.0 to 80.0 %"]
+    assert cells[-3:] == ["80.0 %", "–", "80.0 to 80.0 %"]
 
 
 def test_a_student_of_one_task_alone_has_no_mean() -> None:
     cells = ["-"] * len(six_tasks.HEADER)
-    students = [Student(name, cells, measured([0.9, 0.8])) for name in ("a", "b", "b")]
-    assert [line.split(" | ")[1] for line in table(students).splitlines()[5:]] == ["b"]
+    students = [Student(name, cells, None, measured([0.9, 0.8])) for name in ("a", "b", "b")]
+    assert [line.split(" | ")[1] for line in retention_table(students).splitlines()[5:]] == ["b"]
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,9 @@ def test_a_row_has_the_scores_of_all_seeds(runs: list[RunDir]) -> None:
         assert answer.exit_code == 0, answer.output
     found = six_tasks.runs_of("base-x", runs[0].folder.parent)
     row, assisted = students_of("x", found, [], 0)
-    assert assisted.cells[3] == row.cells[3], "it is compared with the baseline of `a`"
+    assert row.gain and assisted.gain
+    assert assisted.gain[2] == row.gain[2], "it is compared with the baseline of `a`"
+    assert len(gain_table([row, assisted]).splitlines()) == 4
     (only,) = students_of("x", found, ["a-assisted"], 0)
     assert only.cells == assisted.cells
     with pytest.raises(UsageError, match="no student b"):
@@ -136,16 +138,21 @@ def test_a_row_has_the_scores_of_all_seeds(runs: list[RunDir]) -> None:
     int8 = [accuracy(int8_logits(run, texts), labels) for run in runs]
     cells = dict(zip(six_tasks.HEADER, row.cells, strict=True))
     assert cells["teacher"] == f"{teacher:.4f}"
-    for column, scores in (("labels alone", alone), ("distilled, fp32", fp32), ("int8", int8)):
-        expected = f"{statistics.mean(scores):.4f} ± {statistics.stdev(scores):.4f}"
-        assert cells[column] == expected, column
+    gains = dict(zip(six_tasks.GAIN_HEADER, row.gain, strict=True))
+    for cell, scores in (
+        (cells["fp32"], fp32),
+        (cells["int8"], int8),
+        (gains["labels alone"], alone),
+        (gains["distilled"], fp32),
+    ):
+        assert cell == f"{statistics.mean(scores):.4f} ± {statistics.stdev(scores):.4f}"
     gain = np.mean(fp32) - np.mean(alone)
-    assert cells["gain: over seeds; over texts"].startswith(f"{gain:+.4f} ")
+    assert gains["gain"] == f"{gain:+.4f}"
     kept = np.array(int8) / teacher
     half = stats.t.ppf(0.975, SEEDS - 1) * kept.std(ddof=1) / math.sqrt(SEEDS)
     low, high = kept.mean() - half, kept.mean() + half
-    assert cells["int8 retention"] == f"{100 * kept.mean():.1f} %"
-    assert cells["over seeds; over texts"].startswith(f"{100 * low:.1f} to {100 * high:.1f} %;")
+    assert cells["retention"] == f"{100 * kept.mean():.1f} %"
+    assert cells["over seeds"] == f"{100 * low:.1f} to {100 * high:.1f} %"
 
 
 def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
