@@ -15,9 +15,6 @@ from kdedge.recipe.section import Section
 from kdedge.recipe.students import STUDENT_KINDS
 from kdedge.wording import counted, nearest_or_known
 
-SENTENCES = {"missing": "missing", "model_type": "must be one table"}
-"""Kind of a fault in pydantic -> the sentence for users, if it is always the same."""
-
 
 def faults_error(
     origin: str,
@@ -96,21 +93,46 @@ def sections_of(annotation: Any) -> list[type[Section]]:
 
 def _message(fault: Any, section: type[Section]) -> str:
     """Turn an error entry of pydantic into a sentence."""
-    kind = fault["type"]
-    known_kinds = " and ".join(STUDENT_KINDS)
-    if kind in SENTENCES:
-        return SENTENCES[kind]
+    kind, key = fault["type"], fault["loc"][-1] if fault["loc"] else ""
+    if kind == "missing":
+        return "missing"
     if kind == "extra_forbidden":
-        return _unknown_key(str(fault["loc"][-1]), section)
-    if kind == "union_tag_invalid":
-        return f"there is no student kind {fault['ctx']['tag']!r}; known kinds: {known_kinds}"
-    if kind == "union_tag_not_found":
-        return f"kind is missing; known kinds: {known_kinds}"
+        return _unknown_key(str(key), section)
+    if kind in ("union_tag_invalid", "union_tag_not_found", "model_type", "list_type"):
+        return _wrong_type(fault, key, section)
     message = str(fault["msg"]).removeprefix("Value error, ")
     value = fault["input"]
     if kind == "value_error" or value is None or isinstance(value, dict | list):
         return message
     return f"{message}, not {value!r}"
+
+
+def _wrong_type(fault: Any, key: str | int, section: type[Section]) -> str:
+    """Say which kind of student, table or list is needed."""
+    known = f"known kinds: {' and '.join(STUDENT_KINDS)}"
+    if fault["type"] == "union_tag_invalid":
+        return f"there is no student kind {fault['ctx']['tag']!r}; {known}"
+    if fault["type"] == "union_tag_not_found":
+        return f"kind is missing; {known}"
+    if fault["type"] == "list_type":
+        return f"must be a list{_meaning_of(key, section)}"
+    return f"must be one table{_example_of(key, section)}"
+
+
+def _example_of(key: str | int, section: type[Section]) -> str:
+    """Show the keys that the table `key` needs, or those of an item of a list."""
+    if isinstance(key, str) and key in section.model_fields:
+        sections = sections_of(section.model_fields[key].annotation)
+        if len(sections) != 1:
+            return ""
+        section = sections[0]
+    needed = [name for name, field in section.model_fields.items() if field.is_required()]
+    return f", such as {{{', '.join(f'{name} = …' for name in needed)}}}" if needed else ""
+
+
+def _meaning_of(key: str | int, section: type[Section]) -> str:
+    field = section.model_fields.get(str(key))
+    return f": {field.description}" if field and field.description else ""
 
 
 def _unknown_key(key: str, section: type[Section]) -> str:

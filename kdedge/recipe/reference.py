@@ -69,18 +69,22 @@ def recipe_keys(prefix: str = "") -> list[Key]:
         >>> recipe_keys("data.train")[0].default
         '"train"'
     """
-    keys = [key for key in _all_keys() if key.type != TABLE]
-    chosen = [key for key in keys if f"{key.name}.".startswith(f"{prefix}.")]
+    return [key for key in recipe_entries(prefix) if key.type != TABLE]
+
+
+def recipe_entries(prefix: str = "") -> list[Key]:
+    """List the tables and the keys of a recipe; see `recipe_keys`."""
+    entries = _all_keys()
+    chosen = [key for key in entries if f"{key.name}.".startswith(f"{prefix}.")]
     if prefix and not chosen:
-        tables = {key.name.rpartition(".")[0] for key in keys}
-        names = [*(key.name for key in keys), *tables]
+        names = [key.name for key in entries]
         near = difflib.get_close_matches(prefix, names, n=1, cutoff=0.4)
         raise UsageError(
             "a recipe has no such key",
             repr(prefix),
             f"did you mean {near[0]}?" if near else "run `kdedge keys` for all keys",
         )
-    return chosen if prefix else keys
+    return chosen if prefix else entries
 
 
 def recipe_tables() -> list[Key]:
