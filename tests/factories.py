@@ -225,16 +225,21 @@ def random_student(
 # Recipes
 
 
+def write_teacher(folder: Path, *, layers: int = 2) -> None:
+    """Write a teacher with random weights, and its tokenizer."""
+    torch.manual_seed(0)
+    pieces = tokenizer()
+    bert(layers=layers, vocabulary=len(pieces)).save_pretrained(folder)
+    pieces.save_pretrained(folder)
+
+
 def write_data_and_teacher(folder: Path, *, train: int = 96, layers: int = 2) -> dict[str, Any]:
     """Write the data of `single_task` and a teacher with random weights.
 
     Returns:
         The document of a recipe that names both and has no student.
     """
-    torch.manual_seed(0)
-    pieces = tokenizer()
-    bert(layers=layers, vocabulary=len(pieces)).save_pretrained(folder / "model")
-    pieces.save_pretrained(folder / "model")
+    write_teacher(folder / "model", layers=layers)
     (folder / "data").mkdir()
     for split, seed in SPLIT_SEEDS.items():
         texts, labels = sentences({"train": train, **SPLIT_SIZES}[split], seed)

@@ -70,7 +70,8 @@ CURVE_COLUMNS = ("texts from", "per labelled text", "texts", "agreement", "gain"
 @click.option(
     "--curve",
     is_flag=True,
-    help="Train the first student on growing numbers of texts and plot its score.",
+    help="Train the first student on growing numbers of texts and plot how well it agrees with the "
+    "teacher.",
 )
 @force_option
 @json_option

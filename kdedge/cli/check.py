@@ -32,19 +32,22 @@ SHOWN_LABELS = 20
 @recipe_options
 @json_option
 def check(arguments: RecipeArguments, as_json: bool) -> None:
-    """Check RECIPE, its data and the places of its models, without training.
+    """Check RECIPE, its data and its models, without training.
 
     Lists every fault of the recipe with its key, and the first ten faults of each file with
-    their lines. Prints how many examples of every label each split has.
+    their lines. Checks whether each student fits its start, the task and its loss. Prints how many
+    examples of every label each split has.
 
     \b
     Example: kdedge check configs/quickstart.toml
     """
+    from kdedge.distillation.early_checks import check_before_training
     from kdedge.evaluation.sanity import split_warnings
 
     recipe = arguments.load()
     task = read_data(recipe, ConsoleProgress())
     models = _models(recipe)
+    check_before_training(recipe, task)
     results().print(_splits_table(task))
     results().print(_overlaps_table(task))
     for model, place in models.items():

@@ -39,7 +39,7 @@ COMMANDS = {
         ("pydantic", "tomli_w"),
     ),
     "check": Command(
-        "kdedge.cli.check:check", "Check a recipe and its data without training.", ("pydantic",)
+        "kdedge.cli.check:check", "Check a recipe and its data without training.", TRAINING
     ),
     "keys": Command(
         "kdedge.cli.keys:keys", "List the keys of a recipe with their defaults.", ("pydantic",)

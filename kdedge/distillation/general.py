@@ -32,7 +32,7 @@ from kdedge.run.progress import Progress
 from kdedge.run.stage import StageContext
 from kdedge.students.build import new_student
 from kdedge.students.subset_embedding import train_used_embeddings_only
-from kdedge.teacher.finetune import load_encoder, pretrained_hash
+from kdedge.teacher.finetune import has_head, load_encoder, pretrained_hash
 
 OTHER_KEYS = {*KEYS_OF_THE_TASK, "general", "assistant"}
 """Keys of a student that do not decide its general student, or have inputs of their own."""
@@ -56,6 +56,7 @@ def train_general_student(
         return
     texts = read_general_texts(general, run.recipe.data.encoding)
     _say_test_texts(student, texts, task, stages.progress)
+    _say_fine_tuned(run, student, task, stages.progress)
     training = GeneralTraining(run, student, general, texts, stages.progress)
     waiting = "another process trains this general student; waiting for it"
     folder = run.general_student(student)
@@ -65,13 +66,25 @@ def train_general_student(
 def _say_test_texts(
     student: StudentConfig, texts: GeneralTexts, task: Task, progress: Progress
 ) -> None:
-    """Say how many texts of the test split are among the general texts."""
-    test = set(task.test.texts)
+    """Say how many texts of the test split, also of its pairs, are among the general texts."""
+    test = {*task.test.texts, *(task.test.pairs or ())}
     found = texts.among(test)
     if found:
         progress.say(
             f"general/{student.key}: {len(found):,} of {len(test):,} test texts are among its "
             "texts, without labels"
+        )
+
+
+def _say_fine_tuned(run: RunDir, student: StudentConfig, task: Task, progress: Progress) -> None:
+    """Warn if the general student would learn from a teacher that is fine-tuned already."""
+    teacher, general = run.recipe.teacher, student.general_stage
+    if general is None or general.teacher or teacher.fine_tune:
+        return
+    if has_head(teacher.model, task.spec, teacher.revision):
+        progress.say(
+            f"general/{student.key}: warning: {teacher.model} is fine-tuned already; set "
+            "student.general.teacher to the encoder that it comes from"
         )
 
 
@@ -92,9 +105,7 @@ class GeneralTraining:
         return {
             "teacher": pretrained_hash(self._teacher_config),
             "revision": self._teacher_config.revision,
-            "student": student.model_dump(
-                mode="json", exclude={*KEYS_OF_THE_TASK, "general", "assistant"}
-            ),
+            "student": student.model_dump(mode="json", exclude=OTHER_KEYS),
             "vocabulary": student.vocabulary if is_trained else None,
             "start": start_hash(student),
             "texts": self.texts.content_hash(),

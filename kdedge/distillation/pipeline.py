@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kdedge.data import load_task
 from kdedge.data.task import Task
+from kdedge.distillation.early_checks import check_before_training
 from kdedge.distillation.general import train_general_students
 from kdedge.distillation.student_training import (
     LABELS_ONLY,
@@ -46,7 +47,7 @@ def distill(
     """
     recipe = settle_threads(recipe, runs, None)
     run = RunDir.create(recipe, runs)
-    stages = replace(stages, order=tuple(run_stages(run)))
+    stages = replace(stages, order=tuple(run_stages(run)), run=run.folder)
     device = describe_device()
     if is_main():
         stages.progress.say(f"{recipe.name}: computing on {device}")
@@ -68,11 +69,15 @@ def prepare_context(
     task: Task | None = None,
     stages: StageContext = DEFAULT_STAGES,
 ) -> DistillContext:
-    """Load the task unless it is given, prepare the teacher and build the transfer set."""
+    """Load the task unless it is given, prepare the teacher and build the transfer set.
+
+    Faults that would stop the run later are raised first: see `check_before_training`.
+    """
     if task is None:
         task = load_task(
             recipe.data, recipe.task, name=recipe.name, seed=recipe.seed, progress=stages.progress
         )
+    check_before_training(recipe, task)
     prepare_teacher(recipe.teacher, task, run.teacher, seed=recipe.seed, stages=stages)
     teacher = load_teacher(run.teacher, task.spec, recipe.teacher.max_length)
     context = DistillContext(recipe, run, task, teacher, stages=stages)

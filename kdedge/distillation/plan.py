@@ -44,9 +44,15 @@ class PlannedStage:
 def plan_stages(recipe: Recipe, runs: Path, task: Task) -> list[PlannedStage]:
     """List the stages of a recipe in order, with what would happen to each.
 
-    Nothing is trained and nothing is written. Heavy packages are imported only if the run has
-    stages to compare with.
+    Nothing is trained and nothing is written.
+
+    Raises:
+        KdedgeError: If the run would stop at one of its stages: see `check_before_training`.
     """
+    # Imported here: the command line shows its help without torch.
+    from kdedge.distillation.early_checks import check_before_training
+
+    check_before_training(recipe, task)
     run = RunDir(runs / recipe.name, recipe)
     folders = run_stages(run)
     needed: dict[Path, tuple[str, ...]] = {}

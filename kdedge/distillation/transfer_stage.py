@@ -27,10 +27,15 @@ from kdedge.distillation.student_training import (
     stage_inputs,
     train_student,
 )
+from kdedge.errors import UsageError
+from kdedge.recipe import AugmentConfig
 from kdedge.run.stage import stage
 from kdedge.teacher.finetune import teacher_hash
 from kdedge.transfer.dataset import TransferBuilder, TransferSet
 from kdedge.transfer.texts import TransferTexts, collect_texts
+
+FEW_APART = 200
+"""Fewer texts than this often do not show a gain of a few points."""
 
 
 def augment_texts(context: DistillContext) -> TransferTexts:
@@ -85,11 +90,39 @@ def choose_size(context: DistillContext) -> DistillContext:
     )
 
 
+def _check_apart(context: DistillContext, augment: AugmentConfig) -> None:
+    """Raise UsageError if there is nothing to compare students on, and warn if there is little."""
+    new = len(context.transfer) - len(context.transfer.texts.labelled)
+    apart = len(keep_apart(context.transfer, augment.apart).apart)
+    if not apart:
+        raise UsageError(
+            "there are too few new texts to compare students on",
+            f"{new} new texts; at most a third of those of one source is kept apart for that",
+            "add texts, or set augment.size to a number",
+        )
+    if apart < FEW_APART:
+        context.stages.progress.say(
+            f"augment: warning: students are compared on {apart} new texts only, so that the "
+            "choice may be chance; at most a third of a source is kept apart"
+        )
+
+
 def measure_learning_curve(context: DistillContext) -> LearningCurve:
-    """Run the stage `curve/`: train the first student with each size and source."""
+    """Run the stage `curve/`: train the first student with each size and source.
+
+    Raises:
+        UsageError: If no new texts can be kept apart, or the student is trained in two stages.
+    """
     augment = context.recipe.augment
     assert augment is not None
     student = context.recipe.student[0]
+    if student.first_stage:
+        raise UsageError(
+            "a learning curve trains each student in one stage",
+            f"student {student.key} has layers_first",
+            "remove layers_first, or set augment.size to a number",
+        )
+    _check_apart(context, augment)
     inputs = {
         "curve": augment.curve,
         "seeds": augment.seeds,

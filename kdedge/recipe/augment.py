@@ -26,7 +26,7 @@ class RulesConfig(Section):
     mask: Probability = Field(0.1, description="Share of words that are masked.")
     exchange: Probability = Field(
         0.1,
-        description="Share of words that are exchanged for another of the same induced word class.",
+        description="Share of words that are exchanged for another with similar neighbours.",
     )
     window: Probability = Field(
         0.25, description="Probability that only a window of words of a text remains."
@@ -137,8 +137,8 @@ class FilterConfig(Section):
     )
     perplexity: tuple[Probability, Probability] = Field(
         (0.0, 0.98),
-        description="Quantiles of the training texts' perplexity between which a generated text's "
-        "must lie; one number is the upper quantile.",
+        description="Quantiles of the validation texts' perplexity between which that of a "
+        "generated text must lie; one number is the upper quantile.",
     )
     confidence: tuple[Probability, Probability] = Field(
         (0.0, 1.0), description="Lowest and highest probability of the teacher's label."
@@ -180,7 +180,8 @@ class AugmentConfig(Section):
     apart: Positive = Field(
         2000,
         description="New texts that auto and --curve keep apart from training, to compare students "
-        "by how well they agree with the teacher on them.",
+        "by how well they agree with the teacher on them; at most a third of the texts of one "
+        "source.",
     )
     shard_size: Positive = Field(2048, description="Texts per resumable piece of work.")
     rules: RulesConfig | None = Field(None, description="Change words by rule.")

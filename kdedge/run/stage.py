@@ -34,12 +34,24 @@ class StageContext:
         progress: Receives messages and progress.
         dry_run: Raise StageNeeded instead of making a stage.
         order: The folders of all stages, if they are known: messages then number the stages.
+        run: The folder of the run, if it is known: stages elsewhere are shared with other runs.
     """
 
     force: bool = False
     progress: Progress = SILENT
     dry_run: bool = False
     order: tuple[Path, ...] = ()
+    run: Path | None = None
+
+    def other_inputs_hint(self, folder: Path) -> str:
+        """Say what to do if a stage was made from other inputs."""
+        if self.run is None or folder.is_relative_to(self.run):
+            return "give the run another name, or pass --force to make it again"
+        return (
+            f"other runs share this stage in {folder.parent}: for a stage of your own, give share "
+            "(of a general student: the student or general.share) another name; --force makes it "
+            "again for all of them"
+        )
 
     def title(self, folder: Path) -> str:
         """Return `stage 3 of 8, bilstm/student`, or the folder's name if it is not in `order`."""
@@ -155,7 +167,7 @@ def _reasons_to_make_again(
         raise UsageError(
             f"{folder} was made from other inputs",
             "; ".join(differences),
-            "give the run another name, or pass --force to make it again",
+            stages.other_inputs_hint(folder),
         )
     if differences:
         return differences

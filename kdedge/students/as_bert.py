@@ -16,7 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 from kdedge.errors import UsageError
 from kdedge.recipe.sizes import first_position, usable_positions
@@ -124,7 +129,7 @@ def as_bert(teacher: PreTrainedModel) -> AsBert:
     Raises:
         UsageError: If it is not a text classifier with an encoder of a known type.
     """
-    family = family_of(teacher)
+    family = family_of(teacher.config)
     if teacher.config.model_type == "bert":
         return AsBert(teacher)
     bert = BertForSequenceClassification(bert_config(teacher.config)).eval()
@@ -145,9 +150,9 @@ def as_bert(teacher: PreTrainedModel) -> AsBert:
     return AsBert(bert, differences, is_encoder_exact=False)
 
 
-def family_of(teacher: PreTrainedModel) -> Family:
+def family_of(config: PretrainedConfig) -> Family:
     """Return the family of a classifier's encoder; raise UsageError if it is unknown."""
-    kind = teacher.config.model_type
+    kind = config.model_type
     family = FAMILIES.get(kind)
     if family is None:
         raise UsageError(
@@ -221,7 +226,7 @@ def norms_of(teacher: PreTrainedModel, layers: list[int]) -> list[Any]:
         teacher: A classifier of a known type.
         layers: Numbers of its layers, counted from 1.
     """
-    family = family_of(teacher)
+    family = family_of(teacher.config)
     base = teacher.base_model
     norms = [getattr(base, "embeddings_project", base.embeddings.LayerNorm)]
     for number in layers:

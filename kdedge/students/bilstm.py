@@ -190,13 +190,13 @@ class BiLstmKind(StudentKind):
 
     model_class: ClassVar[type[PreTrainedModel]] = BiLstmForSequenceClassification
 
-    def build(
+    def check(
         self,
         config: BiLstmConfig,
         spec: TaskSpec,
-        teacher: PreTrainedModel,
+        lender: PretrainedConfig,
         tokenizer: PreTrainedTokenizerFast,
-    ) -> BiLstmForSequenceClassification:
+    ) -> None:
         if spec.pair and "token_type_ids" not in tokenizer.model_input_names:
             raise UsageError(
                 "a BiLSTM on pairs needs a tokenizer with token_type_ids",
@@ -209,6 +209,15 @@ class BiLstmKind(StudentKind):
                 "the task has single texts",
                 "remove student.cross_attention",
             )
+
+    def build(
+        self,
+        config: BiLstmConfig,
+        spec: TaskSpec,
+        teacher: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+    ) -> BiLstmForSequenceClassification:
+        self.check(config, spec, teacher.config, tokenizer)
         table = teacher.get_input_embeddings().weight.detach()  # (V, H of the teacher)
         model_config = BiLstmModelConfig(
             vocab_size=len(tokenizer),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from kdedge.data.task import Task
 from kdedge.nn.text_model import TextClassifier
@@ -16,6 +16,29 @@ class StudentKind(ABC):
     """One kind of student; `config` is always the section of the recipe for this kind."""
 
     model_class: ClassVar[type[PreTrainedModel]]
+
+    @abstractmethod
+    def check(
+        self,
+        config: Any,
+        spec: TaskSpec,
+        lender: PretrainedConfig,
+        tokenizer: PreTrainedTokenizerFast,
+    ) -> None:
+        """Check whether start and shape fit together, and fit the lender and the task.
+
+        It reads no weights, so that a run can check all of its students before it trains.
+
+        Args:
+            config: The student's section of the recipe.
+            spec: The task.
+            lender: Configuration of the model whose weights the student may take.
+            tokenizer: The student's tokenizer.
+
+        Raises:
+            UsageError: If they do not fit.
+            MachineError: If the checkpoint that the student starts from cannot be loaded.
+        """
 
     @abstractmethod
     def build(

@@ -9,6 +9,7 @@ from transformers import (
     AutoConfig,
     BertConfig,
     BertForSequenceClassification,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
@@ -18,11 +19,10 @@ from kdedge.errors import MachineError, UsageError, first_line
 from kdedge.io.paths import resolve_model_path
 from kdedge.nn.device import this_device
 from kdedge.nn.labels import label_config
-from kdedge.nn.layer_map import LayerMap
 from kdedge.nn.text_model import TextClassifier
 from kdedge.recipe import TinyBertConfig
 from kdedge.runtime.spec import TaskSpec
-from kdedge.students.as_bert import as_bert, family_of
+from kdedge.students.as_bert import as_bert, bert_config, family_of
 from kdedge.students.fit_to_teacher import fitted_bert
 from kdedge.students.kind import StudentKind
 from kdedge.students.piece_mapping import with_vocabulary
@@ -42,6 +42,26 @@ class TinyBertKind(StudentKind):
 
     model_class: ClassVar[type[PreTrainedModel]] = BertForSequenceClassification
 
+    def check(
+        self,
+        config: TinyBertConfig,
+        spec: TaskSpec,
+        lender: PretrainedConfig,
+        tokenizer: PreTrainedTokenizerFast,
+    ) -> None:
+        if config.start == "scratch":
+            return
+        if config.start not in ("teacher", "shrink"):
+            _checkpoint_config(config)
+            return
+        family_of(lender)
+        sizes = bert_config(lender)
+        if config.start == "teacher":
+            _check_equal_width(config, sizes)
+        else:
+            _check_not_bigger(config, sizes)
+        teacher_layers(config, sizes.num_hidden_layers)
+
     def build(
         self,
         config: TinyBertConfig,
@@ -49,22 +69,25 @@ class TinyBertKind(StudentKind):
         teacher: PreTrainedModel,
         tokenizer: PreTrainedTokenizerFast,
     ) -> BertForSequenceClassification:
+        self.check(config, spec, teacher.config, tokenizer)
         settings = label_config(spec)
         if config.activation:
             settings["hidden_act"] = config.activation
         if config.start == "scratch":
             return BertForSequenceClassification(_bert_config(config, settings, tokenizer))
         if config.start == "teacher":
-            return _from_teacher(config, settings, teacher, tokenizer)
+            _check_vocabulary(teacher, tokenizer)
+            return _from_teacher(config, settings, teacher)
         if config.start == "shrink":
-            return _like_teacher(config, settings, teacher, tokenizer)
+            _check_vocabulary(teacher, tokenizer)
+            return _like_teacher(config, settings, teacher)
         return _from_checkpoint(config, settings)
 
     def reads_training_texts(self, config: TinyBertConfig, teacher: TextClassifier) -> bool:
         """Return whether the student is cut out, or the teacher is of a type that is fitted."""
         if config.start == "shrink":
             return True
-        return config.start == "teacher" and bool(family_of(teacher.model).differences)
+        return config.start == "teacher" and bool(family_of(teacher.model.config).differences)
 
     def lender(
         self, config: TinyBertConfig, teacher: TextClassifier, task: Task, seed: int
@@ -113,30 +136,53 @@ def _bert_config(
     )
 
 
+def _check_equal_width(config: TinyBertConfig, lender: BertConfig) -> None:
+    width = _shape(config)
+    del width["num_hidden_layers"]
+    lender_width = {name: getattr(lender, name) for name in width}
+    if width != lender_width:
+        raise UsageError(
+            f"layers of {_lender_name(config)} fit only into a student of its width",
+            f"student {config.key}: {width}, {_lender_name(config)}: {lender_width}",
+            'give the student these sizes, or set student.start to "shrink", "scratch" or a BERT '
+            "checkpoint",
+        )
+
+
+def _check_not_bigger(config: TinyBertConfig, lender: BertConfig) -> None:
+    too_big = []
+    for name, size in _shape(config).items():
+        limit = getattr(lender, name)
+        if size > limit:
+            too_big.append(f"{name} {size} > {limit}")
+    if too_big:
+        raise UsageError(
+            f"a shrunk student cannot be bigger than {_lender_name(config)}",
+            f"student {config.key}: {', '.join(too_big)}",
+            'lower these sizes, or set student.start to "scratch"',
+        )
+
+
+def _check_vocabulary(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    if len(tokenizer) > teacher.config.vocab_size:
+        raise UsageError(
+            "the tokenizer has more tokens than the model has embeddings",
+            f"{len(tokenizer)} tokens, {teacher.config.vocab_size} embeddings",
+            "use the tokenizer that belongs to the model",
+        )
+
+
+def _lender_name(config: TinyBertConfig) -> str:
+    """Name the model whose weights a student takes."""
+    return f"the assistant {config.assistant}" if config.assistant else "the teacher"
+
+
 def _from_teacher(
-    config: TinyBertConfig,
-    settings: dict[str, Any],
-    teacher: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
+    config: TinyBertConfig, settings: dict[str, Any], teacher: PreTrainedModel
 ) -> BertForSequenceClassification:
     """Copy embeddings, pooler and some layers of the teacher; the head starts at random."""
     teacher = as_bert(teacher).model
-    width = _shape(config)
-    del width["num_hidden_layers"]
-    teacher_width = {name: getattr(teacher.config, name) for name in width}
-    if width != teacher_width or len(tokenizer) > teacher.config.vocab_size:
-        raise UsageError(
-            "layers of the teacher fit only into a student of its width",
-            f"student {width} with {len(tokenizer)} tokens, "
-            f"teacher {teacher_width} with {teacher.config.vocab_size}",
-            "give the student the teacher's sizes, "
-            'or set student.start to "scratch" or to a BERT checkpoint',
-        )
-    depth = teacher.config.num_hidden_layers
-    numbers = config.teacher_layers
-    if not numbers:
-        numbers = [number for _, number in LayerMap.uniform(config.layers, depth).pairs[1:]]
-    _check_layer_numbers(numbers, depth)
+    numbers = teacher_layers(config, teacher.config.num_hidden_layers)
     shape = teacher.config.to_dict() | {"num_hidden_layers": config.layers} | settings
     student = BertForSequenceClassification(BertConfig.from_dict(shape))
     with torch.no_grad():
@@ -148,37 +194,31 @@ def _from_teacher(
 
 
 def _like_teacher(
-    config: TinyBertConfig,
-    settings: dict[str, Any],
-    teacher: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
+    config: TinyBertConfig, settings: dict[str, Any], teacher: PreTrainedModel
 ) -> BertForSequenceClassification:
     """Build a smaller BERT with the teacher's other settings; `shrink` then sets its weights."""
     teacher = as_bert(teacher).model
-    too_big = []
-    for name, size in _shape(config).items():
-        limit = getattr(teacher.config, name)
-        if size > limit:
-            too_big.append(f"{name} {size} > {limit}")
-    if len(tokenizer) > teacher.config.vocab_size:
-        too_big.append(f"{len(tokenizer)} tokens > {teacher.config.vocab_size}")
-    if too_big:
-        raise UsageError(
-            "a shrunk student cannot be bigger than its teacher",
-            ", ".join(too_big),
-            'lower these sizes, or set student.start to "scratch"',
-        )
     shape = teacher.config.to_dict() | _shape(config) | NO_DROPOUT | settings
     return BertForSequenceClassification(BertConfig.from_dict(shape))
 
 
 def teacher_layers(config: TinyBertConfig, depth: int) -> list[int]:
-    """Return the teacher layer (1-based) that each layer of a shrunk student starts from.
+    """Return the teacher layer (1-based) that each layer of a student starts from.
 
-    Without `config.teacher_layers` they are evenly spaced and end with the last of `depth` layers.
+    Without `config.teacher_layers` they are evenly spaced, as far as whole numbers allow, and end
+    with the last of `depth` layers.
+
+    Raises:
+        UsageError: If the teacher has too few layers.
     """
     numbers = config.teacher_layers
     if not numbers:
+        if config.layers > depth:
+            raise UsageError(
+                f"{config.layers} student layers cannot start from {depth} layers",
+                f"student {config.key}, {_lender_name(config)}",
+                "lower student.layers, or name a layer for each in student.teacher_layers",
+            )
         numbers = [round((m + 1) * depth / config.layers) for m in range(config.layers)]
     _check_layer_numbers(numbers, depth)
     return numbers
@@ -188,7 +228,7 @@ def _check_layer_numbers(numbers: list[int], depth: int) -> None:
     if max(numbers) > depth:
         raise UsageError(
             "student.teacher_layers names a layer that does not exist",
-            f"{max(numbers)}, but the teacher has {depth} layers",
+            f"{max(numbers)} of {depth} layers",
             "count layers from 1",
         )
 
@@ -196,6 +236,17 @@ def _check_layer_numbers(numbers: list[int], depth: int) -> None:
 def _from_checkpoint(
     config: TinyBertConfig, settings: dict[str, Any]
 ) -> BertForSequenceClassification:
+    return BertForSequenceClassification.from_pretrained(
+        str(resolve_model_path(config.start) or config.start),
+        use_safetensors=True,
+        dtype=torch.float32,
+        ignore_mismatched_sizes=True,
+        **settings,
+    )
+
+
+def _checkpoint_config(config: TinyBertConfig) -> PretrainedConfig:
+    """Read the configuration of the checkpoint that a student starts from, and check it."""
     path = str(resolve_model_path(config.start) or config.start)
     try:
         checkpoint = AutoConfig.from_pretrained(path)
@@ -219,6 +270,4 @@ def _from_checkpoint(
             f"{shape} in the recipe, {checkpoint_shape} in {config.start}",
             "copy the shape of the checkpoint into the recipe",
         )
-    return BertForSequenceClassification.from_pretrained(
-        path, use_safetensors=True, dtype=torch.float32, ignore_mismatched_sizes=True, **settings
-    )
+    return checkpoint

@@ -135,7 +135,11 @@ def _load_model(
         raise _cannot_load(name, error) from error
 
 
-def _load_config(name: str, revision: str | None) -> PretrainedConfig:
+def load_config(name: str, revision: str | None) -> PretrainedConfig:
+    """Load the configuration of a folder, `package:` path or hub id.
+
+    Raises MachineError if it cannot be loaded.
+    """
     try:
         path = str(resolve_model_path(name) or name)
         return AutoConfig.from_pretrained(path, revision=revision)
@@ -160,14 +164,14 @@ def _has_head_for(purpose: str, config: PretrainedConfig) -> bool:
 
 def has_head(name: str, spec: TaskSpec, revision: str | None = None) -> bool:
     """Return whether a checkpoint has a classification head with the task's number of outputs."""
-    config = _load_config(name, revision)
+    config = load_config(name, revision)
     same_outputs = bool(config.num_labels == spec.outputs)
     return same_outputs and _has_head_for("SequenceClassification", config)
 
 
 def guesses_masked_words(name: str, revision: str | None = None) -> bool:
     """Return whether a checkpoint's config.json names a masked language model."""
-    return _has_head_for("MaskedLM", _load_config(name, revision))
+    return _has_head_for("MaskedLM", load_config(name, revision))
 
 
 def prepare_teacher(

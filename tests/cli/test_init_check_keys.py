@@ -6,6 +6,7 @@ import json
 import tomllib
 from pathlib import Path
 
+import factories
 import pytest
 from kdedge_process import call_kdedge
 
@@ -179,7 +180,7 @@ def test_a_draft_with_awkward_names_is_a_recipe(tmp_path: Path) -> None:
     assert [student.key for student in recipe.student] == ["tinybert", "bilstm"]
 
 
-def test_check_lists_faults_and_imports_no_torch(tmp_path: Path) -> None:
+def test_check_lists_faults(tmp_path: Path) -> None:
     write_reviews(tmp_path / "reviews.csv")
     call_kdedge("init", "reviews.csv", folder=tmp_path)
     done = call_kdedge("check", "recipe.toml", "--set", "teacher.model=.", folder=tmp_path)
@@ -193,12 +194,11 @@ def test_check_fits_80_columns_and_cuts_no_word(tmp_path: Path) -> None:
     folder.mkdir()
     write_reviews(folder / "reviews.csv")
     call_kdedge("init", "reviews.csv", folder=folder)
-    model = folder / "model"
-    model.mkdir()
-    (model / "config.json").write_text("{}")
+    factories.write_teacher(folder / "model")
     recipe = "recipe-with-a-rather-long-name-for-a-file.toml"
     (folder / "recipe.toml").rename(folder / recipe)
-    done = call_kdedge("check", recipe, "--set", "teacher.model=model", folder=folder, COLUMNS="80")
+    settings = ("--set", "teacher.model=model", "--set", "student.tinybert.start=scratch")
+    done = call_kdedge("check", recipe, *settings, folder=folder, COLUMNS="80")
     assert done.returncode == 0, done.stderr
     for lines in (done.stdout, done.stderr):
         assert max(map(len, lines.splitlines())) <= 80, lines
@@ -249,6 +249,14 @@ def test_a_key_that_only_one_kind_of_student_has_names_the_kind() -> None:
     assert batch.kinds == ()
     epochs = {key.kinds: key.default for key in recipe_keys("student.fit.epochs")}
     assert epochs == {("tinybert",): "3.0", ("bilstm",): "5.0"}
+
+
+def test_tables_are_listed_with_their_meaning() -> None:
+    done = call_kdedge("keys", "student.general.texts", COLUMNS="100")
+    head, meaning, key = done.stdout.splitlines()[:3]
+    assert head == "[student.general.texts] (tinybert)"
+    assert meaning.strip().endswith('as a list such as [{file = "texts.txt"}].')
+    assert key == "student.general.texts.file (tinybert)"
 
 
 def test_an_unknown_prefix_names_the_nearest_key() -> None:

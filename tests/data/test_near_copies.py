@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import factories
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -245,9 +246,9 @@ def test_check_reports_the_overlaps(folder: Path) -> None:
     recipe = folder / "r.toml"
     recipe.write_text(
         f'name = "r"\ndata.source = "{folder}"\ndata.validation = "validation"\n'
-        f'teacher.model = "{folder}"\nstudent.kind = "bilstm"\n'
+        f'teacher.model = "{folder}/model"\nstudent.kind = "bilstm"\n'
     )
-    (folder / "config.json").write_text("{}")
+    factories.write_teacher(folder / "model")
     done = call_kdedge("check", str(recipe), "--json", folder=folder)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout.splitlines()[-1])

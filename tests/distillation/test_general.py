@@ -135,6 +135,7 @@ def test_a_second_task_reuses_the_general_student(tmp_path: Path, document: dict
     with pytest.raises(UsageError, match="was made from other inputs") as caught:
         distill(third, runs)
     assert caught.value.detail == "max_length: was 32, now 16"
+    assert "other runs share this stage" in caught.value.hint
 
 
 def test_the_general_student_depends_on_the_teacher_before_fine_tuning(
@@ -262,6 +263,33 @@ def test_a_plan_names_the_general_student_and_counts_it(
     without = recipe_of(document, tmp_path, general=None)
     more = estimate_run(recipe, task).disk - estimate_run(without, task).disk
     assert more == 4 * estimate_run(recipe, task).parameters["tinybert"]
+
+
+def test_a_teacher_that_is_fine_tuned_already_is_pointed_out(
+    tmp_path: Path, document: dict[str, Any]
+) -> None:
+    """A teacher with a head for the task is not what a general student should learn from."""
+    progress = Lines()
+    stages = StageContext(progress=progress)
+    for name, changes in (("r", {}), ("named", {"teacher": str(tmp_path / "model")})):
+        recipe = recipe_of(document, tmp_path, name, general=general_table(tmp_path, **changes))
+        train_general_students(RunDir.create(recipe, tmp_path / "runs"), task_of(recipe), stages)
+        warnings = [line for line in progress.lines if "is fine-tuned already" in line]
+        assert len(warnings) == 1, "a teacher that is named is taken as it is"
+
+
+def test_second_texts_of_the_test_pairs_are_found_among_the_texts(
+    tmp_path: Path, document: dict[str, Any]
+) -> None:
+    task = factories.pair_task()
+    assert task.test.pairs
+    (tmp_path / "texts.txt").write_text("\n".join(set(task.test.pairs)) + "\n")
+    progress = Lines()
+    run = RunDir.create(recipe_of(document, tmp_path), tmp_path / "runs")
+    train_general_students(run, task, StageContext(progress=progress))
+    distinct = {*task.test.texts, *task.test.pairs}
+    (line,) = [line for line in progress.lines if "test texts are among" in line]
+    assert line.endswith(f"of {len(distinct)} test texts are among its texts, without labels")
 
 
 def test_it_is_said_how_many_test_texts_are_among_the_texts(

@@ -20,6 +20,8 @@ from kdedge.distillation.learning_curve import (
     fit_learning_curve,
     subset,
 )
+from kdedge.distillation.pipeline import distill
+from kdedge.errors import UsageError
 from kdedge.recipe import AugmentConfig, PoolConfig, RulesConfig
 from kdedge.transfer.dataset import TransferSet
 from kdedge.transfer.texts import TransferTexts
@@ -187,3 +189,23 @@ def test_each_seed_has_a_folder_and_counts_in_the_error() -> None:
     assert error == pytest.approx(np.hypot(over_texts, 0.05 / np.sqrt(3)), rel=0.1)
     assert NOT_WORSE * error < 0.2, "so the labelled texts alone are not as good"
     assert len(set(places[4:])) == 9, "every training has a folder of its own"
+
+
+def test_auto_needs_new_texts_to_compare_students_on(tmp_path: Path) -> None:
+    document = factories.write_data_and_teacher(tmp_path)
+    pool = tmp_path / "pool.csv"
+    pool.write_text("text\na warm story\na dull plot\n")
+    document["augment"] = {"size": "auto", "curve": [0.02], "pool": {"file": str(pool)}}
+    recipe = factories.make_recipe(document, student=factories.tinybert_config())
+    with pytest.raises(UsageError, match="too few new texts to compare students on") as caught:
+        distill(recipe, tmp_path / "runs")
+    assert caught.value.detail.startswith("0 new texts"), "both are shorter than any training text"
+
+
+def test_auto_refuses_a_student_that_is_trained_in_two_stages(tmp_path: Path) -> None:
+    document = factories.write_data_and_teacher(tmp_path)
+    document["augment"] = {"size": "auto", "curve": [1.0], "rules": {}}
+    student = factories.tinybert_config(layers_first={}, objective={"hidden_weight": 1.0})
+    recipe = factories.make_recipe(document, student=student)
+    with pytest.raises(UsageError, match="trains each student in one stage"):
+        distill(recipe, tmp_path / "runs")

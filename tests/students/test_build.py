@@ -121,7 +121,7 @@ def test_a_student_started_from_the_teacher_holds_its_layers(teacher: TextClassi
     [
         ({"hidden": 36}, "only into a student of its width"),
         ({"teacher_layers": [1, 9]}, "does not exist"),
-        ({"layers": 3}, "maps uniformly"),
+        ({"layers": 9}, "cannot start from"),
     ],
 )
 def test_a_start_that_does_not_fit_is_an_error(

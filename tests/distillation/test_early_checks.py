@@ -1,0 +1,137 @@
+"""Faults that would stop a run later are found before the teacher is prepared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import factories
+import pytest
+from click.testing import CliRunner
+
+from kdedge.cli.main import cli
+from kdedge.data.load import load_task
+from kdedge.distillation.early_checks import check_before_training
+from kdedge.distillation.pipeline import distill
+from kdedge.distillation.plan import plan_stages
+from kdedge.errors import DataError, KdedgeError, UsageError
+from kdedge.recipe import Recipe
+
+
+def check(recipe: Recipe) -> None:
+    check_before_training(
+        recipe, load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
+    )
+
+
+@pytest.fixture
+def document(tmp_path: Path) -> dict[str, Any]:
+    """A recipe's document with a teacher of 4 layers, next to an empty file of texts."""
+    (tmp_path / "empty.csv").write_text("text\n")
+    return factories.write_data_and_teacher(tmp_path, layers=4)
+
+
+def test_a_recipe_without_faults_passes(document: dict[str, Any]) -> None:
+    students = [
+        factories.tinybert_config(name="cut", start="shrink", layers=3, hidden=12),
+        factories.tinybert_config(name="copied", start="teacher", layers=3),
+        {"kind": "bilstm", "hidden": 4, "assistant": "cut"},
+    ]
+    check(factories.make_recipe(document, student=students))
+
+
+@pytest.mark.parametrize(
+    "student, message",
+    [
+        ({"start": "shrink", "layers": 9}, "cannot be bigger than the teacher"),
+        ({"start": "teacher", "hidden": 12}, "layers of the teacher fit only"),
+        ({"start": "teacher", "layers": 9}, "cannot start from 4 layers"),
+        ({"layers": 3, "objective": {"hidden_weight": 1.0}}, "do not map uniformly"),
+        ({"kind": "bilstm", "hidden": 4, "cross_attention": True}, "compares the two texts"),
+    ],
+)
+def test_a_student_that_does_not_fit_is_found_before_the_teacher_is_prepared(
+    document: dict[str, Any], tmp_path: Path, student: dict[str, Any], message: str
+) -> None:
+    section = student if "kind" in student else factories.tinybert_config(**student)
+    recipe = factories.make_recipe(document, student=section)
+    with pytest.raises(UsageError, match=message):
+        distill(recipe, tmp_path / "runs")
+    assert not (tmp_path / "runs" / "r" / "teacher").exists()
+    task = load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
+    with pytest.raises(UsageError, match=message):
+        plan_stages(recipe, tmp_path / "runs", task)
+
+
+def test_a_student_that_does_not_fit_its_assistant_names_the_assistant(
+    document: dict[str, Any],
+) -> None:
+    students = [
+        factories.tinybert_config(name="between", hidden=16),
+        factories.tinybert_config(name="small", start="teacher", assistant="between"),
+    ]
+    with pytest.raises(UsageError, match="layers of the assistant between fit only"):
+        check(factories.make_recipe(document, student=students))
+
+
+def test_a_teacher_that_cannot_be_a_bert_is_found(document: dict[str, Any], tmp_path: Path) -> None:
+    config = tmp_path / "model" / "config.json"
+    config.write_text(config.read_text().replace('"model_type": "bert"', '"model_type": "deberta"'))
+    student = factories.tinybert_config(start="shrink")
+    with pytest.raises(UsageError, match="cannot lend its layers to a BERT"):
+        check(factories.make_recipe(document, student=student))
+    check(factories.make_recipe(document, student=factories.tinybert_config()))
+
+
+@pytest.mark.parametrize("file", ["empty.csv", "missing.csv"])
+@pytest.mark.parametrize("place", ["pool", "general"])
+def test_a_file_without_texts_is_found(
+    document: dict[str, Any], tmp_path: Path, file: str, place: str
+) -> None:
+    path = str(tmp_path / file)
+    student = factories.tinybert_config()
+    if place == "pool":
+        document["augment"] = {"size": 1.0, "pool": {"file": path}}
+    else:
+        student["general"] = {"texts": [{"file": path}]}
+    with pytest.raises((DataError, UsageError), match=r"empty|no texts|read"):
+        check(factories.make_recipe(document, student=student))
+
+
+def test_a_general_student_is_compared_with_its_encoder(
+    document: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "texts.txt").write_text("a warm film\n")
+    pieces = factories.tokenizer()
+    factories.bert(layers=6, vocabulary=len(pieces)).save_pretrained(tmp_path / "six")
+    pieces.save_pretrained(tmp_path / "six")
+    general = {"texts": [{"file": str(tmp_path / "texts.txt")}], "teacher": str(tmp_path / "six")}
+    student = factories.tinybert_config(layers=4, general=general)
+    with pytest.raises(UsageError, match="4 student layers do not map uniformly onto 6"):
+        check(factories.make_recipe(document, student=student))
+    student["general"] = general | {"objective": {"layer_map": "last"}}
+    check(factories.make_recipe(document, student=student))
+
+
+def test_a_vocabulary_that_is_trained_later_separates_the_texts_of_a_pair(tmp_path: Path) -> None:
+    """The tokenizer of a RoBERTa does not, so a BiLSTM on pairs needs one of its own."""
+    document = factories.write_data_and_teacher(tmp_path)
+    task = factories.pair_task()
+    bilstm = {"kind": "bilstm", "hidden": 4}
+    settings = tmp_path / "model" / "tokenizer_config.json"
+    names = {"model_input_names": ["input_ids", "attention_mask"]}
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | names))
+    with pytest.raises(UsageError, match="needs a tokenizer with token_type_ids"):
+        check_before_training(factories.make_recipe(document, student=bilstm), task)
+    own = {**bilstm, "tokenizer": "wordpiece"}
+    check_before_training(factories.make_recipe(document, student=own), task)
+
+
+def test_check_prints_the_error(document: dict[str, Any], tmp_path: Path) -> None:
+    student = factories.tinybert_config(start="shrink", layers=9)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(factories.make_recipe(document, student=student).to_toml())
+    answer = CliRunner().invoke(cli, ["check", str(recipe)])
+    assert isinstance(answer.exception, KdedgeError)
+    assert "num_hidden_layers 9 > 4" in str(answer.exception)
