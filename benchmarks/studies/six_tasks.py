@@ -11,8 +11,8 @@
         --student tinybert-3x384-assisted --student bilstm-assisted
 
 The last command reads the runs of all seeds of the named tasks. It prints a table of retention, and
-one of gains over the label-only baselines. The runs of a
-task share the teacher and the texts; only the seeds of the students differ.
+one of gains over the label-only baselines. The runs of a task share the teacher and the texts; only
+the seeds of the students differ.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def check_before_training(recipe: Recipe, task: Task) -> None:
 
     Raises:
         DataError: If a file of unlabelled texts is empty or has an unusable text.
-        UsageError: If such a file cannot be read, or a student fits neither its start, its task nor
+        UsageError: If such a file cannot be read, or a student does not fit its start, its task or
             its loss.
         MachineError: If the configuration or the tokenizer of a model cannot be loaded.
     """
