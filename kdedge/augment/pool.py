@@ -14,7 +14,7 @@ from kdedge.data.task import Task
 from kdedge.errors import DataError, UsageError
 from kdedge.io.faults import Faults
 from kdedge.io.table import Table, checked_texts
-from kdedge.io.tabular import read_table
+from kdedge.io.tabular import TEXT_SUFFIXES, read_table
 from kdedge.recipe import DataConfig, PoolConfig
 
 
@@ -76,7 +76,7 @@ def read_pool(file: Path, recipe: PoolConfig, data: DataConfig) -> PoolSource:
     if data.pair is not None and recipe.pair is None:
         _reject_columns("the task has pairs, augment.pool.pair is not set")
     columns = (recipe.text,) if recipe.pair is None else (recipe.text, recipe.pair)
-    table = read_table(file, columns, data.encoding)
+    table = read_table(file, columns, data.encoding, suffixes=TEXT_SUFFIXES)
     if not len(table):
         raise DataError(
             "the pool is empty", str(file), "add texts, or remove [augment.pool] from the recipe"

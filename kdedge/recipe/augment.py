@@ -101,7 +101,7 @@ class GenerateConfig(Section):
 class PoolConfig(Section):
     """Unlabelled texts of the user: a file, or the training texts beyond `data.limit`."""
 
-    file: str | None = Field(None, description="A csv, tsv, jsonl or parquet file.")
+    file: str | None = Field(None, description="A csv, tsv, jsonl, parquet or txt file.")
     beyond_limit: bool = Field(
         False, description="Take the training texts beyond data.limit, without their labels."
     )

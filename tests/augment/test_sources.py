@@ -225,6 +225,17 @@ def test_a_pool_is_read_and_checked_like_the_data(tmp_path: Path) -> None:
         read_pool(file, PoolConfig(file=str(file)), DataConfig(source="x", pair="second"))
 
 
+def test_a_pool_of_lines_needs_no_columns(tmp_path: Path) -> None:
+    file = tmp_path / "pool.txt"
+    file.write_text("one, two\nthree\tfour\n", encoding="utf-8")
+    single = read_pool(file, PoolConfig(file=str(file)), DataConfig(source="x"))
+    assert single.texts == ("one, two", "three\tfour")
+    file.write_text("one\ttwo\n", encoding="utf-8")
+    config = PoolConfig(file=str(file), text="first", pair="second")
+    pairs = read_pool(file, config, DataConfig(source="x", pair="second"))
+    assert (pairs.texts, pairs.pairs) == (("one",), ("two",))
+
+
 def test_a_pool_is_a_file_or_the_texts_beyond_the_limit() -> None:
     for keys in ({}, {"file": "pool.csv", "beyond_limit": True}):
         with pytest.raises(ValueError, match="either file or beyond_limit"):
