@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from kdedge.errors import MachineError, UsageError, first_line
-from kdedge.io.paths import resolve_model_path
+from kdedge.io.paths import loadable_name
 from kdedge.nn.attention_mask import with_additive_mask
 from kdedge.nn.batching import Encoded, PaddingCollator
 from kdedge.nn.device import this_device
@@ -133,7 +133,7 @@ def load_generator(name: str, revision: str | None = None) -> Generator:
         UsageError: If it is not a causal language model with a key-value cache.
     """
     folder, gguf_file = split_model_name(name)
-    path = str(resolve_model_path(folder) or folder)
+    path = loadable_name(folder)
     options = {"revision": revision, "gguf_file": gguf_file}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **options)

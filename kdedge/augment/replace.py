@@ -18,7 +18,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokeni
 from kdedge.augment.source import AugmentedText
 from kdedge.data.task import Split
 from kdedge.errors import MachineError, UsageError, first_line
-from kdedge.io.paths import resolve_model_path
+from kdedge.io.paths import loadable_name
 from kdedge.nn.device import this_device
 from kdedge.nn.tokenization import CHARACTERS_PER_TOKEN, load_tokenizer
 from kdedge.recipe import ReplaceConfig
@@ -202,7 +202,7 @@ def load_masked_guesses(
     hint = 'name another as augment.replace.model, or "neighbours"'
     try:
         model, loading = AutoModelForMaskedLM.from_pretrained(
-            str(resolve_model_path(name) or name),
+            loadable_name(name),
             revision=revision,
             output_loading_info=True,
             use_safetensors=True,

@@ -41,6 +41,25 @@ def resolve_model_path(name: str) -> Path | None:
     return folder.resolve()
 
 
+def loadable_name(name: str) -> str:
+    """Return what Hugging Face's `from_pretrained` reads: an existing folder, or a hub id.
+
+    Raises:
+        MachineError: If a package is not installed.
+        UsageError: If a folder does not exist, and the name cannot be a hub id.
+    """
+    folder = resolve_model_path(name)
+    if folder is not None:
+        return str(folder)
+    if name.startswith(("/", "~", "./", "../")) or name.count("/") > 1:
+        raise UsageError(
+            "there is no such folder",
+            name,
+            f"check the name; a relative one starts from the working directory, {Path.cwd()}",
+        )
+    return name
+
+
 def require_model_folder(folder: Path) -> None:
     """Raise UsageError unless the folder holds a model."""
     if not (folder / "config.json").is_file():

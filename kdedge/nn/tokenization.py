@@ -9,7 +9,7 @@ import numpy as np
 from transformers import AutoTokenizer, BatchEncoding, PreTrainedTokenizerFast
 
 from kdedge.errors import MachineError, UsageError, first_line
-from kdedge.io.paths import resolve_model_path
+from kdedge.io.paths import loadable_name
 from kdedge.nn.batching import Encoded
 from kdedge.nn.ragged import RaggedArray, concatenate_ragged
 
@@ -29,11 +29,12 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
 
     Raises:
         MachineError: If it cannot be loaded.
-        UsageError: If it is not fast, has no words, or has no token for padding.
+        UsageError: If its folder does not exist, or if it is not fast, has no words, or has no
+            token for padding.
     """
-    path = resolve_model_path(str(name)) or name
+    path = loadable_name(str(name))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(path), revision=revision, use_fast=True)
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, use_fast=True)
     except (OSError, ValueError, KeyError) as error:
         raise MachineError(
             "the tokenizer cannot be loaded",

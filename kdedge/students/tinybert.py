@@ -16,7 +16,7 @@ from transformers import (
 
 from kdedge.data.task import Task
 from kdedge.errors import MachineError, UsageError, first_line
-from kdedge.io.paths import resolve_model_path
+from kdedge.io.paths import loadable_name
 from kdedge.nn.device import this_device
 from kdedge.nn.labels import label_config
 from kdedge.nn.text_model import TextClassifier
@@ -237,7 +237,7 @@ def _from_checkpoint(
     config: TinyBertConfig, settings: dict[str, Any]
 ) -> BertForSequenceClassification:
     return BertForSequenceClassification.from_pretrained(
-        str(resolve_model_path(config.start) or config.start),
+        loadable_name(config.start),
         use_safetensors=True,
         dtype=torch.float32,
         ignore_mismatched_sizes=True,
@@ -247,7 +247,7 @@ def _from_checkpoint(
 
 def _checkpoint_config(config: TinyBertConfig) -> PretrainedConfig:
     """Read the configuration of the checkpoint that a student starts from, and check it."""
-    path = str(resolve_model_path(config.start) or config.start)
+    path = loadable_name(config.start)
     try:
         checkpoint = AutoConfig.from_pretrained(path)
     except (OSError, ValueError) as error:

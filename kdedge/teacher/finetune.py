@@ -21,7 +21,7 @@ from kdedge.data.task import Task
 from kdedge.errors import MachineError, UsageError, first_line
 from kdedge.io.atomic import hash_files
 from kdedge.io.hub import BRING_HINT
-from kdedge.io.paths import resolve_model_path
+from kdedge.io.paths import loadable_name, resolve_model_path
 from kdedge.nn.device import this_device
 from kdedge.nn.label_loss import LabelLossModule, validation_predictor
 from kdedge.nn.labels import label_config
@@ -125,7 +125,7 @@ def _load_model(
 ) -> PreTrainedModel:
     try:
         return AutoModelForSequenceClassification.from_pretrained(
-            str(resolve_model_path(name) or name),
+            loadable_name(name),
             revision=revision,
             use_safetensors=True,
             dtype=dtype,
@@ -141,7 +141,7 @@ def load_config(name: str, revision: str | None) -> PretrainedConfig:
     Raises MachineError if it cannot be loaded.
     """
     try:
-        path = str(resolve_model_path(name) or name)
+        path = loadable_name(name)
         return AutoConfig.from_pretrained(path, revision=revision)
     except (OSError, ValueError) as error:
         raise _cannot_load(name, error) from error

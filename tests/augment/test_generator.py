@@ -212,10 +212,12 @@ def test_the_stage_is_cached_and_its_model_can_be_fine_tuned_again(
     assert fine_tuned.mean_nll(lines).mean() < again.mean_nll(lines).mean()
 
 
-@pytest.mark.parametrize("name", ["no/such/model", "no/such/model.gguf"])
-def test_a_missing_model_is_an_error(name: str) -> None:
+def test_a_missing_model_is_an_error() -> None:
     with pytest.raises(MachineError, match="language model cannot be loaded"):
-        load_generator(name)
+        load_generator("no/model")
+    for name in ("no/such/model", "no/such/folder/model.gguf"):
+        with pytest.raises(UsageError, match=r"no such folder\n.*no/such"):
+            load_generator(name)
 
 
 @pytest.mark.parametrize(

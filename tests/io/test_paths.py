@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kdedge.errors import MachineError, UsageError
-from kdedge.io.paths import resolve_model_path
+from kdedge.io.paths import loadable_name, resolve_model_path
 
 
 @pytest.fixture
@@ -38,6 +38,14 @@ def test_what_is_not_here_is_none(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert resolve_model_path(name) in (None, Path("."))
+
+
+def test_a_loadable_name_is_a_folder_or_a_hub_id(tmp_path: Path) -> None:
+    assert loadable_name(str(tmp_path)) == str(tmp_path)
+    assert loadable_name("google-bert/bert-base-uncased") == "google-bert/bert-base-uncased"
+    for name in (f"{tmp_path}/gone", "./gone", "~/gone", "runs/models/gone"):
+        with pytest.raises(UsageError, match=r"(?s)no such folder.*gone.*working directory"):
+            loadable_name(name)
 
 
 def test_a_folder_inside_a_package(package: Path) -> None:
