@@ -8,6 +8,7 @@ they depend on lengths and batches and are not estimated.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 from kdedge.data.task import Task
 from kdedge.io.paths import resolve_model_path
-from kdedge.recipe import Recipe, StudentConfig
+from kdedge.recipe import Recipe, StudentConfig, TinyBertConfig
 from kdedge.recipe.sizes import bert_parameters
 
 BYTES = 4
@@ -28,6 +29,12 @@ WORDPIECE_SIZE = 8000
 """Pieces of a tokenizer that is trained, unless the recipe sets the number."""
 
 LOGIT_BYTES = 2
+
+LONGEST_HEADER = 100_000_000
+"""Bytes that the header of a safetensors file may have, by its format."""
+
+Shape = Mapping[str, Any]
+"""The content of a model's config.json."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +61,18 @@ def estimate_run(recipe: Recipe, task: Task) -> Estimate:
     parameters: dict[str, int] = {}
     unknown: list[str] = []
     copies: dict[str, int] = {}
-    shape = model_shape(recipe.teacher.model)
-    _add(parameters, unknown, "teacher", _teacher_parameters(shape, task.spec.outputs))
+    teacher = recipe.teacher.model
+    _add(parameters, unknown, "teacher", _teacher_parameters(teacher, task.spec.outputs))
     copies["teacher"] = 1
+    shapes: dict[str, Shape | None] = {"": model_shape(teacher)}
     for student in recipe.student:
-        count = student_parameters(student, shape, task)
+        lender = shapes.get(student.assistant or "")
+        pieces = _pieces(student, lender)
+        count = None
+        if pieces is not None and lender is not None:
+            count = student.parameters(pieces, lender, task.spec)
+            if isinstance(student, TinyBertConfig):
+                shapes[student.key] = student.shape(pieces, lender)
         _add(parameters, unknown, student.key, count)
         copies[student.key] = _saved_copies(student)
     weights = sum(BYTES * count * copies[name] for name, count in parameters.items())
@@ -87,13 +101,11 @@ def _add(parameters: dict[str, int], unknown: list[str], name: str, count: int |
         parameters[name] = count
 
 
-def model_shape(name: str) -> dict[str, Any] | None:
+def model_shape(name: str) -> Shape | None:
     """Return the config.json of a model in a folder or package; None for a model on the hub."""
     folder = resolve_model_path(name)
-    return None if folder is None else _read_config(folder)
-
-
-def _read_config(folder: Path) -> dict[str, Any] | None:
+    if folder is None:
+        return None
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -101,37 +113,42 @@ def _read_config(folder: Path) -> dict[str, Any] | None:
     return config if isinstance(config, dict) else None
 
 
-def _teacher_parameters(shape: Mapping[str, Any] | None, outputs: int) -> int | None:
-    if shape is None or shape.get("model_type") != "bert":
+def _teacher_parameters(name: str, outputs: int) -> int | None:
+    """Count a teacher's parameters from its shape, or from its file if it is not a BERT."""
+    shape = model_shape(name)
+    if shape is None:
         return None
-    return bert_parameters(shape, outputs)
+    if shape.get("model_type") == "bert":
+        return bert_parameters(shape, outputs)
+    return _saved_numbers(Path(str(resolve_model_path(name)), "model.safetensors"))
 
 
-def student_parameters(
-    student: StudentConfig, teacher: Mapping[str, Any] | None, task: Task
-) -> int | None:
-    """Return the number of parameters of a student; None if its vocabulary is not known.
+def _saved_numbers(file: Path) -> int | None:
+    """Count the numbers in a safetensors file by its header; None if it has no such header.
 
-    Args:
-        student: The student's section of the recipe.
-        teacher: The config.json of the teacher.
-        task: The task that decides the number of outputs.
+    The header is JSON after its length in bytes, which is a little-endian number of 8 bytes.
     """
-    pieces = _pieces(student, teacher)
-    if pieces is None or teacher is None:
+    try:
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if length > LONGEST_HEADER:
+                return None
+            header = json.loads(stream.read(length))
+        header.pop("__metadata__", None)
+        return sum(math.prod(tensor["shape"]) for tensor in header.values())
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
         return None
-    return student.parameters(pieces, teacher, task.spec)
 
 
-def _pieces(student: StudentConfig, teacher: Mapping[str, Any] | None) -> int | None:
-    """Return the size of a student's vocabulary; None if only its tokenizer tells it."""
+def _pieces(student: StudentConfig, lender: Shape | None) -> int | None:
+    """Return the size of a student's vocabulary; None if it is not known on this machine."""
     if student.vocabulary:
         return student.vocabulary
     if student.tokenizer == "wordpiece":
         return WORDPIECE_SIZE
-    if student.tokenizer or student.checkpoint:
-        return None
-    return None if teacher is None else teacher.get("vocab_size")
+    name = student.tokenizer or student.checkpoint
+    shape = model_shape(name) if name else lender
+    return None if shape is None else shape.get("vocab_size")
 
 
 def _transfer_bytes(recipe: Recipe, task: Task) -> int:

@@ -99,12 +99,12 @@ class StudentBase(Section):
         return tuple(model for model in models if model)
 
     @abstractmethod
-    def parameters(self, pieces: int, teacher: Mapping[str, Any], spec: TaskSpec) -> int | None:
+    def parameters(self, pieces: int, lender: Mapping[str, Any], spec: TaskSpec) -> int | None:
         """Count the parameters of the student; None if they depend on an unknown shape.
 
         Args:
             pieces: Size of its vocabulary.
-            teacher: The config.json of the first teacher.
+            lender: The config.json of the model that it starts from: its assistant, or the teacher.
             spec: The task that decides the number of outputs.
         """
 
@@ -177,20 +177,23 @@ class TinyBertConfig(StudentBase):
     def general_stage(self) -> GeneralConfig | None:
         return self.general
 
-    def parameters(self, pieces: int, teacher: Mapping[str, Any], spec: TaskSpec) -> int | None:
-        if self.assistant:
-            return None
+    def shape(self, pieces: int, lender: Mapping[str, Any]) -> dict[str, int]:
+        """Return what the student's config.json says of its size; for `pieces` and `lender` see
+        `parameters`.
+        """
         positions = max(512, self.max_length)
         if self.start in ("teacher", "shrink"):
-            positions = usable_positions(teacher)
-        shape = {
+            positions = usable_positions(lender)
+        return {
             "vocab_size": pieces,
             "hidden_size": self.hidden,
             "num_hidden_layers": self.layers,
             "intermediate_size": self.intermediate,
             "max_position_embeddings": positions,
         }
-        return bert_parameters(shape, spec.outputs)
+
+    def parameters(self, pieces: int, lender: Mapping[str, Any], spec: TaskSpec) -> int | None:
+        return bert_parameters(self.shape(pieces, lender), spec.outputs)
 
     @model_validator(mode="after")
     def _check_shape(self) -> TinyBertConfig:
@@ -239,9 +242,9 @@ class BiLstmConfig(StudentBase):
         BiLstmQuantizeConfig(), description="How the student is quantized to int8."
     )
 
-    def parameters(self, pieces: int, teacher: Mapping[str, Any], spec: TaskSpec) -> int | None:
-        width = self.embedding or teacher.get("embedding_size") or teacher.get("hidden_size")
-        if width is None or (self.assistant and not self.embedding):
+    def parameters(self, pieces: int, lender: Mapping[str, Any], spec: TaskSpec) -> int | None:
+        width = self.embedding or lender.get("embedding_size") or lender.get("hidden_size")
+        if width is None:
             return None
         return bilstm_parameters(
             pieces,

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import encoders
 import factories
 import pytest
 from transformers import BertConfig, BertForSequenceClassification
@@ -87,6 +88,36 @@ def test_the_estimate_counts_the_parameters_that_training_reports(
 def test_a_teacher_of_the_hub_is_not_counted(tmp_path: Path, document: dict[str, Any]) -> None:
     recipe = factories.make_recipe(document, teacher={"model": "someone/some-model"})
     assert estimate_run(recipe, load(recipe)).unknown == ("teacher", "one", "two")
+
+
+def test_the_estimate_counts_assistants_and_teachers_of_other_types(
+    tmp_path: Path, document: dict[str, Any]
+) -> None:
+    teacher = encoders.encoder("mpnet", len(factories.tokenizer()))
+    teacher.config.pad_token_id = 0
+    teacher.save_pretrained(tmp_path / "model")
+    between = factories.tinybert_config(name="between", start="shrink", hidden=12)
+    student = {"assistant": "between", "start": "teacher"}
+    small = factories.tinybert_config(name="small", hidden=12, **student)
+    lstm = {"name": "lstm", "kind": "bilstm", "max_length": 32, "baseline": False, **student}
+    recipe = factories.make_recipe(document, student=[between, small, lstm])
+    estimate = estimate_run(recipe, load(recipe))
+    assert estimate.parameters["teacher"] == teacher.num_parameters()
+    run = distill(recipe, tmp_path / "runs")
+    for name in ("between", "small", "lstm"):
+        stage = json.loads((run.students[name].student / "stage.json").read_text())
+        assert estimate.parameters[name] == stage["result"]["parameters"]
+    assert estimate.unknown == ()
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 20, b"\2\0\0\0\0\0\0\0[]"])
+def test_a_teacher_whose_file_cannot_be_read_is_not_counted(
+    tmp_path: Path, document: dict[str, Any], content: bytes
+) -> None:
+    encoders.encoder("mpnet", len(factories.tokenizer())).save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").write_bytes(content)
+    recipe = factories.make_recipe(document)
+    assert estimate_run(recipe, load(recipe)).unknown == ("teacher",)
 
 
 @pytest.mark.parametrize("layers, hidden, outputs", [(1, 8, 2), (3, 24, 5)])
