@@ -123,8 +123,11 @@ def write_inputs(folder: Path, kind: str, pair: bool) -> Path:
 
 @pytest.fixture(
     scope="module",
-    params=[("multilabel", False), ("classification", True), ("regression", True)],
-    ids=["multilabel", "pair", "pair-regression"],
+    params=[
+        pytest.param(("multilabel", False), id="multilabel"),
+        pytest.param(("classification", True), id="pair", marks=pytest.mark.soak),
+        pytest.param(("regression", True), id="pair-regression"),
+    ],
 )
 def made(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory

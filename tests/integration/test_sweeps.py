@@ -273,7 +273,7 @@ class CountedWrites:
         return done.returncode, done.stdout + done.stderr, writes - left
 
 
-@pytest.mark.parametrize("step", [400, pytest.param(10, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("step", [1500, pytest.param(10, marks=pytest.mark.soak)])
 def test_every_tenth_write_can_be_the_one_that_finds_the_disk_full(
     step: int, recipe: Path, undisturbed: tuple[Path, dict[str, float]], tmp_path: Path
 ) -> None:

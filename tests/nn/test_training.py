@@ -62,7 +62,7 @@ def test_killed_at_random_points_and_resumed_gives_the_same_weights(
     tmp_path: Path, undisturbed: str
 ) -> None:
     chance = random.Random(7)
-    stops = sorted(chance.sample(range(3, 72), 6))
+    stops = sorted(chance.sample(range(3, 72), 3))
     for number, stop in enumerate(stops):
         process = child(tmp_path / "run")
         for step in steps_of(process):

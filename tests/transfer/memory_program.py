@@ -19,7 +19,7 @@ from kdedge.recipe import TransferConfig
 from kdedge.transfer.dataset import TransferBuilder
 from kdedge.transfer.texts import TransferTexts, no_labels
 
-TEXTS = 150_000
+TEXTS = 80_000
 
 
 def held_megabytes() -> float:
