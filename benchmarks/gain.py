@@ -48,7 +48,7 @@ def paired_gain(
     low, high = percentile_interval(differences)
     scores = []
     for logits in (student, baseline):
-        scores.append(metrics.score(spec.metric, spec.kind, logits, labels, spec.threshold))
+        scores.append(metrics.score(spec, logits, labels))
     return DistillationGain(scores[0] - scores[1], low, high)
 
 

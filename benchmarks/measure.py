@@ -100,7 +100,7 @@ def _quality(
     """Compute score and retention; None without logits, labels or teacher."""
     if subject.logits is None or examples.labels is None:
         return None, None
-    value = score(spec.metric, spec.kind, subject.logits, examples.labels, spec.threshold)
+    value = score(spec, subject.logits, examples.labels)
     if retention_of is None:
         return value, None
     return value, retention_of(subject.logits)

@@ -84,8 +84,8 @@ def paired_retention(
             "logits and examples do not belong together",
             f"{len(student)}, {len(teacher)} and {len(labels)} rows",
         )
-    student_score = metrics.score(spec.metric, spec.kind, student, labels, spec.threshold)
-    teacher_score = metrics.score(spec.metric, spec.kind, teacher, labels, spec.threshold)
+    student_score = metrics.score(spec, student, labels)
+    teacher_score = metrics.score(spec, teacher, labels)
     if teacher_score <= 0:
         return _undefined(f"the teacher's {spec.metric} is {teacher_score:.3f}")
     draws = bootstrap_rows(len(labels), seed)
@@ -111,7 +111,7 @@ def score_interval(
     if len(defined) < (1 - TAIL) * len(draws):
         return None
     low, high = percentile_interval(defined)
-    value = metrics.score(spec.metric, spec.kind, logits, labels)
+    value = metrics.score(spec, logits, labels)
     low, high = widen_interval(value, low, high, size)
     return low, min(high, BEST_SCORE)
 

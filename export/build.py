@@ -119,12 +119,12 @@ def _check_and_pack(
     if "int8" in files.graphs:
         int8 = _check_int8(files, opened, classifiers["int8"], texts, logits)
         figures = replace(figures, int8=int8)
-    kind = task.spec.kind
+    spec = task.spec
     if FP16 in files.graphs:
-        report = check_same_answers(FP16, logits[FP16], "fp32", logits["fp32"], kind)
+        report = check_same_answers(FP16, logits[FP16], "fp32", logits["fp32"], spec)
         figures = replace(figures, fp16=report)
     if "portable" in files.graphs:
-        report = check_same_answers("portable", logits["portable"], "int8", logits["int8"], kind)
+        report = check_same_answers("portable", logits["portable"], "int8", logits["int8"], spec)
         figures = replace(figures, portable=report)
     wanted = {"int8" if name == AUTO else name for name in precisions}
     packed = [name for name in files.graphs if name in wanted]
@@ -204,7 +204,7 @@ def _check_fp32(
     source: ExportInput, classifier: Classifier, texts: EncodedTexts, progress: Progress
 ) -> ParityFigures:
     batches = parity_batches(texts.encode, texts.lengths, source.max_length)
-    report = check_parity(source.model, classifier.run, batches, source.spec.kind)
+    report = check_parity(source.model, classifier.run, batches, source.spec)
     progress.say(
         f"{source.name}: the fp32 file gives the same predictions as torch (largest logit "
         f"difference {report.max_abs_logit:.2g})"
@@ -231,17 +231,17 @@ def _check_int8(
     logits: Mapping[str, np.ndarray],
 ) -> Int8Figures:
     """Measure an int8 file and, if its ranges are fixed, check it."""
-    kind = classifier.spec.kind
+    spec = classifier.spec
     quantized = files.quantized
     # A dynamic file is only measured, and a teacher is slow: a few texts are enough.
     batches = measure_batch_dependence(
         classifier.run,
         texts.encode,
         texts.lengths,
-        kind,
+        spec,
         padded_texts=GROUP if quantized is None else PADDED,
     )
-    comparison = compare_logits(logits["fp32"], logits["int8"], kind)
+    comparison = compare_logits(logits["fp32"], logits["int8"], spec)
     if quantized is None:
         return Int8Figures(comparison, batches)
     student = quantized.model
@@ -249,7 +249,7 @@ def _check_int8(
     check_batch_independence(batches, exact=exact)
     graph = opened.contents[PRECISIONS["int8"]]
     chosen = [texts.encode([i]) for i in spread_over(texts.lengths, COMPARED_TEXTS)]
-    integers = check_integers(quantized.model, graph, chosen, kind)
+    integers = check_integers(quantized.model, graph, chosen, spec)
     return Int8Figures(comparison, batches, integers, quantized.result)
 
 

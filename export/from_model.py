@@ -109,7 +109,7 @@ def export_model(
     logits = classifier.predict_logits(calibration.texts, calibration.pairs)
     labels = calibration.labels
     if labels is None:
-        labels = decide(spec.kind, logits)
+        labels = decide(spec, logits)
     split = Split(calibration.texts, calibration.pairs, _typed(labels, spec))
     task = Task(spec, split, split, split)
     score = score_of(spec, logits, split)

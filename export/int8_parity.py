@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from kdedge.errors import CheckFailed
 from kdedge.runtime.session import SLOW_FUSIONS
-from kdedge.runtime.spec import Kind
+from kdedge.runtime.spec import TaskSpec
 
 EQUAL_INTEGERS = 1e-5
 """Largest logit difference between torch and the file if all activations are the same integers."""
@@ -98,7 +98,7 @@ class IntegerCheck:
 
 
 def check_integers(
-    model: PreTrainedModel, graph: bytes, texts: Sequence[Encoded], kind: Kind
+    model: PreTrainedModel, graph: bytes, texts: Sequence[Encoded], spec: TaskSpec
 ) -> IntegerCheck:
     """Check that an int8 file does the integer arithmetic of fake-quantized torch.
 
@@ -119,7 +119,7 @@ def check_integers(
             f"it does not round {', '.join(sorted(missing))}",
             "nothing was packed",
         )
-    replay = replay_texts(model, file, texts, kind)
+    replay = replay_texts(model, file, texts, spec)
     require(replay)
     return IntegerCheck(coverage, replay)
 
@@ -145,7 +145,7 @@ def check_coverage(model: PreTrainedModel, graph: bytes) -> Coverage:
 
 
 def replay_texts(
-    model: PreTrainedModel, file: InstrumentedSession, texts: Sequence[Encoded], kind: Kind
+    model: PreTrainedModel, file: InstrumentedSession, texts: Sequence[Encoded], spec: TaskSpec
 ) -> ReplayStats:
     """Compare torch with the file on single texts (1, T)."""
     unguided, expected, errors = [], [], []
@@ -161,7 +161,7 @@ def replay_texts(
     torch_all, file_all = np.concatenate(unguided), np.concatenate(expected)
     differences = np.abs(torch_all - file_all).max(1)
     return ReplayStats(
-        unguided=compare_logits(torch_all, file_all, kind),
+        unguided=compare_logits(torch_all, file_all, spec),
         same_integers=same_integers,
         ties=ties,
         largest_error=max(errors),

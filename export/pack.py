@@ -246,7 +246,7 @@ def file_score(classifier: Classifier, split: Split) -> tuple[float, np.ndarray]
     """Return the metric of a file on a split, and its logits (N, C)."""
     logits = classifier.logits(split.texts, split.pairs)
     spec = classifier.spec
-    return score(spec.metric, spec.kind, logits, split.labels, spec.threshold), logits
+    return score(spec, logits, split.labels), logits
 
 
 def _save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, max_length: int) -> None:

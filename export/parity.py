@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from kdedge.errors import CheckFailed
 from kdedge.runtime.metrics import decide
-from kdedge.runtime.spec import Kind
+from kdedge.runtime.spec import TaskSpec
 
 FP32_TOLERANCE = 1e-5
 """Largest allowed difference of a logit between the model in torch and the fp32 graph."""
@@ -90,24 +90,24 @@ class BatchDependence:
     padding_changes: int
 
 
-def compare_logits(reference: np.ndarray, logits: np.ndarray, kind: Kind) -> ParityReport:
+def compare_logits(reference: np.ndarray, logits: np.ndarray, spec: TaskSpec) -> ParityReport:
     """Compare logits (N, C) with a reference (N, C).
 
     Predictions of a regression are equal if they differ by at most 1 % of the reference's range.
     """
     difference = np.abs(reference - logits)
-    if kind == "regression":
+    if spec.kind == "regression":
         allowed = max(FP32_TOLERANCE, 0.01 * float(np.ptp(reference)))
         same = difference[:, 0] <= allowed
     else:
-        same = decide(kind, reference) == decide(kind, logits)
+        same = decide(spec, reference) == decide(spec, logits)
         if same.ndim > 1:
             same = same.all(1)
     return ParityReport(len(reference), float(difference.max()), float(same.mean()))
 
 
 def check_parity(
-    model: PreTrainedModel, run: Forward, batches: Sequence[Encoded], kind: Kind
+    model: PreTrainedModel, run: Forward, batches: Sequence[Encoded], spec: TaskSpec
 ) -> ParityReport:
     """Check the fp32 graph on batches (B, T).
 
@@ -133,7 +133,7 @@ def check_parity(
     logits = np.concatenate([run(batch) for batch in batches])
     torch_rounding = float(np.abs(fp32 - exact).max())
     report = replace(
-        compare_logits(exact, logits, kind),
+        compare_logits(exact, logits, spec),
         torch_fp32=float(np.abs(fp32 - logits).max()),
         torch_rounding=torch_rounding,
     )
@@ -210,7 +210,7 @@ def measure_batch_dependence(
     run: Forward,
     encode: Encode,
     lengths: np.ndarray,
-    kind: Kind,
+    spec: TaskSpec,
     *,
     padded_texts: int = PADDED,
 ) -> BatchDependence:
@@ -221,12 +221,12 @@ def measure_batch_dependence(
     largest = 0.0
     for rows in of_one_length(lengths):
         several = rows if len(rows) > 1 else rows * 2
-        report, _ = compare_alone_vs_batch(run, encode, several, kind)
+        report, _ = compare_alone_vs_batch(run, encode, several, spec)
         largest = float(np.maximum(largest, report.max_abs_logit))  # keeps NaN
     mixed = np.random.default_rng(0).permutation(spread_over(lengths, padded_texts)).tolist()
     moved, changes, padding = 0, 0, 0.0
     for start in range(0, len(mixed), GROUP):
-        report, count = compare_alone_vs_batch(run, encode, mixed[start : start + GROUP], kind)
+        report, count = compare_alone_vs_batch(run, encode, mixed[start : start + GROUP], spec)
         moved += count
         changes += round((1 - report.agreement) * report.texts)
         padding = float(np.maximum(padding, report.max_abs_logit))
@@ -241,13 +241,13 @@ def of_one_length(lengths: np.ndarray) -> list[list[int]]:
 
 
 def compare_alone_vs_batch(
-    run: Forward, encode: Encode, rows: list[int], kind: Kind
+    run: Forward, encode: Encode, rows: list[int], spec: TaskSpec
 ) -> tuple[ParityReport, int]:
     """Compare texts alone with the same texts in one batch; also count those that moved."""
     together = run(encode(rows))
     alone = np.concatenate([run(encode([i])) for i in rows])
     unmoved = np.abs(together - alone).max(1) <= BATCH_TOLERANCE
-    return compare_logits(alone, together, kind), int((~unmoved).sum())
+    return compare_logits(alone, together, spec), int((~unmoved).sum())
 
 
 def check_batch_independence(figures: BatchDependence, *, exact: bool = False) -> None:
@@ -276,14 +276,14 @@ def check_batch_independence(figures: BatchDependence, *, exact: bool = False) -
 
 
 def check_same_answers(
-    name: str, logits: np.ndarray, reference_name: str, reference: np.ndarray, kind: Kind
+    name: str, logits: np.ndarray, reference_name: str, reference: np.ndarray, spec: TaskSpec
 ) -> ParityReport:
     """Compare logits (N, C) with those of the file that a file stands for.
 
     Raises:
         CheckFailed: If more than 1 % of the predictions differ, and more than one.
     """
-    report = compare_logits(reference, logits, kind)
+    report = compare_logits(reference, logits, spec)
     if report.differs(SAME_ANSWERS):
         raise CheckFailed(
             f"the {name} file must give the same predictions as the {reference_name} file",

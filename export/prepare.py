@@ -93,7 +93,7 @@ def _compare_on(
     return SplitFigures(
         score_of(spec, old, split),
         score_of(spec, new, split),
-        compare_logits(old, new, spec.kind).agreement,
+        compare_logits(old, new, spec).agreement,
     )
 
 

@@ -33,11 +33,11 @@ class ScoreWithAgreement:
     def score(self, logits: np.ndarray) -> float:
         spec = self.task.spec
         labels = self.task.validation.labels
-        return metrics.score(spec.metric, spec.kind, logits, labels, spec.threshold)
+        return metrics.score(spec, logits, labels)
 
     def compare(self, logits: np.ndarray) -> ParityReport:
         """Compare with the float student."""
-        return compare_logits(self.reference, logits, self.task.spec.kind)
+        return compare_logits(self.reference, logits, self.task.spec)
 
     def calibration_suffices(self) -> bool:
         """Whether calibration lost nothing, or changed too few predictions to matter."""

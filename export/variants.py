@@ -74,14 +74,14 @@ def measure_variants(
     The classifiers have one thread each, and one is `FLOAT`; `sizes` are bytes.
     """
     scored = {name: file_score(classifier, split) for name, classifier in classifiers.items()}
-    kind = classifiers[FLOAT].spec.kind
+    spec = classifiers[FLOAT].spec
     timings = time_in_turn(classifiers, split)
     _, float_logits = scored[FLOAT]
     variants = {}
     for name, (metric, logits) in scored.items():
         variants[name] = Variant(
             metric,
-            compare_logits(float_logits, logits, kind).agreement,
+            compare_logits(float_logits, logits, spec).agreement,
             sizes[name],
             1e6 * timings[name].p50,
             speedup_quartiles(timings[FLOAT], timings[name]),

@@ -37,7 +37,7 @@ def is_right(spec: TaskSpec, logits: np.ndarray, labels: np.ndarray) -> np.ndarr
         logits: *Shape:* (N, C)
         labels: Classes (N,), or zeros and ones (N, C) for a multilabel task.
     """
-    predictions = metrics.decide(spec.kind, logits, spec.threshold)
+    predictions = metrics.decide(spec, logits)
     right = predictions == labels
     return np.asarray(right.all(1) if right.ndim > 1 else right)
 

@@ -61,9 +61,7 @@ def label_set_agreement(
     spec: TaskSpec, student: np.ndarray, teacher: np.ndarray
 ) -> LabelSetAgreement:
     """Compare the sets of labels that logits (N, C) of two models predict."""
-    same = metrics.decide(spec.kind, student, spec.threshold) == metrics.decide(
-        spec.kind, teacher, spec.threshold
-    )
+    same = metrics.decide(spec, student) == metrics.decide(spec, teacher)
     labels = []
     for name, share in zip(spec.labels, same.mean(0).tolist(), strict=True):
         labels.append(LabelAgreement(name, share))
@@ -72,8 +70,8 @@ def label_set_agreement(
 
 def number_agreement(student: np.ndarray, teacher: np.ndarray) -> NumberAgreement:
     """Compare the numbers that logits (N, 1) of two models predict."""
-    first = metrics.decide("regression", student)
-    second = metrics.decide("regression", teacher)
+    first = student[:, 0].astype(np.float64)
+    second = teacher[:, 0].astype(np.float64)
     difference = first - second
     bias = float(difference.mean())
     spread = float(difference.std(ddof=1)) if len(difference) > 1 else 0.0

@@ -110,7 +110,7 @@ def _column(texts: Sequence[str], index: int, change: str | None, seed: int) -> 
 
 def _robustness(spec: TaskSpec, change: str, before: np.ndarray, after: np.ndarray) -> Robustness:
     if spec.kind == "regression":
-        numbers = [metrics.decide(spec.kind, logits) for logits in (before, after)]
+        numbers = [metrics.decide(spec, logits) for logits in (before, after)]
         moved = float(np.abs(numbers[1] - numbers[0]).mean())
         return Robustness(change, len(before), moved, None, None)
     count = int((~same_label(spec, before, after)).sum())

@@ -126,5 +126,5 @@ def _right_texts(workload: Workload, subject: Subject) -> np.ndarray | None:
         return None
     if subject.logits is None or labels is None:
         return None
-    predictions = decide(workload.spec.kind, subject.logits, workload.spec.threshold)
+    predictions = decide(workload.spec, subject.logits)
     return np.asarray(predictions == labels, dtype=float)

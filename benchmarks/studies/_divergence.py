@@ -125,7 +125,7 @@ class Attributes:
         Args:
             training: The numbers of words of the training texts, which divide the lengths.
         """
-        labels = metrics.decide(spec.kind, logits)
+        labels = metrics.decide(spec, logits)
         edges = np.quantile(training, [1 / 3, 2 / 3])
         bins = np.searchsorted(edges, words)
         names = tuple(label_name(spec, label) for label in labels)

@@ -136,7 +136,7 @@ class LearningRounds:
         """Return prompts from kept texts, balanced over label and length."""
         texts, spec = transfer.texts, self.context.task.spec
         pairs = None if texts.pairs is None else tuple(texts.pairs)
-        labels = metrics.decide(spec.kind, transfer.logits)
+        labels = metrics.decide(spec, transfer.logits)
         split = Split(tuple(texts.texts), pairs, labels)
         return Prompts(split, self.attributes(transfer).balanced_rows())
 

@@ -89,7 +89,7 @@ def right_answers(task: Task, values: Sequence[PeerValues]) -> dict[str, str]:
     answers = {}
     for each in values:
         if not each.problem:
-            right = metrics.decide(task.spec.kind, each.scores) == task.test.labels
+            right = metrics.decide(task.spec, each.scores) == task.test.labels
             answers[each.name] = "".join(map(str, right.astype(int).tolist()))
     return answers
 
@@ -144,7 +144,7 @@ def row_of(values: PeerValues, reference: np.ndarray, task: Task) -> Row:
         precision=precision,
         provider=provider,
         threads=1,
-        value=metrics.score(spec.metric, spec.kind, values.scores, labels, spec.threshold),
+        value=metrics.score(spec, values.scores, labels),
         interval=score_interval(spec, values.scores, labels),
         retention=retention,
         single=Timings(values.rounds),

@@ -57,7 +57,7 @@ class TestTexts:
     def measure(self, logits: Sequence[np.ndarray]) -> SeedScores:
         """Score the logits (N, C) of each model."""
         spec, labels = self.task.spec, self.task.test.labels
-        scores = [score(spec.metric, spec.kind, rows, labels) for rows in logits]
+        scores = [score(spec, rows, labels) for rows in logits]
         resampled = [bootstrap_scores(spec, rows, labels, self.draws) for rows in logits]
         return SeedScores(np.array(scores), np.stack(resampled))
 

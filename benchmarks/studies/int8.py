@@ -182,12 +182,12 @@ def lines_of_student(
     timed = time_all(classifiers, test)
     spec = classifiers[FP32].spec
     logits = {name: logits_in_batches(classifiers[name], test, 1) for name in classifiers}
-    fp32_value = score(spec.metric, spec.kind, logits[FP32], test.labels)
-    fp32_predictions = decide(spec.kind, logits[FP32])
+    fp32_value = score(spec, logits[FP32], test.labels)
+    fp32_predictions = decide(spec, logits[FP32])
     for name, classifier in classifiers.items():
         batched = logits_in_batches(classifier, test, BATCH)
-        predictions = decide(spec.kind, logits[name])
-        value = score(spec.metric, spec.kind, logits[name], test.labels)
+        predictions = decide(spec, logits[name])
+        value = score(spec, logits[name], test.labels)
         manifest = classifier.manifest
         yield Line(
             student=student,
@@ -198,7 +198,7 @@ def lines_of_student(
             drop=fp32_value - value,
             same=float(np.mean(predictions == fp32_predictions)),
             batch_difference=float(np.abs(logits[name] - batched).max()),
-            batch_changes=int((predictions != decide(spec.kind, batched)).sum()),
+            batch_changes=int((predictions != decide(spec, batched)).sum()),
             torch=torch_parity(classifier),
             bytes=manifest.files[manifest.precisions[classifier.precision]]["bytes"],
             p50=timed[name].p50,

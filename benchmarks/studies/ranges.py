@@ -90,8 +90,8 @@ class Experiment:
     def cells(self, logits: np.ndarray) -> list[str]:
         """Compare logits (N, C) with those of the float student."""
         spec = self.data.task.spec
-        value = score(spec.metric, spec.kind, logits, self.data.task.test.labels)
-        agreement = compare_logits(self.test_logits, logits, spec.kind).agreement
+        value = score(spec, logits, self.data.task.test.labels)
+        agreement = compare_logits(self.test_logits, logits, spec).agreement
         difference = float(np.square(logits - self.test_logits).mean() ** 0.5)
         return [f"{value:.4f}", f"{100 * agreement:.2f} %", f"{difference:.4f}"]
 

@@ -76,12 +76,12 @@ def rows_of_bundle(
         here[name] = np.concatenate([classifier.run(feeds) for feeds in inputs])
     paths = [bundle / fp32.manifest.precisions[name] for name in FILES]
     there = dict(zip(FILES, run_in_node(modules, paths, inputs), strict=True))
-    expected = decide(fp32.spec.kind, here["fp32"])
+    expected = decide(fp32.spec, here["fp32"])
     rows = []
     for name, result in there.items():
         logits = np.array(result["logits"], np.float32).reshape(here[name].shape)
         difference = float(np.abs(logits - here[name]).max())
-        same = float(np.mean(decide(fp32.spec.kind, logits) == expected))
+        same = float(np.mean(decide(fp32.spec, logits) == expected))
         p50 = statistics.median(np.concatenate(result["seconds"]).tolist())
         rows.append(
             [

@@ -203,7 +203,7 @@ def describe_logits(spec: TaskSpec, logits: np.ndarray) -> str:
     if spec.kind == "multilabel":
         from kdedge.runtime.metrics import decide
 
-        predicted = decide(spec.kind, logits, spec.threshold)
+        predicted = decide(spec, logits)
         return ", ".join(spec.labels[i] for i in predicted.nonzero()[0]) or "none"
     return spec.labels[int(logits.argmax())]
 

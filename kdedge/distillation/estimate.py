@@ -135,7 +135,8 @@ def _saved_numbers(file: Path) -> int | None:
                 return None
             header = json.loads(stream.read(length))
         header.pop("__metadata__", None)
-        return sum(math.prod(tensor["shape"]) for tensor in header.values())
+        counts: list[int] = [math.prod(tensor["shape"]) for tensor in header.values()]
+        return sum(counts)
     except (OSError, ValueError, AttributeError, KeyError, TypeError):
         return None
 

@@ -234,7 +234,7 @@ class CurveFitter:
     def _score(self, logits: np.ndarray) -> float:
         spec = self.task.spec
         labels = self.task.validation.labels
-        return metrics.score(spec.metric, spec.kind, logits, labels, spec.threshold)
+        return metrics.score(spec, logits, labels)
 
 
 def _error(best: _Measurement, other: _Measurement) -> float:

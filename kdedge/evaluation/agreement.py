@@ -26,8 +26,8 @@ def agreement_by_text(spec: TaskSpec, student: np.ndarray, teacher: np.ndarray) 
     Returns:
         *Shape:* (N,)
     """
-    own = metrics.decide(spec.kind, student.astype(np.float64), spec.threshold)
-    other = metrics.decide(spec.kind, teacher.astype(np.float64), spec.threshold)
+    own = metrics.decide(spec, student.astype(np.float64))
+    other = metrics.decide(spec, teacher.astype(np.float64))
     if spec.kind == "regression":
         variance = float(np.var(other)) if len(other) else 0.0
         return np.asarray(1 - (own - other) ** 2 / (variance or 1.0))

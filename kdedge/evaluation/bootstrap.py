@@ -33,7 +33,7 @@ def bootstrap_scores(
         Scores; NaN if the metric is undefined on a resample. *Shape:* (R,)
     """
     metric = metrics.METRICS[spec.metric].function
-    predictions = metrics.decide(spec.kind, logits, spec.threshold)
+    predictions = metrics.decide(spec, logits)
     return np.array([metric(predictions[rows], labels[rows]) for rows in draws])
 
 

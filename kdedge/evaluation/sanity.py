@@ -39,7 +39,7 @@ def only_prediction(spec: TaskSpec, logits: np.ndarray) -> str | None:
     Returns:
         None if the predictions differ, or if there is only one text.
     """
-    predictions = metrics.decide(spec.kind, logits)
+    predictions = metrics.decide(spec, logits)
     if len(predictions) < 2 or not (predictions == predictions[0]).all():
         return None
     first = predictions[0]

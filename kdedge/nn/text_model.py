@@ -250,4 +250,4 @@ def score_of(spec: TaskSpec, logits: np.ndarray, split: Split) -> float:
             "logits and examples do not belong together",
             f"{logits.shape} for {len(split)} examples of {spec.outputs} outputs",
         )
-    return metrics.score(spec.metric, spec.kind, logits, split.labels, spec.threshold)
+    return metrics.score(spec, logits, split.labels)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kdedge.runtime.spec import KINDS, Kind
+from kdedge.runtime.spec import KINDS, TaskSpec
 
 DEFAULT_METRIC: dict[str, str] = {
     "classification": "accuracy",
@@ -17,15 +17,12 @@ DEFAULT_METRIC: dict[str, str] = {
 }
 
 
-def decide(kind: Kind, logits: np.ndarray, threshold: float = 0.5) -> np.ndarray:
-    """Turn logits (N, C) into predictions: class indices (N,), booleans (N, C) or numbers (N,).
-
-    `threshold` is the probability above which a multilabel task predicts a label.
-    """
-    if kind == "classification":
+def decide(spec: TaskSpec, logits: np.ndarray) -> np.ndarray:
+    """Turn logits (N, C) into predictions: class indices (N,), booleans (N, C) or numbers (N,)."""
+    if spec.kind == "classification":
         return np.asarray(logits.argmax(1))
-    if kind == "multilabel":
-        return logits > math.log(threshold / (1 - threshold))
+    if spec.kind == "multilabel":
+        return logits > math.log(spec.threshold / (1 - spec.threshold))
     return logits[:, 0].astype(np.float64)
 
 
@@ -143,10 +140,8 @@ def metric_fits(metric: str, kind: str) -> bool:
     return kind in KINDS and metric in METRICS and kind in METRICS[metric].kinds
 
 
-def score(
-    metric: str, kind: Kind, logits: np.ndarray, labels: np.ndarray, threshold: float = 0.5
-) -> float:
-    """Compute a metric of logits (N, C) against labels as in `kdedge.data.task.Split`."""
-    if kind == "regression":
+def score(spec: TaskSpec, logits: np.ndarray, labels: np.ndarray) -> float:
+    """Compute the task's metric of logits (N, C) against labels as in `kdedge.data.task.Split`."""
+    if spec.kind == "regression":
         labels = np.asarray(labels, dtype=np.float64)
-    return METRICS[metric].function(decide(kind, logits, threshold), labels)
+    return METRICS[spec.metric].function(decide(spec, logits), labels)

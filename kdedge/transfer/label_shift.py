@@ -51,10 +51,10 @@ def measure_label_shift(
     Returns:
         Origin -> what the teacher predicts, in the order of the texts.
     """
-    labelled = decide(spec.kind, logits[texts.labelled], spec.threshold)
+    labelled = decide(spec, logits[texts.labelled])
     shifts = {}
     for origin in dict.fromkeys(texts.origins):
-        predicted = decide(spec.kind, logits[texts.rows(origin)], spec.threshold)
+        predicted = decide(spec, logits[texts.rows(origin)])
         shifts[origin] = _compare(spec, predicted, labelled if len(labelled) else predicted)
     return shifts
 

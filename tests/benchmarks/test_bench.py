@@ -194,7 +194,7 @@ def make_stage(folder: Path, seed: int, kind: str) -> None:
     runner = torch_runner(folder, 32, "cpu", 1)
     logits = runner.run(runner.encode(TASK.test.texts, None))
     np.save(folder / "test_logits.npy", logits)
-    report = score("accuracy", "classification", logits, TASK.test.labels)
+    report = score(TASK.spec, logits, TASK.test.labels)
     result = {
         "metric": "accuracy",
         "test": report,
@@ -682,8 +682,8 @@ def test_baselines_of_every_kind_of_task() -> None:
         words, constant = baselines.tfidf(task), baselines.constant(task)
         assert words.logits is not None and words.logits.shape == (50, len(labels))
         assert constant.logits is not None and constant.logits.shape == (50, len(labels))
-        words_score = score(metric, spec.kind, words.logits, task.test.labels)
-        constant_score = score(metric, spec.kind, constant.logits, task.test.labels)
+        words_score = score(spec, words.logits, task.test.labels)
+        constant_score = score(spec, constant.logits, task.test.labels)
         assert words_score > 0.6 and words_score > constant_score
 
 

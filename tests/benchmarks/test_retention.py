@@ -61,7 +61,7 @@ def test_every_resample_is_scored_as_the_metric_scores_it(kind: Kind, metric: st
     labels, _, student = example(kind)
     spec = spec_of(kind, metric, student.shape[1])
     draws = bootstrap_rows(len(labels), seed=1, count=20)
-    expected = [metrics.score(metric, kind, student[draw], labels[draw]) for draw in draws]
+    expected = [metrics.score(spec, student[draw], labels[draw]) for draw in draws]
     np.testing.assert_allclose(bootstrap_scores(spec, student, labels, draws), expected, rtol=1e-6)
 
 
@@ -73,9 +73,7 @@ def test_the_interval_holds_the_ratio_of_the_two_scores(kind: Kind, metric: str)
     labels, teacher, student = example(kind)
     spec = spec_of(kind, metric, student.shape[1])
     retention = paired_retention(spec, student, teacher, labels, target=0.99)
-    ratio = metrics.score(metric, kind, student, labels) / metrics.score(
-        metric, kind, teacher, labels
-    )
+    ratio = metrics.score(spec, student, labels) / metrics.score(spec, teacher, labels)
     assert retention.ratio == pytest.approx(ratio)
     assert (
         retention.low is not None
@@ -188,7 +186,7 @@ def test_a_teacher_near_zero_gets_no_interval() -> None:
     labels = generator.integers(0, 2, 200)
     teacher = logits_that_are_right(generator.random(200) < 0.53, labels)
     spec = spec_of("classification", "matthews", 2)
-    assert metrics.score("matthews", "classification", teacher, labels) > 0
+    assert metrics.score(spec, teacher, labels) > 0
     retention = paired_retention(
         spec, logits_that_are_right(np.ones(200, bool), labels), teacher, labels, target=0.99
     )
@@ -218,6 +216,13 @@ def test_logits_of_other_texts_are_an_error() -> None:
         )
 
 
+def test_the_interval_of_a_score_is_around_the_score_at_the_threshold() -> None:
+    labels = np.ones((50, 1), np.float32)
+    spec = TaskSpec("toy", "multilabel", ("a",), "accuracy", pair=False, threshold=0.9)
+    interval = score_interval(spec, np.full((50, 1), 1.0, np.float32), labels)
+    assert interval is not None and interval[0] == 0.0 and interval[1] < 0.2
+
+
 @pytest.mark.parametrize(("accuracy", "size"), [(0.9, 200), (0.6, 100), (1.0, 50)])
 def test_the_interval_of_a_score_covers_the_truth(accuracy: float, size: int) -> None:
     spec = spec_of("classification", "accuracy", 2)
@@ -229,6 +234,6 @@ def test_the_interval_of_a_score_covers_the_truth(accuracy: float, size: int) ->
         interval = score_interval(spec, logits, labels, seed=trial)
         assert interval is not None
         low, high = interval
-        assert low < metrics.score("accuracy", "classification", logits, labels) <= high <= 1
+        assert low < metrics.score(spec, logits, labels) <= high <= 1
         covered += low <= accuracy <= high
     assert covered >= 92

@@ -211,7 +211,7 @@ def test_a_bench_of_the_bundle_alone_compares_with_the_teacher(run: RunDir, bund
         accuracy = float((logits.argmax(1) == labels).mean())
         assert row.value == pytest.approx(accuracy)
         assert row.retention is not None and row.equivalence is not None
-        reference = score("accuracy", "classification", teacher, labels)
+        reference = score(TASK.spec, teacher, labels)
         assert row.retention.ratio == pytest.approx(accuracy / reference)
         assert row.equivalence.loyalty is not None
         same = float((logits.argmax(1) == teacher.argmax(1)).mean())

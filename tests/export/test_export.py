@@ -90,9 +90,7 @@ def content_of(folder: Path) -> dict[str, bytes]:
 def test_the_figures_of_a_bundle_can_be_measured_again(exported: RunDir, name: str) -> None:
     manifest = Bundle.open(exported.students[name].bundle).manifest
     stored = np.load(exported.students[name].student / "test_logits.npy")
-    assert manifest.scores["student"] == score(
-        "accuracy", "classification", stored, TASK.test.labels
-    )
+    assert manifest.scores["student"] == score(TASK.spec, stored, TASK.test.labels)
     assert (manifest.scores["split_size"], manifest.name, manifest.max_length) == (
         len(TASK.test),
         f"tiny-{name}",
@@ -103,9 +101,7 @@ def test_the_figures_of_a_bundle_can_be_measured_again(exported: RunDir, name: s
         logits[precision] = Classifier.load(exported.students[name].bundle, precision).logits(
             TASK.test.texts
         )
-        assert manifest.scores[precision] == score(
-            "accuracy", "classification", logits[precision], TASK.test.labels
-        )
+        assert manifest.scores[precision] == score(TASK.spec, logits[precision], TASK.test.labels)
     assert np.abs(logits["fp32"] - stored).max() <= FP32_TOLERANCE
     int8 = manifest.parity["int8"]
     assert int8["agreement"] == np.mean(logits["fp32"].argmax(1) == logits["int8"].argmax(1))
@@ -230,14 +226,14 @@ def test_the_fp32_check_is_absolute_and_needs_equal_predictions() -> None:
 
     model, batch = Fixed().eval(), {"input_ids": np.ones((2, 3), np.int64)}
     right = model(torch.ones(2, 3)).logits.numpy()
-    assert check_parity(model, lambda _: right, [batch], "classification") == ParityReport(
+    assert check_parity(model, lambda _: right, [batch], TASK.spec) == ParityReport(
         2, 0.0, 1.0, 0.0, 0.0
     )  # type: ignore[arg-type]
     for wrong in (right + np.float32(1e-3), right * np.nan, right[:, ::-1]):
         with pytest.raises(CheckFailed, match="same predictions as torch"):
-            check_parity(model, lambda _, wrong=wrong: wrong, [batch], "classification")  # type: ignore[arg-type,misc]
+            check_parity(model, lambda _, wrong=wrong: wrong, [batch], TASK.spec)  # type: ignore[arg-type,misc]
     with pytest.raises(CheckFailed, match="evaluation mode"):
-        check_parity(model.train(), lambda _: right, [batch], "classification")  # type: ignore[arg-type]
+        check_parity(model.train(), lambda _: right, [batch], TASK.spec)  # type: ignore[arg-type]
 
 
 def test_the_graph_may_have_twice_the_rounding_error_of_torch() -> None:
@@ -253,29 +249,29 @@ def test_the_graph_may_have_twice_the_rounding_error_of_torch() -> None:
             )
 
     model, batch = Rounding().eval(), {"input_ids": np.ones((1, 3), np.int64)}
-    report = check_parity(model, lambda _: np.array([[1.0 - 3e-5, 2.0]]), [batch], "classification")  # type: ignore[arg-type]
+    report = check_parity(model, lambda _: np.array([[1.0 - 3e-5, 2.0]]), [batch], TASK.spec)  # type: ignore[arg-type]
     assert (
         report.torch_rounding == pytest.approx(2e-5)
         and report.max_abs_logit == pytest.approx(3e-5)
         and report.torch_fp32 == pytest.approx(5e-5)
     )
     with pytest.raises(CheckFailed, match=r"(?s)within 4e-05.*torch's own: 2e-05"):
-        check_parity(model, lambda _: np.array([[1.0 - 5e-5, 2.0]]), [batch], "classification")  # type: ignore[arg-type]
+        check_parity(model, lambda _: np.array([[1.0 - 5e-5, 2.0]]), [batch], TASK.spec)  # type: ignore[arg-type]
 
 
 def test_agreement_counted_by_hand() -> None:
+    multilabel = factories.multilabel_task().spec
+    regression = factories.regression_task().spec
     first, second = (
         np.array([[1, 0], [0, 1], [2, 3]], np.float32),
         np.array([[1, 0.5], [1, 0], [2, 3]], np.float32),
     )
-    assert compare_logits(first, second, "classification") == ParityReport(
-        3, 1.0, pytest.approx(2 / 3)
-    )  # type: ignore[arg-type]
-    assert compare_logits(first - 0.5, second - 0.5, "multilabel").agreement == pytest.approx(
+    assert compare_logits(first, second, TASK.spec) == ParityReport(3, 1.0, pytest.approx(2 / 3))  # type: ignore[arg-type]
+    assert compare_logits(first - 0.5, second - 0.5, multilabel).agreement == pytest.approx(
         1 / 3 + 1 / 3
     )
-    assert compare_logits(first[:, :1], first[:, :1] + 0.01, "regression").agreement == 1.0
-    assert compare_logits(first[:, :1], first[:, :1] + 0.1, "regression").agreement == 0.0
+    assert compare_logits(first[:, :1], first[:, :1] + 0.01, regression).agreement == 1.0
+    assert compare_logits(first[:, :1], first[:, :1] + 0.1, regression).agreement == 0.0
 
 
 def test_parity_covers_batches_lengths_and_padding(exported: RunDir) -> None:
@@ -442,7 +438,7 @@ def test_a_text_is_compared_with_itself_among_others_of_its_length_and_padded() 
         shift = 2.0 * padded + 0.5 * ((batch["length"] == 9) & (len(batch["row"]) > 1))
         return np.stack([batch["row"] - 2.5 + shift, np.zeros(len(shift))], 1)
 
-    found = measure_batch_dependence(run, encode, lengths, "classification")
+    found = measure_batch_dependence(run, encode, lengths, TASK.spec)
     assert found == BatchDependence(
         batch_dependence=0.5,
         padding_texts=6,

@@ -93,7 +93,7 @@ def test_it_gives_the_results_of_the_int8_file(kind: str, within: float, rewriti
     model, texts = quantized(kind)
     int8, portable = answers(to_int8(model), texts), answers(to_portable(model), texts, rewriting)
     assert np.abs(int8 - portable).max() <= within and np.ptp(int8) > 20 * within
-    check_same_answers("portable", portable, "int8", int8, "classification")
+    check_same_answers("portable", portable, "int8", int8, factories.single_task().spec)
 
 
 @pytest.mark.parametrize("kind, products", [("bert", 14), ("bilstm", 2), ("attention", 3)])
@@ -107,9 +107,9 @@ def test_other_predictions_fail() -> None:
     other = logits.copy()
     other[:3] = other[:3, ::-1]
     with pytest.raises(CheckFailed, match="portable file must give the same predictions"):
-        check_same_answers("portable", other, "int8", logits, "classification")
+        check_same_answers("portable", other, "int8", logits, factories.single_task().spec)
     other[:1] = logits[:1]
-    report = check_same_answers("portable", other, "int8", logits, "classification")
+    report = check_same_answers("portable", other, "int8", logits, factories.single_task().spec)
     assert report.agreement == pytest.approx(0.99)
 
 

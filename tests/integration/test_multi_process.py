@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import factories
 import pytest
 from kdedge_process import ROOT
 from test_run import write_inputs
@@ -97,6 +98,6 @@ def test_two_processes_train_one_run(tmp_path: Path) -> None:
     transfer = read_transfer_set(run / "transfer")
     assert transfer.logits.shape == (128, 2)
     score = metrics.score(
-        "accuracy", "classification", transfer.logits.astype("float32"), transfer.texts.labels
+        factories.pair_task().spec, transfer.logits.astype("float32"), transfer.texts.labels
     )
     assert score >= 0.5 and read_stage(run / "tinybert" / "student").result["test"] > 0

@@ -50,9 +50,7 @@ def main(folder: Path, threads: int, save_seconds: float) -> None:
         predict=validation_predictor(
             classifier.encode(task.validation.texts, None), classifier.pad, "fp32"
         ),
-        score=lambda logits: metrics.score(
-            "accuracy", "classification", logits, task.validation.labels
-        ),
+        score=lambda logits: metrics.score(task.spec, logits, task.validation.labels),
         title="test",
     )
     try:

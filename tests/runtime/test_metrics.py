@@ -8,9 +8,13 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from kdedge.runtime.metrics import DEFAULT_METRIC, METRICS, decide, metric_fits, score
-from kdedge.runtime.spec import KINDS
+from kdedge.runtime.spec import KINDS, Kind, TaskSpec
 
 RANDOM = np.random.default_rng(5)
+
+
+def spec(kind: Kind, metric: str, threshold: float = 0.5) -> TaskSpec:
+    return TaskSpec("toy", kind, ("a", "b"), metric, pair=False, threshold=threshold)
 
 
 def logits_and_classes(count: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -31,22 +35,22 @@ def test_classification_against_scikit_learn(count: int, classes: int) -> None:
     if classes == 2:
         expected["f1"] = sk.f1_score(labels, answers, zero_division=0)
     for name, value in expected.items():
-        assert score(name, "classification", logits, labels) == pytest.approx(value, abs=1e-12), (
-            name
-        )
+        assert score(spec("classification", name), logits, labels) == pytest.approx(
+            value, abs=1e-12
+        ), name
 
 
 def test_multilabel_against_scikit_learn() -> None:
     labels = (RANDOM.random((80, 4)) < 0.4).astype(np.float32)
     logits = RANDOM.normal(size=(80, 4)) + labels
     answers = logits > 0
-    assert score("micro_f1", "multilabel", logits, labels) == pytest.approx(
+    assert score(spec("multilabel", "micro_f1"), logits, labels) == pytest.approx(
         sk.f1_score(labels, answers, average="micro")
     )
-    assert score("macro_f1", "multilabel", logits, labels) == pytest.approx(
+    assert score(spec("multilabel", "macro_f1"), logits, labels) == pytest.approx(
         sk.f1_score(labels, answers, average="macro")
     )
-    assert score("accuracy", "multilabel", logits, labels) == pytest.approx(
+    assert score(spec("multilabel", "accuracy"), logits, labels) == pytest.approx(
         sk.accuracy_score(labels, answers)
     )
 
@@ -54,10 +58,10 @@ def test_multilabel_against_scikit_learn() -> None:
 def test_correlations_against_scipy_with_ties() -> None:
     labels = RANDOM.integers(0, 6, 300).astype(np.float32)
     logits = (labels + RANDOM.normal(size=300)).round(1).astype(np.float32)[:, None]
-    assert score("pearson", "regression", logits, labels) == pytest.approx(
+    assert score(spec("regression", "pearson"), logits, labels) == pytest.approx(
         stats.pearsonr(logits[:, 0].astype(float), labels).statistic, abs=1e-9
     )
-    assert score("spearman", "regression", logits, labels) == pytest.approx(
+    assert score(spec("regression", "spearman"), logits, labels) == pytest.approx(
         stats.spearmanr(logits[:, 0], labels).statistic, abs=1e-12
     )
 
@@ -67,17 +71,26 @@ def test_correlations_against_scipy_with_ties() -> None:
 def test_a_correlation_with_a_constant_is_exactly_zero(metric: str, value: float) -> None:
     for count in range(1, 40):
         assert (
-            score(metric, "regression", np.full((count, 1), value), np.arange(count) * 0.37) == 0.0
+            score(spec("regression", metric), np.full((count, 1), value), np.arange(count) * 0.37)
+            == 0.0
         )
         assert (
-            score(metric, "regression", (np.arange(count) * 0.37)[:, None], np.full(count, value))
+            score(
+                spec("regression", metric),
+                (np.arange(count) * 0.37)[:, None],
+                np.full(count, value),
+            )
             == 0.0
         )
 
 
 def test_matthews_of_one_answer_alone_is_zero() -> None:
     assert (
-        score("matthews", "classification", np.tile([2.0, 1.0], (5, 1)), np.array([0, 1, 0, 1, 1]))
+        score(
+            spec("classification", "matthews"),
+            np.tile([2.0, 1.0], (5, 1)),
+            np.array([0, 1, 0, 1, 1]),
+        )
         == 0.0
     )
 
@@ -94,6 +107,17 @@ def test_every_kind_has_a_default_that_fits_it() -> None:
 
 def test_decisions_have_the_shape_of_labels() -> None:
     logits = np.array([[0.5, -1.0, 2.0], [3.0, 0.1, -0.1]], dtype=np.float32)
-    assert decide("classification", logits).tolist() == [2, 0]
-    assert decide("multilabel", logits).tolist() == [[True, False, True], [True, True, False]]
-    assert decide("regression", logits[:, :1]).tolist() == [0.5, 3.0]
+    assert decide(spec("classification", "accuracy"), logits).tolist() == [2, 0]
+    assert decide(spec("multilabel", "accuracy"), logits).tolist() == [
+        [True, False, True],
+        [True, True, False],
+    ]
+    assert decide(spec("regression", "pearson"), logits[:, :1]).tolist() == [0.5, 3.0]
+    above = decide(spec("multilabel", "accuracy", threshold=0.7), logits)
+    assert above.tolist() == [[False, False, True], [True, False, False]]
+
+
+def test_a_score_depends_on_the_threshold() -> None:
+    logits, labels = np.array([[0.5], [2.0]]), np.array([[0.0], [1.0]])
+    assert score(spec("multilabel", "accuracy"), logits, labels) == 0.5
+    assert score(spec("multilabel", "accuracy", threshold=0.7), logits, labels) == 1.0
