@@ -97,20 +97,14 @@ def paired_retention(
 
 def score_interval(
     spec: TaskSpec, logits: np.ndarray, labels: np.ndarray, *, seed: int = 0
-) -> tuple[float, float] | None:
+) -> tuple[float, float]:
     """Compute the 95 % interval of a score over the texts.
 
     It is a percentile bootstrap, widened to what the number of texts can support.
-
-    Returns:
-        None if the metric is undefined on most resamples.
     """
     size = len(labels)
     draws = bootstrap_scores(spec, logits, labels, bootstrap_rows(size, seed))
-    defined = draws[np.isfinite(draws)]
-    if len(defined) < (1 - TAIL) * len(draws):
-        return None
-    low, high = percentile_interval(defined)
+    low, high = percentile_interval(draws)
     value = metrics.score(spec, logits, labels)
     low, high = widen_interval(value, low, high, size)
     return low, min(high, BEST_SCORE)

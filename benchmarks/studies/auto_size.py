@@ -183,7 +183,7 @@ def validation_error(trainings: Trainings, first: np.ndarray, second: np.ndarray
         scores = bootstrap_scores(task.spec, one, split.labels, rows)
         differences.append(scores - bootstrap_scores(task.spec, other, split.labels, rows))
     table = np.stack(differences)  # (S, 1 + R), the whole split first
-    over_texts = np.nanstd(table[:, 1:].mean(0))
+    over_texts = np.std(table[:, 1:].mean(0))
     if len(first) == 1:
         return float(over_texts)
     over_seeds = np.std(table[:, 0], ddof=1) / np.sqrt(len(first))

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from kdedge.api.examples import examples_of_task, read_examples
 from kdedge.api.progress import progress_of
-from kdedge.benchmarks.bench import bench_bundle, bench_run
-from kdedge.benchmarks.examples import Examples
+from kdedge.benchmarks.bench import bench_bundle, bench_run, bundle_settings, run_settings
+from kdedge.benchmarks.examples import Examples, packed_examples
 from kdedge.benchmarks.examples import read_examples as read_example_file
 from kdedge.benchmarks.options import Options
-from kdedge.benchmarks.output_folder import check_outside
+from kdedge.benchmarks.output_folder import check_outside, check_replaceable, report_folder
 from kdedge.benchmarks.render import write_report
 from kdedge.benchmarks.report import Report
 from kdedge.benchmarks.scenarios.names import scenario_names
@@ -78,8 +78,8 @@ def bench(
         data: Texts to bench bundles on: a csv, tsv, jsonl or txt file, `(texts, labels)`, texts
             alone, a `datasets.Dataset` or a DataFrame. Default: a run's test split, or a
             bundle's evaluation texts, or else its golden texts.
-        out: Folder for report.json and report.md. Default: bench/ in the run; a bundle without a
-            run writes no files.
+        out: Folder for report.html, report.md and report.json. Default: bench/ in the run, with
+            unusual settings in its name; a bundle without a run writes no files.
         progress: Whether to show progress, or an object that receives it.
         **settings: See `BenchSettings`.
 
@@ -87,7 +87,8 @@ def bench(
         The report; `report.to_pandas()` is its table.
 
     Raises:
-        UsageError: If a source, a setting or the form of the data is wrong.
+        UsageError: If a source, a setting or the form of the data is wrong, or if the folder holds
+            a report that was made with other settings.
         DataError: If texts or labels cannot be used.
         MachineError: If this machine lacks something, such as an execution provider.
 
@@ -106,11 +107,16 @@ def bench(
         folders = [_folder(item, stack) for item in sources]
         planned = plan(folders, alone=data is not None)
         folder = Path(out) if out else None
+        if folder is not None:
+            check_outside(planned.bundles, folder)
         if planned.run is not None:
-            report = _bench_run(planned, options, progress_of(progress))
-            folder = folder or planned.out
+            folder = folder or report_folder(planned.out, options)
+            report = _bench_run(planned, options, folder, progress_of(progress))
         else:
-            examples = _examples(data, planned.bundles[0])
+            first = planned.bundles[0]
+            examples = _examples(data, first) or packed_examples(Bundle.open(first))
+            if folder is not None:
+                check_replaceable(folder, bundle_settings(planned.bundles, options, examples))
             report = bench_bundle(
                 planned.bundles,
                 options=options,
@@ -118,7 +124,6 @@ def bench(
                 progress=progress_of(progress),
             )
         if folder is not None:
-            check_outside(planned.bundles, folder)
             write_report(report, folder)
     return report
 
@@ -160,11 +165,13 @@ def _folder(source: Any, stack: ExitStack) -> Path:
     return stack.enter_context(bundle_folder(folder))
 
 
-def _bench_run(planned: Plan, options: Options, progress: Progress) -> Report:
+def _bench_run(planned: Plan, options: Options, folder: Path, progress: Progress) -> Report:
+    """Bench a run whose report goes into a folder."""
     from kdedge.api.process import restored_process
 
     assert planned.run is not None
     with restored_process(), planned.run.locked():
+        check_replaceable(folder, run_settings(planned.run, planned.students, options))
         return bench_run(planned.run, planned.students, options=options, progress=progress)
 
 

@@ -30,7 +30,7 @@ def bootstrap_scores(
         draws: Row indices of R resamples. *Shape:* (R, N)
 
     Returns:
-        Scores; NaN if the metric is undefined on a resample. *Shape:* (R,)
+        Scores; 0 where the metric is undefined on a resample. *Shape:* (R,)
     """
     metric = metrics.METRICS[spec.metric].function
     predictions = metrics.decide(spec, logits)
@@ -38,6 +38,6 @@ def bootstrap_scores(
 
 
 def percentile_interval(values: np.ndarray) -> tuple[float, float]:
-    """Return the 95 % percentile interval of resampled values (R,), ignoring NaN."""
-    low, high = np.nanquantile(values, [TAIL, 1 - TAIL])
+    """Return the 95 % percentile interval of resampled values (R,)."""
+    low, high = np.quantile(values, [TAIL, 1 - TAIL])
     return float(low), float(high)

@@ -421,6 +421,34 @@ def test_the_command_writes_the_report_into_the_run(
     assert (run.students["bilstm"].bench / "report.md").is_file()
 
 
+def test_the_api_replaces_no_report_of_other_settings(
+    run: Any, no_children: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    monkeypatch.setattr(
+        "kdedge.api.bench.bench_run",
+        lambda run, students, **settings: made.append(settings["options"].threads),
+    )
+    monkeypatch.setattr("kdedge.api.bench.write_report", lambda report, folder: folder.mkdir())
+    kdedge.bench(run.folder, threads=2)
+    assert made == [2] and (run.folder / "bench-threads-2").is_dir()
+    (run.folder / "bench").mkdir(exist_ok=True)
+    (run.folder / "bench" / "report.json").write_text('{"settings": {"threads": 1}}')
+    with pytest.raises(UsageError, match="made with other settings"):
+        kdedge.bench(run.folder, threads=2, out=run.folder / "bench")
+    assert made == [2]
+
+
+def test_the_api_replaces_no_report_of_another_bundle(bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    kdedge.bench(bundle, repeats=1, out=out)
+    kdedge.bench(bundle, repeats=2, out=out)
+    content = (out / "report.json").read_bytes()
+    with pytest.raises(UsageError, match=r"(?s)other settings.*batch: 32 there, 4 now"):
+        kdedge.bench(bundle, repeats=1, batch=4, out=out)
+    assert (out / "report.json").read_bytes() == content
+
+
 def test_targets_resolve_to_students_or_bundles(run: Any, bundle: Path) -> None:
     assert plan([run.folder]).students == ("small", "bilstm")
     assert plan([run.students["bilstm"].folder]).students == ("bilstm",)

@@ -220,7 +220,7 @@ def test_the_interval_of_a_score_is_around_the_score_at_the_threshold() -> None:
     labels = np.ones((50, 1), np.float32)
     spec = TaskSpec("toy", "multilabel", ("a",), "accuracy", pair=False, threshold=0.9)
     interval = score_interval(spec, np.full((50, 1), 1.0, np.float32), labels)
-    assert interval is not None and interval[0] == 0.0 and interval[1] < 0.2
+    assert interval[0] == 0.0 and interval[1] < 0.2
 
 
 @pytest.mark.parametrize(("accuracy", "size"), [(0.9, 200), (0.6, 100), (1.0, 50)])
@@ -232,7 +232,6 @@ def test_the_interval_of_a_score_covers_the_truth(accuracy: float, size: int) ->
         labels = generator.integers(0, 2, size)
         logits = logits_that_are_right(generator.random(size) < accuracy, labels)
         interval = score_interval(spec, logits, labels, seed=trial)
-        assert interval is not None
         low, high = interval
         assert low < metrics.score(spec, logits, labels) <= high <= 1
         covered += low <= accuracy <= high
