@@ -1,31 +1,38 @@
 """Find the faults of a recipe that would stop its run hours later, before anything is trained.
 
-The files of unlabelled texts are read, and the shape of every student is compared with its start,
-its task and its loss. Configurations of models are enough for that; no weights are loaded.
+The files of unlabelled texts are read, the sources of new texts are compared with the task, and the
+shape of every student with its start, its task and its loss. Configurations and tokenizers of
+models are enough for that; no weights are loaded.
 """
 
 from __future__ import annotations
 
-from transformers import BertConfig, BertTokenizer, PreTrainedTokenizerFast
+from transformers import BertConfig, BertTokenizer, PretrainedConfig, PreTrainedTokenizerFast
 
+from kdedge.augment.filters import LengthRange
+from kdedge.augment.generate import prompt_kinds
 from kdedge.augment.pool import build_pool
+from kdedge.augment.teacher_filters import check_teacher_filters
 from kdedge.data.task import Task
 from kdedge.distillation.general_texts import NO_TASK, read_general_texts
 from kdedge.distillation.objective import Objective
+from kdedge.distillation.teacher_tokens import check_attention_loss
+from kdedge.distillation.transfer_stage import check_curve_student
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.recipe import Recipe, StudentConfig, TinyBertConfig
 from kdedge.runtime.spec import TaskSpec
 from kdedge.students.build import STUDENT_BY_KIND
-from kdedge.teacher.finetune import load_config
+from kdedge.students.vocabulary import check_is_wordpiece
+from kdedge.teacher.finetune import check_head, load_config
 
 
 def check_before_training(recipe: Recipe, task: Task) -> None:
-    """Check the texts and the students of a recipe.
+    """Check the texts, the teacher and the students of a recipe.
 
     Raises:
         DataError: If a file of unlabelled texts is empty or has an unusable text.
-        UsageError: If such a file cannot be read, or a student does not fit its start, its task or
-            its loss.
+        UsageError: If such a file cannot be read, a source or filter of new texts does not fit the
+            task, or a student does not fit its start, its task or its loss.
         MachineError: If the configuration or the tokenizer of a model cannot be loaded.
     """
     check_texts(recipe, task)
@@ -33,9 +40,17 @@ def check_before_training(recipe: Recipe, task: Task) -> None:
 
 
 def check_texts(recipe: Recipe, task: Task) -> None:
-    """Read the files of unlabelled texts, and forget them."""
-    if recipe.augment and recipe.augment.pool:
-        build_pool(recipe.augment.pool, recipe.data, task)
+    """Check the sources and filters of new texts; files of unlabelled texts are read for that."""
+    augment = recipe.augment
+    if augment:
+        check_teacher_filters(augment.filters, task.spec)
+        LengthRange.of(augment.filters, task.train)
+        if augment.generate:
+            prompt_kinds(augment.generate, task)
+        if augment.pool:
+            build_pool(augment.pool, recipe.data, task)
+        if augment.size == "auto":
+            check_curve_student(recipe.student[0])
     for student in recipe.student:
         if student.general_stage:
             read_general_texts(student.general_stage, recipe.data.encoding)
@@ -44,11 +59,14 @@ def check_texts(recipe: Recipe, task: Task) -> None:
 def check_students(recipe: Recipe, spec: TaskSpec) -> None:
     """Compare every student with the model that it starts from, the task and its loss."""
     teacher = load_config(recipe.teacher.model, recipe.teacher.revision)
+    check_head(recipe.teacher, teacher)
     teacher_tokenizer = load_tokenizer(recipe.teacher.model, recipe.teacher.revision)
     lenders = {"": (teacher, teacher_tokenizer)}
     for student in recipe.student:
         lender, tokenizer = lenders[student.assistant or ""]
         tokenizer = _tokenizer(student) or tokenizer
+        if student.vocabulary and student.tokenizer != "wordpiece":
+            check_is_wordpiece(tokenizer)
         general = student.general_stage
         if general and general.teacher:
             lender = load_config(general.teacher, None)
@@ -60,11 +78,20 @@ def check_students(recipe: Recipe, spec: TaskSpec) -> None:
             hidden_size=student.hidden,
             num_attention_heads=student.heads,
             intermediate_size=student.intermediate,
+            max_position_embeddings=_positions(student, lender),
         )
         lenders[student.key] = (shape, tokenizer)
         if general:
             Objective(general.objective.as_objective(), NO_TASK.kind, shape, lender)
         Objective(student.objective, spec.kind, shape, teacher)
+        has_own_tokens = bool(student.vocabulary) or student.tokenizer == "wordpiece"
+        if has_own_tokens or tokenizer.get_vocab() != teacher_tokenizer.get_vocab():
+            check_attention_loss(student.objective)
+
+
+def _positions(student: TinyBertConfig, lender: PretrainedConfig) -> int:
+    """Return how many tokens a student can read."""
+    return student.shape(pieces=0, lender=lender.to_dict())["max_position_embeddings"]
 
 
 def _tokenizer(student: StudentConfig) -> PreTrainedTokenizerFast | None:

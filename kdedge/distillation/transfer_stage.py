@@ -28,7 +28,7 @@ from kdedge.distillation.student_training import (
     train_student,
 )
 from kdedge.errors import UsageError
-from kdedge.recipe import AugmentConfig
+from kdedge.recipe import AugmentConfig, StudentConfig
 from kdedge.run.stage import stage
 from kdedge.teacher.finetune import teacher_hash
 from kdedge.transfer.dataset import TransferBuilder, TransferSet
@@ -107,6 +107,16 @@ def _check_apart(context: DistillContext, augment: AugmentConfig) -> None:
         )
 
 
+def check_curve_student(student: StudentConfig) -> None:
+    """Raise UsageError if a learning curve cannot train the student."""
+    if student.first_stage:
+        raise UsageError(
+            "a learning curve trains each student in one stage",
+            f"student {student.key} has layers_first",
+            "remove layers_first, or set augment.size to a number",
+        )
+
+
 def measure_learning_curve(context: DistillContext) -> LearningCurve:
     """Run the stage `curve/`: train the first student with each size and source.
 
@@ -116,12 +126,7 @@ def measure_learning_curve(context: DistillContext) -> LearningCurve:
     augment = context.recipe.augment
     assert augment is not None
     student = context.recipe.student[0]
-    if student.first_stage:
-        raise UsageError(
-            "a learning curve trains each student in one stage",
-            f"student {student.key} has layers_first",
-            "remove layers_first, or set augment.size to a number",
-        )
+    check_curve_student(student)
     _check_apart(context, augment)
     inputs = {
         "curve": augment.curve,

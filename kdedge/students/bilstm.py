@@ -209,6 +209,8 @@ class BiLstmKind(StudentKind):
                 "the task has single texts",
                 "remove student.cross_attention",
             )
+        if config.start == "teacher" and config.embedding:
+            _check_width(config.embedding, lender.hidden_size)
 
     def build(
         self,
@@ -251,15 +253,19 @@ def principal_columns(table: torch.Tensor, width: int) -> torch.Tensor:
     Raises:
         UsageError: If `width` is larger than the table's.
     """
-    if width > table.shape[1]:
-        raise UsageError(
-            "a student's embeddings cannot be wider than the teacher's that they start from",
-            f"{width} > {table.shape[1]}",
-            "lower student.embedding",
-        )
+    _check_width(width, table.shape[1])
     table = table.float()  # A teacher on a GPU may have 16 bits, of which nothing is projected.
     if width < table.shape[1]:
         centred = table - table.mean(0)
         directions: torch.Tensor = torch.linalg.svd(centred.T @ centred)[2]
         table = centred @ directions[:width].T
     return table / table.std()
+
+
+def _check_width(width: int, teacher_width: int) -> None:
+    if width > teacher_width:
+        raise UsageError(
+            "a student's embeddings cannot be wider than the teacher's that they start from",
+            f"{width} > {teacher_width}",
+            "lower student.embedding",
+        )

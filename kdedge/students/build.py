@@ -99,18 +99,7 @@ def new_student(
     model, tokenizer = build_student(config, task.spec, lender.model, lender.tokenizer, texts)
     student = TextClassifier(model, tokenizer, config.max_length)
     kind.start_from_texts(config, student, lender, task, seed)
-    _check_positions(student)
     return student
-
-
-def _check_positions(student: TextClassifier) -> None:
-    positions = getattr(student.model.config, "max_position_embeddings", None)
-    if positions and student.max_length > positions:
-        raise UsageError(
-            "the student reads fewer tokens than max_length",
-            f"max_length {student.max_length}, {positions} positions",
-            "lower max_length",
-        )
 
 
 def load_student(folder: Path) -> PreTrainedModel:

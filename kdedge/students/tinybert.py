@@ -21,6 +21,7 @@ from kdedge.nn.device import this_device
 from kdedge.nn.labels import label_config
 from kdedge.nn.text_model import TextClassifier
 from kdedge.recipe import TinyBertConfig
+from kdedge.recipe.sizes import usable_positions
 from kdedge.runtime.spec import TaskSpec
 from kdedge.students.as_bert import as_bert, bert_config, family_of
 from kdedge.students.fit_to_teacher import fitted_bert
@@ -52,8 +53,9 @@ class TinyBertKind(StudentKind):
         if config.start == "scratch":
             return
         if config.start not in ("teacher", "shrink"):
-            _checkpoint_config(config)
+            _check_positions(config, _checkpoint_config(config))
             return
+        _check_positions(config, lender)
         family_of(lender)
         sizes = bert_config(lender)
         if config.start == "teacher":
@@ -230,6 +232,17 @@ def _check_layer_numbers(numbers: list[int], depth: int) -> None:
             "student.teacher_layers names a layer that does not exist",
             f"{max(numbers)} of {depth} layers",
             "count layers from 1",
+        )
+
+
+def _check_positions(config: TinyBertConfig, start: PretrainedConfig) -> None:
+    """Raise UsageError if the model that the student starts from reads shorter texts."""
+    positions = usable_positions(start.to_dict())
+    if config.max_length > positions:
+        raise UsageError(
+            "the student reads fewer tokens than max_length",
+            f"student {config.key}: max_length {config.max_length}, {positions} positions",
+            "lower student.max_length",
         )
 
 

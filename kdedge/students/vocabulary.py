@@ -28,6 +28,17 @@ BATCH = 4096
 """Texts per call of the tokenizer."""
 
 
+def check_is_wordpiece(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Raise UsageError unless the vocabulary of a tokenizer can be trimmed."""
+    kind = type(tokenizer.backend_tokenizer.model).__name__
+    if kind != "WordPiece":
+        raise UsageError(
+            "only a WordPiece vocabulary can be trimmed",
+            kind,
+            "remove student.vocabulary or --trim-vocab",
+        )
+
+
 def trim(
     student: TextClassifier, texts: Sequence[str], size: int, augmented: Sequence[str] = ()
 ) -> TextClassifier:
@@ -45,9 +56,7 @@ def trim(
         CheckFailed: If a text or an old piece has more unknown words than before.
     """
     tokenizer = student.tokenizer
-    kind = type(tokenizer.backend_tokenizer.model).__name__
-    if kind != "WordPiece":
-        raise UsageError("only a WordPiece vocabulary can be trimmed", kind, "do not trim it")
+    check_is_wordpiece(tokenizer)
     if size >= len(tokenizer):
         return student
     special = set(tokenizer.all_special_ids) | set(tokenizer.get_added_vocab().values())

@@ -169,6 +169,21 @@ def has_head(name: str, spec: TaskSpec, revision: str | None = None) -> bool:
     return same_outputs and _has_head_for("SequenceClassification", config)
 
 
+def check_head(teacher: TeacherConfig, config: PretrainedConfig) -> None:
+    """Raise UsageError if a teacher that is not fine-tuned lacks a classification head.
+
+    transformers would give it a random head. A config.json that names no architecture is trusted.
+    """
+    if teacher.fine_tune is not False or not config.architectures:
+        return
+    if not _has_head_for("SequenceClassification", config):
+        raise UsageError(
+            "the teacher has no classification head",
+            f"{teacher.model} is a {', '.join(config.architectures)}",
+            "set teacher.fine_tune = true, or name a teacher that was fine-tuned for the task",
+        )
+
+
 def guesses_masked_words(name: str, revision: str | None = None) -> bool:
     """Return whether a checkpoint's config.json names a masked language model."""
     return _has_head_for("MaskedLM", load_config(name, revision))

@@ -9,6 +9,8 @@ from typing import Any
 import factories
 import pytest
 from click.testing import CliRunner
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 from kdedge.cli.main import cli
 from kdedge.data.load import load_task
@@ -48,7 +50,13 @@ def test_a_recipe_without_faults_passes(document: dict[str, Any]) -> None:
         ({"start": "teacher", "hidden": 12}, "layers of the teacher fit only"),
         ({"start": "teacher", "layers": 9}, "cannot start from 4 layers"),
         ({"layers": 3, "objective": {"hidden_weight": 1.0}}, "do not map uniformly"),
+        ({"start": "shrink", "max_length": 4096}, "reads fewer tokens than max_length"),
+        (
+            {"objective": {"attention_weight": 1.0, "attention": "scores"}, "vocabulary": 80},
+            "can be matched only token by token",
+        ),
         ({"kind": "bilstm", "hidden": 4, "cross_attention": True}, "compares the two texts"),
+        ({"kind": "bilstm", "hidden": 4, "embedding": 4096}, "cannot be wider than the teacher's"),
     ],
 )
 def test_a_student_that_does_not_fit_is_found_before_the_teacher_is_prepared(
@@ -62,6 +70,62 @@ def test_a_student_that_does_not_fit_is_found_before_the_teacher_is_prepared(
     task = load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
     with pytest.raises(UsageError, match=message):
         plan_stages(recipe, tmp_path / "runs", task)
+
+
+@pytest.mark.parametrize(
+    "augment, message",
+    [
+        ({"filters": {"shortest": 900}}, "no text can pass the length filter"),
+        ({"generate": {"prompts": ["second"]}}, "second text of a pair"),
+        ({"size": "auto"}, "trains each student in one stage"),
+    ],
+)
+def test_a_source_that_does_not_fit_is_found(
+    document: dict[str, Any], augment: dict[str, Any], message: str
+) -> None:
+    layers = {"layers_first": {}, "objective": {"hidden_weight": 1.0}, "layers": 2}
+    recipe = factories.make_recipe(
+        document, augment={"rules": {}} | augment, student=factories.tinybert_config(**layers)
+    )
+    with pytest.raises(UsageError, match=message):
+        check(recipe)
+
+
+def test_a_filter_of_classes_is_refused_for_numbers(tmp_path: Path) -> None:
+    recipe = factories.make_recipe(
+        factories.write_data_and_teacher(tmp_path),
+        augment={"rules": {}, "filters": {"confidence": [0.5, 1.0]}},
+        student=factories.tinybert_config(),
+    )
+    check(recipe)
+    with pytest.raises(UsageError, match="confidence needs a classification task"):
+        check_before_training(recipe, factories.regression_task())
+
+
+def test_a_vocabulary_that_cannot_be_trimmed_is_found(
+    document: dict[str, Any], tmp_path: Path
+) -> None:
+    bpe = Tokenizer(models.BPE({"a": 0, "[PAD]": 1}, []))
+    PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token="[PAD]").save_pretrained(
+        tmp_path / "bpe"
+    )
+    student = factories.tinybert_config(tokenizer=str(tmp_path / "bpe"), vocabulary=50)
+    with pytest.raises(UsageError, match="only a WordPiece vocabulary can be trimmed"):
+        check(factories.make_recipe(document, student=student))
+
+
+def test_a_teacher_without_a_head_must_be_fine_tuned(
+    document: dict[str, Any], tmp_path: Path
+) -> None:
+    student = factories.tinybert_config()
+    teacher = document["teacher"] | {"fine_tune": False}
+    recipe = factories.make_recipe(document, teacher=teacher, student=student)
+    check(recipe)
+    config = tmp_path / "model" / "config.json"
+    text = config.read_text()
+    config.write_text(text.replace("BertForSequenceClassification", "BertForMaskedLM"))
+    with pytest.raises(UsageError, match=r"(?s)no classification head.*is a BertForMaskedLM"):
+        distill(recipe, tmp_path / "runs")
 
 
 def test_a_student_that_does_not_fit_its_assistant_names_the_assistant(

@@ -252,7 +252,13 @@ def test_a_student_with_other_tokens_starts_from_its_teachers_layers(tmp_path: P
     theirs = factories.tokenizer()
     train_wordpiece(factories.sentences(40, 1)[0], 120).save_pretrained(tmp_path)
     recipe = TinyBertConfig(
-        kind="tinybert", layers=1, hidden=24, heads=2, intermediate=48, tokenizer=str(tmp_path)
+        kind="tinybert",
+        layers=1,
+        hidden=24,
+        heads=2,
+        intermediate=48,
+        tokenizer=str(tmp_path),
+        max_length=32,
     )
     teacher = factories.bert(vocabulary=len(theirs))
     student, mine = build_student(recipe, factories.single_task().spec, teacher, theirs)
