@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import altair as alt
 
 from kdedge.distillation.learning_curve import NOT_WORSE, LearningCurve
 from kdedge.evaluation.plots import chart, to_svg
 
 
+def helpful_sources(curve: LearningCurve) -> tuple[str, ...] | None:
+    """Return the sources that the curve was measured with at every size; None if none helped.
+
+    If several sources were measured alone and one of them helped, it has more than one point.
+    """
+    points = Counter(point.sources for point in curve.points if point.sources)
+    if len(points) == 1:
+        return next(iter(points))
+    joined = [sources for sources, count in points.items() if len(sources) > 1 or count > 1]
+    return joined[0] if joined else None
+
+
 def plot_learning_curve(curve: LearningCurve, title: str) -> str:
     """Plot agreement against number of texts; return the SVG.
 
     A line joins the points with all helpful sources; each source alone is a single point. Bars show
-    the standard error of the difference from the best point.
+    the 95 % interval of the difference from the best point.
     """
-    helpful = max((point.sources for point in curve.points), key=len)
+    helpful = helpful_sources(curve)
     rows = []
     for point in curve.points:
         rows.append(

@@ -14,12 +14,14 @@ from kdedge.data.task import Task
 from kdedge.distillation.apart import keep_apart
 from kdedge.distillation.learning_curve import (
     NOT_WORSE,
+    CurvePoint,
     LearningCurve,
     Predictions,
     TrainAndPredict,
     fit_learning_curve,
     subset,
 )
+from kdedge.distillation.learning_curve_plot import helpful_sources
 from kdedge.distillation.pipeline import distill
 from kdedge.errors import UsageError
 from kdedge.recipe import AugmentConfig, PoolConfig, RulesConfig
@@ -109,6 +111,30 @@ def test_the_curve_leaves_out_what_hurts_and_stops_where_it_is_flat() -> None:
     assert [point.error for point in curve.points[3:]] == [0.0, 0.0]
     assert curve.points[1].error == pytest.approx(np.sqrt(0.2 * 0.8 / 100), rel=0.15)
     assert LearningCurve.from_json(json.loads(json.dumps(curve.to_json()))) == curve
+    assert helpful_sources(curve) == ("rule",), "the line of the plot"
+
+
+def point(size: float, *sources: str) -> CurvePoint:
+    return CurvePoint(size, sources, 100 + int(size), 0.5, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "points, expected",
+    [
+        ([point(0), point(1, "rule")], ("rule",)),
+        ([point(0), point(1, "rule"), point(1, "pool")], None),
+        ([point(0), point(1, "rule"), point(1, "pool"), point(2, "pool")], ("pool",)),
+        (
+            [point(0), point(1, "rule"), point(1, "pool"), point(1, "rule", "pool")],
+            ("rule", "pool"),
+        ),
+        ([point(0)], None),
+    ],
+)
+def test_the_line_of_the_plot_joins_points_of_helpful_sources(
+    points: list[CurvePoint], expected: tuple[str, ...] | None
+) -> None:
+    assert helpful_sources(LearningCurve(tuple(points), points[0], 9)) == expected
 
 
 def test_sizes_without_new_texts_are_not_measured() -> None:
