@@ -149,7 +149,10 @@ def _shortened(words: Words) -> Iterator[int]:
 
 
 def _groups(words: Words) -> tuple[set[int], ...]:
-    """Return hashes of all groups of three consecutive words, one set for each text."""
+    """Return hashes of all groups of three consecutive words, one set for each text.
+
+    A text of a pair that has fewer words is one group.
+    """
     if len(words) < GROUPS_FROM:
         return ()
     sides: tuple[Words, ...] = (words,)
@@ -159,7 +162,8 @@ def _groups(words: Words) -> tuple[set[int], ...]:
     groups = []
     for number, side in enumerate(sides):
         shifted = (side, side[1:], side[2:])
-        groups.append({hash((number, *group)) for group in zip(*shifted, strict=False)})
+        found = {hash((number, *group)) for group in zip(*shifted, strict=False)}
+        groups.append(found or {hash((number, *side))})
     return tuple(groups)
 
 

@@ -101,6 +101,15 @@ def test_both_texts_of_a_pair_must_be_near(words: int) -> None:
     assert not list(find_near_copies(pairs, split(second, first))), "the other order"
 
 
+def test_pairs_with_different_short_texts_are_no_near_copies() -> None:
+    questions = texts(10, 30, 0)
+    same = [*["yes"] * 5, *["no it is"] * 5]
+    other = [*["in Paris"] * 5, *["yes it was"] * 5]
+    near = [change_word(text) for text in questions]
+    assert len(list(find_near_copies(split(questions, same), split(near, same)))) == 10
+    assert not list(find_near_copies(split(questions, same), split(near, other)))
+
+
 word_lists = st.lists(st.sampled_from("a b c d e f".split()), min_size=0, max_size=9)
 
 
