@@ -101,8 +101,8 @@ def collect_stats(
         with recorded_calls(_readers(teacher)) as calls:
             signals = read_signals(teacher, inputs, layers=True)
         activations = [given[0] for given, _ in calls]
-        loss = label_loss(signals.logits, batch["labels"], kind)
-        gradients = torch.autograd.grad(loss, activations)
+        mean_loss = label_loss(signals.logits, batch["labels"], kind)
+        gradients = torch.autograd.grad(mean_loss * len(batch["labels"]), activations)
         with torch.no_grad():
             _add_importance(stats, activations, gradients)
             _add_moments(stats, activations, signals, batch["attention_mask"].bool())

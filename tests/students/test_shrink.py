@@ -163,6 +163,21 @@ def test_importance_is_what_removing_a_part_costs_to_first_order(teacher: TextCl
         )
 
 
+def test_each_text_counts_alike_in_batches_of_any_size(teacher: TextClassifier) -> None:
+    train = TASK.train
+
+    def importance(*batches: range) -> torch.Tensor:
+        padded = []
+        for rows in batches:
+            part = train.take(np.array(rows))
+            padded.append(teacher.pad(teacher.encode(part.texts, None, labels=part.labels)))
+        return collect_stats(teacher.model, padded, "classification").heads
+
+    torch.testing.assert_close(
+        importance(range(9)), importance(range(8), range(8, 9)), rtol=1e-4, atol=1e-9
+    )
+
+
 def test_a_narrowed_head_keeps_the_best_of_its_scores() -> None:
     generator = torch.Generator().manual_seed(0)
     queries, keys, values = (
