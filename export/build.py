@@ -44,6 +44,7 @@ from transformers import PreTrainedModel
 
 from kdedge.data.task import Split, Task
 from kdedge.errors import CheckFailed, MachineError
+from kdedge.io.atomic import removed_on_error
 from kdedge.io.disk import named_disk_errors
 from kdedge.run.progress import SILENT, Progress
 from kdedge.runtime import Bundle, Classifier
@@ -73,9 +74,10 @@ def build_bundle(
     """
     options = without_useless_half(source.model, source.name, options, progress)
     files = write_files(source.model, options, quantized)
+    part = folder.with_name(folder.name + ".part")
     try:
-        with named_disk_errors(folder):
-            _check_and_pack(source, files, task, folder, options, progress)
+        with named_disk_errors(folder), removed_on_error(part):
+            _check_and_pack(source, files, task, part, folder, options, progress)
     except OSError as error:
         raise MachineError(
             "the bundle cannot be written",
@@ -105,12 +107,12 @@ def _check_and_pack(
     source: ExportInput,
     files: ExportedFiles,
     task: Task,
+    part: Path,
     folder: Path,
     options: ExportOptions,
     progress: Progress,
 ) -> None:
     precisions = options.precisions
-    part = folder.with_name(folder.name + ".part")
     opened = begin_bundle(part, source, files)
     classifiers = {name: Classifier.from_bundle(opened, name) for name in files.graphs}
     texts = EncodedTexts(classifiers["fp32"], task.test)

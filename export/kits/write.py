@@ -18,7 +18,7 @@ from kdedge.export.kits.unicode_tables import TABLES_FILE
 from kdedge.export.kits.wordpiece import WordPiece
 
 from kdedge.errors import MachineError, UsageError
-from kdedge.io.atomic import json_text, remove, replace_dir
+from kdedge.io.atomic import json_text, remove, removed_on_error, replace_dir
 from kdedge.runtime.bundle import Bundle
 from kdedge.runtime.layout import PRECISIONS
 
@@ -63,9 +63,10 @@ def write_kits(bundle: Bundle, names: Sequence[str]) -> list[Path]:
 def _write(write: KitWriter, bundle: Bundle, tokenizer: WordPiece, folder: Path) -> None:
     part = folder.with_name(folder.name + ".part")
     remove(part)
-    part.mkdir(parents=True)
-    write(bundle, tokenizer, part)
-    replace_dir(part, folder)
+    with removed_on_error(part):
+        part.mkdir(parents=True)
+        write(bundle, tokenizer, part)
+        replace_dir(part, folder)
 
 
 def write_c(bundle: Bundle, tokenizer: WordPiece, folder: Path) -> None:

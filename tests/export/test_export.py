@@ -215,6 +215,7 @@ def test_a_changed_weight_fails_the_check_and_the_old_bundle_stays(
     with pytest.raises(CheckFailed, match="largest difference"):
         export_run(run, [name], task=TASK, stages=StageContext(force=True))
     assert content_of(bundle) == before
+    assert not list(run.folder.rglob("bundle.part")), "nothing that looks like a bundle stays"
 
 
 def test_the_fp32_check_is_absolute_and_needs_equal_predictions() -> None:
