@@ -19,18 +19,20 @@ from kdedge.export.qat import (
 from kdedge.export.qat_training import QatData
 from kdedge.export.scheme import QuantScheme
 from kdedge.export.variants import accuracy_loss_reason
+from transformers import PreTrainedTokenizerFast
 
 from kdedge.data.task import Split, Task
 from kdedge.errors import CheckFailed, KdedgeError
 from kdedge.io.atomic import hash_files, remove
 from kdedge.nn.text_model import TextClassifier, score_of
+from kdedge.nn.tokenization import load_tokenizer
 from kdedge.recipe import QuantizeConfig, StudentConfig
 from kdedge.run.layout import RunDir
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import DEFAULT_STAGES, StageContext, read_result, read_stage, stage
 from kdedge.runtime.spec import TaskSpec
 from kdedge.students.vocabulary import trim
-from kdedge.transfer.dataset import read_transfer_set
+from kdedge.transfer.dataset import TransferSet, read_transfer_set
 
 FILES = (WEIGHTS_FILE, CALIBRATED_FILE)
 
@@ -97,6 +99,16 @@ def _compare_on(
     )
 
 
+def transfer_set_of(run: RunDir, tokenizer: PreTrainedTokenizerFast) -> TransferSet:
+    """Read the transfer set of a run as a student with the tokenizer learned it.
+
+    Texts from rules are stored with the teacher's mask token.
+    """
+    transfer = read_transfer_set(run.transfer)
+    texts = transfer.texts.replace_mask_token(load_tokenizer(run.teacher), tokenizer)
+    return replace(transfer, texts=texts)
+
+
 @dataclass(frozen=True)
 class QatStageResult:
     """What the stage `student-int8/` made.
@@ -139,7 +151,8 @@ def apply_qat(
 
     def make(part: Path) -> dict[str, Any]:
         student = TextClassifier(source.model, source.tokenizer, source.max_length)
-        data = QatData(task, read_transfer_set(run.transfer), recipe, objective, run.recipe.seed)
+        transfer = transfer_set_of(run, source.tokenizer)
+        data = QatData(task, transfer, recipe, objective, run.recipe.seed)
         figures = quantize_aware_tune(student, scheme, data, part, progress=stages.progress)
         return asdict(QatStageResult(figures, hash_files(part, FILES)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,13 +119,12 @@ def tune(
     loss = logit_loss(data.objective, data.task.spec.kind)
     module = QatModule(model, student.model.to(this_device()), recipe, loss)
     fit = FitConfig(
-        epochs=recipe.steps * recipe.batch_size / len(data.transfer),
         batch_size=recipe.batch_size,
         learning_rate=recipe.learning_rate,
         weight_decay=0.0,
         checks=recipe.checks,
         precision=PRECISION,
-    )
+    ).model_copy(update={"epochs": epochs_of(recipe, len(data.transfer))})
     plan = Training(
         fit,
         data.seed,
@@ -140,6 +140,14 @@ def tune(
     finally:
         module.cpu()
         student.model.cpu()
+
+
+def epochs_of(recipe: QuantizeConfig, texts: int) -> float:
+    """Return the epochs over a number of texts that take `recipe.steps` steps.
+
+    The trainer rounds steps up. Half a step less keeps errors of rounding from adding one.
+    """
+    return (recipe.steps - 0.5) / math.ceil(texts / recipe.batch_size)
 
 
 def range_rates(model: nn.Module, recipe: QuantizeConfig) -> dict[str, float]:

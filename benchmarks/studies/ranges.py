@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from kdedge.export.options import INT8
 from kdedge.export.parity import compare_logits
+from kdedge.export.prepare import transfer_set_of
 from kdedge.export.qat import calibrated
 from kdedge.export.qat_training import QatData, tune
 
@@ -34,7 +35,6 @@ from kdedge.nn.tokenization import load_tokenizer
 from kdedge.run.layout import RunDir
 from kdedge.runtime.metrics import score
 from kdedge.students.build import load_student
-from kdedge.transfer.dataset import read_transfer_set
 
 EIGHT_BITS = "calibrated, weights of 8 bits"
 VARIANTS: dict[str, dict[str, Any] | None] = {
@@ -78,7 +78,7 @@ class Experiment:
         student = TextClassifier(load_student(source), load_tokenizer(source), config.max_length)
         test = student.encode(task.test.texts, task.test.pairs)
         validation = student.encode(task.validation.texts, task.validation.pairs)
-        transfer = read_transfer_set(run.transfer)
+        transfer = transfer_set_of(run, student.tokenizer)
         return cls(
             student,
             QatData(task, transfer, config.quantize, config.objective, recipe.seed),

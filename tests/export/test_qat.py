@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import factories
 import numpy as np
@@ -17,8 +19,9 @@ from kdedge.export import qat
 from kdedge.export.calibrate import logits_of
 from kdedge.export.fake_model import range_owners
 from kdedge.export.fake_quant import ActivationRange, to_integers
+from kdedge.export.prepare import transfer_set_of
 from kdedge.export.qat_score import ScoreWithAgreement
-from kdedge.export.qat_training import QatData, QatModule, range_rates
+from kdedge.export.qat_training import QatData, QatModule, epochs_of, range_rates
 from kdedge.export.scheme import UINT8_MAX, QuantScheme
 from safetensors.torch import load_file
 from torch import nn
@@ -34,7 +37,7 @@ from kdedge.nn.training_plan import Training
 from kdedge.recipe import FitConfig, ObjectiveConfig, QuantizeConfig
 from kdedge.run.progress import Silent
 from kdedge.transfer.dataset import TransferSet
-from kdedge.transfer.texts import collect_texts
+from kdedge.transfer.texts import TransferTexts, collect_texts
 
 STATIC = QuantScheme(activations="static")
 
@@ -115,6 +118,29 @@ def test_an_end_that_starts_a_fifth_short_recovers(
     assert learned.item() / before > 0.85 and apart(spoiled, model, batches) < good + 0.3 * (
         worse - good
     )
+
+
+@pytest.mark.parametrize("texts, steps", [(100, 300), (13_896, 300), (7, 5000), (32, 1)])
+def test_tuning_takes_as_many_steps_as_the_recipe_says(texts: int, steps: int) -> None:
+    recipe = QuantizeConfig(steps=steps, batch_size=32)
+    batches = math.ceil(texts / 32)
+    assert math.ceil(batches * epochs_of(recipe, texts)) == steps
+
+
+def test_masked_texts_have_the_mask_token_of_the_student(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher, student = factories.tokenizer(), factories.tokenizer()
+    teacher.save_pretrained(tmp_path)
+    student.add_special_tokens({"mask_token": "<mask>"})
+    texts = TransferTexts.of(
+        ("a film", "a [MASK]"), None, ("labelled", "rule"), np.array([0, -1], np.int64)
+    )
+    stored = TransferSet(texts, np.zeros((2, 2), np.float16))
+    monkeypatch.setattr("kdedge.export.prepare.read_transfer_set", lambda _: stored)
+    run = SimpleNamespace(teacher=tmp_path, transfer=tmp_path)
+    assert list(transfer_set_of(run, teacher).texts.texts) == ["a film", "a [MASK]"]
+    assert list(transfer_set_of(run, student).texts.texts) == ["a film", "a <mask>"]
 
 
 class Stopping(Silent):
