@@ -13,7 +13,8 @@ import torch
 from kdedge.benchmarks.subjects import Runner
 from transformers import AutoModelForSequenceClassification
 
-from kdedge.nn.tokenization import CHARACTERS_PER_TOKEN, load_tokenizer
+from kdedge.nn.tokenization import load_tokenizer
+from kdedge.runtime.text_encoder import CHARACTERS_PER_TOKEN
 from kdedge.students.build import MODELS, load_student
 
 Job = Mapping[str, Any]

@@ -64,8 +64,10 @@ class TestTexts:
 
 def runs_of(name: str, runs: Path) -> list[RunDir]:
     """Return the run of that name, then those of its other seeds: NAME-seed1, NAME-seed2, ..."""
-    folders = [runs / name]
-    for path in sorted(runs.glob(f"{name}-seed*")):
-        if re.fullmatch(rf"{re.escape(name)}-seed\d+", path.name):
-            folders.append(path)
+    others: dict[int, Path] = {}
+    for path in runs.glob(f"{name}-seed*"):
+        match = re.fullmatch(rf"{re.escape(name)}-seed(\d+)", path.name)
+        if match:
+            others[int(match[1])] = path
+    folders = [runs / name, *(others[seed] for seed in sorted(others))]
     return [RunDir.open(folder)[0] for folder in folders]

@@ -20,8 +20,9 @@ from kdedge.data.task import Split
 from kdedge.errors import MachineError, UsageError, first_line
 from kdedge.io.paths import loadable_name
 from kdedge.nn.device import this_device
-from kdedge.nn.tokenization import CHARACTERS_PER_TOKEN, load_tokenizer
+from kdedge.nn.tokenization import load_tokenizer
 from kdedge.recipe import ReplaceConfig
+from kdedge.runtime.text_encoder import CHARACTERS_PER_TOKEN
 
 MASKED_BATCH = 64
 """Copies of a text, each with one masked token, in one batch of the language model."""
@@ -105,7 +106,7 @@ def _is_byte_level(tokenizer: PreTrainedTokenizerFast) -> bool:
 def _other_words(word: str, names: list[str], columns: Iterable[int], count: int) -> Candidates:
     """Return the names at `columns`, in that order, without the word itself; at most `count`."""
     candidates = [names[column] for column in columns]
-    others = [name for name in candidates if name != word.casefold()]
+    others = [name for name in candidates if name.casefold() != word.casefold()]
     return tuple(others[:count])
 
 

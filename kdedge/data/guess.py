@@ -74,8 +74,8 @@ def guess_data(
         label: Column of the label, if it is known.
 
     Raises:
-        DataError: If the file has no rows, no column that could be the text or the label, or the
-            same label in every row.
+        DataError: If the file has no rows, no column that could be the text or the label, no texts
+            in the column of the text, or the same label in every row.
         UsageError: If the file type is unknown, the file cannot be read, or a column that was
             named does not exist.
 
@@ -99,6 +99,12 @@ def guess_data(
     pair = _named(PAIR_NAMES, [name for name in rest if name != label])
     kind = _kind(values[label])
     lengths = sorted(len(cell.split()) for cell in values[text] if isinstance(cell, str))
+    if not lengths:
+        raise DataError(
+            f"{path}: the column of the text holds no texts",
+            f"column {text!r}",
+            "name another column with --text",
+        )
     return DataGuess(
         delimiter=_delimiter(path, encoding),
         columns=columns,

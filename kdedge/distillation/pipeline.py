@@ -115,7 +115,8 @@ def baseline_epochs(context: DistillContext, student: StudentConfig) -> float:
     Example: with 100 labelled and 900 unlabelled texts, 3 epochs become 30.
     """
     epochs = student.fit.epochs
-    if student.first_stage:
-        epochs += student.first_stage.epochs
+    first = student.first_stage
+    if first:
+        epochs += first.epochs * student.fit.batch_size / first.batch_size
     transfer = context.transfer
     return epochs * len(transfer) / len(transfer.texts.labelled)

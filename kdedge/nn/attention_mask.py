@@ -20,10 +20,10 @@ DECODERS = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
 
 
 def with_additive_mask(model: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the inputs of a model, on a GPU with the mask of an encoder to be added.
+    """Prepare the inputs of a model, so that a GPU need not test the attention mask.
 
-    A decoder gets no mask. A module without a configuration, which contains a model, gets the
-    inputs as they are.
+    On a GPU an encoder gets an additive mask, and a decoder gets none. Without a GPU, and for a
+    module without a configuration (a wrapper around a model), the inputs stay as they are.
     """
     mask = batch.get("attention_mask")
     if mask is None or not _on_gpu(mask) or not hasattr(model, "config"):

@@ -27,6 +27,12 @@ class LayerMap:
                     f"the pair ({s}, {t})",
                     f"use student layers 0..{self.student} and teacher layers 0..{self.teacher}",
                 )
+            if s == 0 and t > 0:
+                raise UsageError(
+                    "the student's embeddings can learn only from the teacher's",
+                    f"the pair ({s}, {t}); 0 is the embedding output",
+                    "write [0, 0], or name a student layer from 1 on",
+                )
         if len({s for s, _ in self.pairs}) < len(self.pairs):
             raise UsageError(
                 "a student layer can learn from only one teacher layer",

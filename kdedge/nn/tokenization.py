@@ -12,12 +12,10 @@ from kdedge.errors import MachineError, UsageError, first_line
 from kdedge.io.paths import loadable_name
 from kdedge.nn.batching import Encoded
 from kdedge.nn.ragged import RaggedArray, concatenate_ragged
+from kdedge.runtime.text_encoder import CHARACTERS_PER_TOKEN
 
 BLOCK = 8192
 """Texts per call of the tokenizer."""
-
-CHARACTERS_PER_TOKEN = 32
-"""Texts are first cut to this many characters per token: a tokenizer truncates only at its end."""
 
 
 def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedTokenizerFast:

@@ -41,8 +41,8 @@ class LayerLossConfig(Section):
     attention_weight: Weight = Field(0.0, description="Weight of the loss on attentions.")
     relation_heads: Positive | None = Field(
         None,
-        description="Parts into which relations cut the vectors; default: the teacher's heads if "
-        "they divide the student's width.",
+        description="Parts into which relations cut the vectors; default: the largest number that "
+        "divides the student's width and the teacher's heads.",
     )
     embedding_weight: Weight = Field(
         0.0, description="Weight of the loss between embedding outputs."

@@ -178,9 +178,7 @@ class TinyBertConfig(StudentBase):
         return self.general
 
     def shape(self, pieces: int, lender: Mapping[str, Any]) -> dict[str, int]:
-        """Return what the student's config.json says of its size; for `pieces` and `lender` see
-        `parameters`.
-        """
+        """Return the sizes in the student's config.json; for the arguments see `parameters`."""
         positions = max(512, self.max_length)
         if self.start in ("teacher", "shrink"):
             positions = usable_positions(lender)

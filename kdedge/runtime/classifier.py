@@ -18,7 +18,7 @@ from kdedge.runtime.bundle_source import open_bundle
 from kdedge.runtime.classifier_source import ClassifierSource
 from kdedge.runtime.layout import AGREEMENT
 from kdedge.runtime.prediction import Prediction, check_finite, probabilities, to_prediction
-from kdedge.runtime.session import PROVIDERS, choose_precision, open_session
+from kdedge.runtime.session import PROVIDERS, TRY_CPU, choose_precision, open_session
 from kdedge.runtime.spec import TaskSpec
 from kdedge.runtime.text_arguments import check_iterable, read_arguments, read_list
 from kdedge.runtime.text_encoder import TextEncoder, TokenRow, check_batch_size, length_batches
@@ -337,7 +337,7 @@ class Classifier:
 
         Raises:
             IntegrityError: If the graph fails on its inputs.
-            MachineError: If memory runs out.
+            MachineError: If memory runs out, or an execution provider for a device fails.
         """
         session = self._open_session()
         rows = len(encoded["input_ids"])
@@ -347,6 +347,10 @@ class Classifier:
             if "alloc" in str(error):
                 raise MachineError(
                     "memory ran out during inference", str(error)[:300], "use smaller batches"
+                ) from error
+            if self.provider != PROVIDERS["cpu"]:
+                raise MachineError(
+                    f"{self.provider} fails on the graph", str(error)[:300], TRY_CPU
                 ) from error
             raise IntegrityError(
                 "the graph fails on the output of its tokenizer", str(error)[:300], "export again"

@@ -42,6 +42,8 @@ SHAPE_OPERATORS = frozenset(
 SLOW_FUSIONS = ["SkipLayerNormFusion"]
 """Graph optimizations of ONNX Runtime that make small encoders slower on CPUs."""
 
+TRY_CPU = "free memory of the device, or try the CPU: if that fails too, export again"
+
 
 def choose_precision(manifest: Manifest, precision: str, provider: str) -> str:
     """Return the precision to use; `auto` is the one that is fastest on the provider."""
@@ -93,7 +95,11 @@ def open_session(
             providers=[(provider, provider_options(provider))],
             disabled_optimizers=SLOW_FUSIONS if provider == PROVIDERS["cpu"] else [],
         )
-    except Exception as error:
+    except Exception as error:  # onnxruntime's exceptions have no public base class
+        if provider != PROVIDERS["cpu"]:
+            raise MachineError(
+                f"{provider} cannot load the graph", str(error)[:300], TRY_CPU
+            ) from error
         raise IntegrityError(
             "ONNX Runtime cannot load the graph",
             str(error)[:300],

@@ -16,7 +16,7 @@ from kdedge.runtime.tokenizer_check import check_tokenizer
 
 CHARACTERS_PER_TOKEN = 32
 """A tokenizer reads a whole text before it truncates it. So each text is first cut to this number
-of characters per token."""
+of characters per token, in training too."""
 
 TokenRow = dict[str, list[int]]
 """Name of an input -> its values for one text, without padding."""
@@ -109,15 +109,19 @@ class TextEncoder:
         if isinstance(texts, str) or isinstance(pairs, str):
             raise UsageError("this needs a list of texts", "one string", "put it into a list")
         if self.manifest.spec.pair and pairs is None:
-            raise DataError(
-                "this classifier reads two texts at a time", "one text", "pass `pairs` as well"
+            raise UsageError(
+                "this classifier reads two texts at a time", "one text", "give both texts"
             )
         if pairs is not None and not self.manifest.spec.pair:
-            raise DataError(
-                "this classifier reads one text at a time", "two texts", "leave `pairs` out"
+            raise UsageError(
+                "this classifier reads one text at a time", "two texts", "leave the second one out"
             )
         if pairs is not None and len(pairs) != len(texts):
-            raise DataError("each text needs its pair", f"{len(texts)} texts, {len(pairs)} pairs")
+            raise UsageError(
+                "each text needs its second text",
+                f"{len(texts)} texts, {len(pairs)} second texts",
+                "give two lists of equal length",
+            )
 
     def _cut(self, texts: Sequence[str]) -> tuple[list[str], list[bool]]:
         """Clean and cut each text; also return which texts were cut."""

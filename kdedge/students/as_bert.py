@@ -156,7 +156,7 @@ def family_of(config: PretrainedConfig) -> Family:
     family = FAMILIES.get(kind)
     if family is None:
         raise UsageError(
-            "this type of teacher cannot lend its layers to a BERT",
+            "a student cannot take layers from this type of teacher",
             f"the teacher is a {kind}; types that can: {', '.join(FAMILIES)}",
             'set student.start to "scratch" or to a BERT checkpoint',
         )

@@ -31,9 +31,9 @@ def refit_layers(
 ) -> None:
     """Fit the student's layers to the teacher's states by ridge regression, from first to last.
 
-    Before each LayerNorm stands a linear layer whose output is added to the hidden states. It
-    learns what the sum lacks to the teacher's sum there: what left-out layers, heads and units
-    would have added, and errors of the layers before. Then the norm gets a new scale and shift.
+    The input of each LayerNorm is the output of a linear layer plus the hidden states. The linear
+    layer is fitted so that this sum equals the teacher's. So it makes up for left-out layers, heads
+    and units, and for errors of earlier layers. Then scale and shift of the norm are fitted.
 
     Args:
         student: Changed in place.

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from kdedge.distillation.student_training import DistillContext, training_without_stage
 from kdedge.errors import CheckFailed, UsageError, first_line
@@ -258,8 +258,3 @@ def _contains(space: SearchSpace, value: Any) -> bool:
     if isinstance(space, list):
         return value in space
     return value is not None and space.low <= value <= space.high
-
-
-def _score(trial: FrozenTrial) -> float:
-    assert trial.value is not None
-    return float(trial.value)

@@ -137,6 +137,13 @@ def test_init_rejects_a_label_column_with_one_value(
     assert "--label" in done.stderr and not (tmp_path / "recipe.toml").exists()
 
 
+def test_a_column_of_numbers_is_no_column_of_texts(tmp_path: Path) -> None:
+    rows = [{"text": number, "label": number % 2} for number in range(20)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match=r"(?s)holds no texts.*column 'text'.*--text"):
+        guess_data(tmp_path / "a.jsonl", text="text", label="label")
+
+
 def test_an_empty_label_column_is_named(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("text,label\na,\nb,\n", encoding="utf-8")

@@ -59,3 +59,9 @@ def test_skip_leaves_the_last_layer_to_the_logits() -> None:
     """BERT6 from BERT-base: teacher layers 2, 4, 6, 8, 10 (Sun et al. 2019, section 4.1)."""
     assert LayerMap.skip(6, 12).pairs == ((0, 0), (1, 2), (2, 4), (3, 6), (4, 8), (5, 10))
     assert LayerMap.named("skip", 5, 12).pairs == ((0, 0), (1, 2), (2, 4), (3, 6), (4, 8))
+
+
+def test_embeddings_learn_from_embeddings_alone() -> None:
+    with pytest.raises(UsageError, match="only from the teacher's"):
+        LayerMap.of(2, 4, [(0, 2), (1, 2)])
+    assert LayerMap.of(2, 4, [(0, 0), (1, 0)]).pairs == ((0, 0), (1, 0))

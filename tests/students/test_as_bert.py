@@ -225,6 +225,6 @@ def test_an_unknown_type_is_an_error() -> None:
         intermediate_size=48,
     )
     student = TinyBertConfig(kind="tinybert", layers=1, hidden=24, heads=2, intermediate=48)
-    with pytest.raises(UsageError, match="cannot lend its layers") as caught:
+    with pytest.raises(UsageError, match="cannot take layers from this type") as caught:
         build_student(student, TASK.spec, AlbertForSequenceClassification(config), tokenizer)
     assert "albert" in str(caught.value) and "mpnet" in str(caught.value)
