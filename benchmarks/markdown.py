@@ -97,13 +97,13 @@ def _scenario_sections(report: Report) -> list[str]:
 
 
 def _source_table(sources: dict[str, dict[str, Any]]) -> list[str]:
-    header = ["source", "requested", "generated", "accepted", "rejected"]
+    header = ["source", "target", "attempts", "produced", "used", "rejected"]
     is_cleaned = any(source.get("cleaned") for source in sources.values())
     if is_cleaned:
         header.append("changed by cleaning")
     rows = []
     for name, source in sources.items():
-        counts = [f"{source[key]:.0f}" for key in ("attempts", "produced", "used")]
+        counts = [f"{source[key]:.0f}" for key in ("target", "attempts", "produced", "used")]
         row = [name, *counts, _counts(source["rejected"])]
         if is_cleaned:
             row.append(_counts(source.get("cleaned", {})))

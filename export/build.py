@@ -21,7 +21,7 @@ from kdedge.export.pack import (
     begin_bundle,
     file_score,
     finish_bundle,
-    golden_answers,
+    golden_rows,
     manifest_of,
 )
 from kdedge.export.parity import (
@@ -30,7 +30,7 @@ from kdedge.export.parity import (
     Encoded,
     check_batch_independence,
     check_parity,
-    check_same_answers,
+    check_same_predictions,
     compare_logits,
     measure_batch_dependence,
     parity_batches,
@@ -123,10 +123,12 @@ def _check_and_pack(
         figures = replace(figures, int8=int8)
     spec = task.spec
     if FP16 in files.graphs:
-        report = check_same_answers(FP16, logits[FP16], "fp32", logits["fp32"], spec)
+        report = check_same_predictions(FP16, logits[FP16], "fp32", logits["fp32"], spec)
         figures = replace(figures, fp16=report)
     if "portable" in files.graphs:
-        report = check_same_answers("portable", logits["portable"], "int8", logits["int8"], spec)
+        report = check_same_predictions(
+            "portable", logits["portable"], "int8", logits["int8"], spec
+        )
         figures = replace(figures, portable=report)
     wanted = {"int8" if name == AUTO else name for name in precisions}
     packed = [name for name in files.graphs if name in wanted]
@@ -147,7 +149,7 @@ def _check_and_pack(
         calibration = calibrate(_first_choice(chosen), task.validation, source.teacher_validation)
         figures = replace(figures, calibration=calibration.figures)
     manifest = manifest_of(source, files, packed, figures, scores, calibration.temperature)
-    golden = golden_answers(chosen, task.test, options.golden_from)
+    golden = golden_rows(chosen, task.test, options.golden_from)
     finish_bundle(
         part,
         folder,

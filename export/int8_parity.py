@@ -28,7 +28,7 @@ EQUAL_INTEGERS = 1e-5
 TIE = 1e-3
 """Distance, in steps, from a tie at which two correct implementations may round differently."""
 
-SAME_ANSWERS = 0.999
+SAME_IN_TORCH = 0.999
 """Least share of equal predictions of torch and the file if each rounds for itself."""
 
 INTEGER_KERNELS = (
@@ -173,7 +173,7 @@ def require(stats: ReplayStats) -> None:
     """Raise CheckFailed unless torch and the file do the same integer arithmetic."""
     error, unguided = stats.largest_error, stats.unguided
     same_logits = stats.same_integers <= EQUAL_INTEGERS  # False for NaN
-    if error.distance <= TIE and same_logits and not unguided.differs(SAME_ANSWERS):
+    if error.distance <= TIE and same_logits and not unguided.differs(SAME_IN_TORCH):
         return
     raise CheckFailed(
         "the int8 file must give the same results as fake-quantized torch",

@@ -192,7 +192,7 @@ def manifest_of(
     )
 
 
-def golden_answers(
+def golden_rows(
     classifiers: Mapping[str, Classifier], split: Split, golden_from: str = "neutral"
 ) -> dict[str, Any]:
     """Return golden texts, with their token ids, and each file's logits and labels.

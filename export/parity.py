@@ -32,7 +32,7 @@ GROUPS, GROUP = 8, 32
 PADDED = 512
 """Most texts that are compared in padded batches of `GROUP`."""
 
-SAME_ANSWERS = 0.99
+SAME_PREDICTIONS = 0.99
 """Least share of equal predictions between a file and the file that it stands for."""
 
 Encoded = Mapping[str, np.ndarray]
@@ -264,7 +264,7 @@ def check_batch_independence(figures: BatchDependence, *, exact: bool = False) -
         CheckFailed: If more predictions change with padding, or if logits change with other texts
             of the same length.
     """
-    allowed = 0 if exact else max(1, (1 - SAME_ANSWERS) * figures.padding_texts)
+    allowed = 0 if exact else max(1, (1 - SAME_PREDICTIONS) * figures.padding_texts)
     independent = figures.batch_dependence <= BATCH_TOLERANCE  # False for NaN
     if not independent or figures.padding_changes > allowed:
         raise CheckFailed(
@@ -275,7 +275,7 @@ def check_batch_independence(figures: BatchDependence, *, exact: bool = False) -
         )
 
 
-def check_same_answers(
+def check_same_predictions(
     name: str, logits: np.ndarray, reference_name: str, reference: np.ndarray, spec: TaskSpec
 ) -> ParityReport:
     """Compare logits (N, C) with those of the file that a file stands for.
@@ -284,7 +284,7 @@ def check_same_answers(
         CheckFailed: If more than 1 % of the predictions differ, and more than one.
     """
     report = compare_logits(reference, logits, spec)
-    if report.differs(SAME_ANSWERS):
+    if report.differs(SAME_PREDICTIONS):
         raise CheckFailed(
             f"the {name} file must give the same predictions as the {reference_name} file",
             f"{report}",

@@ -61,7 +61,7 @@ def apply_vocab_trim(
         return source
     texts = read_transfer_set(run.transfer).texts
     before = TextClassifier(source.model, source.tokenizer, source.max_length)
-    after = trim(before, texts.written, recipe.trim_vocab, texts.augmented)
+    after = trim(before, texts.written, recipe.trim_vocab, texts.made)
     figures = VocabularyFigures(
         {"before": len(before.tokenizer), "after": len(after.tokenizer)},
         _compare_on(task.validation, before, after, task.spec),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from kdedge.export.parity import SAME_ANSWERS, ParityReport, compare_logits
+from kdedge.export.parity import SAME_PREDICTIONS, ParityReport, compare_logits
 
 from kdedge.data.task import Task
 from kdedge.runtime import metrics
@@ -55,7 +55,7 @@ class ScoreWithAgreement:
 
     def agrees(self, logits: np.ndarray) -> bool:
         """Whether 99 % of the predictions, or as many as after calibration, are the float ones."""
-        least = min(SAME_ANSWERS, self.compare(self.calibrated).agreement)
+        least = min(SAME_PREDICTIONS, self.compare(self.calibrated).agreement)
         return not self.compare(logits).differs(least)
 
     def rejection(self, logits: np.ndarray) -> str | None:

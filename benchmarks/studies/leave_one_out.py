@@ -60,7 +60,7 @@ def without(student: StudentConfig) -> Iterator[tuple[str, StudentConfig]]:
         for term in terms:
             yield f"{term} term", change(student, objective=without_term(objective, term))
     if terms and objective.logits_weight + objective.labels_weight:
-        yield "layers", change(student, objective=objective.answers_alone(), layers_first=None)
+        yield "layers", change(student, objective=objective.outputs_alone(), layers_first=None)
     if getattr(student, "layers_first", None):
         yield "a stage for layers", change(student, layers_first=None)
     if objective.labels_weight and objective.logits_weight:

@@ -145,7 +145,7 @@ def select(grid: list[GridCell], only: str | None) -> list[GridCell]:
 
 def logits_alone(objective: ObjectiveConfig) -> ObjectiveConfig:
     """Return the recipe's losses on logits and labels, without anything that the grid varies."""
-    return objective.answers_alone().model_copy(update={"layer_map": "uniform"})
+    return objective.outputs_alone().model_copy(update={"layer_map": "uniform"})
 
 
 def logits_name(objective: ObjectiveConfig) -> str:

@@ -64,28 +64,28 @@ def build_pool(config: PoolConfig, data: DataConfig, task: Task) -> PoolSource:
     return PoolSource(task.beyond_limit.texts, task.beyond_limit.pairs)
 
 
-def read_pool(file: Path, recipe: PoolConfig, data: DataConfig) -> PoolSource:
+def read_pool(file: Path, config: PoolConfig, data: DataConfig) -> PoolSource:
     """Read and check the texts of a pool file; `data.first_words` cuts them like labelled texts.
 
     Raises:
         DataError: If the file is empty or a text is unusable; names file and line.
         UsageError: If the pool has pairs and the task has none, or the other way round.
     """
-    if data.pair is None and recipe.pair is not None:
+    if data.pair is None and config.pair is not None:
         _reject_columns("the task has single texts, augment.pool.pair is set")
-    if data.pair is not None and recipe.pair is None:
+    if data.pair is not None and config.pair is None:
         _reject_columns("the task has pairs, augment.pool.pair is not set")
-    columns = (recipe.text,) if recipe.pair is None else (recipe.text, recipe.pair)
+    columns = (config.text,) if config.pair is None else (config.text, config.pair)
     table = read_table(file, columns, data.encoding, suffixes=TEXT_SUFFIXES)
     if not len(table):
         raise DataError(
             "the pool is empty", str(file), "add texts, or remove [augment.pool] from the recipe"
         )
     faults = Faults(table.origin)
-    texts = _read_column(table, recipe.text, "text", data.first_words, faults)
+    texts = _read_column(table, config.text, "text", data.first_words, faults)
     pairs = None
-    if recipe.pair is not None:
-        pairs = _read_column(table, recipe.pair, "pair", data.first_words, faults)
+    if config.pair is not None:
+        pairs = _read_column(table, config.pair, "pair", data.first_words, faults)
     faults.raise_if_any()
     return PoolSource(texts, pairs)
 

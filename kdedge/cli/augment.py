@@ -46,7 +46,7 @@ SHOWN_CHARACTERS = 160
 CLEANED = "changed by cleaning"
 """The last column of the table of sources, if the recipe cleans texts."""
 
-COLUMNS = ("source", "target", "attempts", "generated", "used", "rejected")
+COLUMNS = ("source", "target", "attempts", "produced", "used", "rejected")
 """Columns of the table of sources."""
 
 MUCH_SHIFT = 0.3

@@ -307,7 +307,7 @@ def _rows(manifest: Manifest) -> Iterator[tuple[str, ...]]:
 def _warnings(manifest: Manifest) -> Iterator[str]:
     """List the reasons not to use the int8 file."""
     from kdedge.export.figures import VariantDecision
-    from kdedge.export.parity import SAME_ANSWERS
+    from kdedge.export.parity import SAME_PREDICTIONS
 
     variants = VariantDecision.from_json(manifest.parity["variants"])
     if variants.loss_reason:
@@ -316,7 +316,7 @@ def _warnings(manifest: Manifest) -> Iterator[str]:
         yield f"int8 only saves bytes on this machine: {variants.slow_reason}"
     if variants.int8:
         changed = 1 - variants.files[variants.int8].agreement
-        if changed > 1 - SAME_ANSWERS:
+        if changed > 1 - SAME_PREDICTIONS:
             yield f"int8 changes {100 * changed:.1f} % of the float student's predictions"
 
 

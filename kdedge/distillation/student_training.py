@@ -87,10 +87,10 @@ def training_steps(student: StudentConfig, folders: StudentDir) -> list[Training
     if not student.first_stage:
         return [TrainingStep(folders.student, student.objective, student.fit)]
     layers = TrainingStep(folders.layers, student.objective.layers_alone(), student.first_stage)
-    answers = TrainingStep(
-        folders.student, student.objective.answers_alone(), student.fit, layers.folder
+    outputs = TrainingStep(
+        folders.student, student.objective.outputs_alone(), student.fit, layers.folder
     )
-    return [layers, answers]
+    return [layers, outputs]
 
 
 def train_student(context: DistillContext, student: StudentConfig, step: TrainingStep) -> None:
@@ -212,7 +212,7 @@ class StudentTraining:
         student = first.build()
         if self.student.vocabulary:
             texts = context.transfer.texts
-            student = trim(student, texts.written, self.student.vocabulary, texts.augmented)
+            student = trim(student, texts.written, self.student.vocabulary, texts.made)
         if self.step.previous:
             student.model.load_state_dict(load_student(self.step.previous).state_dict())
         student.model.to(this_device())

@@ -72,7 +72,7 @@ class ObjectiveConfig(LayerLossConfig, OutputLossConfig):
             }
         )
 
-    def answers_alone(self) -> ObjectiveConfig:
+    def outputs_alone(self) -> ObjectiveConfig:
         """Return the objective of the second of two stages, with only logits and labels."""
         return self.model_copy(
             update={"hidden_weight": 0.0, "attention_weight": 0.0, "embedding_weight": 0.0}

@@ -205,8 +205,8 @@ class TinyBertConfig(StudentBase):
     @model_validator(mode="after")
     def _check_stages(self) -> TinyBertConfig:
         objective = self.objective
-        has_answers = objective.logits_weight + objective.labels_weight > 0
-        if self.layers_first and not (objective.reads_layers and has_answers):
+        reads_outputs = objective.logits_weight + objective.labels_weight > 0
+        if self.layers_first and not (objective.reads_layers and reads_outputs):
             raise ValueError(
                 "layers_first trains in two stages: the first needs a hidden_weight, "
                 "attention_weight or embedding_weight above 0, the second a logits_weight or "

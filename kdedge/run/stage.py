@@ -17,7 +17,7 @@ from kdedge.run.stage_files import FileRecord, changed_error, changed_file, reco
 from kdedge.wording import shortened
 
 STAGE_FILE = "stage.json"
-PLAN_FILE = "inputs.json"
+INPUTS_FILE = "inputs.json"
 """The inputs of an unfinished stage."""
 WEIGHTS = ("config.json", "model.safetensors", "tokenizer.json")
 """The files that decide a model's logits."""
@@ -204,22 +204,22 @@ def _say_scores(folder: Path, result: dict[str, Any], progress: Progress) -> Non
 
 def _begin(part: Path, inputs: dict[str, Any]) -> None:
     """Prepare the unfinished folder; remove it first if it was begun with other inputs."""
-    plan = part / PLAN_FILE
+    file = part / INPUTS_FILE
     text = json_text(inputs)
-    if not plan.is_file() or plan.read_text(encoding="utf-8", errors="replace") != text:
+    if not file.is_file() or file.read_text(encoding="utf-8", errors="replace") != text:
         remove(part)
     part.mkdir(parents=True, exist_ok=True)
-    write_atomic(plan, text)
+    write_atomic(file, text)
 
 
 def _finish(part: Path, folder: Path, record: StageRecord, temporary: str) -> None:
     (part / STAGE_FILE).unlink(missing_ok=True)
-    files = record_files(part, (PLAN_FILE, temporary))
+    files = record_files(part, (INPUTS_FILE, temporary))
     document = {"inputs": record.inputs, "result": record.result, "files": files}
     write_atomic(part / STAGE_FILE, json_text(document))
     replace_dir(part, folder)
-    # The plan is removed last, because an unfinished folder without it would be removed.
-    (folder / PLAN_FILE).unlink(missing_ok=True)
+    # The inputs are removed last: an unfinished folder without them would be removed.
+    (folder / INPUTS_FILE).unlink(missing_ok=True)
 
 
 def read_stage(folder: Path) -> StageRecord:

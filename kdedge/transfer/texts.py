@@ -69,7 +69,7 @@ class TransferTexts:
         return self._all_texts("labelled", "pool")
 
     @property
-    def augmented(self) -> TextColumn:
+    def made(self) -> TextColumn:
         """The texts that kdedge made (rewritten or generated), both texts of a pair."""
         return self._all_texts("rule", "replace", "generate")
 

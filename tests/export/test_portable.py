@@ -18,7 +18,7 @@ from kdedge.export import export
 from kdedge.export.export import ExportOptions, export_run
 from kdedge.export.int8_parity import integer_coverage
 from kdedge.export.int8_writer import to_int8
-from kdedge.export.parity import check_same_answers
+from kdedge.export.parity import check_same_predictions
 from kdedge.export.portable import to_portable
 from kdedge.export.scheme import QuantScheme
 from transformers import PreTrainedModel
@@ -93,7 +93,7 @@ def test_it_gives_the_results_of_the_int8_file(kind: str, within: float, rewriti
     model, texts = quantized(kind)
     int8, portable = answers(to_int8(model), texts), answers(to_portable(model), texts, rewriting)
     assert np.abs(int8 - portable).max() <= within and np.ptp(int8) > 20 * within
-    check_same_answers("portable", portable, "int8", int8, factories.single_task().spec)
+    check_same_predictions("portable", portable, "int8", int8, factories.single_task().spec)
 
 
 @pytest.mark.parametrize("kind, products", [("bert", 14), ("bilstm", 2), ("attention", 3)])
@@ -107,9 +107,9 @@ def test_other_predictions_fail() -> None:
     other = logits.copy()
     other[:3] = other[:3, ::-1]
     with pytest.raises(CheckFailed, match="portable file must give the same predictions"):
-        check_same_answers("portable", other, "int8", logits, factories.single_task().spec)
+        check_same_predictions("portable", other, "int8", logits, factories.single_task().spec)
     other[:1] = logits[:1]
-    report = check_same_answers("portable", other, "int8", logits, factories.single_task().spec)
+    report = check_same_predictions("portable", other, "int8", logits, factories.single_task().spec)
     assert report.agreement == pytest.approx(0.99)
 
 

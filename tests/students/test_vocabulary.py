@@ -139,8 +139,8 @@ def test_augmented_texts_choose_no_piece() -> None:
     both = joined(texts, made)
     assert (
         list(both.written) == ["the film", "a plot", "was good", "is dull"]
-        and set(both.augmented) == {"camera", "script"}
-        and len(both.augmented) == 18
+        and set(both.made) == {"camera", "script"}
+        and len(both.made) == 18
     )
     before = student("bert", factories.tokenizer())
     words = set("the film a plot was good is dull".split())
@@ -150,7 +150,7 @@ def test_augmented_texts_choose_no_piece() -> None:
         if len(piece.removeprefix("##")) == 1 or piece.startswith("[")
     }
     assert (
-        set(trim(before, both.written, len(kept | words), both.augmented).tokenizer.get_vocab())
+        set(trim(before, both.written, len(kept | words), both.made).tokenizer.get_vocab())
         == kept | words
     )
 
