@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from kdedge.export.calibration import UNCALIBRATED, calibrate
 from kdedge.export.dynamic_int8 import quantize
 from kdedge.export.figures import Int8Figures, ParityFigures, VariantDecision
 from kdedge.export.graph import to_onnx
@@ -39,6 +38,7 @@ from kdedge.export.parity import (
 from kdedge.export.portable import to_portable
 from kdedge.export.qat import QuantizedStudent
 from kdedge.export.registry import export_of
+from kdedge.export.validation_fit import NOT_FITTED, fit_on_validation
 from kdedge.export.variants import evaluate_variants
 from transformers import PreTrainedModel
 
@@ -144,11 +144,11 @@ def _check_and_pack(
                 f"contains {' and '.join(packed)}"
             )
     chosen = {name: classifiers[name] for name in packed}
-    calibration = UNCALIBRATED
+    fit = NOT_FITTED
     if source.calibrated:
-        calibration = calibrate(_first_choice(chosen), task.validation, source.teacher_validation)
-        figures = replace(figures, calibration=calibration.figures)
-    manifest = manifest_of(source, files, packed, figures, scores, calibration.temperature)
+        fit = fit_on_validation(_first_choice(chosen), task.validation, source.teacher_validation)
+        figures = replace(figures, calibration=fit.figures)
+    manifest = manifest_of(source, files, packed, figures, scores, fit.temperature)
     golden = golden_rows(chosen, task.test, options.golden_from)
     finish_bundle(
         part,
@@ -156,7 +156,7 @@ def _check_and_pack(
         manifest,
         figures,
         golden,
-        agreement=calibration.table,
+        agreement=fit.table,
         provenance=source.provenance,
     )
 

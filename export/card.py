@@ -9,9 +9,9 @@ from string import Template
 
 from kdedge.export.card_metadata import card_metadata
 from kdedge.export.figures import (
-    CalibrationFigures,
     Int8Figures,
     ParityFigures,
+    TemperatureFigures,
     VariantDecision,
     VocabularyFigures,
     times,
@@ -234,7 +234,7 @@ def _portable_sentence(report: ParityReport) -> str:
     )
 
 
-def _calibration_sentence(figures: CalibrationFigures) -> str:
+def _calibration_sentence(figures: TemperatureFigures) -> str:
     return (
         f"Its probabilities are calibrated on the validation split with the temperature "
         f"{figures.temperature:g}: the expected calibration error is "

@@ -113,7 +113,7 @@ class Int8Figures:
 
 
 @dataclass(frozen=True)
-class CalibrationFigures:
+class TemperatureFigures:
     """The expected calibration error on the validation split, at temperature 1 and at the fit."""
 
     temperature: float
@@ -131,7 +131,7 @@ class ParityFigures:
     portable: ParityReport | None = None
     vocabulary: VocabularyFigures | None = None
     variants: VariantDecision | None = None
-    calibration: CalibrationFigures | None = None
+    calibration: TemperatureFigures | None = None
 
     def to_json(self) -> dict[str, Any]:
         document: dict[str, Any] = {}

@@ -65,17 +65,16 @@ class ExportOptions:
         scheme = str(self.scheme)
         no_int8 = not self.int8
         portable = "portable" in self.precisions
-        # (whether it is so, option, option that makes it useless, why)
-        conflicts = (
-            (no_int8 and not self.tune, "--no-qat", files, NO_INT8),
-            (no_int8 and portable, "--portable", files, PORTABLE_NEEDS),
-            (no_int8 and self.scheme != INT8, scheme, files, NO_INT8),
-            (portable and self.scheme != INT8, "--portable", scheme, PORTABLE_NEEDS),
-            (not self.scheme.static and not self.tune, "--no-qat", scheme, TUNING_NEEDS),
-        )
-        for conflict, option, other, reason in conflicts:
-            if conflict:
-                raise UsageError(reason, f"{option} with {other}", f"leave {option} out")
+        if no_int8 and not self.tune:
+            raise _conflict("--no-qat", files, NO_INT8)
+        if no_int8 and portable:
+            raise _conflict("--portable", files, PORTABLE_NEEDS)
+        if no_int8 and self.scheme != INT8:
+            raise _conflict(scheme, files, NO_INT8)
+        if portable and self.scheme != INT8:
+            raise _conflict("--portable", scheme, PORTABLE_NEEDS)
+        if not self.scheme.static and not self.tune:
+            raise _conflict("--no-qat", scheme, TUNING_NEEDS)
 
     @property
     def int8(self) -> bool:
@@ -86,6 +85,11 @@ class ExportOptions:
     def static_int8(self) -> bool:
         """Whether an int8 file with fixed ranges is written."""
         return self.scheme.static and self.int8
+
+
+def _conflict(option: str, other: str, reason: str) -> UsageError:
+    """Return the error for an option that another one makes useless."""
+    return UsageError(reason, f"{option} with {other}", f"leave {option} out")
 
 
 NO_INT8 = "this option needs an int8 file"

@@ -205,11 +205,11 @@ def train_step(
     return step
 
 
-def _batches(sizes: Sizes, batch_size: int, **columns: str) -> list[dict[str, Any]]:
-    """Return 4 batches with labels, and with teacher logits unless `columns` leaves them out."""
+def _batches(sizes: Sizes, batch_size: int, *, with_logits: bool = False) -> list[dict[str, Any]]:
+    """Return 4 batches with labels, and with teacher logits if they are wanted."""
     data = random_texts(sizes, 4 * batch_size)
     data.columns["labels"] = np.arange(len(data)) % 2
-    if columns:
+    if with_logits:
         data.columns["teacher_logits"] = np.zeros((len(data), 2), np.float16)
     return [PAD(data.take(range(i, i + batch_size))) for i in range(0, len(data), batch_size)]
 
@@ -261,7 +261,7 @@ def tinybert_training(sizes: Sizes) -> dict[str, Any]:
     results = {}
     for batch_size in sizes.batches:
         module = _distillation(sizes.student.model(sizes.vocabulary), labels_weight=0.5)
-        batches = _batches(sizes, batch_size, teacher_logits="yes")
+        batches = _batches(sizes, batch_size, with_logits=True)
         results[str(batch_size)] = _training(sizes, module, batches)
     return results
 
@@ -269,7 +269,7 @@ def tinybert_training(sizes: Sizes) -> dict[str, Any]:
 def bilstm_training(sizes: Sizes) -> dict[str, Any]:
     """Distil a BiLSTM on logits."""
     module = _distillation(sizes.bilstm.model(sizes.vocabulary), labels_weight=0.5)
-    return _training(sizes, module, _batches(sizes, sizes.batches[0], teacher_logits="yes"))
+    return _training(sizes, module, _batches(sizes, sizes.batches[0], with_logits=True))
 
 
 def layers(sizes: Sizes) -> dict[str, Any]:

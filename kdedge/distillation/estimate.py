@@ -18,15 +18,13 @@ from kdedge.data.task import Task
 from kdedge.io.paths import resolve_model_path
 from kdedge.recipe import Recipe, StudentConfig, TinyBertConfig
 from kdedge.recipe.sizes import bert_parameters
+from kdedge.recipe.students import WORDPIECE_SIZE
 
 BYTES = 4
 """Bytes of a number in fp32."""
 
 TRAINING_NUMBERS = 4
 """Numbers per parameter during training: weight, gradient and two moments of AdamW."""
-
-WORDPIECE_SIZE = 8000
-"""Pieces of a tokenizer that is trained, unless the recipe sets the number."""
 
 LOGIT_BYTES = 2
 

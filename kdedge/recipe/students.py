@@ -23,6 +23,9 @@ from kdedge.recipe.section import (
 from kdedge.recipe.sizes import bert_parameters, bilstm_parameters, usable_positions
 from kdedge.runtime.spec import TaskSpec
 
+WORDPIECE_SIZE = 8000
+"""Pieces of a tokenizer that is trained, unless the recipe sets the number."""
+
 
 class BiLstmFitConfig(FitConfig):
     """How a BiLSTM is trained."""
@@ -62,7 +65,7 @@ class StudentBase(Section):
     vocabulary: Positive | None = Field(
         None,
         description="Pieces to keep of a WordPiece vocabulary before training, default: all; or "
-        "pieces of a trained one, default: 8000.",
+        f"pieces of a trained one, default: {WORDPIECE_SIZE}.",
     )
     baseline: bool = Field(
         True, description="Whether to also train the same student on the labels only."

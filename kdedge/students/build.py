@@ -16,12 +16,13 @@ from kdedge.io.paths import resolve_model_path
 from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.recipe import StudentConfig
+from kdedge.recipe.students import WORDPIECE_SIZE
 from kdedge.runtime.spec import TaskSpec
 from kdedge.students.bilstm import BiLstmKind
 from kdedge.students.kind import StudentKind
 from kdedge.students.piece_mapping import with_vocabulary
 from kdedge.students.tinybert import TinyBertKind
-from kdedge.students.wordpiece import DEFAULT_SIZE, train_wordpiece
+from kdedge.students.wordpiece import train_wordpiece
 
 STUDENT_BY_KIND: dict[str, StudentKind] = {"tinybert": TinyBertKind(), "bilstm": BiLstmKind()}
 """student.kind in a recipe -> how it is built."""
@@ -43,7 +44,7 @@ def student_tokenizer(
         texts: Training texts of the tokenizer if the recipe names "wordpiece".
     """
     if config.tokenizer == "wordpiece":
-        return train_wordpiece(texts, config.vocabulary or DEFAULT_SIZE)
+        return train_wordpiece(texts, config.vocabulary or WORDPIECE_SIZE)
     if config.tokenizer:
         return load_tokenizer(config.tokenizer)
     return load_tokenizer(config.checkpoint) if config.checkpoint else teacher_tokenizer

@@ -8,9 +8,6 @@ from collections.abc import Sequence
 from tokenizers import Tokenizer, models, trainers
 from transformers import BertTokenizer, PreTrainedTokenizerFast
 
-DEFAULT_SIZE = 8000
-"""Pieces of a trained vocabulary if the recipe gives no number."""
-
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 MIN_FREQUENCY = 2

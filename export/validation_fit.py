@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from kdedge.export.figures import CalibrationFigures
+from kdedge.export.figures import TemperatureFigures
 
 from kdedge.data.task import Split
 from kdedge.evaluation.calibration import calibration_error, fit_temperature
@@ -23,7 +23,7 @@ class ValidationFit:
         table: How often student and teacher agree; None without the teacher's logits.
     """
 
-    figures: CalibrationFigures | None = None
+    figures: TemperatureFigures | None = None
     table: AgreementTable | None = None
 
     @property
@@ -31,10 +31,12 @@ class ValidationFit:
         return 1.0 if self.figures is None else self.figures.temperature
 
 
-UNCALIBRATED = ValidationFit()
+NOT_FITTED = ValidationFit()
 
 
-def calibrate(classifier: Classifier, split: Split, teacher: np.ndarray | None) -> ValidationFit:
+def fit_on_validation(
+    classifier: Classifier, split: Split, teacher: np.ndarray | None
+) -> ValidationFit:
     """Fit the temperature of an ONNX file, and compare the file with its teacher.
 
     Args:
@@ -44,12 +46,12 @@ def calibrate(classifier: Classifier, split: Split, teacher: np.ndarray | None) 
     """
     spec = classifier.spec
     if spec.kind == "regression":
-        return UNCALIBRATED
+        return NOT_FITTED
     logits = classifier.logits(split.texts, split.pairs)
     figures = None
     if spec.kind == "classification":
         temperature = fit_temperature(logits, split.labels)
-        figures = CalibrationFigures(
+        figures = TemperatureFigures(
             temperature,
             calibration_error(probabilities(spec, logits), split.labels),
             calibration_error(probabilities(spec, logits, temperature), split.labels),
