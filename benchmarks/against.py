@@ -158,7 +158,9 @@ def compare(report: Report, earlier: EarlierReport) -> Comparison:
         changes.append(_change(subject, old[subject], new[subject], earlier, scores))
     only_old = tuple(subject for subject in old if subject not in new)
     only_new = tuple(subject for subject in new if subject not in old)
-    return Comparison(earlier.created, tuple(changes), only_old, only_new)
+    measured = {row.key for row in report.rows}
+    not_timed = tuple(subject for subject in only_old if subject in measured)
+    return Comparison(earlier.created, tuple(changes), only_old, only_new, not_timed)
 
 
 def _change(

@@ -53,15 +53,23 @@ class Comparison:
         created: The time of the earlier one.
         changes: The subjects of both.
         only_old, only_new: Subjects that only one of them has.
+        not_timed: Subjects of both whose process ended early now.
     """
 
     created: str
     changes: tuple[Change, ...]
     only_old: tuple[str, ...] = ()
     only_new: tuple[str, ...] = ()
+    not_timed: tuple[str, ...] = ()
 
     def raise_if_regressed(self) -> None:
-        """Raise CheckFailed if a subject is slower or scores worse."""
+        """Raise CheckFailed if a subject is slower, scores worse or does not run any more."""
+        if self.not_timed:
+            raise CheckFailed(
+                "a file of the earlier bench does not run any more",
+                ", ".join(self.not_timed),
+                "run `kdedge verify` on the bundle",
+            )
         worse = [str(change) for change in self.changes if change.is_regression]
         if worse:
             raise CheckFailed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ def write_web_page(bundle: Path, libraries: Path | None = None) -> WebPage:
     opened.verify_files()
     require_no_cleaning(opened.manifest, "a web page")
     _check_files(opened)
-    folder = opened.folder.absolute().parent / "web"
+    folder = Path(os.path.abspath(opened.folder)).parent / "web"
     _check_target(folder)
     modules = web_libraries(libraries)
     part = folder.with_name("web.part")

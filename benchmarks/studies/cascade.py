@@ -38,7 +38,8 @@ class Measured:
     Attributes:
         share: Share of the test texts that the student answers alone.
         agreement: Agreement with the teacher on these.
-        unusual: Share of the unusual texts that it answers alone, and the same without the gate.
+        unusual: Share of the unusual texts that it answers alone, with and without the check for
+            unusual texts.
     """
 
     share: float
@@ -57,9 +58,9 @@ def measure(
     strange = None
     if unusual:
         unusual_logits = classifier.logits(unusual)
-        gated = answers_alone(classifier, unusual_logits, threshold)
+        checked = answers_alone(classifier, unusual_logits, threshold)
         sure = confidence(classifier.spec, unusual_logits, classifier.temperature)
-        strange = (float(gated.mean()), float((sure >= threshold.confidence).mean()))
+        strange = (float(checked.mean()), float((sure >= threshold.confidence).mean()))
     return Measured(float(alone.mean()), float(agrees[alone].mean()), strange)
 
 
@@ -87,10 +88,10 @@ def row(name: str, promise: float, results: Sequence[Measured], microseconds: fl
     agreements = [result.agreement for result in results]
     kept = sum(agreement >= promise for agreement in agreements)
     unusual = "–"
-    gates = [result.unusual for result in results if result.unusual is not None]
-    if gates:
-        with_gate, without = np.mean(gates, axis=0)
-        unusual = f"{100 * with_gate:.1f} % ({100 * without:.1f} % without the gate)"
+    shares = [result.unusual for result in results if result.unusual is not None]
+    if shares:
+        checked, unchecked = np.mean(shares, axis=0)
+        unusual = f"{100 * checked:.1f} % ({100 * unchecked:.1f} % without the check)"
     return (
         f"| {name} | {100 * promise:g} % | {summary([result.share for result in results])} "
         f"| {summary(agreements)}; lowest {100 * min(agreements):.2f} % "

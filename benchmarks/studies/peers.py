@@ -103,11 +103,15 @@ def subjects_of(run: RunDir, models: Path) -> list[MeasuredModel]:
 
 def measure_share(run: RunDir, task: Task, folder: Path, share: str) -> None:
     """Measure all subjects on one core with a share of the test texts; keep the raw values."""
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # the first core serves interrupts
     number, shares = map(int, share.split("/"))
     rows = list(range(number - 1, len(task.test.texts), shares))
     subjects = subjects_of(run, folder / "models")
-    measure(subjects, [task.test.texts[row] for row in rows], folder / "models")
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})  # the first core serves interrupts
+    try:
+        measure(subjects, [task.test.texts[row] for row in rows], folder / "models")
+    finally:
+        os.sched_setaffinity(0, cores)
     write_share(folder / "measured" / f"{number}of{shares}.json", rows, subjects)
     print(machine_line())
 

@@ -76,7 +76,6 @@ def vocabulary_source(tokenizer: WordPiece) -> str:
         "KD_CHINESE": int(tokenizer.chinese),
         "KD_STRIP_ACCENTS": int(tokenizer.strip_accents),
         "KD_LOWERCASE": int(tokenizer.lowercase),
-        "KD_PIECES": len(pieces),
         "KD_PREFIX_BYTES": len(prefix),
         "KD_PREFIX_HASH": f"{_hash(prefix)}u",
         "KD_EMPTY_HASH": f"{EMPTY_HASH}u",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,10 @@ KitWriter = Callable[[Bundle, WordPiece, Path], None]
 """Writes the files of one kit into an empty folder."""
 
 
+GOLDEN_FILES = ("golden_data.h", "golden.json")
+"""Every kit has one of these."""
+
+
 def write_kits(bundle: Bundle, names: Sequence[str]) -> list[Path]:
     """Write kits into the folder `kits` next to a bundle; older ones are replaced.
 
@@ -39,7 +44,8 @@ def write_kits(bundle: Bundle, names: Sequence[str]) -> list[Path]:
         The folders of the kits.
 
     Raises:
-        UsageError: If a kit does not support this bundle.
+        UsageError: If a kit does not support this bundle, or would replace a folder that kdedge did
+            not write.
         MachineError: If a kit cannot be written.
     """
     bundle.verify_files()
@@ -47,7 +53,8 @@ def write_kits(bundle: Bundle, names: Sequence[str]) -> list[Path]:
     tokenizer = WordPiece.of(bundle)
     folders = []
     for name in dict.fromkeys(names):
-        folder = bundle.folder.parent / "kits" / name
+        folder = Path(os.path.abspath(bundle.folder)).parent / "kits" / name
+        _check_target(folder)
         try:
             _write(KITS[name], bundle, tokenizer, folder)
         except OSError as error:
@@ -58,6 +65,16 @@ def write_kits(bundle: Bundle, names: Sequence[str]) -> list[Path]:
             ) from error
         folders.append(folder)
     return folders
+
+
+def _check_target(folder: Path) -> None:
+    """Raise UsageError if the folder was not written by `write_kits`."""
+    if folder.exists() and not any((folder / name).is_file() for name in GOLDEN_FILES):
+        raise UsageError(
+            "the kit would replace a folder that kdedge did not write",
+            str(folder),
+            "move that folder, or copy the bundle into a folder of its own",
+        )
 
 
 def _write(write: KitWriter, bundle: Bundle, tokenizer: WordPiece, folder: Path) -> None:

@@ -37,7 +37,7 @@ function describe({ bundle, manifest, spec, precision }) {
     Files: bundle.canCheck
       ? "The SHA-256 of every loaded file is that of the manifest."
       : "Only sizes are checked: browsers compute SHA-256 for https and localhost only.",
-    Digest: manifest.digest,
+    "Digest, as the manifest states it": manifest.digest,
   };
   for (const [name, value] of Object.entries(facts)) {
     element("facts").append(textNode("dt", name), textNode("dd", value));

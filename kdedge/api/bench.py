@@ -138,9 +138,9 @@ def _options(settings: Mapping[str, Any]) -> Options:
     options = Options(**settings)
     for name in ("threads", "seconds", "repeats", "batch", "target"):
         value = getattr(options, name)
-        if value is not None and value <= 0:
+        if value is not None and not (isinstance(value, int | float) and value > 0):
             raise UsageError(
-                f"{name} must be more than 0", f"{name}={value!r}", "give a larger number"
+                f"{name} must be a number above 0", f"{name}={value!r}", "give another number"
             )
     if isinstance(options.providers, str):
         raise UsageError(

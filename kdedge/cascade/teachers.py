@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,11 @@ MAX_ANSWER = 64 << 20
 BLOCK = 1 << 16
 """Most bytes that are read before the time is looked at."""
 
+ANSWER_HINT = "check that it runs; `kdedge serve` on the teacher's bundle answers in the right form"
+
+TOO_LARGE_HINT = (
+    "raise --max-body or --max-texts of that server, or give HttpTeacher a smaller most_texts"
+)
 
 MALFORMED = (OSError, HTTPException, ValueError, KeyError, TypeError, RecursionError)
 """What a server raises that cannot be reached, or answers something else than predictions."""
@@ -41,16 +47,22 @@ class HttpTeacher:
         url: Address of the server's `/predict`.
         timeout: Seconds to wait for an answer, and to receive all of it.
         headers: Additional headers, such as `Authorization`.
+        most_texts: Most texts of a request; more are sent in several requests.
     """
 
     def __init__(
-        self, url: str, timeout: float = 30.0, headers: dict[str, str] | None = None
+        self,
+        url: str,
+        timeout: float = 30.0,
+        headers: dict[str, str] | None = None,
+        most_texts: int = 256,
     ) -> None:
         if not _is_address(url):
             raise UsageError("the address of a teacher starts with http:// or https://", url[:200])
         self.url = url
         self.timeout = timeout
         self.headers = {"Content-Type": "application/json", **(headers or {})}
+        self.most_texts = most_texts
 
     def __call__(self, texts: Sequence[str], pairs: Pairs = None) -> list[Label]:
         """Return the teacher's labels of N texts.
@@ -58,6 +70,14 @@ class HttpTeacher:
         Raises:
             MachineError: If the server does not answer, or does not answer with N labels.
         """
+        labels: list[Label] = []
+        for start in range(0, len(texts), self.most_texts):
+            part = slice(start, start + self.most_texts)
+            labels += self._post(texts[part], None if pairs is None else pairs[part])
+        return labels
+
+    def _post(self, texts: Sequence[str], pairs: Pairs) -> list[Label]:
+        """Return the labels of the texts of one request."""
         document: dict[str, Any] = {"texts": list(texts)}
         if pairs is not None:
             document["pairs"] = list(pairs)
@@ -70,7 +90,11 @@ class HttpTeacher:
             predictions = answer["predictions"]
             labels = [_label(prediction["label"]) for prediction in predictions]
         except urllib.error.HTTPError as error:
-            raise _no_answer(self.url, f"status {error.code} {error.reason}") from error
+            detail = f"status {error.code} {error.reason}"
+            hint = (
+                TOO_LARGE_HINT if error.code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else ANSWER_HINT
+            )
+            raise _no_answer(self.url, detail, hint) from error
         except MALFORMED as error:
             raise _no_answer(self.url, first_line(error)) from error
         if len(labels) != len(texts):
@@ -137,9 +161,5 @@ def _label(value: Any) -> Label:
     return value
 
 
-def _no_answer(url: str, detail: str) -> MachineError:
-    return MachineError(
-        "the teacher's server gave no answer",
-        f"{url}: {detail}"[:300],
-        "check that it runs; `kdedge serve` on the teacher's bundle answers in the right form",
-    )
+def _no_answer(url: str, detail: str, hint: str = ANSWER_HINT) -> MachineError:
+    return MachineError("the teacher's server gave no answer", f"{url}: {detail}"[:300], hint)

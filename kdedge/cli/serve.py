@@ -42,9 +42,19 @@ class CascadeOptions:
 
 
 def accepted_limits(max_body: int, max_texts: int, max_queue: int, max_batch: int) -> Limits:
-    """Convert the options of the command line."""
+    """Convert the options of the command line.
+
+    Raises UsageError if the largest request would never be accepted.
+    """
+    from kdedge.errors import UsageError
     from kdedge.serve.limits import Limits
 
+    if max_queue < max_texts:
+        raise UsageError(
+            "--max-queue must be at least --max-texts",
+            f"{max_queue} and {max_texts}",
+            "raise --max-queue or lower --max-texts",
+        )
     return Limits(body=max_body, texts=max_texts, queue=max_queue, batch=max_batch)
 
 
@@ -132,7 +142,8 @@ def serve(
     app = make_app(engine, classifier.manifest, limits, metrics)
     with listen(address.host, address.port) as listening:
         port = listening.getsockname()[1]
-        print_message(f"{classifier.manifest.name}: listening on http://{address.host}:{port}")
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        print_message(f"{classifier.manifest.name}: listening on http://{host}:{port}")
         run_server(app, listening)
     print_message(f"stopped: answered {metrics.answered} of {metrics.accepted} requests")
 
@@ -140,14 +151,16 @@ def serve(
 def _engine(
     classifier: Classifier, options: CascadeOptions, limits: Limits, metrics: ServerMetrics
 ) -> Engine:
-    from kdedge.cascade import Cascade
+    from kdedge.cascade import Cascade, HttpTeacher
     from kdedge.serve.engine import CascadeEngine, ClassifierEngine
 
     if options.teacher is None:
         return ClassifierEngine(classifier, limits, metrics)
-    cascade = Cascade(
-        classifier, options.teacher, options.agreement, audit_share=options.audit_share
-    )
+    teacher: str | HttpTeacher = options.teacher
+    if "://" in options.teacher:
+        # A teacher that hangs is noticed before the request itself takes too long.
+        teacher = HttpTeacher(options.teacher, timeout=limits.seconds / 2, most_texts=limits.texts)
+    cascade = Cascade(classifier, teacher, options.agreement, audit_share=options.audit_share)
     threshold = cascade.threshold
     print_message(
         f"the student answers alone from a confidence of {threshold.confidence:.4f} on: "

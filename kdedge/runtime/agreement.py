@@ -107,7 +107,7 @@ class AgreementTable:
                     break
                 chosen = max(chosen, count)
         if not chosen:
-            raise _no_threshold(len(self), agreement, rate)
+            raise _no_threshold(len(order), agreement, rate)
         agreed = chosen - int(disagreements[chosen - 1])
         return Threshold(
             confidence=float(self.confidence[order[chosen - 1]]),
@@ -242,17 +242,19 @@ def _sequences(texts: int, needed: int) -> list[list[int]]:
 
 
 def _no_threshold(texts: int, agreement: float, error_rate: float) -> CheckFailed:
+    """Return the error for a number of validation texts that are not unusual."""
     needed = needed_texts(agreement, error_rate)
     if texts < needed:
         return CheckFailed(
-            f"{texts} validation texts are too few to promise {agreement:.1%} agreement",
-            f"at least {needed} are needed, even if student and teacher agree on all of them",
+            f"{texts} usual validation texts are too few to promise {agreement:.1%} agreement",
+            f"at least {needed} are needed, even if student and teacher agree on all of them; "
+            f"{UNUSUAL_SHARE:.0%} of the validation texts count as unusual",
             "ask for less agreement, or give the recipe more validation texts and export again",
         )
     return CheckFailed(
         f"no threshold keeps an agreement of {agreement:.1%}",
-        f"student and teacher differ on too many of the {texts} validation texts, even where the "
-        "student is most confident",
+        f"student and teacher differ on too many of the {texts} usual validation texts, even where "
+        "the student is most confident",
         "ask for less agreement, or distill a better student",
     )
 

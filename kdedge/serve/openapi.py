@@ -20,6 +20,7 @@ ERRORS = {
     "408": "The request took too long to arrive.",
     "413": "The request is too large, or has too many texts.",
     "429": "Too many texts wait. Send the request again.",
+    "500": "The server failed.",
     "502": "The teacher gave no answer.",
     "504": "The answer took too long.",
 }

@@ -71,7 +71,8 @@ class TuningStudy:
             raise UsageError(
                 "these trials belong to another recipe",
                 self.storage,
-                "give the recipe another name, or remove its tune/ folder",
+                "give the recipe another name, or remove its trials: the folder tune/, or the "
+                "study in the database of --storage",
             )
         study.set_user_attr("recipe", recipe)
         study.sampler = self._sampler(len(study.trials))

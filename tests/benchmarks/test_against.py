@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -278,6 +279,10 @@ def test_subjects_of_one_bench_alone_are_listed(tmp_path: Path) -> None:
     fewer = replace(new, scenarios=ScenarioResults(tuple(kept)))
     comparison = compare(fewer, read_earlier(write(tmp_path, old)))
     assert comparison.only_old == (key,) and len(comparison.changes) == 1
+    with pytest.raises(CheckFailed, match=rf"(?s)does not run any more.*{re.escape(key)}"):
+        comparison.raise_if_regressed()
+    rows = tuple(row for row in fewer.rows if row.key != key)
+    compare(replace(fewer, rows=rows), read_earlier(write(tmp_path, old))).raise_if_regressed()
     with pytest.raises(UsageError, match="no subject in common"):
         compare(replace(new, scenarios=ScenarioResults()), read_earlier(write(tmp_path, old)))
 

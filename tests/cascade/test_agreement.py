@@ -73,6 +73,15 @@ def test_unusual_texts_do_not_count() -> None:
 def test_too_few_texts_say_how_many_are_needed() -> None:
     with pytest.raises(CheckFailed, match="at least 408"):
         table(np.ones(100, bool), np.ones(100)).threshold(0.99)
+    for agreement, fewest in ((0.99, 413), (0.95, 81)):
+        for size in (fewest - 1, fewest):
+            usualness = np.arange(float(size))
+            measured = AgreementTable("int8", np.ones(size), usualness, np.ones(size, bool))
+            if size < fewest:
+                with pytest.raises(CheckFailed, match="usual validation texts are too few"):
+                    measured.threshold(agreement)
+            else:
+                assert measured.threshold(agreement).agreement == 1.0
 
 
 def test_disagreement_among_the_most_confident_is_refused() -> None:

@@ -192,7 +192,7 @@ class Handler(BaseHTTPRequestHandler):
         if answer is None:
             predictions = [{"label": str(len(text))} for text in body["texts"]]
             answer = {"predictions": predictions}
-        self.send_response(200 if answer != 500 else 500)
+        self.send_response(answer if isinstance(answer, int) else 200)
         self.end_headers()
         self.wfile.write(json.dumps(answer).encode())
 
@@ -221,6 +221,16 @@ def test_teacher_over_http(server: HTTPServer, bundle: Path) -> None:
     answers = cascade.predict(texts(20))
     assert isinstance(answers, list)
     assert [answer.label for answer in answers] == [str(len(text)) for text in texts(20)]
+
+
+def test_many_texts_are_sent_in_several_requests(server: HTTPServer) -> None:
+    asked = [str(number) * (1 + number % 3) for number in range(7)]
+    teacher = HttpTeacher(url(server), most_texts=3)
+    assert teacher(asked) == [str(len(text)) for text in asked]
+    server.answer = 413  # type: ignore[attr-defined]
+    with pytest.raises(MachineError, match="smaller most_texts"):
+        teacher(asked)
+    assert teacher([]) == []
 
 
 @pytest.mark.parametrize("answer", [500, {}, {"predictions": []}, {"predictions": [{"label": 1}]}])

@@ -173,6 +173,22 @@ def test_the_header_fits_the_c_file(bilstm: Bundle) -> None:
     run("g++", "-std=c++17", "-fsyntax-only", "-x", "c++", kit / "kdedge_model.h")
 
 
+def test_a_kit_stands_next_to_the_bundle_and_replaces_only_kits(
+    bilstm: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = factories.copy_bundle(bilstm.folder, tmp_path)
+    monkeypatch.chdir(folder)
+    for _ in range(2):
+        (kit,) = write_kits(Bundle.open(Path(".")), ["c"])
+        assert kit == folder.parent / "kits" / "c"
+    for path in kit.iterdir():
+        path.unlink()
+    (kit / "mine.c").write_text("")
+    with pytest.raises(UsageError, match="did not write"):
+        write_kits(Bundle.open(Path(".")), ["c"])
+    assert (kit / "mine.c").is_file()
+
+
 def test_c_is_for_bilstm_students_with_static_ranges(tmp_path: Path) -> None:
     for kind, says in (("bert", "dynamic ranges"), ("bilstm", "dynamic ranges")):
         bundle = Bundle.open(factories.copy_bundle(factories.tiny_bundle(kind), tmp_path / kind))

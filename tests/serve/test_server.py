@@ -16,6 +16,8 @@ import factories
 import pytest
 from kdedge_process import kdedge_command, run_kdedge
 
+from kdedge.cli.serve import accepted_limits
+from kdedge.errors import UsageError
 from kdedge.runtime import Classifier
 
 TEXTS = list(factories.sentences(64, seed=1)[0])
@@ -107,6 +109,12 @@ def test_cascade_over_two_servers(tmp_path: Path) -> None:
     audited = re.search(r"^kdedge_cascade_audited ([\d.]+)$", metrics, re.MULTILINE)
     assert audited is not None
     assert float(audited.group(1)) > 0
+
+
+def test_the_queue_holds_the_largest_request() -> None:
+    with pytest.raises(UsageError, match="at least --max-texts"):
+        accepted_limits(max_body=1000, max_texts=256, max_queue=100, max_batch=32)
+    assert accepted_limits(1000, 100, 100, 32).queue == 100
 
 
 def test_port_in_use_is_named() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +41,3 @@ def load_tokens(folder: Path) -> Callable[[str], dict[str, np.ndarray]]:
         }
 
     return tokens
-
-
-def write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value), encoding="utf-8")

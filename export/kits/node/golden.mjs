@@ -20,10 +20,10 @@ for (const { text, pair = null, input_ids, logits: expected } of golden.rows) {
   labels += task.kind === "regression" || labelOf(logits) === labelOf(wanted);
   differences.push(Math.max(...wanted.map((value, i) => Math.abs(value - logits[i]))));
 }
-differences.sort((a, b) => a - b);
+const sorted = Float64Array.from(differences).sort(); // NaN comes last
 const count = golden.rows.length;
-const largest = differences[count - 1];
-const quartile = differences[Math.floor((count - 1) / 4)];
+const largest = sorted[count - 1];
+const quartile = sorted[Math.floor((count - 1) / 4)];
 const limit = golden.tolerance[precision];
 console.log(`${count} golden texts: ${tokens} with equal tokens, ${labels} with equal labels`);
 console.log(

@@ -34,8 +34,8 @@ static int kd_golden_report(const float *logits, const int *same_tokens)
         differences[i] = 0;
         for (int j = 0; j < KD_OUTPUTS; j++) {
             float difference = fabsf(logits[i * KD_OUTPUTS + j] - kd_golden[i].logits[j]);
-            if (!(difference <= differences[i]))
-                differences[i] = difference; /* also if it is not a number */
+            if (!(difference <= differences[i])) /* also if it is not a number */
+                differences[i] = difference == difference ? difference : INFINITY;
         }
         tokens += same_tokens[i] != 0;
         labels += kd_same_label(logits + i * KD_OUTPUTS, kd_golden[i].logits);
