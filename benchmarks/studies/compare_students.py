@@ -10,6 +10,7 @@ all need the same teacher and the same test split.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from kdedge.data import load_task
 from kdedge.errors import UsageError
 from kdedge.evaluation.bootstrap import bootstrap_rows
 from kdedge.nn.text_model import read_measured
+from kdedge.run.layout import RunDir
 from kdedge.run.stage import read_result
 from kdedge.teacher.finetune import teacher_hash
 from kdedge.teacher.result import TeacherResult
@@ -56,6 +58,11 @@ def study(name: str, pairs: tuple[str, ...], runs: Path) -> None:
         print(markdown_row(row(students, student, reference)))
 
 
+def seeds_of(runs: Sequence[RunDir]) -> list[int]:
+    """Return the seed of the students of each run."""
+    return [run.recipe.training_seed for run in runs]
+
+
 class SeedStudents:
     """The students of some runs, over all seeds, measured on one test split.
 
@@ -86,7 +93,9 @@ class SeedStudents:
         runs = self.runs(run)
         if teacher_hash(runs[0]) != teacher_hash(self.runs(self.name)[0]):
             raise UsageError("the runs have different teachers", f"{run} and {self.name}")
-        seeds = [[each.recipe.seed for each in some] for some in (runs, self.runs(self.name))]
+        seeds = [
+            [each.recipe.training_seed for each in some] for some in (runs, self.runs(self.name))
+        ]
         if seeds[0] != seeds[1]:
             raise UsageError(
                 "the runs have different seeds", f"{run}: {seeds[0]}, {self.name}: {seeds[1]}"

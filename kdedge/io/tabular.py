@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from kdedge.errors import UsageError
+from kdedge.errors import DataError, UsageError
 from kdedge.io.delimited import SourceRow, delimited_rows
 from kdedge.io.encoding import open_text
 from kdedge.io.faults import Faults, OnFault, raise_fault, shown, string_fault
@@ -73,11 +73,12 @@ def stream_texts(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, ...]
         columns: The columns to read, as `--column` and `--pair-column` name them.
 
     Raises:
-        DataError: If a row is malformed or lacks a text.
-        UsageError: If the file type is unknown, the file cannot be read, or the first row lacks a
-            column.
+        DataError: If the file does not exist, or a row is malformed or lacks a text.
+        UsageError: If the file type is unknown, or the first row lacks a column.
     """
     _require_suffix(path, STREAMED_SUFFIXES)
+    if not path.exists():
+        raise DataError("the file cannot be read", f"{path} does not exist", "check its name")
     names: tuple[str, ...] = ()
     for line, cells in iter_rows(path, columns):
         names = names or tuple(cells)

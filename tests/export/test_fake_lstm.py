@@ -27,6 +27,8 @@ from kdedge.nn.tokenization import encode
 from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
 from kdedge.students.lstm_states import token_states
 
+SPEC = factories.single_task().spec
+
 STATIC = QuantScheme(activations="static")
 
 Text = dict[str, np.ndarray]
@@ -91,7 +93,10 @@ def test_the_file_does_the_integer_arithmetic_of_torch(pair: bool, cross_attenti
     batches = read(pair)
     model = quantized(bilstm(pair, cross_attention=cross_attention), batches)
     figures = integers.check_integers(
-        model, to_int8(model).SerializeToString(), texts_of(batches, pair), "classification"
+        model,
+        to_int8(model).SerializeToString(),
+        texts_of(batches, pair),
+        SPEC,
     )
     coverage = figures.coverage
     assert coverage.integer_products == (3 if cross_attention else 2)
@@ -192,10 +197,10 @@ def test_another_weight_and_a_float_lstm_fail() -> None:
     weight = next(tensor for tensor in graph.graph.initializer if tensor.name == "lstm.r")
     weight.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weight), "lstm.r"))
     with pytest.raises(CheckFailed, match="same results as fake-quantized torch"):
-        integers.check_integers(model, graph.SerializeToString(), texts, "classification")
+        integers.check_integers(model, graph.SerializeToString(), texts, SPEC)
     floating = write_student(model, FloatLstm).SerializeToString()
     with pytest.raises(CheckFailed, match="run in integers"):
-        integers.check_integers(model, floating, texts, "classification")
+        integers.check_integers(model, floating, texts, SPEC)
 
 
 def test_gradients_reach_weights_of_both_directions_and_the_range() -> None:

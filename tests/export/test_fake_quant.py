@@ -27,6 +27,8 @@ from onnx import TensorProto, helper
 
 from kdedge.errors import CheckFailed, UsageError
 
+SPEC = factories.single_task().spec
+
 STATIC = QuantScheme(activations="static")
 
 
@@ -189,7 +191,7 @@ def test_the_int8_file_gives_the_results_of_fake_quantized_torch(tuned: tuple) -
         quantized,
         to_int8(quantized).SerializeToString(),
         single_text_batches(batches),
-        "classification",
+        SPEC,
     )
     assert (figures.coverage.integer_products, figures.coverage.float_products) == (14, 0)
     assert figures.replay.unguided.agreement == 1.0 and figures.replay.ties < 64
@@ -206,7 +208,10 @@ def test_a_file_with_another_weight_fails(tuned: tuple) -> None:
     weight.CopyFrom(onnx.numpy_helper.from_array(changed, weight.name))
     with pytest.raises(CheckFailed, match="same results as fake-quantized torch"):
         integers.check_integers(
-            quantized, graph.SerializeToString(), single_text_batches(batches), "classification"
+            quantized,
+            graph.SerializeToString(),
+            single_text_batches(batches),
+            SPEC,
         )
 
 
@@ -234,9 +239,7 @@ def deep() -> tuple[torch.nn.Module, list[dict[str, np.ndarray]]]:
 
 
 def test_texts_with_rounding_ties_pass_and_are_counted(deep: tuple) -> None:
-    figures = integers.check_integers(
-        deep[0], to_int8(deep[0]).SerializeToString(), deep[1], "classification"
-    )
+    figures = integers.check_integers(deep[0], to_int8(deep[0]).SerializeToString(), deep[1], SPEC)
     assert figures.replay.ties >= 3, "else this tests nothing"
     assert figures.replay.same_integers <= 1e-5 and figures.replay.largest_error.distance <= 1e-3
 
@@ -260,7 +263,7 @@ def test_rounding_ties_do_not_hide_a_wrong_file(deep: tuple, name: str) -> None:
         )
     )
     with pytest.raises(CheckFailed, match="same results as fake-quantized torch"):
-        integers.check_integers(deep[0], graph.SerializeToString(), deep[1], "classification")
+        integers.check_integers(deep[0], graph.SerializeToString(), deep[1], SPEC)
 
 
 def test_a_float_product_in_the_file_fails(tuned: tuple) -> None:
@@ -275,7 +278,7 @@ def test_a_float_product_in_the_file_fails(tuned: tuple) -> None:
     graph = write_student(quantized, OneFloatProduct).SerializeToString()
     assert integers.integer_coverage(graph).float_products == 1
     with pytest.raises(CheckFailed, match="run in integers"):
-        integers.check_integers(quantized, graph, single_text_batches(batches), "classification")
+        integers.check_integers(quantized, graph, single_text_batches(batches), SPEC)
 
 
 def test_a_table_of_floats_in_the_file_fails(tuned: tuple) -> None:
@@ -290,7 +293,7 @@ def test_a_table_of_floats_in_the_file_fails(tuned: tuple) -> None:
     coverage = integers.integer_coverage(graph)
     assert coverage.float_matrix_bytes == 4 * (table.weight.numel() + 2 * 32)
     with pytest.raises(CheckFailed, match="stored in integers"):
-        integers.check_integers(quantized, graph, single_text_batches(batches), "classification")
+        integers.check_integers(quantized, graph, single_text_batches(batches), SPEC)
 
 
 def test_a_text_has_the_same_logits_alone_and_padded(tuned: tuple) -> None:

@@ -520,9 +520,9 @@ def test_texts_come_from_arguments_or_a_file(bundle: Path, tmp_path: Path) -> No
         ["film", "--file", tmp_path / "a.txt"],
         ["film", "--pair", "x"],
         ["--file", tmp_path / "a.xml"],
-        ["--file", tmp_path / "missing.txt"],
     ):
         assert isinstance(run_predict(bundle, *words).exception, UsageError), words
+    assert isinstance(run_predict(bundle, "--file", tmp_path / "missing.txt").exception, DataError)
 
 
 # kdedge verify

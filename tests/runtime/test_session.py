@@ -110,7 +110,7 @@ def test_cuda_finds_its_libraries_and_does_not_round_to_tf32(
     }
     for name, value in fake.items():
         monkeypatch.setattr(session.onnxruntime, name, value)
-    with pytest.raises(IntegrityError):
+    with pytest.raises(MachineError, match="try the CPU"):
         Classifier.load(bundle, provider="cuda")
     assert order == ["libraries", ([("CUDAExecutionProvider", {"use_tf32": "0"})], [])]
     printed = capsys.readouterr()
