@@ -93,13 +93,9 @@ class SeedStudents:
         runs = self.runs(run)
         if teacher_hash(runs[0]) != teacher_hash(self.runs(self.name)[0]):
             raise UsageError("the runs have different teachers", f"{run} and {self.name}")
-        seeds = [
-            [each.recipe.training_seed for each in some] for some in (runs, self.runs(self.name))
-        ]
-        if seeds[0] != seeds[1]:
-            raise UsageError(
-                "the runs have different seeds", f"{run}: {seeds[0]}, {self.name}: {seeds[1]}"
-            )
+        seeds, own = seeds_of(runs), seeds_of(self.runs(self.name))
+        if seeds != own:
+            raise UsageError("the runs have different seeds", f"{run}: {seeds}, {self.name}: {own}")
         folders = [each.students[name].student for each in runs]
         read = [read_measured(folder, self.texts.task) for folder in folders]
         scores = self.texts.measure([logits for _, logits in read])

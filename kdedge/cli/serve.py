@@ -159,7 +159,7 @@ def _engine(
     teacher: str | HttpTeacher = options.teacher
     if "://" in options.teacher:
         # A teacher that hangs is noticed before the request itself takes too long.
-        teacher = HttpTeacher(options.teacher, timeout=limits.seconds / 2, most_texts=limits.texts)
+        teacher = HttpTeacher(options.teacher, timeout=limits.seconds / 2)
     cascade = Cascade(classifier, teacher, options.agreement, audit_share=options.audit_share)
     threshold = cascade.threshold
     print_message(
