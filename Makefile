@@ -64,7 +64,7 @@ links:
 	else \
 		$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv; \
 	fi
-	$(UV) pip install --quiet --python .venv/bin/python -r configs/locks/dev.txt
+	$(UV) pip install --quiet --compile-bytecode --python .venv/bin/python -r configs/locks/dev.txt
 	$(UV) pip install --quiet --python .venv/bin/python --no-deps -e .
 	touch $@
 

@@ -113,7 +113,7 @@ class TrainingVariant:
     def stages(self) -> list[ObjectiveConfig]:
         """Return the objective of each stage of the training, in order."""
         if self.student.first_stage:
-            return [self.student.objective.layers_alone(), self.student.objective.answers_alone()]
+            return [self.student.objective.layers_alone(), self.student.objective.outputs_alone()]
         return [self.student.objective]
 
     def key(self, seed: int, transfer: str) -> str:

@@ -81,7 +81,7 @@ def test_the_page_describes_the_transfer_set(tmp_path: Path) -> None:
     write_report(replace(report(), learned_from=GROWN), tmp_path)
     page = (tmp_path / "report.md").read_text()
     assert "Texts by origin: 100 labelled, 80 rule." in page
-    assert "| rule | 128 | 120 | 80 | held out 30, near \\| duplicate 10 |" in page
+    assert "| rule | 100 | 128 | 120 | 80 | held out 30, near \\| duplicate 10 |" in page
     assert (
         "Rejected after the teacher had labelled them: balance 7." in page
         and "![agreement with the teacher against texts](curve.svg)" in page
