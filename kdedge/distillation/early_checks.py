@@ -61,16 +61,16 @@ def check_students(recipe: Recipe, spec: TaskSpec) -> None:
     teacher = load_config(recipe.teacher.model, recipe.teacher.revision)
     check_head(recipe.teacher, teacher)
     teacher_tokenizer = load_tokenizer(recipe.teacher.model, recipe.teacher.revision)
-    lenders = {"": (teacher, teacher_tokenizer)}
+    sources = {"": (teacher, teacher_tokenizer)}
     for student in recipe.student:
-        lender, tokenizer = lenders[student.assistant or ""]
+        source, tokenizer = sources[student.assistant or ""]
         tokenizer = _tokenizer(student) or tokenizer
         if student.vocabulary and student.tokenizer != "wordpiece":
             check_is_wordpiece(tokenizer)
         general = student.general_stage
         if general and general.teacher:
-            lender = load_config(general.teacher, None)
-        STUDENT_BY_KIND[student.kind].check(student, spec, lender, tokenizer)
+            source = load_config(general.teacher, None)
+        STUDENT_BY_KIND[student.kind].check(student, spec, source, tokenizer)
         if not isinstance(student, TinyBertConfig):
             continue
         shape = BertConfig(
@@ -78,20 +78,20 @@ def check_students(recipe: Recipe, spec: TaskSpec) -> None:
             hidden_size=student.hidden,
             num_attention_heads=student.heads,
             intermediate_size=student.intermediate,
-            max_position_embeddings=_positions(student, lender),
+            max_position_embeddings=_positions(student, source),
         )
-        lenders[student.key] = (shape, tokenizer)
+        sources[student.key] = (shape, tokenizer)
         if general:
-            Objective(general.objective.as_objective(), NO_TASK.kind, shape, lender)
+            Objective(general.objective.as_objective(), NO_TASK.kind, shape, source)
         Objective(student.objective, spec.kind, shape, teacher)
         has_own_tokens = bool(student.vocabulary) or student.tokenizer == "wordpiece"
         if has_own_tokens or tokenizer.get_vocab() != teacher_tokenizer.get_vocab():
             check_attention_loss(student.objective)
 
 
-def _positions(student: TinyBertConfig, lender: PretrainedConfig) -> int:
+def _positions(student: TinyBertConfig, source: PretrainedConfig) -> int:
     """Return how many tokens a student can read."""
-    return student.shape(pieces=0, lender=lender.to_dict())["max_position_embeddings"]
+    return student.shape(pieces=0, source=source.to_dict())["max_position_embeddings"]
 
 
 def _tokenizer(student: StudentConfig) -> PreTrainedTokenizerFast | None:

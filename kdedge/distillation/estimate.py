@@ -64,13 +64,13 @@ def estimate_run(recipe: Recipe, task: Task) -> Estimate:
     copies["teacher"] = 1
     shapes: dict[str, Shape | None] = {"": model_shape(teacher)}
     for student in recipe.student:
-        lender = shapes.get(student.assistant or "")
-        pieces = _pieces(student, lender)
+        source = shapes.get(student.assistant or "")
+        pieces = _pieces(student, source)
         count = None
-        if pieces is not None and lender is not None:
-            count = student.parameters(pieces, lender, task.spec)
+        if pieces is not None and source is not None:
+            count = student.parameters(pieces, source, task.spec)
             if isinstance(student, TinyBertConfig):
-                shapes[student.key] = student.shape(pieces, lender)
+                shapes[student.key] = student.shape(pieces, source)
         _add(parameters, unknown, student.key, count)
         copies[student.key] = _saved_copies(student)
     weights = sum(BYTES * count * copies[name] for name, count in parameters.items())
@@ -139,14 +139,14 @@ def _saved_numbers(file: Path) -> int | None:
         return None
 
 
-def _pieces(student: StudentConfig, lender: Shape | None) -> int | None:
+def _pieces(student: StudentConfig, source: Shape | None) -> int | None:
     """Return the size of a student's vocabulary; None if it is not known on this machine."""
     if student.vocabulary:
         return student.vocabulary
     if student.tokenizer == "wordpiece":
         return WORDPIECE_SIZE
     name = student.tokenizer or student.checkpoint
-    shape = model_shape(name) if name else lender
+    shape = model_shape(name) if name else source
     return None if shape is None else shape.get("vocab_size")
 
 

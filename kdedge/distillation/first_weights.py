@@ -40,16 +40,16 @@ class FirstWeights:
 
     Attributes:
         config: The student.
-        lender: The classifier whose weights the student may take.
-        lender_hash: Hash of the lender's weights.
+        source: The classifier whose weights the student may take.
+        source_hash: Hash of the source's weights.
         folder: The folder of the run that keeps the weights.
         seed: Seed of random weights, and for the choice of texts.
     """
 
     config: StudentConfig
     task: Task
-    lender: TextClassifier
-    lender_hash: str
+    source: TextClassifier
+    source_hash: str
     folder: Path
     seed: int
     progress: Progress = SILENT
@@ -59,7 +59,7 @@ class FirstWeights:
 
         Random numbers that are drawn after it do not depend on whether the weights were kept.
         """
-        if not reads_training_texts(self.config, self.lender):
+        if not reads_training_texts(self.config, self.source):
             return self._make()
         inputs = self.inputs()
         name = hashlib.sha256(json_text(inputs).encode()).hexdigest()[:8]
@@ -73,8 +73,8 @@ class FirstWeights:
         """Return everything that decides the weights."""
         return {
             "student": self.config.model_dump(mode="json", exclude=OTHER_KEYS),
-            "lender": self.lender_hash,
-            "lender_max_length": self.lender.max_length,
+            "source": self.source_hash,
+            "source_max_length": self.source.max_length,
             "data": self.task.content_hash(),
             "seed": self.seed,
         }
@@ -93,4 +93,4 @@ class FirstWeights:
         student.tokenizer.save_pretrained(part)
 
     def _make(self) -> TextClassifier:
-        return new_student(self.config, self.task, self.lender, self.seed)
+        return new_student(self.config, self.task, self.source, self.seed)

@@ -203,8 +203,8 @@ class StudentTraining:
         first = FirstWeights(
             config=starting_config(context.run, self.student),
             task=context.task,
-            lender=load_lender(context, self.student),
-            lender_hash=lender_hash(context.run, self.student),
+            source=load_source(context, self.student),
+            source_hash=source_hash(context.run, self.student),
             folder=context.run.shared,
             seed=context.seed,
             progress=context.stages.progress,
@@ -271,7 +271,7 @@ def load_trained_student(folder: Path) -> TextClassifier:
     return TextClassifier(model, load_tokenizer(folder), max_length)
 
 
-def load_lender(context: DistillContext, student: StudentConfig) -> TextClassifier:
+def load_source(context: DistillContext, student: StudentConfig) -> TextClassifier:
     """Return the classifier whose weights a student may take: its assistant, or the teacher.
 
     Raises UsageError if the assistant has not been trained.
@@ -283,7 +283,7 @@ def load_lender(context: DistillContext, student: StudentConfig) -> TextClassifi
     return load_trained_student(assistant.student)
 
 
-def lender_hash(run: RunDir, student: StudentConfig) -> str:
+def source_hash(run: RunDir, student: StudentConfig) -> str:
     """Return a hash of the weights of the student's assistant, or of the teacher."""
     if not student.assistant:
         return teacher_hash(run)

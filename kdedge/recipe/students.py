@@ -102,12 +102,12 @@ class StudentBase(Section):
         return tuple(model for model in models if model)
 
     @abstractmethod
-    def parameters(self, pieces: int, lender: Mapping[str, Any], spec: TaskSpec) -> int | None:
+    def parameters(self, pieces: int, source: Mapping[str, Any], spec: TaskSpec) -> int | None:
         """Count the parameters of the student; None if they depend on an unknown shape.
 
         Args:
             pieces: Size of its vocabulary.
-            lender: The config.json of the model that it starts from: its assistant, or the teacher.
+            source: The config.json of the model that it starts from: its assistant, or the teacher.
             spec: The task that decides the number of outputs.
         """
 
@@ -180,11 +180,11 @@ class TinyBertConfig(StudentBase):
     def general_stage(self) -> GeneralConfig | None:
         return self.general
 
-    def shape(self, pieces: int, lender: Mapping[str, Any]) -> dict[str, int]:
+    def shape(self, pieces: int, source: Mapping[str, Any]) -> dict[str, int]:
         """Return the sizes in the student's config.json; for the arguments see `parameters`."""
         positions = max(512, self.max_length)
         if self.start in ("teacher", "shrink"):
-            positions = usable_positions(lender)
+            positions = usable_positions(source)
         return {
             "vocab_size": pieces,
             "hidden_size": self.hidden,
@@ -193,8 +193,8 @@ class TinyBertConfig(StudentBase):
             "max_position_embeddings": positions,
         }
 
-    def parameters(self, pieces: int, lender: Mapping[str, Any], spec: TaskSpec) -> int | None:
-        return bert_parameters(self.shape(pieces, lender), spec.outputs)
+    def parameters(self, pieces: int, source: Mapping[str, Any], spec: TaskSpec) -> int | None:
+        return bert_parameters(self.shape(pieces, source), spec.outputs)
 
     @model_validator(mode="after")
     def _check_shape(self) -> TinyBertConfig:
@@ -243,8 +243,8 @@ class BiLstmConfig(StudentBase):
         BiLstmQuantizeConfig(), description="How the student is quantized to int8."
     )
 
-    def parameters(self, pieces: int, lender: Mapping[str, Any], spec: TaskSpec) -> int | None:
-        width = self.embedding or lender.get("embedding_size") or lender.get("hidden_size")
+    def parameters(self, pieces: int, source: Mapping[str, Any], spec: TaskSpec) -> int | None:
+        width = self.embedding or source.get("embedding_size") or source.get("hidden_size")
         if width is None:
             return None
         return bilstm_parameters(

@@ -194,7 +194,7 @@ class BiLstmKind(StudentKind):
         self,
         config: BiLstmConfig,
         spec: TaskSpec,
-        lender: PretrainedConfig,
+        source: PretrainedConfig,
         tokenizer: PreTrainedTokenizerFast,
     ) -> None:
         if spec.pair and "token_type_ids" not in tokenizer.model_input_names:
@@ -210,7 +210,7 @@ class BiLstmKind(StudentKind):
                 "remove student.cross_attention",
             )
         if config.start == "teacher" and config.embedding:
-            _check_width(config.embedding, lender.hidden_size)
+            _check_width(config.embedding, source.hidden_size)
 
     def build(
         self,

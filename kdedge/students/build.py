@@ -95,11 +95,11 @@ def new_student(
         UsageError: If start and shape do not fit together, or do not fit this teacher.
     """
     kind = STUDENT_BY_KIND[config.kind]
-    lender = kind.lender(config, teacher, task, seed)
+    source = kind.source(config, teacher, task, seed)
     texts = (*task.train.texts, *(task.train.pairs or ()))
-    model, tokenizer = build_student(config, task.spec, lender.model, lender.tokenizer, texts)
+    model, tokenizer = build_student(config, task.spec, source.model, source.tokenizer, texts)
     student = TextClassifier(model, tokenizer, config.max_length)
-    kind.start_from_texts(config, student, lender, task, seed)
+    kind.start_from_texts(config, student, source, task, seed)
     return student
 
 

@@ -22,17 +22,17 @@ class StudentKind(ABC):
         self,
         config: Any,
         spec: TaskSpec,
-        lender: PretrainedConfig,
+        source: PretrainedConfig,
         tokenizer: PreTrainedTokenizerFast,
     ) -> None:
-        """Check whether start and shape fit together, and fit the lender and the task.
+        """Check whether start and shape fit together, and fit the source and the task.
 
         It reads no weights, so that a run can check all of its students before it trains.
 
         Args:
             config: The student's section of the recipe.
             spec: The task.
-            lender: Configuration of the model whose weights the student may take.
+            source: Configuration of the model whose weights the student may take.
             tokenizer: The student's tokenizer.
 
         Raises:
@@ -69,7 +69,7 @@ class StudentKind(ABC):
         """
         return False
 
-    def lender(self, config: Any, teacher: TextClassifier, task: Task, seed: int) -> TextClassifier:
+    def source(self, config: Any, teacher: TextClassifier, task: Task, seed: int) -> TextClassifier:
         """Return the model that the student copies weights from; by default the teacher itself.
 
         Args:

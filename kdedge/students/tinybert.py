@@ -47,7 +47,7 @@ class TinyBertKind(StudentKind):
         self,
         config: TinyBertConfig,
         spec: TaskSpec,
-        lender: PretrainedConfig,
+        source: PretrainedConfig,
         tokenizer: PreTrainedTokenizerFast,
     ) -> None:
         if config.start == "scratch":
@@ -55,9 +55,9 @@ class TinyBertKind(StudentKind):
         if config.start not in ("teacher", "shrink"):
             _check_positions(config, _checkpoint_config(config))
             return
-        _check_positions(config, lender)
-        family_of(lender)
-        sizes = bert_config(lender)
+        _check_positions(config, source)
+        family_of(source)
+        sizes = bert_config(source)
         if config.start == "teacher":
             _check_equal_width(config, sizes)
         else:
@@ -91,7 +91,7 @@ class TinyBertKind(StudentKind):
             return True
         return config.start == "teacher" and bool(family_of(teacher.model.config).differences)
 
-    def lender(
+    def source(
         self, config: TinyBertConfig, teacher: TextClassifier, task: Task, seed: int
     ) -> TextClassifier:
         """Return the teacher as a BERT, fitted to the teacher's states if it is of another type."""
@@ -138,28 +138,28 @@ def _bert_config(
     )
 
 
-def _check_equal_width(config: TinyBertConfig, lender: BertConfig) -> None:
+def _check_equal_width(config: TinyBertConfig, source: BertConfig) -> None:
     width = _shape(config)
     del width["num_hidden_layers"]
-    lender_width = {name: getattr(lender, name) for name in width}
-    if width != lender_width:
+    source_width = {name: getattr(source, name) for name in width}
+    if width != source_width:
         raise UsageError(
-            f"layers of {_lender_name(config)} fit only into a student of its width",
-            f"student {config.key}: {width}, {_lender_name(config)}: {lender_width}",
+            f"layers of {_source_name(config)} fit only into a student of its width",
+            f"student {config.key}: {width}, {_source_name(config)}: {source_width}",
             'give the student these sizes, or set student.start to "shrink", "scratch" or a BERT '
             "checkpoint",
         )
 
 
-def _check_not_bigger(config: TinyBertConfig, lender: BertConfig) -> None:
+def _check_not_bigger(config: TinyBertConfig, source: BertConfig) -> None:
     too_big = []
     for name, size in _shape(config).items():
-        limit = getattr(lender, name)
+        limit = getattr(source, name)
         if size > limit:
             too_big.append(f"{name} {size} > {limit}")
     if too_big:
         raise UsageError(
-            f"a shrunk student cannot be bigger than {_lender_name(config)}",
+            f"a shrunk student cannot be bigger than {_source_name(config)}",
             f"student {config.key}: {', '.join(too_big)}",
             'lower these sizes, or set student.start to "scratch"',
         )
@@ -174,7 +174,7 @@ def _check_vocabulary(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerFa
         )
 
 
-def _lender_name(config: TinyBertConfig) -> str:
+def _source_name(config: TinyBertConfig) -> str:
     """Name the model whose weights a student takes."""
     return f"the assistant {config.assistant}" if config.assistant else "the teacher"
 
@@ -218,7 +218,7 @@ def teacher_layers(config: TinyBertConfig, depth: int) -> list[int]:
         if config.layers > depth:
             raise UsageError(
                 f"{config.layers} student layers cannot start from {depth} layers",
-                f"student {config.key}, {_lender_name(config)}",
+                f"student {config.key}, {_source_name(config)}",
                 "lower student.layers, or name a layer for each in student.teacher_layers",
             )
         numbers = [round((m + 1) * depth / config.layers) for m in range(config.layers)]
