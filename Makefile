@@ -8,8 +8,9 @@ PYTHON ?= python3
 OLD_PYTHON := kdedge needs Python 3.11 or newer: make PYTHON=python3.12 ...
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .venv/bin/uv)
 BIN := .venv/bin
-# As many test files at once as there are cores, but at most four; each uses one thread.
-PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive \
+# As many test files at once as there are cores, but at most four; each uses one thread. Tests start
+# hundreds of processes: their bytecode is kept, even where PYTHONDONTWRITEBYTECODE is set.
+PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive \
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: quickstart test test-fast test-soak lint types docs audit links peers lock clean
