@@ -289,7 +289,7 @@ class CountedWrites:
         return done.returncode, done.stdout + done.stderr, writes - left
 
 
-@pytest.mark.parametrize("step", [3000, pytest.param(10, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("step", [200, pytest.param(10, marks=pytest.mark.soak)])
 def test_any_write_can_be_the_one_that_finds_the_disk_full(
     step: int, recipe: Path, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
