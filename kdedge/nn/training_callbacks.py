@@ -50,11 +50,18 @@ class SaveCallback(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step >= state.max_steps:
             control.should_evaluate = True
+        self._save_after_a_signal(control)
+        if time.monotonic() - self.saved > SAVE_SECONDS:
+            control.should_save = True
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Do what the end of a step does: the last evaluation has no step after it."""
+        self._save_after_a_signal(control)
+
+    def _save_after_a_signal(self, control: Any) -> None:
         if self.caught:
             control.should_save = True
             control.should_training_stop = True
-        elif time.monotonic() - self.saved > SAVE_SECONDS:
-            control.should_save = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.saved = time.monotonic()

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdedge.errors import CheckFailed
+from kdedge.errors import CheckFailed, Interrupted
 from kdedge.nn.batching import LengthGrouped, PaddingCollator
 from kdedge.nn.device import native_precision
 from kdedge.nn.tokenization import encode
@@ -144,6 +144,42 @@ def test_the_validation_split_is_scored_once_at_each_check(tmp_path: Path, check
     assert len(scored) == checks
     log = (tmp_path / "log.jsonl").read_text(encoding="utf-8")
     assert log.count("validation_score") == checks
+
+
+@pytest.mark.parametrize("epochs", [3, 2.5])
+def test_a_signal_in_the_last_evaluation_loses_nothing(tmp_path: Path, epochs: float) -> None:
+    import factories
+
+    task, tokenizer = factories.single_task(64), factories.tokenizer()
+    signals: list[int] = []
+
+    def predict(model: nn.Module) -> np.ndarray:
+        for number in signals:
+            os.kill(os.getpid(), number)
+        return np.zeros((32, 2), np.float32)
+
+    def trained(folder: Path) -> torch.Tensor:
+        plan = Training(
+            fit=FitConfig(epochs=epochs, batch_size=8, checks=1),
+            seed=0,
+            data=encode(tokenizer, task.train.texts, None, 32, labels=task.train.labels),
+            pad=PaddingCollator(0),
+            predict=predict,
+            score=lambda logits: 0.0,
+            title="interrupted",
+        )
+        model = Sum()
+        train(model, plan, folder)
+        return model.weight
+
+    undisturbed = trained(tmp_path / "undisturbed")
+    signals.append(signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        trained(tmp_path / "run")
+    steps = round(epochs * 8)
+    assert (tmp_path / "run" / f"checkpoint-{steps}" / "complete").exists()
+    signals.clear()
+    assert trained(tmp_path / "run").equal(undisturbed)
 
 
 def test_a_loss_that_is_not_a_number_stops_training(tmp_path: Path) -> None:
