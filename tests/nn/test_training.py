@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -120,27 +120,38 @@ class Sum(nn.Module):
         return {"loss": self.weight.sum(), "logits": self.weight.expand(len(labels), 2)}
 
 
-@pytest.mark.parametrize("checks", [3, 4])
-def test_the_validation_split_is_scored_once_at_each_check(tmp_path: Path, checks: int) -> None:
+def all_zero(model: nn.Module) -> np.ndarray:
+    """Logits of 32 texts and two labels."""
+    return np.zeros((32, 2), np.float32)
+
+
+def plan(
+    epochs: float, checks: int, predict: Callable[[nn.Module], np.ndarray] = all_zero
+) -> Training:
+    """A training on 64 texts, eight steps an epoch, whose validation score is always 0."""
     import factories
 
     task, tokenizer = factories.single_task(64), factories.tokenizer()
-    scored = []
-
-    def predict(model: nn.Module) -> np.ndarray:
-        scored.append(model)
-        return np.zeros((32, 2), np.float32)
-
-    plan = Training(
-        fit=FitConfig(epochs=3, batch_size=8, checks=checks),
+    return Training(
+        fit=FitConfig(epochs=epochs, batch_size=8, checks=checks),
         seed=0,
         data=encode(tokenizer, task.train.texts, None, 32, labels=task.train.labels),
         pad=PaddingCollator(0),
         predict=predict,
         score=lambda logits: 0.0,
-        title="counted",
+        title="planned",
     )
-    train(Sum(), plan, tmp_path)
+
+
+@pytest.mark.parametrize("checks", [3, 4])
+def test_the_validation_split_is_scored_once_at_each_check(tmp_path: Path, checks: int) -> None:
+    scored = []
+
+    def predict(model: nn.Module) -> np.ndarray:
+        scored.append(model)
+        return all_zero(model)
+
+    train(Sum(), plan(3, checks, predict), tmp_path)
     assert len(scored) == checks
     log = (tmp_path / "log.jsonl").read_text(encoding="utf-8")
     assert log.count("validation_score") == checks
@@ -148,28 +159,16 @@ def test_the_validation_split_is_scored_once_at_each_check(tmp_path: Path, check
 
 @pytest.mark.parametrize("epochs", [3, 2.5])
 def test_a_signal_in_the_last_evaluation_loses_nothing(tmp_path: Path, epochs: float) -> None:
-    import factories
-
-    task, tokenizer = factories.single_task(64), factories.tokenizer()
     signals: list[int] = []
 
     def predict(model: nn.Module) -> np.ndarray:
         for number in signals:
             os.kill(os.getpid(), number)
-        return np.zeros((32, 2), np.float32)
+        return all_zero(model)
 
     def trained(folder: Path) -> torch.Tensor:
-        plan = Training(
-            fit=FitConfig(epochs=epochs, batch_size=8, checks=1),
-            seed=0,
-            data=encode(tokenizer, task.train.texts, None, 32, labels=task.train.labels),
-            pad=PaddingCollator(0),
-            predict=predict,
-            score=lambda logits: 0.0,
-            title="interrupted",
-        )
         model = Sum()
-        train(model, plan, folder)
+        train(model, plan(epochs, 1, predict), folder)
         return model.weight
 
     undisturbed = trained(tmp_path / "undisturbed")
@@ -183,20 +182,8 @@ def test_a_signal_in_the_last_evaluation_loses_nothing(tmp_path: Path, epochs: f
 
 
 def test_a_loss_that_is_not_a_number_stops_training(tmp_path: Path) -> None:
-    import factories
-
-    task, tokenizer = factories.single_task(), factories.tokenizer()
-    plan = Training(
-        fit=FitConfig(epochs=1, batch_size=8, checks=1),
-        seed=0,
-        data=encode(tokenizer, task.train.texts, None, 32, labels=task.train.labels),
-        pad=PaddingCollator(0),
-        predict=lambda model: np.zeros((32, 2), np.float32),
-        score=lambda logits: 0.0,
-        title="exploding",
-    )
     with pytest.raises(CheckFailed, match="the loss is not finite"):
-        train(Exploding(), plan, tmp_path)
+        train(Exploding(), plan(1, 1), tmp_path)
     assert not list(tmp_path.glob("**/*.safetensors"))
 
 
