@@ -2,7 +2,7 @@
 # make test: all tests. make test-fast: all but the slow ones. make docs: the documentation site.
 # make audit: known vulnerabilities of the locked packages.
 # make peers: an environment for each library that benchmarks/studies/peers.py compares.
-# make test-soak: the pages of the documentation, the notebook, 10,000 mutations of a bundle, 50 kills
+# make test-soak: the pages of the documentation, 10,000 mutations of a bundle, 50 kills
 # and 25 full disks.
 PYTHON ?= python3
 OLD_PYTHON := kdedge needs Python 3.11 or newer: make PYTHON=python3.12 ...
