@@ -41,7 +41,8 @@ INTRODUCTION = """\
 
 Every page answers one question with one table, and states the command that makes it. Scores come
 from a test split that chose no checkpoint, value or text, unless the page says otherwise. Times of
-one page come from one interleaved run: compare ratios, not microseconds, across pages.
+one page come from one interleaved run, unless the page says otherwise: compare ratios, not
+microseconds, across pages.
 
 `python benchmarks/studies/index_results.py` writes this index.
 """
