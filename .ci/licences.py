@@ -25,8 +25,8 @@ START, END = "<!-- table: .ci/licences.py -->", "<!-- end of table -->"
 USES = {
     "device": "run bundles",
     "train": "train and export",
-    "dev": "tune, sign, quick start, tests",
     "serve": "serve over HTTP",
+    "dev": "tune, sign, quick start, tests",
     "docs": "build this site",
     "audit": "audit",
 }
