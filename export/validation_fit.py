@@ -10,7 +10,7 @@ from kdedge.export.figures import TemperatureFigures
 from kdedge.data.task import Split
 from kdedge.evaluation.calibration import calibration_error, fit_temperature
 from kdedge.runtime import Classifier
-from kdedge.runtime.agreement import AgreementTable, measure_agreement
+from kdedge.runtime.agreement import MAX_ROWS, AgreementTable, measure_agreement
 from kdedge.runtime.prediction import probabilities
 
 
@@ -59,5 +59,15 @@ def fit_on_validation(
     table = None
     if teacher is not None:
         temperature = 1.0 if figures is None else figures.temperature
-        table = measure_agreement(spec, classifier.precision, logits, teacher, temperature)
+        rows = _rows_of_table(len(logits))
+        table = measure_agreement(
+            spec, classifier.precision, logits[rows], teacher[rows], temperature
+        )
     return ValidationFit(figures, table)
+
+
+def _rows_of_table(texts: int) -> np.ndarray:
+    """Choose the validation texts of the agreement table: all, or as many as it can hold."""
+    if texts <= MAX_ROWS:
+        return np.arange(texts)
+    return np.sort(np.random.default_rng(0).choice(texts, MAX_ROWS, replace=False))

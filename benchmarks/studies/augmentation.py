@@ -43,7 +43,7 @@ LABELS_ALONE = "labels alone"
 MORE_STEPS = ", more steps"
 
 OPEN_FILTERS = FilterConfig(
-    near=1.0, held_out=1.0, shortest=1, longest=10**6, perplexity=(0.0, 1.0), balance=None
+    near=1.0, held_out=1.0, shortest=1, longest=10**6, perplexity=(0.0, 1.0), balance=1e6
 )
 """Filters that only reject copies of texts of the transfer set or of the other splits."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -74,9 +74,9 @@ def bench(
     bundle is measured alone.
 
     Args:
-        source: A run, a bundle, a folder or zip of one, or a list of bundles.
-        data: Texts to bench bundles on: a csv, tsv, jsonl or txt file, `(texts, labels)`, texts
-            alone, a `datasets.Dataset` or a DataFrame. Default: a run's test split, or a
+        source: A run, a bundle, a folder, zip or hub id of one, or a list of bundles.
+        data: Texts to bench bundles on: a csv, tsv, jsonl, parquet or txt file, `(texts, labels)`,
+            texts alone, a `datasets.Dataset` or a DataFrame. Default: a run's test split, or a
             bundle's evaluation texts, or else its golden texts.
         out: Folder for report.html, report.md and report.json. Default: bench/ in the run, with
             unusual settings in its name; a bundle without a run writes no files.
@@ -90,6 +90,7 @@ def bench(
         UsageError: If a source, a setting or the form of the data is wrong, or if the folder holds
             a report that was made with other settings.
         DataError: If texts or labels cannot be used.
+        IntegrityError: If a file of a bundle or a run was changed.
         MachineError: If this machine lacks something, such as an execution provider.
 
     Example:
@@ -135,6 +136,7 @@ def _options(settings: Mapping[str, Any]) -> Options:
         if name not in names:
             hint = nearest_or_known(name, names)
             raise UsageError("kdedge.bench has no such setting", name, hint)
+    settings = {**settings, "scenarios": scenario_names(settings.get("scenarios", ()))}
     options = Options(**settings)
     for name in ("threads", "seconds", "repeats", "batch", "target"):
         value = getattr(options, name)
@@ -148,7 +150,7 @@ def _options(settings: Mapping[str, Any]) -> Options:
             repr(options.providers),
             f"give providers=({options.providers!r},)",
         )
-    return replace(options, scenarios=scenario_names(options.scenarios))
+    return options
 
 
 def _folder(source: Any, stack: ExitStack) -> Path:

@@ -57,9 +57,8 @@ def teacher_filter(filters: FilterConfig, task: Task) -> TeacherFilter:
             passes = within(confidence[rows], *filters.confidence)
             reject("confidence", rows[~passes])
             rows = rows[passes]
-        if filters.balance is not None:
-            passes = select_balanced(labels[rows], task.train.labels, filters.balance)
-            reject("balance", rows[~passes])
+        passes = select_balanced(labels[rows], task.train.labels, filters.balance)
+        reject("balance", rows[~passes])
         return FilterResult(accepted, rejected)
 
     return apply

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from kdedge.cascade.drift import DriftMonitor, DriftStatus
 from kdedge.cascade.teachers import AskTeacher, Label, Pairs, open_teacher
 from kdedge.errors import CheckFailed, MachineError, UsageError
-from kdedge.runtime import Classifier, Prediction
+from kdedge.runtime import Bundle, Classifier, Prediction
 from kdedge.runtime.agreement import Threshold, confidence, usualness
 from kdedge.runtime.text_arguments import read_arguments
 
@@ -72,8 +72,10 @@ class Cascade:
         seed: Seed of the choice of audited texts.
 
     Raises:
-        UsageError: If the bundle has no agreement table, or predicts a number.
+        UsageError: If the bundle has no agreement table or predicts a number, the teacher is none
+            of these, or a share is not between 0 and 1.
         CheckFailed: If no threshold keeps the agreement.
+        IntegrityError: If a bundle is damaged.
 
     Example:
         ```python
@@ -86,8 +88,8 @@ class Cascade:
 
     def __init__(
         self,
-        student: Classifier | str | Path,
-        teacher: AskTeacher | Classifier | str | Path,
+        student: Classifier | Bundle | str | Path,
+        teacher: AskTeacher | Classifier | Bundle | str | Path,
         agreement: float = 0.99,
         *,
         audit_share: float = AUDIT_SHARE,
@@ -115,7 +117,9 @@ class Cascade:
 
         Raises:
             UsageError: If `texts` is neither text nor list of texts.
+            DataError: If a text cannot be encoded.
             CheckFailed: If the teacher does not give one label for each text.
+            MachineError: If the teacher's server gives no answer.
         """
         given = read_arguments(texts, reads_pairs=self.student.spec.pair)
         answers = self.predict_batch(given.texts, given.pairs)

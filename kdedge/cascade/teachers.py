@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kdedge.errors import MachineError, UsageError, first_line
-from kdedge.runtime import Classifier
+from kdedge.runtime import Bundle, Classifier
 
 Label = str | tuple[str, ...]
 Pairs = Sequence[str] | None
@@ -102,15 +102,15 @@ class HttpTeacher:
         return labels
 
 
-def open_teacher(teacher: AskTeacher | Classifier | str | Path) -> AskTeacher:
+def open_teacher(teacher: AskTeacher | Classifier | Bundle | str | Path) -> AskTeacher:
     """Return a teacher as a function.
 
     Args:
-        teacher: A function, a classifier, the address of a server, or a bundle's folder.
+        teacher: A function, a classifier, the address of a server, or a bundle.
     """
     if isinstance(teacher, str) and "://" in teacher:
         return HttpTeacher(teacher)
-    if isinstance(teacher, str | Path):
+    if isinstance(teacher, str | Path | Bundle):
         teacher = Classifier.load(teacher)
     if isinstance(teacher, Classifier):
         return _ask_classifier(teacher)

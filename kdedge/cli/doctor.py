@@ -123,7 +123,8 @@ def _gpu() -> str:
 
 def _model_cache() -> Path:
     """Return the folder in which Hugging Face's libraries keep what they download."""
-    home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    home = os.environ.get("HF_HOME") or Path(cache) / "huggingface"
     return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
 
 

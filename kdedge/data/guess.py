@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from kdedge.errors import DataError
+from kdedge.errors import DataError, UsageError
 from kdedge.io.delimited import find_delimiter
 from kdedge.io.encoding import open_text
 from kdedge.io.faults import shown
@@ -83,6 +83,10 @@ def guess_data(
         >>> guess_data(Path("reviews.csv")).label
         'stars'
     """
+    if path.suffix.lower() == ".txt":
+        raise UsageError(
+            "a txt file has no labels", str(path), "give a csv, tsv or jsonl file with both"
+        )
     rows = [row.cells for row in islice(iter_rows(path, (), encoding), GUESSED_ROWS)]
     if not rows:
         raise DataError(f"{path}: no rows", "0 rows", "give a file with texts and labels")

@@ -117,6 +117,8 @@ def baseline_epochs(context: DistillContext, student: StudentConfig) -> float:
     epochs = student.fit.epochs
     first = student.first_stage
     if first:
-        epochs += first.epochs * student.fit.batch_size / first.batch_size
+        texts = student.fit.batch_size * student.fit.gradient_accumulation
+        texts_first = first.batch_size * first.gradient_accumulation
+        epochs += first.epochs * texts / texts_first
     transfer = context.transfer
     return epochs * len(transfer) / len(transfer.texts.labelled)

@@ -143,9 +143,10 @@ class FilterConfig(Section):
     confidence: tuple[Probability, Probability] = Field(
         (0.0, 1.0), description="Lowest and highest probability of the teacher's label."
     )
-    balance: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = Field(
+    balance: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
         3.0,
-        description="Texts that a label may have, as a multiple of its share in the training set.",
+        description="Texts that a label may have, as a multiple of its share in the training set; "
+        "a large number accepts all.",
     )
 
     @field_validator("perplexity", mode="before")
@@ -187,7 +188,7 @@ class AugmentConfig(Section):
     rules: RulesConfig | None = Field(None, description="Change words by rule.")
     replace: ReplaceConfig | None = Field(None, description="Replace words by a model's.")
     generate: GenerateConfig | None = Field(None, description="Generate texts with a model.")
-    pool: PoolConfig | None = Field(None, description="Read unlabelled texts from a file.")
+    pool: PoolConfig | None = Field(None, description="Take unlabelled texts.")
     filters: FilterConfig = Field(FilterConfig(), description="Which new texts are rejected.")
 
     @property

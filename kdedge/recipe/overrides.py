@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from kdedge.errors import UsageError
@@ -45,6 +46,8 @@ def _set_key(document: dict[str, Any], words: list[str], value: Any, override: s
     """
     table = document
     for depth, word in enumerate(words[:-1], 1):
+        if value is None and word not in table:
+            return
         table = table.setdefault(word, {})
         if depth == 1 and isinstance(table, list):
             rest = words[1:]
@@ -79,6 +82,10 @@ def _named_table(
         return named[word], True
     if len(tables) == 1 and isinstance(tables[0], dict):
         return tables[0], False
+    near = get_close_matches(word, named, n=1)
+    if near:
+        hint = "did you mean " + override.replace(f"{key}.{word}", f"{key}.{near[0]}", 1) + "?"
+        raise UsageError(f"this recipe has no {key} {word}", repr(override), hint)
     raise UsageError(
         f"this recipe has several {key}s",
         repr(override),

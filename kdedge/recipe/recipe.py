@@ -24,6 +24,7 @@ RUN_FOLDERS = frozenset(
         "teacher-bundle",
         "general",
         "generator",
+        "inputs",
         "augment",
         "transfer",
         "student",
@@ -51,8 +52,8 @@ class Recipe(Section):
     )
     threads: Positive | None = Field(
         None,
-        description="CPU threads of training, which decide how sums are rounded; default: this "
-        "machine's cores, then saved in the run.",
+        description="CPU threads of training, which decide how sums are rounded; default: as saved "
+        "in the run, else this process's cores.",
     )
     share: Name | None = Field(
         None, description="Name of the run whose teacher and texts are used; default: this run."

@@ -145,7 +145,9 @@ class TinyBertConfig(StudentBase):
         "DistilBERT or ELECTRA.",
     )
     teacher_layers: list[Positive] | None = Field(
-        None, description="Teacher layers to start from, counted from 1; default: uniform."
+        None,
+        description="Teacher layers that start = teacher and shrink take, counted from 1; default: "
+        "uniform.",
     )
     layers: Positive = Field(4, description="Transformer layers.")
     hidden: Positive = Field(312, description="Width of the hidden states.")
@@ -203,6 +205,11 @@ class TinyBertConfig(StudentBase):
         if self.teacher_layers is not None and len(self.teacher_layers) != self.layers:
             count = len(self.teacher_layers)
             raise ValueError(f"teacher_layers names {count} layers, but layers = {self.layers}")
+        if self.teacher_layers is not None and self.start not in ("teacher", "shrink"):
+            raise ValueError(
+                f'start = "{self.start}" does not read teacher_layers: set start = "teacher" or '
+                '"shrink", or remove teacher_layers'
+            )
         return self
 
     @model_validator(mode="after")

@@ -41,7 +41,13 @@ def read_private_key(path: Path) -> Ed25519PrivateKey:
     content = _read_key(path)
     try:
         key = load_pem_private_key(content, password=None)
-    except (ValueError, TypeError, _unsupported()) as error:
+    except TypeError as error:
+        raise UsageError(
+            "the private key has a password, which kdedge cannot ask for",
+            f"{path}: {first_line(error)}",
+            f"write a copy without it: openssl pkey -in {path} -out NEW-FILE.pem",
+        ) from error
+    except (ValueError, _unsupported()) as error:
         raise _no_key("private", path, first_line(error)) from error
     if not isinstance(key, Ed25519PrivateKey):
         raise _no_key("private", path, f"the file holds a {type(key).__name__}")
@@ -137,9 +143,9 @@ def _read_key(path: Path) -> bytes:
 
 
 def _no_key(kind: str, path: Path, reason: str) -> UsageError:
-    command = "openssl genpkey -algorithm ed25519 -out key.pem"
+    command = "openssl genpkey -algorithm ed25519 -out NEW-FILE.pem"
     if kind == "public":
-        command = "openssl pkey -in key.pem -pubout -out public.pem"
+        command = "openssl pkey -in PRIVATE-KEY.pem -pubout -out NEW-FILE.pem"
     return UsageError(
         f"this file is no {kind} ed25519 key in PEM format",
         f"{path}: {reason}",

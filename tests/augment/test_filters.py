@@ -168,7 +168,7 @@ def test_labelled_texts_are_never_rejected() -> None:
         (len(texts), 2), np.float32
     )  # the teacher is unsure about every text but the last
     logits[-1] = (9, -9)
-    result = teacher_filter(FilterConfig(confidence=(0.9, 1.0), balance=None), task)(
+    result = teacher_filter(FilterConfig(confidence=(0.9, 1.0), balance=1000.0), task)(
         texts, np.array_split(logits, 3)
     )
     assert result.kept[: len(task.train)].all() and result.kept[-3:].tolist() == [

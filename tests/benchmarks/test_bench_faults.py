@@ -160,3 +160,12 @@ def test_a_speedup_from_a_few_values_is_not_in_the_sentence() -> None:
     sentence = summary(replace(example, rows=tuple(rows)))
     assert "was timed too briefly for a speedup" in sentence and "times as fast" not in sentence
     assert any("timed only 3 times" in line for line in warnings(replace(example, rows=rows)))
+
+
+def test_rates_belong_to_all_scenarios_too() -> None:
+    from kdedge.api.bench import _options
+
+    options = _options({"scenarios": ("all",), "rates": (5.0,)})
+    assert "load" in options.scenarios and options.rates == (5.0,)
+    with pytest.raises(UsageError, match="rates"):
+        _options({"scenarios": ("cold",), "rates": (5.0,)})

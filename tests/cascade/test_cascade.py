@@ -19,7 +19,7 @@ import pytest
 
 from kdedge.cascade import Cascade, DriftMonitor, HttpTeacher
 from kdedge.errors import CheckFailed, MachineError, UsageError
-from kdedge.runtime import Classifier
+from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.agreement import AgreementTable
 
 
@@ -66,6 +66,15 @@ def test_one_text_gives_one_answer(bundle: Path) -> None:
     answer = Cascade(bundle, Teacher(), agreement=0.9).predict("the film was good")
     assert not isinstance(answer, list)
     assert answer.to_json()["source"] in ("student", "teacher")
+
+
+def test_student_and_teacher_may_be_open_bundles(bundle: Path) -> None:
+    opened = Bundle.open(bundle)
+    cascade = Cascade(opened, opened, agreement=0.9, audit_share=0)
+    answers = cascade.predict(texts(20))
+    assert isinstance(answers, list)
+    labels = [prediction.label for prediction in Classifier.load(bundle).predict_batch(texts(20))]
+    assert [answer.label for answer in answers] == labels
 
 
 def test_audits_watch_the_agreement(bundle: Path) -> None:

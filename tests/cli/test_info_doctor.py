@@ -81,3 +81,12 @@ def test_doctor_names_the_pip_line_of_a_missing_package(
     doctor.doctor.main([], standalone_mode=False)
     output = capsys.readouterr().out
     assert f"missing: {package}" in output and f'pip install "kdedge-toolkit[{extra}]"' in output
+
+
+def test_doctor_names_the_cache_of_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from kdedge.cli import doctor
+
+    for name in ("HF_HOME", "HF_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert doctor._model_cache() == tmp_path / "huggingface" / "hub"

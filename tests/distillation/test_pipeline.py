@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest import mock
 
 import factories
 import pytest
 import torch
 
-from kdedge.distillation.pipeline import distill
+from kdedge.distillation.pipeline import baseline_epochs, distill
 from kdedge.distillation.scores import ModelScores, scores
-from kdedge.recipe import load_recipe
+from kdedge.recipe import TinyBertConfig, load_recipe
 from kdedge.transfer.dataset import read_transfer_set
 
 
@@ -62,3 +63,17 @@ def test_the_baseline_takes_as_many_steps_as_the_student(tmp_path: Path) -> None
         last_steps.append(max(json.loads(line)["step"] for line in lines))
     assert read_transfer_set(run.transfer).texts.origins.among(("rule",)).any()
     assert abs(last_steps[0] - last_steps[1]) <= 1
+
+
+def test_the_baseline_counts_a_first_stage_with_batches_of_its_own() -> None:
+    student = TinyBertConfig(
+        kind="tinybert",
+        fit={"epochs": 1, "batch_size": 32},
+        objective={"hidden_weight": 1.0},
+        layers_first={"epochs": 4, "batch_size": 8, "gradient_accumulation": 4},
+    )
+    transfer = mock.MagicMock()
+    transfer.__len__.return_value = 300
+    transfer.texts.labelled = range(100)
+    context = mock.Mock(transfer=transfer)
+    assert baseline_epochs(context, student) == (1 + 4) * 3

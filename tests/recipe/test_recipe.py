@@ -199,6 +199,26 @@ def test_overrides_name_a_student(write) -> None:  # type: ignore[no-untyped-def
         UsageError, match=r"(?s)several students.*student\.small\.layers=2 or student\.bilstm"
     ):
         load_recipe(path, ("student.layers=2",))
+    with pytest.raises(UsageError, match=r"did you mean student\.bilstm\.fit\.epochs=9\?"):
+        load_recipe(path, ("student.bilsm.fit.epochs=9",))
+
+
+def test_removing_a_key_of_a_missing_table_changes_nothing(write) -> None:  # type: ignore[no-untyped-def]
+    path = write(ONE_STUDENT)
+    assert load_recipe(path, ("augment.rules.mask=",)) == load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("student.small.name=inputs", "inputs"),
+        ("student.small.teacher_layers=[1,2,3,4]", "does not read teacher_layers"),
+    ],
+)
+def test_a_student_is_refused(write, override: str, message: str) -> None:  # type: ignore[no-untyped-def]
+    path = write(TWO_STUDENTS)
+    with pytest.raises(UsageError, match=message):
+        load_recipe(path, ("student.small.start=scratch", override))
 
 
 @pytest.mark.parametrize("override", ["layers", "=3", "a..b=1", "name.first=1"])

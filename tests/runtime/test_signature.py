@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
@@ -123,6 +124,17 @@ def test_other_keys_are_usage_errors(tmp_path: Path) -> None:
             read_private_key(path)
     with pytest.raises(UsageError, match="no public ed25519 key"):
         read_public_key(private)
+
+
+def test_a_key_with_a_password_is_not_to_be_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    encrypted = BestAvailableEncryption(b"a password")
+    key = Ed25519PrivateKey.generate()
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encrypted))
+    with pytest.raises(UsageError, match="has a password") as error:
+        read_private_key(path)
+    hint = error.value.hint
+    assert hint is not None and f"-in {path}" in hint and f"-out {path}" not in hint
 
 
 def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
