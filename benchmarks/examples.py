@@ -165,7 +165,8 @@ def _labels(spec: TaskSpec, table: Table, values: Sequence[Any], faults: Faults)
             faults.add(
                 table.where(row),
                 f"label {shown(value)} is not one of this bundle",
-                f"labels are {', '.join(spec.labels[:8])}; name the label column with --label",
+                f"labels are {', '.join(spec.labels[:8])}; name the label column with --label "
+                "(in Python: give (texts, labels))",
             )
     return labels
 

@@ -103,7 +103,7 @@ def check_replaceable(folder: Path, settings: Mapping[str, Any]) -> None:
     path = folder / "report.json"
     if not path.exists():
         return
-    hint = "name another folder with --out (in Python: out), or remove this one"
+    hint = "name another folder with --out (in Python: out), or remove its report.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["settings"]
         names = sorted({*found, *settings} - {*EFFORT})

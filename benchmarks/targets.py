@@ -80,7 +80,7 @@ def _bundles_of(target: Path) -> list[Path]:
     raise UsageError(
         "this is neither a bundle nor a run",
         str(target),
-        "name a folder with kdedge.json, such as runs/quickstart/bundle, or a run folder",
+        "name a folder with kdedge.json, such as runs/quickstart/bilstm/bundle, or a run folder",
     )
 
 

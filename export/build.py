@@ -268,5 +268,6 @@ def _check_float_allowed(precisions: Sequence[str], loss_reason: str) -> None:
         raise CheckFailed(
             "the int8 file is not worth packing",
             loss_reason,
-            "use --precision auto to get the float file, or raise student.quantize.largest_drop",
+            "use --precision auto to get the float file; or, if the score is too low, set a higher "
+            "student.quantize.largest_drop in the recipe, and run `kdedge distill` with it first",
         )

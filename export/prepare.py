@@ -82,7 +82,8 @@ def apply_vocab_trim(
             "the student needs more of its vocabulary",
             reason,
             "set student.vocabulary and distill again, so that it learns with fewer pieces; or "
-            "keep more pieces, or raise student.quantize.largest_drop",
+            "keep more pieces; or set a higher student.quantize.largest_drop in the recipe, and "
+            "run `kdedge distill` with it first",
         )
     return replace(source, model=after.model.eval(), tokenizer=after.tokenizer, vocabulary=figures)
 

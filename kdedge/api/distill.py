@@ -40,7 +40,8 @@ def distill(
         runs: The folder that holds one folder per run.
         overrides: Keys of the recipe to set, such as `{"student.fit.epochs": 1}`.
         seeds: Train the students with this many seeds.
-        threads: CPU threads of training. Default: as when the run began, else all cores.
+        threads: CPU threads of training. Default: the recipe's, else as when the run began, else
+            all cores.
         force: Replace stages whose inputs have changed; otherwise that is an error.
         progress: Whether to show progress, or an object that receives it.
         **inputs: Objects instead of a recipe: `teacher`, `tokenizer`, `train`, `validation`,
@@ -54,6 +55,8 @@ def distill(
         UsageError: If an argument, the recipe or the students are wrong.
         DataError: If texts or labels cannot be used; lists them.
         MachineError: If this machine lacks something, or the run is in use.
+        CheckFailed: If a loss or a weight is not finite.
+        IntegrityError: If a file of a finished stage was changed.
         Interrupted: If a signal arrives; the work is saved.
 
     Example:

@@ -100,7 +100,9 @@ def export_bundle(
 
     Raises:
         UsageError: If the run, the student or a setting is wrong; names the students.
+        DataError: If the texts for calibration cannot be used.
         CheckFailed: If a file does not do what its model does. The old bundle is unchanged.
+        IntegrityError: If a file of a finished stage was changed.
         MachineError: If this machine lacks something, or the run is in use.
 
     Example:
@@ -139,6 +141,9 @@ def export_bundles(
 
     Returns:
         Student -> bundle.
+
+    Raises:
+        KdedgeError: As `export_bundle`.
 
     Example:
         ```python

@@ -101,7 +101,7 @@ class _WithCompare(click.Command):
     click.option(
         "--repeats",
         type=click.IntRange(1),
-        help="Single texts to time per model, instead of --seconds.",
+        help="Single texts to time per model; --seconds then holds for batches alone.",
     ),
     default_option("--batch", click.IntRange(1), DEFAULTS.batch, "Batch size for throughput."),
     click.option(

@@ -32,7 +32,7 @@ SHOWN_LABELS = 20
 @recipe_options
 @json_option
 def check(arguments: RecipeArguments, as_json: bool) -> None:
-    """Check RECIPE, its data and its models, without training.
+    """Check RECIPE, its data, and the models of teacher and students, without training.
 
     Lists every fault of the recipe with its key, and the first ten faults of each file with
     their lines. Checks whether each student fits its start, the task and its loss. Prints how many

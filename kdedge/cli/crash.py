@@ -41,14 +41,14 @@ def explain(error: Exception) -> KdedgeError:
             return MachineError(
                 "the disk is full",
                 first_line(cause),
-                "free space and run the same command again: finished work is reused",
+                "free space and run the same command again: finished stages are reused",
             )
         if isinstance(cause, MemoryError) or _mentions(text, OUT_OF_MEMORY_TEXTS):
             return MachineError(
                 "the memory is exhausted",
                 first_line(cause),
-                "choose a smaller batch (--set student.fit.batch_size=8), a shorter max_length, "
-                "or a machine with more memory",
+                "choose a smaller batch (fit.batch_size of student or teacher in the recipe, or an "
+                "option of the command), a shorter max_length, or a machine with more memory",
             )
     if isinstance(error, OSError) and error.errno is not None:
         detail = first_line(error)

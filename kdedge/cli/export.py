@@ -17,7 +17,6 @@ from kdedge.cli.options import (
     OutputOptions,
     default_option,
     device_option,
-    force_option,
     json_option,
     load_data,
     option_group,
@@ -137,7 +136,7 @@ class ExtraOptions:
 )
 @web_options
 @device_option
-@force_option
+@click.option("--force", is_flag=True, help="Export again even if nothing has changed.")
 @option_group("output", OutputOptions, wide_option, json_option)
 def export(
     run: Path,
@@ -151,9 +150,9 @@ def export(
     """Write the students of RUN as ONNX files, compare them with torch, and pack bundles.
 
     RUN is a run folder (all its students) or the folder of one student in it. With the static
-    scheme, activation ranges are calibrated on the transfer set and trained with the student
-    ([student.quantize] in the recipe). With the dynamic scheme, a prediction can depend on the
-    other texts of its batch.
+    scheme, activation ranges are calibrated on the transfer set. They are trained with the student
+    if calibration changes too much ([student.quantize] in the recipe). With the dynamic scheme, a
+    prediction can depend on the other texts of its batch.
 
     RUN may also be a bundle, which stays as it is: --kit, --web and --sign add something to it.
 

@@ -60,7 +60,7 @@ strict_option = click.option(
     help="Exit with 1 if a warning means that the result cannot be trusted.",
 )
 force_option = click.option(
-    "--force", is_flag=True, help="Replace stages whose inputs have changed."
+    "--force", is_flag=True, help="Replace stages whose inputs or files have changed."
 )
 
 
@@ -215,7 +215,8 @@ recipe_options = option_group(
     click.option(
         "--threads",
         type=click.IntRange(min=1),
-        help="CPU threads for training. Default: as when the run began, else all cores.",
+        help="CPU threads for training. Default: the recipe's, else as when the run began, else "
+        "all cores.",
     ),
     device_option,
 )

@@ -46,7 +46,7 @@ def push(
 
     opened = Bundle.open(bundle, digest)
     size = opened.manifest.size() / 1e6
-    print_message(f"uploading {len(opened.manifest.files) + 1} files, {size:.1f} MB")
+    print_message(f"uploading {len(opened.manifest.files)} files and their manifest, {size:.1f} MB")
     done = upload_bundle(
         opened, repository, private=private, revision=revision, with_eval=with_eval
     )

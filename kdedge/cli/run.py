@@ -21,7 +21,9 @@ from kdedge.run.stage import StageContext
 @click.command()
 @recipe_options
 @click.option(
-    "--force", is_flag=True, help="Replace stages whose inputs have changed, and measure again."
+    "--force",
+    is_flag=True,
+    help="Replace stages whose inputs or files have changed; export and measure again.",
 )
 @option_group("output", OutputOptions, wide_option, strict_option, json_option)
 def run(arguments: RecipeArguments, force: bool, output: OutputOptions) -> None:

@@ -125,5 +125,5 @@ def _check(file: Replay) -> None:
         raise CheckFailed(
             "this machine computes other logits than the one that exported the bundle",
             f"{file.precision}: {_differences(file)}",
-            'load the bundle with precision="fp32", or use another onnxruntime',
+            "use another onnxruntime, or export the student again with --precision fp32",
         )

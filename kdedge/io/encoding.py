@@ -138,8 +138,11 @@ def _misfit(path: Path, codec: str, error: UnicodeDecodeError) -> DataError:
 
 
 def _encoding_hint(likely: str) -> str:
-    """Return a hint for recipes and for options, whose files are always utf-8."""
-    return f'save the file as utf-8, or, in a recipe, set data.encoding = "{likely}"'
+    """Return a hint for recipes, for `kdedge init`, and for options, which read utf-8 alone."""
+    return (
+        f'save the file as utf-8, or, in a recipe, set data.encoding = "{likely}" (kdedge init: '
+        f"--encoding {likely})"
+    )
 
 
 def _likely_encoding(content: bytes) -> str:

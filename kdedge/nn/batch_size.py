@@ -54,8 +54,8 @@ class BatchSize:
             raise MachineError(
                 "memory ran out on a batch",
                 f"{self.title}: {first_line(error)}",
-                f"set fit.batch_size = {max(1, self.batch_size // 2)}, and double "
-                "fit.gradient_accumulation",
+                f"in its table of the recipe, set fit.batch_size = {max(1, self.batch_size // 2)} "
+                "and double fit.gradient_accumulation",
             ) from error
         self.size = (self.size + 1) // 2
 

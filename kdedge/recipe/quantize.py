@@ -15,7 +15,9 @@ class QuantizeConfig(Section):
     """How a student is quantized to int8."""
 
     steps: Annotated[int, Field(ge=0)] = Field(
-        300, description="Steps of quantization-aware training; 0 only calibrates."
+        300,
+        description="Steps of quantization-aware training, if calibration alone changes too much; "
+        "0 only calibrates.",
     )
     batch_size: Positive = Field(32, description="Texts per step.")
     learning_rate: SmallLearningRate = Field(2e-5, description="Learning rate of the weights.")
@@ -37,7 +39,8 @@ class QuantizeConfig(Section):
     )
     largest_drop: Weight = Field(
         0.01,
-        description="Drop of the validation score above which the bundle holds no int8 file.",
+        description="Drop of the validation score above which the bundle holds no int8 file; less "
+        "than one text is always allowed.",
     )
     trim_vocab: Positive | None = Field(
         None,

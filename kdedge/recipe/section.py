@@ -36,7 +36,8 @@ class FitConfig(Section):
     )
     weight_decay: Weight = Field(0.01, description="Weight decay of AdamW.")
     checks: Positive = Field(
-        3, description="How often the validation split is scored and a checkpoint saved, in all."
+        3,
+        description="How often the validation split is scored, in all; the best weights are kept.",
     )
     precision: Precision = Field(
         "auto",

@@ -59,7 +59,8 @@ class DataConfig(Section):
     )
     overlap: Literal["error", "drop", "allow"] = Field(
         "error",
-        description="What to do if a text of one split, or a near copy of it, stands in another.",
+        description="What to do if a text of one split stands in another. Near copies count too, "
+        "if they are many and the splits were not drawn from one file.",
     )
     clean: CleanConfig | None = Field(
         None, description="What is removed from texts; default: nothing."
@@ -125,7 +126,7 @@ class TeacherConfig(Section):
     fine_tune: bool | None = Field(
         None,
         description="Whether to train the model on the task; default: only if it has no "
-        "classification head for these labels.",
+        "classification head with this number of labels. Set true if its head is of another task.",
     )
     max_length: Length = Field(
         128, description="Tokens per text, special tokens included; longer texts are cut."

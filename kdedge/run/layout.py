@@ -5,7 +5,7 @@
                 student/  baseline/  layers/  student-int8/  bundle/
 
 With several students, the folders of the last line are in a folder with the student's name.
-If the recipe sets `share`, the teacher and texts are in `runs/<share>/`.
+If the recipe sets `share`, the teacher, texts and general students are in `runs/<share>/`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class RunDir:
 
     @property
     def general(self) -> Path:
-        """The general students of this run."""
+        """The general students of this run, or of the one in `share`."""
         return self.shared / "general"
 
     def general_student(self, student: StudentConfig) -> Path:
@@ -194,7 +194,7 @@ def _locked_folder(folder: Path) -> Iterator[None]:
         raise MachineError(
             "this run is in use",
             f"{folder} is held by {name}",
-            "wait for it, or give this recipe another name",
+            "wait for it; or, to distill beside it, give the recipe another name",
         ) from error
     try:
         write_atomic(holder, f"process {os.getpid()}")

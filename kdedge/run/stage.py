@@ -46,7 +46,10 @@ class StageContext:
     def other_inputs_hint(self, folder: Path) -> str:
         """Say what to do if a stage was made from other inputs."""
         if self.run is None or folder.is_relative_to(self.run):
-            return "give the run another name, or pass --force to make it again"
+            return (
+                "give the run another name, or make it again with --force (of kdedge distill; in "
+                "Python: force=True)"
+            )
         return (
             f"other runs share this stage in {folder.parent}: for a stage of your own, give share "
             "(of a general student: the student or general.share) another name; --force makes it "
@@ -250,7 +253,8 @@ def read_result(folder: Path, result_type: type[ResultType]) -> ResultType:
         UsageError: If the folder is not a finished stage, or its result is of another type.
 
     Example:
-        >>> read_result(Path("runs/quickstart/student"), MeasuredResult).test  # doctest: +SKIP
+        >>> student = Path("runs/quickstart/bilstm/student")
+        >>> read_result(student, MeasuredResult).test  # doctest: +SKIP
         0.91
     """
     record = read_stage(folder)

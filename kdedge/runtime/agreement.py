@@ -249,7 +249,8 @@ def _no_threshold(texts: int, agreement: float, error_rate: float) -> CheckFaile
             f"{texts} usual validation texts are too few to promise {agreement:.1%} agreement",
             f"at least {needed} are needed, even if student and teacher agree on all of them; "
             f"{UNUSUAL_SHARE:.0%} of the validation texts count as unusual",
-            "ask for less agreement, or give the recipe more validation texts and export again",
+            "ask for less agreement; or give the recipe more validation texts and another name, "
+            "distill, and export",
         )
     return CheckFailed(
         f"no threshold keeps an agreement of {agreement:.1%}",

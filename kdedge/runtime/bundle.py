@@ -1,9 +1,10 @@
 """Open a bundle, the folder that goes to the device; verify each file on first use.
 
 bundle/  README.md  config.json  tokenizer.json  tokenizer_config.json  golden.json  kdedge.json
+         agreement.json (if the teacher's logits are known)
          kdedge.sig (if it is signed)
          evaluation.json, sbom.cdx.json (if they were requested)
-         onnx/model.onnx  onnx/model_quantized.onnx  onnx/model_portable.onnx
+         onnx/model.onnx  model_quantized.onnx  model_fp16.onnx  model_portable.onnx (one or more)
 """
 
 from __future__ import annotations

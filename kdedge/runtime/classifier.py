@@ -87,7 +87,8 @@ class Classifier:
             IntegrityError: If a file is not the one that was exported, or the digest differs.
             UsageError: If there is no such bundle, or it has no such precision.
             MachineError: If the provider is not available or cannot run every node of the graph,
-                or the repository cannot be downloaded.
+                or the repository cannot be downloaded; or if the bundle cleans texts with ftfy,
+                which is not installed.
         """
         bundle = open_bundle(folder, digest)
         return cls.from_bundle(bundle, precision, provider, threads, fallback)
@@ -140,6 +141,7 @@ class Classifier:
 
         Raises:
             UsageError: If the bundle has no such table, or it was measured with another precision.
+            IntegrityError: If the table is damaged.
         """
         bundle = open_bundle(self._source.folder, self._source.digest)
         if AGREEMENT not in bundle.contents:
@@ -201,6 +203,7 @@ class Classifier:
         Raises:
             UsageError: If `texts` is anything else, such as a dict or a DataFrame.
             DataError: If a text cannot be encoded.
+            CheckFailed: If the logits are not finite. That holds for all predictions.
 
         Example:
             ```python
@@ -231,8 +234,9 @@ class Classifier:
             batch_size: Most texts that the graph reads at once.
 
         Raises:
-            UsageError: If `texts` or `pairs` is one string or not a list.
+            UsageError: If `texts` or `pairs` is one string, a dict, a set or a table.
             DataError: If a text cannot be encoded.
+            CheckFailed: If the logits are not finite.
         """
         message = "predict_batch reads a list of texts"
         texts = read_list(texts, message, "put the text into a list, or call predict")
@@ -265,6 +269,8 @@ class Classifier:
 
         Raises:
             UsageError: If `texts` is not an iterable of texts.
+            DataError: If a text cannot be encoded.
+            CheckFailed: If the logits are not finite.
 
         Example:
             ```python
@@ -304,7 +310,10 @@ class Classifier:
             *Shape:* (N, C) float32
 
         Raises:
-            UsageError: If `texts` is not a list, or the classifier predicts a number.
+            UsageError: If `texts` is one text, a dict, a set or a table, or the classifier predicts
+                a number.
+            DataError: If a text cannot be encoded.
+            CheckFailed: If the logits are not finite.
         """
         if self.spec.kind == "regression":
             raise UsageError(
@@ -321,7 +330,12 @@ class Classifier:
     def logits(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, batch_size: int = 32
     ) -> np.ndarray:
-        """Compute the logits of N texts, in their order: (N, C) float32."""
+        """Compute the logits of N texts, in their order: (N, C) float32.
+
+        Raises:
+            DataError: If a text cannot be encoded.
+            CheckFailed: If the logits are not finite.
+        """
         rows, _ = self._encoder.tokenize(texts, pairs)
         return self._logits(rows, batch_size)
 

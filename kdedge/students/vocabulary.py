@@ -35,7 +35,7 @@ def check_is_wordpiece(tokenizer: PreTrainedTokenizerFast) -> None:
         raise UsageError(
             "only a WordPiece vocabulary can be trimmed",
             kind,
-            "remove student.vocabulary or --trim-vocab",
+            "remove student.vocabulary, student.quantize.trim_vocab or --trim-vocab",
         )
 
 
