@@ -136,7 +136,8 @@ def _options(settings: Mapping[str, Any]) -> Options:
         if name not in names:
             hint = nearest_or_known(name, names)
             raise UsageError("kdedge.bench has no such setting", name, hint)
-    settings = {**settings, "scenarios": scenario_names(settings.get("scenarios", ()))}
+    if "scenarios" in settings:
+        settings = {**settings, "scenarios": scenario_names(settings["scenarios"])}
     options = Options(**settings)
     for name in ("threads", "seconds", "repeats", "batch", "target"):
         value = getattr(options, name)

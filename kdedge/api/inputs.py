@@ -23,11 +23,10 @@ from kdedge.io.atomic import hash_file, remove, replace_dir, write_atomic
 from kdedge.io.paths import PACKAGE, resolve_model_path
 from kdedge.recipe import StudentBase, StudentConfig, set_keys, validated
 from kdedge.run.layout import RunDir
+from kdedge.run.paths import INPUTS_FOLDER, RECIPE_FILE
 from kdedge.run.processes import on_main_process
 from kdedge.runtime.spec import Kind
 from kdedge.wording import nearest_or_known
-
-RECIPE_FILE = "recipe.toml"
 
 
 class DistillInputs(TypedDict, total=False):
@@ -111,7 +110,7 @@ def write_inputs(
         DataError: If an example cannot be used.
     """
     _check_required(inputs)
-    folder = (runs / _name(inputs) / "inputs").absolute()
+    folder = (runs / _name(inputs) / INPUTS_FOLDER).absolute()
     parts = _checked_parts(inputs, folder)
     set_keys(parts.document, overrides)
     recipe = validated("kdedge.distill", parts.document)

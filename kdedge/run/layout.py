@@ -23,7 +23,7 @@ from kdedge import __version__
 from kdedge.errors import MachineError, UsageError
 from kdedge.io.atomic import json_text, write_atomic
 from kdedge.recipe import Recipe, StudentConfig, load_recipe
-from kdedge.run.paths import METADATA_FILE, RECIPE_FILE, StudentDir
+from kdedge.run.paths import INPUTS_FOLDER, METADATA_FILE, RECIPE_FILE, StudentDir
 from kdedge.run.processes import is_main
 
 
@@ -46,6 +46,11 @@ class RunDir:
     @property
     def teacher_bundle(self) -> Path:
         return self.shared / "teacher-bundle"
+
+    @property
+    def inputs(self) -> Path:
+        """The objects of a call from Python, as files (see `kdedge.api.inputs`)."""
+        return self.folder / INPUTS_FOLDER
 
     @property
     def generator(self) -> Path:

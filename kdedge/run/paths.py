@@ -10,6 +10,7 @@ from kdedge.run.stage import STAGE_FILE, read_stage
 
 RECIPE_FILE = "recipe.toml"
 METADATA_FILE = "run.json"
+INPUTS_FOLDER = "inputs"
 
 
 @dataclass(frozen=True)

@@ -176,7 +176,7 @@ def test_labelled_texts_are_never_rejected() -> None:
         False,
         True,
     ]
-    assert result.rejected == {"confidence": 2}
+    assert result.rejected == {"confidence": 2, "balance": 0}
 
 
 def test_a_regression_has_no_teacher_filters() -> None:
