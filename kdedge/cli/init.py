@@ -53,8 +53,8 @@ def init(
     """Write a commented recipe for the csv, tsv or jsonl file DATA, and say what was guessed.
 
     Files next to train.csv that are called validation.csv (or dev.csv) and test.csv are used as
-    those splits. Otherwise 20 % of DATA are drawn for the test, and
-    10 % of the rest for the validation.
+    those splits. Otherwise 20 % of DATA are drawn for the test, and 10 % of the rest for the
+    validation.
 
     \b
     Example: kdedge init reviews.csv -o reviews.toml
