@@ -15,7 +15,6 @@ TRAINING_PACKAGES = (
     "accelerate",
     "altair",
     "datasets",
-    "filelock",
     "gguf",
     "jinja2",
     "onnx",
