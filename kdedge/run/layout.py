@@ -199,7 +199,7 @@ def _locked_folder(folder: Path) -> Iterator[None]:
         raise MachineError(
             "this run is in use",
             f"{folder} is held by {name}",
-            "wait for it; or, to distill beside it, give the recipe another name",
+            "wait for it; a recipe with another name can be distilled at the same time",
         ) from error
     try:
         write_atomic(holder, f"process {os.getpid()}")
