@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
@@ -141,12 +143,7 @@ def load_generator(name: str, revision: str | None = None) -> Generator:
             path, dtype=torch.float32, output_loading_info=True, **options
         )
     except (OSError, ValueError, ImportError) as error:
-        raise MachineError(
-            "the language model cannot be loaded",
-            f"{name}: {first_line(error)}",
-            "give a folder, a package: path, a .gguf file or a hub id that this machine can "
-            'reach, or model = "scratch"',
-        ) from error
+        raise _cannot_load(name, error) from error
     if loading["missing_keys"]:
         raise UsageError(
             "the model is not a causal language model",
@@ -156,6 +153,36 @@ def load_generator(name: str, revision: str | None = None) -> Generator:
     generator = Generator.of(model, tokenizer)
     check_is_causal(generator, name)
     return generator
+
+
+def check_generator(name: str, revision: str | None = None) -> None:
+    """Check that a language model is there and is causal; its weights are not loaded.
+
+    Raises:
+        MachineError: If its configuration cannot be loaded.
+        UsageError: If no model of its type is a causal language model.
+    """
+    folder, gguf_file = split_model_name(name)
+    path = loadable_name(folder)
+    try:
+        config = AutoConfig.from_pretrained(path, revision=revision, gguf_file=gguf_file)
+    except (OSError, ValueError, ImportError) as error:
+        raise _cannot_load(name, error) from error
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise UsageError(
+            "the model is not a causal language model",
+            f"{name} has the type {config.model_type}",
+            DECODER_HINT,
+        )
+
+
+def _cannot_load(name: str, error: Exception) -> MachineError:
+    return MachineError(
+        "the language model cannot be loaded",
+        f"{name}: {first_line(error)}",
+        "give a folder, a package: path, a .gguf file or a hub id that this machine can "
+        'reach, or model = "scratch"',
+    )
 
 
 def split_model_name(name: str) -> tuple[str, str | None]:

@@ -100,8 +100,8 @@ def _weights_hash(model: str) -> str | None:
 
 
 def _initial_generator(recipe: GenerateConfig, task: Task, seed: int) -> Generator:
-    if recipe.model != "scratch":
-        return load_generator(recipe.model, recipe.revision)
+    if recipe.pretrained:
+        return load_generator(recipe.pretrained, recipe.revision)
     lines = task_lines(task.train, task.spec, seed)
     tokenizer = _train_tokenizer(lines, recipe.vocabulary)
     config = GPT2Config(

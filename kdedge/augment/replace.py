@@ -13,7 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    MODEL_FOR_MASKED_LM_MAPPING,
+    AutoConfig,
+    AutoModelForMaskedLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from kdedge.augment.source import AugmentedText
 from kdedge.data.task import Split
@@ -29,6 +35,8 @@ MASKED_BATCH = 64
 
 NEIGHBOUR_BATCH = 512
 """Words whose neighbours are searched at once."""
+
+MASKED_MODEL_HINT = 'name another as augment.replace.model, or "neighbours"'
 
 Candidates = tuple[str, ...]
 
@@ -200,7 +208,6 @@ def load_masked_guesses(
         MachineError: If it cannot be loaded.
         UsageError: If it cannot predict masked words.
     """
-    hint = 'name another as augment.replace.model, or "neighbours"'
     try:
         model, loading = AutoModelForMaskedLM.from_pretrained(
             loadable_name(name),
@@ -210,19 +217,52 @@ def load_masked_guesses(
             dtype=torch.float32,
         )
     except (OSError, ValueError) as error:
-        raise MachineError(
-            "the masked language model cannot be loaded", f"{name}: {first_line(error)}", hint
-        ) from error
+        raise _cannot_load(name, error) from error
     if loading["missing_keys"]:
         raise UsageError(
             "the model for masked words has no head that predicts them",
             f"{name} lacks {sorted(loading['missing_keys'])[0]}",
-            hint,
+            MASKED_MODEL_HINT,
         )
+    tokenizer = _load_tokenizer_with_mask(name, revision)
+    return MaskedGuesses(model.to(this_device()).eval(), tokenizer, candidates, max_length)
+
+
+def check_masked_model(name: str, revision: str | None = None) -> None:
+    """Check that a masked language model is there; its weights are not loaded.
+
+    Raises:
+        MachineError: If its configuration or its tokenizer cannot be loaded.
+        UsageError: If no model of its type predicts masked words, or its tokenizer has no mask.
+    """
+    try:
+        config = AutoConfig.from_pretrained(loadable_name(name), revision=revision)
+    except (OSError, ValueError) as error:
+        raise _cannot_load(name, error) from error
+    if type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
+        raise UsageError(
+            "the model for masked words has no head that predicts them",
+            f"{name} has the type {config.model_type}",
+            MASKED_MODEL_HINT,
+        )
+    _load_tokenizer_with_mask(name, revision)
+
+
+def _load_tokenizer_with_mask(name: str, revision: str | None) -> PreTrainedTokenizerFast:
     tokenizer = load_tokenizer(name, revision)
     if tokenizer.mask_token is None:
-        raise UsageError("the masked language model's tokenizer has no mask token", name, hint)
-    return MaskedGuesses(model.to(this_device()).eval(), tokenizer, candidates, max_length)
+        raise UsageError(
+            "the masked language model's tokenizer has no mask token", name, MASKED_MODEL_HINT
+        )
+    return tokenizer
+
+
+def _cannot_load(name: str, error: Exception) -> MachineError:
+    return MachineError(
+        "the masked language model cannot be loaded",
+        f"{name}: {first_line(error)}",
+        MASKED_MODEL_HINT,
+    )
 
 
 @dataclass(frozen=True)

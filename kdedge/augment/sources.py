@@ -132,8 +132,8 @@ def masked_model(recipe: ReplaceConfig, teacher: TeacherConfig) -> tuple[str, st
     """
     if recipe.model == "neighbours":
         return None
-    if recipe.model is not None:
-        return recipe.model, None
+    if recipe.pretrained:
+        return recipe.pretrained, None
     if guesses_masked_words(teacher.model, teacher.revision):
         return teacher.model, teacher.revision
     return None

@@ -25,13 +25,17 @@ def teacher_filter_settings(filters: FilterConfig) -> dict[str, Any]:
 
 
 def check_teacher_filters(filters: FilterConfig, spec: TaskSpec) -> None:
-    """Raise UsageError if a filter needs classes and the task has none."""
-    if spec.kind != "classification" and filters.confidence != EVERY_CONFIDENCE:
-        raise UsageError(
-            "augment.filters.confidence needs a classification task",
-            f"the task is {spec.kind}",
-            "remove this filter",
-        )
+    """Raise UsageError if a filter needs one class for each text and the task has none."""
+    if spec.kind == "classification":
+        return
+    default = FilterConfig()
+    for key in sorted(TEACHER_FILTER_KEYS):
+        if getattr(filters, key) != getattr(default, key):
+            raise UsageError(
+                f"augment.filters.{key} needs a classification task",
+                f"the task is {spec.kind}",
+                "remove this filter",
+            )
 
 
 def teacher_filter(filters: FilterConfig, task: Task) -> TeacherFilter:

@@ -67,17 +67,26 @@ def _models(recipe: Recipe) -> dict[str, str]:
             in this machine's cache nor to be had.
         UsageError: If a folder has no config.json.
     """
+    from kdedge.augment.generator import split_model_name
     from kdedge.io.paths import require_model_folder, resolve_model_path
 
     models = {}
     names = {f"teacher {recipe.teacher.model}": recipe.teacher.model}
+    augment = recipe.augment
+    if augment and augment.replace and augment.replace.pretrained:
+        names[f"augment.replace {augment.replace.pretrained}"] = augment.replace.pretrained
+    if augment and augment.generate and augment.generate.pretrained:
+        names[f"augment.generate {augment.generate.pretrained}"] = augment.generate.pretrained
     for student in recipe.student:
         for model in student.pretrained:
             names[f"start of {student.key} {model}"] = model
     for title, name in names.items():
-        folder = resolve_model_path(name)
+        folder_name, gguf_file = split_model_name(name)
+        folder = resolve_model_path(folder_name)
         if folder is None:
             models[title] = _hub_place(name)
+        elif gguf_file:
+            models[title] = str(folder / gguf_file)
         else:
             require_model_folder(folder)
             models[title] = str(folder)

@@ -1,8 +1,8 @@
 """Find the faults of a recipe that would stop its run hours later, before anything is trained.
 
-The files of unlabelled texts are read, the sources of new texts are compared with the task, and the
-shape of every student with its start, its task and its loss. Configurations and tokenizers of
-models are enough for that; no weights are loaded.
+The files of unlabelled texts are read, the sources of new texts are compared with the task, their
+models are looked up, and the shape of every student is compared with its start, its task and its
+loss. Configurations and tokenizers of models are enough for that; no weights are loaded.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from transformers import BertConfig, BertTokenizer, PretrainedConfig, PreTrained
 
 from kdedge.augment.filters import LengthRange
 from kdedge.augment.generate import prompt_kinds
+from kdedge.augment.generator import check_generator
 from kdedge.augment.pool import build_pool
+from kdedge.augment.replace import check_masked_model
 from kdedge.augment.teacher_filters import check_teacher_filters
 from kdedge.data.task import Task
 from kdedge.distillation.general_texts import NO_TASK, read_general_texts
@@ -32,7 +34,8 @@ def check_before_training(recipe: Recipe, task: Task) -> None:
     Raises:
         DataError: If a file of unlabelled texts is empty or has an unusable text.
         UsageError: If such a file cannot be read, a source or filter of new texts does not fit the
-            task, or a student does not fit its start, its task or its loss.
+            task, a model for new texts is of the wrong type, or a student does not fit its start,
+            its task or its loss.
         MachineError: If the configuration or the tokenizer of a model cannot be loaded.
     """
     check_texts(recipe, task)
@@ -40,13 +43,20 @@ def check_before_training(recipe: Recipe, task: Task) -> None:
 
 
 def check_texts(recipe: Recipe, task: Task) -> None:
-    """Check the sources and filters of new texts; files of unlabelled texts are read for that."""
+    """Check the sources and filters of new texts.
+
+    The files of unlabelled texts are read for that, and the configurations of models.
+    """
     augment = recipe.augment
     if augment:
         check_teacher_filters(augment.filters, task.spec)
         LengthRange.of(augment.filters, task.train)
         if augment.generate:
             prompt_kinds(augment.generate, task)
+            if augment.generate.pretrained:
+                check_generator(augment.generate.pretrained, augment.generate.revision)
+        if augment.replace and augment.replace.pretrained:
+            check_masked_model(augment.replace.pretrained)
         if augment.pool:
             build_pool(augment.pool, recipe.data, task)
         if augment.size == "auto":

@@ -54,6 +54,11 @@ class ReplaceConfig(Section):
     probability: Probability = Field(0.4, description="Probability that a word is replaced.")
     candidates: Positive = Field(15, description="Candidates per word.")
 
+    @property
+    def pretrained(self) -> str | None:
+        """Folder or hub id of the masked language model, if the recipe names one."""
+        return None if self.model == "neighbours" else self.model
+
 
 class GeneratorFitConfig(FitConfig):
     """How the language model is trained on the task's texts."""
@@ -90,6 +95,11 @@ class GenerateConfig(Section):
         1.0, description="Temperature of sampling."
     )
     batch_size: Positive = Field(128, description="Texts that are generated together.")
+
+    @property
+    def pretrained(self) -> str | None:
+        """Folder, .gguf file or hub id of the language model; None if it starts from scratch."""
+        return None if self.model == "scratch" else self.model
 
     @model_validator(mode="after")
     def _check_shape(self) -> GenerateConfig:

@@ -188,12 +188,14 @@ def test_a_regression_has_no_teacher_filters() -> None:
     ).kept.all()
 
 
-def test_filters_that_do_not_fit_the_task_are_an_error() -> None:
+@pytest.mark.parametrize("key, value", [("confidence", (0.9, 1.0)), ("balance", 2.0)])
+def test_filters_that_do_not_fit_the_task_are_an_error(key: str, value: object) -> None:
     spec = factories.single_task().spec
-    filters = FilterConfig(confidence=(0.9, 1.0))
+    filters = FilterConfig.model_validate({key: value})
     check_teacher_filters(filters, spec)
-    with pytest.raises(UsageError, match="needs a classification task"):
+    with pytest.raises(UsageError, match=f"filters.{key} needs a classification task"):
         check_teacher_filters(filters, replace(spec, kind="multilabel"))
+    check_teacher_filters(FilterConfig(), replace(spec, kind="multilabel"))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from kdedge.augment.generate import GenerateSource, prompt_kinds, prompt_text
-from kdedge.augment.generator import Generator, check_is_causal, load_generator
+from kdedge.augment.generator import Generator, check_generator, check_is_causal, load_generator
 from kdedge.augment.generator_stage import LanguageModelLoss, prepare_generator
 from kdedge.augment.lines import join_line, label_name, split_line, task_lines
 from kdedge.augment.sampling import sample, sample_nucleus
@@ -265,6 +265,7 @@ def test_a_model_without_a_key_value_cache_is_an_error(
 @pytest.mark.slow
 def test_a_gguf_file_gives_weights_and_tokenizer(tmp_path: Path) -> None:
     model = write_gguf(tmp_path / "tiny.gguf", list(factories.single_task().train.texts))
+    check_generator(str(tmp_path / "tiny.gguf"))
     generator = load_generator(str(tmp_path / "tiny.gguf"))
     ids = generator.tokenizer("a good film", add_special_tokens=False)["input_ids"]
     assert (generator.start, generator.end) == (0, 1) and generator.tokenizer.decode(

@@ -10,7 +10,7 @@ import factories
 import pytest
 from click.testing import CliRunner
 from tokenizers import Tokenizer, models
-from transformers import PreTrainedTokenizerFast
+from transformers import BertConfig, CLIPTextConfig, GPT2Config, PreTrainedTokenizerFast
 
 from kdedge.cli.main import cli
 from kdedge.data.load import load_task
@@ -100,6 +100,54 @@ def test_a_filter_of_classes_is_refused_for_numbers(tmp_path: Path) -> None:
     check(recipe)
     with pytest.raises(UsageError, match="confidence needs a classification task"):
         check_before_training(recipe, factories.regression_task())
+
+
+@pytest.mark.parametrize(
+    "augment, message",
+    [
+        ({"generate": {"model": "./missing"}}, "there is no such folder"),
+        ({"generate": {"model": "{folder}"}}, "the language model cannot be loaded"),
+        ({"generate": {"model": "{folder}/tiny.gguf"}}, "the language model cannot be loaded"),
+        ({"generate": {"model": "{folder}/clip"}}, "not a causal language model"),
+        ({"replace": {"model": "./missing"}}, "there is no such folder"),
+        ({"replace": {"model": "{folder}"}}, "the masked language model cannot be loaded"),
+        ({"replace": {"model": "{folder}/clip"}}, "no head that predicts them"),
+    ],
+)
+def test_a_model_that_makes_texts_is_looked_up(
+    document: dict[str, Any], tmp_path: Path, augment: dict[str, Any], message: str
+) -> None:
+    CLIPTextConfig(num_hidden_layers=1).save_pretrained(tmp_path / "clip")
+    ((source, settings),) = augment.items()
+    settings = {"model": settings["model"].format(folder=tmp_path)}
+    recipe = factories.make_recipe(
+        document, augment={source: settings}, student=factories.tinybert_config()
+    )
+    with pytest.raises(KdedgeError, match=message):
+        distill(recipe, tmp_path / "runs")
+    assert not (tmp_path / "runs" / "r" / "teacher").exists()
+
+
+def test_check_names_the_models_that_make_texts(document: dict[str, Any], tmp_path: Path) -> None:
+    words = factories.tokenizer()
+    for name, config in (
+        ("decoder", GPT2Config(n_layer=1, n_embd=8, n_head=1, vocab_size=len(words))),
+        ("masked", BertConfig(num_hidden_layers=1, vocab_size=len(words))),
+    ):
+        config.save_pretrained(tmp_path / name)
+        words.save_pretrained(tmp_path / name)
+    augment = {
+        "generate": {"model": str(tmp_path / "decoder")},
+        "replace": {"model": str(tmp_path / "masked")},
+    }
+    recipe = tmp_path / "recipe.toml"
+    made = factories.make_recipe(document, augment=augment, student=factories.tinybert_config())
+    recipe.write_text(made.to_toml())
+    answer = CliRunner().invoke(cli, ["check", str(recipe), "--json"])
+    assert answer.exit_code == 0, answer.output
+    models = json.loads(answer.output.splitlines()[-1])["models"]
+    for source, settings in augment.items():
+        assert models[f"augment.{source} {settings['model']}"] == settings["model"]
 
 
 def test_a_vocabulary_that_cannot_be_trimmed_is_found(
