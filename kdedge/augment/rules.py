@@ -21,7 +21,7 @@ REWRITTEN_SIDES = ("first", "second", "both")
 
 @dataclass(frozen=True)
 class RuleSource:
-    """The source `rule`: texts with masked or exchanged words.
+    """The source `rules`: texts with masked or exchanged words.
 
     Attributes:
         classes: Word classes; a word is exchanged for another word of its class.
@@ -33,7 +33,7 @@ class RuleSource:
     classes: WordClasses
     mask: str | None
 
-    origin = "rule"
+    origin = "rules"
     reuses_rows = True
 
     @property

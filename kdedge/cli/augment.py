@@ -56,7 +56,7 @@ SHOWN_LABELS = 3
 """Number of labels that are shown per source."""
 
 FEWER_CHANGES = {
-    "rule": "augment.rules.mask, .exchange and .window",
+    "rules": "augment.rules.mask, .exchange and .window",
     "replace": "augment.replace.probability",
 }
 """Origin -> the keys that say how much of a text is changed."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from kdedge.transfer.dataset import TransferSet
 
-MOST_REAL = ("pool", "generate", "replace", "rule")
+MOST_REAL = ("pool", "generate", "replace", "rules")
 """Sources, the one whose texts are most like those that users write first."""
 
 APART_SHARE = 1 / 3

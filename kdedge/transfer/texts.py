@@ -21,7 +21,7 @@ class TransferTexts:
     Attributes:
         texts: N strings.
         pairs: N second texts, or None.
-        origins: N strings: `labelled`, `rule`, `replace`, `generate` or
+        origins: N strings: `labelled`, `rules`, `replace`, `generate` or
             `pool`.
         labels: As in `Split.labels`; NaN (float) or -1 (class) for texts without a label.
     """
@@ -71,7 +71,7 @@ class TransferTexts:
     @property
     def made(self) -> TextColumn:
         """The texts that kdedge made (rewritten or generated), both texts of a pair."""
-        return self._all_texts("rule", "replace", "generate")
+        return self._all_texts("rules", "replace", "generate")
 
     def _all_texts(self, *origins: str) -> TextColumn:
         subset = self.take(self.rows(*origins))
@@ -84,7 +84,7 @@ class TransferTexts:
 
         Only rules mask words, so without texts from rules nothing changes.
         """
-        if "rule" not in self.origins:
+        if "rules" not in self.origins:
             return self
         texts = TextColumn.of(replace_mask_token(self.texts, source, target))
         pairs = self.pairs

@@ -69,17 +69,17 @@ def test_one_text_of_a_held_out_pair_may_recur_but_not_both() -> None:
     task = factories.pair_task()
     text_filter = make_filter(pair=True)
     first, second = task.test.texts[0], task.test.pairs[0]
-    assert not text_filter.accept(AugmentedText(first, second, 0), "rule")
-    assert text_filter.rejected["rule", "held out"] == 1
+    assert not text_filter.accept(AugmentedText(first, second, 0), "rules")
+    assert text_filter.rejected["rules", "held out"] == 1
     assert (
-        not text_filter.accept(AugmentedText(second, first, 0), "rule")
-        and text_filter.rejected["rule", "held out"] == 2
+        not text_filter.accept(AugmentedText(second, first, 0), "rules")
+        and text_filter.rejected["rules", "held out"] == 2
     ), "also in the other order"
     assert text_filter.accept(
         AugmentedText(
             first, "zebras queue by quiet jetties while brown foxes jump over lazy dogs", 0
         ),
-        "rule",
+        "rules",
     )
 
 
@@ -87,28 +87,28 @@ def test_training_texts_and_their_near_duplicates_count_as_seen() -> None:
     task, text_filter = factories.single_task(), make_filter()
     longest = max(task.train.texts, key=len)
     assert (
-        not text_filter.accept(AugmentedText(longest.title(), None, 0), "rule")
-        and text_filter.rejected["rule", "duplicate"] == 1
+        not text_filter.accept(AugmentedText(longest.title(), None, 0), "rules")
+        and text_filter.rejected["rules", "duplicate"] == 1
     )
     assert (
-        not text_filter.accept(AugmentedText(longest + ".", None, 0), "rule")
-        and text_filter.rejected["rule", "near duplicate"] == 1
+        not text_filter.accept(AugmentedText(longest + ".", None, 0), "rules")
+        and text_filter.rejected["rules", "near duplicate"] == 1
     )
     new = "a cold camera and a clever script was warm"
     assert text_filter.accept(AugmentedText(new, None, 0), "replace")
     assert (
-        not text_filter.accept(AugmentedText(new, None, 0), "rule")
-        and text_filter.rejected["rule", "duplicate"] == 2
+        not text_filter.accept(AugmentedText(new, None, 0), "rules")
+        and text_filter.rejected["rules", "duplicate"] == 2
     )
 
 
 def test_lengths_stay_in_the_range_of_the_training_texts() -> None:
     text_filter = make_filter()
     assert (text_filter.lengths.shortest, text_filter.lengths.longest) == (5, 13)
-    assert not text_filter.accept(AugmentedText("great", None, 0), "rule")
-    assert not text_filter.accept(AugmentedText("great " * 14, None, 0), "rule")
-    assert text_filter.rejected["rule", "length"] == 2
-    assert make_filter(FilterConfig(shortest=1)).accept(AugmentedText("great", None, 0), "rule")
+    assert not text_filter.accept(AugmentedText("great", None, 0), "rules")
+    assert not text_filter.accept(AugmentedText("great " * 14, None, 0), "rules")
+    assert text_filter.rejected["rules", "length"] == 2
+    assert make_filter(FilterConfig(shortest=1)).accept(AugmentedText("great", None, 0), "rules")
 
 
 def test_an_empty_length_range_is_an_error() -> None:
@@ -161,7 +161,7 @@ def test_balance_limits_a_label_to_a_multiple_of_its_training_share() -> None:
 def test_labelled_texts_are_never_rejected() -> None:
     task = factories.single_task()
     augmented = TransferTexts.of(
-        ("x one", "x two", "x three"), None, ("rule",) * 3, no_labels(3, "classification", 2)
+        ("x one", "x two", "x three"), None, ("rules",) * 3, no_labels(3, "classification", 2)
     )
     texts = collect_texts(task, augmented)
     logits = np.zeros(
@@ -182,7 +182,7 @@ def test_labelled_texts_are_never_rejected() -> None:
 def test_a_regression_has_no_teacher_filters() -> None:
     task = factories.single_task()
     task = replace(task, spec=replace(task.spec, kind="regression"))
-    texts = TransferTexts.of(("x",), None, ("rule",), no_labels(1, "regression", 1))
+    texts = TransferTexts.of(("x",), None, ("rules",), no_labels(1, "regression", 1))
     assert teacher_filter(FilterConfig(confidence=(0.9, 1.0)), task)(
         texts, [np.zeros((1, 1), np.float16)]
     ).kept.all()

@@ -28,7 +28,7 @@ class RandomSource:
     """Produces random texts and records its rows; stops with an error after some shards."""
 
     stop_after: int = 10**9
-    origin: str = "rule"
+    origin: str = "rules"
     num_rows: int = 96
     reuses_rows: bool = True
     shards: list[np.ndarray] = field(default_factory=list)
@@ -81,16 +81,16 @@ def test_every_prefix_of_the_set_mixes_the_sources_evenly(tmp_path: Path) -> Non
     texts = make(tmp_path, RandomSource(), RandomSource(origin="replace"))
     assert len(texts) == 192
     for n in (10, 50, 192):
-        assert texts.origins[:n].count("rule") == n // 2
+        assert texts.origins[:n].count("rules") == n // 2
 
 
 def test_a_source_of_duplicates_ends_and_is_counted(tmp_path: Path) -> None:
     texts = make(tmp_path, ConstantSource())
-    counts = read_stage(tmp_path / "augment").result["sources"]["rule"]
+    counts = read_stage(tmp_path / "augment").result["sources"]["rules"]
     assert len(texts) == counts["used"] == 1
     assert counts["rejected"] == {"duplicate": counts["produced"] - 1}
     table = map_table(tmp_path / "augment" / "texts.arrow")
-    assert table.column("origin").to_pylist() == ["rule"]
+    assert table.column("origin").to_pylist() == ["rules"]
     assert read_augmented_texts(tmp_path / "augment", factories.single_task()).texts == texts.texts
 
 
@@ -134,7 +134,7 @@ def test_pools_and_generated_texts_are_cleaned_and_counted(tmp_path: Path) -> No
 
 
 def test_rules_and_sources_without_cleaning_are_left_alone(tmp_path: Path) -> None:
-    for name, origin, steps in (("rule", "rule", ("html",)), ("off", "pool", ())):
+    for name, origin, steps in (("rules", "rules", ("html",)), ("off", "pool", ())):
         texts = make_clean(tmp_path / name, MarkedUpSource(origin=origin), steps)
         assert all(text.startswith("<p>") for text in texts.texts)
         counts = read_source_counts(tmp_path / name / "augment")[origin]

@@ -197,7 +197,7 @@ def test_augmented_texts_follow_the_labelled_ones_without_a_label() -> None:
     task = factories.pair_task()
     augmented = collect_texts(task).take(np.array([5, 2]))
     augmented = type(augmented)(
-        augmented.texts, augmented.pairs, ("rule", "pool"), no_labels(2, "classification", 2)
+        augmented.texts, augmented.pairs, ("rules", "pool"), no_labels(2, "classification", 2)
     )
     both = collect_texts(task, augmented)
     assert both.texts[-2:] == (task.train.texts[5], task.train.texts[2]) and both.pairs[-2:] == (

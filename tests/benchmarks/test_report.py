@@ -35,9 +35,9 @@ ROW_KEYS = {
 
 
 GROWN = {
-    "origins": {"labelled": 100, "rule": 80},
+    "origins": {"labelled": 100, "rules": 80},
     "sources": {
-        "rule": {
+        "rules": {
             "target": 100,
             "attempts": 128,
             "produced": 120,
@@ -49,12 +49,12 @@ GROWN = {
     "curve": {
         "points": [
             {"size": 0.0, "sources": [], "texts": 100, "agreement": 0.8, "validation": 0.7},
-            {"size": 0.4, "sources": ["rule"], "texts": 140, "agreement": 0.82, "validation": 0.7},
-            {"size": 0.8, "sources": ["rule"], "texts": 180, "agreement": 0.825, "validation": 0.7},
+            {"size": 0.4, "sources": ["rules"], "texts": 140, "agreement": 0.82, "validation": 0.7},
+            {"size": 0.8, "sources": ["rules"], "texts": 180, "agreement": 0.825, "validation": 0.7},
         ],
         "chosen": {
             "size": 0.4,
-            "sources": ["rule"],
+            "sources": ["rules"],
             "texts": 140,
             "agreement": 0.82,
             "validation": 0.7,
@@ -80,8 +80,8 @@ def test_the_title_names_the_teacher(teacher: dict[str, object], end: str) -> No
 def test_the_page_describes_the_transfer_set(tmp_path: Path) -> None:
     write_report(replace(report(), learned_from=GROWN), tmp_path)
     page = (tmp_path / "report.md").read_text()
-    assert "Texts by origin: 100 labelled, 80 rule." in page
-    assert "| rule | 100 | 128 | 120 | 80 | held out 30, near \\| duplicate 10 |" in page
+    assert "Texts by origin: 100 labelled, 80 rules." in page
+    assert "| rules | 100 | 128 | 120 | 80 | held out 30, near \\| duplicate 10 |" in page
     assert (
         "Rejected after the teacher had labelled them: balance 7." in page
         and "![agreement with the teacher against texts](curve.svg)" in page

@@ -37,8 +37,8 @@ def test_small_shifts_and_texts_that_are_not_changed_are_not(
 
 
 def test_the_most_frequent_labels_are_shown() -> None:
-    table = _labels_table(shifts([0, 0, 0, 1], "rule"))
+    table = _labels_table(shifts([0, 0, 0, 1], "rules"))
     cells = [list(column.cells) for column in table.columns]
-    assert cells[0] == ["labelled", "rule"]
+    assert cells[0] == ["labelled", "rules"]
     assert cells[2] == ["bad 50 %, good 50 %", "bad 75 %, good 25 %"]
     assert cells[3] == ["0.00", "0.25"]

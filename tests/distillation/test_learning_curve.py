@@ -61,14 +61,14 @@ def count(texts: TransferSet, origin: str) -> int:
 
 
 def test_a_part_is_the_labelled_texts_and_the_first_new_ones() -> None:
-    whole = set_of("labelled", "labelled", "rule", "replace", "rule", "replace", "rule")
-    assert subset(whole, 1.0, ("rule",)).texts.texts == ("t0", "t1", "t2", "t4")
-    assert subset(whole, 1.5, ("rule", "replace")).texts.texts == ("t0", "t1", "t2", "t3", "t4")
+    whole = set_of("labelled", "labelled", "rules", "replace", "rules", "replace", "rules")
+    assert subset(whole, 1.0, ("rules",)).texts.texts == ("t0", "t1", "t2", "t4")
+    assert subset(whole, 1.5, ("rules", "replace")).texts.texts == ("t0", "t1", "t2", "t3", "t4")
     assert subset(whole, 9.0, ()).logits.tolist() == whole.logits[:2].tolist()
 
 
 def test_the_texts_apart_are_the_last_of_the_most_real_source() -> None:
-    origins = ["labelled"] * 4 + ["rule", "generate", "replace"] * 30
+    origins = ["labelled"] * 4 + ["rules", "generate", "replace"] * 30
     whole = set_of(*origins)
     parts = keep_apart(whole, 7)
     assert set(parts.apart.texts.origins) == {"generate"} and len(parts.apart) == 7
@@ -96,22 +96,22 @@ def test_the_curve_leaves_out_what_hurts_and_stops_where_it_is_flat() -> None:
     asked = []
 
     def agrees(texts: TransferSet, number: int, size: int) -> np.ndarray:
-        rules, replaced = count(texts, "rule"), count(texts, "replace")
+        rules, replaced = count(texts, "rules"), count(texts, "replace")
         asked.append((rules, replaced))
         share = 0.5 + 0.2 * min(2, rules // 40) - 0.1 * (replaced // 40)
         return np.arange(size) < share * size
 
     config = AugmentConfig(curve=[1, 2, 4], apart=100, rules=RulesConfig())
-    whole = set_of(*["labelled"] * 40, *["rule", "replace"] * 300)
+    whole = set_of(*["labelled"] * 40, *["rules", "replace"] * 300)
     curve = fit_learning_curve(config, whole, task, known_student(task, agrees), NOWHERE)
     assert asked == [(0, 0), (40, 0), (0, 40), (80, 0), (160, 0)]
     assert [point.agreement for point in curve.points] == [0.5, 0.7, 0.4, 0.9, 0.9]
-    assert (curve.chosen.sources, curve.chosen.size) == (("rule",), 2)
+    assert (curve.chosen.sources, curve.chosen.size) == (("rules",), 2)
     assert curve.apart == 100 and curve.best.size in (2, 4)
     assert [point.error for point in curve.points[3:]] == [0.0, 0.0]
     assert curve.points[1].error == pytest.approx(np.sqrt(0.2 * 0.8 / 100), rel=0.15)
     assert LearningCurve.from_json(json.loads(json.dumps(curve.to_json()))) == curve
-    assert helpful_sources(curve) == ("rule",), "the line of the plot"
+    assert helpful_sources(curve) == ("rules",), "the line of the plot"
 
 
 def point(size: float, *sources: str) -> CurvePoint:
@@ -121,12 +121,12 @@ def point(size: float, *sources: str) -> CurvePoint:
 @pytest.mark.parametrize(
     "points, expected",
     [
-        ([point(0), point(1, "rule")], ("rule",)),
-        ([point(0), point(1, "rule"), point(1, "pool")], None),
-        ([point(0), point(1, "rule"), point(1, "pool"), point(2, "pool")], ("pool",)),
+        ([point(0), point(1, "rules")], ("rules",)),
+        ([point(0), point(1, "rules"), point(1, "pool")], None),
+        ([point(0), point(1, "rules"), point(1, "pool"), point(2, "pool")], ("pool",)),
         (
-            [point(0), point(1, "rule"), point(1, "pool"), point(1, "rule", "pool")],
-            ("rule", "pool"),
+            [point(0), point(1, "rules"), point(1, "pool"), point(1, "rules", "pool")],
+            ("rules", "pool"),
         ),
         ([point(0)], None),
     ],
@@ -142,7 +142,7 @@ def test_sizes_without_new_texts_are_not_measured() -> None:
     config = AugmentConfig(curve=[1, 4, 16], apart=10, rules=RulesConfig())
     student = known_student(task, lambda texts, number, size: np.arange(size) < len(texts) % 7)
     curve = fit_learning_curve(
-        config, set_of(*["labelled"] * 40, *["rule"] * 90), task, student, NOWHERE
+        config, set_of(*["labelled"] * 40, *["rules"] * 90), task, student, NOWHERE
     )
     assert [point.size for point in curve.points] == [0, 1, 2]
 
@@ -165,7 +165,7 @@ def test_the_smallest_size_that_is_as_good_is_chosen(world: str) -> None:
     """
     task = factories.single_task(100)
     config = AugmentConfig(curve=[1, 4], apart=2000, seeds=3, rules=RulesConfig())
-    whole = set_of(*["labelled"] * 100, *["rule"] * 6000)
+    whole = set_of(*["labelled"] * 100, *["rules"] * 6000)
     right = 0
     for attempt in range(20):
         rng = np.random.default_rng(attempt)
@@ -178,7 +178,7 @@ def test_the_smallest_size_that_is_as_good_is_chosen(world: str) -> None:
             difficulty: np.ndarray = difficulty,
             rng: np.random.Generator = rng,
         ) -> np.ndarray:
-            gain = {0: 0.0, 100: GAINS[world][0], 400: GAINS[world][1]}[count(texts, "rule")]
+            gain = {0: 0.0, 100: GAINS[world][0], 400: GAINS[world][1]}[count(texts, "rules")]
             luck = rng.normal(0, 0.005) + rng.normal(0, 0.05, size)
             return difficulty + luck < 0.85 + gain
 
@@ -192,22 +192,22 @@ def test_each_seed_has_a_folder_and_counts_in_the_error() -> None:
     """Replacement looks better than the labelled texts from the first seed alone."""
     task = factories.single_task(40)
     places: list[Path] = []
-    right = {"rule": (65, 70, 75), "replace": (60, 35, 40), "labelled": (50, 50, 50)}
+    right = {"rules": (65, 70, 75), "replace": (60, 35, 40), "labelled": (50, 50, 50)}
 
     def train(texts: TransferSet, apart: TransferSet, number: int, place: Path) -> Predictions:
         places.append(place)
         agrees = np.arange(100) < right[texts.texts.origins[-1]][number]
         return Predictions(agreeing(np.zeros(len(task.validation))), agreeing(agrees))
 
-    whole = set_of(*["labelled"] * 40, *["rule", "replace"] * 300)
+    whole = set_of(*["labelled"] * 40, *["rules", "replace"] * 300)
     curves = []
     for seeds in (1, 3):
         config = AugmentConfig(curve=[1], seeds=seeds, apart=100, rules=RulesConfig())
         curves.append(fit_learning_curve(config, whole, task, train, NOWHERE))
     lucky, told = curves
-    assert lucky.points[-1].sources == ("rule", "replace") and lucky.points[0].sd is None
-    assert [point.sources for point in told.points] == [(), ("rule",), ("replace",)]
-    assert told.chosen.sources == ("rule",) and told.chosen.agreement == pytest.approx(0.7)
+    assert lucky.points[-1].sources == ("rules", "replace") and lucky.points[0].sd is None
+    assert [point.sources for point in told.points] == [(), ("rules",), ("replace",)]
+    assert told.chosen.sources == ("rules",) and told.chosen.agreement == pytest.approx(0.7)
     assert told.chosen.sd == pytest.approx(0.05)
     texts = np.stack([np.arange(100) < n for n in (65, 70, 75)]) * 1.0 - (np.arange(100) < 50)
     over_texts = texts.mean(0).std() / 10

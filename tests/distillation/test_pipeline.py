@@ -61,7 +61,7 @@ def test_the_baseline_takes_as_many_steps_as_the_student(tmp_path: Path) -> None
     for folder in (run.folder / "student", run.folder / "baseline"):
         lines = (folder / "log.jsonl").read_text().splitlines()
         last_steps.append(max(json.loads(line)["step"] for line in lines))
-    assert read_transfer_set(run.transfer).texts.origins.among(("rule",)).any()
+    assert read_transfer_set(run.transfer).texts.origins.among(("rules",)).any()
     assert abs(last_steps[0] - last_steps[1]) <= 1
 
 

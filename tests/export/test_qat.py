@@ -134,7 +134,7 @@ def test_masked_texts_have_the_mask_token_of_the_student(
     teacher.save_pretrained(tmp_path)
     student.add_special_tokens({"mask_token": "<mask>"})
     texts = TransferTexts.of(
-        ("a film", "a [MASK]"), None, ("labelled", "rule"), np.array([0, -1], np.int64)
+        ("a film", "a [MASK]"), None, ("labelled", "rules"), np.array([0, -1], np.int64)
     )
     stored = TransferSet(texts, np.zeros((2, 2), np.float16))
     monkeypatch.setattr("kdedge.export.prepare.read_transfer_set", lambda _: stored)

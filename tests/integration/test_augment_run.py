@@ -144,7 +144,7 @@ def made_hashes(run: Path) -> dict[str, str]:
 def test_each_source_gives_its_share_and_is_counted(folder: Path) -> None:
     said = json.loads((folder / "said.json").read_text())
     transfer = read_transfer_set(folder / "whole" / "more" / "transfer")
-    assert set(said["sources"]) == {"rule", "replace", "generate"}
+    assert set(said["sources"]) == {"rules", "replace", "generate"}
     for origin, counts in said["sources"].items():
         accepted = counts["used"] + counts["unused"]
         assert counts["produced"] == accepted + sum(counts["rejected"].values())
@@ -242,7 +242,7 @@ def test_auto_takes_what_the_curve_says(folder: Path) -> None:
     growth = LearningCurve.from_json(read_stage(run.folder / "curve").result)
     assert {point.sources for point in growth.points} >= {
         (),
-        ("rule",),
+        ("rules",),
         ("replace",),
     } and growth.chosen in growth.points
     assert 0 < growth.apart <= 24
@@ -309,7 +309,7 @@ def test_what_is_too_short_to_pass_is_not_started_from(tmp_path: Path) -> None:
         [],
     )
     noting = SimpleNamespace(
-        origin="rule",
+        origin="rules",
         reuses_rows=True,
         num_rows=40,
         produce=lambda rows, rng: asked.extend(rows.tolist()) or source.produce(rows, rng),

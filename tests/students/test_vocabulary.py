@@ -133,7 +133,7 @@ def test_augmented_texts_choose_no_piece() -> None:
     made = TransferTexts.of(
         ["camera"] * 9,
         ["script"] * 9,
-        ("rule", "replace", "generate") * 3,
+        ("rules", "replace", "generate") * 3,
         no_labels(9, "classification", 2),
     )
     both = joined(texts, made)

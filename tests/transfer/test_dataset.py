@@ -194,12 +194,12 @@ def test_only_new_texts_are_labelled(tmp_path: Path, teacher: Counting) -> None:
     more = replace(
         texts,
         texts=texts.texts + TextColumn.of(["a new film"]),
-        origins=texts.origins + TextColumn.of(["rule"]),
+        origins=texts.origins + TextColumn.of(["rules"]),
         labels=np.append(texts.labels, -1),
     )
     Counting.labelled = 0
     grown = build(more, teacher, tmp_path / "transfer", FORCE)
-    assert Counting.labelled == 1 and len(grown) == 81 and grown.texts.origins[-1] == "rule"
+    assert Counting.labelled == 1 and len(grown) == 81 and grown.texts.origins[-1] == "rules"
     Counting.labelled = 0
     build(more, teacher, tmp_path / "transfer", FORCE, teacher_hash="another teacher")
     assert Counting.labelled == 81, "another teacher has other logits"
