@@ -99,7 +99,7 @@ def test_a_half_written_shard_is_made_again(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path / "cut", RandomSource(stop_after=2))
     part = tmp_path / "cut" / "augment.part"
-    shutil.copy(part / "rule-00001.parquet", part / "rule-00002.part")
+    shutil.copy(part / "rules-00001.parquet", part / "rules-00002.part")
     assert make(tmp_path / "cut", RandomSource()).texts == whole.texts
 
 

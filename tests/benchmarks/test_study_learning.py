@@ -33,7 +33,7 @@ from kdedge.run.stage import STAGE_FILE
 from kdedge.transfer.dataset import TransferSet, read_transfer_set
 from kdedge.transfer.texts import TransferTexts
 
-CONFIDENCE = 0.6
+CONFIDENCE = 0.75
 LABELLED, NEW, ROUNDS = 48, 24, 2
 HELD_OUT = 0.95
 GENERATE = {

@@ -423,7 +423,7 @@ def test_encodings_and_line_ends(tmp_path: Path, encoding: str) -> None:
     assert task.spec.labels == ("no", "yes")
 
 
-@pytest.mark.parametrize(("rules", "train", "validation"), [("drop", 18, 9), ("allow", 20, 10)])
+@pytest.mark.parametrize(("rule", "train", "validation"), [("drop", 18, 9), ("allow", 20, 10)])
 def test_overlap_is_dropped_or_noted(
     tmp_path: Path, rule: str, train: int, validation: int
 ) -> None:
