@@ -50,7 +50,13 @@ GROWN = {
         "points": [
             {"size": 0.0, "sources": [], "texts": 100, "agreement": 0.8, "validation": 0.7},
             {"size": 0.4, "sources": ["rules"], "texts": 140, "agreement": 0.82, "validation": 0.7},
-            {"size": 0.8, "sources": ["rules"], "texts": 180, "agreement": 0.825, "validation": 0.7},
+            {
+                "size": 0.8,
+                "sources": ["rules"],
+                "texts": 180,
+                "agreement": 0.825,
+                "validation": 0.7,
+            },
         ],
         "chosen": {
             "size": 0.4,
