@@ -156,7 +156,9 @@ def load_generator(name: str, revision: str | None = None) -> Generator:
 
 
 def check_generator(name: str, revision: str | None = None) -> None:
-    """Check that a language model is there and is causal; its weights are not loaded.
+    """Check that a language model is there and of a causal type; its weights are not loaded.
+
+    An encoder of such a type, such as a BERT, is found only when its weights are loaded.
 
     Raises:
         MachineError: If its configuration cannot be loaded.

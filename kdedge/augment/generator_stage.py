@@ -61,7 +61,7 @@ def prepare_generator(
     """
     inputs = {
         "generate": recipe.model_dump(mode="json", include=MODEL_KEYS),
-        "weights": _weights_hash(recipe.model),
+        "weights": _weights_hash(recipe.pretrained),
         "data": task.content_hash(),
         "seed": seed,
     }
@@ -85,9 +85,9 @@ def prepare_generator(
     return load_generator(str(folder))
 
 
-def _weights_hash(model: str) -> str | None:
-    """Return the hash of a model's files; None if the model is not on this machine."""
-    if model == "scratch":
+def _weights_hash(model: str | None) -> str | None:
+    """Return the hash of a model's files; None without a model or if it is not on this machine."""
+    if model is None:
         return None
     name, gguf_file = split_model_name(model)
     folder = resolve_model_path(name)
@@ -100,7 +100,7 @@ def _weights_hash(model: str) -> str | None:
 
 
 def _initial_generator(recipe: GenerateConfig, task: Task, seed: int) -> Generator:
-    if recipe.pretrained:
+    if recipe.pretrained is not None:
         return load_generator(recipe.pretrained, recipe.revision)
     lines = task_lines(task.train, task.spec, seed)
     tokenizer = _train_tokenizer(lines, recipe.vocabulary)

@@ -132,7 +132,7 @@ def masked_model(recipe: ReplaceConfig, teacher: TeacherConfig) -> tuple[str, st
     """
     if recipe.model == "neighbours":
         return None
-    if recipe.pretrained:
+    if recipe.pretrained is not None:
         return recipe.pretrained, None
     if guesses_masked_words(teacher.model, teacher.revision):
         return teacher.model, teacher.revision

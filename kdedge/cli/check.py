@@ -73,9 +73,9 @@ def _models(recipe: Recipe) -> dict[str, str]:
     models = {}
     names = {f"teacher {recipe.teacher.model}": recipe.teacher.model}
     augment = recipe.augment
-    if augment and augment.replace and augment.replace.pretrained:
+    if augment and augment.replace and augment.replace.pretrained is not None:
         names[f"augment.replace {augment.replace.pretrained}"] = augment.replace.pretrained
-    if augment and augment.generate and augment.generate.pretrained:
+    if augment and augment.generate and augment.generate.pretrained is not None:
         names[f"augment.generate {augment.generate.pretrained}"] = augment.generate.pretrained
     for student in recipe.student:
         for model in student.pretrained:

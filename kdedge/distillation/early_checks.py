@@ -53,9 +53,9 @@ def check_texts(recipe: Recipe, task: Task) -> None:
         LengthRange.of(augment.filters, task.train)
         if augment.generate:
             prompt_kinds(augment.generate, task)
-            if augment.generate.pretrained:
+            if augment.generate.pretrained is not None:
                 check_generator(augment.generate.pretrained, augment.generate.revision)
-        if augment.replace and augment.replace.pretrained:
+        if augment.replace and augment.replace.pretrained is not None:
             check_masked_model(augment.replace.pretrained)
         if augment.pool:
             build_pool(augment.pool, recipe.data, task)

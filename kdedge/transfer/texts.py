@@ -21,8 +21,7 @@ class TransferTexts:
     Attributes:
         texts: N strings.
         pairs: N second texts, or None.
-        origins: N strings: `labelled`, `rules`, `replace`, `generate` or
-            `pool`.
+        origins: N strings: `labelled`, `rules`, `replace`, `generate` or `pool`.
         labels: As in `Split.labels`; NaN (float) or -1 (class) for texts without a label.
     """
 

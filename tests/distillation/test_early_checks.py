@@ -109,6 +109,8 @@ def test_a_filter_of_classes_is_refused_for_numbers(tmp_path: Path) -> None:
         ({"generate": {"model": "{folder}"}}, "the language model cannot be loaded"),
         ({"generate": {"model": "{folder}/tiny.gguf"}}, "the language model cannot be loaded"),
         ({"generate": {"model": "{folder}/clip"}}, "not a causal language model"),
+        ({"generate": {"model": ""}}, "the language model cannot be loaded"),
+        ({"replace": {"model": ""}}, "the masked language model cannot be loaded"),
         ({"replace": {"model": "./missing"}}, "there is no such folder"),
         ({"replace": {"model": "{folder}"}}, "the masked language model cannot be loaded"),
         ({"replace": {"model": "{folder}/clip"}}, "no head that predicts them"),
