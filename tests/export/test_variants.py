@@ -66,6 +66,17 @@ def task_solved_by(model: PreTrainedModel) -> Task:
     return replace(task, train=train, validation=validation, test=test)
 
 
+def with_many_texts(task: Task, model: PreTrainedModel) -> Task:
+    """Return the task with so many texts to judge that small differences show on every CPU."""
+
+    def split(count: int, seed: int) -> Split:
+        texts, _ = factories.sentences(count, seed)
+        unlabelled = Split(texts, None, np.zeros(count, np.int64))
+        return replace(unlabelled, labels=logits_of(model, unlabelled).argmax(1))
+
+    return replace(task, validation=split(300, seed=4), test=split(1000, seed=5))
+
+
 TASK = task_solved_by(decided_student("bilstm"))
 
 
@@ -150,7 +161,7 @@ def test_tuning_recovers_what_calibration_lost(
 ) -> None:
     monkeypatch.setattr(export, "_export_teacher", lambda *_, **__: None)
     model = decided_student("tinybert")
-    task = task_solved_by(model)
+    task = with_many_texts(task_solved_by(model), model)
     settings = {"steps": 150, "learning_rate": 2e-4, "checks": 5}
     run = factories.make_run(
         tmp_path, task, ("tinybert",), teacher=deepcopy(model), model=model, quantize=settings

@@ -1,4 +1,7 @@
-"""Train a small BERT in a process whose memory is limited: FOLDER MEGABYTES (0 is no limit)."""
+"""Train a small BERT in a process whose memory is limited: FOLDER MEGABYTES (0 is no limit).
+
+A whole batch needs about 800 MB.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ from kdedge.recipe import FitConfig
 from kdedge.run.progress import Silent
 
 LENGTH = 128
+TEXTS = 1024
 
 
 class Printed(Silent):
@@ -44,14 +48,14 @@ def main(folder: Path, megabytes: int) -> None:
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
     )
-    data = Encoded.of(np.random.default_rng(0).integers(5, 200, (256, LENGTH)).tolist())
-    data.columns["labels"] = np.arange(256) % 2
+    data = Encoded.of(np.random.default_rng(0).integers(5, 200, (TEXTS, LENGTH)).tolist())
+    data.columns["labels"] = np.arange(TEXTS) % 2
     plan = Training(
-        fit=FitConfig(epochs=2, batch_size=256, learning_rate=1e-3, checks=1),
+        fit=FitConfig(epochs=2, batch_size=TEXTS, learning_rate=1e-3, checks=1),
         seed=0,
         data=data,
         pad=PaddingCollator(0),
-        predict=lambda module: np.zeros((256, 2), np.float32),
+        predict=lambda module: np.zeros((TEXTS, 2), np.float32),
         score=lambda logits: 0.0,
         title="limited",
     )
