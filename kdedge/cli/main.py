@@ -17,6 +17,7 @@ import click
 from kdedge import __version__
 from kdedge.errors import KdedgeError
 from kdedge.io.optional import missing_package, named_extra
+from kdedge.run.signals import Terminated, raise_terminated
 
 HELP_OPTIONS = ("-h", "--help")
 
@@ -154,14 +155,6 @@ def cli() -> None:
     """
 
 
-class _Terminated(BaseException):
-    """SIGTERM arrived."""
-
-
-def _raise_terminated(number: int, frame: object) -> None:
-    raise _Terminated
-
-
 def _run(command: click.Command) -> Any:
     with named_extra("this command"):
         return command.main(standalone_mode=False)
@@ -188,7 +181,7 @@ def main(command: click.Command = cli) -> Any:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Training installs its own handler, which saves first. Without a handler, the first process
     # of a container would ignore the signal.
-    signal.signal(signal.SIGTERM, _raise_terminated)
+    signal.signal(signal.SIGTERM, raise_terminated)
     threading.excepthook = _report_thread
     try:
         return _run(command)
@@ -200,7 +193,7 @@ def main(command: click.Command = cli) -> Any:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         sys.exit(130)
-    except _Terminated:
+    except Terminated:
         click.echo("terminated", err=True)
         sys.exit(128 + signal.SIGTERM)
     except BrokenPipeError:

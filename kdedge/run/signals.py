@@ -1,11 +1,20 @@
-"""Defer SIGINT and SIGTERM until long work has saved its state."""
+"""SIGINT and SIGTERM: as exceptions, and deferred until long work has saved its state."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NoReturn
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived; like KeyboardInterrupt for SIGINT."""
+
+
+def raise_terminated(number: int, frame: object) -> NoReturn:
+    """Handle SIGTERM: raise Terminated."""
+    raise Terminated
 
 
 @contextmanager

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
-from kdedge.errors import UsageError
+from kdedge.errors import Interrupted, UsageError
 from kdedge.io.atomic import json_text, remove, replace_dir, write_atomic
 from kdedge.io.disk import named_disk_errors
 from kdedge.run.processes import barrier, on_main_process
 from kdedge.run.progress import SILENT, Progress
+from kdedge.run.signals import Terminated
 from kdedge.run.stage_files import FileRecord, changed_error, changed_file, record_files
 from kdedge.wording import shortened
 
@@ -132,6 +134,7 @@ def stage(
     Raises:
         UsageError: If the stage has other inputs and `force` is off; lists the differences.
         IntegrityError: If a file of the stage has changed and `force` is off; names it.
+        Interrupted: If SIGINT or SIGTERM arrives while the stage is made.
         MachineError: If the disk is full or the folder cannot be written to.
         StageNeeded: If the stage has to be made, and `stages` is a dry run.
     """
@@ -150,11 +153,24 @@ def stage(
     part = folder.with_name(folder.name + ".part")
     with named_disk_errors(part):
         on_main_process(lambda: _begin(part, inputs))
-        result = make(part)
+        result = _make(make, part, stages.title(folder))
         barrier()  # another process may still read from `part`
         on_main_process(lambda: _finish(part, folder, StageRecord(inputs, result), temporary))
     _say_scores(folder, result, stages.progress)
     return result
+
+
+def _make(make: Callable[[Path], dict[str, Any]], part: Path, title: str) -> dict[str, Any]:
+    """Fill a folder; name the stage if a signal stops it."""
+    try:
+        return make(part)
+    except (KeyboardInterrupt, Terminated) as stopped:
+        number = signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT
+        raise Interrupted(
+            number,
+            f"{title}: stopped by signal {int(number)}",
+            "run the same command to continue; finished stages and saved work are kept",
+        ) from stopped
 
 
 def _reasons_to_make_again(

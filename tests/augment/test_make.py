@@ -16,6 +16,7 @@ from kdedge.augment.make import cleaned_texts, make_texts, read_augmented_texts
 from kdedge.augment.shards import TEXT_FIELDS
 from kdedge.augment.source import AugmentedText, TextSource
 from kdedge.augment.sources import Sources
+from kdedge.errors import Interrupted
 from kdedge.io.arrow import map_table
 from kdedge.recipe import AugmentConfig, FilterConfig, RulesConfig
 from kdedge.run.stage import read_stage
@@ -57,7 +58,7 @@ def make(folder: Path, *sources: TextSource) -> TransferTexts:
 
 def test_an_interrupted_stage_resumes_and_makes_the_same_texts(tmp_path: Path) -> None:
     whole = make(tmp_path / "whole", RandomSource())
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted):
         make(tmp_path / "cut", RandomSource(stop_after=5))
     assert not (tmp_path / "cut" / "augment").exists()
     source = RandomSource()
@@ -96,7 +97,7 @@ def test_a_source_of_duplicates_ends_and_is_counted(tmp_path: Path) -> None:
 
 def test_a_half_written_shard_is_made_again(tmp_path: Path) -> None:
     whole = make(tmp_path / "whole", RandomSource())
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted):
         make(tmp_path / "cut", RandomSource(stop_after=2))
     part = tmp_path / "cut" / "augment.part"
     shutil.copy(part / "rules-00001.parquet", part / "rules-00002.part")

@@ -22,7 +22,7 @@ from kdedge.distillation.layer_source import LayerSource
 from kdedge.distillation.pipeline import distill, prepare_context
 from kdedge.distillation.plan import plan_stages
 from kdedge.distillation.student_training import StudentTraining, TrainingStep
-from kdedge.errors import DataError, UsageError
+from kdedge.errors import DataError, Interrupted, UsageError
 from kdedge.nn import training_callbacks
 from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.tokenization import encode, load_tokenizer
@@ -219,7 +219,7 @@ def test_an_interrupted_general_training_ends_with_the_same_weights(
 
     with monkeypatch.context() as patch:
         patch.setattr(training_callbacks.ProgressCallback, "on_step_end", stop)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Interrupted):
             general_weights(tmp_path / "stopped")
     part = tmp_path / "stopped" / "r" / "general" / "tinybert.part"
     assert (part / "checkpoint-19" / "complete").exists()
@@ -362,6 +362,6 @@ def test_the_teachers_layers_are_cached_in_the_run_of_the_general_student(
 
     monkeypatch.setattr(LayerSource, "module", record)
     recipe = recipe_of(document, tmp_path, general=general_table(tmp_path, share="all-tasks"))
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted):
         distill(recipe, tmp_path / "runs")
     assert folders == [tmp_path / "runs" / "all-tasks"]

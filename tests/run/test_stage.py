@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import errno
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from kdedge.errors import MachineError, UsageError
+from kdedge.errors import Interrupted, MachineError, UsageError
 from kdedge.io.atomic import recover_dir, replace_dir
 from kdedge.nn.text_model import MeasuredResult
 from kdedge.recipe import RUN_FOLDERS, Recipe
 from kdedge.run import stage as stage_module
 from kdedge.run.layout import RunDir, find_run
 from kdedge.run.paths import StudentDir
+from kdedge.run.signals import Terminated
 from kdedge.run.stage import StageContext, read_result, read_stage, stage
 
 
@@ -82,6 +84,28 @@ def test_a_failed_stage_keeps_the_old_one_and_can_be_resumed(tmp_path: Path) -> 
         return {}
 
     stage(tmp_path / "s", {"a": 2}, resumes, stages=StageContext(force=True))
+
+
+@pytest.mark.parametrize(
+    "stop, number", [(KeyboardInterrupt, signal.SIGINT), (Terminated, signal.SIGTERM)]
+)
+def test_a_signal_is_reported_with_the_stage_that_it_stopped(
+    tmp_path: Path, stop: type[BaseException], number: int
+) -> None:
+    def stopped(part: Path) -> dict[str, str]:
+        (part / "half").write_text("half")
+        raise stop
+
+    order = StageContext(order=(tmp_path / "run" / "augment",))
+    with pytest.raises(Interrupted, match="stage 1 of 1, run/augment: stopped by") as caught:
+        stage(tmp_path / "run" / "augment", {"a": 1}, stopped, stages=order)
+    assert caught.value.exit_code == 128 + number
+    assert "run the same command" in caught.value.hint
+
+    def resumes(part: Path) -> dict[str, str]:
+        return {"found": (part / "half").read_text()}
+
+    assert stage(tmp_path / "run" / "augment", {"a": 1}, resumes) == {"found": "half"}
 
 
 def test_a_kill_while_files_are_hashed_loses_no_work(

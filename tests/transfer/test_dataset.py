@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdedge.errors import CheckFailed, IntegrityError
+from kdedge.errors import CheckFailed, IntegrityError, Interrupted
 from kdedge.io.text_column import TextColumn
 from kdedge.nn.text_model import TextClassifier
 from kdedge.recipe import TransferConfig
@@ -112,7 +112,7 @@ def test_an_interrupted_and_resumed_build_is_the_same_set(
     texts = collect_texts(factories.single_task())
     build(texts, teacher, tmp_path / "whole" / "transfer")
     Counting.labelled, Counting.breaks_after = 0, 40
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted):
         build(texts, teacher, tmp_path / "cut" / "transfer")
     assert not (tmp_path / "cut" / "transfer").exists()
     Counting.labelled, Counting.breaks_after = 0, 10**9
@@ -132,7 +132,7 @@ def test_nothing_is_labelled_again_after_the_shards_were_joined(
     def killed(path: Path) -> str:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
         patch.setattr(transfer, "hash_file", killed)
         build(texts, teacher, tmp_path / "cut" / "transfer")
     Counting.labelled = 0
