@@ -85,6 +85,9 @@ def train(
             shutil.rmtree(checkpoint)
         best.remove()
     progress.finish()
+    model.zero_grad()
+    del trainer  # with the states of its optimizer
+    release_memory()
     return score
 
 

@@ -5,6 +5,7 @@ A whole batch needs about 800 MB.
 
 from __future__ import annotations
 
+import re
 import resource
 import sys
 from pathlib import Path
@@ -30,6 +31,12 @@ TEXTS = 1024
 class Printed(Silent):
     def say(self, line: str) -> None:
         sys.stdout.write(line + "\n")
+
+
+def used_megabytes(name: str) -> int:
+    """Return VmRSS (memory now) or VmHWM (its peak) of this process."""
+    (line,) = re.findall(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(line) >> 10
 
 
 def limit_memory(megabytes: int) -> None:
@@ -65,7 +72,10 @@ def main(folder: Path, megabytes: int) -> None:
     model.zero_grad()
     if megabytes:
         limit_memory(megabytes)
+    before = used_megabytes("VmRSS")
     train(module, plan, folder, progress=Printed())
+    peak, after = used_megabytes("VmHWM"), used_megabytes("VmRSS")
+    sys.stdout.write(f"peak {peak - before} MB, kept {after - before} MB\n")
     total = sum(float(value.double().abs().sum()) for value in model.state_dict().values())
     sys.stdout.write(f"weights {total:.6f}\n")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -34,6 +35,9 @@ from kdedge.run.progress import Silent
 
 # Half of what a whole batch of memory_program.py needs.
 LIMIT_MB = 450
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/statm").exists(), reason="needs /proc of Linux"
+)
 LENGTHS = (9, 7, 7, 5, 3)
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
@@ -282,30 +286,39 @@ def test_other_errors_are_not_taken_for_exhausted_memory(tmp_path: Path) -> None
         train(Small(3, lambda: RuntimeError("shapes do not match")), plan(), tmp_path)
 
 
+PROGRAM = Path(__file__).with_name("memory_program.py")
+
+
+def run_program(folder: Path, megabytes: int, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), str(folder), str(megabytes)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc of Linux")
+@needs_proc
 def test_a_process_whose_memory_is_limited_learns_the_same(tmp_path: Path) -> None:
     """The CPU's allocator fails for real here."""
-    program = Path(__file__).with_name("memory_program.py")
     # glibc gives large blocks back at once if the threshold for them is fixed, and it reserves
     # address space for one arena alone.
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "MALLOC_MMAP_THRESHOLD_": "65536",
-        "MALLOC_ARENA_MAX": "1",
+    environment = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
+    printed = {
+        megabytes: run_program(tmp_path / str(megabytes), megabytes, **environment)
+        for megabytes in (0, LIMIT_MB)
     }
-    printed = {}
-    for megabytes in (0, LIMIT_MB):
-        folder = tmp_path / str(megabytes)
-        done = subprocess.run(
-            [sys.executable, str(program), str(folder), str(megabytes)],
-            capture_output=True,
-            text=True,
-            env=environment,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        printed[megabytes] = done.stdout
     assert "memory ran out" in printed[LIMIT_MB] and "memory ran out" not in printed[0]
     weights = [float(text.split("weights ")[1]) for text in printed.values()]
     assert weights[0] == pytest.approx(weights[1], rel=1e-5)
+
+
+@pytest.mark.slow
+@needs_proc
+def test_a_training_gives_its_memory_back(tmp_path: Path) -> None:
+    printed = run_program(tmp_path, 0)
+    (peak, kept) = map(int, re.findall(r"peak (\d+) MB, kept (\d+) MB", printed)[0])
+    assert peak > 500 and kept < peak / 8
