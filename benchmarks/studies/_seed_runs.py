@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from kdedge.data.task import Task
+from kdedge.errors import UsageError
 from kdedge.evaluation.bootstrap import bootstrap_scores, percentile_interval
 from kdedge.evaluation.statistics import (
     Interval,
@@ -71,3 +72,10 @@ def runs_of(name: str, runs: Path) -> list[RunDir]:
             others[int(match[1])] = path
     folders = [runs / name, *(others[seed] for seed in sorted(others))]
     return [RunDir.open(folder)[0] for folder in folders]
+
+
+def check_student(run: RunDir, name: str) -> None:
+    """Raise UsageError if a run has no student of that name."""
+    if name not in run.students:
+        known = ", ".join(run.students)
+        raise UsageError(f"the recipe {run.recipe.name} has no student {name}", known)

@@ -15,7 +15,7 @@ from functools import cache, partial
 from pathlib import Path
 
 import click
-from kdedge.benchmarks.studies._seed_runs import SeedScores, TestTexts, runs_of
+from kdedge.benchmarks.studies._seed_runs import SeedScores, TestTexts, check_student, runs_of
 from kdedge.benchmarks.studies._variant_tables import markdown_row, mean_and_deviation
 
 from kdedge.cli.main import main
@@ -86,11 +86,12 @@ class SeedStudents:
         """Return the scores of STUDENT or RUN/STUDENT on the test and on the validation texts.
 
         Raises:
-            UsageError: If the run has another teacher or other seeds.
+            UsageError: If the run lacks the student, or has another teacher or other seeds.
         """
         run, _, name = student.rpartition("/")
         run = run or self.name
         runs = self.runs(run)
+        check_student(runs[0], name)
         if teacher_hash(runs[0]) != teacher_hash(self.runs(self.name)[0]):
             raise UsageError("the runs have different teachers", f"{run} and {self.name}")
         seeds, own = seeds_of(runs), seeds_of(self.runs(self.name))

@@ -25,13 +25,12 @@ from pathlib import Path
 
 import click
 import numpy as np
-from kdedge.benchmarks.studies._seed_runs import SeedScores, TestTexts, runs_of
+from kdedge.benchmarks.studies._seed_runs import SeedScores, TestTexts, check_student, runs_of
 from kdedge.benchmarks.studies._variant_tables import markdown_row, mean_and_deviation
 
 from kdedge.cli.main import main
 from kdedge.data import load_task
 from kdedge.data.task import Task
-from kdedge.errors import UsageError
 from kdedge.evaluation.bootstrap import bootstrap_rows
 from kdedge.nn.text_model import read_measured
 from kdedge.run.layout import RunDir
@@ -84,9 +83,7 @@ def students_of(name: str, runs: list[RunDir], students: Sequence[str], seed: in
     teacher = texts.measure([read_measured(runs[0].teacher, task)[1]])
     chosen = students or list(runs[0].students)
     for student in chosen:
-        if student not in runs[0].students:
-            known = ", ".join(runs[0].students)
-            raise UsageError(f"the recipe {recipe.name} has no student {student}", known)
+        check_student(runs[0], student)
     return [student_of(name, student, runs, texts, teacher) for student in chosen]
 
 

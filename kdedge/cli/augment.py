@@ -99,7 +99,7 @@ def augment(arguments: RecipeArguments, curve: bool, force: bool, as_json: bool)
     # Imported here so that errors in the recipe and the data are reported sooner.
     from kdedge.distillation.general import train_general_students
     from kdedge.distillation.pipeline import prepare_context
-    from kdedge.distillation.transfer_stage import measure_learning_curve
+    from kdedge.distillation.transfer_stage import check_apart, measure_learning_curve
     from kdedge.run.layout import RunDir
     from kdedge.run.threads import prepare_process
     from kdedge.transfer.label_shift import measure_label_shift
@@ -117,6 +117,7 @@ def augment(arguments: RecipeArguments, curve: bool, force: bool, as_json: bool)
             _point_out_shift(shifts)
         learning_curve = None
         if curve:
+            check_apart(context)
             train_general_students(run, context.task, stages)
             learning_curve = measure_learning_curve(context)
     if not is_main():

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 import click
 
 from kdedge import __version__
-from kdedge.errors import KdedgeError
+from kdedge.errors import Interrupted, KdedgeError
 from kdedge.io.optional import missing_package, named_extra
 from kdedge.run.signals import Terminated, raise_terminated
 
@@ -23,6 +23,10 @@ HELP_OPTIONS = ("-h", "--help")
 
 TRAINING = ("pydantic", "torch", "transformers")
 """Packages without which no command that trains can start."""
+
+
+RESUMABLE = ("run", "distill", "augment", "tune", "export")
+"""The commands that continue a stopped run."""
 
 
 class Command(NamedTuple):
@@ -191,11 +195,9 @@ def main(command: click.Command = cli) -> Any:
         _show(error)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        sys.exit(130)
+        _exit_stopped("interrupted", signal.SIGINT)
     except Terminated:
-        click.echo("terminated", err=True)
-        sys.exit(128 + signal.SIGTERM)
+        _exit_stopped("terminated", signal.SIGTERM)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -215,6 +217,13 @@ def _report_thread(error: threading.ExceptHookArgs) -> None:
     value = error.exc_value
     if value is None or not any(map(is_disk_full, causes(value))):
         threading.__excepthook__(error)
+
+
+def _exit_stopped(message: str, number: int) -> NoReturn:
+    """Say that a signal stopped the command between two stages, and how to continue."""
+    hint = "run the same command to continue; finished stages are kept"
+    is_resumable = len(sys.argv) > 1 and sys.argv[1] in RESUMABLE
+    _exit_with(Interrupted(number, message, hint if is_resumable else ""))
 
 
 def _exit_with(error: KdedgeError) -> NoReturn:

@@ -7,6 +7,9 @@ loss. Configurations and tokenizers of models are enough for that; no weights ar
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from transformers import BertConfig, BertTokenizer, PretrainedConfig, PreTrainedTokenizerFast
 
 from kdedge.augment.filters import LengthRange
@@ -20,6 +23,7 @@ from kdedge.distillation.general_texts import NO_TASK, read_general_texts
 from kdedge.distillation.objective import Objective
 from kdedge.distillation.teacher_tokens import check_attention_loss
 from kdedge.distillation.transfer_stage import check_curve_student
+from kdedge.errors import UsageError
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.recipe import Recipe, StudentConfig, TinyBertConfig
 from kdedge.runtime.spec import TaskSpec
@@ -92,11 +96,23 @@ def check_students(recipe: Recipe, spec: TaskSpec) -> None:
         )
         sources[student.key] = (shape, tokenizer)
         if general:
-            Objective(general.objective.as_objective(), NO_TASK.kind, shape, source)
-        Objective(student.objective, spec.kind, shape, teacher)
+            with named_objective(student, "general.objective"):
+                Objective(general.objective.as_objective(), NO_TASK.kind, shape, source)
+        with named_objective(student, "objective"):
+            Objective(student.objective, spec.kind, shape, teacher)
         has_own_tokens = bool(student.vocabulary) or student.tokenizer == "wordpiece"
         if has_own_tokens or tokenizer.get_vocab() != teacher_tokenizer.get_vocab():
             check_attention_loss(student.objective)
+
+
+@contextmanager
+def named_objective(student: StudentConfig, key: str) -> Iterator[None]:
+    """Add the student and the table of its loss to an error about it."""
+    try:
+        yield
+    except UsageError as error:
+        detail = f"student {student.key}, {key}: {error.detail}"
+        raise UsageError(error.message, detail, error.hint) from error
 
 
 def _positions(student: TinyBertConfig, source: PretrainedConfig) -> int:

@@ -16,7 +16,12 @@ from kdedge.distillation.student_training import (
     train_student,
     training_steps,
 )
-from kdedge.distillation.transfer_stage import augment_texts, choose_size, label_texts
+from kdedge.distillation.transfer_stage import (
+    augment_texts,
+    check_apart,
+    choose_size,
+    label_texts,
+)
 from kdedge.nn.device import describe_device
 from kdedge.recipe import Recipe, StudentConfig
 from kdedge.run.layout import RunDir
@@ -53,8 +58,11 @@ def distill(
         stages.progress.say(f"{recipe.name}: computing on {device}")
     with run.locked():
         context = prepare_context(recipe, run, task=task, stages=stages)
+        chooses_size = recipe.augment is not None and recipe.augment.size == "auto"
+        if chooses_size:
+            check_apart(context)
         train_general_students(run, context.task, stages)
-        if recipe.augment and recipe.augment.size == "auto":
+        if chooses_size:
             context = choose_size(context)
         for student in recipe.student:
             train_student_stages(context, student)

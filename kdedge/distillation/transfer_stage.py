@@ -13,7 +13,7 @@ from kdedge.augment.teacher_filters import (
     teacher_filter,
     teacher_filter_settings,
 )
-from kdedge.distillation.apart import keep_apart
+from kdedge.distillation.apart import FEW_APART, keep_apart
 from kdedge.distillation.learning_curve import (
     LearningCurve,
     Predictions,
@@ -28,14 +28,11 @@ from kdedge.distillation.student_training import (
     train_student,
 )
 from kdedge.errors import UsageError
-from kdedge.recipe import AugmentConfig, StudentConfig
+from kdedge.recipe import StudentConfig
 from kdedge.run.stage import stage
 from kdedge.teacher.finetune import teacher_hash
 from kdedge.transfer.dataset import TransferBuilder, TransferSet
 from kdedge.transfer.texts import TransferTexts, collect_texts
-
-FEW_APART = 200
-"""Fewer texts than this often do not show a gain of a few points."""
 
 
 def augment_texts(context: DistillContext) -> TransferTexts:
@@ -90,15 +87,17 @@ def choose_size(context: DistillContext) -> DistillContext:
     )
 
 
-def _check_apart(context: DistillContext, augment: AugmentConfig) -> None:
+def check_apart(context: DistillContext) -> None:
     """Raise UsageError if there is nothing to compare students on, and warn if there is little."""
+    augment = context.recipe.augment
+    assert augment is not None
     new = len(context.transfer) - len(context.transfer.texts.labelled)
     apart = len(keep_apart(context.transfer, augment.apart).apart)
     if not apart:
         raise UsageError(
             "there are too few new texts to compare students on",
             f"{new} new texts; at most a third of those of one source is kept apart for that",
-            "add texts, or set augment.size to a number",
+            "add texts, or set augment.size to a number and give --force, which keeps the teacher",
         )
     if apart < FEW_APART:
         context.stages.progress.say(
@@ -127,7 +126,7 @@ def measure_learning_curve(context: DistillContext) -> LearningCurve:
     assert augment is not None
     student = context.recipe.student[0]
     check_curve_student(student)
-    _check_apart(context, augment)
+    check_apart(context)
     inputs = {
         "curve": augment.curve,
         "seeds": augment.seeds,

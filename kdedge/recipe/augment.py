@@ -188,7 +188,7 @@ class AugmentConfig(Section):
     seeds: Positive = Field(
         1, description="Trainings per size and source by which auto and --curve compare them."
     )
-    apart: Positive = Field(
+    apart: Annotated[int, Field(ge=1, le=100_000)] = Field(
         2000,
         description="New texts that auto and --curve keep apart from training, to compare students "
         "by how well they agree with the teacher on them; at most a third of the texts of one "

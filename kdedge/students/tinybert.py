@@ -146,9 +146,16 @@ def _check_equal_width(config: TinyBertConfig, source: BertConfig) -> None:
         raise UsageError(
             f"layers of {_source_name(config)} fit only into a student of its width",
             f"student {config.key}: {width}, {_source_name(config)}: {source_width}",
-            'give the student these sizes, or set student.start to "shrink", "scratch" or a BERT '
-            "checkpoint",
+            "give the student these sizes, or "
+            + _remove_assistant_or(
+                config, 'set student.start to "shrink", "scratch" or a BERT checkpoint'
+            ),
         )
+
+
+def _remove_assistant_or(config: TinyBertConfig, hint: str) -> str:
+    """Return a hint for a student without an assistant: with one, few starts are allowed."""
+    return "remove student.assistant" if config.assistant else hint
 
 
 def _check_not_bigger(config: TinyBertConfig, source: BertConfig) -> None:
@@ -161,7 +168,8 @@ def _check_not_bigger(config: TinyBertConfig, source: BertConfig) -> None:
         raise UsageError(
             f"a shrunk student cannot be bigger than {_source_name(config)}",
             f"student {config.key}: {', '.join(too_big)}",
-            'lower these sizes, or set student.start to "scratch"',
+            "lower these sizes, or "
+            + _remove_assistant_or(config, 'set student.start to "scratch"'),
         )
 
 

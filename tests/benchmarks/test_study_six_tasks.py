@@ -69,6 +69,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[RunDir]:
 def test_a_student_is_compared_with_another_one(runs: list[RunDir]) -> None:
     folder = str(runs[0].folder.parent)
     pairs = ["a:a-assisted", "a-assisted", "base-x/a:a-assisted"]
+    unknown = CliRunner().invoke(compare_students.study, ["base-x", "zz:a", "--runs", folder])
+    assert isinstance(unknown.exception, UsageError) and "no student zz" in str(unknown.exception)
     answer = CliRunner().invoke(compare_students.study, ["base-x", *pairs, "--runs", folder])
     assert answer.exit_code == 0, answer.output
     *rows, other = [line.split(" | ") for line in answer.stdout.splitlines()[-3:]]

@@ -97,10 +97,12 @@ def test_a_missing_package_is_reported_with_the_pip_line(
     assert "Traceback" not in done.stderr
 
 
-def test_a_terminated_command_exits_with_143() -> None:
+@pytest.mark.parametrize("command, is_resumable", [("doctor", False), ("distill", True)])
+def test_a_terminated_command_exits_with_143(command: str, is_resumable: bool) -> None:
     done = run_python(
-        "import os, signal, time, kdedge.cli.main as c; "
+        f"import os, signal, sys, time, kdedge.cli.main as c; sys.argv = ['kdedge', {command!r}]; "
         "c.cli.main = lambda **_: os.kill(os.getpid(), signal.SIGTERM) or time.sleep(5); c.main()"
     )
-    assert done.returncode == 143 and done.stderr.endswith("terminated\n")
+    assert done.returncode == 143 and "terminated\n" in done.stderr
+    assert ("run the same command to continue" in done.stderr) is is_resumable
     assert "Traceback" not in done.stderr

@@ -44,6 +44,19 @@ def test_a_recipe_without_faults_passes(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    "sizes", [{"start": "shrink", "layers": 4}, {"start": "teacher", "hidden": 12}]
+)
+def test_a_student_that_does_not_fit_its_assistant_may_go_without_one(
+    document: dict[str, Any], sizes: dict[str, Any]
+) -> None:
+    assistant = factories.tinybert_config(name="middle", start="shrink", layers=3)
+    student = factories.tinybert_config(name="small", assistant="middle", **sizes)
+    with pytest.raises(UsageError, match="middle") as error:
+        check(factories.make_recipe(document, student=[assistant, student]))
+    assert "remove student.assistant" in error.value.hint and "scratch" not in error.value.hint
+
+
+@pytest.mark.parametrize(
     "student, message",
     [
         ({"start": "shrink", "layers": 9}, "cannot be bigger than the teacher"),
@@ -222,8 +235,9 @@ def test_a_general_student_is_compared_with_its_encoder(
     pieces.save_pretrained(tmp_path / "six")
     general = {"texts": [{"file": str(tmp_path / "texts.txt")}], "teacher": str(tmp_path / "six")}
     student = factories.tinybert_config(layers=4, general=general)
-    with pytest.raises(UsageError, match="4 student layers do not map uniformly onto 6"):
+    with pytest.raises(UsageError, match="4 student layers do not map uniformly onto 6") as error:
         check(factories.make_recipe(document, student=student))
+    assert "student tinybert, general.objective: " in error.value.detail
     student["general"] = general | {"objective": {"layer_map": "last"}}
     check(factories.make_recipe(document, student=student))
 

@@ -79,7 +79,10 @@ def test_the_texts_apart_are_the_last_of_the_most_real_source() -> None:
     assert len(keep_apart(whole, 1000).apart) == 10, "at most a third of a source"
     assert len(keep_apart(set_of("labelled", "labelled"), 10).apart) == 0
     pool = set_of(*origins, *["pool"] * 9)
-    assert keep_apart(pool, 9).apart.texts.texts == ("t100", "t101", "t102")
+    assert keep_apart(pool, 3).apart.texts.texts == ("t100", "t101", "t102")
+    assert set(keep_apart(pool, 9).apart.texts.origins) == {"generate"}, "the pool has too few"
+    few = set_of(*["labelled"] * 4, "pool", *["rules"] * 300)
+    assert set(keep_apart(few, 2000).apart.texts.origins) == {"rules"}, "none has enough"
 
 
 def test_auto_makes_the_largest_size_and_the_texts_apart() -> None:
@@ -222,9 +225,13 @@ def test_auto_needs_new_texts_to_compare_students_on(tmp_path: Path) -> None:
     pool = tmp_path / "pool.csv"
     pool.write_text("text\na warm story\na dull plot\n")
     document["augment"] = {"size": "auto", "curve": [0.02], "pool": {"file": str(pool)}}
-    recipe = factories.make_recipe(document, student=factories.tinybert_config())
+    (tmp_path / "texts.txt").write_text("a warm film\n" * 20)
+    general = {"texts": [{"file": str(tmp_path / "texts.txt")}], "fit": {"epochs": 1}}
+    student = factories.tinybert_config(general=general)
+    recipe = factories.make_recipe(document, student=student)
     with pytest.raises(UsageError, match="too few new texts to compare students on") as caught:
         distill(recipe, tmp_path / "runs")
+    assert not (tmp_path / "runs" / "r" / "general").exists(), "it is found before more is trained"
     assert caught.value.detail.startswith("0 new texts"), "both are shorter than any training text"
 
 
