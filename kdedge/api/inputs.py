@@ -152,6 +152,8 @@ def _checked_parts(inputs: DistillInputs, folder: Path) -> _Parts:
             splits[role] = read_labelled(examples, role)
     if inputs.get("unlabelled") is not None:
         splits["unlabelled"] = read_unlabelled(inputs["unlabelled"], "unlabelled")
+        if not len(splits["unlabelled"]):
+            raise UsageError("unlabelled has no texts", hint="add texts, or leave unlabelled out")
     has_pairs = _have_pairs(splits)
     if has_pairs:
         data["pair"] = "pair"

@@ -138,6 +138,7 @@ def load_generator(name: str, revision: str | None = None) -> Generator:
     path = loadable_name(folder)
     options = {"revision": revision, "gguf_file": gguf_file}
     try:
+        _check_file(path, gguf_file)
         tokenizer = AutoTokenizer.from_pretrained(path, **options)
         model, loading = AutoModelForCausalLM.from_pretrained(
             path, dtype=torch.float32, output_loading_info=True, **options
@@ -167,6 +168,7 @@ def check_generator(name: str, revision: str | None = None) -> None:
     folder, gguf_file = split_model_name(name)
     path = loadable_name(folder)
     try:
+        _check_file(path, gguf_file)
         config = AutoConfig.from_pretrained(path, revision=revision, gguf_file=gguf_file)
     except (OSError, ValueError, ImportError) as error:
         raise _cannot_load(name, error) from error
@@ -176,6 +178,12 @@ def check_generator(name: str, revision: str | None = None) -> None:
             f"{name} has the type {config.model_type}",
             DECODER_HINT,
         )
+
+
+def _check_file(folder: str, gguf_file: str | None) -> None:
+    """Raise FileNotFoundError if an existing folder lacks the .gguf file."""
+    if gguf_file and Path(folder).is_dir() and not (Path(folder) / gguf_file).is_file():
+        raise FileNotFoundError("there is no such file")
 
 
 def _cannot_load(name: str, error: Exception) -> MachineError:

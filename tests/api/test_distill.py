@@ -294,6 +294,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a name in overrides": ({"overrides": {"name": "x"}}, "name='x'"),
     "an unknown key": ({"overrides": {"student.hiden": 3}}, "did you mean hidden"),
     "seeds": ({"seeds": 0}, "at least 1"),
+    "no unlabelled texts": ({"unlabelled": []}, "leave unlabelled out"),
 }
 
 

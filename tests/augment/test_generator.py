@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import factories
@@ -210,6 +211,13 @@ def test_the_stage_is_cached_and_its_model_can_be_fine_tuned_again(
         for line in task_lines(factories.pair_task().validation, factories.pair_task().spec, 0)
     ]
     assert fine_tuned.mean_nll(lines).mean() < again.mean_nll(lines).mean()
+
+
+@pytest.mark.parametrize("look_up", [check_generator, load_generator])
+def test_a_missing_gguf_file_is_named(tmp_path: Path, look_up: Callable[[str], object]) -> None:
+    name = str(tmp_path / "tiny.gguf")
+    with pytest.raises(MachineError, match=r"tiny\.gguf: there is no such file"):
+        look_up(name)
 
 
 def test_a_missing_model_is_an_error() -> None:
