@@ -67,7 +67,7 @@ def task_solved_by(model: PreTrainedModel) -> Task:
 
 
 def with_many_texts(task: Task, model: PreTrainedModel) -> Task:
-    """Return the task with so many texts to judge that small differences show on every CPU."""
+    """Return the task with more texts to judge: with few, two files may score the same."""
 
     def split(count: int, seed: int) -> Split:
         texts, _ = factories.sentences(count, seed)
