@@ -24,7 +24,6 @@ HELP_OPTIONS = ("-h", "--help")
 TRAINING = ("pydantic", "torch", "transformers")
 """Packages without which no command that trains can start."""
 
-
 RESUMABLE = ("run", "distill", "augment", "tune", "export")
 """The commands that continue a stopped run."""
 

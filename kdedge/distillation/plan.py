@@ -79,7 +79,7 @@ def _dry_run(run: RunDir, task: Task) -> tuple[Needed, set[Path]]:
     """Return the stages to make (folder -> changed inputs), and those that wait for them."""
     # Imported here: a plan of a new run needs no torch.
     from kdedge.distillation.pipeline import prepare_context
-    from kdedge.distillation.transfer_stage import choose_size
+    from kdedge.distillation.transfer_stage import check_apart, choose_size
     from kdedge.run.threads import silence_transformers
 
     silence_transformers()
@@ -88,6 +88,8 @@ def _dry_run(run: RunDir, task: Task) -> tuple[Needed, set[Path]]:
     has_curve = run.recipe.augment is not None and run.recipe.augment.size == "auto"
     try:
         context = prepare_context(run.recipe, run, task=task, stages=stages)
+        if has_curve:
+            check_apart(context)
         if has_curve and needed:
             return needed, _after(run, run.transfer)
         if has_curve:

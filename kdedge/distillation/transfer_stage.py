@@ -119,14 +119,15 @@ def check_curve_student(student: StudentConfig) -> None:
 def measure_learning_curve(context: DistillContext) -> LearningCurve:
     """Run the stage `curve/`: train the first student with each size and source.
 
+    Call `check_apart` first.
+
     Raises:
-        UsageError: If no new texts can be kept apart, or the student is trained in two stages.
+        UsageError: If the student is trained in two stages.
     """
     augment = context.recipe.augment
     assert augment is not None
     student = context.recipe.student[0]
     check_curve_student(student)
-    check_apart(context)
     inputs = {
         "curve": augment.curve,
         "seeds": augment.seeds,
