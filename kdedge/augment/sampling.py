@@ -12,8 +12,8 @@ import torch
 from kdedge.augment.generator import Generator
 from kdedge.augment.key_value_cache import reserve
 
-FIRST_CANDIDATES = 256
-"""The nucleus is first searched among this many of the most likely tokens."""
+DRAWS = 8
+"""Draws of a token on a CPU before the vocabulary is sorted."""
 
 GPU_INTERVAL = 16
 """Tokens between two looks at which texts have ended, on a GPU."""
@@ -103,13 +103,54 @@ def sample_nucleus(logits: torch.Tensor, top_p: float) -> torch.Tensor:
         (B,) token ids.
     """
     probabilities = logits.softmax(-1)
+    if probabilities.device.type == "cpu":
+        return draw_until_inside(probabilities, top_p)
+    return draw_from_sorted(probabilities, top_p)
+
+
+def draw_until_inside(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Draw from all tokens, and draw again for the rows whose token is not in the nucleus.
+
+    A CPU takes long to sort a vocabulary. A token is in the nucleus if the more likely tokens do
+    not reach `top_p` without it, and finding out takes one sum. A draw misses the nucleus with a
+    probability of at most 1 - `top_p`. The rows that miss it `DRAWS` times are sorted.
+
+    Args:
+        probabilities: (B, V)
+    """
+    tokens = torch.empty(len(probabilities), dtype=torch.long)
+    rows = torch.arange(len(probabilities))  # without a token so far
+    for _ in range(DRAWS):
+        candidates = probabilities[rows]  # (R, V)
+        drawn = _draw_by_sums(candidates)
+        more_likely = candidates > candidates.gather(-1, drawn[:, None])
+        inside = (candidates * more_likely).sum(-1) < top_p
+        tokens[rows[inside]] = drawn[inside]
+        rows = rows[~inside]
+        if not len(rows):
+            return tokens
+    tokens[rows] = draw_from_sorted(probabilities[rows], top_p)
+    return tokens
+
+
+def draw_from_sorted(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Sort the vocabulary and draw from the nucleus, without waiting for a GPU."""
     if top_p >= 1:
         return _draw(probabilities)
-    top, tokens = _most_likely(probabilities, top_p)
-    # A token is in the nucleus if the more likely tokens do not reach `top_p` without it.
-    before = top.cumsum(-1) - top
-    nucleus = top.masked_fill(before >= top_p, 0.0)
+    ordered, tokens = probabilities.sort(-1, descending=True)
+    before = ordered.cumsum(-1) - ordered
+    nucleus = ordered.masked_fill(before >= top_p, 0.0)
     return tokens.gather(-1, _draw(nucleus)[:, None])[:, 0]
+
+
+def _draw_by_sums(weights: torch.Tensor) -> torch.Tensor:
+    """Sample one column index per row in proportion to weights (B, V); returns (B,).
+
+    A CPU adds up weights faster than it makes a random number for each of them.
+    """
+    sums = weights.double().cumsum(-1)
+    points = torch.rand(len(weights), 1, dtype=torch.float64) * sums[:, -1:]
+    return torch.searchsorted(sums, points, right=True)[:, 0]
 
 
 def _draw(weights: torch.Tensor) -> torch.Tensor:
@@ -120,16 +161,3 @@ def _draw(weights: torch.Tensor) -> torch.Tensor:
     of torch two waits for the GPU.
     """
     return (weights / torch.empty_like(weights).exponential_()).argmax(-1)
-
-
-def _most_likely(probabilities: torch.Tensor, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return probabilities and ids of the most likely tokens, enough to contain the nucleus.
-
-    A GPU sorts the whole vocabulary, because checking the sum of the first candidates would make
-    the CPU wait for it. On a CPU sorting is slow, and the first candidates almost always suffice.
-    """
-    if probabilities.device.type == "cpu" and probabilities.shape[1] > FIRST_CANDIDATES:
-        top, tokens = probabilities.topk(FIRST_CANDIDATES, dim=-1)
-        if not bool((top.sum(-1) < top_p).any()):
-            return top, tokens
-    return probabilities.sort(-1, descending=True)

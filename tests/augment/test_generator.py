@@ -22,11 +22,13 @@ from kdedge.augment.generate import GenerateSource, prompt_kinds, prompt_text
 from kdedge.augment.generator import Generator, check_generator, check_is_causal, load_generator
 from kdedge.augment.generator_stage import LanguageModelLoss, prepare_generator
 from kdedge.augment.lines import join_line, label_name, split_line, task_lines
-from kdedge.augment.sampling import sample, sample_nucleus
+from kdedge.augment.sampling import draw_from_sorted, draw_until_inside, sample
 from kdedge.errors import MachineError, UsageError
 from kdedge.nn.batching import Encoded, PaddingCollator
 from kdedge.recipe import GenerateConfig, GeneratorFitConfig
 from kdedge.runtime.spec import TaskSpec
+
+Draw = Callable[[torch.Tensor, float], torch.Tensor]
 
 RECIPE = GenerateConfig(
     layers=2,
@@ -141,19 +143,24 @@ def test_kinds_of_prompt_follow_the_task_and_texts_begin_with_their_prefix(
     )
 
 
-def test_the_nucleus_is_the_smallest_set_that_reaches_top_p() -> None:
+@pytest.mark.parametrize("draw", [draw_until_inside, draw_from_sorted])
+def test_the_nucleus_is_the_smallest_set_that_reaches_top_p(draw: Draw) -> None:
     torch.manual_seed(0)
-    probabilities = torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05])
-    drawn = sample_nucleus(probabilities.log().repeat(20000, 1), 0.8).tolist()
-    assert set(drawn) == {0, 1, 2}, "0.5 + 0.2 + 0.15 is the first sum past 0.8"
-    assert [drawn.count(i) / 20000 for i in range(3)] == pytest.approx(
-        [0.5 / 0.85, 0.2 / 0.85, 0.15 / 0.85], abs=0.015
+    probabilities = torch.tensor([0.1, 0.5, 0.15, 0.2, 0.05])
+    drawn = draw(probabilities.repeat(20000, 1), 0.8).tolist()
+    assert set(drawn) == {1, 2, 3}, "0.5 + 0.2 + 0.15 is the first sum past 0.8"
+    assert [drawn.count(i) / 20000 for i in (1, 2, 3)] == pytest.approx(
+        [0.5 / 0.85, 0.15 / 0.85, 0.2 / 0.85], abs=0.015
     )
-    assert set(sample_nucleus(probabilities.log().repeat(5000, 1), 1.0).tolist()) == {0, 1, 2, 3, 4}
-    flat = torch.zeros(4000, 1000)
-    assert len(set(sample_nucleus(flat, 0.9).tolist())) > 800, (
-        "the nucleus of a flat row is wider than the first candidates"
-    )
+    assert set(draw(probabilities.repeat(5000, 1), 1.0).tolist()) == {0, 1, 2, 3, 4}
+    assert len(set(draw(torch.full((4000, 1000), 0.001), 0.9).tolist())) > 800
+
+
+def test_a_small_nucleus_of_many_likely_tokens_is_found_by_sorting() -> None:
+    torch.manual_seed(0)
+    likely = torch.full((300, 1000), 0.999 / 999)
+    likely[:, 7] = 0.001 + 1e-6
+    assert set(draw_until_inside(likely, 1e-6).tolist()) == {7}
 
 
 def sample_greedily(generator: Generator, prompts: list[list[int]]) -> list[list[int]]:
@@ -302,13 +309,14 @@ def test_a_gguf_file_gives_weights_and_tokenizer(tmp_path: Path) -> None:
 @pytest.mark.parametrize("top_p", [0.8, 1.0])
 def test_a_draw_is_that_of_torch_without_its_checks(top_p: float) -> None:
     logits = torch.randn(500, 400, generator=torch.Generator().manual_seed(0))
+    probabilities = logits.softmax(-1)
     torch.manual_seed(1)
-    drawn = sample_nucleus(logits, top_p)
+    drawn = draw_from_sorted(probabilities, top_p)
     torch.manual_seed(1)
-    ordered, tokens = logits.softmax(-1).sort(-1, descending=True)
+    ordered, tokens = probabilities.sort(-1, descending=True)
     if top_p == 1.0:
-        expected = torch.multinomial(logits.softmax(-1), 1)[:, 0]
+        expected = torch.multinomial(probabilities, 1)[:, 0]
     else:
-        kept = torch.where(ordered.cumsum(-1) - ordered < top_p, ordered, 0.0)[:, :256]
+        kept = torch.where(ordered.cumsum(-1) - ordered < top_p, ordered, 0.0)
         expected = tokens.gather(1, torch.multinomial(kept, 1))[:, 0]
     assert float((drawn == expected).float().mean()) > 0.99  # but for the rounding of sums
