@@ -94,7 +94,8 @@ def _append(
 def sample_nucleus(logits: torch.Tensor, top_p: float) -> torch.Tensor:
     """Sample one token per row from the nucleus (Holtzman et al. 2020).
 
-    The nucleus is the smallest set of most likely tokens whose probabilities sum to `top_p`.
+    The nucleus is the smallest set of most likely tokens whose probabilities sum to `top_p`. On a
+    CPU, tokens as likely as its last one belong to it too.
 
     Args:
         logits: (B, V)
