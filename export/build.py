@@ -176,12 +176,14 @@ class EncodedTexts:
     """The texts of a split as a bundle's files read them.
 
     Attributes:
-        lengths: Number of tokens of each text. *Shape:* (N,)
+        lengths: Number of tokens of each text, with those of its pair. *Shape:* (N,)
+        second_lengths: Number of tokens of each second text; 0 without pairs. *Shape:* (N,)
     """
 
     def __init__(self, classifier: Classifier, split: Split) -> None:
         self.classifier, self.split = classifier, split
-        self.lengths = token_lengths(classifier, split.texts, split.pairs)
+        lengths = token_lengths(classifier, split.texts, split.pairs)
+        self.lengths, self.second_lengths = lengths[:, 0], lengths[:, 1]
 
     def encode(self, indices: Sequence[int]) -> Encoded:
         """Return a batch (B, T) of the texts with these indices."""
@@ -195,12 +197,15 @@ class EncodedTexts:
 def token_lengths(
     classifier: Classifier, texts: Sequence[str], pairs: Sequence[str] | None
 ) -> np.ndarray:
-    """Return the number of tokens (N,) of each text."""
+    """Return the numbers of tokens (N, 2) of each text, and of its second text alone."""
     lengths = []
     for start in range(0, len(texts), 1024):  # A single batch would be padded to the longest text.
         rows = slice(start, start + 1024)
         encoded = classifier.encode(texts[rows], None if pairs is None else pairs[rows])
-        lengths.append(encoded["attention_mask"].sum(1))
+        both = encoded["attention_mask"].sum(1)
+        types = encoded.get("token_type_ids")
+        second = np.zeros_like(both) if types is None else types.sum(1)
+        lengths.append(np.stack([both, second], 1))
     return np.concatenate(lengths)
 
 
@@ -242,6 +247,7 @@ def _check_int8(
         classifier.run,
         texts.encode,
         texts.lengths,
+        texts.second_lengths,
         spec,
         padded_texts=GROUP if quantized is None else PADDED,
     )

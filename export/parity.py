@@ -24,7 +24,10 @@ TORCH_ROUNDING_FACTOR = 2.0
 BATCHES = (1, 8, 32)
 
 BATCH_TOLERANCE = 1e-6
-"""Largest allowed difference of a logit between a text alone and among texts of its length."""
+"""Largest allowed difference of a logit between a text alone and among texts of its length.
+
+Pairs have the length of a pair if both of their texts have its lengths.
+"""
 
 GROUPS, GROUP = 8, 32
 """How many lengths, and how many texts of each, are compared alone and in a batch."""
@@ -210,16 +213,23 @@ def measure_batch_dependence(
     run: Forward,
     encode: Encode,
     lengths: np.ndarray,
+    second_lengths: np.ndarray,
     spec: TaskSpec,
     *,
     padded_texts: int = PADDED,
 ) -> BatchDependence:
     """Compare texts alone with the same texts in batches of one length, and in padded batches.
 
-    `lengths` (N,) are the tokens of each text; at most `padded_texts` texts are padded.
+    Args:
+        run: Runs the file.
+        encode: Encodes a batch.
+        lengths: Number of tokens of each text, with those of its pair. *Shape:* (N,)
+        second_lengths: Number of tokens of each second text; 0 without pairs. *Shape:* (N,)
+        spec: The task.
+        padded_texts: Most texts that are compared in padded batches.
     """
     largest = 0.0
-    for rows in of_one_length(lengths):
+    for rows in of_one_length(lengths, second_lengths):
         several = rows if len(rows) > 1 else rows * 2
         report, _ = compare_alone_vs_batch(run, encode, several, spec)
         largest = float(np.maximum(largest, report.max_abs_logit))  # keeps NaN
@@ -233,11 +243,20 @@ def measure_batch_dependence(
     return BatchDependence(largest, len(mixed), moved, padding, changes)
 
 
-def of_one_length(lengths: np.ndarray) -> list[list[int]]:
-    """Return indices of up to `GROUP` texts of one length, for up to `GROUPS` lengths."""
+def of_one_length(lengths: np.ndarray, second_lengths: np.ndarray) -> list[list[int]]:
+    """Return indices of up to `GROUP` texts of one length, for up to `GROUPS` lengths.
+
+    Of the pairs of one length, those are taken whose second texts have the most frequent length.
+    """
     unique = np.unique(lengths)
     chosen = unique[np.unique(np.linspace(0, len(unique) - 1, GROUPS).astype(int))]
-    return [np.flatnonzero(lengths == length)[:GROUP].tolist() for length in chosen]
+    groups = []
+    for length in chosen:
+        rows = np.flatnonzero(lengths == length)
+        seconds, counts = np.unique(second_lengths[rows], return_counts=True)
+        rows = rows[second_lengths[rows] == seconds[counts.argmax()]]
+        groups.append(rows[:GROUP].tolist())
+    return groups
 
 
 def compare_alone_vs_batch(

@@ -21,7 +21,13 @@ from kdedge.runtime.prediction import Prediction, check_finite, probabilities, t
 from kdedge.runtime.session import PROVIDERS, TRY_CPU, choose_precision, open_session
 from kdedge.runtime.spec import TaskSpec
 from kdedge.runtime.text_arguments import check_iterable, read_arguments, read_list
-from kdedge.runtime.text_encoder import TextEncoder, TokenRow, check_batch_size, length_batches
+from kdedge.runtime.text_encoder import (
+    TextEncoder,
+    TokenRow,
+    check_batch_size,
+    length_batches,
+    lengths_of,
+)
 
 STREAM_BATCHES = 32
 """Number of batches that `predict_stream` reads ahead, to sort their texts by length."""
@@ -393,9 +399,10 @@ class Classifier:
         logits = np.zeros((len(rows), self.spec.outputs), dtype=np.float32)
         # On a CPU only texts of equal length share a batch, so that none is padded. Padding
         # changes the order of sums, which may round an int8 activation to another integer,
-        # and it costs more time than larger batches save.
+        # and it costs more time than larger batches save. For pairs both lengths are equal:
+        # cross-attention pads the shorter text of a pair.
         batches = length_batches(
-            [len(row["input_ids"]) for row in rows],
+            [lengths_of(row) for row in rows],
             batch_size,
             equal_lengths=self.provider == PROVIDERS["cpu"],
         )

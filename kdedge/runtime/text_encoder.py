@@ -22,6 +22,7 @@ TokenRow = dict[str, list[int]]
 """Name of an input -> its values for one text, without padding."""
 
 Result = TypeVar("Result")
+Length = TypeVar("Length", int, tuple[int, int])
 
 
 class TextEncoder:
@@ -143,12 +144,18 @@ class TextEncoder:
         return cut, len(text) > limit
 
 
+def lengths_of(row: TokenRow) -> tuple[int, int]:
+    """Return the number of tokens of a text or pair, and that of its second text."""
+    return len(row["input_ids"]), sum(row["token_type_ids"])
+
+
 def length_batches(
-    lengths: Sequence[int], size: int, *, equal_lengths: bool
+    lengths: Sequence[Length], size: int, *, equal_lengths: bool
 ) -> Iterator[list[int]]:
     """Yield the indices of N texts in batches of at most `size`, shortest texts first.
 
     Args:
+        lengths: Number of tokens of each text, or what `lengths_of` returns.
         equal_lengths: Whether only texts of the same length may share a batch.
 
     Raises:

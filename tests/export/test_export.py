@@ -278,7 +278,7 @@ def test_agreement_counted_by_hand() -> None:
 def test_parity_covers_batches_lengths_and_padding(exported: RunDir) -> None:
     classifier = Classifier.load(exported.students["bilstm"].bundle, "fp32")
     texts = TASK.test.texts
-    lengths = token_lengths(classifier, texts, None)
+    lengths = token_lengths(classifier, texts, None)[:, 0]
     batches = parity_batches(
         lambda chosen: classifier.encode([texts[i] for i in chosen]),
         lengths,
@@ -428,7 +428,9 @@ def test_eight_bits_are_an_error_if_they_overflow(
 
 def test_a_text_is_compared_with_itself_among_others_of_its_length_and_padded() -> None:
     lengths = np.array([3, 3, 5, 5, 5, 9])
-    assert of_one_length(lengths) == [[0, 1], [2, 3, 4], [5]]
+    alone = np.zeros(6, dtype=int)
+    assert of_one_length(lengths, alone) == [[0, 1], [2, 3, 4], [5]]
+    assert of_one_length(lengths, np.array([1, 2, 2, 3, 3, 4])) == [[0], [3, 4], [5]]
 
     def encode(rows: Sequence[int]) -> dict[str, np.ndarray]:
         return {"length": lengths[list(rows)].astype(float), "row": np.array(rows)}
@@ -439,7 +441,7 @@ def test_a_text_is_compared_with_itself_among_others_of_its_length_and_padded() 
         shift = 2.0 * padded + 0.5 * ((batch["length"] == 9) & (len(batch["row"]) > 1))
         return np.stack([batch["row"] - 2.5 + shift, np.zeros(len(shift))], 1)
 
-    found = measure_batch_dependence(run, encode, lengths, TASK.spec)
+    found = measure_batch_dependence(run, encode, lengths, alone, TASK.spec)
     assert found == BatchDependence(
         batch_dependence=0.5,
         padding_texts=6,
