@@ -72,8 +72,9 @@ def _data_places(recipe: Recipe, student: StudentConfig) -> Iterable[str]:
         for split in (data.train, data.validation, data.test):
             if isinstance(split, str):
                 yield split
-    if recipe.augment and recipe.augment.pool and recipe.augment.pool.file:
-        yield recipe.augment.pool.file
+    augment = recipe.augment if recipe.makes_texts else None
+    if augment and augment.pool and augment.pool.file:
+        yield augment.pool.file
     if student.general_stage:
         for texts in student.general_stage.texts:
             yield texts.file

@@ -11,6 +11,7 @@ import torch
 
 from kdedge.augment.generator import Generator
 from kdedge.augment.key_value_cache import reserve
+from kdedge.errors import CheckFailed
 
 DRAWS = 8
 """Draws of a token on a CPU before the vocabulary is sorted."""
@@ -148,8 +149,18 @@ def _draw_by_sums(weights: torch.Tensor) -> torch.Tensor:
     """Sample one column index per row in proportion to weights (B, V); returns (B,).
 
     A CPU adds up weights faster than it makes a random number for each of them.
+
+    Raises:
+        CheckFailed: If a weight is not a number.
     """
     sums = weights.double().cumsum(-1)
+    if not bool(sums[:, -1].isfinite().all()):
+        raise CheckFailed(
+            "the language model gives probabilities that are not numbers",
+            f"{len(weights)} texts, {weights.shape[1]} tokens in the vocabulary",
+            "use another model in augment.generate.pretrained, or lower augment.generate.fit."
+            "learning_rate",
+        )
     points = torch.rand(len(weights), 1, dtype=torch.float64) * sums[:, -1:]
     return torch.searchsorted(sums, points, right=True)[:, 0]
 

@@ -93,6 +93,12 @@ def augment(arguments: RecipeArguments, curve: bool, force: bool, as_json: bool)
             str(arguments.recipe),
             "add one, for example with --set augment.rules.mask=0.1",
         )
+    if not recipe.makes_texts:
+        raise UsageError(
+            "the recipe asks for no new texts",
+            "augment.size is 0",
+            "set augment.size to the number of new texts per training text",
+        )
     progress: Progress = ConsoleProgress() if is_main() else SILENT
     stages = StageContext(force, progress)
     task = load_data(recipe, progress)

@@ -56,7 +56,7 @@ def label_texts(context: DistillContext, new_texts: TransferTexts | None) -> Tra
     """Label the training texts and `new_texts` with the teacher, as the stage `transfer/`."""
     recipe, run, augment = context.recipe, context.run, context.recipe.augment
     builder = TransferBuilder(recipe.transfer, context.teacher, teacher_hash(run))
-    if augment:
+    if augment and recipe.makes_texts:
         builder = replace(
             builder,
             teacher_filter=teacher_filter(augment.filters, context.task),

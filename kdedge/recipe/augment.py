@@ -178,7 +178,9 @@ class AugmentConfig(Section):
     """New texts for the transfer set; a source is used if its table exists."""
 
     size: Annotated[float, Field(ge=0, le=1000)] | Literal["auto"] = Field(
-        4.0, description="New texts per training text; auto finds how many still help."
+        4.0,
+        description="New texts per training text; auto finds how many still help. With 0 no source "
+        "is used.",
     )
     curve: list[Multiple] = Field(
         [1.0, 4.0, 16.0],

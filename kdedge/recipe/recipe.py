@@ -128,6 +128,11 @@ class Recipe(Section):
         """The seed for the students' initial weights and the order of their texts."""
         return self.seed if self.student_seed is None else self.student_seed
 
+    @property
+    def makes_texts(self) -> bool:
+        """Whether the transfer set has new texts."""
+        return self.augment is not None and self.augment.size != 0
+
     def pretrained(self, student: StudentConfig) -> tuple[str, ...]:
         """Return folders or hub ids of the models that a student comes from.
 

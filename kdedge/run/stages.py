@@ -11,7 +11,7 @@ def shared_stages(run: RunDir) -> list[Path]:
     """List the folders of the stages before the students: teacher, texts, general students."""
     folders = [run.teacher]
     augment = run.recipe.augment
-    if augment:
+    if augment and run.recipe.makes_texts:
         if augment.generate:
             folders.append(run.generator)
         folders.append(run.augment)

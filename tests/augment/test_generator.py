@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,8 +23,8 @@ from kdedge.augment.generate import GenerateSource, prompt_kinds, prompt_text
 from kdedge.augment.generator import Generator, check_generator, check_is_causal, load_generator
 from kdedge.augment.generator_stage import LanguageModelLoss, prepare_generator
 from kdedge.augment.lines import join_line, label_name, split_line, task_lines
-from kdedge.augment.sampling import draw_from_sorted, draw_until_inside, sample
-from kdedge.errors import MachineError, UsageError
+from kdedge.augment.sampling import draw_from_sorted, draw_until_inside, sample, sample_nucleus
+from kdedge.errors import CheckFailed, MachineError, UsageError
 from kdedge.nn.batching import Encoded, PaddingCollator
 from kdedge.recipe import GenerateConfig, GeneratorFitConfig
 from kdedge.runtime.spec import TaskSpec
@@ -169,6 +170,14 @@ def sample_greedily(generator: Generator, prompts: list[list[int]]) -> list[list
     texts = sample(generator, prompts, **settings)
     assert sample(generator, prompts, **settings, interval=7) == texts, "a GPU looks less often"
     return texts
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_logits_that_are_not_numbers_are_an_error(value: float) -> None:
+    logits = torch.zeros(2, 5)
+    logits[1, 3] = value
+    with pytest.raises(CheckFailed, match="not numbers"):
+        sample_nucleus(logits, 0.9)
 
 
 @pytest.mark.slow

@@ -1,9 +1,13 @@
-"""What `kdedge augment` says about the teacher's labels of new texts."""
+"""What `kdedge augment` says about the teacher's labels of new texts, and without new texts."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import factories
 import numpy as np
 import pytest
+from kdedge_process import call_kdedge
 
 from kdedge.cli.augment import _labels_table, _point_out_shift
 from kdedge.runtime.spec import TaskSpec
@@ -42,3 +46,15 @@ def test_the_most_frequent_labels_are_shown() -> None:
     assert cells[0] == ["labelled", "rules"]
     assert cells[2] == ["bad 50 %, good 50 %", "bad 75 %, good 25 %"]
     assert cells[3] == ["0.00", "0.25"]
+
+
+def test_a_recipe_that_asks_for_no_new_texts_is_an_error(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    document = factories.write_data_and_teacher(tmp_path) | {
+        "augment": {"size": 0, "rules": {}},
+        "student": [factories.tinybert_config()],
+    }
+    recipe.write_text(factories.make_recipe(document).to_toml())
+    done = call_kdedge("augment", str(recipe), folder=tmp_path)
+    assert done.returncode == 2
+    assert "augment.size is 0" in done.stderr and not (tmp_path / "runs").exists()

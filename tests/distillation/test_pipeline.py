@@ -13,6 +13,7 @@ import torch
 from kdedge.distillation.pipeline import baseline_epochs, distill
 from kdedge.distillation.scores import ModelScores, scores
 from kdedge.recipe import TinyBertConfig, load_recipe
+from kdedge.run.stages import run_stages
 from kdedge.transfer.dataset import read_transfer_set
 
 
@@ -48,6 +49,18 @@ def test_scores_are_relative_to_the_teacher_and_survive_json(tmp_path: Path) -> 
         assert row.retention == pytest.approx(row.test / teacher.test)
     documents = json.loads(json.dumps([row.to_json() for row in rows]))
     assert [ModelScores.from_json(document) for document in documents] == rows
+
+
+def test_with_no_new_texts_no_source_is_prepared(tmp_path: Path) -> None:
+    augment = {"size": 0, "rules": {}, "generate": {"fit": {"epochs": 1}}}
+    document = factories.write_data_and_teacher(tmp_path) | {"augment": augment}
+    run = distill(
+        factories.make_recipe(document, student=factories.tinybert_config()), tmp_path / "runs"
+    )
+    assert run.generator not in run_stages(run)
+    assert not run.generator.exists() and not run.augment.exists()
+    transfer = read_transfer_set(run.transfer)
+    assert len(transfer) == len(transfer.texts.labelled) > 0
 
 
 def test_the_baseline_takes_as_many_steps_as_the_student(tmp_path: Path) -> None:
