@@ -52,6 +52,10 @@ COLUMNS = ("source", "target", "attempts", "produced", "used", "rejected")
 MUCH_SHIFT = 0.3
 """Label shift from which a source of changed texts is pointed out."""
 
+ONE_LABEL = 0.95
+"""Share of a label from which a source of new texts is pointed out, if it is shifted by
+`MUCH_SHIFT` too."""
+
 SHOWN_LABELS = 3
 """Number of labels that are shown per source."""
 
@@ -179,13 +183,26 @@ def _labels_cell(labels: LabelShift) -> str:
 
 
 def _point_out_shift(shifts: dict[str, LabelShift]) -> None:
-    """Name sources that change texts so much that the teacher gives other labels."""
+    """Name sources whose texts get other labels than the labelled ones.
+
+    These are texts that are changed too much, and new texts with hardly more than one label.
+    """
     for origin, labels in shifts.items():
-        if origin in FEWER_CHANGES and labels.shift >= MUCH_SHIFT:
+        if labels.shift < MUCH_SHIFT:
+            continue
+        top, share = next(iter(labels.shares.items()), ("", 0.0))
+        if origin in FEWER_CHANGES:
             print_message(
                 f"{origin}: the teacher gives other labels than to the labelled texts (label shift "
                 f"{labels.shift:.2f}). If the changes destroy what a label depends on, change "
                 f"less: lower {FEWER_CHANGES[origin]}"
+            )
+        elif share >= ONE_LABEL:
+            labelled = shifts["labelled"].shares[top]
+            print_message(
+                f"{origin}: the teacher gives {top!r} to {100 * share:.1f} % of these texts, and "
+                f"to {100 * labelled:.1f} % of the labelled ones. Texts with one label teach "
+                "little: leave this source out, or lower augment.filters.balance"
             )
 
 

@@ -31,13 +31,26 @@ def test_a_source_that_destroys_labels_is_pointed_out(capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize(
-    ("made", "origin"), [([0, 0, 0, 1], "replace"), ([0], "pool"), ([0], "generate")]
+    ("made", "origin"),
+    [([0, 0, 0, 1], "replace"), ([0] * 9 + [1], "pool"), ([0] * 9 + [1], "generate")],
 )
 def test_small_shifts_and_texts_that_are_not_changed_are_not(
     made: list[int], origin: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _point_out_shift(shifts(made, origin))
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("origin", ["pool", "generate"])
+def test_new_texts_with_one_label_are_pointed_out(
+    origin: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _point_out_shift(shifts([1] * 39 + [0], origin))
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.startswith(
+        f"{origin}: the teacher gives 'good' to 97.5 % of these texts, and to 50.0 %"
+    )
+    assert "lower augment.filters.balance" in said
 
 
 def test_the_most_frequent_labels_are_shown() -> None:
