@@ -201,8 +201,8 @@ def _point_out_shift(shifts: dict[str, LabelShift]) -> None:
             labelled = shifts["labelled"].shares[top]
             print_message(
                 f"{origin}: the teacher gives {top!r} to {100 * share:.1f} % of these texts, and "
-                f"to {100 * labelled:.1f} % of the labelled ones. Texts with one label teach "
-                "little: leave this source out, or lower augment.filters.balance"
+                f"to {100 * labelled:.1f} % of the labelled ones. Texts with one label say "
+                "little about the others: leave this source out, or lower augment.filters.balance"
             )
 
 
