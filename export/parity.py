@@ -26,7 +26,7 @@ BATCHES = (1, 8, 32)
 BATCH_TOLERANCE = 1e-6
 """Largest allowed difference of a logit between a text alone and among texts of its length.
 
-Pairs have the length of a pair if both of their texts have its lengths.
+Two pairs have the same length if their first texts have, and their second texts have.
 """
 
 GROUPS, GROUP = 8, 32

@@ -158,8 +158,7 @@ def _draw_by_sums(weights: torch.Tensor) -> torch.Tensor:
         raise CheckFailed(
             "the language model gives probabilities that are not numbers",
             f"{len(weights)} texts, {weights.shape[1]} tokens in the vocabulary",
-            "use another model in augment.generate.pretrained, or lower augment.generate.fit."
-            "learning_rate",
+            "set another augment.generate.model, or lower augment.generate.fit.learning_rate",
         )
     points = torch.rand(len(weights), 1, dtype=torch.float64) * sums[:, -1:]
     return torch.searchsorted(sums, points, right=True)[:, 0]

@@ -50,11 +50,10 @@ COLUMNS = ("source", "target", "attempts", "produced", "used", "rejected")
 """Columns of the table of sources."""
 
 MUCH_SHIFT = 0.3
-"""Label shift from which a source of changed texts is pointed out."""
+"""Label shift from which a source may be pointed out."""
 
 ONE_LABEL = 0.95
-"""Share of a label from which a source of new texts is pointed out, if it is shifted by
-`MUCH_SHIFT` too."""
+"""A source of new texts is pointed out if so many of them have the same label."""
 
 SHOWN_LABELS = 3
 """Number of labels that are shown per source."""
