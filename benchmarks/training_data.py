@@ -25,7 +25,7 @@ def learned_from(run: RunDir) -> dict[str, Any]:
         return {}
     result = read_result(run.transfer, TransferResult)
     document: dict[str, Any] = {"origins": result.origins}
-    if run.recipe.makes_texts:
+    if run.recipe.augment_in_use:
         sources = read_source_counts(run.augment)
         document["sources"] = {name: counts.to_json() for name, counts in sources.items()}
         document["rejected"] = result.rejected

@@ -72,7 +72,7 @@ def _data_places(recipe: Recipe, student: StudentConfig) -> Iterable[str]:
         for split in (data.train, data.validation, data.test):
             if isinstance(split, str):
                 yield split
-    augment = recipe.augment if recipe.makes_texts else None
+    augment = recipe.augment_in_use
     if augment and augment.pool and augment.pool.file:
         yield augment.pool.file
     if student.general_stage:

@@ -85,15 +85,14 @@ class CandidateMaker:
         Raises:
             UsageError: If the recipe has no [augment.generate].
         """
-        if recipe.augment is None or recipe.augment.generate is None:
+        augment = recipe.augment_in_use
+        if augment is None or augment.generate is None:
             raise UsageError(
                 "this study generates texts",
                 "the recipe has no [augment.generate]",
                 "add the table to the recipe",
             )
-        generate_alone = recipe.augment.model_copy(
-            update={"rules": None, "replace": None, "pool": None}
-        )
+        generate_alone = augment.model_copy(update={"rules": None, "replace": None, "pool": None})
         sources = build_sources(
             recipe.model_copy(update={"augment": generate_alone}),
             context.task,

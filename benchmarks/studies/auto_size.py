@@ -70,7 +70,7 @@ class Trainings:
     def __init__(
         self, context: DistillContext, student: StudentConfig, seeds: int, first: int = 0
     ) -> None:
-        augment = context.recipe.augment
+        augment = context.recipe.augment_in_use
         assert augment is not None
         self.context = context
         self.student = student

@@ -64,7 +64,8 @@ def new_texts(recipe: Recipe, labelled: int) -> int:
     Raises:
         UsageError: If it is 0, or if the recipe has no [augment] table.
     """
-    count = round(recipe.augment.size_to_make(labelled) * labelled) if recipe.augment else 0
+    augment = recipe.augment_in_use
+    count = round(augment.size_to_make(labelled) * labelled) if augment else 0
     if not count:
         raise UsageError(
             "this study compares new texts",

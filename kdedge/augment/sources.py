@@ -71,7 +71,7 @@ def build_sources(
         teacher_hash: Identifies the teacher in the cache key.
         generator_folder: Folder of the stage `generator/`.
     """
-    augment = recipe.augment
+    augment = recipe.augment_in_use
     assert augment is not None
     sources: list[TextSource] = []
     inputs: dict[str, Any] = {

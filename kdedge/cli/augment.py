@@ -96,7 +96,8 @@ def augment(arguments: RecipeArguments, curve: bool, force: bool, as_json: bool)
             str(arguments.recipe),
             "add one, for example with --set augment.rules.mask=0.1",
         )
-    if not recipe.makes_texts:
+    augment = recipe.augment_in_use
+    if augment is None:
         raise UsageError(
             "the recipe asks for no new texts",
             "augment.size is 0",
@@ -132,7 +133,7 @@ def augment(arguments: RecipeArguments, curve: bool, force: bool, as_json: bool)
     if not is_main():
         return
     if learning_curve:
-        _show_curve(context, recipe.augment, learning_curve)
+        _show_curve(context, augment, learning_curve)
     print_line(f"run: {run.folder}")
     if as_json:
         print_json(_document(context, shifts, learning_curve))

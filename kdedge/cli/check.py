@@ -72,7 +72,7 @@ def _models(recipe: Recipe) -> dict[str, str]:
 
     models = {}
     names = {f"teacher {recipe.teacher.model}": recipe.teacher.model}
-    augment = recipe.augment
+    augment = recipe.augment_in_use
     if augment and augment.replace and augment.replace.pretrained is not None:
         names[f"augment.replace {augment.replace.pretrained}"] = augment.replace.pretrained
     if augment and augment.generate and augment.generate.pretrained is not None:

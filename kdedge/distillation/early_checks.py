@@ -51,7 +51,7 @@ def check_texts(recipe: Recipe, task: Task) -> None:
 
     The files of unlabelled texts are read for that, and the configurations of models.
     """
-    augment = recipe.augment
+    augment = recipe.augment_in_use
     if augment:
         check_teacher_filters(augment.filters, task.spec)
         LengthRange.of(augment.filters, task.train)

@@ -155,6 +155,6 @@ def _transfer_bytes(recipe: Recipe, task: Task) -> int:
     texts = sum(len(text.encode()) for text in (*task.train.texts, *(task.train.pairs or ())))
     logits = LOGIT_BYTES * len(task.train) * task.spec.outputs
     factor = 1.0
-    if recipe.augment:
-        factor += recipe.augment.size_to_make(len(task.train))
+    if augment := recipe.augment_in_use:
+        factor += augment.size_to_make(len(task.train))
     return round(factor * (texts + logits))

@@ -89,7 +89,7 @@ def prepare_context(
     prepare_teacher(recipe.teacher, task, run.teacher, seed=recipe.seed, stages=stages)
     teacher = load_teacher(run.teacher, task.spec, recipe.teacher.max_length)
     context = DistillContext(recipe, run, task, teacher, stages=stages)
-    new_texts = augment_texts(context) if recipe.makes_texts else None
+    new_texts = augment_texts(context) if recipe.augment_in_use else None
     transfer = label_texts(context, new_texts)
     return replace(context, transfer=transfer, transfer_key=transfer_hash(run.transfer))
 

@@ -37,7 +37,7 @@ from kdedge.transfer.texts import TransferTexts, collect_texts
 
 def augment_texts(context: DistillContext) -> TransferTexts:
     """Run the stages `generator/` and `augment/`; return the new texts."""
-    recipe, run, augment = context.recipe, context.run, context.recipe.augment
+    recipe, run, augment = context.recipe, context.run, context.recipe.augment_in_use
     assert augment is not None
     check_teacher_filters(augment.filters, context.task.spec)
     sources = build_sources(
@@ -54,9 +54,9 @@ def augment_texts(context: DistillContext) -> TransferTexts:
 
 def label_texts(context: DistillContext, new_texts: TransferTexts | None) -> TransferSet:
     """Label the training texts and `new_texts` with the teacher, as the stage `transfer/`."""
-    recipe, run, augment = context.recipe, context.run, context.recipe.augment
+    recipe, run, augment = context.recipe, context.run, context.recipe.augment_in_use
     builder = TransferBuilder(recipe.transfer, context.teacher, teacher_hash(run))
-    if augment and recipe.makes_texts:
+    if augment:
         builder = replace(
             builder,
             teacher_filter=teacher_filter(augment.filters, context.task),
@@ -71,7 +71,7 @@ def choose_size(context: DistillContext) -> DistillContext:
 
     The texts that the curve keeps apart are not used for training either.
     """
-    augment = context.recipe.augment
+    augment = context.recipe.augment_in_use
     assert augment is not None
     chosen = measure_learning_curve(context).chosen
     context.stages.progress.say(
@@ -89,7 +89,7 @@ def choose_size(context: DistillContext) -> DistillContext:
 
 def check_apart(context: DistillContext) -> None:
     """Raise UsageError if there is nothing to compare students on, and warn if there is little."""
-    augment = context.recipe.augment
+    augment = context.recipe.augment_in_use
     assert augment is not None
     new = len(context.transfer) - len(context.transfer.texts.labelled)
     apart = len(keep_apart(context.transfer, augment.apart).apart)
@@ -124,7 +124,7 @@ def measure_learning_curve(context: DistillContext) -> LearningCurve:
     Raises:
         UsageError: If the student is trained in two stages.
     """
-    augment = context.recipe.augment
+    augment = context.recipe.augment_in_use
     assert augment is not None
     student = context.recipe.student[0]
     check_curve_student(student)

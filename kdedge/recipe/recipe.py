@@ -129,9 +129,9 @@ class Recipe(Section):
         return self.seed if self.student_seed is None else self.student_seed
 
     @property
-    def makes_texts(self) -> bool:
-        """Whether the transfer set has new texts."""
-        return self.augment is not None and self.augment.size != 0
+    def augment_in_use(self) -> AugmentConfig | None:
+        """The table `[augment]`, or None if there is none or its size is 0."""
+        return self.augment if self.augment and self.augment.size != 0 else None
 
     def pretrained(self, student: StudentConfig) -> tuple[str, ...]:
         """Return folders or hub ids of the models that a student comes from.

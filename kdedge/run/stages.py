@@ -10,8 +10,8 @@ from kdedge.run.layout import RunDir
 def shared_stages(run: RunDir) -> list[Path]:
     """List the folders of the stages before the students: teacher, texts, general students."""
     folders = [run.teacher]
-    augment = run.recipe.augment
-    if augment and run.recipe.makes_texts:
+    augment = run.recipe.augment_in_use
+    if augment:
         if augment.generate:
             folders.append(run.generator)
         folders.append(run.augment)

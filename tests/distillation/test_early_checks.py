@@ -143,6 +143,19 @@ def test_a_model_that_makes_texts_is_looked_up(
     assert not (tmp_path / "runs" / "r" / "teacher").exists()
 
 
+def test_models_of_new_texts_are_not_looked_up_if_none_are_asked_for(
+    document: dict[str, Any], tmp_path: Path
+) -> None:
+    missing = {"model": "./missing"}
+    pool = {"file": str(tmp_path / "missing.jsonl")}
+    recipe = factories.make_recipe(
+        document,
+        augment={"size": 0, "generate": missing, "replace": missing, "pool": pool},
+        student=factories.tinybert_config(),
+    )
+    check(recipe)
+
+
 def test_check_names_the_models_that_make_texts(document: dict[str, Any], tmp_path: Path) -> None:
     words = factories.tokenizer()
     for name, config in (
