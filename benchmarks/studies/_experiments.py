@@ -24,6 +24,7 @@ from kdedge.distillation.pipeline import prepare_context
 from kdedge.distillation.student_training import (
     LABELS_ONLY,
     DistillContext,
+    StudentTraining,
     stage_inputs,
     training_without_stage,
 )
@@ -128,11 +129,15 @@ class TrainingVariant:
         inputs["seed"] = seed
         return hashlib.sha256(json_text(inputs).encode()).hexdigest()[:16]
 
+    def training(self, context: DistillContext, folder: Path) -> StudentTraining:
+        """Return the training of the student, which has not begun."""
+        return training_without_stage(context, self.student, folder)
+
     def train(self, seed: int, folder: Path) -> dict[str, Any]:
         """Train from a seed; write test_logits.npy into `folder` and return the scores."""
         recipe = self.context.recipe.model_copy(update={"student_seed": seed})
         context = replace(self.context, recipe=recipe)
-        result = training_without_stage(context, self.student, folder)(folder)
+        result = self.training(context, folder)(folder)
         return {name: result[name] for name in ("metric", "validation", "test")}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,13 @@ class TrainedStudent:
     validation: float
 
 
+TrainEmbeddings = Callable[[TextClassifier, np.ndarray], AbstractContextManager[None]]
+
+
+def _train_used_rows(student: TextClassifier, used: np.ndarray) -> AbstractContextManager[None]:
+    return train_used_embeddings_only(student.model, used)
+
+
 @dataclass(frozen=True)
 class StudentTraining:
     """One step of a student's training; call it with the folder to fill.
@@ -169,12 +177,15 @@ class StudentTraining:
     Attributes:
         on_eval: Called with each score on the validation split; returns the score, or raises an
             exception to stop.
+        train_embeddings: How the word embeddings are trained, given the student and all token ids
+            that it will read.
     """
 
     context: DistillContext
     student: StudentConfig
     step: TrainingStep
     on_eval: Callable[[float], float] = float
+    train_embeddings: TrainEmbeddings = _train_used_rows
 
     def __call__(self, part: Path) -> dict[str, Any]:
         """Train, save and measure the student; return the result of the stage."""
@@ -189,7 +200,7 @@ class StudentTraining:
         student = self._build()
         plan = self._plan(student)
         module = self._module(student, plan.training)
-        with train_used_embeddings_only(student.model, plan.token_ids):
+        with self.train_embeddings(student, plan.token_ids):
             score = train(module, plan.training, part, progress=self.context.stages.progress)
         return TrainedStudent(student, score)
 
