@@ -65,5 +65,11 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
-    """Point the links of a page to other pages of the site, and add the command of its results."""
-    return with_command(site_markdown(markdown, page.file.src_uri), page.meta.get("command"))
+    """Point the links of a page to other pages of the site, and add the command of its results.
+
+    A page with results has a wide table: it gets the room of the table of contents.
+    """
+    command = page.meta.get("command")
+    if command:
+        page.meta["hide"] = ["toc"]
+    return with_command(site_markdown(markdown, page.file.src_uri), command)
