@@ -5,7 +5,7 @@
 
 A BiLSTM reads pieces of words, and learns a vector for each. With character features a vector has
 a second part, which all pieces with the same 2 to 4 letters share: the ending of a verb, say. Both
-parts are added up after the training, so that the files and the speed of a bundle stay as they are.
+parts are added up after the training, so that a bundle has the same size and speed.
 Texts, steps and first weights are the same.
 
 Each training is a line of runs/NAME/characters/runs.jsonl. An interrupted study resumes after the
@@ -14,8 +14,7 @@ last line. The table goes to stdout.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,10 +38,8 @@ from kdedge.nn.text_model import TextClassifier
 from kdedge.recipe import BiLstmConfig
 
 
-@contextmanager
-def _train_embeddings(student: TextClassifier, used: np.ndarray) -> Iterator[None]:
-    with train_character_embeddings(student.model, used, student.tokenizer):
-        yield
+def _train_embeddings(student: TextClassifier, used: np.ndarray) -> AbstractContextManager[None]:
+    return train_character_embeddings(student.model, used, student.tokenizer)
 
 
 class CharacterVariant(TrainingVariant):
