@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import nn
@@ -25,7 +26,12 @@ from kdedge.io.paths import loadable_name, resolve_model_path
 from kdedge.nn.device import this_device
 from kdedge.nn.label_loss import LabelLossModule, validation_predictor
 from kdedge.nn.labels import label_config
-from kdedge.nn.text_model import TextClassifier, save_measured, score_of
+from kdedge.nn.text_model import (
+    VALIDATION_LOGITS,
+    TextClassifier,
+    save_measured,
+    score_of,
+)
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.nn.training import train
 from kdedge.nn.training_plan import Training
@@ -35,6 +41,7 @@ from kdedge.run.layout import RunDir
 from kdedge.run.progress import SILENT, Progress
 from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, stage
 from kdedge.runtime.spec import TaskSpec
+from kdedge.teacher.label_order import check_label_names, check_label_order
 from kdedge.teacher.result import TeacherResult
 
 Teacher = TextClassifier
@@ -66,7 +73,7 @@ def load_teacher(
             f"the task {spec.outputs}: {', '.join(spec.labels[:8])}",
             "set teacher.fine_tune = true, or name a teacher of this task",
         )
-    _check_label_order(model, spec, name)
+    check_label_names(model, spec, name)
     tokenizer = load_tokenizer(name, revision)
     _name_padding(model, tokenizer)
     return Teacher(model.to(device).eval(), tokenizer, cap_length(model, max_length))
@@ -102,22 +109,6 @@ def _name_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) ->
     """Set the padding token of a decoder, which needs it to classify batches."""
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
-
-
-def _check_label_order(model: PreTrainedModel, spec: TaskSpec, name: str | Path) -> None:
-    """Raise UsageError if the teacher has the task's labels in another order."""
-    outputs = [str(model.config.id2label[i]).casefold() for i in range(spec.outputs)]
-    labels = [label.casefold() for label in spec.labels]
-    if outputs == labels or set(outputs) != set(labels):
-        return
-    for i, (output, label) in enumerate(zip(outputs, labels, strict=True)):
-        if output != label:
-            raise UsageError(
-                "the teacher's labels are in another order than the task's",
-                f"{name}: output {i} is {output}, label {i} of the task is {label}",
-                "list task.labels in the teacher's order if the data has label names; "
-                "else relabel the data",
-            )
 
 
 def _load_model(
@@ -200,6 +191,10 @@ def prepare_teacher(
     """Run the stage of one teacher, which saves weights, tokenizer, test logits and scores.
 
     An encoder without a head for the task is fine-tuned first.
+
+    Raises:
+        UsageError: If a finished teacher does not fit the task, or has its labels in another order.
+        MachineError: If the teacher cannot be loaded.
     """
     fine_tune = config.fine_tune
     if fine_tune is None:
@@ -219,6 +214,9 @@ def prepare_teacher(
             teacher = load_teacher(config.model, task.spec, config.max_length, config.revision)
         seconds = time.monotonic() - start
         measured = save_measured(teacher, task, part, progress=stages.progress)
+        if not fine_tune:
+            logits = np.load(part / VALIDATION_LOGITS, allow_pickle=False)
+            check_label_order(teacher.model, task.spec, logits, task.validation.labels)
         result = TeacherResult(
             **measured.to_json(), model=config.model, fine_tuned=fine_tune, seconds=seconds
         )
