@@ -15,10 +15,9 @@ from kdedge.benchmarks.torch_runner import load_runner
 
 from kdedge.data.task import Task
 from kdedge.errors import UsageError
-from kdedge.io.atomic import hash_files
+from kdedge.io.model_files import hash_model, model_files
 from kdedge.nn.text_model import read_measured
 from kdedge.run.layout import RunDir
-from kdedge.run.stage import WEIGHTS
 from kdedge.runtime import Bundle
 
 
@@ -88,7 +87,7 @@ def _bundle_subjects(
     """Yield the subjects of a bundle. Raises UsageError unless `source` has its weights."""
     require_bundle(folder)
     bundle = Bundle.open(folder)
-    if bundle.manifest.sources.get("weights") != hash_files(source, WEIGHTS):
+    if bundle.manifest.sources.get("weights") != hash_model(source):
         raise UsageError(
             "a bundle was made from other weights than those of its run",
             f"{folder} and {source}",
@@ -110,4 +109,5 @@ def _untimed_subject(
 
 def _model_bytes(folder: Path) -> int:
     """Return the bytes of the weights, tokenizer and configuration of a model."""
-    return sum((folder / name).stat().st_size for name in WEIGHTS)
+    files = [folder / name for name in model_files(folder)]
+    return sum(file.stat().st_size for file in files if file.is_file())

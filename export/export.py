@@ -18,7 +18,8 @@ from kdedge import __version__
 from kdedge.data import load_task
 from kdedge.data.task import Task
 from kdedge.errors import Interrupted, KdedgeError, UsageError
-from kdedge.io.atomic import hash_files, recover_dir, remove
+from kdedge.io.atomic import recover_dir, remove
+from kdedge.io.model_files import hash_model
 from kdedge.nn.text_model import (
     TextClassifier,
     check_stored_logits,
@@ -28,7 +29,7 @@ from kdedge.nn.text_model import (
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.recipe import QuantizeConfig
 from kdedge.run.layout import RunDir
-from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, read_result
+from kdedge.run.stage import DEFAULT_STAGES, StageContext, read_result
 from kdedge.runtime import Bundle
 from kdedge.runtime.evaluation import EvaluationTexts
 from kdedge.runtime.manifest_fields import FORMAT
@@ -199,7 +200,7 @@ def _sources(
 ) -> dict[str, Any]:
     """Return what decides the content of a bundle: inputs, options and versions."""
     sources = {
-        "weights": hash_files(folder, WEIGHTS),
+        "weights": hash_model(folder),
         "max_length": max_length,
         "precisions": list(options.precisions),
         "scheme": options.scheme.to_json(),

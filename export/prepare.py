@@ -26,10 +26,11 @@ from kdedge.errors import CheckFailed, KdedgeError
 from kdedge.io.atomic import hash_files, remove
 from kdedge.nn.text_model import TextClassifier, score_of
 from kdedge.nn.tokenization import load_tokenizer
+from kdedge.nn.training_stage import training_stage
 from kdedge.recipe import QuantizeConfig, StudentConfig
 from kdedge.run.layout import RunDir
 from kdedge.run.progress import SILENT, Progress
-from kdedge.run.stage import DEFAULT_STAGES, StageContext, read_result, read_stage, stage
+from kdedge.run.stage import DEFAULT_STAGES, StageContext, read_result, read_stage
 from kdedge.runtime.spec import TaskSpec
 from kdedge.students.vocabulary import trim
 from kdedge.transfer.dataset import TransferSet, read_transfer_set
@@ -160,7 +161,7 @@ def apply_qat(
     if stages.force or not _is_intact(folder):
         remove(folder)
     # The stage is replaced if its inputs changed: `kdedge export` reports its own options.
-    document = stage(folder, inputs, make, stages=replace(stages, force=True))
+    document = training_stage(folder, inputs, make, replace(stages, force=True))
     figures = QatStageResult.from_json(document).figures
     source.model.eval()
     return QuantizedStudent.load(source.model, scheme, folder, figures)

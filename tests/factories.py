@@ -301,8 +301,7 @@ def make_run(
         quantize: More keys for the section `student.quantize`.
         model: The model of every student. Default: `random_student`.
     """
-    from kdedge.io.atomic import hash_files
-    from kdedge.run.stage import WEIGHTS
+    from kdedge.io.model_files import hash_model
     from kdedge.teacher.finetune import load_teacher
     from kdedge.transfer.dataset import TransferBuilder
     from kdedge.transfer.texts import collect_texts
@@ -324,7 +323,7 @@ def make_run(
     builder = TransferBuilder(
         run.recipe.transfer,
         load_teacher(run.teacher, task.spec, RUN_MAX_LENGTH),
-        hash_files(run.teacher, WEIGHTS),
+        hash_model(run.teacher),
     )
     builder.build(collect_texts(task), run.transfer)
     for kind, student_dir in zip(kinds, run.students.values(), strict=True):

@@ -21,10 +21,11 @@ from kdedge.distillation.student_training import (
     train_student,
     training_steps,
 )
-from kdedge.io.atomic import hash_files, write_atomic
+from kdedge.io.atomic import write_atomic
+from kdedge.io.model_files import hash_model
 from kdedge.recipe import StudentConfig
 from kdedge.run.paths import StudentDir
-from kdedge.run.stage import WEIGHTS, stage
+from kdedge.run.stage import stage
 from kdedge.runtime import metrics
 from kdedge.transfer.dataset import TransferSet
 
@@ -157,7 +158,7 @@ class LearningRounds:
         folder, transfer = self.maker.folder / name, candidates.transfer
         inputs = {
             "candidates": transfer.content_hash(),
-            "probe": hash_files(probe, WEIGHTS),
+            "probe": hash_model(probe),
             "count": count,
             "confidence": self.settings.confidence,
         }

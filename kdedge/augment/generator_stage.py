@@ -27,10 +27,11 @@ from kdedge.nn.batching import Encoded, PaddingCollator
 from kdedge.nn.pieces import WHOLE, Piece
 from kdedge.nn.training import train
 from kdedge.nn.training_plan import Training
+from kdedge.nn.training_stage import training_stage
 from kdedge.recipe import GenerateConfig
 from kdedge.run.processes import barrier, is_main
 from kdedge.run.progress import Progress
-from kdedge.run.stage import DEFAULT_STAGES, StageContext, stage
+from kdedge.run.stage import DEFAULT_STAGES, StageContext
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -81,7 +82,7 @@ def prepare_generator(
             "seconds": time.monotonic() - start,
         }
 
-    stage(folder, inputs, make, stages=stages)
+    training_stage(folder, inputs, make, stages)
     return load_generator(str(folder))
 
 

@@ -19,10 +19,10 @@ from kdedge.augment.rules import RuleSource
 from kdedge.augment.source import TextSource
 from kdedge.augment.word_classes import induce_classes
 from kdedge.data.task import Task
-from kdedge.io.atomic import hash_files
+from kdedge.io.model_files import hash_model
 from kdedge.io.paths import resolve_model_path
 from kdedge.recipe import AugmentConfig, Recipe, ReplaceConfig, TeacherConfig
-from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext
+from kdedge.run.stage import DEFAULT_STAGES, StageContext
 from kdedge.teacher.finetune import Teacher, guesses_masked_words
 
 SOURCE_KEYS = {"rules", "replace", "generate", "pool", "shard_size"}
@@ -90,14 +90,15 @@ def build_sources(
         sources.append(RuleSource(augment.rules, task.train, classes, mask))
     if augment.replace:
         masked = masked_model(augment.replace, recipe.teacher)
-        inputs["masked language model"] = _model_hash(masked)
+        if masked is not None:
+            inputs["masked language model"] = [_model_hash(*masked), teacher.max_length]
         sources.append(_replace_source(augment.replace, task, teacher, masked))
     if augment.generate:
         prompt_kinds(augment.generate, task)
         generator = prepare_generator(
             augment.generate, task, generator_folder, seed=recipe.seed, stages=stages
         )
-        inputs["generator"] = hash_files(generator_folder, WEIGHTS)
+        inputs["generator"] = hash_model(generator_folder)
         nll_range = typical_nll(generator, task, augment, recipe.seed)
         sources.append(GenerateSource(generator, augment.generate, task))
     if augment.pool and pool:
@@ -139,12 +140,10 @@ def masked_model(recipe: ReplaceConfig, teacher: TeacherConfig) -> tuple[str, st
     return None
 
 
-def _model_hash(model: tuple[str, str | None] | None) -> Any:
+def _model_hash(name: str, revision: str | None) -> Any:
     """Return a hash of a model's files, or name and revision if it is not on this machine."""
-    if model is None:
-        return None
-    folder = resolve_model_path(model[0])
-    return hash_files(folder, WEIGHTS) if folder else model
+    folder = resolve_model_path(name)
+    return hash_model(folder) if folder else [name, revision]
 
 
 def _replace_source(

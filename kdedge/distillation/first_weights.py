@@ -20,6 +20,7 @@ import torch
 
 from kdedge.data.task import Task
 from kdedge.io.atomic import json_text
+from kdedge.io.model_files import tokenizer_hash
 from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.recipe import StudentConfig
@@ -74,6 +75,7 @@ class FirstWeights:
         return {
             "student": self.config.model_dump(mode="json", exclude=OTHER_KEYS),
             "source": self.source_hash,
+            "tokenizer": tokenizer_hash(self.config.tokenizer),
             "source_max_length": self.source.max_length,
             "data": self.task.content_hash(),
             "seed": self.seed,

@@ -19,6 +19,8 @@ from kdedge.distillation.general_texts import NO_TASK, GeneralTexts, read_genera
 from kdedge.distillation.layer_source import LayerSource
 from kdedge.distillation.objective import Objective
 from kdedge.distillation.student_training import start_hash
+from kdedge.io.model_files import tokenizer_hash
+from kdedge.nn.best_checkpoint import BEST_FILES, remove_best
 from kdedge.nn.device import this_device
 from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.training import train
@@ -27,7 +29,7 @@ from kdedge.recipe import GeneralConfig, StudentConfig, TeacherConfig
 from kdedge.recipe.general import KEYS_OF_THE_TASK
 from kdedge.run.layout import RunDir
 from kdedge.run.locks import locked_stage
-from kdedge.run.processes import barrier, is_main
+from kdedge.run.processes import barrier, is_main, on_main_process
 from kdedge.run.progress import Progress
 from kdedge.run.stage import StageContext
 from kdedge.students.build import new_student
@@ -60,7 +62,8 @@ def train_general_student(
     training = GeneralTraining(run, student, general, texts, stages.progress)
     waiting = "another process trains this general student; waiting for it"
     folder = run.general_student(student)
-    locked_stage(folder, training.inputs(), training, waiting, stages)
+    locked_stage(folder, training.inputs(), training, waiting, stages, BEST_FILES)
+    on_main_process(lambda: remove_best(folder))
 
 
 def _say_test_texts(
@@ -104,10 +107,10 @@ class GeneralTraining:
         is_trained = student.tokenizer == "wordpiece"  # any other vocabulary is trimmed later
         return {
             "teacher": pretrained_hash(self._teacher_config),
-            "revision": self._teacher_config.revision,
             "student": student.model_dump(mode="json", exclude=OTHER_KEYS),
             "vocabulary": student.vocabulary if is_trained else None,
             "start": start_hash(student),
+            "tokenizer": tokenizer_hash(student.tokenizer),
             "texts": self.texts.content_hash(),
             "max_length": self.general.max_length,
             "fit": self.general.fit.model_dump(mode="json"),

@@ -17,19 +17,21 @@ from kdedge.distillation.layer_source import LayerSource
 from kdedge.distillation.module import DistillationModule
 from kdedge.distillation.objective import Objective
 from kdedge.distillation.teacher_tokens import teacher_tokens
-from kdedge.io.atomic import hash_files
+from kdedge.io.model_files import hash_model, tokenizer_hash
 from kdedge.io.paths import resolve_model_path
+from kdedge.nn.best_checkpoint import remove_best
 from kdedge.nn.device import this_device
 from kdedge.nn.label_loss import validation_predictor
 from kdedge.nn.text_model import MeasuredResult, TextClassifier, save_measured, score_of
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.nn.training import train
 from kdedge.nn.training_plan import Training
+from kdedge.nn.training_stage import training_stage
 from kdedge.recipe import FitConfig, ObjectiveConfig, Recipe, StudentConfig
 from kdedge.run.layout import RunDir
 from kdedge.run.paths import StudentDir
 from kdedge.run.progress import SILENT, Progress
-from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, read_result, stage
+from kdedge.run.stage import DEFAULT_STAGES, StageContext, read_result
 from kdedge.students.build import load_student
 from kdedge.students.subset_embedding import train_used_embeddings_only
 from kdedge.students.vocabulary import trim
@@ -97,8 +99,8 @@ def training_steps(student: StudentConfig, folders: StudentDir) -> list[Training
 def train_student(context: DistillContext, student: StudentConfig, step: TrainingStep) -> None:
     """Run one step of a student's training as a cached stage."""
     inputs = stage_inputs(context, student, step.objective)
-    inputs["objective"]["previous"] = hash_files(step.previous, WEIGHTS) if step.previous else None
-    stage(step.folder, inputs, StudentTraining(context, student, step), stages=context.stages)
+    inputs["objective"]["previous"] = hash_model(step.previous) if step.previous else None
+    training_stage(step.folder, inputs, StudentTraining(context, student, step), context.stages)
 
 
 def stage_inputs(
@@ -109,6 +111,7 @@ def stage_inputs(
         "student": student.model_dump(mode="json", exclude=NOT_IN_THE_WEIGHTS),
         "objective": objective.model_dump(mode="json"),
         "start": _first_weights(context.run, student),
+        "tokenizer": tokenizer_hash(student.tokenizer),
         "teacher": teacher_hash(context.run),
         "transfer": context.transfer_key,
         "data": context.task.content_hash(),
@@ -136,6 +139,7 @@ def training_without_stage(
     for step in earlier:
         trained = StudentTraining(context, student, step).learn(step.folder)
         trained.student.model.save_pretrained(step.folder)
+        remove_best(step.folder)
     return StudentTraining(context, student, last, on_eval)
 
 
@@ -195,7 +199,7 @@ class StudentTraining:
         return measured.to_json()
 
     def learn(self, part: Path) -> TrainedStudent:
-        """Build and train the student; `part` holds checkpoints and the log."""
+        """Build and train the student; `part` holds checkpoints, the log and the best weights."""
         torch.manual_seed(self.context.seed)
         student = self._build()
         plan = self._plan(student)
@@ -298,7 +302,7 @@ def source_hash(run: RunDir, student: StudentConfig) -> str:
     """Return a hash of the weights of the student's assistant, or of the teacher."""
     if not student.assistant:
         return teacher_hash(run)
-    return hash_files(run.students[student.assistant].student, WEIGHTS)
+    return hash_model(run.students[student.assistant].student)
 
 
 def starting_config(run: RunDir, student: StudentConfig) -> StudentConfig:
@@ -317,7 +321,7 @@ def start_hash(student: StudentConfig) -> str:
     if student.checkpoint is None:
         return student.start
     folder = resolve_model_path(student.checkpoint)
-    return hash_files(folder, WEIGHTS) if folder else student.start
+    return hash_model(folder) if folder else student.start
 
 
 def _first_weights(run: RunDir, student: StudentConfig) -> str:
@@ -325,4 +329,4 @@ def _first_weights(run: RunDir, student: StudentConfig) -> str:
     if not student.assistant:
         return start_hash(starting_config(run, student))
     folder = run.students[student.assistant].student
-    return hash_files(folder, WEIGHTS) if folder.is_dir() else student.assistant
+    return hash_model(folder) if folder.is_dir() else student.assistant

@@ -1,4 +1,4 @@
-"""The best weights of a training so far, on disk."""
+"""The best weights of a training on disk: so far, and then until its stage is finished."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ from torch import nn
 
 from kdedge.io.atomic import write_atomic
 
+BEST_FILES = "best*"
+"""Pattern of the names of the record and the weights."""
+
 
 class BestCheckpoint:
-    """The best weights so far and their score; a resumed training finds them again."""
+    """The best weights so far and their score; a resumed training finds them again.
+
+    At the end of the training they are marked as final. They stay, because the model must still be
+    measured and saved: `remove_best` removes them afterwards.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -42,14 +49,23 @@ class BestCheckpoint:
         model.load_state_dict(load_file(self._weights(best["step"])))
         return float(best["score"])
 
-    def remove(self) -> None:
-        """Remove record and weights."""
-        self.record.unlink(missing_ok=True)
-        for weights in self.folder.glob("best-*.safetensors"):
-            weights.unlink()
+    @property
+    def is_final(self) -> bool:
+        """Whether the training is finished."""
+        return self.record.exists() and bool(self._best().get("final"))
+
+    def mark_final(self) -> None:
+        """Record that the training is finished."""
+        write_atomic(self.record, json.dumps(self._best() | {"final": True}))
 
     def _best(self) -> dict[str, Any]:
         return dict(json.loads(self.record.read_text()))
 
     def _weights(self, step: int) -> Path:
         return self.folder / f"best-{step}.safetensors"
+
+
+def remove_best(folder: Path) -> None:
+    """Remove the best weights of a training, and their record, if they are there."""
+    for file in folder.glob(BEST_FILES):
+        file.unlink()

@@ -47,7 +47,8 @@ def train(
             `piece`, and multiplies the loss and its parts by the piece's share.
         training: Data, settings and how to score.
         folder: For checkpoints and log.jsonl. A training that was interrupted continues from its
-            last complete checkpoint in it.
+            last complete checkpoint in it. The best weights stay until `remove_best` is called, so
+            that a finished training is not repeated.
         progress: Shows steps and loss.
 
     Returns:
@@ -62,6 +63,9 @@ def train(
     set_seed(training.seed)
     checkpoint = _last_complete_checkpoint(folder)
     best = BestCheckpoint(folder)
+    if best.is_final:
+        progress.say(f"{training.title}: already trained")
+        return best.restore(model)
     trainer = _Trainer(model, training, folder, best, progress)
     with deferred_signals() as caught:
         trainer.add_callback(SaveCallback(caught))
@@ -81,9 +85,9 @@ def train(
         )
     barrier()
     if is_main():
+        best.mark_final()
         for checkpoint in folder.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
-        best.remove()
     progress.finish()
     model.zero_grad()
     del trainer  # with the states of its optimizer

@@ -34,13 +34,14 @@ def locked_stage(
     make: Callable[[Path], dict[str, Any]],
     waiting: str,
     stages: StageContext,
+    temporary: str = "",
 ) -> dict[str, Any]:
     """Make a stage that several runs share, or reuse it; one process at a time makes it.
 
     A dry run takes no lock, because it writes nothing.
 
     Args:
-        folder: As in `stage`, like `inputs`, `make` and `stages`.
+        folder: As in `stage`, like `inputs`, `make`, `stages` and `temporary`.
         waiting: What is said before it waits.
 
     Returns:
@@ -52,4 +53,4 @@ def locked_stage(
         lock = wait_for_lock(folder, waiting, stages.progress)
     with lock:
         barrier()  # now the other processes of this launch, too, see the finished stage
-        return stage(folder, inputs, make, stages=stages)
+        return stage(folder, inputs, make, stages=stages, temporary=temporary)

@@ -21,8 +21,6 @@ from kdedge.wording import shortened
 STAGE_FILE = "stage.json"
 INPUTS_FILE = "inputs.json"
 """The inputs of an unfinished stage."""
-WEIGHTS = ("config.json", "model.safetensors", "tokenizer.json")
-"""The files that decide a model's logits."""
 CACHE_VERSION = 3
 """A part of every stage's inputs: a higher number makes every stage again."""
 

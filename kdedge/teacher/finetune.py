@@ -20,8 +20,8 @@ from transformers import (
 
 from kdedge.data.task import Task
 from kdedge.errors import MachineError, UsageError, first_line
-from kdedge.io.atomic import hash_files
 from kdedge.io.hub import BRING_HINT
+from kdedge.io.model_files import hash_model
 from kdedge.io.paths import loadable_name, resolve_model_path
 from kdedge.nn.device import this_device
 from kdedge.nn.label_loss import LabelLossModule, validation_predictor
@@ -35,11 +35,12 @@ from kdedge.nn.text_model import (
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.nn.training import train
 from kdedge.nn.training_plan import Training
+from kdedge.nn.training_stage import training_stage
 from kdedge.recipe import TeacherConfig
 from kdedge.recipe.sizes import usable_positions
 from kdedge.run.layout import RunDir
 from kdedge.run.progress import SILENT, Progress
-from kdedge.run.stage import DEFAULT_STAGES, WEIGHTS, StageContext, stage
+from kdedge.run.stage import DEFAULT_STAGES, StageContext
 from kdedge.runtime.spec import TaskSpec
 from kdedge.teacher.label_order import check_label_names, check_label_order
 from kdedge.teacher.result import TeacherResult
@@ -222,18 +223,20 @@ def prepare_teacher(
         )
         return result.to_json()
 
-    return TeacherResult.from_json(stage(folder, inputs, make, stages=stages))
+    return TeacherResult.from_json(training_stage(folder, inputs, make, stages))
 
 
 def pretrained_hash(config: TeacherConfig) -> str:
-    """Return a hash of a teacher's weights before fine-tuning; for a model of the hub its id."""
+    """Return a hash of a teacher's weights before fine-tuning; for the hub its id and revision."""
     path = resolve_model_path(config.model)
-    return hash_files(path, WEIGHTS) if path else config.model
+    if path:
+        return hash_model(path)
+    return f"{config.model}@{config.revision}" if config.revision else config.model
 
 
 def teacher_hash(run: RunDir) -> str:
     """Return a hash of the weights of a run's teacher."""
-    return hash_files(run.teacher, WEIGHTS)
+    return hash_model(run.teacher)
 
 
 def fine_tune_teacher(

@@ -318,8 +318,9 @@ def _read_labels(column: pa.ChunkedArray) -> np.ndarray:
 
 def transfer_hash(folder: Path) -> str:
     """Return a hash of a finished transfer set, for the cache keys of later stages."""
-    texts_hash = read_stage(folder).inputs["texts"]
-    return f"{texts_hash}+{read_result(folder, TransferResult).kept}"
+    inputs = read_stage(folder).inputs
+    kept = read_result(folder, TransferResult).kept
+    return f"{inputs['texts']}+{kept}, {inputs['max_length']} tokens"
 
 
 def read_transfer_set(folder: Path) -> TransferSet:

@@ -26,8 +26,7 @@ import kdedge
 from kdedge.cli.bench import bench
 from kdedge.data.task import Split, Task
 from kdedge.errors import DataError, IntegrityError, KdedgeError, MachineError, UsageError
-from kdedge.io.atomic import hash_files
-from kdedge.run.stage import WEIGHTS
+from kdedge.io.model_files import hash_model
 from kdedge.runtime.bundle import Bundle
 from kdedge.runtime.manifest import Manifest, write_manifest
 from kdedge.runtime.spec import TaskSpec
@@ -142,7 +141,7 @@ def make_bundle(folder: Path, name: str = "toy-student", source: Path | None = N
             "int8": 0.94,
         },
         teacher={"model": "big"},
-        sources={"weights": source and hash_files(source, WEIGHTS)},
+        sources={"weights": source and hash_model(source)},
     )
     write_manifest(folder, manifest)
     return folder

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdedge.nn.best_checkpoint import BestCheckpoint
+from kdedge.nn.best_checkpoint import BestCheckpoint, remove_best
 
 
 @pytest.mark.parametrize(
@@ -25,5 +25,5 @@ def test_the_last_of_the_best_scores_counts(
     assert BestCheckpoint(tmp_path).restore(model) == max(scores)
     assert torch.equal(model.weight.detach(), torch.tensor([[float(chosen)]]))
     assert [path.name for path in tmp_path.glob("*.safetensors")] == [f"best-{chosen}.safetensors"]
-    BestCheckpoint(tmp_path).remove()
+    remove_best(tmp_path)
     assert not list(tmp_path.iterdir())
