@@ -26,6 +26,7 @@ from kdedge.distillation.transfer_stage import check_curve_student
 from kdedge.errors import UsageError
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.recipe import Recipe, StudentConfig, TinyBertConfig
+from kdedge.recipe.sizes import usable_positions
 from kdedge.runtime.spec import TaskSpec
 from kdedge.students.build import STUDENT_BY_KIND
 from kdedge.students.vocabulary import check_is_wordpiece
@@ -103,6 +104,24 @@ def check_students(recipe: Recipe, spec: TaskSpec) -> None:
         has_own_tokens = bool(student.vocabulary) or student.tokenizer == "wordpiece"
         if has_own_tokens or tokenizer.get_vocab() != teacher_tokenizer.get_vocab():
             check_attention_loss(student.objective)
+        elif student.objective.reads_layers:
+            _check_teacher_positions(student, teacher)
+
+
+def _check_teacher_positions(student: TinyBertConfig, teacher: PretrainedConfig) -> None:
+    """Raise UsageError if the teacher cannot read all tokens of the student's texts.
+
+    To match layers, a teacher with the same vocabulary reads the student's tokens.
+    """
+    if not getattr(teacher, "max_position_embeddings", None):
+        return
+    positions = usable_positions(teacher.to_dict())
+    if student.max_length > positions:
+        raise UsageError(
+            "to match layers, the teacher must read as many tokens as the student",
+            f"student {student.key} reads {student.max_length}, the teacher at most {positions}",
+            f"set student.max_length to at most {positions}",
+        )
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from kdedge.nn.layer_map import LayerMap
 from kdedge.nn.losses import logit_loss
 from kdedge.nn.mpnet_attention import Vectors
 from kdedge.nn.pieces import WHOLE, Piece, Share
-from kdedge.nn.signals import LayerSelection, Signals
+from kdedge.nn.signals import ATTENTION_TYPES, LayerSelection, Signals
 from kdedge.recipe import ObjectiveConfig
 from kdedge.runtime.spec import Kind
 
@@ -66,6 +66,8 @@ class Objective(nn.Module):
         self.layer_map: LayerMap | None = None
         self.projections = nn.ModuleDict()
         if config.reads_layers:
+            if config.attention_weight:
+                _check_reads_attention(teacher.model_type)
             self._prepare_layers(layer_sizes(student), layer_sizes(teacher))
 
     def forward(
@@ -242,6 +244,15 @@ class Objective(nn.Module):
     def _relation(self, vectors: Vectors, first: int, second: int) -> torch.Tensor:
         return losses.relation_scores(
             vectors[first].float(), vectors[second].float(), self.relation_heads
+        )
+
+
+def _check_reads_attention(model_type: str) -> None:
+    if model_type not in ATTENTION_TYPES:
+        raise UsageError(
+            "the attention of this teacher cannot be matched",
+            f"its model type is {model_type}, not one of {', '.join(ATTENTION_TYPES)}",
+            "set attention_weight = 0; hidden states can be matched",
         )
 
 

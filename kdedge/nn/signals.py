@@ -19,6 +19,19 @@ from kdedge.nn.mpnet_attention import Vectors, biased_scores, recorded_vectors, 
 SCORES = "kdedge_scores"
 """Name of our attention implementation in transformers."""
 
+ATTENTION_TYPES = (
+    "albert",
+    "bert",
+    "camembert",
+    "distilbert",
+    "electra",
+    "modernbert",
+    "mpnet",
+    "roberta",
+    "xlm-roberta",
+)
+"""Model types whose attention scores, queries, keys and values can be read."""
+
 _RECORDED: ContextVar[list[Vectors] | None] = ContextVar("recorded", default=None)
 
 
@@ -104,6 +117,10 @@ def _attention_with_scores(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Compute transformers' eager attention, but return the scores before mask and softmax."""
     recorded = _RECORDED.get()
+    heads_per_key = query.size(1) // key.size(1)
+    if heads_per_key > 1:  # Grouped-query attention: several heads share keys and values.
+        key = key.repeat_interleave(heads_per_key, dim=1)
+        value = value.repeat_interleave(heads_per_key, dim=1)
     if recorded is not None:
         recorded.append((query, key, value))
     scale = query.size(-1) ** -0.5 if scaling is None else scaling

@@ -21,6 +21,7 @@ from kdedge.errors import CheckFailed, UsageError, first_line
 from kdedge.evaluation.latency import share_of_time
 from kdedge.nn.best_checkpoint import remove_best
 from kdedge.recipe import RangeConfig, Recipe, TuneConfig, with_values
+from kdedge.run.paths import StudentDir
 from kdedge.run.progress import SILENT, Progress
 from kdedge.tuning.checks import strip_prefix
 
@@ -181,8 +182,9 @@ def _run_trial(
         training = training_without_stage(
             context, student, folder, on_eval=PruningCallback(trial), progress=progress
         )
-        trained = training.learn(training.step.folder)
-        remove_best(training.step.folder)
+        trained_in = StudentDir(student.key, folder).student
+        trained = training.learn(trained_in)
+        remove_best(trained_in)
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
         progress.say(f"trial {trial.number}: pruned {description}")

@@ -68,6 +68,10 @@ def test_a_student_that_does_not_fit_its_assistant_may_go_without_one(
             {"objective": {"attention_weight": 1.0, "attention": "scores"}, "vocabulary": 80},
             "can be matched only token by token",
         ),
+        (
+            {"max_length": 100, "objective": {"hidden_weight": 1.0, "layer_map": "last"}},
+            "the teacher must read as many tokens",
+        ),
         ({"kind": "bilstm", "hidden": 4, "cross_attention": True}, "compares the two texts"),
         ({"kind": "bilstm", "hidden": 4, "embedding": 4096}, "cannot be wider than the teacher's"),
     ],

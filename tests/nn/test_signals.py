@@ -7,9 +7,10 @@ from typing import Any
 import encoders
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
 from kdedge.distillation.layer_sizes import layer_sizes
-from kdedge.nn.signals import read_signals
+from kdedge.nn.signals import ATTENTION_TYPES, read_signals
 from kdedge.students.as_bert import FAMILIES
 
 IDS = torch.tensor([[5, 9, 17, 30, 41, 6], [7, 8, 55, 60, 44, 3]])
@@ -64,3 +65,41 @@ def test_signals_are_those_of_the_modules_own_weights(name: str) -> None:
 def test_sizes_of_each_type_are_known(name: str) -> None:
     sizes = layer_sizes(encoders.encoder(name).config)
     assert (sizes.layers, sizes.heads, sizes.width, sizes.depth) == (4, 2, 24, 12)
+
+
+def tiny_model(model_type: str, **settings: Any) -> PreTrainedModel:
+    """Make a model of 2 layers with 4 heads, all other settings by their names in each type."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
+    if model_type == "distilbert":
+        sizes = {"dim": 16, "n_layers": 2, "n_heads": 4}
+    embedding = {"embedding_size": 16} if model_type in ("albert", "electra") else {}
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        model_type, vocab_size=70, pad_token_id=1, **sizes, **embedding, **settings
+    )
+    return AutoModelForSequenceClassification.from_config(config).eval()
+
+
+@pytest.mark.parametrize("model_type", ATTENTION_TYPES)
+def test_the_softmax_of_the_scores_is_the_models_attention(model_type: str) -> None:
+    model = tiny_model(model_type)
+    batch = {"input_ids": IDS, "attention_mask": torch.ones_like(MASK)}
+    with torch.no_grad():
+        signals = read_signals(model, batch, layers=True)
+        model.set_attn_implementation("eager")
+        expected = model(**batch, output_attentions=True).attentions
+    assert len(signals.vectors) == len(expected) == 2
+    for scores, probabilities in zip(signals.attention, expected, strict=True):
+        assert torch.allclose(scores.softmax(-1), probabilities, atol=1e-5)
+
+
+def test_heads_that_share_keys_and_values_are_read() -> None:
+    model = tiny_model("qwen2", num_key_value_heads=2, intermediate_size=32)
+    with torch.no_grad():
+        batch = {"input_ids": IDS, "attention_mask": torch.ones_like(MASK)}
+        signals = read_signals(model, batch, layers=True)
+        plain = model(**batch, output_hidden_states=True)
+    assert torch.allclose(signals.logits, plain.logits, atol=1e-5)
+    assert torch.allclose(signals.hidden[-1], plain.hidden_states[-1], atol=1e-5)
+    for queries, keys, values in signals.vectors:
+        assert queries.shape == keys.shape == values.shape
