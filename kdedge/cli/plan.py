@@ -19,6 +19,7 @@ MEANINGS = {
     "cached": "is reused",
     "new": "will be made",
     "continues": "was interrupted and goes on",
+    "restarts": "was interrupted with other inputs; its unfinished work is removed",
     "changed": "was made from other inputs; --force makes it again",
     "waits": "exists; is reused if the stages before it turn out the same",
 }

@@ -175,10 +175,13 @@ class _SplitReader:
         return Part(role, split, table, split)
 
     def _texts(self, table: Table, column: str, key: str, faults: Faults) -> tuple[str, ...]:
-        texts = _opening_words(checked_texts(table, column, key, faults), self.source.data)
-        if not self.cleaner.changed or faults.count:
-            return texts
-        return tuple(map(self.cleaner.clean, texts))
+        texts = checked_texts(table, column, key, faults)
+        if faults.count:  # Then a text may be something else, and the caller raises.
+            return tuple(texts)
+        opening = _opening_words(texts, self.source.data)
+        if not self.cleaner.changed:
+            return opening
+        return tuple(map(self.cleaner.clean, opening))
 
     def cleaning_note(self) -> list[str]:
         """Return a note on how many texts each step of cleaning has changed so far."""

@@ -23,6 +23,7 @@ from kdedge.distillation.transfer_stage import (
     label_texts,
 )
 from kdedge.nn.device import describe_device
+from kdedge.nn.training_plan import optimisation_steps, steps_per_epoch
 from kdedge.recipe import Recipe, StudentConfig
 from kdedge.run.layout import RunDir
 from kdedge.run.paths import StudentDir
@@ -120,13 +121,13 @@ def student_steps(
 def baseline_epochs(context: DistillContext, student: StudentConfig) -> float:
     """Return the epochs over the labelled texts that take as many steps as the student.
 
-    Example: with 100 labelled and 900 unlabelled texts, 3 epochs become 30.
+    The trainer rounds steps up. Half a step less keeps errors of rounding from adding one.
+
+    Example: with batches of 10, 100 labelled and 900 unlabelled texts, 3 epochs take 300 steps,
+    which are 30 epochs over the labelled texts.
     """
-    epochs = student.fit.epochs
-    first = student.first_stage
-    if first:
-        texts = student.fit.batch_size * student.fit.gradient_accumulation
-        texts_first = first.batch_size * first.gradient_accumulation
-        epochs += first.epochs * texts / texts_first
     transfer = context.transfer
-    return epochs * len(transfer) / len(transfer.texts.labelled)
+    steps = optimisation_steps(student.fit, len(transfer))
+    if student.first_stage:
+        steps += optimisation_steps(student.first_stage, len(transfer))
+    return (steps - 0.5) / steps_per_epoch(student.fit, len(transfer.texts.labelled))

@@ -18,10 +18,10 @@ from kdedge.run.stages import general_stages, run_stages
 if TYPE_CHECKING:
     from kdedge.distillation.student_training import DistillContext
 
-Needed = dict[Path, tuple[str, ...]]
-"""The folder of each stage to make -> descriptions of the inputs that differ."""
+Needed = dict[Path, StageNeeded]
+"""The folder of each stage to make -> why it has to be made."""
 
-State = Literal["cached", "new", "continues", "changed", "waits"]
+State = Literal["cached", "new", "continues", "restarts", "changed", "waits"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class PlannedStage:
     Attributes:
         folder: The folder of the stage.
         state: `cached`: it is reused. `new`: it will be made. `continues`: it was interrupted and
-            goes on. `changed`: its inputs differ, and only --force makes it again. `waits`: it
+            goes on. `restarts`: it was interrupted, but with other inputs, so its unfinished work
+            is removed. `changed`: its inputs differ, and only --force makes it again. `waits`: it
             exists, but whether it is reused depends on an earlier stage that has to be made.
         differences: Descriptions of the inputs that differ.
     """
@@ -55,28 +56,35 @@ def plan_stages(recipe: Recipe, runs: Path, task: Task) -> list[PlannedStage]:
     check_before_training(recipe, task)
     run = RunDir(runs / recipe.name, recipe)
     folders = run_stages(run)
-    needed: dict[Path, tuple[str, ...]] = {}
+    needed: Needed = {}
     unknown: set[Path] = set()
-    if any(folder.exists() for folder in folders):
+    if any(folder.exists() or _part(folder).exists() for folder in folders):
         needed, unknown = _dry_run(run, task)
     planned = []
     for folder in folders:
-        differences = needed.get(folder, ())
-        state = _state(folder, differences, is_unknown=folder in unknown)
-        planned.append(PlannedStage(folder, state, differences))
+        reason = needed.get(folder)
+        state = _state(folder, reason, is_unknown=folder in unknown)
+        planned.append(PlannedStage(folder, state, tuple(reason.differences) if reason else ()))
     return planned
 
 
-def _state(folder: Path, differences: tuple[str, ...], *, is_unknown: bool) -> State:
-    if differences:
+def _part(folder: Path) -> Path:
+    """Return the folder of a stage while it is unfinished."""
+    return folder.with_name(folder.name + ".part")
+
+
+def _state(folder: Path, reason: StageNeeded | None, *, is_unknown: bool) -> State:
+    if reason and reason.differences:
         return "changed"
-    if not folder.exists():
-        return "continues" if folder.with_name(folder.name + ".part").exists() else "new"
-    return "waits" if is_unknown else "cached"
+    if folder.exists():
+        return "waits" if is_unknown else "cached"
+    if not _part(folder).exists():
+        return "new"
+    return "restarts" if reason and reason.discards else "continues"
 
 
 def _dry_run(run: RunDir, task: Task) -> tuple[Needed, set[Path]]:
-    """Return the stages to make (folder -> changed inputs), and those that wait for them."""
+    """Return the stages to make, and those that wait for them."""
     # Imported here: a plan of a new run needs no torch.
     from kdedge.distillation.pipeline import prepare_context
     from kdedge.distillation.transfer_stage import check_apart, choose_size
@@ -95,7 +103,7 @@ def _dry_run(run: RunDir, task: Task) -> tuple[Needed, set[Path]]:
         if has_curve:
             context = choose_size(context)
     except StageNeeded as stop:
-        return needed | {stop.folder: tuple(stop.differences)}, _after(run, stop.folder)
+        return needed | {stop.folder: stop}, _after(run, stop.folder)
     return _students_needed(context, needed)
 
 
@@ -108,7 +116,7 @@ def _needed_general_students(run: RunDir, task: Task, stages: StageContext) -> N
         try:
             train_general_student(run, student, task, stages)
         except StageNeeded as stop:
-            needed[stop.folder] = tuple(stop.differences)
+            needed[stop.folder] = stop
     return needed
 
 
@@ -128,7 +136,7 @@ def _students_needed(context: DistillContext, needed: Needed) -> tuple[Needed, s
             try:
                 train_student(context, student, step)
             except StageNeeded as stop:
-                needed[stop.folder] = tuple(stop.differences)
+                needed[stop.folder] = stop
     return needed, unknown
 
 

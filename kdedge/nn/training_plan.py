@@ -48,8 +48,15 @@ class OneDeviceArguments(TrainingArguments):
         return min(1, int(super().n_gpu))
 
 
-def _batches_per_epoch(training: Training) -> int:
-    return math.ceil(len(training.data) / (training.fit.batch_size * processes()))
+def steps_per_epoch(fit: FitConfig, texts: int) -> int:
+    """Return the optimisation steps of one epoch; the last batch and step may be smaller."""
+    batches = math.ceil(texts / (fit.batch_size * processes()))
+    return math.ceil(batches / fit.gradient_accumulation)
+
+
+def optimisation_steps(fit: FitConfig, texts: int) -> int:
+    """Return the optimisation steps of a training on a number of texts."""
+    return max(1, math.ceil(steps_per_epoch(fit, texts) * fit.epochs))
 
 
 def training_arguments(training: Training, folder: Path) -> TrainingArguments:
@@ -67,8 +74,7 @@ def training_arguments(training: Training, folder: Path) -> TrainingArguments:
             f'{training.title}: precision = "fp16"',
             'set precision = "auto", "bf16" or "fp32"; or train on a GPU',
         )
-    steps_per_epoch = math.ceil(_batches_per_epoch(training) / fit.gradient_accumulation)
-    steps = max(1, math.ceil(steps_per_epoch * fit.epochs))
+    steps = optimisation_steps(fit, len(training.data))
     return OneDeviceArguments(
         output_dir=str(folder),
         num_train_epochs=fit.epochs,

@@ -68,7 +68,7 @@ def _locate(
         if isinstance(value, dict) and part in value:
             value = value[part]
             words.append(str(part))
-        elif isinstance(value, list) and isinstance(part, int):
+        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
             value = value[part]
             words.append(name_of(value, part + 1) if isinstance(value, dict) else str(part))
         elif part in STUDENT_KINDS:

@@ -70,11 +70,13 @@ class StageNeeded(Exception):
     Attributes:
         folder: The folder of the stage.
         differences: Descriptions of the inputs that differ; [] if the stage does not exist.
+        discards: Whether unfinished work would be removed, because it has other inputs.
     """
 
-    def __init__(self, folder: Path, differences: list[str]) -> None:
+    def __init__(self, folder: Path, differences: list[str], *, discards: bool) -> None:
         self.folder = folder
         self.differences = differences
+        self.discards = discards
         super().__init__(str(folder))
 
 
@@ -144,11 +146,16 @@ def stage(
         if not differences:
             stages.progress.say(f"{stages.title(folder)}: same inputs, kept")
             return old.result
+    part = folder.with_name(folder.name + ".part")
+    discards = part.exists() and not _is_begun(part, inputs)
     if stages.dry_run:
-        raise StageNeeded(folder, differences)
+        raise StageNeeded(folder, differences, discards=discards)
     if folder in stages.order:
         stages.progress.say(stages.title(folder))
-    part = folder.with_name(folder.name + ".part")
+    if discards:
+        stages.progress.say(
+            f"{stages.title(folder)}: unfinished work is removed, because it has other inputs"
+        )
     with named_disk_errors(part):
         on_main_process(lambda: _begin(part, inputs))
         result = _make(make, part, stages.title(folder))
@@ -221,12 +228,18 @@ def _say_scores(folder: Path, result: dict[str, Any], progress: Progress) -> Non
 
 def _begin(part: Path, inputs: dict[str, Any]) -> None:
     """Prepare the unfinished folder; remove it first if it was begun with other inputs."""
-    file = part / INPUTS_FILE
-    text = json_text(inputs)
-    if not file.is_file() or file.read_text(encoding="utf-8", errors="replace") != text:
+    if not _is_begun(part, inputs):
         remove(part)
     part.mkdir(parents=True, exist_ok=True)
-    write_atomic(file, text)
+    write_atomic(part / INPUTS_FILE, json_text(inputs))
+
+
+def _is_begun(part: Path, inputs: dict[str, Any]) -> bool:
+    """Return whether an unfinished folder was begun with these inputs."""
+    file = part / INPUTS_FILE
+    if not file.is_file():
+        return False
+    return file.read_text(encoding="utf-8", errors="replace") == json_text(inputs)
 
 
 def _finish(part: Path, folder: Path, record: StageRecord, temporary: str) -> None:

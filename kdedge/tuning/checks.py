@@ -8,6 +8,7 @@ from kdedge.errors import UsageError
 from kdedge.recipe import RangeConfig, Recipe, with_values
 from kdedge.recipe.checks import reject_auto_size
 from kdedge.recipe.general import KEYS_OF_THE_TASK
+from kdedge.recipe.section import Section
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -43,6 +44,7 @@ def check_recipe(recipe: Recipe) -> None:
                 key,
                 "write one recipe for each value, or remove the table student.general",
             )
+        _check_tables(recipe, key)
         values = [space.low, space.high] if isinstance(space, RangeConfig) else space
         for value in values:
             _check_value(recipe, key, value)
@@ -52,6 +54,21 @@ def _decides_general_student(recipe: Recipe, key: str) -> bool:
     if recipe.student[0].general_stage is None or not key.startswith("student."):
         return False
     return strip_prefix(recipe, key).partition(".")[0] not in KEYS_OF_THE_TASK
+
+
+def _check_tables(recipe: Recipe, key: str) -> None:
+    """Raise UsageError if a table on the way to a key is unknown, or not in the recipe."""
+    table: Any = recipe.student[0]
+    *tables, _ = strip_prefix(recipe, key).split(".")
+    for name in tables:
+        known = isinstance(table, Section) and name in type(table).model_fields
+        table = getattr(table, name) if known else None
+        if not isinstance(table, Section):
+            raise UsageError(
+                "this key to tune is in no table of the recipe's student",
+                f"{key}: there is no table {name}",
+                "correct the key (kdedge keys lists them), or add the table to the recipe",
+            )
 
 
 def _check_value(recipe: Recipe, key: str, value: Any) -> None:

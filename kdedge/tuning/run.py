@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from kdedge.data.task import Task
 from kdedge.distillation.general import train_general_students
 from kdedge.distillation.pipeline import prepare_context
+from kdedge.distillation.student_training import DistillContext
 from kdedge.errors import CheckFailed
 from kdedge.evaluation.pareto import pareto_front
 from kdedge.evaluation.plots import bars, scatter
@@ -30,6 +31,7 @@ from kdedge.run.layout import RunDir
 from kdedge.run.progress import SILENT, Progress, Silent
 from kdedge.run.stage import StageContext
 from kdedge.run.threads import prepare_process
+from kdedge.teacher.finetune import pretrained_hash
 from kdedge.tuning.checks import check_recipe
 from kdedge.tuning.study import (
     TuningStudy,
@@ -75,7 +77,8 @@ def tune(
         context = prepare_context(recipe, run, task=task, stages=stages)
         train_general_students(run, context.task, stages)
         folder.mkdir(exist_ok=True)
-        tuning = TuningStudy(recipe, folder, storage or f"sqlite:///{folder.resolve()}/study.db")
+        storage = storage or f"sqlite:///{folder.resolve()}/study.db"
+        tuning = TuningStudy(recipe, folder, storage, _inputs(context))
         study = tuning.open()
         for number in fail_stale_trials(study):
             progress.say(f"trial {number}: its process has ended; the trial does not count")
@@ -86,6 +89,17 @@ def tune(
         write_results(tuning, study)
         run.describe(context.task.overlaps_json())
     return folder
+
+
+def _inputs(context: DistillContext) -> dict[str, str]:
+    """Return hashes of what the trials learn from that are equal on every machine.
+
+    A fine-tuned teacher and its texts are not: CPUs round differently.
+    """
+    return {
+        "data": context.task.content_hash(),
+        "teacher.model": pretrained_hash(context.recipe.teacher),
+    }
 
 
 def _run_workers(

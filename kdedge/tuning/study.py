@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,11 @@ from kdedge.tuning.checks import strip_prefix
 COUNTED_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 """Trials in these states count towards the number that the recipe requests."""
 
+REMOVE_TRIALS = (
+    "give the recipe another name, or remove its trials: the folder tune/, or the study in the "
+    "database of --storage"
+)
+
 SearchSpace = RangeConfig | list[bool | int | float | str]
 """The values that one key may have: a range of numbers, or a list of choices."""
 
@@ -40,12 +46,14 @@ class TuningStudy:
         recipe: The recipe whose keys the trials vary.
         folder: The folder of the trials' students and of the results.
         storage: URL of a database, which processes on several machines may share.
+        inputs: Hashes of what the trials learn from, by name.
         worker: Number of this worker, from 0.
     """
 
     recipe: Recipe
     folder: Path
     storage: str
+    inputs: Mapping[str, str]
     worker: int = 0
 
     @property
@@ -57,7 +65,7 @@ class TuningStudy:
         """Open the study, and create it if it does not exist.
 
         Raises:
-            UsageError: If it belongs to another recipe.
+            UsageError: If it belongs to another recipe, other data or another teacher.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(
@@ -72,10 +80,19 @@ class TuningStudy:
             raise UsageError(
                 "these trials belong to another recipe",
                 self.storage,
-                "give the recipe another name, or remove its trials: the folder tune/, or the "
-                "study in the database of --storage",
+                REMOVE_TRIALS,
+            )
+        inputs = dict(self.inputs)
+        earlier = study.user_attrs.get("inputs", inputs)
+        if earlier != inputs:
+            changed = [name for name in inputs if earlier.get(name) != inputs[name]]
+            raise UsageError(
+                "these trials learned from other texts or from another teacher",
+                f"{self.storage}; changed since: {', '.join(changed)}",
+                REMOVE_TRIALS,
             )
         study.set_user_attr("recipe", recipe)
+        study.set_user_attr("inputs", inputs)
         study.sampler = self._sampler(len(study.trials))
         return study
 

@@ -16,9 +16,13 @@ from kdedge.data.task import Task
 from kdedge.distillation.estimate import estimate_run
 from kdedge.distillation.pipeline import distill
 from kdedge.distillation.plan import plan_stages
+from kdedge.errors import Interrupted
 from kdedge.recipe import BiLstmConfig, Recipe
 from kdedge.recipe.sizes import bert_parameters
+from kdedge.run.progress import Silent
+from kdedge.run.stage import StageContext
 from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
+from kdedge.teacher import finetune
 
 
 def load(recipe: Recipe) -> Task:
@@ -63,10 +67,27 @@ def test_a_plan_names_new_cached_and_changed_stages(
     assert sorted(path for path in runs.rglob("*")) == before, "a plan writes nothing"
 
 
-def test_interrupted_work_goes_on(tmp_path: Path, document: dict[str, Any]) -> None:
+def test_interrupted_work_goes_on_only_with_the_same_inputs(
+    tmp_path: Path, document: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     runs = tmp_path / "runs"
-    (runs / "r" / "teacher.part").mkdir(parents=True)
-    assert states(factories.make_recipe(document), runs)["r/teacher"] == "continues"
+    recipe = factories.make_recipe(document)
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finetune, "save_measured", stop)
+        with pytest.raises(Interrupted):
+            distill(recipe, runs)
+    assert states(recipe, runs)["r/teacher"] == "continues"
+    other = recipe.model_copy(update={"seed": 5})
+    assert states(other, runs)["r/teacher"] == "restarts"
+    said: list[str] = []
+    progress = Silent()
+    monkeypatch.setattr(progress, "say", said.append)
+    distill(other, runs, stages=StageContext(progress=progress))
+    assert any("unfinished work is removed" in line for line in said)
 
 
 def test_the_estimate_counts_the_parameters_that_training_reports(

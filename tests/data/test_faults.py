@@ -88,6 +88,13 @@ CASES = [
     jsonl_case(
         "null text", '{"text": null, "label": 1}', r"train\.jsonl:21: column 'text' is missing"
     ),
+    Case(
+        "null text of which the first words are kept",
+        {"train.jsonl": JSONL + '{"text": null, "label": 1}\n'},
+        DataError,
+        r"train\.jsonl:21: column 'text' is missing",
+        {"first_words": 3},
+    ),
     jsonl_case(
         "number as text",
         '{"text": 7, "label": 1}',

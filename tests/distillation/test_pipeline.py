@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from unittest import mock
 
@@ -75,7 +76,7 @@ def test_the_baseline_takes_as_many_steps_as_the_student(tmp_path: Path) -> None
         lines = (folder / "log.jsonl").read_text().splitlines()
         last_steps.append(max(json.loads(line)["step"] for line in lines))
     assert read_transfer_set(run.transfer).texts.origins.among(("rules",)).any()
-    assert abs(last_steps[0] - last_steps[1]) <= 1
+    assert last_steps[0] == last_steps[1]
 
 
 def test_the_baseline_counts_a_first_stage_with_batches_of_its_own() -> None:
@@ -89,4 +90,5 @@ def test_the_baseline_counts_a_first_stage_with_batches_of_its_own() -> None:
     transfer.__len__.return_value = 300
     transfer.texts.labelled = range(100)
     context = mock.Mock(transfer=transfer)
-    assert baseline_epochs(context, student) == (1 + 4) * 3
+    steps = 10 + 4 * 10  # of 32 texts each; the last batch of an epoch is smaller
+    assert math.ceil(baseline_epochs(context, student) * 4) == steps

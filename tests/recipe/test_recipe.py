@@ -84,6 +84,10 @@ WRONG = [
     pytest.param("[student.fit]\nlearning_rate = nan", "learning_rate: .*finite", id="nan"),
     pytest.param("[student.fit]\nprecision = 'int4'", "precision: .*'bf16'", id="choice"),
     pytest.param("[student.objective]\nlogits_weight = 0", "nothing to learn from", id="weights"),
+    pytest.param(
+        "[augment.filters]\nconfidence = [0.7]", "augment.filters.confidence: ", id="one of two"
+    ),
+    pytest.param("[student.objective]\nlayer_map = [[1]]", "objective.layer_map", id="half a pair"),
     pytest.param("name = '../up'", "name: ", id="name"),
     pytest.param(
         "[augment]\nsize = 'huge'",

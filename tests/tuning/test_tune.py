@@ -72,6 +72,9 @@ def test_invalid_search_spaces(ranges: dict, message: str) -> None:
     [
         ({"student.layrs": [1, 2]}, "did you mean layers"),
         ({"student.fit.epochs": [0.5, -1.0]}, "greater than 0"),
+        ({"student.fitt.epochs": [1.0, 2.0]}, "no table fitt"),
+        ({"student.layers_first.epochs": [1.0, 2.0]}, "no table layers_first"),
+        ({"student.hidden.size": [1, 2]}, "no table hidden"),
     ],
 )
 def test_search_spaces_that_do_not_fit_the_student(ranges: dict, message: str) -> None:
@@ -162,7 +165,9 @@ class FakeTraining:
 
 @pytest.fixture
 def tuning(tmp_path: Path) -> TuningStudy:
-    return TuningStudy(recipe(RATE, trials=12), tmp_path, f"sqlite:///{tmp_path}/study.db")
+    return TuningStudy(
+        recipe(RATE, trials=12), tmp_path, f"sqlite:///{tmp_path}/study.db", {"data": "a"}
+    )
 
 
 @pytest.fixture
@@ -233,6 +238,12 @@ def test_a_study_belongs_to_one_recipe(tuning: TuningStudy) -> None:
     replace(tuning, recipe=recipe(RATE, trials=99)).open()
     with pytest.raises(UsageError, match="another recipe"):
         replace(tuning, recipe=recipe(RATE, heads=3)).open()
+
+
+def test_a_study_belongs_to_its_texts(tuning: TuningStudy) -> None:
+    tuning.open()
+    with pytest.raises(UsageError, match="changed since: data"):
+        replace(tuning, inputs={"data": "b"}).open()
 
 
 def test_results_are_the_best_recipe_all_trials_and_two_plots(tuning: TuningStudy) -> None:
