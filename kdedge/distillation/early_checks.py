@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 from transformers import BertConfig, BertTokenizer, PretrainedConfig, PreTrainedTokenizerFast
 
 from kdedge.augment.filters import LengthRange
@@ -32,6 +33,9 @@ from kdedge.students.build import STUDENT_BY_KIND
 from kdedge.students.vocabulary import check_is_wordpiece
 from kdedge.teacher.finetune import check_head, load_config
 
+STEPS_OF_A_DEVIATION = 4
+"""Steps of bfloat16 that a standard deviation of the scores must have at least."""
+
 
 def check_before_training(recipe: Recipe, task: Task) -> None:
     """Check the texts, the teacher and the students of a recipe.
@@ -39,12 +43,31 @@ def check_before_training(recipe: Recipe, task: Task) -> None:
     Raises:
         DataError: If a file of unlabelled texts is empty or has an unusable text.
         UsageError: If such a file cannot be read, a source or filter of new texts does not fit the
-            task, a model for new texts is of the wrong type, or a student does not fit its start,
-            its task or its loss.
+            task, a model for new texts is of the wrong type, the scores of a regression lie too far
+            from 0, or a student does not fit its start, its task or its loss.
         MachineError: If the configuration or the tokenizer of a model cannot be loaded.
     """
     check_texts(recipe, task)
+    if task.spec.kind == "regression":
+        _check_scores(task.train.labels)
     check_students(recipe, task.spec)
+
+
+def _check_scores(scores: np.ndarray) -> None:
+    """Raise UsageError if bfloat16 is too coarse for the scores of a regression.
+
+    The teacher may label texts in bfloat16, which has 8 significant bits: near 2,000 it resolves
+    steps of 8.
+    """
+    mean, deviation = float(scores.mean()), float(scores.std())
+    resolution = 2.0 ** (np.frexp(np.abs(scores).max())[1] - 8)
+    if deviation and resolution > deviation / STEPS_OF_A_DEVIATION:
+        raise UsageError(
+            "the scores lie too far from 0 for their spread",
+            f"mean {mean:.6g}, standard deviation {deviation:.3g}; bfloat16 resolves steps of "
+            f"{resolution:g} there",
+            f"subtract {mean:.6g} from every score",
+        )
 
 
 def check_texts(recipe: Recipe, task: Task) -> None:

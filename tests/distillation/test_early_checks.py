@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import factories
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from tokenizers import Tokenizer, models
@@ -106,6 +109,21 @@ def test_a_source_that_does_not_fit_is_found(
     )
     with pytest.raises(UsageError, match=message):
         check(recipe)
+
+
+@pytest.mark.parametrize("mean, deviation, fits", [(2.5, 1.5, 1), (100, 15, 1), (2000, 5, 0)])
+def test_scores_must_not_lie_too_far_from_0(
+    tmp_path: Path, mean: float, deviation: float, fits: bool
+) -> None:
+    recipe = factories.make_recipe(
+        factories.write_data_and_teacher(tmp_path),
+        student=factories.tinybert_config(objective={"logits": "mse"}),
+    )
+    task = factories.regression_task()
+    chance = np.random.default_rng(0).normal(mean, deviation, len(task.train))
+    scores = replace(task.train, labels=chance.astype(np.float32))
+    with nullcontext() if fits else pytest.raises(UsageError, match="too far from 0"):
+        check_before_training(recipe, replace(task, train=scores))
 
 
 def test_a_filter_of_classes_is_refused_for_numbers(tmp_path: Path) -> None:
