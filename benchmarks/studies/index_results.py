@@ -44,8 +44,8 @@ from a test split that chose no checkpoint, value or text, unless the page says 
 one page come from one interleaved run, unless the page says otherwise: compare ratios, not
 microseconds, across pages.
 
-Most recipes of the studies read data sets from `../shared/data`, which is not part of kdedge: take them
-from their original sources.
+Most recipes of the studies read data sets from `../shared/data`, which is not part of kdedge: take
+them from their original sources.
 
 `python benchmarks/studies/index_results.py` writes this index.
 """

@@ -211,7 +211,7 @@ def load_masked_guesses(
     try:
         model, loading = AutoModelForMaskedLM.from_pretrained(
             loadable_name(name),
-            revision=revision,
+            revision=revision or "main",  # as in kdedge.teacher.finetune
             output_loading_info=True,
             use_safetensors=True,
             dtype=torch.float32,

@@ -118,7 +118,8 @@ def _load_model(
     try:
         return AutoModelForSequenceClassification.from_pretrained(
             loadable_name(name),
-            revision=revision,
+            # With this name alone transformers takes the hub's converted copy of a .bin file.
+            revision=revision or "main",
             use_safetensors=True,
             dtype=dtype,
             **settings,
