@@ -10,6 +10,7 @@ bundle/  README.md  config.json  tokenizer.json  tokenizer_config.json  golden.j
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,14 @@ from typing import Any
 from kdedge.errors import IntegrityError, UsageError
 from kdedge.printable import printable
 from kdedge.runtime.digest import require_digest
-from kdedge.runtime.layout import LAYOUT, MANIFEST, UNLISTED, file_names
+from kdedge.runtime.layout import LAYOUT, MANIFEST, UNLISTED, file_names, size_limit
 from kdedge.runtime.manifest import Manifest, read_manifest
-from kdedge.runtime.verified_file import VerifiedFiles, check_size, verify_file
+from kdedge.runtime.verified_file import (
+    VerifiedFiles,
+    check_regular_file,
+    check_size,
+    verify_file,
+)
 
 MAX_STRUCTURE = 2_000_000
 """Most brackets and commas of a JSON file: each can become an object in memory."""
@@ -59,7 +65,7 @@ class Bundle:
         Raises:
             UsageError: If the folder has no manifest, or `digest` is not a digest.
             IntegrityError: If the manifest is damaged or has another digest, or a file is
-                missing, unlisted, or of another size.
+                missing, unlisted, a link, or of another size.
         """
         folder = Path(folder)
         if not (folder / MANIFEST).exists():
@@ -155,3 +161,6 @@ def _check_file_names(folder: Path, manifest: Manifest) -> None:
                 name[:200],
                 "remove it, or copy the bundle again",
             )
+    for name in UNLISTED:
+        if os.path.lexists(folder / name):
+            check_regular_file(folder, name, max_bytes=size_limit(name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from kdedge.errors import MachineError, UsageError, first_line
 from kdedge.runtime.bundle import Bundle
 from kdedge.runtime.bundle_source import HUB_ID, NAMES
-from kdedge.runtime.layout import EVALUATION, MANIFEST, SIGNATURE
+from kdedge.runtime.layout import EVALUATION, MANIFEST, MAX_MANIFEST_BYTES, SIGNATURE
+from kdedge.runtime.signature import MAX_SIGNATURE_BYTES
+from kdedge.runtime.verified_file import read_regular_file
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -46,7 +49,7 @@ def upload_bundle(
         with_eval: Whether evaluation texts may be uploaded: they are users' texts.
 
     Raises:
-        IntegrityError: If a file is not the one that was exported.
+        IntegrityError: If a file is not the one that was exported, or is a link.
         UsageError: If `repository` is not of the form `owner/name`, or the bundle holds
             evaluation texts and `with_eval` is False.
         MachineError: If huggingface_hub is missing, nobody is logged in, or the upload fails.
@@ -110,10 +113,11 @@ def _write_listed_files(bundle: Bundle, folder: Path) -> None:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(bundle.contents[name])
-    for name in (MANIFEST, SIGNATURE):
-        source = bundle.folder / name
-        if source.is_file():
-            (folder / name).write_bytes(source.read_bytes())
+    limits = {MANIFEST: MAX_MANIFEST_BYTES, SIGNATURE: MAX_SIGNATURE_BYTES}
+    for name, most in limits.items():
+        if os.path.lexists(bundle.folder / name):
+            content = read_regular_file(bundle.folder, name, max_bytes=most)
+            (folder / name).write_bytes(content)
     Bundle.open(folder, bundle.manifest.digest())
 
 

@@ -57,6 +57,20 @@ class VerifiedFiles(Mapping[str, bytes]):
 
 def check_size(folder: Path, name: str, size: int) -> None:
     """Raise IntegrityError if a file is missing, not regular, or of another size."""
+    found = _regular_size(folder, name)
+    if found != size:
+        raise _changed(name, f"{found} bytes instead of {size}")
+
+
+def check_regular_file(folder: Path, name: str, *, max_bytes: int) -> None:
+    """Raise IntegrityError if a file is missing, not regular, behind a link, or too large."""
+    found = _regular_size(folder, name)
+    if found > max_bytes:
+        raise _too_large(name, found, max_bytes)
+
+
+def _regular_size(folder: Path, name: str) -> int:
+    """Return the bytes of a regular file that is reached without symbolic links."""
     path = folder / name
     try:
         _reject_links(folder, path, name)
@@ -65,8 +79,7 @@ def check_size(folder: Path, name: str, size: int) -> None:
         raise _changed(name, error.strerror or str(error)) from error
     if not stat.S_ISREG(status.st_mode):
         raise _changed(name, "it is not a regular file")
-    if status.st_size != size:
-        raise _changed(name, f"{status.st_size} bytes instead of {size}")
+    return status.st_size
 
 
 def read_verified_file(folder: Path, name: str, *, size: int, sha256: str) -> bytes:
@@ -114,7 +127,7 @@ def _open_regular_file(folder: Path, name: str, *, max_bytes: int) -> Iterator[B
             if not stat.S_ISREG(status.st_mode):
                 raise _changed(name, "it is not a regular file")
             if status.st_size > max_bytes:
-                raise _changed(name, f"{status.st_size} bytes, at most {max_bytes} were expected")
+                raise _too_large(name, status.st_size, max_bytes)
             yield stream
     except OSError as error:
         raise _changed(name, error.strerror or str(error)) from error
@@ -126,6 +139,10 @@ def _reject_links(folder: Path, path: Path, name: str) -> None:
         if step.is_symlink():
             raise _changed(name, "it is reached through a link, and a bundle holds none")
         step = step.parent
+
+
+def _too_large(name: str, found: int, most: int) -> IntegrityError:
+    return _changed(name, f"{found} bytes, at most {most} were expected")
 
 
 def _changed(name: str, detail: str) -> IntegrityError:

@@ -14,7 +14,8 @@ import pytest
 from fake_hub import TOKEN, FakeHub, running_hub
 from kdedge_process import ROOT, kdedge_command
 
-from kdedge.runtime import Classifier
+from kdedge.errors import IntegrityError
+from kdedge.runtime import Bundle, Classifier, hub_upload
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +24,8 @@ TEXT = "the film was lovely"
 
 LOAD = """
 import json, sys
-from kdedge.runtime import Classifier
+from kdedge.errors import IntegrityError
+from kdedge.runtime import Bundle, Classifier, hub_upload
 print(json.dumps(Classifier.load(sys.argv[1]).predict(sys.argv[2]).scores))
 """
 
@@ -125,6 +127,31 @@ def test_nothing_is_sent_for_a_bundle_with_other_files(bundle: Path, hub: FakeHu
     graph.write_bytes(graph.read_bytes()[:-1] + b"\0")
     assert push(bundle, hub).returncode == 5
     assert hub.requests == []
+
+
+def test_a_signature_is_sent_and_the_target_of_a_link_is_not(bundle: Path, hub: FakeHub) -> None:
+    secret, signature = bundle.parent / "secret", bundle / "kdedge.sig"
+    secret.write_text("a private key")
+    signature.symlink_to(secret)
+    done = push(bundle, hub)
+    assert done.returncode == 5
+    assert "kdedge.sig" in done.stderr
+    assert hub.requests == []
+    signature.unlink()
+    signature.write_text("{}")
+    assert push(bundle, hub).returncode == 0
+    assert hub.files[REPOSITORY, "main"]["kdedge.sig"] == b"{}"
+
+
+def test_a_link_that_appears_after_the_check_is_not_followed(bundle: Path, tmp_path: Path) -> None:
+    opened = Bundle.open(bundle)
+    (tmp_path / "secret").write_text("a private key")
+    (bundle / "kdedge.sig").symlink_to(tmp_path / "secret")
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    with pytest.raises(IntegrityError, match=r"kdedge\.sig"):
+        hub_upload._write_listed_files(opened, copy)
+    assert not (copy / "kdedge.sig").exists()
 
 
 def test_without_a_login_the_error_says_how_to_log_in(bundle: Path, hub: FakeHub) -> None:

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from kdedge.errors import CheckFailed, IntegrityError, UsageError
 from kdedge.runtime import Bundle, Classifier, text_encoder, verified_file
 from kdedge.runtime.golden import replay
+from kdedge.runtime.layout import MAX_TEXT_BYTES, SIGNATURE
 
 FILES = ["kdedge.json", *factories.BUNDLE_FILES]
 
@@ -131,6 +132,29 @@ def test_a_link_to_the_right_bytes_is_rejected(bundle: Path, name: str, nothing_
     (bundle / name).rename(elsewhere)
     (bundle / name).symlink_to(elsewhere)
     assert_rejected(bundle, name)
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "folder", "large", "pipe"])
+def test_a_signature_that_is_no_plain_file_is_rejected(
+    bundle: Path, kind: str, nothing_used: None
+) -> None:
+    """The manifest does not list kdedge.sig, and `kdedge push` uploads it."""
+    secret, signature = bundle.parent / "secret", bundle / SIGNATURE
+    secret.write_text("a private key")
+    if kind == "link":
+        signature.symlink_to(secret)
+    elif kind == "dangling link":
+        signature.symlink_to(bundle.parent / "missing")
+    elif kind == "folder":
+        signature.mkdir()
+    elif kind == "large":
+        signature.touch()
+        os.truncate(signature, MAX_TEXT_BYTES + 1)
+    elif hasattr(os, "mkfifo"):
+        os.mkfifo(signature)
+    else:
+        pytest.skip("no pipes on this system")
+    assert_rejected(bundle, SIGNATURE)
 
 
 def test_a_linked_folder_is_rejected(bundle: Path, nothing_used: None) -> None:
