@@ -54,8 +54,9 @@ class LstmStudent:
         scheme = bundle.manifest.scheme
         if "int8" not in bundle.manifest.precisions or scheme is None:
             raise _refused("this bundle has no int8 file", "export it with --precision int8")
-        if scheme["activations"] != "static" or scheme["weight_bits"] != 7:
-            found = f"{scheme['activations']} ranges, {scheme['weight_bits']}-bit weights"
+        ranges, bits = scheme.get("activations", "unknown"), scheme.get("weight_bits")
+        if ranges != "static" or bits != 7:
+            found = f"{ranges} ranges, {bits}-bit weights"
             raise _refused(found, "export it with --scheme static --weight-bits 7")
         graph = onnx.load_from_string(bundle.contents[PRECISIONS["int8"]]).graph
         tensors = {item.name: numpy_helper.to_array(item) for item in graph.initializer}

@@ -21,6 +21,9 @@ MAX_LABELS = 100_000
 MAX_LENGTH = 8192
 """Most tokens of a text: time and memory of a transformer grow with their square."""
 
+LARGEST_NUMBER = 1e30
+"""Largest score; that of a task lies between -1 and 1."""
+
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.01, 100.0
 
 
@@ -74,6 +77,34 @@ def _is_name(value: Any) -> bool:
 
 def _is_dict(value: Any) -> bool:
     return isinstance(value, dict)
+
+
+def _is_number(value: Any) -> bool:
+    """Check for a number that a float can hold: an integer of JSON may have 400 digits."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return -LARGEST_NUMBER <= value <= LARGEST_NUMBER  # False for NaN
+
+
+def _is_scheme(value: Any) -> bool:
+    """Check for names and numbers of bits; None stands for a bundle without an int8 file."""
+    if value is None:
+        return True
+    return _is_dict(value) and all(_is_text(item) or _is_int(item, 0) for item in value.values())
+
+
+def _are_scores(value: Any) -> bool:
+    return _is_dict(value) and all(_is_score(name, score) for name, score in value.items())
+
+
+def _is_score(name: str, value: Any) -> bool:
+    if name == "metric":
+        return _is_text(value)
+    return _is_int(value, 0) if name == "split_size" else _is_number(value)
+
+
+def _is_teacher(value: Any) -> bool:
+    return _is_dict(value) and _is_text(value.get("model", ""))
 
 
 def _is_spec(value: Any) -> bool:
@@ -156,10 +187,10 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
     "pad_token_id": lambda value: _is_int(value, 0),
     "inputs": _are_inputs,
     "precisions": _are_precisions,
-    "scheme": lambda value: value is None or _is_dict(value),
+    "scheme": _is_scheme,
     "parity": _is_dict,
-    "scores": _is_dict,
-    "teacher": _is_dict,
+    "scores": _are_scores,
+    "teacher": _is_teacher,
     "sources": _is_dict,
     "files": _are_files,
     "temperature": _is_temperature,

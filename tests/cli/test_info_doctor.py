@@ -7,6 +7,7 @@ from pathlib import Path
 
 import factories
 import pytest
+from forgery import edit_manifest
 from kdedge_process import call_kdedge, run_kdedge
 
 from kdedge.runtime import Bundle
@@ -53,6 +54,13 @@ def test_info_rejects_a_changed_bundle(tmp_path: Path) -> None:
     (folder / "config.json").write_text("{}")
     done = call_kdedge("info", str(folder))
     assert done.returncode == 5 and "Traceback" not in done.stderr
+
+
+def test_info_rejects_a_forged_score(tmp_path: Path) -> None:
+    folder = factories.copy_bundle(factories.tiny_bundle(), tmp_path)
+    edit_manifest(folder, lambda document: document["scores"].update(teacher="high"))
+    done = call_kdedge("info", str(folder))
+    assert done.returncode == 5 and "scores is" in done.stderr, done.stderr
 
 
 @pytest.mark.slow

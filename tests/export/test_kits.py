@@ -12,6 +12,7 @@ import factories
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from forgery import edit_manifest
 from kdedge.export.kits.write import KITS, write_kits
 from kit_tools import (
     change_tokenizer,
@@ -194,6 +195,9 @@ def test_c_is_for_bilstm_students_with_static_ranges(tmp_path: Path) -> None:
         bundle = Bundle.open(factories.copy_bundle(factories.tiny_bundle(kind), tmp_path / kind))
         with pytest.raises(UsageError, match=says):
             write_kits(bundle, ["c"])
+    edit_manifest(bundle.folder, lambda document: document.update(scheme={}))
+    with pytest.raises(UsageError, match="unknown ranges"):
+        write_kits(Bundle.open(bundle.folder), ["c"])
 
 
 def test_c_has_no_cross_attention(tmp_path: Path) -> None:

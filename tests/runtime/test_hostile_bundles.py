@@ -90,10 +90,23 @@ INVALID: dict[str, list[Any]] = {
         {"fp32": ["onnx/model.onnx"]},
         {"fp32": {}},
     ],
-    "scheme": [[], "int8", 7],
+    "scheme": [[], "int8", 7, {"activations": ["static"]}, {"weight_bits": {}}],
     "parity": [None, [], 1],
-    "scores": [None, [], "0.9"],
-    "teacher": [None, [], "big"],
+    "scores": [
+        None,
+        [],
+        "0.9",
+        {"metric": ["accuracy"]},
+        {"metric": 1},
+        {"split_size": "many"},
+        {"split_size": 2.5},
+        {"split_size": -1},
+        {"teacher": "high"},
+        {"student": [0.9]},
+        {"int8": True},
+        {"fp32": 10**400},
+    ],
+    "teacher": [None, [], "big", {"model": 3}, {"model": ["big"]}, {"model": None}],
     "files": [
         None,
         [],
@@ -135,6 +148,19 @@ def test_an_invalid_field_is_named(
     edit_manifest(bundle, lambda document: document.update({field: value}))
     with pytest.raises(IntegrityError, match=rf"{field} is"):
         Classifier.load(bundle)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"scores": {}, "teacher": {}, "sources": {}, "parity": {}, "scheme": None},
+        {"scores": {"metric": "own predictions", "split_size": 0, "teacher": 1, "student": -0.5}},
+        {"scheme": {}, "teacher": {"seed": 3}},
+    ],
+)
+def test_descriptions_may_lack_keys(bundle: Path, changes: dict[str, Any]) -> None:
+    edit_manifest(bundle, lambda document: document.update(changes))
+    assert Classifier.load(bundle).predict("the film was good").label in ("bad", "good")
 
 
 @pytest.mark.parametrize("field", [field for field in INVALID if field != "scheme"])
