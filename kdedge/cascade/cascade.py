@@ -14,7 +14,7 @@ from kdedge.cascade.teachers import AskTeacher, Label, Pairs, open_teacher
 from kdedge.errors import CheckFailed, MachineError, UsageError
 from kdedge.runtime import Bundle, Classifier, Prediction
 from kdedge.runtime.agreement import Threshold, confidence, usualness
-from kdedge.runtime.text_arguments import read_arguments
+from kdedge.runtime.text_arguments import read_arguments, read_list
 
 AUDIT_SHARE = 0.01
 """Share of the student's own answers that the teacher checks."""
@@ -128,10 +128,19 @@ class Cascade:
     def predict_batch(
         self, texts: Iterable[str], pairs: Iterable[str] | None = None
     ) -> list[CascadeAnswer]:
-        """Answer N texts, in their order, with at most one call of the teacher."""
-        texts = list(texts)
-        seconds = None if pairs is None else list(pairs)
-        return self.complete(self.ask_student(texts, seconds), texts, seconds)
+        """Answer N texts, in their order, with at most one call of the teacher.
+
+        Raises:
+            UsageError: If `texts` or `pairs` is one string, a dict, a set or a table.
+            DataError: If a text cannot be encoded.
+            CheckFailed: If the teacher does not give one label for each text.
+            MachineError: If the teacher's server gives no answer.
+        """
+        message = "predict_batch reads a list of texts"
+        texts = read_list(texts, message, "put the text into a list, or call predict")
+        if pairs is not None:
+            pairs = read_list(pairs, message, "give a list of second texts")
+        return self.complete(self.ask_student(texts, pairs), texts, pairs)
 
     def complete(
         self, student: Sequence[CascadeAnswer], texts: Sequence[str], pairs: Pairs

@@ -68,6 +68,16 @@ def test_one_text_gives_one_answer(bundle: Path) -> None:
     assert answer.to_json()["source"] in ("student", "teacher")
 
 
+@pytest.mark.parametrize("given", ["good film", {"good": "film"}, {"good film"}, None])
+def test_a_batch_is_a_list_of_texts(bundle: Path, given: Any) -> None:
+    cascade = Cascade(bundle, Teacher(), agreement=0.9)
+    with pytest.raises(UsageError, match="list of texts"):
+        cascade.predict_batch(given)
+    with pytest.raises(UsageError, match="list of texts"):
+        cascade.predict_batch(["good film"], "good film")
+    assert len(cascade.predict_batch(text for text in texts(3))) == 3
+
+
 def test_student_and_teacher_may_be_open_bundles(bundle: Path) -> None:
     opened = Bundle.open(bundle)
     cascade = Cascade(opened, opened, agreement=0.9, audit_share=0)
