@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from kdedge.cascade.drift import DriftMonitor, DriftStatus
 from kdedge.cascade.teachers import AskTeacher, Label, Pairs, open_teacher
 from kdedge.errors import CheckFailed, MachineError, UsageError
@@ -73,7 +75,7 @@ class Cascade:
 
     Raises:
         UsageError: If the bundle has no agreement table or predicts a number, the teacher is none
-            of these, or a share is not between 0 and 1.
+            of these, a share is not between 0 and 1, or the seed is no whole number.
         CheckFailed: If no threshold keeps the agreement.
         IntegrityError: If a bundle is damaged.
 
@@ -95,8 +97,7 @@ class Cascade:
         audit_share: float = AUDIT_SHARE,
         seed: int | None = None,
     ) -> None:
-        if not 0 <= audit_share <= 1:
-            raise UsageError("audit_share must lie between 0 and 1", repr(audit_share))
+        _check_audits(audit_share, seed)
         if not isinstance(student, Classifier):
             student = Classifier.load(student)
         self.student = student
@@ -223,6 +224,13 @@ class Cascade:
     def _is_audited(self) -> bool:
         with self._lock:
             return self._random.random() < self.audit_share
+
+
+def _check_audits(share: Any, seed: Any) -> None:
+    if not isinstance(share, int | float | np.floating) or not 0 <= share <= 1:
+        raise UsageError("audit_share must lie between 0 and 1", repr(share), "give 0.01")
+    if seed is not None and not isinstance(seed, int):
+        raise UsageError("seed must be a whole number", repr(seed), "leave it out, or give 0")
 
 
 def _no_labels(detail: str) -> CheckFailed:

@@ -6,7 +6,7 @@ import math
 import threading
 from dataclasses import dataclass
 
-from kdedge.errors import UsageError
+from kdedge.runtime.agreement import check_agreement
 
 FALSE_ALARMS = 1e-4
 """One over the mean number of audits before a false alarm, while the promise holds."""
@@ -45,8 +45,7 @@ class DriftMonitor:
     """
 
     def __init__(self, agreement: float) -> None:
-        if not 0 < agreement < 1:
-            raise UsageError("agreement must lie between 0 and 1", repr(agreement))
+        check_agreement(agreement)
         promised = 1 - agreement
         worse = min(WORSE * promised, (1 + promised) / 2)
         self._step = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 import urllib.error
 import urllib.request
@@ -48,6 +49,9 @@ class HttpTeacher:
         timeout: Seconds to wait for an answer, and to receive all of it.
         headers: Additional headers, such as `Authorization`.
         most_texts: Most texts of a request; more are sent in several requests.
+
+    Raises:
+        UsageError: If an argument is no such address or number.
     """
 
     def __init__(
@@ -58,7 +62,10 @@ class HttpTeacher:
         most_texts: int = 256,
     ) -> None:
         if not _is_address(url):
-            raise UsageError("the address of a teacher starts with http:// or https://", url[:200])
+            raise UsageError(
+                "the address of a teacher starts with http:// or https://", repr(url)[:200]
+            )
+        _check_numbers(timeout, most_texts)
         self.url = url
         self.timeout = timeout
         self.headers = {"Content-Type": "application/json", **(headers or {})}
@@ -130,8 +137,10 @@ def _ask_classifier(classifier: Classifier) -> AskTeacher:
     return ask
 
 
-def _is_address(url: str) -> bool:
-    """Return whether a text is a complete address for HTTP, without blanks in it."""
+def _is_address(url: Any) -> bool:
+    """Return whether a value is a complete address for HTTP, without blanks in it."""
+    if not isinstance(url, str):
+        return False
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018  (raises ValueError if it is no port)
@@ -139,6 +148,13 @@ def _is_address(url: str) -> bool:
         return False
     is_plain = url.isprintable() and " " not in url
     return url.startswith(("http://", "https://")) and bool(parts.hostname) and is_plain
+
+
+def _check_numbers(timeout: Any, most_texts: Any) -> None:
+    if not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
+        raise UsageError("timeout must be a positive number", repr(timeout), "give 30")
+    if not isinstance(most_texts, int) or most_texts < 1:
+        raise UsageError("most_texts must be at least 1", repr(most_texts), "give 256")
 
 
 def _read(response: HTTPResponse, deadline: float) -> bytes:

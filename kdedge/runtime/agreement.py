@@ -91,8 +91,7 @@ class AgreementTable:
             UsageError: If `agreement` is not between 0 and 1.
             CheckFailed: If no threshold has this agreement with this probability.
         """
-        if not 0 < agreement < 1:
-            raise UsageError("agreement must lie between 0 and 1", repr(agreement))
+        check_agreement(agreement)
         usualness = float(np.quantile(self.usualness, UNUSUAL_SHARE))
         order = np.argsort(-self.confidence, kind="stable")
         order = order[self.usualness[order] >= usualness]
@@ -142,6 +141,12 @@ class AgreementTable:
         if len({len(column) for column in columns}) != 1:
             raise _malformed("its columns have different lengths")
         return cls(document["precision"], columns[0], columns[1], columns[2] > 0)
+
+
+def check_agreement(agreement: Any) -> None:
+    """Raise UsageError unless a value is a number between 0 and 1, which are excluded."""
+    if not isinstance(agreement, int | float | np.floating) or not 0 < agreement < 1:
+        raise UsageError("agreement must lie between 0 and 1", repr(agreement), "give 0.99")
 
 
 def measure_agreement(

@@ -83,7 +83,7 @@ class Classifier:
             precision: `fp32`, `int8`, `fp16`, `portable`, or `auto`: the fastest that the bundle
                 has.
             provider: `cpu`, `cuda`, ... or ONNX Runtime's full name of an execution provider.
-            threads: Threads for one prediction. Default: all cores.
+            threads: Threads for one prediction. None or 0: all cores.
             digest: The digest that the bundle must have, as `kdedge info` prints it:
                 "sha256:" and 64 digits.
             fallback: Whether nodes that the provider cannot run may run on the CPU. Otherwise
@@ -91,7 +91,8 @@ class Classifier:
 
         Raises:
             IntegrityError: If a file is not the one that was exported, or the digest differs.
-            UsageError: If there is no such bundle, or it has no such precision.
+            UsageError: If there is no such bundle, it has no such precision, or `threads` is no
+                such number.
             MachineError: If the provider is not available or cannot run every node of the graph,
                 or the repository cannot be downloaded; or if the bundle cleans texts with ftfy,
                 which is not installed.

@@ -72,13 +72,15 @@ def open_session(
     Args:
         graph: The content of an ONNX file of the bundle.
         provider: ONNX Runtime's name of an execution provider.
-        threads: Threads for one prediction. None: all cores.
+        threads: Threads for one prediction. None or 0: all cores.
         fallback: Whether nodes that the provider cannot run may run on the CPU.
 
     Raises:
+        UsageError: If `threads` is no such number.
         IntegrityError: If the graph is not one that kdedge writes for this manifest.
         MachineError: If the provider is not available or cannot run every node.
     """
+    _check_threads(threads)
     check_graph(graph)
     available = onnxruntime.get_available_providers()
     if provider not in available:
@@ -172,6 +174,11 @@ def _falls_back(provider: str, operators: Sequence[str]) -> NotAllNodesError:
         "use --provider cpu; or check the provider's driver; or allow it with "
         "--allow-cpu-fallback or Classifier.load(fallback=True)",
     )
+
+
+def _check_threads(threads: Any) -> None:
+    if threads is not None and not (isinstance(threads, int) and threads >= 0):
+        raise UsageError("threads must be a whole number from 1", repr(threads), "leave it out")
 
 
 def session_options(threads: int | None) -> onnxruntime.SessionOptions:

@@ -113,6 +113,21 @@ def test_threads_get_the_answers_of_one_thread(bundle: Path) -> None:
         assert list(pool.map(cascade.predict, texts(50))) == alone
 
 
+@pytest.mark.parametrize(
+    "name, values",
+    [
+        ("agreement", [0, 1, -0.5, float("nan"), "0.9", None, 0.9j]),
+        ("audit_share", [-0.1, 1.1, float("nan"), "0.01", None, [0.01]]),
+        ("seed", ["0", 1.5, [0]]),
+    ],
+)
+def test_arguments_are_checked(bundle: Path, name: str, values: list[Any]) -> None:
+    for value in values:
+        with pytest.raises(UsageError, match=name):
+            Cascade(bundle, Teacher(), **{"agreement": 0.9, name: value})
+    assert Cascade(bundle, Teacher(), np.float32(0.9), audit_share=np.float64(0), seed=3)
+
+
 def test_bundle_without_a_table_is_refused() -> None:
     with pytest.raises(UsageError, match="no agreement table"):
         Cascade(factories.tiny_bundle(), Teacher())
@@ -297,11 +312,31 @@ def test_server_that_is_not_there() -> None:
         "http://x\n/",
         "http://[::1",
         "http://x:port/",
+        None,
+        b"http://x/",
     ],
 )
-def test_address_is_checked(address: str) -> None:
+def test_address_is_checked(address: Any) -> None:
     with pytest.raises(UsageError, match="http"):
         HttpTeacher(address)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"timeout": 0},
+        {"timeout": float("nan")},
+        {"timeout": float("inf")},
+        {"timeout": "30"},
+        {"timeout": None},
+        {"most_texts": 0},
+        {"most_texts": -1},
+        {"most_texts": 2.5},
+    ],
+)
+def test_numbers_of_a_server_are_checked(settings: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(settings))):
+        HttpTeacher("http://127.0.0.1:9/predict", **settings)
 
 
 # Drift

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import factories
 import numpy as np
@@ -42,6 +43,12 @@ def test_an_unavailable_provider_is_an_error(bundle: Path, provider: str) -> Non
         pytest.skip("this machine has it")
     with pytest.raises(MachineError, match="is not in this onnxruntime"):
         Classifier.load(bundle, provider=provider)
+
+
+@pytest.mark.parametrize("threads", [-1, "2", 1.5])
+def test_a_number_of_threads_is_checked(bundle: Path, threads: Any) -> None:
+    with pytest.raises(UsageError, match="threads"):
+        Classifier.load(bundle, threads=threads)
 
 
 def test_an_available_provider_that_is_not_used_is_an_error(
