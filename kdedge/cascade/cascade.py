@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,11 +13,12 @@ from typing import Any, Literal
 import numpy as np
 
 from kdedge.cascade.drift import DriftMonitor, DriftStatus
-from kdedge.cascade.teachers import AskTeacher, Label, Pairs, open_teacher
+from kdedge.cascade.teachers import SHOWN_LABELS, AskTeacher, Label, Pairs, open_teacher
 from kdedge.errors import CheckFailed, MachineError, UsageError
 from kdedge.runtime import Bundle, Classifier, Prediction
 from kdedge.runtime.agreement import Threshold, confidence, usualness
 from kdedge.runtime.text_arguments import read_arguments, read_list
+from kdedge.wording import listed
 
 AUDIT_SHARE = 0.01
 """Share of the student's own answers that the teacher checks."""
@@ -75,7 +77,8 @@ class Cascade:
 
     Raises:
         UsageError: If the bundle has no agreement table or predicts a number, the teacher is none
-            of these, a share is not between 0 and 1, or the seed is no whole number.
+            of these or a bundle of another task, a share is not between 0 and 1, or the seed is no
+            whole number.
         CheckFailed: If no threshold keeps the agreement.
         IntegrityError: If a bundle is damaged.
 
@@ -103,7 +106,8 @@ class Cascade:
         self.student = student
         self.threshold: Threshold = student.agreement_table().threshold(agreement)
         self.audit_share = audit_share
-        self._ask = open_teacher(teacher)
+        self._ask = open_teacher(teacher, student.spec)
+        self._names = frozenset(student.spec.labels)
         self._monitor = DriftMonitor(agreement)
         self._random = random.Random(seed)
         self._lock = threading.Lock()
@@ -195,10 +199,12 @@ class Cascade:
         """Return the teacher's labels of N texts.
 
         Raises:
-            CheckFailed: If it gives another number of labels, or something other than labels.
+            CheckFailed: If it gives another number of labels, or something other than labels of
+                the task.
         """
         answer = self._ask(texts, pairs)
-        if isinstance(answer, str) or not isinstance(answer, Iterable):
+        no_list = isinstance(answer, str | bytes | Mapping | AbstractSet)
+        if no_list or not isinstance(answer, Iterable):
             raise _no_labels(f"{answer!r:.60} ({type(answer).__name__})")
         given = list(answer)
         if len(given) != len(texts):
@@ -208,13 +214,17 @@ class Cascade:
     def _read_label(self, label: Any) -> Label:
         """Return a label of the teacher; for label sets a tuple, in the order of the task."""
         if self.student.spec.kind != "multilabel":
-            if isinstance(label, str):
-                return label
-            raise _no_labels(f"{label!r:.60} is no name of a label")
-        if isinstance(label, str) or not isinstance(label, Iterable):
+            return self._read_name(label)
+        if isinstance(label, str | bytes | Mapping) or not isinstance(label, Iterable):
             raise _no_labels(f"{label!r:.60} is no list of labels")
-        order = {name: i for i, name in enumerate(self.student.spec.labels)}
-        return tuple(sorted(label, key=lambda name: order.get(name, len(order))))
+        names = {self._read_name(name) for name in label}
+        return tuple(name for name in self.student.spec.labels if name in names)
+
+    def _read_name(self, name: Any) -> str:
+        if isinstance(name, str) and name in self._names:
+            return name
+        known = listed(self.student.spec.labels, SHOWN_LABELS)
+        raise _no_labels(f"{name!r:.60} is no label of this task, which has {known}")
 
     def _reason(self, sure: float, usual: float) -> Reason:
         if usual < self.threshold.usualness:

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 from kdedge.errors import MachineError, UsageError, first_line
 from kdedge.runtime import Bundle, Classifier
+from kdedge.runtime.spec import TaskSpec
+from kdedge.wording import listed
 
 Label = str | tuple[str, ...]
 Pairs = Sequence[str] | None
@@ -24,6 +26,9 @@ AskTeacher = Callable[[Sequence[str], Pairs], Sequence[Label]]
 
 MAX_ANSWER = 64 << 20
 """Most bytes of a server's answer."""
+
+SHOWN_LABELS = 6
+"""Most labels that an error lists."""
 
 BLOCK = 1 << 16
 """Most bytes that are read before the time is looked at."""
@@ -109,17 +114,24 @@ class HttpTeacher:
         return labels
 
 
-def open_teacher(teacher: AskTeacher | Classifier | Bundle | str | Path) -> AskTeacher:
+def open_teacher(
+    teacher: AskTeacher | Classifier | Bundle | str | Path, student: TaskSpec
+) -> AskTeacher:
     """Return a teacher as a function.
 
     Args:
         teacher: A function, a classifier, the address of a server, or a bundle.
+        student: The student's task, which a classifier or a bundle must have, too.
+
+    Raises:
+        UsageError: If the teacher is none of these, or has another task.
     """
     if isinstance(teacher, str) and "://" in teacher:
         return HttpTeacher(teacher)
     if isinstance(teacher, str | Path | Bundle):
         teacher = Classifier.load(teacher)
     if isinstance(teacher, Classifier):
+        _check_task(teacher.spec, student)
         return _ask_classifier(teacher)
     if callable(teacher):
         return teacher
@@ -128,6 +140,24 @@ def open_teacher(teacher: AskTeacher | Classifier | Bundle | str | Path) -> AskT
         type(teacher).__name__,
         "give a function from texts and pairs to labels",
     )
+
+
+def _check_task(teacher: TaskSpec, student: TaskSpec) -> None:
+    """Raise UsageError if the tasks differ in more than the order of their labels."""
+    differences = []
+    if teacher.kind != student.kind:
+        differences.append(f"the teacher is for {teacher.kind}, the student for {student.kind}")
+    if teacher.pair != student.pair:
+        differences.append(f"only the {'teacher' if teacher.pair else 'student'} reads pairs")
+    if set(teacher.labels) != set(student.labels):
+        names = [listed(spec.labels, SHOWN_LABELS) for spec in (teacher, student)]
+        differences.append(f"the teacher's labels are {names[0]}; the student's are {names[1]}")
+    if differences:
+        raise UsageError(
+            "the teacher of a cascade must have the student's task",
+            "\n".join(differences),
+            "give a classifier or a bundle that predicts the same labels of the same texts",
+        )
 
 
 def _ask_classifier(classifier: Classifier) -> AskTeacher:

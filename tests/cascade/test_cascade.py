@@ -21,6 +21,8 @@ from kdedge.cascade import Cascade, DriftMonitor, HttpTeacher
 from kdedge.errors import CheckFailed, MachineError, UsageError
 from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.agreement import AgreementTable
+from kdedge.runtime.layout import MANIFEST
+from kdedge.runtime.manifest import Manifest, write_manifest
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +34,31 @@ def texts(count: int) -> list[str]:
     return list(factories.sentences(count, seed=5)[0])
 
 
+def label_of(text: str) -> str:
+    """Return a label of the task that only depends on the length of a text."""
+    return ("bad", "good")[len(text) % 2]
+
+
 class Teacher:
-    """Answers "teacher" and remembers what it was asked."""
+    """Answers with `label_of` and remembers what it was asked."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
 
     def __call__(self, given: Sequence[str], pairs: object = None) -> list[str]:
         self.asked += given
-        return ["teacher"] * len(given)
+        return [label_of(text) for text in given]
+
+
+class Opposite:
+    """Answers with the label that a student does not predict."""
+
+    def __init__(self, bundle: Path) -> None:
+        self._student = Classifier.load(bundle)
+
+    def __call__(self, given: Sequence[str], pairs: object = None) -> list[str]:
+        other = {"bad": "good", "good": "bad"}
+        return [other[str(answer.label)] for answer in self._student.predict_batch(given)]
 
 
 def test_teacher_answers_what_the_student_is_not_sure_of(bundle: Path) -> None:
@@ -55,7 +73,7 @@ def test_teacher_answers_what_the_student_is_not_sure_of(bundle: Path) -> None:
         if answer.reason != "unusual":
             assert (answer.reason == "confident") == sure
         assert (answer.source == "student") == (answer.reason == "confident")
-        assert answer.label == (prediction.label if answer.source == "student" else "teacher")
+        assert answer.label == (prediction.label if answer.source == "student" else label_of(text))
         assert (text in teacher.asked) == (answer.source == "teacher")
     alone = np.mean([answer.source == "student" for answer in answers])
     assert alone == pytest.approx(cascade.threshold.share, abs=0.02)
@@ -88,11 +106,11 @@ def test_student_and_teacher_may_be_open_bundles(bundle: Path) -> None:
 
 
 def test_audits_watch_the_agreement(bundle: Path) -> None:
-    cascade = Cascade(bundle, Teacher(), agreement=0.9, audit_share=1)
+    cascade = Cascade(bundle, Opposite(bundle), agreement=0.9, audit_share=1)
     answers = cascade.predict(texts(200))
     assert isinstance(answers, list)
     confident = [answer for answer in answers if answer.reason == "confident"]
-    assert all(answer.audited and answer.label == "teacher" for answer in confident)
+    assert all(answer.audited and answer.label != answer.student.label for answer in confident)
     assert cascade.drift.audited == len(confident)
     assert cascade.drift.agreed == 0
     assert cascade.drift.drifted
@@ -151,24 +169,69 @@ def test_teacher_must_label_every_text(bundle: Path) -> None:
         cascade.predict(texts(20))
 
 
-@pytest.mark.parametrize("answer", [None, "good", [1], [None]])
+@pytest.mark.parametrize(
+    "answer", [None, "good", {"good"}, {"good": 1}, [1], [None], ["GOOD"], [""], [["good"]]]
+)
 def test_teacher_must_give_names_of_labels(bundle: Path, answer: Any) -> None:
     cascade = Cascade(bundle, lambda given, pairs: answer, agreement=0.9, audit_share=1)
     with pytest.raises(CheckFailed, match="one label for each text"):
         cascade.predict("the film was good")
 
 
-def test_label_sets_are_compared_as_sets(tmp_path: Path) -> None:
-    """A teacher may give lists, in any order."""
+def multilabel_cascade(answer: Any) -> Cascade:
+    """Return a cascade on label sets whose teacher answers one text."""
     student = Classifier.load(factories.tiny_bundle(task="multilabel"))
-    names = student.spec.labels
     rows = 200
     table = AgreementTable(
         student.precision, np.ones(rows), np.full(rows, -1e9), np.full(rows, True)
     )
     with mock.patch.object(Classifier, "agreement_table", return_value=table):
-        cascade = Cascade(student, lambda given, pairs: [list(reversed(names))] * len(given), 0.9)
-    assert cascade.ask_teacher(["a text"], None) == [names]
+        return Cascade(student, lambda given, pairs: [answer], 0.9)
+
+
+def test_label_sets_are_compared_as_sets() -> None:
+    """A teacher may give lists, in any order."""
+    names = Classifier.load(factories.tiny_bundle(task="multilabel")).spec.labels
+    for answer in (list(reversed(names)), set(names), [*names, names[0]]):
+        assert multilabel_cascade(answer).ask_teacher(["a text"], None) == [names]
+    assert multilabel_cascade([]).ask_teacher(["a text"], None) == [()]
+
+
+@pytest.mark.parametrize("answer", [[0, 2], [1.5], [["a"]], ["unknown"], b"x", 3, None, "name"])
+def test_label_sets_hold_names_of_labels(answer: Any) -> None:
+    with pytest.raises(CheckFailed, match="one label for each text"):
+        multilabel_cascade(answer).ask_teacher(["a text"], None)
+
+
+def test_label_sets_are_no_tables() -> None:
+    names = Classifier.load(factories.tiny_bundle(task="multilabel")).spec.labels
+    with pytest.raises(CheckFailed, match="no list of labels"):
+        multilabel_cascade({names[0]: 1}).ask_teacher(["a text"], None)
+
+
+@pytest.mark.parametrize(
+    "task, says", [("pair", "reads pairs"), ("multilabel", "multilabel"), ("regression", "score")]
+)
+def test_a_teacher_of_another_task_is_refused(bundle: Path, task: str, says: str) -> None:
+    other = factories.tiny_bundle(task=task)
+    for teacher in (other, Bundle.open(other), Classifier.load(other)):
+        with pytest.raises(UsageError, match="must have the student's task") as raised:
+            Cascade(bundle, teacher, agreement=0.9)
+        assert says in raised.value.detail
+
+
+def test_a_teacher_with_other_labels_is_refused(bundle: Path, tmp_path: Path) -> None:
+    """The order of the labels may differ: answers are names."""
+    for name, labels in (("same", ["good", "bad"]), ("other", ["negative", "positive"])):
+        folder = factories.copy_bundle(factories.tiny_bundle(), tmp_path / name)
+        (folder / "config.json").write_text("{}")
+        document = json.loads((folder / MANIFEST).read_text())
+        document["spec"]["labels"] = labels
+        write_manifest(folder, Manifest.from_json(document))
+    assert Cascade(bundle, tmp_path / "same" / "bundle", agreement=0.9)
+    with pytest.raises(UsageError, match="must have the student's task") as raised:
+        Cascade(bundle, tmp_path / "other" / "bundle", agreement=0.9)
+    assert "negative, positive" in raised.value.detail
 
 
 def refuse(given: Sequence[str], pairs: object = None) -> list[str]:
@@ -216,7 +279,7 @@ def raw_server(answer: bytes, *, endless: bool = False) -> Iterator[str]:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers with the number of characters of each text, or as its server says."""
+    """Answers with `label_of`, or as its server says."""
 
     answer: Any = None
 
@@ -224,7 +287,7 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         answer = self.server.answer  # type: ignore[attr-defined]
         if answer is None:
-            predictions = [{"label": str(len(text))} for text in body["texts"]]
+            predictions = [{"label": label_of(text)} for text in body["texts"]]
             answer = {"predictions": predictions}
         self.send_response(answer if isinstance(answer, int) else 200)
         self.end_headers()
@@ -250,17 +313,17 @@ def url(server: HTTPServer) -> str:
 
 
 def test_teacher_over_http(server: HTTPServer, bundle: Path) -> None:
-    assert HttpTeacher(url(server))(["abc", "de"]) == ["3", "2"]
+    assert HttpTeacher(url(server))(["abc", "de"]) == ["good", "bad"]
     cascade = Cascade(bundle, url(server), agreement=0.9, audit_share=1)
     answers = cascade.predict(texts(20))
     assert isinstance(answers, list)
-    assert [answer.label for answer in answers] == [str(len(text)) for text in texts(20)]
+    assert [answer.label for answer in answers] == [label_of(text) for text in texts(20)]
 
 
 def test_many_texts_are_sent_in_several_requests(server: HTTPServer) -> None:
     asked = [str(number) * (1 + number % 3) for number in range(7)]
     teacher = HttpTeacher(url(server), most_texts=3)
-    assert teacher(asked) == [str(len(text)) for text in asked]
+    assert teacher(asked) == [label_of(text) for text in asked]
     server.answer = 413  # type: ignore[attr-defined]
     with pytest.raises(MachineError, match="smaller most_texts"):
         teacher(asked)
