@@ -159,22 +159,45 @@ class Cascade:
             MachineError: If the teacher's server gives no answer.
             CheckFailed: If the teacher does not give one label for each text.
         """
+        try:
+            labels = self.missing_labels(student, texts, pairs)
+        except MachineError:
+            if not only_audits(student):
+                raise
+            return self.skip_audits(student)
+        return self.with_labels(student, labels)
+
+    def missing_labels(
+        self, student: Sequence[CascadeAnswer], texts: Sequence[str], pairs: Pairs
+    ) -> list[Label]:
+        """Return the labels of the teacher that `ask_student` has left to it, in their order.
+
+        Raises:
+            MachineError: If the teacher's server gives no answer.
+            CheckFailed: If the teacher does not give one label for each text.
+        """
+        asked = [i for i, answer in enumerate(student) if answer.source == "teacher"]
+        if not asked:
+            return []
+        asked_pairs = None if pairs is None else [pairs[i] for i in asked]
+        return self.ask_teacher([texts[i] for i in asked], asked_pairs)
+
+    def with_labels(
+        self, student: Sequence[CascadeAnswer], labels: Sequence[Label]
+    ) -> list[CascadeAnswer]:
+        """Put the labels of `missing_labels` into the answers, and count the audits."""
         answers = list(student)
         asked = [i for i, answer in enumerate(answers) if answer.source == "teacher"]
-        if not asked:
-            return answers
-        asked_pairs = None if pairs is None else [pairs[i] for i in asked]
-        try:
-            labels = self.ask_teacher([texts[i] for i in asked], asked_pairs)
-        except MachineError:
-            if not all(answers[i].audited for i in asked):
-                raise
-            return [replace(answer, source="student", audited=False) for answer in answers]
         for i, label in zip(asked, labels, strict=True):
             if answers[i].audited:
                 self._monitor.add(label == answers[i].student.label)
             answers[i] = replace(answers[i], label=label)
         return answers
+
+    def skip_audits(self, student: Sequence[CascadeAnswer]) -> list[CascadeAnswer]:
+        """Return the student's own answers to texts of which none needs the teacher."""
+        self._monitor.skip(sum(answer.audited for answer in student))
+        return [replace(answer, source="student", audited=False) for answer in student]
 
     def ask_student(
         self, texts: Sequence[str], pairs: Pairs, batch_size: int = 32
@@ -234,6 +257,11 @@ class Cascade:
     def _is_audited(self) -> bool:
         with self._lock:
             return self._random.random() < self.audit_share
+
+
+def only_audits(answers: Iterable[CascadeAnswer]) -> bool:
+    """Return whether the teacher is asked for nothing but audits."""
+    return all(answer.audited for answer in answers if answer.source == "teacher")
 
 
 def _check_audits(share: Any, seed: Any) -> None:

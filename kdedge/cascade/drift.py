@@ -24,12 +24,14 @@ class DriftStatus:
         agreed: Number of those on which student and teacher agreed.
         drifted: Whether the student disagrees more often than promised.
         evidence: Current value of the statistic, divided by the value that raises the alarm.
+        skipped: Number of texts that were to be audited, but the teacher gave no label in time.
     """
 
     audited: int
     agreed: int
     drifted: bool
     evidence: float
+    skipped: int
 
 
 class DriftMonitor:
@@ -56,6 +58,7 @@ class DriftMonitor:
         self._sum = 0.0
         self._audited = 0
         self._agreed = 0
+        self._skipped = 0
         self._drifted = False
         self._lock = threading.Lock()
 
@@ -67,8 +70,13 @@ class DriftMonitor:
             self._sum = max(0.0, self._sum + self._step[agrees])
             self._drifted = self._drifted or self._sum >= self._limit
 
+    def skip(self, texts: int) -> None:
+        """Count texts without the result of their audits."""
+        with self._lock:
+            self._skipped += texts
+
     @property
     def status(self) -> DriftStatus:
         with self._lock:
             evidence = self._sum / self._limit
-            return DriftStatus(self._audited, self._agreed, self._drifted, evidence)
+            return DriftStatus(self._audited, self._agreed, self._drifted, evidence, self._skipped)

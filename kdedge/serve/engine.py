@@ -10,13 +10,19 @@ from functools import partial
 from typing import Any
 
 from kdedge.cascade import Cascade, CascadeAnswer
+from kdedge.cascade.cascade import only_audits
+from kdedge.errors import MachineError
 from kdedge.runtime import Classifier, Prediction
 from kdedge.serve.batching import MicroBatcher, Row
-from kdedge.serve.limits import Limits, busy
+from kdedge.serve.limits import Limits, RequestError, busy
 from kdedge.serve.metrics import ServerMetrics
 
 TEACHER_THREADS = 16
 """Most requests that wait for the teacher's answer at once. The others wait for a thread."""
+
+AUDIT_TIME = 0.5
+"""Share of a request's time limit in which the teacher must have answered, if its answer is only an
+audit. Then the student's answer stands."""
 
 
 class Engine(ABC):
@@ -77,12 +83,14 @@ class CascadeEngine(Engine):
         self._threads = ThreadPoolExecutor(TEACHER_THREADS, thread_name_prefix="kdedge-teacher")
         metrics.audited.set_function(lambda: cascade.drift.audited)
         metrics.agreed.set_function(lambda: cascade.drift.agreed)
+        metrics.skipped.set_function(lambda: cascade.drift.skipped)
         metrics.drifted.set_function(lambda: cascade.drift.drifted)
 
     async def predict(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        started = asyncio.get_running_loop().time()
         answers = await self._batcher.submit(rows)
         if any(answer.source == "teacher" for answer in answers):
-            answers = await self._complete(answers, rows)
+            answers = await self._complete(answers, rows, started)
         for answer in answers:
             self._metrics.answers.labels(answer.source, answer.reason).inc()
         self._metrics.truncated.inc(sum(answer.student.truncated for answer in answers))
@@ -93,6 +101,18 @@ class CascadeEngine(Engine):
         self._threads.shutdown(wait=False)
 
     async def _complete(
+        self, answers: list[CascadeAnswer], rows: Sequence[Row], started: float
+    ) -> list[CascadeAnswer]:
+        """Ask the teacher; skip audits if it is busy, too slow, or gives no answer."""
+        if not only_audits(answers):
+            return await self._ask_teacher(answers, rows)
+        try:
+            async with asyncio.timeout_at(started + AUDIT_TIME * self._limits.seconds):
+                return await self._ask_teacher(answers, rows)
+        except (RequestError, MachineError, TimeoutError):
+            return self._cascade.skip_audits(answers)
+
+    async def _ask_teacher(
         self, answers: list[CascadeAnswer], rows: Sequence[Row]
     ) -> list[CascadeAnswer]:
         """Ask the teacher. Raises RequestError 429 if too many texts wait for it already."""
@@ -101,12 +121,12 @@ class CascadeEngine(Engine):
             raise busy(self._asked, self._limits)
         self._asked += count
         try:
-            columns = self._columns(rows)
-            loop = asyncio.get_running_loop()
-            complete = partial(self._cascade.complete, answers, *columns)
-            return await loop.run_in_executor(self._threads, complete)
+            ask = partial(self._cascade.missing_labels, answers, *self._columns(rows))
+            labels = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
         finally:
             self._asked -= count
+        # Here and not in the thread: audits that were given up must not be counted later.
+        return self._cascade.with_labels(answers, labels)
 
     def _run(self, rows: Sequence[Row]) -> list[CascadeAnswer]:
         return self._cascade.ask_student(*self._columns(rows), self._limits.batch)

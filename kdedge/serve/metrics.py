@@ -49,6 +49,10 @@ class ServerMetrics:
         self.agreed = gauge(
             "kdedge_cascade_agreed", "Audited answers on which student and teacher agreed"
         )
+        self.skipped = gauge(
+            "kdedge_cascade_skipped",
+            "Answers without an audit: the teacher gave no label in time",
+        )
         self.drifted = gauge(
             "kdedge_cascade_drifted", "1 if the student disagrees more often than promised"
         )
