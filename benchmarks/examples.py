@@ -82,7 +82,8 @@ def read_examples(
         text: Column of the text.
         pair: Column of the second text.
         label: Column of the label; by default `label`, if a row has one: then every row needs
-            one. A label is a name or an index. A multilabel cell is a list (jsonl), or has `|`
+            one. All labels are names, or all are indices; if both are possible, as for names
+            that are digits, they are names. A multilabel cell is a list (jsonl), or has `|`
             between its labels.
 
     Raises:
@@ -150,41 +151,55 @@ def _labels(spec: TaskSpec, table: Table, values: Sequence[Any], faults: Faults)
     """Return labels as a task's split holds them."""
     shape = (len(values), spec.outputs) if spec.kind == "multilabel" else (len(values),)
     labels = np.zeros(shape, np.int64 if spec.kind == "classification" else np.float32)
+    index_of = _reading(spec, values)
+    known = f"labels are {', '.join(spec.labels[:8])}, or all are indices from 0"
+    if spec.kind == "regression":
+        known = "labels are numbers"
     for row, value in enumerate(values):
         if value is None:
             faults.add(table.where(row), "the label is missing", "other rows have one")
             continue
         try:
             if spec.kind == "multilabel":
-                labels[row, _indices(spec, value)] = 1
+                labels[row, [index_of[label] for label in _labels_of(spec, value)]] = 1
             elif spec.kind == "regression":
                 labels[row] = _finite(value)
             else:
-                labels[row] = _index(spec, value)
-        except (ValueError, TypeError):
+                (label,) = _labels_of(spec, value)
+                labels[row] = index_of[label]
+        except (ValueError, TypeError, KeyError):
             faults.add(
                 table.where(row),
                 f"label {shown(value)} is not one of this bundle",
-                f"labels are {', '.join(spec.labels[:8])}; name the label column with --label "
-                "(in Python: give (texts, labels))",
+                f"{known}; name the label column with --label (in Python: give (texts, labels))",
             )
     return labels
 
 
-def _indices(spec: TaskSpec, value: Any) -> list[int]:
+def _reading(spec: TaskSpec, values: Sequence[Any]) -> Mapping[str, int]:
+    """Return the names or the indices of labels, each -> index: whichever fits more rows.
+
+    Names may be digits, so no single value tells whether a column holds names or indices. If both
+    fit, they are names.
+    """
+    names = {name: index for index, name in enumerate(spec.labels)}
+    indices = {str(index): index for index in range(spec.outputs)}
+    cells = [_labels_of(spec, value) for value in values if value is not None]
+
+    def rows_that_fit(known: Mapping[str, int]) -> int:
+        return sum(known.keys() >= {*cell} for cell in cells)
+
+    return max(names, indices, key=rows_that_fit)
+
+
+def _labels_of(spec: TaskSpec, value: Any) -> list[str]:
+    """Return the names or indices of labels in one cell."""
+    if spec.kind != "multilabel":
+        return [str(value).strip()]
     if isinstance(value, list):
-        return [_index(spec, name) for name in value]
-    names = str(value).split(BETWEEN_LABELS)
-    return [_index(spec, name) for name in names if name.strip()]
-
-
-def _index(spec: TaskSpec, value: Any) -> int:
-    """Return a label's index; names come first, since a name may be digits."""
-    name = str(value).strip()
-    index = spec.labels.index(name) if name in spec.labels else int(name)
-    if not 0 <= index < spec.outputs:
-        raise ValueError(value)
-    return index
+        return [str(label).strip() for label in value]
+    labels = str(value).split(BETWEEN_LABELS)
+    return [label.strip() for label in labels if label.strip()]
 
 
 def _finite(value: Any) -> float:

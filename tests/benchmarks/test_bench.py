@@ -608,7 +608,7 @@ def test_the_command_shows_a_table_and_leaves_the_bundle_alone(
         ("t.csv", 'text,label\n"good, really",good\nbad,bad\n'),
         ("t.tsv", "text\tlabel\ngood, really\t1\nbad\t0\n"),
         ("t.tsv", 'text\tlabel\n"good, really\t1\nbad\t0\n'),
-        ("t.jsonl", '{"text": "good, really", "label": "good"}\n\n{"text": "bad", "label": 0}\n'),
+        ("t.jsonl", '{"text": "good, really", "label": 1}\n\n{"text": "bad", "label": 0}\n'),
         ("t.csv", '\ufefftext,label\r\n"good, really",good\r\nbad,bad\r\n'),
     ],
 )

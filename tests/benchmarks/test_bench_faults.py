@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import factories
 import numpy as np
@@ -24,6 +25,7 @@ from reports import report
 from kdedge.cli.bench import bench
 from kdedge.errors import DataError, KdedgeError, UsageError
 from kdedge.evaluation.timing import Timings
+from kdedge.runtime.spec import TaskSpec
 
 SPEC = factories.single_task().spec
 
@@ -120,6 +122,42 @@ def test_a_row_without_the_label_that_others_have_is_a_fault(tmp_path: Path) -> 
     assert "t.jsonl:2: the label is missing" in caught.value.detail
     path.write_text("".join(json.dumps({**row, "label": None}) + "\n" for row in rows))
     assert read_examples(path, SPEC).labels is None
+
+
+STARS = replace(SPEC, labels=("1", "2", "3", "4", "5"))
+MANY = replace(STARS, kind="multilabel", metric="micro_f1")
+
+
+@pytest.mark.parametrize(
+    ("spec", "cells", "indices"),
+    [
+        (STARS, ["0", "1", "2", "3", "4"], [0, 1, 2, 3, 4]),
+        (STARS, ["1", "2", "3", "4", "5"], [0, 1, 2, 3, 4]),
+        (STARS, ["1", "2", "1", "3", "4"], [0, 1, 0, 2, 3]),
+        (SPEC, ["1", "0", "1"], [1, 0, 1]),
+        (MANY, ["0|4", "", "1"], [[1, 0, 0, 0, 1], [0, 0, 0, 0, 0], [0, 1, 0, 0, 0]]),
+        (MANY, ["1|5", "2"], [[1, 0, 0, 0, 1], [0, 1, 0, 0, 0]]),
+    ],
+)
+def test_a_column_holds_names_or_indices(
+    tmp_path: Path, spec: TaskSpec, cells: list[str], indices: list[Any]
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("text,label\n" + "".join(f"a film,{cell}\n" for cell in cells))
+    labels = read_examples(path, spec).labels
+    assert labels is not None and labels.tolist() == indices
+
+
+def test_a_column_of_names_and_indices_is_a_fault(tmp_path: Path) -> None:
+    """Of labels 1 to 5, 0 can only be an index and 5 only a name."""
+    path = tmp_path / "t.csv"
+    path.write_text("text,label\na film,5\na film,1\na film,0\n")
+    with pytest.raises(DataError) as caught:
+        read_examples(path, STARS)
+    assert "t.csv:4: label '0' is not one of this bundle" in caught.value.detail
+    path.write_text(f"text,label\na film,0\na film,{SPEC.labels[0]}\na film,1\n")
+    with pytest.raises(DataError, match=f"t.csv:3: label {SPEC.labels[0]!r}"):
+        read_examples(path, SPEC)
 
 
 def test_a_column_of_labels_needs_a_file(bundle: Path) -> None:
