@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from kdedge.benchmarks.options import DEFAULTS, Options
+from kdedge.benchmarks.options import DEFAULTS, LARGEST_TARGET, MOST_THREADS, Options
 from kdedge.benchmarks.scenarios.names import SCENARIOS, scenario_names
 from kdedge.cli.bench_against import read_earlier_report
 from kdedge.cli.bench_data import DataArguments
@@ -26,9 +26,6 @@ from kdedge.cli.options import (
     strict_option,
     wide_option,
 )
-
-MOST_THREADS = 1024
-"""More threads than any machine has cores: they only take memory."""
 
 
 class _WithCompare(click.Command):
@@ -125,7 +122,7 @@ class _WithCompare(click.Command):
     ),
     default_option(
         "--target",
-        FiniteRange(0, 2, min_open=True),
+        FiniteRange(0, LARGEST_TARGET, min_open=True),
         DEFAULTS.target,
         "Share of the teacher's score that counts as retained.",
     ),

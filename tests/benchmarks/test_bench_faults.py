@@ -22,6 +22,7 @@ from kdedge.benchmarks.row_notes import int8_speed_notes
 from kdedge.benchmarks.summary import summary
 from reports import report
 
+import kdedge
 from kdedge.cli.bench import bench
 from kdedge.errors import DataError, KdedgeError, UsageError
 from kdedge.evaluation.timing import Timings
@@ -207,3 +208,33 @@ def test_rates_belong_to_all_scenarios_too() -> None:
     assert "load" in options.scenarios and options.rates == (5.0,)
     with pytest.raises(UsageError, match="rates"):
         _options({"scenarios": ("cold",), "rates": (5.0,)})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"threads": 2.5},
+        {"threads": True},
+        {"threads": 5000},
+        {"batch": 2.5},
+        {"batch": 0},
+        {"repeats": 2.0},
+        {"seconds": float("inf")},
+        {"seconds": "3"},
+        {"target": 5},
+        {"target": float("nan")},
+        {"seed": -1},
+        {"providers": "cpu"},
+        {"providers": ()},
+        {"rates": (0.0,), "scenarios": ("load",)},
+        {"rates": (-5.0,), "scenarios": ("load",)},
+        {"rates": 5.0, "scenarios": ("load",)},
+    ],
+)
+def test_settings_of_python_are_checked_before_the_bench(
+    bundle: Path, wrong: dict[str, Any]
+) -> None:
+    name = next(iter(wrong))
+    with pytest.raises(UsageError, match=f"{name} must be") as caught:
+        kdedge.bench(bundle, **wrong)
+    assert f"{name}={wrong[name]!r}" in caught.value.detail
