@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from kdedge.benchmarks.report_json import finite
 from kdedge.benchmarks.scenarios.names import SCENARIOS
 
 from kdedge.errors import UsageError
+from kdedge.runtime.layout import MANIFEST
 
 EFFORT = ("seconds", "repeats", "show_texts")
 """Settings that change how long a bench takes or what it shows, but not what it measures."""
@@ -77,13 +78,18 @@ def check_writable(folder: Path) -> None:
     )
 
 
-def check_outside(bundles: Iterable[Path], folder: Path) -> None:
-    """Check that a report goes outside of bundles, which may not contain other files."""
-    for bundle in bundles:
-        if folder.resolve().is_relative_to(bundle.resolve()):
+def check_outside(folder: Path) -> None:
+    """Check that a report goes outside of every bundle, which may not contain other files.
+
+    Raises:
+        UsageError: If the folder is a bundle, or lies in one.
+    """
+    resolved = folder.resolve()
+    for above in (resolved, *resolved.parents):
+        if (above / MANIFEST).is_file():
             raise UsageError(
                 "a report cannot be written into a bundle",
-                str(folder),
+                f"{folder}: {above} is a bundle",
                 "name another folder for the report",
             )
 

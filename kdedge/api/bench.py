@@ -109,7 +109,7 @@ def bench(
         planned = plan(folders, alone=data is not None)
         folder = Path(out) if out else None
         if folder is not None:
-            check_outside(planned.bundles, folder)
+            check_outside(folder)
         if planned.run is not None:
             folder = folder or report_folder(planned.out, options)
             report = _bench_run(planned, options, folder, progress_of(progress))

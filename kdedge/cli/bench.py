@@ -200,6 +200,7 @@ def bench(
         options = replace(options, scenarios=scenario_names([*options.scenarios, "gate"]))
         folder = out or folder.with_name(f"{folder.name}-against")
         earlier = read_earlier_report(against, folder, options)
+    check_outside(folder)
     command = command_line(click.get_current_context())
     if planned.run is not None:
         report, path = measure_run(
@@ -212,7 +213,6 @@ def bench(
             earlier=earlier,
         )
     else:
-        check_outside(planned.bundles, folder)
         report, path = measure_bundles(
             planned, data, options, folder, progress, command=command, earlier=earlier
         )

@@ -131,7 +131,7 @@ def check_before_copying(
     from kdedge.benchmarks.output_folder import check_outside, check_replaceable
     from kdedge.runtime import Bundle
 
-    check_outside(planned.bundles, folder)
+    check_outside(folder)
     first = planned.bundles[0]
     examples = data.read(first) or packed_examples(Bundle.open(first))
     check_replaceable(folder, bundle_settings(planned.bundles, options, examples))

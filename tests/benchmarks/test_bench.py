@@ -438,6 +438,20 @@ def test_the_api_replaces_no_report_of_other_settings(
     assert made == [2]
 
 
+def test_no_report_goes_into_a_bundle_of_a_run(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kdedge.cli.bench.measure_run", None)
+    monkeypatch.setattr("kdedge.api.bench.bench_run", None)
+    small, bilstm = (run.students[name].bundle for name in ("small", "bilstm"))
+    for target, bundle in ((run.folder, small), (small, bilstm), (small, run.teacher_bundle)):
+        for out in (bundle, bundle / "report"):
+            with pytest.raises(UsageError, match="cannot be written into a bundle") as caught:
+                kdedge.bench(target, out=out)
+            assert str(bundle) in caught.value.detail
+            arguments = [str(target), "--out", str(out)]
+            with pytest.raises(UsageError, match="cannot be written into a bundle"):
+                CliRunner().invoke(bench, arguments, catch_exceptions=False)
+
+
 def test_the_api_replaces_no_report_of_another_bundle(bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "report"
     kdedge.bench(bundle, repeats=1, out=out)
