@@ -142,7 +142,7 @@ def bench_bundle(
     bundles = [Bundle.open(folder) for folder in folders]
     manifest = bundles[0].manifest
     examples = examples or packed_examples(bundles[0])
-    settings = bundle_settings(folders, options, examples)
+    settings = bundle_settings(bundles, options, examples)
     _check_comparable([bundle.manifest for bundle in bundles])
     golden = examples is None
     examples = examples or golden_examples(bundles[0])
@@ -205,12 +205,22 @@ def run_settings(run: RunDir, students: Sequence[str], options: Options) -> dict
 
 
 def bundle_settings(
-    folders: Sequence[Path], options: Options, examples: Examples | None
+    bundles: Sequence[Bundle], options: Options, examples: Examples | None
 ) -> dict[str, Any]:
-    """Return the settings of a report on bundles: options, names of the bundles, texts."""
-    names = [bundle_name(folder.resolve()) for folder in folders]
-    source = examples.source if examples else None
-    return {**asdict(options), "bundles": names, "data": source}
+    """Return the settings of a report on bundles: options, bundles, task, texts.
+
+    The names of folders are those of students, which many runs share. So the bundles' own names,
+    which begin with their run, and the labels are settings too. A new export keeps them.
+    """
+    spec = bundles[0].manifest.spec
+    return {
+        **asdict(options),
+        "bundles": [bundle_name(bundle.folder.resolve()) for bundle in bundles],
+        "models": [bundle.manifest.name for bundle in bundles],
+        "task": spec.name,
+        "labels": list(spec.labels),
+        "data": examples.source if examples else None,
+    }
 
 
 def golden_examples(bundle: Bundle) -> Examples:

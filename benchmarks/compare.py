@@ -23,7 +23,7 @@ ORDINARY_NAME = "report"
 ABSENT = "absent"
 """Size of a subject that a report does not have: that alone is no difference."""
 
-NOT_COMPARED = ("run", "students", "bundles", "data")
+NOT_COMPARED = ("run", "students", "bundles", "models", "task", "labels", "data")
 """Settings that name what was measured, not how."""
 
 

@@ -19,9 +19,13 @@ from kdedge.benchmarks.scenarios.names import SCENARIOS
 
 from kdedge.errors import UsageError
 from kdedge.runtime.layout import MANIFEST
+from kdedge.wording import listed
 
 EFFORT = ("seconds", "repeats", "show_texts")
 """Settings that change how long a bench takes or what it shows, but not what it measures."""
+
+MOST_SHOWN = 8
+"""Entries of a list that an error shows."""
 
 ABSENT = object()
 
@@ -137,7 +141,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_shown(entry)}" for key, entry in value.items())
     if isinstance(value, list):
-        return ", ".join(_shown(entry) for entry in value)
+        return listed([_shown(entry) for entry in value], MOST_SHOWN)
     if value is None:
         return "none"
     text = str(value)

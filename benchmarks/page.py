@@ -70,6 +70,9 @@ SETTING_NAMES = {
 }
 """Key of `Report.settings` -> what the page calls it, if that differs."""
 
+SETTINGS_ELSEWHERE = ("threads", "task", "labels")
+"""Keys of `Report.settings` that the page shows in other places, or only report.json holds."""
+
 
 SHARED_COLOURS = {SIMPLE_COLOUR: "simple classifier", PEER_COLOUR: "other library"}
 """Colours of several groups, and what the legend calls them."""
@@ -262,7 +265,7 @@ def _environment(report: Report) -> list[tuple[str, str]]:
         if value is not None:
             facts.append((MACHINE_NAMES.get(key, key), plain(value)))
     for key, value in report.settings.items():
-        if key != "threads" and value is not None:
+        if key not in SETTINGS_ELSEWHERE and value is not None:
             facts.append((SETTING_NAMES.get(key, key), _setting(value)))
     return facts
 

@@ -114,10 +114,10 @@ def bench(
             folder = folder or report_folder(planned.out, options)
             report = _bench_run(planned, options, folder, progress_of(progress))
         else:
-            first = planned.bundles[0]
-            examples = _examples(data, first) or packed_examples(Bundle.open(first))
+            bundles = [Bundle.open(bundle) for bundle in planned.bundles]
+            examples = _examples(data, bundles[0]) or packed_examples(bundles[0])
             if folder is not None:
-                check_replaceable(folder, bundle_settings(planned.bundles, options, examples))
+                check_replaceable(folder, bundle_settings(bundles, options, examples))
             report = bench_bundle(
                 planned.bundles,
                 options=options,
@@ -165,11 +165,11 @@ def _bench_run(planned: Plan, options: Options, folder: Path, progress: Progress
         return bench_run(planned.run, planned.students, options=options, progress=progress)
 
 
-def _examples(data: Any, bundle: Path) -> Examples | None:
+def _examples(data: Any, bundle: Bundle) -> Examples | None:
     """Return the texts to bench a bundle on; None for its golden texts."""
     if data is None:
         return None
-    spec = Bundle.open(bundle).manifest.spec
+    spec = bundle.manifest.spec
     if isinstance(data, str | Path):
         return read_example_file(Path(data), spec)
     return examples_of_task(read_examples(data, "data"), spec)

@@ -143,7 +143,7 @@ class _WithCompare(click.Command):
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for report.html, report.md and report.json. Default: bench/ in the run, or"
     " bench/NAME for a bundle. Options that change what is measured become part of its name,"
-    " such as bench-threads-4. A report of other settings is never replaced.",
+    " such as bench-threads-4. A report of other settings or bundles is never replaced.",
 )
 @click.option(
     "--against",

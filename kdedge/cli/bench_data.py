@@ -10,6 +10,7 @@ from kdedge.errors import UsageError
 
 if TYPE_CHECKING:
     from kdedge.benchmarks.examples import Examples
+    from kdedge.runtime import Bundle
 
 
 @dataclass(frozen=True)
@@ -21,14 +22,13 @@ class DataArguments:
     pair: str
     label: str | None
 
-    def read(self, bundle: Path) -> Examples | None:
+    def read(self, bundle: Bundle) -> Examples | None:
         """Read the texts for a bundle; None if no file was given."""
         if self.data is None:
             return None
         from kdedge.benchmarks.examples import read_examples
-        from kdedge.runtime import Bundle
 
-        spec = Bundle.open(bundle).manifest.spec
+        spec = bundle.manifest.spec
         return read_examples(self.data, spec, text=self.text, pair=self.pair, label=self.label)
 
     def check(self) -> None:

@@ -108,12 +108,11 @@ def measure_bundles(
     from kdedge.benchmarks.render import write_report
     from kdedge.runtime import Bundle
 
-    first = Bundle.open(planned.bundles[0])
-    examples = data.read(planned.bundles[0]) or packed_examples(first)
-    check_same_data(earlier, options, examples or golden_examples(first))
-    names = [Bundle.open(bundle).manifest.name for bundle in planned.bundles]
-    check_same_subjects(earlier, names)
-    check_replaceable(folder, bundle_settings(planned.bundles, options, examples))
+    bundles = [Bundle.open(bundle) for bundle in planned.bundles]
+    examples = data.read(bundles[0]) or packed_examples(bundles[0])
+    check_same_data(earlier, options, examples or golden_examples(bundles[0]))
+    check_same_subjects(earlier, [bundle.manifest.name for bundle in bundles])
+    check_replaceable(folder, bundle_settings(bundles, options, examples))
     report = bench_bundle(planned.bundles, options=options, examples=examples, progress=progress)
     report = replace(with_comparison(report, earlier), command=command)
     path = write_report(report, folder)
@@ -132,6 +131,6 @@ def check_before_copying(
     from kdedge.runtime import Bundle
 
     check_outside(folder)
-    first = planned.bundles[0]
-    examples = data.read(first) or packed_examples(Bundle.open(first))
-    check_replaceable(folder, bundle_settings(planned.bundles, options, examples))
+    bundles = [Bundle.open(bundle) for bundle in planned.bundles]
+    examples = data.read(bundles[0]) or packed_examples(bundles[0])
+    check_replaceable(folder, bundle_settings(bundles, options, examples))

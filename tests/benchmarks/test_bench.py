@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from kdedge.benchmarks import baselines, child, footprint, measure, subjects
-from kdedge.benchmarks.bench import bench_bundle, bench_run
+from kdedge.benchmarks.bench import bench_bundle, bench_run, bundle_settings
 from kdedge.benchmarks.examples import read_examples
 from kdedge.benchmarks.measure import split_repeats
 from kdedge.benchmarks.options import Options
@@ -611,6 +611,42 @@ def test_the_command_shows_a_table_and_leaves_the_bundle_alone(
     other = CliRunner().invoke(bench, [str(bundle), *flags, "--out", "bench/toy-data-t"])
     assert isinstance(other.exception, UsageError) and "u.csv" in other.exception.detail
     assert json.loads(Path("bench/toy-data-t/report.json").read_text()) == document
+
+
+def test_the_report_of_another_run_is_kept(
+    tmp_path: Path, no_children: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bundles of all runs have the same folder names."""
+    monkeypatch.chdir(tmp_path)
+    data = write_csv(tmp_path / "t.csv", TASK.validation)
+    first = make_bundle(tmp_path / "qa" / "bilstm" / "bundle", "qa-bilstm")
+    second = make_bundle(tmp_path / "qb" / "bilstm" / "bundle", "qb-bilstm")
+    columns = ("--text", "sentence", "--label", "class")
+    for words, folder in (
+        ((), "bench/bilstm"),
+        (("--data", str(data), *columns), "bench/bilstm-data-t"),
+    ):
+
+        def measure(bundle: Path, *more: str) -> None:
+            arguments = [str(bundle), "--repeats", "1", *more]
+            assert CliRunner().invoke(bench, arguments, catch_exceptions=False).exit_code == 0
+
+        measure(first, *words)
+        content = Path(folder, "report.json").read_bytes()
+        with pytest.raises(UsageError, match="models: qa-bilstm there, qb-bilstm now"):
+            measure(second, *words)
+        assert Path(folder, "report.json").read_bytes() == content
+    shutil.rmtree(first)
+    exported_again = make_bundle(first, "qa-bilstm", second)
+    measure(exported_again)
+
+
+def test_other_labels_are_other_settings(bundle: Path) -> None:
+    opened = Bundle.open(bundle)
+    spec = replace(SPEC, name="other", labels=("no", "yes"))
+    other = replace(opened, manifest=replace(opened.manifest, spec=spec))
+    before, after = (bundle_settings([each], QUICK, None) for each in (opened, other))
+    assert {name for name in after if after[name] != before[name]} == {"task", "labels"}
 
 
 # Texts of the user's own
