@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -33,7 +33,7 @@ from kdedge.benchmarks.report import Report
 from kdedge.benchmarks.row import Row
 from kdedge.benchmarks.scenarios.run import run_scenarios
 from kdedge.benchmarks.subjects import Subject, bundle_subjects
-from kdedge.benchmarks.targets import bundle_name
+from kdedge.benchmarks.targets import bundle_name, check_each_once, subject_names
 
 from kdedge import __version__
 from kdedge.errors import DataError, IntegrityError, UsageError
@@ -137,17 +137,19 @@ def bench_bundle(
         progress: Receives messages.
 
     Raises:
-        UsageError: If the bundles have different tasks or teachers.
+        UsageError: If the bundles have different tasks or teachers, or one is given twice.
     """
+    check_each_once([folder.resolve() for folder in folders])
     bundles = [Bundle.open(folder) for folder in folders]
     manifest = bundles[0].manifest
     examples = examples or packed_examples(bundles[0])
     settings = bundle_settings(bundles, options, examples)
-    _check_comparable([bundle.manifest for bundle in bundles])
+    named = dict(zip(subject_names(bundles), bundles, strict=True))
+    _check_comparable({name: bundle.manifest for name, bundle in named.items()})
     golden = examples is None
     examples = examples or golden_examples(bundles[0])
     with _single_threaded_tokenizers():
-        subjects = _load(_subjects_of(bundles, examples, options), progress)
+        subjects = _load(_subjects_of(named, examples, options), progress)
         rows = measure_subjects(
             subjects,
             examples,
@@ -242,19 +244,21 @@ def golden_examples(bundle: Bundle) -> Examples:
     return Examples(texts, pairs)
 
 
-def _check_comparable(manifests: Sequence[Manifest]) -> None:
-    first = manifests[0]
-    for manifest in manifests:
+def _check_comparable(manifests: Mapping[str, Manifest]) -> None:
+    """Raise UsageError if bundles, by their names, have different tasks or teachers."""
+    first = next(iter(manifests.values()))
+    for manifest in manifests.values():
         if not _same_outputs(manifest.spec, first.spec):
             raise UsageError(
                 "these bundles have different tasks",
-                ", ".join(other.name for other in manifests),
+                ", ".join(manifests),
                 "bench them one by one",
             )
         if manifest.scores.get("teacher") != first.scores.get("teacher"):
+            scores = [f"{name}: {each.scores.get('teacher')}" for name, each in manifests.items()]
             raise UsageError(
                 "these bundles were measured against different teachers",
-                ", ".join(f"{other.name}: {other.scores.get('teacher')}" for other in manifests),
+                ", ".join(scores),
                 "bench them one by one",
             )
 
@@ -264,12 +268,11 @@ def _same_outputs(first: TaskSpec, second: TaskSpec) -> bool:
 
 
 def _subjects_of(
-    bundles: Sequence[Bundle], examples: Examples, options: Options
+    bundles: Mapping[str, Bundle], examples: Examples, options: Options
 ) -> Iterator[Subject]:
-    """Yield the subjects of all bundles, with logits if the examples have labels."""
+    """Yield the subjects of bundles by name, with logits if the examples have labels."""
     texts = None if examples.labels is None else examples.texts
-    for bundle in bundles:
-        name = bundle.manifest.name
+    for name, bundle in bundles.items():
         yield from bundle_subjects(name, bundle, texts, examples.pairs, options)
 
 

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 from kdedge.errors import UsageError
 from kdedge.io.optional import missing_training_packages
+from kdedge.printable import printable
 from kdedge.run.paths import METADATA_FILE, StudentDir
 from kdedge.run.stage import STAGE_FILE
 
 if TYPE_CHECKING:
     from kdedge.run.layout import RunDir
+    from kdedge.runtime import Bundle
 
 
 @dataclass(frozen=True)
@@ -44,22 +46,24 @@ def plan(targets: Sequence[Path], *, alone: bool = False) -> Plan:
         alone: Bench bundles without their run, as for the user's own texts.
 
     Raises:
-        UsageError: If a target is neither a run, nor a student's folder, nor a bundle.
+        UsageError: If a target is neither a run, nor a student's folder, nor a bundle, or if two
+            of them mean the same bundle.
     """
     bundles: list[Path] = []
     for target in targets:
         bundles += _bundles_of(target)
+    bundles = [bundle.resolve() for bundle in bundles]
+    check_each_once(bundles)
     missing = missing_training_packages()
     if not alone and not missing:
         in_run = _students_of_one_run(targets)
         if in_run is not None and (in_run[0].teacher / STAGE_FILE).is_file():
             run, students = in_run
             return Plan(run, students, tuple(bundles), _report_folder(run, students))
-    unique = tuple(dict.fromkeys(bundle.resolve() for bundle in bundles))
     why = ""
     if missing and not alone:
         why = f"{', '.join(missing)} not installed: no teacher, no baselines"
-    return Plan(None, (), unique, Path("bench") / bundle_name(unique[0]), why)
+    return Plan(None, (), tuple(bundles), Path("bench") / bundle_name(bundles[0]), why)
 
 
 def _bundles_of(target: Path) -> list[Path]:
@@ -145,4 +149,60 @@ def _report_folder(run: RunDir, students: tuple[str, ...]) -> Path:
 
 def bundle_name(bundle: Path) -> str:
     """Return a bundle's name: its folder, or its student's folder if that is called `bundle`."""
-    return bundle.parent.name if bundle.name == "bundle" else bundle.name
+    return _named_folder(bundle).name
+
+
+def _named_folder(bundle: Path) -> Path:
+    return bundle.parent if bundle.name == "bundle" else bundle
+
+
+def check_each_once(bundles: Sequence[Path]) -> None:
+    """Raise UsageError if a bundle's resolved folder is named twice."""
+    for number, bundle in enumerate(bundles):
+        if bundle in bundles[:number]:
+            raise UsageError("a bundle is named twice", str(bundle), "name each bundle once")
+
+
+def subject_names(bundles: Sequence[Bundle]) -> list[str]:
+    """Name each bundle as its manifest does; before equal names stands what differs in their paths.
+
+    Args:
+        bundles: Bundles in different folders.
+
+    Example:
+        >>> subject_names([Bundle.open("old/bilstm/bundle"), Bundle.open("new/bilstm/bundle")])
+        ['old/reviews-bilstm', 'new/reviews-bilstm']
+    """
+    folders_of: dict[str, list[Path]] = {}
+    for bundle in bundles:
+        folders_of.setdefault(bundle.manifest.name, []).append(bundle.folder.resolve())
+    names = []
+    for bundle in bundles:
+        name = bundle.manifest.name
+        folders = folders_of[name]
+        if len(folders) > 1:
+            part = differing_parts(folders)[folders.index(bundle.folder.resolve())]
+            name = f"{printable(part)}/{name}"
+        names.append(name)
+    return names
+
+
+def differing_parts(bundles: Sequence[Path]) -> list[str]:
+    """Return the shortest parts of paths that tell bundles apart, without the end that all share.
+
+    Args:
+        bundles: Resolved folders, each another one.
+
+    Example:
+        >>> differing_parts([Path("/runs/qa/bilstm/bundle"), Path("/runs/qb/bilstm/bundle")])
+        ['qa', 'qb']
+    """
+    paths = [_named_folder(bundle).parts for bundle in bundles]
+    ends = paths
+    for length in range(1, max(map(len, paths))):
+        ends = [path[-length:] for path in paths]
+        if len(set(ends)) == len(ends):
+            break
+    while all(ends) and len({end[-1] for end in ends}) == 1:
+        ends = [end[:-1] for end in ends]
+    return ["/".join(end) for end in ends]

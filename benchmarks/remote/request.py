@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import IO
 
 from kdedge.benchmarks.remote.wheel import write_wheel
-from kdedge.benchmarks.targets import bundle_name
+from kdedge.benchmarks.targets import bundle_name, differing_parts
 
 from kdedge.errors import UsageError
 from kdedge.runtime.bundle import Bundle
@@ -94,11 +94,16 @@ class Request:
             archive.add(own, f"kdedge/{own.name}")
 
     def _names(self) -> list[str]:
-        """Return a name for each bundle; equal names get a number."""
-        names: list[str] = []
-        for folder in self.bundles:
-            name = bundle_name(folder.resolve())
-            names.append(f"{name}-{len(names) + 1}" if name in names else name)
+        """Return a path on the target for each bundle: its name, in a folder that tells it apart.
+
+        So the bench there names subjects and settings as a bench here does.
+        """
+        folders = [folder.resolve() for folder in self.bundles]
+        if len(folders) == 1:
+            return [bundle_name(folders[0])]
+        names = []
+        for part, folder in zip(differing_parts(folders), folders, strict=True):
+            names.append(f"{part.strip('/')}/{bundle_name(folder)}")
         return names
 
 

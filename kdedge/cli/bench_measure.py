@@ -106,12 +106,13 @@ def measure_bundles(
     from kdedge.benchmarks.examples import packed_examples
     from kdedge.benchmarks.output_folder import check_replaceable
     from kdedge.benchmarks.render import write_report
+    from kdedge.benchmarks.targets import subject_names
     from kdedge.runtime import Bundle
 
     bundles = [Bundle.open(bundle) for bundle in planned.bundles]
     examples = data.read(bundles[0]) or packed_examples(bundles[0])
     check_same_data(earlier, options, examples or golden_examples(bundles[0]))
-    check_same_subjects(earlier, [bundle.manifest.name for bundle in bundles])
+    check_same_subjects(earlier, subject_names(bundles))
     check_replaceable(folder, bundle_settings(bundles, options, examples))
     report = bench_bundle(planned.bundles, options=options, examples=examples, progress=progress)
     report = replace(with_comparison(report, earlier), command=command)

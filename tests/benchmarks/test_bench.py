@@ -15,15 +15,19 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from kdedge.benchmarks import baselines, child, footprint, measure, subjects
+from kdedge.benchmarks.against import EarlierReport
 from kdedge.benchmarks.bench import bench_bundle, bench_run, bundle_settings
 from kdedge.benchmarks.examples import read_examples
 from kdedge.benchmarks.measure import split_repeats
 from kdedge.benchmarks.options import Options
+from kdedge.benchmarks.remote.request import Request
+from kdedge.benchmarks.scenarios.series import ScenarioResults, Series
 from kdedge.benchmarks.summary import summary
-from kdedge.benchmarks.targets import plan
+from kdedge.benchmarks.targets import differing_parts, plan, subject_names
 
 import kdedge
 from kdedge.cli.bench import bench
+from kdedge.cli.bench_against import check_same_subjects
 from kdedge.data.task import Split, Task
 from kdedge.errors import DataError, IntegrityError, KdedgeError, MachineError, UsageError
 from kdedge.io.model_files import hash_model
@@ -582,6 +586,90 @@ def test_bundles_of_different_tasks_are_not_mixed(bundle: Path, tmp_path: Path) 
     )
     with pytest.raises(UsageError, match="different tasks"):
         bench_bundle([bundle, other], options=QUICK)
+
+
+@pytest.fixture
+def exports(tmp_path: Path) -> list[Path]:
+    """An old and a new export of one student, which have equal names."""
+    return [make_bundle(tmp_path / name / "bilstm" / "bundle") for name in ("old", "new")]
+
+
+def test_bundles_of_equal_names_are_told_apart(
+    exports: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(jobs: dict[str, Any], *_: object) -> dict[str, footprint.Footprint]:
+        peak = {str(exports[0]): 100.0, str(exports[1]): 200.0}
+        return {
+            key: footprint.Footprint(0.1, 0.2, peak[job["folder"]]) for key, job in jobs.items()
+        }
+
+    monkeypatch.setattr(measure, "footprints", measured)
+    report = bench_bundle(exports, options=replace(QUICK, scenarios=("single", "offline")))
+    assert [(row.label, row.footprint.peak_mb) for row in report.rows] == [
+        ("old/toy-student onnx fp32", 100.0),
+        ("old/toy-student onnx int8", 100.0),
+        ("new/toy-student onnx fp32", 200.0),
+        ("new/toy-student onnx int8", 200.0),
+    ]
+    assert {each.subject for each in report.scenarios.series} == {row.key for row in report.rows}
+    assert len({id(row.single) for row in report.rows}) == 4, "each has its own times"
+
+
+def test_the_error_on_equal_names_tells_them_apart(exports: list[Path]) -> None:
+    manifest = Bundle.open(exports[1]).manifest
+    (exports[1] / "kdedge.json").unlink()
+    write_manifest(
+        exports[1], replace(manifest, scores={**manifest.scores, "teacher": 0.5}, files={})
+    )
+    with pytest.raises(UsageError, match="different teachers") as caught:
+        bench_bundle(exports, options=QUICK)
+    assert caught.value.detail == "old/toy-student: 0.95, new/toy-student: 0.5"
+
+
+def test_an_earlier_bench_has_the_same_names(exports: list[Path], tmp_path: Path) -> None:
+    earlier = EarlierReport(tmp_path, "", {}, "", ScenarioResults(), {})
+    series = Series("gate", "old/toy-student onnx fp32 CPUExecutionProvider", np.ones(1))
+    earlier = replace(earlier, scenarios=ScenarioResults((series,)))
+    bundles = [Bundle.open(folder) for folder in exports]
+    check_same_subjects(earlier, subject_names(bundles))
+    with pytest.raises(UsageError, match="no subject in common"):
+        check_same_subjects(earlier, subject_names(bundles[:1]))
+
+
+@pytest.mark.parametrize(
+    ("folders", "parts"),
+    [
+        (("/a/old", "/a/new"), ["old", "new"]),
+        (("/a/qa/bilstm/bundle", "/a/qb/bilstm/bundle"), ["qa", "qb"]),
+        (("/a/old/bundle", "/a/new"), ["old", "new"]),
+        (("/a/x/s", "/a/y/s", "/b/x/s"), ["a/x", "a/y", "b/x"]),
+        (("/s", "/a/s"), ["/", "a"]),
+    ],
+)
+def test_the_shortest_parts_tell_paths_apart(folders: tuple[str, ...], parts: list[str]) -> None:
+    assert differing_parts([Path(folder) for folder in folders]) == parts
+
+
+def test_a_bench_on_another_machine_has_the_same_names(exports: list[Path], tmp_path: Path) -> None:
+    names = Request(exports, ()).arguments()
+    assert names == ["./old/bilstm", "./new/bilstm"]
+    copies = [
+        shutil.copytree(f, tmp_path / "there" / n) for n, f in zip(names, exports, strict=True)
+    ]
+    here, there = ([Bundle.open(each) for each in folders] for folders in (exports, copies))
+    assert subject_names(here) == subject_names(there)
+    assert bundle_settings(here, QUICK, None) == bundle_settings(there, QUICK, None)
+    assert Request(exports[:1], ()).arguments() == ["./bilstm"]
+
+
+def test_a_bundle_is_named_once(run: Any, bundle: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(bundle)
+    for twice in ([bundle, bundle], [bundle, link], [run.folder, run.students["small"].bundle]):
+        with pytest.raises(UsageError, match="named twice"):
+            kdedge.bench(twice)
+    with pytest.raises(UsageError, match="named twice"):
+        bench_bundle([bundle, link], options=QUICK)
 
 
 @pytest.mark.slow
