@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,7 @@ class Report:
     @property
     def base(self) -> Row | None:
         """The reference of every speedup: the teacher in torch on the CPU."""
-        for row in self._timed_teachers():
+        for row in self._forms_of_teacher():
             if row.provider == "torch cpu":
                 return row
         return None
@@ -76,12 +77,19 @@ class Report:
     @property
     def fastest_teacher(self) -> Row | None:
         """The teacher's row with the lowest median time, in whatever library."""
-        fastest, best = None, math.inf
-        for row in self.rows:
-            of_teacher = row.is_teacher or row.is_form_of_teacher
-            if of_teacher and row.single is not None and row.single.p50 < best:
-                fastest, best = row, row.single.p50
-        return fastest
+        return _fastest(self._forms_of_teacher())
+
+    def base_for(self, row: Row) -> Row | None:
+        """Return the teacher in torch on the device of `row`; `base` if it was not timed there."""
+        for other in self._forms_of_teacher():
+            if other.form == "torch" and other.device == row.device:
+                return other
+        return self.base
+
+    def fastest_teacher_for(self, row: Row) -> Row | None:
+        """Return the fastest form of the teacher on the device of `row`, or else on any device."""
+        forms = self._forms_of_teacher()
+        return _fastest([each for each in forms if each.device == row.device] or forms)
 
     def label_only_baseline(self, row: Row) -> Row | None:
         """Return the same student trained on the labels only; None if it was not trained."""
@@ -90,8 +98,10 @@ class Report:
                 return other
         return None
 
-    def _timed_teachers(self) -> list[Row]:
-        return [row for row in self.rows if row.subject == "teacher" and row.single is not None]
+    def _forms_of_teacher(self) -> list[Row]:
+        """Return the timed rows of the teacher, in whatever library."""
+        teachers = [row for row in self.rows if row.is_teacher or row.is_form_of_teacher]
+        return [row for row in teachers if row.single is not None]
 
     def notes_of(self, row: Row) -> list[str]:
         """Return every condition and warning of one row."""
@@ -177,6 +187,15 @@ class Report:
         pandas: Any = import_pandas()
         table: pd.DataFrame = pandas.DataFrame([finite(row_json(self, row)) for row in self.rows])
         return table
+
+
+def _fastest(rows: Sequence[Row]) -> Row | None:
+    """Return the first of the timed rows with the lowest median."""
+    fastest, best = None, math.inf
+    for row in rows:
+        if row.single is not None and row.single.p50 < best:
+            fastest, best = row, row.single.p50
+    return fastest
 
 
 def warnings(report: Report) -> list[str]:

@@ -14,6 +14,9 @@ from kdedge.benchmarks.scenarios.series import subject_key
 
 from kdedge.evaluation.timing import Timings, speedup_quartiles
 
+DEVICES = {"cpu": "the CPU", "xnnpack": "the CPU", "cuda": "the GPU", "tensorrt": "the GPU"}
+"""Short name of a provider -> what a sentence calls its device."""
+
 Speedup = tuple[float, float, float]
 """Median, lower and upper quartile over rounds."""
 
@@ -69,10 +72,20 @@ class Row:
         if self.provider == "torch cuda":
             return f"{self.subject} torch cuda"
         parts = [self.subject, self.form, self.precision or ""]
-        if self.form == "onnx" and self.provider:
-            provider = self.provider.replace("ExecutionProvider", "").lower()
-            parts.append("" if provider == "cpu" else provider)
+        if self.form == "onnx" and self._short_provider != "cpu":
+            parts.append(self._short_provider)
         return " ".join(part for part in parts if part)
+
+    @property
+    def device(self) -> str:
+        """Where it ran: `the CPU`, `the GPU`, or the short name of another provider."""
+        return DEVICES.get(self._short_provider, self._short_provider)
+
+    @property
+    def _short_provider(self) -> str:
+        """The provider in lower case; without one, a subject runs on the CPU."""
+        provider = self.provider or "cpu"
+        return provider.removeprefix("torch ").removesuffix("ExecutionProvider").lower()
 
     @property
     def key(self) -> str:

@@ -6,9 +6,11 @@ import math
 
 from kdedge.benchmarks.gain import gain_text
 from kdedge.benchmarks.report import Report
-from kdedge.benchmarks.row import Row, speedup
+from kdedge.benchmarks.row import DEVICES, Row, speedup
 
 from kdedge.evaluation.timing import FEWEST
+
+CPU = DEVICES["cpu"]
 
 VERDICT_ORDER = ("retained", "inconclusive", "not retained")
 """Verdicts, the best first."""
@@ -34,6 +36,9 @@ def headline(report: Report) -> Row | None:
 
 def summary(report: Report) -> str:
     """Write the summary; "" if no student was timed.
+
+    A student on a GPU is compared with the teacher there. If it was not timed there, the sentence
+    names both devices.
 
     Example:
         >>> summary(report)
@@ -74,29 +79,41 @@ def _quality(report: Report, row: Row) -> str:
 
 
 def _speed(report: Report, row: Row) -> str:
-    ratios = speedup(row, report.base)
+    base = report.base_for(row)
+    ratios = speedup(row, base)
     rough = "roughly " if _is_rough(row) else ""
-    if ratios is None:
+    if base is None or ratios is None:
         return f"classifies a text in {rough}{duration(_median_time(row))}"
-    if rough or _is_rough(report.base):
-        return f"was timed too briefly for a speedup (about {ratios[0]:.0f} times)"
-    return _times(ratios[0], "is {} times as fast", "takes {} times as long", "is as fast")
+    against = _against(row, base)
+    if rough or _is_rough(base):
+        more = f" as fast{against}" if against else ""
+        return f"was timed too briefly for a speedup (about {ratios[0]:.0f} times{more})"
+    claim = _times(ratios[0], "is {} times as fast", "takes {} times as long", "is as fast")
+    return claim + against
 
 
-def _is_rough(row: Row | None) -> bool:
-    return row is not None and row.single is not None and len(row.single.values) < FEWEST
+def _against(row: Row, base: Row) -> str:
+    """Say what a row is compared with; "" if both ran on the CPU."""
+    if row.device != base.device:
+        return f" on {row.device} as the teacher on {base.device}"
+    return "" if row.device == CPU else f" as the teacher on {base.device}"
+
+
+def _is_rough(row: Row) -> bool:
+    return row.single is not None and len(row.single.values) < FEWEST
 
 
 def _fastest(report: Report, row: Row) -> str:
     """Compare with the teacher in another library, if one runs it faster than torch."""
-    fastest = report.fastest_teacher
+    fastest = report.fastest_teacher_for(row)
     if fastest is None or not fastest.is_form_of_teacher or _is_rough(fastest) or _is_rough(row):
         return ""
     ratios = speedup(row, fastest)
     if ratios is None:
         return ""
     times = _times(ratios[0], "{} times as fast", "{} times as slow", "as fast")
-    return f". It is {times} as the teacher's fastest form, {fastest.label}"
+    place = "" if fastest.device == row.device else f" on {fastest.device}"
+    return f". It is {times} as the teacher's fastest form, {fastest.label}{place}"
 
 
 def _size(report: Report, row: Row) -> str:

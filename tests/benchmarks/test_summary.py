@@ -87,3 +87,40 @@ def test_numbers_are_written_for_people() -> None:
     ]  # fmt: skip
     sizes = (211_000, 15_821_081, 438_000_000)
     assert [file_size(count) for count in sizes] == ["211 kB", "15.8 MB", "438 MB"]
+
+
+CUDA = "CUDAExecutionProvider"
+
+
+def on_gpu(*more: Row) -> Report:
+    """A report whose student runs on a GPU, where it takes 1 ms; the teacher in torch: 40 ms."""
+    student = row("student", "onnx", "fp16", CUDA, seconds=1e-3, value=0.8, bytes=None)
+    return replace(report(), rows=(report().rows[0], *more, student))
+
+
+def test_a_student_on_a_gpu_is_compared_with_the_teacher_there() -> None:
+    torch = row("teacher", "torch", "fp32", "torch cuda", seconds=5e-3, value=0.9)
+    sentence = summary(on_gpu(torch))
+    assert sentence.startswith("student onnx fp16 cuda ")
+    assert "is 5.0 times as fast as the teacher on the GPU." in sentence
+
+
+def test_other_devices_of_student_and_teacher_are_named() -> None:
+    assert "is 40 times as fast on the GPU as the teacher on the CPU." in summary(on_gpu())
+
+
+def test_the_fastest_form_of_the_teacher_is_that_of_the_device() -> None:
+    """A library on the CPU is named only if the teacher was not timed on the GPU."""
+    peer = row("optimum", "onnx", "int8", CPU, seconds=4e-3, value=0.9)
+    peer = replace(peer, kind="peer", is_form_of_teacher=True)
+    torch = row("teacher", "torch", "fp32", "torch cuda", seconds=5e-3, value=0.9)
+    assert "fastest form" not in summary(on_gpu(torch, peer))
+    assert summary(on_gpu(peer)).endswith(
+        "It is 4.0 times as fast as the teacher's fastest form, optimum on the CPU."
+    )
+    example = report()
+    faster = replace(torch, single=timings(1e-4))
+    rows = (example.rows[0], faster, peer, example.rows[3])
+    assert summary(replace(example, rows=rows)).endswith(
+        "It is 4.0 times as fast as the teacher's fastest form, optimum."
+    )
