@@ -14,6 +14,7 @@ import numpy as np
 from kdedge.errors import DataError
 from kdedge.io.atomic import hash_file
 from kdedge.io.faults import Faults, shown, string_fault
+from kdedge.io.multi_hot import are_multi_hot
 from kdedge.io.table import Table, checked_texts
 from kdedge.io.tabular import TEXT_SUFFIXES, read_table, stream_texts
 from kdedge.runtime.bundle import Bundle
@@ -84,7 +85,7 @@ def read_examples(
         label: Column of the label; by default `label`, if a row has one: then every row needs
             one. All labels are names, or all are indices; if both are possible, as for names
             that are digits, they are names. A multilabel cell is a list (jsonl), or has `|`
-            between its labels.
+            between its labels; if every cell is a list of C zeros and ones, it is multi-hot.
 
     Raises:
         DataError: Names file, line and value.
@@ -151,6 +152,9 @@ def _labels(spec: TaskSpec, table: Table, values: Sequence[Any], faults: Faults)
     """Return labels as a task's split holds them."""
     shape = (len(values), spec.outputs) if spec.kind == "multilabel" else (len(values),)
     labels = np.zeros(shape, np.int64 if spec.kind == "classification" else np.float32)
+    given = [value for value in values if value is not None]
+    if spec.kind == "multilabel" and given and are_multi_hot(given, spec.outputs):
+        values = [None if value is None else _hot_labels(spec, value) for value in values]
     index_of = _reading(spec, values)
     known = f"labels are {', '.join(spec.labels[:8])}, or all are indices from 0"
     if spec.kind == "regression":
@@ -174,6 +178,11 @@ def _labels(spec: TaskSpec, table: Table, values: Sequence[Any], faults: Faults)
                 f"{known}; name the label column with --label (in Python: give (texts, labels))",
             )
     return labels
+
+
+def _hot_labels(spec: TaskSpec, value: Sequence[float]) -> list[str]:
+    """Return the names of the labels that are 1 in a multi-hot list."""
+    return [name for name, is_on in zip(spec.labels, value, strict=True) if is_on]
 
 
 def _reading(spec: TaskSpec, values: Sequence[Any]) -> Mapping[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from kdedge.errors import UsageError
 from kdedge.wording import nearest_or_known
@@ -24,17 +24,22 @@ SCENARIOS = {
 ALL = "all"
 
 
-def scenario_names(given: Iterable[str] | str) -> tuple[str, ...]:
+def scenario_names(given: Sequence[str] | str) -> tuple[str, ...]:
     """Return the chosen scenarios in the order of `SCENARIOS`, with `single`.
 
     Raises:
-        UsageError: If a name is unknown.
+        UsageError: If a name is unknown, or no name is given.
 
     Example:
         >>> scenario_names(["load,cold"])
         ('single', 'load', 'cold')
     """
-    text = given if isinstance(given, str) else ",".join(given)
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise UsageError(
+            "scenarios are a list of names", repr(given)[:60], f"such as {list(SCENARIOS)[:2]}"
+        )
+    text = ",".join(names)
     chosen = {"single"}
     for name in [part.strip().lower() for part in text.split(",")]:
         if name == ALL:

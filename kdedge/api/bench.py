@@ -14,7 +14,12 @@ from kdedge.benchmarks.bench import bench_bundle, bench_run, bundle_settings, ru
 from kdedge.benchmarks.examples import Examples, packed_examples
 from kdedge.benchmarks.examples import read_examples as read_example_file
 from kdedge.benchmarks.options import Options
-from kdedge.benchmarks.output_folder import check_outside, check_replaceable, report_folder
+from kdedge.benchmarks.output_folder import (
+    check_outside,
+    check_replaceable,
+    check_writable,
+    report_folder,
+)
 from kdedge.benchmarks.render import write_report
 from kdedge.benchmarks.report import Report
 from kdedge.benchmarks.scenarios.names import scenario_names
@@ -110,6 +115,7 @@ def bench(
         folder = Path(out) if out else None
         if folder is not None:
             check_outside(folder)
+            check_writable(folder)
         if planned.run is not None:
             folder = folder or report_folder(planned.out, options)
             report = _bench_run(planned, options, folder, progress_of(progress))

@@ -22,6 +22,7 @@ import numpy as np
 from kdedge.errors import UsageError
 from kdedge.io.encoding import read_text
 from kdedge.io.faults import Faults, shown, text_fault
+from kdedge.io.multi_hot import are_multi_hot, is_multi_hot
 from kdedge.io.table import Table
 from kdedge.runtime.spec import BETWEEN_LABELS, Kind
 
@@ -110,13 +111,7 @@ def are_switches(values: Sequence[Any], names: Names | None) -> bool:
         width = len(values[0])
     else:
         return False
-    return width > 1 and all(_is_switches(value, width) for value in values)
-
-
-def _is_switches(value: Any, width: int) -> bool:
-    if not isinstance(value, list | tuple) or len(value) != width:
-        return False
-    return all(isinstance(item, int | float) and item in (0, 1) for item in value)
+    return are_multi_hot(values, width)
 
 
 def names_of_train(kind: Kind, table: Table, values: Sequence[Any], faults: Faults) -> Names:
@@ -237,7 +232,7 @@ def label_array(
 def _cell_fault(value: Any, width: int, switches: bool) -> str | None:
     """Return what is wrong with the form of a multilabel cell, or None."""
     if switches:
-        valid = _is_switches(value, width)
+        valid = is_multi_hot(value, width)
         return None if valid else f"the label is not {width} zeros and ones, as in train"
     items = [item for item in _items("multilabel", value) if isinstance(item, str | int)]
     if any(isinstance(item, bool) for item in items):

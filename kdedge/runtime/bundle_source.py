@@ -92,18 +92,27 @@ def _read_contents(bundle: Bundle) -> dict[str, bytes]:
 
 @contextmanager
 def bundle_folder(source: str | Path) -> Iterator[Path]:
-    """Yield the folder of a bundle; for a zip or hub repository, a temporary one."""
+    """Yield the folder of a bundle; for a zip or hub repository, a temporary one of its name."""
     path = Path(source)
     if path.is_file():
-        with TemporaryDirectory(prefix="kdedge-") as folder:
-            extract_bundle(path, Path(folder))
-            yield Path(folder)
+        with _temporary_folder(path.name) as folder:
+            extract_bundle(path, folder)
+            yield folder
     elif isinstance(source, str) and not path.exists() and _is_hub_source(source):
-        with TemporaryDirectory(prefix="kdedge-") as folder:
-            copy_hub_bundle(source, Path(folder))
-            yield Path(folder)
+        with _temporary_folder(source.partition("/")[2]) as folder:
+            copy_hub_bundle(source, folder)
+            yield folder
     else:
         yield path
+
+
+@contextmanager
+def _temporary_folder(name: str) -> Iterator[Path]:
+    """Yield an empty folder of a name, which reports show, in a temporary one."""
+    with TemporaryDirectory(prefix="kdedge-") as above:
+        folder = Path(above) / name
+        folder.mkdir()
+        yield folder
 
 
 def _is_hub_source(source: str) -> bool:

@@ -190,6 +190,8 @@ def test_names_are_put_in_order() -> None:
     assert scenario_names(["all"]) == tuple(SCENARIOS)
     with pytest.raises(UsageError, match="no such scenario") as caught:
         scenario_names(["cald"])
+    with pytest.raises(UsageError, match="list of names"):
+        scenario_names(5)  # type: ignore[arg-type]
     assert caught.value.hint == "did you mean cold?"
 
 
