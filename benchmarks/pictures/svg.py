@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 from xml.etree import ElementTree
 
 from kdedge.benchmarks.pictures.style import GRID, MUTED, Layer
 
 SVG_NAMESPACE = "{http://www.w3.org/2000/svg}"
+
+NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that no XML document can hold, such as most control characters."""
 
 ALLOWED_TAGS = {"svg", "g", "path", "line", "rect", "text", "tspan", "circle"}
 """Elements that a picture may have."""
@@ -35,7 +39,24 @@ def to_svg(chart: Layer, name: str, title: str) -> str:
         },
         view={"stroke": None},
     )
-    return clean_svg(str(vl_convert.vegalite_to_svg(styled.to_json())), name, title)
+    document = _without_control_characters(styled.to_dict())
+    return clean_svg(str(vl_convert.vegalite_to_svg(document)), name, title)
+
+
+def _without_control_characters(value: Any) -> Any:
+    """Write characters that XML cannot hold as escapes, in all texts of a chart.
+
+    The converter ends the whole process if it meets one, in the name of a label for example.
+    """
+    if isinstance(value, dict):
+        return {_xml_text(key): _without_control_characters(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_control_characters(item) for item in value]
+    return _xml_text(value) if isinstance(value, str) else value
+
+
+def _xml_text(text: str) -> str:
+    return NOT_IN_XML.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def clean_svg(svg: str, name: str, title: str) -> str:

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -93,9 +93,23 @@ def read_labelled(data: Any, role: str) -> MemoryExamples:
             f"{len(texts)} texts, {len(labels)} labels",
             "give as many labels as texts",
         )
-    examples = MemoryExamples(role, texts, pairs, [plain(label) for label in labels], names)
+    values = [_named(plain(label), names) for label in labels]
+    examples = MemoryExamples(role, texts, pairs, values, names)
     _check_strings(examples)
     return examples
+
+
+def _named(label: Any, names: list[str] | None) -> Any:
+    """Return the name of a label that is an index of a data set with names of its own.
+
+    Another data set may have the same names in another order.
+    """
+    if names is None:
+        return label
+    if isinstance(label, list):
+        return [_named(item, names) for item in label]
+    known = isinstance(label, int) and 0 <= label < len(names)
+    return names[label] if known else label
 
 
 def read_unlabelled(data: Any, role: str) -> MemoryExamples:
@@ -137,7 +151,6 @@ def examples_of_task(given: MemoryExamples, spec: TaskSpec) -> Examples:
             "the examples are not",
             "give tuples of two texts" if spec.pair else "give single texts",
         )
-    given = _with_named_labels(given)
     # The reader of files checks every label against the task.
     with TemporaryDirectory(prefix="kdedge-") as folder:
         path = Path(folder) / f"{given.role}.jsonl"
@@ -146,21 +159,6 @@ def examples_of_task(given: MemoryExamples, spec: TaskSpec) -> Examples:
             return read_file(path, spec)
         except DataError as error:
             raise _without_file(error, path, given.role) from None
-
-
-def _with_named_labels(given: MemoryExamples) -> MemoryExamples:
-    """Replace indices by names if the data set has its own: their order may not be the task's."""
-    names = given.label_names
-    if names is None or given.labels is None:
-        return given
-
-    def named(label: Any) -> Any:
-        if isinstance(label, list):
-            return [named(item) for item in label]
-        known = isinstance(label, int) and 0 <= label < len(names)
-        return names[label] if known else label
-
-    return replace(given, labels=[named(label) for label in given.labels])
 
 
 def _without_file(error: DataError, path: Path, role: str) -> DataError:

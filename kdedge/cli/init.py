@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import tomllib
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,21 +62,33 @@ def init(
     """
     from kdedge.cli.options import read_data
     from kdedge.data.guess import guess_data, guess_warnings
-    from kdedge.recipe import load_recipe
+    from kdedge.recipe.reading import validated
 
-    if output.exists() and not force:
-        raise UsageError(
-            "the recipe exists already", str(output), "name another with -o, or pass --force"
-        )
+    _check_output(output, data, force=force)
     guess = guess_data(data, encoding, text=text, label=label)
-    write_atomic(output, _draft(data, guess, encoding).to_toml())
+    text_of_recipe = _draft(data, guess, encoding).to_toml()
     for line in _guess_lines(data, guess):
         print_message(line)
     for warning in guess_warnings(guess):
         print_message(fold(f"warning: {warning}", indent=2))
-    read_data(load_recipe(output), ConsoleProgress())
+    # The recipe is written last: a file with faults leaves none.
+    document = tomllib.loads(text_of_recipe)
+    read_data(validated(str(output), document, text_of_recipe), ConsoleProgress())
+    write_atomic(output, text_of_recipe)
     print_line(f"recipe: {output}")
     print_message(f"next: kdedge run {shlex.quote(str(output))}")
+
+
+def _check_output(output: Path, data: Path, *, force: bool) -> None:
+    """Raise UsageError if the recipe would replace another one, or the data."""
+    if output.exists() and not force:
+        raise UsageError(
+            "the recipe exists already", str(output), "name another with -o, or pass --force"
+        )
+    splits = [_other_split(data, split) for split in SHARES]
+    for file in (data, *[Path(split) for split in splits if split]):
+        if output.resolve() == file.resolve():
+            raise UsageError("the recipe would replace the data", str(file), "name another with -o")
 
 
 def _draft(path: Path, guess: DataGuess, encoding: str) -> Draft:
@@ -130,9 +143,9 @@ def _teacher() -> str:
 
 
 def _max_length(guess: DataGuess) -> int:
-    """Return the smallest usual length that holds 99 % of the texts."""
-    texts = 2 if guess.pair else 1
-    tokens = texts * guess.words * PIECES_PER_WORD + 2
+    """Return the smallest usual length that holds 99 % of the texts, or of the pairs."""
+    special = 3 if guess.pair else 2
+    tokens = guess.words * PIECES_PER_WORD + special
     for length in LENGTHS:
         if length >= tokens:
             return length
@@ -143,7 +156,8 @@ def _guess_lines(path: Path, guess: DataGuess) -> list[str]:
     lines = [f"{path}: {guess.rows:,} rows, columns {', '.join(guess.columns)}"]
     if path.suffix.lower() == ".csv" and guess.delimiter:
         lines.append(f"  delimiter: {DELIMITERS[guess.delimiter]}")
-    lines.append(f"  text:      {guess.text}, 99 % of the texts have up to {guess.words} words")
+    what = "pairs" if guess.pair else "texts"
+    lines.append(f"  text:      {guess.text}, 99 % of the {what} have up to {guess.words} words")
     if guess.pair:
         lines.append(f"  pair:      {guess.pair}")
     lines.append(f"  label:     {guess.label}")

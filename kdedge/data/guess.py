@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,6 @@ from kdedge.io.table import Table
 from kdedge.io.tabular import iter_rows
 from kdedge.runtime.spec import BETWEEN_LABELS, Kind
 
-GUESSED_ROWS = 20_000
-"""Rows that are read; more would not change the guess."""
-
 MOST_CLASSES = 200
 """Whole numbers with more different values than this are scores, not classes."""
 
@@ -30,7 +27,20 @@ FEWEST_PER_LABEL = 5
 
 SHOWN_LABELS = 6
 
+WITHOUT_SPACES = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
+"""Characters of scripts that write no spaces: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
+
 TEXT_NAMES = "text sentence sentence1 review content comment question question1 message body"
+PARTNERS = {
+    "sentence1": "sentence2",
+    "question1": "question2",
+    "text1": "text2",
+    "text_a": "text_b",
+    "premise": "hypothesis",
+    "question": "sentence",
+}
+"""Usual names of the two columns of a pair. The first one is the text, however short it is."""
+
 PAIR_NAMES = "pair text2 text_b sentence2 question2 hypothesis text_pair second"
 LABEL_NAMES = "label labels class category target sentiment topic intent rating stars score tag"
 
@@ -47,8 +57,8 @@ class DataGuess:
         label: Column of the label.
         kind: Kind of the task.
         labels: Different labels with their counts, the most frequent first; () for scores.
-        rows: Number of rows that were read.
-        words: Words of a text that is longer than 99 % of the others.
+        rows: Number of rows.
+        words: Words of a text, or of both texts of a pair, that is longer than 99 % of the others.
     """
 
     delimiter: str | None
@@ -65,7 +75,7 @@ class DataGuess:
 def guess_data(
     path: Path, encoding: str = "utf-8", *, text: str | None = None, label: str | None = None
 ) -> DataGuess:
-    """Read the first rows of a csv, tsv or jsonl file and guess what they mean.
+    """Read a csv, tsv or jsonl file and guess what it means.
 
     Args:
         path: The file.
@@ -87,7 +97,7 @@ def guess_data(
         raise UsageError(
             "a txt file has no labels", str(path), "give a csv, tsv or jsonl file with both"
         )
-    rows = [row.cells for row in islice(iter_rows(path, (), encoding), GUESSED_ROWS)]
+    rows = [row.cells for row in iter_rows(path, (), encoding)]
     if not rows:
         raise DataError(f"{path}: no rows", "0 rows", "give a file with texts and labels")
     columns = tuple(dict.fromkeys(name for row in rows for name in row))
@@ -100,15 +110,21 @@ def guess_data(
     rest = {name: cells for name, cells in values.items() if name != text}
     label = label or _label_column(path, rest)
     _check_label_differs(path, label, values[label])
-    pair = _named(PAIR_NAMES, [name for name in rest if name != label])
+    others = [name for name in rest if name != label]
+    pair = _partner(text, others) or _named(PAIR_NAMES, others)
     kind = _kind(values[label])
-    lengths = sorted(len(cell.split()) for cell in values[text] if isinstance(cell, str))
-    if not lengths:
+    if not any(isinstance(cell, str) for cell in values[text]):
         raise DataError(
             f"{path}: the column of the text holds no texts",
             f"column {text!r}",
             "name another column with --text",
         )
+    lengths = [_words(cell) for cell in values[text]]
+    if pair is not None:
+        lengths = [
+            length + _words(cell) for length, cell in zip(lengths, values[pair], strict=True)
+        ]
+    lengths.sort()
     return DataGuess(
         delimiter=_delimiter(path, encoding),
         columns=columns,
@@ -138,8 +154,21 @@ def _named(names: str, columns: Sequence[str]) -> str | None:
     return None
 
 
+def _words(cell: Any) -> int:
+    """Count the words of a text; in scripts without spaces each character is one."""
+    if not isinstance(cell, str):
+        return 0
+    return len(WITHOUT_SPACES.sub(" x ", cell).split())
+
+
+def _partner(text: str, columns: Sequence[str]) -> str | None:
+    """Return the column of the second text if both columns have usual names of a pair."""
+    second = PARTNERS.get(text.casefold())
+    return _named(second, columns) if second else None
+
+
 def _text_column(path: Path, values: dict[str, list[Any]]) -> str:
-    """Return the name of the text column: a usual name, else the one with longest strings."""
+    """Return the text column: the first of a pair, a usual name, or that of the longest strings."""
     strings = {}
     for name, cells in values.items():
         lengths = [len(cell) for cell in cells if isinstance(cell, str)]
@@ -151,6 +180,10 @@ def _text_column(path: Path, values: dict[str, list[Any]]) -> str:
             f"columns: {', '.join(map(shown, values))}",
             "write the texts as strings in a column of their own",
         )
+    for first in PARTNERS:
+        column = _named(first, list(strings))
+        if column is not None and _partner(column, list(strings)):
+            return column
     return _named(TEXT_NAMES, list(strings)) or max(strings, key=lambda name: strings[name])
 
 

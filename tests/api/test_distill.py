@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -254,6 +255,20 @@ def test_a_data_set_lends_its_label_names(tmp_path: Path) -> None:
     )
     train = datasets.Dataset.from_dict(rows(1, 8), features=features)
     assert written(tmp_path, train=train, test=0.5).task.labels == ["bad", "good"]
+
+
+def test_each_data_set_means_its_own_label_names(tmp_path: Path) -> None:
+    def data(seed: int, names: list[str]) -> datasets.Dataset:
+        features = datasets.Features(
+            text=datasets.Value("string"), label=datasets.ClassLabel(names=names)
+        )
+        return datasets.Dataset.from_dict(rows(seed, 8), features=features)
+
+    written(tmp_path, train=data(1, ["bad", "good"]), test=data(2, ["good", "bad"]))
+    for split, seed, names in (("train", 1, ["bad", "good"]), ("test", 2, ["good", "bad"])):
+        lines = (tmp_path / "r" / "inputs" / f"{split}.jsonl").read_text().splitlines()
+        meant = [names[label] for label in rows(seed, 8)["label"]]
+        assert [json.loads(line)["label"] for line in lines] == meant
 
 
 def test_many_labels_and_scores_are_written_as_json(tmp_path: Path) -> None:

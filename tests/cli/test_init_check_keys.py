@@ -57,6 +57,60 @@ def test_init_uses_the_files_of_other_splits(tmp_path: Path) -> None:
     assert recipe.name == "my-reviews"
 
 
+@pytest.mark.parametrize("output", ["train.csv", "./dev.csv"])
+def test_init_does_not_replace_the_data(tmp_path: Path, output: str) -> None:
+    for name in ("train", "dev"):
+        write_reviews(tmp_path / f"{name}.csv")
+    before = (tmp_path / output).read_text()
+    done = call_kdedge("init", "train.csv", "-o", output, "--force", folder=tmp_path)
+    assert done.returncode == 2 and "would replace the data" in done.stderr
+    assert (tmp_path / output).read_text() == before
+
+
+def test_a_file_with_faults_leaves_no_recipe(tmp_path: Path) -> None:
+    path = write_reviews(tmp_path / "reviews.csv")
+    good = path.read_text()
+    path.write_text(good + "60,  ,good\n")
+    done = call_kdedge("init", "reviews.csv", folder=tmp_path)
+    assert done.returncode == 3 and not (tmp_path / "recipe.toml").exists()
+    path.write_text(good)
+    assert call_kdedge("init", "reviews.csv", folder=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "first, second",
+    [
+        ("text_a", "text_b"),
+        ("text1", "text2"),
+        ("Premise", "Hypothesis"),
+        ("question", "sentence"),
+        ("sentence1", "sentence2"),
+    ],
+)
+def test_both_texts_of_a_pair_are_found_and_counted(
+    tmp_path: Path, first: str, second: str
+) -> None:
+    lines = [f"{first},{second},label"]
+    for number in range(20):
+        lines.append(f"five words and number {number},{'word ' * 60},{number % 2}")
+    (tmp_path / "pairs.csv").write_text("\n".join(lines) + "\n")
+    guess = guess_data(tmp_path / "pairs.csv")
+    assert (guess.text, guess.pair, guess.words) == (first, second, 65)
+
+
+def test_characters_of_scripts_without_spaces_are_counted(tmp_path: Path) -> None:
+    rows = [f"{'很好看的电影' * 10},{number % 2}" for number in range(20)]
+    (tmp_path / "films.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
+    assert guess_data(tmp_path / "films.csv").words == 60
+
+
+def test_all_rows_are_read(tmp_path: Path) -> None:
+    rows = [f"text {number},{'ab'[number >= 20_500]}" for number in range(21_000)]
+    (tmp_path / "sorted.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
+    guess = guess_data(tmp_path / "sorted.csv")
+    assert (guess.rows, guess.labels) == (21_000, (("a", 20_500), ("b", 500)))
+
+
 def test_init_does_not_replace_a_recipe(tmp_path: Path) -> None:
     write_reviews(tmp_path / "reviews.csv")
     (tmp_path / "recipe.toml").write_text("mine")
