@@ -52,9 +52,10 @@ class TrainingJob:
         value = self.hyperparameters.get(name)
         if value is None:
             return None
-        if not str(value).isdigit() or int(value) < 1:
-            raise UsageError(f"the hyper-parameter `{name}` is a positive integer", str(value))
-        return int(value)
+        text = str(value)
+        if not (text.isascii() and text.isdigit()) or int(text) < 1:
+            raise UsageError(f"the hyper-parameter `{name}` is a positive integer", text)
+        return int(text)
 
     def recipe(self) -> Path:
         """Find the recipe: a file in the container, a file of a channel, or its only one."""
@@ -69,7 +70,8 @@ class TrainingJob:
             return Path(name)
         channel, _, file = name.partition("/")
         folder = self.channels.get(channel.lower())
-        matches = sorted(folder.glob(file or "*.toml")) if folder else []
+        # glob refuses an absolute pattern.
+        matches = sorted(folder.glob(file.lstrip("/") or "*.toml")) if folder else []
         if len(matches) != 1:
             raise UsageError(
                 "the hyper-parameter `recipe` does not name one file",

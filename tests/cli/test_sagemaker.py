@@ -69,6 +69,8 @@ def test_hyperparameters_are_options_or_keys_of_the_recipe(tmp_path: Path) -> No
     )
     with pytest.raises(UsageError, match="positive integer"):
         make_job(tmp_path, {"seeds": "many"}).option("seeds")
+    with pytest.raises(UsageError, match="positive integer"):
+        make_job(tmp_path, {"seeds": "²"}).option("seeds")
     with pytest.raises(UsageError, match="JSON object"):
         make_job(tmp_path, [1])
 
