@@ -6,6 +6,7 @@ import ctypes
 import json
 import platform
 import shutil
+import subprocess
 from pathlib import Path
 
 import factories
@@ -132,6 +133,33 @@ def test_c_runs_on_arm(bilstm: Bundle) -> None:
     assert_golden(run("qemu-aarch64", program))
 
 
+STDIN = {
+    "single": (
+        b"one\rtwo\xe2\x80\xa6\nfive\r\n\n",
+        [("one\rtwo\u2026",), ("five",), ("",)],
+    ),
+    "pair": (
+        b"the film\twas\rbad\r\n\n \xe3\x80\x80\r\nit\twas lovely",
+        [("the film", "was\rbad"), ("", ""), ("", ""), ("it", "was lovely")],
+    ),
+}
+"""Task -> what a program reads, and the texts of the lines that it must print."""
+
+
+def assert_reads_lines(bundle: Bundle, task: str, kit: Path, *command: str) -> None:
+    """Require one answer for each line, and an error for a line that is no pair."""
+    content, rows = STDIN[task]
+    lines = run(*command, folder=kit, stdin=content).splitlines()
+    assert len(lines) == len(rows)
+    for line, row in zip(lines, rows, strict=True):
+        assert_printed(line, bundle.folder, *row)
+    if task == "pair":
+        done = subprocess.run(command, cwd=kit, input=b"\none\ttwo\nalone\n", capture_output=True)
+        assert done.returncode == 1
+        assert len(done.stdout.splitlines()) == 2
+        assert done.stderr == b"error: line 3 has no tab between its two texts\n"
+
+
 def assert_printed(line: str, bundle: Path, *texts: str) -> None:
     """Require that a kit's program prints label and probability of the Python runtime."""
     classifier = Classifier.load(bundle, "int8")
@@ -150,6 +178,15 @@ def test_c_reads_lines(tmp_path: Path) -> None:
     lines = run(kit / "kdedge-classify", stdin=b"the film was lovely\n\nbad \xff").splitlines()
     assert len(lines) == 3
     assert_printed(lines[0], bundle.folder, "the film was lovely")
+
+
+@pytest.mark.parametrize("task", STDIN)
+def test_c_answers_each_line(tmp_path: Path, task: str) -> None:
+    require("gcc", "make")
+    bundle = set_temperature(static_bilstm(tmp_path / "bundle", task).folder)
+    kit = write_kits(bundle, ["c"])[0]
+    run("make", "-s", "-C", kit, f"CFLAGS=-O1 -Wall -Wextra -Werror {SANITIZERS}")
+    assert_reads_lines(bundle, task, kit, "./kdedge-classify")
 
 
 @pytest.mark.parametrize("task", ["single", "multilabel"])
@@ -230,6 +267,7 @@ def test_cpp_replays_golden_texts(
     texts = ("the film was lovely", "it was bad")[: 2 if task == "pair" else 1]
     line = run("./kdedge-classify", folder=kit, stdin="\t".join(texts).encode())
     assert_printed(line, bundle, *texts)
+    assert_reads_lines(Bundle.open(bundle), task, kit, "./kdedge-classify")
 
 
 @pytest.mark.slow
@@ -244,9 +282,8 @@ def test_node_replays_golden_texts(tmp_path: Path) -> None:
                 install_node_modules(kit)
                 modules = (kit / "node_modules").rename(tmp_path / "node_modules")
             assert_golden(run("node", "golden.mjs", folder=kit))
-            if task == "single":
-                line = run("node", "main.mjs", folder=kit, stdin=b"the film was lovely")
-                assert_printed(line, bundle, "the film was lovely")
+            if task in STDIN:
+                assert_reads_lines(Bundle.open(bundle), task, kit, "node", "main.mjs")
 
 
 def test_versions_of_node_packages_are_exact(tmp_path: Path) -> None:

@@ -50,10 +50,13 @@ static long kd_read_line(char **line, size_t *room)
         }
         (*line)[bytes++] = (char)c;
     }
-    return c == EOF && bytes == 0 ? -1 : (long)bytes;
+    if (c == EOF && bytes == 0)
+        return -1;
+    return (long)(bytes && (*line)[bytes - 1] == '\r' ? bytes - 1 : bytes);
 }
 
-/* Classify each line of the standard input; a tab separates the texts of a pair. */
+/* Classify each line of the standard input; a tab separates the texts of a pair, and a blank line is
+   two empty texts. */
 int main(void)
 {
     char *line = NULL;
@@ -65,16 +68,19 @@ int main(void)
         size_t first_bytes = (size_t)bytes, second_bytes = 0;
         if (KD_PAIR) {
             const char *tab = (const char *)memchr(text, '\t', first_bytes);
-            if (!tab) {
+            second = tab ? tab + 1 : text + first_bytes;
+            second_bytes = first_bytes - (size_t)(second - text);
+            if (tab) {
+                first_bytes = (size_t)(tab - text);
+            } else if (!kd_is_blank(text, first_bytes)) {
                 fprintf(stderr, "error: line %ld has no tab between its two texts\n", number);
+                free(line);
                 return 1;
             }
-            second = tab + 1;
-            second_bytes = first_bytes - (size_t)(second - text);
-            first_bytes = (size_t)(tab - text);
         }
         if (kdedge_predict_bytes(text, first_bytes, second, second_bytes, logits) != 0) {
             fprintf(stderr, "error: out of memory at line %ld\n", number);
+            free(line);
             return 1;
         }
         kd_print_answer(stdout, logits);

@@ -91,6 +91,18 @@ static size_t kd_row(const uint32_t *from, size_t count, uint32_t code)
     return low < count && from[low] == code ? low : count;
 }
 
+/* Return whether a text has nothing but separators. */
+static inline int kd_is_blank(const char *utf8, size_t bytes)
+{
+    uint32_t code = 0;
+    for (size_t i = 0; i < bytes; i += code < 0x80 ? 1 : code < 0x800 ? 2 : 3) {
+        kd_decode(utf8 + i, bytes - i, 1, &code);
+        if (!(kd_properties(code) & KD_SEPARATOR)) /* No separator has four bytes. */
+            return 0;
+    }
+    return 1;
+}
+
 /* Append the canonical decomposition of a character. */
 static size_t kd_decompose(uint32_t code, uint32_t *out)
 {
