@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdedge.export.cleaning import require_no_cleaning
+from kdedge.export.target import check_target
 from kdedge.export.web_libraries import TEMPLATES, copy_libraries, web_libraries
 
 from kdedge.errors import CheckFailed, UsageError
@@ -49,7 +50,7 @@ class WebPage:
 
 
 def write_web_page(bundle: Path, libraries: Path | None = None) -> WebPage:
-    """Write the folder `web` next to a bundle; an older one is replaced.
+    """Write the folder `web` next to a bundle; an older one of it is replaced.
 
     Args:
         bundle: Folder of the bundle, which is verified.
@@ -57,7 +58,8 @@ def write_web_page(bundle: Path, libraries: Path | None = None) -> WebPage:
 
     Raises:
         CheckFailed: If the page would have more than `MAX_BYTES`.
-        UsageError: If the folder `web` holds something else, or the bundle cleans texts.
+        UsageError: If the folder `web` holds something else or the page of another bundle, or the
+            bundle cleans texts.
         MachineError: If npm cannot install the libraries.
         IntegrityError: If a file of the bundle is not the one that was exported.
     """
@@ -66,7 +68,7 @@ def write_web_page(bundle: Path, libraries: Path | None = None) -> WebPage:
     require_no_cleaning(opened.manifest, "a web page")
     _check_files(opened)
     folder = Path(os.path.abspath(opened.folder)).parent / "web"
-    _check_target(folder)
+    check_target("web page", folder, f"bundle/{MANIFEST}", opened.manifest)
     modules = web_libraries(libraries)
     part = folder.with_name("web.part")
     remove(part)
@@ -91,16 +93,6 @@ def _check_files(bundle: Bundle) -> None:
             "this bundle has no file for a web page",
             f"only {', '.join(precisions)}",
             "export it with --precision int8",
-        )
-
-
-def _check_target(folder: Path) -> None:
-    """Raise UsageError if the folder was not written by `write_web_page`."""
-    if folder.exists() and not (folder / "bundle" / MANIFEST).is_file():
-        raise UsageError(
-            "the web page would replace a folder that kdedge did not write",
-            str(folder),
-            "move that folder, or copy the bundle into a folder of its own",
         )
 
 

@@ -17,6 +17,7 @@ from kdedge.export.kits.tokenizer_data import (
 )
 from kdedge.export.kits.unicode_tables import TABLES_FILE
 from kdedge.export.kits.wordpiece import WordPiece
+from kdedge.export.target import check_target
 
 from kdedge.errors import MachineError, UsageError
 from kdedge.io.atomic import json_text, remove, removed_on_error, replace_dir
@@ -29,12 +30,12 @@ KitWriter = Callable[[Bundle, WordPiece, Path], None]
 """Writes the files of one kit into an empty folder."""
 
 
-GOLDEN_FILES = ("golden_data.h", "golden.json")
-"""Every kit has one of these."""
+RECORD = "bundle.json"
+"""The file of every kit that says which bundle it was made of."""
 
 
 def write_kits(bundle: Bundle, names: Sequence[str]) -> list[Path]:
-    """Write kits into the folder `kits` next to a bundle; older ones are replaced.
+    """Write kits into the folder `kits` next to a bundle; older ones of it are replaced.
 
     Args:
         bundle: A bundle in a folder.
@@ -44,8 +45,8 @@ def write_kits(bundle: Bundle, names: Sequence[str]) -> list[Path]:
         The folders of the kits.
 
     Raises:
-        UsageError: If a kit does not support this bundle, or would replace a folder that kdedge did
-            not write.
+        UsageError: If a kit does not support this bundle, or would replace the kit of another
+            bundle or a folder that kdedge did not write.
         MachineError: If a kit cannot be written.
     """
     bundle.verify_files()
@@ -54,7 +55,7 @@ def write_kits(bundle: Bundle, names: Sequence[str]) -> list[Path]:
     folders = []
     for name in dict.fromkeys(names):
         folder = Path(os.path.abspath(bundle.folder)).parent / "kits" / name
-        _check_target(folder)
+        check_target("kit", folder, RECORD, bundle.manifest)
         try:
             _write(KITS[name], bundle, tokenizer, folder)
         except OSError as error:
@@ -67,22 +68,14 @@ def write_kits(bundle: Bundle, names: Sequence[str]) -> list[Path]:
     return folders
 
 
-def _check_target(folder: Path) -> None:
-    """Raise UsageError if the folder was not written by `write_kits`."""
-    if folder.exists() and not any((folder / name).is_file() for name in GOLDEN_FILES):
-        raise UsageError(
-            "the kit would replace a folder that kdedge did not write",
-            str(folder),
-            "move that folder, or copy the bundle into a folder of its own",
-        )
-
-
 def _write(write: KitWriter, bundle: Bundle, tokenizer: WordPiece, folder: Path) -> None:
     part = folder.with_name(folder.name + ".part")
     remove(part)
     with removed_on_error(part):
         part.mkdir(parents=True)
         write(bundle, tokenizer, part)
+        record = {"name": bundle.manifest.name, "spec": bundle.manifest.spec.to_json()}
+        (part / RECORD).write_text(json_text(record), encoding="utf-8")
         replace_dir(part, folder)
 
 

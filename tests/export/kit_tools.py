@@ -72,6 +72,22 @@ def set_temperature(bundle: Path, temperature: float = 0.4) -> Bundle:
     return Bundle.open(bundle)
 
 
+def other_bundle(bundle: Path, change: str) -> Path:
+    """Copy a bundle within its folder, and change the name of the copy, or the labels."""
+    folder = Path(shutil.copytree(bundle, bundle.with_name("other")))
+    manifest = Bundle.open(folder).manifest
+    if change == "name":
+        write_manifest(folder, replace(manifest, name="other"))
+        return folder
+    labels = [f"other {label}" for label in manifest.spec.labels]
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["id2label"] = dict(enumerate(labels))
+    config["label2id"] = {label: number for number, label in enumerate(labels)}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    write_manifest(folder, replace(manifest, spec=replace(manifest.spec, labels=tuple(labels))))
+    return folder
+
+
 def run(*command: str | Path, folder: Path | None = None, stdin: bytes = b"") -> str:
     """Run a program; a failure shows what it printed."""
     done = subprocess.run(command, cwd=folder, input=stdin, capture_output=True)

@@ -19,6 +19,7 @@ from kit_tools import (
     change_tokenizer,
     install_node_modules,
     onnxruntime_folder,
+    other_bundle,
     require,
     run,
     set_temperature,
@@ -225,6 +226,23 @@ def test_a_kit_stands_next_to_the_bundle_and_replaces_only_kits(
     with pytest.raises(UsageError, match="did not write"):
         write_kits(Bundle.open(Path(".")), ["c"])
     assert (kit / "mine.c").is_file()
+
+
+@pytest.mark.parametrize("change", ["name", "labels"])
+def test_a_kit_does_not_replace_that_of_another_bundle(tmp_path: Path, change: str) -> None:
+    first = factories.copy_bundle(factories.tiny_bundle("bilstm"), tmp_path / "first")
+    other = other_bundle(first, change)
+    (kit,) = write_kits(Bundle.open(first), ["node"])
+    (kit / "left-over.mjs").write_text("")
+    with pytest.raises(UsageError, match="of another bundle") as caught:
+        write_kits(Bundle.open(other), ["node"])
+    assert str(kit) in caught.value.detail and "folder of its own" in caught.value.hint
+    assert (kit / "left-over.mjs").is_file()
+    again = set_temperature(first)
+    assert write_kits(again, ["node"]) == [kit]
+    assert not (kit / "left-over.mjs").exists()
+    shutil.rmtree(kit)
+    assert write_kits(Bundle.open(other), ["node"]) == [kit]
 
 
 def test_c_is_for_bilstm_students_with_static_ranges(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from kdedge.export import web_libraries, web_page
 from kdedge.export.web_libraries import LOCK_FILES, TEMPLATES, TOKENIZERS_LICENSE, VENDORED
+from kit_tools import other_bundle
 
 from kdedge.cli.export import export
 from kdedge.errors import CheckFailed, IntegrityError, MachineError, UsageError
@@ -71,6 +72,19 @@ def test_an_older_page_is_replaced_and_another_folder_is_not(bundle: Path, modul
     with pytest.raises(UsageError, match="did not write"):
         web_page.write_web_page(bundle, modules)
     assert files_of(page.folder) == {"mine.txt"}
+
+
+@pytest.mark.parametrize("change", ["name", "labels"])
+def test_a_page_does_not_replace_that_of_another_bundle(
+    bundle: Path, modules: Path, change: str
+) -> None:
+    other = other_bundle(bundle, change)
+    page = web_page.write_web_page(bundle, modules)
+    before = (page.folder / "bundle" / "kdedge.json").read_bytes()
+    with pytest.raises(UsageError, match="of another bundle") as caught:
+        web_page.write_web_page(other, modules)
+    assert str(page.folder) in caught.value.detail and "folder of its own" in caught.value.hint
+    assert (page.folder / "bundle" / "kdedge.json").read_bytes() == before
 
 
 def test_a_page_over_the_limit_is_refused_and_leaves_nothing(
