@@ -195,7 +195,7 @@ class Cascade:
         return answers
 
     def skip_audits(self, student: Sequence[CascadeAnswer]) -> list[CascadeAnswer]:
-        """Return the student's own answers to texts of which none needs the teacher."""
+        """Return the student's own answers; only for texts that do not need the teacher."""
         self._monitor.skip(sum(answer.audited for answer in student))
         return [replace(answer, source="student", audited=False) for answer in student]
 
@@ -260,7 +260,7 @@ class Cascade:
 
 
 def only_audits(answers: Iterable[CascadeAnswer]) -> bool:
-    """Return whether the teacher is asked for nothing but audits."""
+    """Return whether the teacher is asked only for audits."""
     return all(answer.audited for answer in answers if answer.source == "teacher")
 
 

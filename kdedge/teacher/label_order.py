@@ -10,9 +10,13 @@ from transformers import PreTrainedModel
 
 from kdedge.errors import UsageError
 from kdedge.runtime.spec import TaskSpec
+from kdedge.wording import listed
 
 STANDARD_ERRORS = 4
 """How clearly another order must be better before it is an error."""
+
+MOST_SHOWN = 8
+"""Labels that the hint lists."""
 
 
 def check_label_names(model: PreTrainedModel, spec: TaskSpec, name: str | Path) -> None:
@@ -69,11 +73,12 @@ def check_label_order(
     if above_majority <= STANDARD_ERRORS * error_of_majority:
         return
     first = int(np.flatnonzero(changed)[0])
+    order = listed([spec.labels[i] for i in best], MOST_SHOWN)
     raise UsageError(
         "the teacher's outputs are in another order than the task's labels",
         f"output {first} fits {spec.labels[best[first]]}, not {spec.labels[first]}: in another "
         f"order {right_if_renamed.sum()} of {texts} validation texts are right, not {right.sum()}",
-        f"set task.labels in the order {_listed(spec.labels, best)} if the data has label names, "
+        f"set task.labels in the order {order} if the data has label names, "
         "else relabel the data; if the order is right, write the task's labels into id2label of "
         "the teacher's config.json",
     )
@@ -83,9 +88,3 @@ def _names(model: PreTrainedModel, spec: TaskSpec) -> tuple[list[str], list[str]
     """Return the names of the teacher's outputs and of the task's labels, in lower case."""
     outputs = [str(model.config.id2label[i]).casefold() for i in range(spec.outputs)]
     return outputs, [label.casefold() for label in spec.labels]
-
-
-def _listed(labels: tuple[str, ...], order: np.ndarray) -> str:
-    """List at most eight labels in an order."""
-    shown = [labels[i] for i in order[:8]]
-    return ", ".join(shown) + (", ..." if len(order) > 8 else "")

@@ -89,7 +89,7 @@ CASES = [
         "null text", '{"text": null, "label": 1}', r"train\.jsonl:21: column 'text' is missing"
     ),
     Case(
-        "null text of which the first words are kept",
+        "null text with first_words",
         {"train.jsonl": JSONL + '{"text": null, "label": 1}\n'},
         DataError,
         r"train\.jsonl:21: column 'text' is missing",
