@@ -21,7 +21,7 @@ from kdedge.nn import losses
 from kdedge.nn.device import this_device
 from kdedge.nn.label_loss import validation_predictor
 from kdedge.nn.losses import LogitLoss, logit_loss
-from kdedge.nn.pieces import WHOLE, Piece
+from kdedge.nn.micro_batches import WHOLE_BATCH, MicroBatch
 from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.tokenization import encode
 from kdedge.nn.training import train
@@ -76,7 +76,10 @@ class QatModule(nn.Module):
         return self
 
     def forward(
-        self, teacher_logits: torch.Tensor, piece: Piece = WHOLE, **batch: torch.Tensor
+        self,
+        teacher_logits: torch.Tensor,
+        micro_batch: MicroBatch = WHOLE_BATCH,
+        **batch: torch.Tensor,
     ) -> dict[str, Any]:
         logits, hidden = self._export.read_states(self.model, batch)
         with torch.no_grad():
@@ -85,11 +88,11 @@ class QatModule(nn.Module):
         distances = []
         for (states, mask), (target, _) in zip(hidden, float_hidden, strict=True):
             # A BiLSTM compares one state for each text, without padding.
-            share = piece.tokens if mask is batch["attention_mask"] else piece.texts
+            share = micro_batch.tokens if mask is batch["attention_mask"] else micro_batch.texts
             distances.append(share * losses.hidden_mse(states, target, mask))
         parts = {
-            "logits": piece.texts * self.teacher_loss(logits.float(), teacher_logits.float()),
-            "float": piece.texts * losses.logit_mse(logits.float(), float_logits.float()),
+            "logits": micro_batch.texts * self.teacher_loss(logits.float(), teacher_logits.float()),
+            "float": micro_batch.texts * losses.logit_mse(logits.float(), float_logits.float()),
             "hidden": torch.stack(distances).mean(),
         }
         loss = (

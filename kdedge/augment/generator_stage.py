@@ -24,7 +24,7 @@ from kdedge.io.atomic import hash_files
 from kdedge.io.paths import resolve_model_path
 from kdedge.nn.attention_mask import with_additive_mask
 from kdedge.nn.batching import Encoded, PaddingCollator
-from kdedge.nn.pieces import WHOLE, Piece
+from kdedge.nn.micro_batches import WHOLE_BATCH, MicroBatch
 from kdedge.nn.training import train
 from kdedge.nn.training_plan import Training
 from kdedge.nn.training_stage import training_stage
@@ -175,13 +175,16 @@ class LanguageModelLoss(nn.Module):
         self.register_load_state_dict_pre_hook(_restore_tied)  # type: ignore[no-untyped-call]
 
     def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, piece: Piece = WHOLE
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        micro_batch: MicroBatch = WHOLE_BATCH,
     ) -> dict[str, torch.Tensor]:
         batch = {"input_ids": input_ids, "attention_mask": attention_mask}
         logits = self.model(**with_additive_mask(self.model, batch)).logits
         losses = next_token_losses(logits, input_ids, attention_mask)
         mean = losses.sum() / attention_mask[:, 1:].sum()
-        return {"loss": piece.targets * mean, "logits": logits}
+        return {"loss": micro_batch.targets * mean, "logits": logits}
 
 
 def _tied_names(module: nn.Module) -> dict[str, str]:

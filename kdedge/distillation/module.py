@@ -11,7 +11,7 @@ from torch import nn
 from kdedge.distillation.layer_cache import LayerCache
 from kdedge.distillation.objective import Objective
 from kdedge.distillation.teacher_tokens import split_batch
-from kdedge.nn.pieces import WHOLE, Piece
+from kdedge.nn.micro_batches import WHOLE_BATCH, MicroBatch
 from kdedge.nn.signals import Signals, read_signals
 from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.token_alignment import averaged, without_alignment
@@ -45,7 +45,7 @@ class DistillationModule(nn.Module):
         teacher_logits: torch.Tensor,
         labels: torch.Tensor | None = None,
         row: np.ndarray | None = None,
-        piece: Piece = WHOLE,
+        micro_batch: MicroBatch = WHOLE_BATCH,
         **batch: torch.Tensor,
     ) -> dict[str, Any]:
         layers = self.objective.config.reads_layers
@@ -54,7 +54,9 @@ class DistillationModule(nn.Module):
         teacher = Signals(teacher_logits)
         if layers:
             teacher = self._teacher_layers(teacher_logits, row, teacher_inputs)
-        loss, parts = self.objective(student, teacher, labels, inputs["attention_mask"], piece)
+        loss, parts = self.objective(
+            student, teacher, labels, inputs["attention_mask"], micro_batch
+        )
         return {"loss": loss, "logits": student.logits, "parts": parts}
 
     def _teacher_layers(

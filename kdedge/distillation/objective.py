@@ -14,8 +14,8 @@ from kdedge.errors import UsageError
 from kdedge.nn import losses
 from kdedge.nn.layer_map import LayerMap
 from kdedge.nn.losses import logit_loss
+from kdedge.nn.micro_batches import WHOLE_BATCH, MicroBatch, Share
 from kdedge.nn.mpnet_attention import Vectors
-from kdedge.nn.pieces import WHOLE, Piece, Share
 from kdedge.nn.signals import ATTENTION_TYPES, LayerSelection, Signals
 from kdedge.recipe import ObjectiveConfig
 from kdedge.runtime.spec import Kind
@@ -76,17 +76,17 @@ class Objective(nn.Module):
         teacher: Signals,
         labels: torch.Tensor | None,
         mask: torch.Tensor,
-        piece: Piece = WHOLE,
+        micro_batch: MicroBatch = WHOLE_BATCH,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Compute the loss of a batch, or the share that a piece contributes (micro-batch).
+        """Compute the loss of a batch, or the share that a micro-batch contributes.
 
-        The shares of all pieces add up to the loss of the batch, except for `cka`: it compares
-        texts with each other, but only those within a piece.
+        The shares of all micro-batches add up to the loss of the batch, except for `cka`: it
+        compares texts with each other, but only those within a micro-batch.
 
         Args:
             labels: As in `losses.label_loss`; None if there are none.
             mask: 1 for real tokens, 0 for padding. *Shape:* (batch_size, length)
-            piece: The share of a larger batch that these texts are; by default all of it.
+            micro_batch: The share of a larger batch that these texts are; by default all of it.
 
         Returns:
             The weighted sum, and its unweighted parts by name.
@@ -96,20 +96,20 @@ class Objective(nn.Module):
             parts |= self._layer_losses(student, teacher, mask)
         weighted = []
         for name in parts:
-            parts[name] = self._share(name, piece) * parts[name]
+            parts[name] = self._share(name, micro_batch) * parts[name]
             weighted.append(getattr(self.config, f"{name}_weight") * parts[name])
         return torch.stack(weighted).sum(), parts
 
-    def _share(self, term: str, piece: Piece) -> Share:
-        """Return the weight of a piece's mean loss in the mean over the whole batch."""
+    def _share(self, term: str, micro_batch: MicroBatch) -> Share:
+        """Return the weight of a micro-batch's mean loss in the mean over the whole batch."""
         config = self.config
         if term == "logits" or (term == "hidden" and config.hidden == "pkd"):
-            return piece.texts
+            return micro_batch.texts
         if term == "labels":
-            return piece.labelled
+            return micro_batch.labelled
         if term == "attention" and config.attention in ("scores", "probabilities"):
-            return piece.token_pairs
-        return piece.tokens
+            return micro_batch.token_pairs
+        return micro_batch.tokens
 
     @property
     def reads(self) -> LayerSelection:

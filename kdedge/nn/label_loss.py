@@ -14,7 +14,7 @@ from kdedge.nn.attention_mask import with_additive_mask
 from kdedge.nn.batching import Encoded, PaddingCollator
 from kdedge.nn.device import native_precision
 from kdedge.nn.inference import predict_logits
-from kdedge.nn.pieces import WHOLE, Piece
+from kdedge.nn.micro_batches import WHOLE_BATCH, MicroBatch
 
 
 class LabelLossModule(nn.Module):
@@ -25,10 +25,10 @@ class LabelLossModule(nn.Module):
         self.model = model
 
     def forward(
-        self, labels: torch.Tensor, piece: Piece = WHOLE, **batch: torch.Tensor
+        self, labels: torch.Tensor, micro_batch: MicroBatch = WHOLE_BATCH, **batch: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         outputs = self.model(labels=labels, **with_additive_mask(self.model, batch))
-        return {"loss": piece.texts * outputs.loss, "logits": outputs.logits}
+        return {"loss": micro_batch.texts * outputs.loss, "logits": outputs.logits}
 
 
 def validation_predictor(

@@ -26,7 +26,7 @@ from kdedge.nn.batch_size import BatchSize
 from kdedge.nn.batching import LengthGrouped
 from kdedge.nn.best_checkpoint import BestCheckpoint
 from kdedge.nn.memory import is_out_of_memory, release_memory
-from kdedge.nn.pieces import WHOLE, Piece, pieces
+from kdedge.nn.micro_batches import WHOLE_BATCH, MicroBatch, micro_batches
 from kdedge.nn.training_callbacks import COMPLETE, ProgressCallback, SaveCallback
 from kdedge.nn.training_plan import Training, training_arguments
 from kdedge.run.processes import barrier, is_main
@@ -39,12 +39,12 @@ def train(
 ) -> float:
     """Train `model` in place and leave its best weights in it.
 
-    If memory runs out, batches are computed in smaller pieces whose gradients are added.
+    If memory runs out, batches are computed in micro-batches whose gradients are added.
 
     Args:
         model: `model(**batch)` returns a mapping with `loss`, `logits` and, optionally, `parts`:
-            named parts of the loss for the log. For a piece of a batch, `model` also gets
-            `piece`, and multiplies the loss and its parts by the piece's share.
+            named parts of the loss for the log. For a micro-batch, `model` also gets
+            `micro_batch`, and multiplies the loss and its parts by its share of the batch.
         training: Data, settings and how to score.
         folder: For checkpoints and log.jsonl. A training that was interrupted continues from its
             last complete checkpoint in it. The best weights stay until `remove_best` is called, so
@@ -149,7 +149,7 @@ class _Trainer(Trainer):
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        """Add the gradient of a batch; compute it in smaller pieces if memory runs out."""
+        """Add the gradient of a batch; compute it in micro-batches if memory runs out."""
         if self.steps_done != self.state.global_step:
             self.steps_done = self.state.global_step
             self.since_step = []
@@ -173,13 +173,13 @@ class _Trainer(Trainer):
             missing = self.since_step
 
     def _add_gradient(self, model: nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
-        """Add the gradient of a batch, piece by piece; return its loss."""
+        """Add the gradient of a batch, one micro-batch after the other; return its loss."""
         if len(inputs["attention_mask"]) <= self.batch_size.size:
             loss: torch.Tensor = super().training_step(model, inputs)
             return loss
         losses = []
-        for part, piece in pieces(inputs, self.batch_size.size):
-            losses.append(super().training_step(model, {**part, "piece": piece}))
+        for part, micro_batch in micro_batches(inputs, self.batch_size.size):
+            losses.append(super().training_step(model, {**part, "micro_batch": micro_batch}))
         return torch.stack(losses).sum()
 
     def compute_loss(
@@ -188,16 +188,18 @@ class _Trainer(Trainer):
         """Return the model's own loss, and collect its parts for the log."""
         outputs = model(**inputs)
         loss = outputs["loss"]
-        self._collect({"loss": loss, **outputs.get("parts", {})}, inputs.get("piece", WHOLE))
+        self._collect(
+            {"loss": loss, **outputs.get("parts", {})}, inputs.get("micro_batch", WHOLE_BATCH)
+        )
         return (loss, outputs) if return_outputs else loss
 
-    def _collect(self, parts: dict[str, torch.Tensor], piece: Piece) -> None:
-        """Collect the parts of a loss for the log; those of a batch's pieces are added."""
+    def _collect(self, parts: dict[str, torch.Tensor], micro_batch: MicroBatch) -> None:
+        """Collect the parts of a loss for the log; those of a batch's micro-batches are added."""
         for name, value in parts.items():
             if name not in self.batch_parts:
                 self.batch_parts[name] = torch.zeros_like(value.detach())
             self.batch_parts[name] += value.detach()
-        if piece.is_last:
+        if micro_batch.is_last:
             for name, value in self.batch_parts.items():
                 self.parts.setdefault(name, []).append(value)
             self.batch_parts = {}

@@ -28,11 +28,11 @@ from kdedge.errors import CheckFailed
 from kdedge.io.arrow import ROWS, map_table, write_table
 from kdedge.io.atomic import hash_file, require_hash
 from kdedge.io.text_column import TextColumn
-from kdedge.nn.ahead import prepared_ahead
 from kdedge.nn.batch_tokens import measure_batch_tokens
 from kdedge.nn.batching import Encoded
 from kdedge.nn.device import native_precision
 from kdedge.nn.inference import BATCH_TOKENS
+from kdedge.nn.prefetch import prefetch
 from kdedge.nn.text_model import check_finite
 from kdedge.recipe import TransferConfig
 from kdedge.run.processes import barrier, on_main_process, processes, rank
@@ -198,7 +198,7 @@ class TransferBuilder:
         numbers = range(rank(), self._shards(texts), processes())
         on_gpu = self.teacher.model.device.type != "cpu"
         batch_tokens = self.config.batch_tokens
-        for shard in prepared_ahead(numbers, prepare, ahead=on_gpu):
+        for shard in prefetch(numbers, prepare, ahead=on_gpu):
             if on_gpu and shard.encoded is not None and batch_tokens is None:
                 batch_tokens = self._choose_batch_tokens(shard, progress)
             labelled += self._write_shard(shard, part, batch_tokens or BATCH_TOKENS)

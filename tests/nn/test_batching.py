@@ -10,9 +10,9 @@ import torch
 
 from kdedge.errors import MachineError
 from kdedge.nn import batch_tokens
-from kdedge.nn.ahead import prepared_ahead
 from kdedge.nn.batch_tokens import fastest_batch_tokens
 from kdedge.nn.batching import Encoded, PaddingCollator
+from kdedge.nn.prefetch import prefetch
 from kdedge.nn.ragged import RaggedArray
 
 LISTS = [[5, 6, 7], [], [8], [9, 1, 2, 3]]
@@ -49,12 +49,12 @@ def test_the_next_job_is_prepared_while_the_current_one_is_used() -> None:
             second.set()
         return 10 * job
 
-    results = prepared_ahead(range(3), prepare, ahead=True)
+    results = prefetch(range(3), prepare, ahead=True)
     assert next(results) == 0
     assert second.wait(timeout=30), "job 1 was not prepared while job 0 was in use"
     assert list(results) == [10, 20]
-    assert list(prepared_ahead(range(3), prepare, ahead=False)) == [0, 10, 20]
-    assert list(prepared_ahead([], prepare, ahead=True)) == []
+    assert list(prefetch(range(3), prepare, ahead=False)) == [0, 10, 20]
+    assert list(prefetch([], prepare, ahead=True)) == []
 
 
 def test_an_error_of_a_prepared_job_reaches_the_caller() -> None:
@@ -62,7 +62,7 @@ def test_an_error_of_a_prepared_job_reaches_the_caller() -> None:
         return 1 // job
 
     with pytest.raises(ZeroDivisionError):
-        list(prepared_ahead([1, 0], prepare, ahead=True))
+        list(prefetch([1, 0], prepare, ahead=True))
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from kdedge.nn import attention_mask
 from kdedge.nn.batching import Encoded, PaddingCollator
 from kdedge.nn.inference import predict_logits
 from kdedge.nn.label_loss import LabelLossModule
-from kdedge.nn.pieces import pieces
+from kdedge.nn.micro_batches import micro_batches
 from kdedge.nn.signals import read_signals
 from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.training import train
@@ -122,12 +122,12 @@ def test_a_step_of_a_tinybert_does_not_wait(kind: Any, hidden: str, as_on_gpu: N
 
 
 @pytest.mark.parametrize("kind", ["classification", "regression", "multilabel"])
-def test_the_shares_of_pieces_do_not_wait(kind: str) -> None:
+def test_the_shares_of_micro_batches_do_not_wait(kind: str) -> None:
     inputs = batch(kind)
     with spied() as calls:
-        found = [piece for _, piece in pieces(inputs, 2)]
+        found = [micro_batch for _, micro_batch in micro_batches(inputs, 2)]
     assert not calls
-    assert [float(piece.labelled) for piece in found] == [0.5, 0.5]
+    assert [float(micro_batch.labelled) for micro_batch in found] == [0.5, 0.5]
 
 
 def test_a_bilstm_reads_padded_texts_as_packed_ones_without_waiting() -> None:

@@ -1,4 +1,4 @@
-"""A batch in pieces has the gradient of the whole batch, and memory that runs out halves it."""
+"""Micro-batches add up to the gradient of the batch, and memory that runs out halves them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from kdedge.nn.batch_size import SIZE_FILE
 from kdedge.nn.batching import Encoded, PaddingCollator
 from kdedge.nn.label_loss import LabelLossModule
 from kdedge.nn.memory import is_out_of_memory
-from kdedge.nn.pieces import pieces
+from kdedge.nn.micro_batches import micro_batches
 from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.training import train
 from kdedge.nn.training_plan import Training
@@ -62,8 +62,12 @@ def gradients(module: nn.Module, calls: Any) -> dict[str, torch.Tensor]:
     return found
 
 
-def assert_pieces_add_up(module: nn.Module, whole: dict[str, torch.Tensor], size: int) -> None:
-    parts = [{**part, "piece": piece} for part, piece in pieces(whole, size)]
+def assert_micro_batches_add_up(
+    module: nn.Module, whole: dict[str, torch.Tensor], size: int
+) -> None:
+    parts = [
+        {**part, "micro_batch": micro_batch} for part, micro_batch in micro_batches(whole, size)
+    ]
     assert len(parts) == -(-len(LENGTHS) // size)
     expected = gradients(module, [whole])
     largest = max(float(value.abs().max()) for value in expected.values())
@@ -97,7 +101,9 @@ LAYERS = {"hidden_weight": 0.7, "attention_weight": 0.5, "embedding_weight": 0.3
         ("regression", {"labels_weight": 1.0, "logits": "mse"}),
     ],
 )
-def test_the_pieces_of_an_objective_add_up(kind: Any, objective: dict[str, Any], size: int) -> None:
+def test_the_micro_batches_of_an_objective_add_up(
+    kind: Any, objective: dict[str, Any], size: int
+) -> None:
     torch.manual_seed(0)
     outputs = 1 if kind == "regression" else 2
     student = factories.bert(layers=1, outputs=outputs, **NO_DROPOUT)
@@ -109,23 +115,23 @@ def test_the_pieces_of_an_objective_add_up(kind: Any, objective: dict[str, Any],
         teacher if config.reads_layers else None,
     )
     columns = {"labels": LABELS[kind], "teacher_logits": torch.randn(5, outputs).double()}
-    assert_pieces_add_up(module, batch(**columns), size)
+    assert_micro_batches_add_up(module, batch(**columns), size)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_the_pieces_of_a_label_loss_and_of_a_language_model_add_up(size: int) -> None:
+def test_the_micro_batches_of_a_label_loss_and_of_a_language_model_add_up(size: int) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
     classifier = LabelLossModule(factories.bert(layers=1, **NO_DROPOUT))
-    assert_pieces_add_up(classifier, batch(labels=torch.tensor([0, 1, 1, 0, 1])), size)
+    assert_micro_batches_add_up(classifier, batch(labels=torch.tensor([0, 1, 1, 0, 1])), size)
     sizes = {"vocab_size": 30, "n_positions": 16, "n_embd": 8, "n_layer": 1, "n_head": 2}
     config = GPT2Config(**sizes, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
-    assert_pieces_add_up(LanguageModelLoss(GPT2LMHeadModel(config)), batch(), size)
+    assert_micro_batches_add_up(LanguageModelLoss(GPT2LMHeadModel(config)), batch(), size)
 
 
 @pytest.mark.parametrize("kind", ["tinybert", "bilstm"])
-def test_the_pieces_of_quantization_aware_tuning_add_up(kind: str) -> None:
+def test_the_micro_batches_of_quantization_aware_tuning_add_up(kind: str) -> None:
     from kdedge.export.qat_training import QatModule
 
     from kdedge.nn.losses import logit_mse
@@ -136,7 +142,7 @@ def test_the_pieces_of_quantization_aware_tuning_add_up(kind: str) -> None:
     reference = factories.random_student(kind, task.spec, seed=4, lstm_std=None).double()
     recipe = QuantizeConfig(float_weight=0.5, hidden_weight=0.5)
     whole = batch(teacher_logits=torch.randn(5, task.spec.outputs).double())
-    assert_pieces_add_up(QatModule(student, reference, recipe, logit_mse), whole, 2)
+    assert_micro_batches_add_up(QatModule(student, reference, recipe, logit_mse), whole, 2)
 
 
 # Training
@@ -187,7 +193,7 @@ class Small(nn.Module):
         self.seen.append(len(labels))
         counts = nn.functional.one_hot(input_ids, 30).double().sum(1)
         loss = nn.functional.cross_entropy(counts @ self.weight, labels)
-        share = rest["piece"].texts if "piece" in rest else 1.0
+        share = rest["micro_batch"].texts if "micro_batch" in rest else 1.0
         return {"loss": share * loss, "logits": counts @ self.weight}
 
 

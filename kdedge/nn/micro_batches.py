@@ -1,11 +1,12 @@
-"""Pieces of a batch: trained one after the other if the batch does not fit into memory.
+"""Micro-batches: parts of a batch, one after the other, if the batch does not fit into memory.
 
 Every part of a loss is a mean over the batch: over its texts, its labelled texts, its tokens or
-its pairs of tokens. The mean over the batch is the sum over the pieces of
+its pairs of tokens. The mean over the batch is the sum over the micro-batches of
 
-    (count in the piece / count in the batch) · (mean over the piece),
+    (count in the micro-batch / count in the batch) · (mean over the micro-batch),
 
-so the gradients of the pieces, each multiplied by this share, add up to the gradient of the batch.
+so the gradients of the micro-batches, each multiplied by this share, add up to the gradient of the
+batch.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ Share = float | torch.Tensor
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A piece's shares of the batch: of everything that a loss can be a mean over.
+class MicroBatch:
+    """A micro-batch's shares of the batch: of everything that a loss can be a mean over.
 
     Attributes:
         texts: Share of the texts.
@@ -31,7 +32,7 @@ class Piece:
         targets: Share of the real tokens without the first one of each text: a language model
             predicts them.
         token_pairs: Share of the pairs of real tokens of one text.
-        is_last: Whether no piece of the batch follows.
+        is_last: Whether no micro-batch of the batch follows.
     """
 
     texts: Share = 1.0
@@ -42,15 +43,15 @@ class Piece:
     is_last: bool = True
 
 
-WHOLE = Piece()
-"""A batch in one piece."""
+WHOLE_BATCH = MicroBatch()
+"""A batch in one micro-batch."""
 
 Batch = Mapping[str, Any]
 """Name -> tensor of B rows."""
 
 
-def pieces(batch: Batch, size: int) -> Iterator[tuple[dict[str, Any], Piece]]:
-    """Yield pieces of at most `size` texts, each with its share of the batch.
+def micro_batches(batch: Batch, size: int) -> Iterator[tuple[dict[str, Any], MicroBatch]]:
+    """Yield micro-batches of at most `size` texts, each with its share of the batch.
 
     Args:
         batch: Has `attention_mask` (B, T) and perhaps `labels`: classes (B,), -1 for none; or
@@ -65,8 +66,8 @@ def pieces(batch: Batch, size: int) -> Iterator[tuple[dict[str, Any], Piece]]:
         for name, count in counts.items():
             total = count.sum().clamp(min=1)  # Without any, the share is 0.
             shares[name] = (count[chosen].sum() / total).float()
-        piece = Piece(**shares, is_last=start + size >= rows)
-        yield {name: values[chosen] for name, values in batch.items()}, piece
+        micro_batch = MicroBatch(**shares, is_last=start + size >= rows)
+        yield {name: values[chosen] for name, values in batch.items()}, micro_batch
 
 
 def _counts(batch: Batch) -> dict[str, torch.Tensor]:

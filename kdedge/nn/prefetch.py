@@ -1,4 +1,4 @@
-"""Prepare the next piece of work while the current one is computed."""
+"""Prepare the next job while the current one is computed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Job = TypeVar("Job")
 Prepared = TypeVar("Prepared")
 
 
-def prepared_ahead(
+def prefetch(
     jobs: Iterable[Job], prepare: Callable[[Job], Prepared], *, ahead: bool
 ) -> Iterator[Prepared]:
     """Yield `prepare(job)` for each job, in order.
