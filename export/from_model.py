@@ -161,7 +161,7 @@ def _check(
         )
     if len(calibration.texts) < SMALLEST_CALIBRATION:
         raise UsageError(
-            f"calibration needs at least {SMALLEST_CALIBRATION} texts, better some hundred",
+            f"calibration needs at least {SMALLEST_CALIBRATION} texts, better a few hundred",
             f"{len(calibration.texts)} texts",
             "give more texts of the task",
         )

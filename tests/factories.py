@@ -306,7 +306,7 @@ def make_run(
     from kdedge.transfer.dataset import TransferBuilder
     from kdedge.transfer.texts import collect_texts
 
-    # These students are untrained: only the squared difference of logits can tell them apart.
+    # These students are untrained: only the mean squared error of logits can tell them apart.
     students = []
     for kind in kinds:
         section = {"kind": kind, "quantize": QUICK_QAT | (quantize or {})}

@@ -56,7 +56,7 @@ class ModelInputs(TypedDict, total=False):
     Attributes:
         tokenizer: The model's fast tokenizer.
         calibration: Texts of the task, or `(texts, labels)`, a `datasets.Dataset` or a
-            DataFrame: some hundred set the ranges of the int8 file, and all check the files.
+            DataFrame: a few hundred set the ranges of the int8 file, and all check the files.
         out: The folder of the bundle; default: bundle.
         name: Name of the bundle; default: model.
     """
@@ -250,7 +250,7 @@ def _export_model(
         raise UsageError(
             "the export of a model needs texts",
             "calibration is missing",
-            "give calibration=texts, or (texts, labels): some hundred texts of the task",
+            "give calibration=texts, or (texts, labels): a few hundred texts of the task",
         )
     given = read_examples(settings["calibration"], "calibration")
     has_pairs = given.pairs is not None

@@ -20,7 +20,7 @@ LogitLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def logit_mse(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Compute the mean squared difference of logits (B, C).
+    """Compute the mean squared error of logits (B, C).
 
     Ba and Caruana 2014; Tang et al. 2019, section 3.1.
     """
@@ -113,7 +113,7 @@ def label_loss(logits: torch.Tensor, labels: torch.Tensor, kind: Kind) -> torch.
 
 
 def hidden_mse(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Compute the mean squared difference of states (B, T, H) over real tokens, mask (B, T).
+    """Compute the mean squared error of states (B, T, H) over real tokens, mask (B, T).
 
     TinyBERT, eq. 8 and 9.
     """
@@ -164,7 +164,7 @@ def _centred(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def attention_mse(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Compute the mean squared difference of attention (B, A, T, T) over real tokens.
+    """Compute the mean squared error of attention (B, A, T, T) over real tokens.
 
     The mean is over pairs of real tokens, mask (B, T). TinyBERT, eq. 7, compares scores before
     softmax; probabilities also work. Student and teacher have the same number of heads.
