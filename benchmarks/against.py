@@ -1,4 +1,4 @@
-"""Compare a bench with an earlier one: `kdedge bench TARGET --against old.json`.
+"""Compare a bench with an earlier one: `kdedge bench SOURCE --against old.json`.
 
 Both must have measured the same texts on the same machine with the same versions, and both need
 the scenario `gate`, which times a subject in several processes. The ratio of its times has an
@@ -91,7 +91,7 @@ def _not_earlier(path: Path, reason: str) -> UsageError:
     return UsageError(
         "--against needs the report.json of an earlier bench",
         f"{path}: {reason}"[:300],
-        "name the report.json that `kdedge bench TARGET --scenario gate` wrote",
+        "name the report.json that `kdedge bench SOURCE --scenario gate` wrote",
     )
 
 

@@ -32,8 +32,8 @@ from kdedge.benchmarks.reference import (
 from kdedge.benchmarks.report import Report
 from kdedge.benchmarks.row import Row
 from kdedge.benchmarks.scenarios.run import run_scenarios
+from kdedge.benchmarks.sources import bundle_name, check_each_once, subject_names
 from kdedge.benchmarks.subjects import Subject, bundle_subjects
-from kdedge.benchmarks.targets import bundle_name, check_each_once, subject_names
 
 from kdedge import __version__
 from kdedge.errors import DataError, IntegrityError, UsageError
@@ -329,9 +329,9 @@ def _public_name(model: Any) -> str | None:
     return None if model is None else short_name(str(model))
 
 
-def _command(targets: Sequence[str], options: Options) -> str:
+def _command(sources: Sequence[str], options: Options) -> str:
     """Write a command that measures the same, for a bench that Python code has started."""
-    return shlex.join(["kdedge", "bench", *targets, *options.words()])
+    return shlex.join(["kdedge", "bench", *sources, *options.words()])
 
 
 @contextmanager

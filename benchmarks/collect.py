@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from kdedge.benchmarks import baselines
 from kdedge.benchmarks.options import Options
+from kdedge.benchmarks.sources import require_bundle
 from kdedge.benchmarks.subjects import Subject, bundle_subjects
-from kdedge.benchmarks.targets import require_bundle
 from kdedge.benchmarks.torch_runner import load_runner
 
 from kdedge.data.task import Task

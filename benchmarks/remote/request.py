@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import IO
 
 from kdedge.benchmarks.remote.wheel import write_wheel
-from kdedge.benchmarks.targets import bundle_name, differing_parts
+from kdedge.benchmarks.sources import bundle_name, differing_parts
 
 from kdedge.errors import UsageError
 from kdedge.runtime.bundle import Bundle

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from kdedge.benchmarks.remote.wheel import write_wheel
+from kdedge.benchmarks.sources import bundle_name
 from kdedge.benchmarks.studies._machine_line import machine_line
-from kdedge.benchmarks.targets import bundle_name
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "configs" / "locks" / "device.txt"

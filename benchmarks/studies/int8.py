@@ -2,7 +2,7 @@
 
     python benchmarks/studies/int8.py runs/trec-augmented runs/trec-augmented-seed1 ...
 
-Each TARGET is a run, or a student's folder in one. Every student is exported in all variants of
+Each STUDENT is a run, or a student's folder in one. Every student is exported in all variants of
 `VARIANTS`; its files are timed in one interleaved run on one thread. The same student from
 several runs (seeds) is summarized: mean and standard deviation of the score that int8 loses.
 """

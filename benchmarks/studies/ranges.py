@@ -4,7 +4,7 @@
         runs/trec-vocabulary-seed1/eleven-thousand ...
 
 QAT runs with fixed ranges, and with ranges that learn at several rates. Torch computes in the
-integers of the int8 file. Each TARGET is a student's folder in a run. Every student is tuned,
+integers of the int8 file. Each STUDENT is a student's folder in a run. Every student is tuned,
 even if `kdedge export` would not tune it. The checkpoint is the one whose logits on the
 validation split are nearest to those of the float student. The table shows the test split.
 """

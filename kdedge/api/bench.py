@@ -23,7 +23,7 @@ from kdedge.benchmarks.output_folder import (
 from kdedge.benchmarks.render import write_report
 from kdedge.benchmarks.report import Report
 from kdedge.benchmarks.scenarios.names import scenario_names
-from kdedge.benchmarks.targets import Plan, plan
+from kdedge.benchmarks.sources import Plan, plan
 from kdedge.errors import UsageError
 from kdedge.run.progress import Progress
 from kdedge.runtime.bundle import Bundle

@@ -1,4 +1,4 @@
-"""`kdedge bench TARGET...`: retention, latency, memory and size."""
+"""`kdedge bench SOURCE...`: retention, latency, memory and size."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ class _WithCompare(click.Command):
 
 @click.command(cls=_WithCompare)
 @click.argument(
-    "targets",
+    "sources",
     nargs=-1,
     required=True,
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    metavar="TARGET...",
+    metavar="SOURCE...",
 )
 @option_group(
     "data",
@@ -154,7 +154,7 @@ class _WithCompare(click.Command):
 @remote_options
 @option_group("output", OutputOptions, wide_option, strict_option, json_option)
 def bench(
-    targets: tuple[Path, ...],
+    sources: tuple[Path, ...],
     data: DataArguments,
     options: Options,
     out: Path | None,
@@ -164,7 +164,7 @@ def bench(
 ) -> None:
     """Measure runs or bundles: retention, latency, throughput, memory, size.
 
-    TARGET is a run (all its students), the folder of one student in a run, or one or more
+    SOURCE is a run (all its students), the folder of one student in a run, or one or more
     bundles. A bundle in its run is compared with its teacher and with baselines. A copied
     bundle, or one on a machine without torch, is measured alone: on --data, on the evaluation texts
     that travel with it, or on its golden texts.
@@ -178,13 +178,13 @@ def bench(
     Example: kdedge bench my-bundle --data test.csv --text sentence --label class --json
     Example: kdedge bench my-bundle --remote pi@192.168.1.20
     """
-    from kdedge.benchmarks.targets import plan
+    from kdedge.benchmarks.sources import plan
 
     progress = ConsoleProgress()
     remote.check()
     data.check()
-    planned = plan(targets, alone=data.data is not None or remote.remote is not None)
-    # Imported here so that a wrong target is reported sooner.
+    planned = plan(sources, alone=data.data is not None or remote.remote is not None)
+    # Imported here so that a wrong source is reported sooner.
     from kdedge.benchmarks.output_folder import check_outside, check_writable, report_folder
 
     folder = out or report_folder(planned.out, options, data.data)

@@ -1,4 +1,4 @@
-"""`kdedge bench TARGET --against old.json`: check that two benches can be compared, and compare."""
+"""`kdedge bench SOURCE --against old.json`: check that two benches can be compared, and compare."""
 
 from __future__ import annotations
 

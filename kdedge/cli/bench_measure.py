@@ -20,7 +20,7 @@ from kdedge.run.progress import Progress
 if TYPE_CHECKING:
     from kdedge.benchmarks.against import EarlierReport
     from kdedge.benchmarks.report import Report
-    from kdedge.benchmarks.targets import Plan
+    from kdedge.benchmarks.sources import Plan
     from kdedge.run.layout import RunDir
 
 
@@ -70,7 +70,7 @@ def measure_run(
 
     `command` replaces the report's own command if it is given.
     """
-    from kdedge.benchmarks.targets import require_bundle
+    from kdedge.benchmarks.sources import require_bundle
 
     for name in students:
         require_bundle(run.students[name].bundle)
@@ -106,7 +106,7 @@ def measure_bundles(
     from kdedge.benchmarks.examples import packed_examples
     from kdedge.benchmarks.output_folder import check_replaceable
     from kdedge.benchmarks.render import write_report
-    from kdedge.benchmarks.targets import subject_names
+    from kdedge.benchmarks.sources import subject_names
     from kdedge.runtime import Bundle
 
     bundles = [Bundle.open(bundle) for bundle in planned.bundles]

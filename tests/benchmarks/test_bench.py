@@ -22,8 +22,8 @@ from kdedge.benchmarks.measure import split_repeats
 from kdedge.benchmarks.options import Options
 from kdedge.benchmarks.remote.request import Request
 from kdedge.benchmarks.scenarios.series import ScenarioResults, Series
+from kdedge.benchmarks.sources import differing_parts, plan, subject_names
 from kdedge.benchmarks.summary import summary
-from kdedge.benchmarks.targets import differing_parts, plan, subject_names
 
 import kdedge
 from kdedge.cli.bench import bench

@@ -1,4 +1,4 @@
-"""Resolve the TARGETs of `kdedge bench`: students of one run, or bundles without a run."""
+"""Resolve the SOURCEs of `kdedge bench`: students of one run, or bundles without a run."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ class Plan:
     why: str = ""
 
 
-def plan(targets: Sequence[Path], *, alone: bool = False) -> Plan:
+def plan(sources: Sequence[Path], *, alone: bool = False) -> Plan:
     """Decide what to bench.
 
     Args:
-        targets: Runs, folders of students, or bundles.
+        sources: Runs, folders of students, or bundles.
         alone: Bench bundles without their run, as for the user's own texts.
 
     Raises:
-        UsageError: If a target is neither a run, nor a student's folder, nor a bundle, or if two
+        UsageError: If a source is neither a run, nor a student's folder, nor a bundle, or if two
             of them mean the same bundle.
     """
     bundles: list[Path] = []
-    for target in targets:
-        bundles += _bundles_of(target)
+    for source in sources:
+        bundles += _bundles_of(source)
     bundles = [bundle.resolve() for bundle in bundles]
     check_each_once(bundles)
     missing = missing_training_packages()
     if not alone and not missing:
-        in_run = _students_of_one_run(targets)
+        in_run = _students_of_one_run(sources)
         if in_run is not None and (in_run[0].teacher / STAGE_FILE).is_file():
             run, students = in_run
             return Plan(run, students, tuple(bundles), _report_folder(run, students))
@@ -66,24 +66,24 @@ def plan(targets: Sequence[Path], *, alone: bool = False) -> Plan:
     return Plan(None, (), tuple(bundles), Path("bench") / bundle_name(bundles[0]), why)
 
 
-def _bundles_of(target: Path) -> list[Path]:
-    """Return the bundles of a target: a bundle, the folder of a student, or a run."""
-    if _is_bundle(target):
-        return [target]
-    bundle_of_student = StudentDir(target.name, target).bundle
+def _bundles_of(source: Path) -> list[Path]:
+    """Return the bundles of a source: a bundle, the folder of a student, or a run."""
+    if _is_bundle(source):
+        return [source]
+    bundle_of_student = StudentDir(source.name, source).bundle
     if _is_bundle(bundle_of_student):
         return [bundle_of_student]
-    students = _student_dirs(target)
+    students = _student_dirs(source)
     bundles = [student.bundle for student in students if _is_bundle(student.bundle)]
     if bundles:
         return bundles
     if students:
         raise UsageError(
-            "this run has no bundles yet", str(target), f"run `kdedge export {target}` first"
+            "this run has no bundles yet", str(source), f"run `kdedge export {source}` first"
         )
     raise UsageError(
         "this is neither a bundle nor a run",
-        str(target),
+        str(source),
         "name a folder with kdedge.json, such as runs/quickstart/bilstm/bundle, or a run folder",
     )
 
@@ -102,40 +102,40 @@ def _is_bundle(folder: Path) -> bool:
     return (folder / "kdedge.json").is_file()
 
 
-def _student_dirs(target: Path) -> list[StudentDir]:
+def _student_dirs(source: Path) -> list[StudentDir]:
     """List the folders of the students of a run without the packages of the extra `train`."""
     try:
-        document = json.loads((target / METADATA_FILE).read_text(encoding="utf-8"))
+        document = json.loads((source / METADATA_FILE).read_text(encoding="utf-8"))
         students = document["students"].items()
-        return [StudentDir(name, target / folder) for name, folder in students]
+        return [StudentDir(name, source / folder) for name, folder in students]
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return []
 
 
-def _students_of_one_run(targets: Sequence[Path]) -> tuple[RunDir, tuple[str, ...]] | None:
-    """Return the one run of all targets and their students; None for a bundle outside of it."""
+def _students_of_one_run(sources: Sequence[Path]) -> tuple[RunDir, tuple[str, ...]] | None:
+    """Return the one run of all sources and their students; None for a bundle outside of it."""
     from kdedge.run.layout import find_run
 
-    runs = [find_run(target) for target in targets]
+    runs = [find_run(source) for source in sources]
     first = runs[0]
     if first is None or any(run is None or run.folder != first.folder for run in runs):
         return None
     selected: set[str] = set()
-    for target in targets:
-        students = _students_in(first, target.resolve())
+    for source in sources:
+        students = _students_in(first, source.resolve())
         if not students:
             return None
         selected |= students
     return first, tuple(name for name in first.students if name in selected)
 
 
-def _students_in(run: RunDir, target: Path) -> set[str]:
-    """Return the students that a resolved target means: all for the run's own folder."""
-    if target == run.folder:
+def _students_in(run: RunDir, source: Path) -> set[str]:
+    """Return the students that a resolved source means: all for the run's own folder."""
+    if source == run.folder:
         return set(run.students)
     students = set()
     for name, student in run.students.items():
-        if target in (student.folder.resolve(), student.bundle.resolve()):
+        if source in (student.folder.resolve(), student.bundle.resolve()):
             students.add(name)
     return students
 
