@@ -25,6 +25,8 @@ from kdedge.errors import UsageError
 from kdedge.io.atomic import write_atomic
 
 TEMPLATE = "compare.html.jinja"
+HEADING = "<b>kdedge bench compare</b>"
+"""What the page of a comparison holds, as its template writes it."""
 
 
 def compare_reports(paths: Sequence[Path], page: Path) -> list[NamedReport]:
@@ -35,17 +37,29 @@ def compare_reports(paths: Sequence[Path], page: Path) -> list[NamedReport]:
         page: The HTML file to write.
 
     Raises:
-        UsageError: If the reports have different tasks, or `page` is one of them.
+        UsageError: If the reports have different tasks, or `page` exists and is not the page of
+            an earlier comparison.
         DataError: If they were measured on different texts, or a file is no report.
     """
     reports = read_reports(paths)
-    if page.resolve() in {path.resolve() for path in paths}:
-        raise UsageError(
-            "the page would replace a report", str(page), "name another file with --out"
-        )
+    _check_replaceable(page)
     page.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(page, comparison_page(reports))
     return reports
+
+
+def _check_replaceable(page: Path) -> None:
+    """Raise UsageError if a file exists that is not the page of a comparison."""
+    if not page.exists():
+        return
+    try:
+        is_comparison = HEADING in page.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        is_comparison = False
+    if not is_comparison:
+        raise UsageError(
+            "the page would replace another file", str(page), "name another file with --out"
+        )
 
 
 def comparison_page(reports: Sequence[NamedReport]) -> str:

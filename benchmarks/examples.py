@@ -82,10 +82,10 @@ def read_examples(
         spec: The task of the bundle.
         text: Column of the text.
         pair: Column of the second text.
-        label: Column of the label; by default `label`, if a row has one: then every row needs
-            one. All labels are names, or all are indices; if both are possible, as for names
-            that are digits, they are names. A multilabel cell is a list (jsonl), or has `|`
-            between its labels; if every cell is a list of C zeros and ones, it is multi-hot.
+        label: Column of the label; by default `label`, if a cell of it is not empty: then every
+            row needs a label. All labels are names, or all are indices; if both are possible, as
+            for names that are digits, they are names. A multilabel cell is a list (jsonl), or has
+            `|` between its labels; if every cell is a list of C zeros and ones, it is multi-hot.
 
     Raises:
         DataError: Names file, line and value.
@@ -133,7 +133,7 @@ def _read(path: Path, spec: TaskSpec, columns: tuple[str, ...], label: str | Non
     labels = None
     if label is not None:
         labels = _labels(spec, table, table.column(label, "--label"), faults)
-    elif any(value is not None for value in table.columns.get("label", ())):
+    elif not all(_is_blank(value) for value in table.columns.get("label", ())):
         labels = _labels(spec, table, table.columns["label"], faults)
     faults.raise_if_any()
     return Examples(texts, pairs, labels)
@@ -152,6 +152,9 @@ def _labels(spec: TaskSpec, table: Table, values: Sequence[Any], faults: Faults)
     """Return labels as a task's split holds them."""
     shape = (len(values), spec.outputs) if spec.kind == "multilabel" else (len(values),)
     labels = np.zeros(shape, np.int64 if spec.kind == "classification" else np.float32)
+    # An empty cell of a multilabel task is a text with none of the labels.
+    is_missing = _is_missing if spec.kind == "multilabel" else _is_blank
+    values = [None if is_missing(value) else value for value in values]
     given = [value for value in values if value is not None]
     if spec.kind == "multilabel" and given and are_multi_hot(given, spec.outputs):
         values = [None if value is None else _hot_labels(spec, value) for value in values]
@@ -161,7 +164,7 @@ def _labels(spec: TaskSpec, table: Table, values: Sequence[Any], faults: Faults)
         known = "labels are numbers"
     for row, value in enumerate(values):
         if value is None:
-            faults.add(table.where(row), "the label is missing", "other rows have one")
+            faults.add(table.where(row), "the label is missing", "every row needs one, or none")
             continue
         try:
             if spec.kind == "multilabel":
@@ -178,6 +181,15 @@ def _labels(spec: TaskSpec, table: Table, values: Sequence[Any], faults: Faults)
                 f"{known}; name the label column with --label (in Python: give (texts, labels))",
             )
     return labels
+
+
+def _is_missing(value: Any) -> bool:
+    """Return whether a cell is None or NaN, the missing value of a DataFrame."""
+    return value is None or (isinstance(value, float) and np.isnan(value))
+
+
+def _is_blank(value: Any) -> bool:
+    return _is_missing(value) or (isinstance(value, str) and not value.strip())
 
 
 def _hot_labels(spec: TaskSpec, value: Sequence[float]) -> list[str]:
@@ -203,6 +215,8 @@ def _reading(spec: TaskSpec, values: Sequence[Any]) -> Mapping[str, int]:
 
 def _labels_of(spec: TaskSpec, value: Any) -> list[str]:
     """Return the names or indices of labels in one cell."""
+    if isinstance(value, bool):  # As in training: true is the label 1.
+        value = int(value)
     if spec.kind != "multilabel":
         return [str(value).strip()]
     if isinstance(value, list):

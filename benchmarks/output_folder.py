@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kdedge.benchmarks.markdown import CURVE_FILE
 from kdedge.benchmarks.options import DEFAULTS, Options
 from kdedge.benchmarks.report_json import finite
 from kdedge.benchmarks.scenarios.names import SCENARIOS
@@ -26,6 +27,9 @@ EFFORT = ("seconds", "repeats", "show_texts")
 
 MOST_SHOWN = 8
 """Entries of a list that an error shows."""
+
+PAGES = ("report.html", "report.md", CURVE_FILE)
+"""Files beside report.json."""
 
 ABSENT = object()
 
@@ -99,7 +103,7 @@ def check_outside(folder: Path) -> None:
 
 
 def check_replaceable(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Check that the folder holds no report of other settings.
+    """Check that the folder holds no report of other settings, and no page without a report.
 
     The settings in `EFFORT` are not compared: a longer bench may replace a shorter one.
 
@@ -108,10 +112,12 @@ def check_replaceable(folder: Path, settings: Mapping[str, Any]) -> None:
         settings: `Report.settings` of the new report.
 
     Raises:
-        UsageError: If the folder holds a report of other settings, or one that cannot be read.
+        UsageError: If the folder holds a report of other settings, one that cannot be read, or a
+            file of the same name as a page of the report.
     """
     path = folder / "report.json"
     if not path.exists():
+        _check_pages(folder)
         return
     hint = "name another folder with --out (in Python: out), or remove its report.json"
     try:
@@ -132,6 +138,17 @@ def check_replaceable(folder: Path, settings: Mapping[str, Any]) -> None:
             "the folder holds a report that was made with other settings",
             "\n".join([str(folder), *lines]),
             hint,
+        )
+
+
+def _check_pages(folder: Path) -> None:
+    """Raise UsageError if a folder without a report holds a file that the report would replace."""
+    found = [name for name in PAGES if (folder / name).exists()]
+    if found:
+        raise UsageError(
+            "the folder holds files that the report would replace",
+            f"{folder}: {', '.join(found)}",
+            "name another folder with --out (in Python: out), or move them away",
         )
 
 

@@ -26,12 +26,11 @@ def write_report(report: Report, folder: Path) -> Path:
     Raises:
         MachineError: If the folder cannot be created.
     """
-    contents = {}
+    contents = {"report.json": one_line(report) + "\n"}
     if "curve" in report.learned_from:
         contents[CURVE_FILE] = _curve_picture(report)
     contents["report.md"] = markdown(report)
     contents[PAGE_FILE] = html_page(report)
-    contents["report.json"] = one_line(report) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

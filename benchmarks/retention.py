@@ -163,5 +163,5 @@ def _from_resamples(
     verdict = verdict_of(low, high, target)
     note = ""
     if verdict == "inconclusive":
-        note = f"inconclusive: {size} texts are too few for a target of {target:.0%}"
+        note = f"inconclusive: {size} texts are too few for a target of {100 * target:.4g} %"
     return Retention(ratio, low, high, verdict, note)

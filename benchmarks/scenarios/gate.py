@@ -120,9 +120,13 @@ def _continues(rounds: int, time_left: bool) -> bool:
 
 
 def _right_texts(workload: Workload, subject: Subject) -> np.ndarray | None:
-    """Return 1 for each text that a classification predicts right, else 0; None without labels."""
+    """Return 1 for each text that is predicted right, else 0; None without labels.
+
+    None too if the task's metric is not the share of such texts: on rare labels, F1 and Matthews'
+    correlation may fall although as many texts are right.
+    """
     labels = workload.examples.labels
-    if workload.spec is None or workload.spec.kind != "classification":
+    if workload.spec is None or workload.spec.metric != "accuracy":
         return None
     if subject.logits is None or labels is None:
         return None

@@ -239,13 +239,22 @@ def _show_curve(context: DistillContext, config: AugmentConfig, curve: LearningC
     results().print(_curve_table(curve, metric))
     path = context.run.curve / "curve.svg"
     write_atomic(path, plot_learning_curve(curve, context.recipe.name))
-    largest = max(point.size for point in curve.points)
-    if largest < max(config.curve):
-        print_message(
-            f"the curve ends at {largest:.3g} texts per labelled one, because no more were made; "
-            f'augment.size = "auto" makes {max(config.curve):g} and those that are kept apart'
-        )
+    _point_out_end(config, curve)
     print_line(f"picture: {path}")
+
+
+def _point_out_end(config: AugmentConfig, curve: LearningCurve) -> None:
+    """Say why the largest sizes of a curve were not measured."""
+    from kdedge.distillation.learning_curve_plot import helpful_sources
+
+    largest = max(point.size for point in curve.points)
+    if helpful_sources(curve) is None:
+        print_message("no source helps alone, so larger sizes were not measured")
+    elif largest < max(config.curve):
+        line = f"the curve ends at {largest:.3g} texts per labelled one: there are no more"
+        if config.size != "auto":
+            line += f'; augment.size = "auto" makes {max(config.curve):g} and those kept apart'
+        print_message(line)
 
 
 def _curve_table(curve: LearningCurve, metric: str) -> Table:

@@ -66,6 +66,9 @@ def _facts(manifest: Manifest) -> dict[str, str]:
     for model in ("teacher", "student"):
         if scores.get(model) is not None:
             facts[model] = facts.get(model, "") + f" {metric} {float(scores[model]):.4f}"
+    for name in manifest.precisions:
+        if scores.get("student") is not None and scores.get(name) is not None:
+            facts["student"] += f", {name} file {float(scores[name]):.4f}"
     if scores.get("split_size"):
         facts["scores"] = f"{metric} on {scores['split_size']:,} test texts"
     if manifest.scheme:

@@ -44,6 +44,12 @@ class TextArguments:
 
     def rows(self, *, pair: bool) -> Iterable[Row]:
         """Return the texts, or read them from the file or stdin as they are needed."""
+        if self.pairs and (self.file or self._reads_stdin):
+            raise UsageError(
+                "--pair goes with texts that are arguments",
+                f"{len(self.pairs)} --pair, and texts from {self.file or 'stdin'}",
+                "put the second text into the file, or behind a tab on its line",
+            )
         if self._reads_stdin:
             return stdin_rows(pair=pair)
         if bool(self.texts) == bool(self.file):
@@ -185,7 +191,8 @@ def stdin_rows(*, pair: bool) -> Iterator[Row]:
     for number, content in enumerate(sys.stdin.buffer, 1):
         where = f"stdin:{number}"
         try:
-            line = content.decode("utf-8").rstrip("\r\n")
+            # The first line may begin with a byte order mark.
+            line = content.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
             raise DataError(f"{where}: not UTF-8", error.reason, "convert the texts") from error
         row = tuple(line.split("\t")) if pair else (line,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections import Counter
@@ -14,8 +15,9 @@ from kdedge.errors import DataError, UsageError
 from kdedge.io.delimited import find_delimiter
 from kdedge.io.encoding import open_text
 from kdedge.io.faults import shown
+from kdedge.io.multi_hot import are_multi_hot
 from kdedge.io.table import Table
-from kdedge.io.tabular import iter_rows
+from kdedge.io.tabular import iter_rows, require_suffix
 from kdedge.runtime.spec import BETWEEN_LABELS, Kind
 
 MOST_CLASSES = 200
@@ -97,6 +99,7 @@ def guess_data(
         raise UsageError(
             "a txt file has no labels", str(path), "give a csv, tsv or jsonl file with both"
         )
+    require_suffix(path, (".csv", ".tsv", ".jsonl"))
     rows = [row.cells for row in iter_rows(path, (), encoding)]
     if not rows:
         raise DataError(f"{path}: no rows", "0 rows", "give a file with texts and labels")
@@ -255,8 +258,9 @@ def _kind(cells: list[Any]) -> Kind:
     numbers = [_number(cell) for cell in cells]
     if any(number is None for number in numbers):
         return "classification"
-    is_fraction = any(number is not None and number % 1 for number in numbers)
-    return "regression" if is_fraction or len(set(numbers)) > MOST_CLASSES else "classification"
+    finite = {number for number in numbers if number is not None and math.isfinite(number)}
+    has_fractions = any(number % 1 for number in finite)
+    return "regression" if has_fractions or len(finite) > MOST_CLASSES else "classification"
 
 
 def _number(cell: Any) -> float | None:
@@ -270,8 +274,14 @@ def _label_counts(kind: Kind, cells: list[Any]) -> tuple[tuple[str, int], ...]:
     if kind == "regression":
         return ()
     counts: Counter[str] = Counter()
+    if isinstance(cells[0], list) and are_multi_hot(cells, len(cells[0])):
+        for position, rows in enumerate(zip(*cells, strict=True)):
+            counts[str(position)] = int(sum(rows))
+        return tuple(counts.most_common())
     for cell in cells:
-        if isinstance(cell, list):
+        if isinstance(cell, bool):  # As in training: true is the label 1.
+            counts[str(int(cell))] += 1
+        elif isinstance(cell, list):
             counts.update(str(item) for item in cell)
         elif kind == "multilabel":
             counts.update(part.strip() for part in str(cell).split(BETWEEN_LABELS) if part.strip())

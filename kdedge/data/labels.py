@@ -279,7 +279,10 @@ def _label_fault(value: Any, names: Names) -> tuple[str, str]:
     if isinstance(value, int):
         remedy = "correct the label, or name all labels in task.labels"
         if value == -1:
-            remedy = "remove the row: -1 marks a held-out or out-of-scope label"
+            remedy = (
+                "if -1 is a class, write all labels as names in quotes; if it marks a text "
+                "without a label, remove the row"
+            )
         return f"label {value} is out of range 0 to {len(names) - 1}", remedy
     if not isinstance(value, str):
         return f"label {shown(value)} is a {type(value).__name__}", "write a whole number or a name"

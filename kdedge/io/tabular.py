@@ -48,7 +48,7 @@ def read_table(
         DataError: Lists up to ten malformed rows with file and line.
         UsageError: If the file type or the encoding is unknown, or the file cannot be read.
     """
-    _require_suffix(path, suffixes)
+    require_suffix(path, suffixes)
     if path.suffix.lower() == ".parquet":
         return read_parquet(path, columns)
     faults = Faults(str(path))
@@ -76,7 +76,7 @@ def stream_texts(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, ...]
         DataError: If the file does not exist, or a row is malformed or lacks a text.
         UsageError: If the file type is unknown, or the first row lacks a column.
     """
-    _require_suffix(path, STREAMED_SUFFIXES)
+    require_suffix(path, STREAMED_SUFFIXES)
     if not path.exists():
         raise DataError("the file cannot be read", f"{path} does not exist", "check its name")
     names: tuple[str, ...] = ()
@@ -114,7 +114,7 @@ def iter_rows(
         DataError: If the header or a byte is malformed.
         UsageError: If the file type or the encoding is unknown, or the file cannot be read.
     """
-    _require_suffix(path, STREAMED_SUFFIXES)
+    require_suffix(path, STREAMED_SUFFIXES)
     suffix = path.suffix.lower()
     with open_text(path, encoding, newline="" if suffix == ".csv" else "\n") as stream:
         if suffix == ".jsonl":
@@ -125,7 +125,8 @@ def iter_rows(
             yield from delimited_rows(path, stream, columns, delimiter, on_fault)
 
 
-def _require_suffix(path: Path, suffixes: tuple[str, ...]) -> None:
+def require_suffix(path: Path, suffixes: tuple[str, ...]) -> None:
+    """Raise UsageError if the file is of another type."""
     if path.suffix.lower() not in suffixes:
         endings = ", ".join(suffix[1:] for suffix in suffixes)
         raise UsageError(
@@ -159,6 +160,8 @@ def _txt_rows(
     for number, line in enumerate(stream, 1):
         text = line.rstrip("\r\n")
         texts = [text] if len(columns) == 1 else text.split("\t")
+        if not text.strip():
+            texts = [""] * len(columns)
         if len(texts) == len(columns):
             yield SourceRow(number, dict(zip(columns, texts, strict=True)))
         else:

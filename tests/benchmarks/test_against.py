@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import factories
@@ -16,9 +17,11 @@ import pytest
 from click.testing import CliRunner
 from kdedge.benchmarks import child
 from kdedge.benchmarks.against import check_same_conditions, compare, read_earlier
+from kdedge.benchmarks.examples import Examples
+from kdedge.benchmarks.options import Options
 from kdedge.benchmarks.page import html_page
 from kdedge.benchmarks.report import Report, one_line
-from kdedge.benchmarks.scenarios.gate import PROCESSES, time_rounds
+from kdedge.benchmarks.scenarios.gate import PROCESSES, _right_texts, time_rounds
 from kdedge.benchmarks.scenarios.process_ratio import (
     compare_processes,
     rank_sum_limit,
@@ -26,11 +29,13 @@ from kdedge.benchmarks.scenarios.process_ratio import (
     verdict_of,
 )
 from kdedge.benchmarks.scenarios.series import ScenarioResults, Series
+from kdedge.benchmarks.scenarios.workload import Workload
 from reports import report
 from scipy import stats
 
 from kdedge.cli.bench import bench
 from kdedge.errors import CheckFailed, UsageError
+from kdedge.runtime.spec import TaskSpec
 
 TEXTS, ROUNDS = 6, 9
 
@@ -270,6 +275,16 @@ def test_a_worse_score_is_a_regression(tmp_path: Path) -> None:
     better = compare(old, read_earlier(write(tmp_path, new)))
     assert {change.score_verdict for change in better.changes} == {"better"}
     better.raise_if_regressed()
+
+
+@pytest.mark.parametrize(("metric", "compared"), [("accuracy", True), ("f1", False)])
+def test_right_answers_are_compared_for_accuracy_alone(metric: str, *, compared: bool) -> None:
+    """With rare labels, F1 may fall to 0 while as many answers are right."""
+    spec = TaskSpec("toy", "classification", ("a", "b"), metric, pair=False)
+    examples = Examples(["x", "y"], labels=np.array([0, 1]))
+    subject: Any = SimpleNamespace(logits=np.eye(2))
+    right = _right_texts(Workload({}, examples, Options(), spec=spec), subject)
+    assert (right is not None) is compared
 
 
 def test_subjects_of_one_bench_alone_are_listed(tmp_path: Path) -> None:

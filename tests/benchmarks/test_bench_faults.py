@@ -125,6 +125,35 @@ def test_a_row_without_the_label_that_others_have_is_a_fault(tmp_path: Path) -> 
     assert read_examples(path, SPEC).labels is None
 
 
+@pytest.mark.parametrize("spec", [SPEC, replace(SPEC, kind="multilabel", metric="micro_f1")])
+def test_a_column_of_empty_labels_is_none(tmp_path: Path, spec: TaskSpec) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("text,label\na film,\nanother, \n")
+    assert read_examples(path, spec).labels is None
+
+
+def test_an_empty_label_among_others_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(f"text,label\na film,{SPEC.labels[0]}\nanother,\n")
+    with pytest.raises(DataError) as caught:
+        read_examples(path, SPEC)
+    assert "t.csv:3: the label is missing" in caught.value.detail
+
+
+def test_true_and_false_are_the_labels_1_and_0(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"text": "a film", "label": true}\n{"text": "another", "label": false}\n')
+    labels = read_examples(path, replace(SPEC, labels=("0", "1"))).labels
+    assert labels is not None and labels.tolist() == [1, 0]
+
+
+def test_a_blank_line_of_pairs_in_a_txt_file_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "t.txt"
+    path.write_text("a good film\tb\n\nc d\te f\n")
+    examples = read_examples(path, replace(SPEC, pair=True))
+    assert examples.texts == ["a good film", "c d"] and examples.pairs == ["b", "e f"]
+
+
 STARS = replace(SPEC, labels=("1", "2", "3", "4", "5"))
 MANY = replace(STARS, kind="multilabel", metric="micro_f1")
 

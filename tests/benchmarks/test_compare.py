@@ -156,9 +156,20 @@ def test_other_tasks_are_refused(files: list[Path]) -> None:
 
 def test_the_page_never_replaces_a_report(files: list[Path]) -> None:
     before = files[0].read_bytes()
-    with pytest.raises(UsageError, match="would replace a report"):
+    with pytest.raises(UsageError, match="would replace another file"):
         compare_reports(files, files[0])
     assert files[0].read_bytes() == before
+
+
+def test_the_page_replaces_the_page_of_a_comparison_alone(files: list[Path]) -> None:
+    page = files[0].with_name("report.html")
+    before = page.read_bytes()
+    with pytest.raises(UsageError, match="would replace another file"):
+        compare_reports(files, page)
+    assert page.read_bytes() == before
+    page.unlink()
+    compare_reports(files, page)
+    compare_reports(files, page)
 
 
 def test_a_run_and_its_bundle_alone_have_the_same_subjects(files: list[Path]) -> None:

@@ -79,6 +79,14 @@ def test_a_report_of_other_settings_is_kept(
     assert "--out" in caught.value.hint
 
 
+@pytest.mark.parametrize("name", ["report.md", "report.html", "curve.svg"])
+def test_a_page_without_a_report_is_kept(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UsageError, match="would replace") as caught:
+        check_replaceable(tmp_path, settings())
+    assert name in caught.value.detail
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"settings": 3}', '{"settings": null}'])
 def test_a_file_that_is_no_report_is_kept(tmp_path: Path, content: str) -> None:
     (tmp_path / "report.json").write_text(content)

@@ -150,6 +150,13 @@ def test_a_student_equal_to_its_teacher_needs_a_large_test_set() -> None:
     )
 
 
+def test_the_note_of_a_verdict_names_the_target_in_full() -> None:
+    spec = TaskSpec("toy", "classification", ("a", "b"), "accuracy", pair=False)
+    labels = np.arange(40) % 2
+    logits = np.eye(2)[labels]
+    assert "a target of 99.5 %" in paired_retention(spec, logits, logits, labels, target=0.995).note
+
+
 def test_a_clear_loss_and_a_clear_gain_get_a_verdict() -> None:
     spec = spec_of("classification", "accuracy", 2)
     labels, teacher, student = simulated(np.random.default_rng(7), 1000, 0.9, lost=0.1, won=0.0)

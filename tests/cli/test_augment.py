@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import factories
 import numpy as np
 import pytest
 from kdedge_process import call_kdedge
 
-from kdedge.cli.augment import _labels_table, _point_out_shift
+from kdedge.cli.augment import _labels_table, _point_out_end, _point_out_shift
+from kdedge.distillation.learning_curve import CurvePoint, LearningCurve
+from kdedge.recipe.augment import AugmentConfig, RulesConfig
 from kdedge.runtime.spec import TaskSpec
 from kdedge.transfer.label_shift import LabelShift, measure_label_shift
 from kdedge.transfer.texts import TransferTexts
@@ -51,6 +54,33 @@ def test_new_texts_with_one_label_are_pointed_out(
         f"{origin}: the teacher gives 'good' to 97.5 % of these texts, and to 50.0 %"
     )
     assert "lower augment.filters.balance" in said
+
+
+def curve(*points: tuple[float, tuple[str, ...], float]) -> LearningCurve:
+    """Points of (size, sources, agreement), of which the first one is chosen."""
+    all_points = []
+    for size, sources, agreement in points:
+        all_points.append(CurvePoint(size, sources, 100, agreement, agreement))
+    return LearningCurve(tuple(all_points), all_points[0], 200)
+
+
+NOTHING_HELPS = curve((0, (), 0.9), (1, ("rules",), 0.8), (1, ("replace",), 0.7))
+ENDS_EARLY = curve((0, (), 0.8), (1, ("rules",), 0.9))
+
+
+@pytest.mark.parametrize(
+    ("found", "size", "line"),
+    [
+        (NOTHING_HELPS, "auto", "no source helps alone, so larger sizes were not measured\n"),
+        (ENDS_EARLY, "auto", "the curve ends at 1 texts per labelled one: there are no more\n"),
+        (ENDS_EARLY, 2.0, 'there are no more; augment.size = "auto" makes 16 and those kept'),
+    ],
+)
+def test_why_a_curve_ends_is_said(
+    found: LearningCurve, size: Any, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _point_out_end(AugmentConfig(size=size, rules=RulesConfig()), found)
+    assert line in capsys.readouterr().err
 
 
 def test_the_most_frequent_labels_are_shown() -> None:

@@ -41,6 +41,16 @@ def test_info_breaks_long_facts_between_words(tmp_path: Path) -> None:
     assert {*labels, "m" * 66, "part-5"} <= set(words), "no word is cut"
 
 
+def test_info_has_the_score_of_each_file(tmp_path: Path) -> None:
+    folder = factories.copy_bundle(factories.tiny_bundle(), tmp_path)
+    document = json.loads((folder / MANIFEST).read_text())
+    precision = next(iter(document["precisions"]))
+    document["scores"] |= {"student": 0.9, precision: 0.875}
+    write_manifest(folder, Manifest.from_json(document))
+    done = call_kdedge("info", str(folder), COLUMNS="120")
+    assert f"0.9000, {precision} file 0.8750" in done.stdout
+
+
 def test_info_as_json_has_the_size_of_every_file() -> None:
     bundle = factories.tiny_bundle()
     document = json.loads(call_kdedge("info", str(bundle), "--json").stdout)

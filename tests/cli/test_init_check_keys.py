@@ -146,6 +146,34 @@ def test_the_kind_of_task_is_guessed(
     assert (guess.kind, len(guess.labels), guess.pair) == (kind, labels, pair)
 
 
+@pytest.mark.parametrize(
+    ("labels", "counts"),
+    [
+        ([[1, 0, 1], [1, 0, 0]], {"0": 2, "1": 0, "2": 1}),
+        ([True, False, True], {"1": 2, "0": 1}),
+    ],
+)
+def test_labels_are_counted_as_training_reads_them(
+    tmp_path: Path, labels: list[object], counts: dict[str, int]
+) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text("\n".join(json.dumps({"text": "a b", "label": label}) for label in labels))
+    assert dict(guess_data(path).labels) == counts
+
+
+def test_a_missing_label_does_not_make_classes_scores(tmp_path: Path) -> None:
+    rows = [f"text {number},{label}" for number, label in enumerate(["0", "1", "nan", "1"])]
+    (tmp_path / "t.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
+    assert guess_data(tmp_path / "t.csv").kind == "classification"
+
+
+def test_init_names_the_file_types_that_it_reads(tmp_path: Path) -> None:
+    (tmp_path / "t.parquet").write_bytes(b"x")
+    with pytest.raises(UsageError) as caught:
+        guess_data(tmp_path / "t.parquet")
+    assert caught.value.hint == "convert the file to one of csv, tsv, jsonl"
+
+
 def test_columns_without_usual_names_are_guessed_by_their_values(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     lines = [f"{number},k{number % 3},a long text number {number}" for number in range(30)]

@@ -419,6 +419,28 @@ def test_a_blank_line_of_stdin_gets_a_line_of_output_in_its_place(
     assert empty and f"{empty} text" in done.stderr.decode()
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_text() -> None:
+    done = subprocess.run(
+        kdedge_command("predict", str(factories.tiny_bundle("bilstm", "single")), "-", "--json"),
+        input="\ufeffa lovely film\n".encode(),
+        capture_output=True,
+        timeout=120,
+    )
+    assert json.loads(done.stdout)["text"] == "a lovely film"
+
+
+def test_a_pair_option_beside_texts_of_stdin_is_refused() -> None:
+    folder = str(factories.tiny_bundle("bilstm", "single"))
+    done = subprocess.run(
+        kdedge_command("predict", folder, "-", "--pair", "x"),
+        input="one\n",
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2 and "--pair goes with texts that are arguments" in done.stderr
+
+
 def test_a_line_of_stdin_that_is_not_a_pair_is_named() -> None:
     done = subprocess.run(
         kdedge_command("predict", str(factories.tiny_bundle("bilstm", "pair")), "-"),
