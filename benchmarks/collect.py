@@ -35,6 +35,7 @@ def collect_subjects(
     yield from _teacher_subjects(run, task, options)
     for name in students:
         folders = run.students[name]
+        run.require_same_teacher(name)
         yield _torch_subject(name, folders.student, task, "cpu", options)
         yield from _bundle_subjects(name, folders.bundle, folders.student, task, options)
         baseline = folders.current_baseline()

@@ -95,6 +95,7 @@ def _export_student(
     trained, bundle = folders.student, folders.bundle
     recover_dir(bundle)
     folders.require_trained()
+    run.require_same_teacher(name)
     recipe = _quantize_config(run, name, options)
     teacher = read_result(run.teacher, TeacherResult)
     student, logits = read_measured(trained, task)

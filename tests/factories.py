@@ -328,11 +328,11 @@ def make_run(
     builder.build(collect_texts(task), run.transfer)
     for kind, student_dir in zip(kinds, run.students.values(), strict=True):
         student = model or random_student(kind, task.spec, seed=3, lstm_std=None)
-        _save_stage(student_dir.student, student, task)
+        _save_stage(student_dir.student, student, task, teacher=hash_model(run.teacher))
     return run
 
 
-def _save_stage(folder: Path, model: PreTrainedModel, task: Task) -> None:
+def _save_stage(folder: Path, model: PreTrainedModel, task: Task, **inputs: str) -> None:
     from kdedge.nn.text_model import TextClassifier, save_measured
     from kdedge.run.stage import stage
     from kdedge.teacher.result import TeacherResult
@@ -344,7 +344,7 @@ def _save_stage(folder: Path, model: PreTrainedModel, task: Task) -> None:
         result = TeacherResult(**measured, model="a-tiny-teacher", fine_tuned=False, seconds=0.0)
         return result.to_json()
 
-    stage(folder, {"made": "here"}, make)
+    stage(folder, {"made": "here", **inputs}, make)
 
 
 def record_again(folder: Path) -> None:

@@ -81,8 +81,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _create(self, document: dict[str, Any]) -> None:
         repository = "/".join(filter(None, (document.get("organization"), document["name"])))
+        is_new = (repository, "main") not in self.hub.files
         self.hub.files.setdefault((repository, "main"), {})
-        if document.get("visibility") == "private" or document.get("private"):
+        if not is_new:
+            pass  # Its visibility stays.
+        elif document.get("visibility") == "private" or document.get("private"):
             self.hub.private.add(repository)
         self._reply({"url": f"{self.hub.url}/{repository}", "id": repository})
 
@@ -140,7 +143,8 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             siblings = [{"rfilename": path} for path in files]
             document = {"id": f"{owner}/{name}", "sha": self._commit_of(files)}
-            self._reply({**document, "siblings": siblings, "private": False, "tags": []})
+            is_private = f"{owner}/{name}" in self.hub.private
+            self._reply({**document, "siblings": siblings, "private": is_private, "tags": []})
 
     def _commit_of(self, files: dict[str, bytes]) -> str:
         (commit,) = {

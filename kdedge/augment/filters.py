@@ -15,6 +15,7 @@ from kdedge.data.shares import normalised, text_keys
 from kdedge.data.task import Split, Task
 from kdedge.errors import UsageError
 from kdedge.recipe import FilterConfig
+from kdedge.runtime.cleaning import Cleaner
 
 CONTAINMENT = 0.9
 """A text that contains this share of a held-out text is rejected, whatever else it contains."""
@@ -86,6 +87,15 @@ class KnownTexts:
             self.near.add(text_shingles)
 
 
+def _as_they_are_and_cleaned(split: Split, steps: Sequence[str]) -> list[Split]:
+    if not steps:
+        return [split]
+    clean = Cleaner(steps).clean
+    texts = tuple(map(clean, split.texts))
+    pairs = None if split.pairs is None else tuple(map(clean, split.pairs))
+    return [split, replace(split, texts=texts, pairs=pairs)]
+
+
 @dataclass
 class TextFilter:
     """The filters that need no teacher. They also reject copies of texts accepted before.
@@ -104,21 +114,31 @@ class TextFilter:
 
     @classmethod
     def for_task(
-        cls, filters: FilterConfig, task: Task, nll_range: tuple[float, float] | None = None
+        cls,
+        filters: FilterConfig,
+        task: Task,
+        nll_range: tuple[float, float] | None = None,
+        clean: Sequence[str] = (),
     ) -> TextFilter:
         """Create a filter that rejects copies of training, validation and test texts.
 
         A pair of the validation or test split is also rejected with its texts swapped.
+
+        Args:
+            clean: Steps that clean new texts before they are filtered. The splits are then known
+                both as they are and cleaned: else a cleaned copy of a test text would differ.
         """
         frequencies = count_shingles(_shingles_of(task.train))
         seen = KnownTexts(NearDuplicateIndex(filters.near, frequencies))
-        seen.add_split(task.train)
+        for split in _as_they_are_and_cleaned(task.train, clean):
+            seen.add_split(split)
         containment = max(CONTAINMENT, filters.held_out)
         held_out = KnownTexts(NearDuplicateIndex(filters.held_out, frequencies, containment))
-        for split in (task.validation, task.test):
-            held_out.add_split(split)
-            if split.pairs is not None:
-                held_out.add_split(replace(split, texts=split.pairs, pairs=split.texts))
+        for each in (task.validation, task.test):
+            for split in _as_they_are_and_cleaned(each, clean):
+                held_out.add_split(split)
+                if split.pairs is not None:
+                    held_out.add_split(replace(split, texts=split.pairs, pairs=split.texts))
         return cls(LengthRange.of(filters, task.train), held_out, seen, nll_range)
 
     def eligible_rows(self, split: Split) -> np.ndarray:

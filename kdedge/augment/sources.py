@@ -52,7 +52,7 @@ class Sources:
 
     def text_filter(self) -> TextFilter:
         """Create the text filter that the recipe configures."""
-        return TextFilter.for_task(self.recipe.filters, self.task, self.nll_range)
+        return TextFilter.for_task(self.recipe.filters, self.task, self.nll_range, self.clean)
 
 
 def build_sources(
@@ -107,6 +107,7 @@ def build_sources(
     clean = recipe.data.clean_new
     if clean:
         inputs["clean"] = list(clean)
+        inputs["known texts"] = "as they are and cleaned"
     return Sources(sources, inputs, augment, task, nll_range, clean)
 
 

@@ -93,7 +93,7 @@ class HttpTeacher:
         document: dict[str, Any] = {"texts": list(texts)}
         if pairs is not None:
             document["pairs"] = list(pairs)
-        body = json.dumps(document).encode()
+        body = json.dumps(document, ensure_ascii=False).encode()
         request = urllib.request.Request(self.url, data=body, headers=self.headers)
         deadline = time.monotonic() + self.timeout
         try:

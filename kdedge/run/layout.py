@@ -22,9 +22,11 @@ from filelock import FileLock, Timeout
 from kdedge import __version__
 from kdedge.errors import MachineError, UsageError
 from kdedge.io.atomic import json_text, write_atomic
+from kdedge.io.model_files import hash_model
 from kdedge.recipe import Recipe, StudentConfig, load_recipe
 from kdedge.run.paths import INPUTS_FOLDER, METADATA_FILE, RECIPE_FILE, StudentDir
 from kdedge.run.processes import is_main
+from kdedge.run.stage import read_stage
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,17 @@ class RunDir:
         if len(keys) == 1:
             return {keys[0]: StudentDir(keys[0], self.folder)}
         return {key: StudentDir(key, self.folder / key) for key in keys}
+
+    def require_same_teacher(self, name: str) -> None:
+        """Raise UsageError if a student learned from another teacher than the run has now."""
+        student = self.students[name].student
+        learned_from = read_stage(student).inputs.get("teacher")
+        if learned_from != hash_model(self.teacher):
+            raise UsageError(
+                "a student learned from another teacher than its run has now",
+                f"{student} and {self.teacher}",
+                "run `kdedge distill --force` with the run's recipe",
+            )
 
     @classmethod
     def create(cls, recipe: Recipe, runs: Path) -> RunDir:

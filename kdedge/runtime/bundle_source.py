@@ -99,7 +99,8 @@ def bundle_folder(source: str | Path) -> Iterator[Path]:
             extract_bundle(path, folder)
             yield folder
     elif isinstance(source, str) and not path.exists() and _is_hub_source(source):
-        with _temporary_folder(source.partition("/")[2]) as folder:
+        # A branch, such as refs/pr/1, may have slashes.
+        with _temporary_folder(source.partition("/")[2].replace("/", "-")) as folder:
             copy_hub_bundle(source, folder)
             yield folder
     else:

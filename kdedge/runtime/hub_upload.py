@@ -70,6 +70,8 @@ def upload_bundle(
         _write_listed_files(bundle, Path(folder))
         try:
             url = api.create_repo(repository, private=private, exist_ok=True)
+            if private and not api.repo_info(repository).private:
+                raise _is_public(repository)
             if revision is not None:
                 api.create_branch(repository, branch=revision, exist_ok=True)
             done = api.upload_folder(
@@ -80,6 +82,8 @@ def upload_bundle(
                 # A file that only the older bundle has would make the new one invalid.
                 delete_patterns=sorted(NAMES),
             )
+        except UsageError:
+            raise
         # Networks and hubs raise many classes of errors.
         except Exception as error:
             raise _upload_failed(repository, error) from error
@@ -119,6 +123,14 @@ def _write_listed_files(bundle: Bundle, folder: Path) -> None:
             content = read_regular_file(bundle.folder, name, max_bytes=most)
             (folder / name).write_bytes(content)
     Bundle.open(folder, bundle.manifest.digest())
+
+
+def _is_public(repository: str) -> UsageError:
+    return UsageError(
+        "this repository exists already and is public",
+        f"{repository}: nothing was uploaded",
+        "make it private in its settings, name another one, or leave --private out",
+    )
 
 
 def _upload_failed(repository: str, error: Exception) -> MachineError:

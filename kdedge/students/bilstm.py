@@ -210,7 +210,9 @@ class BiLstmKind(StudentKind):
                 "remove student.cross_attention",
             )
         if config.start == "teacher" and config.embedding:
-            _check_width(config.embedding, source.hidden_size)
+            # ELECTRA and ALBERT have embeddings that are narrower than their layers.
+            width = getattr(source, "embedding_size", None) or source.hidden_size
+            _check_width(config.embedding, width)
 
     def build(
         self,

@@ -32,6 +32,21 @@ def make_filter(
 
 
 @pytest.mark.parametrize("role", ["validation", "test"])
+@pytest.mark.parametrize("pair", [False, True])
+def test_a_cleaned_copy_of_a_held_out_text_is_rejected(role: str, *, pair: bool) -> None:
+    task = factories.pair_task() if pair else factories.single_task()
+    split = getattr(task, role)
+    link = "https://example.org/one/two?three=four&five=six#seven-eight-nine"
+    linked = replace(split, texts=tuple(f"{text} {link}" for text in split.texts))
+    task = replace(task, **{role: linked})
+    for steps, expected in (((), None), (("urls", "spaces"), "held out")):
+        filters = FilterConfig(shortest=1, longest=99)
+        text_filter = TextFilter.for_task(filters, task, clean=steps)
+        cleaned = AugmentedText(split.texts[0], split.pairs and split.pairs[0], 0)
+        assert text_filter._rejection(cleaned) == expected
+
+
+@pytest.mark.parametrize("role", ["validation", "test"])
 def test_a_disguised_held_out_text_is_rejected(role: str) -> None:
     task = factories.single_task()
     secret = max(getattr(task, role).texts, key=len)

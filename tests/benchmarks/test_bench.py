@@ -156,7 +156,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_bundle(tmp_path_factory.mktemp("bundles") / "toy")
 
 
-def make_stage(folder: Path, seed: int, kind: str) -> None:
+def make_stage(folder: Path, seed: int, kind: str, teacher: str | None = None) -> None:
     """Write a stage as distillation does: a tiny random model, tokenizer, logits and scores."""
     import torch
     from kdedge.benchmarks.torch_runner import torch_runner
@@ -208,7 +208,8 @@ def make_stage(folder: Path, seed: int, kind: str) -> None:
         "fine_tuned": False,
         "seconds": 1.0,
     }
-    (folder / "stage.json").write_text(json.dumps({"inputs": {}, "result": result, "files": {}}))
+    document = {"inputs": {"teacher": teacher}, "result": result, "files": {}}
+    (folder / "stage.json").write_text(json.dumps(document))
 
 
 @pytest.fixture(scope="module")
@@ -228,9 +229,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
     run_dir = RunDir.create(recipe, tmp_path_factory.mktemp("runs"))
     make_stage(run_dir.teacher, 0, "bert")
     make_bundle(run_dir.shared / "teacher-bundle", "teacher", run_dir.teacher)
+    teacher = hash_model(run_dir.teacher)
     for seed, (name, folders) in enumerate(run_dir.students.items(), 1):
-        make_stage(folders.student, seed, "bilstm" if name == "bilstm" else "bert")
-        make_stage(folders.baseline, seed + 10, "bilstm" if name == "bilstm" else "bert")
+        kind = "bilstm" if name == "bilstm" else "bert"
+        make_stage(folders.student, seed, kind, teacher)
+        make_stage(folders.baseline, seed + 10, kind, teacher)
         make_bundle(folders.bundle, name, folders.student)
     return run_dir
 

@@ -284,7 +284,8 @@ class Handler(BaseHTTPRequestHandler):
     answer: Any = None
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.received = int(self.headers["Content-Length"])  # type: ignore[attr-defined]
+        body = json.loads(self.rfile.read(self.server.received))  # type: ignore[attr-defined]
         answer = self.server.answer  # type: ignore[attr-defined]
         if answer is None:
             predictions = [{"label": label_of(text)} for text in body["texts"]]
@@ -328,6 +329,13 @@ def test_many_texts_are_sent_in_several_requests(server: HTTPServer) -> None:
     with pytest.raises(MachineError, match="smaller most_texts"):
         teacher(asked)
     assert teacher([]) == []
+
+
+def test_letters_of_every_script_are_sent_as_they_are(server: HTTPServer) -> None:
+    """Escaped as ASCII, a text that one server accepts would be too large for the next."""
+    asked = ["фильм" * 20]
+    HttpTeacher(url(server))(asked)
+    assert server.received < 2 * 5 * 20 + 50  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("answer", [500, {}, {"predictions": []}, {"predictions": [{"label": 1}]}])

@@ -93,6 +93,15 @@ def test_a_pushed_bundle_is_loaded_by_its_commit(bundle: Path, hub: FakeHub) -> 
         assert json.loads(loaded.stdout) == expected
 
 
+def test_a_public_repository_gets_nothing_that_should_be_private(
+    bundle: Path, hub: FakeHub
+) -> None:
+    hub.files[REPOSITORY, "main"] = {}
+    done = push(bundle, hub, "--private")
+    assert done.returncode == 2 and "exists already and is public" in done.stderr
+    assert not hub.files[REPOSITORY, "main"]
+
+
 def test_an_older_bundle_is_replaced_whole(bundle: Path, hub: FakeHub) -> None:
     """A file that only the older bundle has is removed; files that are no bundle's stay."""
     old = {"onnx/model_portable.onnx": b"old", "kdedge.sig": b"old", ".gitattributes": b"kept"}

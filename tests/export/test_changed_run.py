@@ -9,11 +9,13 @@ from pathlib import Path
 import factories
 import numpy as np
 import pytest
+from kdedge.benchmarks.collect import collect_subjects
+from kdedge.benchmarks.options import Options
 from kdedge.export.export import export_run
 from kdedge.export.options import ExportOptions
 from safetensors.numpy import load_file, save_file
 
-from kdedge.errors import IntegrityError
+from kdedge.errors import IntegrityError, UsageError
 from kdedge.nn.text_model import read_measured
 from kdedge.run.layout import RunDir
 from kdedge.run.stage import STAGE_FILE
@@ -64,6 +66,20 @@ def test_a_flipped_bit_that_keeps_size_and_time_is_refused(run: RunDir, owner: s
     with pytest.raises(IntegrityError, match=f"{owner}/{WEIGHTS}"):
         export(run)
     assert not run.students["bilstm"].bundle.exists()
+
+
+def test_a_student_of_another_teacher_is_refused(run: RunDir) -> None:
+    """Retention and agreement would be those of a teacher that the student never saw."""
+    export(run)
+    before = (run.students["bilstm"].bundle / "kdedge.json").read_bytes()
+    config = run.teacher / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"changed": True}))
+    factories.record_again(run.teacher)
+    with pytest.raises(UsageError, match="another teacher than its run has now"):
+        export(run)
+    assert (run.students["bilstm"].bundle / "kdedge.json").read_bytes() == before
+    with pytest.raises(UsageError, match="another teacher than its run has now"):
+        list(collect_subjects(run, ["bilstm"], TASK, Options(teacher=False)))
 
 
 def test_weights_that_contradict_the_stored_logits_are_refused(run: RunDir) -> None:

@@ -38,9 +38,10 @@ from kdedge.export.scheme import QuantScheme
 
 from kdedge.cli import export as command
 from kdedge.errors import CheckFailed, IntegrityError, Interrupted, MachineError, UsageError
+from kdedge.io.model_files import hash_model
 from kdedge.run.layout import RunDir
 from kdedge.run.progress import Silent
-from kdedge.run.stage import StageContext
+from kdedge.run.stage import STAGE_FILE, StageContext
 from kdedge.runtime import Bundle, Classifier
 from kdedge.runtime.metrics import score
 
@@ -524,6 +525,10 @@ def test_a_teacher_that_cannot_be_exported_stops_nobody_and_leaves_no_stale_bund
         (run.teacher / "tokenizer.json").read_text() + "\n"
     )  # another teacher than the exported one
     factories.record_again(run.teacher)
+    trained = run.students["bilstm"].student / STAGE_FILE
+    document = json.loads(trained.read_text())
+    document["inputs"]["teacher"] = hash_model(run.teacher)
+    trained.write_text(json.dumps(document))
 
     def fail(*_: Any, **__: Any) -> None:
         raise error

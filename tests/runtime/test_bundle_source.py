@@ -234,6 +234,14 @@ def test_a_hub_id_is_read_from_the_cache_without_a_network(bundle: Path, cache: 
     assert Classifier.load("owner/tiny").predict(TEXT) == Classifier.load(bundle).predict(TEXT)
 
 
+def test_a_branch_may_have_slashes(bundle: Path, cache: Path) -> None:
+    snapshot = cache_bundle(bundle, cache)
+    branch = snapshot.parent.parent / "refs" / "refs" / "pr"
+    branch.mkdir(parents=True)
+    (branch / "1").write_text("a" * 40)
+    assert Classifier.load("owner/tiny@refs/pr/1").predict(TEXT).label
+
+
 def test_a_link_out_of_the_cache_is_rejected(bundle: Path, cache: Path, tmp_path: Path) -> None:
     snapshot = cache_bundle(bundle, cache)
     (tmp_path / "secret.json").write_text("{}")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
+import factories
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, ElectraConfig
 
-from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
+from kdedge.errors import UsageError
+from kdedge.recipe import BiLstmConfig
+from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmKind, BiLstmModelConfig
 
 IDS = torch.tensor([[2, 5, 6, 3], [2, 7, 3, 0]])
 MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
@@ -68,3 +72,12 @@ def test_without_a_mask_every_token_counts() -> None:
 def test_a_pair_model_needs_token_types() -> None:
     with pytest.raises(ValueError, match="token_type_ids"):
         bilstm(pair=True)(IDS, MASK)
+
+
+@pytest.mark.parametrize(("width", "fits"), [(16, True), (24, False)])
+def test_the_width_of_narrow_embeddings_is_checked(width: int, *, fits: bool) -> None:
+    """An ELECTRA's embeddings are narrower than its layers: no embedding of 24 fits them."""
+    source = ElectraConfig(embedding_size=16, hidden_size=32)
+    config = BiLstmConfig(kind="bilstm", embedding=width)
+    with nullcontext() if fits else pytest.raises(UsageError, match="cannot be wider"):
+        BiLstmKind().check(config, factories.single_task().spec, source, factories.tokenizer())
