@@ -133,6 +133,10 @@ def _no_bundle(folder: Path) -> UsageError:
             f"{folder.absolute()} does not exist",
             "name a folder made by `kdedge export`, such as runs/NAME/bundle",
         )
+    if folder.is_file():
+        return UsageError(
+            "this is not a bundle", f"{folder} is a file", "if it is a zip of a bundle, unzip it"
+        )
     below = [*folder.glob(f"bundle/{MANIFEST}"), *folder.glob(f"*/bundle/{MANIFEST}")]
     names = " or ".join(str(manifest.parent) for manifest in sorted(below))
     return UsageError(

@@ -194,6 +194,14 @@ def test_a_missing_bundle_is_a_usage_error(name: str) -> None:
         Classifier.load(name)
 
 
+def test_a_zip_where_a_folder_is_needed_has_a_hint(tmp_path: Path) -> None:
+    path = tmp_path / "bundle.zip"
+    path.write_bytes(b"zip")
+    with pytest.raises(UsageError) as caught:
+        Bundle.open(path)
+    assert "unzip it" in caught.value.hint
+
+
 def test_a_file_that_is_no_zip_is_a_usage_error(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(b"not a zip")
