@@ -7,6 +7,7 @@ temporary folder, up to limits, and `Bundle.open` verifies them.
 from __future__ import annotations
 
 import errno
+import os
 import re
 import stat
 import struct
@@ -71,6 +72,12 @@ def open_bundle(source: str | Path | Bundle, digest: str | None = None) -> Bundl
     if isinstance(source, Bundle):
         require_digest(source.manifest.digest(), digest)
         return source
+    if not isinstance(source, str | os.PathLike):
+        raise UsageError(
+            "a bundle is named by its folder",
+            f"it was given as {type(source).__name__}",
+            "give its path, or owner/name of a repository on the hub",
+        )
     with bundle_folder(source) as folder:
         opened = Bundle.open(folder, digest)
         if folder != Path(source):

@@ -9,6 +9,7 @@ import stat
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import factories
 import pytest
@@ -192,6 +193,12 @@ def test_damaged_tables_of_contents_give_the_bundle_or_an_error(
 def test_a_missing_bundle_is_a_usage_error(name: str) -> None:
     with pytest.raises(UsageError, match="not a bundle"):
         Classifier.load(name)
+
+
+@pytest.mark.parametrize("source", [3, None, b"bundle"])
+def test_a_source_that_is_no_path_is_a_usage_error(source: Any) -> None:
+    with pytest.raises(UsageError, match="named by its folder"):
+        Classifier.load(source)
 
 
 def test_a_zip_where_a_folder_is_needed_has_a_hint(tmp_path: Path) -> None:
