@@ -13,7 +13,7 @@ BIN := .venv/bin
 PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive \
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: quickstart test test-fast test-soak lint types docs audit links peers lock clean
+.PHONY: quickstart test test-fast test-soak lint types reference docs audit links peers lock clean
 
 quickstart: .venv/.ready
 	$(BIN)/kdedge run configs/quickstart.toml
@@ -37,6 +37,10 @@ types: .venv/.ready links
 		--config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache
 
 # The documentation site, in build/docs. A broken link or an undocumented page is an error.
+# The pages of recipe keys and commands, from the code. A test compares them with it.
+reference: .venv/.ready
+	$(BIN)/python docs/hooks/write_reference.py
+
 docs: .venv/.docs links
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 

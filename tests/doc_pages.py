@@ -23,6 +23,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from links import GENERATED
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 
@@ -64,8 +66,9 @@ class Block:
 
 
 def pages() -> list[Path]:
-    """Return README.md and all pages in docs/."""
-    return [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+    """Return README.md and all pages in docs/ that people write."""
+    generated = {DOCS / page for page in GENERATED}
+    return [ROOT / "README.md", *sorted({*DOCS.rglob("*.md")} - generated)]
 
 
 def name_of(page: Path) -> str:

@@ -1,4 +1,4 @@
-"""Write the reference of the command line from the click commands."""
+"""Write the reference of the command line from the click commands. `make reference` writes it."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def _section(name: str, command: click.Command) -> str:
         if isinstance(parameter, click.Option) and not parameter.hidden:
             lines += _option_lines(name, parameter, context)
     if examples:
-        lines += ["Examples:", "", "```sh", *examples, "```", ""]
-    return "\n".join(lines)
+        lines += ["", "Examples:", "", "```sh", *examples, "```", ""]
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def _help_parts(command: click.Command) -> tuple[str, list[str]]:
@@ -87,12 +87,11 @@ def _help_parts(command: click.Command) -> tuple[str, list[str]]:
 
 def _option_lines(name: str, option: click.Option, context: click.Context) -> Iterator[str]:
     flags = ", ".join(f"`{flag}`" for flag in (*option.opts, *option.secondary_opts))
-    anchor = f"{name.replace(' ', '-')}-{option.opts[0].lstrip('-')}"
-    yield f"{flags} {_values(option, context)}{{: #{anchor} }}"
+    anchor = f'<a id="{name.replace(" ", "-")}-{option.opts[0].lstrip("-")}"></a>'
+    values = _values(option, context)
+    yield f"- {anchor}{flags} {values}".rstrip() + ":"
     text = escaped(option.help or "").strip()
-    default = _default(option, context)
-    yield f":   {text} {default}".rstrip()
-    yield ""
+    yield f"  {text} {_default(option, context)}".rstrip()
 
 
 def _values(option: click.Option, context: click.Context) -> str:

@@ -20,7 +20,7 @@ OUTSIDE = {
 RESULTS = "benchmarks/results"
 
 GENERATED = ("reference/recipe.md", "reference/command-line.md")
-"""Pages that are written from the code."""
+"""Pages that `make reference` writes from the code."""
 
 LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 FENCE = re.compile(r"^\s*(```|~~~)")
@@ -51,9 +51,7 @@ def page_of(file: str) -> str | None:
     if not file.startswith("docs/") or not file.endswith(".md"):
         return None
     page = file.removeprefix("docs/")
-    if page in GENERATED or (DOCS / page).is_file():
-        return page
-    return None
+    return page if (DOCS / page).is_file() else None
 
 
 def target_of(source: str, link: str) -> str:

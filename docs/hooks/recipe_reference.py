@@ -1,4 +1,4 @@
-"""Write the reference of recipe keys as a page."""
+"""Write the reference of recipe keys as a page. `make reference` writes it."""
 
 from __future__ import annotations
 
@@ -43,15 +43,13 @@ def _entries(prefix: str, keys: dict[str, list[Key]]) -> list[str]:
     """Write the keys of a table; a key has one entry for each of its different meanings."""
     lines = []
     for name, variants in keys.items():
-        anchor = f" {{: #{(prefix + name).replace('.', '-')} }}"
+        anchor = f'<a id="{(prefix + name).replace(".", "-")}"></a>'
         for key in variants:
             kinds = f" ({', '.join(key.kinds)})" if key.kinds else ""
-            lines.append(f"`{name}`{kinds}{anchor}")
-            lines.append(f":   {key.type}; {_default(key)}<br>")
-            lines.append(f"    {_sentence(key.description)}")
-            lines.append("")
+            lines.append(f"- {anchor}`{name}`{kinds}: {key.type}; {_default(key)}.")
+            lines.append(f"  {_sentence(key.description)}")
             anchor = ""
-    return lines
+    return [*lines, ""]
 
 
 def _default(key: Key) -> str:

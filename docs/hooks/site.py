@@ -1,16 +1,14 @@
-"""Add the generated and copied pages to the site. MkDocs calls these functions."""
+"""Add the copied pages to the site. MkDocs calls these functions."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from cli_reference import cli_reference
 from kdedge.benchmarks.studies.index_results import TOPICS, read_pages
 from links import DOCS, ROOT, copied_pages, page_of, site_markdown, with_command
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
-from recipe_reference import recipe_reference
 
 FOLDERS_IN_NAV = ("Results", "Decisions")
 """Entries of `nav` whose value is a folder: they list all its pages, results by topic."""
@@ -53,13 +51,8 @@ def _is_index(page: str) -> bool:
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     """Add the pages that do not stand in docs/."""
-    contents = {
-        "reference/recipe.md": recipe_reference(),
-        "reference/command-line.md": cli_reference(),
-    }
     for page, path in copied_pages().items():
-        contents[page] = path.read_text(encoding="utf-8")
-    for page, content in contents.items():
+        content = path.read_text(encoding="utf-8")
         files.append(File.generated(config, page, content=content))
     return files
 

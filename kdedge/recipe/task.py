@@ -88,7 +88,8 @@ class TaskConfig(Section):
     """What the classifier predicts."""
 
     kind: Kind = Field(
-        "classification", description="One label of several, any number of labels, or a score."
+        "classification",
+        description="One label of several, any number of labels, or a number (regression).",
     )
     labels: list[str] | str | None = Field(
         None, description="Label names in the order of their indices, or a JSON file of them."

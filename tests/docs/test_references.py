@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,13 @@ def known_keys() -> set[str]:
     return {key.name for key in (*recipe_keys(), *recipe_tables())}
 
 
+@pytest.mark.parametrize(
+    ("page", "write"), [*zip(GENERATED, (recipe_reference, cli_reference), strict=True)]
+)
+def test_generated_pages_are_those_of_the_code(page: str, write: Callable[[], str]) -> None:
+    assert (DOCS / page).read_text(encoding="utf-8") == write(), "run `make reference`"
+
+
 def test_recipe_reference_has_every_key() -> None:
     keys = known_keys()
     reference = recipe_reference()
@@ -107,7 +114,7 @@ def test_recipe_reference_has_every_key() -> None:
         assert key in keys
     for key in keys:
         anchor = key.replace(".", "-")
-        assert f"{{: #{anchor} }}" in reference or f"## `[{key}]`" in reference
+        assert f'<a id="{anchor}"></a>' in reference or f"## `[{key}]`" in reference
 
 
 def _keys_of(value: Any, path: str = "") -> Iterator[str]:
@@ -302,11 +309,9 @@ def test_relative_links_have_a_target(page: Path) -> None:
 
 @cache
 def _anchors(file: str) -> set[str]:
-    """Return the anchors of a page in the repository or of a generated one."""
-    generated = dict(zip(GENERATED, (recipe_reference, cli_reference), strict=True))
-    write = generated.get(file.removeprefix("docs/"))
-    markdown = write() if write else (ROOT / file).read_text(encoding="utf-8")
-    anchors = set(re.findall(r"\{: #(\S+) \}", markdown))
+    """Return the anchors of a page in the repository."""
+    markdown = (ROOT / file).read_text(encoding="utf-8")
+    anchors = set(re.findall(r'<a id="(\S+)"></a>', markdown))
     for title in re.findall(r"^#+ (.+)$", markdown, re.MULTILINE):
         words = re.sub(r"[^\w\s-]", "", title).strip().lower()
         anchors.add(re.sub(r"[-\s]+", "-", words))
