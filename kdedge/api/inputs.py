@@ -22,6 +22,7 @@ from kdedge.errors import UsageError
 from kdedge.io.atomic import hash_file, remove, replace_dir, write_atomic
 from kdedge.io.paths import PACKAGE, resolve_model_path
 from kdedge.recipe import StudentBase, StudentConfig, set_keys, validated
+from kdedge.recipe.augment import LARGEST_SIZE
 from kdedge.run.layout import RunDir
 from kdedge.run.paths import INPUTS_FOLDER, RECIPE_FILE
 from kdedge.run.processes import on_main_process
@@ -261,7 +262,7 @@ def _pool_size(splits: Mapping[str, MemoryExamples], data: Mapping[str, Any]) ->
     for role in ("validation", "test"):
         if isinstance(data[role], float):
             labelled *= max(0.1, 1 - data[role])
-    return min(1000.0, 0.1 + round(1.1 * len(splits["unlabelled"]) / max(1.0, labelled), 1))
+    return min(LARGEST_SIZE, 0.1 + round(1.1 * len(splits["unlabelled"]) / max(1.0, labelled), 1))
 
 
 def _write(parts: _Parts, folder: Path, *, force: bool) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tokenizers.models import WordPiece
 from transformers import (
     MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
@@ -87,8 +88,11 @@ class Neighbours:
 def whole_words(tokenizer: PreTrainedTokenizerFast) -> tuple[list[str], np.ndarray]:
     """Return the tokens that are whole words, without token markers, and their ids."""
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    # Byte-level and SentencePiece vocabularies mark the tokens that begin a word.
-    marks_words = any(token.startswith(("Ġ", "▁")) for token, _ in vocabulary)
+    # Byte-level and SentencePiece vocabularies mark the tokens that begin a word. In a WordPiece
+    # vocabulary these marks are letters.
+    marks_words = not _is_wordpiece(tokenizer) and any(
+        token.startswith(("Ġ", "▁")) for token, _ in vocabulary
+    )
     special = set(tokenizer.all_special_tokens)
     names = []
     ids = []
@@ -108,7 +112,13 @@ def whole_words(tokenizer: PreTrainedTokenizerFast) -> tuple[list[str], np.ndarr
 
 def _is_byte_level(tokenizer: PreTrainedTokenizerFast) -> bool:
     """Return whether tokens include the space before a word, as in GPT-2 and RoBERTa."""
-    return any(token.startswith("Ġ") for token in tokenizer.get_vocab())
+    return not _is_wordpiece(tokenizer) and any(
+        token.startswith("Ġ") for token in tokenizer.get_vocab()
+    )
+
+
+def _is_wordpiece(tokenizer: PreTrainedTokenizerFast) -> bool:
+    return isinstance(tokenizer.backend_tokenizer.model, WordPiece)
 
 
 def _other_words(word: str, names: list[str], columns: Iterable[int], count: int) -> Candidates:
@@ -158,6 +168,8 @@ class MaskedGuesses:
             best = words.topk(count, dim=1).indices.tolist()
             for position, columns in zip(batch, best, strict=True):
                 first, last = encoding["offset_mapping"][position]
+                # Some tokenizers count the space before a word as a part of it.
+                first += len(text[first:last]) - len(text[first:last].lstrip())
                 guesses[first] = _other_words(text[first:last], names, columns, self.candidates)
         return guesses
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 from transformers import BertConfig, BertTokenizer, PretrainedConfig, PreTrainedTokenizerFast
@@ -27,9 +28,11 @@ from kdedge.distillation.transfer_stage import check_curve_student
 from kdedge.errors import UsageError
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.recipe import Recipe, StudentConfig, TinyBertConfig
+from kdedge.recipe.general import GeneralConfig
 from kdedge.recipe.sizes import usable_positions
 from kdedge.runtime.spec import TaskSpec
 from kdedge.students.build import STUDENT_BY_KIND
+from kdedge.students.piece_mapping import check_vocabulary
 from kdedge.students.vocabulary import check_is_wordpiece
 from kdedge.teacher.finetune import check_head, load_config
 
@@ -99,16 +102,21 @@ def check_students(recipe: Recipe, spec: TaskSpec) -> None:
     teacher = load_config(recipe.teacher.model, recipe.teacher.revision)
     check_head(recipe.teacher, teacher)
     teacher_tokenizer = load_tokenizer(recipe.teacher.model, recipe.teacher.revision)
-    sources = {"": (teacher, teacher_tokenizer)}
+    sources = {"": _Source(teacher, teacher_tokenizer)}
     for student in recipe.student:
-        source, tokenizer = sources[student.assistant or ""]
-        tokenizer = _tokenizer(student) or tokenizer
+        start = sources[student.assistant or ""]
+        source, tokenizer, is_trimmed = start.config, start.tokenizer, start.is_trimmed
+        own_tokenizer = _tokenizer(student)
+        tokenizer = own_tokenizer or tokenizer
         if student.vocabulary and student.tokenizer != "wordpiece":
             check_is_wordpiece(tokenizer)
         general = student.general_stage
         if general and general.teacher:
             source = load_config(general.teacher, None)
         STUDENT_BY_KIND[student.kind].check(student, spec, source, tokenizer)
+        takes_embeddings = student.start in ("teacher", "shrink")
+        if takes_embeddings and not own_tokenizer and not (general and general.teacher):
+            check_vocabulary(source, tokenizer)
         if not isinstance(student, TinyBertConfig):
             continue
         shape = BertConfig(
@@ -116,19 +124,66 @@ def check_students(recipe: Recipe, spec: TaskSpec) -> None:
             hidden_size=student.hidden,
             num_attention_heads=student.heads,
             intermediate_size=student.intermediate,
+            vocab_size=len(tokenizer),
             max_position_embeddings=_positions(student, source),
         )
-        sources[student.key] = (shape, tokenizer)
+        has_own_tokens = is_trimmed or bool(student.vocabulary) or student.tokenizer == "wordpiece"
+        sources[student.key] = _Source(shape, tokenizer, has_own_tokens)
+        reads_teacher_tokens = (
+            not has_own_tokens and tokenizer.get_vocab() == teacher_tokenizer.get_vocab()
+        )
         if general:
+            _check_general_lengths(student, general, source, same_tokens=reads_teacher_tokens)
             with named_objective(student, "general.objective"):
                 Objective(general.objective.as_objective(), NO_TASK.kind, shape, source)
         with named_objective(student, "objective"):
             Objective(student.objective, spec.kind, shape, teacher)
-        has_own_tokens = bool(student.vocabulary) or student.tokenizer == "wordpiece"
-        if has_own_tokens or tokenizer.get_vocab() != teacher_tokenizer.get_vocab():
+        if not reads_teacher_tokens:
             check_attention_loss(student.objective)
         elif student.objective.reads_layers:
             _check_teacher_positions(student, teacher)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a student may start from: the teacher or an assistant.
+
+    Attributes:
+        is_trimmed: Whether its vocabulary is smaller than that of the tokenizer as it is loaded.
+    """
+
+    config: PretrainedConfig
+    tokenizer: PreTrainedTokenizerFast
+    is_trimmed: bool = False
+
+
+def _check_general_lengths(
+    student: TinyBertConfig,
+    general: GeneralConfig,
+    source: PretrainedConfig,
+    *,
+    same_tokens: bool,
+) -> None:
+    """Raise UsageError if the general student, or the teacher of its layers, reads too few tokens.
+
+    Args:
+        source: The configuration of the teacher of its layers.
+        same_tokens: Whether that teacher reads the student's tokens.
+    """
+    positions = _positions(student.model_copy(update={"max_length": general.max_length}), source)
+    if same_tokens and getattr(source, "max_position_embeddings", None):
+        positions = min(positions, usable_positions(source.to_dict()))
+    lengths = {
+        "student.general.max_length": general.max_length,
+        "student.max_length": student.max_length,
+    }
+    for key, length in lengths.items():
+        if length > positions:
+            raise UsageError(
+                f"the general student cannot read {key} tokens",
+                f"student {student.key}: {length}, but at most {positions} are possible",
+                f"lower {key}",
+            )
 
 
 def _check_teacher_positions(student: TinyBertConfig, teacher: PretrainedConfig) -> None:

@@ -174,10 +174,14 @@ class FilterConfig(Section):
         return self
 
 
+LARGEST_SIZE = 1e6
+"""Most new texts per training text: a few labels may go with a large pool."""
+
+
 class AugmentConfig(Section):
     """New texts for the transfer set; a source is used if its table exists."""
 
-    size: Annotated[float, Field(ge=0, le=1000)] | Literal["auto"] = Field(
+    size: Annotated[float, Field(ge=0, le=LARGEST_SIZE)] | Literal["auto"] = Field(
         4.0,
         description="New texts per training text; auto finds how many still help. With 0 no source "
         "is used.",

@@ -26,6 +26,7 @@ from kdedge.runtime.spec import TaskSpec
 from kdedge.students.cross_attention import CrossAttention, matching_features
 from kdedge.students.kind import StudentKind
 from kdedge.students.lstm_states import final_states, token_states
+from kdedge.students.piece_mapping import check_vocabulary
 
 
 class BiLstmModelConfig(PretrainedConfig):
@@ -222,6 +223,8 @@ class BiLstmKind(StudentKind):
         tokenizer: PreTrainedTokenizerFast,
     ) -> BiLstmForSequenceClassification:
         self.check(config, spec, teacher.config, tokenizer)
+        if config.start == "teacher":
+            check_vocabulary(teacher.config, tokenizer)
         table = teacher.get_input_embeddings().weight.detach()  # (V, H of the teacher)
         model_config = BiLstmModelConfig(
             vocab_size=len(tokenizer),

@@ -11,13 +11,25 @@ from copy import deepcopy
 import torch
 from tokenizers import decoders
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+from kdedge.errors import UsageError
 
 ROLES = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
 """Special tokens are matched by their role, not by their text."""
 
 SAME_ROLE = {"cls": "bos", "sep": "eos", "bos": "cls", "eos": "sep"}
 """The role that stands in if a tokenizer has none: both mark the start or the end of a text."""
+
+
+def check_vocabulary(model: PretrainedConfig, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Raise UsageError if a tokenizer has more tokens than a model has embeddings."""
+    if len(tokenizer) > model.vocab_size:
+        raise UsageError(
+            "the tokenizer has more tokens than the model has embeddings",
+            f"{len(tokenizer)} tokens, {model.vocab_size} embeddings",
+            "use the tokenizer that belongs to the model, or resize its embeddings",
+        )
 
 
 def with_vocabulary(

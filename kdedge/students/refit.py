@@ -74,8 +74,14 @@ def _norm_states(
     directions: torch.Tensor,
     layers: list[int],
 ) -> list[NormStates]:
-    """Run the teacher, and return the states at each norm that corresponds to a student's."""
-    norms = norms_of(teacher, layers)
+    """Run the teacher, and return the states at each norm that corresponds to a student's.
+
+    Returns:
+        Those of the embeddings, then two for each of `layers`, in its order.
+    """
+    # Each norm is recorded once, in the order of the forward pass; `layers` may be in any order.
+    recorded = sorted(set(layers))
+    norms = norms_of(teacher, recorded)
     basis = directions.float()
     before: list[list[torch.Tensor]] = [[] for _ in norms]
     after: list[list[torch.Tensor]] = [[] for _ in norms]
@@ -90,7 +96,12 @@ def _norm_states(
                 before[i].append(sums[real].float() @ basis)
                 after[i].append(output[real].float() @ basis)
     joined = zip(before, after, strict=True)
-    return [NormStates(torch.cat(sums), torch.cat(states)) for sums, states in joined]
+    found = [NormStates(torch.cat(sums), torch.cat(states)) for sums, states in joined]
+    arranged = [found[0]]
+    for number in layers:
+        first = 1 + 2 * recorded.index(number)
+        arranged += found[first : first + 2]
+    return arranged
 
 
 def _inputs_of(

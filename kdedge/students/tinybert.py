@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import torch
@@ -20,13 +21,14 @@ from kdedge.io.paths import loadable_name
 from kdedge.nn.device import this_device
 from kdedge.nn.labels import label_config
 from kdedge.nn.text_model import TextClassifier
+from kdedge.nn.tokenization import load_tokenizer
 from kdedge.recipe import TinyBertConfig
 from kdedge.recipe.sizes import usable_positions
 from kdedge.runtime.spec import TaskSpec
 from kdedge.students.as_bert import as_bert, bert_config, family_of
 from kdedge.students.fit_to_teacher import fitted_bert
 from kdedge.students.kind import StudentKind
-from kdedge.students.piece_mapping import with_vocabulary
+from kdedge.students.piece_mapping import check_vocabulary, with_vocabulary
 from kdedge.students.shrink import shrink
 
 NO_DROPOUT = {
@@ -78,12 +80,12 @@ class TinyBertKind(StudentKind):
         if config.start == "scratch":
             return BertForSequenceClassification(_bert_config(config, settings, tokenizer))
         if config.start == "teacher":
-            _check_vocabulary(teacher, tokenizer)
+            check_vocabulary(teacher.config, tokenizer)
             return _from_teacher(config, settings, teacher)
         if config.start == "shrink":
-            _check_vocabulary(teacher, tokenizer)
+            check_vocabulary(teacher.config, tokenizer)
             return _like_teacher(config, settings, teacher)
-        return _from_checkpoint(config, settings)
+        return _from_checkpoint(config, settings, tokenizer)
 
     def reads_training_texts(self, config: TinyBertConfig, teacher: TextClassifier) -> bool:
         """Return whether the student is cut out, or the teacher is of a type that is fitted."""
@@ -173,15 +175,6 @@ def _check_not_bigger(config: TinyBertConfig, source: BertConfig) -> None:
         )
 
 
-def _check_vocabulary(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    if len(tokenizer) > teacher.config.vocab_size:
-        raise UsageError(
-            "the tokenizer has more tokens than the model has embeddings",
-            f"{len(tokenizer)} tokens, {teacher.config.vocab_size} embeddings",
-            "use the tokenizer that belongs to the model",
-        )
-
-
 def _source_name(config: TinyBertConfig) -> str:
     """Name the model whose weights a student takes."""
     return f"the assistant {config.assistant}" if config.assistant else "the teacher"
@@ -255,15 +248,24 @@ def _check_positions(config: TinyBertConfig, start: PretrainedConfig) -> None:
 
 
 def _from_checkpoint(
-    config: TinyBertConfig, settings: dict[str, Any]
+    config: TinyBertConfig, settings: dict[str, Any], tokenizer: PreTrainedTokenizerFast
 ) -> BertForSequenceClassification:
-    return BertForSequenceClassification.from_pretrained(
+    """Load the checkpoint; with another tokenizer, its embeddings are mapped to the new tokens.
+
+    A checkpoint without a tokenizer of its own is taken as it is.
+    """
+    student = BertForSequenceClassification.from_pretrained(
         loadable_name(config.start),
         use_safetensors=True,
         dtype=torch.float32,
         ignore_mismatched_sizes=True,
         **settings,
     )
+    if config.tokenizer:
+        with suppress(MachineError, UsageError):
+            student = with_vocabulary(student, load_tokenizer(config.start), tokenizer)
+    check_vocabulary(student.config, tokenizer)
+    return student
 
 
 def _checkpoint_config(config: TinyBertConfig) -> PretrainedConfig:

@@ -9,10 +9,12 @@ import factories
 import numpy as np
 import pytest
 import torch
-from transformers import BertForMaskedLM, BertModel
+from tokenizers import ByteLevelBPETokenizer, Tokenizer, models
+from tokenizers.processors import TemplateProcessing
+from transformers import BertForMaskedLM, BertModel, PreTrainedTokenizerFast
 
 from kdedge.augment.pool import PoolSource, build_pool, read_pool
-from kdedge.augment.replace import MaskedGuesses, Neighbours, ReplaceSource
+from kdedge.augment.replace import MaskedGuesses, Neighbours, ReplaceSource, whole_words
 from kdedge.augment.rules import RuleSource
 from kdedge.augment.source import AugmentedText
 from kdedge.augment.sources import build_sources
@@ -136,6 +138,42 @@ def test_masked_guesses_are_the_best_words_of_the_model() -> None:
         if token and token.isalpha() and token != "good"
     ]
     assert guesses[13] == tuple(order[:3])
+
+
+def test_a_space_that_belongs_to_a_token_is_no_part_of_the_word() -> None:
+    """ModernBERT's tokenizer counts the space before a word as a part of it."""
+    tokenizer = byte_level()
+    model = BertForMaskedLM(factories.bert(vocabulary=len(tokenizer)).config).eval()
+    text = "the film was good"
+    offsets = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+    assert (3, 8) in offsets, "the space belongs to the token"
+    guesses = MaskedGuesses(model, tokenizer, 3, 48).predict(text, None)
+    assert sorted(guesses) == [0, 4, 9, 13]
+    assert "film" not in guesses[4]
+
+
+def byte_level() -> PreTrainedTokenizerFast:
+    """A tokenizer of GPT-2's kind with the special tokens of BERT."""
+    inner = ByteLevelBPETokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    inner.train_from_iterator(
+        factories.sentences(40, 1)[0], vocab_size=600, special_tokens=special, show_progress=False
+    )
+    inner._tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = dict(zip(("pad", "unk", "cls", "sep", "mask"), special, strict=True))
+    tokens = {f"{name}_token": token for name, token in names.items()}
+    return PreTrainedTokenizerFast(tokenizer_object=inner._tokenizer, **tokens)
+
+
+def test_marks_of_other_vocabularies_are_letters_in_a_wordpiece_vocabulary() -> None:
+    vocabulary = {"[PAD]": 0, "[UNK]": 1, "film": 2, "Ġ": 3, "▁": 4}
+    inner = Tokenizer(models.WordPiece(vocab=vocabulary, unk_token="[UNK]"))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token="[PAD]", unk_token="[UNK]"
+    )
+    assert whole_words(tokenizer)[0] == ["film", "Ġ"]
 
 
 @pytest.mark.parametrize(

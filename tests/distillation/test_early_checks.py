@@ -13,7 +13,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from tokenizers import Tokenizer, models
-from transformers import BertConfig, CLIPTextConfig, GPT2Config, PreTrainedTokenizerFast
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    CLIPTextConfig,
+    GPT2Config,
+    PreTrainedTokenizerFast,
+)
 
 from kdedge.cli.main import cli
 from kdedge.data.load import load_task
@@ -246,6 +252,49 @@ def test_a_teacher_that_cannot_be_a_bert_is_found(document: dict[str, Any], tmp_
     check(factories.make_recipe(document, student=factories.tinybert_config()))
 
 
+@pytest.mark.parametrize(
+    ("sizes", "longest", "key"),
+    [
+        ({"start": "shrink"}, 4096, "student.general.max_length"),
+        ({"start": "scratch"}, 4096, "student.general.max_length"),
+        ({"start": "scratch", "max_length": 600}, 32, "student.max_length"),
+    ],
+)
+def test_the_lengths_of_a_general_student_are_checked(
+    document: dict[str, Any], tmp_path: Path, sizes: dict[str, Any], longest: int, key: str
+) -> None:
+    (tmp_path / "texts.txt").write_text("a text\nanother one\n")
+    general = {"texts": [{"file": str(tmp_path / "texts.txt")}], "max_length": longest}
+    student = factories.tinybert_config(layers=4, general=general, **sizes)
+    with pytest.raises(UsageError, match="general student cannot read") as error:
+        check(factories.make_recipe(document, student=student))
+    assert error.value.hint == f"lower {key}"
+
+
+@pytest.mark.parametrize("student", [{"kind": "bilstm", "hidden": 4}, {"start": "shrink"}])
+def test_a_teacher_with_more_tokens_than_embeddings_is_found(
+    document: dict[str, Any], tmp_path: Path, student: dict[str, Any]
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(document["teacher"]["model"])
+    tokenizer.add_tokens(["newword"])
+    tokenizer.save_pretrained(document["teacher"]["model"])
+    section = student if "kind" in student else factories.tinybert_config(**student)
+    with pytest.raises(UsageError, match="more tokens than the model has embeddings"):
+        check(factories.make_recipe(document, student=section))
+
+
+def test_attention_cannot_be_matched_after_an_assistants_vocabulary_was_trimmed(
+    document: dict[str, Any],
+) -> None:
+    assistant = factories.tinybert_config(name="a", start="shrink", layers=2, vocabulary=80)
+    objective = {"attention_weight": 1.0, "attention": "scores"}
+    student = factories.tinybert_config(
+        name="b", start="shrink", assistant="a", objective=objective
+    )
+    with pytest.raises(UsageError, match="only token by token"):
+        check(factories.make_recipe(document, student=[assistant, student]))
+
+
 @pytest.mark.parametrize("file", ["empty.csv", "missing.csv"])
 @pytest.mark.parametrize("place", ["pool", "general"])
 def test_a_file_without_texts_is_found(
@@ -268,7 +317,8 @@ def test_a_general_student_is_compared_with_its_encoder(
     pieces = factories.tokenizer()
     factories.bert(layers=6, vocabulary=len(pieces)).save_pretrained(tmp_path / "six")
     pieces.save_pretrained(tmp_path / "six")
-    general = {"texts": [{"file": str(tmp_path / "texts.txt")}], "teacher": str(tmp_path / "six")}
+    texts = [{"file": str(tmp_path / "texts.txt")}]
+    general = {"texts": texts, "teacher": str(tmp_path / "six"), "max_length": 32}
     student = factories.tinybert_config(layers=4, general=general)
     with pytest.raises(UsageError, match="4 student layers do not map uniformly onto 6") as error:
         check(factories.make_recipe(document, student=student))

@@ -20,6 +20,7 @@ from kdedge.students.bilstm import (
     principal_columns,
 )
 from kdedge.students.build import build_student, load_student
+from kdedge.students.wordpiece import train_wordpiece
 
 
 def tinybert(**settings) -> TinyBertConfig:
@@ -155,6 +156,23 @@ def test_a_checkpoint_start_keeps_its_encoder(tmp_path: Path, teacher: TextClass
             teacher.model,
             teacher.tokenizer,
         )
+
+
+def test_a_checkpoint_with_another_tokenizer_keeps_the_embedding_of_each_piece(
+    tmp_path: Path, teacher: TextClassifier
+) -> None:
+    old = teacher.tokenizer
+    factories.bert(layers=2, outputs=2, vocabulary=len(old)).save_pretrained(tmp_path / "start")
+    old.save_pretrained(tmp_path / "start")
+    train_wordpiece(factories.sentences(40, 1)[0], 120).save_pretrained(tmp_path / "tokenizer")
+    config = tinybert(start=str(tmp_path / "start"), tokenizer=str(tmp_path / "tokenizer"))
+    student, new = build_student(config, factories.single_task().spec, teacher.model, old)
+    table = student.get_input_embeddings().weight
+    start = load_student(tmp_path / "start").get_input_embeddings().weight
+    assert new.get_vocab() != old.get_vocab() and student.config.vocab_size == len(table)
+    for piece in ("film", "[MASK]", "the"):
+        row = start[old.convert_tokens_to_ids(piece)]
+        assert torch.equal(table[new.convert_tokens_to_ids(piece)], row)
 
 
 @pytest.mark.parametrize("start", ["scratch", "teacher", "shrink", "checkpoint"])

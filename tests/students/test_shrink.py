@@ -19,7 +19,7 @@ from kdedge.runtime.metrics import accuracy
 from kdedge.students.activation_stats import collect_stats
 from kdedge.students.build import build_student
 from kdedge.students.low_rank_head import fit_low_rank_head
-from kdedge.students.refit import refit_layers
+from kdedge.students.refit import _norm_states, refit_layers
 from kdedge.students.shrink import fill_from_teacher, shrink, strongest
 from kdedge.students.tinybert import teacher_layers
 from kdedge.students.training_batches import TrainingBatches
@@ -234,6 +234,22 @@ def test_refitted_layers_come_closer_to_the_teachers_states(teacher: TextClassif
     before = error()
     refit_layers(student, teacher.model, texts.for_layers(), space.directions, layers)
     assert error() < 0.5 * before, (error(), before)
+
+
+@pytest.mark.parametrize("layers", [[3, 1, 2], [2, 2, 3], [1, 2, 3]])
+def test_each_layer_is_fitted_to_its_own_teacher_layer(
+    teacher: TextClassifier, layers: list[int]
+) -> None:
+    """Layers may be named in any order, and several times."""
+    batches = TrainingBatches(teacher, TASK, seed=0).for_layers()[:1]
+    directions = torch.eye(48)
+    found = _norm_states(teacher.model, batches, directions, layers)
+    alone = [_norm_states(teacher.model, batches, directions, [number]) for number in layers]
+    expected = [alone[0][0], *(states for each in alone for states in each[1:])]
+    assert len(found) == len(expected) == 1 + 2 * len(layers)
+    for states, right in zip(found, expected, strict=True):
+        assert torch.equal(states.before, right.before)
+        assert torch.equal(states.after, right.after)
 
 
 def test_the_strongest_keep_their_order() -> None:
