@@ -87,7 +87,6 @@ def tune(
         else:
             _run_workers(tuning, runs, workers, worker_progress)
         write_results(tuning, study)
-        run.describe(context.task.overlaps_json())
     return folder
 
 

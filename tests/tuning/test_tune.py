@@ -25,6 +25,7 @@ from kdedge.errors import UsageError
 from kdedge.evaluation.latency import share_of_time
 from kdedge.nn.text_model import TextClassifier
 from kdedge.recipe import AugmentConfig, RangeConfig, Recipe, RulesConfig, load_recipe
+from kdedge.run.layout import RunDir
 from kdedge.tuning import study as tuning_study
 from kdedge.tuning.run import check_recipe, read_trials, tune, write_results
 from kdedge.tuning.study import (
@@ -279,6 +280,25 @@ def test_results_are_the_best_recipe_all_trials_and_two_plots(tuning: TuningStud
     assert pareto.count('aria-roledescription="point"') == 3 + 2, "every trial, and the front again"
     assert "learning_rate" in importance
     assert all(ElementTree.fromstring(plot).tag.endswith("svg") for plot in (pareto, importance))
+
+
+def test_tuning_keeps_the_saved_recipe_and_the_device_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = factories.write_data_and_teacher(tmp_path, train=32)
+    students = [factories.tinybert_config(name=name) for name in ("first", "second")]
+    run = distill(factories.make_recipe(document, student=students), tmp_path / "runs")
+    saved = [file.read_bytes() for file in (run.recipe_file, run.metadata_file)]
+    monkeypatch.setattr(tuning_study, "training_without_stage", FakeTraining())
+    tuned = factories.make_recipe(
+        document, student=factories.tinybert_config(), tune={"trials": 1, "ranges": RATE}
+    )
+    tune(tuned, tmp_path / "runs")
+    assert [file.read_bytes() for file in (run.recipe_file, run.metadata_file)] == saved
+    opened, names = RunDir.open(run.folder)
+    assert names == ["first", "second"]
+    for student in opened.students.values():
+        student.require_trained()
 
 
 def test_two_workers_share_the_trials_of_a_real_run(tmp_path: Path) -> None:
