@@ -17,9 +17,14 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
-from kdedge.distillation.student_training import DistillContext, training_without_stage
+from kdedge.distillation.student_training import (
+    DistillContext,
+    TrainedStudent,
+    training_without_stage,
+)
 from kdedge.errors import CheckFailed, UsageError, first_line
 from kdedge.evaluation.latency import share_of_time
+from kdedge.io.atomic import remove
 from kdedge.nn.best_checkpoint import remove_best
 from kdedge.recipe import RangeConfig, Recipe, TuneConfig, with_values
 from kdedge.run.paths import StudentDir
@@ -195,13 +200,9 @@ def _run_trial(
     description = f"({_format_values(values)})"
     folder = tuning.folder / f"trial-{trial.number:04d}"
     try:
-        student = with_values(tuning.recipe, values).student[0]
-        training = training_without_stage(
-            context, student, folder, on_eval=PruningCallback(trial), progress=progress
-        )
-        trained_in = StudentDir(student.key, folder).student
-        trained = training.learn(trained_in)
-        remove_best(trained_in)
+        remove(folder)  # checkpoints of another study would be continued
+        trained = _train(tuning, trial, values, folder, context, progress)
+        time_share = share_of_time(context.task.validation, trained.student, context.teacher)
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
         progress.say(f"trial {trial.number}: pruned {description}")
@@ -214,9 +215,9 @@ def _run_trial(
         shutil.rmtree(folder, ignore_errors=True)
     except BaseException:
         study.tell(trial, state=TrialState.FAIL)
+        shutil.rmtree(folder, ignore_errors=True)
         raise
     else:
-        time_share = share_of_time(context.task.validation, trained.student, context.teacher)
         trial.set_user_attr("share_of_time", time_share)
         parameters = trained.student.model.parameters()
         trial.set_user_attr("parameters", sum(p.numel() for p in parameters))
@@ -224,6 +225,25 @@ def _run_trial(
         progress.say(
             f"trial {trial.number}: validation score {trained.validation:.4f} {description}"
         )
+
+
+def _train(
+    tuning: TuningStudy,
+    trial: optuna.Trial,
+    values: dict[str, Any],
+    folder: Path,
+    context: DistillContext,
+    progress: Progress,
+) -> TrainedStudent:
+    """Train the student with a trial's values in an empty folder, where only its logs stay."""
+    student = with_values(tuning.recipe, values).student[0]
+    training = training_without_stage(
+        context, student, folder, on_eval=PruningCallback(trial), progress=progress
+    )
+    trained_in = StudentDir(student.key, folder).student
+    trained = training.learn(trained_in)
+    remove_best(trained_in)
+    return trained
 
 
 def _format_values(values: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from optuna.trial import FixedTrial, TrialState, create_trial
 from kdedge.distillation.pipeline import distill
 from kdedge.distillation.scores import scores
 from kdedge.distillation.student_training import DistillContext, TrainedStudent
-from kdedge.errors import UsageError
+from kdedge.errors import Interrupted, UsageError
 from kdedge.evaluation.latency import share_of_time
 from kdedge.nn.text_model import TextClassifier
 from kdedge.recipe import AugmentConfig, RangeConfig, Recipe, RulesConfig, load_recipe
@@ -151,6 +151,8 @@ class FakeTraining:
 
     def __call__(self, context, student, folder, *, on_eval, progress):
         self.calls += 1
+        assert not folder.exists(), "a trial would continue the weights of another one"
+        (folder / "student").mkdir(parents=True)
         if self.calls == self.stop_at:
             raise KeyboardInterrupt
         assert context.task.test is context.task.validation, "a trial can read the test split"
@@ -211,6 +213,36 @@ def test_an_interrupted_study_resumes_and_runs_the_remaining_trials(
         for t in study.trials
         if t.state is TrialState.PRUNED
     )
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), Interrupted(15, "stopped"), OSError()])
+def test_a_stopped_trial_leaves_no_checkpoints(
+    tuning: TuningStudy, monkeypatch: pytest.MonkeyPatch, context, stop: BaseException
+) -> None:
+    """Also while the finished student is measured."""
+    monkeypatch.setattr(tuning_study, "training_without_stage", FakeTraining())
+
+    def measure(*_: object) -> float:
+        raise stop
+
+    monkeypatch.setattr(tuning_study, "share_of_time", measure)
+    with pytest.raises(type(stop)):
+        run_trials(tuning, context)
+    assert [t.state for t in tuning.open().trials] == [TrialState.FAIL]
+    assert not list(tuning.folder.glob("trial-*"))
+
+
+def test_a_new_study_does_not_continue_the_checkpoints_of_another(
+    tuning: TuningStudy, monkeypatch: pytest.MonkeyPatch, context
+) -> None:
+    """As after a kill, if the study is then removed from its database."""
+    old = tuning.folder / "trial-0000" / "student" / "best.json"
+    old.parent.mkdir(parents=True)
+    old.write_text("{}")
+    fake = FakeTraining()
+    monkeypatch.setattr(tuning_study, "training_without_stage", fake)
+    run_trials(tuning, context)
+    assert fake.calls == 12 and not old.exists()
 
 
 def test_trials_of_ended_processes_fail_and_do_not_count(
