@@ -141,18 +141,25 @@ def run_trials(tuning: TuningStudy, context: DistillContext, progress: Progress 
 
 
 def _new_trial(tuning: TuningStudy, study: optuna.Study) -> optuna.Trial:
-    """Create a trial; the first trial of the first worker has the recipe's own values.
+    """Create a trial; the first worker first tries the recipe's own values.
 
     `Study.enqueue_trial` is not used: two workers on SQLite can get the same queued trial.
     """
-    if tuning.worker or study.get_trials(deepcopy=False):
+    own_values = baseline_params(tuning.recipe)
+    if tuning.worker or _was_tried(study, own_values):
         return study.ask()
     sampler = study.sampler
-    study.sampler = optuna.samplers.PartialFixedSampler(baseline_params(tuning.recipe), sampler)
+    study.sampler = optuna.samplers.PartialFixedSampler(own_values, sampler)
     trial = study.ask()
     _suggest_all(trial, tuning.config)
     study.sampler = sampler
     return trial
+
+
+def _was_tried(study: optuna.Study, values: dict[str, Any]) -> bool:
+    """Return whether a trial that counts has these values."""
+    trials = study.get_trials(deepcopy=False, states=COUNTED_STATES)
+    return any(values.items() <= trial.params.items() for trial in trials)
 
 
 def count_trials(study: optuna.Study, before: int | None = None) -> int:
@@ -277,9 +284,14 @@ def suggest(trial: optuna.trial.BaseTrial, key: str, space: SearchSpace) -> Any:
     """Return the trial's value for one key of the recipe."""
     if isinstance(space, list):
         return trial.suggest_categorical(key, space)
-    if isinstance(space.low, int) and isinstance(space.high, int):
-        return trial.suggest_int(key, space.low, space.high, log=space.log)
+    if is_whole(space):
+        return trial.suggest_int(key, int(space.low), int(space.high), log=space.log)
     return trial.suggest_float(key, space.low, space.high, log=space.log)
+
+
+def is_whole(space: RangeConfig) -> bool:
+    """Return whether the range has only whole numbers."""
+    return isinstance(space.low, int) and isinstance(space.high, int)
 
 
 def baseline_params(recipe: Recipe) -> dict[str, Any]:
@@ -298,4 +310,6 @@ def baseline_params(recipe: Recipe) -> dict[str, Any]:
 def _contains(space: SearchSpace, value: Any) -> bool:
     if isinstance(space, list):
         return value in space
-    return value is not None and space.low <= value <= space.high
+    if value is None or not space.low <= value <= space.high:
+        return False
+    return not is_whole(space) or value == int(value)

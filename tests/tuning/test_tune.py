@@ -215,6 +215,28 @@ def test_an_interrupted_study_resumes_and_runs_the_remaining_trials(
     )
 
 
+def test_the_recipes_own_values_are_tried_once_also_late(
+    tuning: TuningStudy, monkeypatch: pytest.MonkeyPatch, context
+) -> None:
+    """After a stop in their trial, or if another worker has begun before."""
+    own = 1e-3
+    monkeypatch.setattr(tuning_study, "training_without_stage", FakeTraining(stop_at=1))
+    with pytest.raises(KeyboardInterrupt):
+        run_trials(tuning, context)
+    fake = FakeTraining()
+    monkeypatch.setattr(tuning_study, "training_without_stage", fake)
+    run_trials(replace(tuning, recipe=recipe(RATE, trials=2), worker=1), context)
+    assert own not in fake.rates
+    run_trials(tuning, context)
+    assert fake.rates.index(own) == 2 and fake.rates.count(own) == 1
+
+
+def test_a_range_of_whole_numbers_holds_only_whole_values() -> None:
+    ranges = {"student.fit.epochs": {"low": 1, "high": 6}}
+    for epochs, params in ((3.5, {}), (3.0, {"student.fit.epochs": 3})):
+        assert baseline_params(recipe(ranges, fit={"epochs": epochs})) == params
+
+
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), Interrupted(15, "stopped"), OSError()])
 def test_a_stopped_trial_leaves_no_checkpoints(
     tuning: TuningStudy, monkeypatch: pytest.MonkeyPatch, context, stop: BaseException
