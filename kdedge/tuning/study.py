@@ -6,6 +6,7 @@ The trials are in an Optuna study, which several processes may share.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import socket
 from collections.abc import Mapping
@@ -33,6 +34,12 @@ from kdedge.tuning.checks import strip_prefix
 
 COUNTED_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 """Trials in these states count towards the number that the recipe requests."""
+
+TOKEN = secrets.token_hex(4)
+"""Tells this process from an earlier one with its number, such as 1 in a restarted container."""
+
+UNKNOWN = "?"
+"""The start time of a process on a system that does not say it."""
 
 REMOVE_TRIALS = (
     "give the recipe another name, or remove its trials: the folder tune/, or the study in the "
@@ -132,7 +139,6 @@ def run_trials(tuning: TuningStudy, context: DistillContext, progress: Progress 
     without_test = replace(context, task=replace(context.task, test=context.task.validation))
     while count_trials(study) < tuning.config.trials:
         trial = _new_trial(tuning, study)
-        trial.set_user_attr("process", f"{socket.gethostname()} {os.getpid()}")
         if count_trials(study, before=trial.number) >= tuning.config.trials:
             # Another worker has started the last trial in the meantime.
             study.tell(trial, state=TrialState.FAIL)
@@ -147,12 +153,18 @@ def _new_trial(tuning: TuningStudy, study: optuna.Study) -> optuna.Trial:
     """
     own_values = baseline_params(tuning.recipe)
     if tuning.worker or _was_tried(study, own_values):
-        return study.ask()
+        return _ask(study)
     sampler = study.sampler
     study.sampler = optuna.samplers.PartialFixedSampler(own_values, sampler)
-    trial = study.ask()
+    trial = _ask(study)
     _suggest_all(trial, tuning.config)
     study.sampler = sampler
+    return trial
+
+
+def _ask(study: optuna.Study) -> optuna.Trial:
+    trial = study.ask()
+    trial.set_user_attr("process", this_process())
     return trial
 
 
@@ -178,21 +190,47 @@ def fail_stale_trials(study: optuna.Study) -> list[int]:
     """
     stale = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        host, _, process = str(trial.user_attrs.get("process", "")).partition(" ")
-        if host == socket.gethostname() and not _is_running(int(process)):
+        if _has_ended(str(trial.user_attrs.get("process", ""))):
             study.tell(trial.number, state=TrialState.FAIL)
             stale.append(trial.number)
     return stale
 
 
-def _is_running(process: int) -> bool:
+def this_process() -> str:
+    """Return what tells this process from all others, as a trial records it."""
+    number = os.getpid()
+    return f"{socket.gethostname()} {number} {_start_time(number)} {TOKEN}"
+
+
+def _has_ended(process: str) -> bool:
+    """Return whether a process of this machine has ended; other machines cannot be asked.
+
+    Its number does not decide that alone: after a restart of a container, other processes and
+    threads have the numbers of the earlier ones.
+    """
+    host, *identity = process.split(" ")
+    if host != socket.gethostname():
+        return False
+    number, started = [*identity, UNKNOWN][:2]
+    if int(number) == os.getpid():
+        return process != this_process()
+    return _start_time(int(number)) not in (started, UNKNOWN)
+
+
+def _start_time(process: int) -> str:
+    """Return when a process started, in ticks of the system's clock; "" if there is none."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
-        return False
+        return ""
     except PermissionError:
-        return True
-    return True
+        pass
+    try:
+        status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return UNKNOWN
+    # The name, in brackets, may hold spaces; the start is field 22 (proc(5)).
+    return status.rpartition(")")[2].split()[19]
 
 
 def _run_trial(

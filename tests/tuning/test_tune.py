@@ -35,6 +35,7 @@ from kdedge.tuning.study import (
     fail_stale_trials,
     run_trials,
     suggest,
+    this_process,
 )
 
 pytestmark = pytest.mark.slow
@@ -270,21 +271,34 @@ def test_a_new_study_does_not_continue_the_checkpoints_of_another(
 def test_trials_of_ended_processes_fail_and_do_not_count(
     tuning: TuningStudy,
 ) -> None:
+    """A trial of an earlier process with the number of this one, or of another, is also stale."""
+    study = tuning.open()
+    here = socket.gethostname()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        started = tuning_study._start_time(other.pid)
+        assert int(started) >= int(tuning_study._start_time(os.getpid())) > 0
+        of_this = this_process().removesuffix(tuning_study.TOKEN)
+        living = [this_process(), f"{here} {other.pid} {started} t", "elsewhere 1 2 t"]
+        ended = [f"{of_this}t", f"{here} {os.getpid()} 1 t", f"{here} {other.pid} 1 t"]
+        for process in [*living, *ended]:
+            study.ask().set_user_attr("process", process)
+        assert fail_stale_trials(study) == [3, 4, 5] and count_trials(study) == 3
+        other.communicate(b"\n")
+    assert fail_stale_trials(study) == [1]
+    states = [TrialState.RUNNING, TrialState.FAIL, TrialState.RUNNING] + 3 * [TrialState.FAIL]
+    assert [t.state for t in study.trials] == states
+
+
+def test_without_start_times_the_number_of_a_process_decides(
+    tuning: TuningStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning_study, "Path", lambda _: Path("/nowhere"))
     study = tuning.open()
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    for process, host in (
-        (ended.pid, socket.gethostname()),
-        (os.getpid(), socket.gethostname()),
-        (ended.pid, "elsewhere"),
-    ):
-        study.ask().set_user_attr("process", f"{host} {process}")
-    assert fail_stale_trials(study) == [0]
-    assert [t.state for t in study.trials] == [
-        TrialState.FAIL,
-        TrialState.RUNNING,
-        TrialState.RUNNING,
-    ] and count_trials(study) == 2
+    for number in (os.getppid(), ended.pid):
+        study.ask().set_user_attr("process", f"{socket.gethostname()} {number} ? t")
+    assert fail_stale_trials(study) == [1]
 
 
 def test_a_study_belongs_to_one_recipe(tuning: TuningStudy) -> None:
