@@ -104,6 +104,34 @@ def test_search_spaces_that_do_not_fit_the_student(ranges: dict, message: str) -
     )
 
 
+@pytest.mark.parametrize(
+    "ranges, hint",
+    [
+        ({"student.quantize.steps": [0, 300]}, "kdedge export reads it"),
+        ({"student.tinybert.quantize.learning_rate": {"low": 1e-5, "high": 1e-4}}, "kdedge export"),
+        ({"student.baseline": [True, False]}, "kdedge distill reads it"),
+        ({"student.objective.hidden": ["mse", "cka"]}, "set objective.hidden_weight"),
+        ({"student.objective.layer_map": ["first", "last"]}, "set objective.hidden_weight"),
+        ({"student.objective.temperature": [1.0, 2.0]}, "set objective.logits to kl"),
+    ],
+)
+def test_keys_that_no_trial_reads_are_refused(ranges: dict, hint: str) -> None:
+    with pytest.raises(UsageError, match="no trial depends on this key") as caught:
+        check_recipe(recipe(RATE | ranges, objective={"logits": "mse"}))
+    assert next(iter(ranges)) in caught.value.detail and hint in caught.value.hint
+
+
+def test_keys_of_a_loss_are_read_if_a_trial_may_have_it() -> None:
+    ranges = {"student.objective.attention": ["kl", "minilm"]}
+    check_recipe(recipe(ranges, objective={"attention_weight": 0.5}))
+    check_recipe(recipe(ranges | {"student.objective.attention_weight": [0.0, 1.0]}))
+    with pytest.raises(UsageError, match="its loss has the weight 0"):
+        check_recipe(recipe(ranges))
+    ranges = {"student.objective.temperature": {"low": 1.0, "high": 4.0}}
+    check_recipe(recipe(ranges, objective={"logits": "kl"}))
+    check_recipe(recipe(ranges | {"student.objective.logits": ["mse", "kl"]}))
+
+
 def test_integers_stay_integers_and_the_first_trial_has_the_recipes_values() -> None:
     values = {
         "student.layers": 3,
