@@ -9,9 +9,7 @@ tune/pareto.svg      score against time
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +28,6 @@ from kdedge.recipe import Recipe, with_values
 from kdedge.run.layout import RunDir
 from kdedge.run.progress import SILENT, Progress, Silent
 from kdedge.run.stage import StageContext
-from kdedge.run.threads import prepare_process
 from kdedge.teacher.finetune import pretrained_hash
 from kdedge.tuning.checks import check_recipe
 from kdedge.tuning.study import (
@@ -38,6 +35,7 @@ from kdedge.tuning.study import (
     fail_stale_trials,
     run_trials,
 )
+from kdedge.tuning.workers import named_stop, run_workers
 
 TRIALS_FILE = "trials.json"
 
@@ -68,6 +66,9 @@ def tune(
 
     Returns:
         The folder with the results.
+
+    Raises:
+        Interrupted: If a signal arrives; finished trials are kept, and no worker is left.
     """
     check_recipe(recipe)
     run = RunDir.create(recipe, runs)
@@ -82,10 +83,11 @@ def tune(
         study = tuning.open()
         for number in fail_stale_trials(study):
             progress.say(f"trial {number}: its process has ended; the trial does not count")
-        if workers == 1:
-            run_trials(tuning, context, progress)
-        else:
-            _run_workers(tuning, runs, workers, worker_progress)
+        with named_stop():
+            if workers == 1:
+                run_trials(tuning, context, progress)
+            else:
+                run_workers(tuning, runs, workers, worker_progress)
         write_results(tuning, study)
     return folder
 
@@ -99,31 +101,6 @@ def _inputs(context: DistillContext) -> dict[str, str]:
         "data": context.task.content_hash(),
         "teacher.model": pretrained_hash(context.recipe.teacher),
     }
-
-
-def _run_workers(
-    tuning: TuningStudy, runs: Path, workers: int, worker_progress: Callable[[], Progress]
-) -> None:
-    context = multiprocessing.get_context("spawn")
-    processes = []
-    for number in range(workers):
-        arguments = (replace(tuning, worker=number), runs, worker_progress)
-        processes.append(context.Process(target=_run_worker, args=arguments))
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    exit_codes = [process.exitcode for process in processes]
-    if all(exit_codes):
-        raise CheckFailed(
-            "every worker failed", f"exit codes {exit_codes}", "run with one worker to see why"
-        )
-
-
-def _run_worker(tuning: TuningStudy, runs: Path, worker_progress: Callable[[], Progress]) -> None:
-    prepare_process(tuning.recipe.threads or 1)
-    context = prepare_context(tuning.recipe, RunDir.create(tuning.recipe, runs))
-    run_trials(tuning, context, worker_progress())
 
 
 def write_results(tuning: TuningStudy, study: optuna.Study) -> None:

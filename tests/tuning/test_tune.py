@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +19,7 @@ import factories
 import optuna
 import pytest
 import torch
+from kdedge_process import kdedge_command
 from optuna.trial import FixedTrial, TrialState, create_trial
 
 from kdedge.distillation.pipeline import distill
@@ -24,9 +28,11 @@ from kdedge.distillation.student_training import DistillContext, TrainedStudent
 from kdedge.errors import Interrupted, UsageError
 from kdedge.evaluation.latency import share_of_time
 from kdedge.nn.text_model import TextClassifier
+from kdedge.nn.training_callbacks import SaveCallback
 from kdedge.recipe import AugmentConfig, RangeConfig, Recipe, RulesConfig, load_recipe
 from kdedge.run.layout import RunDir
 from kdedge.tuning import study as tuning_study
+from kdedge.tuning import workers
 from kdedge.tuning.run import check_recipe, read_trials, tune, write_results
 from kdedge.tuning.study import (
     TuningStudy,
@@ -425,3 +431,100 @@ def test_two_workers_share_the_trials_of_a_real_run(tmp_path: Path) -> None:
     assert top.validation == pytest.approx(
         max(r["score"] for r in rows if r["score"] is not None)
     ), "the best recipe reproduces the best trial"
+
+
+def start_tuning(folder: Path, sigint: signal.Handlers) -> subprocess.Popen[bytes]:
+    """Start two workers, and wait until both train."""
+    document = factories.write_data_and_teacher(folder)
+    tuned = factories.make_recipe(
+        document,
+        student=factories.tinybert_config(fit={"epochs": 1000.0}),
+        tune={"trials": 4, "ranges": RATE, "prune": False},
+    )
+    (folder / "r.toml").write_text(tuned.to_toml())
+    handler = signal.signal(signal.SIGINT, sigint)  # the new process inherits what is ignored
+    with (folder / "output").open("wb") as output:
+        process = subprocess.Popen(
+            kdedge_command("tune", "r.toml", "--workers", "2"),
+            cwd=folder,
+            env={**os.environ, "COLUMNS": "200"},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    signal.signal(signal.SIGINT, handler)
+    end = time.monotonic() + 200
+    while len(list(folder.glob("runs/r/tune/trial-*/student/log.jsonl"))) < 2:
+        assert process.poll() is None and time.monotonic() < end, (folder / "output").read_text()
+        time.sleep(0.2)
+    return process
+
+
+@pytest.mark.parametrize("number, exit_code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_stops_all_workers_before_the_run_is_free(
+    tmp_path: Path, number: signal.Signals, exit_code: int
+) -> None:
+    """SIGTERM arrives at the first process alone, and Ctrl-C at all processes of its group."""
+    is_ctrl_c = number is signal.SIGINT
+    process = start_tuning(tmp_path, signal.SIG_DFL if is_ctrl_c else signal.SIG_IGN)
+    try:
+        if is_ctrl_c:
+            os.killpg(process.pid, number)
+        else:
+            os.killpg(process.pid, signal.SIGINT)  # ignored by the first process, so by all
+            time.sleep(2)
+            process.send_signal(number)
+        assert process.wait(timeout=100) == exit_code
+        study = optuna.load_study(
+            study_name="r", storage=f"sqlite:///{tmp_path}/runs/r/tune/study.db"
+        )
+        assert [t.state for t in study.trials] == 2 * [TrialState.FAIL]
+        for trial in study.trials:
+            worker = int(trial.user_attrs["process"].split()[1])
+            assert tuning_study._start_time(worker) == "", "a worker goes on"
+        with RunDir(tmp_path / "runs" / "r", recipe(RATE)).locked():
+            assert not list((tmp_path / "runs" / "r" / "tune").glob("trial-*"))
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    output = (tmp_path / "output").read_text()
+    assert "Traceback" not in output and "every worker failed" not in output, output
+    for worker in range(2):
+        assert output.count(f"worker {worker}: stopped by signal 15") == 1, output
+    assert f"error: stopped by signal {int(number)}; finished trials are kept" in output
+    assert "a new trial replaces each stopped one" in output and "work is saved" not in output
+
+
+def test_a_second_signal_kills_workers_that_do_not_stop() -> None:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(100,))
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        process.start()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            workers._stop([process])
+        assert process.exitcode == -signal.SIGKILL
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def test_a_stopped_search_says_that_the_trial_does_not_continue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = factories.write_data_and_teacher(tmp_path, train=32)
+    tuned = factories.make_recipe(
+        document, student=factories.tinybert_config(), tune={"trials": 2, "ranges": RATE}
+    )
+
+    def stop(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(SaveCallback, "on_train_begin", stop)
+    with pytest.raises(Interrupted, match="finished trials are kept") as caught:
+        tune(tuned, tmp_path / "runs")
+    assert caught.value.exit_code == 143 and "new trial replaces" in caught.value.hint
+    assert "the work is saved" not in caught.value.message
