@@ -18,7 +18,8 @@ def write_report(report: Report, folder: Path) -> Path:
     """Write report.html, report.md, report.json and a learning curve.
 
     Nothing is written before all of it is drawn, which takes seconds. Each file is written
-    completely or not at all. curve.svg is written if the run has a curve.
+    completely or not at all. The page is the last one: if it exists, the report is whole. curve.svg
+    is written if the run has a curve.
 
     Returns:
         The path of report.json.
@@ -30,7 +31,7 @@ def write_report(report: Report, folder: Path) -> Path:
     if "curve" in report.learned_from:
         contents[CURVE_FILE] = _curve_picture(report)
     contents["report.md"] = markdown(report)
-    contents[PAGE_FILE] = html_page(report)
+    contents[PAGE_FILE] = html_page(report)  # the last one
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -39,6 +40,7 @@ def write_report(report: Report, folder: Path) -> Path:
             f"{folder}: {error.strerror}",
             "name another folder with --out",
         ) from error
+    (folder / PAGE_FILE).unlink(missing_ok=True)
     for name, content in contents.items():
         write_atomic(folder / name, content)
     return folder / "report.json"

@@ -83,19 +83,25 @@ def is_label_only(report: Report, row: Row) -> bool:
 def score_axis(report: Report) -> Axis | None:
     """Return the range of all scores; None if nothing has a score.
 
-    Rows that were neither timed nor trained, such as the majority class, do not widen it.
+    Rows that were neither timed nor trained, such as the majority class, widen it only upwards: an
+    arrow stands for one that is below.
     """
-    ends: list[float] = []
-    for row in report.rows:
-        if row.value is None or is_constant(row):
-            continue
-        ends += [row.value, *(row.interval or ())]
-    if not ends:
-        ends = [row.value for row in report.rows if row.value is not None]
+    rows = [row for row in report.rows if row.value is not None]
+    ends = _ends([row for row in rows if not is_constant(row)])
+    highest = max(ends, default=-math.inf)
+    ends += _ends([row for row in rows if is_constant(row) and (row.value or 0) > highest])
     if not ends:
         return None
     margin = max(0.05 * (max(ends) - min(ends)), 0.002)
     return Axis(min(ends) - margin, max(ends) + margin)
+
+
+def _ends(rows: Sequence[Row]) -> list[float]:
+    """Return the scores of some rows and the ends of their intervals."""
+    ends: list[float] = []
+    for row in rows:
+        ends += [row.value or 0, *(row.interval or ())]
+    return ends
 
 
 def is_constant(row: Row) -> bool:

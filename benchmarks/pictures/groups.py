@@ -41,7 +41,8 @@ def groups(report: Report, width: int) -> Layer | None:
             teachers.append({"y": place, "right": other.right})
         name = style.shorten(group.name, 28)
         texts.append({"y": number + frame.text_place, "name": name, "figures": _figures(group)})
-    axis = Axis(min(point["low"] for point in students) - 0.01, 1.0)
+    lowest = [point["low"] for point in students] + [point["right"] for point in teachers]
+    axis = Axis(min(lowest) - 0.01, 1.0)
     ticks = alt.Axis(format=".0%", tickCount=4 if width == style.NARROW else 8, grid=True)
     title = "right answers; the upright line is the teacher" if teachers else "right answers"
     x = alt.X("right:Q", title=title, scale=style.scale_of(axis), axis=ticks)

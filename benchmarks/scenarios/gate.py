@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 from kdedge.benchmarks.child import CHILD_FAULTS, Answer, items_of, loader_of, run_child
+from kdedge.benchmarks.equivalence.flips import is_right
 from kdedge.benchmarks.scenarios.series import ScenarioResults, Series
 from kdedge.benchmarks.scenarios.workload import Workload
 from kdedge.benchmarks.subjects import Subject
 from kdedge.benchmarks.work import Batch, take
 
 from kdedge.evaluation.timing import representative
-from kdedge.runtime.metrics import decide
 
 PROCESSES = 10
 """Processes of each subject.
@@ -120,7 +120,7 @@ def _continues(rounds: int, time_left: bool) -> bool:
 
 
 def _right_texts(workload: Workload, subject: Subject) -> np.ndarray | None:
-    """Return 1 for each text that is predicted right, else 0; None without labels.
+    """Return 1 for each text whose label, or set of labels, is right, else 0; None without labels.
 
     None too if the task's metric is not the share of such texts: on rare labels, F1 and Matthews'
     correlation may fall although as many texts are right.
@@ -130,5 +130,4 @@ def _right_texts(workload: Workload, subject: Subject) -> np.ndarray | None:
         return None
     if subject.logits is None or labels is None:
         return None
-    predictions = decide(workload.spec, subject.logits)
-    return np.asarray(predictions == labels, dtype=float)
+    return is_right(workload.spec, subject.logits, labels).astype(float)

@@ -47,19 +47,37 @@ def lengths(workload: Workload) -> ScenarioResults:
 
 
 def _cases(examples: Examples, encode: Any) -> dict[int, list[Batch]]:
-    """Return number of tokens -> texts, for lengths that the tokenizer does not cut."""
+    """Return number of tokens -> texts; the longest just reach what the model can read."""
     cases: dict[int, list[Batch]] = {}
     characters = SHORTEST
     longest = 0
     while characters <= LONGEST:
         items = pieces(examples, characters)
         tokens = _tokens(encode, items)
-        if tokens is None or tokens <= longest:
+        if tokens is None:
+            return cases
+        if tokens <= longest:
+            # The tokenizer cut the last texts, too: shorter ones have as many tokens.
+            cases[longest] = _shortest(examples, encode, longest, characters // 4, characters // 2)
             return cases
         cases[tokens] = items
         longest = tokens
         characters *= 2
     return cases
+
+
+def _shortest(
+    examples: Examples, encode: Any, tokens: int, too_short: int, enough: int
+) -> list[Batch]:
+    """Return the shortest texts with a number of tokens, between two numbers of characters."""
+    while enough - too_short > 1:
+        middle = (too_short + enough) // 2
+        found = _tokens(encode, pieces(examples, middle))
+        if found is not None and found >= tokens:
+            enough = middle
+        else:
+            too_short = middle
+    return pieces(examples, enough)
 
 
 def pieces(examples: Examples, characters: int) -> list[Batch]:

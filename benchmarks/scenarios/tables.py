@@ -100,7 +100,7 @@ def _load(series: list[Series], labels: Mapping[str, str]) -> ScenarioTable:
         service = services[each.subject, each.at]
         busy = each.at * float(service.values.mean())
         percentiles = [duration(each.quantile(q)) for q in (0.5, 0.9, 0.99)]
-        rate = f"{each.at:,.4g}"
+        rate = f"{each.at:,.0f}" if each.at >= 1000 else f"{each.at:.4g}"
         rows.append((_label(each, labels), rate, f"{100 * busy:.0f} %", *percentiles))
     return ScenarioTable(
         "load",

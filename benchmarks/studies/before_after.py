@@ -142,7 +142,7 @@ def tinybert(layers: int, hidden: int) -> Any:
 
 
 def train_student(model: Any, texts: list[str], tokenizer: Any) -> None:
-    """Distil on random logits, for one epoch."""
+    """Distil on random logits, for two epochs."""
     from kdedge.distillation.module import DistillationModule
     from kdedge.distillation.objective import Objective
     from kdedge.nn.batching import PaddingCollator

@@ -93,7 +93,8 @@ class HttpTeacher:
         document: dict[str, Any] = {"texts": list(texts)}
         if pairs is not None:
             document["pairs"] = list(pairs)
-        body = json.dumps(document, ensure_ascii=False).encode()
+        # The student reads the beginning of a text; half a character may follow.
+        body = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
         request = urllib.request.Request(self.url, data=body, headers=self.headers)
         deadline = time.monotonic() + self.timeout
         try:

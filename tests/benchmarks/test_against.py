@@ -277,6 +277,14 @@ def test_a_worse_score_is_a_regression(tmp_path: Path) -> None:
     better.raise_if_regressed()
 
 
+def test_a_set_of_labels_is_right_as_a_whole() -> None:
+    spec = TaskSpec("toy", "multilabel", ("a", "b"), "accuracy", pair=False)
+    examples = Examples(["x", "y"], labels=np.array([[1.0, 0.0], [1.0, 1.0]]))
+    subject: Any = SimpleNamespace(logits=np.array([[9.0, -9.0], [9.0, -9.0]]))
+    right = _right_texts(Workload({}, examples, Options(), spec=spec), subject)
+    assert right is not None and right.tolist() == [1, 0]
+
+
 @pytest.mark.parametrize(("metric", "compared"), [("accuracy", True), ("f1", False)])
 def test_right_answers_are_compared_for_accuracy_alone(metric: str, *, compared: bool) -> None:
     """With rare labels, F1 may fall to 0 while as many answers are right."""

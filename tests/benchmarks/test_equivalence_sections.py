@@ -15,6 +15,8 @@ from kdedge.benchmarks.equivalence.tables import MOST_CLASSES, group_table, show
 from kdedge.benchmarks.examples import Examples
 from kdedge.benchmarks.markdown import markdown
 from kdedge.benchmarks.page import html_page
+from kdedge.benchmarks.pictures import style
+from kdedge.benchmarks.pictures.groups import groups
 from kdedge.benchmarks.pictures.lengths import median_times, spread
 from kdedge.benchmarks.report import Report
 from kdedge.benchmarks.subjects import Subject
@@ -185,6 +187,23 @@ def test_many_classes_are_shortened() -> None:
     table = group_table(example)
     assert table is not None and len(table.rows) == MOST_CLASSES + len(found.lengths)
     assert "lowest agreement" in sections_of(example)[1].explanation
+
+
+def test_a_teacher_that_fails_on_a_class_is_inside_the_picture() -> None:
+    example = compared_report()
+    rows = []
+    for row in example.rows:
+        found = row.equivalence
+        if row.is_teacher and found is not None and found.classes:
+            failed = replace(found.classes[0], right=0.0)
+            found = replace(found, classes=(failed, *found.classes[1:]))
+        rows.append(replace(row, equivalence=found))
+    chart = groups(replace(example, rows=tuple(rows)), style.WIDE)
+    assert chart is not None
+    for layer in chart.to_dict()["layer"]:
+        place = layer["encoding"].get("x", {})
+        if place.get("field") == "right":
+            assert place["scale"]["domain"][0] < 0
 
 
 # Time against length

@@ -15,7 +15,14 @@ import pytest
 from browser import measure, require_chromium, screenshot
 from kdedge.benchmarks import pictures
 from kdedge.benchmarks.page import html_page
-from kdedge.benchmarks.pictures.data import density, groups, latency_axis, score_axis, time_front
+from kdedge.benchmarks.pictures.data import (
+    density,
+    groups,
+    is_constant,
+    latency_axis,
+    score_axis,
+    time_front,
+)
 from kdedge.benchmarks.pictures.label_places import Box, Label, place_labels
 from kdedge.benchmarks.pictures.pareto import pareto
 from kdedge.benchmarks.pictures.style import WIDE
@@ -256,6 +263,16 @@ def test_axes_hold_what_they_show() -> None:
     timed = [row for row in example.rows if row.single is not None]
     latency = latency_axis(timed, whole=True)
     assert latency.low < 1 and latency.high > 40 and 10 in latency.ticks
+
+
+def test_a_majority_class_above_all_others_is_inside_the_axis() -> None:
+    example = report()
+    constant = next(row for row in example.rows if is_constant(row))
+    rows = [
+        replace(row, value=0.95, interval=None) if row is constant else row for row in example.rows
+    ]
+    axis = score_axis(replace(example, rows=tuple(rows)))
+    assert axis is not None and axis.high > 0.95
 
 
 def test_a_density_peaks_at_the_median() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kdedge.benchmarks import render
 from kdedge.benchmarks.options import Options
 from kdedge.benchmarks.render import write_report
 from kdedge.benchmarks.report import Report, one_line, warnings
@@ -48,6 +49,23 @@ def write(folder: Path) -> Report:
     )
     write_report(example, folder)
     return example
+
+
+def test_a_report_that_was_not_written_to_its_end_is_not_kept(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full after report.json: the page is that of the earlier report."""
+    real = render.write_atomic
+
+    def fill_disk(path: Path, content: str) -> None:
+        if path.name != "report.json":
+            raise OSError(28, "No space left on device")
+        real(path, content)
+
+    monkeypatch.setattr(render, "write_atomic", fill_disk)
+    with pytest.raises(OSError, match="No space"):
+        write(saved)
+    assert read(saved) is None
 
 
 def read(folder: Path, **changes: Any) -> SavedReport | None:

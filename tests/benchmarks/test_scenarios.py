@@ -252,6 +252,21 @@ def test_pieces_have_the_wanted_length() -> None:
     assert all(second is not None and len(second[0]) == 20 for _, second in pairs)
 
 
+def test_the_longest_texts_just_reach_what_the_tokenizer_keeps() -> None:
+    """Longer texts would take time to tokenize that the model never reads."""
+
+    def encode(texts: list[str], _: Any) -> dict[str, Any]:
+        return {"input_ids": [texts[0][:100]]}
+
+    cases = lengths._cases(Examples(["abcdefgh" * 20]), encode)
+    assert {tokens: len(items[0][0][0]) for tokens, items in cases.items()} == {
+        16: 16,
+        32: 32,
+        64: 64,
+        100: 100,
+    }
+
+
 # On a tiny bundle
 
 

@@ -331,6 +331,11 @@ def test_many_texts_are_sent_in_several_requests(server: HTTPServer) -> None:
     assert teacher([]) == []
 
 
+def test_half_a_character_does_not_stop_a_request(server: HTTPServer) -> None:
+    """The student reads the beginning of a text; the rest may hold anything."""
+    assert len(HttpTeacher(url(server))(["a " * 500 + "\ud800"])) == 1
+
+
 def test_letters_of_every_script_are_sent_as_they_are(server: HTTPServer) -> None:
     """Escaped as ASCII, a text that one server accepts would be too large for the next."""
     asked = ["фильм" * 20]
