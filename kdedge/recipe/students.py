@@ -59,8 +59,8 @@ class StudentBase(Section):
     tokenizer: str | None = Field(
         None,
         description="Folder or hub id, or wordpiece to train one on the training texts; default: "
-        "that of the start, else the teacher's. With start = teacher or shrink, embeddings of "
-        "another vocabulary are mapped piece by piece.",
+        "that of the start, else the teacher's. Embeddings of another vocabulary are mapped piece "
+        "by piece.",
     )
     vocabulary: Positive | None = Field(
         None,
