@@ -36,11 +36,11 @@ types: .venv/.ready links
 	cd .venv/types && ../bin/mypy \
 		--config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache
 
-# The documentation site, in build/docs. A broken link or an undocumented page is an error.
 # The pages of recipe keys and commands, from the code. A test compares them with it.
 reference: .venv/.ready
 	$(BIN)/python docs/hooks/write_reference.py
 
+# The documentation site, in build/docs. A broken link or an undocumented page is an error.
 docs: .venv/.docs links
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kdedge.benchmarks.markdown import CURVE_FILE
 from kdedge.benchmarks.options import DEFAULTS, Options
 from kdedge.benchmarks.report_json import finite
 from kdedge.benchmarks.scenarios.names import SCENARIOS
@@ -28,8 +27,8 @@ EFFORT = ("seconds", "repeats", "show_texts")
 MOST_SHOWN = 8
 """Entries of a list that an error shows."""
 
-PAGES = ("report.html", "report.md", CURVE_FILE)
-"""Files beside report.json."""
+PAGES = ("report.html", "report.md")
+"""Files that every report has beside report.json."""
 
 ABSENT = object()
 
@@ -119,7 +118,7 @@ def check_replaceable(folder: Path, settings: Mapping[str, Any]) -> None:
     if not path.exists():
         _check_pages(folder)
         return
-    hint = "name another folder with --out (in Python: out), or remove its report.json"
+    hint = "name another folder with --out (in Python: out), or move its report.* away"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["settings"]
         names = sorted({*found, *settings} - {*EFFORT})

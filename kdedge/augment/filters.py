@@ -88,12 +88,15 @@ class KnownTexts:
 
 
 def _as_they_are_and_cleaned(split: Split, steps: Sequence[str]) -> list[Split]:
-    if not steps:
-        return [split]
+    """Return a split, and the cleaned texts of those rows that cleaning changes."""
     clean = Cleaner(steps).clean
     texts = tuple(map(clean, split.texts))
     pairs = None if split.pairs is None else tuple(map(clean, split.pairs))
-    return [split, replace(split, texts=texts, pairs=pairs)]
+    cleaned = replace(split, texts=texts, pairs=pairs)
+    changed = np.array(split.texts) != np.array(texts)
+    if pairs is not None and split.pairs is not None:
+        changed |= np.array(split.pairs) != np.array(pairs)
+    return [split, cleaned.take(np.flatnonzero(changed))]
 
 
 @dataclass

@@ -245,12 +245,14 @@ def _show_curve(context: DistillContext, config: AugmentConfig, curve: LearningC
 
 def _point_out_end(config: AugmentConfig, curve: LearningCurve) -> None:
     """Say why the largest sizes of a curve were not measured."""
-    from kdedge.distillation.learning_curve_plot import helpful_sources
-
     largest = max(point.size for point in curve.points)
-    if helpful_sources(curve) is None:
+    none, *others = curve.points
+    if largest >= max(config.curve):
+        return
+    several = len({point.sources for point in others}) > 1
+    if several and all(point.agreement < none.agreement for point in others):
         print_message("no source helps alone, so larger sizes were not measured")
-    elif largest < max(config.curve):
+    else:
         line = f"the curve ends at {largest:.3g} texts per labelled one: there are no more"
         if config.size != "auto":
             line += f'; augment.size = "auto" makes {max(config.curve):g} and those kept apart'

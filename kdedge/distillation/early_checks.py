@@ -117,6 +117,8 @@ def check_students(recipe: Recipe, spec: TaskSpec) -> None:
         takes_embeddings = student.start in ("teacher", "shrink")
         if takes_embeddings and not own_tokenizer and not (general and general.teacher):
             check_vocabulary(source, tokenizer)
+        if student.checkpoint and not student.tokenizer:
+            check_vocabulary(load_config(student.checkpoint, None), tokenizer)
         if not isinstance(student, TinyBertConfig):
             continue
         shape = BertConfig(
@@ -127,13 +129,16 @@ def check_students(recipe: Recipe, spec: TaskSpec) -> None:
             vocab_size=len(tokenizer),
             max_position_embeddings=_positions(student, source),
         )
-        has_own_tokens = is_trimmed or bool(student.vocabulary) or student.tokenizer == "wordpiece"
+        is_changed = bool(student.vocabulary) or student.tokenizer == "wordpiece"
+        has_own_tokens = is_changed or (is_trimmed and not own_tokenizer)
         sources[student.key] = _Source(shape, tokenizer, has_own_tokens)
         reads_teacher_tokens = (
             not has_own_tokens and tokenizer.get_vocab() == teacher_tokenizer.get_vocab()
         )
         if general:
-            _check_general_lengths(student, general, source, same_tokens=reads_teacher_tokens)
+            theirs = load_tokenizer(general.teacher) if general.teacher else teacher_tokenizer
+            same_tokens = not has_own_tokens and tokenizer.get_vocab() == theirs.get_vocab()
+            _check_general_lengths(student, general, source, same_tokens=same_tokens)
             with named_objective(student, "general.objective"):
                 Objective(general.objective.as_objective(), NO_TASK.kind, shape, source)
         with named_objective(student, "objective"):
@@ -170,14 +175,16 @@ def _check_general_lengths(
         source: The configuration of the teacher of its layers.
         same_tokens: Whether that teacher reads the student's tokens.
     """
-    positions = _positions(student.model_copy(update={"max_length": general.max_length}), source)
+    own = _positions(student.model_copy(update={"max_length": general.max_length}), source)
+    if student.checkpoint:
+        own = usable_positions(load_config(student.checkpoint, None).to_dict())
+    both = own
     if same_tokens and getattr(source, "max_position_embeddings", None):
-        positions = min(positions, usable_positions(source.to_dict()))
-    lengths = {
-        "student.general.max_length": general.max_length,
-        "student.max_length": student.max_length,
-    }
-    for key, length in lengths.items():
+        both = min(own, usable_positions(source.to_dict()))
+    for key, length, positions in (
+        ("student.general.max_length", general.max_length, both),
+        ("student.max_length", student.max_length, own),
+    ):
         if length > positions:
             raise UsageError(
                 f"the general student cannot read {key} tokens",

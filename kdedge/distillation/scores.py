@@ -67,6 +67,7 @@ def model_folders(run: RunDir) -> dict[str, Path]:
     """Return model -> folder of its stage, with the names and in the order of `scores`."""
     folders = {"teacher": run.teacher}
     for name, student in run.students.items():
+        run.require_same_teacher(name)
         folders[name] = student.student
         baseline = student.current_baseline()
         if baseline:

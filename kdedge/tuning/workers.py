@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -107,9 +109,18 @@ def _stop(processes: Sequence[BaseProcess]) -> None:
             process.join()
 
 
+def _end_with_parent() -> None:
+    """Stop this worker when its parent has ended: Ctrl-C does not reach a worker."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _run_worker(tuning: TuningStudy, runs: Path, worker_progress: Callable[[], Progress]) -> None:
     """Run trials in a process of its own; report an error as one line and an exit code."""
     signal.signal(signal.SIGTERM, raise_terminated)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     progress = worker_progress()
     try:
         with named_stop():

@@ -79,7 +79,7 @@ def test_a_report_of_other_settings_is_kept(
     assert "--out" in caught.value.hint
 
 
-@pytest.mark.parametrize("name", ["report.md", "report.html", "curve.svg"])
+@pytest.mark.parametrize("name", ["report.md", "report.html"])
 def test_a_page_without_a_report_is_kept(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
     with pytest.raises(UsageError, match="would replace") as caught:

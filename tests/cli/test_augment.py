@@ -65,6 +65,7 @@ def curve(*points: tuple[float, tuple[str, ...], float]) -> LearningCurve:
 
 
 NOTHING_HELPS = curve((0, (), 0.9), (1, ("rules",), 0.8), (1, ("replace",), 0.7))
+ONE_HELPS = curve((0, (), 0.8), (1, ("rules",), 0.9), (1, ("replace",), 0.7))
 ENDS_EARLY = curve((0, (), 0.8), (1, ("rules",), 0.9))
 
 
@@ -72,6 +73,7 @@ ENDS_EARLY = curve((0, (), 0.8), (1, ("rules",), 0.9))
     ("found", "size", "line"),
     [
         (NOTHING_HELPS, "auto", "no source helps alone, so larger sizes were not measured\n"),
+        (ONE_HELPS, "auto", "the curve ends at 1 texts per labelled one: there are no more\n"),
         (ENDS_EARLY, "auto", "the curve ends at 1 texts per labelled one: there are no more\n"),
         (ENDS_EARLY, 2.0, 'there are no more; augment.size = "auto" makes 16 and those kept'),
     ],

@@ -271,6 +271,72 @@ def test_the_lengths_of_a_general_student_are_checked(
     assert error.value.hint == f"lower {key}"
 
 
+def test_only_what_a_general_student_reads_of_its_teacher_must_fit_the_teacher(
+    document: dict[str, Any], tmp_path: Path
+) -> None:
+    """A student may read more tokens than the teacher, from which it learns shorter texts."""
+    (tmp_path / "texts.txt").write_text("a text\nanother one\n")
+    general = {"texts": [{"file": str(tmp_path / "texts.txt")}], "max_length": 32}
+    check(
+        factories.make_recipe(
+            document, student=factories.tinybert_config(layers=4, general=general, max_length=100)
+        )
+    )
+    pieces = factories.tokenizer()
+    start = factories.bert(layers=4, vocabulary=len(pieces), max_position_embeddings=1024)
+    start.save_pretrained(tmp_path / "start")
+    pieces.save_pretrained(tmp_path / "start")
+    student = factories.tinybert_config(
+        layers=4, general=general, max_length=600, start=str(tmp_path / "start")
+    )
+    check(factories.make_recipe(document, student=student))
+
+
+def test_a_general_student_with_the_tokens_of_its_own_teacher_is_compared_with_that(
+    document: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "texts.txt").write_text("a text\nanother one\n")
+    pieces = factories.tokenizer()
+    pieces.add_tokens(["newword"])
+    factories.bert(layers=4, vocabulary=len(pieces)).save_pretrained(tmp_path / "other")
+    pieces.save_pretrained(tmp_path / "other")
+    other = str(tmp_path / "other")
+    general = {
+        "texts": [{"file": str(tmp_path / "texts.txt")}],
+        "max_length": 100,
+        "teacher": other,
+    }
+    student = factories.tinybert_config(layers=4, general=general, tokenizer=other)
+    with pytest.raises(UsageError, match="general student cannot read"):
+        check(factories.make_recipe(document, student=student))
+
+
+def test_a_checkpoint_with_more_tokens_than_embeddings_is_found(
+    document: dict[str, Any], tmp_path: Path
+) -> None:
+    pieces = factories.tokenizer()
+    factories.bert(layers=1, vocabulary=len(pieces)).save_pretrained(tmp_path / "start")
+    pieces.add_tokens(["newword"])
+    pieces.save_pretrained(tmp_path / "start")
+    student = factories.tinybert_config(start=str(tmp_path / "start"))
+    with pytest.raises(UsageError, match="more tokens than the model has embeddings"):
+        check(factories.make_recipe(document, student=student))
+
+
+def test_a_student_may_have_the_teachers_tokenizer_after_a_trimmed_assistant(
+    document: dict[str, Any],
+) -> None:
+    assistant = factories.tinybert_config(name="a", start="shrink", layers=2, vocabulary=80)
+    student = factories.tinybert_config(
+        name="b",
+        start="shrink",
+        assistant="a",
+        tokenizer=document["teacher"]["model"],
+        objective={"attention_weight": 1.0, "attention": "scores"},
+    )
+    check(factories.make_recipe(document, student=[assistant, student]))
+
+
 @pytest.mark.parametrize("student", [{"kind": "bilstm", "hidden": 4}, {"start": "shrink"}])
 def test_a_teacher_with_more_tokens_than_embeddings_is_found(
     document: dict[str, Any], tmp_path: Path, student: dict[str, Any]
