@@ -8,12 +8,13 @@ import numpy as np
 from kdedge.benchmarks.examples import Examples
 from kdedge.benchmarks.footprint import NOT_MEASURED, Footprint, footprints
 from kdedge.benchmarks.options import Options
-from kdedge.benchmarks.retention import Retention, score_interval
+from kdedge.benchmarks.retention import Retention
 from kdedge.benchmarks.row import Row
 from kdedge.benchmarks.subjects import Runner, Subject
 from kdedge.benchmarks.work import batch_work, full_batches, single_work, take
 
 from kdedge.evaluation.sanity import only_prediction
+from kdedge.evaluation.score_interval import score_interval
 from kdedge.evaluation.timing import VISIT, TimingPlan, Timings, interleave, representative
 from kdedge.run.progress import Progress
 from kdedge.runtime.metrics import score

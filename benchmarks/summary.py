@@ -20,7 +20,8 @@ def headline(report: Report) -> Row | None:
     """Return the row that stands for the whole report; None if no model was timed.
 
     It is the fastest student that retains the target. If no student does, it is the fastest whose
-    verdict is inconclusive, and else the one with the highest retention.
+    verdict is inconclusive (without any interval, the one with the highest score), and else the one
+    with the highest retention.
     """
     students = [row for row in report.rows if row.kind == "model" and not row.is_teacher]
     timed = [row for row in students if row.single is not None]
@@ -30,6 +31,9 @@ def headline(report: Report) -> Row | None:
             continue
         if verdict == "not retained":
             return max(matching, key=_retention_ratio)
+        if not any(row.retention and row.retention.low is not None for row in matching):
+            # The teacher's score is too near 0 to compare with.
+            return max(matching, key=lambda row: row.value or 0)
         return min(matching, key=_median_time)
     return min(timed, key=_median_time, default=None)
 

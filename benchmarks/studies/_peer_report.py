@@ -19,11 +19,12 @@ from kdedge.benchmarks.figures import NOTHING, FigureSection, FigureTable
 from kdedge.benchmarks.options import DEFAULTS
 from kdedge.benchmarks.page import html_page
 from kdedge.benchmarks.report import Report, one_line
-from kdedge.benchmarks.retention import REFERENCE, paired_retention, score_interval
+from kdedge.benchmarks.retention import REFERENCE, paired_retention
 from kdedge.benchmarks.row import Row
 
 from kdedge import __version__
 from kdedge.data.task import Task
+from kdedge.evaluation.score_interval import score_interval
 from kdedge.evaluation.timing import Timings
 from kdedge.io.atomic import write_atomic
 from kdedge.io.paths import short_name

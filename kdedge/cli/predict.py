@@ -66,8 +66,8 @@ class TextArguments:
 
     @property
     def _reads_stdin(self) -> bool:
-        """Whether the text is `-`, or there is none and another command writes into this one."""
-        if self.texts == ("-",):
+        """Whether the text or the file is `-`, or there is none and another command writes here."""
+        if self.texts == ("-",) or str(self.file) == "-":
             return True
         return not self.texts and not self.file and not self.pairs and _is_piped()
 

@@ -43,7 +43,7 @@ PARTNERS = {
 }
 """Usual names of the two columns of a pair. The first one is the text, however short it is."""
 
-PAIR_NAMES = "pair text2 text_b sentence2 question2 hypothesis text_pair second"
+PAIR_NAMES = "pair text2 text_b sentence2 question2 hypothesis text_pair second answer"
 LABEL_NAMES = "label labels class category target sentiment topic intent rating stars score tag"
 
 

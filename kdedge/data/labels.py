@@ -285,7 +285,12 @@ def _label_fault(value: Any, names: Names) -> tuple[str, str]:
             )
         return f"label {value} is out of range 0 to {len(names) - 1}", remedy
     if not isinstance(value, str):
-        return f"label {shown(value)} is a {type(value).__name__}", "write a whole number or a name"
+        remedy = "write a whole number or a name"
+        if isinstance(value, list):
+            remedy = 'for several labels of a text, set task.kind = "multilabel" (in Python: kind)'
+        elif isinstance(value, float):
+            remedy = 'for numbers, set task.kind = "regression" (in Python: kind)'
+        return f"label {shown(value)} is a {type(value).__name__}", remedy
     if value != value.strip():
         return f"label {shown(value)} has white space around it", "remove the white space"
     fault = text_fault(value)

@@ -69,6 +69,8 @@ def _load(data: DataConfig, task: TaskConfig, name: str, metric: str, seed: int)
     _check_classes(parts, task, names)
     limited, beyond_limit = _limit(parts[0], data.limit, seed)
     notes += _limit_note(limited, parts, task, names)
+    if task.labels is None:
+        notes += _unused_index_note(parts[0], task, names)
     has_pairs = data.pair is not None
     spec = TaskSpec(name, task.kind, names, metric, has_pairs, task.threshold or 0.5)
     splits = (limited.split, parts[1].split, parts[2].split)
@@ -264,6 +266,19 @@ def _reject_single_label(train: Part, task: TaskConfig, names: Names, hint: str)
         f"every label is {label!r} in {train.table.origin}",
         hint,
     )
+
+
+def _unused_index_note(train: Part, task: TaskConfig, names: Names) -> list[str]:
+    """Return a note if whole numbers as labels leave an index without any example."""
+    if task.kind == "regression":
+        return []
+    unused = set(range(len(names))) - _classes(train.split.labels)
+    if not unused:
+        return []
+    return [
+        f"train has no example of {_listed(unused, names)}, but the students will predict it: "
+        "whole numbers are indices from 0; if yours are names, write them in quotes"
+    ]
 
 
 def _limit_note(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kdedge.data.task import Task
-from kdedge.evaluation.bootstrap import bootstrap_rows, bootstrap_scores, percentile_interval
+from kdedge.evaluation.score_interval import score_interval
 from kdedge.nn.text_model import MeasuredResult, read_measured
 from kdedge.run.layout import RunDir
 from kdedge.run.stage import read_result
@@ -82,11 +82,9 @@ def score_intervals(task: Task, logits: dict[str, np.ndarray]) -> dict[str, tupl
         task: The run's task.
         logits: Model -> its logits on the test split. *Shape:* (N, C)
     """
-    rows = bootstrap_rows(len(task.test), seed=0)
     intervals = {}
     for model, of_model in logits.items():
-        resampled = bootstrap_scores(task.spec, of_model, task.test.labels, rows)
-        intervals[model] = percentile_interval(resampled)
+        intervals[model] = score_interval(task.spec, of_model, task.test.labels)
     return intervals
 
 

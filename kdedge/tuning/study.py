@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import socket
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -155,7 +156,9 @@ def _new_trial(tuning: TuningStudy, study: optuna.Study) -> optuna.Trial:
     if tuning.worker or _was_tried(study, own_values):
         return _ask(study)
     sampler = study.sampler
-    study.sampler = optuna.samplers.PartialFixedSampler(own_values, sampler)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.sampler = optuna.samplers.PartialFixedSampler(own_values, sampler)
     trial = _ask(study)
     _suggest_all(trial, tuning.config)
     study.sampler = sampler

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import factories
 import numpy as np
 import pytest
-from kdedge.benchmarks.retention import (
-    largest_unseen_share,
-    paired_retention,
-    score_interval,
-    verdict_of,
-    widen_interval,
-)
+from kdedge.benchmarks.retention import paired_retention, verdict_of
 
+from kdedge.distillation.scores import score_intervals
 from kdedge.errors import DataError
 from kdedge.evaluation.bootstrap import bootstrap_rows, bootstrap_scores
+from kdedge.evaluation.score_interval import (
+    largest_unseen_share,
+    score_interval,
+    widen_interval,
+)
 from kdedge.runtime import metrics
 from kdedge.runtime.spec import Kind, TaskSpec
 
@@ -148,6 +149,14 @@ def test_a_student_equal_to_its_teacher_needs_a_large_test_set() -> None:
         "300 texts are too few"
         in paired_retention(spec, teacher[:300], teacher[:300], labels[:300], target=0.99).note
     )
+
+
+def test_distill_and_bench_give_a_score_the_same_interval() -> None:
+    task = factories.single_task()
+    logits = np.eye(2)[task.test.labels] * 4
+    (found,) = score_intervals(task, {"student": logits}).values()
+    assert found == score_interval(task.spec, logits, task.test.labels)
+    assert found[0] < 1, "40 right answers do not prove that all are right"
 
 
 def test_the_note_of_a_verdict_names_the_target_in_full() -> None:

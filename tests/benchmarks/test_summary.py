@@ -38,6 +38,17 @@ def test_the_fastest_student_of_the_best_verdict_is_named(
     assert chosen is not None and chosen.subject == named
 
 
+def test_without_any_interval_the_best_student_is_named() -> None:
+    """The teacher's score is near 0: the fastest student may predict one label for all texts."""
+    example = students("inconclusive", "inconclusive")
+    undefined = Retention(None, None, None, "inconclusive")
+    teacher, fast, good = example.rows
+    fast = replace(fast, retention=undefined, value=0.1)
+    good = replace(good, retention=undefined, value=0.5)
+    chosen = headline(replace(example, rows=(teacher, fast, good)))
+    assert chosen is not None and chosen.subject == "b"
+
+
 def test_the_sentence_has_retention_speed_size_and_the_baseline() -> None:
     example = report()
     baseline = replace(

@@ -80,6 +80,7 @@ def test_a_file_with_faults_leaves_no_recipe(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "first, second",
     [
+        ("question", "answer"),
         ("text_a", "text_b"),
         ("text1", "text2"),
         ("Premise", "Hypothesis"),

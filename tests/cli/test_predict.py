@@ -419,6 +419,18 @@ def test_a_blank_line_of_stdin_gets_a_line_of_output_in_its_place(
     assert empty and f"{empty} text" in done.stderr.decode()
 
 
+def test_a_file_called_dash_is_stdin() -> None:
+    folder = str(factories.tiny_bundle("bilstm", "single"))
+    done = subprocess.run(
+        kdedge_command("predict", folder, "--file", "-", "--json"),
+        input="one\ntwo\n",
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert [json.loads(line)["text"] for line in done.stdout.splitlines()] == ["one", "two"]
+
+
 def test_a_byte_order_mark_is_no_part_of_the_first_text() -> None:
     done = subprocess.run(
         kdedge_command("predict", str(factories.tiny_bundle("bilstm", "single")), "-", "--json"),

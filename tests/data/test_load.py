@@ -163,6 +163,19 @@ def test_shares_leave_a_text_of_every_class(tmp_path: Path, rare: int) -> None:
     assert sum(sizes(task)) == 100
 
 
+@pytest.mark.parametrize(("first", "notes"), [(0, 0), (1, 1)])
+def test_whole_numbers_that_do_not_begin_at_0_are_pointed_out(
+    tmp_path: Path, first: int, notes: int
+) -> None:
+    for split in ("train", "dev", "test"):
+        rows = [{"text": f"{split} {i}", "label": first + i % 3} for i in range(9)]
+        WRITERS["jsonl"](tmp_path / f"{split}.jsonl", rows)
+    task = load(source=str(tmp_path), validation="dev")
+    found = [note for note in task.notes if "whole numbers are indices from 0" in note]
+    assert len(found) == notes and len(task.spec.labels) == first + 3
+    assert all(note.startswith("train has no example of 0,") for note in found)
+
+
 def test_limit_says_which_classes_it_lost(tmp_path: Path) -> None:
     for split in ("train", "dev", "test"):
         WRITERS["jsonl"](
