@@ -1,12 +1,42 @@
-"""Refuses to replace a folder unless an earlier export of the same bundle wrote it."""
+"""Kits and web pages next to a bundle: of which bundle they are, and of which export of it."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from kdedge.errors import UsageError
+from kdedge.runtime.digest import DIGEST
+from kdedge.runtime.layout import MANIFEST
 from kdedge.runtime.manifest import Manifest
+
+RECORD = "bundle.json"
+"""The file of every kit that says which bundle it was made of."""
+
+
+def outdated_copies(bundle: Path, manifest: Manifest) -> dict[str, Path]:
+    """Return the kits and the web page next to a bundle that were made of an earlier export of it.
+
+    Args:
+        bundle: The folder of the bundle.
+
+    Returns:
+        Option of `kdedge export` that writes it again -> folder.
+    """
+    beside = Path(os.path.abspath(bundle)).parent
+    records = {"--web": beside / "web" / "bundle" / MANIFEST}
+    for record in sorted((beside / "kits").glob(f"*/{RECORD}")):
+        records[f"--kit {record.parent.name}"] = record
+    outdated = {}
+    for option, record in records.items():
+        try:
+            found = json.loads(record.read_text(encoding="utf-8"))[DIGEST]
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            continue  # It is missing, or was not written by kdedge.
+        if found != manifest.digest():
+            outdated[option] = beside / "web" if option == "--web" else record.parent
+    return outdated
 
 
 def check_target(form: str, folder: Path, record: str, manifest: Manifest) -> None:

@@ -19,13 +19,15 @@ def counted(number: int, noun: str) -> str:
 
 
 def listed(names: Sequence[str], most: int) -> str:
-    """List the first names, and how many more there are.
+    """List the first names, and how many more there are; names with commas are in quotes.
 
     Example:
         >>> listed(["a", "b", "c"], 2)
         'a, b and 1 more'
+        >>> listed(["a, b", "c"], 2)
+        '"a, b", c'
     """
-    text = ", ".join(names[:most])
+    text = ", ".join(f'"{name}"' if "," in name else name for name in names[:most])
     if len(names) > most:
         text += f" and {len(names) - most} more"
     return text

@@ -17,21 +17,18 @@ from kdedge.export.kits.tokenizer_data import (
 )
 from kdedge.export.kits.unicode_tables import TABLES_FILE
 from kdedge.export.kits.wordpiece import WordPiece
-from kdedge.export.target import check_target
+from kdedge.export.target import RECORD, check_target
 
 from kdedge.errors import MachineError, UsageError
 from kdedge.io.atomic import json_text, remove, removed_on_error, replace_dir
 from kdedge.runtime.bundle import Bundle
+from kdedge.runtime.digest import DIGEST
 from kdedge.runtime.layout import PRECISIONS
 
 SOURCES = Path(__file__).parent
 
 KitWriter = Callable[[Bundle, WordPiece, Path], None]
 """Writes the files of one kit into an empty folder."""
-
-
-RECORD = "bundle.json"
-"""The file of every kit that says which bundle it was made of."""
 
 
 def write_kits(bundle: Bundle, names: Sequence[str]) -> list[Path]:
@@ -74,7 +71,9 @@ def _write(write: KitWriter, bundle: Bundle, tokenizer: WordPiece, folder: Path)
     with removed_on_error(part):
         part.mkdir(parents=True)
         write(bundle, tokenizer, part)
-        record = {"name": bundle.manifest.name, "spec": bundle.manifest.spec.to_json()}
+        manifest = bundle.manifest
+        record = {"name": manifest.name, "spec": manifest.spec.to_json()}
+        record[DIGEST] = manifest.digest()
         (part / RECORD).write_text(json_text(record), encoding="utf-8")
         replace_dir(part, folder)
 

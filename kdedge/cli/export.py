@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -179,8 +179,19 @@ def export(
     if web.wanted:
         for document, page in zip(documents, write_web_pages(bundles, web), strict=True):
             document.update(page)
+    _point_out_outdated(bundles)
     if output.as_json:
         print_json({"bundles": documents})
+
+
+def _point_out_outdated(bundles: Sequence[Path]) -> None:
+    """Name the kits and pages next to bundles that still hold the files of an earlier export."""
+    from kdedge.export.target import outdated_copies
+    from kdedge.runtime import Bundle
+
+    for bundle in bundles:
+        for option, folder in outdated_copies(bundle, Bundle.open(bundle).manifest).items():
+            print_line(f"{folder} is of an earlier export: write it again with {option}")
 
 
 def _check_bundle_options(bundle: Path, options: ExportOptions, *, has_work: bool) -> None:

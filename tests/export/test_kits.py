@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 from forgery import edit_manifest
 from kdedge.export.kits.write import KITS, write_kits
+from kdedge.export.target import outdated_copies
 from kit_tools import (
     change_tokenizer,
     install_node_modules,
@@ -32,6 +33,7 @@ from kdedge.cli.export_kits import write_all_kits
 from kdedge.cli.main import cli
 from kdedge.errors import IntegrityError, UsageError
 from kdedge.runtime import Bundle, Classifier
+from kdedge.runtime.layout import MANIFEST
 
 pytestmark = pytest.mark.slow  # Compilers run for most tests.
 
@@ -243,6 +245,26 @@ def test_a_kit_does_not_replace_that_of_another_bundle(tmp_path: Path, change: s
     assert not (kit / "left-over.mjs").exists()
     shutil.rmtree(kit)
     assert write_kits(Bundle.open(other), ["node"]) == [kit]
+
+
+def test_kits_of_an_earlier_export_are_named(tmp_path: Path) -> None:
+    """They would classify with the old weights, and pass their own golden test."""
+    folder = factories.copy_bundle(factories.tiny_bundle("bilstm"), tmp_path)
+    (kit,) = write_kits(Bundle.open(folder), ["node"])
+    (tmp_path / "kits" / "mine").mkdir()
+    assert outdated_copies(folder, Bundle.open(folder).manifest) == {}
+    changed = set_temperature(folder)
+    assert outdated_copies(folder, changed.manifest) == {"--kit node": kit}
+    done = CliRunner().invoke(cli, ["export", str(folder), "--kit", "node"])
+    assert done.exit_code == 0 and "earlier export" not in done.output
+    set_temperature(folder, 0.5)
+    web = tmp_path / "web" / "bundle"
+    web.mkdir(parents=True)
+    (web / MANIFEST).write_text(json.dumps({"digest": "sha256:" + "0" * 64}))
+    assert outdated_copies(folder, Bundle.open(folder).manifest) == {
+        "--kit node": kit,
+        "--web": web.parent,
+    }
 
 
 def test_c_is_for_bilstm_students_with_static_ranges(tmp_path: Path) -> None:
