@@ -28,7 +28,7 @@ MOST_SHOWN = 8
 """Entries of a list that an error shows."""
 
 PAGES = ("report.html", "report.md")
-"""Files that every report has beside report.json."""
+"""Files that every report has next to report.json."""
 
 ABSENT = object()
 

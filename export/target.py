@@ -24,9 +24,9 @@ def outdated_copies(bundle: Path, manifest: Manifest) -> dict[str, Path]:
     Returns:
         Option of `kdedge export` that writes it again -> folder.
     """
-    beside = Path(os.path.abspath(bundle)).parent
-    records = {"--web": beside / "web" / "bundle" / MANIFEST}
-    for record in sorted((beside / "kits").glob(f"*/{RECORD}")):
+    parent = Path(os.path.abspath(bundle)).parent
+    records = {"--web": parent / "web" / "bundle" / MANIFEST}
+    for record in sorted((parent / "kits").glob(f"*/{RECORD}")):
         records[f"--kit {record.parent.name}"] = record
     outdated = {}
     for option, record in records.items():
@@ -35,7 +35,7 @@ def outdated_copies(bundle: Path, manifest: Manifest) -> dict[str, Path]:
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
             continue  # It is missing, or was not written by kdedge.
         if found != manifest.digest():
-            outdated[option] = beside / "web" if option == "--web" else record.parent
+            outdated[option] = parent / "web" if option == "--web" else record.parent
     return outdated
 
 

@@ -32,7 +32,7 @@ web_options = option_group(
         "--web",
         is_flag=True,
         help="Also write a static web page that classifies texts in the browser, into the folder "
-        "web beside the bundle. RUN may be a bundle.",
+        "web next to the bundle. RUN may be a bundle.",
     ),
     click.option(
         "--web-libraries",
