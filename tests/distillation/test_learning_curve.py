@@ -226,7 +226,8 @@ def test_auto_needs_new_texts_to_compare_students_on(tmp_path: Path) -> None:
     pool.write_text("text\na warm story\na dull plot\n")
     document["augment"] = {"size": "auto", "curve": [0.02], "pool": {"file": str(pool)}}
     (tmp_path / "texts.txt").write_text("a warm film\n" * 20)
-    general = {"texts": [{"file": str(tmp_path / "texts.txt")}], "fit": {"epochs": 1}}
+    texts = [{"file": str(tmp_path / "texts.txt")}]
+    general = {"texts": texts, "max_length": 32, "fit": {"epochs": 1}}
     student = factories.tinybert_config(general=general)
     recipe = factories.make_recipe(document, student=student)
     with pytest.raises(UsageError, match="too few new texts to compare students on") as caught:
