@@ -71,8 +71,15 @@ def delimited_rows(
             on_fault(
                 f"{path}:{reader.line_num}",
                 f"{len(values)} fields, but the header has {len(header)}",
-                "fill in the fields, or quote texts that hold the separator",
+                _fields_hint(reader.dialect.delimiter, len(header)),
             )
+
+
+def _fields_hint(separator: str, columns: int) -> str:
+    hint = f"quote texts that hold the separator {separator!r}"
+    if columns == 1:
+        return f"{hint}, or save the texts as a txt file, one a line"
+    return f"fill in the fields, or {hint}"
 
 
 def _csv_reader(

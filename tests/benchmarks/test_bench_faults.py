@@ -147,6 +147,15 @@ def test_true_and_false_are_the_labels_1_and_0(tmp_path: Path) -> None:
     assert labels is not None and labels.tolist() == [1, 0]
 
 
+def test_texts_with_commas_in_a_file_of_one_column_have_a_hint(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("text\na film, and a good one\n")
+    with pytest.raises(DataError, match="2 fields, but the header has 1") as caught:
+        read_examples(path, SPEC)
+    said = f"{caught.value.detail} {caught.value.hint}"
+    assert "separator ','" in said and "txt file, one a line" in said
+
+
 def test_a_blank_line_of_pairs_in_a_txt_file_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "t.txt"
     path.write_text("a good film\tb\n\nc d\te f\n")
