@@ -1,4 +1,4 @@
-"""Kits and web pages next to a bundle: of which bundle they are, and of which export of it."""
+"""Which bundle, and which export of it, the kits and the web page next to it were made from."""
 
 from __future__ import annotations
 

@@ -5,10 +5,7 @@ The trials are in an Optuna study, which several processes may share.
 
 from __future__ import annotations
 
-import os
-import secrets
 import shutil
-import socket
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -32,15 +29,10 @@ from kdedge.recipe import RangeConfig, Recipe, TuneConfig, with_values
 from kdedge.run.paths import StudentDir
 from kdedge.run.progress import SILENT, Progress
 from kdedge.tuning.checks import strip_prefix
+from kdedge.tuning.trial_process import has_ended, this_process
 
 COUNTED_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 """Trials in these states count towards the number that the recipe requests."""
-
-TOKEN = secrets.token_hex(4)
-"""Tells this process from an earlier one with its number, such as 1 in a restarted container."""
-
-UNKNOWN = "?"
-"""The start time of a process on a system that does not say it."""
 
 REMOVE_TRIALS = (
     "give the recipe another name, or remove its trials: the folder tune/, or the study in the "
@@ -193,47 +185,10 @@ def fail_stale_trials(study: optuna.Study) -> list[int]:
     """
     stale = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if _has_ended(str(trial.user_attrs.get("process", ""))):
+        if has_ended(str(trial.user_attrs.get("process", ""))):
             study.tell(trial.number, state=TrialState.FAIL)
             stale.append(trial.number)
     return stale
-
-
-def this_process() -> str:
-    """Return what tells this process from all others, as a trial records it."""
-    number = os.getpid()
-    return f"{socket.gethostname()} {number} {_start_time(number)} {TOKEN}"
-
-
-def _has_ended(process: str) -> bool:
-    """Return whether a process of this machine has ended; other machines cannot be asked.
-
-    Its number does not decide that alone: after a restart of a container, other processes and
-    threads have the numbers of the earlier ones.
-    """
-    host, *identity = process.split(" ")
-    if host != socket.gethostname():
-        return False
-    number, started = [*identity, UNKNOWN][:2]
-    if int(number) == os.getpid():
-        return process != this_process()
-    return _start_time(int(number)) not in (started, UNKNOWN)
-
-
-def _start_time(process: int) -> str:
-    """Return when a process started, in ticks of the system's clock; "" if there is none."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return ""
-    except PermissionError:
-        pass
-    try:
-        status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return UNKNOWN
-    # The name, in brackets, may hold spaces; the start is field 22 (proc(5)).
-    return status.rpartition(")")[2].split()[19]
 
 
 def _run_trial(

@@ -86,7 +86,7 @@ def run_workers(
 def _without_sigint() -> Iterator[None]:
     """Hold SIGINT back, also in all processes that are started within the block.
 
-    Ctrl-C reaches every process of a terminal. This process alone shall handle it.
+    Ctrl-C reaches every process of a terminal. Only this process handles it.
     """
     resource_tracker.ensure_running()  # otherwise `start` does it, and lets SIGINT through again
     earlier = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

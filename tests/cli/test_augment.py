@@ -57,7 +57,7 @@ def test_new_texts_with_one_label_are_pointed_out(
 
 
 def curve(*points: tuple[float, tuple[str, ...], float]) -> LearningCurve:
-    """Points of (size, sources, agreement), of which the first one is chosen."""
+    """Make a curve of points (size, sources, agreement); the first one is chosen."""
     all_points = []
     for size, sources, agreement in points:
         all_points.append(CurvePoint(size, sources, 100, agreement, agreement))

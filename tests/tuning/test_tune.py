@@ -32,7 +32,7 @@ from kdedge.nn.training_callbacks import SaveCallback
 from kdedge.recipe import AugmentConfig, RangeConfig, Recipe, RulesConfig, load_recipe
 from kdedge.run.layout import RunDir
 from kdedge.tuning import study as tuning_study
-from kdedge.tuning import workers
+from kdedge.tuning import trial_process, workers
 from kdedge.tuning.run import check_recipe, read_trials, tune, write_results
 from kdedge.tuning.study import (
     TuningStudy,
@@ -41,8 +41,8 @@ from kdedge.tuning.study import (
     fail_stale_trials,
     run_trials,
     suggest,
-    this_process,
 )
+from kdedge.tuning.trial_process import this_process
 
 pytestmark = pytest.mark.slow
 
@@ -309,9 +309,9 @@ def test_trials_of_ended_processes_fail_and_do_not_count(
     study = tuning.open()
     here = socket.gethostname()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        started = tuning_study._start_time(other.pid)
-        assert int(started) >= int(tuning_study._start_time(os.getpid())) > 0
-        of_this = this_process().removesuffix(tuning_study.TOKEN)
+        started = trial_process._start_time(other.pid)
+        assert int(started) >= int(trial_process._start_time(os.getpid())) > 0
+        of_this = this_process().removesuffix(trial_process.TOKEN)
         living = [this_process(), f"{here} {other.pid} {started} t", "elsewhere 1 2 t"]
         ended = [f"{of_this}t", f"{here} {os.getpid()} 1 t", f"{here} {other.pid} 1 t"]
         for process in [*living, *ended]:
@@ -326,7 +326,7 @@ def test_trials_of_ended_processes_fail_and_do_not_count(
 def test_without_start_times_the_number_of_a_process_decides(
     tuning: TuningStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning_study, "Path", lambda _: Path("/nowhere"))
+    monkeypatch.setattr(trial_process, "Path", lambda _: Path("/nowhere"))
     study = tuning.open()
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
@@ -481,7 +481,7 @@ def test_a_signal_stops_all_workers_before_the_run_is_free(
         assert [t.state for t in study.trials] == 2 * [TrialState.FAIL]
         for trial in study.trials:
             worker = int(trial.user_attrs["process"].split()[1])
-            assert tuning_study._start_time(worker) == "", "a worker goes on"
+            assert trial_process._start_time(worker) == "", "a worker goes on"
         with RunDir(tmp_path / "runs" / "r", recipe(RATE)).locked():
             assert not list((tmp_path / "runs" / "r" / "tune").glob("trial-*"))
     finally:
