@@ -1,14 +1,15 @@
 """What does kdedge do on a GPU? One command for the day that one is at hand.
 
     python benchmarks/studies/gpu.py --out results.json [--recipe recipe.toml]
+    python benchmarks/studies/gpu.py --only steps --out results.json
     python benchmarks/studies/gpu.py --tiny --device cpu --out results.json
 
 The steps run in a child process. If one fails, its error stands in the file, and another child
 goes on with the next step: a fault of the GPU spoils the process that saw it. Then the tests for a
 device run, and the commands `distill`, `export`, `verify` and `bench` take a recipe from the
 encoder to bundles; the last two need onnxruntime-gpu instead of onnxruntime. The default recipe is
-the quickstart, whose data and encoder are pip packages; --tiny has none. All takes at most 9
-minutes on an H100.
+the quickstart, whose data and encoder are pip packages; --tiny has none. --only runs one half: the
+steps and tests, or the recipe.
 """
 
 from __future__ import annotations
@@ -46,9 +47,6 @@ DEVICE_TESTS = REPOSITORY / "tests" / "nn" / "test_on_device.py"
 
 QUICKSTART = REPOSITORY / "configs" / "quickstart.toml"
 
-LIMIT_SECONDS = 540.0
-"""Time of all steps together."""
-
 STEP_SECONDS = 120
 """Time of one step of `_gpu_steps`."""
 
@@ -64,7 +62,7 @@ def study() -> None:
     if arguments.steps:
         run_steps(arguments.steps.split(","), tiny=arguments.tiny)
         return
-    end = time.monotonic() + LIMIT_SECONDS
+    end = time.monotonic() + arguments.limit
     results: dict[str, Any] = {"command": "python " + " ".join(sys.argv), "steps": {}}
 
     def store(name: str, outcome: dict[str, Any]) -> None:
@@ -72,13 +70,14 @@ def study() -> None:
         write_atomic(arguments.out, json_text(results))
         print(name, json.dumps(outcome), flush=True)
 
-    missing = list(STEP_NAMES)
-    while missing:
-        missing = run_child(missing, arguments, end, store)
-    tests = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", str(DEVICE_TESTS)]
-    store("device tests", run_command(tests, end))
+    if arguments.only != "recipe":
+        missing = list(STEP_NAMES)
+        while missing:
+            missing = run_child(missing, arguments, end, store)
+        tests = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", str(DEVICE_TESTS)]
+        store("device tests", run_command(tests, end))
     recipe = arguments.recipe or (None if arguments.tiny else QUICKSTART)
-    if recipe:
+    if recipe and arguments.only != "steps":
         run_recipe(recipe, arguments, end, store)
 
 
@@ -91,6 +90,10 @@ def read_arguments() -> argparse.Namespace:
         "--recipe", type=Path, help="a recipe to take to bundles; default: the quickstart"
     )
     parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--only", choices=["steps", "recipe"], help="run one half")
+    parser.add_argument(
+        "--limit", type=float, default=540.0, help="seconds that all takes together"
+    )
     parser.add_argument("--steps", help="run these steps in this process")
     return parser.parse_args()
 
@@ -155,6 +158,7 @@ def run_recipe(
     run = arguments.runs / name
     kdedge = [sys.executable, "-m", "kdedge"]
     provider = ["--provider", "cpu" if arguments.device == "cpu" else "cuda"]
+    both = provider if arguments.device == "cpu" else [*provider, "--provider", "cpu"]
     distill = [*kdedge, "distill", str(recipe), "--runs", str(arguments.runs)]
     store("distill", run_command(distill, end))
     store("export", run_command([*kdedge, "export", str(run), "--precision", "all"], end))
@@ -163,7 +167,7 @@ def run_recipe(
         verify = [*kdedge, "verify", str(folder), *provider]
         store(f"verify {folder.relative_to(arguments.runs)}", run_command(verify, end))
     seconds = "0.2" if arguments.tiny else "3"
-    store("bench", run_command([*kdedge, "bench", str(run), *provider, "--seconds", seconds], end))
+    store("bench", run_command([*kdedge, "bench", str(run), *both, "--seconds", seconds], end))
 
 
 def run_command(command: list[str], end: float) -> dict[str, Any]:
