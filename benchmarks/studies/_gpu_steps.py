@@ -299,7 +299,7 @@ class _TokenizerOfIds:
 
 
 def generation(sizes: Sizes) -> dict[str, Any]:
-    """Sample texts with kdedge and with transformers' `generate`."""
+    """Sample texts with kdedge, also from prompts of 2 to 20 tokens, and with transformers."""
     device = this_device()
     width = sizes.student.hidden // sizes.student.heads * sizes.student.heads
     config = GPT2Config(
@@ -314,9 +314,12 @@ def generation(sizes: Sizes) -> dict[str, Any]:
     model = GPT2LMHeadModel(config).eval().to(device)
     generator = Generator(model, None, 0, 0)  # type: ignore[arg-type]
     prompts = [[0]] * sizes.generated
+    chance = np.random.default_rng(0)
+    lengths = chance.integers(2, min(21, sizes.tokens), sizes.generated)
+    mixed = [[0] * length for length in lengths]
     precision = native_precision("auto", device)
 
-    def ours() -> None:
+    def ours(prompts: list[list[int]]) -> None:
         sample(
             generator,
             prompts,
@@ -338,9 +341,13 @@ def generation(sizes: Sizes) -> dict[str, Any]:
                 pad_token_id=0,
             )
 
+    def rate(step: Callable[[], None]) -> float:
+        return sizes.generated / timed(step, device, 3, 1)
+
     return {
-        "kdedge, texts per second": sizes.generated / timed(ours, device, 3, 1),
-        "transformers, texts per second": sizes.generated / timed(theirs, device, 3, 1),
+        "kdedge, texts per second": rate(lambda: ours(prompts)),
+        "kdedge, texts per second from prompts of many lengths": rate(lambda: ours(mixed)),
+        "transformers, texts per second": rate(theirs),
     }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from kdedge.augment.generator import Generator
+from kdedge.augment.left_padding import accepts_padding
 from kdedge.augment.lines import join_line, label_name, split_line
 from kdedge.augment.sampling import sample
 from kdedge.augment.source import AugmentedText
@@ -76,7 +77,8 @@ class GenerateSource:
         generator, recipe = self.generator, self.recipe
         device = generator.model.device
         lengths = [len(prompt) for prompt in prompts]
-        batches = length_batches(lengths, recipe.batch_size, equal_lengths=True)
+        equal_lengths = not self._mixes_lengths
+        batches = length_batches(lengths, recipe.batch_size, equal_lengths=equal_lengths)
         finished = []
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
@@ -94,6 +96,16 @@ class GenerateSource:
                     if generator.end in continued:
                         finished.append((i, continued[: continued.index(generator.end)]))
         return finished
+
+    @property
+    def _mixes_lengths(self) -> bool:
+        """Whether prompts of different lengths share a batch.
+
+        A GPU takes about as long for a small batch as for a large one. A CPU would only compute
+        padding.
+        """
+        model = self.generator.model
+        return model.device.type == "cuda" and accepts_padding(model)
 
     def _decode(self, ids: list[int], row: int, mean_nll: float) -> AugmentedText | None:
         line = self.generator.tokenizer.decode(ids, skip_special_tokens=True)

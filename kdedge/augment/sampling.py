@@ -3,6 +3,8 @@
 The `generate` method of transformers keeps every text in the batch until the last one ends,
 and sorts the whole vocabulary at every step. Texts of a data set are short and differ in
 length, so most of that work is spent on finished texts.
+
+Prompts may differ in length: the shorter ones are padded on the left.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import torch
 
 from kdedge.augment.generator import Generator
 from kdedge.augment.key_value_cache import reserve
+from kdedge.augment.left_padding import PaddedPrompts
 from kdedge.errors import CheckFailed
 
 DRAWS = 8
@@ -33,8 +36,8 @@ def sample(
     """Sample continuations with torch's global random number generator.
 
     Args:
-        prompts: B lists of token ids, all of the same length.
-        max_length: Largest number of tokens, prompt included.
+        prompts: B lists of token ids. Of different lengths only if `accepts_padding(model)`.
+        max_length: Largest number of tokens of a text, prompt included.
         precision: Type for autocast; None computes in float32.
         interval: Finished texts leave the batch every `interval` tokens. Default: 1 on a CPU,
             `GPU_INTERVAL` on a GPU, because each check waits for the GPU. With more than 1 the
@@ -47,30 +50,32 @@ def sample(
     interval = interval or (1 if device.type == "cpu" else GPU_INTERVAL)
     texts = [list(prompt) for prompt in prompts]
     unfinished = list(range(len(texts)))  # the text in each row of the batch
-    input_ids = torch.tensor(prompts, device=device)  # (B, T)
+    batch = PaddedPrompts(prompts, generator.end, max_length, precision or model.dtype, device)
+    input_ids = batch.input_ids  # (B, T)
     cache = None
     new: list[torch.Tensor] = []  # tokens (B,) that the CPU has not seen
-    room = max_length - input_ids.shape[1]
     with (
         torch.inference_mode(),
         torch.autocast(device.type, precision, enabled=precision is not None),
     ):
-        for step in range(1, room + 1):
-            output = model(input_ids=input_ids, past_key_values=cache, use_cache=True)
+        for step in range(1, batch.room + 1):
+            output = model(**batch.inputs(input_ids), past_key_values=cache, use_cache=True)
             if cache is None:
                 cache = output.past_key_values
                 if interval > 1:
-                    reserve(cache, max_length)
+                    reserve(cache, batch.capacity)
             tokens = sample_nucleus(output.logits[:, -1].float() / temperature, top_p)  # (B,)
             new.append(tokens)
-            if step % interval == 0 or step == room:
-                rows = _append(texts, unfinished, torch.stack(new, 1).tolist(), generator.end)
+            if step % interval == 0 or step == batch.room:
+                read = torch.stack(new, 1).tolist()
+                rows = _append(texts, unfinished, read, generator.end, max_length)
                 new = []
                 if not rows:
                     break
                 if len(rows) < len(tokens):
                     remaining = torch.tensor(rows, device=device)
                     cache.batch_select_indices(remaining)
+                    batch.select(remaining)
                     tokens = tokens[remaining]
                     unfinished = [unfinished[row] for row in rows]
             input_ids = tokens[:, None]  # (B, 1)
@@ -78,17 +83,23 @@ def sample(
 
 
 def _append(
-    texts: list[list[int]], unfinished: list[int], new: list[list[int]], end: int
+    texts: list[list[int]], unfinished: list[int], new: list[list[int]], end: int, max_length: int
 ) -> list[int]:
-    """Append new tokens (B, n) to the texts, up to `end`; return the rows whose text goes on."""
+    """Append new tokens (B, n) to the texts, up to `end` or to `max_length`.
+
+    Returns:
+        The rows whose text goes on.
+    """
     rows = []
     for row, tokens in enumerate(new):
-        count = len(tokens)
-        if end in tokens:
+        text = texts[unfinished[row]]
+        room = max(0, max_length - len(text))
+        count = min(len(tokens), room)
+        if end in tokens[:count]:
             count = tokens.index(end) + 1
-        else:
+        elif count < room:
             rows.append(row)
-        texts[unfinished[row]] += tokens[:count]
+        text += tokens[:count]
     return rows
 
 

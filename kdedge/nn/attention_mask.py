@@ -2,8 +2,8 @@
 
 For a mask (B, T) of ones and zeros, transformers tests in every forward pass whether it has a zero,
 and on a GPU this test waits for all earlier work. It uses a mask (B, 1, 1, T) of numbers, which are
-added to the scores, as it is. A decoder needs no mask: padding comes last, and a token attends only
-to those before it.
+added to the scores, as it is. A decoder needs no mask if padding comes last: a token attends only
+to those before it. If padding comes first, it gets a mask (B, 1, T, T).
 """
 
 from __future__ import annotations
@@ -42,6 +42,18 @@ def additive_mask(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         dtype: The type of the model's weights. Attention on a GPU accepts no other.
     """
     return (1.0 - mask[:, None, None, :].to(dtype)) * torch.finfo(dtype).min
+
+
+def causal_mask(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Turn a mask (B, T) of a decoder into 0 and a very low number: (B, 1, T, T).
+
+    A token attends to itself and to the real tokens before it. Without itself, padding at the
+    beginning would attend to nothing, and a softmax over nothing is not a number.
+    """
+    steps = torch.arange(mask.shape[1], device=mask.device)
+    before = steps[:, None] > steps  # (T, T)
+    attends = mask[:, None, :].bool() & before | (steps[:, None] == steps)  # (B, T, T)
+    return (~attends)[:, None].to(dtype) * torch.finfo(dtype).min
 
 
 def _on_gpu(tensor: torch.Tensor) -> bool:

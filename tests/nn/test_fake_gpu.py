@@ -21,7 +21,7 @@ from kdedge.export.qat_training import QatModule
 from kdedge.export.scheme import QuantScheme
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from kdedge.augment.generator import Generator
 from kdedge.augment.sampling import GPU_INTERVAL, sample
@@ -170,9 +170,16 @@ def test_the_steps_of_an_int8_lstm_go_back(tokens: int) -> None:
     assert (gradients[1] is None) == (tokens == 1)
 
 
-def test_generation_needs_no_number_before_its_interval(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = {"vocab_size": VOCABULARY, "n_positions": 64, "n_embd": 16, "n_layer": 1, "n_head": 2}
-    model = GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=1, eos_token_id=2)).eval()
+@pytest.mark.parametrize("model_type", ["gpt2", "llama"])
+@pytest.mark.parametrize("prompts", [[[1]] * TEXTS, [[1], [1, 3, 4], [1, 5]]])
+def test_generation_needs_no_number_before_its_interval(
+    model_type: str, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = AutoConfig.for_model(
+        model_type, **sizes, intermediate_size=32, vocab_size=VOCABULARY, eos_token_id=2
+    )
+    model = AutoModelForCausalLM.from_config(config).eval()
     tensor = torch.tensor
 
     def without_copy(values: Any, **options: Any) -> torch.Tensor:
@@ -185,7 +192,7 @@ def test_generation_needs_no_number_before_its_interval(monkeypatch: pytest.Monk
     generator = Generator(model, factories.tokenizer(), 1, 2)
     settings: dict[str, Any] = {"max_length": 60, "temperature": 1.0, "precision": None}
     with on_gpu(model), pytest.raises(DataDependentOutputException):
-        sample(generator, [[1]] * TEXTS, top_p=0.9, **settings)
+        sample(generator, prompts, top_p=0.9, **settings)
     assert len(steps) == GPU_INTERVAL
 
 

@@ -24,6 +24,7 @@ from transformers import (
     GPT2LMHeadModel,
 )
 
+from kdedge.augment import sampling
 from kdedge.augment.generator import Generator
 from kdedge.augment.generator_stage import LanguageModelLoss
 from kdedge.augment.sampling import sample
@@ -271,10 +272,14 @@ def test_training_waits_once_for_each_line_of_the_log(tmp_path: Path, as_on_gpu:
 
 
 @pytest.mark.parametrize("interval", [1, 4, 64])
-def test_generated_texts_end_alike_however_rarely_the_cpu_looks(interval: int) -> None:
+@pytest.mark.parametrize("lengths", [[1] * 6, [1, 5, 2, 1, 3, 4]])
+def test_generated_texts_end_alike_however_rarely_the_cpu_looks(
+    lengths: list[int], interval: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "draw_until_inside", sampling.draw_from_sorted)
     config = GPT2Config(vocab_size=20, n_positions=16, n_embd=16, n_layer=1, n_head=2)
     generator = Generator(GPT2LMHeadModel(config).eval(), factories.tokenizer(), 1, 2)
-    prompts = [[generator.start]] * 6
+    prompts = [[generator.start, *range(5, 4 + length)] for length in lengths]
     torch.manual_seed(0)
     settings: dict[str, Any] = {
         "max_length": 14,
@@ -285,9 +290,9 @@ def test_generated_texts_end_alike_however_rarely_the_cpu_looks(interval: int) -
     }
     with spied() as calls:
         texts = sample(generator, prompts, **settings)
-    assert calls["tolist"] <= -(-13 // interval)
-    for text in texts:
-        assert text[0] == generator.start and len(text) <= 14
+    assert set(calls) == {"tolist"} and calls["tolist"] <= -(-13 // interval)
+    for prompt, text in zip(prompts, texts, strict=True):
+        assert text[: len(prompt)] == prompt and len(text) <= 14
         assert generator.end not in text[1:-1]
         assert len(text) == 14 or text[-1] == generator.end
 

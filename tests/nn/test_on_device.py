@@ -170,8 +170,10 @@ def test_texts_are_generated_and_rated() -> None:
     source = generator()
     settings: dict[str, Any] = {"max_length": 40, "top_p": 0.9, "temperature": 1.0}
     precision = native_precision("auto", DEVICE)
-    found = sample(source, [[1, 5]] * 8, precision=precision, **settings)
-    assert all(text[:2] == [1, 5] and 2 < len(text) <= 40 for text in found)
+    prompts = [[1, *range(5, 5 + length)] for length in (1, 1, 4, 12, 7, 1, 30, 2)]
+    found = sample(source, prompts, precision=precision, **settings)
+    for prompt, text in zip(prompts, found, strict=True):
+        assert text[: len(prompt)] == prompt and len(prompt) < len(text) <= 40
     assert np.isfinite(source.mean_nll(found)).all()
 
 
