@@ -18,6 +18,7 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, PretrainedConfig
 
 from kdedge.errors import UsageError
+from kdedge.nn.attention_mask import with_additive_mask
 
 ACTIVATIONS = (
     "gelu",
@@ -90,7 +91,7 @@ class BertExport(StudentExport):
 
         The other tokens of the last layer are neither read by the head nor computed on the device.
         """
-        output = model(**batch, output_hidden_states=True)
+        output = model(**with_additive_mask(model, batch), output_hidden_states=True)
         mask = batch["attention_mask"]
         return output.logits, [(states, mask) for states in output.hidden_states[:-1]]
 

@@ -26,6 +26,7 @@ from kdedge.augment.source import AugmentedText
 from kdedge.data.task import Split
 from kdedge.errors import MachineError, UsageError, first_line
 from kdedge.io.paths import loadable_name
+from kdedge.nn.attention_mask import with_additive_mask
 from kdedge.nn.device import this_device
 from kdedge.nn.tokenization import load_tokenizer
 from kdedge.recipe import ReplaceConfig
@@ -196,7 +197,8 @@ class MaskedGuesses:
         inputs["input_ids"][rows, columns] = self.tokenizer.mask_token_id
         on_device = {name: values.to(device) for name, values in inputs.items()}
         with torch.inference_mode():
-            logits: torch.Tensor = self.model(**on_device).logits[rows, columns]
+            outputs = self.model(**with_additive_mask(self.model, on_device))
+        logits: torch.Tensor = outputs.logits[rows, columns]
         return logits
 
 

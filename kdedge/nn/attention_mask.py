@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-ENCODERS = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
+ENCODERS = ("albert", "bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta")
 """Types of models that accept such a mask: each token attends to all others."""
 
 DECODERS = ("gpt2", "llama", "mistral", "qwen2", "qwen3")

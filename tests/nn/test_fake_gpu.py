@@ -22,6 +22,7 @@ from kdedge.export.scheme import QuantScheme
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import import_utils
 
 from kdedge.augment.generator import Generator
 from kdedge.augment.sampling import GPU_INTERVAL, sample
@@ -43,9 +44,13 @@ GPU = torch.device("cuda", 0)
 
 @contextmanager
 def on_gpu(*modules: nn.Module) -> Iterator[None]:
-    """Replace the weights of modules, and then all new tensors, by such without numbers."""
+    """Replace the weights of modules, and then all new tensors, by such without numbers.
+
+    transformers leaves out its looks at a mask if it knows such tensors, so it must not.
+    """
     state_scale.cache_clear()  # It would keep scales without numbers.
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with pytest.MonkeyPatch.context() as patch, FakeTensorMode(allow_non_fake_inputs=True):
+        patch.setattr(import_utils, "is_fake_tensor", lambda tensor: False)
         for module in (part for whole in modules for part in whole.modules()):
             for name, weight in module._parameters.items():
                 if weight is not None:
@@ -91,6 +96,12 @@ def test_a_number_and_a_wrong_device_are_errors() -> None:
             torch.ones(2, device=GPU).sum().item()
         with pytest.raises(RuntimeError, match="same device"):
             torch.ones(2, device=GPU) + torch.ones(2)
+
+
+def test_a_look_at_a_mask_is_an_error() -> None:
+    model = factories.bert(layers=1, vocabulary=VOCABULARY)
+    with on_gpu(model), pytest.raises(DataDependentOutputException):
+        model(input_ids=batch()["input_ids"], attention_mask=batch()["attention_mask"])
 
 
 @pytest.mark.parametrize("hidden", ["mse", "cosine", "pkd", "cka"])

@@ -16,10 +16,14 @@ import factories
 import numpy as np
 import pytest
 import torch
+from kdedge.export.fake_model import fake_quantized
+from kdedge.export.qat_training import QatModule
+from kdedge.export.scheme import QuantScheme
 from torch.overrides import TorchFunctionMode
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
+    BertForMaskedLM,
     GPT2Config,
     GPT2LMHeadModel,
 )
@@ -27,6 +31,7 @@ from transformers import (
 from kdedge.augment import sampling
 from kdedge.augment.generator import Generator
 from kdedge.augment.generator_stage import LanguageModelLoss
+from kdedge.augment.replace import MaskedGuesses
 from kdedge.augment.sampling import sample
 from kdedge.distillation.module import DistillationModule
 from kdedge.distillation.objective import Objective
@@ -34,12 +39,13 @@ from kdedge.nn import attention_mask
 from kdedge.nn.batching import Encoded, PaddingCollator
 from kdedge.nn.inference import predict_logits
 from kdedge.nn.label_loss import LabelLossModule
+from kdedge.nn.losses import logit_mse
 from kdedge.nn.micro_batches import micro_batches
 from kdedge.nn.signals import read_signals
 from kdedge.nn.text_model import TextClassifier
 from kdedge.nn.training import train
 from kdedge.nn.training_plan import Training
-from kdedge.recipe import FitConfig, ObjectiveConfig
+from kdedge.recipe import FitConfig, ObjectiveConfig, QuantizeConfig
 from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
 from kdedge.students.lstm_states import padded_final_states
 
@@ -122,6 +128,26 @@ def test_a_step_of_a_tinybert_does_not_wait(kind: Any, hidden: str, as_on_gpu: N
     assert not calls
 
 
+def test_a_step_of_an_int8_tinybert_does_not_wait(as_on_gpu: None) -> None:
+    student = factories.bert(layers=2, vocabulary=50)
+    quantized = fake_quantized(student, QuantScheme(activations="static"))
+    module = QatModule(quantized, student, QuantizeConfig(), logit_mse).train()
+    inputs = batch("classification")
+    del inputs["labels"]
+    module(**inputs)
+    with spied() as calls:
+        module(**inputs)["loss"].backward()
+    assert not calls
+
+
+def test_masked_words_are_guessed_with_one_look(as_on_gpu: None) -> None:
+    model = BertForMaskedLM(factories.bert().config).eval()
+    guesses = MaskedGuesses(model, factories.tokenizer(), 3, 48)
+    with spied() as calls:
+        assert guesses.predict("the film is good", None)
+    assert calls == {"tolist": 1}
+
+
 @pytest.mark.parametrize("kind", ["classification", "regression", "multilabel"])
 def test_the_shares_of_micro_batches_do_not_wait(kind: str) -> None:
     inputs = batch(kind)
@@ -160,7 +186,7 @@ def test_a_bilstm_reads_padded_texts_as_packed_ones_without_waiting() -> None:
 
 
 @pytest.mark.parametrize("layers", [False, True])
-@pytest.mark.parametrize("model_type", ["bert", "roberta", "distilbert", "electra"])
+@pytest.mark.parametrize("model_type", ["albert", "bert", "roberta", "distilbert", "electra"])
 def test_the_mask_of_a_gpu_changes_no_output(
     model_type: str, layers: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
