@@ -8,12 +8,23 @@ after the last token. A fake-quantized LSTM has its own methods for padded texts
 
 from __future__ import annotations
 
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+# On a GPU the weights of both directions are in one piece of memory. `_read_padded` passes those of
+# one direction, and cuDNN joins them in a copy at each call, which takes little time. A filter for
+# each call would make Python repeat its other warnings.
+warnings.filterwarnings(
+    "ignore",
+    "RNN module weights are not part of single contiguous chunk of memory",
+    UserWarning,
+    module=r"kdedge\.students\.lstm_states$",
+)
 
 
 def final_states(lstm: nn.LSTM, vectors: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,8 @@ number, for which a CPU would wait for the GPU. Gradients need a real GPU.
 
 from __future__ import annotations
 
+import importlib
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -35,6 +37,7 @@ from kdedge.nn.losses import logit_mse
 from kdedge.nn.signals import LayerSelection
 from kdedge.nn.text_model import TextClassifier
 from kdedge.recipe import ObjectiveConfig, QuantizeConfig
+from kdedge.students import lstm_states
 from kdedge.students.bilstm import BiLstmForSequenceClassification, BiLstmModelConfig
 
 TEXTS, TOKENS, VOCABULARY = 3, 5, 50
@@ -144,6 +147,30 @@ def test_a_bilstm_learns(kind: str, lstm_without_library: None) -> None:
         if kind != "bilstm":
             inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
         assert module(**inputs)["loss"].device == GPU
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("RNN module weights are not part of single contiguous chunk of memory. This means", set()),
+        ("another", {"another"}),
+    ],
+)
+def test_an_lstm_hides_that_weights_are_copied_and_no_other_warning(
+    message: str, shown: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lstm = nn.LSTM(6, 4, batch_first=True, bidirectional=True)
+    read = torch.lstm
+
+    def warn_and_read(*args: Any) -> Any:
+        warnings.warn(message, UserWarning, stacklevel=2)
+        return read(*args)
+
+    monkeypatch.setattr(torch, "lstm", warn_and_read)
+    with warnings.catch_warnings(record=True) as caught:
+        module = importlib.reload(lstm_states)  # pytest forgets the filters of an import
+        module.padded_final_states(lstm, torch.ones(2, 3, 6), torch.tensor([3, 1]))
+    assert {str(warning.message) for warning in caught} == shown
 
 
 @pytest.mark.parametrize("kind", ["tinybert", "bilstm", "cross-attention"])
