@@ -14,8 +14,13 @@ Comparing every pair of texts is too slow. The prefix filter (Bayardo, Ma and Sr
 - The first common shingle in this order is then in the prefix of x and in the prefix of y.
 
 So only texts with a common shingle in their prefixes are compared. Rare shingles come first,
-so few texts share one. MinHash is faster, but it misses some near duplicates by chance, and
-a missed copy of a test text would make the evaluation worthless.
+so few texts share one. The positional filter (Xiao et al. 2008, "Efficient Similarity Joins for
+Near Duplicate Detection") leaves out long texts: if only r shingles of x that indexed texts have
+are left from the first common one on, at most r are common. Near duplicates have at least
+t (|x| + |y|) / (1 + t) in common, so |y| is at most r (1 + t) / t - |x|.
+
+MinHash is faster, but it misses some near duplicates by chance, and a missed copy of a test text
+would make the evaluation worthless.
 
 The index also detects containment: a text that holds a share c of the shingles of an indexed
 text y, however long the rest of it is. By the same argument it holds at least one of the
@@ -126,15 +131,21 @@ class NearDuplicateIndex:
         return self._has_similar(text, known) or self._contains_indexed(known)
 
     def _has_similar(self, text: frozenset[str], known: set[int]) -> bool:
-        # Similar sets have similar sizes: t |x| <= |y| <= |x| / t. The margin absorbs rounding.
+        # Near duplicates have at least t |x| shingles. The margins absorb rounding.
         smallest = self.threshold * len(text) - 1e-6
-        largest = len(text) / self.threshold + 1e-6
+        remaining = len(known)  # without those that were looked up
         compared: set[int] = set()
         for shingle in self._prefix(text, self.threshold):
             number = self.numbers.get(shingle)
-            if number is None or number not in self.by_similarity_prefix:
+            if number is None:
                 continue
-            indices = self.by_similarity_prefix[number]
+            largest = remaining * (1 + 1 / self.threshold) - len(text) + 1e-6
+            if largest < smallest:
+                return False
+            remaining -= 1
+            indices = self.by_similarity_prefix.get(number)
+            if indices is None:
+                continue
             for index in self._of_size(indices, smallest, largest):
                 if index in compared:
                     continue
@@ -152,7 +163,7 @@ class NearDuplicateIndex:
             candidates.update(self.by_containment_prefix.get(number, ()))
         for index in candidates:
             required = self.containment * self.sizes[index] - 1e-9
-            if self._count_shared(known, index) >= required:
+            if len(known) >= required and self._count_shared(known, index) >= required:
                 return True
         return False
 

@@ -35,6 +35,20 @@ def test_finds_the_same_near_duplicates_as_comparing_every_pair(
         assert index.has_near_duplicate(query) == expected
 
 
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.6, 0.75, 0.9])
+def test_the_rarest_shingles_may_be_missing(threshold: float) -> None:
+    order = [f"{rank:02}" for rank in range(12)]
+    frequencies = Counter({shingle: rank for rank, shingle in enumerate(order, start=1)})
+    query = frozenset(order)
+    for missing in range(12):
+        for added in range(12):
+            other = frozenset(order[missing:]) | {f"new {i}" for i in range(added)}
+            index = NearDuplicateIndex(threshold, frequencies)
+            index.add(frozenset(order) | {f"long {i}" for i in range(50)})  # knows all shingles
+            index.add(other)
+            assert index.has_near_duplicate(query) == (jaccard(query, other) >= threshold)
+
+
 @given(texts, texts, st.sampled_from([0.5, 0.9, 1.0]))
 @settings(max_examples=300, deadline=None)
 def test_finds_every_indexed_text_that_a_query_contains(
