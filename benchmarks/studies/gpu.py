@@ -95,7 +95,10 @@ def read_arguments() -> argparse.Namespace:
         "--limit", type=float, default=540.0, help="seconds that all takes together"
     )
     parser.add_argument("--steps", help="run these steps in this process")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.only == "recipe" and arguments.tiny and not arguments.recipe:
+        parser.error("--tiny has no recipe of its own: give --recipe")
+    return arguments
 
 
 def run_child(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer, BatchEncoding, PreTrainedTokenizerFast
 
 from kdedge.errors import MachineError, UsageError, first_line
@@ -86,18 +88,32 @@ def encode(
         max_length: Maximum of tokens, special tokens included.
     """
     names = [name for name in ENCODING_ATTRIBUTES if name in tokenizer.model_input_names]
-    backend = tokenizer.backend_tokenizer
-    backend.enable_truncation(max_length, direction=tokenizer.truncation_side)
-    parts: dict[str, list[RaggedArray]] = {}
-    for first, second in blocks_of_texts(texts, pairs, max_length):
-        inputs = first if second is None else list(zip(first, second, strict=True))
-        # Without offsets and without transformers' own objects, which take a third of the time.
-        encodings = backend.encode_batch_fast(inputs)
-        for name in names:
-            rows = [getattr(each, ENCODING_ATTRIBUTES[name]) for each in encodings]
-            parts.setdefault(name, []).append(RaggedArray.of(rows))
-    backend.no_truncation()
+    parts: dict[str, list[RaggedArray]] = {name: [] for name in names}
+    with _truncating(tokenizer, max_length) as backend:
+        for first, second in blocks_of_texts(texts, pairs, max_length):
+            inputs = first if second is None else list(zip(first, second, strict=True))
+            # Without offsets and without transformers' own objects, which take a third of the time.
+            encodings = backend.encode_batch_fast(inputs)
+            for name, part in parts.items():
+                rows = [getattr(each, ENCODING_ATTRIBUTES[name]) for each in encodings]
+                part.append(RaggedArray.of(rows))
     return Encoded({name: concatenate_ragged(part) for name, part in parts.items()}, columns)
+
+
+@contextmanager
+def _truncating(tokenizer: PreTrainedTokenizerFast, max_length: int) -> Iterator[Tokenizer]:
+    """Yield the backend of a tokenizer with the settings of a call that truncates without padding.
+
+    The padding of a user's own tokenizer, or of an earlier call, would stay.
+    """
+    backend = tokenizer.backend_tokenizer
+    backend.no_padding()
+    backend.encode_special_tokens = tokenizer.split_special_tokens
+    backend.enable_truncation(max_length, direction=tokenizer.truncation_side)
+    try:
+        yield backend
+    finally:
+        backend.no_truncation()
 
 
 def tokenized_blocks(

@@ -49,6 +49,29 @@ def test_a_model_gets_the_inputs_that_its_tokenizer_names() -> None:
     assert list(encode(tokenizer, TEXTS, None, 32).tokens) == ["input_ids", "attention_mask"]
 
 
+def test_settings_of_an_earlier_call_change_nothing() -> None:
+    tokenizer = factories.tokenizer()
+    expected = lists(encode(tokenizer, TEXTS, None, 16))
+    tokenizer.backend_tokenizer.enable_padding(length=128)
+    tokenizer.backend_tokenizer.encode_special_tokens = True
+    assert lists(encode(tokenizer, TEXTS, None, 16)) == expected
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_special_tokens_in_a_text_are_split_if_the_tokenizer_says_so(split: bool) -> None:
+    tokenizer = factories.tokenizer()
+    tokenizer.split_special_tokens = split
+    (row,) = encode(tokenizer, ["[MASK] film"], None, 16).tokens["input_ids"]
+    assert (tokenizer.mask_token_id in row) == (not split)
+
+
+def test_an_error_leaves_no_truncation_behind() -> None:
+    tokenizer = factories.tokenizer()
+    with pytest.raises(TypeError):
+        encode(tokenizer, ["a", None], None, 16)  # type: ignore[list-item]
+    assert tokenizer.backend_tokenizer.truncation is None
+
+
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = factories.tokenizer()
     whole = lists(encode(tokenizer, TEXTS, PAIRS, 32, labels=np.arange(5)))
