@@ -14,7 +14,7 @@ class TeacherResult(MeasuredResult):
     Attributes:
         model: The checkpoint from which it was made.
         fine_tuned: Whether kdedge trained it on the labels.
-        seconds: Duration of the stage.
+        seconds: Duration of the stage; after an interruption, of its last part alone.
     """
 
     model: str
