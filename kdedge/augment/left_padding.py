@@ -19,7 +19,7 @@ Inputs = dict[str, torch.Tensor | int]
 
 
 def accepts_padding(model: PreTrainedModel) -> bool:
-    """Return whether a model can be told the mask and the positions of padded prompts.
+    """Return whether a model accepts a mask and positions, which padded prompts need.
 
     Not one whose tokens attend only to the last few: it would use the mask as it is.
     """
