@@ -123,7 +123,7 @@ def names_of_train(kind: Kind, table: Table, values: Sequence[Any], faults: Faul
 
     Raises:
         DataError: If the column mixes strings and numbers.
-        UsageError: If the column holds texts rather than labels.
+        UsageError: If the column holds texts or scores rather than labels.
     """
     items: list[str | int] = []
     for row, value in enumerate(values):
@@ -139,10 +139,27 @@ def names_of_train(kind: Kind, table: Table, values: Sequence[Any], faults: Faul
                 )
     faults.raise_if_any()
     if items and isinstance(items[0], str):
-        return _string_names(table, [str(item) for item in items], len(values))
+        strings = [str(item) for item in items]
+        if kind == "classification":
+            _refuse_scores(table, strings)
+        return _string_names(table, strings, len(values))
     # A stray huge index must not make a huge model: classes are never more than examples.
     count = max((int(item) for item in items), default=-1) + 1
     return tuple(str(index) for index in range(min(count, max(len(values), 2))))
+
+
+def _refuse_scores(table: Table, items: list[str]) -> None:
+    """Raise UsageError if all labels are numbers and some have a fraction, such as 3.75."""
+    numbers = [_number(item) for item in items if _is_name(item)]
+    finite = [number for number in numbers if number is not None and math.isfinite(number)]
+    fractions = [number for number in finite if number % 1]
+    if fractions and len(finite) == len(numbers):
+        raise UsageError(
+            f"{table.origin}: the label column holds numbers with fractions",
+            shown(fractions[0]),
+            'for scores, set task.kind = "regression" (in Python: kind); '
+            "for classes, list their names in task.labels (in Python: labels)",
+        )
 
 
 def _string_names(table: Table, items: list[str], rows: int) -> Names:

@@ -24,10 +24,11 @@ SAME_ROLE = {"cls": "bos", "sep": "eos", "bos": "cls", "eos": "sep"}
 
 def check_vocabulary(model: PretrainedConfig, tokenizer: PreTrainedTokenizerFast) -> None:
     """Raise UsageError if a tokenizer has more tokens than a model has embeddings."""
-    if len(tokenizer) > model.vocab_size:
+    embeddings = model.get_text_config().vocab_size
+    if len(tokenizer) > embeddings:
         raise UsageError(
             "the tokenizer has more tokens than the model has embeddings",
-            f"{len(tokenizer)} tokens, {model.vocab_size} embeddings",
+            f"{len(tokenizer)} tokens, {embeddings} embeddings",
             "use the tokenizer that belongs to the model, or resize its embeddings",
         )
 

@@ -242,6 +242,12 @@ CASES = [
         task={"kind": "multilabel"},
     ),
     Case(
+        "scores without a kind",
+        {"train.csv": "text,label\n" + "".join(f"t{i},{i % 9 / 4}\n" for i in range(90))},
+        UsageError,
+        r"(?s)numbers with fractions.*0\.25.*task\.kind = .regression",
+    ),
+    Case(
         "texts as labels",
         {"train.csv": "text,label\n" + "".join(f"a{i},b{i}\n" for i in range(1500))},
         UsageError,

@@ -5,11 +5,18 @@ from __future__ import annotations
 import json
 
 import factories
+import pytest
 import torch
 from tokenizers import ByteLevelBPETokenizer
-from transformers import PreTrainedTokenizerFast, RobertaTokenizer
+from transformers import Gemma3Config, PreTrainedTokenizerFast, RobertaTokenizer
 
-from kdedge.students.piece_mapping import mapped_embeddings, source_pieces, with_vocabulary
+from kdedge.errors import UsageError
+from kdedge.students.piece_mapping import (
+    check_vocabulary,
+    mapped_embeddings,
+    source_pieces,
+    with_vocabulary,
+)
 from kdedge.students.wordpiece import train_wordpiece
 
 TEXTS = factories.sentences(60, 1)[0]
@@ -72,3 +79,10 @@ def test_a_model_with_another_vocabulary_reads_its_tokens() -> None:
         mine = other(**new(text, return_tensors="pt")).logits
         theirs = model(**old(text, return_tensors="pt")).logits
     assert torch.allclose(mine, theirs, atol=1e-5)
+
+
+def test_a_model_of_texts_and_images_has_its_vocabulary_in_the_text_config() -> None:
+    tokenizer = factories.tokenizer()
+    check_vocabulary(Gemma3Config(text_config={"vocab_size": len(tokenizer)}), tokenizer)
+    with pytest.raises(UsageError, match="more tokens than the model has embeddings"):
+        check_vocabulary(Gemma3Config(text_config={"vocab_size": len(tokenizer) - 1}), tokenizer)
