@@ -45,11 +45,18 @@ PIECES_PER_WORD = 1.4
     help="The recipe to write.",
 )
 @click.option("--text", help="Column of the text. Default: guessed.")
+@click.option("--pair", help="Column of the second text of a pair. Default: guessed.")
 @click.option("--label", help="Column of the label. Default: guessed.")
 @click.option("--encoding", default="utf-8", show_default=True, help="Encoding of the file.")
 @click.option("--force", is_flag=True, help="Replace the recipe if it exists.")
 def init(
-    data: Path, output: Path, text: str | None, label: str | None, encoding: str, force: bool
+    data: Path,
+    output: Path,
+    text: str | None,
+    pair: str | None,
+    label: str | None,
+    encoding: str,
+    force: bool,
 ) -> None:
     """Write a commented recipe for the csv, tsv or jsonl file DATA, and say what was guessed.
 
@@ -65,7 +72,7 @@ def init(
     from kdedge.recipe.reading import validated
 
     _check_output(output, data, force=force)
-    guess = guess_data(data, encoding, text=text, label=label)
+    guess = guess_data(data, encoding, text=text, pair=pair, label=label)
     text_of_recipe = _draft(data, guess, encoding).to_toml()
     for line in _guess_lines(data, guess):
         print_message(line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 import statistics
 from collections import Counter
 from collections.abc import Sequence
@@ -28,6 +29,9 @@ FEWEST_PER_LABEL = 5
 """With fewer rows, a label can be missing in a drawn validation or test split."""
 
 SHOWN_LABELS = 6
+
+FEWEST_WORDS = 3
+"""A column whose values have fewer words on average holds names, dates or numbers."""
 
 WITHOUT_SPACES = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 """Characters of scripts that write no spaces: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
@@ -57,6 +61,7 @@ class DataGuess:
         text: Column of the text.
         pair: Column of the second text, or None.
         label: Column of the label.
+        unread_texts: Other columns whose values have several words on average.
         kind: Kind of the task.
         labels: Different labels with their counts, the most frequent first; () for scores.
         rows: Number of rows.
@@ -68,6 +73,7 @@ class DataGuess:
     text: str
     pair: str | None
     label: str
+    unread_texts: tuple[str, ...]
     kind: Kind
     labels: tuple[tuple[str, int], ...]
     rows: int
@@ -75,7 +81,12 @@ class DataGuess:
 
 
 def guess_data(
-    path: Path, encoding: str = "utf-8", *, text: str | None = None, label: str | None = None
+    path: Path,
+    encoding: str = "utf-8",
+    *,
+    text: str | None = None,
+    pair: str | None = None,
+    label: str | None = None,
 ) -> DataGuess:
     """Read a csv, tsv or jsonl file and guess what it means.
 
@@ -83,13 +94,14 @@ def guess_data(
         path: The file.
         encoding: Its encoding, as in a recipe.
         text: Column of the text, if it is known.
+        pair: Column of the second text, if it is known.
         label: Column of the label, if it is known.
 
     Raises:
         DataError: If the file has no rows, no column that could be the text or the label, no texts
             in the column of the text, or the same label in every row.
         UsageError: If the file type is unknown, the file cannot be read, or a column that was
-            named does not exist.
+            named does not exist or was named twice.
 
     Example:
         >>> guess_data(Path("reviews.csv")).label
@@ -106,15 +118,15 @@ def guess_data(
     columns = tuple(dict.fromkeys(name for row in rows for name in row))
     values = {name: [row.get(name) for row in rows] for name in columns}
     table = Table(str(path), values, columns, range(len(rows)))
-    for name, option in ((text, "--text"), (label, "--label")):
-        if name is not None:
-            table.column(name, option)
-    text = text or _text_column(path, values)
-    rest = {name: cells for name, cells in values.items() if name != text}
+    _check_named(table, {"--text": text, "--pair": pair, "--label": label})
+    text = text or _text_column(path, _without(values, pair, label))
+    rest = _without(values, text, pair)
     label = label or _label_column(path, rest)
     _check_label_differs(path, label, values[label])
-    others = [name for name in rest if name != label]
-    pair = _partner(text, others) or _named(PAIR_NAMES, others)
+    others = _without(rest, label)
+    if pair is None:
+        pair = _partner(text, list(others)) or _named(PAIR_NAMES, list(others))
+    unread = [name for name, cells in _without(others, pair).items() if _are_texts(cells)]
     kind = _kind(values[label])
     if not any(isinstance(cell, str) for cell in values[text]):
         raise DataError(
@@ -134,11 +146,34 @@ def guess_data(
         text=text,
         pair=pair,
         label=label,
+        unread_texts=tuple(unread),
         kind=kind,
         labels=_label_counts(kind, values[label]),
         rows=len(rows),
         words=lengths[int(0.99 * (len(lengths) - 1))],
     )
+
+
+def _check_named(table: Table, columns: dict[str, str | None]) -> None:
+    """Raise UsageError if a column that an option names does not exist or has two options."""
+    named = {option: column for option, column in columns.items() if column is not None}
+    for option, column in named.items():
+        table.column(column, option)
+    if len(set(named.values())) < len(named):
+        raise UsageError(
+            "a column is named twice",
+            ", ".join(f"{option} {shown(column)}" for option, column in named.items()),
+            "name a column of its own with each option",
+        )
+
+
+def _without(values: dict[str, list[Any]], *names: str | None) -> dict[str, list[Any]]:
+    return {name: cells for name, cells in values.items() if name not in names}
+
+
+def _are_texts(cells: list[Any]) -> bool:
+    """Return whether the values are texts of several words, not names, dates or numbers."""
+    return statistics.fmean(_words(cell) for cell in cells) >= FEWEST_WORDS
 
 
 def _delimiter(path: Path, encoding: str) -> str | None:
@@ -227,7 +262,7 @@ def _check_label_differs(path: Path, label: str, cells: list[Any]) -> None:
 
 
 def guess_warnings(guess: DataGuess) -> list[str]:
-    """Return a warning if there are very few rows, and one if labels have very few.
+    """Return warnings: very few rows, labels with very few, columns of texts that are not read.
 
     Example:
         >>> guess_warnings(guess_data(Path("few.csv")))
@@ -247,6 +282,11 @@ def guess_warnings(guess: DataGuess) -> list[str]:
             f"labels with fewer than {FEWEST_PER_LABEL} rows: {listed}; a student cannot learn "
             "them, and a split may lack them: add rows, or merge or remove these labels"
         )
+    for column in guess.unread_texts:
+        remedy = f"to read it as the second text of a pair, pass --pair {shlex.quote(column)}"
+        if guess.pair:
+            remedy = "a recipe reads at most two columns: join it to one of them in the file"
+        lines.append(f"the column {column} holds texts too, but is not read; {remedy}")
     return lines
 
 

@@ -199,6 +199,43 @@ def test_a_bilstm_for_pairs_compares_token_by_token(
     assert [each.get("cross_attention", False) for each in students] == [False, expected]
 
 
+def write_articles(path: Path, columns: str) -> None:
+    """Write rows of an id, a date and texts; the last column is the label."""
+    texts = columns.count(",") - 2
+    lines = []
+    for number in range(60):
+        cells = [f"{number}", f"2026-01-{number % 28 + 1:02}"]
+        cells += [f"a text of column {column} and row {number}" for column in range(texts)]
+        lines.append(",".join([*cells, f"k{number % 2}"]))
+    path.write_text("\n".join([columns, *lines]), encoding="utf-8")
+
+
+def test_init_names_a_column_of_texts_that_is_not_read(tmp_path: Path) -> None:
+    write_articles(tmp_path / "t.csv", "id,date,headline,body,label")
+    done = call_kdedge("init", "t.csv", folder=tmp_path, COLUMNS="200")
+    assert done.returncode == 0, done.stderr
+    assert "the column headline holds texts too" in done.stderr
+    assert "pass --pair headline" in done.stderr and "the column date" not in done.stderr
+    done = call_kdedge("init", "t.csv", "--pair", "headline", "--force", folder=tmp_path)
+    assert done.returncode == 0 and "holds texts too" not in done.stderr, done.stderr
+    data = tomllib.loads((tmp_path / "recipe.toml").read_text())["data"]
+    assert (data["text"], data["pair"]) == ("body", "headline")
+
+
+def test_a_third_column_of_texts_cannot_be_read(tmp_path: Path) -> None:
+    write_articles(tmp_path / "t.csv", "id,date,question,answer,remark,label")
+    warnings = guess_warnings(guess_data(tmp_path / "t.csv", text="question"))
+    assert len(warnings) == 1 and "remark" in warnings[0] and "at most two" in warnings[0]
+
+
+def test_a_column_cannot_be_the_text_and_the_label(tmp_path: Path) -> None:
+    write_articles(tmp_path / "t.csv", "id,date,body,label")
+    with pytest.raises(UsageError, match="named twice"):
+        guess_data(tmp_path / "t.csv", text="body", pair="body")
+    with pytest.raises(UsageError, match="--pair"):
+        guess_data(tmp_path / "t.csv", pair="title")
+
+
 @pytest.mark.parametrize("content", ["", "text,label\n", "text,label\na,x\nb,x\n"])
 def test_a_file_without_examples_is_rejected(tmp_path: Path, content: str) -> None:
     path = tmp_path / "t.csv"
