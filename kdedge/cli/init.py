@@ -58,7 +58,9 @@ def init(
     encoding: str,
     force: bool,
 ) -> None:
-    """Write a commented recipe for the csv, tsv or jsonl file DATA, and say what was guessed.
+    """Write a commented recipe for the file DATA, and say what was guessed.
+
+    DATA is a csv, tsv, jsonl or parquet file with a column of texts and one of labels.
 
     Files next to train.csv that are called validation.csv (or dev.csv) and test.csv are used as
     those splits. Otherwise 20 % of DATA are drawn for the test, and 10 % of the rest for the

@@ -17,8 +17,9 @@ from kdedge.io.delimited import find_delimiter
 from kdedge.io.encoding import open_text
 from kdedge.io.faults import shown
 from kdedge.io.multi_hot import are_multi_hot
+from kdedge.io.parquet import read_parquet
 from kdedge.io.table import Table
-from kdedge.io.tabular import iter_rows, require_suffix
+from kdedge.io.tabular import TABLE_SUFFIXES, iter_rows, require_suffix
 from kdedge.runtime.spec import BETWEEN_LABELS, Kind
 
 MOST_CLASSES = 200
@@ -88,7 +89,7 @@ def guess_data(
     pair: str | None = None,
     label: str | None = None,
 ) -> DataGuess:
-    """Read a csv, tsv or jsonl file and guess what it means.
+    """Read a csv, tsv, jsonl or parquet file and guess what it means.
 
     Args:
         path: The file.
@@ -109,15 +110,11 @@ def guess_data(
     """
     if path.suffix.lower() == ".txt":
         raise UsageError(
-            "a txt file has no labels", str(path), "give a csv, tsv or jsonl file with both"
+            "a txt file has no labels", str(path), "give a csv, tsv, jsonl or parquet file"
         )
-    require_suffix(path, (".csv", ".tsv", ".jsonl"))
-    rows = [row.cells for row in iter_rows(path, (), encoding)]
-    if not rows:
-        raise DataError(f"{path}: no rows", "0 rows", "give a file with texts and labels")
-    columns = tuple(dict.fromkeys(name for row in rows for name in row))
-    values = {name: [row.get(name) for row in rows] for name in columns}
-    table = Table(str(path), values, columns, range(len(rows)))
+    table = _read_all(path, encoding)
+    columns = table.names
+    values = {name: list(cells) for name, cells in table.columns.items()}
     _check_named(table, {"--text": text, "--pair": pair, "--label": label})
     text = text or _text_column(path, _without(values, pair, label))
     rest = _without(values, text, pair)
@@ -149,9 +146,24 @@ def guess_data(
         unread_texts=tuple(unread),
         kind=kind,
         labels=_label_counts(kind, values[label]),
-        rows=len(rows),
+        rows=len(table),
         words=lengths[int(0.99 * (len(lengths) - 1))],
     )
+
+
+def _read_all(path: Path, encoding: str) -> Table:
+    """Read every column of a file. Raises DataError if it has no rows."""
+    require_suffix(path, TABLE_SUFFIXES)
+    if path.suffix.lower() == ".parquet":
+        table = read_parquet(path, None)
+    else:
+        rows = [row.cells for row in iter_rows(path, (), encoding)]
+        columns = tuple(dict.fromkeys(name for row in rows for name in row))
+        values = {name: [row.get(name) for row in rows] for name in columns}
+        table = Table(str(path), values, columns, range(len(rows)))
+    if not len(table):
+        raise DataError(f"{path}: no rows", "0 rows", "give a file with texts and labels")
+    return table
 
 
 def _check_named(table: Table, columns: dict[str, str | None]) -> None:

@@ -10,8 +10,8 @@ from kdedge.io.faults import shown
 from kdedge.io.table import Table
 
 
-def read_parquet(path: Path, columns: Sequence[str]) -> Table:
-    """Read the named columns of a parquet file; the arguments are those of `read_table`."""
+def read_parquet(path: Path, columns: Sequence[str] | None) -> Table:
+    """Read the named columns of a parquet file, or all; arguments are those of `read_table`."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -25,7 +25,8 @@ def read_parquet(path: Path, columns: Sequence[str]) -> Table:
         content = path.read_bytes()
         file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content))
         names = tuple(file.schema_arrow.names)
-        table = file.read(columns=[name for name in columns if name in names])
+        wanted = names if columns is None else columns
+        table = file.read(columns=[name for name in wanted if name in names])
         values = {name: table.column(name).to_pylist() for name in table.column_names}
         rows = range(1, file.metadata.num_rows + 1)
     except OSError as error:

@@ -7,6 +7,8 @@ import tomllib
 from pathlib import Path
 
 import factories
+import pyarrow
+import pyarrow.parquet
 import pytest
 from kdedge_process import call_kdedge
 
@@ -169,10 +171,22 @@ def test_a_missing_label_does_not_make_classes_scores(tmp_path: Path) -> None:
 
 
 def test_init_names_the_file_types_that_it_reads(tmp_path: Path) -> None:
-    (tmp_path / "t.parquet").write_bytes(b"x")
+    (tmp_path / "t.xlsx").write_bytes(b"x")
     with pytest.raises(UsageError) as caught:
-        guess_data(tmp_path / "t.parquet")
-    assert caught.value.hint == "convert the file to one of csv, tsv, jsonl"
+        guess_data(tmp_path / "t.xlsx")
+    assert caught.value.hint == "convert the file to one of csv, tsv, jsonl, parquet"
+
+
+def test_init_reads_a_parquet_file(tmp_path: Path) -> None:
+    stars = [number % 4 / 2 for number in range(60)]
+    texts = [f"a long text number {number}" for number in range(60)]
+    columns = {"id": list(range(60)), "review": texts, "stars": stars}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
+    done = call_kdedge("init", "t.parquet", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    recipe = tomllib.loads((tmp_path / "recipe.toml").read_text())
+    assert (recipe["data"]["text"], recipe["data"]["label"]) == ("review", "stars")
+    assert recipe["task"]["kind"] == "regression"
 
 
 def test_columns_without_usual_names_are_guessed_by_their_values(tmp_path: Path) -> None:
