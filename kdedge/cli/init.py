@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import tomllib
+from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from kdedge.cli.console import ConsoleProgress, fold, print_line, print_message
-from kdedge.errors import UsageError
+from kdedge.cli.options import option_group, read_data
+from kdedge.errors import DataError, UsageError
 from kdedge.io.atomic import write_atomic
 from kdedge.io.delimited import DELIMITERS
 from kdedge.printable import printable
@@ -34,6 +36,15 @@ PIECES_PER_WORD = 1.4
 """Rough number of WordPiece tokens of an English word."""
 
 
+@dataclass(frozen=True)
+class Columns:
+    """The columns that the options name; None is guessed."""
+
+    text: str | None
+    pair: str | None
+    label: str | None
+
+
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option(
@@ -44,18 +55,28 @@ PIECES_PER_WORD = 1.4
     show_default=True,
     help="The recipe to write.",
 )
-@click.option("--text", help="Column of the text. Default: guessed.")
-@click.option("--pair", help="Column of the second text of a pair. Default: guessed.")
-@click.option("--label", help="Column of the label. Default: guessed.")
+@option_group(
+    "columns",
+    Columns,
+    click.option("--text", help="Column of the text. Default: guessed."),
+    click.option("--pair", help="Column of the second text of a pair. Default: guessed."),
+    click.option("--label", help="Column of the label. Default: guessed."),
+)
 @click.option("--encoding", default="utf-8", show_default=True, help="Encoding of the file.")
+@click.option(
+    "--overlap",
+    type=click.Choice(["error", "drop", "allow"]),
+    default="error",
+    show_default=True,
+    help="What to do with texts that stand in two splits.",
+)
 @click.option("--force", is_flag=True, help="Replace the recipe if it exists.")
 def init(
     data: Path,
     output: Path,
-    text: str | None,
-    pair: str | None,
-    label: str | None,
+    columns: Columns,
     encoding: str,
+    overlap: str,
     force: bool,
 ) -> None:
     """Write a commented recipe for the file DATA, and say what was guessed.
@@ -69,20 +90,24 @@ def init(
     \b
     Example: kdedge init reviews.csv -o reviews.toml
     """
-    from kdedge.cli.options import read_data
     from kdedge.data.guess import guess_data, guess_warnings
+    from kdedge.data.overlap import OverlapError
     from kdedge.recipe.reading import validated
 
     _check_output(output, data, force=force)
-    guess = guess_data(data, encoding, text=text, pair=pair, label=label)
-    text_of_recipe = _draft(data, guess, encoding).to_toml()
+    guess = guess_data(data, encoding, text=columns.text, pair=columns.pair, label=columns.label)
+    text_of_recipe = _draft(data, guess, encoding, overlap).to_toml()
     for line in _guess_lines(data, guess):
         print_message(line)
     for warning in guess_warnings(guess):
         print_message(fold(f"warning: {warning}", indent=2))
     # The recipe is written last: a file with faults leaves none.
     document = tomllib.loads(text_of_recipe)
-    read_data(validated(str(output), document, text_of_recipe), ConsoleProgress())
+    try:
+        read_data(validated(str(output), document, text_of_recipe), ConsoleProgress())
+    except OverlapError as error:
+        hint = "--overlap drop removes them from the first split; --overlap allow keeps them"
+        raise DataError(error.message, error.detail, hint) from error
     write_atomic(output, text_of_recipe)
     print_line(f"recipe: {output}")
     print_message(f"next: kdedge run {shlex.quote(str(output))}")
@@ -100,7 +125,7 @@ def _check_output(output: Path, data: Path, *, force: bool) -> None:
             raise UsageError("the recipe would replace the data", str(file), "name another with -o")
 
 
-def _draft(path: Path, guess: DataGuess, encoding: str) -> Draft:
+def _draft(path: Path, guess: DataGuess, encoding: str, overlap: str) -> Draft:
     from kdedge.recipe.draft import Draft, run_name
 
     data: dict[str, str | float] = {"train": str(path)}
@@ -117,11 +142,14 @@ def _draft(path: Path, guess: DataGuess, encoding: str) -> Draft:
     if guess.pair:
         data["pair"] = guess.pair
     data["label"] = guess.label
+    if overlap != "error":
+        data["overlap"] = overlap
     comments = {
         "train": "csv, tsv, jsonl or parquet",
         "validation": "chooses checkpoints: a share of train, or a file",
         "test": "measures the result: a share of train, or a file",
         "text": f"one of {', '.join(map(printable, guess.columns[:8]))}",
+        "overlap": "texts that stand in two splits: error, drop or allow",
     }
     stem = path.parent.resolve().name if path.stem == "train" else path.stem
     return Draft(

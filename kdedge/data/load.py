@@ -317,4 +317,7 @@ def _limit(train: Part, limit: int | None, seed: int) -> tuple[Part, Split | Non
 
 def _summary(task: Task) -> str:
     sizes = f"{len(task.train)} train, {len(task.validation)} validation, {len(task.test)} test"
-    return f"data: {sizes}; {task.spec.kind}, {len(task.spec.labels)} labels, {task.spec.metric}"
+    kind: str = task.spec.kind
+    if kind != "regression":
+        kind += f", {len(task.spec.labels)} labels"
+    return f"data: {sizes}; {kind}, {task.spec.metric}"

@@ -29,6 +29,10 @@ COPIES = "only punctuation or accents differ"
 SIMILAR = "one word differs, or little of a long text"
 
 
+class OverlapError(DataError):
+    """Two splits share texts."""
+
+
 @dataclass(frozen=True)
 class Part:
     """The examples of one split, and where they come from.
@@ -85,7 +89,7 @@ def resolve_overlap(part: Part, others: list[Part], rule: OverlapRule) -> Resolu
     one file. Other near copies are only noted: genuine data sets have some.
 
     Raises:
-        DataError: If the rule is "error"; gives counts and one example.
+        OverlapError: If the rule is "error"; gives counts and one example.
     """
     result = Resolution(part, [], [])
     dropped: set[int] = set()
@@ -139,11 +143,11 @@ class _Fact:
         return self.rows if rule == "drop" and self.is_error else frozenset()
 
     def resolve(self, rule: OverlapRule, role: str) -> list[str]:
-        """Return a note, or [] without texts. Raises DataError if the rule rejects the texts."""
+        """Return a note, or [] without texts. Raises OverlapError if the rule rejects them."""
         if not self.rows:
             return []
         if rule == "error" and self.is_error:
-            raise DataError(
+            raise OverlapError(
                 self.text,
                 self.example,
                 f'data.overlap = "drop" removes them from {role}; '

@@ -250,6 +250,20 @@ def test_a_column_cannot_be_the_text_and_the_label(tmp_path: Path) -> None:
         guess_data(tmp_path / "t.csv", pair="title")
 
 
+def test_init_says_what_to_do_with_texts_of_two_splits(tmp_path: Path) -> None:
+    rows = [f"red{i} blue{i} green{i} pink{i},k{i % 2}\n" for i in range(60)]
+    (tmp_path / "train.csv").write_text("body,label\n" + "".join(rows), encoding="utf-8")
+    (tmp_path / "test.csv").write_text("body,label\n" + "".join(rows[7:12]), encoding="utf-8")
+    done = call_kdedge("init", "train.csv", folder=tmp_path, COLUMNS="200")
+    assert done.returncode == 3 and not (tmp_path / "recipe.toml").exists()
+    assert "also stand in test" in done.stderr and "--overlap drop" in done.stderr
+    done = call_kdedge("init", "train.csv", "--overlap", "drop", folder=tmp_path, COLUMNS="200")
+    assert done.returncode == 0, done.stderr
+    assert "dropped from train" in done.stderr
+    data = tomllib.loads((tmp_path / "recipe.toml").read_text())["data"]
+    assert data["overlap"] == "drop"
+
+
 @pytest.mark.parametrize("content", ["", "text,label\n", "text,label\na,x\nb,x\n"])
 def test_a_file_without_examples_is_rejected(tmp_path: Path, content: str) -> None:
     path = tmp_path / "t.csv"

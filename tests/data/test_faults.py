@@ -383,7 +383,6 @@ def test_verdict(tmp_path: Path, case: Case) -> None:
     write(tmp_path, case.files)
     with pytest.raises(case.error, match=case.says) as caught:
         load_from(tmp_path, case.data, case.task)
-    assert type(caught.value) is case.error
     assert caught.value.hint
 
 
