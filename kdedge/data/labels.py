@@ -13,6 +13,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from kdedge.io.table import Table
 from kdedge.runtime.spec import BETWEEN_LABELS, Kind
 
 Names = tuple[str, ...]
+
+DECIMAL_COMMA = re.compile(r"-?[0-9]+,[0-9]+")
 
 LONGEST_NAME = 1000
 """Characters of a label. Every prediction repeats labels, and a longer one is a text."""
@@ -149,8 +152,16 @@ def names_of_train(kind: Kind, table: Table, values: Sequence[Any], faults: Faul
 
 
 def _refuse_scores(table: Table, items: list[str]) -> None:
-    """Raise UsageError if all labels are numbers and some have a fraction, such as 3.75."""
-    numbers = [_number(item) for item in items if _is_name(item)]
+    """Raise UsageError if all labels are numbers and some have a fraction: 3.75, or 3,75."""
+    names = [item for item in items if _is_name(item)]
+    numbers = [_number(name) for name in names]
+    if names and all(DECIMAL_COMMA.fullmatch(name) for name in names):
+        raise UsageError(
+            f"{table.origin}: the label column holds numbers with a decimal comma",
+            shown(names[0]),
+            'write them with a point, and set task.kind = "regression" (in Python: kind); '
+            "for classes, list their names in task.labels (in Python: labels)",
+        )
     finite = [number for number in numbers if number is not None and math.isfinite(number)]
     fractions = [number for number in finite if number % 1]
     if fractions and len(finite) == len(numbers):

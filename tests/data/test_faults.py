@@ -248,6 +248,13 @@ CASES = [
         r"(?s)numbers with fractions.*0\.25.*task\.kind = .regression",
     ),
     Case(
+        "scores with a decimal comma",
+        {"train.csv": "text;label\n" + "".join(f"t{i};{i % 9},5\n" for i in range(90))},
+        UsageError,
+        r"(?s)decimal comma.*0,5.*write them with a point",
+        {"delimiter": ";"},
+    ),
+    Case(
         "texts as labels",
         {"train.csv": "text,label\n" + "".join(f"a{i},b{i}\n" for i in range(1500))},
         UsageError,
