@@ -17,7 +17,7 @@ from kdedge.io.delimited import find_delimiter
 from kdedge.io.encoding import open_text
 from kdedge.io.faults import shown
 from kdedge.io.multi_hot import are_multi_hot
-from kdedge.io.parquet import read_parquet
+from kdedge.io.parquet import plain_columns, read_parquet
 from kdedge.io.table import Table
 from kdedge.io.tabular import TABLE_SUFFIXES, iter_rows, require_suffix
 from kdedge.runtime.spec import BETWEEN_LABELS, Kind
@@ -112,13 +112,14 @@ def guess_data(
         raise UsageError(
             "a txt file has no labels", str(path), "give a csv, tsv, jsonl or parquet file"
         )
-    table = _read_all(path, encoding)
+    named = {"--text": text, "--pair": pair, "--label": label}
+    table = _read_all(path, encoding, [name for name in named.values() if name is not None])
     columns = table.names
     values = {name: list(cells) for name, cells in table.columns.items()}
-    _check_named(table, {"--text": text, "--pair": pair, "--label": label})
+    _check_named(table, named)
     text = text or _text_column(path, _without(values, pair, label))
     rest = _without(values, text, pair)
-    label = label or _label_column(path, rest)
+    label = label or _label_column(path, rest, [name for name in columns if name != text])
     _check_label_differs(path, label, values[label])
     others = _without(rest, label)
     if pair is None:
@@ -151,11 +152,14 @@ def guess_data(
     )
 
 
-def _read_all(path: Path, encoding: str) -> Table:
-    """Read every column of a file. Raises DataError if it has no rows."""
+def _read_all(path: Path, encoding: str, named: list[str]) -> Table:
+    """Read every column that can be a text or a label, and those that options name.
+
+    Raises DataError if the file has no rows.
+    """
     require_suffix(path, TABLE_SUFFIXES)
     if path.suffix.lower() == ".parquet":
-        table = read_parquet(path, None)
+        table = read_parquet(path, [*plain_columns(path), *named])
     else:
         rows = [row.cells for row in iter_rows(path, (), encoding)]
         columns = tuple(dict.fromkeys(name for row in rows for name in row))
@@ -227,7 +231,7 @@ def _text_column(path: Path, values: dict[str, list[Any]]) -> str:
     if not strings:
         raise DataError(
             f"{path}: no column holds texts",
-            f"columns: {', '.join(map(shown, values))}",
+            f"columns: {', '.join(map(shown, values)) or 'none'}",
             "write the texts as strings in a column of their own",
         )
     for first in PARTNERS:
@@ -237,8 +241,14 @@ def _text_column(path: Path, values: dict[str, list[Any]]) -> str:
     return _named(TEXT_NAMES, list(strings)) or max(strings, key=lambda name: strings[name])
 
 
-def _label_column(path: Path, values: dict[str, list[Any]]) -> str:
-    """Return the label column: a usual name, else the one with fewest different values."""
+def _label_column(path: Path, values: dict[str, list[Any]], others: list[str]) -> str:
+    """Return the label column: a usual name, else the one with fewest different values.
+
+    Args:
+        path: The file.
+        values: The columns that can be the label.
+        others: All columns but that of the text, for the message.
+    """
     distinct = {}
     for name, cells in values.items():
         count = len({str(cell) for cell in cells})
@@ -250,7 +260,7 @@ def _label_column(path: Path, values: dict[str, list[Any]]) -> str:
     if not distinct:
         raise DataError(
             f"{path}: no column could be the label",
-            f"columns besides the text: {', '.join(map(shown, values)) or 'none'}",
+            f"columns besides the text: {', '.join(map(shown, others)) or 'none'}",
             "give every row a label, and use at least two labels",
         )
     return min(distinct, key=lambda name: distinct[name])

@@ -189,6 +189,31 @@ def test_init_reads_a_parquet_file(tmp_path: Path) -> None:
     assert recipe["task"]["kind"] == "regression"
 
 
+def test_init_ignores_parquet_columns_of_dates_bytes_and_records(tmp_path: Path) -> None:
+    columns = {
+        "when": pyarrow.array([9 * 10**17] * 60, pyarrow.timestamp("us")),  # the year 30489
+        "photo": [b"\x00"] * 60,
+        "source": [{"page": number % 2} for number in range(60)],
+        "body": [f"a long text number {number}" for number in range(60)],
+    }
+    path = tmp_path / "t.parquet"
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    with pytest.raises(DataError, match=r"(?s)no column could be the label.*'source'"):
+        guess_data(path)
+    columns["kind"] = pyarrow.array(["ab"[number % 2] for number in range(60)]).dictionary_encode()
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    guess = guess_data(path)
+    assert (guess.text, guess.label, guess.columns) == ("body", "kind", tuple(columns))
+
+
+def test_two_parquet_columns_of_one_name_are_not_a_damaged_file(tmp_path: Path) -> None:
+    columns = [["a long text", "another text"], ["x", "y"], ["y", "x"]]
+    table = pyarrow.table(columns, names=["text", "label", "label"])
+    pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=r"(?s)two columns have the same name.*'label'"):
+        guess_data(tmp_path / "t.parquet")
+
+
 def test_columns_without_usual_names_are_guessed_by_their_values(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     lines = [f"{number},k{number % 3},a long text number {number}" for number in range(30)]
