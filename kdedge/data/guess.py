@@ -270,7 +270,7 @@ def _check_label_differs(path: Path, label: str, cells: list[Any]) -> None:
     """Raise DataError if all rows have the same label: then there is nothing to learn."""
     if len({str(cell) for cell in cells}) > 1:
         return
-    if not str(cells[0]).strip():
+    if _is_empty(cells[0]):
         raise DataError(
             f"{path}: the column of the label is empty",
             f"column {shown(label)} has no value in {len(cells)} rows",
@@ -313,16 +313,21 @@ def guess_warnings(guess: DataGuess) -> list[str]:
 
 
 def _kind(cells: list[Any]) -> Kind:
+    """Return the kind of task; missing labels do not count, as they are reported later."""
     if any(isinstance(cell, list) for cell in cells):
         return "multilabel"
     if any(isinstance(cell, str) and BETWEEN_LABELS in cell for cell in cells):
         return "multilabel"
-    numbers = [_number(cell) for cell in cells]
+    numbers = [_number(cell) for cell in cells if not _is_empty(cell)]
     if any(number is None for number in numbers):
         return "classification"
     finite = {number for number in numbers if number is not None and math.isfinite(number)}
     has_fractions = any(number % 1 for number in finite)
     return "regression" if has_fractions or len(finite) > MOST_CLASSES else "classification"
+
+
+def _is_empty(cell: Any) -> bool:
+    return cell is None or (isinstance(cell, str) and not cell.strip())
 
 
 def _number(cell: Any) -> float | None:

@@ -170,6 +170,22 @@ def test_a_missing_label_does_not_make_classes_scores(tmp_path: Path) -> None:
     assert guess_data(tmp_path / "t.csv").kind == "classification"
 
 
+@pytest.mark.parametrize("missing", ["", '""', "nan"])
+def test_a_missing_score_does_not_make_scores_classes(tmp_path: Path, missing: str) -> None:
+    rows = [f"text {number},{label}" for number, label in enumerate(["0.5", "1", missing, "1.5"])]
+    (tmp_path / "t.csv").write_text("text,score\n" + "\n".join(rows) + "\n")
+    assert guess_data(tmp_path / "t.csv").kind == "regression"
+    done = call_kdedge("init", "t.csv", folder=tmp_path)
+    assert done.returncode == 3 and "t.csv:4: the score is" in done.stderr
+
+
+def test_a_column_of_nulls_is_an_empty_label(tmp_path: Path) -> None:
+    rows = [{"text": f"text {number}", "label": None} for number in range(4)]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    with pytest.raises(DataError, match="the column of the label is empty"):
+        guess_data(tmp_path / "t.jsonl")
+
+
 def test_init_names_the_file_types_that_it_reads(tmp_path: Path) -> None:
     (tmp_path / "t.xlsx").write_bytes(b"x")
     with pytest.raises(UsageError) as caught:
