@@ -15,6 +15,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -350,7 +351,8 @@ def _scores(table: Table, values: Sequence[Any], faults: Faults) -> np.ndarray:
 
 
 def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    # Parquet files of databases hold decimals.
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         return None
     if isinstance(value, str) and "_" in value:  # float() reads "1_000", which no file means
         return None

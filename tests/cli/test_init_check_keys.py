@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from decimal import Decimal
 from pathlib import Path
 
 import factories
@@ -203,6 +204,15 @@ def test_init_reads_a_parquet_file(tmp_path: Path) -> None:
     recipe = tomllib.loads((tmp_path / "recipe.toml").read_text())
     assert (recipe["data"]["text"], recipe["data"]["label"]) == ("review", "stars")
     assert recipe["task"]["kind"] == "regression"
+
+
+def test_decimals_of_a_parquet_file_are_scores(tmp_path: Path) -> None:
+    texts = [f"a long text number {number}" for number in range(60)]
+    scores = [Decimal(number % 9) / 4 for number in range(60)]
+    columns = {"text": texts, "score": pyarrow.array(scores, pyarrow.decimal128(5, 2))}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
+    done = call_kdedge("init", "t.parquet", folder=tmp_path)
+    assert done.returncode == 0 and "regression, pearson" in done.stderr, done.stderr
 
 
 def test_init_ignores_parquet_columns_of_dates_bytes_and_records(tmp_path: Path) -> None:
