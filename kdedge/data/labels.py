@@ -30,7 +30,8 @@ from kdedge.runtime.spec import BETWEEN_LABELS, Kind
 
 Names = tuple[str, ...]
 
-DECIMAL_COMMA = re.compile(r"-?[0-9]+,[0-9]+")
+WITH_COMMA = re.compile(r"-?[0-9]+(,[0-9]+)?")
+"""A number of which a comma may be the decimal sign, or stand between thousands."""
 
 LONGEST_NAME = 1000
 """Characters of a label. Every prediction repeats labels, and a longer one is a text."""
@@ -153,16 +154,21 @@ def names_of_train(kind: Kind, table: Table, values: Sequence[Any], faults: Faul
 
 
 def _refuse_scores(table: Table, items: list[str]) -> None:
-    """Raise UsageError if all labels are numbers and some have a fraction: 3.75, or 3,75."""
+    """Raise UsageError if all labels are numbers and some have a fraction or a comma: 3.75, 3,75.
+
+    Whole numbers can be classes, and spreadsheets write 4 next to 3,75.
+    """
     names = [item for item in items if _is_name(item)]
-    numbers = [_number(name) for name in names]
-    if names and all(DECIMAL_COMMA.fullmatch(name) for name in names):
+    commas = [name for name in names if "," in name]
+    if commas and all(WITH_COMMA.fullmatch(name) for name in names):
         raise UsageError(
-            f"{table.origin}: the label column holds numbers with a decimal comma",
-            shown(names[0]),
-            'write them with a point, and set task.kind = "regression" (in Python: kind); '
+            f"{table.origin}: the label column holds numbers with a comma",
+            shown(commas[0]),
+            'for scores, write 3.75 for 3,75, and set task.kind = "regression" (in Python: kind); '
+            "for several labels of a text, write | between them; "
             "for classes, list their names in task.labels (in Python: labels)",
         )
+    numbers = [_number(name) for name in names]
     finite = [number for number in numbers if number is not None and math.isfinite(number)]
     fractions = [number for number in finite if number % 1]
     if fractions and len(finite) == len(numbers):

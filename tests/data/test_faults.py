@@ -251,7 +251,14 @@ CASES = [
         "scores with a decimal comma",
         {"train.csv": "text;label\n" + "".join(f"t{i};{i % 9},5\n" for i in range(90))},
         UsageError,
-        r"(?s)decimal comma.*0,5.*write them with a point",
+        r"(?s)numbers with a comma.*0,5.*write 3\.75 for 3,75",
+        {"delimiter": ";"},
+    ),
+    Case(
+        "whole numbers among scores with a decimal comma",
+        {"train.csv": "text;label\n" + "good;4\nbetter;4,25\n" * 40},
+        UsageError,
+        r"(?s)numbers with a comma.*4,25",
         {"delimiter": ";"},
     ),
     Case(
