@@ -106,7 +106,7 @@ def init(
     try:
         read_data(validated(str(output), document, text_of_recipe), ConsoleProgress())
     except OverlapError as error:
-        hint = "--overlap drop removes them from the first split; --overlap allow keeps them"
+        hint = f"--overlap drop removes them from {error.role}; --overlap allow keeps them"
         raise DataError(error.message, error.detail, hint) from error
     write_atomic(output, text_of_recipe)
     print_line(f"recipe: {output}")

@@ -30,7 +30,18 @@ SIMILAR = "one word differs, or little of a long text"
 
 
 class OverlapError(DataError):
-    """Two splits share texts."""
+    """Two splits share texts.
+
+    Args:
+        message: How many texts, and which splits.
+        detail: One of the texts, and its places.
+        role: The split from which data.overlap = "drop" removes them.
+    """
+
+    def __init__(self, message: str, detail: str, role: str) -> None:
+        self.role = role
+        hint = f'data.overlap = "drop" removes them from {role}; data.overlap = "allow" keeps them'
+        super().__init__(message, detail, hint)
 
 
 @dataclass(frozen=True)
@@ -147,12 +158,7 @@ class _Fact:
         if not self.rows:
             return []
         if rule == "error" and self.is_error:
-            raise OverlapError(
-                self.text,
-                self.example,
-                f'data.overlap = "drop" removes them from {role}; '
-                'data.overlap = "allow" keeps them',
-            )
+            raise OverlapError(self.text, self.example, role)
         if self.dropped(rule):
             return [f"{self.text}: dropped from {role}."]
         if rule == "allow" and self.is_error:

@@ -307,12 +307,18 @@ def test_init_says_what_to_do_with_texts_of_two_splits(tmp_path: Path) -> None:
     (tmp_path / "test.csv").write_text("body,label\n" + "".join(rows[7:12]), encoding="utf-8")
     done = call_kdedge("init", "train.csv", folder=tmp_path, COLUMNS="200")
     assert done.returncode == 3 and not (tmp_path / "recipe.toml").exists()
-    assert "also stand in test" in done.stderr and "--overlap drop" in done.stderr
+    assert "also stand in test" in done.stderr
+    assert "--overlap drop removes them from train;" in done.stderr
     done = call_kdedge("init", "train.csv", "--overlap", "drop", folder=tmp_path, COLUMNS="200")
     assert done.returncode == 0, done.stderr
     assert "dropped from train" in done.stderr
     data = tomllib.loads((tmp_path / "recipe.toml").read_text())["data"]
     assert data["overlap"] == "drop"
+    copies = "".join(rows[7:12]).replace(",", "!,")
+    (tmp_path / "test.csv").write_text("body,label\n" + copies, encoding="utf-8")
+    done = call_kdedge("init", "train.csv", "--force", folder=tmp_path, COLUMNS="200")
+    assert "test examples are near copies of train examples" in done.stderr
+    assert "--overlap drop removes them from train;" in done.stderr
 
 
 @pytest.mark.parametrize("content", ["", "text,label\n", "text,label\na,x\nb,x\n"])
