@@ -139,7 +139,7 @@ def _draft(path: Path, guess: DataGuess, encoding: str, overlap: str) -> Draft:
     if guess.delimiter not in (None, ",") and path.suffix.lower() == ".csv":
         data["delimiter"] = str(guess.delimiter)
     data["text"] = guess.text
-    if guess.pair:
+    if guess.pair is not None:
         data["pair"] = guess.pair
     data["label"] = guess.label
     if overlap != "error":
@@ -181,7 +181,7 @@ def _teacher() -> str:
 
 def _max_length(guess: DataGuess) -> int:
     """Return the smallest usual length that holds 99 % of the texts, or of the pairs."""
-    special = 3 if guess.pair else 2
+    special = 2 if guess.pair is None else 3
     tokens = guess.words * PIECES_PER_WORD + special
     for length in LENGTHS:
         if length >= tokens:
@@ -193,9 +193,9 @@ def _guess_lines(path: Path, guess: DataGuess) -> list[str]:
     lines = [f"{path}: {guess.rows:,} rows, columns {', '.join(guess.columns)}"]
     if path.suffix.lower() == ".csv" and guess.delimiter:
         lines.append(f"  delimiter: {DELIMITERS[guess.delimiter]}")
-    what = "pairs" if guess.pair else "texts"
+    what = "texts" if guess.pair is None else "pairs"
     lines.append(f"  text:      {guess.text}, 99 % of the {what} have up to {guess.words} words")
-    if guess.pair:
+    if guess.pair is not None:
         lines.append(f"  pair:      {guess.pair}")
     lines.append(f"  label:     {guess.label}")
     lines.append(f"  kind:      {guess.kind}")

@@ -117,9 +117,11 @@ def guess_data(
     columns = table.names
     values = {name: list(cells) for name, cells in table.columns.items()}
     _check_named(table, named)
-    text = text or _text_column(path, _without(values, pair, label))
+    if text is None:
+        text = _text_column(path, _without(values, pair, label))
     rest = _without(values, text, pair)
-    label = label or _label_column(path, rest, [name for name in columns if name != text])
+    if label is None:
+        label = _label_column(path, rest, [name for name in columns if name != text])
     _check_label_differs(path, label, values[label])
     others = _without(rest, label)
     if pair is None:
@@ -306,7 +308,7 @@ def guess_warnings(guess: DataGuess) -> list[str]:
         )
     for column in guess.unread_texts:
         remedy = f"to read it as the second text of a pair, pass --pair {shlex.quote(column)}"
-        if guess.pair:
+        if guess.pair is not None:
             remedy = "a recipe reads at most two columns: join it to one of them in the file"
         lines.append(f"the column {column} holds texts too, but is not read; {remedy}")
     return lines

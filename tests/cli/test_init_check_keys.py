@@ -287,6 +287,14 @@ def test_init_names_a_column_of_texts_that_is_not_read(tmp_path: Path) -> None:
     assert (data["text"], data["pair"]) == ("body", "headline")
 
 
+def test_a_column_without_a_name_can_be_the_second_text(tmp_path: Path) -> None:
+    write_articles(tmp_path / "t.csv", "id,date,,body,label")
+    done = call_kdedge("init", "t.csv", "--pair", "", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    data = tomllib.loads((tmp_path / "recipe.toml").read_text())["data"]
+    assert (data["text"], data["pair"]) == ("body", "")
+
+
 def test_a_third_column_of_texts_cannot_be_read(tmp_path: Path) -> None:
     write_articles(tmp_path / "t.csv", "id,date,question,answer,remark,label")
     warnings = guess_warnings(guess_data(tmp_path / "t.csv", text="question"))
