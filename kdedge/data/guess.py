@@ -31,8 +31,9 @@ FEWEST_PER_LABEL = 5
 
 SHOWN_LABELS = 6
 
-FEWEST_WORDS = 3
-"""A column whose values have fewer words on average holds names, dates or numbers."""
+FEWEST_WORDS = 4
+"""A column whose values have fewer words on average holds names, dates or numbers. Words of digits
+do not count. A Chinese name has up to three characters, and a date year, month and day."""
 
 WITHOUT_SPACES = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 """Characters of scripts that write no spaces: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
@@ -62,7 +63,7 @@ class DataGuess:
         text: Column of the text.
         pair: Column of the second text, or None.
         label: Column of the label.
-        unread_texts: Other columns whose values have several words on average.
+        unread_texts: Other columns whose values have at least `FEWEST_WORDS` words on average.
         kind: Kind of the task.
         labels: Different labels with their counts, the most frequent first; () for scores.
         rows: Number of rows.
@@ -191,7 +192,7 @@ def _without(values: dict[str, list[Any]], *names: str | None) -> dict[str, list
 
 def _are_texts(cells: list[Any]) -> bool:
     """Return whether the values are texts of several words, not names, dates or numbers."""
-    return statistics.fmean(_words(cell) for cell in cells) >= FEWEST_WORDS
+    return statistics.fmean(_words_of_letters(cell) for cell in cells) >= FEWEST_WORDS
 
 
 def _delimiter(path: Path, encoding: str) -> str | None:
@@ -212,9 +213,16 @@ def _named(names: str, columns: Sequence[str]) -> str | None:
 
 def _words(cell: Any) -> int:
     """Count the words of a text; in scripts without spaces each character is one."""
-    if not isinstance(cell, str):
-        return 0
-    return len(WITHOUT_SPACES.sub(" x ", cell).split())
+    return len(_split(cell))
+
+
+def _words_of_letters(cell: Any) -> int:
+    return sum(any(map(str.isalpha, word)) for word in _split(cell))
+
+
+def _split(cell: Any) -> list[str]:
+    """Return the words of a text, with x for each character of a script without spaces."""
+    return WITHOUT_SPACES.sub(" x ", cell).split() if isinstance(cell, str) else []
 
 
 def _partner(text: str, columns: Sequence[str]) -> str | None:

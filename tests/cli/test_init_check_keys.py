@@ -287,6 +287,24 @@ def test_init_names_a_column_of_texts_that_is_not_read(tmp_path: Path) -> None:
     assert (data["text"], data["pair"]) == ("body", "headline")
 
 
+@pytest.mark.parametrize(
+    ("value", "is_text"),
+    [
+        ("Mon 05 Jan 2026 10:00:00 +0000", False),
+        ("2026年1月5日", False),
+        ("张三丰", False),
+        ("Johann Sebastian Bach", False),
+        ("很好看的电影", True),
+        ("not worth its price", True),
+    ],
+)
+def test_names_and_dates_are_no_unread_texts(tmp_path: Path, value: str, is_text: bool) -> None:
+    rows = [f"a text of row {number},{value},k{number % 2}" for number in range(20)]
+    content = "\n".join(["text,other,label", *rows])
+    (tmp_path / "t.csv").write_text(content, encoding="utf-8")
+    assert bool(guess_data(tmp_path / "t.csv").unread_texts) == is_text
+
+
 def test_a_column_without_a_name_can_be_the_second_text(tmp_path: Path) -> None:
     write_articles(tmp_path / "t.csv", "id,date,,body,label")
     done = call_kdedge("init", "t.csv", "--pair", "", folder=tmp_path)
