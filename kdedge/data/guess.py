@@ -271,7 +271,7 @@ def _label_column(path: Path, values: dict[str, list[Any]], others: list[str]) -
         raise DataError(
             f"{path}: no column could be the label",
             f"columns besides the text: {', '.join(map(shown, others)) or 'none'}",
-            "give every row a label, and use at least two labels",
+            "give every row a name or a number as its label, and use at least two labels",
         )
     return min(distinct, key=lambda name: distinct[name])
 

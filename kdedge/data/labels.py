@@ -324,7 +324,10 @@ def _label_fault(value: Any, names: Names) -> tuple[str, str]:
         if isinstance(value, list):
             remedy = 'for several labels of a text, set task.kind = "multilabel" (in Python: kind)'
         elif isinstance(value, float):
-            remedy = 'for numbers, set task.kind = "regression" (in Python: kind)'
+            remedy = (
+                'for scores, set task.kind = "regression" (in Python: kind); '
+                "for classes, write whole numbers or names"
+            )
         return f"label {shown(value)} is a {type(value).__name__}", remedy
     if value != value.strip():
         return f"label {shown(value)} has white space around it", "remove the white space"

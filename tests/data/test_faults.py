@@ -131,7 +131,7 @@ CASES = [
     jsonl_case(
         "fraction",
         '{"text": "a", "label": 0.5}',
-        r"(?s)train\.jsonl:21: label 0\.5 is a float.*task\.kind = .regression",
+        r"(?s)train\.jsonl:21: label 0\.5 is a float.*task\.kind = .regression.*write whole",
     ),
     jsonl_case(
         "names among indices",
