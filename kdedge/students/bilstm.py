@@ -212,7 +212,8 @@ class BiLstmKind(StudentKind):
             )
         if config.start == "teacher" and config.embedding:
             # ELECTRA and ALBERT have embeddings that are narrower than their layers.
-            width = getattr(source, "embedding_size", None) or source.hidden_size
+            texts = source.get_text_config()  # the model itself, unless it also reads images
+            width = getattr(texts, "embedding_size", None) or texts.hidden_size
             _check_width(config.embedding, width)
 
     def build(

@@ -8,7 +8,13 @@ from pathlib import Path
 import factories
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, ElectraConfig
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    ElectraConfig,
+    Gemma3Config,
+)
 
 from kdedge.errors import UsageError
 from kdedge.recipe import BiLstmConfig
@@ -80,4 +86,11 @@ def test_the_width_of_narrow_embeddings_is_checked(width: int, *, fits: bool) ->
     source = ElectraConfig(embedding_size=16, hidden_size=32)
     config = BiLstmConfig(kind="bilstm", embedding=width)
     with nullcontext() if fits else pytest.raises(UsageError, match="cannot be wider"):
+        BiLstmKind().check(config, factories.single_task().spec, source, factories.tokenizer())
+
+
+def test_the_width_of_a_teacher_of_texts_and_images_is_that_of_its_texts() -> None:
+    source = Gemma3Config(text_config={"hidden_size": 16})
+    config = BiLstmConfig(kind="bilstm", embedding=24)
+    with pytest.raises(UsageError, match="cannot be wider"):
         BiLstmKind().check(config, factories.single_task().spec, source, factories.tokenizer())
