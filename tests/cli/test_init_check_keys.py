@@ -327,6 +327,16 @@ def test_a_column_cannot_be_the_text_and_the_label(tmp_path: Path) -> None:
         guess_data(tmp_path / "t.csv", pair="title")
 
 
+def test_init_takes_stars_as_scores_if_it_is_told_so(tmp_path: Path) -> None:
+    rows = [f"red{i} blue{i} green{i} pink{i},{i % 5 + 1}\n" for i in range(60)]
+    (tmp_path / "t.csv").write_text("body,stars\n" + "".join(rows), encoding="utf-8")
+    for options, kind in ((), "classification"), (("--kind", "regression"), "regression"):
+        done = call_kdedge("init", "t.csv", *options, "--force", folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        recipe = tomllib.loads((tmp_path / "recipe.toml").read_text())
+        assert recipe["task"]["kind"] == kind
+
+
 def test_init_says_what_to_do_with_texts_of_two_splits(tmp_path: Path) -> None:
     rows = [f"red{i} blue{i} green{i} pink{i},k{i % 2}\n" for i in range(60)]
     (tmp_path / "train.csv").write_text("body,label\n" + "".join(rows), encoding="utf-8")
