@@ -31,7 +31,7 @@ from kdedge.runtime.spec import BETWEEN_LABELS, Kind
 Names = tuple[str, ...]
 
 WITH_COMMA = re.compile(r"-?[0-9]+(,[0-9]+)?")
-"""A number of which a comma may be the decimal sign, or stand between thousands."""
+"""A whole number, or one with a comma: a decimal sign, or a separator of thousands."""
 
 LONGEST_NAME = 1000
 """Characters of a label. Every prediction repeats labels, and a longer one is a text."""
