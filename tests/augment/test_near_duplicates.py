@@ -21,7 +21,7 @@ texts = st.lists(st.text("ab cd.", max_size=14), min_size=1, max_size=12)
 
 
 @given(texts, texts, st.sampled_from([0.3, 0.5, 0.6, 0.75, 0.9, 1.0]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_finds_the_same_near_duplicates_as_comparing_every_pair(
     known: list[str], queries: list[str], threshold: float
 ) -> None:
@@ -50,7 +50,7 @@ def test_the_rarest_shingles_may_be_missing(threshold: float) -> None:
 
 
 @given(texts, texts, st.sampled_from([0.5, 0.9, 1.0]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_finds_every_indexed_text_that_a_query_contains(
     known: list[str], queries: list[str], share: float
 ) -> None:

@@ -468,7 +468,8 @@ def test_no_source_and_no_file() -> None:
 
 
 FUZZ = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 KINDS = st.sampled_from(["classification", "multilabel", "regression"])
 NEAR_CSV = st.lists(

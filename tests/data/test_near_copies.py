@@ -114,7 +114,7 @@ word_lists = st.lists(st.sampled_from("a b c d e f".split()), min_size=0, max_si
 
 
 @given(st.lists(word_lists, max_size=8), st.lists(word_lists, max_size=8))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_finds_what_comparing_every_pair_of_texts_finds(
     some: list[list[str]], others: list[list[str]]
 ) -> None:

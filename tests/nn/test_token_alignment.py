@@ -84,7 +84,7 @@ def by_hand(student: TokenSpans, teacher: TokenSpans, i: int) -> list[int]:
 @example(text=ODD[5], pair=ODD[4], names=["words", "bytes", "trained"])
 @example(text=ODD[6], pair=None, names=["trained", "bytes", "words"])
 @example(text="", pair="", names=["words", "bytes", "trained"])
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_every_token_gets_the_tokens_that_share_its_characters(
     text: str, pair: str | None, names: list[str]
 ) -> None:
@@ -107,7 +107,7 @@ def test_every_token_gets_the_tokens_that_share_its_characters(
 
 
 @given(text=st.text(alphabet="abcdefg hij.,!?'", max_size=40), pair=st.none() | st.text("ab c"))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_equal_tokenizers_give_the_identity(text: str, pair: str | None) -> None:
     for name in ("bytes", "words"):
         spans = spans_of(name, text, pair)
