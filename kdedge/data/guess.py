@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import math
-import re
 import shlex
-import statistics
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kdedge.data.guess_columns import (
+    PAIR_NAMES,
+    are_texts,
+    count_words,
+    find_column,
+    find_label_column,
+    find_partner,
+    find_text_column,
+)
+from kdedge.data.label_cells import as_number, is_missing
 from kdedge.errors import DataError, UsageError
 from kdedge.io.delimited import find_delimiter
 from kdedge.io.encoding import open_text
 from kdedge.io.faults import shown
 from kdedge.io.multi_hot import are_multi_hot
-from kdedge.io.parquet import plain_columns, read_parquet
+from kdedge.io.parquet import read_plain_parquet
 from kdedge.io.table import Table
 from kdedge.io.tabular import TABLE_SUFFIXES, iter_rows, require_suffix
 from kdedge.runtime.spec import BETWEEN_LABELS, Kind
@@ -31,27 +38,6 @@ FEWEST_PER_LABEL = 5
 
 SHOWN_LABELS = 6
 
-FEWEST_WORDS = 4
-"""A column whose values have fewer words on average holds names, dates or numbers. Words of digits
-do not count. A Chinese name has up to three characters, and a date year, month and day."""
-
-WITHOUT_SPACES = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
-"""Characters of scripts that write no spaces: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
-
-TEXT_NAMES = "text sentence sentence1 review content comment question question1 message body"
-PARTNERS = {
-    "sentence1": "sentence2",
-    "question1": "question2",
-    "text1": "text2",
-    "text_a": "text_b",
-    "premise": "hypothesis",
-    "question": "sentence",
-}
-"""Usual names of the two columns of a pair. The first one is the text, however short it is."""
-
-PAIR_NAMES = "pair text2 text_b sentence2 question2 hypothesis text_pair second answer"
-LABEL_NAMES = "label labels class category target sentiment topic intent rating stars score tag"
-
 
 @dataclass(frozen=True)
 class DataGuess:
@@ -63,7 +49,7 @@ class DataGuess:
         text: Column of the text.
         pair: Column of the second text, or None.
         label: Column of the label.
-        unread_texts: Other columns whose values have at least `FEWEST_WORDS` words on average.
+        unread_texts: Other columns of texts, as `are_texts` finds them.
         kind: Kind of the task.
         labels: Different labels with their counts, the most frequent first; () for scores.
         rows: Number of rows.
@@ -121,15 +107,15 @@ def guess_data(
     values = {name: list(cells) for name, cells in table.columns.items()}
     _check_named(table, named)
     if text is None:
-        text = _text_column(path, _without(values, pair, label))
+        text = find_text_column(path, _without(values, pair, label))
     rest = _without(values, text, pair)
     if label is None:
-        label = _label_column(path, rest, [name for name in columns if name != text])
+        label = find_label_column(path, rest, [name for name in columns if name != text])
     _check_label_differs(path, label, values[label])
     others = _without(rest, label)
     if pair is None:
-        pair = _partner(text, list(others)) or _named(PAIR_NAMES, list(others))
-    unread = [name for name, cells in _without(others, pair).items() if _are_texts(cells)]
+        pair = find_partner(text, list(others)) or find_column(PAIR_NAMES, list(others))
+    unread = [name for name, cells in _without(others, pair).items() if are_texts(cells)]
     kind = kind or _kind(values[label])
     if not any(isinstance(cell, str) for cell in values[text]):
         raise DataError(
@@ -137,10 +123,10 @@ def guess_data(
             f"column {text!r}",
             "name another column with --text",
         )
-    lengths = [_words(cell) for cell in values[text]]
+    lengths = [count_words(cell) for cell in values[text]]
     if pair is not None:
         lengths = [
-            length + _words(cell) for length, cell in zip(lengths, values[pair], strict=True)
+            length + count_words(cell) for length, cell in zip(lengths, values[pair], strict=True)
         ]
     lengths.sort()
     return DataGuess(
@@ -164,7 +150,7 @@ def _read_all(path: Path, encoding: str, named: list[str]) -> Table:
     """
     require_suffix(path, TABLE_SUFFIXES)
     if path.suffix.lower() == ".parquet":
-        table = read_parquet(path, [*plain_columns(path), *named])
+        table = read_plain_parquet(path, named)
     else:
         rows = [row.cells for row in iter_rows(path, (), encoding)]
         columns = tuple(dict.fromkeys(name for row in rows for name in row))
@@ -192,11 +178,6 @@ def _without(values: dict[str, list[Any]], *names: str | None) -> dict[str, list
     return {name: cells for name, cells in values.items() if name not in names}
 
 
-def _are_texts(cells: list[Any]) -> bool:
-    """Return whether the values are texts of several words, not names, dates or numbers."""
-    return statistics.fmean(_words_of_letters(cell) for cell in cells) >= FEWEST_WORDS
-
-
 def _delimiter(path: Path, encoding: str) -> str | None:
     if path.suffix.lower() != ".csv":
         return "\t" if path.suffix.lower() == ".tsv" else None
@@ -204,85 +185,11 @@ def _delimiter(path: Path, encoding: str) -> str | None:
         return find_delimiter(stream.readline())
 
 
-def _named(names: str, columns: Sequence[str]) -> str | None:
-    """Return the column whose name comes first in `names`, ignoring letter case."""
-    by_name = {column.casefold(): column for column in columns}
-    for name in names.split():
-        if name in by_name:
-            return by_name[name]
-    return None
-
-
-def _words(cell: Any) -> int:
-    """Count the words of a text; in scripts without spaces each character is one."""
-    return len(_split(cell))
-
-
-def _words_of_letters(cell: Any) -> int:
-    return sum(any(map(str.isalpha, word)) for word in _split(cell))
-
-
-def _split(cell: Any) -> list[str]:
-    """Return the words of a text, with x for each character of a script without spaces."""
-    return WITHOUT_SPACES.sub(" x ", cell).split() if isinstance(cell, str) else []
-
-
-def _partner(text: str, columns: Sequence[str]) -> str | None:
-    """Return the column of the second text if both columns have usual names of a pair."""
-    second = PARTNERS.get(text.casefold())
-    return _named(second, columns) if second else None
-
-
-def _text_column(path: Path, values: dict[str, list[Any]]) -> str:
-    """Return the text column: the first of a pair, a usual name, or that of the longest strings."""
-    strings = {}
-    for name, cells in values.items():
-        lengths = [len(cell) for cell in cells if isinstance(cell, str)]
-        if len(lengths) > len(cells) / 2:
-            strings[name] = statistics.fmean(lengths)
-    if not strings:
-        raise DataError(
-            f"{path}: no column holds texts",
-            f"columns: {', '.join(map(shown, values)) or 'none'}",
-            "write the texts as strings in a column of their own",
-        )
-    for first in PARTNERS:
-        column = _named(first, list(strings))
-        if column is not None and _partner(column, list(strings)):
-            return column
-    return _named(TEXT_NAMES, list(strings)) or max(strings, key=lambda name: strings[name])
-
-
-def _label_column(path: Path, values: dict[str, list[Any]], others: list[str]) -> str:
-    """Return the label column: a usual name, else the one with fewest different values.
-
-    Args:
-        path: The file.
-        values: The columns that can be the label.
-        others: All columns but that of the text, for the message.
-    """
-    distinct = {}
-    for name, cells in values.items():
-        count = len({str(cell) for cell in cells})
-        if count > 1:
-            distinct[name] = count
-    usual = _named(LABEL_NAMES, list(distinct)) or _named(LABEL_NAMES, list(values))
-    if usual is not None:
-        return usual
-    if not distinct:
-        raise DataError(
-            f"{path}: no column could be the label",
-            f"columns besides the text: {', '.join(map(shown, others)) or 'none'}",
-            "give every row a name or a number as its label, and use at least two labels",
-        )
-    return min(distinct, key=lambda name: distinct[name])
-
-
 def _check_label_differs(path: Path, label: str, cells: list[Any]) -> None:
     """Raise DataError if all rows have the same label: then there is nothing to learn."""
     if len({str(cell) for cell in cells}) > 1:
         return
-    if _is_empty(cells[0]):
+    if is_missing(cells[0]):
         raise DataError(
             f"{path}: the column of the label is empty",
             f"column {shown(label)} has no value in {len(cells)} rows",
@@ -330,23 +237,12 @@ def _kind(cells: list[Any]) -> Kind:
         return "multilabel"
     if any(isinstance(cell, str) and BETWEEN_LABELS in cell for cell in cells):
         return "multilabel"
-    numbers = [_number(cell) for cell in cells if not _is_empty(cell)]
+    numbers = [as_number(cell) for cell in cells if not is_missing(cell)]
     if any(number is None for number in numbers):
         return "classification"
     finite = {number for number in numbers if number is not None and math.isfinite(number)}
     has_fractions = any(number % 1 for number in finite)
     return "regression" if has_fractions or len(finite) > MOST_CLASSES else "classification"
-
-
-def _is_empty(cell: Any) -> bool:
-    return cell is None or (isinstance(cell, str) and not cell.strip())
-
-
-def _number(cell: Any) -> float | None:
-    try:
-        return float(cell)
-    except (TypeError, ValueError):
-        return None
 
 
 def _label_counts(kind: Kind, cells: list[Any]) -> tuple[tuple[str, int], ...]:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kdedge.data.labels import Names, are_switches, known_names, label_array, names_of_train
+from kdedge.data.label_names import Names, known_names, names_of_train
+from kdedge.data.labels import are_switches, label_array
 from kdedge.data.overlap import OverlapRule, Part, conflict_note, resolve_overlap
 from kdedge.data.shares import draw_share
 from kdedge.data.sources import DataSource

@@ -15,6 +15,27 @@ from kdedge.io.table import Table
 def read_parquet(path: Path, columns: Sequence[str]) -> Table:
     """Read the named columns of a parquet file; the arguments are those of `read_table`."""
     file, names = _opened(path)
+    return _read(path, file, names, columns)
+
+
+def read_plain_parquet(path: Path, columns: Sequence[str]) -> Table:
+    """Read the columns of a parquet file that hold texts, numbers, or lists of them.
+
+    Others, such as dates, bytes and records, can be neither a text nor a label. Some of them cannot
+    be read: Python has no dates after the year 9999.
+
+    Args:
+        path: The file.
+        columns: Columns that are read in any case.
+    """
+    file, names = _opened(path)
+    kinds = zip(names, file.schema_arrow.types, strict=True)
+    plain = [name for name, kind in kinds if _is_plain(kind)]
+    return _read(path, file, names, [*plain, *columns])
+
+
+def _read(path: Path, file: Any, names: tuple[str, ...], columns: Sequence[str]) -> Table:
+    """Read columns of an open pyarrow.parquet.ParquetFile; missing ones are left out."""
     wanted = [name for name in dict.fromkeys(columns) if name in names]
     counts = Counter(names)
     repeated = [name for name in wanted if counts[name] > 1]
@@ -31,17 +52,6 @@ def read_parquet(path: Path, columns: Sequence[str]) -> Table:
     except Exception as error:  # a damaged file raises errors of many classes
         raise _damaged_parquet(path, error) from error
     return Table(str(path), values, names, rows, unit=", row ")
-
-
-def plain_columns(path: Path) -> list[str]:
-    """Return the columns of a parquet file that hold texts, numbers, or lists of them.
-
-    Others, such as dates, bytes and records, can be neither a text nor a label. Some of them cannot
-    be read: Python has no dates after the year 9999.
-    """
-    file, names = _opened(path)
-    kinds = zip(names, file.schema_arrow.types, strict=True)
-    return [name for name, kind in kinds if _is_plain(kind)]
 
 
 def _is_plain(kind: Any) -> bool:
