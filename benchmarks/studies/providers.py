@@ -21,6 +21,7 @@ from kdedge.benchmarks.studies._variant_tables import markdown_row
 
 from kdedge.cli.main import main
 from kdedge.data import load_task
+from kdedge.errors import UsageError
 from kdedge.run.layout import RunDir
 from kdedge.runtime import Classifier
 from kdedge.runtime.bundle_source import open_bundle
@@ -31,7 +32,7 @@ SINGLE = 20
 LIST = 256
 """Texts of the one list of a round."""
 
-HEADER = ["student", "file", "provider", "threads", "one text, µs", f"a text of {LIST}, µs"]
+HEADER = ["student", "file", "provider", "threads", "one text, µs", f"one of {LIST} texts, µs"]
 
 
 def load_files(run: RunDir, provider: str, threads: int) -> Iterator[tuple[list[str], Classifier]]:
@@ -87,13 +88,17 @@ def cell(seconds: Sequence[float]) -> str:
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--provider", default="cuda", show_default=True)
-@click.option("--threads", type=int, default=os.cpu_count(), help="Default: all cores.")
-@click.option("--rounds", type=int, default=5, show_default=True)
+@click.option(
+    "--threads", type=click.IntRange(2), default=os.cpu_count(), help="Default: all cores."
+)
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
 def study(run: Path, provider: str, threads: int, rounds: int) -> None:
     """Print the table of the bundles in RUN."""
     opened = RunDir.open(run)[0]
     recipe = opened.recipe
     task = load_task(recipe.data, recipe.task, name=recipe.name, seed=recipe.seed)
+    if task.test.pairs is not None:
+        raise UsageError("this study times single texts", recipe.name, "name a run of single texts")
     files = list(load_files(opened, provider, threads))
     timings = time_files([classifier for _, classifier in files], task.test.texts, rounds)
     print(markdown_row(HEADER), markdown_row(["---"] * len(HEADER)), sep="\n")

@@ -18,7 +18,7 @@ from kdedge.data.guess_columns import (
     find_partner,
     find_text_column,
 )
-from kdedge.data.label_cells import as_number, is_missing
+from kdedge.data.label_cells import as_number, is_missing, labels_of_cell
 from kdedge.errors import DataError, UsageError
 from kdedge.io.delimited import find_delimiter
 from kdedge.io.encoding import open_text
@@ -107,16 +107,17 @@ def guess_data(
     values = {name: list(cells) for name, cells in table.columns.items()}
     _check_named(table, named)
     if text is None:
-        text = find_text_column(path, _without(values, pair, label))
+        text = find_text_column(path, _without(values, pair, label), columns)
     rest = _without(values, text, pair)
     if label is None:
         label = find_label_column(path, rest, [name for name in columns if name != text])
-    _check_label_differs(path, label, values[label])
+    given = [cell for cell in values[label] if not is_missing(cell)]
+    _check_label_differs(path, label, given)
     others = _without(rest, label)
     if pair is None:
         pair = find_partner(text, list(others)) or find_column(PAIR_NAMES, list(others))
     unread = [name for name, cells in _without(others, pair).items() if are_texts(cells)]
-    kind = kind or _kind(values[label])
+    kind = kind or _kind(given)
     if not any(isinstance(cell, str) for cell in values[text]):
         raise DataError(
             f"{path}: the column of the text holds no texts",
@@ -137,7 +138,7 @@ def guess_data(
         label=label,
         unread_texts=tuple(unread),
         kind=kind,
-        labels=_label_counts(kind, values[label]),
+        labels=_label_counts(kind, given),
         rows=len(table),
         words=lengths[int(0.99 * (len(lengths) - 1))],
     )
@@ -186,18 +187,18 @@ def _delimiter(path: Path, encoding: str) -> str | None:
 
 
 def _check_label_differs(path: Path, label: str, cells: list[Any]) -> None:
-    """Raise DataError if all rows have the same label: then there is nothing to learn."""
+    """Raise DataError if fewer than two labels are given: then there is nothing to learn."""
     if len({str(cell) for cell in cells}) > 1:
         return
-    if is_missing(cells[0]):
+    if not cells:
         raise DataError(
             f"{path}: the column of the label is empty",
-            f"column {shown(label)} has no value in {len(cells)} rows",
+            f"column {shown(label)}",
             "give every row a label, or name another column with --label",
         )
     raise DataError(
         f"{path}: all rows have the same label",
-        f"column {shown(label)} is {shown(cells[0])} in every row",
+        f"column {shown(label)} has no value but {shown(cells[0])}",
         "add rows with another label, or name the column of the label with --label",
     )
 
@@ -223,6 +224,12 @@ def guess_warnings(guess: DataGuess) -> list[str]:
             f"labels with fewer than {FEWEST_PER_LABEL} rows: {listed}; a student cannot learn "
             "them, and a split may lack them: add rows, or merge or remove these labels"
         )
+    fractions = sum((as_number(name) or 0) % 1 > 0 for name, _ in guess.labels)
+    if guess.kind == "classification" and fractions > len(guess.labels) / 2:
+        lines.append(
+            f"{fractions} of {len(guess.labels)} labels are numbers with fractions; if they are "
+            "scores, remove the rows with other labels, or fill them in"
+        )
     for column in guess.unread_texts:
         remedy = f"to read it as the second text of a pair, pass --pair {shlex.quote(column)}"
         if guess.pair is not None:
@@ -232,12 +239,12 @@ def guess_warnings(guess: DataGuess) -> list[str]:
 
 
 def _kind(cells: list[Any]) -> Kind:
-    """Return the kind of task; missing labels do not count, as they are reported later."""
+    """Return the kind of task of the labels that are given; others are reported later."""
     if any(isinstance(cell, list) for cell in cells):
         return "multilabel"
     if any(isinstance(cell, str) and BETWEEN_LABELS in cell for cell in cells):
         return "multilabel"
-    numbers = [as_number(cell) for cell in cells if not is_missing(cell)]
+    numbers = [as_number(cell) for cell in cells]
     if any(number is None for number in numbers):
         return "classification"
     finite = {number for number in numbers if number is not None and math.isfinite(number)}
@@ -254,12 +261,7 @@ def _label_counts(kind: Kind, cells: list[Any]) -> tuple[tuple[str, int], ...]:
             counts[str(position)] = int(sum(rows))
         return tuple(counts.most_common())
     for cell in cells:
-        if isinstance(cell, bool):  # As in training: true is the label 1.
-            counts[str(int(cell))] += 1
-        elif isinstance(cell, list):
-            counts.update(str(item) for item in cell)
-        elif kind == "multilabel":
-            counts.update(part.strip() for part in str(cell).split(BETWEEN_LABELS) if part.strip())
-        else:
-            counts[str(cell)] += 1
+        for label in labels_of_cell(kind, cell):
+            # As in training: true is the label 1.
+            counts[str(int(label) if isinstance(label, bool) else label)] += 1
     return tuple(counts.most_common())

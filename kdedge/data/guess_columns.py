@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kdedge.data.label_cells import is_missing
 from kdedge.errors import DataError
 from kdedge.io.faults import shown
 
@@ -67,10 +68,16 @@ def find_partner(text: str, columns: Sequence[str]) -> str | None:
     return find_column(second, columns) if second else None
 
 
-def find_text_column(path: Path, values: dict[str, list[Any]]) -> str:
+def find_text_column(path: Path, values: dict[str, list[Any]], columns: Sequence[str]) -> str:
     """Return the text column: the first of a pair, a usual name, or that of the longest strings.
 
-    Raises DataError if no column holds strings in most of its rows.
+    Args:
+        path: The file.
+        values: The columns that can be the text.
+        columns: All columns, for the message.
+
+    Raises:
+        DataError: If no column holds strings in most of its rows.
     """
     strings = {}
     for name, cells in values.items():
@@ -80,8 +87,8 @@ def find_text_column(path: Path, values: dict[str, list[Any]]) -> str:
     if not strings:
         raise DataError(
             f"{path}: no column holds texts",
-            f"columns: {', '.join(map(shown, values)) or 'none'}",
-            "write the texts as strings in a column of their own",
+            f"columns: {', '.join(map(shown, columns)) or 'none'}",
+            "write the texts as strings, not as bytes, in a column of their own",
         )
     for first in PARTNERS:
         column = find_column(first, list(strings))
@@ -93,19 +100,21 @@ def find_text_column(path: Path, values: dict[str, list[Any]]) -> str:
 def find_label_column(path: Path, values: dict[str, list[Any]], others: list[str]) -> str:
     """Return the label column: a usual name, else the one with fewest different values.
 
+    A column without a usual name must have values in more than half of the rows.
+
     Args:
         path: The file.
         values: The columns that can be the label.
         others: All columns but that of the text, for the message.
 
     Raises:
-        DataError: If every column has the same value in all rows.
+        DataError: If there is no such column.
     """
     distinct = {}
     for name, cells in values.items():
-        count = len({str(cell) for cell in cells})
-        if count > 1:
-            distinct[name] = count
+        given = [str(cell) for cell in cells if not is_missing(cell)]
+        if len(set(given)) > 1 and len(given) > len(cells) / 2:
+            distinct[name] = len(set(given))
     usual = find_column(LABEL_NAMES, list(distinct)) or find_column(LABEL_NAMES, list(values))
     if usual is not None:
         return usual
@@ -113,6 +122,7 @@ def find_label_column(path: Path, values: dict[str, list[Any]], others: list[str
         raise DataError(
             f"{path}: no column could be the label",
             f"columns besides the text: {', '.join(map(shown, others)) or 'none'}",
-            "give every row a name or a number as its label, and use at least two labels",
+            "give every row a name or a number as its label, and use at least two labels; "
+            "dates and bytes are no labels",
         )
     return min(distinct, key=lambda name: distinct[name])

@@ -40,10 +40,24 @@ def is_index(text: str) -> bool:
 
 
 def labels_of_cell(kind: Kind, value: Any) -> list[Any]:
-    """Return the list of labels in one cell."""
+    """Return the list of labels in one cell; whole floats and decimals become integers.
+
+    Tables write 1.0 for 1 if a column of whole numbers has gaps.
+
+    Example:
+        >>> labels_of_cell("multilabel", "price | service"), labels_of_cell("classification", 1.0)
+        (['price', 'service'], [1])
+    """
     if kind != "multilabel":
-        return [value]
+        return [_whole(value)]
     if isinstance(value, str):
         parts = [part.strip() for part in value.split(BETWEEN_LABELS)]
         return [part for part in parts if part]
-    return list(value) if isinstance(value, list | tuple) else [value]
+    return [_whole(item) for item in value] if isinstance(value, list | tuple) else [_whole(value)]
+
+
+def _whole(value: Any) -> Any:
+    """Return a whole float or decimal as an int, and any other value as it is."""
+    if isinstance(value, float | Decimal) and math.isfinite(value) and value % 1 == 0:
+        return int(value)
+    return value

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kdedge.data.label_cells import as_number, is_index, labels_of_cell
+from kdedge.data.label_cells import as_number, is_index, is_missing, labels_of_cell
 from kdedge.errors import UsageError
 from kdedge.io.encoding import read_text
 from kdedge.io.faults import Faults, shown, text_fault
@@ -185,4 +185,4 @@ def _name_order(name: str) -> tuple[int, int, str]:
 
 def _is_name(text: str) -> bool:
     """Return whether a string can be a label name; "nan" is a missing value."""
-    return text == text.strip() and text.lower() != "nan" and text_fault(text) is None
+    return text == text.strip() and not is_missing(text) and text_fault(text) is None

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -25,14 +26,18 @@ from kdedge.runtime.spec import Kind
 
 
 def are_switches(values: Sequence[Any], names: Names | None) -> bool:
-    """Return whether every cell of a multilabel column is a multi-hot list (C zeros and ones)."""
+    """Return whether the cells of a multilabel column are multi-hot lists: C zeros and ones.
+
+    Missing cells do not count.
+    """
+    present = [value for value in values if not is_missing(value)]
     if names:
         width = len(names)
-    elif len(values) and isinstance(values[0], list | tuple):
-        width = len(values[0])
+    elif present and isinstance(present[0], list | tuple):
+        width = len(present[0])
     else:
         return False
-    return are_multi_hot(values, width)
+    return are_multi_hot(present, width)
 
 
 def label_array(
@@ -58,7 +63,8 @@ def label_array(
         return _scores(table, values, faults)
     reader = _LabelReader(names, table, faults)
     if kind == "classification":
-        indices = [reader.index(value, row) for row, value in enumerate(values)]
+        cells = [labels_of_cell(kind, value)[0] for value in values]
+        indices = [reader.index(label, row) for row, label in enumerate(cells)]
         return np.array(indices, dtype=np.int64)
     labels = np.zeros((len(values), max(len(names), 1)), dtype=np.float32)
     for row, value in enumerate(values):
@@ -124,12 +130,13 @@ def _label_fault(value: Any, names: Names) -> tuple[str, str]:
                 "if -1 is a class, write all labels as names in quotes; if it marks a text "
                 "without a label, remove the row"
             )
-        return f"label {value} is out of range 0 to {len(names) - 1}", remedy
+        problem = "is negative" if value < 0 else f"is out of range 0 to {len(names) - 1}"
+        return f"label {shown(value)} {problem}", remedy
     if not isinstance(value, str):
         remedy = "write a whole number or a name"
         if isinstance(value, list):
             remedy = 'for several labels of a text, set task.kind = "multilabel" (in Python: kind)'
-        elif isinstance(value, float):
+        elif isinstance(value, float | Decimal):
             remedy = (
                 'for scores, set task.kind = "regression" (in Python: kind); '
                 "for classes, write whole numbers or names"

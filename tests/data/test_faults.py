@@ -115,7 +115,7 @@ CASES = [
     jsonl_case(
         "label -1",
         '{"text": "a", "label": -1}',
-        r"train\.jsonl:21: label -1 is out of range 0 to 1; if -1 is a class",
+        r"train\.jsonl:21: label -1 is negative; if -1 is a class",
     ),
     jsonl_case(
         "label out of range",
