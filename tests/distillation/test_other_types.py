@@ -18,12 +18,18 @@ from kdedge.run.layout import RunDir
 LAYERS = {"hidden_weight": 1.0, "embedding_weight": 1.0, "layer_map": [[0, 0], [1, 4]]}
 
 
-def run_with(tmp_path: Path, transfer: str = "cached", name: str = "r", **student: Any) -> RunDir:
-    """Distill a student from a tiny MPNet."""
+def run_with(
+    tmp_path: Path,
+    transfer: str = "cached",
+    name: str = "r",
+    teacher: str = "mpnet",
+    **student: Any,
+) -> RunDir:
+    """Distill a student from a tiny teacher of a type."""
     document = tmp_path / "document.json"
     if not document.exists():
         made = factories.write_data_and_teacher(tmp_path)
-        model = encoders.encoder("mpnet", len(factories.tokenizer()))
+        model = encoders.encoder(teacher, len(factories.tokenizer()))
         model.config.pad_token_id = 0
         model.save_pretrained(tmp_path / "model")
         tokenizer = factories.tokenizer()
@@ -44,6 +50,14 @@ def test_a_student_learns_layers_of_an_mpnet_with_other_tokens(tmp_path: Path, s
     objective = LAYERS | {"attention": "minilm", "attention_weight": 0.1}
     run = run_with(tmp_path, start=start, tokenizer="wordpiece", vocabulary=90, objective=objective)
     assert len(load_tokenizer(run.folder / "student").get_vocab()) <= 90
+    for name in ("part/hidden", "part/embedding", "part/attention"):
+        assert logged(run, name)
+
+
+@pytest.mark.parametrize("teacher", ["roberta", "distilbert", "electra", "projected_electra"])
+def test_a_student_is_cut_out_of_a_teacher_of_any_type(tmp_path: Path, teacher: str) -> None:
+    objective = LAYERS | {"attention": "minilm", "attention_weight": 0.1}
+    run = run_with(tmp_path, teacher=teacher, start="shrink", objective=objective)
     for name in ("part/hidden", "part/embedding", "part/attention"):
         assert logged(run, name)
 
