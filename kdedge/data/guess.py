@@ -12,6 +12,7 @@ from typing import Any
 from kdedge.data.guess_columns import (
     PAIR_NAMES,
     are_texts,
+    check_usual_text,
     count_words,
     find_column,
     find_label_column,
@@ -107,6 +108,7 @@ def guess_data(
     values = {name: list(cells) for name, cells in table.columns.items()}
     _check_named(table, named)
     if text is None:
+        check_usual_text(path, [name for name in columns if name not in values])
         text = find_text_column(path, _without(values, pair, label), columns)
     rest = _without(values, text, pair)
     if label is None:

@@ -68,6 +68,22 @@ def find_partner(text: str, columns: Sequence[str]) -> str | None:
     return find_column(second, columns) if second else None
 
 
+def check_usual_text(path: Path, unread: Sequence[str]) -> None:
+    """Raise DataError if a column with a usual name of texts holds bytes, dates or records.
+
+    Args:
+        path: The file.
+        unread: Its columns that hold neither texts nor numbers.
+    """
+    usual = find_column(TEXT_NAMES, unread)
+    if usual is not None:
+        raise DataError(
+            f"{path}: the column {shown(usual)} holds no texts",
+            "its values are bytes, dates or records",
+            "write the texts as strings, or name another column with --text",
+        )
+
+
 def find_text_column(path: Path, values: dict[str, list[Any]], columns: Sequence[str]) -> str:
     """Return the text column: the first of a pair, a usual name, or that of the longest strings.
 
@@ -88,7 +104,7 @@ def find_text_column(path: Path, values: dict[str, list[Any]], columns: Sequence
         raise DataError(
             f"{path}: no column holds texts",
             f"columns: {', '.join(map(shown, columns)) or 'none'}",
-            "write the texts as strings, not as bytes, in a column of their own",
+            "write the texts as strings in a column of their own",
         )
     for first in PARTNERS:
         column = find_column(first, list(strings))

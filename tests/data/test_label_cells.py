@@ -8,6 +8,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from kdedge.data import load_task
@@ -137,3 +139,10 @@ def test_scores_with_gaps_get_a_warning(tmp_path: Path) -> None:
 def test_a_negative_label_is_called_negative(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="label -1 is negative"):
         task_of(tmp_path, [-1, 0, 1] * 10)
+
+
+def test_texts_that_are_bytes_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "bytes.parquet"
+    pq.write_table(pa.table({"text": [b"a", b"b"], "label": ["x", "y"]}), path)
+    with pytest.raises(DataError, match="the column 'text' holds no texts"):
+        guess_data(path)
