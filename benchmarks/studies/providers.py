@@ -1,4 +1,4 @@
-"""How fast are the files of a run's bundles on a GPU, beside the CPU of the same machine?
+"""How fast are a run's bundles on a GPU, and how fast on the CPU of the same machine?
 
     python benchmarks/studies/providers.py runs/gpu-bundles --provider cuda --threads 16
 
@@ -68,7 +68,7 @@ def time_files(
         for classifier, (alone, together) in zip(classifiers, seconds, strict=True):
             of_singles = [timed(classifier, [text]) for text in single]
             of_list = timed(classifier, many) / LIST
-            if number > 0:  # the first round is a rehearsal
+            if number > 0:  # the first round warms up
                 alone.extend(of_singles)
                 together.append(of_list)
     return seconds

@@ -12,7 +12,6 @@ from typing import Any
 from kdedge.data.guess_columns import (
     PAIR_NAMES,
     are_texts,
-    check_usual_text,
     count_words,
     find_column,
     find_label_column,
@@ -108,18 +107,19 @@ def guess_data(
     values = {name: list(cells) for name, cells in table.columns.items()}
     _check_named(table, named)
     if text is None:
-        check_usual_text(path, [name for name in columns if name not in values])
-        text = find_text_column(path, _without(values, pair, label), columns)
+        unreadable = [name for name in columns if name not in values]
+        text = find_text_column(path, _without(values, pair, label), unreadable)
     rest = _without(values, text, pair)
     if label is None:
         label = find_label_column(path, rest, [name for name in columns if name != text])
     given = [cell for cell in values[label] if not is_missing(cell)]
-    _check_label_differs(path, label, given)
+    kind = kind or _kind(given)
+    # An empty multilabel cell is a text without any of the labels.
+    _check_label_differs(path, label, values[label] if kind == "multilabel" else given)
     others = _without(rest, label)
     if pair is None:
         pair = find_partner(text, list(others)) or find_column(PAIR_NAMES, list(others))
     unread = [name for name, cells in _without(others, pair).items() if are_texts(cells)]
-    kind = kind or _kind(given)
     if not any(isinstance(cell, str) for cell in values[text]):
         raise DataError(
             f"{path}: the column of the text holds no texts",
@@ -192,7 +192,7 @@ def _check_label_differs(path: Path, label: str, cells: list[Any]) -> None:
     """Raise DataError if fewer than two labels are given: then there is nothing to learn."""
     if len({str(cell) for cell in cells}) > 1:
         return
-    if not cells:
+    if all(map(is_missing, cells)):
         raise DataError(
             f"{path}: the column of the label is empty",
             f"column {shown(label)}",

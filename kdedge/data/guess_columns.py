@@ -68,32 +68,17 @@ def find_partner(text: str, columns: Sequence[str]) -> str | None:
     return find_column(second, columns) if second else None
 
 
-def check_usual_text(path: Path, unread: Sequence[str]) -> None:
-    """Raise DataError if a column with a usual name of texts holds bytes, dates or records.
-
-    Args:
-        path: The file.
-        unread: Its columns that hold neither texts nor numbers.
-    """
-    usual = find_column(TEXT_NAMES, unread)
-    if usual is not None:
-        raise DataError(
-            f"{path}: the column {shown(usual)} holds no texts",
-            "its values are bytes, dates or records",
-            "write the texts as strings, or name another column with --text",
-        )
-
-
-def find_text_column(path: Path, values: dict[str, list[Any]], columns: Sequence[str]) -> str:
+def find_text_column(path: Path, values: dict[str, list[Any]], unreadable: Sequence[str]) -> str:
     """Return the text column: the first of a pair, a usual name, or that of the longest strings.
 
     Args:
         path: The file.
         values: The columns that can be the text.
-        columns: All columns, for the message.
+        unreadable: The columns that hold bytes, dates or records.
 
     Raises:
-        DataError: If no column holds strings in most of its rows.
+        DataError: If no column holds strings in most of its rows, or the only one with a usual name
+            of texts is unreadable.
     """
     strings = {}
     for name, cells in values.items():
@@ -103,20 +88,30 @@ def find_text_column(path: Path, values: dict[str, list[Any]], columns: Sequence
     if not strings:
         raise DataError(
             f"{path}: no column holds texts",
-            f"columns: {', '.join(map(shown, columns)) or 'none'}",
+            f"columns: {', '.join(map(shown, [*values, *unreadable])) or 'none'}",
             "write the texts as strings in a column of their own",
         )
     for first in PARTNERS:
         column = find_column(first, list(strings))
         if column is not None and find_partner(column, list(strings)):
             return column
-    return find_column(TEXT_NAMES, list(strings)) or max(strings, key=lambda name: strings[name])
+    usual = find_column(TEXT_NAMES, list(strings))
+    if usual is not None:
+        return usual
+    without_strings = find_column(TEXT_NAMES, unreadable)
+    if without_strings is not None:
+        raise DataError(
+            f"{path}: the column {shown(without_strings)} holds no texts",
+            "its values are bytes, dates or records",
+            "write the texts as strings, or name another column with --text",
+        )
+    return max(strings, key=lambda name: strings[name])
 
 
 def find_label_column(path: Path, values: dict[str, list[Any]], others: list[str]) -> str:
     """Return the label column: a usual name, else the one with fewest different values.
 
-    A column without a usual name must have values in more than half of the rows.
+    Columns that have values in more than half of the rows go first.
 
     Args:
         path: The file.
@@ -126,11 +121,13 @@ def find_label_column(path: Path, values: dict[str, list[Any]], others: list[str
     Raises:
         DataError: If there is no such column.
     """
-    distinct = {}
+    distinct, often_given = {}, {}
     for name, cells in values.items():
         given = [str(cell) for cell in cells if not is_missing(cell)]
-        if len(set(given)) > 1 and len(given) > len(cells) / 2:
+        if len(set(given)) > 1:
             distinct[name] = len(set(given))
+            if len(given) > len(cells) / 2:
+                often_given[name] = len(set(given))
     usual = find_column(LABEL_NAMES, list(distinct)) or find_column(LABEL_NAMES, list(values))
     if usual is not None:
         return usual
@@ -141,4 +138,4 @@ def find_label_column(path: Path, values: dict[str, list[Any]], others: list[str
             "give every row a name or a number as its label, and use at least two labels; "
             "dates and bytes are no labels",
         )
-    return min(distinct, key=lambda name: distinct[name])
+    return min(often_given or distinct, key=lambda name: distinct[name])

@@ -86,6 +86,8 @@ def label_array(
 def _cell_fault(value: Any, width: int, switches: bool) -> str | None:
     """Return what is wrong with the form of a multilabel cell, or None."""
     if switches:
+        if is_missing(value):
+            return "the label is missing"
         valid = is_multi_hot(value, width)
         return None if valid else f"the label is not {width} zeros and ones, as in train"
     items = [item for item in labels_of_cell("multilabel", value) if isinstance(item, str | int)]

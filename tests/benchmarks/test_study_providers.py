@@ -26,7 +26,7 @@ def test_every_file_is_timed_on_each_provider_that_runs_it(tmp_path: Path) -> No
     ]
 
 
-def test_the_rehearsal_is_not_timed() -> None:
+def test_the_round_that_warms_up_is_not_timed() -> None:
     classifier = providers.Classifier.load(factories.tiny_bundle("bilstm"), threads=1)
     texts = [f"text {number}" for number in range(7)]
     [(alone, together)] = providers.time_files([classifier], texts, rounds=2)

@@ -116,6 +116,19 @@ def test_a_column_that_is_mostly_empty_is_not_the_label(tmp_path: Path) -> None:
     assert guess_data(path).label == "klass"
 
 
+def test_an_empty_multilabel_cell_is_a_text_without_labels(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    rows = [f"{WORDS} {row},{'spam' if row % 3 == 0 else ''}" for row in range(40)]
+    path.write_text("\n".join(["text,flags", *rows]))
+    guess = guess_data(path, label="flags", kind="multilabel")
+    assert dict(guess.labels) == {"spam": 14}
+    path.write_text(
+        "\n".join(["text,aspects", *[row.replace("spam", "a|b") for row in rows], "x,a"])
+    )
+    guess = guess_data(path)
+    assert (guess.label, guess.kind) == ("aspects", "multilabel")
+
+
 def test_one_missing_cell_leaves_the_others_multi_hot(tmp_path: Path) -> None:
     labels: list[Any] = [[1, 0, 0], [0, 1, 1]] * 20
     path = tmp_path / "data.jsonl"
@@ -127,6 +140,7 @@ def test_one_missing_cell_leaves_the_others_multi_hot(tmp_path: Path) -> None:
     with pytest.raises(DataError) as raised:
         load_task(data, TaskConfig(kind=guess.kind), name="cells", seed=0)
     assert "1 fault in the data" in str(raised.value)
+    assert "the label is missing (None)" in str(raised.value)
 
 
 def test_scores_with_gaps_get_a_warning(tmp_path: Path) -> None:
@@ -146,3 +160,10 @@ def test_texts_that_are_bytes_are_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": [b"a", b"b"], "label": ["x", "y"]}), path)
     with pytest.raises(DataError, match="the column 'text' holds no texts"):
         guess_data(path)
+
+
+def test_a_record_beside_the_texts_is_no_fault(tmp_path: Path) -> None:
+    path = tmp_path / "records.parquet"
+    columns = {"text": ["one", "two"], "message": [{"id": 1}, {"id": 2}], "label": ["x", "y"]}
+    pq.write_table(pa.table(columns), path)
+    assert guess_data(path).text == "text"
